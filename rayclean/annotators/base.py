@@ -1,0 +1,122 @@
+"""The annotator seam: who answers when asked about a doubtful label.
+
+An annotator turns a list of queries into a list of annotations in the order asked. It never raises for a single
+query: a failed one is an annotation with `error` filled and no label. It does raise `AnnotationError` from `start`,
+before anything was paid: when its endpoint is down, serves another model, or ignores the constraint to the
+candidates (it is asked a question whose natural answer lies outside them).
+
+What an answer means (calibration, acceptance) is not decided here: an annotation keeps raw scores, so that another
+threshold or calibration re-reads the ledger and asks nobody.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from rayclean.plugins import Options
+from rayclean.schema import Label
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A labelled text shown before the question."""
+
+    text: str
+    label: int
+    """Index of its given label."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question: which of the candidates labels the text?"""
+
+    example_id: int
+    text: str
+    candidates: tuple[Label, ...]
+    """The only possible answers: {given, predicted}, or all K (order carries no meaning)."""
+    demonstrations: tuple[Demonstration, ...] = ()
+    """Most similar last."""
+    previous_label: int | None = None
+    """Given label; shown by prompt forms that say so."""
+    predicted_label: int | None = None
+    """The model's label; shown by prompt forms that say so."""
+    scored: tuple[Label, ...] = ()
+    """Further labels whose score is wanted for calibration; never an answer. Ignored where scores cost extra."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One answer, as it is kept in the ledger for ever."""
+
+    key: str
+    """`Annotator.key(query)`: what was asked of whom; the same key is never paid for twice."""
+    example_id: int
+    label: int | None
+    """Index of the chosen candidate by raw scores; None: abstained or failed."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """Raw log-probability (or log-vote) per label index, candidates and `scored` ones."""
+    raw: str = ""
+    """The answer verbatim."""
+    model: str = ""
+    """Model and revision, as the endpoint names it."""
+    prompt_hash: str = ""
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    """`kind: message`; kinds: timeout, connection, rate_limit, server, client, invalid, outside."""
+    written: float = 0.0
+    """Unix time of the answer."""
+
+    @property
+    def error_kind(self) -> str | None:
+        """The part of `error` that is counted."""
+        return self.error.partition(":")[0] if self.error else None
+
+
+class Annotator:
+    """Base of all annotators. Subclasses override `annotate`, and `start` / `close` where they hold something open.
+
+    `annotate` may be called concurrently; an annotator that talks to an endpoint does its own retries and time-outs.
+    """
+
+    class Config(Options):
+        """Options beside `name`; fields listed in `OPERATIONAL` change no answer."""
+
+        concurrency: int = 16
+        """Queries in flight at once; also the most answers that a crash can make you pay twice."""
+
+        OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
+
+    def __init__(self, config: Any, labels: Sequence[Label], seed: int = 0):
+        self.config = config
+        self.labels = tuple(labels)
+        self.seed = seed
+
+    def identity(self) -> dict[str, Any]:
+        """Everything on which an answer depends beside the query: class, options, prompt template, model, label words."""
+        return {"class": type(self).__qualname__, "options": self.config.identity()}
+
+    def key(self, query: Query) -> str:
+        """Content address of a question: equal keys mean that the same answer is due. `example_id` is not part of
+        it: two examples with the same text, candidates and demonstrations are one question."""
+        content = asdict(query)
+        del content["example_id"]
+        text = json.dumps([self.identity(), content], sort_keys=True, ensure_ascii=False, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    async def start(self) -> None:
+        """Connect and probe.
+
+        Raises:
+            AnnotationError: the endpoint is down, holds another model, or ignores the constraint.
+        """
+
+    async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
+        """Answer; one annotation per query, in the order asked."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Release what `start` opened."""

@@ -1,0 +1,224 @@
+"""The run folder: `runs/<name>/<verb>/...` on any file system that fsspec knows.
+
+A verb writes into `.partial/<verb>-<fingerprint>/` and moves it to `<verb>/` last, with `manifest.json` as the very
+last thing that appears: a verb folder with a manifest is whole. The fingerprint hashes the fingerprints of the
+verb's inputs, the part of the config that it reads and the version of its code; the same fingerprint means that
+the folder is reused, another one that the verb runs again. After a crash the same command finds the partial folder
+of the same fingerprint and goes on with the shards that are not there yet.
+
+`ledger/` lies beside the verbs and is never removed: it holds every answer an annotator was ever paid for.
+"""
+
+import hashlib
+import json
+import os
+import posixpath
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from rayclean.errors import ArtifactError
+
+VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
+MANIFEST = "manifest.json"
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits of a hash over plain JSON values; equal values give equal fingerprints in any process.
+
+    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a path or URL, and the path as that file system writes it (absolute where local)."""
+    fs, plain = fsspec.core.url_to_fs(str(path))
+    return fs, plain
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished verb says of itself."""
+
+    verb: str
+    fingerprint: str
+    seconds: float
+    """Wall time of all attempts together."""
+    rayclean: str
+    """Version of rayclean that wrote it."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Figures of the verb, for `metrics.json` and the report; plain JSON."""
+
+
+class Folder:
+    """A folder on any file system, with whole-file writes: a file that exists is whole."""
+
+    def __init__(self, root: str):
+        self.fs, self.root = filesystem(root)
+
+    def path(self, *parts: str) -> str:
+        """Path of something in the folder, as its file system writes it."""
+        return posixpath.join(self.root, *parts)
+
+    def url(self, *parts: str) -> str:
+        """Path with its protocol, to be opened anywhere (another process, pyarrow, Ray)."""
+        return str(self.fs.unstrip_protocol(self.path(*parts))) if not self.is_local else self.path(*parts)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether renames are atomic here."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def sub(self, *parts: str) -> "Folder":
+        """A folder below this one."""
+        return Folder(self.url(*parts))
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.fs.exists(self.path(*parts)))
+
+    def read_text(self, *parts: str) -> str:
+        """Content of a text file.
+
+        Raises:
+            ArtifactError: it does not exist.
+        """
+        try:
+            return str(self.fs.cat_file(self.path(*parts)).decode())
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{self.path(*parts)} does not exist; run the verb that writes it first") from error
+
+    def write_text(self, text: str, *parts: str) -> None:
+        """Write a text file whole or not at all."""
+        self._put(self.path(*parts), lambda path: self._pipe(path, text.encode()))
+
+    def read_json(self, *parts: str) -> Any:
+        """Content of a JSON file."""
+        return json.loads(self.read_text(*parts))
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Write a JSON file whole or not at all; NaN is refused, write null."""
+        self.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), *parts)
+
+    def read_table(self, *parts: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet file as a table; `columns` reads only those."""
+        with self.fs.open(self.path(*parts), "rb") as file:
+            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+
+    def write_table(self, table: pa.Table, *parts: str) -> None:
+        """Write a Parquet file whole or not at all."""
+
+        def write(path: str) -> None:
+            with self.fs.open(path, "wb") as file:
+                pq.write_table(table, file, compression="zstd")
+
+        self._put(self.path(*parts), write)
+
+    def shards(self, *parts: str) -> list[str]:
+        """Sorted names of the Parquet shards in a sub-folder ([] where it does not exist)."""
+        try:
+            entries = self.fs.ls(self.path(*parts), detail=False)
+        except FileNotFoundError:
+            return []
+        names = (posixpath.basename(str(entry)) for entry in entries)
+        return sorted(name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+
+    def remove(self, *parts: str) -> None:
+        """Remove a file or a folder with all it holds; silent if it is not there."""
+        if self.exists(*parts):
+            self.fs.rm(self.path(*parts), recursive=True)
+
+    def _pipe(self, path: str, content: bytes) -> None:
+        with self.fs.open(path, "wb") as file:
+            file.write(content)
+
+    def _put(self, path: str, write: Any) -> None:
+        self.fs.makedirs(posixpath.dirname(path), exist_ok=True)
+        if not self.is_local:
+            write(path)  # object stores show an object only when its upload has ended
+            return
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+
+
+class Run(Folder):
+    """One run: `<output>/<name>/`."""
+
+    def manifest(self, verb: str) -> Manifest | None:
+        """What the finished verb says of itself; None if it is not finished."""
+        if not self.exists(verb, MANIFEST):
+            return None
+        try:
+            return Manifest(**self.read_json(verb, MANIFEST))
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.path(verb, MANIFEST)} was not written by this rayclean ({error}); "
+                f"remove the folder {self.path(verb)} and run the verb again"
+            ) from error
+
+    def done(self, verb: str, print_: str) -> bool:
+        """Whether the verb is finished with exactly this fingerprint."""
+        manifest = self.manifest(verb)
+        return manifest is not None and manifest.fingerprint == print_
+
+    def require(self, verb: str) -> Folder:
+        """The folder of a finished verb.
+
+        Raises:
+            ArtifactError: the verb has not run.
+        """
+        if self.manifest(verb) is None:
+            raise ArtifactError(f"{self.path(verb)} is missing or unfinished: run `rayclean {verb}` first")
+        return self.sub(verb)
+
+    def begin(self, verb: str, print_: str) -> Folder:
+        """The folder to write into: a new one, or what a crashed attempt of the same fingerprint left."""
+        partial = self.sub(".partial", f"{verb}-{print_}")
+        partial.fs.makedirs(partial.root, exist_ok=True)
+        if not partial.exists("started.json"):
+            partial.write_json({"attempts": []}, "started.json")
+        started = partial.read_json("started.json")
+        started["attempts"].append(time.time())
+        partial.write_json(started, "started.json")
+        return partial
+
+    def commit(self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]) -> Manifest:
+        """Make a partial folder the verb's folder; `manifest.json` appears last."""
+        from rayclean import __version__
+
+        manifest = Manifest(verb, print_, round(seconds, 3), __version__, metrics)
+        if self.exists(verb, MANIFEST):
+            self.fs.rm_file(self.path(verb, MANIFEST))  # from here on the old folder no longer looks whole
+        self.remove(verb)
+        partial.remove("started.json")
+        if self.is_local:
+            os.replace(partial.root, self.path(verb))
+        else:
+            self.fs.mv(partial.root, self.path(verb), recursive=True)
+        self.write_json(asdict(manifest), verb, MANIFEST)
+        for other in self._partials(verb):
+            self.remove(".partial", other)
+        return manifest
+
+    def _partials(self, verb: str) -> list[str]:
+        try:
+            entries = self.fs.ls(self.path(".partial"), detail=False)
+        except FileNotFoundError:
+            return []
+        names = [posixpath.basename(str(entry).rstrip("/")) for entry in entries]
+        return [name for name in names if name.startswith(f"{verb}-")]

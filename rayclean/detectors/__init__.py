@@ -1,0 +1,9 @@
+"""What makes a label doubtful. Add a detector: a file with a subclass of `Detector`, a line here."""
+
+DETECTORS: dict[str, str] = {
+    "confident_learning": "rayclean.detectors.confident_learning:ConfidentLearning",
+    "self_confidence": "rayclean.detectors.pointwise:SelfConfidence",
+    "normalized_margin": "rayclean.detectors.pointwise:NormalizedMargin",
+    "disagreement": "rayclean.detectors.pointwise:Disagreement",
+    "knn_vote": "rayclean.detectors.knn_vote:KnnVote",
+}

@@ -1,0 +1,43 @@
+"""What can go wrong, as a tree.
+
+    RaycleanError
+    ├── ConfigError        a config file, an override or a plug-in name or option
+    ├── DataError          a data set that cannot be read or does not hold what the config says
+    ├── ArtifactError      a run folder that is missing, half written, or of another version
+    ├── ResourceError      the cluster or the machine lacks what the config asks for
+    └── AnnotationError    an endpoint that is down, ignores its constraint, or fails too often
+
+Every message states what was found, what was expected and what to do next. `ValueError` is kept for bad
+arguments of the pure functions in `rayclean.functional`; `assert` is kept for invariants of rayclean itself.
+"""
+
+
+class RaycleanError(Exception):
+    """Base of every error that a user can mend; the command line prints it without a traceback."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["RaycleanError"], tuple[str]]:
+        return (type(self), (self.message,))  # survives the way through a Ray worker
+
+
+class ConfigError(RaycleanError):
+    """A config file, an override or a plug-in name or option is wrong."""
+
+
+class DataError(RaycleanError):
+    """A data set cannot be read or does not hold what the config says."""
+
+
+class ArtifactError(RaycleanError):
+    """A run folder is missing, half written, or of another version."""
+
+
+class ResourceError(RaycleanError):
+    """The cluster or the machine lacks what the config asks for."""
+
+
+class AnnotationError(RaycleanError):
+    """An annotator is down, ignores its constraint, or fails too often."""

@@ -1,0 +1,107 @@
+"""Connecting to Ray: a cluster where there is one, an embedded Ray on this machine otherwise.
+
+`connected(config.cluster)` wraps a command; everything inside may use Ray. An embedded Ray binds to loopback, has no
+dashboard, asks for a token that only this process and its workers know, and goes when the command ends.
+"""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rayclean.config import ClusterConfig
+from rayclean.errors import ResourceError
+
+# Read by Ray when it is imported, so set before.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # rayclean shows its own
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers reuse this environment
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # first import of torch on a busy machine
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import ray
+
+logger = logging.getLogger(__name__)
+
+MIN_LOGICAL_CPUS = 4
+"""Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait for each other for ever."""
+
+
+@contextmanager
+def connected(config: ClusterConfig) -> Iterator[None]:
+    """Ray is there inside the block; an embedded one is shut down after it. Re-entrant: an outer connection stays."""
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    verbose = bool(os.environ.get("RAYCLEAN_DEBUG"))
+    level = logging.INFO if verbose else logging.ERROR
+    if address and address != "local":
+        try:
+            ray.init(address=address, logging_level=level, log_to_driver=verbose)
+        except (ConnectionError, RuntimeError) as error:
+            raise ResourceError(
+                f"cannot connect to Ray at {address!r} ({error}); start it (`ray start --head`), "
+                "mend cluster.address or RAY_ADDRESS, or unset both to use this machine alone"
+            ) from error
+    else:
+        os.environ.pop("RAY_ADDRESS", None)
+        # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        ray.init(
+            address="local",
+            num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            num_gpus=config.gpus,
+            include_dashboard=False,
+            logging_level=level,
+            log_to_driver=verbose,
+        )
+    _quiet(verbose)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def gpu_count() -> int:
+    """GPUs of the connected cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def cpu_count() -> int:
+    """Logical CPUs of the connected cluster."""
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def physical_threads() -> int:
+    """Threads that one process may use on this machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def preflight(config: ClusterConfig) -> None:
+    """Compare what the config asks for with what the cluster has, instead of waiting for ever.
+
+    Raises:
+        ResourceError: it does not fit; the message says what to change.
+    """
+    have_cpu, have_gpu = cpu_count(), gpu_count()
+    want_cpu = config.workers * config.cpus_per_worker
+    if want_cpu + 1 > have_cpu:
+        raise ResourceError(
+            f"{config.workers} training workers x {config.cpus_per_worker} CPUs, and 1 CPU for data, need "
+            f"{want_cpu + 1:g} CPUs; the cluster has {have_cpu}. Lower cluster.workers or cluster.cpus_per_worker"
+            + ("" if config.address else ", or raise cluster.cpus (logical CPUs of the embedded Ray)")
+        )
+    if config.use_gpu and config.workers > have_gpu:
+        raise ResourceError(
+            f"{config.workers} training workers with a GPU each need {config.workers} GPUs; the cluster has {have_gpu}. "
+            "Lower cluster.workers or set cluster.use_gpu = false"
+        )
+
+
+def _quiet(verbose: bool) -> None:
+    if not verbose:
+        for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,147 @@
+"""The tables that verbs hand to each other, and the words for their columns.
+
+Every table is keyed by `example_id` (int64), never by position. Labels travel as int32 indices into the label set,
+whose names, words and definitions stand in `load/labels.json`. Shards of one verb carry the names of the shards of
+the verb before (`part-00003.parquet` of predictions holds exactly the examples of `part-00003.parquet` of
+examples), so that work is divided, resumed and joined shard by shard with flat memory.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST = "train", "dev", "test"
+
+EXAMPLES = pa.schema(
+    [("example_id", pa.int64()), ("text", pa.string()), ("given_label", pa.int32()), ("split", pa.string())]
+)
+"""`load/examples/` (split train or dev) and `load/test/` (split test, where given_label may be null)."""
+
+TRUTH = pa.schema([("example_id", pa.int64()), ("true_label", pa.int32())])
+"""`load/truth/`: opened by `evaluate` alone. true_label is null where the truth is not known."""
+
+REJECTED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())])
+"""`load/rejected/`: file, 0-based row in it, why it cannot be used, and the beginning of the value at fault."""
+
+
+def predictions(num_classes: int) -> pa.Schema:
+    """`predict/predictions/`: one row per example, probabilities of all K classes included."""
+    return pa.schema(
+        [
+            ("example_id", pa.int64()),
+            ("given_label", pa.int32()),
+            ("given_probability", pa.float32()),
+            ("predicted_label", pa.int32()),
+            ("predicted_probability", pa.float32()),
+            ("runner_up_label", pa.int32()),
+            ("runner_up_probability", pa.float32()),
+            ("margin", pa.float32()),  # given_probability - the highest other probability, in [-1, 1]
+            ("fold", pa.int16()),  # the fold whose model did not see the example; -1 in sample or given
+            ("probabilities", pa.list_(pa.float32(), num_classes)),
+        ]
+    )
+
+
+def features(dim: int) -> pa.Schema:
+    """`predict/features/`: one embedding per example, for retrieval and for heads on frozen encoders."""
+    return pa.schema([("example_id", pa.int64()), ("features", pa.list_(pa.float32(), dim))])
+
+
+FINDINGS_FIXED = [
+    ("example_id", pa.int64()),
+    ("given_label", pa.int32()),
+    ("suggested_label", pa.int32()),
+    ("quality", pa.float32()),  # lower = more likely wrong
+    ("suspect", pa.bool_()),
+    ("rank", pa.int64()),  # 0 = most doubtful; -1 = no suspect
+    ("reason", pa.string()),
+]
+
+
+def findings(detectors: Sequence[str]) -> pa.Schema:
+    """`detect/findings/`: the combined quality, and each detector's own quality and vote."""
+    votes = [(f"{kind}_{name}", pa.float32() if kind == "quality" else pa.bool_())
+             for name in detectors for kind in ("quality", "vote")]  # fmt: skip
+    return pa.schema([*FINDINGS_FIXED, *votes])
+
+
+LABELS = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("given_label", pa.int32()),
+        ("final_label", pa.int32()),
+        ("source", pa.string()),  # given (never doubted), kept, changed, abstained, error, unasked, reverted
+        ("confidence", pa.float32()),  # calibrated probability of the annotator's choice; null where unasked
+        ("split", pa.string()),
+    ]
+)
+"""`relabel/labels/`: the label of every example of `load/examples/` after relabelling, and where it comes from."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: its index, its name, the word a language model scores for it, and its definition ('' if none)."""
+
+    index: int
+    name: str
+    word: str
+    definition: str = ""
+
+
+class LabelSet:
+    """The classes of a data set, in index order.
+
+    >>> labels = LabelSet([Label(0, "HAM", "fine"), Label(1, "SPAM", "spam")])
+    >>> len(labels), labels[1].word, labels.index("HAM")
+    (2, 'spam', 0)
+    """
+
+    def __init__(self, labels: Iterable[Label]):
+        self.labels = tuple(labels)
+        self._by_name = {label.name: label.index for label in self.labels}
+        assert [label.index for label in self.labels] == list(range(len(self.labels)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Label:
+        return self.labels[index]
+
+    def __iter__(self) -> Any:
+        return iter(self.labels)
+
+    def index(self, name: str) -> int | None:
+        """Index of a label name, None if it is not in the set."""
+        return self._by_name.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        """All names, in index order."""
+        return [label.name for label in self.labels]
+
+    def to_json(self) -> str:
+        """The content of `load/labels.json`."""
+        return json.dumps([asdict(label) for label in self.labels], indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "LabelSet":
+        """Inverse of `to_json`."""
+        return cls(Label(**row) for row in json.loads(text))
+
+
+def matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
+    """A fixed-size-list column as an array [rows, size], without a copy where Arrow allows it."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    size = array.type.list_size
+    return np.asarray(array.flatten().to_numpy(zero_copy_only=False)).reshape(-1, size)
+
+
+def list_column(values: npt.NDArray[np.float32]) -> pa.Array:
+    """An array [rows, size] as a fixed-size-list column."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
