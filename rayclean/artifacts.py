@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import posixpath
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -53,7 +52,7 @@ class Manifest:
     verb: str
     fingerprint: str
     seconds: float
-    """Wall time of all attempts together."""
+    """Wall time of the attempt that finished it."""
     rayclean: str
     """Version of rayclean that wrote it."""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -190,11 +189,6 @@ class Run(Folder):
         """The folder to write into: a new one, or what a crashed attempt of the same fingerprint left."""
         partial = self.sub(".partial", f"{verb}-{print_}")
         partial.fs.makedirs(partial.root, exist_ok=True)
-        if not partial.exists("started.json"):
-            partial.write_json({"attempts": []}, "started.json")
-        started = partial.read_json("started.json")
-        started["attempts"].append(time.time())
-        partial.write_json(started, "started.json")
         return partial
 
     def commit(self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]) -> Manifest:
@@ -205,7 +199,6 @@ class Run(Folder):
         if self.exists(verb, MANIFEST):
             self.fs.rm_file(self.path(verb, MANIFEST))  # from here on the old folder no longer looks whole
         self.remove(verb)
-        partial.remove("started.json")
         if self.is_local:
             os.replace(partial.root, self.path(verb))
         else:

@@ -7,13 +7,16 @@ examples), so that work is divided, resumed and joined shard by shard with flat 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from rayclean.errors import ConfigError
+from rayclean.plugins import nearest
 
 SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST = "train", "dev", "test"
 
@@ -123,6 +126,20 @@ class LabelSet:
     def names(self) -> list[str]:
         """All names, in index order."""
         return [label.name for label in self.labels]
+
+    def described(self, words: Mapping[str, str], definitions: Mapping[str, str]) -> "LabelSet":
+        """The same classes with the words and definitions of a config, so that rewording a prompt re-reads no data.
+
+        Raises:
+            ConfigError: a word or definition for a label that is not in the set.
+        """
+        for section, names in (("words", words), ("definitions", definitions)):
+            for name in names:
+                if name not in self._by_name:
+                    raise ConfigError(f"dataset.{section}: unknown label {name!r}; {nearest(name, self.names)}")
+        return LabelSet(
+            Label(x.index, x.name, words.get(x.name, x.name), definitions.get(x.name, "")) for x in self.labels
+        )
 
     def to_json(self) -> str:
         """The content of `load/labels.json`."""

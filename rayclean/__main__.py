@@ -1,0 +1,5 @@
+"""`python -m rayclean` is the `rayclean` command."""
+
+from rayclean.cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""The command line: the six verbs, `clean` for all of them, `config`, `status` and `revert`.
+
+Everything heavy is imported inside the commands, so that `rayclean --help` answers at once.
+"""
+
+import logging
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rayclean import __version__
+from rayclean.errors import RaycleanError
+
+if TYPE_CHECKING:
+    from rayclean.artifacts import Run
+    from rayclean.config import Config
+
+app = typer.Typer(
+    help="Find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="Config file (.toml), or a run folder to go on with its own config.")
+]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, for example detect.budget=0.05")
+]
+VERBS_HELP = {
+    "load": "Read and validate the data set; give every example its id.",
+    "predict": "Train on the data and predict the very same examples.",
+    "detect": "Find the doubtful labels.",
+    "relabel": "Ask the annotator to choose between two candidates for each doubtful label.",
+    "train": "Train on the final labels.",
+    "evaluate": "Measure against whatever truth is known, and write the report.",
+    "clean": "Run all six verbs; finished ones are reused, a crashed one goes on where it was.",
+}
+
+
+def _read(config: str, overrides: list[str] | None) -> "Config":
+    from rayclean.config import load_config
+    from rayclean.pipeline import resolved_config
+
+    if os.path.isdir(config) or "://" in config:
+        if overrides:
+            raise typer.BadParameter("overrides go with a config file; a run folder already has its config")
+        return resolved_config(config)
+    return load_config(config, overrides or [])
+
+
+def _verb_command(verb: str) -> None:
+    def command(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+        from rayclean import pipeline
+
+        run = getattr(pipeline, verb)(_read(config, overrides))
+        _summary(run, verb)
+
+    app.command(name=verb, help=VERBS_HELP[verb])(command)
+
+
+for _verb_name in ("clean", "load", "predict", "detect", "relabel", "train", "evaluate"):
+    _verb_command(_verb_name)
+
+
+@app.command(name="config")
+def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+    """Print the resolved config (defaults, file and overrides) as JSON after checking all of it."""
+    from rayclean.pipeline import check_plugins
+
+    resolved = _read(config, overrides)
+    check_plugins(resolved)
+    typer.echo(resolved.model_dump_json(indent=1))
+
+
+@app.command()
+def status(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+    """Show what of a run is done, what comes next, and the exact command to go on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rayclean import pipeline
+
+    resolved = _read(config, overrides)
+    rows = pipeline.status(resolved)
+    table = Table(title=f"{resolved.output}/{resolved.name}", title_justify="left")
+    for column in ("verb", "state", "seconds", ""):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for row in rows:
+        table.add_row(row.verb, row.state, f"{row.seconds:,.1f}" if row.seconds is not None else "", row.detail)
+    Console().print(table)
+    following = next((row.verb for row in rows if row.state != "done"), None)
+    if following is None:
+        typer.echo(f"complete; report: {pipeline.open_run(resolved).path('report.html')}")
+        return
+    command = shlex.join(["rayclean", "clean", config, *(overrides or [])])
+    typer.echo(f"next: {following}\ngo on with: {command}")
+
+
+@app.command()
+def revert(
+    config: ConfigArgument,
+    example_id: Annotated[list[int] | None, typer.Option(help="Only these examples (repeatable).")] = None,
+    below: Annotated[float | None, typer.Option(help="Only changes with a confidence below this.")] = None,
+    from_label: Annotated[str | None, typer.Option(help="Only changes away from this label.")] = None,
+    to_label: Annotated[str | None, typer.Option(help="Only changes to this label.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All changes of the run.")] = False,
+    undo: Annotated[bool, typer.Option(help="Take earlier reverts of the selection back.")] = False,
+) -> None:
+    """Undo changes of labels: the labels are replayed from the ledger without the selected answers."""
+    from rayclean import pipeline
+
+    resolved = _read(config, None)
+    result = pipeline.revert(
+        resolved,
+        example_ids=example_id or None,
+        below=below,
+        from_label=from_label,
+        to_label=to_label,
+        everything=everything,
+        undo=undo,
+    )
+    typer.echo(f"{result['reverted']} labels {'applied again' if undo else 'reverted'}, {result['changed']} changes remain")
+    typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _summary(run: "Run", verb: str) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if verb in ("clean", "evaluate"):
+        from rayclean.evaluation.report import terminal_table
+
+        console.print(terminal_table(run.read_json("metrics.json")))
+        console.print(f"report: {run.path('report.html')}", highlight=False, soft_wrap=True)
+        return
+    manifest = run.manifest(verb)
+    assert manifest is not None
+    console.print(f"{verb}: {run.path(verb)} ({manifest.seconds:,.1f} s)", highlight=False, soft_wrap=True)
+    for key, value in manifest.metrics.items():
+        if isinstance(value, int | float | str | bool) or value is None:
+            console.print(f"  {key}: {value:,}" if type(value) is int else f"  {key}: {value}", highlight=False)
+
+
+def main() -> None:
+    """Entry point of the `rayclean` command: errors that a user can mend are printed without a traceback."""
+    debug = bool(os.environ.get("RAYCLEAN_DEBUG"))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except RaycleanError as error:
+        if debug:
+            raise
+        kind = type(error).__name__.removesuffix("Error").lower()
+        typer.secho(f"{kind} error: {error}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("interrupted; finished work is kept, the same command goes on from here", fg="yellow", err=True)
+        sys.exit(130)

@@ -1,0 +1,260 @@
+"""The order of the verbs, their fingerprints, and what is reused.
+
+    load -> predict -> detect -> relabel -> train -> evaluate
+
+A verb's fingerprint is a hash of its inputs' fingerprints, of the part of the config that it reads, and of its
+code's VERSION. It is computed from the config alone, so that `status` and `clean` know before any work what is
+there, what is stale and what comes next: changing `detect.budget` re-runs detect and what follows, never predict.
+"""
+
+import fcntl
+import importlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rayclean.annotators import ANNOTATORS
+from rayclean.artifacts import VERBS, Folder, Run, fingerprint
+from rayclean.config import Config, Plugin, load_config
+from rayclean.detectors import DETECTORS
+from rayclean.errors import ArtifactError
+from rayclean.methods import METHODS
+from rayclean.models import ENCODERS
+from rayclean.plugins import build_options, resolve
+from rayclean.tasks import TASKS
+
+logger = logging.getLogger(__name__)
+
+INPUTS: dict[str, tuple[str, ...]] = {
+    "load": (),
+    "predict": ("load",),
+    "detect": ("load", "predict"),
+    "relabel": ("load", "predict", "detect"),
+    "train": ("load", "predict", "relabel"),
+    "evaluate": ("load", "predict", "detect", "relabel", "train"),
+}
+"""Which finished folders each verb reads."""
+
+
+def open_run(config: Config) -> Run:
+    """The run folder that a config names."""
+    return Run(os.path.join(config.output, config.name))
+
+
+def check_plugins(config: Config) -> dict[str, Any]:
+    """Resolve every name in the config and check its options.
+
+    Returns:
+        The identity of every plug-in, as plain JSON values, for fingerprints.
+
+    Raises:
+        ConfigError: an unknown name or option, with the nearest valid ones.
+    """
+
+    def identity(family: str, registry: dict[str, str], plugin: Plugin) -> dict[str, Any]:
+        options = build_options(family, resolve(family, registry, plugin.name), plugin.options)
+        return {"name": plugin.name, **options.identity()}
+
+    return {
+        "task": identity("task", TASKS, config.task),
+        "encoder": identity("encoder", ENCODERS, config.encoder),
+        "detectors": [identity("detector", DETECTORS, detector) for detector in config.detect.detectors],
+        "annotator": identity("annotator", ANNOTATORS, config.annotator),
+        "method": identity("method", METHODS, config.method),
+    }
+
+
+def fingerprints(config: Config, run: Run) -> dict[str, str]:
+    """The fingerprint that each verb's folder must have under this config.
+
+    Raises:
+        ConfigError: a plug-in or an option is wrong.
+        DataError: the data set cannot be found.
+    """
+    plugins = check_plugins(config)
+    dataset = config.dataset.identity()
+    prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
+    for name in ("max_rejected",):
+        dataset.pop(name)
+    reads: dict[str, Any] = {
+        "load": [dataset, config.seed, _verb("load").source_fingerprint(config)],
+        "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), config.seed],
+        "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
+        "relabel": [plugins["annotator"], config.relabel.identity(), prompts, config.seed, _reverts(run)],
+        "train": [plugins["encoder"], plugins["method"], config.train.identity(), config.seed],
+        "evaluate": [config.evaluate.identity()],
+    }
+    prints: dict[str, str] = {}
+    for verb in VERBS:
+        inputs = [prints[name] for name in INPUTS[verb]]
+        prints[verb] = fingerprint(verb, _verb(verb).VERSION, inputs, reads[verb])
+    return prints
+
+
+def load(config: Config) -> Run:
+    """Read, validate and identify the examples."""
+    return _run_verbs(config, ("load",))
+
+
+def predict(config: Config) -> Run:
+    """Let a model predict the examples it was trained on."""
+    return _run_verbs(config, ("predict",))
+
+
+def detect(config: Config) -> Run:
+    """Find the doubtful labels."""
+    return _run_verbs(config, ("detect",))
+
+
+def relabel(config: Config) -> Run:
+    """Ask the annotator about the doubtful labels."""
+    return _run_verbs(config, ("relabel",))
+
+
+def train(config: Config) -> Run:
+    """Train on the final labels."""
+    return _run_verbs(config, ("train",))
+
+
+def evaluate(config: Config) -> Run:
+    """Measure against whatever truth is known, and write the report."""
+    return _run_verbs(config, ("evaluate",))
+
+
+def clean(config: Config) -> Run:
+    """All six verbs; finished ones are reused, a crashed one goes on where it was."""
+    return _run_verbs(config, VERBS)
+
+
+@dataclass(frozen=True)
+class VerbStatus:
+    """How far one verb is."""
+
+    verb: str
+    state: Literal["done", "stale", "partial", "missing"]
+    """`stale`: finished under another config or other inputs; `partial`: begun and not finished."""
+    seconds: float | None
+    detail: str
+
+
+def status(config: Config) -> list[VerbStatus]:
+    """How far a run is under a config, verb by verb."""
+    run = open_run(config)
+    prints = fingerprints(config, run)
+    rows = []
+    for verb in VERBS:
+        manifest = run.manifest(verb)
+        partial = Folder(run.url(".partial", f"{verb}-{prints[verb]}"))
+        if manifest is not None and manifest.fingerprint == prints[verb]:
+            rows.append(VerbStatus(verb, "done", manifest.seconds, ""))
+        elif partial.exists():
+            shards = sum(len(files) for _, _, files in partial.fs.walk(partial.root))
+            rows.append(VerbStatus(verb, "partial", None, f"{shards} files of an unfinished attempt"))
+        elif manifest is not None:
+            rows.append(VerbStatus(verb, "stale", manifest.seconds, "made from another config or other inputs"))
+        else:
+            rows.append(VerbStatus(verb, "missing", None, ""))
+    return rows
+
+
+def revert(config: Config, **selection: Any) -> dict[str, Any]:
+    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.labels.revert`.
+
+    Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
+    """
+    from rayclean.annotators import labels
+
+    run = open_run(config)
+    with _locked(run):
+        if run.manifest("relabel") is None:
+            raise ArtifactError(f"{run.path('relabel')} is missing: there is nothing to revert before `rayclean relabel`")
+        result: dict[str, Any] = labels.revert(config, run, **selection)
+        # The labels were rewritten by replay; under the new list of reverts this very folder is what relabel would write.
+        manifest = run.read_json("relabel", "manifest.json")
+        run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", "manifest.json")
+    return result
+
+
+def resolved_config(run_folder: str) -> Config:
+    """The config of an existing run folder.
+
+    Raises:
+        ArtifactError: the folder holds no run.
+    """
+    run = Run(run_folder)
+    if not run.exists("config.json"):
+        raise ArtifactError(f"{run.path()} is no run folder (no config.json there); give a path like runs/<name>")
+    if run.is_local:
+        return load_config(run.path("config.json"))
+    from rayclean.config import parse_config
+
+    return parse_config(run.read_json("config.json"), where=run.path("config.json"))
+
+
+def _run_verbs(config: Config, verbs: tuple[str, ...]) -> Run:
+    run = open_run(config)
+    prints = fingerprints(config, run)
+    with _locked(run):
+        todo = [verb for verb in verbs if not run.done(verb, prints[verb])]
+        if todo:
+            _require_inputs(run, todo, prints)
+            for verb in todo:
+                _verb(verb).validate(config, run)
+        run.write_text(config.model_dump_json(indent=1), "config.json")
+        if todo:
+            from rayclean.runtime.cluster import connected, preflight
+
+            with connected(config.cluster):
+                preflight(config.cluster)
+                for verb in todo:
+                    _run_verb(config, run, verb, prints)
+    return run
+
+
+def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
+    logger.info("%s: started", verb)
+    start = time.monotonic()
+    out = run.begin(verb, prints[verb])
+    metrics = _verb(verb).run(config, run, out)
+    run.commit(verb, prints[verb], out, time.monotonic() - start, metrics)
+    if verb == "evaluate":  # the two files people look for stand at the top
+        for name in ("metrics.json", "report.html"):
+            run.write_text(run.read_text("evaluate", name), name)
+    logger.info("%s: done in %.1f s", verb, time.monotonic() - start)
+
+
+def _require_inputs(run: Run, todo: list[str], prints: dict[str, str]) -> None:
+    for verb in todo:
+        for before in INPUTS[verb]:
+            if before not in todo and not run.done(before, prints[before]):
+                state = "was made from another config or other data" if run.manifest(before) else "has not run"
+                raise ArtifactError(f"{verb} needs {before}, which {state}: run `rayclean {before}` first, or `rayclean clean`")
+
+
+def _verb(name: str) -> Any:
+    return importlib.import_module(f"rayclean.verbs.{name}")
+
+
+def _reverts(run: Run) -> str:
+    return fingerprint(run.read_text("ledger", "reverts.jsonl")) if run.exists("ledger", "reverts.jsonl") else ""
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    """One process at a time in a run folder; the lock goes with the process, however it ends."""
+    run.fs.makedirs(run.root, exist_ok=True)
+    if not run.is_local:
+        yield  # object stores have no locks; the fingerprints still keep two runs of one config consistent
+        return
+    with open(run.path(".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(
+                f"another rayclean works in {run.path()}; wait for it, or choose another name (name=...)"
+            ) from error
+        yield

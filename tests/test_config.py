@@ -1,0 +1,112 @@
+"""Reading, overriding and refusing configs."""
+
+from pathlib import Path
+
+import pytest
+
+from rayclean.config import Config, load_config, parse_config
+from rayclean.errors import ConfigError
+from rayclean.pipeline import check_plugins
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.toml"))
+MINIMAL = {"dataset": {"path": "data.csv"}}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    check_plugins(load_config(path))
+
+
+def test_overrides_are_typed_and_come_last() -> None:
+    config = parse_config(MINIMAL, ["detect.budget=7", "dataset.noise.rate=0.4", "annotator.name=simulated", "seed=3"])
+    assert config.detect.budget == 7
+    assert isinstance(config.detect.budget, int)
+    assert config.dataset.noise is not None
+    assert config.dataset.noise.rate == 0.4
+    assert config.annotator.name == "simulated"
+    assert config.seed == 3
+
+
+def test_the_callers_values_are_not_touched() -> None:
+    values = {"dataset": {"path": "data.csv"}}
+    parse_config(values, ["dataset.path=other.csv"])
+    assert values == {"dataset": {"path": "data.csv"}}
+
+
+def test_small_float_is_a_number() -> None:
+    assert parse_config(MINIMAL, ["train.learning_rate=1e-5"]).train.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        (["detect.budgt=0.1"], ["budgt", "did you mean budget"]),
+        (["detcet.budget=0.1"], ["detcet", "did you mean detect"]),
+        (["detect.budget=0"], ["detect.budget", "at least 1"]),
+        (["detect.budget=1.5"], ["(0, 1]"]),
+        (["detect.detectors=[]"], ["at least one detector"]),
+        (["version=99"], ["version", "99", "CHANGELOG"]),
+        (["name=../evil"], ["name"]),
+        (["predict.mode=given"], ["path"]),
+        (["relabel.max_cost=1.0"], ["price_prompt"]),
+        (["dataset.labels=['a']"], ["two labels"]),
+        (["dataset.test={path='x', share=0.1}"], ["not both"]),
+        (["detect"], ["section.key=value"]),
+        (["seed.x=1", "seed=1"], []),
+        (["train.learning_rate=nan"], ["learning_rate"]),
+    ],
+)
+def test_wrong_values_are_refused_with_help(overrides: list[str], fragments: list[str]) -> None:
+    if not fragments:
+        parse_config(MINIMAL, overrides)  # a later override may mend an earlier one
+        return
+    with pytest.raises(ConfigError) as error:
+        parse_config(MINIMAL, overrides)
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        (["method.name=noiseall"], "unknown method"),
+        (["annotator.name=gtp"], "unknown annotator"),
+        (["annotator.name=knn", "annotator.nieghbours=3"], "unknown key 'nieghbours'"),
+        (["encoder.name=no.such.module:Class"], "cannot import"),
+        (["encoder.name=json:NoSuchClass"], "no class"),
+    ],
+)
+def test_wrong_plugins_are_refused_with_help(overrides: list[str], fragment: str) -> None:
+    with pytest.raises(ConfigError, match=fragment):
+        check_plugins(parse_config(MINIMAL, overrides))
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        (b"dataset = [", "not valid TOML"),
+        (b"\xff\xfe", "not valid TOML"),
+        (b"", "'dataset' is required"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, content: bytes, fragment: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=fragment):
+        load_config(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the config"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_resolved_config_round_trips(tmp_path: Path) -> None:
+    config = parse_config(MINIMAL, ["detect.detectors=['knn_vote']", "encoder.name=bilstm", "encoder.max_length=9"])
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    assert load_config(path) == config
+
+
+def test_every_field_has_a_default_or_is_the_path() -> None:
+    assert [name for name, field in Config.model_fields.items() if field.is_required()] == ["dataset"]
