@@ -1,0 +1,137 @@
+"""All six verbs on toy data, through the command line and through Python."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import rayclean
+from rayclean.artifacts import Run
+from rayclean.pipeline import fingerprints, status
+from tests import toy
+
+
+@pytest.fixture(scope="module")
+def cleaned(tmp_path_factory: pytest.TempPathFactory, ray_embedded: None) -> tuple[Run, dict]:
+    folder = tmp_path_factory.mktemp("clean")
+    values = toy.config(toy.write(folder / "data"), folder / "runs")
+    return rayclean.clean(rayclean.parse_config(values)), values
+
+
+def table(run: Run, *parts: str) -> dict[int, dict]:
+    """Rows of all shards by example_id."""
+    rows: dict[int, dict] = {}
+    for shard in run.shards(*parts):
+        for row in run.read_table(*parts, shard).to_pylist():
+            assert row["example_id"] not in rows, "an id appears twice"
+            rows[row["example_id"]] = row
+    return rows
+
+
+def test_every_id_appears_once_in_every_table(cleaned: tuple[Run, dict]) -> None:
+    run, _ = cleaned
+    examples = table(run, "load", "examples")
+    for parts in (("predict", "predictions"), ("detect", "findings"), ("relabel", "labels")):
+        assert table(run, *parts).keys() == examples.keys()
+    assert not examples.keys() & table(run, "load", "test").keys()
+
+
+def test_noise_falls_and_the_report_is_there(cleaned: tuple[Run, dict]) -> None:
+    run, _ = cleaned
+    metrics = run.read_json("metrics.json")
+    assert metrics["noise"]["final"] < 0.6 * metrics["noise"]["given"]
+    assert metrics["harm"] < 0.05
+    assert metrics["detection"]["roc_auc"] > 0.9
+    assert "<html" in run.read_text("report.html")
+
+
+def test_only_suspects_change_and_only_to_candidates(cleaned: tuple[Run, dict]) -> None:
+    run, _ = cleaned
+    findings, labels = table(run, "detect", "findings"), table(run, "relabel", "labels")
+    changed = {key for key, row in labels.items() if row["final_label"] != row["given_label"]}
+    assert changed
+    for key in changed:
+        assert findings[key]["suspect"]
+        assert labels[key]["final_label"] == findings[key]["suggested_label"]
+        assert labels[key]["source"] == "changed"
+    assert sum(row["suspect"] for row in findings.values()) <= 0.2 * len(findings)
+
+
+def test_finished_verbs_are_reused_and_a_threshold_never_reruns_predict(cleaned: tuple[Run, dict]) -> None:
+    run, values = cleaned
+    config = rayclean.parse_config(values)
+    assert [row.state for row in status(config)] == ["done"] * 6
+    before = {verb: run.manifest(verb) for verb in ("load", "predict", "detect")}
+    rayclean.clean(config)
+    assert run.manifest("detect") == before["detect"]
+    other = rayclean.parse_config(values, ["detect.budget=0.1"])
+    states = {row.verb: row.state for row in status(other)}
+    assert states == {
+        "load": "done", "predict": "done", "detect": "stale", "relabel": "stale", "train": "stale", "evaluate": "stale",
+    }  # fmt: skip
+    assert fingerprints(other, run)["predict"] == fingerprints(config, run)["predict"]
+
+
+def test_revert_restores_the_given_labels_and_undo_takes_it_back(cleaned: tuple[Run, dict]) -> None:
+    run, values = cleaned
+    config = rayclean.parse_config(values)
+    before = table(run, "relabel", "labels")
+    result = rayclean.revert(config, everything=True)
+    assert result["changed"] == 0
+    assert all(row["final_label"] == row["given_label"] for row in table(run, "relabel", "labels").values())
+    assert {row.verb: row.state for row in status(config)}["relabel"] == "done"
+    assert {row.verb: row.state for row in status(config)}["train"] == "stale"
+    rayclean.revert(config, everything=True, undo=True)
+    assert {k: r["final_label"] for k, r in table(run, "relabel", "labels").items()} == {
+        k: r["final_label"] for k, r in before.items()
+    }
+
+
+def test_truth_is_in_its_own_folder_only(cleaned: tuple[Run, dict]) -> None:
+    run, _ = cleaned
+    for path in Path(run.path()).rglob("*.parquet"):
+        if "truth" not in path.parts:
+            assert "true_label" not in pq.read_schema(path).names, path
+
+
+def test_result_does_not_depend_on_shards(cleaned: tuple[Run, dict], tmp_path: Path) -> None:
+    """Other shards, other blocks, the same predictions, findings and labels."""
+    run, values = cleaned
+    values = {**values, "output": str(tmp_path), "dataset": {**values["dataset"], "rows_per_shard": 37}}
+    config = rayclean.parse_config(values, ["evaluate.compare=false"])
+    for verb in (rayclean.load, rayclean.predict, rayclean.detect, rayclean.relabel):
+        other = verb(config)
+    assert {k: r["final_label"] for k, r in table(other, "relabel", "labels").items()} == {
+        k: r["final_label"] for k, r in table(run, "relabel", "labels").items()
+    }
+    ranks = {k: r["rank"] for k, r in table(run, "detect", "findings").items()}
+    assert {k: r["rank"] for k, r in table(other, "detect", "findings").items()} == ranks
+
+
+def test_command_line_from_config_to_report(tmp_path: Path) -> None:
+    values = toy.config(toy.write(tmp_path / "data", rows=200), tmp_path / "runs", name="cli")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+
+    def rayclean_(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "rayclean", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    missing = rayclean_("detect", str(path))
+    assert missing.returncode == 2
+    assert "rayclean load" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    done = rayclean_("clean", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "report" in done.stdout
+    assert "complete" in rayclean_("status", str(path)).stdout
+    stale = rayclean_("status", str(path), "detect.budget=3")
+    assert "next: detect" in stale.stdout
+    assert "detect.budget=3" in stale.stdout
+    wrong = rayclean_("clean", str(path), "detect.budgt=3")
+    assert wrong.returncode == 2
+    assert "did you mean budget" in wrong.stderr
+    assert (tmp_path / "runs" / "cli" / "report.html").exists()
