@@ -99,7 +99,11 @@ class Folder:
 
     def write_text(self, text: str, *parts: str) -> None:
         """Write a text file whole or not at all."""
-        self._put(self.path(*parts), lambda path: self._pipe(path, text.encode()))
+        self.write_bytes(text.encode(), *parts)
+
+    def write_bytes(self, content: bytes, *parts: str) -> None:
+        """Write a file whole or not at all."""
+        self._put(self.path(*parts), lambda path: self._pipe(path, content))
 
     def read_json(self, *parts: str) -> Any:
         """Content of a JSON file."""

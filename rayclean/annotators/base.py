@@ -12,7 +12,7 @@ threshold or calibration re-reads the ledger and asks nobody.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from rayclean.plugins import Options
@@ -26,6 +26,8 @@ class Demonstration:
     text: str
     label: int
     """Index of its given label."""
+    similarity: float | None = None
+    """Cosine to the query's text; None where not measured. Never part of a key: its last digits depend on the machine."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Annotation:
     """`kind: message`; kinds: timeout, connection, rate_limit, server, client, invalid, outside."""
     written: float = 0.0
     """Unix time of the answer."""
+    session: str = ""
+    """Which run of which config paid for it."""
 
     @property
     def error_kind(self) -> str | None:
@@ -90,22 +94,61 @@ class Annotator:
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
+    calibrated: ClassVar[bool] = False
+    """Whether scores are unbiased log-probabilities already, so that no calibration is applied to them."""
+
     def __init__(self, config: Any, labels: Sequence[Label], seed: int = 0):
         self.config = config
         self.labels = tuple(labels)
         self.seed = seed
+
+    def check(self) -> None:
+        """Cheap checks in the driver before any work.
+
+        Raises:
+            ConfigError: the options cannot work here (no address, a missing environment variable).
+        """
+
+    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+        """How many demonstrations a query gets and which, when the config says `count` and `selector`."""
+        return count, selector
+
+    def content_free(self, query: Query) -> Query:
+        """The same question about a text that says nothing: what it scores is the annotator's bias.
+
+        Reference: Zhao et al., "Calibrate before use", ICML 2021, section 4.
+        """
+        return replace(
+            query,
+            example_id=-1,
+            text="N/A",
+            demonstrations=(),
+            previous_label=None,
+            predicted_label=None,
+            scored=(),
+        )
 
     def identity(self) -> dict[str, Any]:
         """Everything on which an answer depends beside the query: class, options, prompt template, model, label words."""
         return {"class": type(self).__qualname__, "options": self.config.identity()}
 
     def key(self, query: Query) -> str:
-        """Content address of a question: equal keys mean that the same answer is due. `example_id` is not part of
-        it: two examples with the same text, candidates and demonstrations are one question."""
+        """Content address of a question: equal keys mean that the same answer is due.
+
+        `example_id` is not part of it: two examples with the same text, candidates and demonstrations are one question.
+        """
+        return self.address(query)
+
+    def address(self, query: Query, *further: Any) -> str:
+        """Hash over the annotator's identity, the query's content and whatever else an answer depends on."""
         content = asdict(query)
         del content["example_id"]
-        text = json.dumps([self.identity(), content], sort_keys=True, ensure_ascii=False, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        for demonstration in content["demonstrations"]:
+            del demonstration["similarity"]
+        text = json.dumps(
+            [self.identity(), content, *further], sort_keys=True, ensure_ascii=False, default=str
+        )
+        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
     async def start(self) -> None:
         """Connect and probe.

@@ -72,3 +72,7 @@ class Detector:
     def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality [B] (**lower = more likely wrong**) and vote [B] (True: this detector calls the label wrong)."""
         raise NotImplementedError
+
+    def metrics(self, state: Any) -> dict[str, float]:
+        """Figures of the whole data set that the fitted state tells, for `metrics.json`."""
+        return {}

@@ -15,8 +15,13 @@ A method declares its networks, its per-example state columns and its hooks, and
 Exactness for any number of workers: `functional/` returns one value per example; `loss` reduces them with
 `batch.mean` / `batch.mean_over`, which divide by *global* counts, so that W workers give the gradient of one. All
 bookkeeping is detached. A method never sees true labels, the true noise rate or test accuracy.
+
+A method object itself holds nothing that changes: what must outlive a crash is a column or a parameter of a network,
+and what is random per example derives from (seed, epoch, example_id) by `rayclean.functional.hashing`. So a checkpoint
+is whole with the networks, the optimiser and the columns, and reloads under another number of workers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,20 +57,33 @@ class StepBatch:
     """Number of workers W."""
     global_count: int
     """Valid rows of the whole global batch."""
+    total: Callable[[int], int]
+    """Sum of a count over all workers. It is a collective: every worker must call it, in the same order."""
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of `values` [B] over the valid rows of the global batch, scaled so that averaging the gradients of
-        all workers (as DDP does) gives the gradient of the global mean: W x local sum / global count."""
-        return (values * self.valid).sum() * (self.world_size / max(self.global_count, 1))
+        """Mean of `values` [B] over the valid rows of the global batch, scaled so that the mean of all workers'
+        gradients is the gradient of the global mean: W x local sum / global count (METHODS 15.2.5).
+        """
+        return _masked_sum(values, self.valid) * (self.world_size / max(self.global_count, 1))
 
-    def mean_over(self, values: Tensor, mask: Tensor, count: int) -> Tensor:
-        """The same over a subset: `mask` [B] bool, `count` = members in the whole global batch. An empty subset
-        gives exactly 0 with a gradient of 0, so that every worker takes part in every collective."""
-        return (values * (mask & self.valid)).sum() * (self.world_size / max(count, 1))
+    def count(self, mask: Tensor) -> int:
+        """Members of a subset, `mask` [B] bool, in the whole global batch; a collective, like `total`."""
+        return self.total(int((mask & self.valid).sum()))
+
+    def mean_over(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Mean of `values` [B] over a subset, `mask` [B] bool, of the global batch, scaled like `mean`; a collective.
+        A subset that is empty here gives exactly 0 with a gradient of 0, one that is empty everywhere likewise.
+        """
+        return _masked_sum(values, mask & self.valid) * (self.world_size / max(self.count(mask), 1))
+
+
+def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    return values.masked_fill(~mask, 0.0).sum()
 
 
 State = dict[str, npt.NDArray[Any]]
-"""Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K]."""
+"""Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K]. Beside the
+method's own columns there are, read-only, `example_id` and `given_label`."""
 
 
 class Method:

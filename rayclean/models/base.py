@@ -4,16 +4,22 @@ Both halves are apart because methods mix features (EmbMix), compare them (contr
 them (a frozen encoder computes them once, and only the head is trained).
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rayclean.models import ENCODERS
 from rayclean.plugins import Options
+
+DESCRIPTION = "rayclean.json"
+"""Beside the weights: which encoder, its options, the classes."""
 
 
 class Tokenizer:
@@ -23,7 +29,7 @@ class Tokenizer:
     max_length: int
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
-        """Token ids per text, cut at `max_length`, and whether the text was cut."""
+        """Token ids per text, at least one and cut at `max_length`, and whether the text was cut."""
         raise NotImplementedError
 
 
@@ -41,7 +47,8 @@ def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tenso
 class Encoder(nn.Module):
     """Base of all encoders: a body that embeds a batch of tokens, and a linear head `self.head`.
 
-    A subclass builds its body in `__init__` and calls `self.build_head(dim)`; it overrides `encode` and `tokenizer`.
+    A subclass builds its body in `__init__` and calls `self.build_head(dim)`; it overrides `encode` and `tokenizer`,
+    and `save` and `load` where its weights are not simply its `state_dict`.
     """
 
     class Config(Options):
@@ -50,8 +57,10 @@ class Encoder(nn.Module):
         max_length: int = 128
         """Tokens read of each text; the rest is cut and counted."""
 
-    default_epochs: ClassVar[int]
-    default_learning_rate: ClassVar[float]
+    default_epochs: int
+    """Epochs where the config names none. May depend on the options: read it from the instance."""
+    default_learning_rate: float
+    """Learning rate where the config names none. May depend on the options: read it from the instance."""
 
     def __init__(self, config: Any, num_classes: int):
         super().__init__()
@@ -78,7 +87,7 @@ class Encoder(nn.Module):
         self.head = nn.Linear(feature_dim, self.num_classes)
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]."""
+        """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the others."""
         raise NotImplementedError
 
     def classify(self, features: Tensor) -> Tensor:
@@ -91,6 +100,35 @@ class Encoder(nn.Module):
         features = batch["features"] if "features" in batch else self.encode(batch)
         return features, self.classify(features)
 
-    def save(self, folder: Path) -> None:
-        """Write the network and its tokenizer in Hugging Face layout where it has one; `load_encoder` reads it back."""
-        raise NotImplementedError
+    def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
+        """Write the network so that `rayclean.models.loading.load_encoder` reads it back; safetensors, no pickle.
+
+        Args:
+            folder: made if it is not there.
+            labels: names of the classes in index order, for whoever opens the folder later.
+            body: write the body's weights too. None: only if they were trained; a frozen body stays a reference to
+                where it came from, so that the heads of K folds take kilobytes.
+        """
+        self.describe(folder, labels)
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / "weights.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, description: dict[str, Any]) -> Self:
+        """Inverse of `save`; `description` is the content of `rayclean.json`."""
+        network = cls(cls.Config(**description["options"]), description["num_classes"])
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        return network
+
+    def describe(self, folder: Path, labels: Sequence[str]) -> None:
+        """Write `rayclean.json`."""
+        target = f"{type(self).__module__}:{type(self).__qualname__}"
+        names = {target: name for name, target in ENCODERS.items()}
+        description = {
+            "encoder": names.get(target, target),
+            "options": self.config.model_dump(mode="json"),
+            "num_classes": self.num_classes,
+            "feature_dim": self.feature_dim,
+            "labels": list(labels),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,176 @@
+"""Which labelled examples stand before a question: the nearest ones, or random ones, that are no suspects.
+
+The nearest are exact: cosine in the features of `predict`, one shard of the data in memory at a time, the best of
+every shard merged. Left out are suspects, the query itself and exact duplicates of its text (their labels would give
+the answer away, right or wrong). The most similar stands last, next to the question.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.annotators.base import Demonstration
+from rayclean.artifacts import Folder
+from rayclean.functional.hashing import mix
+from rayclean.schema import matrix
+
+SPARE = 16
+"""So many more neighbours are fetched than asked for, since some turn out to be duplicates."""
+RANDOM_POOL = 1024
+"""`random` draws from so many examples, themselves drawn by a hash of their ids."""
+DIGITS = 5
+"""Cosines are compared to so many digits, then by id: their last digits depend on the machine."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The finished folders that demonstrations come from, as URLs."""
+
+    load: str
+    predict: str
+    detect: str
+
+    def shards(self) -> list[str]:
+        """Names of the shards."""
+        return Folder(self.load).shards("examples")
+
+    def examples(self, shard: str) -> pa.Table:
+        """example_id, text and given_label of the examples of a shard that are no suspects."""
+        findings = Folder(self.detect).read_table("findings", shard, columns=["example_id", "suspect"])
+        suspects = findings.filter(findings["suspect"])["example_id"].to_numpy()
+        table = Folder(self.load).read_table("examples", shard, columns=["example_id", "text", "given_label"])
+        return table.filter(pa.array(~np.isin(table["example_id"].to_numpy(), suspects)))
+
+    def features(self, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Unit features [len(ids), D] of the examples of a shard with these ids, in their order."""
+        table = Folder(self.predict).read_table("features", shard)
+        order = np.argsort(table["example_id"].to_numpy(), kind="stable")
+        sorted_ids = table["example_id"].to_numpy()[order]
+        rows = order[np.searchsorted(sorted_ids, ids)]
+        assert (table["example_id"].to_numpy()[rows] == ids).all()  # predict ends by checking the set of ids
+        vectors = np.asarray(matrix(table["features"]), dtype=np.float32)[rows]
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.ascontiguousarray(vectors / np.maximum(norms, 1e-12))
+
+
+@dataclass
+class _Hits:
+    """The best examples so far of each of Q queries."""
+
+    score: npt.NDArray[np.float64]
+    """[Q, M], descending; -inf: none."""
+    id: npt.NDArray[np.int64]
+    shard: npt.NDArray[np.int64]
+
+    def merge(self, score: Any, ids: Any, shard: int) -> None:
+        score = np.concatenate([self.score, np.round(score.astype(np.float64), DIGITS)], axis=1)
+        ids = np.concatenate([self.id, ids], axis=1)
+        shards = np.concatenate(
+            [self.shard, np.full((len(ids), ids.shape[1] - self.id.shape[1]), shard)], axis=1
+        )
+        best = np.lexsort((ids, -score), axis=1)[:, : self.score.shape[1]]
+        self.score, self.id, self.shard = (np.take_along_axis(x, best, axis=1) for x in (score, ids, shards))
+
+
+def nearest(
+    sources: Sources,
+    ids: npt.NDArray[np.int64],
+    texts: Sequence[str],
+    features: npt.NDArray[np.float32],
+    count: int,
+) -> list[tuple[Demonstration, ...]]:
+    """The `count` most similar demonstrations per query, most similar last; fewer where there are no more.
+
+    Args:
+        sources: where examples, features and suspects lie.
+        ids: [Q] the queries' own example ids.
+        texts: Q texts.
+        features: [Q, D] unit features.
+        count: K.
+    """
+    fetch = count + SPARE
+    while True:
+        hits = _search(sources, features, fetch)
+        known = _read(sources, hits)
+        chosen = [_pick(hits, row, known, int(ids[row]), texts[row], count) for row in range(len(ids))]
+        full = np.asarray(np.isfinite(hits.score).all(axis=1))  # there may be more behind what was fetched
+        if all(len(c) == count or not full[row] for row, c in enumerate(chosen)):
+            return chosen
+        fetch *= 4
+
+
+def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> _Hits:
+    shape = (len(features), fetch)
+    hits = _Hits(np.full(shape, -np.inf), np.full(shape, np.iinfo(np.int64).max), np.full(shape, -1))
+    for number, shard in enumerate(sources.shards()):
+        base = sources.examples(shard)["example_id"].to_numpy()
+        if len(base):
+            vectors = sources.features(shard, base)
+            score, index = faiss.knn(
+                features, vectors, min(fetch, len(base)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            hits.merge(score, base[index], number)
+    return hits
+
+
+def _read(sources: Sources, hits: _Hits) -> dict[int, tuple[str, int]]:
+    """Text and given label of every hit."""
+    known: dict[int, tuple[str, int]] = {}
+    names = sources.shards()
+    for number in np.unique(hits.shard[hits.shard >= 0]):
+        table = sources.examples(names[number])
+        table = table.filter(pa.array(np.isin(table["example_id"].to_numpy(), hits.id[hits.shard == number])))
+        known.update(_rows(table))
+    return known
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[int, tuple[str, int]]]:
+    for row in table.to_pylist():
+        yield row["example_id"], (row["text"], row["given_label"])
+
+
+def _pick(
+    hits: _Hits, row: int, known: dict[int, tuple[str, int]], own: int, text: str, count: int
+) -> tuple[Demonstration, ...]:
+    seen = {text.strip()}
+    picked: list[Demonstration] = []
+    for score, example in zip(hits.score[row], hits.id[row], strict=True):
+        if len(picked) == count or not np.isfinite(score):
+            break
+        if example == own or (found := known[int(example)])[0].strip() in seen:
+            continue
+        seen.add(found[0].strip())
+        picked.append(Demonstration(found[0], found[1], float(score)))
+    return tuple(reversed(picked))
+
+
+def random_pool(sources: Sources, seed: int) -> list[tuple[int, str, int]]:
+    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, the same for any shard layout."""
+    pool: dict[int, tuple[str, int]] = {}
+    for shard in sources.shards():
+        table = sources.examples(shard)
+        ids = table["example_id"].to_numpy()
+        if len(ids) > RANDOM_POOL:
+            keep = np.argsort(mix(ids, seed, "demonstrations"), kind="stable")[:RANDOM_POOL]
+            table = table.take(keep)
+        pool.update(_rows(table))
+        ids = np.fromiter(pool, dtype=np.int64, count=len(pool))
+        order = np.argsort(mix(ids, seed, "demonstrations"), kind="stable")[:RANDOM_POOL]
+        pool = {int(ids[i]): pool[int(ids[i])] for i in order}
+    return [(example, text, label) for example, (text, label) in pool.items()]
+
+
+def draw(
+    pool: Sequence[tuple[int, str, int]], example_id: int, text: str, count: int, seed: int
+) -> tuple[Demonstration, ...]:
+    """`count` demonstrations from the pool, drawn by the query's id; neither itself nor duplicates of its text."""
+    order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
+    allowed = (pool[i] for i in order if pool[i][0] != example_id and pool[i][1].strip() != text.strip())
+    return tuple(
+        Demonstration(text, label) for (_, text, label), _ in zip(allowed, range(count), strict=False)
+    )

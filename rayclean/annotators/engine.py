@@ -1,0 +1,198 @@
+"""Asking many queries at once: ledger first, bounded concurrency, budgets, error rate.
+
+    engine = Engine(annotator, ledger, budget=Budget(max_tokens=1_000_000), concurrency=32)
+    annotations = await engine.answer(queries)        # in the order asked; None: left unasked by the budget
+
+A query holds its slot of the concurrency window until its answer is durable in the ledger. So however the process
+dies, at most `concurrency` answers are paid for and not recorded, whatever the file system.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.errors import AnnotationError
+
+ERROR_RATE_FROM = 20
+"""The error rate is judged from so many queries on."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent, over the whole session of a ledger; None: no limit."""
+
+    max_queries: int | None = None
+    max_tokens: int | None = None
+    """Prompt and answer together."""
+    max_cost: float | None = None
+    price_prompt: float = 0.0
+    """Currency per million prompt tokens."""
+    price_answer: float = 0.0
+    """Currency per million answer tokens."""
+
+    def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
+        """Currency for so many tokens."""
+        return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
+
+    def allows(self, sent: int, spent: Spent) -> bool:
+        """Whether one more query may be sent after `sent` queries, of which `spent` came back."""
+        tokens = spent.prompt_tokens + spent.answer_tokens
+        return (
+            (self.max_queries is None or sent < self.max_queries)
+            and (self.max_tokens is None or tokens < self.max_tokens)
+            and (self.max_cost is None or self.cost(spent.prompt_tokens, spent.answer_tokens) < self.max_cost)
+        )
+
+
+@dataclass
+class Tally:
+    """What this engine did."""
+
+    asked: int = 0
+    reused: int = 0
+    """Answers found in the ledger."""
+    unasked: int = 0
+    """Left by the budget."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """By kind."""
+
+
+class Engine:
+    """Answers queries; budgets and tally go over all calls of `answer`.
+
+    Args:
+        annotator: who is asked; `start`ed here before the first query that the ledger does not answer.
+        ledger: what was answered before, and where answers go.
+        budget: when to stop asking.
+        concurrency: queries in flight at once; None: the annotator's own.
+        max_error_rate: above this share of failed queries (of at least 20) `answer` raises.
+        on_progress: called with (number of queries done, whether they came from the ledger).
+    """
+
+    def __init__(
+        self,
+        annotator: Annotator,
+        ledger: Ledger,
+        *,
+        budget: Budget | None = None,
+        concurrency: int | None = None,
+        max_error_rate: float = 1.0,
+        on_progress: Callable[[int, bool], None] | None = None,
+    ):
+        self.annotator = annotator
+        self.ledger = ledger
+        self.budget = budget or Budget()
+        self.concurrency = concurrency or annotator.config.concurrency
+        self.max_error_rate = max_error_rate
+        self.on_progress = on_progress or (lambda count, reused: None)
+        self.tally = Tally()
+        self._sent = ledger.spent.queries
+        self._asked: dict[str, asyncio.Future[Annotation | None]] = {}
+        self._window = asyncio.Semaphore(self.concurrency)
+        self._starting = asyncio.Lock()
+        self._started = False
+        self._last_error = ""
+
+    async def answer(self, queries: Sequence[Query]) -> list[Annotation | None]:
+        """One annotation per query, in the order asked; None where the budget ended before.
+
+        Earlier queries are asked first. Equal questions, also of calls under way, are asked once.
+
+        Raises:
+            AnnotationError: the annotator cannot start, or too many queries failed. What was answered is in the ledger.
+        """
+        keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
+        known = await asyncio.to_thread(self.ledger.lookup, keys)
+        found: dict[str, Annotation | None] = dict(known)
+        reused = sum(key in known for key in keys)
+        self.tally.reused += reused
+        self.on_progress(reused, True)
+        todo = {key: query for key, query in zip(keys, queries, strict=True) if key not in known}
+        if todo and not self.exhausted:
+            await self._start()
+        iterator = iter(todo.items())
+
+        async def work() -> None:
+            for key, query in iterator:
+                found[key] = await self._once(key, query)
+                self.on_progress(1, False)
+
+        workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(todo)))]
+        outcomes = await asyncio.gather(
+            *workers, return_exceptions=True
+        )  # what is in flight ends and is recorded
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        self._check_errors()
+        return [
+            None if (annotation := found[key]) is None else replace(annotation, example_id=query.example_id)
+            for key, query in zip(keys, queries, strict=True)
+        ]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget allows nothing more."""
+        return not self.budget.allows(self._sent, self.ledger.spent)
+
+    async def _once(self, key: str, query: Query) -> Annotation | None:
+        """Ask, or wait for whoever asks the same at this moment."""
+        under_way = self._asked.get(key)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        future: asyncio.Future[Annotation | None] = asyncio.get_running_loop().create_future()
+        self._asked[key] = future
+        try:
+            async with self._window:
+                answer = await self._ask(key, query)
+        except BaseException as error:
+            future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            future.exception()  # seen: nobody else may be waiting
+            raise
+        finally:
+            del self._asked[key]
+        future.set_result(answer)
+        return answer
+
+    async def _ask(self, key: str, query: Query) -> Annotation | None:
+        self._check_errors()
+        if self.exhausted:
+            self.tally.unasked += 1
+            return None
+        self._sent += 1
+        start = time.monotonic()
+        (annotation,) = await self.annotator.annotate([query])
+        annotation = replace(
+            annotation,
+            key=key,
+            example_id=query.example_id,
+            seconds=round(time.monotonic() - start, 4),
+            written=round(time.time(), 3),
+            session=self.ledger.session,
+        )
+        await self.ledger.put(annotation)
+        self.tally.asked += 1
+        if annotation.error is not None:
+            self.tally.errors[annotation.error_kind or "invalid"] += 1
+            self._last_error = annotation.error
+        return annotation
+
+    def _check_errors(self) -> None:
+        failed = self.tally.errors.total()
+        if self.tally.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * self.tally.asked:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.tally.errors.items()))
+            raise AnnotationError(
+                f"{failed} of {self.tally.asked} queries failed ({kinds}; the last: {self._last_error}), more than "
+                f"relabel.max_error_rate = {self.max_error_rate:g}. Mend the endpoint and run the same command: the "
+                "good answers are in the ledger and cost nothing again"
+            )
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if not self._started:
+                await self.annotator.start()
+                self._started = True

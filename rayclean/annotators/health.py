@@ -1,0 +1,48 @@
+"""Whether an endpoint is up and serves the model, before anything is paid."""
+
+import asyncio
+import time
+from typing import Any
+
+from rayclean.annotators.endpoint import Endpoint, EndpointError
+from rayclean.errors import AnnotationError
+from rayclean.plugins import nearest
+
+
+async def wait_until_healthy(endpoint: Endpoint, base_url: str, model: str, timeout: float) -> None:
+    """Wait until the endpoint lists its models, and check that ours is among them.
+
+    Raises:
+        AnnotationError: it stays down, wants another key, is no OpenAI API, or serves other models.
+    """
+    start = time.monotonic()
+    while True:
+        try:
+            served = _names(await endpoint.request("GET", "models"))
+            break
+        except EndpointError as error:
+            if error.status in (401, 403):
+                raise AnnotationError(
+                    f"{base_url} refuses the API key ({error}); see annotator.api_key_env"
+                ) from error
+            if error.status in (404, 405):
+                return  # an endpoint without a list of models; the probe will tell
+            if error.kind in ("invalid", "client"):
+                raise AnnotationError(
+                    f"{base_url} is no OpenAI-compatible API ({error}); does annotator.base_url end in /v1?"
+                ) from error
+            if time.monotonic() - start >= timeout:
+                raise AnnotationError(
+                    f"{base_url} is not up after {timeout:g} s ({error}); start it, mend annotator.base_url, "
+                    "or raise annotator.health_timeout"
+                ) from error
+            await asyncio.sleep(min(2.0, max(timeout / 10, 0.05)))
+    if model not in served:
+        raise AnnotationError(f"{base_url} does not serve {model!r}: {nearest(model, served)}")
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    try:
+        return [str(row["id"]) for row in answer["data"]]
+    except (KeyError, TypeError):
+        raise EndpointError("invalid", "no list of models") from None

@@ -1,0 +1,267 @@
+"""The ledger: every answer that was ever paid for, append-only, on any file system.
+
+Answers are written in segments (JSON lines) under a temporary name, then renamed; `put` returns when its answer's
+segment is there. All answers that wait while a segment is written go into the next one (group commit), so the number
+of segments follows the speed of the file system, not the number of answers. A writer merges its small segments: the
+merged one is written first, then the small ones are deleted, so a crash leaves duplicates at worst, and duplicates
+are harmless: answers are found by key. Several writers may work at once; each writes under its own random name.
+
+A failed answer is recorded and counted but answers nothing: the next run asks again.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import posixpath
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from rayclean.annotators.base import Annotation
+from rayclean.artifacts import Folder
+
+logger = logging.getLogger(__name__)
+
+MERGE_AT = 64
+"""So many small segments of one writer become one."""
+LINGER = 0.01
+"""Seconds for which a segment waits for company."""
+
+Place = tuple[str, int]
+"""Segment and line number."""
+
+
+@dataclass
+class Spent:
+    """What one session has paid."""
+
+    queries: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+    def add(self, annotation: Annotation) -> None:
+        """Count one answer, good or failed."""
+        self.queries += 1
+        self.failed += annotation.error is not None
+        self.prompt_tokens += annotation.prompt_tokens
+        self.answer_tokens += annotation.answer_tokens
+
+
+class Ledger:
+    """Answers by key.
+
+    Args:
+        folder: where the segments lie; made at the first `put`.
+        session: who pays, for budgets: `spent` counts the answers of this session, also those of a crashed process.
+    """
+
+    def __init__(self, folder: Folder, session: str = ""):
+        self.folder = folder
+        self.session = session
+        self.writer = f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}"
+        self.torn = 0
+        """Lines that could not be read: what a crash of the file system itself left."""
+        self.spent = Spent()
+        self._places: dict[bytes, Place] = {}
+        self._segments: set[str] = set()
+        self._small: list[tuple[int, list[str]]] = []
+        self._waiting: list[tuple[Annotation, asyncio.Future[None]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._count = 0
+        self._lock = threading.RLock()
+        self.refresh(count=True)
+
+    def refresh(self, *, count: bool = False) -> None:
+        """Read the segments that appeared since the last look; `count` adds those of this session to `spent`."""
+        while True:  # a segment that vanishes while we read was merged: the merged one is in the next listing
+            vanished = False
+            names = self._list()
+            self._forget(self._segments - set(names))
+            for name in _uncovered(names):
+                if name in self._segments:
+                    continue
+                lines = self._read(name)
+                if lines is None:
+                    vanished = True
+                    continue
+                self._segments.add(name)
+                self._index(name, lines, count=count)
+            if not vanished:
+                return
+
+    def lookup(self, keys: Iterable[str]) -> dict[str, Annotation]:
+        """The answers to those keys that have one."""
+        found: dict[str, Annotation] = {}
+        with self._lock:
+            missing = set(keys)
+            while wanted := {
+                key: bytes.fromhex(key) for key in missing if bytes.fromhex(key) in self._places
+            }:
+                by_segment: dict[str, list[tuple[int, str]]] = {}
+                for key, packed in wanted.items():
+                    segment, number = self._places[packed]
+                    by_segment.setdefault(segment, []).append((number, key))
+                for segment, places in by_segment.items():
+                    lines = self._read(segment)
+                    if lines is None:  # another writer merged it
+                        self.refresh()
+                        break
+                    for number, key in places:
+                        record = _parse(lines[number])
+                        assert record is not None  # indexed lines can be read
+
+                        found[key] = record
+                missing -= found.keys()
+        return found
+
+    def __len__(self) -> int:
+        """Number of keys that have an answer."""
+        return len(self._places)
+
+    async def put(self, annotation: Annotation) -> None:
+        """Record an answer; returns when it is durable."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((annotation, future))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        await future
+
+    def close(self) -> None:
+        """Merge what this writer left in small segments."""
+        with self._lock:
+            self._merge()
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(LINGER)
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(self._commit, [annotation for annotation, _ in batch])
+            except Exception as error:  # raised again where `put` is awaited
+                for _, future in batch:
+                    future.set_exception(error)
+            else:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_result(None)
+
+    def _commit(self, annotations: list[Annotation]) -> None:
+        with self._lock:
+            lines = [_line(annotation) for annotation in annotations]
+            name = self._write(lines, self._count, self._count)
+            self._small.append((self._count, lines))
+            self._count += 1
+            self._index(name, lines, count=True)
+            if len(self._small) >= MERGE_AT:
+                self._merge()
+
+    def _merge(self) -> None:
+        if len(self._small) < 2:
+            return
+        lines = [line for _, segment in self._small for line in segment]
+        name = self._write(lines, self._small[0][0], self._small[-1][0])
+        self._index(name, lines, count=False, move=True)
+        for number, _ in self._small:
+            small = _segment_name(self.writer, number, number)
+            self._segments.discard(small)
+            self.folder.remove(small)
+        self._small = []
+
+    def _write(self, lines: list[str], first: int, last: int) -> str:
+        name = _segment_name(self.writer, first, last)
+        content = "".join(f"{line}\n" for line in lines).encode()
+        path = self.folder.path(name)
+        self.folder.fs.makedirs(self.folder.root, exist_ok=True)
+        temporary = f"{path}.tmp" if self.folder.is_local else path  # object stores show whole objects only
+        with self.folder.fs.open(temporary, "wb") as file:
+            file.write(content)
+            if self.folder.is_local:
+                file.flush()
+                os.fsync(file.fileno())
+        if self.folder.is_local:
+            os.replace(temporary, path)
+        self._segments.add(name)
+        return name
+
+    def _index(self, name: str, lines: list[str], *, count: bool, move: bool = False) -> None:
+        for number, line in enumerate(lines):
+            annotation = _parse(line)
+            if annotation is None:
+                self.torn += 1
+                logger.warning(
+                    "ledger: line %d of %s cannot be read: skipped", number + 1, self.folder.path(name)
+                )
+                continue
+            if count and annotation.session == self.session:
+                self.spent.add(annotation)
+            key = bytes.fromhex(annotation.key)
+            if annotation.error is None and (move or key not in self._places):
+                self._places[key] = (name, number)
+
+    def _forget(self, segments: set[str]) -> None:
+        if segments:
+            self._segments -= segments
+            self._places = {key: place for key, place in self._places.items() if place[0] not in segments}
+
+    def _list(self) -> list[str]:
+        self.folder.fs.invalidate_cache(self.folder.root)
+        try:
+            entries = self.folder.fs.ls(self.folder.root, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (posixpath.basename(str(entry)) for entry in entries)
+        return sorted(name for name in names if _SEGMENT.fullmatch(name))
+
+    def _read(self, name: str) -> list[str] | None:
+        """Lines of a segment; None if it is gone."""
+        try:
+            content = bytes(self.folder.fs.cat_file(self.folder.path(name))).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+        return content.removesuffix("\n").split("\n") if content else []
+
+
+_SEGMENT = re.compile(r"segment-([0-9a-f]+-[0-9a-f]+)-(\d+)-(\d+)\.jsonl")
+
+
+def _segment_name(writer: str, first: int, last: int) -> str:
+    """A segment holds what the writer's groups `first` to `last` held."""
+    return f"segment-{writer}-{first:08d}-{last:08d}.jsonl"
+
+
+def _uncovered(names: list[str]) -> list[str]:
+    """Without the segments whose groups are also in a merged one: their writer died before it could delete them."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    parsed = []
+    for name in names:
+        match = _SEGMENT.fullmatch(name)
+        assert match is not None
+        writer, first, last = match[1], int(match[2]), int(match[3])
+        parsed.append((name, writer, first, last))
+        if last > first:
+            ranges.setdefault(writer, []).append((first, last))
+    return [
+        name
+        for name, writer, first, last in parsed
+        if not any(a <= first and last <= b and (a, b) != (first, last) for a, b in ranges.get(writer, []))
+    ]
+
+
+def _line(annotation: Annotation) -> str:
+    return json.dumps({"v": 1, **asdict(annotation)}, allow_nan=False)
+
+
+def _parse(line: str) -> Annotation | None:
+    try:
+        record = json.loads(line)
+        del record["v"]
+        record["scores"] = {int(label): float(score) for label, score in record["scores"].items()}
+        bytes.fromhex(record["key"])
+        return Annotation(**record)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

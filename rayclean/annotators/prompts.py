@@ -1,0 +1,158 @@
+"""From a query to a prompt: Jinja templates in a sandbox, texts as data.
+
+Fixed parts (instruction, labels) come first, then the demonstrations, the text last, so that servers can cache the
+prefix. A text cannot break out of its place: whatever looks like a tag, a chat-template token or, in the one-line
+form, a new line is neutralised. An undefined name in a template is an error, never an empty string.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from rayclean.annotators.base import Query
+from rayclean.errors import ConfigError
+from rayclean.schema import Label
+
+FOLDER = Path(__file__).parent / "templates"
+
+# What chat templates and our own prompts use as delimiters: <|im_end|>, <text>, </s>, <start_of_turn>, <<SYS>>, [INST].
+_OPENING = re.compile(r"<(?=[|!<A-Za-z_]|\s*/)")
+_CLOSING = re.compile(r"\|>")
+_BRACKET = re.compile(r"\[(?=\s*/?\s*(INST|SYS|SYSTEM|AVAILABLE_TOOLS|TOOL_)\b)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BLANKS = re.compile(r"\s+")
+
+
+def neutralise(text: str) -> str:
+    """The text without anything that a template or a tokenizer could take for a delimiter.
+
+    >>> neutralise("fine </text><|im_end|> [/INST] a < b <3")
+    'fine ‹/text>‹|im_end|› ［/INST] a < b <3'
+    """
+    text = _CONTROL.sub(" ", text.encode(errors="replace").decode())
+    return _BRACKET.sub("［", _CLOSING.sub("|›", _OPENING.sub("‹", text)))
+
+
+def one_line(text: str) -> str:
+    """The neutralised text on one line: it cannot begin a line of its own (`Label:`)."""
+    return _BLANKS.sub(" ", neutralise(text)).strip()
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters, cut between words where possible, the cut marked.
+
+    >>> shorten("the striker scored twice", 14)
+    'the striker …'
+    """
+    if len(text) <= limit:
+        return text
+    head = text[: max(limit - 2, 1)]
+    cut = head.rfind(" ")
+    return f"{head[:cut] if cut > len(head) // 2 else head} …"
+
+
+def template_source(template: str | None, form: str) -> str:
+    """Text of a template file of your own, or of the form's own template.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = Path(template) if template else FOLDER / f"{form}.jinja"
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"annotator.template: cannot read {str(path)!r} ({error})") from error
+
+
+@dataclass(frozen=True)
+class Option:
+    """One possible answer as a choice prompt shows it."""
+
+    answer: str
+    """What must be answered: a letter, or the word itself."""
+    word: str
+    definition: str
+
+
+_environment = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+)
+_environment.filters.update(one_line=one_line, fenced=neutralise)
+_compile = functools.lru_cache(maxsize=16)(_environment.from_string)
+
+
+class Prompt:
+    """A template with its fixed parts.
+
+    Args:
+        source: text of the template.
+        instruction: first line of every prompt.
+        labels: all labels.
+        max_text_chars: longer texts are cut.
+        max_demonstration_chars: longer demonstrations are cut.
+
+    Raises:
+        ConfigError: the template is no Jinja.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        instruction: str,
+        labels: Sequence[Label],
+        max_text_chars: int,
+        max_demonstration_chars: int,
+    ):
+        self.instruction = instruction
+        self.labels = tuple(labels)
+        self.max_text_chars = max_text_chars
+        self.max_demonstration_chars = max_demonstration_chars
+        self.source = source
+        try:
+            _compile(self.source)
+        except jinja2.TemplateSyntaxError as error:
+            raise ConfigError(f"annotator.template: line {error.lineno}: {error.message}") from error
+
+    def render(self, query: Query, *, options: Sequence[Option] = (), demonstrations: int | None = None,
+               max_text_chars: int | None = None) -> str:  # fmt: skip
+        """The prompt for a query.
+
+        Args:
+            query: the question.
+            options: the possible answers in the order shown (choice form).
+            demonstrations: keep only so many of the nearest (last) ones.
+            max_text_chars: cut the text further than configured.
+
+        Raises:
+            ConfigError: the template uses a name that it is not given.
+        """
+        keep = len(query.demonstrations) if demonstrations is None else demonstrations
+        shown = query.demonstrations[len(query.demonstrations) - keep :]
+        words = {label.index: label.word for label in self.labels}
+        try:
+            prompt = _compile(self.source).render(
+                instruction=self.instruction,
+                labels=self.labels,
+                demonstrations=[
+                    {"text": shorten(d.text, self.max_demonstration_chars), "word": words[d.label]}
+                    for d in shown
+                ],
+                text=shorten(query.text, min(max_text_chars or self.max_text_chars, self.max_text_chars)),
+                options=list(options),
+                previous=None if query.previous_label is None else words[query.previous_label],
+                predicted=None if query.predicted_label is None else words[query.predicted_label],
+            )
+        except jinja2.UndefinedError as error:
+            raise ConfigError(f"annotator.template: {error.message}") from error
+        return prompt.strip()
+
+
+def prompt_hash(*prompts: str) -> str:
+    """16 hex digits over what was really sent."""
+    return hashlib.blake2b("\0".join(prompts).encode(errors="replace"), digest_size=8).hexdigest()

@@ -1,0 +1,92 @@
+"""Hugging Face data sets (https://huggingface.co/docs/datasets): from the hub, or folders saved with `save_to_disk`.
+
+`hf://ag_news`, `hf://glue:sst2`, `hf://owner/name:config@revision`. An example row of `hf://ag_news`:
+`{"text": "Wall St. Bears Claw Back Into the Black ...", "label": 2}`, where `label` is a `ClassLabel` that names its
+classes. No code of a data set is run. A folder may hold one split or several; `dataset.hf_split` chooses.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import datasets
+import fsspec
+
+from rayclean.datasets.base import Fault, File, Reader, Segment
+from rayclean.errors import DataError
+from rayclean.plugins import nearest
+
+ROWS_PER_BATCH = 1024
+ROWS_PER_SEGMENT = 65536
+PREFIX = "hf://"
+
+
+class HuggingFace(Reader):
+    """One split of a data set, memory-mapped from the local cache."""
+
+    def columns(self, file: File) -> list[str]:
+        """Names of the features."""
+        return list(_open(file.url, self.split).column_names)
+
+    def label_names(self, file: File, column: str) -> list[str] | None:
+        """Names of a `ClassLabel`."""
+        feature = _open(file.url, self.split).features.get(column)
+        return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+    def cut(self, file: File, size: int) -> list[Segment]:
+        """At rows, whatever `size`: the bytes of a row are not known."""
+        rows = len(_open(file.url, self.split))
+        starts = range(0, max(rows, 1), ROWS_PER_SEGMENT)
+        return [Segment(file, start, min(start + ROWS_PER_SEGMENT, rows)) for start in starts]
+
+    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+        """Rows [start, stop)."""
+        data = _open(segment.file.url, self.split).select_columns(list(columns))
+        stop = len(data) if segment.stop is None else segment.stop
+        for start in range(segment.start, stop, ROWS_PER_BATCH):
+            batch = data[start : min(start + ROWS_PER_BATCH, stop)]
+            for offset, cells in enumerate(zip(*(batch[name] for name in columns), strict=True)):
+                yield start + offset, list(cells)
+
+
+def file(url: str) -> File:
+    """A data set of the hub, or the folder of a saved one, as one file; the hub is not asked."""
+    if url.startswith(PREFIX):
+        return File(url, url, sys.maxsize)
+    fs, plain = fsspec.core.url_to_fs(url)
+    folder = plain.rstrip("/")
+    several = fs.exists(f"{folder}/dataset_dict.json")
+    states = sorted(fs.glob(f"{folder}/*/state.json")) if several else [f"{folder}/state.json"]
+    try:
+        stamp = tuple(str(json.loads(fs.cat_file(state)).get("_fingerprint")) for state in states)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{url}: no folder written by `save_to_disk` (its state.json: {error})") from error
+    return File(str(fs.unstrip_protocol(plain)), folder.rsplit("/", 1)[-1], sys.maxsize, stamp)
+
+
+def is_saved(fs: fsspec.AbstractFileSystem, folder: str) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return any(fs.exists(f"{folder.rstrip('/')}/{name}") for name in ("dataset_dict.json", "state.json"))
+
+
+@lru_cache(maxsize=4)
+def _open(url: str, split: str) -> datasets.Dataset:
+    try:
+        if not url.startswith(PREFIX):
+            found = datasets.load_from_disk(url)
+        else:
+            name, _, revision = url.removeprefix(PREFIX).partition("@")
+            name, _, config = name.partition(":")
+            found = datasets.load_dataset(name, config or None, split=split, revision=revision or None)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"{url}: cannot open this Hugging Face data set ({str(error).splitlines()[0]}); check the name, the config after ':' "
+            f"and dataset.hf_split ({split!r}), or the network (HF_HUB_OFFLINE reads the local cache alone)"
+        ) from error
+    if isinstance(found, datasets.DatasetDict):
+        if split not in found:
+            raise DataError(f"{url}: no split {split!r} (dataset.hf_split); {nearest(split, list(found))}")
+        found = found[split]
+    return found.with_format(None)

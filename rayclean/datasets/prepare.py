@@ -1,0 +1,76 @@
+"""What needs all examples at once, done by the driver between the two passes: duplicates and some kinds of noise.
+
+Duplicates take 8 bytes per example, noise that chooses globally 12 (int64 id, int32 label); texts are only read
+for noise that depends on them.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from rayclean.artifacts import Folder
+from rayclean.datasets.instance_noise import out_of_fold_probabilities, text_features
+from rayclean.datasets.shards import Finish, Shard, select
+from rayclean.functional.noise import NEEDS_FEATURES, corrupt, is_local
+
+
+def find_duplicates(folder: Folder, shards: list[Shard]) -> list[Shard]:
+    """The shards, told which of their rows repeat the `example_id` of an earlier row (in role, file, row order)."""
+    parts = [
+        folder.read_table("stage", "rows", f"{shard.name}.parquet", columns=["example_id"])[
+            "example_id"
+        ].to_numpy()
+        for shard in shards
+    ]
+    ids = np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+    repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
+    if not len(repeated):
+        return shards
+    first: dict[int, str] = {}
+    told = []
+    for shard, part in zip(shards, parts, strict=True):
+        positions = np.flatnonzero(np.isin(part, repeated))
+        duplicates: dict[int, str] = {}
+        if len(positions):
+            table = folder.read_table("stage", "rows", f"{shard.name}.parquet", columns=["source", "row"])
+            for position, row in zip(
+                positions.tolist(), table.take(pa.array(positions)).to_pylist(), strict=True
+            ):
+                where = f"{row['source']} row {row['row']}"
+                if first.setdefault(int(part[position]), where) != where:
+                    duplicates[position] = first[int(part[position])]
+        told.append(Shard(shard.name, shard.role, shard.rows, duplicates))
+    return told
+
+
+def prepare_noise(folder: Folder, finish: Finish, shards: list[Shard]) -> None:
+    """Write `stage/noise/<shard>.parquet` (example_id, label) for kinds of noise that need all examples at once."""
+    noise = finish.job.config.noise
+    if noise is None or is_local(noise.kind, noise.exact):
+        return
+    columns = ["example_id", "label"] + (["text"] if noise.kind in NEEDS_FEATURES else [])
+    names, ids_parts, label_parts, texts = [], [], [], []
+    for shard in shards:
+        if shard.role != "data":
+            continue
+        chosen = select(finish, shard, columns)
+        names.append(shard.name)
+        ids_parts.append(chosen.ids[chosen.noisy])
+        label_parts.append(chosen.labels[chosen.noisy])
+        if noise.kind in NEEDS_FEATURES:
+            texts += (
+                chosen.table["text"].filter(pa.array(chosen.keep)).filter(pa.array(chosen.noisy)).to_pylist()
+            )
+    ids, labels = np.concatenate(ids_parts), np.concatenate(label_parts)
+    seed = finish.job.seed if noise.seed is None else noise.seed
+    classes = len(finish.labels.names)
+    features = None
+    if noise.kind in NEEDS_FEATURES and len(ids):
+        features = text_features(ids, texts, seed)
+        if noise.kind == "idn_softmax":
+            features = out_of_fold_probabilities(ids, features, labels, classes, seed)
+    noisy = corrupt(ids, labels, classes, noise.kind, noise.rate, seed, exact=noise.exact, features=features)
+    start = 0
+    for name, part in zip(names, ids_parts, strict=True):
+        table = pa.table({"example_id": part, "label": noisy[start : start + len(part)]})
+        folder.write_table(table, "stage", "noise", f"{name}.parquet")
+        start += len(part)

@@ -1,0 +1,244 @@
+"""Which files a config names, and how they are cut into pieces of work.
+
+A path is a file, a folder (searched at all depths; names that begin with `.` or `_` are left out), a glob, or a list
+of them, on any file system that fsspec knows. A file is identified by its path relative to the deepest folder that
+all given paths have in common, so that moving the whole data set changes no `example_id`.
+"""
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem
+
+from rayclean.config import DatasetConfig
+from rayclean.datasets import BUILTIN, FORMATS, huggingface
+from rayclean.datasets.base import File, Reader, Segment
+from rayclean.errors import ConfigError, DataError
+from rayclean.plugins import nearest, resolve
+
+ENDINGS = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+}  # fmt: skip
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+PIECE_BYTES = 32 * 1024 * 1024
+"""About so much of the source is one piece of work."""
+PIECE_FILES = 256
+"""At most so many small files are one piece."""
+
+STAMPS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "last_modified", "created")
+"""Keys under which fsspec's file systems say that a file changed; the first that is there counts."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one role: `data` (dataset.path), `dev` or `test` (their own paths)."""
+
+    role: str
+    format: str
+    split: str
+    files: tuple[File, ...]
+
+    def reader(self) -> Reader:
+        """The format's reader."""
+        reader: Reader = resolve("format", {**FORMATS, **BUILTIN}, self.format)(self.split)
+        return reader
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of work: small files together, or a part of a large one."""
+
+    index: int
+    source: Source
+    """With the files left out: a thousand names need not travel with every piece."""
+    segments: tuple[Segment, ...]
+
+    @property
+    def name(self) -> str:
+        """`part-00012`: the beginning of its shards' names."""
+        return f"part-{self.index:05d}"
+
+
+def find_sources(config: DatasetConfig) -> list[Source]:
+    """The files of the data set, and of the development and test set where they have their own.
+
+    Raises:
+        ConfigError: the format cannot be told, or a built-in data set is not installed.
+        DataError: a path does not exist or cannot be listed.
+    """
+    sources = [_find(config, "data", config.path)]
+    for role, split in (("dev", config.dev), ("test", config.test)):
+        if split.path is not None:
+            sources.append(_find(config, role, split.path))
+    return sources
+
+
+def plan(sources: Sequence[Source]) -> list[Piece]:
+    """Pieces in (role, file, row) order; depends on names and sizes of the files alone."""
+    pieces: list[Piece] = []
+    for source in sources:
+        reader = source.reader()
+        together: list[Segment] = []
+        bare = Source(source.role, source.format, source.split, ())
+
+        def flush(together: list[Segment], bare: Source = bare) -> None:
+            if together:
+                pieces.append(Piece(len(pieces), bare, tuple(together)))
+                together.clear()
+
+        filled = 0
+        for file in source.files:
+            if file.size > PIECE_BYTES:
+                flush(together)
+                for segment in reader.cut(file, PIECE_BYTES):
+                    flush([segment])
+                filled = 0
+                continue
+            if filled + file.size > PIECE_BYTES or len(together) >= PIECE_FILES:
+                flush(together)
+                filled = 0
+            together.append(Segment(file))
+            filled += file.size
+        flush(together)
+    return pieces
+
+
+def _find(config: DatasetConfig, role: str, path: str | Sequence[str]) -> Source:
+    paths = [path] if isinstance(path, str) else list(path)
+    where = "dataset.path" if role == "data" else f"dataset.{role}.path"
+    if not paths:
+        raise ConfigError(f"{where} is an empty list; name at least one file")
+    format_: str = config.format
+    if format_ == "builtin" or (format_ == "auto" and len(paths) == 1 and paths[0] in BUILTIN):
+        return _builtin(role, where, paths, config.hf_split)
+    if format_ == "auto" and all(_is_huggingface(p) for p in paths):
+        format_ = "huggingface"
+    if format_ == "huggingface":
+        files = tuple(huggingface.file(p) for p in paths)
+    else:
+        files = _files(where, paths, any_ending=format_ != "auto")
+        format_ = _format(where, files) if format_ == "auto" else format_
+    return Source(role, format_, config.hf_split, files)
+
+
+def _builtin(role: str, where: str, paths: list[str], split: str) -> Source:
+    if len(paths) > 1 or paths[0] not in BUILTIN:
+        raise ConfigError(f"{where}: {paths} is no built-in data set; {nearest(paths[0], list(BUILTIN))}")
+    file: File = resolve("built-in data set", BUILTIN, paths[0]).file()
+    return Source(role, paths[0], split, (file,))
+
+
+def _is_huggingface(path: str) -> bool:
+    if path.startswith(huggingface.PREFIX):
+        return True
+    if "://" in path and not path.startswith("file://"):
+        return False  # saying format = "huggingface" saves two requests to a remote store for everybody else
+    return huggingface.is_saved(*fsspec.core.url_to_fs(path))
+
+
+def _format(where: str, files: tuple[File, ...]) -> str:
+    found = sorted({_ending(file.name) or "?" for file in files})
+    formats = {ENDINGS.get(ending) for ending in found}
+    if None in formats:
+        raise ConfigError(
+            f"{where}: cannot tell the format of {files[0].name!r} by its ending; known: {', '.join(ENDINGS)} "
+            f"(compressed: {', '.join(COMPRESSED)}). Set dataset.format to parquet, csv or jsonl"
+        )
+    if len(formats) > 1:
+        raise ConfigError(
+            f"{where}: files of several formats ({', '.join(found)}); name one kind with a glob, or set dataset.format"
+        )
+    return str(formats.pop())
+
+
+def _ending(name: str) -> str:
+    name = name.lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return posixpath.splitext(name)[1]
+
+
+def _files(where: str, paths: list[str], any_ending: bool) -> tuple[File, ...]:
+    """All files under the given paths, each once, sorted by name."""
+    found: dict[str, dict[str, Any]] = {}
+    roots: list[str] = []
+    systems: dict[str, fsspec.AbstractFileSystem] = {}
+    for path in paths:
+        try:
+            fs, plain = fsspec.core.url_to_fs(path)
+            systems[fs.unstrip_protocol(plain).partition("://")[0]] = fs
+            root, infos = _expand(fs, plain, any_ending)
+        except (OSError, ValueError, ImportError) as error:
+            raise DataError(
+                f"{where}: cannot read {path!r} ({type(error).__name__}: {error}){_beside(path)}"
+            ) from error
+        if not infos:
+            raise DataError(
+                f"{where}: {path!r} holds no file to read; expected files ending in {', '.join(ENDINGS)}"
+            )
+        roots.append(root)
+        found.update(infos)
+    if len(systems) > 1:
+        raise ConfigError(
+            f"{where}: paths on several file systems ({', '.join(sorted(systems))}); bring them together on one"
+        )
+    (fs,) = systems.values()
+    common = posixpath.commonpath(roots)
+    files = [
+        File(
+            url=path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)),
+            name=posixpath.relpath(path, common or "."),
+            size=int(info.get("size") or 0),
+            stamp=tuple(str(info[key]) for key in STAMPS if info.get(key) is not None)[:1],
+        )
+        for path, info in found.items()
+    ]
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
+def _expand(
+    fs: fsspec.AbstractFileSystem, plain: str, any_ending: bool
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The folder that names are relative to, and path -> info of each file."""
+    if has_magic(plain) and not fs.exists(plain):
+        root = plain
+        while has_magic(root):
+            root = posixpath.dirname(root)
+        infos = {
+            path: info
+            for path, info in fs.glob(plain, detail=True).items()
+            if info.get("type") != "directory" and "/." not in path.removeprefix(root)  # as a shell does
+        }
+        if not infos:
+            raise FileNotFoundError(f"no file matches {plain}")
+        return root, infos
+    info = fs.info(plain)
+    if info.get("type") != "directory":
+        return posixpath.dirname(plain), {plain: info}
+    root = plain.rstrip("/")
+    infos = {
+        path: info
+        for path, info in fs.find(plain, detail=True).items()
+        if not any(part.startswith((".", "_")) for part in posixpath.relpath(path, root).split("/"))
+        and (any_ending or _ending(path) in ENDINGS)
+    }
+    return root, infos
+
+
+def _beside(path: str) -> str:
+    """Names near a local path that does not exist."""
+    try:
+        fs, plain = fsspec.core.url_to_fs(path)
+        if not isinstance(fs, LocalFileSystem) or fs.exists(plain):
+            return "; check permissions"
+        names = [posixpath.basename(str(entry)) for entry in fs.ls(posixpath.dirname(plain), detail=False)][
+            :20
+        ]
+    except (OSError, ValueError, ImportError):
+        return "; check the path and its protocol"
+    return f"; {nearest(posixpath.basename(plain), names)}" if names else ""

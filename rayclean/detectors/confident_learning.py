@@ -1,0 +1,191 @@
+"""Confident learning over shards: the mask of cleanlab's `find_label_issues`, with flat memory.
+
+Passes over the data: class thresholds; confident joint; then, for the pruning rules, two or more rounds of the
+selection of the most doubtful examples per cell (`rayclean.functional.selection`). What is kept between passes is
+K x K at most, never N x K. Any cut into shards, any order and any number of workers give the same mask.
+
+Reference: Northcutt, Jiang, Chuang, JAIR 2021; cleanlab 2.9.0.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean.detectors.base import Batch, Detector, Mapper, Shard
+from rayclean.functional import confident_learning as cl
+from rayclean.functional.scores import normalized_margin, self_confidence
+from rayclean.functional.selection import Selection, UInt64
+from rayclean.plugins import Options
+
+Rule = Literal["prune_by_noise_rate", "prune_by_class", "confident_learning"]
+Sparse = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
+R = TypeVar("R")
+
+MIN_ITEMS, MAX_SHARDS = 16, 64
+"""Parallelism that a pass keeps at least, where there are as many shards; shards per task at most."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known after all passes."""
+
+    thresholds: npt.NDArray[np.float64]
+    """[K]"""
+    joint: npt.NDArray[np.int64]
+    """[K, K] calibrated confident joint as counts, given label by row."""
+    cut: UInt64
+    """Smallest key that is pruned, per cell: [K, K] by noise rate, [K] by class, empty for the off-diagonal rule."""
+
+
+class ConfidentLearning(Detector):
+    """Votes against the labels that confident learning prunes."""
+
+    class Config(Options):
+        """Options beside `name`."""
+
+        rule: Rule = "prune_by_noise_rate"
+        """Which examples are pruned. `prune_by_noise_rate`: per given label and other class as many as the joint
+        says, greatest margin first (high recall). `prune_by_class`: per given label, lowest self-confidence first.
+        `confident_learning`: those counted off the diagonal (high precision)."""
+        quality: Literal["normalized_margin", "self_confidence"] = "normalized_margin"
+        """Score by which the examples are ranked."""
+        min_examples_per_class: int = 1
+        """Examples that every class keeps at least; classes with no more than that lose none."""
+
+    def fit(self, shards: Sequence[Shard], mapper: Mapper) -> State:
+        """Thresholds, joint and cuts from all shards."""
+        size = self.num_classes
+        sums, counts = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+        for shard_sums, shard_counts in _mapped(mapper, partial(_sums, size=size), shards):
+            sums += shard_sums
+            counts += shard_counts
+        limits = cl.thresholds(sums, counts)
+        joint = _added(_mapped(mapper, partial(_joint, limits=limits), shards), size * size).reshape(
+            size, size
+        )
+        calibrated = cl.calibrate(joint, counts)
+        return State(limits, calibrated, self._cuts(calibrated, counts, shards, mapper))
+
+    def score(self, batch: Batch, state: State) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Quality by the chosen score; vote = confident learning's mask."""
+        score = normalized_margin if self.config.quality == "normalized_margin" else self_confidence
+        quality = np.empty(len(batch.given_label), dtype=np.float32)
+        for rows in cl.blocks(batch.probabilities):
+            quality[rows] = score(batch.given_label[rows], batch.probabilities[rows])
+        return quality, self.mask(batch, state)
+
+    def mask(self, batch: Batch, state: State) -> npt.NDArray[np.bool_]:
+        """Whether confident learning calls each label wrong [B]."""
+        labels, probabilities = batch.given_label, batch.probabilities
+        flagged = np.zeros(len(labels), dtype=np.bool_)
+        if self.config.rule == "confident_learning":
+            for rows in cl.blocks(probabilities):
+                guess = cl.confident_class(probabilities[rows], state.thresholds)
+                flagged[rows] = (guess >= 0) & (guess != labels[rows])
+        else:
+            row, cell, key = _keys(self.config.rule, batch, state.cut)
+            flagged[row[key >= state.cut.reshape(-1)[cell]]] = True
+        doubtful = np.flatnonzero(flagged)
+        flagged[doubtful[cl.agrees(labels[doubtful], probabilities[doubtful])]] = False
+        return flagged
+
+    def metrics(self, state: State) -> dict[str, float]:
+        """`estimated_noise_rate`: share of the calibrated joint off its diagonal."""
+        total = int(state.joint.sum())
+        wrong = total - int(state.joint.trace())
+        return {"estimated_noise_rate": wrong / total if total else 0.0}
+
+    def _cuts(self, calibrated: npt.NDArray[np.int64], counts: npt.NDArray[np.int64],
+              shards: Sequence[Shard], mapper: Mapper) -> UInt64:  # fmt: skip
+        rule, size = self.config.rule, self.num_classes
+        if rule == "confident_learning":
+            return np.zeros(0, dtype=np.uint64)
+        prune = cl.prune_counts(calibrated, self.config.min_examples_per_class)
+        if rule == "prune_by_class":
+            need, low, high, probe = counts - prune.diagonal(), -2.0, 0.0, -0.5
+        else:
+            np.fill_diagonal(prune, 0)
+            need, low, high, probe = prune, -2.0, 2.0, 1 / 64
+        prunable = counts > self.config.min_examples_per_class
+        need = np.where(prunable if need.ndim == 1 else prunable[:, None], need, 0)
+        cells = np.flatnonzero(need.reshape(-1) > 0)
+        given = cells if need.ndim == 1 else cells // size
+        selection = Selection.start(need.reshape(-1)[cells], counts[given], low, high, probe)
+        cut = np.full(need.shape, np.iinfo(np.uint64).max)
+        while selection.open:
+            look = partial(_look, rule=rule, cells=cells, shape=need.shape, selection=selection)
+            if selection.collectable:
+                found = list(_mapped(mapper, look, shards))
+                selection.finish(np.concatenate([g for g, _ in found]), np.concatenate([k for _, k in found]))
+            else:
+                selection.narrow(_added(_mapped(mapper, look, shards), len(cells) * selection.bins))
+        cut.reshape(-1)[cells] = selection.cut
+        return cut
+
+
+def _mapped(mapper: Mapper, function: Callable[[Shard], R], shards: Sequence[Shard]) -> Iterator[R]:
+    """`function` of every shard, several shards per item: a pass over one takes less time than starting a task."""
+    size = min(MAX_SHARDS, -(-len(shards) // MIN_ITEMS))
+    groups = [shards[start : start + size] for start in range(0, len(shards), max(1, size))]
+    for results in mapper(partial(_each, function), groups):
+        yield from results
+
+
+def _each(function: Callable[[Shard], R], shards: Sequence[Shard]) -> list[R]:
+    return [function(shard) for shard in shards]
+
+
+def _sums(shard: Shard, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    batch = shard.read()
+    return cl.self_confidence_sums(batch.given_label, batch.probabilities, size)
+
+
+def _joint(shard: Shard, limits: npt.NDArray[np.float64]) -> Sparse:
+    batch = shard.read()
+    return _counted(cl.joint_cells(batch.given_label, batch.probabilities, limits), len(limits) ** 2)
+
+
+def _look(
+    shard: Shard, rule: Rule, cells: npt.NDArray[np.int64], shape: tuple[int, ...], selection: Selection
+) -> Any:
+    """One shard's part of one round: keys (few are left) or counts."""
+    lower = np.full(shape, np.iinfo(np.uint64).max)
+    lower.reshape(-1)[cells] = selection.lower
+    _, cell, key = _keys(rule, shard.read(), lower)
+    slot = np.zeros(lower.size, dtype=np.int64)
+    slot[cells] = np.arange(len(cells))
+    group = slot[cell]  # keys come only from cells with a lower bound, so from active ones
+    if selection.collectable:
+        return selection.pick(group, key)
+    return _counted(selection.tally(group, key), len(cells) * selection.bins)
+
+
+def _keys(
+    rule: Rule, batch: Batch, lower: UInt64
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], UInt64]:
+    keys = cl.doubt_keys if rule == "prune_by_class" else cl.margin_keys
+    return keys(batch.given_label, batch.probabilities, batch.example_id, lower)
+
+
+def _counted(indices: npt.NDArray[np.int64], size: int) -> Sparse:
+    """The indices that occur and how often; dense counting where that is cheaper than sorting."""
+    if size <= 16 * len(indices):
+        dense = np.bincount(indices, minlength=size)
+        occurring = np.flatnonzero(dense)
+        counts = dense[occurring]
+    else:
+        occurring, counts = np.unique(indices, return_counts=True)
+    narrow = np.int32 if size < 2**31 else np.int64  # half the bytes on their way to the driver
+    return occurring.astype(narrow), counts.astype(np.int32)
+
+
+def _added(parts: Any, size: int) -> npt.NDArray[np.int64]:
+    """The sum of sparse counts, dense."""
+    total = np.zeros(size, dtype=np.int64)
+    for indices, counts in parts:
+        total[indices] += counts
+    return total

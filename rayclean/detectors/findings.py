@@ -1,0 +1,133 @@
+"""From scores to findings: the combined quality, the suspects under the budget, and why each is one.
+
+Works through `scores/part-*.parquet` a shard at a time; what stays in memory is one float32 per detector and example
+(exact ranks need all qualities in order) and 12 bytes per eligible example.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean import schema
+from rayclean.artifacts import Folder
+from rayclean.config import DetectConfig
+from rayclean.functional.combine import allowed, combine, most_doubtful
+from rayclean.functional.hashing import mix
+
+
+def id_fingerprint(ids: npt.NDArray[np.int64]) -> int:
+    """A hash of a set of ids that adds up over disjoint sets (mod 2**64), in any order."""
+    return int(np.add.reduce(mix(ids, 0, "fingerprint"), dtype=np.uint64))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The suspects, and what is needed to combine qualities again."""
+
+    kind: str
+    ordered: list[npt.NDArray[np.float32]]
+    """Per detector: all qualities in order (empty unless `mean_rank` reads them)."""
+    ids: npt.NDArray[np.int64]
+    """Suspects by id."""
+    ranks: npt.NDArray[np.int64]
+    """Their ranks, 0 = most doubtful."""
+    limit: int
+    eligible: int
+
+    def combined(self, table: pa.Table, names: list[str]) -> npt.NDArray[np.float32]:
+        """The quality of every row of a table of scores."""
+        return combine(self.kind, [table[f"quality_{name}"].to_numpy() for name in names], self.ordered)
+
+    def rank(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Rank of each id, -1 = no suspect."""
+        if not len(self.ids):
+            return np.full(len(ids), -1, dtype=np.int64)
+        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[place] == ids, self.ranks[place], -1)
+
+
+def select(names: list[str], detectors: list[str], out: Folder, config: DetectConfig, total: int) -> Chosen:
+    """Choose the suspects: the lowest combined qualities among the eligible examples.
+
+    Args:
+        names: shards of `scores/`.
+        detectors: names of the detectors.
+        out: the verb's folder.
+        config: how to combine, and the budget.
+        total: number of examples.
+    """
+    kind = config.combine
+    ordered = [_ordered(names, key, out, total) for key in detectors] if kind == "mean_rank" else []
+    nobody = np.zeros(0, dtype=np.int64)
+    limit = allowed(config.budget, total)
+    scales = Chosen(kind, ordered, nobody, nobody, limit, 0)
+    quality, ids = [np.zeros(0, dtype=np.float32)], [nobody]
+    for name in names:
+        table = out.read_table(
+            "scores", name, columns=["example_id", "eligible", *(f"quality_{key}" for key in detectors)]
+        )
+        table = table.filter(table["eligible"])
+        quality.append(scales.combined(table, detectors))
+        ids.append(table["example_id"].to_numpy())
+    eligible = sum(map(len, ids))
+    suspects = most_doubtful(np.concatenate(quality), np.concatenate(ids), limit)
+    order = np.argsort(suspects)
+    return Chosen(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible)
+
+
+def _ordered(names: list[str], detector: str, out: Folder, total: int) -> npt.NDArray[np.float32]:
+    values = np.empty(total, dtype=np.float32)
+    start = 0
+    for name in names:
+        part = out.read_table("scores", name, columns=[f"quality_{detector}"])[0].to_numpy()
+        values[start : start + len(part)] = part
+        start += len(part)
+    values.sort()
+    return values
+
+
+def write(names: list[str], detectors: list[str], out: Folder, chosen: Chosen) -> dict[str, Any]:
+    """Write the findings; returns their counts."""
+    target = schema.findings(detectors)
+    totals: dict[str, Any] = {
+        "examples": 0,
+        "fingerprint": 0,
+        "all": 0,
+        "any": 0,
+        "votes": dict.fromkeys(detectors, 0),
+    }
+    for name in names:
+        table = out.read_table("scores", name)
+        ids = table["example_id"].to_numpy()
+        rank = chosen.rank(ids)
+        votes = np.stack([table[f"vote_{key}"].to_numpy() for key in detectors])
+        columns = {key: table[key] for key in table.column_names if key != "eligible"}
+        columns |= {
+            "quality": pa.array(chosen.combined(table, detectors)),
+            "suspect": pa.array(rank >= 0),
+            "rank": pa.array(rank),
+            "reason": pa.array(_reasons(votes, rank >= 0, detectors), pa.string()),
+        }
+        out.write_table(pa.table(columns).select(target.names).cast(target), "findings", name)
+        totals["examples"] += len(ids)
+        totals["fingerprint"] = (totals["fingerprint"] + id_fingerprint(ids)) % 2**64
+        totals["all"] += int(votes.all(axis=0).sum())
+        totals["any"] += int(votes.any(axis=0).sum())
+        for key, vote in zip(detectors, votes, strict=True):
+            totals["votes"][key] += int(vote.sum())
+    return totals
+
+
+def _reasons(votes: npt.NDArray[np.bool_], suspect: npt.NDArray[np.bool_], detectors: list[str]) -> list[str]:
+    """Per suspect the detectors that vote against its label; '' for the others."""
+    patterns, which = np.unique(votes.T, axis=0, return_inverse=True)
+    texts = [
+        ", ".join(key for key, vote in zip(detectors, pattern, strict=True) if vote) or "low quality"
+        for pattern in patterns
+    ]
+    return [
+        texts[index] if doubted else "" for index, doubted in zip(which.reshape(-1), suspect, strict=True)
+    ]

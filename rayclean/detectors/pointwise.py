@@ -1,0 +1,50 @@
+"""Detectors that look at one example at a time."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from rayclean.detectors.base import Batch, Detector
+from rayclean.functional import scores
+from rayclean.plugins import Options
+
+
+class SelfConfidence(Detector):
+    """Quality = probability of the given label."""
+
+    class Config(Options):
+        """Options beside `name`."""
+
+        threshold: float = Field(0.5, ge=0, le=1)
+        """Votes against labels below it; 0.5: the model holds the label for more likely wrong than right."""
+
+    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Quality and vote [B]."""
+        quality = scores.self_confidence(batch.given_label, batch.probabilities)
+        return quality, quality < self.config.threshold
+
+
+class NormalizedMargin(Detector):
+    """Quality = lead of the given label over the best other one, in [0, 1]."""
+
+    class Config(Options):
+        """Options beside `name`."""
+
+        threshold: float = Field(0.5, ge=0, le=1)
+        """Votes against labels below it; 0.5: another label is more probable."""
+
+    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Quality and vote [B]."""
+        quality = scores.normalized_margin(batch.given_label, batch.probabilities)
+        return quality, quality < self.config.threshold
+
+
+class Disagreement(Detector):
+    """Quality = 1 where the model predicts the given label, 0 where it predicts another one."""
+
+    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Quality and vote [B]."""
+        quality = scores.disagreement(batch.given_label, batch.predicted_label)
+        return quality, quality == 0

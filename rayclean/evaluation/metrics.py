@@ -1,0 +1,251 @@
+"""Every figure of `metrics.json`: a function of named facts, and the facts that it needs.
+
+A metric whose facts are not all there (no truth, no test split, no answer) is null, and so is one that is undefined
+(the ROC-AUC of one class). Rates of the data are exact for the examples whose truth is known; the intervals in
+`intervals` say how far they carry over to more data of the same kind.
+
+References: Clopper and Pearson, Biometrika 26, 1934 (intervals); Guo et al., ICML 2017 (calibration error).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from rayclean.evaluation.tally import DECISIONS, Bools, Floats, Suspects, Tally
+from rayclean.functional.calibration import expected_calibration_error
+
+RELIABILITY_BINS = 10
+TOP_SHARE = 0.1
+"""`precision_at_10` looks at this share of the examples, the lowest qualities."""
+SYSTEMATIC_BELOW = 0.7
+"""A ROC-AUC of detection below this means that the model repeats the errors it was trained on."""
+
+
+def interval(successes: int, trials: int, level: float = 0.95) -> list[float] | None:
+    """Clopper-Pearson interval of a rate; None without trials.
+
+    >>> [round(x, 4) for x in interval(0, 10)], [round(x, 4) for x in interval(5, 10)]
+    ([0.0, 0.3085], [0.1871, 0.8129])
+    """
+    if not trials:
+        return None
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    return [low, high]
+
+
+def rate(successes: int, trials: int) -> float | None:
+    """successes / trials; None without trials."""
+    return successes / trials if trials else None
+
+
+def roc_auc(quality: Floats, wrong: Bools) -> float | None:
+    """ROC-AUC of minus the quality for "the given label is wrong"; None where only one class occurs.
+
+    >>> roc_auc(np.array([-.1, -.4, -.35, -.8]), np.array([False, False, True, True]))
+    0.75
+    """
+    return float(roc_auc_score(wrong, -quality)) if 0 < int(wrong.sum()) < len(wrong) else None
+
+
+def average_precision(quality: Floats, wrong: Bools) -> float | None:
+    """Area under precision over recall; None where no label is wrong."""
+    return float(average_precision_score(wrong, -quality)) if wrong.any() else None
+
+
+def precision_at(quality: Floats, wrong: Bools, count: int) -> float | None:
+    """Share of wrong labels among the `count` lowest qualities; of tied ones at the edge a proportional share counts.
+
+    >>> precision_at(np.array([0.1, 0.2, 0.2, 0.9]), np.array([True, True, False, False]), 2)
+    0.75
+    """
+    count = min(count, len(quality))
+    if not count:
+        return None
+    edge = np.partition(quality, count - 1)[count - 1]
+    below, tied = quality < edge, quality == edge
+    share = (count - int(below.sum())) / int(tied.sum())
+    return float((wrong[below].sum() + share * wrong[tied].sum()) / count)
+
+
+def reliability(confidence: Floats, correct: Bools, bins: int = RELIABILITY_BINS) -> list[dict[str, Any]]:
+    """Per equal-width bin of confidence that holds answers: its edges, their number, mean confidence and accuracy."""
+    index = np.minimum((confidence.astype(np.float64) * bins).astype(np.int64), bins - 1)
+    rows = []
+    for bin_ in np.unique(index).tolist():
+        inside = index == bin_
+        rows.append({
+            "low": bin_ / bins, "high": (bin_ + 1) / bins, "count": int(inside.sum()),
+            "confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean()),
+        })  # fmt: skip
+    return rows
+
+
+class Metric(NamedTuple):
+    """A figure: how it is computed, and from which facts (the arguments of `function`)."""
+
+    function: Callable[..., Any]
+    needs: tuple[str, ...]
+
+
+def _of_answers(function: Callable[[Floats, Bools], Any]) -> Callable[[Suspects], Any]:
+    """A function of (confidence, correct) over answered suspects whose truth is one of the candidates."""
+
+    def metric(suspects: Suspects) -> Any:
+        rows = (suspects.chosen >= 0) & suspects.among_candidates()
+        if not rows.any():
+            return None
+        return function(suspects.confidence[rows], suspects.chosen[rows] == suspects.truth[rows])
+
+    return metric
+
+
+def _accuracy_all(suspects: Suspects) -> float | None:
+    rows = (suspects.chosen >= 0) & (suspects.truth >= 0)
+    return rate(int((suspects.chosen[rows] == suspects.truth[rows]).sum()), int(rows.sum()))
+
+
+def _truth_among(suspects: Suspects) -> float | None:
+    return rate(int(suspects.among_candidates().sum()), int((suspects.truth >= 0).sum()))
+
+
+def _by_split(tally: Tally) -> dict[str, Any]:
+    return {
+        split: {
+            "examples": c["examples"],
+            "given": rate(c["wrong_given"], c["known"]),
+            "final": rate(c["wrong_final"], c["known"]),
+        }
+        for split, c in sorted(tally.counts.items())
+    }
+
+
+def _detector(tally: Tally, name: str) -> dict[str, Any]:
+    quality, wrong, votes = tally.quality(name), tally.wrong, tally.votes[name]
+    return {
+        "roc_auc": roc_auc(quality, wrong),
+        "average_precision": average_precision(quality, wrong),
+        "precision_at_budget": precision_at(quality, wrong, int(tally.suspect.sum())),
+        "precision_at_10": precision_at(quality, wrong, round(TOP_SHARE * len(wrong))),
+        "votes": votes["votes"],
+        "precision_of_votes": rate(votes["wrong"], votes["known"]),
+        "recall_of_votes": rate(votes["wrong"], int(wrong.sum())),
+    }
+
+
+def _outcomes(suspects: Suspects) -> dict[str, int]:
+    return {name: int(suspects.decided(name).sum()) for name in DECISIONS}
+
+
+METRICS: dict[str, Metric] = {
+    "noise.given": Metric(lambda t: rate(t.total("wrong_given"), t.total("known")), ("truth",)),
+    "noise.final": Metric(lambda t: rate(t.total("wrong_final"), t.total("known")), ("truth",)),
+    "noise.by_split": Metric(_by_split, ("tally",)),
+    "noise.estimated": Metric(lambda value: value, ("estimated_noise_rate",)),
+    "harm": Metric(lambda t: rate(t.total("harmed"), t.total("known") - t.total("wrong_given")), ("truth",)),
+    "repaired": Metric(lambda t: rate(t.total("repaired"), t.total("wrong_given")), ("truth",)),
+    "detection.roc_auc": Metric(lambda t: roc_auc(t.quality(), t.wrong), ("truth",)),
+    "detection.average_precision": Metric(lambda t: average_precision(t.quality(), t.wrong), ("truth",)),
+    "detection.precision_at_budget": Metric(lambda t: rate(t.total("suspects_wrong"), t.total("suspects_known")), ("truth",)),
+    "detection.recall_at_budget": Metric(lambda t: rate(t.total("suspects_wrong"), t.total("wrong_given")), ("truth",)),
+    "detection.precision_at_10": Metric(
+        lambda t: precision_at(t.quality(), t.wrong, round(TOP_SHARE * len(t.wrong))), ("truth",)
+    ),
+    "detection.share": Metric(lambda t: rate(t.total("suspects"), t.total("examples")), ("tally",)),
+    "detection.detectors": Metric(lambda t: {name: _detector(t, name) for name in t.detectors}, ("truth",)),
+    "annotator.accuracy": Metric(_of_answers(lambda _, correct: float(correct.mean())), ("judged",)),
+    "annotator.accuracy_all": Metric(_accuracy_all, ("judged",)),
+    "annotator.truth_among_candidates": Metric(_truth_among, ("judged",)),
+    "annotator.ece": Metric(
+        _of_answers(lambda confidence, correct: expected_calibration_error(confidence, correct, RELIABILITY_BINS)),
+        ("judged",),
+    ),
+    "annotator.reliability": Metric(_of_answers(reliability), ("judged",)),
+    "annotator.outcomes": Metric(_outcomes, ("suspects",)),
+    "annotator.errors": Metric(lambda s: dict(sorted(s.error_kinds.items())), ("suspects",)),
+}  # fmt: skip
+
+INTERVALS: dict[str, tuple[str, str]] = {
+    "noise.given": ("wrong_given", "known"),
+    "noise.final": ("wrong_final", "known"),
+    "harm": ("harmed", "clean"),
+    "repaired": ("repaired", "wrong_given"),
+    "detection.precision_at_budget": ("suspects_wrong", "suspects_known"),
+    "detection.recall_at_budget": ("suspects_wrong", "wrong_given"),
+}
+"""Rates with an interval: counts of successes and trials."""
+
+
+def compute(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """All metrics as nested plain values; null where a fact is missing or the metric is undefined.
+
+    Args:
+        facts: `tally`; `truth` (the tally again, None where no truth is known); `suspects`; `judged` (the suspects
+            again, None where the truth of none is known); `estimated_noise_rate` (None without confident learning).
+    """
+    result: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        values = [facts.get(need) for need in metric.needs]
+        put(result, name, None if any(value is None for value in values) else metric.function(*values))
+    put(result, "intervals", intervals(facts.get("truth")))
+    return result
+
+
+def intervals(tally: Tally | None) -> dict[str, list[float] | None]:
+    """95 % intervals of `INTERVALS`."""
+    if tally is None:
+        return dict.fromkeys(INTERVALS)
+    counts = Counter({name: tally.total(name) for name in ("wrong_given", "wrong_final", "known", "harmed", "repaired",
+                                                           "suspects_wrong", "suspects_known")})  # fmt: skip
+    counts["clean"] = counts["known"] - counts["wrong_given"]
+    return {name: interval(counts[hits], counts[trials]) for name, (hits, trials) in INTERVALS.items()}
+
+
+def put(nested: dict[str, Any], name: str, value: Any) -> None:
+    """Set `a.b.c` in nested dicts."""
+    *parents, last = name.split(".")
+    for part in parents:
+        nested = nested.setdefault(part, {})
+    nested[last] = value
+
+
+def get(nested: Mapping[str, Any], name: str) -> Any:
+    """`a.b.c` of nested dicts, None where it is not there."""
+    value: Any = nested
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def confusions(
+    pairs: Mapping[tuple[int, int], int], names: list[str], limit: int = 20
+) -> list[dict[str, Any]]:
+    """The most frequent pairs of different labels, as names; ties by index."""
+    apart = sorted(((n, a, b) for (a, b), n in pairs.items() if a != b), key=lambda row: (-row[0], row[1], row[2]))
+    return [{"from": names[a], "to": names[b], "count": n} for n, a, b in apart[:limit]]
+
+
+def curve(quality: Floats, wrong: Bools, points: int = 200) -> dict[str, npt.NDArray[np.float64]]:
+    """ROC and precision-recall curves, thinned out evenly to at most `points` thresholds.
+
+    Returns:
+        `false_positive_rate`, `recall`, `precision`, [P] each, from the strictest threshold to the loosest.
+    """
+    order = np.argsort(quality, kind="stable")
+    ordered = wrong[order]
+    ends = np.flatnonzero(np.append(np.diff(quality[order]) != 0, True))  # one point per distinct quality
+    if len(ends) > points:
+        ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).astype(np.int64))]
+    hits = np.cumsum(ordered)[ends].astype(np.float64)
+    false = ends + 1 - hits
+    return {
+        "false_positive_rate": false / max(len(wrong) - int(wrong.sum()), 1),
+        "recall": hits / max(int(wrong.sum()), 1),
+        "precision": hits / (ends + 1),
+    }

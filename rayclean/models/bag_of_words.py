@@ -1,0 +1,50 @@
+"""Words and word pairs without order, in a mean of embeddings and a small MLP: the fastest baseline.
+
+Joulin et al., "Bag of tricks for efficient text classification", 2017 (fastText), with a hidden layer. Differences
+from the paper: hashed unigrams too, AdamW instead of SGD with hierarchical softmax.
+"""
+
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from rayclean.models.base import Encoder
+from rayclean.models.words import PAD, RESERVED, WordTokenizer
+
+
+class BagOfWordsEncoder(Encoder):
+    """Hashed 1-2-grams -> mean of embeddings -> MLP, D = hidden."""
+
+    class Config(Encoder.Config):
+        """Options beside `name`."""
+
+        max_length: int = Field(256, ge=1)
+        """Words read of each text; the rest is cut and counted."""
+        buckets: int = Field(65536, gt=RESERVED)
+        """Rows of the embedding table, shared by words and pairs."""
+        embedding: int = Field(64, ge=1)
+        """Size of an n-gram's embedding."""
+        hidden: int = Field(128, ge=1)
+        """Size of the hidden layer, which is the features."""
+        dropout: float = Field(0.1, ge=0, lt=1)
+        """On features."""
+
+    default_epochs = 10
+    default_learning_rate = 5e-3
+
+    def __init__(self, config: Any, num_classes: int):
+        super().__init__(config, num_classes)
+        self.embedding = nn.EmbeddingBag(config.buckets, config.embedding, mode="mean", padding_idx=PAD)
+        self.mlp = nn.Sequential(nn.Linear(config.embedding, config.hidden), nn.ReLU(), nn.Dropout(config.dropout))
+        self.build_head(config.hidden)
+
+    @classmethod
+    def tokenizer(cls, config: Any) -> WordTokenizer:
+        """Hashed words and pairs of neighbouring words."""
+        return WordTokenizer(config.buckets, config.max_length, bigrams=True)
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        """Features [B, hidden]."""
+        features: Tensor = self.mlp(self.embedding(batch["input_ids"]))
+        return features

@@ -1,0 +1,62 @@
+"""A bidirectional LSTM trained from scratch: the weak network of NoiseAL, and a fast one anywhere.
+
+One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3 (METHODS: defaults). Words are hashed
+(`models/words.py`), so no vocabulary is fitted.
+"""
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from rayclean.models.base import Encoder
+from rayclean.models.words import PAD, RESERVED, WordTokenizer
+
+
+class BiLSTMEncoder(Encoder):
+    """Hashed words -> embeddings -> BiLSTM -> [mean; max] over time, D = 4 x hidden."""
+
+    class Config(Encoder.Config):
+        """Options beside `name`."""
+
+        max_length: int = Field(128, ge=1)
+        """Words read of each text; the rest is cut and counted."""
+        buckets: int = Field(32768, gt=RESERVED)
+        """Rows of the embedding table."""
+        embedding: int = Field(128, ge=1)
+        """Size of a word's embedding."""
+        hidden: int = Field(128, ge=1)
+        """Size of the LSTM's state, per direction."""
+        dropout: float = Field(0.1, ge=0, lt=1)
+        """On embeddings and features."""
+
+    default_epochs = 10
+    default_learning_rate = 1e-3
+
+    def __init__(self, config: Any, num_classes: int):
+        super().__init__(config, num_classes)
+        self.embedding = nn.Embedding(config.buckets, config.embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.build_head(4 * config.hidden)
+
+    @classmethod
+    def tokenizer(cls, config: Any) -> WordTokenizer:
+        """Hashed words."""
+        return WordTokenizer(config.buckets, config.max_length)
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        """Features [B, 4 x hidden]."""
+        mask = batch["attention_mask"]
+        lengths = mask.sum(1)
+        embedded = self.dropout(self.embedding(batch["input_ids"]))
+        # Packed, or the backward direction of a short text would start on its padding.
+        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        states = states.float()
+        inside = mask.unsqueeze(-1).bool()
+        mean = states.sum(1) / lengths.unsqueeze(-1)  # padded positions are zero
+        highest = states.masked_fill(~inside, -torch.inf).amax(1)
+        return self.dropout(torch.cat([mean, highest], dim=-1))

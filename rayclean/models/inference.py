@@ -1,0 +1,169 @@
+"""Running networks over many texts on one device: tokenise, sort by length, batch by padded tokens, forward.
+
+A thread tokenises and pads ahead of the forward pass, so that the device does not wait for text. To let it start
+before everything is tokenised, texts are taken in windows of similar numbers of characters; inside a window they are
+sorted by tokens. That leaves about as little padding as sorting all at once.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rayclean.models.base import Encoder, Tokenizer, pad
+
+T = TypeVar("T")
+Precision = Literal["auto", "float32", "bfloat16"]
+
+WINDOW_TOKENS = 1 << 17
+"""Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to sort."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the networks say of N texts."""
+
+    features: npt.NDArray[np.float32]
+    """[N, D] of the first network: one space for all, whichever network predicts."""
+    logits: npt.NDArray[np.float32]
+    """[N, K] of each text's own network."""
+    cut: npt.NDArray[np.bool_]
+    """[N] whether the text was longer than the network reads."""
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where asked for, or where `auto` and the hardware multiplies in it; a plain context otherwise."""
+    if precision == "float32" or (precision == "auto" and not has_bfloat16(device)):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 gains speed: AVX512-BF16 or AMX on a CPU, compute capability 8 on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def infer(
+    networks: Sequence[Encoder],
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    which: npt.NDArray[np.integer[Any]] | None = None,
+    *,
+    precision: Precision = "auto",
+    tokens_per_batch: int = 16384,
+) -> Outputs:
+    """Features and logits of texts.
+
+    Args:
+        networks: in evaluation mode, on one device, of one encoder.
+        tokenizer: theirs.
+        texts: N of them.
+        which: [N] index into `networks` of the network whose logits a text gets; the first one's for all if absent.
+        precision: of the bodies; features and logits are float32 either way.
+        tokens_per_batch: padded tokens in a batch (one text at least).
+    """
+    device = next(networks[0].parameters()).device
+    which = np.zeros(len(texts), dtype=np.int64) if which is None else which
+    features = np.empty((len(texts), networks[0].feature_dim), dtype=np.float32)
+    logits = np.empty((len(texts), networks[0].num_classes), dtype=np.float32)
+    cut = np.zeros(len(texts), dtype=np.bool_)
+
+    def prepared() -> Iterator[list[tuple[int, Tensor, dict[str, Tensor]]]]:
+        for window in _windows(texts, tokenizer.max_length):
+            tokens, cut[window] = tokenizer([texts[row] for row in window])
+            yield list(_batches(window, tokens, which, len(networks), tokenizer.pad_id, tokens_per_batch))
+
+    # Entered once for all batches: autocast keeps the weights it has cast until it is left.
+    with torch.inference_mode(), autocast(precision, device):
+        for batches in ahead(prepared):
+            done = []
+            for index, rows, batch in batches:
+                network = networks[index]
+                on_device = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+                encoded = network.encode(on_device).float()
+                with torch.autocast(device.type, enabled=False):
+                    done.append((index, rows.numpy(), encoded, network.classify(encoded)))
+            for index, rows, encoded, scores in done:  # fetched after the window, so that a GPU never waits for us
+                own = which[rows] == index
+                logits[rows[own]] = scores.cpu().numpy()[own]
+                if index == 0:
+                    features[rows] = encoded.cpu().numpy()
+    return Outputs(features, logits, cut)
+
+
+def _windows(texts: Sequence[str], max_length: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Rows by number of characters, in runs of at most WINDOW_TOKENS tokens."""
+    order = np.argsort([-len(text) for text in texts], kind="stable")  # longest first: memory runs out at once or never
+    size = max(1, WINDOW_TOKENS // max_length)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _batches(
+    window: npt.NDArray[np.int64],
+    tokens: list[npt.NDArray[np.int32]],
+    which: npt.NDArray[Any],
+    networks: int,
+    pad_id: int,
+    tokens_per_batch: int,
+) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
+    """(network, rows, padded batch): the first network sees all rows (its features are everyone's), others their own."""
+    order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+    for index in range(networks):
+        mine = order if index == 0 else order[which[window[order]] == index]
+        start = 0
+        while start < len(mine):
+            longest = max(1, len(tokens[mine[start]]))
+            part = mine[start : start + max(1, tokens_per_batch // longest)]
+            start += len(part)
+            yield index, torch.from_numpy(window[part]), pad([tokens[position] for position in part], pad_id)
+
+
+def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
+    """The items of an iterator that runs in a thread, at most `depth` finished items ahead of whoever takes them.
+
+    An exception of the producer is raised here; if the consumer stops early, the producer does too.
+    """
+    items: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(kind: str, value: Any) -> None:
+        while not stop.is_set():
+            try:
+                items.put((kind, value), timeout=0.2)
+                return
+            except queue.Full:
+                continue
+
+    def run() -> None:
+        try:
+            for item in produce():
+                put("item", item)
+                if stop.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+
+    thread = threading.Thread(target=run, name="rayclean-prepare", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = items.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stop.set()
+        thread.join()

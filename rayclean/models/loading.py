@@ -1,0 +1,70 @@
+"""From a name to a network, from a folder to a network."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.models import ENCODERS
+from rayclean.models.base import DESCRIPTION, Encoder
+from rayclean.plugins import build_options, resolve
+
+
+def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Any]:
+    """The class that a config names, and its checked options.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    cls = resolve("encoder", ENCODERS, plugin.name)
+    if not (isinstance(cls, type) and issubclass(cls, Encoder)):
+        raise ConfigError(f"encoder {plugin.name!r} is no subclass of rayclean.models.base.Encoder")
+    return cls, build_options("encoder", cls, plugin.options)
+
+
+def build_encoder(plugin: Plugin, num_classes: int, seed: int = 0) -> Encoder:
+    """A fresh network; its initial weights depend on `seed` alone, not on what was drawn before."""
+    cls, config = encoder_class(plugin)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cls(config, num_classes)
+
+
+def describe(folder: str) -> dict[str, Any]:
+    """What `rayclean.json` of a saved network says: encoder, options, num_classes, feature_dim, labels.
+
+    Raises:
+        ArtifactError: the folder holds no network.
+    """
+    if not Folder(folder).exists(DESCRIPTION):
+        raise ArtifactError(
+            f"{folder} holds no network (no {DESCRIPTION} there); give a folder that rayclean wrote, like runs/<name>/train/model"
+        )
+    return dict(Folder(folder).read_json(DESCRIPTION))
+
+
+def load_encoder(folder: str) -> Encoder:
+    """A saved network, in evaluation mode; a folder on another file system is fetched first.
+
+    Args:
+        folder: local path or URL of what `Encoder.save` wrote.
+
+    Raises:
+        ArtifactError: the folder holds no network.
+        ConfigError: a body that was saved as a reference cannot be found here.
+    """
+    description = describe(folder)
+    cls, _ = encoder_class(Plugin(name=description["encoder"], **description["options"]))
+    source = Folder(folder)
+    if source.is_local:
+        return cls.load(Path(source.root), description).eval()
+    local = tempfile.TemporaryDirectory(prefix="rayclean-model-")
+    source.fs.get(source.root.rstrip("/") + "/", local.name, recursive=True)
+    network = cls.load(Path(local.name), description).eval()
+    network.fetched = local  # type: ignore[assignment]  # a body or a tokenizer may be opened later: goes with the network
+    return network

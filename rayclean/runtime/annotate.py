@@ -1,0 +1,149 @@
+"""Asking near the endpoint: one asynchronous Ray actor runs the engine, the driver shows the progress.
+
+A plain actor, not a Ray Data pool: one event loop holds the whole concurrency window, so budgets and error rates are
+exact and the endpoint's queue is the only queue. It needs no CPU of its own (it waits for the network) and runs on the
+head node, where a served model listens. Ray restarts it if it dies; the ledger knows what was answered and paid.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.engine import Budget, Engine
+from rayclean.annotators.ledger import Ledger
+from rayclean.artifacts import Folder
+from rayclean.errors import AnnotationError
+from rayclean.runtime.serve import head_node_id
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+RESTARTS = 3
+"""Deaths of the actor that are borne."""
+POLL = 1.0
+"""Seconds between looks at the progress."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How an engine is built, wherever it runs."""
+
+    annotator: Annotator
+    """Not yet started."""
+    ledger: str
+    """Folder of the ledger, as a URL."""
+    session: str
+    """Budgets count what this session has paid, over all its attempts."""
+    budget: Budget
+    max_error_rate: float
+
+    def engine(self, on_progress: Callable[[int, bool], None] | None = None) -> Engine:
+        """A new engine; reads the ledger's index."""
+        ledger = Ledger(Folder(self.ledger), self.session)
+        return Engine(
+            self.annotator,
+            ledger,
+            budget=self.budget,
+            max_error_rate=self.max_error_rate,
+            on_progress=on_progress,
+        )
+
+
+def ask(
+    asking: Asking,
+    work: Callable[[Engine, T], Awaitable[R]],
+    items: Sequence[T],
+    on_progress: Callable[[int, bool], None],
+) -> Iterator[R]:
+    """`await work(engine, item)` for every item, one after the other, with one engine near the endpoint.
+
+    Args:
+        asking: whom to ask and what may be spent.
+        work: reads the item's queries, has the engine answer them, writes what becomes of them (whole files).
+        items: small descriptions of work (paths).
+        on_progress: called in the driver with (queries done since the last call, whether from the ledger).
+
+    Raises:
+        AnnotationError: the annotator cannot start, fails too often, or its process dies again and again.
+    """
+    if not items:
+        return
+    node = head_node_id()
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
+    actor: Any = (
+        ray.remote(_Asker)
+        .options(num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy=strategy)
+        .remote(cloudpickle.dumps((asking, work)))
+    )
+    seen = [0, 0]
+
+    def look() -> None:
+        for position, count in enumerate(ray.get(actor.progress.remote(), timeout=60)):
+            new = (
+                count - seen[position] if count >= seen[position] else count
+            )  # a restarted actor counts anew
+            seen[position] = count
+            if new:
+                on_progress(new, bool(position))
+
+    try:
+        for item in items:
+            pending = actor.run.remote(cloudpickle.dumps(item))
+            while not ray.wait([pending], timeout=POLL)[0]:
+                look()
+            result, error = cloudpickle.loads(ray.get(pending))
+            look()
+            if error is not None:
+                raise error
+            yield result
+        ray.get(actor.close.remote(), timeout=60)
+    except RayActorError as error:
+        raise AnnotationError(
+            f"the process that asks the annotator died {RESTARTS + 1} times ({str(error).splitlines()[0]}); "
+            "run the same command to go on: what was answered is in the ledger"
+        ) from error
+    finally:
+        ray.kill(actor)
+
+
+class _Asker:
+    """The actor: an engine, built at the first item so that its errors travel as results."""
+
+    def __init__(self, packed: bytes):
+        self.asking, self.work = cloudpickle.loads(packed)
+        self.engine: Engine | None = None
+        self.done = [0, 0]
+
+    async def run(self, item: bytes) -> bytes:
+        """Result and error of one item, packed."""
+        try:
+            if self.engine is None:
+                self.engine = self.asking.engine(self._count)
+            return bytes(cloudpickle.dumps((await self.work(self.engine, cloudpickle.loads(item)), None)))
+        except Exception as error:  # raised again in the driver
+            logger.debug("asking failed", exc_info=True)
+            error.__traceback__ = None
+            error.__cause__ = error.__context__ = None
+            return bytes(cloudpickle.dumps((None, error)))
+
+    async def progress(self) -> list[int]:
+        """Queries answered by asking, and from the ledger."""
+        return self.done
+
+    async def close(self) -> None:
+        """Close connections, merge the ledger's small segments."""
+        if self.engine is not None:
+            await self.engine.annotator.close()
+            self.engine.ledger.close()
+
+    def _count(self, count: int, reused: bool) -> None:
+        self.done[int(reused)] += count

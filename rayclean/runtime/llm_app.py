@@ -1,0 +1,84 @@
+"""The Ray Serve application of a language model: typed options to `ray.serve.llm`'s configuration."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from rayclean.annotators.served import ServerOptions
+
+INGRESS_CPUS = 1
+"""Logical CPUs of the HTTP side."""
+
+
+def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> Any:
+    """The application: one ingress, one deployment of the engine.
+
+    Args:
+        name: the model's name at the endpoint, `name@content`.
+        source: folder or hub id.
+        options: how it is served.
+        use_gpu: on GPUs or on CPUs.
+    """
+    from ray.serve.llm import LLMConfig, build_openai_app
+
+    batch = options.max_num_seqs or (256 if use_gpu else 32)
+    local = Path(source).is_dir()
+    engine: dict[str, Any] = {
+        **({} if use_gpu else {"enforce_eager": True}),  # nothing to compile for on a CPU
+        **options.engine_kwargs,
+        "dtype": options.dtype,
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": batch,
+        "tensor_parallel_size": options.tensor_parallel,
+        "enable_prefix_caching": True,
+        "trust_remote_code": False,
+    }
+    if not local:
+        engine["revision"] = engine["tokenizer_revision"] = name.rpartition("@")[2]
+    environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
+                   "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+                   "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0", "RAYLLM_ENGINE_START_TIMEOUT_S":
+                   str(int(options.start_timeout))}  # fmt: skip
+    if local:
+        environment |= {"HF_HUB_OFFLINE": "1"}
+    if not use_gpu:
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
+    config = LLMConfig(
+        model_loading_config={"model_id": name, "model_source": source},
+        accelerator_config={"kind": "gpu" if use_gpu else "cpu"},
+        placement_group_config=None if use_gpu else {"bundles": [{"CPU": options.cpus}]},
+        deployment_config={
+            "autoscaling_config": {
+                "min_replicas": options.replicas,
+                "initial_replicas": options.replicas,
+                "max_replicas": options.max_replicas or options.replicas,
+                "target_ongoing_requests": max(1.0, 0.7 * batch),
+            },
+            "max_ongoing_requests": batch,
+            "max_queued_requests": 4 * batch,  # then 503, and the client backs off
+            "max_constructor_retry_count": options.attempts,
+            "health_check_period_s": 5,
+            "health_check_timeout_s": 60,  # a loaded CPU engine answers late without being ill
+            "graceful_shutdown_timeout_s": 10,
+            "ray_actor_options": {"num_cpus": 1 if use_gpu else 0},  # a CPU engine's are in its bundle
+        },
+        engine_kwargs=engine,
+        runtime_env={"env_vars": environment},
+        log_engine_metrics=False,
+    )
+    ingress = {"max_ongoing_requests": 1000, "autoscaling_config": {"min_replicas": 1, "max_replicas": 1},
+               "ray_actor_options": {"num_cpus": INGRESS_CPUS}}  # fmt: skip
+    return build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress})
+
+
+def quiet() -> None:
+    """No info lines of Serve in the driver."""
+    level = logging.INFO if os.environ.get("RAYCLEAN_DEBUG") else logging.ERROR
+    for name in ("ray.serve", "ray.llm", "vllm"):
+        logging.getLogger(name).setLevel(level)
+
+
+def quiet_logs() -> dict[str, Any]:
+    """Serve's own logs: warnings only, no line per request (a request holds texts)."""
+    return {"log_level": "WARNING", "enable_access_log": False}

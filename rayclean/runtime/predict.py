@@ -1,0 +1,291 @@
+"""Ray Data: inference over example shards on a pool of actors, each of which loads its networks once.
+
+One item is one shard: the actor reads it, runs it, writes the output shard whole and returns figures. An output
+shard that is there and holds exactly the ids of its examples is not made again, so a restarted run goes on.
+"""
+
+import functools
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin, PredictConfig
+from rayclean.errors import ArtifactError, RaycleanError
+from rayclean.functional.hashing import folds
+from rayclean.models.base import Encoder
+from rayclean.models.inference import infer
+from rayclean.models.loading import build_encoder, load_encoder
+from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
+from rayclean.progress import Task, task
+from rayclean.runtime.cluster import gpu_count, physical_threads
+from rayclean.runtime.data import map_actors, map_items
+from rayclean.schema import features as features_schema
+from rayclean.schema import list_column, matrix
+
+logger = logging.getLogger(__name__)
+
+CUT = b"rayclean.cut"
+"""Key in a shard's schema metadata: how many of its texts were cut at `max_length`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an actor is told: plain values, so that it pickles small and builds its networks itself."""
+
+    examples: str
+    """Folder of example shards."""
+    features: str | None
+    """Folder for feature shards, if any."""
+    predictions: str | None
+    """Folder for prediction shards, if any."""
+    networks: tuple[str, ...] = ()
+    """Saved networks: network f predicts fold f; a single one predicts all. None: `encoder` as it is built."""
+    encoder: Plugin | None = None
+    seed: int = 0
+    precision: Any = "auto"
+    tokens_per_batch: int = 16384
+    threads: int = 1
+    use_gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Size and share of an actor pool."""
+
+    actors: int
+    num_cpus: float
+    num_gpus: float
+    threads: int
+
+
+def pool(actors: int | None) -> Pool:
+    """One actor per GPU; without GPUs one per node, with all its cores in one process (the forward pass scales in it).
+
+    Args:
+        actors: `predict.actors`, where the config sets it.
+    """
+    if gpus := gpu_count():
+        return Pool(min(actors or gpus, gpus), 1.0, 1.0, physical_threads())
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    nodes = [cpus for cpus in nodes if cpus >= 1] or [1]
+    actors = actors or len(nodes)
+    per_node = math.ceil(actors / len(nodes))
+    # Ray packs actors onto a node as long as they fit: more than half of a node's CPUs makes them spread.
+    num_cpus = 1.0 if len(nodes) == 1 else max(1.0, min(nodes) // (per_node + 1) + 1)
+    return Pool(actors, num_cpus, 0.0, max(1, physical_threads() // per_node))
+
+
+def compute_features(
+    examples: Folder, output: Folder, encoder: Plugin, *, seed: int, config: PredictConfig
+) -> dict[str, Any]:
+    """Write `features/` of a network as it is built: a frozen encoder's, or those of one that was not trained.
+
+    Args:
+        examples: folder of example shards.
+        output: folder for the shards of the same names (`schema.features`).
+        encoder: which network.
+        seed: of its untrained weights, if it has any.
+        config: precision, size of batches and pool.
+
+    Returns:
+        Sums over all shards: `rows`, `cut`, `resumed`.
+    """
+    plan = Plan(examples.url(), output.url(), None, (), encoder, seed, config.precision, config.tokens_per_batch)
+    return _run(plan, config, "embed")
+
+
+def predict_shards(
+    examples: Folder,
+    output: Folder,
+    networks: Sequence[str],
+    *,
+    seed: int,
+    config: PredictConfig,
+    features: Folder | None = None,
+) -> dict[str, Any]:
+    """Write `predictions/` of saved networks, and their features.
+
+    Args:
+        examples: folder of example shards; a null given label gives null given columns.
+        output: folder for the shards of the same names (`schema.predictions`).
+        networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single one all.
+        seed: of the folds.
+        config: precision, size of batches and pool.
+        features: folder for feature shards: those of network 0 for all examples, so that they share one space.
+
+    Returns:
+        Sums over all shards: `rows`, `cut`, `resumed`, `correct`, `log_loss`, `labelled`.
+    """
+    where = features.url() if features is not None else None
+    plan = Plan(
+        examples.url(), where, output.url(), tuple(networks), None, seed, config.precision, config.tokens_per_batch
+    )
+    return _run(plan, config, "predict")
+
+
+def predict_heads(
+    examples: Folder, features: Folder, output: Folder, networks: Sequence[str], *, seed: int
+) -> dict[str, Any]:
+    """Write `predictions/` from cached features: only the heads of saved networks are run. Returns what `predict_shards` does."""
+    plan = Plan(examples.url(), features.url(), output.url(), tuple(networks), None, seed)
+    with task("predict", count_rows(examples), "examples") as progress:
+        return _sum(map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
+
+
+def count_rows(folder: Folder, *parts: str) -> int:
+    """Rows of all shards in a folder, from the files' footers."""
+    total = 0
+    for shard in folder.shards(*parts):
+        with folder.fs.open(folder.path(*parts, shard), "rb") as file:
+            total += pq.ParquetFile(file).metadata.num_rows
+    return total
+
+
+def _run(plan: Plan, config: PredictConfig, title: str) -> dict[str, Any]:
+    examples, size = Folder(plan.examples), pool(config.actors)
+    shards = examples.shards()
+    plan = Plan(**{**plan.__dict__, "threads": size.threads, "use_gpu": size.num_gpus > 0})
+    with task(title, count_rows(examples), "examples") as progress:
+        results = map_actors(
+            functools.partial(ShardRunner, plan), shards,
+            actors=min(size.actors, len(shards)) or 1, num_cpus=size.num_cpus, num_gpus=size.num_gpus,
+        )  # fmt: skip
+        return _sum(results, progress)
+
+
+def _sum(results: Iterator[dict[str, Any]], progress: Task) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for result in results:
+        progress.advance(result["rows"], resumed=result["resumed"] > 0)
+        for name, value in result.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+class ShardRunner:
+    """What an actor runs: networks loaded once, then shard after shard."""
+
+    def __init__(self, plan: Plan):
+        torch.set_num_threads(plan.threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
+        self.plan = plan
+        self.examples = Folder(plan.examples)
+        self.networks: list[Encoder] = []
+
+    def _load(self) -> None:
+        if self.plan.encoder is not None:
+            self.networks = [build_encoder(self.plan.encoder, num_classes=1, seed=self.plan.seed).eval()]
+        else:
+            self.networks = [load_encoder(folder) for folder in self.plan.networks]
+        for network in self.networks:
+            network.to("cuda" if self.plan.use_gpu else "cpu")
+        self.tokenizer = self.networks[0].tokenizer(self.networks[0].config)
+
+    def __call__(self, shard: str) -> dict[str, Any]:
+        """Run a shard, if its output is not there yet."""
+        plan = self.plan
+        table = self.examples.read_table(shard, columns=["example_id", "text", "given_label"])
+        ids = table["example_id"].to_numpy()
+        features = Folder(plan.features) if plan.features is not None else None
+        predictions = Folder(plan.predictions) if plan.predictions is not None else None
+        outputs = [folder for folder in (features, predictions) if folder is not None]
+        if all(_is_whole(folder, shard, ids) for folder in outputs):
+            return {**_figures(outputs[-1], shard), "resumed": len(ids)}
+        if not self.networks:  # only when there is work: a restarted run that is done loads nothing
+            self._load()
+        which = _which(ids, plan)
+        found = infer(
+            self.networks, self.tokenizer, table["text"].to_pylist(), np.maximum(which, 0),
+            precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
+        )  # fmt: skip
+        cut = {CUT: str(int(found.cut.sum())).encode()}
+        if features is not None:
+            _check_finite(found.features, ids, "features")
+            columns = {"example_id": table["example_id"], "features": list_column(found.features)}
+            schema = features_schema(found.features.shape[1])
+            features.write_table(pa.table(columns, schema=schema).replace_schema_metadata(cut), shard)
+        if predictions is not None:
+            _check_finite(found.logits, ids, "logits")
+            output = prediction_table(ids, table["given_label"], softmax(found.logits), which)
+            predictions.write_table(output.replace_schema_metadata(cut), shard)
+        return {**_figures(outputs[-1], shard), "resumed": 0}
+
+
+def _run_heads(plan: Plan, shard: str) -> dict[str, Any]:
+    assert plan.features is not None
+    assert plan.predictions is not None
+    output, features = Folder(plan.predictions), Folder(plan.features)
+    table = Folder(plan.examples).read_table(shard, columns=["example_id", "given_label"])
+    ids = table["example_id"].to_numpy()
+    if _is_whole(output, shard, ids):
+        return {**_figures(output, shard), "resumed": len(ids)}
+    if not _is_whole(features, shard, ids):
+        raise ArtifactError(f"{features.path(shard)} does not hold the examples of that shard: run predict again")
+    cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
+    which = _which(ids, plan)
+    logits: npt.NDArray[np.float32] | None = None
+    for index, folder in enumerate(plan.networks):
+        network, rows = load_encoder(folder), np.flatnonzero(np.maximum(which, 0) == index)
+        logits = np.empty((len(ids), network.num_classes), dtype=np.float32) if logits is None else logits
+        with torch.inference_mode():
+            logits[rows] = network.classify(cached[torch.from_numpy(rows)]).numpy()
+    assert logits is not None
+    _check_finite(logits, ids, "logits")
+    output.write_table(prediction_table(ids, table["given_label"], softmax(logits), which), shard)
+    return {**_figures(output, shard), "resumed": 0}
+
+
+def _which(ids: npt.NDArray[np.int64], plan: Plan) -> npt.NDArray[np.int16]:
+    """The fold of each example, which is its network; FOLD_NONE where one network predicts all."""
+    if len(plan.networks) > 1:
+        return folds(ids, plan.seed, len(plan.networks))
+    return np.full(len(ids), FOLD_NONE, dtype=np.int16)
+
+
+def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:
+    if not folder.exists(shard):
+        return False
+    return bool(np.array_equal(folder.read_table(shard, columns=["example_id"])["example_id"].to_numpy(), ids))
+
+
+def _figures(folder: Folder, shard: str) -> dict[str, Any]:
+    """Sums over a written shard; the same whether it was written now or by an earlier attempt."""
+    with folder.fs.open(folder.path(shard), "rb") as file:
+        parquet = pq.ParquetFile(file)
+        metadata = parquet.schema_arrow.metadata or {}
+        result = {"rows": parquet.metadata.num_rows, "cut": int(json.loads(metadata.get(CUT, b"0")))}
+        if "given_probability" not in parquet.schema_arrow.names:
+            return result
+        columns = ["given_label", "given_probability", "predicted_label"]
+        return result | label_figures(parquet.read(columns=columns))
+
+
+def label_figures(predictions: pa.Table) -> dict[str, float]:
+    """Sums of agreement and log-loss on the given labels, over rows that have one."""
+    known = predictions.filter(predictions["given_label"].is_valid())
+    given = known["given_label"].to_numpy()
+    probability = known["given_probability"].to_numpy().astype(np.float64)
+    return {
+        "labelled": len(given),
+        "correct": int((known["predicted_label"].to_numpy() == given).sum()),
+        "log_loss": float(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)).sum()),
+    }
+
+
+def _check_finite(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], what: str) -> None:
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise RaycleanError(
+            f"{what} of {int(bad.sum())} of {len(ids)} examples of a shard are not finite (first example_id {ids[bad][0]}): "
+            "the network diverged or bfloat16 overflows; set predict.precision = 'float32' or lower the learning rate"
+        )

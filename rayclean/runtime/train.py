@@ -1,0 +1,191 @@
+"""Ray Train: the loop of `rayclean.training` on 1..W workers, many jobs in one group of workers.
+
+Starting a group of workers costs seconds to a minute, so all jobs of a call run one after another in one group. What
+is finished and where to go on stands in the jobs' own folders (`result.json`, `checkpoint.safetensors`, each with
+the key of what was trained), never in Ray's: after a lost worker or node Ray Train starts the group again, and after
+a lost driver the same command does; both find the finished jobs and the last epoch of the unfinished one.
+Ray Train resumes a run of the same name whatever its hyper-parameters are; so a run's name carries the jobs' keys and
+the attempt, and nothing is ever reported to Ray that it could resume.
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow.fs as pafs
+import ray
+import ray.train
+import torch
+from ray import cloudpickle
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from rayclean.artifacts import Folder, fingerprint
+from rayclean.config import ClusterConfig
+from rayclean.errors import RaycleanError, ResourceError
+from rayclean.runtime.cluster import gpu_count, physical_threads
+from rayclean.training.collectives import Collectives, Distributed
+from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
+from rayclean.training.loop import finished, fit
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 5
+"""Lost workers or nodes until a run gives up; the same command then goes on. Preempted nodes do not count."""
+COLLECTIVE_SECONDS = 600
+"""A worker that waits so long for another one fails, and the group starts again."""
+SECONDS_BETWEEN_POLLS = 0.5
+
+Progress = Callable[[dict[str, Any]], None]
+"""Called in the driver with every epoch's line of `metrics.jsonl`; a line may come twice after a lost worker."""
+
+
+def fit_jobs(
+    jobs: Sequence[FitJob],
+    spec: FitSpec,
+    cluster: ClusterConfig,
+    work: str,
+    progress: Progress = lambda record: None,
+) -> dict[str, FitResult]:
+    """Train all jobs that are not finished yet, one after another on the cluster's workers.
+
+    Args:
+        jobs: with distinct names and outputs.
+        spec: how to train each of them.
+        cluster: workers, CPUs per worker, GPU or not.
+        work: folder that all nodes see; Ray Train keeps a marker there while it runs.
+        progress: called after every epoch.
+
+    Returns:
+        Result by job name.
+
+    Raises:
+        RaycleanError: what a worker raised, as it raised it.
+        ResourceError: workers were lost again and again, or did not start.
+    """
+    assert len({job.name for job in jobs}) == len({job.output for job in jobs}) == len(jobs), (
+        "names must be distinct"
+    )
+    keys = {job.name: job_key(job, spec) for job in jobs}
+    todo = [job for job in jobs if finished(job, keys[job.name]) is None]
+    if todo:
+        _train(todo, spec, cluster, work, f"fit-{fingerprint(keys)}-{uuid.uuid4().hex[:8]}", progress)
+    results = {job.name: finished(job, keys[job.name]) for job in jobs}
+    missing = [name for name, result in results.items() if result is None]
+    if missing:
+        raise RaycleanError(
+            f"training ended without a result for {missing}: their data changed meanwhile; run it again"
+        )
+    return {name: result for name, result in results.items() if result is not None}
+
+
+def _train(
+    jobs: list[FitJob], spec: FitSpec, cluster: ClusterConfig, work: str, name: str, progress: Progress
+) -> None:
+    use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpu_count() >= cluster.workers
+    board = _Board.remote()  # type: ignore[attr-defined]
+    folder = Folder(work)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"jobs": jobs, "spec": spec, "board": board},
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=folder.path(),
+            storage_filesystem=None if folder.is_local else pafs.PyFileSystem(pafs.FSSpecHandler(folder.fs)),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(board, progress, stop), daemon=True)
+    watcher.start()
+    failure: TrainingFailedError | None = None
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        failure = error
+    finally:
+        stop.set()
+        watcher.join()
+        folder.remove(name)
+    packed = ray.get(board.error.remote())
+    if packed is not None:
+        raise cloudpickle.loads(packed)
+    if failure is not None:
+        raise _explained(failure) from failure
+
+
+def _work(config: dict[str, Any]) -> None:
+    """One worker: all jobs, in order."""
+    jobs, spec, board = config["jobs"], config["spec"], config["board"]
+    if ray.get(board.error.remote()) is not None:
+        return  # an earlier attempt ended in an error that no repetition mends
+    context = ray.train.get_context()
+    alone = context.get_world_size() == 1
+    torch.set_num_threads(max(1, physical_threads() // context.get_local_world_size()))
+    device = get_device()
+    assert isinstance(device, torch.device)
+    collectives = Collectives() if alone else Distributed(device)
+    try:
+        for job in jobs:
+            fit(job, spec, collectives, device, on_epoch=board.tell.remote)
+    except Exception as error:
+        # Alone, any error is the job's own. Among several workers an error of another kind may only echo the death
+        # of a peer: then Ray Train starts the group again.
+        if not alone and not isinstance(error, RaycleanError):
+            raise
+        error.__traceback__ = None
+        ray.get(board.fail.remote(cloudpickle.dumps(error)))  # type: ignore[no-untyped-call]
+        if not alone:
+            raise
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Where workers pin what the driver wants to know; it outlives them."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.failure: bytes | None = None
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """An epoch is done."""
+        self.lines.append(record)
+
+    def fail(self, error: bytes) -> None:
+        """A job cannot be done; the first error counts."""
+        self.failure = self.failure or error
+
+    def error(self) -> bytes | None:
+        """The pickled exception, if there is one."""
+        return self.failure
+
+    def take(self) -> list[dict[str, Any]]:
+        """The lines since the last call."""
+        lines, self.lines = self.lines, []
+        return lines
+
+
+def _watch(board: Any, progress: Progress, stop: threading.Event) -> None:
+    while True:
+        ended = stop.wait(SECONDS_BETWEEN_POLLS)
+        for record in ray.get(board.take.remote()):
+            progress(record)
+        if ended:
+            return
+
+
+def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
+    return {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if use_gpu else {})}
+
+
+def _explained(failure: TrainingFailedError) -> ResourceError:
+    return ResourceError(
+        f"training was given up after {MAX_FAILURES} failures of workers or nodes: {str(failure).strip()[-1500:]}\n"
+        "Finished epochs are kept: mend the cause (memory, often) and run the same command again"
+    )

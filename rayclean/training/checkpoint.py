@@ -1,0 +1,100 @@
+"""One safetensors file per job that holds all that an epoch boundary needs: whole or absent, no pickle.
+
+Inside: weights of all networks, AdamW's moments, the per-example state with its ids, and the weights of the best
+epoch so far; in the header the epoch, the history and the key of the job. Nothing else has to be kept: the order of
+the examples is a function of (seed, epoch), the learning rate of the step, and random generators are seeded anew
+from (seed, epoch, rank) each epoch. So a job goes on under another number of workers as if nothing had happened.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from rayclean.artifacts import Folder
+from rayclean.training.state import ExampleState
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a job is."""
+
+    epoch: int = 0
+    """Last finished epoch; 0 = none."""
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of the best epoch, on the CPU; only the first worker keeps them."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of `metrics.jsonl`."""
+
+
+def weights(networks: nn.Module) -> dict[str, Tensor]:
+    """A private copy of all weights on the CPU."""
+    return {
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in networks.state_dict().items()
+    }
+
+
+def write(
+    folder: Folder,
+    key: str,
+    networks: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: ExampleState,
+    progress: Progress,
+) -> None:
+    """Replace the job's checkpoint."""
+    tensors = {f"weights/{name}": value for name, value in weights(networks).items()}
+    tensors |= {f"best/{name}": value for name, value in progress.best_weights.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": v.detach().cpu().contiguous() for name, v in moments.items()}
+    tensors["ids"] = torch.from_numpy(np.array(state.ids))
+    tensors |= {f"state/{name}": torch.from_numpy(column) for name, column in state.own.items()}
+    about = {
+        "key": key,
+        "epoch": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_loss": progress.best_loss if progress.best_epoch else None,
+        "history": progress.history,
+    }
+    content = save(tensors, metadata={"rayclean": json.dumps(about)})
+    folder.write_bytes(content, FILE)
+
+
+def read(
+    folder: Folder, key: str, networks: nn.Module, optimizer: torch.optim.Optimizer, state: ExampleState
+) -> Progress:
+    """Take over the job's checkpoint, if there is one and it belongs to exactly this job; a new start otherwise."""
+    if not folder.exists(FILE):
+        return Progress()
+    content = folder.fs.cat_file(folder.path(FILE))
+    length = int.from_bytes(
+        content[:8], "little"
+    )  # safetensors: length of the header, the header (JSON), the tensors
+    about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["rayclean"])
+    if about["key"] != key:
+        return Progress()
+    tensors = load(content)
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+        }
+
+    networks.load_state_dict(under("weights/"))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in under("optimizer/").items():
+        index, _, moment = name.partition("/")
+        moments.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    state.load(tensors["ids"].numpy(), {name: value.numpy() for name, value in under("state/").items()})
+    best_loss = about["best_loss"] if about["best_loss"] is not None else float("inf")
+    return Progress(about["epoch"], about["best_epoch"], best_loss, under("best/"), about["history"])

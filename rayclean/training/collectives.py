@@ -1,0 +1,117 @@
+"""What workers tell each other, behind one small interface: alone, or over `torch.distributed` (gloo, nccl).
+
+Everything is exact: rows are gathered with their ids and sorted by id, so that every worker sees the same rows in
+the same order whatever their number, and applies the same update to its replica of the per-example state.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Columns = dict[str, npt.NDArray[Any]]
+
+BUCKET = 2**24
+"""Gradients are averaged in buckets of so many elements: one message instead of hundreds, without a second copy of
+a large network's gradients."""
+
+
+class Collectives:
+    """One process alone; the base of the distributed one."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def gather(self, ids: npt.NDArray[np.int64], columns: Columns) -> tuple[npt.NDArray[np.int64], Columns]:
+        """The rows of all workers, sorted by id, without padding.
+
+        Args:
+            ids: [B] of this worker, -1 = padding; the same B on every worker.
+            columns: [B, ...] each, any dtype; the same names, dtypes and trailing shapes on every worker.
+
+        Returns:
+            Ids [G] and columns [G, ...].
+        """
+        valid = ids >= 0
+        order = np.argsort(ids[valid], kind="stable")
+        return ids[valid][order], {name: column[valid][order] for name, column in columns.items()}
+
+    def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Element-wise sum over workers, in float64."""
+        return np.asarray(values, dtype=np.float64)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over workers. A parameter that had no part in the loss counts as
+        zero here and everywhere, so that the optimiser does the same whatever the number of workers.
+        """
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def barrier(self) -> None:
+        """Wait for all workers."""
+
+
+class Distributed(Collectives):
+    """The process group that is already initialised, in rank order."""
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        """Args: device: where the backend wants its tensors (a GPU for nccl)."""
+        self.device = torch.device(device)
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+
+    def gather(self, ids: npt.NDArray[np.int64], columns: Columns) -> tuple[npt.NDArray[np.int64], Columns]:
+        """One message of bytes, so that every dtype arrives as it was."""
+        rows = len(ids)
+        packed = {"": ids, **columns}
+        mine = np.concatenate(
+            [np.ascontiguousarray(column).reshape(-1).view(np.uint8) for column in packed.values()]
+        )
+        sent = torch.from_numpy(mine).to(self.device)
+        received = [torch.empty_like(sent) for _ in range(self.world_size)]
+        dist.all_gather(received, sent)
+        parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in packed}
+        for message in received:
+            content, start = message.cpu().numpy(), 0
+            for name, column in packed.items():
+                part = content[start : start + column.nbytes].copy().view(column.dtype)
+                parts[name].append(part.reshape(rows, *column.shape[1:]))
+                start += column.nbytes
+        gathered = {name: np.concatenate(part) for name, part in parts.items()}
+        return super().gather(gathered.pop(""), gathered)
+
+    def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
+        """All-reduce."""
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return np.asarray(total.cpu().numpy())
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Bucket by bucket, in the order of the parameters."""
+        bucket: list[Tensor] = []
+        for parameter in parameters:
+            super().average_gradients([parameter])
+            assert parameter.grad is not None
+            bucket.append(parameter.grad)
+            if sum(gradient.numel() for gradient in bucket) >= BUCKET:
+                self._average(bucket)
+                bucket = []
+        if bucket:
+            self._average(bucket)
+
+    def barrier(self) -> None:
+        """Sum of nothing."""
+        self.sum([0.0])
+
+    def _average(self, gradients: list[Tensor]) -> None:
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,208 @@
+"""Tokens or cached features of all examples, memory-mapped from a cache on this node.
+
+Inputs are written once per node to flat NumPy files (values, offsets, sorted ids) under a name that carries the
+content they were made from, and opened read-only by every worker of the node: K folds and W workers share one copy
+in the page cache. Flat files rather than Arrow, because a random batch is then a few slices of one array.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rayclean.artifacts import Folder, fingerprint
+from rayclean.config import Plugin
+from rayclean.errors import ArtifactError, DataError
+from rayclean.models import ENCODERS
+from rayclean.models.base import Tokenizer, pad
+from rayclean.plugins import build_options, resolve
+from rayclean.schema import matrix
+from rayclean.training.job import folder_key
+
+VERSION = 1
+"""Part of a cache's name: raised when the files change."""
+CACHE_DAYS = 7
+"""Caches that nobody opened for so long are removed when a new one is made."""
+
+Rows = npt.NDArray[np.int64]
+
+
+class Inputs(Protocol):
+    """What networks read, by row."""
+
+    truncated: int
+    """Texts cut at the encoder's `max_length`."""
+
+    def rows(self, ids: Rows) -> Rows:
+        """Row of every id. Raises DataError: an id is not there."""
+        ...
+
+    def batch(self, rows: Rows) -> dict[str, Tensor]:
+        """The networks' inputs [B, ...]."""
+        ...
+
+    def lengths(self, rows: Rows) -> Rows | None:
+        """Tokens per row; None where all rows are of one size."""
+        ...
+
+
+def open_inputs(examples: str, features: str | None, encoder: Plugin) -> Inputs:
+    """Tokens or features of all examples from this node's cache, made first if it is not there."""
+    if features is not None:
+        source = Folder(features)
+        key = fingerprint(VERSION, source.url(), folder_key(features))
+        return Features(_cached(f"features-{key}", lambda folder: _write_features(source, folder)))
+    cls = resolve("encoder", ENCODERS, encoder.name)
+    options = build_options("encoder", cls, encoder.options)
+    tokenizer: Tokenizer = cls.tokenizer(options)
+    source = Folder(examples)
+    # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made twice.
+    key = fingerprint(VERSION, source.url(), folder_key(examples), encoder.name, options.identity())
+    return Tokens(
+        _cached(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, folder)), tokenizer.pad_id
+    )
+
+
+class _Mapped:
+    """Memory-mapped rows and their ids."""
+
+    def __init__(self, folder: Path):
+        self.sorted_ids = np.load(folder / "ids.npy", mmap_mode="r")
+        self.sorted_rows = np.load(folder / "rows.npy", mmap_mode="r")
+        meta = json.loads((folder / "meta.json").read_text())
+        self.truncated: int = meta["truncated"]
+        self.name: str = meta["source"]
+
+    def rows(self, ids: Rows) -> Rows:
+        """Row of every id."""
+        where = np.minimum(np.searchsorted(self.sorted_ids, ids), max(len(self.sorted_ids) - 1, 0))
+        if len(self.sorted_ids) == 0 or (self.sorted_ids[where] != ids).any():
+            raise DataError(
+                f"{self.name} lacks some of the {len(ids)} examples of the job: run the verb that writes it again"
+            )
+        return np.asarray(self.sorted_rows[where])
+
+
+class Tokens(_Mapped):
+    """Token ids of different lengths, one after another."""
+
+    def __init__(self, folder: Path, pad_id: int):
+        super().__init__(folder)
+        self.offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+        self.tokens = np.memmap(folder / "values.bin", dtype=np.int32, mode="r")
+        self.pad_id = pad_id
+
+    def batch(self, rows: Rows) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` [B, L]."""
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        return pad([self.tokens[start:end] for start, end in zip(starts, ends, strict=True)], self.pad_id)
+
+    def lengths(self, rows: Rows) -> Rows:
+        """Tokens per row."""
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
+
+class Features(_Mapped):
+    """Features of a frozen encoder."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        dim = json.loads((folder / "meta.json").read_text())["dim"]
+        self.features = np.memmap(folder / "values.bin", dtype=np.float32, mode="r").reshape(-1, dim)
+
+    def batch(self, rows: Rows) -> dict[str, Tensor]:
+        """`features` [B, D]."""
+        return {"features": torch.from_numpy(np.asarray(self.features[rows]))}
+
+    def lengths(self, rows: Rows) -> None:
+        """All rows are of one size."""
+
+
+def _write_tokens(source: Folder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    ids, lengths, truncated = [], [], 0
+    with open(folder / "values.bin", "wb") as values:
+        for shard in source.shards():
+            table = source.read_table(shard, columns=["example_id", "text"])
+            tokens, cut = tokenizer(table["text"].to_pylist())
+            ids.append(table["example_id"].to_numpy())
+            lengths.append(np.array([len(t) for t in tokens], dtype=np.int64))
+            truncated += int(cut.sum())
+            for token_ids in tokens:
+                values.write(token_ids.astype(np.int32, copy=False).tobytes())
+    np.save(
+        folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    )
+    _write_ids(ids, folder)
+    return {"truncated": truncated, "source": source.path()}
+
+
+def _write_features(source: Folder, folder: Path) -> dict[str, Any]:
+    ids, dim = [], 0
+    with open(folder / "values.bin", "wb") as values:
+        for shard in source.shards():
+            table = source.read_table(shard, columns=["example_id", "features"])
+            features = matrix(table["features"])
+            if not np.isfinite(features).all():
+                raise DataError(
+                    f"{source.path(shard)}: features are not finite; run predict again with precision = 'float32'"
+                )
+            ids.append(table["example_id"].to_numpy())
+            dim = features.shape[1]
+            values.write(np.ascontiguousarray(features).tobytes())
+    if not ids:
+        raise ArtifactError(f"{source.path()} holds no shards of features: run predict first")
+    _write_ids(ids, folder)
+    return {"truncated": 0, "source": source.path(), "dim": dim}
+
+
+def _write_ids(ids: Sequence[Rows], folder: Path) -> None:
+    every = np.concatenate(ids)
+    order = np.argsort(every, kind="stable")
+    np.save(folder / "ids.npy", every[order])
+    np.save(folder / "rows.npy", order)
+
+
+def _cached(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
+    """The folder of this name in the node's cache; the first process makes it, the others wait for it."""
+    root = _cache_root()
+    folder = root / name
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _forget_old(root)
+            partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=root))
+            try:
+                (partial / "meta.json").write_text(json.dumps(write(partial)))
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        os.utime(folder)
+    return folder
+
+
+def _cache_root() -> Path:
+    """RAYCLEAN_CACHE, or a folder of this user alone among the temporary files of the node."""
+    named = os.environ.get("RAYCLEAN_CACHE")
+    root = Path(named) if named else Path(tempfile.gettempdir()) / f"rayclean-{os.getuid()}"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if root.stat().st_uid != os.getuid():
+        raise DataError(
+            f"{root} belongs to another user; set RAYCLEAN_CACHE to a folder of your own on this node"
+        )
+    return root
+
+
+def _forget_old(root: Path) -> None:
+    for entry in root.iterdir():
+        if entry.is_dir() and time.time() - entry.stat().st_mtime > CACHE_DAYS * 86400:
+            shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,187 @@
+"""The training loop: one job, any method, any number of workers. Read it top to bottom.
+
+Every worker runs the same lines. Weights, optimiser and per-example state are replicas that stay equal because each
+step applies the same averaged gradient and the same gathered observations everywhere; so W = 1, 2, 3 give the same
+model (METHODS 15.2). Gradients are averaged by hand after `backward` rather than by DDP: a method may then call
+several networks, halves of them, or one of them twice in a step, and no parameter has to take part in every loss.
+
+Nothing here knows Ray, a true label, or which method it runs.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rayclean.artifacts import Folder
+from rayclean.errors import RaycleanError
+from rayclean.models.base import Encoder
+from rayclean.training import checkpoint, steps
+from rayclean.training.collectives import Collectives
+from rayclean.training.data import open_job
+from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
+from rayclean.training.sampler import batches, share
+from rayclean.training.state import ExampleState
+
+CHECKPOINT_SECONDS = 10.0
+"""Least time between two checkpoints; an epoch of a head on cached features takes less than writing one."""
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+def finished(job: FitJob, key: str) -> FitResult | None:
+    """The result of a job that already ran with exactly this key."""
+    output = Folder(job.output)
+    if not output.exists("result.json"):
+        return None
+    result = FitResult(**output.read_json("result.json"))
+    return result if result.key == key else None
+
+
+def fit(
+    job: FitJob,
+    spec: FitSpec,
+    collectives: Collectives | None = None,
+    device: torch.device | str = "cpu",
+    on_epoch: OnEpoch = lambda record: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> FitResult:
+    """Train one job and write its folder; a finished job is only read, an unfinished one goes on at its last epoch.
+
+    Args:
+        job: what to train on, and where results go.
+        spec: how.
+        collectives: this worker's place among all; alone by default.
+        device: where the networks are.
+        on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`.
+        checkpoint_seconds: least time between two checkpoints.
+
+    Raises:
+        DataError: nothing to train on, or labels and examples do not fit together.
+        ConfigError: the encoder or the method cannot be built.
+        RaycleanError: the loss or a gradient is no longer finite.
+    """
+    key = job_key(job, spec)
+    if (result := finished(job, key)) is not None:
+        return result
+    collectives = collectives or Collectives()
+    device = torch.device(device)
+    output = Folder(job.output)
+    first = collectives.rank == 0
+
+    # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed -----------------
+    method = steps.build_method(job, spec)
+    torch.manual_seed(job.seed)
+    networks = steps.build_networks(spec, method).to(device)
+    frozen = all(network.frozen for network in networks.values())
+    data = open_job(job, spec.encoder, len(spec.labels), frozen)
+    main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
+    epochs = spec.training.epochs or main.default_epochs
+    batch_size = spec.training.batch_size
+    lengths = data.inputs.lengths(data.train.rows)
+    steps_per_epoch = math.ceil(len(data.train.ids) / batch_size)
+    optimizer = steps.build_optimizer(networks, spec)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = ExampleState(data.train.ids, data.train.labels, method.state())
+    autocast = steps.autocasting(spec.training.precision, device)
+
+    # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
+    progress = checkpoint.read(output, key, networks, optimizer, state)
+    last_write = time.monotonic()
+
+    for epoch in range(progress.epoch + 1, epochs + 1):
+        if steps.out_of_patience(progress, spec.training.patience):
+            break
+        start = time.monotonic()
+        torch.manual_seed(steps.epoch_seed(job.seed, epoch, collectives.rank))
+        method.partition(state.columns, epoch)
+        networks.train()
+        sums: dict[str, Tensor] = {}
+
+        for step, positions in enumerate(batches(len(state.ids), batch_size, job.seed, epoch, lengths)):
+            # -- this worker's rows of the global batch ----------------------------------------------------------------
+            mine = share(positions, collectives.rank, collectives.world_size)
+            batch, inputs = steps.step_batch(data, mine, len(positions), collectives, device)
+
+            # -- forward -----------------------------------------------------------------------------------------------
+            with autocast():
+                outputs = {name: steps.forward(network, inputs) for name, network in networks.items()}
+
+            # -- what the method notes of the whole global batch, before the loss ----------------------------------------
+            with torch.no_grad():
+                seen = {name: value.cpu().numpy() for name, value in method.seen(outputs, batch).items()}
+            ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
+            method.observe(state.columns, state.rows(ids), seen, epoch)
+
+            # -- loss, gradient, one optimiser step --------------------------------------------------------------------
+            terms = method.loss(outputs, batch, state.take(mine, device), epoch)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            collectives.average_gradients(parameters)
+            norm = float(nn.utils.clip_grad_norm_(parameters, spec.training.clip))
+            if not math.isfinite(norm):  # after averaging: every worker sees it and stops
+                raise RaycleanError(steps.not_finite(job, epoch, step + 1, terms))
+            rate = steps.schedule(
+                (epoch - 1) * steps_per_epoch + step, epochs * steps_per_epoch, spec.training.warmup
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * rate
+            optimizer.step()
+            for name, term in terms.items():
+                sums[name] = (
+                    sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + term.detach()
+                )
+
+        # -- the epoch's line: training loss, development loss ---------------------------------------------------------
+        seconds = time.monotonic() - start
+        means = (
+            collectives.sum([float(total) for total in sums.values()])
+            / collectives.world_size
+            / steps_per_epoch
+        )
+        dev_loss, dev_accuracy = steps.evaluate(main, data.inputs, data.dev, collectives, device, autocast)
+        record = {
+            "job": job.name,
+            "epoch": epoch,
+            "epochs": epochs,
+            "loss": float(means.sum()),
+            **{f"loss_{name}": float(mean) for name, mean in zip(sums, means, strict=True)},
+            "dev_loss": dev_loss,
+            "dev_accuracy": dev_accuracy,
+            "learning_rate": optimizer.param_groups[0]["lr"],
+            "examples_per_second": round(len(state.ids) / max(seconds, 1e-9), 1),
+            "seconds": round(time.monotonic() - start, 3),
+        }
+        progress.epoch = epoch
+        progress.history.append(record)
+        if dev_loss is None or dev_loss < progress.best_loss:
+            progress.best_epoch, progress.best_loss = (
+                epoch,
+                dev_loss if dev_loss is not None else progress.best_loss,
+            )
+            progress.best_weights = checkpoint.weights(networks) if first else {}
+
+        # -- once in a while: a checkpoint -----------------------------------------------------------------------------
+        if first:
+            steps.write_history(output, progress)
+            if time.monotonic() - last_write >= checkpoint_seconds:
+                checkpoint.write(output, key, networks, optimizer, state, progress)
+                last_write = time.monotonic()
+            on_epoch(record)
+
+    # -- results, `result.json` last: a job with a result is whole -------------------------------------------------------
+    result = steps.summarise(job, key, progress, data, collectives.world_size)
+    if first:
+        if job.keep_last:
+            steps.save_network(main, output, "model_last", spec.labels)
+        networks.load_state_dict(progress.best_weights)
+        steps.save_network(main, output, "model", spec.labels)
+        steps.write_dynamics(output, state, method)
+        output.write_json(asdict(result), "result.json")
+        output.remove(checkpoint.FILE)
+    collectives.barrier()
+    return result

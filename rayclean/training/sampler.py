@@ -1,0 +1,54 @@
+"""Which examples form which global batch: a function of (seed, epoch) alone, the same for any number of workers.
+
+Every worker computes the whole epoch's batches and takes its rows of each (METHODS 15.2.1). PyTorch's
+`DistributedSampler` pads with duplicates, which would be counted twice in per-example state; here padding is -1.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+MEGA_BATCHES = 50
+"""Length grouping sorts so many batches' worth of the permutation at a time: enough to save most of the padding,
+few enough that batches stay random."""
+
+
+def batches(
+    count: int, batch_size: int, seed: int, epoch: int, lengths: npt.NDArray[np.int64] | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """The global batches of one epoch: every position in [0, count) exactly once.
+
+    Args:
+        count: number of training examples, in the order of their sorted ids.
+        batch_size: rows of a global batch; one batch holds the rest.
+        seed: of the job.
+        epoch: 1-based.
+        lengths: [count] tokens per example; given, examples of similar length meet in a batch.
+
+    Returns:
+        Arrays of positions.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(count)
+    if lengths is None:
+        return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    mega = MEGA_BATCHES * batch_size
+    grouped = []
+    for start in range(0, count, mega):
+        part = order[start : start + mega]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        grouped += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    return [grouped[i] for i in generator.permutation(len(grouped))]
+
+
+def share(batch: npt.NDArray[np.int64], rank: int, world_size: int) -> npt.NDArray[np.int64]:
+    """One worker's rows of a global batch: positions rank, rank + W, ..., padded with -1 to the same number on
+    every worker, at least one.
+
+    >>> [share(np.arange(5), rank, 3).tolist() for rank in range(3)]
+    [[0, 3], [1, 4], [2, -1]]
+    """
+    rows = -(-len(batch) // world_size)
+    mine = np.full(rows, -1, dtype=np.int64)
+    taken = batch[rank::world_size]
+    mine[: len(taken)] = taken
+    return mine

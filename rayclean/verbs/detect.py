@@ -1,0 +1,175 @@
+"""detect: how doubtful each label is, and which are suspects under the budget.
+
+    survey    every shard of predictions is checked and matched, id by id, with its shard of examples
+    fit       every detector looks at all shards as often as it needs
+    score     shard by shard: each detector's quality and vote, written to `scores/` (removed at the end)
+    select    the combined quality of all examples, ranked; the lowest ones under `detect.budget` are suspects
+    write     `findings/part-*.parquet`, one per shard of predictions
+
+Survey, fit and score run on the cluster, a shard per task. Select and write run in the driver, which holds one
+float32 per detector and example (for exact ranks) and 12 bytes per example that disagrees with its label.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from rayclean import progress, schema
+from rayclean.artifacts import Folder, Run
+from rayclean.config import Config
+from rayclean.detectors import DETECTORS
+from rayclean.detectors.base import Detector, Mapper
+from rayclean.detectors.findings import Chosen, select, write
+from rayclean.detectors.scoring import Scorer, survey_shard
+from rayclean.detectors.shards import PredictionShard
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.plugins import build_options, resolve
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+def validate(config: Config, run: Run) -> None:
+    """Names and options of the detectors.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    for plugin in config.detect.detectors:
+        build_options("detector", resolve("detector", DETECTORS, plugin.name), plugin.options)
+
+
+def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+    """Score every example, choose the suspects, write `findings/`."""
+    from rayclean.runtime.data import map_items
+
+    load, predict = run.require("load"), run.require("predict")
+    _require_features(config, predict)
+    labels = schema.LabelSet.from_json(load.read_text("labels.json"))
+    names = _same_shards(load, predict)
+    detectors = {
+        plugin.name: _build(plugin.name, plugin.options, len(labels), config.seed)
+        for plugin in config.detect.detectors
+    }
+    survey = _survey_all(names, load, predict, out, len(labels), map_items)
+    fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, map_items)
+    chosen = select(names, list(detectors), out, config.detect, survey["examples"])
+    totals = write(names, list(detectors), out, chosen)
+    if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):
+        raise ArtifactError(
+            f"findings hold {totals['examples']} examples, load/examples {survey['examples']}, or other ids; "
+            f"remove {out.path()} and run detect again"
+        )
+    for scaffold in ("scores", "survey.json", "fitted.json"):
+        out.remove(scaffold)
+    return _metrics(totals, fitted, chosen, survey["examples"])
+
+
+def _build(name: str, options: dict[str, Any], num_classes: int, seed: int) -> Detector:
+    cls = resolve("detector", DETECTORS, name)
+    detector: Detector = cls(build_options("detector", cls, options), num_classes, seed)
+    return detector
+
+
+def _require_features(config: Config, predict: Folder) -> None:
+    needing = [
+        p.name for p in config.detect.detectors if resolve("detector", DETECTORS, p.name).needs_features
+    ]
+    if needing and predict.shards("features") != predict.shards("predictions"):
+        raise ConfigError(
+            f"detector {needing[0]!r} needs features, and {predict.path('features')} holds none (predict.mode = 'given'?); "
+            "run predict with an encoder, or leave the detector out of detect.detectors"
+        )
+
+
+def _same_shards(load: Folder, predict: Folder) -> list[str]:
+    names, examples = predict.shards("predictions"), load.shards("examples")
+    if names != examples:
+        raise ArtifactError(
+            f"{predict.path('predictions')} has {len(names)} shards, {load.path('examples')} has {len(examples)} or other "
+            "names; they must be the same: run predict again"
+        )
+    return names
+
+
+def _survey_all(
+    names: list[str], load: Folder, predict: Folder, out: Folder, num_classes: int, mapper: Mapper
+) -> dict[str, int]:
+    """Number of examples and fingerprint of their ids, after every shard has passed its checks."""
+    if not out.exists("survey.json"):
+        look = partial(survey_shard, load=load.url(), predict=predict.url(), num_classes=num_classes)
+        total = {"examples": 0, "fingerprint": 0}
+        with progress.task("check predictions", len(names), "shards") as task:
+            for count, print_ in mapper(look, names):
+                total["examples"] += count
+                total["fingerprint"] = (total["fingerprint"] + print_) % 2**64
+                task.advance()
+        out.write_json(total, "survey.json")
+    found: dict[str, int] = out.read_json("survey.json")
+    return found
+
+
+def _score_all(
+    names: list[str], detectors: dict[str, Detector], total: int, load: Folder, predict: Folder, out: Folder,
+    config: Config, mapper: Mapper,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Fit, then score the shards that an earlier attempt has not scored. Returns the detectors' own figures."""
+    finished = set(out.shards("scores"))
+    if set(names) <= finished and out.exists("fitted.json"):
+        found: dict[str, dict[str, float]] = out.read_json("fitted.json")
+        return found
+    shards = [PredictionShard(predict.url(), name) for name in names]
+    states = {}
+    for key, detector in detectors.items():
+        with progress.task(f"fit {key}", None, "steps") as task:
+            states[key] = detector.fit(shards, _watched(mapper, task))
+    fitted = {key: detector.metrics(states[key]) for key, detector in detectors.items()}
+    out.write_json(fitted, "fitted.json")
+    scorer = Scorer(
+        detectors,
+        states,
+        load.url(),
+        predict.url(),
+        out.url(),
+        config.detect.require_disagreement,
+        config.dataset.dev.clean,
+    )
+    with progress.task("detect", total, "examples") as task:
+        for count in mapper(scorer, [name for name in names if name not in finished]):
+            task.advance(count)
+    return fitted
+
+
+def _watched(mapper: Mapper, task: progress.Task) -> Mapper:
+    def mapped(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        for result in mapper(function, items):
+            task.advance()
+            yield result
+
+    return mapped
+
+
+def _metrics(
+    totals: dict[str, Any], fitted: dict[str, dict[str, float]], chosen: Chosen, total: int
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        "examples": total,
+        "suspects": len(chosen.ids),
+        "share": len(chosen.ids) / total if total else 0.0,
+        "budget": chosen.limit,
+        "eligible": chosen.eligible,
+        "votes": totals["votes"],
+        "overlap": totals["all"] / totals["any"] if totals["any"] else 0.0,
+    }
+    for figures in fitted.values():
+        metrics |= figures
+    if not len(chosen.ids):
+        metrics["note"] = (
+            "no suspects: no predicted label differs from the given one (clean development examples aside)"
+            if not chosen.eligible
+            else f"no suspects: detect.budget allows {chosen.limit} of {total} examples; raise it"
+        )
+        logger.warning("%s", metrics["note"])
+    return metrics

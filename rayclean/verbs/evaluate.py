@@ -1,0 +1,199 @@
+"""evaluate: measure against whatever truth is known, compare the networks, write `metrics.json` and `report.html`.
+
+THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known here, or undefined):
+
+    noise.given, noise.final        share of wrong labels before and after, over examples of known truth
+    noise.by_split                  the same and the number of examples, per split
+    noise.estimated                 what confident learning estimates without any truth
+    noise.injected                  kind, requested and realised rate, where noise was injected on purpose
+    harm                            clean labels made wrong, as a share of the clean labels
+    repaired                        wrong labels made right, as a share of the wrong labels
+    detection.roc_auc               of the combined quality for "the given label is wrong"; .average_precision likewise
+    detection.precision_at_budget   share of the suspects whose label is wrong
+    detection.recall_at_budget      share of the wrong labels that are suspects
+    detection.precision_at_10       share of wrong labels among the 10 % of lowest quality
+    detection.share                 suspects, as a share of the examples
+    detection.detectors.<name>      the same of each detector alone (.precision_at_budget: of as many lowest qualities
+                                    as there are suspects), its votes, their precision and recall
+    annotator.accuracy              right answers, over answered suspects whose truth is one of the candidates
+    annotator.accuracy_all          right answers, over all answered suspects
+    annotator.truth_among_candidates  share of the suspects whose truth is one of the candidates
+    annotator.ece, .reliability     calibration of its confidence, in total and by bins
+    annotator.outcomes, .errors     suspects by what became of them; failed queries by kind
+    annotator.name, .model          who answered
+    accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true labels
+    accuracy.trained                test accuracy of the network that `train` wrote, by the configured method
+    f1_macro.*, f1_weighted.*       the same as F1
+    intervals.<name>                95 % Clopper-Pearson interval of a rate above
+    confusion.given_final, .given_true  the 20 most frequent pairs of different labels
+    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling
+    seconds.<verb>, seconds.total   wall time of the attempts that finished
+    counts.*                        examples by split, suspects, labels by what became of them
+    measured_on.*                   in words: on what the figures were measured, or why they are null
+    notes                           in words: what a reader must know before believing the figures
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayclean.artifacts import VERBS, Folder, Run
+from rayclean.config import Config
+from rayclean.evaluation import metrics as figures
+from rayclean.evaluation import report
+from rayclean.evaluation.notes import measured_on, notes
+from rayclean.evaluation.tally import UNKNOWN, Suspects, Tally, aligned, lookup
+from rayclean.plugins import build_options, resolve
+from rayclean.runtime.compare import train_and_test
+from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
+
+VERSION = 1
+
+MAX_HARMED = 10
+"""Changes that made a right label wrong, shown with their texts where the truth is known."""
+MAX_REJECTED = 20
+"""Rejected rows shown."""
+
+
+def validate(config: Config, run: Run) -> None:
+    """Nothing that other verbs do not check: the options are plain values."""
+
+
+def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+    """Write `metrics.json` and `report.html`; returns the metrics."""
+    start = time.monotonic()
+    load, relabel = run.require("load"), run.require("relabel")
+    labels = LabelSet.from_json(load.read_text("labels.json"))
+    columns = ["example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
+               "candidates", "error"]  # fmt: skip
+    suspects = Suspects.read([
+        relabel.read_table("annotations", name, columns=columns) for name in relabel.shards("annotations")
+    ])  # fmt: skip
+    tally = _count(config, run, suspects)
+    done = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
+    said = {verb: manifest.metrics for verb, manifest in done.items()}
+    known = tally.total("known")
+    metrics = figures.compute({
+        "tally": tally, "truth": tally if known else None, "suspects": suspects,
+        "judged": suspects if (suspects.truth >= 0).any() else None,
+        "estimated_noise_rate": said["detect"].get("estimated_noise_rate"),
+    })  # fmt: skip
+    metrics["noise"]["injected"] = _injected(load)
+    metrics["annotator"] |= said["relabel"]["annotator"]
+    metrics["confusion"] = {
+        "given_final": figures.confusions(tally.given_final, labels.names),
+        "given_true": figures.confusions(tally.given_true, labels.names) if known else None,
+    }
+    tested = _test(config, run, out, labels, tally)
+    for name in ("accuracy", "f1_macro", "f1_weighted"):
+        metrics[name] = {kind: tested["scores"].get(kind, {}).get(name) for kind in report.NETWORKS}
+    for kind in report.NETWORKS:
+        hits = tested["scores"].get(kind, {}).get("hits", 0)
+        metrics["intervals"][f"accuracy.{kind}"] = figures.interval(hits, tested["examples"] if hits else 0)
+    metrics["cost"] = _cost(config, said["relabel"])
+    metrics["counts"] = _counts(tally, suspects, said, len(labels), tested["examples"])
+    metrics["measured_on"] = measured_on(tally, tested)
+    seconds = {verb: manifest.seconds for verb, manifest in done.items()}
+    metrics["notes"] = notes(metrics, said, tested)
+    seconds["evaluate"] = round(time.monotonic() - start, 3)
+    metrics["seconds"] = seconds | {"total": round(sum(seconds.values()), 3)}
+    out.write_json(metrics, "metrics.json")
+    material = report.Material(
+        name=config.name,
+        config=config.model_dump(mode="json"),
+        labels=labels.names,
+        tally=tally,
+        said=said,
+        changes=_shown(config, run, suspects, tally, labels, config.evaluate.top_changes, harmful=False),
+        harmed=_shown(config, run, suspects, tally, labels, MAX_HARMED, harmful=True),
+        rejected=_rejected(load),
+    )
+    out.write_text(report.render(metrics, material), "report.html")
+    out.remove("compare")
+    return metrics
+
+
+def _count(config: Config, run: Run, suspects: Suspects) -> Tally:
+    """All examples, a shard at a time."""
+    load, detect, relabel = run.require("load"), run.require("detect"), run.require("relabel")
+    names = [detector.name for detector in config.detect.detectors]
+    own = [f"{kind}_{name}" for name in names for kind in ("quality", "vote")]
+    tally = Tally(suspects, names)
+    for shard in load.shards("examples"):
+        ids = load.read_table("examples", shard, columns=["example_id"])["example_id"].to_numpy()
+        found = detect.read_table("findings", shard, columns=["example_id", "quality", "suspect", *own])
+        found = aligned(found, ids, f"findings/{shard}")
+        final = aligned(relabel.read_table("labels", shard), ids, f"labels/{shard}")
+        tally.add({
+            "example_id": ids,
+            "given": final["given_label"].to_numpy(),
+            "final": final["final_label"].to_numpy(),
+            "truth": _truth(load, shard, ids),
+            "split": np.asarray(final["split"].to_pylist(), dtype=np.str_),
+            "source": np.asarray(final["source"].to_pylist(), dtype=np.str_),
+            **{name: found[name].to_numpy() for name in ("quality", "suspect", *own)},
+        })  # fmt: skip
+    return tally
+
+
+def _truth(load: Folder, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """True label of each id, `UNKNOWN` where it is not known."""
+    if not load.exists("truth", shard):
+        return np.full(len(ids), UNKNOWN, dtype=np.int64)
+    table = load.read_table("truth", shard).drop_null()
+    return lookup(ids, table["example_id"].to_numpy(), table["true_label"].to_numpy())
+
+
+def _injected(load: Folder) -> dict[str, Any] | None:
+    if not load.exists("truth", "noise.json"):
+        return None
+    noise = load.read_json("truth", "noise.json")
+    return {key: noise[key] for key in ("kind", "requested_rate", "realised_rate", "seed")}
+
+
+def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: Tally) -> dict[str, Any]:
+    """Scores of every network on the test examples: on the true labels where known, else on the given ones.
+
+    Returns:
+        `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them have a known
+        truth), `reason` why there are no scores, `trained_on_true` (examples the network on true labels saw).
+    """
+    load = run.require("load")
+    ids, expected, true = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    for shard in load.shards("test"):
+        table = load.read_table("test", shard, columns=["example_id", "given_label"])
+        own = table["example_id"].to_numpy()
+        truth = _truth(load, shard, own)
+        given = pc.fill_null(table["given_label"], UNKNOWN).to_numpy().astype(np.int64)
+        ids.append(own)
+        expected.append(np.where(truth >= 0, truth, given))
+        true += int((truth >= 0).sum())
+    label = np.concatenate(expected)
+    there = label >= 0
+    result = {"scores": {}, "examples": int(there.sum()), "true": true, "reason": None, "trained_on_true": 0}
+    if not there.any():
+        return result | {"reason": "there are no test examples: set dataset.test.share or dataset.test.path"}
+    folders = {"given": None, "cleaned": None}
+    true_labels = None
+    if tally.counts.get("train", {}).get("known"):
+        result["trained_on_true"] = tally.counts["train"]["known"]
+        true_labels = out.sub("compare", "true_labels")
+        for shard in load.shards("examples"):
+            rows = load.read_table("examples", shard, columns=["example_id"])
+            truth = _truth(load, shard, rows["example_id"].to_numpy())
+            true_labels.write_table(rows.append_column("true_label", pa.array(truth, pa.int32(), mask=truth < 0)), shard)
+        folders["true"] = true_labels.url()
+    predicted = train_and_test(config, run, out.sub("compare"), labels.names, folders)
+    cls = resolve("task", TASKS, config.task.name)
+    task = cls(build_options("task", cls, config.task.options), labels)
+    every = np.concatenate(ids)
+    for kind, (own, answers) in predicted.items():
+        answer = lookup(every, own, answers)[there]
+        result["scores"][kind] = {**task.metrics(answer, label[there]), "hits": int((answer == label[there]).sum())}
+    return result

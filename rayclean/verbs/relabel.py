@@ -1,0 +1,256 @@
+"""relabel: ask the annotator about every suspect, decide by calibrated probability, write the final labels.
+
+    detect/findings + load/examples + predict/features
+      -> queries/      two candidates and demonstrations per suspect, by rank        (removed at the end)
+      -> answers/      what the annotator said: from the ledger, or asked now         (removed at the end)
+      -> annotations/  the decision on every suspect                                  (annotators/labels.py)
+      -> labels/       the label of every example: given labels + accepted changes - reverts
+
+What was answered is in `<run>/ledger/`, so another threshold or calibration asks nobody, and so does a crash.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from rayclean import progress
+from rayclean.annotators import ANNOTATORS
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.decide import ANSWERS, answer_rows, decide
+from rayclean.annotators.demonstrations import Sources, random_pool
+from rayclean.annotators.engine import Budget, Engine
+from rayclean.annotators.labels import write_labels
+from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.questions import Questions, read_chunk, suspects
+from rayclean.artifacts import Folder, Run
+from rayclean.config import Config
+from rayclean.errors import ConfigError
+from rayclean.plugins import build_options, resolve
+from rayclean.runtime import serve
+from rayclean.runtime.annotate import Asking, ask
+from rayclean.runtime.data import map_items
+from rayclean.schema import Label, LabelSet
+from rayclean.tasks import TASKS
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+MAX_CHUNKS = 16
+ROWS_PER_CHUNK = 2048
+"""At least; a chunk's queries are in memory together."""
+ROWS_PER_GROUP = 4096
+"""Suspects whose demonstrations are searched together."""
+MAX_SCORED = 32
+"""Up to so many classes every label is scored for every text, which makes batch calibration steadier."""
+
+
+def validate(config: Config, run: Run) -> None:
+    """Options, address, key, prices; nothing is opened.
+
+    Raises:
+        ConfigError: they cannot work.
+    """
+    annotator = _annotator(config, ())
+    annotator.check()
+    serve.validate(annotator)
+    count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
+    if count and selector == "nearest" and config.predict.mode == "given":
+        raise ConfigError(
+            "nearest demonstrations need the features of a model, and predict.mode = 'given' has none: set relabel.selector "
+            "= 'random' or relabel.demonstrations = 0 and an annotator other than knn"
+        )
+
+
+def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+    """Ask, decide, write; see the top of this file."""
+    load, detect = run.require("load"), run.require("detect")
+    labels = LabelSet.from_json(load.read_text("labels.json")).described(
+        config.dataset.words, config.dataset.definitions
+    )
+    annotator = _annotator(config, tuple(labels))
+    annotator.check()
+    shards = load.shards("examples")
+    counts = {shard: len(suspects(detect.url(), shard)) for shard in shards}
+    total = sum(counts.values())
+    rows = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
+    chunks = [chunk for chunk in range(-(-total // rows)) if not out.exists("answers", _part(chunk))]
+    start = time.monotonic()
+    if chunks:
+        sources = Sources(load.url(), run.require("predict").url(), detect.url())
+        _build(config, annotator, labels, sources, counts, rows, out)
+        _ask(config, annotator, labels, run, out, chunks, total)
+    seconds = time.monotonic() - start
+    bias = None if annotator.calibrated else config.relabel.calibration
+    figures = decide(out, len(labels), bias or "none", config.relabel.accept)
+    sources_of_labels = write_labels(run, out)
+    for finished in ("queries", "answers"):
+        out.remove(finished)
+    return _metrics(config, annotator, run, out, total, figures, sources_of_labels, seconds)
+
+
+def _annotator(config: Config, labels: tuple[Label, ...]) -> Annotator:
+    cls = resolve("annotator", ANNOTATORS, config.annotator.name)
+    annotator: Annotator = cls(build_options("annotator", cls, config.annotator.options), labels, config.seed)
+    return annotator
+
+
+def _build(
+    config: Config,
+    annotator: Annotator,
+    labels: LabelSet,
+    sources: Sources,
+    counts: dict[str, int],
+    rows: int,
+    out: Folder,
+) -> None:
+    task = resolve("task", TASKS, config.task.name)
+    count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
+    questions = Questions(
+        sources,
+        task(build_options("task", task, config.task.options), labels),
+        out.url(),
+        config.relabel.candidates,
+        count,
+        selector,
+        tuple(random_pool(sources, config.seed)) if count and selector == "random" else (),
+        config.seed,
+        rows,
+    )
+    todo = [shard for shard in counts if not out.exists("queries", "built", f"{shard}.json")]
+    with progress.task("relabel: questions", sum(counts.values()), "suspects") as bar:
+        bar.advance(sum(counts[shard] for shard in counts if shard not in todo), resumed=True)
+        for built in map_items(questions.build, _groups(todo, counts)):
+            bar.advance(built)
+
+
+def _groups(shards: Sequence[str], counts: dict[str, int]) -> list[list[str]]:
+    groups: list[list[str]] = [[]]
+    held = 0
+    for shard in shards:
+        if groups[-1] and held + counts[shard] > ROWS_PER_GROUP:
+            groups.append([])
+            held = 0
+        groups[-1].append(shard)
+        held += counts[shard]
+    return [group for group in groups if group]
+
+
+def _ask(
+    config: Config,
+    annotator: Annotator,
+    labels: LabelSet,
+    run: Run,
+    out: Folder,
+    chunks: list[int],
+    total: int,
+) -> None:
+    relabel = config.relabel
+    budget = Budget(
+        relabel.max_queries, relabel.max_tokens, relabel.max_cost, relabel.price_prompt, relabel.price_answer
+    )
+    scored = relabel.calibration == "batch" and len(labels) <= MAX_SCORED and not annotator.calibrated
+    twins = relabel.calibration == "content_free" and not annotator.calibrated
+    asking = Asking(annotator, run.url("ledger"), _session(out), budget, relabel.max_error_rate)
+    work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
+    needs = list(
+        map_items(
+            partial(_needs_asking, asking=asking, out=out.url(), labels=labels, scored=scored, twins=twins),
+            chunks,
+        )
+    )
+    with progress.task("relabel: answers", total, "queries") as bar:
+        advance = lambda count, reused: bar.advance(count, resumed=reused)  # noqa: E731
+        if not any(needs):  # nothing to ask: start no server
+            for _ in ask(asking, work, chunks, advance):
+                pass
+            return
+        with serve.hosted(annotator) as hosted:
+            asking = Asking(hosted, asking.ledger, asking.session, budget, asking.max_error_rate)
+            for _ in ask(asking, work, chunks, advance):
+                pass
+
+
+def _needs_asking(chunk: int, asking: Asking, out: str, labels: LabelSet, scored: bool, twins: bool) -> bool:
+    """Whether a chunk holds a question that the ledger does not answer and the budget allows."""
+    engine = asking.engine()
+    _, queries = read_chunk(Folder(out), chunk, labels, scored)
+    queries = [query for query in queries if len(query.candidates) > 1]
+    if twins:
+        queries += [engine.annotator.content_free(query) for query in queries]
+    keys = {engine.annotator.key(query) for query in queries}
+    return not engine.exhausted and len(engine.ledger.lookup(keys)) < len(keys)
+
+
+async def _answer_chunk(
+    engine: Engine, chunk: int, out: str, labels: LabelSet, scored: bool, twins: bool
+) -> None:
+    """Answer a chunk's queries and write `answers/part-<chunk>.parquet`."""
+    folder = Folder(out)
+    table, queries = read_chunk(folder, chunk, labels, scored)
+    asked = [query for query in queries if len(query.candidates) > 1]
+    blanks = [engine.annotator.content_free(query) for query in asked] if twins else []
+    answers = await engine.answer([*dict.fromkeys(blanks), *asked])
+    keys = [engine.annotator.key(query) for query in dict.fromkeys(blanks)]
+    by_key = dict(zip(keys, answers, strict=False))
+    twin_of = [by_key[engine.annotator.key(blank)] for blank in blanks]
+    rows = answer_rows(table, answers[len(keys) :], twin_of, engine.ledger.session)
+    folder.write_table(pa.Table.from_pylist(rows, schema=ANSWERS), "answers", _part(chunk))
+
+
+def _metrics(
+    config: Config,
+    annotator: Annotator,
+    run: Run,
+    out: Folder,
+    total: int,
+    figures: dict[str, Any],
+    labels: dict[str, int],
+    seconds: float,
+) -> dict[str, Any]:
+    spent = Ledger(run.sub("ledger"), _session(out)).spent
+    price = config.relabel
+    cost = Budget(price_prompt=price.price_prompt, price_answer=price.price_answer).cost(
+        spent.prompt_tokens, spent.answer_tokens
+    )
+    complete = figures["unasked"] == 0
+    go_on = None
+    if not complete:
+        go_on = (
+            f"the budget left {figures['unasked']} of {total} suspects unasked: raise relabel.max_queries, max_tokens or "
+            "max_cost and run the same command; what was answered is in the ledger and costs nothing again"
+        )
+        logger.warning("relabel: %s", go_on)
+    elif figures["error"]:
+        go_on = (
+            f"{figures['error']} queries failed and kept their given label; to ask them again remove {run.path('relabel')} "
+            "and run the same command"
+        )
+        logger.warning("relabel: %s", go_on)
+    return {
+        "suspects": total,
+        **figures,
+        "reverted": labels["reverted"],
+        "labels": labels,
+        "annotator": {"name": config.annotator.name, "model": figures.pop("model")},
+        "asked": spent.queries,
+        "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
+        "cost": cost,
+        "seconds": round(seconds, 3),
+        "queries_per_second": round(spent.queries / seconds, 3) if spent.queries and seconds > 0 else None,
+        "complete": complete,
+        "go_on": go_on,
+    }
+
+
+def _session(out: Folder) -> str:
+    """Name of the partial folder: the same in every attempt at the same relabelling."""
+    return out.root.rstrip("/").rpartition("/")[2]
+
+
+def _part(chunk: int) -> str:
+    return f"part-{chunk:05d}.parquet"

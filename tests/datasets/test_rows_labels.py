@@ -1,0 +1,147 @@
+"""One row, one label: what is usable, and which index it gets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayclean.config import DatasetConfig
+from rayclean.datasets.base import Fault
+from rayclean.datasets.identity import key_id, row_id
+from rayclean.datasets.labels import Seen, resolve_labels, truth_indices
+from rayclean.datasets.rows import Columns, RowParser, choose_columns, label_code
+from rayclean.errors import DataError
+
+
+def parse(values, role="data", **kw):
+    columns = Columns(("text",), "label", "truth", "key")
+    parsed = RowParser(DatasetConfig(path="x", **kw), columns, role)(values)
+    return parsed.reason if isinstance(parsed, Fault) else parsed
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([None, "x", None, "k"], "null text"),
+        (["", "x", None, "k"], "empty text"),
+        (["\u2003\n\t", "x", None, "k"], "empty text"),
+        ([7, "x", None, "k"], "text is not a string"),
+        (["\ud800", "x", None, "k"], "not valid Unicode"),
+        (["a", None, None, "k"], "null label"),
+        (["a", "  ", None, "k"], "null label"),
+        (["a", float("nan"), None, "k"], "null label"),
+        (["a", 1.5, None, "k"], "label is neither a string nor an integer"),
+        (["a", ["x"], None, "k"], "label is neither a string nor an integer"),
+        (["a", -1, "x", "k"], "no label"),
+        (["a", "x", None, None], "null key"),
+        (["a", "x", None, 1.5], "key is neither a string nor an integer"),
+    ],
+)
+def test_unusable_rows(values, reason):
+    assert parse(values, unlabelled=(-1,)) == reason
+
+
+def test_control_characters_stay_data():
+    assert parse(["\0 a\x1b[31m", "x", None, 1]).text == "\0 a\x1b[31m"
+
+
+def test_truth_that_is_null_or_unlabelled_is_unknown():
+    assert [parse(["a", "x", truth, 1], unlabelled=("-1",)).truth for truth in (None, -1, "-1", [], 2)] == [
+        None, None, None, None, "i:2",
+    ]  # fmt: skip
+
+
+def test_a_test_row_may_have_the_truth_alone():
+    assert parse(["a", None, "x", 1], role="test").label is None
+    assert parse(["a", -1, "x", 1], role="test", unlabelled=(-1,)).label is None
+    assert parse(["a", None, None, 1], role="test") == "null label"
+
+
+def test_several_text_columns_are_joined():
+    parser = RowParser(DatasetConfig(path="x"), Columns(("a", "b"), "label", None, None), "data")
+    assert parser(["p", "q", "x"]).text == "p [SEP] q"
+    assert parser(["p", None, "x"]).text == "p [SEP] "
+    assert parser([None, " ", "x"]).reason == "empty text"
+
+
+def test_missing_column_lists_the_nearest():
+    config = DatasetConfig(path="x", truth="gold")
+    with pytest.raises(DataError, match="no column 'label'; did you mean labels"):
+        choose_columns(config, "data", ["text", "labels", "gold"], "file")
+    with pytest.raises(DataError, match="no column 'gold'"):
+        choose_columns(config, "data", ["text", "label"], "file")
+    assert choose_columns(config, "dev", ["text", "label"], "file").truth is None
+    assert choose_columns(config, "test", ["text", "gold"], "file").label is None
+    with pytest.raises(DataError, match="no column 'label'"):
+        choose_columns(config, "test", ["text"], "file")
+
+
+def seen(*codes):
+    return {code: Seen(1, "file", row) for row, code in enumerate(codes)}
+
+
+def indices(codes, given=None, hint=None):
+    found = resolve_labels({"data": seen(*codes)}, given, hint)
+    return found.names, [found.codes["data"].get(code) for code in codes]
+
+
+def test_label_sets():
+    assert indices(["s:b", "s:a"]) == (["a", "b"], [1, 0])
+    assert indices(["i:10", "i:9"]) == (["9", "10"], [1, 0])  # by number, not by letter
+    assert indices(["s:10", "s:9"]) == (["9", "10"], [1, 0])
+    assert indices(["i:1", "i:0"], ("x", "y", "z")) == (["x", "y", "z"], [1, 0])
+    assert indices(["i:1", "i:4", "i:0"], ("1", "2", "3", "4"))[1] == [0, 3, None]  # names that are numbers
+    assert indices(["s:1", "s:0"], ("x", "y"))[1] == [1, 0]  # a CSV of indices
+    assert indices(["s:x", "s:y", "s:1"], ("x", "y"))[1] == [0, 1, None]
+    assert indices(["i:0", "i:-1", "i:1", "i:2"], ("x", "y"))[1] == [0, None, 1, None]
+    assert indices(["i:0", "i:1"], hint=("no", "yes")) == (["no", "yes"], [0, 1])
+
+
+def test_unknown_labels_name_the_nearest():
+    found = resolve_labels({"data": seen("s:sports", "s:tech", "s:sprots")}, ("sports", "tech"))
+    assert list(found.unknown["data"]) == ["s:sprots"]
+    assert found.explain("s:sprots") == "unknown label 'sprots'; did you mean sports? known: sports, tech"
+
+
+@pytest.mark.parametrize(
+    ("codes", "given", "message"),
+    [
+        (
+            ["s:a", "i:1", "s:b"],
+            None,
+            "mixes types: the integer 1 .file row 1. and the string 'a' .file row 0.",
+        ),
+        (["s:a"], None, "only 'a'"),
+        (["s:a"], ("a", "b"), "only 'a'"),
+        (["s:q", "s:r"], ("a", "b"), "none of the labels.*'q', 'r'"),
+        ([], None, "none"),
+    ],
+)
+def test_labels_that_make_no_classification(codes, given, message):
+    with pytest.raises(DataError, match=message):
+        resolve_labels({"data": seen(*codes)}, given)
+
+
+def test_truth_is_read_like_labels():
+    found = resolve_labels({"data": seen("i:0", "i:1")}, ("x", "y"))
+    assert truth_indices({"i:1": 3, "i:2": 1}, found) == {"i:1": 1}
+    found = resolve_labels({"data": seen("s:a", "s:b")}, None)
+    assert truth_indices({"s:b": 3, "i:0": 1}, found) == {"s:b": 1}
+
+
+def test_ids_are_stable_and_typed():
+    assert key_id("1") != key_id(1)
+    assert key_id("1") == -1227777692984573623  # written into run folders: must never change
+    assert row_id("data", "a.csv", 0) != row_id("test", "a.csv", 0)
+    assert row_id("data", "a.csv", 1) != row_id("data", "a.csv", 0)
+
+
+@given(st.one_of(st.text(), st.integers()))
+def test_ids_are_int64_and_never_the_padding(key):
+    assert -(2**63) <= key_id(key) < 2**63
+    assert key_id(key) != -1
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.integers())))
+def test_any_label_value_is_a_code_a_null_or_a_fault(value):
+    code = label_code(value)
+    assert code is None or isinstance(code, Fault) or code[:2] in ("s:", "i:")

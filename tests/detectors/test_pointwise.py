@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from rayclean.detectors import DETECTORS
+from rayclean.detectors.base import Batch
+from rayclean.detectors.pointwise import Disagreement, NormalizedMargin, SelfConfidence
+from rayclean.errors import ConfigError
+from rayclean.plugins import build_options, resolve
+from tests.detectors.cases import cut, in_process, noisy_case
+
+
+def test_votes_and_qualities() -> None:
+    p = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]], dtype=np.float32)
+    batch = Batch(np.arange(3), np.zeros(3, np.int32), p.argmax(axis=1).astype(np.int32), p)
+    quality, vote = SelfConfidence(SelfConfidence.Config(), 2).score(batch, None)
+    assert quality.tolist() == [0.75, 0.25, 0.5]
+    assert vote.tolist() == [False, True, False]
+    assert SelfConfidence(SelfConfidence.Config(threshold=0.6), 2).score(batch, None)[1].tolist() == [
+        False,
+        True,
+        True,
+    ]
+    quality, vote = NormalizedMargin(NormalizedMargin.Config(), 2).score(batch, None)
+    assert quality.tolist() == [0.75, 0.25, 0.5]
+    assert vote.tolist() == [False, True, False]
+    quality, vote = Disagreement(Disagreement.Config(), 2).score(batch, None)
+    assert quality.tolist() == [1, 0, 1]
+    assert vote.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_contract(name: str) -> None:
+    """Every registered detector: one quality in [0, 1] and one vote per example, lower where labels are wrong."""
+    cls = resolve("detector", DETECTORS, name)
+    base = noisy_case(1, 400, 5, 0.3, 6.0)
+    features = base.probabilities.copy()
+    batch = Batch(base.example_id, base.given_label, base.predicted_label, base.probabilities, features)
+    detector = cls(build_options("detector", cls, {}), 5)
+    state = detector.fit(cut(batch, [150]), in_process)
+    quality, vote = detector.score(batch, state)
+    assert quality.dtype == np.float32
+    assert vote.dtype == np.bool_
+    assert quality.shape == vote.shape == (400,)
+    assert ((quality >= 0) & (quality <= 1)).all()
+    wrong = base.given_label != base.predicted_label
+    assert quality[wrong].mean() < quality[~wrong].mean()
+    assert vote[wrong].mean() > 0.8 > 0.2 > vote[~wrong].mean()
+    for value in detector.metrics(state).values():
+        assert isinstance(value, float)
+
+
+def test_unknown_option_is_named() -> None:
+    with pytest.raises(ConfigError, match="threshold"):
+        build_options("detector", SelfConfidence, {"treshold": 0.1})

@@ -1,0 +1,115 @@
+"""What every method must do, whatever its paper says: it runs, is finite, gives a quality, and never sees the truth."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin, TrainingConfig
+from rayclean.methods import METHODS
+from rayclean.methods.base import Method, StepBatch
+from rayclean.plugins import resolve
+from rayclean.schema import TRUTH
+from rayclean.training.job import FitSpec
+from rayclean.training.loop import fit
+from tests.training.toys import ACCUMULATING, TOY, job, write_examples
+
+ALL = [*METHODS, ACCUMULATING]
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A method trained on noisy labels beside a truth that nothing may open."""
+    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
+    examples = write_examples(tmp_path / "load" / "examples", 60, dev=20, noise=0.3)
+    for shard in Folder(examples).shards():
+        ids = Folder(examples).read_table(shard)["example_id"]
+        truth = pa.table([ids, pa.array([0] * len(ids), pa.int32())], schema=TRUTH)
+        Folder(str(tmp_path / "load" / "truth")).write_table(truth, shard)
+    read = Folder.read_table
+
+    def tripwire(self: Folder, *parts: str, columns: Any = None) -> pa.Table:
+        assert "truth" not in self.path(*parts), "training opened the truth"
+        return read(self, *parts, columns=columns)
+
+    monkeypatch.setattr(Folder, "read_table", tripwire)
+    handed: list[Any] = []
+    observe, partition = (
+        getattr(resolve("method", METHODS, request.param), name) for name in ("observe", "partition")
+    )
+    cls = resolve("method", METHODS, request.param)
+    monkeypatch.setattr(
+        cls, "observe", lambda self, state, *rest: (handed.append(set(state)), observe(self, state, *rest))
+    )
+    monkeypatch.setattr(
+        cls,
+        "partition",
+        lambda self, state, epoch: (handed.append(set(state)), partition(self, state, epoch)),
+    )
+    spec = FitSpec(
+        Plugin(name=TOY), Plugin(name=request.param), TrainingConfig(epochs=2, batch_size=7), ("a", "b", "c")
+    )
+    return fit(job(examples, tmp_path / "out"), spec), Folder(str(tmp_path / "out")), cls, handed
+
+
+@pytest.mark.parametrize("trained", ALL, indirect=True)
+def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
+    result, output, cls, handed = trained
+    assert math.isfinite(result.loss)
+    table = output.read_table("dynamics", "part-00000.parquet").to_pandas()
+    columns = cls(cls.Config(), 3).state()
+    assert set(table) == {"example_id", "quality", *columns}
+    assert len(table) == 60
+    assert np.isfinite(table["quality"]).all()
+    assert (table["quality"] != table["quality"].iloc[0]).any()
+    assert all(names == {"example_id", "given_label", *columns} for names in handed)
+    assert handed
+
+
+def batch(
+    labels: list[int], valid: list[bool], world_size: int = 1, global_count: int | None = None
+) -> StepBatch:
+    mask = torch.tensor(valid)
+    return StepBatch(
+        example_id=torch.arange(len(labels)), given_label=torch.tensor(labels), valid=mask, world_size=world_size,
+        global_count=int(mask.sum()) if global_count is None else global_count, total=lambda count: count,
+    )  # fmt: skip
+
+
+def test_losses_are_scaled_by_global_counts() -> None:
+    """METHODS 15.2.5: losses 1..5 over two workers as 3 + 2; the mean of local means is 3.25, the mean is 3."""
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    first = batch([0] * 3, [True] * 3, 2, 5).mean(values[:3])  # 2 x 6 / 5 = 2.4
+    second = batch([0] * 3, [True, True, False], 2, 5).mean(
+        torch.tensor([4.0, 5.0, float("nan")])
+    )  # 2 x 9 / 5 = 3.6
+    assert float(first) == pytest.approx(2.4)
+    assert float(second) == pytest.approx(3.6)  # a padding row adds nothing, not even NaN
+    assert float(first + second) / 2 == pytest.approx(3.0)
+
+
+def test_an_empty_subset_is_zero_with_a_zero_gradient() -> None:
+    values = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = batch([0, 1], [True, True]).mean_over(values, torch.tensor([False, False]))
+    loss.backward()
+    assert float(loss) == 0
+    assert values.grad is not None
+    assert values.grad.tolist() == [0.0, 0.0]
+
+
+def test_base_is_cross_entropy() -> None:
+    from rayclean.methods.base import Output
+
+    logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]])
+    method = Method(Method.Config(), 2)
+    outputs = {"main": Output(torch.zeros(2, 1), logits)}
+    rows = batch([0, 1], [True, True])
+    terms = method.loss(outputs, rows, {}, 1)
+    # -log 1/2 and -log 1/4: mean of log 2 and 2 log 2
+    assert float(terms["cross_entropy"]) == pytest.approx(1.5 * math.log(2))
+    assert method.seen(outputs, rows)["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])

@@ -1,0 +1,122 @@
+"""SIGKILL at random moments, the same command again, and nothing is lost, doubled or paid twice.
+
+A run of all six verbs against a deterministic annotator is killed again and again (the driver, or one of Ray's
+workers under it), each time followed by the same command. The end must equal a run that nobody touched.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rayclean.artifacts import Run
+from tests import toy
+from tests.annotators.hostile import serve_in_process
+
+KILLS = 20
+CONCURRENCY = 4
+
+
+def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        command = [sys.executable, "-m", "rayclean", "clean", str(config)]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def kill_one(run: subprocess.Popen[bytes], choose: random.Random) -> str | None:
+    """SIGKILL the driver or one of its busy Ray workers; None if there is nothing to kill any more."""
+    try:
+        driver = psutil.Process(run.pid)
+        workers = [p for p in driver.children(recursive=True) if p.name().startswith("ray::") and "IDLE" not in p.name()]
+    except psutil.NoSuchProcess:
+        return None
+    victim = choose.choice(workers) if workers and choose.random() < 0.5 else driver
+    try:
+        name = victim.name()
+        victim.kill()
+    except psutil.NoSuchProcess:
+        return None
+    return "driver" if victim.pid == run.pid else name
+
+
+def rows(run: Run, *parts: str) -> dict[int, dict]:
+    found: dict[int, dict] = {}
+    for shard in run.shards(*parts):
+        for row in run.read_table(*parts, shard).to_pylist():
+            assert row["example_id"] not in found, f"{row['example_id']} appears twice in {parts}"
+            found[row["example_id"]] = row
+    return found
+
+
+def labels(run: Run) -> dict[int, tuple]:
+    return {key: (row["final_label"], row["source"]) for key, row in rows(run, "relabel", "labels").items()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_kills(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    toy.write(tmp_path / "data", rows=400)
+    with serve_in_process(latency=0.15) as server:
+        values = toy.config(tmp_path / "data", tmp_path / "runs")
+        values["annotator"] = {
+            "name": "openai",
+            "base_url": server.url,
+            "model": server.model,
+            "form": "choice",
+            "concurrency": CONCURRENCY,
+        }
+        values["relabel"] = {"demonstrations": 2, "calibration": "none"}
+        config = tmp_path / "config.json"
+
+        def prepare(name: str) -> Run:
+            config.write_text(json.dumps({**values, "name": name}))
+            return Run(str(tmp_path / "runs" / name))
+
+        calm = prepare("calm")
+        assert start(config, tmp_path / "log").wait(timeout=600) == 0, (tmp_path / "log").read_text()
+        expected, calls_once = labels(calm), sum(server.calls().values())
+        assert calls_once > 20
+
+        killed: Counter[str] = Counter()
+        runs, number = [prepare("killed-0")], 0
+        before = server.calls()
+        process = start(config, tmp_path / "log")
+        while sum(killed.values()) < KILLS:
+            time.sleep(choose.uniform(0.5, 25))
+            if process.poll() is None and (victim := kill_one(process, choose)) is not None:
+                killed["driver" if victim == "driver" else "worker"] += 1
+                if victim != "driver":
+                    continue  # Ray replaces a worker: the run itself goes on
+                process.wait()
+            elif process.returncode == 0:  # finished between two kills: on with a new run
+                number += 1
+                runs.append(prepare(f"killed-{number}"))
+            process = start(config, tmp_path / "log")
+        assert process.wait(timeout=900) == 0, (tmp_path / "log").read_text()[-4000:]
+        print(dict(killed), f"{len(runs)} runs")
+
+        for run in runs:
+            examples = rows(run, "load", "examples")
+            for parts in (("predict", "predictions"), ("detect", "findings"), ("relabel", "labels")):
+                assert rows(run, *parts).keys() == examples.keys(), parts
+            assert labels(run) == expected
+            annotated = rows(run, "relabel", "annotations")
+            for key, row in rows(run, "relabel", "labels").items():
+                if row["source"] == "changed":
+                    assert annotated[key]["chosen_label"] == row["final_label"]
+        paid = sum(server.calls().values()) - sum(before.values())
+        again = paid - calls_once * len(runs)
+        print(f"{paid} requests for {len(runs)} runs of {calls_once}: {again} paid twice, {sum(killed.values())} kills")
+        assert 0 <= again <= sum(killed.values()) * CONCURRENCY * 2  # two orders per question in flight
+    assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(p.cmdline() or [])], "left-over processes"
+    os.sync()

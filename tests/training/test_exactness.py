@@ -1,0 +1,98 @@
+"""METHODS 15.4: the same model and the same state for any number of workers, killed in between or not."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rayclean.artifacts import Folder
+from rayclean.training.job import FitJob
+from tests.training.toys import ACCUMULATING, Attempt, job, run_attempts, spec, write_examples
+
+N, BATCH, EPOCHS = 37, 8, 3
+METHODS = ("cross_entropy", ACCUMULATING)
+KILLED = {"2 then 3": (2, 1, 3), "1 then 2": (1, 2, 2), "1 then 1": (1, 1, 1)}
+"""Workers, epoch after which they die, workers of the next attempt."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], FitJob]:
+    """Every run of this file, all in one group of three processes."""
+    folder = tmp_path_factory.mktemp("exactness")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYCLEAN_CACHE", str(folder / "cache"))
+        examples = write_examples(folder / "examples", N, dev=10, noise=0.2)
+        attempts: list[Attempt] = []
+        found = {}
+        for method in METHODS:
+            how = spec(method=method, epochs=EPOCHS, batch_size=BATCH)
+            for workers in (1, 2, 3):
+                one = job(examples, folder / f"{len(attempts)}", keep_last=True)
+                attempts.append((workers, one, how, None))
+                found[method, str(workers)] = one
+        for name, (workers, epoch, then) in KILLED.items():
+            one = job(examples, folder / f"{len(attempts)}", keep_last=True)
+            attempts += [(workers, one, how, epoch), (then, one, how, None)]
+            found[ACCUMULATING, name] = one
+        run_attempts(attempts, folder)
+    return found
+
+
+def outcome(run: FitJob) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
+    folder = Folder(run.output)
+    history = [json.loads(line) for line in folder.read_text("metrics.jsonl").splitlines()]
+    dynamics = folder.read_table("dynamics", "part-00000.parquet").to_pandas()
+    return dynamics, history, load_file(folder.path("model_last", "weights.safetensors"))
+
+
+def assert_same(left: FitJob, right: FitJob) -> None:
+    (dynamics, history, weights), (dynamics2, history2, weights2) = outcome(left), outcome(right)
+    assert (dynamics["example_id"] == dynamics2["example_id"]).all()
+    for column in dynamics.columns:
+        # What does not depend on the network is equal to 1e-9. The rest are float32 outputs of networks whose
+        # parameters agree to 1e-5, no better than that.
+        tolerance = 1e-9 if column in ("exact", "visits", "hard") else 1e-5
+        np.testing.assert_allclose(
+            dynamics[column], dynamics2[column], rtol=0, atol=tolerance, err_msg=column
+        )
+    assert [r["epoch"] for r in history] == [r["epoch"] for r in history2] == list(range(1, EPOCHS + 1))
+    for one, two in zip(history, history2, strict=True):
+        for name in one:
+            if name.startswith(("loss", "dev_")):
+                assert one[name] == pytest.approx(two[name], abs=1e-6), name
+    for name in weights:
+        np.testing.assert_allclose(weights[name], weights2[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("workers", ["2", "3"])
+@pytest.mark.parametrize("method", METHODS)
+def test_any_number_of_workers(runs: Any, method: str, workers: str) -> None:
+    assert_same(runs[method, "1"], runs[method, workers])
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_and_resumed_with_another_number(runs: Any, name: str) -> None:
+    assert_same(runs[ACCUMULATING, "1"], runs[ACCUMULATING, name])
+
+
+def test_nobody_twice_nobody_left_out(runs: Any) -> None:
+    for workers in ("1", "2", "3", "2 then 3"):
+        dynamics, _, _ = outcome(runs[ACCUMULATING, workers])
+        assert len(dynamics) == N
+        assert (dynamics["visits"] == EPOCHS).all()
+
+
+def test_resuming_with_the_same_number_repeats_every_bit(runs: Any) -> None:
+    (dynamics, _, weights), (dynamics2, _, weights2) = (
+        outcome(runs[ACCUMULATING, "1"]),
+        outcome(runs[ACCUMULATING, "1 then 1"]),
+    )
+    assert dynamics.equals(dynamics2)
+    assert all((weights[name] == weights2[name]).all() for name in weights)
+
+
+def test_training_moved_the_weights(runs: Any) -> None:
+    _, history, _ = outcome(runs["cross_entropy", "1"])
+    assert history[-1]["loss"] < history[0]["loss"] - 1e-3  # otherwise equality above would mean nothing

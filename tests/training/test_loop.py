@@ -1,0 +1,235 @@
+"""The loop on one process: it learns, keeps the best epoch, resumes only what is its own, and says what went wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin, TrainingConfig
+from rayclean.errors import ArtifactError, DataError, RaycleanError
+from rayclean.functional.hashing import folds
+from rayclean.schema import LABELS, features, list_column
+from rayclean.training.data import open_job
+from rayclean.training.job import DataSpec, FitSpec, Selection, job_key
+from rayclean.training.loop import fit
+from rayclean.training.steps import schedule
+from tests.training.toys import NAN, TOY, Killed, job, spec, write_examples
+
+
+def history(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Folder(output).read_text("metrics.jsonl").splitlines()]
+
+
+def test_overfits_32_examples(tmp_path: Path) -> None:
+    """METHODS 3: every label is learnt, also the wrong ones; the only word that tells them apart is `x<i>`."""
+    examples = write_examples(tmp_path / "examples", 32, dev=0, noise=0.3)
+    words = FitSpec(
+        Plugin(name="bag_of_words"), Plugin(name="cross_entropy"), TrainingConfig(epochs=30), ("a", "b", "c")
+    )
+    result = fit(job(examples, tmp_path / "out"), words)
+    assert (result.epochs, result.best_epoch, result.selected_by, result.dev_accuracy) == (
+        30,
+        30,
+        "last",
+        None,
+    )
+    table = Folder(str(tmp_path / "out")).read_table("dynamics", "part-00000.parquet").to_pandas()
+    assert len(table) == 32
+    assert table["loss"].max() < 0.5  # below log 2: every given label has more than half of the probability
+    assert np.allclose(table["quality"], -table["loss"])
+
+
+def test_best_epoch_is_kept_and_last_beside_it(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 60, dev=40, noise=0.4)
+    one = job(examples, tmp_path / "out", keep_last=True)
+    result = fit(one, spec(epochs=12, learning_rate=0.3))
+    losses = [record["dev_loss"] for record in history(one.output)]
+    assert result.best_epoch == int(np.argmin(losses)) + 1 < 12  # with 40 % noise it overfits
+    assert result.dev_loss == min(losses)
+    best, last = (
+        load_file(tmp_path / "out" / name / "weights.safetensors") for name in ("model", "model_last")
+    )
+    assert any((best[name] != last[name]).any() for name in best)
+    data = open_job(one, Plugin(name=TOY), 3, frozen=False)
+    from rayclean.models.loading import load_encoder
+
+    network = load_encoder(tmp_path / "out" / "model")
+    logits = network(data.inputs.batch(data.dev.rows))[1].detach()
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.dev.labels))
+    assert float(loss) == pytest.approx(result.dev_loss, abs=1e-6)
+
+
+def test_patience_stops(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 60, dev=40, noise=0.4)
+    result = fit(job(examples, tmp_path / "out"), spec(epochs=50, learning_rate=0.3, patience=2))
+    assert result.epochs == result.best_epoch + 2 < 50
+
+
+def test_goes_on_at_the_last_epoch_and_only_reads_when_done(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 37, dev=10)
+    one, seen = job(examples, tmp_path / "out"), []
+
+    def die(record: dict[str, Any]) -> None:
+        if record["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(one, spec(epochs=4), on_epoch=die, checkpoint_seconds=0)
+    first = fit(one, spec(epochs=4), on_epoch=lambda record: seen.append(record["epoch"]))
+    assert seen == [3, 4]
+    assert [record["epoch"] for record in history(one.output)] == [1, 2, 3, 4]
+    assert not Folder(one.output).exists("checkpoint.safetensors")
+    again = fit(one, spec(epochs=4), on_epoch=lambda record: seen.append(record["epoch"]))
+    assert seen == [3, 4]
+    assert again == first
+
+
+def test_other_hyper_parameters_never_resume(tmp_path: Path) -> None:
+    """The trap of resuming by name: a checkpoint and a result of another learning rate, seed or data are not taken."""
+    examples = write_examples(tmp_path / "examples", 37, dev=10)
+    one, seen = job(examples, tmp_path / "out"), []
+
+    def die(record: dict[str, Any]) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit(one, spec(epochs=3), on_epoch=die, checkpoint_seconds=0)
+    changed = fit(
+        one, spec(epochs=3, learning_rate=0.5), on_epoch=lambda record: seen.append(record["epoch"])
+    )
+    fresh = fit(job(examples, tmp_path / "fresh"), spec(epochs=3, learning_rate=0.5))
+    assert seen == [1, 2, 3]
+    assert changed.loss == fresh.loss
+    assert fit(job(examples, tmp_path / "out", seed=9), spec(epochs=3, learning_rate=0.5)).loss != fresh.loss
+
+
+def test_key_changes_with_data_and_not_with_place(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 37)
+    keys = [job_key(job(examples, tmp_path / "a"), spec()), job_key(job(examples, tmp_path / "b"), spec())]
+    assert keys[0] == keys[1]
+    write_examples(tmp_path / "examples", 37, noise=0.5)
+    assert job_key(job(examples, tmp_path / "a"), spec()) != keys[0]
+
+
+def test_not_finite_names_epoch_and_step(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 20)
+    with pytest.raises(RaycleanError, match=r"epoch 1, step 1 .*cross_entropy = nan.*learning rate"):
+        fit(job(examples, tmp_path / "out"), spec(encoder=NAN))
+    assert not Folder(str(tmp_path / "out")).exists("result.json")
+
+
+def test_folds_partition_the_examples(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 200, dev=50)
+    everything = open_job(job(examples, tmp_path), Plugin(name=TOY), 3, False)
+    ids = np.sort(np.concatenate([everything.train.ids, everything.dev.ids]))
+    assert (len(everything.train.ids), len(everything.dev.ids)) == (200, 50)
+    for fold in range(4):
+        one = job(examples, tmp_path, select=Selection("fold", fold, 4))
+        data = open_job(one, Plugin(name=TOY), 3, False)
+        used = np.sort(np.concatenate([data.train.ids, data.dev.ids]))
+        assert used.tolist() == ids[folds(ids, one.seed, 4) != fold].tolist()
+        assert 5 < len(data.dev.ids) < 45
+
+
+def write_labels(folder: Path, examples: str, shift: int, drop: int = 0) -> str:
+    for shard in Folder(examples).shards():
+        table = Folder(examples).read_table(shard).to_pandas().iloc[::-1].iloc[drop:]
+        final = [None if i == 0 else int(y + shift) % 3 for i, y in enumerate(table["given_label"])]
+        columns = [
+            table["example_id"],
+            table["given_label"],
+            final,
+            ["given"] * len(table),
+            [None] * len(table),
+            table["split"],
+        ]
+        Folder(str(folder)).write_table(
+            pa.table([pa.array(c) for c in columns], schema=None, names=LABELS.names), shard
+        )
+    return str(folder)
+
+
+def test_labels_come_from_another_folder_and_dev_labels_stay_given(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 60, dev=20, shards=3)
+    given = open_job(job(examples, tmp_path), Plugin(name=TOY), 3, False)
+    labels = write_labels(tmp_path / "labels", examples, shift=1)
+    data = open_job(
+        job(examples, tmp_path, data=DataSpec(examples, labels, "final_label")), Plugin(name=TOY), 3, False
+    )
+    assert 57 <= len(data.train.ids) < 60  # one label per shard is null
+    known = np.isin(given.train.ids, data.train.ids)
+    assert (data.train.labels == (given.train.labels[known] + 1) % 3).all()
+    assert (data.dev.labels == given.dev.labels).all()
+
+    other = write_labels(tmp_path / "other", examples, shift=1, drop=2)
+    with pytest.raises(DataError, match="no row for 6 of 80"):
+        open_job(
+            job(examples, tmp_path, data=DataSpec(examples, other, "final_label")), Plugin(name=TOY), 3, False
+        )
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 0, dev=9)
+    with pytest.raises(DataError, match="no training example"):
+        fit(job(examples, tmp_path / "out"), spec())
+    with pytest.raises(ArtifactError, match="no shards"):
+        fit(job(str(tmp_path / "nowhere"), tmp_path / "out"), spec())
+    examples = write_examples(tmp_path / "more", 30)
+    with pytest.raises(DataError, match="label 2 found"):
+        fit(
+            job(examples, tmp_path / "out"),
+            FitSpec(Plugin(name=TOY), Plugin(name="cross_entropy"), TrainingConfig(), ("a", "b")),
+        )
+
+
+def test_batch_of_inputs_is_the_text(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 50, dev=0)
+    data = open_job(job(examples, tmp_path), Plugin(name=TOY), 3, False)
+    table = (
+        pa.concat_tables([Folder(examples).read_table(s) for s in Folder(examples).shards()])
+        .to_pandas()
+        .set_index("example_id")
+    )
+    from tests.training.toys import ToyTokenizer
+
+    for position in (0, 17, 49):
+        text = table.loc[data.train.ids[position], "text"]
+        tokens = data.inputs.batch(data.train.rows[[position]])["input_ids"][0].tolist()
+        assert tokens == ToyTokenizer()([text])[0][0].tolist()
+        assert data.train.labels[position] == table.loc[data.train.ids[position], "given_label"]
+
+
+def test_schedule_rises_then_falls() -> None:
+    values = [schedule(step, 100, 0.1) for step in range(100)]
+    assert values.index(1.0) == 9
+    assert np.diff(values[:10]).min() > 0 > np.diff(values[10:]).max()
+    assert values[-1] == pytest.approx(1 / 90)
+    assert [schedule(step, 4, 0.0) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_head_on_cached_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen encoder reads features, an encoder that is trained whole never does."""
+    examples = write_examples(tmp_path / "examples", 120, dev=30)
+    generator = np.random.default_rng(0)
+    for shard in Folder(examples).shards():
+        table = Folder(examples).read_table(shard)
+        values = generator.normal(0, 0.3, (len(table), 8)).astype(np.float32)
+        values[np.arange(len(table)), table["given_label"].to_numpy()] += 3
+        columns = [table["example_id"], list_column(values)]
+        Folder(str(tmp_path / "features")).write_table(pa.table(columns, schema=features(8)), shard)
+    from tests.training import toys
+
+    one = job(examples, tmp_path / "out", data=DataSpec(examples, features=str(tmp_path / "features")))
+    assert set(open_job(one, Plugin(name=TOY), 3, False).inputs.batch(np.array([0]))) == {
+        "input_ids",
+        "attention_mask",
+    }
+    monkeypatch.setattr(toys.ToyEncoder, "frozen", property(lambda self: True))
+    monkeypatch.setattr(toys.ToyEncoder, "encode", None)  # nobody may call it
+    assert fit(one, spec(epochs=10)).dev_accuracy == 1.0

@@ -1,0 +1,192 @@
+"""A small data set on disk, small encoders, and the gloo workers that the exactness tests start."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin, TrainingConfig
+from rayclean.methods.base import Method, Output, State, StepBatch
+from rayclean.models.base import Encoder, Tokenizer
+from rayclean.schema import EXAMPLES
+from rayclean.training.collectives import Collectives, Distributed
+from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
+from rayclean.training.loop import fit
+
+WORDS = ("red green blue", "one two three", "cat dog bird")
+
+
+class ToyTokenizer(Tokenizer):
+    """One token per word: its hash into 64 buckets."""
+
+    pad_id = 0
+    max_length = 16
+
+    def __call__(self, texts: Any) -> Any:
+        tokens = [
+            np.array([1 + sum(map(ord, w)) % 63 for w in t.split()][:16] or [1], dtype=np.int32)
+            for t in texts
+        ]
+        return tokens, np.array([len(t.split()) > 16 for t in texts])
+
+
+class ToyEncoder(Encoder):
+    """Mean of embeddings, without dropout."""
+
+    default_epochs = 3
+    default_learning_rate = 1e-2
+
+    def __init__(self, config: Any, num_classes: int):
+        super().__init__(config, num_classes)
+        self.embedding = nn.Embedding(64, 8)
+        self.build_head(8)
+
+    @classmethod
+    def tokenizer(cls, config: Any) -> ToyTokenizer:
+        return ToyTokenizer()
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        mask = batch["attention_mask"].unsqueeze(-1).float()
+        return (self.embedding(batch["input_ids"]) * mask).sum(1) / mask.sum(1)
+
+
+class NanEncoder(ToyEncoder):
+    """A network whose output is not finite."""
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        return super().encode(batch) * float("nan")
+
+
+class Accumulating(Method):
+    """Sums, counts and subset means: what NoiseAL and LANE strain (two networks, a subset that is mostly empty)."""
+
+    networks = ("strong", "weak")
+
+    def state(self) -> dict[str, tuple[str, float]]:
+        return {
+            "sum": ("float64", 0.0),
+            "exact": ("float64", 0.0),
+            "visits": ("uint32", 0),
+            "hard": ("uint8", 0),
+            "last": ("float32", -1.0),
+        }
+
+    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+        probabilities = outputs["strong"].logits.detach().softmax(-1)
+        drawn = (batch.example_id.double() * 0.1).sin()  # depends on nothing that is trained
+        return {"drawn": drawn, "given": probabilities.gather(1, batch.given_label[:, None])[:, 0]}
+
+    def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
+        state["sum"][rows] += seen["given"].astype(np.float64) * epoch
+        state["exact"][rows] += (
+            seen["drawn"] * epoch + seen["drawn"].mean()
+        )  # a statistic of the global batch
+        state["visits"][rows] += 1
+        state["last"][rows] = seen["given"]
+
+    def partition(self, state: State, epoch: int) -> None:
+        state["hard"][:] = (
+            state["example_id"] % 11 == 0
+        )  # about one in eleven: empty on most workers of most steps
+
+    def loss(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+    ) -> dict[str, Tensor]:
+        losses = {
+            n: nn.functional.cross_entropy(o.logits, batch.given_label, reduction="none")
+            for n, o in outputs.items()
+        }
+        return {
+            "strong": batch.mean(losses["strong"]),
+            "weak_hard": batch.mean_over(losses["weak"], rows["hard"] == 1),
+        }
+
+    def quality(self, state: State) -> Any:
+        return state["sum"] / np.maximum(state["visits"], 1)
+
+
+TOY, NAN, ACCUMULATING = (
+    f"tests.training.toys:{cls.__name__}" for cls in (ToyEncoder, NanEncoder, Accumulating)
+)
+
+
+def write_examples(
+    folder: Path, count: int, *, dev: int = 0, noise: float = 0.0, shards: int = 3, seed: int = 0
+) -> str:
+    """Texts of three classes; `count` train and `dev` dev examples in shards of a random order; ids are not dense."""
+    generator = np.random.default_rng(seed)
+    total = count + dev
+    classes = generator.integers(0, 3, total)
+    texts = [" ".join(generator.choice(WORDS[c].split(), 3)) + f" x{i}" for i, c in enumerate(classes)]
+    given = np.where(generator.random(total) < noise, (classes + 1) % 3, classes).astype(np.int32)
+    split = np.array(["train"] * count + ["dev"] * dev)
+    ids = generator.permutation(total * 7)[:total].astype(np.int64)
+    for number, rows in enumerate(np.array_split(generator.permutation(total), shards)):
+        columns = [ids[rows], [texts[r] for r in rows], given[rows], split[rows]]
+        Folder(str(folder)).write_table(pa.table(columns, schema=EXAMPLES), f"part-{number:05d}.parquet")
+    return str(folder)
+
+
+def job(examples: str, output: Path, **changes: Any) -> FitJob:
+    values: dict[str, Any] = {"name": "toy", "data": DataSpec(examples), "select": Selection(), "seed": 3}
+    return FitJob(**{**values, "output": str(output), **changes})
+
+
+def spec(encoder: str = TOY, method: str = "cross_entropy", **training: Any) -> FitSpec:
+    return FitSpec(
+        Plugin(name=encoder),
+        Plugin(name=method),
+        TrainingConfig(**{"batch_size": 8, **training}),
+        ("a", "b", "c"),
+    )
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing catches it."""
+
+
+Attempt = tuple[int, FitJob, FitSpec, int | None]
+"""Number of workers, what to train, and the epoch after which they all die (None: they live)."""
+
+
+def run_attempts(attempts: list[Attempt], folder: Path) -> None:
+    """Run `fit` on gloo processes, attempt after attempt; the processes are started once, they import torch."""
+    most = max(workers for workers, *_ in attempts)
+    mp.spawn(_worker, args=(attempts, str(folder)), nprocs=most)
+
+
+def _worker(rank: int, attempts: list[Attempt], folder: str) -> None:
+    torch.set_num_threads(1)
+    for number, (workers, job, spec, stop_after) in enumerate(attempts):
+        if rank >= workers:
+            continue
+        if workers > 1:
+            store = dist.FileStore(os.path.join(folder, f"store-{number}"), workers)
+            dist.init_process_group(
+                "gloo", store=store, rank=rank, world_size=workers, timeout=timedelta(seconds=60)
+            )
+        try:
+            collectives = Distributed() if workers > 1 else Collectives()
+            fit(job, spec, collectives, on_epoch=_killer(stop_after), checkpoint_seconds=0)
+        except (Killed, RuntimeError):  # the first worker died; the others lose their connection
+            if stop_after is None:
+                raise
+        finally:
+            if workers > 1:
+                dist.destroy_process_group()
+
+
+def _killer(stop_after: int | None) -> Any:
+    def on_epoch(record: dict[str, Any]) -> None:
+        if record["epoch"] == stop_after:
+            raise Killed
+
+    return on_epoch

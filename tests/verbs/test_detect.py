@@ -1,0 +1,302 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rayclean import schema
+from rayclean.artifacts import Folder
+from rayclean.detectors.base import Batch
+from rayclean.detectors.confident_learning import ConfidentLearning
+from rayclean.detectors.findings import id_fingerprint
+from rayclean.detectors.scoring import Scorer
+from rayclean.detectors.shards import PredictionShard
+from rayclean.errors import ArtifactError, ConfigError, DataError
+from rayclean.functional.scores import normalized_margin, self_confidence
+from rayclean.verbs import detect
+from tests.detectors.cases import cut, in_process, noisy_case, take
+from tests.verbs.runs import build, config_of, findings_of
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mapper in this process; `test_on_ray` has the real one."""
+    from rayclean.runtime import data
+
+    monkeypatch.setattr(data, "map_items", in_process)
+
+
+def with_features(batch: Batch) -> Batch:
+    return Batch(
+        batch.example_id,
+        batch.given_label,
+        batch.predicted_label,
+        batch.probabilities,
+        batch.probabilities.copy(),
+    )
+
+
+def run_detect(
+    folder: Path,
+    batch: Batch,
+    *overrides: str,
+    edges: tuple[int, ...] = (),
+    dev: Any = None,
+    name: str = "test",
+):
+    run = build(folder, batch, edges, dev, name)
+    config = config_of(folder, *overrides)
+    detect.validate(config, run)
+    out = run.begin("detect", "f")
+    return detect.run(config, run, out), out
+
+
+def test_on_ray(tmp_path: Path, ray_embedded: None) -> None:
+    batch = with_features(noisy_case(0, 600, 5, 0.2))
+    detectors = 'detect.detectors=["confident_learning", "self_confidence", "knn_vote"]'
+    metrics, out = run_detect(tmp_path, batch, detectors, edges=(200, 201, 450))
+    found = findings_of(out)
+    assert out.shards("findings") == [f"part-{n:05d}.parquet" for n in range(4)]
+    names = ["confident_learning", "self_confidence", "knn_vote"]
+    assert out.read_table("findings", "part-00000.parquet").schema.equals(schema.findings(names))
+    assert (found["example_id"] == np.sort(batch.example_id)).all()
+    assert metrics["examples"] == 600
+    assert metrics["suspects"] == found["suspect"].sum() == 60  # 10 % of 600
+    assert metrics["estimated_noise_rate"] == pytest.approx(0.16, abs=0.05)
+    # nothing but the findings stays
+    assert not {"scores", "survey.json", "fitted.json"} & {path.name for path in Path(out.root).iterdir()}
+
+
+def test_columns_are_what_detectors_say(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(1, 500, 4, 0.3)
+    metrics, out = run_detect(tmp_path, batch, edges=(100,))
+    found = findings_of(out)
+    ordered = take(batch, np.argsort(batch.example_id))
+    assert (found["given_label"] == ordered.given_label).all()
+    assert (
+        found["quality_self_confidence"] == self_confidence(ordered.given_label, ordered.probabilities)
+    ).all()
+    margin = normalized_margin(ordered.given_label, ordered.probabilities)
+    assert (found["quality_confident_learning"] == margin).all()
+    detector = ConfidentLearning(ConfidentLearning.Config(), 4)
+    mask = detector.mask(ordered, detector.fit(cut(batch, []), in_process))
+    assert (found["vote_confident_learning"] == mask).all()
+    assert metrics["votes"] == {
+        "confident_learning": mask.sum(),
+        "self_confidence": found["vote_self_confidence"].sum(),
+    }
+    both, some = mask & found["vote_self_confidence"], mask | found["vote_self_confidence"]
+    assert metrics["overlap"] == both.sum() / some.sum()
+    # suggested: the predicted label, or the runner-up where the prediction is the given label
+    second = np.argsort(-ordered.probabilities, axis=1)[:, 1]
+    agree = ordered.predicted_label == ordered.given_label
+    assert (found["suggested_label"] == np.where(agree, second, ordered.predicted_label)).all()
+    assert (found["suggested_label"] != found["given_label"]).all()
+
+
+def test_suspects_are_the_lowest_disagreeing(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(2, 400, 5, 0.4)
+    _, out = run_detect(tmp_path, batch, "detect.budget=25")
+    found = findings_of(out)
+    ordered = take(batch, np.argsort(batch.example_id))
+    differs = ordered.predicted_label != ordered.given_label
+    assert differs.sum() > 25
+    candidates = sorted(zip(found["quality"][differs], found["example_id"][differs], strict=True))[:25]
+    ranked = found["example_id"][found["suspect"]][np.argsort(found["rank"][found["suspect"]])]
+    assert ranked.tolist() == [identity for _, identity in candidates]
+    assert sorted(found["rank"][found["suspect"]]) == list(range(25))
+    assert (found["rank"][~found["suspect"]] == -1).all()
+    voted = found["vote_confident_learning"] & found["vote_self_confidence"] & found["suspect"]
+    assert set(found["reason"][voted]) == {"confident_learning, self_confidence"}
+    assert set(found["reason"][~found["suspect"]]) == {""}
+
+
+def test_result_depends_neither_on_shards_nor_on_order(tmp_path: Path, local: None) -> None:
+    batch = with_features(noisy_case(3, 300, 4, 0.3, 1.0))
+    options = ('detect.detectors=["confident_learning", "disagreement", "knn_vote"]', "detect.budget=0.07")
+    _, first = run_detect(tmp_path / "a", batch, *options)
+    order = np.random.default_rng(0).permutation(300)
+    _, second = run_detect(tmp_path / "b", take(batch, order), *options, edges=(3, 3, 120, 290))
+    one, two = findings_of(first), findings_of(second)
+    for name, column in one.items():
+        assert (column == two[name]).all(), name
+
+
+def test_agreeing_examples_may_be_suspects_if_wanted(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(4, 100, 3, 0.0, 20.0)
+    metrics, out = run_detect(tmp_path / "a", batch, "detect.require_disagreement=false")
+    assert metrics["suspects"] == 10
+    assert set(findings_of(out)["reason"]) == {"", "low quality"}
+    metrics, out = run_detect(tmp_path / "b", batch)
+    assert metrics["suspects"] == 0
+    assert "no predicted label differs" in metrics["note"]
+    assert not findings_of(out)["suspect"].any()
+
+
+def test_a_budget_too_small_for_one_example_is_said(tmp_path: Path, local: None) -> None:
+    metrics, _ = run_detect(tmp_path, noisy_case(5, 20, 3, 0.9), "detect.budget=0.01")
+    assert metrics["suspects"] == 0
+    assert "raise it" in metrics["note"]
+
+
+def test_clean_development_examples_are_never_suspects(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(6, 200, 3, 0.5)
+    dev = np.arange(200) % 4 == 0
+    for clean, expected in (("false", True), ("true", False)):
+        _, out = run_detect(
+            tmp_path / clean, batch, "detect.budget=1.0", f"dataset.dev.clean={clean}", dev=dev
+        )
+        found = findings_of(out)
+        of_dev = np.isin(found["example_id"], batch.example_id[dev])
+        assert found["suspect"][of_dev].any() == expected
+        assert found["suspect"][~of_dev].any()
+
+
+@pytest.mark.parametrize("kind", ["mean", "min", "mean_rank"])
+def test_combinations(tmp_path: Path, local: None, kind: str) -> None:
+    batch = noisy_case(7, 150, 3, 0.3)
+    _, out = run_detect(tmp_path, batch, f"detect.combine={kind}", edges=(50,))
+    found = findings_of(out)
+    parts = np.stack([found["quality_confident_learning"], found["quality_self_confidence"]])
+    if kind == "mean_rank":
+        from scipy.stats import rankdata
+
+        parts = (rankdata(parts, axis=1) - 1) / 149
+    expected = parts.min(axis=0) if kind == "min" else parts.mean(axis=0)
+    np.testing.assert_allclose(found["quality"], expected, atol=1e-6)
+
+
+def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rayclean.runtime import data
+
+    batch = noisy_case(8, 300, 3, 0.3)
+    run = build(tmp_path, batch, (100, 200))
+    config = config_of(tmp_path)
+    scored: list[str] = []
+
+    def dies_at_the_third(function: Any, items: Any) -> Any:
+        for item in items:
+            if isinstance(function, Scorer):
+                if len(scored) == 2:
+                    raise RuntimeError("node lost")
+                scored.append(item)
+            yield function(item)
+
+    monkeypatch.setattr(data, "map_items", dies_at_the_third)
+    out = run.begin("detect", "f")
+    with pytest.raises(RuntimeError, match="node lost"):
+        detect.run(config, run, out)
+    assert out.shards("scores") == ["part-00000.parquet", "part-00001.parquet"]
+    again: list[str] = []
+
+    def counts(function: Any, items: Any) -> Any:
+        for item in items:
+            if isinstance(function, Scorer):
+                again.append(item)
+            yield function(item)
+
+    monkeypatch.setattr(data, "map_items", counts)
+    metrics = detect.run(config, run, out)
+    assert again == ["part-00002.parquet"]
+    monkeypatch.setattr(data, "map_items", in_process)
+    fresh = run.begin("detect", "g")
+    assert detect.run(config, run, fresh) == metrics
+    for name, column in findings_of(fresh).items():
+        assert (column == findings_of(out)[name]).all()
+    assert detect.run(config, run, out) == metrics  # once more over what is there
+
+
+def spoil(batch: Batch, row: int, values: list[float]) -> Batch:
+    p = batch.probabilities.copy()
+    p[row] = values
+    return Batch(batch.example_id, batch.given_label, batch.predicted_label, p)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([np.nan, 0.5, 0.5], "nan"),
+        ([np.inf, 0, 0], "inf"),
+        ([0.9, 0.9, 0.1], "1.9"),
+        ([1.5, -0.5, 0.0], "-0.5"),
+    ],
+)
+def test_spoiled_probabilities_are_refused(
+    tmp_path: Path, local: None, values: list[float], said: str
+) -> None:
+    batch = noisy_case(9, 30, 3)
+    with pytest.raises(DataError) as error:
+        run_detect(tmp_path, spoil(batch, 17, values), edges=(10,))
+    assert str(batch.example_id[17]) in error.value.message
+    assert said in error.value.message
+    assert "run predict again" in error.value.message
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_outside_the_set_are_refused(tmp_path: Path, local: None, label: int) -> None:
+    batch = noisy_case(10, 30, 3)
+    given_label = batch.given_label.copy()
+    given_label[5] = label
+    with pytest.raises(DataError, match=rf"{batch.example_id[5]} has given_label {label}, expected 0 to 2"):
+        run_detect(tmp_path, Batch(batch.example_id, given_label, batch.predicted_label, batch.probabilities))
+
+
+def test_duplicates_and_foreign_predictions_are_refused(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(11, 30, 3)
+    ids = batch.example_id.copy()
+    ids[3] = ids[4]
+    twice = Batch(ids, batch.given_label, batch.predicted_label, batch.probabilities)
+    with pytest.raises(DataError, match=f"{ids[4]} occurs 2 times"):
+        run_detect(tmp_path / "a", twice)
+    run = build(tmp_path / "b", batch)
+    other = build(tmp_path / "c", take(noisy_case(12, 30, 3), slice(None)))
+    run.write_table(
+        other.read_table("load", "examples", "part-00000.parquet"), "load", "examples", "part-00000.parquet"
+    )
+    with pytest.raises(ArtifactError, match="run predict again"):
+        detect.run(config_of(tmp_path / "b"), run, run.begin("detect", "f"))
+
+
+def test_missing_shard_is_refused(tmp_path: Path, local: None) -> None:
+    run = build(tmp_path, noisy_case(13, 30, 3), (10,))
+    run.remove("predict", "predictions", "part-00001.parquet")
+    with pytest.raises(ArtifactError, match="1 shards"):
+        detect.run(config_of(tmp_path), run, run.begin("detect", "f"))
+
+
+def test_missing_features_and_wrong_names(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(14, 30, 3)
+    with pytest.raises(ConfigError, match="knn_vote"):
+        run_detect(tmp_path / "a", batch, 'detect.detectors=["knn_vote"]')
+    with pytest.raises(ConfigError, match="did you mean disagreement"):
+        run_detect(tmp_path / "b", batch, 'detect.detectors=["disagreemnt"]')
+    with pytest.raises(ConfigError, match="rule"):
+        run_detect(tmp_path / "c", batch, 'detect.detectors=[{name="confident_learning", rule="guess"}]')
+
+
+def test_a_thousand_classes_and_an_empty_shard(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(15, 200, 1000, 0.2, 9.0)
+    metrics, out = run_detect(tmp_path, batch, edges=(50, 50))
+    assert metrics["examples"] == 200
+    assert out.read_table("findings", "part-00001.parquet").num_rows == 0
+
+
+def test_fingerprint_of_ids_ignores_order_and_cuts() -> None:
+    ids = np.random.default_rng(0).integers(-(2**62), 2**62, 1000)
+    whole = id_fingerprint(ids)
+    assert id_fingerprint(ids[::-1]) == whole
+    assert (id_fingerprint(ids[:300]) + id_fingerprint(ids[300:])) % 2**64 == whole
+    assert id_fingerprint(ids[1:]) != whole
+
+
+def test_folder_of_a_url_is_read(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(16, 40, 3, 0.4)
+    run = build(tmp_path, batch)
+    memory = Folder("memory://detect-test")
+    for verb in ("load", "predict"):
+        for part in ("examples", "predictions"):
+            for name in run.shards(verb, part):
+                memory.write_table(run.read_table(verb, part, name), verb, part, name)
+    shard = PredictionShard(memory.url("predict"), "part-00000.parquet").read()
+    assert (shard.example_id == batch.example_id).all()
+    assert (shard.probabilities == batch.probabilities).all()

