@@ -98,7 +98,7 @@ class Prompt:
         max_demonstration_chars: longer demonstrations are cut.
 
     Raises:
-        ConfigError: the template is no Jinja.
+        ConfigError: the template is no Jinja, or uses a name that it is not given.
     """
 
     def __init__(
@@ -118,6 +118,9 @@ class Prompt:
             _compile(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"annotator.template: line {error.lineno}: {error.message}") from error
+        self.render(
+            Query(0, "x", ()), options=[Option("A", "a", ""), Option("B", "b", "")]
+        )  # names are checked at once
 
     def render(self, query: Query, *, options: Sequence[Option] = (), demonstrations: int | None = None,
                max_text_chars: int | None = None) -> str:  # fmt: skip
@@ -148,7 +151,7 @@ class Prompt:
                 previous=None if query.previous_label is None else words[query.previous_label],
                 predicted=None if query.predicted_label is None else words[query.predicted_label],
             )
-        except jinja2.UndefinedError as error:
+        except jinja2.TemplateError as error:  # an undefined name, or what the sandbox forbids
             raise ConfigError(f"annotator.template: {error.message}") from error
         return prompt.strip()
 

@@ -21,7 +21,7 @@ FOLDS = 5
 def text_features(ids: npt.NDArray[np.int64], texts: Sequence[str], seed: int) -> npt.NDArray[np.float64]:
     """[N, S <= 50] TF-IDF of words, reduced by SVD; in the order of `ids`."""
     order = np.argsort(ids)
-    tfidf = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+").fit_transform(
+    tfidf = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
         [texts[i] for i in order]
     )
     size = min(COMPONENTS, tfidf.shape[1] - 1, tfidf.shape[0])

@@ -177,18 +177,21 @@ def _lookup(column: pa.ChunkedArray, codes: dict[str, int]) -> npt.NDArray[np.in
 
 
 def _reject(folder: Folder, finish: Finish, shard: Shard, chosen: Selected) -> dict[str, int]:
-    faults = []
-    for position in np.flatnonzero(~chosen.keep).tolist():
-        row = chosen.table.slice(position, 1).to_pylist()[0]
-        if position in shard.duplicates:
-            reason, value = f"duplicate key: first in {shard.duplicates[position]}", row["key"] or ""
-            if row["key"] is None:
-                reason = (
-                    f"hash collision: the same example_id as {shard.duplicates[position]}; set dataset.id"
-                )
+    """Write the rows that do not stay; counts by reason."""
+    faults, counts = [], Counter[str]()
+    positions = np.flatnonzero(~chosen.keep)
+    rows = chosen.table.select(["source", "row", "label", "key"]).take(pa.array(positions)).to_pylist()
+    for position, row in zip(positions.tolist(), rows, strict=True):
+        first = shard.duplicates.get(position)
+        if first is None:
+            reason, detail, value = "unknown label", finish.labels.explain(row["label"]), row["label"][2:]
+        elif row["key"] is None:
+            reason, value = "hash collision", ""
+            detail = f"hash collision: the same example_id as {first}; set dataset.id"
         else:
-            reason, value = finish.labels.explain(row["label"]), row["label"][2:]
-        faults.append((row["source"], row["row"], reason, value[:VALUE_CHARACTERS]))
+            reason, detail, value = "duplicate key", f"duplicate key: first in {first}", row["key"]
+        counts[reason] += 1
+        faults.append((row["source"], row["row"], detail, value[:VALUE_CHARACTERS]))
     if faults:
         write_rejected(folder, f"{shard.name}-label", faults)
-    return dict(Counter(reason.partition(":")[0].partition(" '")[0] for _, _, reason, _ in faults))
+    return dict(counts)

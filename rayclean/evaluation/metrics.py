@@ -41,7 +41,7 @@ def interval(successes: int, trials: int, level: float = 0.95) -> list[float] | 
 
 
 def rate(successes: int, trials: int) -> float | None:
-    """successes / trials; None without trials."""
+    """Successes / trials; None without trials."""
     return successes / trials if trials else None
 
 
@@ -227,7 +227,9 @@ def confusions(
     pairs: Mapping[tuple[int, int], int], names: list[str], limit: int = 20
 ) -> list[dict[str, Any]]:
     """The most frequent pairs of different labels, as names; ties by index."""
-    apart = sorted(((n, a, b) for (a, b), n in pairs.items() if a != b), key=lambda row: (-row[0], row[1], row[2]))
+    apart = sorted(
+        ((n, a, b) for (a, b), n in pairs.items() if a != b), key=lambda row: (-row[0], row[1], row[2])
+    )
     return [{"from": names[a], "to": names[b], "count": n} for n, a, b in apart[:limit]]
 
 

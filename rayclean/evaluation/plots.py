@@ -47,7 +47,7 @@ def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> Figure:
     if np.isfinite(cut):
         line = {"type": "line", "x0": cut, "x1": cut, "y0": 0, "y1": 1, "yref": "paper"}
         layout["shapes"] = [line | {"line": {"color": GREY, "dash": "dash", "width": 1.5}}]
-        note = {"x": cut, "y": 1.0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+        note = {"x": cut, "y": 1.0, "yref": "paper", "yanchor": "top", "showarrow": False}
         layout["annotations"] = [note | {"text": "last suspect", "xanchor": "left" if cut < 0.5 else "right"}]
     layout["showlegend"] = len(data) > 1
     return {"data": data, "layout": layout}
@@ -79,7 +79,13 @@ def precision_recall(
         _line([0, 1], [noise, noise], GREY, "guessing<extra></extra>", dash="dot"),
     ]
     if None not in budget:
-        point = {"type": "scatter", "mode": "markers", "x": [budget[0]], "y": [budget[1]], "showlegend": False}
+        point = {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [budget[0]],
+            "y": [budget[1]],
+            "showlegend": False,
+        }
         marker = {"color": ORANGE, "size": 11, "line": {"color": BLUE, "width": 1.5}}
         data.append(point | {"marker": marker, "hovertemplate": "these suspects<br>" + hover})
     return {"data": data, "layout": _unit(_layout("wrong labels found", "doubted labels that are wrong"))}
@@ -131,7 +137,11 @@ def heat(pairs: Mapping[tuple[int, int], int], names: Sequence[str]) -> dict[str
     for a in range(size):
         counts = [pairs.get((a, b), 0) for b in range(size)]
         cells = [
-            {"count": n, "same": a == b, "strength": round((n / largest) ** 0.5, 3) if largest and a != b else 0.0}
+            {
+                "count": n,
+                "same": a == b,
+                "strength": round((n / largest) ** 0.5, 3) if largest and a != b else 0.0,
+            }
             for b, n in enumerate(counts)
         ]
         rows.append({"name": names[a], "cells": cells, "total": sum(counts)})

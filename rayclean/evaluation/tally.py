@@ -80,7 +80,15 @@ class Suspects:
     @classmethod
     def read(cls, tables: Sequence[pa.Table]) -> "Suspects":
         """From the columns of `relabel/annotations/`, in any order."""
-        names = ("example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision")
+        names = (
+            "example_id",
+            "rank",
+            "given_label",
+            "suggested_label",
+            "chosen_label",
+            "confidence",
+            "decision",
+        )
         empty = {name: np.zeros(0, dtype=np.int64) for name in names}
         parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
         every, kinds = False, Counter[str]()
@@ -197,11 +205,17 @@ class Tally:
         for name in self.detectors:
             vote = columns[f"vote_{name}"]
             counter = self.votes.setdefault(name, Counter())
-            counter.update(votes=int(vote.sum()), known=int((vote & known).sum()), wrong=int((vote & wrong).sum()))
+            counter.update(
+                votes=int(vote.sum()), known=int((vote & known).sum()), wrong=int((vote & wrong).sum())
+            )
 
     def total(self, name: str) -> int:
         """A count over all splits."""
         return sum(counter[name] for counter in self.counts.values())
+
+    def of(self, split: str, name: str) -> int:
+        """A count of one split."""
+        return self.counts[split][name] if split in self.counts else 0
 
     @property
     def wrong(self) -> Bools:

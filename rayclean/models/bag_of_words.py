@@ -36,7 +36,9 @@ class BagOfWordsEncoder(Encoder):
     def __init__(self, config: Any, num_classes: int):
         super().__init__(config, num_classes)
         self.embedding = nn.EmbeddingBag(config.buckets, config.embedding, mode="mean", padding_idx=PAD)
-        self.mlp = nn.Sequential(nn.Linear(config.embedding, config.hidden), nn.ReLU(), nn.Dropout(config.dropout))
+        self.mlp = nn.Sequential(
+            nn.Linear(config.embedding, config.hidden), nn.ReLU(), nn.Dropout(config.dropout)
+        )
         self.build_head(config.hidden)
 
     @classmethod

@@ -72,10 +72,15 @@ class Encoder(nn.Module):
         """The tokenizer that belongs to the encoder."""
         raise NotImplementedError
 
-    @property
-    def frozen(self) -> bool:
+    @classmethod
+    def is_frozen(cls, config: Any) -> bool:
         """Whether only the head is trained, so that features may be computed once and cached."""
         return False
+
+    @property
+    def frozen(self) -> bool:
+        """`is_frozen` of this network's options."""
+        return self.is_frozen(self.config)
 
     @property
     def feature_dim(self) -> int:
@@ -110,7 +115,10 @@ class Encoder(nn.Module):
                 where it came from, so that the heads of K folds take kilobytes.
         """
         self.describe(folder, labels)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, folder / "weights.safetensors")
+        save_file(
+            {name: value.contiguous() for name, value in self.state_dict().items()},
+            folder / "weights.safetensors",
+        )
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:
@@ -131,4 +139,6 @@ class Encoder(nn.Module):
             "labels": list(labels),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / DESCRIPTION).write_text(
+            json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8"
+        )

@@ -6,10 +6,8 @@ folder is kept in the user's cache (`RAYCLEAN_CACHE`, else `XDG_CACHE_HOME/raycl
 Nothing of the package is imported: only its file is opened.
 """
 
-import contextlib
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -87,8 +85,7 @@ def huggingface_folder(package_or_path: str | Path) -> Path:
             "set RAYCLEAN_CACHE to a folder with 1 GB of free space"
         ) from error
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # transformers' progress bars
-            _convert(source, work)
+        _convert(source, work)
         try:
             work.rename(folder)  # mkdtemp's folder is 0700: other users of a shared cache convert their own
         except OSError:

@@ -92,17 +92,19 @@ def infer(
                 encoded = network.encode(on_device).float()
                 with torch.autocast(device.type, enabled=False):
                     done.append((index, rows.numpy(), encoded, network.classify(encoded)))
-            for index, rows, encoded, scores in done:  # fetched after the window, so that a GPU never waits for us
-                own = which[rows] == index
-                logits[rows[own]] = scores.cpu().numpy()[own]
+            # Fetched after the whole window, so that a GPU never waits for the copies.
+            for index, where, encoded, scores in done:
+                own = which[where] == index
+                logits[where[own]] = scores.cpu().numpy()[own]
                 if index == 0:
-                    features[rows] = encoded.cpu().numpy()
+                    features[where] = encoded.cpu().numpy()
     return Outputs(features, logits, cut)
 
 
 def _windows(texts: Sequence[str], max_length: int) -> Iterator[npt.NDArray[np.int64]]:
     """Rows by number of characters, in runs of at most WINDOW_TOKENS tokens."""
-    order = np.argsort([-len(text) for text in texts], kind="stable")  # longest first: memory runs out at once or never
+    # The longest first: memory runs out at once or never.
+    order = np.argsort([-len(text) for text in texts], kind="stable")
     size = max(1, WINDOW_TOKENS // max_length)
     for start in range(0, len(order), size):
         yield order[start : start + size]

@@ -1,6 +1,5 @@
 """From a name to a network, from a folder to a network."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,9 @@ class TransformerEncoder(Encoder):
 
     def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
         super().__init__(config, num_classes)
-        self._frozen_body: list[nn.Module] = []  # in a list: no sub-module, so it is neither trained nor saved
+        self._frozen_body: list[
+            nn.Module
+        ] = []  # in a list: no sub-module, so it is neither trained nor saved
         if self.frozen:
             self.default_epochs, self.default_learning_rate = 10, 5e-3
             if feature_dim is None:
@@ -74,10 +76,10 @@ class TransformerEncoder(Encoder):
         """
         return TransformerTokenizer(config)
 
-    @property
-    def frozen(self) -> bool:
+    @classmethod
+    def is_frozen(cls, config: Any) -> bool:
         """Whether `trainable = "head"`."""
-        return bool(self.config.trainable == "head")
+        return bool(config.trainable == "head")
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, hidden size], float32."""
@@ -93,7 +95,7 @@ class TransformerEncoder(Encoder):
 
     def _body_on(self, device: torch.device) -> nn.Module:
         if not self.frozen:
-            return self.body
+            return cast(nn.Module, self.body)
         if not self._frozen_body:
             self._frozen_body.append(_load_body(self.config).eval())
         if next(self._frozen_body[0].parameters()).device != device:
@@ -103,7 +105,10 @@ class TransformerEncoder(Encoder):
     def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
         """Write `rayclean.json`, `head.safetensors`, and the body with its tokenizer in Hugging Face layout to `encoder/`."""
         self.describe(folder, labels)
-        save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / "head.safetensors")
+        save_file(
+            {name: value.contiguous() for name, value in self.head.state_dict().items()},
+            folder / "head.safetensors",
+        )
         if body if body is not None else not self.frozen:
             with _quiet():
                 self._body_on(self.head.weight.device).save_pretrained(folder / "encoder")
@@ -181,7 +186,9 @@ def _from_pretrained(factory: Any, config: Any, what: str, **arguments: Any) -> 
                 "there is no such local folder, and as a hub id it cannot be fetched: there is no network or the name is "
                 "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm'"
             )
-        raise ConfigError(f"encoder.model {config.model!r}: cannot load its {what} ({reason}); {next_step}") from error
+        raise ConfigError(
+            f"encoder.model {config.model!r}: cannot load its {what} ({reason}); {next_step}"
+        ) from error
 
 
 @contextmanager
@@ -190,14 +197,14 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _load_config(config: Any) -> Any:
@@ -223,7 +230,11 @@ def _load_body(config: Any) -> Any:
 
     body = _from_pretrained(AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True)
     if body.config.is_encoder_decoder:
-        raise ConfigError(f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone")
+        raise ConfigError(
+            f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone"
+        )
     if getattr(body, "pooler", None) is not None:
-        body.pooler = None  # unused: it would be trained, saved and waited for without ever getting a gradient
+        body.pooler = (
+            None  # unused: it would be trained, saved and waited for without ever getting a gradient
+        )
     return body

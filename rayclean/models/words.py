@@ -5,6 +5,7 @@ costs little (Weinberger et al., "Feature hashing for large scale multitask lear
 """
 
 import functools
+import itertools
 import re
 import zlib
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class WordTokenizer(Tokenizer):
             words = words[: self.max_length]
             hashes = [_hash(word) for word in words]
             if self.bigrams:
-                hashes += [_hash(f"{first} {second}") for first, second in zip(words, words[1:], strict=False)]
+                hashes += [_hash(f"{first} {second}") for first, second in itertools.pairwise(words)]
             ids = np.asarray(hashes, dtype=np.int64) % (self.buckets - RESERVED) + RESERVED
             tokens.append(ids.astype(np.int32) if len(ids) else np.array([EMPTY], dtype=np.int32))
         return tokens, cut

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayclean.annotators.base import Annotator
@@ -87,7 +87,11 @@ def ask(
     seen = [0, 0]
 
     def look() -> None:
-        for position, count in enumerate(ray.get(actor.progress.remote(), timeout=60)):
+        try:
+            counts = ray.get(actor.progress.remote(), timeout=POLL)
+        except GetTimeoutError:  # busy or restarting: the next look will tell
+            return
+        for position, count in enumerate(counts):
             new = (
                 count - seen[position] if count >= seen[position] else count
             )  # a restarted actor counts anew
@@ -105,7 +109,7 @@ def ask(
             if error is not None:
                 raise error
             yield result
-        ray.get(actor.close.remote(), timeout=60)
+        ray.get(actor.close.remote())
     except RayActorError as error:
         raise AnnotationError(
             f"the process that asks the annotator died {RESTARTS + 1} times ({str(error).splitlines()[0]}); "

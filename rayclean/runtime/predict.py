@@ -6,17 +6,14 @@ shard that is there and holds exactly the ids of its examples is not made again,
 
 import functools
 import json
-import logging
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 import torch
 
 from rayclean.artifacts import Folder
@@ -28,12 +25,10 @@ from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder, load_encoder
 from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
 from rayclean.progress import Task, task
-from rayclean.runtime.cluster import gpu_count, physical_threads
 from rayclean.runtime.data import map_actors, map_items
+from rayclean.runtime.pool import pool
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
-
-logger = logging.getLogger(__name__)
 
 CUT = b"rayclean.cut"
 """Key in a shard's schema metadata: how many of its texts were cut at `max_length`."""
@@ -59,33 +54,6 @@ class Plan:
     use_gpu: bool = False
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Size and share of an actor pool."""
-
-    actors: int
-    num_cpus: float
-    num_gpus: float
-    threads: int
-
-
-def pool(actors: int | None) -> Pool:
-    """One actor per GPU; without GPUs one per node, with all its cores in one process (the forward pass scales in it).
-
-    Args:
-        actors: `predict.actors`, where the config sets it.
-    """
-    if gpus := gpu_count():
-        return Pool(min(actors or gpus, gpus), 1.0, 1.0, physical_threads())
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    nodes = [cpus for cpus in nodes if cpus >= 1] or [1]
-    actors = actors or len(nodes)
-    per_node = math.ceil(actors / len(nodes))
-    # Ray packs actors onto a node as long as they fit: more than half of a node's CPUs makes them spread.
-    num_cpus = 1.0 if len(nodes) == 1 else max(1.0, min(nodes) // (per_node + 1) + 1)
-    return Pool(actors, num_cpus, 0.0, max(1, physical_threads() // per_node))
-
-
 def compute_features(
     examples: Folder, output: Folder, encoder: Plugin, *, seed: int, config: PredictConfig
 ) -> dict[str, Any]:
@@ -101,7 +69,9 @@ def compute_features(
     Returns:
         Sums over all shards: `rows`, `cut`, `resumed`.
     """
-    plan = Plan(examples.url(), output.url(), None, (), encoder, seed, config.precision, config.tokens_per_batch)
+    plan = Plan(
+        examples.url(), output.url(), None, (), encoder, seed, config.precision, config.tokens_per_batch
+    )
     return _run(plan, config, "embed")
 
 
@@ -129,7 +99,14 @@ def predict_shards(
     """
     where = features.url() if features is not None else None
     plan = Plan(
-        examples.url(), where, output.url(), tuple(networks), None, seed, config.precision, config.tokens_per_batch
+        examples.url(),
+        where,
+        output.url(),
+        tuple(networks),
+        None,
+        seed,
+        config.precision,
+        config.tokens_per_batch,
     )
     return _run(plan, config, "predict")
 
@@ -155,7 +132,7 @@ def count_rows(folder: Folder, *parts: str) -> int:
 def _run(plan: Plan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples, size = Folder(plan.examples), pool(config.actors)
     shards = examples.shards()
-    plan = Plan(**{**plan.__dict__, "threads": size.threads, "use_gpu": size.num_gpus > 0})
+    plan = replace(plan, threads=size.threads, use_gpu=size.num_gpus > 0)
     with task(title, count_rows(examples), "examples") as progress:
         results = map_actors(
             functools.partial(ShardRunner, plan), shards,
@@ -230,7 +207,9 @@ def _run_heads(plan: Plan, shard: str) -> dict[str, Any]:
     if _is_whole(output, shard, ids):
         return {**_figures(output, shard), "resumed": len(ids)}
     if not _is_whole(features, shard, ids):
-        raise ArtifactError(f"{features.path(shard)} does not hold the examples of that shard: run predict again")
+        raise ArtifactError(
+            f"{features.path(shard)} does not hold the examples of that shard: run predict again"
+        )
     cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
     which = _which(ids, plan)
     logits: npt.NDArray[np.float32] | None = None
@@ -255,7 +234,9 @@ def _which(ids: npt.NDArray[np.int64], plan: Plan) -> npt.NDArray[np.int16]:
 def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:
     if not folder.exists(shard):
         return False
-    return bool(np.array_equal(folder.read_table(shard, columns=["example_id"])["example_id"].to_numpy(), ids))
+    return bool(
+        np.array_equal(folder.read_table(shard, columns=["example_id"])["example_id"].to_numpy(), ids)
+    )
 
 
 def _figures(folder: Folder, shard: str) -> dict[str, Any]:

@@ -15,34 +15,26 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
-import re
 import secrets
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import ray
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.served import BUILT_IN, ServedAnnotator, ServerOptions, model_name
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.progress import console
-from rayclean.runtime import llm_app
+from rayclean.runtime import llm_app, serve_state
 from rayclean.runtime.cluster import cpu_count, gpu_count
 
 logger = logging.getLogger(__name__)
 
 VLLM = "0.29."
 """The versions of vLLM that Ray 2.60's modules are written for."""
-
-POLL_SECONDS = 1.0
-LINE_SECONDS = 20.0
-ERROR_LINE = re.compile(r"[A-Za-z_.]*(Error|Exception)\b.*:")
 
 
 @dataclass(frozen=True)
@@ -80,8 +72,8 @@ def validate(annotator: Annotator) -> None:
     """Refuse what cannot work before anything expensive starts; nothing is checked of other annotators.
 
     Raises:
-        ConfigError: vLLM is missing or of another version, there is no such model, or it is shorter than
-            `server.max_model_len`.
+        ConfigError: vLLM is missing or of another version, there is no such model, or a folder's model reads
+            fewer tokens than `server.max_model_len`.
     """
     if not isinstance(annotator, ServedAnnotator):
         return
@@ -143,6 +135,8 @@ def served_llm(
     options = options or ServerOptions()
     name = model_name(model, revision)
     source = _source(model)
+    if (Path(source) / "config.json").is_file():
+        _check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     _check_cluster(options, use_gpu)
     app_name = f"rayclean-llm-{secrets.token_hex(4)}"
@@ -156,11 +150,11 @@ def served_llm(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
         url = f"{root}/{app_name}/v1"
-        _wait(app_name, url, name, options.start_timeout)
+        serve_state.wait_until_up(app_name, url, name, options.start_timeout)
         try:
             yield Endpoint(url, name, source)
         except AnnotationError as error:
-            raise _with_state(error, app_name) from error
+            raise serve_state.with_state(error, app_name) from error
     finally:
         _stop(app_name, ours)
 
@@ -217,91 +211,18 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(app_name: str, url: str, model: str, timeout: float) -> None:
-    """Return as soon as the server lists the model; say now and then that it is still starting."""
-    start = told = time.monotonic()
-    while True:
-        state, message = _state(app_name)
-        if state in ("DEPLOY_FAILED", "UNHEALTHY"):
-            raise ResourceError(f"the language model {model!r} does not start.\n{_cause(message, _logs())}")
-        if state == "RUNNING" and model in _listed(url):
-            console.print(f"relabel: {model} is up after {time.monotonic() - start:.0f} s", highlight=False)
-            return
-        now = time.monotonic()
-        if now - start > timeout:
-            raise ResourceError(
-                f"the language model {model!r} did not answer within {timeout:g} s (state {state}: {message}); "
-                "raise annotator.server.start_timeout, or look at the logs of Ray Serve"
-            )
-        if now - told > LINE_SECONDS:
-            told = now
-            console.print(f"relabel: starting {model}, {now - start:.0f} s", highlight=False)
-        time.sleep(POLL_SECONDS)
-
-
-def _listed(url: str) -> list[str]:
-    """The models that the server lists; none while it does not answer properly."""
-    try:
-        answer = httpx.get(f"{url}/models", timeout=10)
-        return [str(entry["id"]) for entry in answer.raise_for_status().json()["data"]]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        logger.debug("%s/models: %s", url, error)
-        return []
-
-
-def _state(app_name: str) -> tuple[str, str]:
-    """State of the application, and what its deployments say about themselves."""
-    from ray import serve
-
-    app = serve.status().applications.get(app_name)
-    if app is None:
-        return "NOT_STARTED", ""
-    messages = [app.message, *(d.message for d in app.deployments.values())]
-    return app.status.value, "\n".join(dict.fromkeys(m for m in messages if m))
-
-
-def _cause(message: str, logs: Path | None) -> str:
-    """The replica's own error out of Serve's message and the engine's log.
-
-    vLLM's engine is a process of its own: Serve only learns that it failed ("see root cause above"), and what is
-    above stands in the replica's log file, which can be read where the replica ran on this node.
-    """
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if ERROR_LINE.match(line)), lines[-1] if lines else "")
-    if logs is None:
-        return told
-    found: list[str] = []
-    for pid in dict.fromkeys(re.findall(r"\(pid=(\d+),", message)):
-        for file in sorted(logs.glob(f"worker-*-{pid}.*")):
-            errors = [line.partition("] ")[2] for line in file.read_text(errors="replace").splitlines()
-                      if " ERROR " in line]  # fmt: skip
-            found += [line for line in errors if ERROR_LINE.match(line)]
-    return "\n".join([told, *(f"engine: {line[:600]}" for line in dict.fromkeys(found)), f"logs: {logs}"])
-
-
-def _logs() -> Path | None:
-    node = ray._private.worker._global_node  # the only way to the log folder of this very session
-    return Path(node.get_logs_dir_path()) if node is not None else None
-
-
-def _with_state(error: AnnotationError, app_name: str) -> AnnotationError:
-    """The error of a client, with what the server says if it is not well."""
-    try:
-        state, message = _state(app_name)
-    except Exception as unreachable:
-        return AnnotationError(f"{error.message}\nRay Serve does not answer: {unreachable}")
-    return (
-        error if state == "RUNNING" else AnnotationError(f"{error.message}\nthe server: {state}: {message}")
-    )
-
-
 def _stop(app_name: str, ours: bool) -> None:
     """Take the application down, and Serve too if it was started here."""
     from ray import serve
+    from ray.serve.context import _get_global_client
 
     try:
         serve.delete(app_name)
-        if ours:
+        client = _get_global_client(raise_if_no_controller_running=False)
+        if ours and client is not None:
+            # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the controller.
+            with suppress(ray.exceptions.RayActorError):
+                ray.get(client._controller.graceful_shutdown.options(max_task_retries=0).remote(), timeout=30)
             serve.shutdown()  # type: ignore[no-untyped-call]
     except (
         Exception

@@ -27,8 +27,9 @@ from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
 from rayclean.training.sampler import batches, share
 from rayclean.training.state import ExampleState
 
-CHECKPOINT_SECONDS = 10.0
-"""Least time between two checkpoints; an epoch of a head on cached features takes less than writing one."""
+CHECKPOINT_SHARE = 0.1
+"""Most of the time that may go into checkpoints: every epoch of a large network has one, but not every epoch of a head
+on cached features, which takes less time than writing one."""
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -48,7 +49,7 @@ def fit(
     collectives: Collectives | None = None,
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch = lambda record: None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    checkpoint_share: float = CHECKPOINT_SHARE,
 ) -> FitResult:
     """Train one job and write its folder; a finished job is only read, an unfinished one goes on at its last epoch.
 
@@ -58,7 +59,7 @@ def fit(
         collectives: this worker's place among all; alone by default.
         device: where the networks are.
         on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`.
-        checkpoint_seconds: least time between two checkpoints.
+        checkpoint_share: most of the time that may go into checkpoints; infinite: one after every epoch.
 
     Raises:
         DataError: nothing to train on, or labels and examples do not fit together.
@@ -91,7 +92,7 @@ def fit(
 
     # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
     progress = checkpoint.read(output, key, networks, optimizer, state)
-    last_write = time.monotonic()
+    last_write, write_seconds = time.monotonic(), 0.0
 
     for epoch in range(progress.epoch + 1, epochs + 1):
         if steps.out_of_patience(progress, spec.training.patience):
@@ -168,9 +169,10 @@ def fit(
         # -- once in a while: a checkpoint -----------------------------------------------------------------------------
         if first:
             steps.write_history(output, progress)
-            if time.monotonic() - last_write >= checkpoint_seconds:
+            if (now := time.monotonic()) - last_write >= write_seconds / checkpoint_share:
                 checkpoint.write(output, key, networks, optimizer, state, progress)
                 last_write = time.monotonic()
+                write_seconds = last_write - now
             on_epoch(record)
 
     # -- results, `result.json` last: a job with a result is whole -------------------------------------------------------

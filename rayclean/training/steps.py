@@ -154,7 +154,7 @@ def evaluate(
 
 def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> str:
     """What to say when a gradient is NaN or infinite."""
-    values = ", ".join(f"{name} = {float(term):g}" for name, term in terms.items())
+    values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
     return (
         f"{job.name}: the gradient is not finite at epoch {epoch}, step {step} (loss terms on this worker: {values}); "
         "lower the learning rate, or set precision = 'float32' in the section that trains"

@@ -34,7 +34,6 @@ THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,19 +45,19 @@ from rayclean.artifacts import VERBS, Folder, Run
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report
+from rayclean.evaluation.cards import NETWORKS
+from rayclean.evaluation.excerpts import rejected, shown
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.tally import UNKNOWN, Suspects, Tally, aligned, lookup
 from rayclean.plugins import build_options, resolve
 from rayclean.runtime.compare import train_and_test
-from rayclean.schema import LabelSet
+from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
 
 VERSION = 1
 
 MAX_HARMED = 10
 """Changes that made a right label wrong, shown with their texts where the truth is known."""
-MAX_REJECTED = 20
-"""Rejected rows shown."""
 
 
 def validate(config: Config, run: Run) -> None:
@@ -92,10 +91,11 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     }
     tested = _test(config, run, out, labels, tally)
     for name in ("accuracy", "f1_macro", "f1_weighted"):
-        metrics[name] = {kind: tested["scores"].get(kind, {}).get(name) for kind in report.NETWORKS}
-    for kind in report.NETWORKS:
-        hits = tested["scores"].get(kind, {}).get("hits", 0)
-        metrics["intervals"][f"accuracy.{kind}"] = figures.interval(hits, tested["examples"] if hits else 0)
+        metrics[name] = {kind: tested["scores"].get(kind, {}).get(name) for kind in NETWORKS}
+    for kind in NETWORKS:
+        hits = tested["scores"].get(kind, {}).get("hits")
+        measured = None if hits is None else figures.interval(hits, tested["examples"])
+        metrics["intervals"][f"accuracy.{kind}"] = measured
     metrics["cost"] = _cost(config, said["relabel"])
     metrics["counts"] = _counts(tally, suspects, said, len(labels), tested["examples"])
     metrics["measured_on"] = measured_on(tally, tested)
@@ -110,9 +110,9 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         labels=labels.names,
         tally=tally,
         said=said,
-        changes=_shown(config, run, suspects, tally, labels, config.evaluate.top_changes, harmful=False),
-        harmed=_shown(config, run, suspects, tally, labels, MAX_HARMED, harmful=True),
-        rejected=_rejected(load),
+        changes=shown(run, suspects, tally, labels, config.evaluate.top_changes, harmful=False),
+        harmed=shown(run, suspects, tally, labels, MAX_HARMED, harmful=True),
+        rejected=rejected(load),
     )
     out.write_text(report.render(metrics, material), "report.html")
     out.remove("compare")
@@ -176,24 +176,68 @@ def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: Tally)
         true += int((truth >= 0).sum())
     label = np.concatenate(expected)
     there = label >= 0
-    result = {"scores": {}, "examples": int(there.sum()), "true": true, "reason": None, "trained_on_true": 0}
+    result: dict[str, Any] = {
+        "scores": {},
+        "examples": int(there.sum()),
+        "true": true,
+        "reason": None,
+        "trained_on_true": 0,
+    }
     if not there.any():
         return result | {"reason": "there are no test examples: set dataset.test.share or dataset.test.path"}
-    folders = {"given": None, "cleaned": None}
-    true_labels = None
-    if tally.counts.get("train", {}).get("known"):
-        result["trained_on_true"] = tally.counts["train"]["known"]
-        true_labels = out.sub("compare", "true_labels")
-        for shard in load.shards("examples"):
-            rows = load.read_table("examples", shard, columns=["example_id"])
-            truth = _truth(load, shard, rows["example_id"].to_numpy())
-            true_labels.write_table(rows.append_column("true_label", pa.array(truth, pa.int32(), mask=truth < 0)), shard)
-        folders["true"] = true_labels.url()
-    predicted = train_and_test(config, run, out.sub("compare"), labels.names, folders)
+    labelled: dict[str, tuple[str | None, str]] = {
+        "given": (None, "given_label"),
+        "cleaned": (run.require("relabel").url("labels"), "final_label"),
+    }
+    if config.evaluate.compare and tally.of(SPLIT_TRAIN, "known"):
+        result["trained_on_true"] = tally.of(SPLIT_TRAIN, "known")
+        labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
     cls = resolve("task", TASKS, config.task.name)
     task = cls(build_options("task", cls, config.task.options), labels)
-    every = np.concatenate(ids)
-    for kind, (own, answers) in predicted.items():
-        answer = lookup(every, own, answers)[there]
-        result["scores"][kind] = {**task.metrics(answer, label[there]), "hits": int((answer == label[there]).sum())}
-    return result
+    answers = train_and_test(config, run, out.sub("compare"), labels.names, labelled)
+    scores: dict[str, Any] = {}
+    for kind, (own, predicted) in answers.items():
+        answer = lookup(np.concatenate(ids)[there], own, predicted)
+        hits = int((answer == label[there]).sum())
+        scores[kind] = {**task.metrics(answer, label[there]), "hits": hits}
+    return result | {"scores": scores}
+
+
+def _write_true(load: Folder, folder: Folder) -> str:
+    """True labels of all examples, null where not known, for the network that is trained on them; returns the folder."""
+    for shard in load.shards("examples"):
+        if not folder.exists(shard):
+            rows = load.read_table("examples", shard, columns=["example_id"])
+            truth = _truth(load, shard, rows["example_id"].to_numpy())
+            column = pa.array(truth, pa.int32(), mask=truth < 0)
+            folder.write_table(rows.append_column("true_label", column), shard)
+    return folder.url()
+
+
+def _cost(config: Config, relabel: dict[str, Any]) -> dict[str, Any]:
+    priced = bool(config.relabel.price_prompt or config.relabel.price_answer)
+    return {
+        "amount": relabel["cost"] if priced else None,
+        "prompt_tokens": relabel["tokens"]["prompt"],
+        "answer_tokens": relabel["tokens"]["answer"],
+        "queries": relabel["asked"],
+        "from_ledger": relabel["from_ledger"],
+    }
+
+
+def _counts(
+    tally: Tally, suspects: Suspects, said: dict[str, Any], classes: int, tested: int
+) -> dict[str, int]:
+    names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
+    return {
+        **{name: tally.total(name) for name in names},
+        "classes": classes,
+        "train": tally.of(SPLIT_TRAIN, "examples"),
+        "dev": tally.of(SPLIT_DEV, "examples"),
+        "test": said["load"]["test"],
+        "tested": tested,
+        "rejected": sum(said["load"]["rejected"].values()),
+        "asked": int((~suspects.decided("unasked")).sum()),
+        **{name: int(suspects.decided(name).sum()) for name in ("kept", "abstained", "error", "unasked")},
+        "reverted": len(tally.reverted),
+    }

@@ -11,6 +11,7 @@ anything; ids, splits and noise do not even depend on `rows_per_shard`.
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -102,7 +103,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     label_set = LabelSet(Label(index, name, name) for index, name in enumerate(labels.names))
     label_set = label_set.described(config.dataset.words, config.dataset.definitions)
     truths = figures.truths(config.dataset, summaries, labels)
-    finish = Finish(job, labels, truths, noise_mapping(config.dataset, labels.names))
+    finish = Finish(job, replace(labels, unknown={}), truths, noise_mapping(config.dataset, labels.names))
     prepare_noise(out, finish, shards)
     results = _finish(finish, shards)
     out.write_text(label_set.to_json(), "labels.json")
@@ -113,6 +114,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         raise DataError(
             "no example is left to clean or train on: check dataset.dev.share, dataset.test.share and rejected rows"
         )
+    out.remove("stage", "pieces")  # first, so that a crash in between makes the next attempt stage anew
     out.remove("stage")
     return metrics
 

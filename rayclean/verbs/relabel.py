@@ -12,6 +12,8 @@ What was answered is in `<run>/ledger/`, so another threshold or calibration ask
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.labels import write_labels
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.questions import Questions, read_chunk, suspects
+from rayclean.annotators.served import ServedAnnotator
 from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
 from rayclean.errors import ConfigError
@@ -157,21 +160,23 @@ def _ask(
     twins = relabel.calibration == "content_free" and not annotator.calibrated
     asking = Asking(annotator, run.url("ledger"), _session(out), budget, relabel.max_error_rate)
     work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
-    needs = list(
-        map_items(
-            partial(_needs_asking, asking=asking, out=out.url(), labels=labels, scored=scored, twins=twins),
-            chunks,
+    server: AbstractContextManager[Annotator] = nullcontext(annotator)
+    if isinstance(
+        annotator, ServedAnnotator
+    ):  # a server takes minutes to start: only if there is something to ask
+        needs = partial(
+            _needs_asking, asking=asking, out=out.url(), labels=labels, scored=scored, twins=twins
         )
-    )
+        if any(list(map_items(needs, chunks))):
+            server = serve.hosted(annotator)
     with progress.task("relabel: answers", total, "queries") as bar:
-        advance = lambda count, reused: bar.advance(count, resumed=reused)  # noqa: E731
-        if not any(needs):  # nothing to ask: start no server
-            for _ in ask(asking, work, chunks, advance):
-                pass
-            return
-        with serve.hosted(annotator) as hosted:
-            asking = Asking(hosted, asking.ledger, asking.session, budget, asking.max_error_rate)
-            for _ in ask(asking, work, chunks, advance):
+        with server as ready:
+            for _ in ask(
+                replace(asking, annotator=ready),
+                work,
+                chunks,
+                lambda n, reused: bar.advance(n, resumed=reused),
+            ):
                 pass
 
 

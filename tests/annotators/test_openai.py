@@ -123,8 +123,7 @@ def test_both_orders_cancel_a_preference_for_a(tokenizer: str, monkeypatch: pyte
     assert answer.label is None  # a tie is an abstention
     assert answer.error is None
     assert answer.scores[0] == pytest.approx(answer.scores[1])
-    hidden = {**vars(answer)}
-    assert hidden["answer_tokens"] == 2
+    assert answer.answer_tokens == 2  # both orders are paid for
 
 
 @pytest.mark.parametrize("form", ["label_words", "choice"])
@@ -145,8 +144,6 @@ def test_what_passes_is_tried_again(fault: str, tokenizer: str) -> None:
         (answer,) = ask(annotator(server.url, tokenizer, deadline=20.0), [query(1)])
         assert (answer.error, answer.label) == (None, 1)
         assert max(server.calls().values()) == 2
-    if fault == "rate_limit":
-        assert True
 
 
 def test_retry_after_is_honoured(tokenizer: str) -> None:
@@ -193,9 +190,9 @@ def test_the_probe_refuses(fault: str, form: str, tokenizer: str) -> None:
 
 
 def test_start_explains_what_is_wrong(tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve_in_process(model="tinier") as server:
-        with pytest.raises(AnnotationError, match=r"does not serve 'tiny'.*tinier"):
-            ask(annotator(server.url, tokenizer), [])
+    serves_another = pytest.raises(AnnotationError, match=r"does not serve 'tiny'.*tinier")
+    with serve_in_process(model="tinier") as server, serves_another:
+        ask(annotator(server.url, tokenizer), [])
     with pytest.raises(AnnotationError, match=r"not up after 0.3 s"):
         ask(annotator("http://127.0.0.1:9/v1", tokenizer), [])
     with serve_in_process() as server, pytest.raises(AnnotationError, match="tokenizer"):
@@ -327,7 +324,7 @@ def test_a_template_of_your_own_is_part_of_the_identity(tmp_path: Path) -> None:
         annotator("http://x", None, template=str(path))
     path.write_text("{{ txet }}")
     with pytest.raises(ConfigError, match="txet"):
-        annotator("http://x", None, template=str(path)).prompt.render(query(1))
+        annotator("http://x", None, template=str(path))
     path.write_text("{{ text.__class__.__mro__ }}")
-    with pytest.raises(ConfigError, match="unsafe|__class__"):
-        annotator("http://x", None, template=str(path)).prompt.render(query(1))
+    with pytest.raises(ConfigError, match="__class__"):
+        annotator("http://x", None, template=str(path))

@@ -1,6 +1,8 @@
 """Readers: every format gives the same rows, and bad bytes cost their row alone."""
 
+import csv as stdlib_csv
 import gzip
+import io
 import json
 import sys
 
@@ -8,6 +10,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rayclean.datasets import csv, jsonl, parquet
 from rayclean.datasets.base import Fault, File, Segment
@@ -78,6 +82,20 @@ def test_csv_bytes_survive_in_the_faults_value(tmp_path):
     file = write(tmp_path / "a.csv", b"text,label\ncaf\xe9,x\n")
     ((_, fault),) = csv.Csv().rows(Segment(file), ["text", "label"])
     assert fault == Fault("not UTF-8", "caf\\xe9")
+
+
+@given(
+    st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from("xy")), max_size=20)
+)
+def test_csv_reads_back_any_text(rows):
+    buffer = io.StringIO(newline="")
+    writer = stdlib_csv.writer(buffer)
+    writer.writerows([("text", "label"), *rows])
+    with fsspec.open("memory://round/trip.csv", "wb") as file:
+        file.write(buffer.getvalue().encode())
+    assert [values for _, values in read(csv.Csv(), File("memory://round/trip.csv", "trip.csv", 1))] == [
+        list(r) for r in rows
+    ]
 
 
 @pytest.mark.parametrize("content", ["text,text\n", b"\xff\xfe\x00t\n", b"PK\x00\x01\n"])

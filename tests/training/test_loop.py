@@ -1,6 +1,7 @@
 """The loop on one process: it learns, keeps the best epoch, resumes only what is its own, and says what went wrong."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_goes_on_at_the_last_epoch_and_only_reads_when_done(tmp_path: Path) -> N
             raise Killed
 
     with pytest.raises(Killed):
-        fit(one, spec(epochs=4), on_epoch=die, checkpoint_seconds=0)
+        fit(one, spec(epochs=4), on_epoch=die, checkpoint_share=math.inf)
     first = fit(one, spec(epochs=4), on_epoch=lambda record: seen.append(record["epoch"]))
     assert seen == [3, 4]
     assert [record["epoch"] for record in history(one.output)] == [1, 2, 3, 4]
@@ -99,7 +100,7 @@ def test_other_hyper_parameters_never_resume(tmp_path: Path) -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        fit(one, spec(epochs=3), on_epoch=die, checkpoint_seconds=0)
+        fit(one, spec(epochs=3), on_epoch=die, checkpoint_share=math.inf)
     changed = fit(
         one, spec(epochs=3, learning_rate=0.5), on_epoch=lambda record: seen.append(record["epoch"])
     )

@@ -1,6 +1,8 @@
 """A small data set on disk, small encoders, and the gloo workers that the exactness tests start."""
 
+import math
 import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.methods.base import Method, Output, State, StepBatch
 from rayclean.models.base import Encoder, Tokenizer
+from rayclean.plugins import Options
 from rayclean.schema import EXAMPLES
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
@@ -113,8 +116,24 @@ class Accumulating(Method):
         return state["sum"] / np.maximum(state["visits"], 1)
 
 
-TOY, NAN, ACCUMULATING = (
-    f"tests.training.toys:{cls.__name__}" for cls in (ToyEncoder, NanEncoder, Accumulating)
+class SelfKilling(Accumulating):
+    """Kills its own process, as a node that goes away does, in the middle of the third epoch: once."""
+
+    class Config(Options):
+        marker: str
+
+    def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
+        super().observe(state, rows, seen, epoch)
+        if epoch == 3 and state["visits"].sum() > 2.5 * len(state["visits"]):
+            try:
+                os.close(os.open(self.config.marker, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+TOY, NAN, ACCUMULATING, SELF_KILLING = (
+    f"tests.training.toys:{cls.__name__}" for cls in (ToyEncoder, NanEncoder, Accumulating, SelfKilling)
 )
 
 
@@ -175,7 +194,7 @@ def _worker(rank: int, attempts: list[Attempt], folder: str) -> None:
             )
         try:
             collectives = Distributed() if workers > 1 else Collectives()
-            fit(job, spec, collectives, on_epoch=_killer(stop_after), checkpoint_seconds=0)
+            fit(job, spec, collectives, on_epoch=_killer(stop_after), checkpoint_share=math.inf)
         except (Killed, RuntimeError):  # the first worker died; the others lose their connection
             if stop_after is None:
                 raise

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayclean.artifacts import Run
+from rayclean.artifacts import Folder, Run
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError, DataError
 from rayclean.functional.hashing import uniform
@@ -73,6 +73,7 @@ def test_tables_have_their_schemas_and_every_row_is_somewhere(tmp_path, in_proce
     content = rows(truth=lambda i: LABELS[i % 3])
     content[5]["text"] = " "
     content[6]["label"] = "sprots"
+    content[7]["label"] = "it's"
     path = write_jsonl(tmp_path / "a.jsonl", content)
     loaded = Loaded(tmp_path, path=path, truth="truth", labels=LABELS, test={"share": 0.2}, rows_per_shard=64)
     for part, schema in (
@@ -85,7 +86,7 @@ def test_tables_have_their_schemas_and_every_row_is_somewhere(tmp_path, in_proce
             assert loaded.out.read_table(part, name).schema == schema, part
             assert loaded.out.read_table(part, name).num_rows <= 64
     examples, test = loaded.by_id("examples", "split"), loaded.by_id("test", "split")
-    assert len(examples) + len(test) + 2 == 300
+    assert len(examples) + len(test) + 3 == 300
     assert set(examples).isdisjoint(test)
     assert loaded.by_id("truth", "true_label").keys() == examples.keys() | test.keys()
     assert [(r["source"], r["row"], r["reason"], r["value"]) for r in loaded.rows("rejected")] == [
@@ -95,6 +96,7 @@ def test_tables_have_their_schemas_and_every_row_is_somewhere(tmp_path, in_proce
             "unknown label 'sprots'; did you mean sports? known: business, sports, tech",
             "sprots",
         ),
+        ("a.jsonl", 7, """unknown label "it's"; known: business, sports, tech""", "it's"),
         ("a.jsonl", 5, "empty text", " "),
     ]
     assert set(loaded.out.shards("truth")) >= set(loaded.out.shards("examples"))
@@ -102,7 +104,7 @@ def test_tables_have_their_schemas_and_every_row_is_somewhere(tmp_path, in_proce
     assert LabelSet.from_json(loaded.out.read_text("labels.json")).names == LABELS
     metrics = loaded.metrics
     assert metrics["rows"] == 300
-    assert metrics["rejected"] == {"empty text": 1, "unknown label": 1}
+    assert metrics["rejected"] == {"empty text": 1, "unknown label": 2}
     assert metrics["examples"] == len(examples) == metrics["train"] + metrics["dev"]
     assert sum(metrics["per_class"].values()) == metrics["examples"]
     assert metrics["characters"] == {"min": 8, "mean": pytest.approx(9.6, abs=0.1), "max": 10}
@@ -208,6 +210,14 @@ def test_noise_goes_where_it_will_be_cleaned_and_the_originals_become_the_truth(
     assert {examples[id_][2] for id_ in wrong} == {"train", "dev"}
     assert all(given == truth[id_][0] for id_, (given,) in loaded.by_id("test", "given_label").items())
     assert "0.25" not in json.dumps(loaded.metrics)
+
+
+def test_noise_never_goes_into_a_shared_test_set(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "a.jsonl", rows())
+    originals = {row["text"]: LABELS.index(row["label"]) for row in rows()}
+    loaded = Loaded(tmp_path, path=path, test={"share": 0.3}, noise={"kind": "sym", "rate": 1.0})
+    assert all(row["given_label"] == originals[row["text"]] for row in loaded.rows("test"))
+    assert all(row["given_label"] != originals[row["text"]] for row in loaded.rows("examples"))
 
 
 def test_asym_map_by_names(tmp_path, in_process):
@@ -387,6 +397,23 @@ def test_a_crash_at_any_item_resumes_to_the_same_result(tmp_path, monkeypatch, a
         assert resumed.out.shards(part) == fresh.out.shards(part)
         assert resumed.rows(part) == fresh.rows(part)
     assert resumed.metrics == fresh.metrics
+
+
+def test_a_crash_while_the_stage_is_removed(tmp_path, in_process, monkeypatch):
+    path = write_jsonl(tmp_path / "a.jsonl", rows())
+    real = Folder.remove
+
+    def dying(self, *parts):
+        if parts == ("stage",):
+            real(self, "stage", "rows")
+            raise Killed
+        real(self, *parts)
+
+    monkeypatch.setattr(Folder, "remove", dying)
+    with pytest.raises(Killed):
+        Loaded(tmp_path, path=path)
+    monkeypatch.setattr(Folder, "remove", real)
+    assert Loaded(tmp_path, path=path).rows("examples") == Loaded(tmp_path / "2", path=path).rows("examples")
 
 
 def test_lost_shard_is_noticed(tmp_path, in_process, monkeypatch):

@@ -1,0 +1,77 @@
+"""What a reader must know before believing the figures, in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rayclean.evaluation.metrics import SYSTEMATIC_BELOW, get
+from rayclean.evaluation.tally import Tally
+
+SYSTEMATIC = (
+    "The model repeats the errors: systematic noise. Detection finds wrong labels hardly better than chance (ROC-AUC "
+    "{value:.2f}). Errors that follow a rule of their own are learnt by the model like any other rule, and self-prediction "
+    "cannot see them; another encoder, more folds or a detector that looks at neighbours (knn_vote) may."
+)
+INVISIBLE = (
+    "The truth is not known here, so these figures cannot tell how many labels were wrong or whether a change was right. "
+    "Systematic noise is invisible to self-prediction: a rule by which labels are wrong is learnt by the model like any "
+    "other. Have a person check a random sample of the changes and of the labels that were not doubted."
+)
+ESTIMATE = "Confident learning estimates that {estimate:.1%} of the labels are wrong; {share:.1%} were doubted under the budget."
+
+
+def measured_on(tally: Tally, tested: Mapping[str, Any]) -> dict[str, str]:
+    """On what the figures are measured.
+
+    Args:
+        tally: of all examples.
+        tested: `examples`, `true`, `reason`, `trained_on_true`.
+    """
+    known, total = tally.total("known"), tally.total("examples")
+    labels = f"{known:,} of {total:,} examples, whose true label is known" if known else (
+        f"nothing: the true label of none of the {total:,} examples is known (dataset.truth), so these figures are null"
+    )  # fmt: skip
+    if tested["reason"]:
+        return {"labels": labels, "accuracy": f"nothing: {tested['reason']}"}
+    count, true = tested["examples"], tested["true"]
+    accuracy = f"{count:,} test examples, " + (
+        "on their true labels" if true == count
+        else "on their given labels, since their truth is not known: wrong labels among them lower every figure" if not true
+        else f"{true:,} on their true labels and {count - true:,} on their given ones, whose truth is not known"
+    )  # fmt: skip
+    if tested["trained_on_true"]:
+        accuracy += f"; the network on true labels was trained on {tested['trained_on_true']:,} examples"
+    return {"labels": labels, "accuracy": accuracy}
+
+
+def notes(
+    metrics: Mapping[str, Any], said: Mapping[str, Mapping[str, Any]], tested: Mapping[str, Any]
+) -> list[str]:
+    """Limits and warnings, the gravest first.
+
+    Args:
+        metrics: of `metrics.compute` and more, as in `metrics.json`.
+        said: what the verbs before said of themselves.
+        tested: as in `measured_on`.
+    """
+    found: list[str] = []
+    auc, estimate, share = (
+        get(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
+    )
+    if auc is not None and auc < SYSTEMATIC_BELOW:
+        found.append(SYSTEMATIC.format(value=auc))
+    if not metrics["counts"]["known"]:
+        found.append(INVISIBLE)
+        if estimate is not None and share is not None:
+            found.append(ESTIMATE.format(estimate=estimate, share=share))
+    if metrics["harm"] and metrics["counts"]["harmed"] > metrics["counts"]["repaired"]:
+        found.append(
+            f"Relabelling did more harm than good: {metrics['counts']['harmed']:,} right labels were made wrong, "
+            f"{metrics['counts']['repaired']:,} wrong ones right. Raise relabel.accept, or ask a better annotator."
+        )
+    for verb, key in (("detect", "note"), ("relabel", "go_on")):
+        if said[verb].get(key):
+            found.append(f"{verb}: {said[verb][key]}.")
+    found += [f"load: {warning}." for warning in said["load"].get("warnings", [])]
+    if tested["reason"]:
+        found.append(f"The networks are not compared: {tested['reason']}.")
+    return found

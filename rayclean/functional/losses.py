@@ -1,0 +1,140 @@
+"""Losses of logits against labels: one value per example, the caller reduces them.
+
+Shapes: B rows, K classes. Logits in float32 or wider; everything goes through log-softmax, so that no loss or
+gradient overflows. p = softmax(z), p_y the probability of the label.
+
+| function | value | reference |
+|---|---|---|
+| `cross_entropy` | -sum_k g_k log p_k | |
+| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., "Symmetric cross entropy", ICCV 2019, Eq. 5 |
+| `symmetric_cross_entropy` | alpha CE + beta RCE | the same, Eq. 6 |
+| `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
+| `absolute_error` | 2 (1 - p_y) | Ghosh et al., "Robust loss functions under label noise", AAAI 2017 |
+| `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
+
+RCE and MAE are symmetric losses: their sum over all labels is constant, which makes them tolerant to uniform noise
+below 1 - 1/K. Their gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: they cannot mend a
+confident mistake and learn slowly from scratch, so they follow a warm-up with cross-entropy.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_ZERO = math.log(1e-4)
+"""A: what stands for log 0 of a one-hot label (the authors' code clamps the label at 1e-4)."""
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """-log p_y of hard labels, or -sum_k g_k log p_k of soft ones.
+
+    Args:
+        logits: [B, K].
+        target: [B] int64 labels, or [B, K] probabilities of the logits' dtype.
+
+    Returns:
+        [B].
+
+    >>> z = torch.tensor([[1.0, 2.0, 0.0]])
+    >>> cross_entropy(z, torch.tensor([1]))
+    tensor([0.4076])
+    >>> cross_entropy(z, torch.tensor([[0.24, 0.73, 0.03]]))
+    tensor([0.7076])
+    """
+    return F.cross_entropy(logits, target, reduction="none")
+
+
+def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_ZERO) -> Tensor:
+    """-sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 - p_y).
+
+    The authors' code clamps p at 1e-7 besides; that changes the value by less than K 1e-6 and is left out.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int64.
+        log_zero: A < 0.
+
+    Returns:
+        [B], in [0, -A].
+
+    >>> reverse_cross_entropy(torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([0]))
+    tensor([6.9563])
+    """
+    return log_zero * torch.expm1(log_probability(logits, labels))
+
+
+def symmetric_cross_entropy(logits: Tensor, labels: Tensor, alpha: float = 0.1, beta: float = 1.0) -> Tensor:
+    """The weighted sum alpha CE + beta RCE.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int64.
+        alpha: weight of CE; 0.1 is the paper's for CIFAR-10 (6 for CIFAR-100).
+        beta: weight of RCE; 1 is the paper's for CIFAR-10 (0.1 for CIFAR-100).
+
+    Returns:
+        [B], >= 0.
+    """
+    return alpha * cross_entropy(logits, labels) + beta * reverse_cross_entropy(logits, labels)
+
+
+def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) -> Tensor:
+    """(1 - p_y^q) / q: half the MAE at q = 1, and CE in the limit q -> 0.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int64.
+        q: in (0, 1]; 0.7 is the paper's.
+
+    Returns:
+        [B], in [0, 1/q].
+
+    Raises:
+        ValueError: q outside (0, 1].
+
+    >>> generalized_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([0]))  # p_y = .5
+    tensor([0.5492])
+    """
+    if not 0 < q <= 1:
+        raise ValueError(f"q must be in (0, 1], got {q}")
+    return -torch.expm1(q * log_probability(logits, labels)) / q
+
+
+def absolute_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean absolute error against the one-hot label, sum_k |p_k - q_k| = 2 (1 - p_y).
+
+    Args:
+        logits: [B, K].
+        labels: [B] int64.
+
+    Returns:
+        [B], in [0, 2].
+    """
+    return -2 * torch.expm1(log_probability(logits, labels))
+
+
+def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:
+    """(KL(p, q) + KL(q, p)) / 2 = 1/2 sum_k (p_k - q_k) (log p_k - log q_k) of two passes over the same rows.
+
+    The factor 1/2 is R-Drop's and that of SelfMix's code, which NoiseAL builds on.
+
+    Args:
+        logits: [B, K], of p.
+        others: [B, K], of q.
+
+    Returns:
+        [B], >= 0; 0 where the passes agree.
+    """
+    p, q = logits.log_softmax(-1), others.log_softmax(-1)
+    return 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1)
+
+
+def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """The log-probability of the label, log p_y [B], of logits [B, K] and labels [B] int64.
+
+    >>> log_probability(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).exp()
+    tensor([0.5000])
+    """
+    return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]

@@ -1,0 +1,137 @@
+"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H; DivideMix, MixMatch).
+
+B rows, K classes, D features. With c the confidence in the given label, pbar the networks' mean
+probabilities, and lambda' and the partner pi(i) of every row drawn by its id:
+
+    r_i = c_i onehot(y_i) + (1 - c_i) pbar_i             co-refined target
+    g_i = r_i^(1/T) / sum                                sharpened
+    h~ = lambda'_i h_i + (1 - lambda'_i) h_pi(i)         and g~ likewise
+    L_H = mean CE(classify(h~), g~)
+
+Reference: Qiao et al., SelfMix, COLING 2022, with alpha = .75 and T = .5. What NoiseAL's targets are is not public:
+SelfMix's with the two networks' mean are the reading taken. lambda' is drawn per row rather than per batch, and from
+(seed, epoch, id) rather than from a generator, so that it depends neither on ranks nor on the order of the rows.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaincinv
+from torch import Tensor
+from torch.nn import functional as F
+
+from rayclean.functional.hashing import mix, uniform
+
+ALPHA = 0.75
+TEMPERATURE = 0.5
+
+
+def sharpen(probabilities: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """p_k^(1/T) / sum_k p_k^(1/T).
+
+    Args:
+        probabilities: [B, K], rows with a positive sum.
+        temperature: T > 0; 1 changes nothing, towards 0 the rows become one-hot.
+
+    Returns:
+        [B, K], rows sum to 1, argmax as before.
+
+    Raises:
+        ValueError: T is not positive.
+
+    >>> import torch
+    >>> sharpen(torch.tensor([[0.6, 0.3, 0.1]]))
+    tensor([[0.7826, 0.1957, 0.0217]])
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    scaled = probabilities / probabilities.amax(-1, keepdim=True)  # so that no row underflows to all zeros
+    powers = scaled ** (1 / temperature)
+    return powers / powers.sum(-1, keepdim=True)
+
+
+def co_refined_target(
+    labels: Tensor, label_confidence: Tensor, probabilities: Tensor, temperature: float = TEMPERATURE
+) -> Tensor:
+    """Soft targets g = sharpen(c onehot(y) + (1 - c) pbar), detached.
+
+    Args:
+        labels: [B] int64 given labels.
+        label_confidence: [B] c in [0, 1]; the mean of the networks' q for NoiseAL, the posterior for DivideMix.
+        probabilities: [B, K] pbar.
+        temperature: T.
+
+    Returns:
+        [B, K], rows sum to 1.
+    """
+    trust = label_confidence.detach()[:, None].to(probabilities.dtype)
+    given = F.one_hot(labels, probabilities.shape[-1]).to(probabilities.dtype)
+    return sharpen(trust * given + (1 - trust) * probabilities.detach(), temperature)
+
+
+def mix_weights(
+    ids: npt.NDArray[np.int64], seed: int, epoch: int, alpha: float = ALPHA
+) -> npt.NDArray[np.float64]:
+    """Shares lambda' = max(lambda, 1 - lambda), with lambda ~ Beta(alpha, alpha), per id.
+
+    Args:
+        ids: [B] example ids.
+        seed: of the run.
+        epoch: other epochs give other values.
+        alpha: > 0.
+
+    Returns:
+        [B] in [0.5, 1].
+
+    Raises:
+        ValueError: alpha is not positive.
+    """
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, got {alpha}")
+    drawn = betaincinv(alpha, alpha, uniform(ids, seed, f"mix weight {epoch}"))
+    return np.asarray(np.maximum(drawn, 1 - drawn), dtype=np.float64)
+
+
+def partners(
+    ids: npt.NDArray[np.int64], members: npt.NDArray[np.bool_], seed: int, epoch: int
+) -> npt.NDArray[np.int64]:
+    """A permutation of the members among themselves, by the hashes of their ids: pi.
+
+    It depends on which ids are members and on nothing else, so it has to be taken over the global batch.
+
+    Args:
+        ids: [G] ids of the global batch, unique among members.
+        members: [G] which rows are mixed (NoiseAL: H, or R and H); padding is none.
+        seed: of the run.
+        epoch: other epochs give other partners.
+
+    Returns:
+        [G] position of every row's partner; rows that are no members, and a single member, are their own.
+
+    >>> partners(np.array([7, 8, 9]), np.array([False, True, False]), seed=0, epoch=1)
+    array([0, 1, 2])
+    """
+    partner = np.arange(len(ids))
+    chosen = np.flatnonzero(members)
+    by_id = chosen[np.argsort(ids[chosen], kind="stable")]
+    by_hash = chosen[np.argsort(mix(ids[chosen], seed, f"mix partner {epoch}"), kind="stable")]
+    partner[by_id] = by_hash
+    return partner
+
+
+def interpolate(own: Tensor, other: Tensor, weights: Tensor) -> Tensor:
+    """Mixed rows lambda' x_i + (1 - lambda') x_pi(i).
+
+    Args:
+        own: [B, ...] features or targets.
+        other: [B, ...] those of the partners.
+        weights: [B] lambda'.
+
+    Returns:
+        [B, ...] of `own`'s dtype.
+
+    >>> import torch
+    >>> interpolate(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]), torch.tensor([0.7]))
+    tensor([[0.7000, 0.6000]])
+    """
+    shares = weights.to(own.dtype).reshape(-1, *[1] * (own.ndim - 1))
+    return shares * own + (1 - shares) * other

@@ -1,0 +1,97 @@
+"""The same network trained alike on given, cleaned and true labels, and what each says of the test examples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean import progress
+from rayclean.artifacts import Folder, Run
+from rayclean.config import Config, Plugin
+from rayclean.models.loading import load_encoder
+from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
+from rayclean.runtime.train import fit_jobs
+from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
+
+PLAIN = Plugin(name="cross_entropy")
+"""The method of all compared networks: only their labels differ."""
+
+Answers = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Ids of the test examples and the labels predicted for them."""
+
+
+def train_and_test(
+    config: Config, run: Run, out: Folder, names: list[str], labels: Mapping[str, tuple[str | None, str]]
+) -> dict[str, Answers]:
+    """Train what is to be compared (`evaluate.compare`) and predict the test examples.
+
+    The network that `train` wrote is always tested; where it was trained by plain cross-entropy it is the one on
+    cleaned labels too.
+
+    Args:
+        config: of the run.
+        run: with finished load, predict and train.
+        out: folder for networks and predictions; finished ones of an earlier attempt are kept.
+        names: of the classes.
+        labels: name of a network -> folder of the labels that it is trained on (None: the given ones) and their column.
+
+    Returns:
+        Name of a network -> its answers; `trained` is the one that `train` wrote.
+    """
+    networks = {"trained": run.require("train").url("model")}
+    if config.method == PLAIN:
+        networks["cleaned"] = networks["trained"]
+    if config.evaluate.compare:
+        networks |= _trained(config, run, out, names, {k: v for k, v in labels.items() if k not in networks})
+    test = run.require("load").sub("test")
+    features = out.sub("features")
+    frozen = load_encoder(networks["trained"]).frozen
+    if frozen:
+        compute_features(test, features, config.encoder, seed=config.seed, config=config.predict)
+    answers: dict[str, Answers] = {}
+    for name, network in networks.items():
+        if name == "cleaned" and network == networks["trained"]:
+            answers[name] = answers["trained"]
+            continue
+        predictions = out.sub("predictions", name)
+        if frozen:
+            predict_heads(test, features, predictions, [network], seed=config.seed)
+        else:
+            predict_shards(test, predictions, [network], seed=config.seed, config=config.predict)
+        answers[name] = _read(predictions)
+    return answers
+
+
+def _trained(
+    config: Config, run: Run, out: Folder, names: list[str], labels: Mapping[str, tuple[str | None, str]]
+) -> dict[str, str]:
+    cached = run.require("predict").sub("features")
+    features = cached.url() if cached.shards() else None
+    jobs = [
+        FitJob(
+            f"compare-{name}",
+            DataSpec(run.require("load").url("examples"), folder, column, features),
+            Selection("split"),
+            config.seed,
+            out.url("networks", name),
+        )
+        for name, (folder, column) in labels.items()
+    ]
+    if jobs:
+        spec = FitSpec(config.encoder, PLAIN, config.train, tuple(names))
+        with progress.task("evaluate: train", None, "epochs") as task:
+
+            def tell(record: dict[str, Any]) -> None:
+                task.advance()
+
+            fit_jobs(jobs, spec, config.cluster, out.url("ray"), tell)
+    return {name: out.url("networks", name, "model") for name in labels}
+
+
+def _read(folder: Folder) -> Answers:
+    tables = [
+        folder.read_table(shard, columns=["example_id", "predicted_label"]) for shard in folder.shards()
+    ]
+    ids = np.concatenate([table["example_id"].to_numpy() for table in tables])
+    return ids, np.concatenate([table["predicted_label"].to_numpy() for table in tables]).astype(np.int64)

@@ -1,0 +1,211 @@
+"""Let a model predict the very examples it was trained on, and write what it thinks of every given label.
+
+`out_of_fold` (K networks, each predicts the fold it did not see), `in_sample` (one network, early stopped on the
+development loss), `given` (your own probabilities). Writes `predictions/`, `features/` and `models/`, in shards named
+like those of `load/examples/`.
+
+A frozen encoder is run once: `features/` are its own, and only K heads are trained and run on them. With a trained body
+`features/` are those of network 0 for every example, its own training examples included: K networks have K
+spaces, and retrieval needs one. In mode `given` they come from the encoder as it is before any training.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayclean.artifacts import Folder, Run
+from rayclean.config import Config, Plugin
+from rayclean.datasets.given import check_columns, find_files, gather
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.models.loading import encoder_class
+from rayclean.progress import task
+from rayclean.schema import LabelSet
+from rayclean.training.job import DataSpec, FitJob, FitResult, FitSpec, Selection
+
+VERSION = 1
+
+
+def validate(config: Config, run: Run) -> None:
+    """The encoder can be found and reads as many tokens as asked; given probabilities have their columns.
+
+    Raises:
+        ConfigError: an unknown encoder, option or model.
+        DataError: given probabilities that cannot be read.
+    """
+    cls, options = encoder_class(config.encoder)
+    cls.tokenizer(options)
+    if config.predict.mode == "given":
+        assert config.predict.path is not None
+        check_columns(find_files(config.predict.path), _key(config))
+
+
+def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+    """Train, predict, check that no example was lost, and return figures on the given labels."""
+    from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
+
+    load = run.require("load")
+    examples = load.sub("examples")
+    if not examples.shards():
+        raise ArtifactError(f"{examples.path()} holds no shards: run `rayclean load` again")
+    names = LabelSet.from_json(load.read_text("labels.json")).names
+    if len(names) < 2:
+        raise ConfigError(f"predict needs at least two classes, load found {names}; check dataset.label")
+    cls, options = encoder_class(config.encoder)
+    settings, frozen, given = config.predict, cls.is_frozen(options), config.predict.mode == "given"
+    features, predictions = out.sub("features"), out.sub("predictions")
+    seconds: dict[str, float] = {}
+    fits: list[FitResult] = []
+    embedded: dict[str, Any] = {}
+    passed_over = 0
+
+    if frozen or given:
+        with _clock(seconds, "features"):
+            embedded = compute_features(examples, features, config.encoder, seed=config.seed, config=settings)
+    if given:
+        with _clock(seconds, "predict"):
+            figures, passed_over = _take_given(config, load, predictions, len(names))
+    else:
+        with _clock(seconds, "fit"):
+            fits = _fit(config, examples, names, features if frozen else None, out)
+        networks = [out.url("models", fit.name, "model") for fit in fits]
+        with _clock(seconds, "predict"):
+            if frozen:
+                figures = predict_heads(examples, features, predictions, networks, seed=config.seed)
+            else:
+                figures = predict_shards(
+                    examples, predictions, networks, seed=config.seed, config=settings, features=features
+                )
+    embedded = embedded or figures
+    _check_complete(examples, predictions)
+    _check_complete(examples, features)
+    return {
+        "mode": settings.mode,
+        "examples": figures["rows"],
+        "folds": len(fits),
+        "accuracy_given": figures["correct"] / figures["labelled"],
+        "log_loss_given": figures["log_loss"] / figures["labelled"],
+        "truncated": embedded["cut"],
+        "truncated_share": embedded["cut"] / embedded["rows"],
+        "max_length": options.max_length,
+        "examples_per_second": _rate(embedded, seconds["features" if frozen or given else "predict"]),
+        **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
+        **({"ignored_rows": passed_over} if given else {}),
+        "fits": {
+            fit.name: {
+                "epochs": fit.epochs, "best_epoch": fit.best_epoch, "dev_loss": fit.dev_loss,
+                "dev_accuracy": fit.dev_accuracy, "train_examples": fit.train_examples, "seconds": fit.seconds,
+            }
+            for fit in fits
+        },
+    }  # fmt: skip
+
+
+def _fit(
+    config: Config, examples: Folder, names: list[str], features: Folder | None, out: Folder
+) -> list[FitResult]:
+    """Train the network of every fold, or the one of in-sample prediction."""
+    from rayclean.runtime.train import fit_jobs
+
+    data = DataSpec(examples.url(), features=features.url() if features is not None else None)
+    if config.predict.mode == "in_sample":
+        selections = {"all": Selection("split")}
+    else:
+        count = config.predict.folds
+        selections = {f"fold-{fold}": Selection("fold", fold, count) for fold in range(count)}
+    jobs = [
+        FitJob(name, data, selection, config.seed, out.url("models", name))
+        for name, selection in selections.items()
+    ]
+    spec = FitSpec(config.encoder, Plugin(name="cross_entropy"), config.predict.training, tuple(names))
+    with task("fit", None, "epochs") as progress:
+        seen: set[tuple[Any, ...]] = set()
+
+        def tell(record: dict[str, Any]) -> None:
+            progress.total = record["epochs"] * len(jobs)
+            key = (record.get("job"), record["epoch"])
+            progress.advance(0 if key in seen else 1)  # an epoch repeated after a lost worker is no news
+            seen.add(key)
+
+        results = fit_jobs(jobs, spec, config.cluster, out.url("ray"), tell)
+    out.remove("ray")
+    return [results[job.name] for job in jobs]
+
+
+def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) -> tuple[dict[str, Any], int]:
+    """Write `predictions/` from the user's probabilities."""
+    from rayclean.models.probabilities import FOLD_NONE, prediction_table
+    from rayclean.runtime.predict import label_figures
+
+    assert config.predict.path is not None
+    ids = {
+        name: [
+            load.read_table(name, shard, columns=["example_id"])["example_id"].to_numpy()
+            for shard in load.shards(name)
+        ]
+        for name in ("examples", "test")
+    }
+    rejected = sum(load.read_table("rejected", shard).num_rows for shard in load.shards("rejected"))
+    total: dict[str, Any] = {"rows": 0}
+    with tempfile.TemporaryDirectory(prefix="rayclean-given-") as folder:
+        values, passed_over = gather(
+            find_files(config.predict.path), _key(config), np.concatenate(ids["examples"]), num_classes,
+            Path(folder) / "values.bin",
+            elsewhere=np.concatenate([np.empty(0, np.int64), *ids["test"]]), unusable=rejected,
+        )  # fmt: skip
+        with task("predict", len(values), "examples") as progress:
+            for shard, shard_ids in zip(load.shards("examples"), ids["examples"], strict=True):
+                labels = load.read_table("examples", shard, columns=["given_label"])["given_label"]
+                rows = np.array(values[total["rows"] : total["rows"] + len(shard_ids)])
+                fold = np.full(len(shard_ids), FOLD_NONE, dtype=np.int16)
+                table = prediction_table(shard_ids, labels, rows, fold)
+                output.write_table(table, shard)
+                for name, value in {"rows": len(shard_ids), **label_figures(table)}.items():
+                    total[name] = total.get(name, 0) + value
+                progress.advance(len(shard_ids))
+    return total, passed_over
+
+
+def _key(config: Config) -> str:
+    return config.dataset.id or "example_id"
+
+
+def _check_complete(examples: Folder, output: Folder) -> None:
+    """The same shards hold the same ids in the same order: nothing is lost, doubled or left over.
+
+    Raises:
+        ArtifactError: they do not.
+    """
+    if examples.shards() != output.shards():
+        raise ArtifactError(
+            f"{output.path()} holds {len(output.shards())} shards, expected the {len(examples.shards())} of "
+            f"{examples.path()}: remove the folder and run `rayclean predict` again"
+        )
+    for shard in examples.shards():
+        ids, found = (f.read_table(shard, columns=["example_id"])["example_id"] for f in (examples, output))
+        if not ids.equals(found):
+            raise ArtifactError(
+                f"{output.path(shard)} holds other examples than {examples.path(shard)} ({len(found)} and {len(ids)} rows): "
+                "remove it and run `rayclean predict` again"
+            )
+
+
+def _rate(figures: dict[str, Any], seconds: float) -> float | None:
+    """Examples per second of this attempt, start-up of the pool included; None if nothing was left to do."""
+    fresh = figures["rows"] - figures["resumed"]
+    return round(fresh / seconds, 1) if fresh else None
+
+
+class _clock:
+    """Adds the seconds of a block under a name."""
+
+    def __init__(self, seconds: dict[str, float], name: str):
+        self.seconds, self.name = seconds, name
+
+    def __enter__(self) -> None:
+        self.start = time.monotonic()
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds[self.name] = time.monotonic() - self.start

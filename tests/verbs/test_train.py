@@ -1,0 +1,85 @@
+"""`train` on the folders that the verbs before it leave."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rayclean.artifacts import Run
+from rayclean.config import Config, parse_config
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.models.loading import load_encoder
+from rayclean.schema import LABELS, Label, LabelSet
+from rayclean.verbs import train
+from tests.training.toys import write_examples
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Run:
+    """Examples whose given labels are all wrong, and final labels that are right."""
+    run = Run(str(tmp_path / "runs" / "toy"))
+    for verb in ("load", "predict", "relabel"):
+        out = run.begin(verb, "print")
+        if verb == "load":
+            out.write_text(LabelSet([Label(i, x, x) for i, x in enumerate("abc")]).to_json(), "labels.json")
+            write_examples(Path(out.path("examples")), 120, dev=30, noise=1.0)
+        if verb == "relabel":
+            examples = run.sub("load", "examples")
+            for shard in examples.shards():
+                table = examples.read_table(shard).to_pandas()
+                final = (table["given_label"] + 2) % 3
+                columns: list[Any] = [table["example_id"], table["given_label"], final]
+                columns += [["changed"] * len(table), [1.0] * len(table), table["split"]]
+                arrays = [pa.array(c, field.type) for c, field in zip(columns, LABELS, strict=True)]
+                out.write_table(pa.table(arrays, schema=LABELS), "labels", shard)
+        run.commit(verb, "print", out, 0.0, {})
+    return run
+
+
+def config(run: Run, **changes: Any) -> Config:
+    values = {
+        "output": str(Path(run.root).parent),
+        "name": "toy",
+        "dataset": {"path": "unused"},
+        "encoder": {"name": "bag_of_words"},
+    }
+    return parse_config({**values, "train": {"epochs": 4}, **changes})
+
+
+def test_trains_on_final_labels(prepared: Run, ray_embedded: None) -> None:
+    out = prepared.begin("train", "print")
+    train.validate(config(prepared), prepared)
+    metrics = train.run(config(prepared), prepared, out)
+    assert metrics["epochs"] == 4
+    assert metrics["train_examples"] == 120
+    assert metrics["dev_examples"] == 30
+    assert metrics["dev_accuracy"] < 0.2  # dev is judged on its given labels, all of them wrong here
+    json.dumps(metrics, allow_nan=False)
+    assert len(out.read_text("metrics.jsonl").splitlines()) == 4
+    assert out.shards("dynamics") == ["part-00000.parquet"]
+    names = {Path(path).name for path in out.fs.ls(out.path(), detail=False)}
+    assert names == {"model", "model_last", "metrics.jsonl", "dynamics", "result.json"}
+
+    network = load_encoder(Path(out.path("model_last"))).eval()
+    tokens, _ = type(network).tokenizer(network.config)(["red green blue", "one two three", "cat dog bird"])
+    from rayclean.models.base import pad
+
+    assert network(pad(tokens, 0))[1].argmax(-1).tolist() == [0, 1, 2]
+    dynamics = out.read_table("dynamics", "part-00000.parquet").to_pandas()
+    assert np.isfinite(dynamics["quality"]).all()
+
+
+def test_relabel_must_have_run(prepared: Run) -> None:
+    prepared.remove("relabel")
+    with pytest.raises(ArtifactError, match="run `rayclean relabel` first"):
+        train.run(config(prepared), prepared, prepared.begin("train", "print"))
+
+
+def test_wrong_names_and_options_are_refused_before_work(prepared: Run) -> None:
+    with pytest.raises(ConfigError, match="did you mean cross_entropy"):
+        train.validate(config(prepared, method={"name": "cross_entrop"}), prepared)
+    with pytest.raises(ConfigError, match="unknown key 'hiden'; did you mean hidden"):
+        train.validate(config(prepared, encoder={"name": "bag_of_words", "hiden": 3}), prepared)
