@@ -27,7 +27,22 @@ _LAZY = {
     ),
 }
 
-__all__ = [*_LAZY]  # noqa: PLE0604
+__all__ = [
+    "Config",
+    "RaycleanError",
+    "Run",
+    "clean",
+    "detect",
+    "evaluate",
+    "load",
+    "load_config",
+    "parse_config",
+    "predict",
+    "relabel",
+    "revert",
+    "status",
+    "train",
+]
 
 if TYPE_CHECKING:
     from rayclean.artifacts import Run

@@ -95,7 +95,9 @@ class Folder:
         try:
             return str(self.fs.cat_file(self.path(*parts)).decode())
         except FileNotFoundError as error:
-            raise ArtifactError(f"{self.path(*parts)} does not exist; run the verb that writes it first") from error
+            raise ArtifactError(
+                f"{self.path(*parts)} does not exist; run the verb that writes it first"
+            ) from error
 
     def write_text(self, text: str, *parts: str) -> None:
         """Write a text file whole or not at all."""
@@ -195,7 +197,9 @@ class Run(Folder):
         partial.fs.makedirs(partial.root, exist_ok=True)
         return partial
 
-    def commit(self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]) -> Manifest:
+    def commit(
+        self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]
+    ) -> Manifest:
         """Make a partial folder the verb's folder; `manifest.json` appears last."""
         from rayclean import __version__
 

@@ -27,10 +27,14 @@ app = typer.Typer(
 )
 
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="Config file (.toml), or a run folder to go on with its own config.")
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="Config file (.toml), or a run folder to go on with its own config."
+    ),
 ]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, for example detect.budget=0.05")
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, for example detect.budget=0.05"),
 ]
 VERBS_HELP = {
     "load": "Read and validate the data set; give every example its id.",
@@ -92,7 +96,9 @@ def status(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     for column in ("verb", "state", "seconds", ""):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for row in rows:
-        table.add_row(row.verb, row.state, f"{row.seconds:,.1f}" if row.seconds is not None else "", row.detail)
+        table.add_row(
+            row.verb, row.state, f"{row.seconds:,.1f}" if row.seconds is not None else "", row.detail
+        )
     Console().print(table)
     following = next((row.verb for row in rows if row.state != "done"), None)
     if following is None:
@@ -125,12 +131,16 @@ def revert(
         everything=everything,
         undo=undo,
     )
-    typer.echo(f"{result['reverted']} labels {'applied again' if undo else 'reverted'}, {result['changed']} changes remain")
+    typer.echo(
+        f"{result['reverted']} labels {'applied again' if undo else 'reverted'}, {result['changed']} changes remain"
+    )
     typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -151,13 +161,17 @@ def _summary(run: "Run", verb: str) -> None:
     console.print(f"{verb}: {run.path(verb)} ({manifest.seconds:,.1f} s)", highlight=False, soft_wrap=True)
     for key, value in manifest.metrics.items():
         if isinstance(value, int | float | str | bool) or value is None:
-            console.print(f"  {key}: {value:,}" if type(value) is int else f"  {key}: {value}", highlight=False)
+            console.print(
+                f"  {key}: {value:,}" if type(value) is int else f"  {key}: {value}", highlight=False
+            )
 
 
 def main() -> None:
     """Entry point of the `rayclean` command: errors that a user can mend are printed without a traceback."""
     debug = bool(os.environ.get("RAYCLEAN_DEBUG"))
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     try:
         app()
     except RaycleanError as error:
@@ -167,5 +181,7 @@ def main() -> None:
         typer.secho(f"{kind} error: {error}", fg="red", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.secho("interrupted; finished work is kept, the same command goes on from here", fg="yellow", err=True)
+        typer.secho(
+            "interrupted; finished work is kept, the same command goes on from here", fg="yellow", err=True
+        )
         sys.exit(130)

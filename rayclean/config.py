@@ -65,7 +65,7 @@ class NoiseConfig(Options):
     """Seed of the noise alone; the run's seed if absent."""
     exact: bool = False
     """`sym` and `asym` only: flip exactly round(rate x N) labels instead of each with probability `rate`."""
-    mapping: dict[str, str] = {}
+    mapping: dict[str, str] = Field(default_factory=dict)
     """`asym_map` only: label -> wrong label."""
 
 
@@ -93,9 +93,9 @@ class DatasetConfig(Options):
     """The label set, in index order. Without it: the sorted set of values found in the data."""
     unlabelled: tuple[int | str, ...] = ()
     """Values of the label column that mean "no label": their rows go to `rejected/`."""
-    definitions: dict[str, str] = {}
+    definitions: dict[str, str] = Field(default_factory=dict)
     """label -> what it means; used in prompts."""
-    words: dict[str, str] = {}
+    words: dict[str, str] = Field(default_factory=dict)
     """label -> one natural word or short phrase that a language model can score (verbaliser); the label if absent."""
     dev: Split = Split(share=0.1)
     """Development examples: early stopping and model selection. A share is cleaned like the rest."""
@@ -113,7 +113,9 @@ class DatasetConfig(Options):
     @classmethod
     def _labels_unique(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels is not None and len(set(labels)) < len(labels):
-            raise ValueError(f"labels must be unique, got duplicates {sorted({x for x in labels if labels.count(x) > 1})}")
+            raise ValueError(
+                f"labels must be unique, got duplicates {sorted({x for x in labels if labels.count(x) > 1})}"
+            )
         if labels is not None and len(labels) < 2:
             raise ValueError(f"at least two labels are needed, got {list(labels)}")
         return labels
@@ -330,13 +332,17 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return parse_config(values, overrides, str(path))
 
 
-def parse_config(values: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "config") -> Config:
+def parse_config(
+    values: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "config"
+) -> Config:
     """A checked config from plain values and dotted overrides.
 
     Raises:
         ConfigError: a key or a value is wrong.
     """
-    values = json.loads(json.dumps(values, default=str))  # a private copy: overrides must not touch the caller's
+    values = json.loads(
+        json.dumps(values, default=str)
+    )  # a private copy: overrides must not touch the caller's
     for override in overrides:
         _apply(values, override)
     try:
@@ -354,7 +360,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
     """
     path, equals, raw = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"override {override!r}: expected section.key=value, for example detect.budget=0.05")
+        raise ConfigError(
+            f"override {override!r}: expected section.key=value, for example detect.budget=0.05"
+        )
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

@@ -155,7 +155,9 @@ def status(config: Config) -> list[VerbStatus]:
             shards = sum(len(files) for _, _, files in partial.fs.walk(partial.root))
             rows.append(VerbStatus(verb, "partial", None, f"{shards} files of an unfinished attempt"))
         elif manifest is not None:
-            rows.append(VerbStatus(verb, "stale", manifest.seconds, "made from another config or other inputs"))
+            rows.append(
+                VerbStatus(verb, "stale", manifest.seconds, "made from another config or other inputs")
+            )
         else:
             rows.append(VerbStatus(verb, "missing", None, ""))
     return rows
@@ -166,16 +168,20 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
     """
-    from rayclean.annotators import labels
+    from rayclean.annotators.labels import revert as replay
 
     run = open_run(config)
     with _locked(run):
         if run.manifest("relabel") is None:
-            raise ArtifactError(f"{run.path('relabel')} is missing: there is nothing to revert before `rayclean relabel`")
-        result: dict[str, Any] = labels.revert(config, run, **selection)
+            raise ArtifactError(
+                f"{run.path('relabel')} is missing: there is nothing to revert before `rayclean relabel`"
+            )
+        result: dict[str, Any] = replay(config, run, **selection)
         # The labels were rewritten by replay; under the new list of reverts this very folder is what relabel would write.
         manifest = run.read_json("relabel", "manifest.json")
-        run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", "manifest.json")
+        run.write_json(
+            {**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", "manifest.json"
+        )
     return result
 
 
@@ -187,7 +193,9 @@ def resolved_config(run_folder: str) -> Config:
     """
     run = Run(run_folder)
     if not run.exists("config.json"):
-        raise ArtifactError(f"{run.path()} is no run folder (no config.json there); give a path like runs/<name>")
+        raise ArtifactError(
+            f"{run.path()} is no run folder (no config.json there); give a path like runs/<name>"
+        )
     if run.is_local:
         return load_config(run.path("config.json"))
     from rayclean.config import parse_config
@@ -231,8 +239,12 @@ def _require_inputs(run: Run, todo: list[str], prints: dict[str, str]) -> None:
     for verb in todo:
         for before in INPUTS[verb]:
             if before not in todo and not run.done(before, prints[before]):
-                state = "was made from another config or other data" if run.manifest(before) else "has not run"
-                raise ArtifactError(f"{verb} needs {before}, which {state}: run `rayclean {before}` first, or `rayclean clean`")
+                state = (
+                    "was made from another config or other data" if run.manifest(before) else "has not run"
+                )
+                raise ArtifactError(
+                    f"{verb} needs {before}, which {state}: run `rayclean {before}` first, or `rayclean clean`"
+                )
 
 
 def _verb(name: str) -> Any:
@@ -240,7 +252,9 @@ def _verb(name: str) -> Any:
 
 
 def _reverts(run: Run) -> str:
-    return fingerprint(run.read_text("ledger", "reverts.jsonl")) if run.exists("ledger", "reverts.jsonl") else ""
+    return (
+        fingerprint(run.read_text("ledger", "reverts.jsonl")) if run.exists("ledger", "reverts.jsonl") else ""
+    )
 
 
 @contextmanager

@@ -28,7 +28,9 @@ EXAMPLES = pa.schema(
 TRUTH = pa.schema([("example_id", pa.int64()), ("true_label", pa.int32())])
 """`load/truth/`: opened by `evaluate` alone. true_label is null where the truth is not known."""
 
-REJECTED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())])
+REJECTED = pa.schema(
+    [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())]
+)
 """`load/rejected/`: file, 0-based row in it, why it cannot be used, and the beginning of the value at fault."""
 
 
@@ -136,9 +138,12 @@ class LabelSet:
         for section, names in (("words", words), ("definitions", definitions)):
             for name in names:
                 if name not in self._by_name:
-                    raise ConfigError(f"dataset.{section}: unknown label {name!r}; {nearest(name, self.names)}")
+                    raise ConfigError(
+                        f"dataset.{section}: unknown label {name!r}; {nearest(name, self.names)}"
+                    )
         return LabelSet(
-            Label(x.index, x.name, words.get(x.name, x.name), definitions.get(x.name, "")) for x in self.labels
+            Label(x.index, x.name, words.get(x.name, x.name), definitions.get(x.name, ""))
+            for x in self.labels
         )
 
     def to_json(self) -> str:

@@ -18,7 +18,9 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
 
 
 def test_overrides_are_typed_and_come_last() -> None:
-    config = parse_config(MINIMAL, ["detect.budget=7", "dataset.noise.rate=0.4", "annotator.name=simulated", "seed=3"])
+    config = parse_config(
+        MINIMAL, ["detect.budget=7", "dataset.noise.rate=0.4", "annotator.name=simulated", "seed=3"]
+    )
     assert config.detect.budget == 7
     assert isinstance(config.detect.budget, int)
     assert config.dataset.noise is not None
@@ -102,7 +104,9 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_resolved_config_round_trips(tmp_path: Path) -> None:
-    config = parse_config(MINIMAL, ["detect.detectors=['knn_vote']", "encoder.name=bilstm", "encoder.max_length=9"])
+    config = parse_config(
+        MINIMAL, ["detect.detectors=['knn_vote']", "encoder.name=bilstm", "encoder.max_length=9"]
+    )
     path = tmp_path / "config.json"
     path.write_text(config.model_dump_json())
     assert load_config(path) == config

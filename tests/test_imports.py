@@ -24,7 +24,17 @@ ALLOWED = {
     "training": FRAME | {"training", "methods", "models", "functional"},
     "evaluation": FRAME | {"evaluation", "tasks", "functional"},
     "runtime": FRAME
-    | {"runtime", "training", "methods", "models", "detectors", "annotators", "tasks", "datasets", "functional"},
+    | {
+        "runtime",
+        "training",
+        "methods",
+        "models",
+        "detectors",
+        "annotators",
+        "tasks",
+        "datasets",
+        "functional",
+    },
 }
 
 
@@ -75,5 +85,16 @@ def test_import_loads_neither_torch_nor_ray() -> None:
 def test_help_lists_the_verbs() -> None:
     command = [sys.executable, "-m", "rayclean", "--help"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for verb in ("clean", "load", "predict", "detect", "relabel", "train", "evaluate", "config", "status", "revert"):
+    for verb in (
+        "clean",
+        "load",
+        "predict",
+        "detect",
+        "relabel",
+        "train",
+        "evaluate",
+        "config",
+        "status",
+        "revert",
+    ):
         assert verb in output

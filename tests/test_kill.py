@@ -34,7 +34,11 @@ def kill_one(run: subprocess.Popen[bytes], choose: random.Random) -> str | None:
     """SIGKILL the driver or one of its busy Ray workers; None if there is nothing to kill any more."""
     try:
         driver = psutil.Process(run.pid)
-        workers = [p for p in driver.children(recursive=True) if p.name().startswith("ray::") and "IDLE" not in p.name()]
+        workers = [
+            p
+            for p in driver.children(recursive=True)
+            if p.name().startswith("ray::") and "IDLE" not in p.name()
+        ]
     except psutil.NoSuchProcess:
         return None
     victim = choose.choice(workers) if workers and choose.random() < 0.5 else driver
@@ -116,7 +120,11 @@ def test_twenty_kills(tmp_path: Path) -> None:
                     assert annotated[key]["chosen_label"] == row["final_label"]
         paid = sum(server.calls().values()) - sum(before.values())
         again = paid - calls_once * len(runs)
-        print(f"{paid} requests for {len(runs)} runs of {calls_once}: {again} paid twice, {sum(killed.values())} kills")
+        print(
+            f"{paid} requests for {len(runs)} runs of {calls_once}: {again} paid twice, {sum(killed.values())} kills"
+        )
         assert 0 <= again <= sum(killed.values()) * CONCURRENCY * 2  # two orders per question in flight
-    assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(p.cmdline() or [])], "left-over processes"
+    assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(p.cmdline() or [])], (
+        "left-over processes"
+    )
     os.sync()

@@ -33,14 +33,18 @@ def test_a_node_killed_during_predict(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    cluster = subprocess.Popen([sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True, env=environment)
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True, env=environment
+    )
     try:
         assert cluster.stdout is not None
         address, raylet = cluster.stdout.readline().split()
         environment["RAY_ADDRESS"] = address
         command = [sys.executable, "-m", "rayclean"]
         subprocess.run([*command, "load", str(path)], check=True, env=environment)
-        run = subprocess.Popen([*command, "predict", str(path)], env=environment, stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            [*command, "predict", str(path)], env=environment, stderr=subprocess.PIPE, text=True
+        )
         partial = tmp_path / "runs" / "toy" / ".partial"
         deadline = time.monotonic() + 240
         while len(list(partial.glob("predict-*/predictions/part-*.parquet"))) < 3:

@@ -19,7 +19,9 @@ def write(folder: Path, rows: int = 400, noise: float = 0.15, seed: int = 0, fil
     rng = np.random.default_rng(seed)
     names = list(TOPICS)
     truth = rng.integers(len(names), size=rows)
-    label = np.where(rng.random(rows) < noise, (truth + rng.integers(1, len(names), size=rows)) % len(names), truth)
+    label = np.where(
+        rng.random(rows) < noise, (truth + rng.integers(1, len(names), size=rows)) % len(names), truth
+    )
     texts = []
     for index in truth:
         own = rng.choice(TOPICS[names[index]], size=rng.integers(4, 9))

@@ -52,7 +52,7 @@ class OpenAIAnnotator(Annotator):
         """First line of every prompt: what the texts are and what the label says of them."""
         template: str | None = None
         """Jinja file of your own instead of the form's template (`rayclean/annotators/templates/`)."""
-        max_text_chars: int = Field(2000, ge=16)
+        max_text_chars: int = Field(1000, ge=16)
         """Longer texts are cut."""
         max_demonstration_chars: int = Field(400, ge=16)
         """Longer demonstrations are cut."""

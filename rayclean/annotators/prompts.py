@@ -40,7 +40,7 @@ def neutralise(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The neutralised text on one line: it cannot begin a line of its own (`Label:`)."""
+    """The neutralised text on one line: it cannot begin a line of its own (`Category:`)."""
     return _BLANKS.sub(" ", neutralise(text)).strip()
 
 

@@ -7,6 +7,7 @@ Chunks follow the rank, so that a budget is spent on the most doubtful suspects 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,7 @@ import pyarrow.compute as pc
 from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.demonstrations import Sources, draw, nearest
 from rayclean.artifacts import Folder
-from rayclean.schema import LabelSet
-from rayclean.tasks.base import Task
+from rayclean.schema import Label, LabelSet
 
 QUERIES = pa.schema(
     [
@@ -34,12 +34,20 @@ QUERIES = pa.schema(
 )
 
 
+class Choices(Protocol):
+    """What is needed of a task (`rayclean.tasks.base.Task`)."""
+
+    def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
+        """The possible answers for one suspect."""
+        ...
+
+
 @dataclass(frozen=True)
 class Questions:
     """How queries are made of suspects."""
 
     sources: Sources
-    task: Task
+    task: Choices
     out: str
     """URL of the folder whose `queries/` is written."""
     candidates: str

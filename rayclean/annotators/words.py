@@ -23,7 +23,7 @@ class Words:
     Args:
         tokenizer: the model's own (Hugging Face).
         labels: all labels.
-        anchor: the line that every prompt ends with ("Label:"); a word's tokens are what it adds to it.
+        anchor: the line that every prompt ends with ("Category:"); a word's tokens are what it adds to it.
     """
 
     def __init__(self, tokenizer: Any, labels: Sequence[Label], anchor: str):

@@ -26,17 +26,16 @@ SYSTEMATIC_BELOW = 0.7
 """A ROC-AUC of detection below this means that the model repeats the errors it was trained on."""
 
 
-def interval(successes: int, trials: int, level: float = 0.95) -> list[float] | None:
-    """Clopper-Pearson interval of a rate; None without trials.
+def interval(successes: int, trials: int) -> list[float] | None:
+    """95 % Clopper-Pearson interval of a rate; None without trials.
 
     >>> [round(x, 4) for x in interval(0, 10)], [round(x, 4) for x in interval(5, 10)]
     ([0.0, 0.3085], [0.1871, 0.8129])
     """
     if not trials:
         return None
-    tail = (1 - level) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    low = float(beta.ppf(0.025, successes, trials - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(0.975, successes + 1, trials - successes)) if successes < trials else 1.0
     return [low, high]
 
 
@@ -74,8 +73,9 @@ def precision_at(quality: Floats, wrong: Bools, count: int) -> float | None:
     return float((wrong[below].sum() + share * wrong[tied].sum()) / count)
 
 
-def reliability(confidence: Floats, correct: Bools, bins: int = RELIABILITY_BINS) -> list[dict[str, Any]]:
+def reliability(confidence: Floats, correct: Bools) -> list[dict[str, Any]]:
     """Per equal-width bin of confidence that holds answers: its edges, their number, mean confidence and accuracy."""
+    bins = RELIABILITY_BINS
     index = np.minimum((confidence.astype(np.float64) * bins).astype(np.int64), bins - 1)
     rows = []
     for bin_ in np.unique(index).tolist():

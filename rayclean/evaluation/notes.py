@@ -5,6 +5,7 @@ from typing import Any
 
 from rayclean.evaluation.metrics import SYSTEMATIC_BELOW, get
 from rayclean.evaluation.tally import Tally
+from rayclean.evaluation.wording import percent
 
 SYSTEMATIC = (
     "The model repeats the errors: systematic noise. Detection finds wrong labels hardly better than chance (ROC-AUC "
@@ -16,7 +17,7 @@ INVISIBLE = (
     "Systematic noise is invisible to self-prediction: a rule by which labels are wrong is learnt by the model like any "
     "other. Have a person check a random sample of the changes and of the labels that were not doubted."
 )
-ESTIMATE = "Confident learning estimates that {estimate:.1%} of the labels are wrong; {share:.1%} were doubted under the budget."
+ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
 
 
 def measured_on(tally: Tally, tested: Mapping[str, Any]) -> dict[str, str]:
@@ -62,7 +63,7 @@ def notes(
     if not metrics["counts"]["known"]:
         found.append(INVISIBLE)
         if estimate is not None and share is not None:
-            found.append(ESTIMATE.format(estimate=estimate, share=share))
+            found.append(ESTIMATE.format(estimate=percent(estimate), share=percent(share)))
     if metrics["harm"] and metrics["counts"]["harmed"] > metrics["counts"]["repaired"]:
         found.append(
             f"Relabelling did more harm than good: {metrics['counts']['harmed']:,} right labels were made wrong, "

@@ -5,7 +5,7 @@ examples whose truth is known, one bool and one float32 per quality (the ROC-AUC
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,7 @@ class Suspects:
     error_kinds: Counter[str]
 
     @classmethod
-    def read(cls, tables: Sequence[pa.Table]) -> "Suspects":
+    def read(cls, tables: Iterable[pa.Table]) -> "Suspects":
         """From the columns of `relabel/annotations/`, in any order."""
         names = (
             "example_id",

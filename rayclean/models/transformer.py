@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -93,9 +93,9 @@ class TransformerEncoder(Encoder):
                 features = (states * weights).sum(1) / weights.sum(1)
             return F.normalize(features, dim=-1) if self.config.normalize else features
 
-    def _body_on(self, device: torch.device) -> nn.Module:
+    def _body_on(self, device: torch.device) -> Any:
         if not self.frozen:
-            return cast(nn.Module, self.body)
+            return self.body
         if not self._frozen_body:
             self._frozen_body.append(_load_body(self.config).eval())
         if next(self._frozen_body[0].parameters()).device != device:

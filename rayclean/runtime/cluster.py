@@ -18,8 +18,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # rayclean shows its own
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers reuse this environment
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # first import of torch on a busy machine
+os.environ.setdefault(
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300"
+)  # first import of torch on a busy machine
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "info" if os.environ.get("RAYCLEAN_DEBUG") else "fatal")
 
 import ray
 

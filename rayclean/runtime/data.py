@@ -93,7 +93,9 @@ def _run(items: Iterable[Any], udf: Any, **options: Any) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    dataset = ray.data.from_items(packed, override_num_blocks=len(packed))  # one block per item: one unit of retry
+    dataset = ray.data.from_items(
+        packed, override_num_blocks=len(packed)
+    )  # one block per item: one unit of retry
     mapped = dataset.map_batches(udf, batch_size=1, zero_copy_batch=True, **options)
     for row in mapped.iter_rows():
         result, error = cloudpickle.loads(row["result"])

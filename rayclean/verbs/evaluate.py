@@ -71,9 +71,9 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     labels = LabelSet.from_json(load.read_text("labels.json"))
     columns = ["example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
                "candidates", "error"]  # fmt: skip
-    suspects = Suspects.read([
+    suspects = Suspects.read(
         relabel.read_table("annotations", name, columns=columns) for name in relabel.shards("annotations")
-    ])  # fmt: skip
+    )
     tally = _count(config, run, suspects)
     done = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     said = {verb: manifest.metrics for verb, manifest in done.items()}

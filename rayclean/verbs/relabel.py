@@ -169,15 +169,14 @@ def _ask(
         )
         if any(list(map_items(needs, chunks))):
             server = serve.hosted(annotator)
-    with progress.task("relabel: answers", total, "queries") as bar:
-        with server as ready:
-            for _ in ask(
-                replace(asking, annotator=ready),
-                work,
-                chunks,
-                lambda n, reused: bar.advance(n, resumed=reused),
-            ):
-                pass
+    with progress.task("relabel: answers", total, "queries") as bar, server as ready:
+        for _ in ask(
+            replace(asking, annotator=ready),
+            work,
+            chunks,
+            lambda n, reused: bar.advance(n, resumed=reused),
+        ):
+            pass
 
 
 def _needs_asking(chunk: int, asking: Asking, out: str, labels: LabelSet, scored: bool, twins: bool) -> bool:

@@ -234,3 +234,11 @@ def test_head_on_cached_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(toys.ToyEncoder, "frozen", property(lambda self: True))
     monkeypatch.setattr(toys.ToyEncoder, "encode", None)  # nobody may call it
     assert fit(one, spec(epochs=10)).dev_accuracy == 1.0
+
+
+def test_bfloat16_runs_and_keeps_logits_in_float32(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 40, dev=20)
+    half = fit(job(examples, tmp_path / "half"), spec(epochs=2, precision="bfloat16"))
+    full = fit(job(examples, tmp_path / "full"), spec(epochs=2, precision="float32"))
+    assert half.loss == pytest.approx(full.loss, rel=0.02)
+    assert half.loss != full.loss

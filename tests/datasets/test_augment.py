@@ -1,0 +1,202 @@
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rayclean.datasets import augment
+from rayclean.datasets.augment import (
+    BackTranslation,
+    Synonyms,
+    Words,
+    drop,
+    swap,
+    switch_counts,
+    switch_out,
+    views,
+)
+from rayclean.errors import ConfigError, DataError
+
+VOCABULARY = [f"v{i}" for i in range(50)]
+TEXTS = [" ".join(f"w{i}" for i in range(n)) for n in (1, 2, 5, 12, 40, 3, 20)]
+IDS = np.array([11, 2**40, 5, 7, 900, 1, 77], dtype=np.int64)
+
+# good - great - fine are within 37 degrees of each other, bad is opposite, film and movie stand apart
+WORDS = ["good", "great", "fine", "bad", "film", "movie", "##ing", "42", "Good"]
+TABLE = np.array(
+    [
+        [1, 0, 0],
+        [0.95, 0.3, 0],
+        [0.8, 0.6, 0],
+        [-1, 0, 0],
+        [0, 0, 1],
+        [0, 0.1, 2],
+        [1, 0, 0],
+        [1, 0, 0],
+        [1, 0, 0],
+    ]
+)
+OPERATIONS = {
+    "switch_out": Words(partial(switch_out, vocabulary=VOCABULARY)),
+    "drop": Words(drop),
+    "swap": Words(swap),
+    "synonyms": Synonyms([f"w{i}" for i in range(40)] + WORDS, np.vstack([np.eye(40, 3), TABLE])),
+}
+tokens = st.lists(st.integers(0, 9), max_size=40)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def upper_case(texts):
+    return [text.upper() for text in texts]
+
+
+def one_too_few(texts):
+    return texts[1:]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_a_view_is_a_function_of_seed_id_epoch_and_number(operation):
+    chosen = [operation] * 2
+    both = views(chosen, IDS, TEXTS, epoch=1, seed=3)
+    assert both == views(chosen, IDS, TEXTS, 1, 3)
+    order = np.random.default_rng(0).permutation(len(IDS))
+    shuffled = views(chosen, IDS[order], [TEXTS[i] for i in order], 1, 3)
+    assert [[view[np.flatnonzero(order == i)[0]] for i in range(len(IDS))] for view in shuffled] == both
+    parts = [views(chosen, IDS[i : i + 2], TEXTS[i : i + 2], 1, 3) for i in range(0, len(IDS), 2)]
+    assert [[view for part in parts for view in part[v]] for v in range(2)] == both
+
+
+@pytest.mark.parametrize("name", ["switch_out", "drop", "swap"])
+def test_other_seeds_epochs_and_numbers_give_other_views(name):
+    operation = OPERATIONS[name]
+    long = [" ".join(f"w{i}" for i in range(60))] * 7
+    first, second = views([operation] * 2, IDS, long, 1, 3)
+    for other in (second, views([operation], IDS, long, 2, 3)[0], views([operation], IDS, long, 1, 4)[0]):
+        assert first != other
+    assert len(set(first)) > 3  # the same text under other ids
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 10, 37, 128, 2000])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.49])
+def test_switch_counts_have_the_wanted_mean(length, share):
+    p = switch_counts(length, share)
+    assert p.sum() == pytest.approx(1)
+    assert p @ np.arange(length + 1) == pytest.approx(share * length, rel=1e-6)
+    ratios = p[1:] / np.maximum(p[:-1], 1e-300)
+    large = p[1:] > 1e-200
+    np.testing.assert_allclose(ratios[large], ratios[0], rtol=1e-6)  # exp(-1 / tau), the same everywhere
+    assert ratios[0] < 1
+
+
+def test_switch_counts_golden():
+    # L = 2: (r + 2 r^2) / (1 + r + r^2) = .2 with r = exp(-1 / tau): 1.8 r^2 + .8 r - .2 = 0, r = (-.8 + sqrt 2.08) / 3.6
+    r = (-0.8 + 2.08**0.5) / 3.6
+    np.testing.assert_allclose(switch_counts(2), np.array([1, r, r * r]) / (1 + r + r * r), atol=1e-9)
+    assert switch_counts(0).tolist() == [1]
+    for share in (0.0, 0.5, 1.0):
+        with pytest.raises(ValueError, match="share must be in"):
+            switch_counts(5, share)
+
+
+def test_switch_out_replaces_ten_percent_on_average():
+    rng = np.random.default_rng(0)
+    changed = np.array(
+        [sum(t < 100 for t in switch_out(range(100, 120), rng, range(100))) for _ in range(4000)]
+    )
+    standard_error = changed.std() / 4000**0.5
+    assert changed.mean() == pytest.approx(2.0, abs=4 * standard_error)
+    assert changed.max() > 6
+    assert (changed == 0).mean() == pytest.approx(switch_counts(20)[0], abs=0.03)
+
+
+@settings(max_examples=100, deadline=None)
+@given(words=tokens, seed=seeds)
+def test_operations_on_tokens(words, seed):
+    rng = np.random.default_rng(seed)
+    before = list(words)
+    switched = switch_out(words, rng, [99])
+    assert len(switched) == len(words)
+    assert all(new in (old, 99) for old, new in zip(words, switched, strict=True))
+    kept = drop(words, rng)
+    assert len(kept) <= len(words)
+    assert bool(kept) == bool(words)
+    left = iter(words)
+    assert all(token in left for token in kept)  # a subsequence
+    swapped = swap(words, rng)
+    assert sorted(swapped) == sorted(words)
+    assert sum(a != b for a, b in zip(words, swapped, strict=True)) <= 2 * max(1, round(0.1 * len(words)))
+    assert words == before
+
+
+def test_extreme_rates():
+    rng = np.random.default_rng(0)
+    assert drop([1, 2, 3], rng, 0.0) == [1, 2, 3]
+    assert len(drop([1, 2, 3], rng, 1.0)) == 1
+    assert swap([1], rng) == [1]
+    assert sorted(swap([1, 2], rng)) == [1, 2]
+    assert swap([1, 2], rng) == [2, 1]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@pytest.mark.parametrize("text", ["", "   ", "?!", "日本語の文", "one"])
+def test_odd_texts(operation, text):
+    view = views([operation], np.array([1]), [text], 1, 0)[0][0]
+    assert isinstance(view, str)
+    assert bool(view.strip()) == bool(text.strip())
+
+
+def test_neighbours_are_near_and_words():
+    synonyms = Synonyms(WORDS, TABLE)
+    # cos(good, great) = .95 / sqrt(.9925) = .954, cos(good, fine) = .8; "Good" itself, ##ing and 42 are none
+    assert synonyms.neighbours("good") == ["great", "fine"]
+    assert synonyms.neighbours("GOOD") == ["great", "fine"]
+    assert synonyms.neighbours("bad") == []
+    assert synonyms.neighbours("film") == ["movie"]
+    for unknown in ("##ing", "42", "nowhere"):
+        assert synonyms.neighbours(unknown) == []
+    assert Synonyms(WORDS, TABLE, min_cosine=0.9).neighbours("good") == ["great"]
+
+
+def test_at_most_ten_synonyms():
+    rng = np.random.default_rng(0)
+    table = np.array([1.0, 0]) + 0.1 * rng.standard_normal((30, 2))
+    words = ["word" + "abcdefghijklmnopqrstuvwxyzABCD"[i] * 2 for i in range(30)]
+    found = Synonyms([*words], table).neighbours(words[0])
+    assert len(found) == augment.MAX_SYNONYMS
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    cosine = {word: float(unit[i] @ unit[0]) for i, word in enumerate(words)}
+    assert [cosine[w] for w in found] == sorted((cosine[w] for w in found), reverse=True)
+
+
+def test_synonyms_leave_the_rest_as_it_was():
+    synonyms = Synonyms(WORDS, TABLE)
+    text = "  A Good film,\tnot bad!\n(42%)"
+    seen = set(views([synonyms] * 60, np.array([9]), [text], 1, 0)[v][0] for v in range(60))
+    pattern = r"  A (Good|Great|Fine) (film|movie),\tnot bad!\n\(42%\)"
+    assert all(re.fullmatch(pattern, view) for view in seen)
+    assert text not in seen  # at least one word is replaced
+    assert len(seen) >= 3
+    assert views([synonyms], np.array([9]), ["not bad"], 1, 0) == [["not bad"]]
+
+
+def test_synonyms_replace_a_tenth_of_the_words_that_have_some():
+    text = " ".join(["good"] * 1000)
+    view = views([Synonyms(WORDS, TABLE)], np.array([9]), [text], 1, 0)[0][0].split()
+    assert sum(word != "good" for word in view) == pytest.approx(100, abs=40)
+
+
+def test_a_table_must_fit_its_vocabulary():
+    with pytest.raises(DataError, match="got 3 for 9 words"):
+        Synonyms(WORDS, TABLE[:3])
+
+
+def test_back_translation_by_name():
+    operation = BackTranslation(f"{__name__}:upper_case")
+    assert views([operation], np.array([1, 2]), ["ab", "c"], 1, 0) == [["AB", "C"]]
+    with pytest.raises(DataError, match="one_too_few' returned 1 values for 2 texts"):
+        views([BackTranslation(f"{__name__}:one_too_few")], np.array([1, 2]), ["ab", "c"], 1, 0)
+    for name in ("nowhere:translate", f"{__name__}:missing", "plain"):
+        with pytest.raises(ConfigError, match="translator"):
+            BackTranslation(name)

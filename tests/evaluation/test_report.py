@@ -1,0 +1,147 @@
+import io
+import json
+import re
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from rich.console import Console
+
+from rayclean.evaluation import metrics as figures
+from rayclean.evaluation import plots, report
+from rayclean.evaluation.notes import measured_on, notes
+from rayclean.evaluation.tally import Tally
+from tests.evaluation.test_tally import asked, columns, facts
+
+EVIL = "<script>alert('label')</script>"
+TEXT = "<img src=x onerror=alert('text')> </script><!-- " + "long " * 200
+
+
+def measured(tally: Tally, known: bool = True) -> dict:
+    """What the verb adds to the figures."""
+    tested = {"examples": 0, "true": 0, "reason": "there are no test examples", "trained_on_true": 0}
+    given = (
+        facts(tally) if known else {"tally": tally, "suspects": tally.suspects, "estimated_noise_rate": 0.2}
+    )
+    m = figures.compute(given)
+    m["noise"]["injected"] = None
+    m["annotator"] |= {"name": "served", "model": EVIL}
+    m["confusion"] = {"given_final": figures.confusions(tally.given_final, [EVIL, "b"]), "given_true": None}
+    for name in ("accuracy", "f1_macro", "f1_weighted"):
+        m[name] = dict.fromkeys(report.NETWORKS)
+    m["cost"] = {"amount": None, "prompt_tokens": 10, "answer_tokens": 1, "queries": 4, "from_ledger": 0}
+    names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
+    m["counts"] = {name: tally.total(name) for name in names} | {
+        "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "rejected": 1, "asked": len(tally.suspects.rank),
+        "error": 0, "kept": 0, "abstained": 0, "unasked": 0, "reverted": 1,
+    }  # fmt: skip
+    m["measured_on"] = measured_on(tally, tested)
+    m["seconds"] = {"load": 1.0, "evaluate": 2.0, "total": 3.0}
+    m["notes"] = notes(m, SAID, tested)
+    return m
+
+
+SAID = {
+    "load": {"warnings": [EVIL], "rejected": {EVIL: 1}},
+    "detect": {},
+    "relabel": {},
+    "train": {},
+    "predict": {},
+}
+
+
+def page(tally: Tally, known: bool = True, labels: tuple[str, ...] = (EVIL, "b")) -> str:
+    change = {
+        "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "given": EVIL,
+        "final": "b", "true": "b", "confidence": 0.9,
+    }  # fmt: skip
+    bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
+    config = {"name": EVIL, "method": {"name": "cross_entropy"}}
+    material = report.Material(EVIL, config, list(labels), tally, SAID, [change], [change], [bad])
+    return report.render(measured(tally, known), material)
+
+
+@pytest.fixture(scope="module")
+def tally() -> Tally:
+    tally = Tally(asked(), ["d"])
+    tally.add(columns())
+    return tally
+
+
+def without_plotly(html: str) -> str:
+    return html.replace(report.get_plotlyjs(), "")
+
+
+def test_texts_of_users_are_escaped_everywhere(tally: Tally) -> None:
+    html = without_plotly(page(tally))
+    assert "&lt;script&gt;alert" in html
+    assert "<script>alert" not in html
+    assert "<img" not in html
+    scripts = re.findall(r"<script\b[^>]*>", html)
+    assert len(scripts) == 3
+    assert all("nonce=" in script for script in scripts)
+
+
+def test_page_asks_no_network(tally: Tally) -> None:
+    html = page(tally)
+    assert html.count(report.get_plotlyjs()) == 1
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']""", without_plotly(html))
+    assert "default-src 'none'" in html
+
+
+def test_long_texts_fold_and_keep_their_whole(tally: Tally) -> None:
+    html = without_plotly(page(tally))
+    assert html.count('<details class="text"') == 2
+    assert html.count("long " * 200) == 2
+
+
+def test_page_without_truth_and_without_suspects(tally: Tally) -> None:
+    nobody = Tally(type(tally.suspects).read([]), ["d"])
+    nobody.add(columns() | {"truth": np.full(8, -1), "suspect": np.zeros(8, bool)})
+    html = without_plotly(page(nobody, known=False))
+    assert "Systematic noise is invisible to self-prediction" in html
+    assert "estimates that 20.0 % of the labels are wrong; 0 % were doubted" in html
+    assert "Annotator</h2>" not in html
+    assert json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S)[1]).keys() == {"quality"}
+
+
+def test_a_thousand_classes_are_listed_not_drawn(tally: Tally) -> None:
+    html = without_plotly(page(tally, labels=tuple(f"class {i}" for i in range(1000))))
+    assert 'class="heat"' not in html
+    assert "most frequent" in html
+    assert len(html) < 100_000
+
+
+def test_systematic_noise_is_named() -> None:
+    tally = Tally(asked(), ["d"])
+    tally.add(columns() | {"quality": 1 - columns()["quality"]})
+    assert "The model repeats the errors: systematic noise" in page(tally)
+
+
+def test_charts_are_valid_plotly_and_hold_no_markup(tally: Tally) -> None:
+    charts = report._charts(measured(tally), tally)
+    assert set(charts) == {"quality", "roc", "precision_recall", "confidence", "reliability"}
+    for chart in charts.values():
+        go.Figure(chart)  # raises on a wrong key
+        json.dumps(chart, allow_nan=False)
+    assert plots.plain("<b>x</b>") == "&lt;b&gt;x&lt;/b&gt;"
+
+
+def test_quality_histogram_counts_all() -> None:
+    histogram = np.zeros((3, plots.BINS), np.int64)
+    histogram[1, 0], histogram[2, -1] = 3, 4
+    chart = plots.quality_histogram(histogram, cut=-np.inf)
+    assert [(trace["name"], sum(trace["y"])) for trace in chart["data"]] == [
+        ("label is right", 3),
+        ("label is wrong", 4),
+    ]
+    assert "shapes" not in chart["layout"]
+
+
+def test_terminal_table_shows_the_headlines_and_no_markup(tally: Tally) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(report.terminal_table(measured(tally)))
+    text = console.export_text()
+    assert "42.9 % → 28.6 %" in text
+    assert "1 of 4 right labels made wrong" in text
+    assert EVIL in text

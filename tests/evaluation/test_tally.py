@@ -1,0 +1,129 @@
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rayclean.errors import ArtifactError
+from rayclean.evaluation.metrics import compute
+from rayclean.evaluation.tally import Suspects, Tally, aligned, lookup
+
+
+def annotations(rows: list[tuple]) -> pa.Table:
+    """Rows of (id, given, suggested, chosen, confidence, decision, truth is unknown to it)."""
+    return pa.table({
+        "example_id": pa.array([r[0] for r in rows], pa.int64()),
+        "rank": pa.array(range(len(rows)), pa.int64()),
+        "given_label": pa.array([r[1] for r in rows], pa.int32()),
+        "suggested_label": pa.array([r[2] for r in rows], pa.int32()),
+        "chosen_label": pa.array([r[3] for r in rows], pa.int32()),
+        "confidence": pa.array([r[4] for r in rows], pa.float32()),
+        "decision": pa.array([r[5] for r in rows], pa.string()),
+        "candidates": pa.array([[r[1], r[2]] if r[3] is not None else [] for r in rows], pa.list_(pa.int32())),
+        "error": pa.array(["timeout: 60 s" if r[5] == "error" else None for r in rows], pa.string()),
+    })  # fmt: skip
+
+
+def columns(n: int = 8) -> dict[str, np.ndarray]:
+    return {
+        "example_id": np.array([70, 10, 60, 20, 50, 30, 40, 80])[:n],
+        "given": np.array([0, 0, 1, 1, 0, 1, 0, 1])[:n],
+        "final": np.array([1, 0, 0, 1, 0, 1, 1, 1])[:n],
+        "truth": np.array([1, 0, 1, 1, 1, 1, 1, -1])[:n],
+        "split": np.array(["train", "train", "train", "train", "dev", "dev", "train", "train"])[:n],
+        "source": np.array(["changed", "given", "changed", "given", "reverted", "given", "changed", "given"])[
+            :n
+        ],
+        "quality": np.array([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.15, 0.6], np.float32)[:n],
+        "suspect": np.array([True, False, True, False, True, False, True, False])[:n],
+        "quality_d": np.array([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.15, 0.6], np.float32)[:n],
+        "vote_d": np.array([True, False, False, False, True, False, True, True])[:n],
+    }
+
+
+def asked() -> Suspects:
+    return Suspects.read([annotations([
+        (70, 0, 1, 1, 0.9, "changed"), (40, 0, 1, 1, 0.8, "changed"), (60, 1, 0, 0, 0.7, "changed"),
+        (50, 0, 1, 1, 0.6, "changed"),
+    ])])  # fmt: skip
+
+
+def facts(tally: Tally) -> dict:
+    return {"tally": tally, "truth": tally, "suspects": tally.suspects, "judged": tally.suspects}
+
+
+def test_counts_by_hand() -> None:
+    # 7 of known truth; wrong before: 70, 50, 40; wrong after: 60 (harm), 50 (reverted)
+    tally = Tally(asked(), ["d"])
+    tally.add(columns())
+    found = compute(facts(tally))
+    assert found["noise"]["given"] == 3 / 7
+    assert found["noise"]["final"] == 2 / 7
+    assert found["harm"] == 1 / 4
+    assert found["repaired"] == 2 / 3
+    assert found["detection"]["precision_at_budget"] == 3 / 4
+    assert found["detection"]["recall_at_budget"] == 1
+    assert found["detection"]["roc_auc"] == pytest.approx(
+        11 / 12
+    )  # 60 (.2) is above 50 (.3): 1 of 3 x 4 pairs
+    assert (
+        found["detection"]["detectors"]["d"]["precision_of_votes"] == 1
+    )  # votes: 70, 50, 40 and 80, unknown
+    assert found["detection"]["detectors"]["d"]["votes"] == 4
+    assert found["noise"]["by_split"]["dev"] == {"examples": 2, "given": 1 / 2, "final": 1 / 2}
+    assert found["annotator"]["accuracy"] == 3 / 4
+    assert tally.reverted == {50}
+    assert tally.cut == pytest.approx(0.3)
+    assert tally.given_final == {(0, 1): 2, (0, 0): 2, (1, 0): 1, (1, 1): 3}
+    assert tally.given_true == {(0, 1): 3, (0, 0): 1, (1, 1): 3}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(8)), st.lists(st.integers(0, 8), max_size=3))
+def test_shards_and_order_change_nothing(order: list[int], cuts: list[int]) -> None:
+    whole = Tally(asked(), ["d"])
+    whole.add(columns())
+    parts = Tally(asked(), ["d"])
+    edges = [0, *sorted(cuts), 8]
+    for start, stop in itertools.pairwise(edges):
+        parts.add({name: column[order[start:stop]] for name, column in columns().items()})
+    assert compute(facts(parts)) == compute(facts(whole))
+    assert (parts.histogram == whole.histogram).all()
+    assert parts.suspects.truth.tolist() == whole.suspects.truth.tolist()
+
+
+def test_suspects_without_answers() -> None:
+    found = Suspects.read([annotations([(3, 0, 1, None, None, "error"), (1, 0, 1, None, None, "unasked")])])
+    assert found.example_id.tolist() == [1, 3]
+    assert found.chosen.tolist() == [-1, -1]
+    assert np.isnan(found.confidence).all()
+    assert found.error_kinds == {"timeout": 1}
+
+
+def test_no_suspects_at_all() -> None:
+    found = Suspects.read([])
+    assert len(found.example_id) == 0
+    assert not found.among_candidates().any()
+
+
+def test_every_label_a_candidate() -> None:
+    table = annotations([(1, 0, 1, 2, 0.9, "changed")])
+    table = table.set_column(7, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
+    found = Suspects.read([table])
+    found.truth[:] = 2
+    assert found.among_candidates().tolist() == [True]
+
+
+def test_lookup_of_nothing() -> None:
+    assert lookup(np.array([1, 2]), np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == [-1, -1]
+
+
+def test_aligned_puts_rows_in_order_and_refuses_others() -> None:
+    table = pa.table({"example_id": [3, 1, 2], "x": ["c", "a", "b"]})
+    assert aligned(table, np.array([1, 2, 3]), "labels/x")["x"].to_pylist() == ["a", "b", "c"]
+    with pytest.raises(ArtifactError, match="run the verb that wrote it again"):
+        aligned(table, np.array([1, 2, 4]), "labels/x")
+    with pytest.raises(ArtifactError):
+        aligned(table, np.array([1, 2]), "labels/x")

@@ -1,0 +1,108 @@
+"""Inference on the actor pool: layout changes nothing, unlabelled examples, networks that diverged."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin, PredictConfig
+from rayclean.errors import RaycleanError
+from rayclean.models.loading import build_encoder
+from rayclean.runtime.predict import Plan, ShardRunner, compute_features, predict_shards
+from rayclean.schema import EXAMPLES, matrix
+from tests.toy import SHARED
+
+BAG = Plugin(name="bag_of_words", buckets=500)
+CONFIG = PredictConfig(precision="float32")
+
+
+def examples(folder: Path, edges: list[int], order: np.ndarray) -> Folder:
+    """40 examples in this order, cut at these edges; every fourth has no label."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(SHARED, rng.integers(1, 20))) for _ in range(40)]
+    labels = [None if row % 4 == 0 else row % 3 for row in range(40)]
+    for number, rows in enumerate(np.split(order, edges)):
+        columns = {
+            "example_id": rows * 1000 + 7,
+            "text": [texts[row] for row in rows],
+            "given_label": pa.array([labels[row] for row in rows], pa.int32()),
+            "split": ["train"] * len(rows),
+        }
+        Folder(str(folder)).write_table(pa.table(columns, schema=EXAMPLES), f"part-{number:05d}.parquet")
+    return Folder(str(folder))
+
+
+def networks(folder: Path, count: int) -> list[str]:
+    for seed in range(count):
+        build_encoder(BAG, 3, seed=seed).save(folder / str(seed))
+    return [str(folder / str(seed)) for seed in range(count)]
+
+
+def read(folder: Folder, column: str) -> dict[int, np.ndarray]:
+    tables = [folder.read_table(shard) for shard in folder.shards()]
+    return {
+        int(i): row
+        for t in tables
+        for i, row in zip(t["example_id"].to_pylist(), matrix(t[column]), strict=True)
+    }
+
+
+def test_layout_order_and_actors_change_nothing(ray_embedded: None, tmp_path: Path) -> None:
+    found = []
+    for edges, order, actors in (
+        ([10, 11, 30], np.arange(40), 2),
+        ([], np.random.default_rng(3).permutation(40), 1),
+    ):
+        where = tmp_path / str(actors)
+        source = examples(where / "examples", edges, order)
+        output, features = Folder(str(where / "predictions")), Folder(str(where / "features"))
+        config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
+        figures = predict_shards(source, output, networks(where, 3), seed=1, config=config, features=features)
+        assert figures["rows"] == 40
+        assert figures["labelled"] == 30
+        assert figures["resumed"] == 0
+        found.append((read(output, "probabilities"), read(features, "features")))
+        again = predict_shards(source, output, networks(where, 3), seed=1, config=config, features=features)
+        assert again == {**figures, "resumed": 40}
+    for one, other in zip(*found, strict=True):
+        assert set(one) == set(other)
+        assert len(one) == 40
+        for key in one:
+            np.testing.assert_allclose(one[key], other[key], atol=1e-6)
+
+
+def test_features_of_an_untrained_network_depend_on_the_seed(ray_embedded: None, tmp_path: Path) -> None:
+    source = examples(tmp_path / "examples", [20], np.arange(40))
+    found = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        output = Folder(str(tmp_path / name))
+        compute_features(source, output, BAG, seed=seed, config=CONFIG)
+        found[name] = read(output, "features")[7]
+    assert np.array_equal(found["a"], found["b"])
+    assert not np.allclose(found["a"], found["c"])
+
+
+def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -> None:
+    source = examples(tmp_path / "examples", [], np.arange(40))
+    network = build_encoder(BAG, 3)
+    with torch.no_grad():
+        network.head.weight.fill_(float("nan"))
+    network.save(tmp_path / "network")
+    runner = ShardRunner(
+        Plan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),), threads=1)
+    )
+    with pytest.raises(RaycleanError, match=r"40 of 40 examples.*first example_id 7"):
+        runner("part-00000.parquet")
+    assert Folder(str(tmp_path / "out")).shards() == []
+
+
+def test_a_shard_of_other_examples_is_made_again(tmp_path: Path) -> None:
+    source = examples(tmp_path / "examples", [], np.arange(40))
+    plan = Plan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)), threads=1)
+    assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 0
+    assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 40
+    examples(tmp_path / "examples", [], np.arange(40)[::-1])
+    assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 0

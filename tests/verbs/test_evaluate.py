@@ -1,0 +1,214 @@
+"""The verb on a small run folder written by hand; training and testing networks is `runtime.compare`, tried end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rayclean import parse_config, schema
+from rayclean.annotators.labels import ANNOTATIONS
+from rayclean.artifacts import Run
+from rayclean.config import Config
+from rayclean.errors import ArtifactError
+from rayclean.schema import EXAMPLES, LABELS, REJECTED, TRUTH, Label, LabelSet
+from rayclean.verbs import evaluate
+
+NAMES = ["ham", "spam <b>", "eggs"]
+GIVEN = [0, 0, 1, 1, 0, 2]
+FINAL = [1, 0, 0, 1, 0, 2]
+TRUE = [1, 0, 1, 1, 1, None]
+SPLIT = ["train", "train", "train", "dev", "train", "train"]
+SOURCE = ["changed", "given", "changed", "given", "error", "given"]
+QUALITY = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7]
+IDS = [60, 10, 50, 20, 40, 30]
+TEST_IDS, TEST_GIVEN, TEST_TRUE = [100, 101, 102, 103], [0, 1, None, 2], [0, 0, 1, None]
+
+
+def table(schema_: pa.Schema, *columns: list) -> pa.Table:
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema_, strict=True)], schema=schema_)
+
+
+def write(
+    folder: Path, *, truth: bool = True, test: bool = True, asked: bool = True, cut: int = 3
+) -> tuple[Config, Run]:
+    """Six examples in two shards, four test examples; ids 60, 50 and 40 are suspects."""
+    config = parse_config({
+        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "relabel": {"price_prompt": 2.0},
+        "detect": {"detectors": ["self_confidence"]},
+    })  # fmt: skip
+    run = Run(str(folder / "small"))
+    load, detect, relabel = (run.sub(verb) for verb in ("load", "detect", "relabel"))
+    load.write_text(LabelSet(Label(i, name, name) for i, name in enumerate(NAMES)).to_json(), "labels.json")
+    ranks = [QUALITY.index(q) for q in sorted(QUALITY)]
+    rank = [ranks.index(i) if ranks.index(i) < 3 and asked else -1 for i in range(6)]
+    for number, rows in enumerate((slice(0, cut), slice(cut, 6))):
+        name = f"part-{number:05d}.parquet"
+        texts = [f"<script>{i}</script> text" for i in IDS]
+        load.write_table(table(EXAMPLES, IDS[rows], texts[rows], GIVEN[rows], SPLIT[rows]), "examples", name)
+        findings = [IDS, GIVEN, [1, 1, 0, 0, 1, 0], QUALITY, [r >= 0 for r in rank], rank, ["self_confidence"] * 6,
+                    QUALITY, [q < 0.25 for q in QUALITY]]  # fmt: skip
+        of_shard = [column[rows] for column in findings]
+        detect.write_table(table(schema.findings(["self_confidence"]), *of_shard), "findings", name)
+        final, source = (FINAL, SOURCE) if asked else (GIVEN, ["given"] * 6)
+        confidence = [0.9, None, 0.7, None, None, None]
+        labels = [
+            column[rows][::-1] for column in (IDS, GIVEN, final, source, confidence, SPLIT)
+        ]  # in another order
+        relabel.write_table(table(LABELS, *labels), "labels", name)
+        known, true = IDS[rows], TRUE[rows]
+        if number == 0 and test:
+            texts = ["t"] * 4
+            load.write_table(table(EXAMPLES, TEST_IDS, texts, TEST_GIVEN, ["test"] * 4), "test", name)
+            known, true = known + TEST_IDS, true + TEST_TRUE
+        if truth:
+            load.write_table(table(TRUTH, known, true), "truth", name)
+    if asked:
+        rows = [dict.fromkeys(ANNOTATIONS.names) | row for row in (
+            {"example_id": 60, "rank": 0, "given_label": 0, "suggested_label": 1, "chosen_label": 1, "confidence": 0.9,
+             "decision": "changed", "candidates": [0, 1], "raw": " spam", "model": "m"},
+            {"example_id": 50, "rank": 1, "given_label": 1, "suggested_label": 0, "chosen_label": 0, "confidence": 0.7,
+             "decision": "changed", "candidates": [0, 1], "raw": " ham", "model": "m"},
+            {"example_id": 40, "rank": 2, "given_label": 0, "suggested_label": 1, "decision": "error",
+             "error": "timeout: 60 s", "candidates": [0, 1]},
+        )]  # fmt: skip
+        relabel.write_table(
+            pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", "part-00000.parquet"
+        )
+    load.write_table(table(REJECTED, ["a.csv"], [4], ["empty text"], [""]), "rejected", "part-00000.parquet")
+    said = {
+        "load": {"test": 4 * test, "rejected": {"empty text": 1}, "warnings": []},
+        "predict": {},
+        "detect": {"estimated_noise_rate": 0.25},
+        "relabel": {"annotator": {"name": "knn", "model": "m"}, "cost": 0.5, "tokens": {"prompt": 30, "answer": 3},
+                    "asked": 3 * asked, "from_ledger": 1, "go_on": None},
+        "train": {"method": "cross_entropy", "epochs": 3, "best_epoch": 2},
+    }  # fmt: skip
+    for verb, metrics in said.items():
+        manifest = {"verb": verb, "fingerprint": "f", "seconds": 2.0, "rayclean": "0", "metrics": metrics}
+        run.sub(verb).write_json(manifest, "manifest.json")
+    return config, run
+
+
+@pytest.fixture
+def labelled(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Stands for the networks; holds the labels that they were to be trained on."""
+    seen: dict = {}
+
+    def train_and_test(config, run, out, names, labels):
+        for kind, (folder, column) in labels.items():
+            shards = [] if folder is None else Run(folder).shards()
+            rows = [row for shard in shards for row in Run(folder).read_table(shard).to_pylist()]
+            seen[kind] = {row["example_id"]: row[column] for row in rows}
+        ids = np.array(TEST_IDS[::-1])
+        right = {100: 0, 101: 0, 102: 1, 103: 2}
+        answers = {
+            "trained": [right[i] for i in ids],
+            "given": [0, 0, 0, 0],
+            "cleaned": [right[i] for i in ids],
+        }
+        return {kind: (ids, np.array(answer)) for kind, answer in answers.items()}
+
+    monkeypatch.setattr(evaluate, "train_and_test", train_and_test)
+    return seen
+
+
+def run_it(config: Config, run: Run) -> dict:
+    out = run.begin("evaluate", "p")
+    metrics = evaluate.run(config, run, out)
+    assert json.loads(out.read_text("metrics.json")) == metrics
+    assert not out.exists("compare")
+    return metrics
+
+
+def test_figures_by_hand(tmp_path: Path, labelled: dict) -> None:
+    # known: 60 wrong -> right, 10 right, 50 right -> wrong, 20 right, 40 wrong and stays
+    metrics = run_it(*write(tmp_path))
+    assert metrics["noise"]["given"] == 2 / 5
+    assert metrics["noise"]["final"] == 2 / 5
+    assert metrics["harm"] == 1 / 3
+    assert metrics["repaired"] == 1 / 2
+    assert metrics["detection"]["precision_at_budget"] == 2 / 3
+    assert metrics["annotator"]["accuracy"] == 1 / 2
+    assert metrics["annotator"]["errors"] == {"timeout": 1}
+    assert metrics["counts"]["asked"] == 3
+    assert metrics["cost"] == {
+        "amount": 0.5, "prompt_tokens": 30, "answer_tokens": 3, "queries": 3, "from_ledger": 1,
+    }  # fmt: skip
+    assert metrics["seconds"]["train"] == 2.0
+
+
+def test_accuracy_is_measured_on_the_truth_where_it_is_known(tmp_path: Path, labelled: dict) -> None:
+    metrics = run_it(*write(tmp_path))
+    assert metrics["accuracy"]["cleaned"] == 1.0
+    assert metrics["accuracy"]["given"] == 2 / 4  # says 0 of all; expected 0, 0, 1 and, given, 2
+    assert metrics["accuracy"]["true"] is None
+    assert metrics["measured_on"]["accuracy"].startswith(
+        "4 test examples, 3 on their true labels and 1 on their given"
+    )
+    assert labelled["true"] == {60: 1, 10: 0, 50: 1, 20: 1, 40: 1, 30: None}
+    assert labelled["cleaned"] == dict(zip(IDS, FINAL, strict=True))
+    assert labelled["given"] == {}
+
+
+def test_without_truth_everything_that_needs_it_is_null(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path, truth=False)
+    metrics = run_it(config, run)
+    assert metrics["noise"]["given"] is metrics["harm"] is metrics["detection"]["roc_auc"] is None
+    assert metrics["annotator"]["accuracy"] is None
+    assert metrics["noise"]["estimated"] == 0.25
+    assert "true" not in labelled
+    assert metrics["counts"]["tested"] == 3  # one test example has neither label
+    assert "wrong labels among them lower every figure" in metrics["measured_on"]["accuracy"]
+    assert any("invisible to self-prediction" in note for note in metrics["notes"])
+
+
+def test_without_test_split_accuracies_are_null_with_a_reason(tmp_path: Path, labelled: dict) -> None:
+    metrics = run_it(*write(tmp_path, test=False))
+    assert set(metrics["accuracy"].values()) == {None}
+    assert "no test examples" in metrics["measured_on"]["accuracy"]
+    assert labelled == {}
+
+
+def test_without_suspects(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path, asked=False)
+    metrics = run_it(config, run)
+    assert metrics["counts"]["suspects"] == 0
+    assert metrics["noise"]["final"] == metrics["noise"]["given"] == 2 / 5
+    assert metrics["detection"]["precision_at_budget"] is None
+    assert metrics["annotator"]["accuracy"] is None
+
+
+def test_shards_change_nothing(tmp_path: Path, labelled: dict) -> None:
+    one, other = (run_it(*write(tmp_path / str(cut), cut=cut)) for cut in (3, 5))
+    assert {k: v for k, v in one.items() if k != "seconds"} == {
+        k: v for k, v in other.items() if k != "seconds"
+    }
+
+
+def test_report_shows_changes_with_texts_and_harm(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    run_it(config, run)
+    html = run.sub(".partial", "evaluate-p").read_text("report.html")
+    assert "&lt;script&gt;60&lt;/script&gt; text" in html
+    assert "<script>60" not in html
+    assert html.count("&lt;script&gt;50") == 2  # among the changes, and among those that did harm
+    assert html.index("&lt;script&gt;60") < html.index("&lt;script&gt;50")
+    assert "spam &lt;b&gt;" in html
+    assert "&lt;script&gt;40" not in html
+
+
+def test_compare_off_writes_no_true_labels(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"compare": False})})
+    run_it(config, run)
+    assert "true" not in labelled
+
+
+def test_labels_of_other_examples_are_refused(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    shard = run.read_table("relabel", "labels", "part-00000.parquet")
+    run.write_table(shard.slice(1), "relabel", "labels", "part-00000.parquet")
+    with pytest.raises(ArtifactError, match=r"labels/part-00000\.parquet holds 2 examples"):
+        run_it(config, run)
