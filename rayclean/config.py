@@ -218,8 +218,9 @@ class RelabelConfig(Options):
     calibration: Literal["none", "batch", "content_free"] = "batch"
     """Removes a model's bias towards some labels: `batch` subtracts each label's mean score over all queries,
     `content_free` the score of a text without content."""
-    accept: float = Field(0.5, ge=0, le=1)
-    """Least calibrated probability of the chosen label for a change; below it the given label is kept."""
+    accept: float = Field(0.6, ge=0, le=1)
+    """Least calibrated probability of the chosen label for a change; below it the given label is kept. At 0.5 every
+    answer between two candidates counts, however close; raise it to harm fewer right labels, at the price of repairs."""
     max_queries: int | None = Field(None, ge=0)
     """Budget: queries sent (answers found in the ledger cost nothing)."""
     max_tokens: int | None = Field(None, ge=0)

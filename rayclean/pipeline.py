@@ -9,7 +9,6 @@ there, what is stale and what comes next: changing `detect.budget` re-runs detec
 
 import fcntl
 import importlib
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -25,9 +24,8 @@ from rayclean.errors import ArtifactError
 from rayclean.methods import METHODS
 from rayclean.models import ENCODERS
 from rayclean.plugins import build_options, resolve
+from rayclean.progress import console
 from rayclean.tasks import TASKS
-
-logger = logging.getLogger(__name__)
 
 INPUTS: dict[str, tuple[str, ...]] = {
     "load": (),
@@ -213,6 +211,9 @@ def _run_verbs(config: Config, verbs: tuple[str, ...]) -> Run:
             for verb in todo:
                 _verb(verb).validate(config, run)
         run.write_text(config.model_dump_json(indent=1), "config.json")
+        for verb in verbs:
+            if verb not in todo:
+                console.print(f"{verb}: done before, reused", highlight=False)
         if todo:
             from rayclean.runtime.cluster import connected, preflight
 
@@ -224,7 +225,6 @@ def _run_verbs(config: Config, verbs: tuple[str, ...]) -> Run:
 
 
 def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
-    logger.info("%s: started", verb)
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
     metrics = _verb(verb).run(config, run, out)
@@ -232,7 +232,7 @@ def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> No
     if verb == "evaluate":  # the two files people look for stand at the top
         for name in ("metrics.json", "report.html"):
             run.write_text(run.read_text("evaluate", name), name)
-    logger.info("%s: done in %.1f s", verb, time.monotonic() - start)
+    console.print(f"{verb}: done in {time.monotonic() - start:,.1f} s", highlight=False)
 
 
 def _require_inputs(run: Run, todo: list[str], prints: dict[str, str]) -> None:
