@@ -93,39 +93,39 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     return prints
 
 
-def load(config: Config) -> Run:
+def load(config: Config, *, again: bool = False) -> Run:
     """Read, validate and identify the examples."""
-    return _run_verbs(config, ("load",))
+    return _run_verbs(config, ("load",), again)
 
 
-def predict(config: Config) -> Run:
+def predict(config: Config, *, again: bool = False) -> Run:
     """Let a model predict the examples it was trained on."""
-    return _run_verbs(config, ("predict",))
+    return _run_verbs(config, ("predict",), again)
 
 
-def detect(config: Config) -> Run:
+def detect(config: Config, *, again: bool = False) -> Run:
     """Find the doubtful labels."""
-    return _run_verbs(config, ("detect",))
+    return _run_verbs(config, ("detect",), again)
 
 
-def relabel(config: Config) -> Run:
+def relabel(config: Config, *, again: bool = False) -> Run:
     """Ask the annotator about the doubtful labels."""
-    return _run_verbs(config, ("relabel",))
+    return _run_verbs(config, ("relabel",), again)
 
 
-def train(config: Config) -> Run:
+def train(config: Config, *, again: bool = False) -> Run:
     """Train on the final labels."""
-    return _run_verbs(config, ("train",))
+    return _run_verbs(config, ("train",), again)
 
 
-def evaluate(config: Config) -> Run:
+def evaluate(config: Config, *, again: bool = False) -> Run:
     """Measure against whatever truth is known, and write the report."""
-    return _run_verbs(config, ("evaluate",))
+    return _run_verbs(config, ("evaluate",), again)
 
 
-def clean(config: Config) -> Run:
-    """All six verbs; finished ones are reused, a crashed one goes on where it was."""
-    return _run_verbs(config, VERBS)
+def clean(config: Config, *, again: bool = False) -> Run:
+    """All six verbs; finished ones are reused (unless `again`), a crashed one goes on where it was."""
+    return _run_verbs(config, VERBS, again)
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,11 @@ def resolved_config(run_folder: str) -> Config:
     return parse_config(run.read_json("config.json"), where=run.path("config.json"))
 
 
-def _run_verbs(config: Config, verbs: tuple[str, ...]) -> Run:
+def _run_verbs(config: Config, verbs: tuple[str, ...], again: bool) -> Run:
     run = open_run(config)
     prints = fingerprints(config, run)
     with _locked(run):
-        todo = [verb for verb in verbs if not run.done(verb, prints[verb])]
+        todo = [verb for verb in verbs if again or not run.done(verb, prints[verb])]
         if todo:
             _require_inputs(run, todo, prints)
             for verb in todo:

@@ -7,6 +7,7 @@ dashboard, asks for a token that only this process and its workers know, and goe
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,14 +54,15 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         os.environ.pop("RAY_ADDRESS", None)
         # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(
-            address="local",
-            num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-            num_gpus=config.gpus,
-            include_dashboard=False,
-            logging_level=level,
-            log_to_driver=verbose,
-        )
+        with _no_native_output(not verbose):
+            ray.init(
+                address="local",
+                num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+                num_gpus=config.gpus,
+                include_dashboard=False,
+                logging_level=level,
+                log_to_driver=verbose,
+            )
     _quiet(verbose)
     try:
         yield
@@ -102,6 +104,24 @@ def preflight(config: ClusterConfig) -> None:
             f"{config.workers} training workers with a GPU each need {config.workers} GPUs; the cluster has {have_gpu}. "
             "Lower cluster.workers or set cluster.use_gpu = false"
         )
+
+
+@contextmanager
+def _no_native_output(silent: bool) -> Iterator[None]:
+    """Keeps back what Ray's C++ core writes to stderr when it starts (a line on its own log level); Python's errors
+    are exceptions and come out all the same."""
+    if not silent:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _quiet(verbose: bool) -> None:

@@ -186,7 +186,7 @@ def test_identical_features_give_the_logarithm_of_the_others():
 @every_loss
 def test_rows_without_partners_are_zero_without_gradient(loss):
     h = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    w = torch.full((3, 3), 1 / 3)
+    w = torch.full((3, 3), 1 / 3, requires_grad=True)
     values, counted = loss(contrastive.pair(h, torch.tensor([0, 1, 2])), w)  # no positives
     assert values.tolist() == [0, 0, 0]
     assert not counted.any()
@@ -197,6 +197,7 @@ def test_rows_without_partners_are_zero_without_gradient(loss):
     single.sum().backward()
     assert (single.tolist(), counted.tolist()) == ([0], [False])
     assert (h.grad == 0).all()
+    assert w.grad is None or (w.grad == 0).all()
 
 
 def test_lscl_of_a_batch_of_one_class_is_zero():

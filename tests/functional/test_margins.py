@@ -218,6 +218,19 @@ def test_the_last_negative_may_leave():
     assert (again.count, again.mean, again.variance) == (1, -2, 0)
 
 
+def test_one_negative_left_far_from_the_shift_infers_nothing():
+    # Rounding of squares near 1e15 leaves a variance that is not 0, and a mean above the only member.
+    running = NegativeMargins.of(np.array([-1e8, -1 / 3])).moved(np.array([-1e8]), np.array([5.0]))
+    assert running.count == 1
+    assert running.sigma_squared() == math.inf
+    assert gaussian_weights(np.array([-1 / 3]), running.mean, running.sigma_squared()).tolist() == [1]
+
+
+def test_an_average_that_is_not_negative_keeps_its_weight_under_any_threshold():
+    weights = gaussian_weights(np.array([0.5, 0.0, -0.5]), 2.0, 1.0)
+    assert weights.tolist() == pytest.approx([1, 1, math.exp(-(2.5**2) / 2)])
+
+
 def test_average_counts_visits_not_epochs():
     total, count = np.zeros(3), np.zeros(3, np.uint32)
     for value in (1.0, 2.0, 6.0):

@@ -70,6 +70,11 @@ def test_an_undisputed_label_is_not_purified_above_the_cap():
     assert by_disc(**case).tolist() == [REST]
 
 
+def test_a_disputed_label_is_purified_above_the_cap_whatever_the_threshold():
+    p = np.array([[0.995, 0.005]])  # .995 < .998, but > .99
+    assert by_verdicts(**judged(p, p, np.array([1]), 0.998, 0.998)).tolist() == [P]
+
+
 @st.composite
 def cases(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
