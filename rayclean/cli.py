@@ -59,12 +59,17 @@ def _read(config: str, overrides: list[str] | None) -> "Config":
 
 
 AgainOption = Annotated[
-    bool, typer.Option("--again", help="Run it even if it is done; `relabel --again` asks only what failed or is unasked.")
+    bool,
+    typer.Option(
+        "--again", help="Run it even if it is done; `relabel --again` asks only what failed or is unasked."
+    ),
 ]
 
 
 def _verb_command(verb: str) -> None:
-    def command(config: ConfigArgument, overrides: OverridesArgument = None, again: AgainOption = False) -> None:
+    def command(
+        config: ConfigArgument, overrides: OverridesArgument = None, again: AgainOption = False
+    ) -> None:
         from rayclean import pipeline
 
         run = getattr(pipeline, verb)(_read(config, overrides), again=again)

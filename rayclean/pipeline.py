@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rayclean.annotators import ANNOTATORS
-from rayclean.artifacts import VERBS, Folder, Run, fingerprint
+from rayclean.artifacts import MANIFEST, VERBS, Folder, Run, fingerprint
 from rayclean.config import Config, Plugin, load_config
 from rayclean.detectors import DETECTORS
 from rayclean.errors import ArtifactError
@@ -228,6 +228,9 @@ def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> No
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
     metrics = _verb(verb).run(config, run, out)
+    for after in VERBS:  # done once more under the same fingerprint: what was made from it is out of date
+        if verb in INPUTS[after] and run.done(verb, prints[verb]):
+            run.remove(after, MANIFEST)
     run.commit(verb, prints[verb], out, time.monotonic() - start, metrics)
     if verb == "evaluate":  # the two files people look for stand at the top
         for name in ("metrics.json", "report.html"):

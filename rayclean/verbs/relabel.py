@@ -231,8 +231,8 @@ def _metrics(
         logger.warning("relabel: %s", go_on)
     elif figures["error"]:
         go_on = (
-            f"{figures['error']} queries failed and kept their given label; to ask them again remove {run.path('relabel')} "
-            "and run the same command"
+            f"{figures['error']} queries failed and kept their given label; `rayclean relabel --again` asks those again "
+            "(the others are in the ledger), then `rayclean clean` goes on with what follows"
         )
         logger.warning("relabel: %s", go_on)
     return {

@@ -219,11 +219,15 @@ def test_the_last_negative_may_leave():
 
 
 def test_one_negative_left_far_from_the_shift_infers_nothing():
-    # Rounding of squares near 1e15 leaves a variance that is not 0, and a mean above the only member.
-    running = NegativeMargins.of(np.array([-1e8, -1 / 3])).moved(np.array([-1e8]), np.array([5.0]))
+    # Sums of squares near 1e8 leave a variance of rounding alone, 2e-9: larger than V_MIN.
+    left = np.array([-77.7])
+    running = NegativeMargins.of(np.array([-1e4, -1 / 3, -77.7])).moved(
+        np.array([-1e4, -1 / 3]), np.full(2, 5.0)
+    )
     assert running.count == 1
+    assert running.variance > margins.V_MIN
     assert running.sigma_squared() == math.inf
-    assert gaussian_weights(np.array([-1 / 3]), running.mean, running.sigma_squared()).tolist() == [1]
+    assert gaussian_weights(left, running.mean, running.sigma_squared()).tolist() == [1]
 
 
 def test_an_average_that_is_not_negative_keeps_its_weight_under_any_threshold():
