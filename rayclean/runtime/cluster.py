@@ -109,7 +109,8 @@ def preflight(config: ClusterConfig) -> None:
 @contextmanager
 def _no_native_output(silent: bool) -> Iterator[None]:
     """Keeps back what Ray's C++ core writes to stderr when it starts (a line on its own log level); Python's errors
-    are exceptions and come out all the same."""
+    are exceptions and come out all the same.
+    """
     if not silent:
         yield
         return

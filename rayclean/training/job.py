@@ -57,6 +57,8 @@ class FitJob:
     """Folder for `model/`, `metrics.jsonl`, `dynamics/`, and `result.json`, which is written last."""
     keep_last: bool = False
     """Also write the weights of the last epoch, to `model_last/` (papers report best and last)."""
+    standalone: bool = False
+    """Write a frozen body beside its head, so that the folder can be given away; else a reference to the body."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,6 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
     for name, url in (("labels", job.data.labels), ("features", job.data.features)):
         data[name] = folder_key(url) if url is not None else None
     return fingerprint(
-        VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last,
+        VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.standalone,
         spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(), spec.labels,
     )  # fmt: skip

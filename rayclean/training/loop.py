@@ -181,7 +181,7 @@ def fit(
         if job.keep_last:
             steps.save_network(main, output, "model_last", spec.labels)
         networks.load_state_dict(progress.best_weights)
-        steps.save_network(main, output, "model", spec.labels)
+        steps.save_network(main, output, "model", spec.labels, job.standalone)
         steps.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)

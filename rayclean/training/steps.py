@@ -188,14 +188,17 @@ def summarise(job: FitJob, key: str, progress: Progress, data: JobData, workers:
     )
 
 
-def save_network(network: Encoder, output: Folder, name: str, labels: tuple[str, ...]) -> None:
-    """Write a network to a sub-folder, wherever that is."""
+def save_network(
+    network: Encoder, output: Folder, name: str, labels: tuple[str, ...], standalone: bool = False
+) -> None:
+    """Write a network to a sub-folder, wherever that is; `standalone`: a frozen body, too."""
+    body = True if standalone else None
     output.remove(name)
     if output.is_local:
-        network.save(Path(output.path(name)), labels)
+        network.save(Path(output.path(name)), labels, body=body)
         return
     with tempfile.TemporaryDirectory() as folder:
-        network.save(Path(folder) / name, labels)
+        network.save(Path(folder) / name, labels, body=body)
         output.fs.put(str(Path(folder) / name), output.path(name), recursive=True)
 
 

@@ -44,7 +44,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         label_column="final_label",
         features=features.url() if features.shards() else None,
     )
-    job = FitJob("train", data, Selection("split"), config.seed, out.url(), keep_last=True)
+    job = FitJob("train", data, Selection("split"), config.seed, out.url(), keep_last=True, standalone=True)
     spec = FitSpec(config.encoder, config.method, config.train, tuple(names))
     with progress.task("train", config.train.epochs, "epochs") as task:
 
