@@ -2,4 +2,7 @@
 
 METHODS: dict[str, str] = {
     "cross_entropy": "rayclean.methods.cross_entropy:CrossEntropy",
+    "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
+    "reverse_cross_entropy": "rayclean.methods.reverse_cross_entropy:ReverseCrossEntropy",
+    "symmetric_cross_entropy": "rayclean.methods.symmetric_cross_entropy:SymmetricCrossEntropy",
 }

@@ -1,0 +1,35 @@
+"""Reverse cross-entropy (RCE) after a warm-up with cross-entropy: the loss that NoiseAL puts on relabelled examples,
+alone. Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019, equation 7.
+
+RCE = -A (1 - p[y]): half of -A times the mean absolute error, so it tolerates symmetric noise below 1 - 1/K and pair
+noise below one half. Its gradient vanishes where p[y] is near 0: it cannot begin from scratch and cannot mend a
+confident mistake, hence the warm-up.
+
+Differences from the paper: there RCE never stands alone; the warm-up is ours.
+"""
+
+from pydantic import Field
+from torch import Tensor
+
+from rayclean.functional.losses import cross_entropy, reverse_cross_entropy
+from rayclean.methods.base import Method, Output, StepBatch
+from rayclean.plugins import Options
+
+
+class ReverseCrossEntropy(Method):
+    """Cross-entropy for some epochs, then reverse cross-entropy."""
+
+    class Config(Options):
+        """Options beside `name`."""
+
+        warmup_epochs: int = Field(2, ge=0)
+        """Epochs with cross-entropy (NoiseAL: 2 of 6)."""
+
+    def loss(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+    ) -> dict[str, Tensor]:
+        """One of the two, by epoch."""
+        logits, labels = outputs["main"].logits, batch.given_label
+        if epoch <= self.config.warmup_epochs:
+            return {"cross_entropy": batch.mean(cross_entropy(logits, labels))}
+        return {"reverse_cross_entropy": batch.mean(reverse_cross_entropy(logits, labels))}
