@@ -72,7 +72,15 @@ def _verb_command(verb: str) -> None:
     ) -> None:
         from rayclean import pipeline
 
-        run = getattr(pipeline, verb)(_read(config, overrides), again=again)
+        try:
+            run = getattr(pipeline, verb)(_read(config, overrides), again=again)
+        except KeyboardInterrupt:
+            typer.secho(
+                "interrupted; finished work is kept, the same command goes on from here",
+                fg="yellow",
+                err=True,
+            )
+            raise typer.Exit(130) from None
         _summary(run, verb)
 
     app.command(name=verb, help=VERBS_HELP[verb])(command)
@@ -190,8 +198,3 @@ def main() -> None:
         kind = type(error).__name__.removesuffix("Error").lower()
         typer.secho(f"{kind} error: {error}", fg="red", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho(
-            "interrupted; finished work is kept, the same command goes on from here", fg="yellow", err=True
-        )
-        sys.exit(130)

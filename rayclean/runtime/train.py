@@ -8,6 +8,7 @@ Ray Train resumes a run of the same name whatever its hyper-parameters are; so a
 the attempt, and nothing is ever reported to Ray that it could resume.
 """
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -19,6 +20,7 @@ import ray
 import ray.train
 import torch
 from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
@@ -87,32 +89,47 @@ def _train(
     use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpu_count() >= cluster.workers
     board = _Board.remote()  # type: ignore[attr-defined]
     folder = Folder(work)
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"jobs": jobs, "spec": spec, "board": board},
-        torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
-        scaling_config=ScalingConfig(
-            num_workers=cluster.workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=folder.path(),
-            storage_filesystem=None if folder.is_local else pafs.PyFileSystem(pafs.FSSpecHandler(folder.fs)),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-        ),
-    )
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(board, progress, stop), daemon=True)
     watcher.start()
-    failure: TrainingFailedError | None = None
+    failure: Exception | None = None
     try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        failure = error
+        for attempt in range(MAX_FAILURES + 1):
+            trainer = TorchTrainer(
+                _work,
+                train_loop_config={"jobs": jobs, "spec": spec, "board": board},
+                torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
+                scaling_config=ScalingConfig(
+                    num_workers=cluster.workers,
+                    use_gpu=use_gpu,
+                    resources_per_worker=_resources(cluster, use_gpu),
+                ),
+                run_config=RunConfig(
+                    name=f"{name}-{attempt}",
+                    storage_path=folder.path(),
+                    storage_filesystem=None
+                    if folder.is_local
+                    else pafs.PyFileSystem(pafs.FSSpecHandler(folder.fs)),
+                    failure_config=FailureConfig(max_failures=MAX_FAILURES),
+                ),
+            )
+            try:
+                trainer.fit()
+                failure = None
+            except TrainingFailedError as error:
+                failure = error
+            except (
+                RayActorError
+            ) as error:  # Ray Train's controller itself was lost: nothing restarts that one
+                logger.warning("training: the controller was lost, starting again (%s)", type(error).__name__)
+                failure = error
+                continue
+            finally:
+                folder.remove(f"{name}-{attempt}")
+            break
     finally:
         stop.set()
         watcher.join()
-        folder.remove(name)
     packed = ray.get(board.error.remote())
     if packed is not None:
         raise cloudpickle.loads(packed)
@@ -145,9 +162,11 @@ def _work(config: dict[str, Any]) -> None:
             raise
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Board:
-    """Where workers pin what the driver wants to know; it outlives them."""
+    """Where workers pin what the driver wants to know; it outlives them. Lost with its process, it starts empty: lines
+    of progress are missing then, and an error that no repetition mends comes again.
+    """
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -174,8 +193,9 @@ class _Board:
 def _watch(board: Any, progress: Progress, stop: threading.Event) -> None:
     while True:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
-        for record in ray.get(board.take.remote()):
-            progress(record)
+        with contextlib.suppress(RayActorError):  # it comes back
+            for record in ray.get(board.take.remote()):
+                progress(record)
         if ended:
             return
 
@@ -184,7 +204,7 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if use_gpu else {})}
 
 
-def _explained(failure: TrainingFailedError) -> ResourceError:
+def _explained(failure: Exception) -> ResourceError:
     return ResourceError(
         f"training was given up after {MAX_FAILURES} failures of workers or nodes: {str(failure).strip()[-1500:]}\n"
         "Finished epochs are kept: mend the cause (memory, often) and run the same command again"

@@ -19,7 +19,10 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def train(name: str, **options: Any) -> FitResult:
         spec = FitSpec(
-            Plugin(name=TOY), Plugin(name=name, **options), TrainingConfig(epochs=3, batch_size=8), ("a", "b", "c")
+            Plugin(name=TOY),
+            Plugin(name=name, **options),
+            TrainingConfig(epochs=3, batch_size=8),
+            ("a", "b", "c"),
         )
         return fit(job(examples, tmp_path / f"{name}-{len(options)}"), spec)
 
@@ -28,7 +31,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_without_its_reverse_part_sce_is_cross_entropy(trained: Any) -> None:
     expected = trained("cross_entropy").dev_loss
-    assert trained("symmetric_cross_entropy", alpha=1.0, beta=0.0).dev_loss == pytest.approx(expected, abs=1e-6)
+    assert trained("symmetric_cross_entropy", alpha=1.0, beta=0.0).dev_loss == pytest.approx(
+        expected, abs=1e-6
+    )
     assert trained("symmetric_cross_entropy").dev_loss != pytest.approx(expected, abs=1e-4)
 
 
