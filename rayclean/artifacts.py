@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from rayclean.errors import ArtifactError
+from rayclean.errors import ArtifactError, ConfigError
 
 VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
 MANIFEST = "manifest.json"
@@ -40,9 +40,38 @@ def fingerprint(*parts: Any) -> str:
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a path or URL, and the path as that file system writes it (absolute where local)."""
-    fs, plain = fsspec.core.url_to_fs(str(path))
+    """The file system of a path or URL, and the path as that file system writes it (absolute where local).
+
+    Raises:
+        ConfigError: the URL's protocol is unknown, or its package is not installed.
+    """
+    try:
+        fs, plain = fsspec.core.url_to_fs(str(path))
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"cannot open {str(path)!r}: {error}; install the package of its protocol (s3fs for s3://, gcsfs for gs://)"
+        ) from error
     return fs, plain
+
+
+def stamps(path: str) -> list[list[Any]]:
+    """Name, size and time (or ETag) of the files that a path, folder or glob stands for: other files, other stamps.
+
+    >>> stamps("no-such-file.parquet")
+    []
+    """
+    fs, plain = filesystem(path)
+    names = (
+        fs.glob(plain) if fsspec.core.has_magic(plain) else ([plain] if fs.isfile(plain) else fs.find(plain))
+    )
+    found = []
+    for name in sorted(map(str, names)):
+        info = fs.info(name)
+        stamp = next(
+            (info[key] for key in ("mtime", "ETag", "etag", "md5Hash", "LastModified") if key in info), None
+        )
+        found.append([posixpath.basename(name), info.get("size"), str(stamp)])
+    return found
 
 
 @dataclass(frozen=True)
@@ -204,14 +233,16 @@ class Run(Folder):
         from rayclean import __version__
 
         manifest = Manifest(verb, print_, round(seconds, 3), __version__, metrics)
-        if self.exists(verb, MANIFEST):
-            self.fs.rm_file(self.path(verb, MANIFEST))  # from here on the old folder no longer looks whole
+        self.remove(verb, MANIFEST)  # from here on the old folder no longer looks whole
         self.remove(verb)
         if self.is_local:
-            os.replace(partial.root, self.path(verb))
+            partial.write_json(asdict(manifest), MANIFEST)
+            os.replace(
+                partial.root, self.path(verb)
+            )  # one rename: at any moment the work is in one of the two places
         else:
-            self.fs.mv(partial.root, self.path(verb), recursive=True)
-        self.write_json(asdict(manifest), verb, MANIFEST)
+            self.fs.copy(partial.root.rstrip("/") + "/", self.path(verb) + "/", recursive=True)
+            self.write_json(asdict(manifest), verb, MANIFEST)
         for other in self._partials(verb):
             self.remove(".partial", other)
         return manifest

@@ -222,7 +222,8 @@ class RelabelConfig(Options):
     """Least calibrated probability of the chosen label for a change; below it the given label is kept. At 0.5 every
     answer between two candidates counts, however close; raise it to harm fewer right labels, at the price of repairs."""
     max_queries: int | None = Field(None, ge=0)
-    """Budget: queries sent (answers found in the ledger cost nothing)."""
+    """Budget: queries sent (answers found in the ledger cost nothing). Budgets hold per relabelling: they survive a
+    crash, and count anew once the configuration of relabel, or of a verb before it, is another."""
     max_tokens: int | None = Field(None, ge=0)
     """Budget: tokens, prompt and answer together."""
     max_cost: float | None = Field(None, ge=0)
@@ -234,7 +235,7 @@ class RelabelConfig(Options):
     max_error_rate: float = Field(0.2, ge=0, le=1)
     """The run stops when more than this share of (at least 20) queries ends in an error."""
 
-    OPERATIONAL: ClassVar[tuple[str, ...]] = ("price_prompt", "price_answer", "max_error_rate")
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_error_rate",)
 
     @model_validator(mode="after")
     def _cost_needs_prices(self) -> "RelabelConfig":

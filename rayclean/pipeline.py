@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rayclean.annotators import ANNOTATORS
-from rayclean.artifacts import MANIFEST, VERBS, Folder, Run, fingerprint
-from rayclean.config import Config, Plugin, load_config
+from rayclean.artifacts import MANIFEST, VERBS, Folder, Run, fingerprint, stamps
+from rayclean.config import Config, Plugin, parse_config
 from rayclean.detectors import DETECTORS
-from rayclean.errors import ArtifactError
+from rayclean.errors import ArtifactError, ConfigError
 from rayclean.methods import METHODS
 from rayclean.models import ENCODERS
 from rayclean.plugins import build_options, resolve
@@ -78,12 +78,17 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
     for name in ("max_rejected",):
         dataset.pop(name)
+    files = [
+        stamps(path) for path in _paths(config.predict.path)
+    ]  # given probabilities, an encoder's local folder:
+    model = str(config.encoder.options.get("model", ""))  # replaced files are other inputs
+    body = stamps(model) if os.path.isdir(model) else []
     reads: dict[str, Any] = {
         "load": [dataset, config.seed, _verb("load").source_fingerprint(config)],
-        "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), config.seed],
+        "predict": [plugins["task"], plugins["encoder"], body, config.predict.identity(), files, config.seed],
         "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
         "relabel": [plugins["annotator"], config.relabel.identity(), prompts, config.seed, _reverts(run)],
-        "train": [plugins["encoder"], plugins["method"], config.train.identity(), config.seed],
+        "train": [plugins["encoder"], body, plugins["method"], config.train.identity(), config.seed],
         "evaluate": [config.evaluate.identity()],
     }
     prints: dict[str, str] = {}
@@ -170,16 +175,14 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
 
     run = open_run(config)
     with _locked(run):
-        if run.manifest("relabel") is None:
+        if not run.done("relabel", fingerprints(config, run)["relabel"]):
             raise ArtifactError(
-                f"{run.path('relabel')} is missing: there is nothing to revert before `rayclean relabel`"
+                f"{run.path('relabel')} is missing or was made from another config: run `rayclean clean` first, then revert"
             )
         result: dict[str, Any] = replay(config, run, **selection)
         # The labels were rewritten by replay; under the new list of reverts this very folder is what relabel would write.
-        manifest = run.read_json("relabel", "manifest.json")
-        run.write_json(
-            {**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", "manifest.json"
-        )
+        manifest = run.read_json("relabel", MANIFEST)
+        run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)
     return result
 
 
@@ -194,18 +197,19 @@ def resolved_config(run_folder: str) -> Config:
         raise ArtifactError(
             f"{run.path()} is no run folder (no config.json there); give a path like runs/<name>"
         )
-    if run.is_local:
-        return load_config(run.path("config.json"))
-    from rayclean.config import parse_config
-
-    return parse_config(run.read_json("config.json"), where=run.path("config.json"))
+    config = parse_config(run.read_json("config.json"), where=run.path("config.json"))
+    output, _, name = run.url().rstrip("/").rpartition("/")  # where it is now, not where it was made
+    return config.model_copy(update={"output": output, "name": name})
 
 
 def _run_verbs(config: Config, verbs: tuple[str, ...], again: bool) -> Run:
     run = open_run(config)
     prints = fingerprints(config, run)
     with _locked(run):
-        todo = [verb for verb in verbs if again or not run.done(verb, prints[verb])]
+        todo: list[str] = []
+        for verb in verbs:
+            if again or not run.done(verb, prints[verb]) or set(INPUTS[verb]) & set(todo):
+                todo.append(verb)
         if todo:
             _require_inputs(run, todo, prints)
             for verb in todo:
@@ -221,6 +225,9 @@ def _run_verbs(config: Config, verbs: tuple[str, ...], again: bool) -> Run:
                 preflight(config.cluster)
                 for verb in todo:
                     _run_verb(config, run, verb, prints)
+        if "evaluate" in verbs:  # the two files that people look for stand at the top
+            for name in ("metrics.json", "report.html"):
+                run.write_text(run.read_text("evaluate", name), name)
     return run
 
 
@@ -228,13 +235,11 @@ def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> No
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
     metrics = _verb(verb).run(config, run, out)
-    for after in VERBS:  # done once more under the same fingerprint: what was made from it is out of date
-        if verb in INPUTS[after] and run.done(verb, prints[verb]):
-            run.remove(after, MANIFEST)
+    for after in VERBS[
+        VERBS.index(verb) + 1 :
+    ]:  # even under the same fingerprint (`--again`): made from what was
+        run.remove(after, MANIFEST)
     run.commit(verb, prints[verb], out, time.monotonic() - start, metrics)
-    if verb == "evaluate":  # the two files people look for stand at the top
-        for name in ("metrics.json", "report.html"):
-            run.write_text(run.read_text("evaluate", name), name)
     console.print(f"{verb}: done in {time.monotonic() - start:,.1f} s", highlight=False)
 
 
@@ -254,6 +259,10 @@ def _verb(name: str) -> Any:
     return importlib.import_module(f"rayclean.verbs.{name}")
 
 
+def _paths(path: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if path is None else (path,) if isinstance(path, str) else path
+
+
 def _reverts(run: Run) -> str:
     return (
         fingerprint(run.read_text("ledger", "reverts.jsonl")) if run.exists("ledger", "reverts.jsonl") else ""
@@ -263,7 +272,12 @@ def _reverts(run: Run) -> str:
 @contextmanager
 def _locked(run: Run) -> Iterator[None]:
     """One process at a time in a run folder; the lock goes with the process, however it ends."""
-    run.fs.makedirs(run.root, exist_ok=True)
+    try:
+        run.fs.makedirs(run.root, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output: cannot write to {run.path()} ({error}); choose another folder (output=...)"
+        ) from error
     if not run.is_local:
         yield  # object stores have no locks; the fingerprints still keep two runs of one config consistent
         return

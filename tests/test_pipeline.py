@@ -6,7 +6,7 @@ import pytest
 
 import rayclean
 from rayclean import pipeline
-from rayclean.errors import ArtifactError
+from rayclean.errors import ArtifactError, ConfigError
 from tests import toy
 
 
@@ -79,3 +79,83 @@ def test_again_makes_what_follows_stale(config: rayclean.Config, ray_embedded: N
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"config\.json"):
         pipeline.resolved_config(str(tmp_path))
+
+
+def finish(config: rayclean.Config, verb: str) -> None:
+    """Pretend that a verb is done under this config."""
+    run = pipeline.open_run(config)
+    prints = pipeline.fingerprints(config, run)
+    run.commit(verb, prints[verb], run.begin(verb, prints[verb]), 0.0, {})
+
+
+def test_a_stale_relabelling_is_not_reverted(config: rayclean.Config) -> None:
+    finish(config, "relabel")
+    other = rayclean.parse_config(config.model_dump(mode="json", exclude_none=True), ["detect.budget=0.05"])
+    with pytest.raises(ArtifactError, match="another config"):
+        rayclean.revert(other, everything=True)
+    assert pipeline.status(other)[3].state == "stale"
+
+
+def test_what_comes_after_a_verb_that_runs_again_runs_again_too(
+    config: rayclean.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verb in pipeline.VERBS:
+        finish(config, verb)
+    executed = []
+
+    class Verb:
+        VERSION = 1
+
+        def __init__(self, name: str):
+            self.name = name
+
+        def validate(self, config: object, run: object) -> None:
+            pass
+
+        def run(self, config: object, run: object, out: object) -> dict:
+            executed.append(self.name)
+            return {}
+
+    prints = pipeline.fingerprints(config, pipeline.open_run(config))
+    monkeypatch.setattr(pipeline, "fingerprints", lambda config, run: prints)
+    monkeypatch.setattr(pipeline, "_verb", Verb)
+    run = pipeline.open_run(config)
+    pipeline._run_verb(config, run, "detect", prints)  # what `detect --again` does
+    assert [row.state for row in pipeline.status(config)] == [
+        "done",
+        "done",
+        "done",
+        "missing",
+        "missing",
+        "missing",
+    ]
+    assert executed == ["detect"]
+
+
+def test_a_moved_run_folder_is_itself(config: rayclean.Config, tmp_path: Path) -> None:
+    run = pipeline.open_run(config)
+    run.write_text(config.model_dump_json(), "config.json")
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    Path(run.path()).rename(moved)
+    assert pipeline.open_run(pipeline.resolved_config(str(moved))).path() == str(moved)
+
+
+def test_replaced_probabilities_and_weights_are_other_inputs(config: rayclean.Config, tmp_path: Path) -> None:
+    given = tmp_path / "p.parquet"
+    given.write_bytes(b"1")
+    values = config.model_dump(mode="json", exclude_none=True)
+    values["predict"] = {"mode": "given", "path": str(given)}
+    changed_config = rayclean.parse_config(values)
+    run = pipeline.open_run(changed_config)
+    before = pipeline.fingerprints(changed_config, run)
+    given.write_bytes(b"22")
+    after = pipeline.fingerprints(changed_config, run)
+    assert before["predict"] != after["predict"]
+    assert before["load"] == after["load"]
+
+
+def test_an_unknown_protocol_says_what_to_install(config: rayclean.Config) -> None:
+    values = config.model_dump(mode="json", exclude_none=True)
+    with pytest.raises(ConfigError, match="s3fs"):
+        pipeline.open_run(rayclean.parse_config({**values, "output": "nope://bucket"}))

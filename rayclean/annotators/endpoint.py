@@ -138,11 +138,16 @@ def api_key(variable: str | None) -> str | None:
     """The key in an environment variable.
 
     Raises:
-        ConfigError: the variable is not set.
+        ConfigError: the variable is not set, or holds what no HTTP header can carry.
     """
     if variable is None:
         return None
-    key = os.environ.get(variable)
+    key = os.environ.get(variable, "").strip()  # files with secrets like to end in a line break
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"annotator.api_key_env: the key in {variable!r} holds characters that no HTTP header can carry "
+            "(line breaks, non-ASCII letters); export it again"
+        )
     if not key:
         raise ConfigError(
             f"annotator.api_key_env: the environment variable {variable!r} is not set; export it first"

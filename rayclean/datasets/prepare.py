@@ -25,20 +25,20 @@ def find_duplicates(folder: Folder, shards: list[Shard]) -> list[Shard]:
     repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
     if not len(repeated):
         return shards
-    first: dict[int, str] = {}
+    first: dict[int, tuple[str, str, int]] = {}
     told = []
     for shard in shards:
         part = _ids(folder, shard)
         positions = np.flatnonzero(np.isin(part, repeated))
         duplicates: dict[int, str] = {}
-        if len(positions):
+        if len(positions):  # one file name may stand in two roles: the role is part of where a row is
             table = folder.read_table("stage", "rows", f"{shard.name}.parquet", columns=["source", "row"])
             for position, row in zip(
                 positions.tolist(), table.take(pa.array(positions)).to_pylist(), strict=True
             ):
-                where = f"{row['source']} row {row['row']}"
-                if first.setdefault(int(part[position]), where) != where:
-                    duplicates[position] = first[int(part[position])]
+                where = (shard.role, row["source"], row["row"])
+                if (before := first.setdefault(int(part[position]), where)) != where:
+                    duplicates[position] = f"{before[1]} row {before[2]}"
         told.append(Shard(shard.name, shard.role, shard.rows, duplicates))
     return told
 

@@ -78,7 +78,10 @@ def select(finish: Finish, shard: Shard, columns: list[str] | None = None) -> Se
         draw = uniform(ids, finish.job.seed, "split")
         splits[draw < config.test.share + config.dev.share] = 1
         splits[draw < config.test.share] = 2
-    noisy = (splits < 2) & (shard.role == "data")
+    cleanable = (splits == 0) | (
+        (splits == 1) & (not config.dev.clean)
+    )  # declared clean: no noise is injected there
+    noisy = cleanable & (shard.role == "data")
     return Selected(table, keep, ids, labels[keep], splits, noisy)
 
 

@@ -31,7 +31,6 @@ from rayclean.annotators.questions import Questions, read_chunk, suspects
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
-from rayclean.errors import ConfigError
 from rayclean.plugins import build_options, resolve
 from rayclean.runtime import serve
 from rayclean.runtime.annotate import Asking, ask
@@ -61,12 +60,6 @@ def validate(config: Config, run: Run) -> None:
     annotator = _annotator(config, ())
     annotator.check()
     serve.validate(annotator)
-    count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
-    if count and selector == "nearest" and config.predict.mode == "given":
-        raise ConfigError(
-            "nearest demonstrations need the features of a model, and predict.mode = 'given' has none: set relabel.selector "
-            "= 'random' or relabel.demonstrations = 0 and an annotator other than knn"
-        )
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
