@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rayclean.annotators.base import Annotation, Demonstration, Query
+from rayclean.annotators.endpoint import api_key
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
@@ -328,3 +329,15 @@ def test_a_template_of_your_own_is_part_of_the_identity(tmp_path: Path) -> None:
     path.write_text("{{ text.__class__.__mro__ }}")
     with pytest.raises(ConfigError, match="__class__"):
         annotator("http://x", None, template=str(path))
+
+
+def test_a_key_with_a_line_break_is_stripped_and_one_that_no_header_carries_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret\r\n")
+    assert api_key("MY_KEY") == "sk-secret"
+    for bad in ("sk-se\rcret", "sk-s\u00e9cret"):
+        monkeypatch.setenv("MY_KEY", bad)
+        with pytest.raises(ConfigError) as error:
+            api_key("MY_KEY")
+        assert "cret" not in str(error.value)

@@ -220,6 +220,34 @@ def test_noise_never_goes_into_a_shared_test_set(tmp_path, in_process):
     assert all(row["given_label"] != originals[row["text"]] for row in loaded.rows("examples"))
 
 
+def test_noise_never_goes_into_a_development_set_that_is_declared_clean(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "d.jsonl", rows())
+    loaded = Loaded(
+        tmp_path, path=str(path), dev={"share": 0.3, "clean": True}, noise={"kind": "lane_flip", "rate": 0.5}
+    )
+    truth = loaded.by_id("truth", "true_label")
+    wrong = {"train": 0, "dev": 0}
+    for key, (label, split) in loaded.by_id("examples", "given_label", "split").items():
+        wrong[split] += (label,) != truth[key]
+    assert wrong["dev"] == 0
+    assert wrong["train"] > 50
+
+
+def test_a_key_that_repeats_in_the_same_row_of_another_role_is_a_duplicate(tmp_path, in_process):
+    for role in ("train", "dev"):
+        (tmp_path / role).mkdir()
+        write_jsonl(tmp_path / role / "part.jsonl", rows(20, key=lambda i: i))
+    loaded = Loaded(
+        tmp_path,
+        path=str(tmp_path / "train" / "part.jsonl"),
+        id="key",
+        dev={"path": str(tmp_path / "dev" / "part.jsonl")},
+        max_rejected=1.0,
+    )
+    ids = [row["example_id"] for row in loaded.rows("examples")]
+    assert len(ids) == len(set(ids)) == 20
+
+
 def test_asym_map_by_names(tmp_path, in_process):
     path = write_jsonl(tmp_path / "a.jsonl", rows())
     noise = {"kind": "asym_map", "rate": 1.0, "mapping": {"tech": "sports"}}
