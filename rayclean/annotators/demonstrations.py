@@ -39,11 +39,13 @@ class Sources:
         """Names of the shards."""
         return Folder(self.load).shards("examples")
 
-    def examples(self, shard: str) -> pa.Table:
-        """example_id, text and given_label of the examples of a shard that are no suspects."""
+    def examples(
+        self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")
+    ) -> pa.Table:
+        """The examples of a shard that are no suspects."""
         findings = Folder(self.detect).read_table("findings", shard, columns=["example_id", "suspect"])
         suspects = findings.filter(findings["suspect"])["example_id"].to_numpy()
-        table = Folder(self.load).read_table("examples", shard, columns=["example_id", "text", "given_label"])
+        table = Folder(self.load).read_table("examples", shard, columns=columns)
         return table.filter(pa.array(~np.isin(table["example_id"].to_numpy(), suspects)))
 
     def features(self, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -108,7 +110,7 @@ def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> 
     shape = (len(features), fetch)
     hits = _Hits(np.full(shape, -np.inf), np.full(shape, np.iinfo(np.int64).max), np.full(shape, -1))
     for number, shard in enumerate(sources.shards()):
-        base = sources.examples(shard)["example_id"].to_numpy()
+        base = sources.examples(shard, ["example_id"])["example_id"].to_numpy()
         if len(base):
             vectors = sources.features(shard, base)
             score, index = faiss.knn(

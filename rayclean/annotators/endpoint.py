@@ -150,7 +150,7 @@ def api_key(variable: str | None) -> str | None:
         )
     if not key:
         raise ConfigError(
-            f"annotator.api_key_env: the environment variable {variable!r} is not set; export it first"
+            f"annotator.api_key_env: the environment variable {variable!r} is not set; export it first (on a cluster: where `ray start` runs on the head node)"
         )
     return key
 

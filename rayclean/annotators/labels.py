@@ -110,6 +110,7 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         bool,
     )
     counts = dict.fromkeys(("given", *Decisions.SOURCES, "reverted"), 0)
+    changes = decisions.changes()
     examples = run.require("load")
     for shard in examples.shards("examples"):
         table = examples.read_table("examples", shard, columns=["example_id", "given_label", "split"])
@@ -121,8 +122,8 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         final, confidence = given.copy(), np.full(len(ids), np.nan, np.float32)
         at = rows[suspect]
         names = np.array(Decisions.SOURCES, dtype=object)[decisions.decision[at]]
-        changed = decisions.changes()[at] & ~is_undone[at]
-        names[decisions.changes()[at] & is_undone[at]] = "reverted"
+        changed = changes[at] & ~is_undone[at]
+        names[changes[at] & is_undone[at]] = "reverted"
         source[suspect] = names
         confidence[suspect] = decisions.confidence[at]
         final[np.flatnonzero(suspect)[changed]] = decisions.chosen[at][changed]
