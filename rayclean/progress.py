@@ -22,8 +22,10 @@ class Task:
     def __init__(self, title: str, total: int | None, unit: str, bar: Progress | None):
         self.title, self.total, self.unit, self.bar = title, total, unit, bar
         self.done = 0
-        self.resumed = 0
-        self.start = self.last = time.monotonic()
+        self.before = 0
+        """Not part of the rate: work of an earlier attempt, and what came before the clock was started."""
+        self.start: float | None = None
+        self.last = time.monotonic()
         self.id: TaskID | None = None
         if bar is not None:
             self.id = bar.add_task(title, total=total, unit=unit, rate="")
@@ -31,9 +33,13 @@ class Task:
     def advance(self, amount: int = 1, *, resumed: bool = False) -> None:
         """So much more is done; `resumed` work was done by an earlier attempt and counts for no rate."""
         self.done += amount
-        self.resumed += amount if resumed else 0
         now = time.monotonic()
-        rate = (self.done - self.resumed) / max(now - self.start, 1e-9)
+        if resumed:
+            self.before += amount
+        elif self.start is None:  # the first sign of work: what starts up before it says nothing of the rate
+            self.start = now
+            self.before = self.done
+        rate = (self.done - self.before) / max(now - (self.start or now), 1e-9)
         if self.bar is not None and self.id is not None:
             self.bar.update(self.id, completed=self.done, rate=f"{rate:,.1f} {self.unit}/s")
         elif now - self.last > SECONDS_BETWEEN_LINES:
