@@ -101,6 +101,7 @@ def test_out_of_fold_with_a_frozen_body(ray_embedded: None, tmp_path: Path) -> N
     assert names == ["head.safetensors", "rayclean.json"]
 
 
+@pytest.mark.slow
 def test_in_sample(ray_embedded: None, tmp_path: Path) -> None:
     config = config_of(tmp_path, predict={"mode": "in_sample", "training": {"epochs": 2}})
     run, out = loaded(config)
