@@ -113,7 +113,8 @@ def test_result_does_not_depend_on_shards(cleaned: tuple[Run, dict], tmp_path: P
 
 def test_command_line_from_config_to_report(tmp_path: Path) -> None:
     values = toy.config(toy.write(tmp_path / "data", rows=200), tmp_path / "runs", name="cli")
-    values["evaluate"] = {"compare": False}  # another group of training workers costs seconds; the fixture has it
+    # Another group of training workers costs seconds; the fixture has it.
+    values["evaluate"] = {"compare": False}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
 
