@@ -97,6 +97,7 @@ def test_truth_is_in_its_own_folder_only(cleaned: tuple[Run, dict]) -> None:
             assert "true_label" not in pq.read_schema(path).names, path
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_shards(cleaned: tuple[Run, dict], tmp_path: Path) -> None:
     """Other shards, other blocks, the same predictions, findings and labels."""
     run, values = cleaned

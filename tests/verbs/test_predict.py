@@ -41,6 +41,7 @@ def check(config: Config, run: Any, out: Folder, metrics: dict[str, Any]) -> dic
     return predictions
 
 
+@pytest.mark.slow
 def test_out_of_fold_with_a_trained_body(ray_embedded: None, tmp_path: Path) -> None:
     training = {"epochs": 10, "learning_rate": 0.02}
     config = config_of(tmp_path, predict={"folds": 3, "training": training})
