@@ -79,7 +79,7 @@ def _require_features(config: Config, predict: Folder) -> None:
     ]
     if needing and predict.shards("features") != predict.shards("predictions"):
         raise ConfigError(
-            f"detector {needing[0]!r} needs features, and {predict.path('features')} holds none (predict.mode = 'given'?); "
+            f"detector {needing[0]!r} needs features, and {predict.path('features')} holds none; "
             "run predict with an encoder, or leave the detector out of detect.detectors"
         )
 
