@@ -99,7 +99,6 @@ def main() -> None:
         file = "quickstart.toml"
         if args.small:
             overrides += ["encoder.name=bag_of_words", "predict.folds=2", "evaluate.compare=false"]
-            overrides = [o for o in overrides]
         else:
             file = f"{name}/cross_entropy.toml"
             overrides.append(f"dataset.path={args.data / name / 'train.parquet'}")

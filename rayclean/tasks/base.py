@@ -5,7 +5,6 @@ counts as a disagreement, in what the two candidates are and how they are shown,
 else: detection of suspects under a budget, the ledger and the report are the same for all.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,3 @@ class Task:
     def render(self, label: Any) -> str:
         """A label as a person reads it."""
         raise NotImplementedError
-
-    def render_many(self, labels: Sequence[Any]) -> list[str]:
-        """Several labels as a person reads them."""
-        return [self.render(label) for label in labels]
