@@ -54,8 +54,18 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, plain
 
 
+def stamp(info: dict[str, Any]) -> str:
+    """What in fsspec's description of a file changes when its content does: an ETag or checksum, else a time.
+
+    >>> stamp({"name": "x", "size": 3, "mtime": 12.5})
+    '12.5'
+    """
+    keys = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "last_modified", "created")
+    return next((str(info[key]) for key in keys if info.get(key) is not None), "")
+
+
 def stamps(path: str) -> list[list[Any]]:
-    """Name, size and time (or ETag) of the files that a path, folder or glob stands for: other files, other stamps.
+    """Name, size and `stamp` of the files that a path, folder or glob stands for: other files, other stamps.
 
     >>> stamps("no-such-file.parquet")
     []
@@ -67,10 +77,7 @@ def stamps(path: str) -> list[list[Any]]:
     found = []
     for name in sorted(map(str, names)):
         info = fs.info(name)
-        stamp = next(
-            (info[key] for key in ("mtime", "ETag", "etag", "md5Hash", "LastModified") if key in info), None
-        )
-        found.append([posixpath.basename(name), info.get("size"), str(stamp)])
+        found.append([posixpath.basename(name), info.get("size"), stamp(info)])
     return found
 
 

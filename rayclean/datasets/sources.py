@@ -14,6 +14,7 @@ import fsspec
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
+from rayclean.artifacts import stamp
 from rayclean.config import DatasetConfig
 from rayclean.datasets import BUILTIN, FORMATS, huggingface
 from rayclean.datasets.base import File, Reader, Segment
@@ -29,9 +30,6 @@ PIECE_BYTES = 32 * 1024 * 1024
 """About so much of the source is one piece of work."""
 PIECE_FILES = 256
 """At most so many small files are one piece."""
-
-STAMPS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "last_modified", "created")
-"""Keys under which fsspec's file systems say that a file changed; the first that is there counts."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def _files(where: str, paths: list[str], any_ending: bool) -> tuple[File, ...]:
             url=path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)),
             name=posixpath.relpath(path, common or "."),
             size=int(info.get("size") or 0),
-            stamp=tuple(str(info[key]) for key in STAMPS if info.get(key) is not None)[:1],
+            stamp=(stamp(info),),
         )
         for path, info in found.items()
     ]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rayclean.artifacts import stamps
 from rayclean.errors import ConfigError
 from rayclean.models.base import Encoder, Tokenizer
 
@@ -45,6 +46,11 @@ class TransformerEncoder(Encoder):
         """Tokens read of each text, special ones included; the rest is cut and counted."""
         trainable: Literal["all", "head"] = "all"
         """`head`: the body is frozen, its features are computed once and only a linear head is trained."""
+
+        def identity(self) -> dict[str, Any]:
+            """The options, and what lies in a local folder: replaced weights are another encoder."""
+            files = stamps(self.model) if Path(self.model).is_dir() else []
+            return {**super().identity(), "files": files}
 
     def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
         super().__init__(config, num_classes)

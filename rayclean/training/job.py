@@ -9,7 +9,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rayclean.artifacts import Folder, fingerprint
+from rayclean.artifacts import Folder, fingerprint, stamp
 from rayclean.config import Plugin, TrainingConfig
 
 VERSION = 1
@@ -111,9 +111,7 @@ def folder_key(url: str) -> list[tuple[str, int, str]]:
     for entry in folder.fs.ls(folder.path(), detail=True) if names else []:
         name = os.path.basename(str(entry["name"]))
         if name in names:
-            stamps = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
-            stamp = next((str(entry[field]) for field in stamps if entry.get(field)), "")
-            key.append((name, int(entry["size"]), stamp))
+            key.append((name, int(entry["size"]), stamp(entry)))
     return sorted(key)
 
 
