@@ -109,6 +109,8 @@ class DatasetConfig(Options):
     rows_per_shard: int = Field(8192, ge=1)
     """Examples per shard, the unit of parallel work and of resuming."""
 
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_rejected",)
+
     @field_validator("labels")
     @classmethod
     def _labels_unique(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:

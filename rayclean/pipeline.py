@@ -76,19 +76,13 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     plugins = check_plugins(config)
     dataset = config.dataset.identity()
     prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
-    for name in ("max_rejected",):
-        dataset.pop(name)
-    files = [
-        stamps(path) for path in _paths(config.predict.path)
-    ]  # given probabilities, an encoder's local folder:
-    model = str(config.encoder.options.get("model", ""))  # replaced files are other inputs
-    body = stamps(model) if os.path.isdir(model) else []
+    given = [stamps(path) for path in _paths(config.predict.path)]  # replaced probabilities are other inputs
     reads: dict[str, Any] = {
         "load": [dataset, config.seed, _verb("load").source_fingerprint(config)],
-        "predict": [plugins["task"], plugins["encoder"], body, config.predict.identity(), files, config.seed],
+        "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), given, config.seed],
         "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
         "relabel": [plugins["annotator"], config.relabel.identity(), prompts, config.seed, _reverts(run)],
-        "train": [plugins["encoder"], body, plugins["method"], config.train.identity(), config.seed],
+        "train": [plugins["encoder"], plugins["method"], config.train.identity(), config.seed],
         "evaluate": [config.evaluate.identity()],
     }
     prints: dict[str, str] = {}

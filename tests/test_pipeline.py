@@ -33,6 +33,7 @@ def changed(config: rayclean.Config, *overrides: str) -> set[str]:
         ("detect.budget=0.05", "detect"),
         ("dataset.words.garden='gardening'", "relabel"),
         ("relabel.accept=0.9", "relabel"),
+        ("dataset.max_rejected=0.5", None),
         ("annotator.concurrency=1", None),
         ("predict.actors=2", None),
         ("cluster.workers=2", None),
@@ -153,6 +154,13 @@ def test_replaced_probabilities_and_weights_are_other_inputs(config: rayclean.Co
     after = pipeline.fingerprints(changed_config, run)
     assert before["predict"] != after["predict"]
     assert before["load"] == after["load"]
+    body = tmp_path / "body"
+    body.mkdir()
+    (body / "model.safetensors").write_bytes(b"1")
+    options = {"name": "transformer", "model": str(body)}
+    plugins = pipeline.check_plugins(rayclean.parse_config({**values, "encoder": options}))
+    (body / "model.safetensors").write_bytes(b"22")
+    assert pipeline.check_plugins(rayclean.parse_config({**values, "encoder": options})) != plugins
 
 
 def test_an_unknown_protocol_says_what_to_install(config: rayclean.Config) -> None:
