@@ -153,11 +153,12 @@ class PredictConfig(Options):
     """`given` only: parquet with the id column of the data set and `probabilities` (list of K floats)."""
     training: TrainingConfig = TrainingConfig()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of inference."""
-    tokens_per_batch: int = Field(16384, ge=1)
-    """Padded tokens per inference batch; rows are sorted by length within a shard, so padding is small."""
+    """Precision of inference; `auto`: bfloat16 where the hardware is faster in it."""
+    tokens_per_batch: int | None = Field(None, ge=1)
+    """Padded tokens per inference batch; rows are sorted by length within a shard, so padding is small. `None`: 16,384
+    on a GPU, 2,048 on a CPU."""
     actors: int | None = Field(None, ge=1)
-    """Size of the actor pool; `None`: one per GPU, or one on a machine without."""
+    """Size of the actor pool; `None`: one per GPU, or up to four per node without."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("tokens_per_batch", "actors")
 

@@ -7,6 +7,11 @@ import ray
 
 from rayclean.runtime.cluster import gpu_count, physical_threads
 
+ACTORS_PER_NODE = 4
+"""Without GPUs, at most: each holds the networks once more."""
+ITEMS_PER_ACTOR = 4
+"""Below this many, fewer actors with more threads end earlier."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -18,18 +23,26 @@ class Pool:
     threads: int
 
 
-def pool(actors: int | None) -> Pool:
-    """One actor per GPU; without GPUs one per node, with all its cores in one process (the forward pass scales in it).
+def pool(actors: int | None, items: int) -> Pool:
+    """One actor per GPU; without GPUs up to four per node, which share its cores.
+
+    A forward pass on few threads wastes less time in waiting for the slowest of them, and one actor computes while
+    another reads and writes. But with few items for each, several slow actors end later than one with all cores.
 
     Args:
         actors: `predict.actors`, where the config sets it.
+        items: how many there are to work on; never more actors than that.
     """
+    items = max(items, 1)
     if gpus := gpu_count():
-        return Pool(min(actors or gpus, gpus), 1.0, 1.0, physical_threads())
+        return Pool(min(actors or gpus, gpus, items), 1.0, 1.0, physical_threads())
     nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     nodes = [cpus for cpus in nodes if cpus >= 1] or [1]
-    actors = actors or len(nodes)
+    if actors is None:
+        per_node = min(ACTORS_PER_NODE, physical_threads())
+        actors = len(nodes) * (per_node if items >= ITEMS_PER_ACTOR * per_node * len(nodes) else 1)
+    actors = min(actors, items)
     per_node = math.ceil(actors / len(nodes))
-    # Ray packs actors onto a node as long as they fit: more than half of a node's CPUs makes them spread.
-    num_cpus = 1.0 if len(nodes) == 1 else max(1.0, min(nodes) // (per_node + 1) + 1)
+    # Ray packs actors onto a node as long as they fit: one more than belongs there must not, and they spread.
+    num_cpus = 1.0 if len(nodes) == 1 else max(1.0, math.ceil(100 * min(nodes) / (per_node + 1) + 1) / 100)
     return Pool(actors, num_cpus, 0.0, max(1, physical_threads() // per_node))

@@ -49,7 +49,7 @@ class Plan:
     encoder: Plugin | None = None
     seed: int = 0
     precision: Any = "auto"
-    tokens_per_batch: int = 16384
+    tokens_per_batch: int | None = None
     threads: int = 1
     use_gpu: bool = False
 
@@ -130,13 +130,14 @@ def count_rows(folder: Folder, *parts: str) -> int:
 
 
 def _run(plan: Plan, config: PredictConfig, title: str) -> dict[str, Any]:
-    examples, size = Folder(plan.examples), pool(config.actors)
+    examples = Folder(plan.examples)
     shards = examples.shards()
+    size = pool(config.actors, len(shards))
     plan = replace(plan, threads=size.threads, use_gpu=size.num_gpus > 0)
     with task(title, count_rows(examples), "examples") as progress:
         results = map_actors(
             functools.partial(ShardRunner, plan), shards,
-            actors=min(size.actors, len(shards)) or 1, num_cpus=size.num_cpus, num_gpus=size.num_gpus,
+            actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus,
         )  # fmt: skip
         return _sum(results, progress)
 
