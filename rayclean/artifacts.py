@@ -118,6 +118,11 @@ class Folder:
         """A folder below this one."""
         return Folder(self.url(*parts))
 
+    @property
+    def name(self) -> str:
+        """The last part of the path; a verb's unfinished folder has the same name in every attempt at the same work."""
+        return self.root.rstrip("/").rpartition("/")[2]
+
     def exists(self, *parts: str) -> bool:
         """Whether a file or folder is there."""
         return bool(self.fs.exists(self.path(*parts)))

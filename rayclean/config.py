@@ -128,17 +128,27 @@ class TrainingConfig(Options):
 
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
-    """Examples per optimiser step, over all workers together."""
+    """Examples per batch, over all workers together."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimiser step; their gradients are averaged."""
     learning_rate: float | None = Field(None, gt=0)
+    """Of the configured encoder; a method's further network of another kind has its own default."""
     weight_decay: float = Field(0.01, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps with rising learning rate, then linear decay to 0."""
     clip: float = Field(1.0, gt=0)
-    """Maximum norm of the gradient."""
+    """Maximum norm of each network's gradient."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many epochs without a better dev loss; `None` trains all epochs. The best epoch is kept either way."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 where the hardware has it."""
+
+
+class TrainConfig(TrainingConfig):
+    """The last training, by the configured method. Read by `train`."""
+
+    labels: Literal["final", "given"] = "final"
+    """`given`: leave the cleaning aside and let the method cope with all the noise, as papers do."""
 
 
 class PredictConfig(Options):
@@ -228,7 +238,7 @@ class RelabelConfig(Options):
     """Budget: queries sent (answers found in the ledger cost nothing). Budgets hold per relabelling: they survive a
     crash, and count anew once the configuration of relabel, or of a verb before it, is another."""
     max_tokens: int | None = Field(None, ge=0)
-    """Budget: tokens, prompt and answer together."""
+    """Budget: tokens, prompt and answer together; for relabel, and once more for a method that asks while it trains."""
     max_cost: float | None = Field(None, ge=0)
     """Budget in currency; needs `price_prompt` and `price_answer`."""
     price_prompt: float = Field(0.0, ge=0)
@@ -267,10 +277,18 @@ class ClusterConfig(Options):
     """GPUs of an embedded Ray; `None`: all that are seen."""
     workers: int = Field(1, ge=1)
     """Workers that train together."""
+    max_workers: int | None = Field(None, ge=1)
+    """Elastic training: so many workers if the cluster has room, at least `workers`; results do not depend on it."""
     cpus_per_worker: float = Field(1.0, gt=0)
     """CPUs reserved for each training worker."""
     use_gpu: bool | None = None
     """`None`: a GPU per worker if the cluster has one."""
+
+    @model_validator(mode="after")
+    def _workers_in_order(self) -> "ClusterConfig":
+        if self.max_workers is not None and self.max_workers < self.workers:
+            raise ValueError(f"max_workers must be at least workers = {self.workers}, got {self.max_workers}")
+        return self
 
 
 class Config(Options):
@@ -296,7 +314,7 @@ class Config(Options):
     relabel: RelabelConfig = RelabelConfig()
     method: Plugin = Plugin(name="cross_entropy")
     """How to train in spite of noise (`rayclean/methods/`, one file per paper)."""
-    train: TrainingConfig = TrainingConfig()
+    train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     cluster: ClusterConfig = ClusterConfig()
 

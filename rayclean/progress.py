@@ -48,6 +48,10 @@ class Task:
             of = f"/{self.total:,}" if self.total else ""
             console.print(f"{self.title}: {self.done:,}{of} {self.unit}, {rate:,.1f}/s{eta}", highlight=False)
 
+    def note(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        console.print(f"{self.title}: {text}", highlight=False)
+
 
 @contextmanager
 def task(title: str, total: int | None, unit: str) -> Iterator[Task]:

@@ -21,7 +21,7 @@ ALLOWED = {
     "detectors": FRAME | {"detectors", "functional"},
     "methods": FRAME | {"methods", "functional"},
     "annotators": FRAME | {"annotators", "functional"},
-    "training": FRAME | {"training", "methods", "models", "functional"},
+    "training": FRAME | {"training", "methods", "models", "datasets", "functional"},
     "evaluation": FRAME | {"evaluation", "tasks", "functional"},
     "runtime": FRAME
     | {

@@ -1,8 +1,29 @@
 """Who answers when asked about a doubtful label. Add one: a file with a subclass of `Annotator`, a line here."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rayclean.config import Config
+from rayclean.plugins import build_options, resolve
+from rayclean.schema import Label
+
+if TYPE_CHECKING:
+    from rayclean.annotators.base import Annotator
+
 ANNOTATORS: dict[str, str] = {
     "served": "rayclean.annotators.served:ServedAnnotator",
     "openai": "rayclean.annotators.openai:OpenAIAnnotator",
     "knn": "rayclean.annotators.knn:KnnAnnotator",
     "simulated": "rayclean.annotators.simulated:SimulatedAnnotator",
 }
+
+
+def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
+    """The annotator that a config names, not yet started; without labels it can only be checked.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    cls = resolve("annotator", ANNOTATORS, config.annotator.name)
+    annotator: Annotator = cls(build_options("annotator", cls, config.annotator.options), labels, config.seed)
+    return annotator

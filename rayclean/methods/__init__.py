@@ -3,6 +3,9 @@
 METHODS: dict[str, str] = {
     "cross_entropy": "rayclean.methods.cross_entropy:CrossEntropy",
     "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
+    "lane": "rayclean.methods.lane:Lane",
+    "lane_literal": "rayclean.methods.lane:LaneLiteral",
+    "noiseal": "rayclean.methods.noiseal:NoiseAL",
     "reverse_cross_entropy": "rayclean.methods.reverse_cross_entropy:ReverseCrossEntropy",
     "symmetric_cross_entropy": "rayclean.methods.symmetric_cross_entropy:SymmetricCrossEntropy",
 }

@@ -3,13 +3,18 @@
 A method declares its networks, its per-example state columns and its hooks, and nothing else; the loop
 (`rayclean.training.loop`) calls them in this order, on every worker alike:
 
+    encoders(encoder)                once: which encoder each network is
     state()                          once: the columns this method keeps per example
     every epoch:
       partition(state, epoch)        on whole columns, before the first step
+      queries(state, epoch)          whom to ask the annotator about; revise(state, rows, labels, epoch) takes its answers
       every step:
-        forward of every network on this worker's rows
-        observe(state, ids, seen, epoch)   on the *global* batch (gathered scalars), under no_grad, before the loss
+        forward of every network on this worker's rows and their views
+        observe(state, rows, seen, epoch)  on the *global* batch (gathered scalars), under no_grad, before the loss
         loss(outputs, batch, rows, epoch)  on this worker's rows: named scalar terms, summed and logged by the loop
+      if reviews: every network reads all training examples once more, in evaluation mode
+        review(state, rows, seen, epoch)   what `judged` said of them
+      summary(state)                 figures for the epoch's line of `metrics.jsonl`
     quality(state)                   after training: lower = more likely wrong
 
 Exactness for any number of workers: `functional/` returns one value per example; `loss` reduces them with
@@ -23,24 +28,29 @@ is whole with the networks, the optimiser and the columns, and reloads under ano
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
+from rayclean.config import Plugin
 from rayclean.plugins import Options
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one network says of this worker's rows of a batch."""
+    """What one network says of this worker's rows of a batch, and of their V views: R = (1 + V) B rows, originals first."""
 
     features: Tensor
-    """[B, D]"""
+    """[R, D] what stands right before the classes (`Encoder.refine`)."""
     logits: Tensor
-    """[B, K], float32"""
+    """[R, K], float32"""
+
+
+def _no_network(name: str, rows: Tensor) -> Any:
+    raise NotImplementedError("this batch was made without networks")
 
 
 @dataclass(frozen=True)
@@ -59,31 +69,76 @@ class StepBatch:
     """Valid rows of the whole global batch."""
     total: Callable[[int], int]
     """Sum of a count over all workers. It is a collective: every worker must call it, in the same order."""
+    rank: int = 0
+    """This worker's place among all."""
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows
+    """Rows [W x R, ...] of all workers, by rank, padding included; gradients flow back to the worker that a row is of.
+    A collective, like `total`."""
+    classify: Callable[[str, Tensor], Tensor] = _no_network
+    """Logits [M, K] that the network of a name gives features [M, D], mixed ones for example."""
+    again: Callable[[str, Tensor], Output] = _no_network
+    """Runs the network of a name once more, with another dropout mask, on some of the originals: `mask` [B] bool."""
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of `values` [B] over the valid rows of the global batch, scaled so that the mean of all workers'
+        """Mean of `values` over the valid rows of the global batch, scaled so that the mean of all workers'
         gradients is the gradient of the global mean: W x local sum / global count (METHODS 15.2.5).
+
+        Args:
+            values: [B], or [R] with those of the views; a view is a row of its own.
         """
-        return _masked_sum(values, self.valid) * (self.world_size / max(self.global_count, 1))
+        copies = len(values) // len(self.valid)
+        return _masked_sum(values, self.valid.repeat(copies)) * (
+            self.world_size / max(self.global_count * copies, 1)
+        )
 
     def count(self, mask: Tensor) -> int:
-        """Members of a subset, `mask` [B] bool, in the whole global batch; a collective, like `total`."""
-        return self.total(int((mask & self.valid).sum()))
+        """Members of a subset, `mask` [B] or [R] bool, in the whole global batch; a collective, like `total`."""
+        return self.total(int((mask & self._valid_like(mask)).sum()))
 
     def mean_over(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Mean of `values` [B] over a subset, `mask` [B] bool, of the global batch, scaled like `mean`; a collective.
+        """Mean of `values` [B] or [R] over a subset, `mask` bool, of the global batch, scaled like `mean`; a collective.
         A subset that is empty here gives exactly 0 with a gradient of 0, one that is empty everywhere likewise.
         """
-        return _masked_sum(values, mask & self.valid) * (self.world_size / max(self.count(mask), 1))
+        return self.sum_over(values, mask) / max(self.count(mask), 1)
+
+    def sum_over(self, values: Tensor, mask: Tensor) -> Tensor:
+        """W x the sum of `values` [B] or [R] over a subset here: divide by a global count."""
+        return _masked_sum(values, mask & self._valid_like(mask)) * self.world_size
+
+    def _valid_like(self, values: Tensor) -> Tensor:
+        return self.valid.repeat(len(values) // len(self.valid))
 
 
 def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0.0).sum()
 
 
+UNANSWERED, ABSTAINED = -1, -2
+"""What stands for a label that the annotator did not give."""
+
 State = dict[str, npt.NDArray[Any]]
 """Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K]. Beside the
 method's own columns there are, read-only, `example_id` and `given_label`."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a method asks the annotator before an epoch."""
+
+    rows: npt.NDArray[np.int64]
+    """[Q] positions in the columns, the most wanted first: a budget may end before the last."""
+    predicted: npt.NDArray[np.int64]
+    """[Q] label that the networks suggest."""
+    pool: npt.NDArray[np.bool_]
+    """[N] which examples may be shown as demonstrations, with their given label."""
+    demonstrations: int
+    """Demonstrations per question; 0: none."""
+    selector: Literal["nearest", "random"] = "nearest"
+    """`nearest`: by cosine of the first network's features."""
+    candidates: Literal["binary", "all"] = "all"
+    """Possible answers: {given, predicted}, or every label."""
+    accept: float = 0.0
+    """Least calibrated probability of an answer that counts."""
 
 
 class Method:
@@ -92,13 +147,25 @@ class Method:
     class Config(Options):
         """Options beside `name`; defaults are the paper's values with the section cited."""
 
-    networks: ClassVar[tuple[str, ...]] = ("main",)
+    networks: tuple[str, ...] = ("main",)
     """Names of the networks trained together in one worker; the first one predicts."""
+    views: tuple[str, ...] = ()
+    """Ways to rewrite the texts of every batch (`training/views.py`), each one a view; () = the texts alone."""
+    reviews: bool = False
+    """Whether all training examples are read once more at the end of every epoch, in evaluation mode."""
+    asks: bool = False
+    """Whether `queries` may ask an annotator; then the verb that trains prepares one."""
+    default_epochs: int | None = None
+    """Epochs where the config names none; None: the first encoder's own default."""
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         self.config = config
         self.num_classes = num_classes
         self.seed = seed
+
+    def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
+        """The encoder of every network, given the run's own; in the order of `networks`."""
+        return dict.fromkeys(self.networks, encoder)
 
     def state(self) -> dict[str, tuple[str, float]]:
         """Per-example columns: name -> (NumPy dtype, initial value)."""
@@ -124,6 +191,36 @@ class Method:
 
     def partition(self, state: State, epoch: int) -> None:
         """Once an epoch, before its first step: split the examples, on whole columns and in place."""
+
+    def queries(self, state: State, epoch: int) -> Questions | None:
+        """After `partition`: what to ask the annotator; None = nothing."""
+        return None
+
+    def revise(
+        self, state: State, rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], epoch: int
+    ) -> None:
+        """Take the annotator's answers.
+
+        Args:
+            state: whole columns.
+            rows: [Q] the positions that were asked about.
+            labels: [Q] the answers; UNANSWERED where nobody answered (budget, failure), ABSTAINED where the annotator
+                did not choose or was not sure enough: asking again would cost again and say the same.
+            epoch: 1-based.
+        """
+
+    def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
+        """Per-row scalars [B] that `review` needs of rows with given `labels` [B]; networks are in evaluation mode."""
+        return {}
+
+    def review(
+        self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
+    ) -> None:
+        """Update columns in place from what `judged` said of some rows; called until all have been reviewed."""
+
+    def summary(self, state: State) -> dict[str, float]:
+        """Figures of an epoch's line: sizes of subsets, answers, thresholds; no truth."""
+        return {}
 
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int

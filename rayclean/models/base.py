@@ -1,7 +1,8 @@
-"""The encoder seam: encode -> features, classify -> logits.
+"""The encoder seam: encode -> features, refine -> refined features, classify -> logits.
 
-Both halves are apart because methods mix features (EmbMix), compare them (contrastive losses, retrieval) or cache
-them (a frozen encoder computes them once, and only the head is trained).
+The parts are apart because features are cached (a frozen encoder computes them once, and only what comes after is
+trained) and kept for retrieval, while methods mix (EmbMix) or compare (contrastive losses) what stands right before
+the classes. Without a hidden layer both are the same.
 """
 
 import json
@@ -22,15 +23,26 @@ DESCRIPTION = "rayclean.json"
 """Beside the weights: which encoder, its options, the classes."""
 
 
+HIDDEN_DROPOUT = 0.1
+
+
 class Tokenizer:
     """Text to token ids, without padding. Stateless and cheap to build, so that any process can tokenise."""
 
     pad_id: int = 0
     max_length: int
+    vocabulary: int
+    """Number of token ids."""
+    special_ids: frozenset[int] = frozenset()
+    """Ids that stand for no text (padding, [CLS], [SEP]): views leave them in place and never draw them."""
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
         """Token ids per text, at least one and cut at `max_length`, and whether the text was cut."""
         raise NotImplementedError
+
+    def words(self) -> list[str] | None:
+        """What each token id stands for; None where ids are hashes."""
+        return None
 
 
 def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tensor]:
@@ -77,33 +89,47 @@ class Encoder(nn.Module):
         """Whether only the head is trained, so that features may be computed once and cached."""
         return False
 
+    def token_embeddings(self) -> npt.NDArray[np.float32] | None:
+        """Pre-trained embeddings [vocabulary, D'] of the token ids; None where they are learnt from scratch."""
+        return None
+
     @property
     def frozen(self) -> bool:
         """`is_frozen` of this network's options."""
         return self.is_frozen(self.config)
 
-    @property
-    def feature_dim(self) -> int:
-        """D of `encode`."""
-        return self.head.in_features
-
-    def build_head(self, feature_dim: int) -> None:
-        """A linear classifier over features."""
-        self.head = nn.Linear(feature_dim, self.num_classes)
+    def build_head(self, feature_dim: int, hidden: int = 0) -> None:
+        """A linear classifier over features; with a `hidden` layer before it, a two-layer perceptron."""
+        self.feature_dim = feature_dim
+        if hidden:
+            self.hidden = nn.Sequential(nn.Linear(feature_dim, hidden), nn.GELU(), nn.Dropout(HIDDEN_DROPOUT))
+        self.head = nn.Linear(hidden or feature_dim, self.num_classes)
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the others."""
+        """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the others.
+
+        These are what a frozen encoder computes once and keeps.
+        """
         raise NotImplementedError
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits [B, K] of features [B, D]."""
-        logits: Tensor = self.head(features)
+    def refine(self, features: Tensor) -> Tensor:
+        """What stands right before the classes: the hidden layer [B, hidden] where there is one, else the features [B, D]."""
+        refined: Tensor = self.hidden(features) if hasattr(self, "hidden") else features
+        return refined
+
+    def classify(self, refined: Tensor) -> Tensor:
+        """Logits [B, K] of refined features."""
+        logits: Tensor = self.head(refined)
         return logits
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [B, K] of features [B, D], cached ones for example."""
+        return self.classify(self.refine(features))
+
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features [B, D] and logits [B, K]; a batch that carries cached `features` skips the body."""
-        features = batch["features"] if "features" in batch else self.encode(batch)
-        return features, self.classify(features)
+        """Refined features and logits [B, K]; a batch that carries cached `features` skips the body."""
+        refined = self.refine(batch["features"] if "features" in batch else self.encode(batch))
+        return refined, self.classify(refined)
 
     def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
         """Write the network so that `rayclean.models.loading.load_encoder` reads it back; safetensors, no pickle.

@@ -115,7 +115,7 @@ def infer(
                 on_device = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
                 encoded = network.encode(on_device).float()
                 with torch.autocast(device.type, enabled=False):
-                    done.append((index, rows.numpy(), encoded, network.classify(encoded)))
+                    done.append((index, rows.numpy(), encoded, network.logits(encoded)))
             # Fetched after the whole window, so that a GPU never waits for the copies.
             for index, where, encoded, scores in done:
                 own = which[where] == index

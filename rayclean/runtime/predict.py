@@ -218,7 +218,7 @@ def _run_heads(plan: Plan, shard: str) -> dict[str, Any]:
         network, rows = load_encoder(folder), np.flatnonzero(np.maximum(which, 0) == index)
         logits = np.empty((len(ids), network.num_classes), dtype=np.float32) if logits is None else logits
         with torch.inference_mode():
-            logits[rows] = network.classify(cached[torch.from_numpy(rows)]).numpy()
+            logits[rows] = network.logits(cached[torch.from_numpy(rows)]).numpy()
     assert logits is not None
     _check_finite(logits, ids, "logits")
     output.write_table(prediction_table(ids, table["given_label"], softmax(logits), which), shard)

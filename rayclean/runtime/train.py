@@ -28,6 +28,7 @@ from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
 from rayclean.runtime.cluster import gpu_count, physical_threads
+from rayclean.training.asking import Consult
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
 from rayclean.training.loop import finished, fit
@@ -50,6 +51,7 @@ def fit_jobs(
     cluster: ClusterConfig,
     work: str,
     progress: Progress = lambda record: None,
+    consult: Consult | None = None,
 ) -> dict[str, FitResult]:
     """Train all jobs that are not finished yet, one after another on the cluster's workers.
 
@@ -59,6 +61,7 @@ def fit_jobs(
         cluster: workers, CPUs per worker, GPU or not.
         work: folder that all nodes see; Ray Train keeps a marker there while it runs.
         progress: called after every epoch.
+        consult: the annotator for methods that ask; it goes to the workers.
 
     Returns:
         Result by job name.
@@ -73,7 +76,8 @@ def fit_jobs(
     keys = {job.name: job_key(job, spec) for job in jobs}
     todo = [job for job in jobs if finished(job, keys[job.name]) is None]
     if todo:
-        _train(todo, spec, cluster, work, f"fit-{fingerprint(keys)}-{uuid.uuid4().hex[:8]}", progress)
+        name = f"fit-{fingerprint(keys)}-{uuid.uuid4().hex[:8]}"
+        _train(todo, spec, cluster, work, name, progress, consult)
     results = {job.name: finished(job, keys[job.name]) for job in jobs}
     missing = [name for name, result in results.items() if result is None]
     if missing:
@@ -84,7 +88,13 @@ def fit_jobs(
 
 
 def _train(
-    jobs: list[FitJob], spec: FitSpec, cluster: ClusterConfig, work: str, name: str, progress: Progress
+    jobs: list[FitJob],
+    spec: FitSpec,
+    cluster: ClusterConfig,
+    work: str,
+    name: str,
+    progress: Progress,
+    consult: Consult | None,
 ) -> None:
     use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpu_count() >= cluster.workers
     board = _Board.remote()  # type: ignore[attr-defined]
@@ -97,10 +107,10 @@ def _train(
         for attempt in range(MAX_FAILURES + 1):
             trainer = TorchTrainer(
                 _work,
-                train_loop_config={"jobs": jobs, "spec": spec, "board": board},
+                train_loop_config={"jobs": jobs, "spec": spec, "board": board, "consult": consult},
                 torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
                 scaling_config=ScalingConfig(
-                    num_workers=cluster.workers,
+                    num_workers=_workers(cluster),  # type: ignore[arg-type]
                     use_gpu=use_gpu,
                     resources_per_worker=_resources(cluster, use_gpu),
                 ),
@@ -150,7 +160,7 @@ def _work(config: dict[str, Any]) -> None:
     collectives = Collectives() if alone else Distributed(device)
     try:
         for job in jobs:
-            fit(job, spec, collectives, device, on_epoch=board.tell.remote)
+            fit(job, spec, collectives, device, on_epoch=board.tell.remote, consult=config["consult"])
     except Exception as error:
         # Alone, any error is the job's own. Among several workers an error of another kind may only echo the death
         # of a peer: then Ray Train starts the group again.
@@ -198,6 +208,12 @@ def _watch(board: Any, progress: Progress, stop: threading.Event) -> None:
                 progress(record)
         if ended:
             return
+
+
+def _workers(cluster: ClusterConfig) -> int | tuple[int, int]:
+    """How many; a range is elastic: Ray Train starts with what there is and restarts when nodes come or go."""
+    most = cluster.max_workers or cluster.workers
+    return cluster.workers if most == cluster.workers else (cluster.workers, most)
 
 
 def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:

@@ -40,6 +40,17 @@ class Collectives:
         order = np.argsort(ids[valid], kind="stable")
         return ids[valid][order], {name: column[valid][order] for name, column in columns.items()}
 
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Rows [W x R, ...] of all workers by rank, of `rows` [R, ...] here; the same shape and dtype on every worker.
+
+        Gradients flow back to the worker that a row is of: the gradient of a row is the sum over all workers' losses.
+        """
+        return rows
+
+    def from_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The first worker's `values`, on every worker; the same shape and dtype everywhere."""
+        return values
+
     def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
         """Element-wise sum over workers, in float64."""
         return np.asarray(values, dtype=np.float64)
@@ -85,6 +96,19 @@ class Distributed(Collectives):
         gathered = {name: np.concatenate(part) for name, part in parts.items()}
         return super().gather(gathered.pop(""), gathered)
 
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """All-gather with gradient."""
+        gathered: Tensor = _GatherRows.apply(rows.contiguous(), self.rank)  # type: ignore[no-untyped-call]
+        return gathered
+
+    def from_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Broadcast, as bytes."""
+        packed = torch.from_numpy(np.ascontiguousarray(values).reshape(-1).view(np.uint8).copy()).to(
+            self.device
+        )
+        dist.broadcast(packed, 0)
+        return packed.cpu().numpy().view(values.dtype).reshape(values.shape)
+
     def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
         """All-reduce."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -115,3 +139,21 @@ class Distributed(Collectives):
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather whose backward sums every row's gradient over the workers and hands each worker its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, rank: int) -> Tensor:
+        ctx.rank, ctx.rows = rank, len(rows)
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows], None

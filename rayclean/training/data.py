@@ -1,19 +1,24 @@
-"""The rows of one job on one worker: which examples train, which decide, and the labels of both.
+"""The rows of one job on one worker: which examples train, which decide, the labels of both, what each network reads.
 
-Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped.
+Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks of the
+same encoder read the same inputs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from torch import Tensor
 
 from rayclean.artifacts import Folder
 from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.functional.hashing import folds, uniform
+from rayclean.models import ENCODERS
+from rayclean.plugins import build_options, resolve
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.training.inputs import Inputs, Rows, open_inputs
 from rayclean.training.job import FitJob
@@ -25,21 +30,44 @@ class Part:
 
     ids: Rows
     labels: Rows
-    rows: Rows
-    """Rows of the inputs."""
+    rows: dict[str, Rows]
+    """By network: rows of its inputs."""
 
 
 @dataclass(frozen=True)
 class JobData:
     """What one job trains on and what decides on its best epoch."""
 
-    inputs: Inputs
+    inputs: dict[str, Inputs]
+    """By network; the same object where they read the same."""
     train: Part
     dev: Part
 
+    def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
+        """Every network's inputs [B, ...] of some examples of a part; the same object where they read the same."""
+        made: dict[int, dict[str, Tensor]] = {}
+        for name, inputs in self.inputs.items():
+            if id(inputs) not in made:
+                made[id(inputs)] = inputs.batch(part.rows[name][chosen])
+        return {name: made[id(inputs)] for name, inputs in self.inputs.items()}
 
-def open_job(job: FitJob, encoder: Plugin, num_classes: int, frozen: bool) -> JobData:
-    """Select the job's examples and open their inputs: cached features if there are some and the encoder is `frozen`.
+    def lengths(self, part: Part) -> Rows | None:
+        """Tokens per example, of the first network that reads tokens; None where all read features."""
+        for name, inputs in self.inputs.items():
+            if (lengths := inputs.lengths(part.rows[name])) is not None:
+                return lengths
+        return None
+
+
+def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, featured: Plugin) -> JobData:
+    """Select the job's examples and open what each network reads.
+
+    Args:
+        job: which examples.
+        encoders: by network.
+        num_classes: K.
+        featured: the encoder that computed the job's cached features, if there are any; networks of it read these if
+            its body is frozen. All others read tokens.
 
     Raises:
         DataError: no training example, a label outside the classes, or examples without label or features.
@@ -67,12 +95,22 @@ def open_job(job: FitJob, encoder: Plugin, num_classes: int, frozen: bool) -> Jo
         raise DataError(
             f"{job.name}: label {largest} found, expected less than the {num_classes} classes: run load again"
         )
-    inputs = open_inputs(job.data.examples, job.data.features if frozen else None, encoder)
+    inputs: dict[str, Inputs] = {}
+    for name, encoder in encoders.items():
+        same = [other for other in inputs if encoders[other] == encoder]
+        features = job.data.features if encoder == featured and is_frozen(encoder) else None
+        inputs[name] = inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder)
 
     def part(mask: npt.NDArray[np.bool_], values: Rows) -> Part:
-        return Part(ids[mask], values[mask], inputs.rows(ids[mask]))
+        return Part(ids[mask], values[mask], {name: each.rows(ids[mask]) for name, each in inputs.items()})
 
     return JobData(inputs, part(train, labels), part(dev, given))
+
+
+def is_frozen(encoder: Plugin) -> bool:
+    """Whether only what comes after an encoder's body is trained."""
+    cls = resolve("encoder", ENCODERS, encoder.name)
+    return bool(cls.is_frozen(build_options("encoder", cls, encoder.options)))
 
 
 def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:

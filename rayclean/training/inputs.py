@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import Plugin
+from rayclean.datasets.augment import BackTranslation
 from rayclean.errors import ArtifactError, DataError
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
@@ -62,15 +63,26 @@ def open_inputs(examples: str, features: str | None, encoder: Plugin) -> Inputs:
         source = Folder(features)
         key = fingerprint(VERSION, source.url(), folder_key(features))
         return Features(_cached(f"features-{key}", lambda folder: _write_features(source, folder)))
+    return open_tokens(examples, encoder)
+
+
+def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "Tokens":
+    """Tokens of all examples as an encoder reads them; with `rewrite`, of texts rewritten by that function.
+
+    Args:
+        examples: folder of example shards.
+        encoder: whose tokenizer.
+        rewrite: `"package.module:function"`, see `datasets.augment.BackTranslation`.
+    """
     cls = resolve("encoder", ENCODERS, encoder.name)
     options = build_options("encoder", cls, encoder.options)
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
+    function = BackTranslation(rewrite) if rewrite is not None else None
     # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made twice.
-    key = fingerprint(VERSION, source.url(), folder_key(examples), encoder.name, options.identity())
-    return Tokens(
-        _cached(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, folder)), tokenizer.pad_id
-    )
+    key = fingerprint(VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
+    folder = _cached(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
+    return Tokens(folder, tokenizer.pad_id)
 
 
 class _Mapped:
@@ -104,8 +116,12 @@ class Tokens(_Mapped):
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` [B, L]."""
+        return pad(self.tokens_of(rows), self.pad_id)
+
+    def tokens_of(self, rows: Rows) -> list[npt.NDArray[np.int32]]:
+        """Token ids of each row, unpadded."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
-        return pad([self.tokens[start:end] for start, end in zip(starts, ends, strict=True)], self.pad_id)
+        return [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def lengths(self, rows: Rows) -> Rows:
         """Tokens per row."""
@@ -128,12 +144,15 @@ class Features(_Mapped):
         """All rows are of one size."""
 
 
-def _write_tokens(source: Folder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+def _write_tokens(
+    source: Folder, tokenizer: Tokenizer, rewrite: BackTranslation | None, folder: Path
+) -> dict[str, Any]:
     ids, lengths, truncated = [], [], 0
     with open(folder / "values.bin", "wb") as values:
         for shard in source.shards():
             table = source.read_table(shard, columns=["example_id", "text"])
-            tokens, cut = tokenizer(table["text"].to_pylist())
+            texts = table["text"].to_pylist()
+            tokens, cut = tokenizer(texts if rewrite is None else rewrite(texts, ()))
             ids.append(table["example_id"].to_numpy())
             lengths.append(np.array([len(t) for t in tokens], dtype=np.int64))
             truncated += int(cut.sum())

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rayclean.artifacts import Folder, fingerprint, stamp
 from rayclean.config import Plugin, TrainingConfig
 
-VERSION = 1
+VERSION = 2
 """Part of every job's key: raised when the code changes what training yields."""
 
 
@@ -57,6 +57,8 @@ class FitJob:
     """Folder for `model/`, `metrics.jsonl`, `dynamics/`, and `result.json`, which is written last."""
     keep_last: bool = False
     """Also write the weights of the last epoch, to `model_last/` (papers report best and last)."""
+    keep_epochs: bool = False
+    """Also write the method's columns after every epoch, to `epochs/`: what the report draws over time."""
     standalone: bool = False
     """Write a frozen body beside its head, so that the folder can be given away; else a reference to the body."""
 
@@ -70,6 +72,8 @@ class FitSpec:
     training: TrainingConfig
     labels: tuple[str, ...]
     """Names of the classes in index order; K of them."""
+    annotator: tuple[Any, ...] = ()
+    """What the answers of the annotator depend on that the method may ask; () = none is there."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
     for name, url in (("labels", job.data.labels), ("features", job.data.features)):
         data[name] = folder_key(url) if url is not None else None
     return fingerprint(
-        VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.standalone,
+        VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.keep_epochs, job.standalone,
         spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(), spec.labels,
+        spec.annotator,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from rayclean.artifacts import Folder
 from rayclean.errors import RaycleanError
 from rayclean.models.base import Encoder
 from rayclean.training import checkpoint, steps
+from rayclean.training.asking import Consult, ask
 from rayclean.training.collectives import Collectives
 from rayclean.training.data import open_job
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
@@ -50,6 +51,7 @@ def fit(
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch = lambda record: None,
     checkpoint_share: float = CHECKPOINT_SHARE,
+    consult: Consult | None = None,
 ) -> FitResult:
     """Train one job and write its folder; a finished job is only read, an unfinished one goes on at its last epoch.
 
@@ -60,6 +62,7 @@ def fit(
         device: where the networks are.
         on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`.
         checkpoint_share: most of the time that may go into checkpoints; infinite: one after every epoch.
+        consult: brings a method's questions to the annotator; without it methods train on without answers.
 
     Raises:
         DataError: nothing to train on, or labels and examples do not fit together.
@@ -76,16 +79,18 @@ def fit(
 
     # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed -----------------
     method = steps.build_method(job, spec)
+    encoders = method.encoders(spec.encoder)
     torch.manual_seed(job.seed)
-    networks = steps.build_networks(spec, method).to(device)
-    frozen = all(network.frozen for network in networks.values())
-    data = open_job(job, spec.encoder, len(spec.labels), frozen)
+    networks = steps.build_networks(encoders, len(spec.labels)).to(device)
+    data = open_job(job, encoders, len(spec.labels), spec.encoder)
     main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
-    epochs = spec.training.epochs or main.default_epochs
-    batch_size = spec.training.batch_size
-    lengths = data.inputs.lengths(data.train.rows)
+    views = steps.build_views(method, networks, encoders, data, job)
+    epochs = spec.training.epochs or method.default_epochs or main.default_epochs
+    batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
+    lengths = data.lengths(data.train)
     steps_per_epoch = math.ceil(len(data.train.ids) / batch_size)
-    optimizer = steps.build_optimizer(networks, spec)
+    updates = math.ceil(steps_per_epoch / accumulate)
+    optimizer = steps.build_optimizer(networks, encoders, spec)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = ExampleState(data.train.ids, data.train.labels, method.state())
     autocast = steps.autocasting(spec.training.precision, device)
@@ -100,17 +105,36 @@ def fit(
         start = time.monotonic()
         torch.manual_seed(steps.epoch_seed(job.seed, epoch, collectives.rank))
         method.partition(state.columns, epoch)
+
+        # -- the annotator is asked, if the method wants to ------------------------------------------------------------
+        asked: dict[str, float] = {}
+        if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
+            asked = ask(
+                method,
+                state,
+                questions,
+                consult,
+                networks,
+                data,
+                job.seed,
+                epoch,
+                collectives,
+                device,
+                autocast,
+            )
         networks.train()
         sums: dict[str, Tensor] = {}
 
         for step, positions in enumerate(batches(len(state.ids), batch_size, job.seed, epoch, lengths)):
             # -- this worker's rows of the global batch ----------------------------------------------------------------
             mine = share(positions, collectives.rank, collectives.world_size)
-            batch, inputs = steps.step_batch(data, mine, len(positions), collectives, device)
+            batch, inputs = steps.step_batch(
+                data, views, mine, len(positions), epoch, networks, collectives, device, autocast
+            )
 
             # -- forward -----------------------------------------------------------------------------------------------
             with autocast():
-                outputs = {name: steps.forward(network, inputs) for name, network in networks.items()}
+                outputs = {name: steps.forward(network, inputs[name]) for name, network in networks.items()}
 
             # -- what the method notes of the whole global batch, before the loss ----------------------------------------
             with torch.no_grad():
@@ -118,24 +142,35 @@ def fit(
             ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
             method.observe(state.columns, state.rows(ids), seen, epoch)
 
-            # -- loss, gradient, one optimiser step --------------------------------------------------------------------
+            # -- loss and gradient; after `accumulate` batches one optimiser step -----------------------------------------
             terms = method.loss(outputs, batch, state.take(mine, device), epoch)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(torch.stack(list(terms.values())).sum())
-            collectives.average_gradients(parameters)
-            norm = float(nn.utils.clip_grad_norm_(parameters, spec.training.clip))
-            if not math.isfinite(norm):  # after averaging: every worker sees it and stops
-                raise RaycleanError(steps.not_finite(job, epoch, step + 1, terms))
-            rate = steps.schedule(
-                (epoch - 1) * steps_per_epoch + step, epochs * steps_per_epoch, spec.training.warmup
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * rate
-            optimizer.step()
+            group = min(
+                accumulate, steps_per_epoch - step // accumulate * accumulate
+            )  # the last may be smaller
+            torch.autograd.backward(torch.stack(list(terms.values())).sum() / group)
+            if step % accumulate == group - 1:
+                collectives.average_gradients(parameters)
+                norms = [
+                    float(nn.utils.clip_grad_norm_(network.parameters(), spec.training.clip))
+                    for network in networks.values()
+                ]
+                if not all(map(math.isfinite, norms)):  # after averaging: every worker sees it and stops
+                    raise RaycleanError(steps.not_finite(job, epoch, step + 1, terms))
+                rate = steps.schedule(
+                    (epoch - 1) * updates + step // accumulate, epochs * updates, spec.training.warmup
+                )
+                for parameter_group in optimizer.param_groups:
+                    parameter_group["lr"] = parameter_group["peak_lr"] * rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             for name, term in terms.items():
                 sums[name] = (
                     sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + term.detach()
                 )
+
+        # -- the networks read everything once more, if the method wants to see them settled ---------------------------
+        if method.reviews:
+            steps.review(method, state, networks, data, epoch, collectives, device, autocast)
 
         # -- the epoch's line: training loss, development loss ---------------------------------------------------------
         seconds = time.monotonic() - start
@@ -144,13 +179,17 @@ def fit(
             / collectives.world_size
             / steps_per_epoch
         )
-        dev_loss, dev_accuracy = steps.evaluate(main, data.inputs, data.dev, collectives, device, autocast)
+        dev_loss, dev_accuracy = steps.evaluate(
+            method.networks[0], networks, data, collectives, device, autocast
+        )
         record = {
             "job": job.name,
             "epoch": epoch,
             "epochs": epochs,
             "loss": float(means.sum()),
             **{f"loss_{name}": float(mean) for name, mean in zip(sums, means, strict=True)},
+            **method.summary(state.columns),
+            **asked,
             "dev_loss": dev_loss,
             "dev_accuracy": dev_accuracy,
             "learning_rate": optimizer.param_groups[0]["lr"],
@@ -169,6 +208,8 @@ def fit(
         # -- once in a while: a checkpoint -----------------------------------------------------------------------------
         if first:
             steps.write_history(output, progress)
+            if job.keep_epochs:
+                steps.write_epoch(output, state, epoch)
             if (now := time.monotonic()) - last_write >= write_seconds / checkpoint_share:
                 checkpoint.write(output, key, networks, optimizer, state, progress)
                 last_write = time.monotonic()

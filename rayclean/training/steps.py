@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rayclean.artifacts import Folder
+from rayclean.config import Plugin
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, Output, StepBatch
 from rayclean.models import ENCODERS
@@ -23,10 +24,11 @@ from rayclean.models.base import Encoder
 from rayclean.plugins import build_options, resolve
 from rayclean.training.checkpoint import Progress
 from rayclean.training.collectives import Collectives
-from rayclean.training.data import JobData, Part
-from rayclean.training.inputs import Inputs
+from rayclean.training.data import JobData
 from rayclean.training.job import FitJob, FitResult, FitSpec
+from rayclean.training.sampler import share
 from rayclean.training.state import ExampleState
+from rayclean.training.views import Views
 
 EVALUATION_ROWS = 256
 DYNAMICS_ROWS = 65536
@@ -41,18 +43,46 @@ def build_method(job: FitJob, spec: FitSpec) -> Method:
     return method
 
 
-def build_networks(spec: FitSpec, method: Method) -> nn.ModuleDict:
-    """One network per name that the method declares, in one module."""
-    cls = resolve("encoder", ENCODERS, spec.encoder.name)
-    options = build_options("encoder", cls, spec.encoder.options)
-    return nn.ModuleDict({name: cls(options, len(spec.labels)) for name in method.networks})
+def build_networks(encoders: Mapping[str, Plugin], num_classes: int) -> nn.ModuleDict:
+    """One network per name, in one module."""
+    networks = {}
+    for name, encoder in encoders.items():
+        cls = resolve("encoder", ENCODERS, encoder.name)
+        networks[name] = cls(build_options("encoder", cls, encoder.options), num_classes)
+    return nn.ModuleDict(networks)
 
 
-def build_optimizer(networks: nn.ModuleDict, spec: FitSpec) -> torch.optim.AdamW:
-    """AdamW (Loshchilov, Hutter, 2019) with each network's own learning rate; biases and LayerNorm do not decay."""
+def build_views(
+    method: Method,
+    networks: nn.ModuleDict,
+    encoders: Mapping[str, Plugin],
+    data: JobData,
+    job: FitJob,
+) -> dict[str, Views]:
+    """By network, the same object where they read the same; {} where the method wants none."""
+    made: dict[int, Views] = {}
+    for name in method.networks if method.views else ():
+        inputs, network = data.inputs[name], networks[name]
+        assert isinstance(network, Encoder)
+        if id(inputs) not in made:
+            made[id(inputs)] = Views(
+                method.views, inputs, network, encoders[name], job.data.examples, job.seed
+            )
+    return {name: made[id(data.inputs[name])] for name in method.networks} if made else {}
+
+
+def build_optimizer(
+    networks: nn.ModuleDict, encoders: Mapping[str, Plugin], spec: FitSpec
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov, Hutter, 2019); biases and LayerNorm do not decay.
+
+    The configured learning rate is that of the configured encoder; a network of another one has its own default.
+    """
     groups = []
-    for network in networks.values():
-        rate = spec.training.learning_rate or network.default_learning_rate
+    for name, network in networks.items():
+        rate: float = network.default_learning_rate  # type: ignore[assignment]
+        if spec.training.learning_rate is not None and encoders[name] == spec.encoder:
+            rate = spec.training.learning_rate
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         for decays in (True, False):
             chosen = [parameter for parameter in trained if (parameter.ndim > 1) == decays]
@@ -89,32 +119,75 @@ def epoch_seed(seed: int, epoch: int, rank: int) -> int:
 
 def step_batch(
     data: JobData,
+    views: Mapping[str, Views],
     positions: npt.NDArray[np.int64],
     global_count: int,
+    epoch: int,
+    networks: nn.ModuleDict,
     collectives: Collectives,
     device: torch.device,
-) -> tuple[StepBatch, dict[str, Tensor]]:
-    """This worker's rows of a global batch, and the networks' inputs for them.
+    autocast: Autocast,
+) -> tuple[StepBatch, dict[str, dict[str, Tensor]]]:
+    """This worker's rows of a global batch, and every network's inputs for them and their views.
 
     A padding row (-1) carries the inputs of the first training example, so that every network can compute with it
     whatever it does inside; its id is -1 and it is in no mean.
     """
     filled = np.maximum(positions, 0)
     valid = positions >= 0
+    ids = np.where(valid, data.train.ids[filled], -1)
+    if views:
+        rewritten: dict[int, dict[str, Tensor]] = {}
+        for name, each in views.items():
+            if id(each) not in rewritten:
+                rewritten[id(each)] = each.batch(ids, data.train.rows[name][filled], epoch)
+        inputs = to_device({name: rewritten[id(each)] for name, each in views.items()}, device)
+    else:
+        inputs = to_device(data.batch(data.train, filled), device)
+
+    def classify(name: str, features: Tensor) -> Tensor:
+        with autocast():
+            logits: Tensor = networks[name].classify(features)  # type: ignore[operator]
+        return logits.float()
+
+    def again(name: str, mask: Tensor) -> Output:
+        return _again(networks[name], inputs[name], mask, autocast)
+
     batch = StepBatch(
-        example_id=torch.from_numpy(np.where(valid, data.train.ids[filled], -1)).to(device),
+        example_id=torch.from_numpy(ids).to(device),
         given_label=torch.from_numpy(data.train.labels[filled]).to(device),
         valid=torch.from_numpy(valid).to(device),
         world_size=collectives.world_size,
         global_count=global_count,
         total=lambda count: int(collectives.sum([count])[0]) if collectives.world_size > 1 else count,
+        rank=collectives.rank,
+        gather=collectives.gather_rows,
+        classify=classify,
+        again=again,
     )
-    return batch, to_device(data.inputs.batch(data.train.rows[filled]), device)
+    return batch, inputs
 
 
-def to_device(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """A batch of inputs where the networks are."""
-    return {name: value.to(device) for name, value in inputs.items()}
+def _again(network: nn.Module, inputs: dict[str, Tensor], mask: Tensor, autocast: Autocast) -> Output:
+    """Some of the rows once more; none are not handed to the network, which may not bear an empty batch."""
+    if not mask.any():
+        head: nn.Linear = network.head  # type: ignore[assignment]
+        return Output(head.weight.new_zeros(0, head.in_features), head.weight.new_zeros(0, head.out_features))
+    chosen = {name: values[: len(mask)][mask] for name, values in inputs.items()}
+    if "attention_mask" in chosen:  # shorter rows need less padding
+        longest = int(chosen["attention_mask"].sum(1).max())
+        chosen = {name: values[:, :longest] for name, values in chosen.items()}
+    with autocast():
+        return forward(network, chosen)
+
+
+def to_device(inputs: Mapping[str, dict[str, Tensor]], device: torch.device) -> dict[str, dict[str, Tensor]]:
+    """Every network's inputs where the networks are; what they share is moved once."""
+    moved: dict[int, dict[str, Tensor]] = {}
+    for batch in inputs.values():
+        if id(batch) not in moved:
+            moved[id(batch)] = {name: value.to(device) for name, value in batch.items()}
+    return {name: moved[id(batch)] for name, batch in inputs.items()}
 
 
 def forward(network: nn.Module, inputs: dict[str, Tensor]) -> Output:
@@ -125,19 +198,20 @@ def forward(network: nn.Module, inputs: dict[str, Tensor]) -> Output:
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module,
-    inputs: Inputs,
-    part: Part,
+    name: str,
+    networks: nn.ModuleDict,
+    data: JobData,
     collectives: Collectives,
     device: torch.device,
     autocast: Autocast,
 ) -> tuple[float | None, float | None]:
-    """Mean cross-entropy and accuracy over all workers' shares of `part`; None where it is empty."""
+    """Mean cross-entropy and accuracy of the network `name` over all workers' shares of dev; None without dev."""
+    part, inputs, rows = data.dev, data.inputs[name], data.dev.rows[name]
     if len(part.ids) == 0:
         return None, None
-    network.eval()
+    network = networks[name].eval()
     mine = np.arange(collectives.rank, len(part.ids), collectives.world_size)
-    lengths = inputs.lengths(part.rows[mine])
+    lengths = inputs.lengths(rows[mine])
     if lengths is not None:
         mine = mine[np.argsort(lengths, kind="stable")]
     loss, right = 0.0, 0
@@ -145,11 +219,40 @@ def evaluate(
         chosen = mine[start : start + EVALUATION_ROWS]
         labels = torch.from_numpy(part.labels[chosen]).to(device)
         with autocast():
-            logits = forward(network, to_device(inputs.batch(part.rows[chosen]), device)).logits
+            logits = forward(network, to_device({name: inputs.batch(rows[chosen])}, device)[name]).logits
         loss += float(F.cross_entropy(logits, labels, reduction="none").double().sum())
         right += int((logits.argmax(-1) == labels).sum())
     total_loss, total_right = collectives.sum([loss, right])
     return float(total_loss / len(part.ids)), float(total_right / len(part.ids))
+
+
+@torch.no_grad()
+def review(
+    method: Method,
+    state: ExampleState,
+    networks: nn.ModuleDict,
+    data: JobData,
+    epoch: int,
+    collectives: Collectives,
+    device: torch.device,
+    autocast: Autocast,
+) -> None:
+    """Let every network read all training examples in evaluation mode, and the method take note."""
+    networks.eval()
+    order = np.arange(len(state.ids))
+    if (lengths := data.lengths(data.train)) is not None:
+        order = np.argsort(lengths, kind="stable")
+    size = EVALUATION_ROWS * collectives.world_size
+    for start in range(0, len(order), size):
+        mine = share(order[start : start + size], collectives.rank, collectives.world_size)
+        filled = np.maximum(mine, 0)
+        inputs = to_device(data.batch(data.train, filled), device)
+        with autocast():
+            outputs = {name: forward(network, inputs[name]) for name, network in networks.items()}
+        labels = torch.from_numpy(data.train.labels[filled]).to(device)
+        seen = {name: value.cpu().numpy() for name, value in method.judged(outputs, labels).items()}
+        ids, seen = collectives.gather(np.where(mine >= 0, state.ids[filled], -1), seen)
+        method.review(state.columns, state.rows(ids), seen, epoch)
 
 
 def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> str:
@@ -181,7 +284,7 @@ def summarise(job: FitJob, key: str, progress: Progress, data: JobData, workers:
         dev_accuracy=best["dev_accuracy"],
         train_examples=len(data.train.ids),
         dev_examples=len(data.dev.ids),
-        truncated=data.inputs.truncated,
+        truncated=max(inputs.truncated for inputs in data.inputs.values()),
         seconds=round(sum(record["seconds"] for record in progress.history), 3),
         examples_per_second=round(len(data.train.ids) * progress.epoch / sum(training), 1),
         workers=workers,
@@ -207,10 +310,19 @@ def write_history(output: Folder, progress: Progress) -> None:
     output.write_text("".join(json.dumps(record) + "\n" for record in progress.history), "metrics.jsonl")
 
 
+def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
+    """`epochs/epoch-003/part-*.parquet`: the label trained on and the method's columns as they are after an epoch."""
+    labels = state.columns["given_label"].astype(np.int32)
+    _write_columns(output.sub("epochs", f"epoch-{epoch:03d}"), state, {"given_label": labels})
+
+
 def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
     """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more likely wrong)."""
-    output.remove("dynamics")
-    quality = method.quality(state.columns)
-    table = pa.table({"example_id": state.ids, **state.own, "quality": quality})
+    _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})
+
+
+def _write_columns(folder: Folder, state: ExampleState, further: dict[str, npt.NDArray[Any]]) -> None:
+    folder.remove()
+    table = pa.table({"example_id": state.ids, **state.own, **further})
     for number, start in enumerate(range(0, len(state.ids), DYNAMICS_ROWS)):
-        output.write_table(table.slice(start, DYNAMICS_ROWS), "dynamics", f"part-{number:05d}.parquet")
+        folder.write_table(table.slice(start, DYNAMICS_ROWS), f"part-{number:05d}.parquet")

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean import progress
-from rayclean.annotators import ANNOTATORS
+from rayclean.annotators import build_annotator
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.decide import ANSWERS, answer_rows, decide
 from rayclean.annotators.demonstrations import Sources, random_pool
@@ -35,7 +35,7 @@ from rayclean.plugins import build_options, resolve
 from rayclean.runtime import serve
 from rayclean.runtime.annotate import Asking, ask
 from rayclean.runtime.data import map_items
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def validate(config: Config, run: Run) -> None:
     Raises:
         ConfigError: they cannot work.
     """
-    annotator = _annotator(config, ())
+    annotator = build_annotator(config, ())
     annotator.check()
     serve.validate(annotator)
 
@@ -68,7 +68,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
         config.dataset.words, config.dataset.definitions
     )
-    annotator = _annotator(config, tuple(labels))
+    annotator = build_annotator(config, tuple(labels))
     annotator.check()
     shards = load.shards("examples")
     counts = {shard: len(suspects(detect.url(), shard)) for shard in shards}
@@ -87,12 +87,6 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     for finished in ("queries", "answers"):
         out.remove(finished)
     return _metrics(config, annotator, run, out, total, figures, sources_of_labels, seconds)
-
-
-def _annotator(config: Config, labels: tuple[Label, ...]) -> Annotator:
-    cls = resolve("annotator", ANNOTATORS, config.annotator.name)
-    annotator: Annotator = cls(build_options("annotator", cls, config.annotator.options), labels, config.seed)
-    return annotator
 
 
 def _build(
@@ -151,7 +145,7 @@ def _ask(
     )
     scored = relabel.calibration == "batch" and len(labels) <= MAX_SCORED and not annotator.calibrated
     twins = relabel.calibration == "content_free" and not annotator.calibrated
-    asking = Asking(annotator, run.url("ledger"), _session(out), budget, relabel.max_error_rate)
+    asking = Asking(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate)
     work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(
@@ -209,7 +203,7 @@ def _metrics(
     labels: dict[str, int],
     seconds: float,
 ) -> dict[str, Any]:
-    spent = Ledger(run.sub("ledger"), _session(out)).spent
+    spent = Ledger(run.sub("ledger"), out.name).spent
     price = config.relabel
     cost = Budget(price_prompt=price.price_prompt, price_answer=price.price_answer).cost(
         spent.prompt_tokens, spent.answer_tokens
@@ -242,11 +236,6 @@ def _metrics(
         "complete": complete,
         "go_on": go_on,
     }
-
-
-def _session(out: Folder) -> str:
-    """Name of the partial folder: the same in every attempt at the same relabelling."""
-    return out.root.rstrip("/").rpartition("/")[2]
 
 
 def _part(chunk: int) -> str:

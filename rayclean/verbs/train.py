@@ -1,63 +1,109 @@
 """Train a network on the final labels, by the configured method.
 
-Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the head is
-trained, on features that were computed once. Writes `model/` (the best epoch), `model_last/`, `metrics.jsonl` (a line
-per epoch), `dynamics/` (what the method noted per example, and its quality) and `result.json`.
+Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only what comes
+after the body is trained, on features that were computed once. A method that asks (NoiseAL) has the annotator at hand
+from the first epoch to the last, over the run's ledger. Writes `model/` (the best epoch), `model_last/`, `metrics.jsonl`
+(a line per epoch), `epochs/` (what the method noted per example, after each epoch), `dynamics/` (the same at the end, and
+its quality) and `result.json`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rayclean import progress
+from rayclean.annotators import build_annotator
+from rayclean.annotators.engine import Budget
 from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
+from rayclean.evaluation.subsets import subset_noise
 from rayclean.methods import METHODS
-from rayclean.models import ENCODERS
+from rayclean.methods.base import Method
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import LabelSet
+from rayclean.training.asking import Consult
 from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
 
 VERSION = 1
 
 
 def validate(config: Config, run: Run) -> None:
-    """The encoder and the method exist and their options are right.
+    """The encoders, the method and, if it asks, the annotator exist, and their options are right.
 
     Raises:
-        ConfigError: an unknown name or option.
+        ConfigError: an unknown name or option, or one that cannot work.
     """
-    for family, registry, plugin in (
-        ("encoder", ENCODERS, config.encoder),
-        ("method", METHODS, config.method),
-    ):
-        build_options(family, resolve(family, registry, plugin.name), plugin.options)
+    from rayclean.models.loading import encoder_class
+    from rayclean.runtime import serve
+    from rayclean.training import views
+    from rayclean.training.data import is_frozen
+
+    method = _method(config, 2)
+    for encoder in method.encoders(config.encoder).values():
+        encoder_class(encoder)
+        if method.views:
+            views.check(method.views, reads_tokens=not is_frozen(encoder) or encoder != config.encoder)
+    if method.asks:
+        annotator = build_annotator(config, ())
+        annotator.check()
+        serve.validate(annotator)
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Train, and return epochs, best epoch, development figures and speed."""
+    """Train, and return epochs, best epoch, development figures, speed, and what the method says of itself."""
     from rayclean.runtime.train import fit_jobs
 
-    names = LabelSet.from_json(run.require("load").read_text("labels.json")).names
+    load = run.require("load")
+    labels = LabelSet.from_json(load.read_text("labels.json")).described(
+        config.dataset.words, config.dataset.definitions
+    )
     features = run.require("predict").sub("features")
+    final = config.train.labels == "final"
     data = DataSpec(
-        examples=run.require("load").url("examples"),
-        labels=run.require("relabel").url("labels"),
-        label_column="final_label",
+        examples=load.url("examples"),
+        labels=run.require("relabel").url("labels") if final else None,
+        label_column="final_label" if final else "given_label",
         features=features.url() if features.shards() else None,
     )
-    job = FitJob("train", data, Selection("split"), config.seed, out.url(), keep_last=True, standalone=True)
-    spec = FitSpec(config.encoder, config.method, config.train, tuple(names))
-    with progress.task("train", config.train.epochs, "epochs") as task:
+    job = FitJob(
+        "train",
+        data,
+        Selection("split"),
+        config.seed,
+        out.url(),
+        keep_last=True,
+        keep_epochs=True,
+        standalone=True,
+    )
+    method = _method(config, len(labels))
+    spec = FitSpec(
+        config.encoder,
+        config.method,
+        config.train,
+        tuple(labels.names),
+        _answers_depend_on(config, labels, method),
+    )
+    seen: set[int] = set()
+    with (
+        progress.task("train", config.train.epochs, "epochs") as task,
+        _annotator(config, run, out, labels, method) as consult,
+    ):
 
         def tell(record: dict[str, Any]) -> None:
             task.total = record["epochs"]
             task.advance(
                 max(0, record["epoch"] - task.done)
             )  # an epoch repeated after a lost worker is no news
+            if record["epoch"] not in seen:
+                noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
+                task.note(epoch_note(record, noise))
+            seen.add(record["epoch"])
 
-        result = fit_jobs([job], spec, config.cluster, out.url("ray"), tell)["train"]
+        result = fit_jobs([job], spec, config.cluster, out.url("ray"), tell, consult)["train"]
     out.remove("ray")
     return {
         "method": config.method.name,
+        "labels": config.train.labels,
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
         "selected_by": result.selected_by,
@@ -68,3 +114,69 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         "seconds": result.seconds,
         "examples_per_second": result.examples_per_second,
     }
+
+
+def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
+    """One line for the terminal: losses, development accuracy, sizes of subsets, questions.
+
+    Args:
+        record: the epoch's line of `metrics.jsonl`.
+        noise: share of wrong labels per subset, where the truth is known; nobody but the reader ever sees it.
+    """
+    parts = [f"epoch {record['epoch']}/{record['epochs']}", f"loss {record['loss']:.4g}"]
+    if record["dev_accuracy"] is not None:
+        parts.append(f"dev {record['dev_accuracy']:.3f}")
+    sizes = {
+        name.removeprefix("size_"): int(value) for name, value in record.items() if name.startswith("size_")
+    }
+    if any(sizes.values()):
+        wrong = {name: f" ({noise[name]:.1%} wrong)" for name in sizes if name in noise}
+        parts.append(", ".join(f"{name} {size:,}{wrong.get(name, '')}" for name, size in sizes.items()))
+    if "answers" in noise:
+        parts.append(f"answers {noise['answers']:.1%} wrong, their labels {noise['answered']:.1%}")
+    if record.get("asked") or record.get("from_ledger"):
+        parts.append(f"asked {int(record['asked']):,} (+ {int(record['from_ledger']):,} from the ledger)")
+    if record.get("annotator_failed"):
+        parts.append("THE ANNOTATOR FAILED")
+    return " · ".join(parts)
+
+
+def _method(config: Config, num_classes: int) -> Method:
+    cls = resolve("method", METHODS, config.method.name)
+    method: Method = cls(build_options("method", cls, config.method.options), num_classes, config.seed)
+    return method
+
+
+def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
+    """Part of the job's key: another annotator, or other words for it, trains another model."""
+    if not method.asks:
+        return ()
+    annotator = build_annotator(config, tuple(labels))
+    budget = (config.relabel.max_tokens, config.relabel.max_cost)
+    return (annotator.identity(), config.relabel.calibration, budget, labels.to_json())
+
+
+@contextmanager
+def _annotator(
+    config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
+) -> Iterator[Consult | None]:
+    """The annotator while the block runs, its server with it; None for a method that does not ask."""
+    from rayclean.runtime import serve
+    from rayclean.runtime.annotate import Asking, consulting
+
+    if not method.asks:
+        yield None
+        return
+    annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
+    annotator.check()
+    budget = Budget(
+        max_tokens=relabel.max_tokens, max_cost=relabel.max_cost,
+        price_prompt=relabel.price_prompt, price_answer=relabel.price_answer,
+    )  # fmt: skip
+    calibration = "none" if annotator.calibrated else relabel.calibration
+    with serve.hosted(annotator) as ready:
+        asking = Asking(ready, run.url("ledger"), f"train {out.name}", budget, relabel.max_error_rate)
+        with consulting(
+            asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
+        ) as consult:
+            yield consult

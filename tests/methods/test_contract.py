@@ -20,6 +20,10 @@ from rayclean.training.loop import fit
 from tests.training.toys import ACCUMULATING, TOY, job, write_examples
 
 ALL = [*METHODS, ACCUMULATING]
+OPTIONS = {
+    "lane_literal": {"views": ["swap", "switch_out"]},  # its own views need pre-trained embeddings
+    "noiseal": {"weak": {"name": TOY}, "warmup_epochs": 1},
+}
 
 
 @pytest.fixture
@@ -52,7 +56,10 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
         lambda self, state, epoch: (handed.append(set(state)), partition(self, state, epoch)),
     )
     spec = FitSpec(
-        Plugin(name=TOY), Plugin(name=request.param), TrainingConfig(epochs=2, batch_size=7), ("a", "b", "c")
+        Plugin(name=TOY),
+        Plugin(name=request.param, **OPTIONS.get(request.param, {})),
+        TrainingConfig(epochs=2, batch_size=7),
+        ("a", "b", "c"),
     )
     return fit(job(examples, tmp_path / "out"), spec), Folder(str(tmp_path / "out")), cls, handed
 

@@ -16,11 +16,16 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DataError, RaycleanError
 from rayclean.functional.hashing import folds
 from rayclean.schema import LABELS, features, list_column
-from rayclean.training.data import open_job
-from rayclean.training.job import DataSpec, FitSpec, Selection, job_key
+from rayclean.training.data import JobData, open_job
+from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection, job_key
 from rayclean.training.loop import fit
 from rayclean.training.steps import schedule
 from tests.training.toys import NAN, TOY, Killed, job, spec, write_examples
+
+
+def opened(one: FitJob) -> JobData:
+    """The job's data for one toy network."""
+    return open_job(one, {"main": Plugin(name=TOY)}, 3, Plugin(name=TOY))
 
 
 def history(output: str) -> list[dict[str, Any]]:
@@ -57,11 +62,11 @@ def test_best_epoch_is_kept_and_last_beside_it(tmp_path: Path) -> None:
         load_file(tmp_path / "out" / name / "weights.safetensors") for name in ("model", "model_last")
     )
     assert any((best[name] != last[name]).any() for name in best)
-    data = open_job(one, Plugin(name=TOY), 3, frozen=False)
+    data = opened(one)
     from rayclean.models.loading import load_encoder
 
     network = load_encoder(tmp_path / "out" / "model")
-    logits = network(data.inputs.batch(data.dev.rows))[1].detach()
+    logits = network(data.inputs["main"].batch(data.dev.rows["main"]))[1].detach()
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.dev.labels))
     assert float(loss) == pytest.approx(result.dev_loss, abs=1e-6)
 
@@ -127,12 +132,12 @@ def test_not_finite_names_epoch_and_step(tmp_path: Path) -> None:
 
 def test_folds_partition_the_examples(tmp_path: Path) -> None:
     examples = write_examples(tmp_path / "examples", 200, dev=50)
-    everything = open_job(job(examples, tmp_path), Plugin(name=TOY), 3, False)
+    everything = opened(job(examples, tmp_path))
     ids = np.sort(np.concatenate([everything.train.ids, everything.dev.ids]))
     assert (len(everything.train.ids), len(everything.dev.ids)) == (200, 50)
     for fold in range(4):
         one = job(examples, tmp_path, select=Selection("fold", fold, 4))
-        data = open_job(one, Plugin(name=TOY), 3, False)
+        data = opened(one)
         used = np.sort(np.concatenate([data.train.ids, data.dev.ids]))
         assert used.tolist() == ids[folds(ids, one.seed, 4) != fold].tolist()
         assert 5 < len(data.dev.ids) < 45
@@ -158,11 +163,9 @@ def write_labels(folder: Path, examples: str, shift: int, drop: int = 0) -> str:
 
 def test_labels_come_from_another_folder_and_dev_labels_stay_given(tmp_path: Path) -> None:
     examples = write_examples(tmp_path / "examples", 60, dev=20, shards=3)
-    given = open_job(job(examples, tmp_path), Plugin(name=TOY), 3, False)
+    given = opened(job(examples, tmp_path))
     labels = write_labels(tmp_path / "labels", examples, shift=1)
-    data = open_job(
-        job(examples, tmp_path, data=DataSpec(examples, labels, "final_label")), Plugin(name=TOY), 3, False
-    )
+    data = opened(job(examples, tmp_path, data=DataSpec(examples, labels, "final_label")))
     assert 57 <= len(data.train.ids) < 60  # one label per shard is null
     known = np.isin(given.train.ids, data.train.ids)
     assert (data.train.labels == (given.train.labels[known] + 1) % 3).all()
@@ -170,9 +173,7 @@ def test_labels_come_from_another_folder_and_dev_labels_stay_given(tmp_path: Pat
 
     other = write_labels(tmp_path / "other", examples, shift=1, drop=2)
     with pytest.raises(DataError, match="no row for 6 of 80"):
-        open_job(
-            job(examples, tmp_path, data=DataSpec(examples, other, "final_label")), Plugin(name=TOY), 3, False
-        )
+        opened(job(examples, tmp_path, data=DataSpec(examples, other, "final_label")))
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
 
 def test_batch_of_inputs_is_the_text(tmp_path: Path) -> None:
     examples = write_examples(tmp_path / "examples", 50, dev=0)
-    data = open_job(job(examples, tmp_path), Plugin(name=TOY), 3, False)
+    data = opened(job(examples, tmp_path))
     table = (
         pa.concat_tables([Folder(examples).read_table(s) for s in Folder(examples).shards()])
         .to_pandas()
@@ -201,7 +202,7 @@ def test_batch_of_inputs_is_the_text(tmp_path: Path) -> None:
 
     for position in (0, 17, 49):
         text = table.loc[data.train.ids[position], "text"]
-        tokens = data.inputs.batch(data.train.rows[[position]])["input_ids"][0].tolist()
+        tokens = data.inputs["main"].batch(data.train.rows["main"][[position]])["input_ids"][0].tolist()
         assert tokens == ToyTokenizer()([text])[0][0].tolist()
         assert data.train.labels[position] == table.loc[data.train.ids[position], "given_label"]
 
@@ -227,11 +228,11 @@ def test_head_on_cached_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from tests.training import toys
 
     one = job(examples, tmp_path / "out", data=DataSpec(examples, features=str(tmp_path / "features")))
-    assert set(open_job(one, Plugin(name=TOY), 3, False).inputs.batch(np.array([0]))) == {
+    assert set(opened(one).inputs["main"].batch(np.array([0]))) == {
         "input_ids",
         "attention_mask",
     }
-    monkeypatch.setattr(toys.ToyEncoder, "frozen", property(lambda self: True))
+    monkeypatch.setattr(toys.ToyEncoder, "is_frozen", classmethod(lambda cls, config: True))
     monkeypatch.setattr(toys.ToyEncoder, "encode", None)  # nobody may call it
     assert fit(one, spec(epochs=10)).dev_accuracy == 1.0
 
@@ -242,3 +243,33 @@ def test_bfloat16_runs_and_keeps_logits_in_float32(tmp_path: Path) -> None:
     full = fit(job(examples, tmp_path / "full"), spec(epochs=2, precision="float32"))
     assert half.loss == pytest.approx(full.loss, rel=0.02)
     assert half.loss != full.loss
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    """Cross-entropy over 60 examples: one step over 60, or over 2 x 30 or 4 x 15 with averaged gradients."""
+    examples = write_examples(tmp_path / "examples", 60)
+    found = {}
+    for size, accumulate in ((60, 1), (30, 2), (15, 4)):
+        one = job(examples, tmp_path / str(size), keep_last=True)
+        fit(one, spec(epochs=3, batch_size=size, accumulate=accumulate))
+        found[size] = load_file(tmp_path / str(size) / "model_last" / "weights.safetensors")
+    for size in (30, 15):
+        for name, values in found[60].items():
+            np.testing.assert_allclose(values, found[size][name], atol=1e-6)
+
+
+def test_a_last_group_that_is_smaller_still_steps(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 50)
+    fit(job(examples, tmp_path / "out"), spec(epochs=1, batch_size=10, accumulate=3))  # 5 batches: 3 and 2
+    assert math.isfinite(history(str(tmp_path / "out"))[0]["loss"])
+
+
+def test_columns_of_every_epoch_are_kept(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 40)
+    fit(job(examples, tmp_path / "out", keep_epochs=True), spec(epochs=3))
+    tables = [
+        Folder(str(tmp_path / "out")).read_table("epochs", f"epoch-{n:03d}", "part-00000.parquet").to_pandas()
+        for n in (1, 2, 3)
+    ]
+    assert all(set(table) == {"example_id", "given_label", "loss"} for table in tables)
+    assert tables[0]["loss"].mean() > tables[2]["loss"].mean()

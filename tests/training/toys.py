@@ -32,6 +32,8 @@ class ToyTokenizer(Tokenizer):
 
     pad_id = 0
     max_length = 16
+    vocabulary = 64
+    special_ids = frozenset({0})
 
     def __call__(self, texts: Any) -> Any:
         tokens = [
@@ -159,10 +161,29 @@ def job(examples: str, output: Path, **changes: Any) -> FitJob:
     return FitJob(**{**values, "output": str(output), **changes})
 
 
-def spec(encoder: str = TOY, method: str = "cross_entropy", **training: Any) -> FitSpec:
+class Answering:
+    """An annotator that says what the nearest demonstration is labelled; it keeps what it was asked."""
+
+    def __init__(self, folder: str | None = None):
+        self.requests: list[Any] = []
+
+    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+        return count, selector
+
+    def __call__(self, request: Any) -> tuple[Any, dict[str, float]]:
+        self.requests.append(request)
+        shown = (
+            request.neighbours[:, 0] >= 0 if request.neighbours.shape[1] else np.zeros(len(request.ids), bool)
+        )
+        labels = request.predicted.copy()
+        labels[shown] = request.neighbour_labels[shown, 0]
+        return labels, {"asked": len(labels), "from_ledger": 0}
+
+
+def spec(encoder: str = TOY, method: str | Plugin = "cross_entropy", **training: Any) -> FitSpec:
     return FitSpec(
         Plugin(name=encoder),
-        Plugin(name=method),
+        Plugin(name=method) if isinstance(method, str) else method,
         TrainingConfig(**{"batch_size": 8, **training}),
         ("a", "b", "c"),
     )
@@ -194,7 +215,14 @@ def _worker(rank: int, attempts: list[Attempt], folder: str) -> None:
             )
         try:
             collectives = Distributed() if workers > 1 else Collectives()
-            fit(job, spec, collectives, on_epoch=_killer(stop_after), checkpoint_share=math.inf)
+            fit(
+                job,
+                spec,
+                collectives,
+                on_epoch=_killer(stop_after),
+                checkpoint_share=math.inf,
+                consult=Answering(),
+            )
         except (Killed, RuntimeError):  # the first worker died; the others lose their connection
             if stop_after is None:
                 raise

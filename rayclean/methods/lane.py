@@ -1,0 +1,220 @@
+"""LANE: label-aware noise elimination for fine-grained text classification (the paper's Algorithm 1, equations 1-9).
+
+The margin of a label against its strongest rival tells a wrong label from a hard one, but in fine-grained tasks classes
+are so alike that right labels have small margins, too. An auxiliary network weighs the rival: a lost margin counts the
+less, the more probable that network finds the rival, hence the less such a loss speaks against the label. Averages of
+these label-aware margins over the epochs (ALM) follow a distribution whose lower tail is down-weighted by a Gaussian
+inferred from the data, without a threshold; a contrastive loss on views pulls equal labels together, weighted by the
+auxiliary network likewise.
+
+| paper | here |
+|---|---|
+| theta, Pi | networks `main` (predicts) and `auxiliary` |
+| M, LM (equations 1, 3) | `functional.margins.margin`, `label_aware` |
+| ALM | columns `margin_sum`, `visits` |
+| mu_t, sigma_t (5, 6), lambda (4) | `functional.margins.NegativeMargins`, `gaussian_weights`; column `weight` |
+| L_wCE (7), auxiliary CE, L_con | terms `weighted`, `auxiliary`, `contrastive`; `functional.contrastive.lscl` |
+
+Presets: the defaults are the readings recommended; `lane_literal` (`LaneLiteral`) takes the paper by the letter.
+
+Differences from the paper (each can be turned by an option, except the first two):
+* t of the ALM counts an example's visits; margins come from the training forward pass, dropout on, of the original.
+* A row without another row of its label, or without one of another label, has no contrastive term.
+* N^t holds all examples seen so far (`scope`); by the letter of Algorithm 1 it holds those of the batch, where with n
+  negatives no weight falls below exp(-(n - 1) / 2).
+* sigma_t^2 is the variance of equation 6 (`sigma`); by the letter equation 4 squares it again, which has no scale.
+* w is clamped at 0.05 (`w_min`) in margins and contrastive loss, because the auxiliary network learns from the same
+  noisy labels: its confidence would blow up the one and drive the other to minus infinity.
+* Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`); the paper states neither.
+* Losses are means over the rows with their views (`reduction`), the paper writes sums.
+* One view by default (`views`); the paper's 256 rows for 32 originals are seven.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from rayclean.config import Plugin
+from rayclean.functional import contrastive, losses
+from rayclean.functional.margins import (
+    W_MIN,
+    NegativeMargins,
+    averages,
+    gaussian_weights,
+    label_aware,
+    margin,
+    update_average,
+)
+from rayclean.methods.base import Method, Output, State, StepBatch
+from rayclean.plugins import Options
+
+
+class Lane(Method):
+    """Label-aware margins, inferred weights, label-aware contrastive loss."""
+
+    class Config(Options):
+        """Options beside `name`."""
+
+        auxiliary: Plugin | None = None
+        """Encoder of the auxiliary network; None: the run's own."""
+        views: tuple[str, ...] | None = None
+        """Views of every example (`training/views.py`); None: one, by synonyms where the network reads text and has
+        pre-trained embeddings, by dropout elsewhere."""
+        scope: Literal["global", "batch"] = "global"
+        """N^t: all examples seen so far, or those of the batch."""
+        sigma: Literal["variance", "literal"] = "variance"
+        """sigma_t^2 of equation 4."""
+        mu: float | None = None
+        """Ablation (table 8): a fixed mu_t with sigma_t = 1; None: inferred."""
+        mu_warmup: int = Field(1, ge=0)
+        """Epochs with weights of 1 before a fixed mu: at the start all margins are negative."""
+        w_min: float = Field(W_MIN, gt=0, le=1)
+        """Least w."""
+        tau: float = Field(contrastive.TAU, gt=0)
+        """Temperature of the contrastive loss."""
+        normalize: bool = True
+        """Features of unit length in the contrastive loss."""
+        contrastive_weight: float = Field(1.0, ge=0)
+        """Of L_con; 0 drops it."""
+        denominator: Literal["negatives", "all"] = "negatives"
+        """Of the contrastive loss: as printed, or all others as in LCL."""
+        detach_weights: bool = False
+        """Keep the contrastive loss from training the auxiliary network."""
+        similarity: bool = True
+        """False = ablation LANE^-sim: margins without the auxiliary network's w."""
+        weighting: bool = True
+        """False = ablation LANE^-alm: all weights 1."""
+        reduction: Literal["mean", "sum"] = "mean"
+        """`sum`: as written in the paper, over the whole batch with its views."""
+
+        @field_validator("auxiliary", mode="before")
+        @classmethod
+        def _name_is_enough(cls, auxiliary: Any) -> Any:
+            return {"name": auxiliary} if isinstance(auxiliary, str) else auxiliary
+
+    config: Config
+    networks = ("main", "auxiliary")
+
+    def __init__(self, config: Any, num_classes: int, seed: int = 0):
+        super().__init__(config, num_classes, seed)
+        self.views = ("auto",) if config.views is None else config.views
+        self._negative = NegativeMargins()
+        """N^t so far: sums that follow the columns and are made anew from them at every epoch, no state of their own."""
+
+    def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
+        """Two networks of the run's encoder, unless the auxiliary one has its own."""
+        return {"main": encoder, "auxiliary": self.config.auxiliary or encoder}
+
+    def state(self) -> dict[str, tuple[str, float]]:
+        """20 bytes per example: the ALM as sum and number, the last weight, the sum of all weights."""
+        return {
+            "margin_sum": ("float64", 0.0),
+            "visits": ("uint32", 0),
+            "weight": ("float32", 1.0),
+            "weight_sum": ("float32", 0.0),
+        }
+
+    def partition(self, state: State, epoch: int) -> None:
+        """N^t, recomputed so that the running sums do not drift; and which epoch it is, for a fixed mu."""
+        self._negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
+
+    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+        """The label-aware margins of the originals (equations 1 and 3)."""
+        originals = len(batch.given_label)
+        margins, rival = margin(outputs["main"].logits[:originals].detach(), batch.given_label)
+        if not self.config.similarity:
+            return {"margin": margins.double()}
+        w = outputs["auxiliary"].logits[:originals].detach().softmax(-1).gather(1, rival[:, None])[:, 0]
+        return {"margin": label_aware(margins.double(), w.double(), self.config.w_min)}
+
+    def observe(
+        self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
+    ) -> None:
+        """ALM, then N^t with this batch, then the weights of this very step (Algorithm 1, lines 7-18)."""
+        before, after = update_average(state["margin_sum"], state["visits"], rows, seen["margin"])
+        if self.config.scope == "batch":
+            negative = NegativeMargins.of(after)
+        else:
+            negative = self._negative = self._negative.moved(before, after)
+        state["weight"][rows] = self._weights(after, negative, epoch)
+        state["weight_sum"][rows] += state["weight"][rows]
+
+    def _weights(
+        self, alm: npt.NDArray[np.float64], negative: NegativeMargins, epoch: int
+    ) -> npt.NDArray[np.float64]:
+        if not self.config.weighting or (self.config.mu is not None and epoch <= self.config.mu_warmup):
+            return np.ones(len(alm))
+        if self.config.mu is not None:
+            return gaussian_weights(alm, self.config.mu, 1.0)
+        return gaussian_weights(alm, negative.mean, negative.sigma_squared(self.config.sigma))
+
+    def loss(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+    ) -> dict[str, Tensor]:
+        """L_wCE + L_aux + L_con (equations 7-9); views have label and weight of their original."""
+        main, auxiliary = outputs["main"], outputs["auxiliary"]
+        copies = len(main.logits) // len(batch.given_label)
+        labels, weights = batch.given_label.repeat(copies), rows["weight"].repeat(copies)
+        terms = {
+            "weighted": batch.mean(weights * losses.cross_entropy(main.logits, labels)),
+            "auxiliary": batch.mean(losses.cross_entropy(auxiliary.logits, labels)),
+        }
+        total = batch.mean_over
+        if self.config.reduction == "sum":
+            terms = {name: term * (batch.global_count * copies) for name, term in terms.items()}
+            total = batch.sum_over
+        if self.config.contrastive_weight:
+            values, counted = self._contrastive(main.features, auxiliary.logits, labels, batch, copies)
+            terms["contrastive"] = self.config.contrastive_weight * total(values, counted)
+        return terms
+
+    def _contrastive(
+        self, features: Tensor, auxiliary_logits: Tensor, labels: Tensor, batch: StepBatch, copies: int
+    ) -> tuple[Tensor, Tensor]:
+        """L_con of this worker's rows against the rows of all workers, gathered with gradient."""
+        w = auxiliary_logits.softmax(-1)
+        position = batch.rank * len(labels) + torch.arange(len(labels), device=labels.device)
+        valid = batch.valid.repeat(copies)
+        pairs = contrastive.pair(
+            features, labels, position, batch.gather(features), batch.gather(labels),
+            batch.gather(valid.to(torch.int8)) > 0, tau=self.config.tau, normalize=self.config.normalize,
+        )  # fmt: skip
+        w = w.detach() if self.config.detach_weights else w
+        loss = contrastive.lcl if self.config.denominator == "all" else contrastive.lscl
+        return loss(pairs, w, w_min=self.config.w_min)
+
+    def summary(self, state: State) -> dict[str, float]:
+        """The tail: how many ALMs are negative, mu and sigma of them, the mean weight."""
+        negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
+        return {
+            "negative_margins": negative.count,
+            "negative_mean": negative.mean,
+            "negative_deviation": float(np.sqrt(negative.variance)),
+            "mean_weight": float(state["weight"].mean()),
+        }
+
+    def quality(self, state: State) -> npt.NDArray[np.float64]:
+        """The ALM: a label that loses to its rival again and again is likely wrong."""
+        return averages(state["margin_sum"], state["visits"])
+
+
+class LaneLiteral(Lane):
+    """The paper by the letter: batch scope, sums, temperature 1, no unit length, hardly a clamp, seven views.
+
+    The seventh view, back-translation, is stood in for by leaving out words; name a function of yours instead
+    (`views = [..., "package.module:function"]`) to have it.
+    """
+
+    class Config(Lane.Config):
+        """Options beside `name`."""
+
+        views: tuple[str, ...] | None = ("synonyms",) * 3 + ("switch_out",) * 3 + ("drop",)
+        scope: Literal["global", "batch"] = "batch"
+        w_min: float = Field(1e-12, gt=0, le=1)
+        tau: float = Field(1.0, gt=0)
+        normalize: bool = False
+        reduction: Literal["mean", "sum"] = "sum"

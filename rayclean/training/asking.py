@@ -1,0 +1,230 @@
+"""A method's questions on their way to the annotator, and the answers back: between two epochs, on every worker alike.
+
+The loop knows an annotator only as a `Consult`: plain ids go out, labels come back. Neighbours are searched exactly, in
+the features of the first network as it is at that moment: every worker reads its share of the pool in blocks, keeps
+the best of each query, and the best of all workers are merged. One worker asks; the others wait in short steps, so that
+hours of asking are no time-out of a collective.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rayclean.functional.hashing import mix
+from rayclean.methods.base import Method, Questions
+from rayclean.training.collectives import Collectives
+from rayclean.training.data import JobData
+from rayclean.training.state import ExampleState
+from rayclean.training.steps import EVALUATION_ROWS, Autocast, forward, to_device
+
+SPARE = 16
+"""So many more neighbours are found than asked for, since some turn out to be duplicates of the query's text."""
+DIGITS = 5
+"""Cosines are compared to so many digits, then by id: their last digits depend on batches and machines."""
+SECONDS_BETWEEN_LOOKS = 0.2
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked before one epoch, in plain values."""
+
+    ids: Ints
+    """[Q] examples, the most wanted first."""
+    given: Ints
+    """[Q] their given labels."""
+    predicted: Ints
+    """[Q] labels that the networks suggest."""
+    neighbours: Ints
+    """[Q, M] examples that may be shown, the most similar first; -1 = none."""
+    neighbour_labels: Ints
+    """[Q, M] their given labels."""
+    similarity: npt.NDArray[np.float32]
+    """[Q, M] cosines; NaN where they were drawn at random."""
+    demonstrations: int
+    """How many of them to show."""
+    candidates: Literal["binary", "all"]
+    accept: float
+
+
+class Consult(Protocol):
+    """Whoever brings questions to the annotator."""
+
+    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+        """How many demonstrations the annotator wants, and which, where the method says `count` and `selector`."""
+        ...
+
+    def __call__(self, request: Request) -> tuple[Ints, dict[str, float]]:
+        """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a failing annotator."""
+        ...
+
+
+def ask(
+    method: Method,
+    state: ExampleState,
+    questions: Questions,
+    consult: Consult,
+    networks: nn.ModuleDict,
+    data: JobData,
+    seed: int,
+    epoch: int,
+    collectives: Collectives,
+    device: torch.device,
+    autocast: Autocast,
+) -> dict[str, float]:
+    """Ask, let the method revise its columns, and return figures (known on the first worker alone)."""
+    count, selector = consult.demonstrations(questions.demonstrations, questions.selector)
+    pool = np.flatnonzero(questions.pool)
+    if not count or not len(pool):
+        places = np.full((len(questions.rows), 0), -1, dtype=np.int64)
+        similarity = np.zeros(places.shape, dtype=np.float32)
+    elif selector == "random":
+        places = draw(state.ids, questions.rows, pool, count + SPARE, seed, epoch)
+        similarity = np.full(places.shape, np.nan, dtype=np.float32)
+    else:
+        read = _Reader(networks[method.networks[0]], method.networks[0], data, device, autocast)
+        places, similarity = nearest(read, state.ids, questions.rows, pool, count + SPARE, collectives)
+    labels = state.columns["given_label"]
+    request = Request(
+        ids=state.ids[questions.rows],
+        given=labels[questions.rows],
+        predicted=questions.predicted,
+        neighbours=np.where(places >= 0, state.ids[places], -1),
+        neighbour_labels=np.where(places >= 0, labels[places], -1),
+        similarity=similarity,
+        demonstrations=count,
+        candidates=questions.candidates,
+        accept=questions.accept,
+    )
+    answers, figures = _first_asks(consult, request, collectives)
+    method.revise(state.columns, questions.rows, collectives.from_first(answers), epoch)
+    return figures
+
+
+def nearest(
+    read: "_Reader", ids: Ints, rows: Ints, pool: Ints, count: int, collectives: Collectives
+) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """The `count` members of the pool nearest to each of some examples, none its own neighbour.
+
+    Args:
+        read: unit features of positions.
+        ids: [N] sorted example ids.
+        rows: [Q] positions of the queries.
+        pool: [P] positions of those that may be neighbours.
+        count: M.
+        collectives: who shares the work.
+
+    Returns:
+        Positions [Q, M], the most similar first, -1 where the pool has no more; cosines [Q, M], 0 there.
+    """
+    rank, world_size = collectives.rank, collectives.world_size
+    mine = rows[rank::world_size]
+    padded = np.full(-(-len(rows) // world_size), -1, dtype=np.int64)
+    padded[: len(mine)] = mine
+    gathered, columns = collectives.gather(padded, {"features": read(np.maximum(padded, 0))})
+    queries = columns["features"][np.searchsorted(gathered, rows)]
+    fetch = count + 1  # one may be the query itself
+    best_score = np.full((len(rows), fetch), -np.inf, dtype=np.float32)
+    best = np.full((len(rows), fetch), -1, dtype=np.int64)
+    share = pool[rank::world_size]
+    for start in range(0, len(share), EVALUATION_ROWS):
+        block = share[start : start + EVALUATION_ROWS]
+        score, index = faiss.knn(
+            queries, read(block), min(fetch, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        best_score, best = _merge(
+            np.concatenate([best_score, score], axis=1),
+            np.concatenate([best, block[index]], axis=1),
+            rows,
+            fetch,
+        )
+    if world_size > 1:
+        every_score = collectives.gather_rows(torch.from_numpy(best_score).to(read.device)).cpu().numpy()
+        every = collectives.gather_rows(torch.from_numpy(best).to(read.device)).cpu().numpy()
+        parts = range(0, len(every), len(rows))
+        best_score, best = _merge(
+            np.concatenate([every_score[i : i + len(rows)] for i in parts], axis=1),
+            np.concatenate([every[i : i + len(rows)] for i in parts], axis=1),
+            rows,
+            fetch,
+        )
+    none = best[:, :count] < 0
+    return best[:, :count], np.where(none, 0, best_score[:, :count]).astype(np.float32)
+
+
+def draw(ids: Ints, rows: Ints, pool: Ints, count: int, seed: int, epoch: int) -> Ints:
+    """Up to `count` members of the pool per query [Q, M], drawn by its id, none its own; -1 where there are no more."""
+    drawn = np.full((len(rows), count), -1, dtype=np.int64)
+    for query, hashed in enumerate(mix(ids[rows], seed, f"demonstrations of epoch {epoch}")):
+        size = min(count + 1, len(pool))
+        chosen = pool[np.random.default_rng(int(hashed)).choice(len(pool), size, replace=False)]
+        chosen = chosen[chosen != rows[query]][:count]
+        drawn[query, : len(chosen)] = chosen
+    return drawn
+
+
+class _Reader:
+    """Unit features of training examples by a network in evaluation mode."""
+
+    def __init__(
+        self, network: nn.Module, name: str, data: JobData, device: torch.device, autocast: Autocast
+    ):
+        self.network, self.name, self.data, self.autocast = network.eval(), name, data, autocast
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, positions: Ints) -> npt.NDArray[np.float32]:
+        """[len(positions), D]"""
+        parts = [np.zeros((0, 0), dtype=np.float32)]
+        for start in range(0, len(positions), EVALUATION_ROWS):
+            rows = self.data.train.rows[self.name][positions[start : start + EVALUATION_ROWS]]
+            inputs = to_device({self.name: self.data.inputs[self.name].batch(rows)}, self.device)[self.name]
+            with self.autocast():
+                features = forward(self.network, inputs).features.float()
+            parts.append(F.normalize(features, dim=1).cpu().numpy())
+        return np.ascontiguousarray(np.concatenate(parts[1:] or parts))
+
+
+def _merge(
+    score: npt.NDArray[np.float32], places: Ints, own: Ints, count: int
+) -> tuple[npt.NDArray[np.float32], Ints]:
+    """The best `count` of each row, but the query itself."""
+    rounded = np.round(score.astype(np.float64), DIGITS)
+    rounded[(places == own[:, None]) | (places < 0)] = -np.inf
+    order = np.lexsort((places, -rounded), axis=1)[:, :count]
+    rounded, places = np.take_along_axis(rounded, order, axis=1), np.take_along_axis(places, order, axis=1)
+    return rounded.astype(np.float32), np.where(np.isfinite(rounded), places, -1)
+
+
+def _first_asks(
+    consult: Consult, request: Request, collectives: Collectives
+) -> tuple[Ints, dict[str, float]]:
+    """The first worker's answers; the others have -1 and nothing, and wait as long as it takes."""
+    nothing: tuple[Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
+    if collectives.world_size == 1:
+        return consult(request)
+    outcome: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            outcome["answers"] = consult(request)
+        except BaseException as error:  # raised below, on this worker
+            outcome["error"] = error
+
+    thread = threading.Thread(target=run, name="rayclean-ask", daemon=True)
+    if collectives.rank == 0:
+        thread.start()
+    while collectives.sum([float(thread.is_alive())])[0]:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome.get("answers", nothing)

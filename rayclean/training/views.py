@@ -1,0 +1,165 @@
+"""Views of the rows of a batch: the texts rewritten on their tokens, or the same input under another dropout mask.
+
+| name | what it does | needs |
+|---|---|---|
+| `auto` | `synonyms` where the network reads tokens and has pre-trained embeddings, `dropout` elsewhere | |
+| `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
+| `switch_out`, `drop`, `swap` | see `datasets/augment.py`, on token ids | tokens |
+| `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
+| `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
+
+Rewriting tokens instead of texts costs microseconds instead of another tokenisation. Special tokens stay where they
+are. What a view is depends on (seed, epoch, example_id, number of the view) alone. A view keeps label and id of its
+original and never updates per-example state.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from rayclean.config import Plugin
+from rayclean.datasets.augment import Synonyms, drop, swap, switch_out
+from rayclean.errors import ConfigError
+from rayclean.functional.hashing import mix
+from rayclean.models.base import Encoder, Tokenizer, pad
+from rayclean.models.loading import encoder_class
+from rayclean.training.inputs import Features, Inputs, Rows, Tokens, open_tokens
+
+ON_TOKENS = ("switch_out", "drop", "swap", "synonyms")
+NAMES = ("auto", "dropout", *ON_TOKENS)
+
+Rewrite = Callable[[list[int], np.random.Generator], list[int]]
+
+
+def check(names: Sequence[str], reads_tokens: bool) -> None:
+    """Whether views of these names can be made.
+
+    Raises:
+        ConfigError: an unknown name, or one that needs tokens where the network reads cached features.
+    """
+    for name in names:
+        if name not in NAMES and ":" not in name:
+            raise ConfigError(
+                f"method.views: unknown view {name!r}; known: {', '.join(NAMES)}, or 'package.module:function'"
+            )
+        if name not in ("auto", "dropout") and not reads_tokens:
+            raise ConfigError(
+                f"method.views: {name!r} rewrites texts, but the encoder's body is frozen and its features are cached; "
+                "use views = ['dropout'] with encoder.hidden > 0, or encoder.trainable = 'all'"
+            )
+
+
+class Views:
+    """The views of one network's inputs.
+
+    Args:
+        names: one per view; the same name twice gives two different views.
+        inputs: what the network reads.
+        network: for its token embeddings.
+        plugin: its encoder.
+        examples: folder of example shards, for functions that rewrite texts.
+        seed: of the job.
+    """
+
+    def __init__(
+        self, names: Sequence[str], inputs: Inputs, network: Encoder, plugin: Plugin, examples: str, seed: int
+    ):
+        reads_tokens = isinstance(inputs, Tokens)
+        check(names, reads_tokens)
+        auto = "synonyms" if reads_tokens and network.token_embeddings() is not None else "dropout"
+        self.names = tuple(auto if name == "auto" else name for name in names)
+        self.inputs, self.seed = inputs, seed
+        cls, options = encoder_class(plugin)
+        self.tokenizer: Tokenizer = cls.tokenizer(options)
+        self.rewrites: dict[str, Rewrite] = {}
+        self.rewritten: dict[str, Tokens] = {}
+        for name in {*self.names} - {"dropout"}:
+            if name in ON_TOKENS:
+                self.rewrites[name] = self._rewrite(name, network)
+            else:
+                self.rewritten[name] = open_tokens(examples, plugin, name)
+
+    def batch(self, ids: npt.NDArray[np.int64], rows: Rows, epoch: int) -> dict[str, Tensor]:
+        """Inputs [(1 + V) B, ...]: the rows as they are, then every view of all rows.
+
+        Args:
+            ids: [B] example ids, -1 = padding.
+            rows: [B] rows of the inputs.
+            epoch: other epochs give other views.
+        """
+        if isinstance(self.inputs, Features):
+            features = self.inputs.batch(rows)["features"]
+            return {"features": features.repeat(1 + len(self.names), 1)}
+        assert isinstance(self.inputs, Tokens)
+        originals = self.inputs.tokens_of(rows)
+        tokens = list(originals)
+        for number, name in enumerate(self.names):
+            if name == "dropout":
+                tokens += originals
+            elif name in self.rewrites:
+                hashes = mix(ids, self.seed, f"view {number} of epoch {epoch}")
+                tokens += [self._view(name, own, int(h)) for own, h in zip(originals, hashes, strict=True)]
+            else:
+                tokens += self.rewritten[name].tokens_of(rows)
+        return pad(tokens, self.inputs.pad_id)
+
+    def _view(self, name: str, tokens: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.int32]:
+        special = np.fromiter(
+            (int(token) in self.tokenizer.special_ids for token in tokens), np.bool_, len(tokens)
+        )
+        inside = np.flatnonzero(~special)
+        if not len(inside):
+            return tokens
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        rewritten = self.rewrites[name](tokens[first:last].tolist(), np.random.default_rng(seed))
+        return np.concatenate([tokens[:first], np.array(rewritten, dtype=np.int32), tokens[last:]])
+
+    def _rewrite(self, name: str, network: Encoder) -> Rewrite:
+        if name == "drop":
+            return drop
+        if name == "swap":
+            return swap
+        if name == "switch_out":
+            words = [
+                token for token in range(self.tokenizer.vocabulary) if token not in self.tokenizer.special_ids
+            ]
+            return functools.partial(switch_out, vocabulary=words)
+        return _synonyms(self.tokenizer, network)
+
+
+def _synonyms(tokenizer: Tokenizer, network: Encoder) -> Rewrite:
+    """Neighbours among the whole words of the vocabulary, in the embeddings that the network starts with."""
+    words = tokenizer.words()
+    table = network.token_embeddings()
+    if words is None or table is None:
+        raise ConfigError(
+            "method.views: 'synonyms' needs an encoder with pre-trained token embeddings (transformer); "
+            "use 'switch_out', 'drop' or 'swap'"
+        )
+    synonyms = Synonyms(words, table)
+    number = {word: token for token, word in reversed(list(enumerate(words)))}
+
+    def rewrite(tokens: list[int], rng: np.random.Generator) -> list[int]:
+        found = [
+            (place, near) for place, token in enumerate(tokens) if (near := synonyms.neighbours(words[token]))
+        ]
+        if not found:
+            return tokens
+        chosen = rng.random(len(found)) < synonyms.rate
+        if not chosen.any():
+            chosen[rng.integers(len(found))] = True
+        changed = list(tokens)
+        for (place, near), replaced in zip(found, chosen, strict=True):
+            if replaced:
+                changed[place] = number[near[int(rng.integers(len(near)))]]
+        return changed
+
+    return rewrite
+
+
+def rows_with_views(values: Tensor, views: int) -> Tensor:
+    """Values [B, ...] of the originals, repeated for the rows [(1 + V) B, ...] of originals and views."""
+    return values.repeat(1 + views, *[1] * (values.ndim - 1)) if views else values

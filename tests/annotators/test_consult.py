@@ -1,0 +1,166 @@
+"""An annotator between epochs: labels and figures, nothing paid twice, and failures that cost answers only."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.consult import ABSTAINED, UNANSWERED, Consultation, consult
+from rayclean.annotators.engine import Budget, Engine
+from rayclean.annotators.knn import KnnAnnotator
+from rayclean.annotators.ledger import Ledger
+from rayclean.artifacts import Folder
+from rayclean.errors import AnnotationError
+from rayclean.schema import Label, LabelSet
+from tests.training.toys import write_examples
+
+LABELS = LabelSet([Label(i, name, name) for i, name in enumerate("abc")])
+
+
+class Scripted(Annotator):
+    """Scores as written; keeps what it was asked."""
+
+    scores: Any = None
+    fails: tuple[int, ...] = ()
+    down = False
+
+    def __init__(self, **attributes: Any):
+        super().__init__(Annotator.Config(), tuple(LABELS))
+        self.asked: list[Query] = []
+        self.__dict__.update(attributes)
+
+    async def start(self) -> None:
+        if self.down:
+            raise AnnotationError("the endpoint is down")
+
+    async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
+        self.asked += queries
+        query = queries[0]
+        if query.example_id in self.fails:
+            return [Annotation(self.key(query), query.example_id, None, error="timeout: too slow")]
+        scores = dict(enumerate(self.scores(query)))
+        return [Annotation(self.key(query), query.example_id, 0, scores, prompt_tokens=10, answer_tokens=1)]
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> str:
+    return write_examples(tmp_path / "examples", 30)
+
+
+def rows_of(examples: str) -> Any:
+    import pandas as pd
+
+    folder = Folder(examples)
+    return pd.concat([folder.read_table(shard).to_pandas() for shard in folder.shards()]).reset_index()
+
+
+def asked(examples: str, count: int, **changes: Any) -> Consultation:
+    table = rows_of(examples)
+    ids, others = table["example_id"].to_numpy(), table["given_label"].to_numpy()
+    neighbours = np.stack([np.roll(ids, -row - 1)[:4] for row in range(count)])
+    labels = np.stack([np.roll(others, -row - 1)[:4] for row in range(count)])
+    values = {
+        "ids": ids[:count], "given": others[:count].astype(np.int64), "predicted": (others[:count] + 1) % 3,
+        "neighbours": neighbours, "neighbour_labels": labels.astype(np.int64),
+        "similarity": np.tile(np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32), (count, 1)),
+        "demonstrations": 2, "candidates": "all", "accept": 0.0,
+    }  # fmt: skip
+    return Consultation(**{**values, **changes})
+
+
+def run(annotator: Annotator, what: Consultation, examples: str, ledger: Path, **options: Any) -> Any:
+    calibration = options.pop("calibration", "none")
+    engine = Engine(annotator, Ledger(Folder(str(ledger)), "test"), **options)
+    return asyncio.run(consult(engine, what, examples=examples, labels=LABELS, calibration=calibration))
+
+
+def test_labels_and_figures_and_nothing_is_paid_twice(examples: str, tmp_path: Path) -> None:
+    annotator = Scripted(scores=lambda query: (-5.0, -1.0, -3.0))
+    what = asked(examples, 6)
+    labels, figures = run(annotator, what, examples, tmp_path / "ledger")
+    assert labels.tolist() == [1] * 6
+    assert (figures["asked"], figures["from_ledger"], figures["tokens"]) == (6, 0, 66)
+    again, figures = run(annotator, what, examples, tmp_path / "ledger")
+    assert again.tolist() == labels.tolist()
+    assert (figures["asked"], figures["from_ledger"], figures["tokens"]) == (0, 6, 0)
+
+
+def test_a_question_shows_the_nearest_last_and_no_duplicate(examples: str, tmp_path: Path) -> None:
+    table = rows_of(examples)
+    what = asked(examples, 1)
+    what.neighbours[0, 0] = what.ids[0]  # the very text of the query
+    annotator = Scripted(scores=lambda query: (0.0, -1.0, -2.0))
+    run(annotator, what, examples, tmp_path / "ledger")
+    (query,) = annotator.asked
+    text = table.set_index("example_id")["text"]
+    assert [d.text for d in query.demonstrations] == [
+        text[what.neighbours[0, 2]],
+        text[what.neighbours[0, 1]],
+    ]
+    assert [d.similarity for d in query.demonstrations] == pytest.approx([0.7, 0.8])
+    assert query.text == text[what.ids[0]]
+    assert len(query.candidates) == 3
+
+
+def test_binary_questions_and_acceptance(examples: str, tmp_path: Path) -> None:
+    what = asked(examples, 3, candidates="binary", accept=0.7)
+    scores = {int(what.ids[0]): 2.0, int(what.ids[1]): 0.1, int(what.ids[2]): -2.0}
+
+    def script(query: Query) -> list[float]:
+        values = [-50.0] * 3
+        values[query.candidates[0].index], values[query.candidates[1].index] = 0.0, scores[query.example_id]
+        return values
+
+    annotator = Scripted(scores=script)
+    labels, figures = run(annotator, what, examples, tmp_path / "ledger")
+    pairs = [sorted((int(g), int(p))) for g, p in zip(what.given, what.predicted, strict=True)]
+    assert labels.tolist() == [pairs[0][1], ABSTAINED, pairs[2][0]]
+    assert figures["abstained"] == 1
+
+
+def test_batch_calibration_takes_the_bias_away(examples: str, tmp_path: Path) -> None:
+    """A model that always prefers label 0: calibrated, the rows that prefer it less choose another."""
+    what = asked(examples, 4)
+    lean = {int(example): float(row % 2) for row, example in enumerate(what.ids)}
+    annotator = Scripted(scores=lambda query: (5.0, 2.0 + lean[query.example_id], -9.0))
+    assert run(annotator, what, examples, tmp_path / "one")[0].tolist() == [0, 0, 0, 0]
+    labels, _ = run(annotator, what, examples, tmp_path / "two", calibration="batch")
+    assert labels[[1, 3]].tolist() == [1, 1]
+    assert 1 not in labels[[0, 2]]
+
+
+def test_failed_answers_are_no_answers(examples: str, tmp_path: Path) -> None:
+    what = asked(examples, 4)
+    annotator = Scripted(scores=lambda query: (0.0, -1.0, -2.0), fails=(int(what.ids[2]),))
+    labels, figures = run(annotator, what, examples, tmp_path / "ledger")
+    assert labels.tolist() == [0, 0, UNANSWERED, 0]
+    assert figures["unanswered"] == 1
+
+
+def test_an_annotator_that_is_down_costs_answers_only(examples: str, tmp_path: Path) -> None:
+    labels, figures = run(Scripted(down=True), asked(examples, 4), examples, tmp_path / "ledger")
+    assert labels.tolist() == [UNANSWERED] * 4
+    assert figures["annotator_failed"] == 1
+
+
+def test_a_budget_that_ends(examples: str, tmp_path: Path) -> None:
+    annotator = Scripted(scores=lambda query: (0.0, -1.0, -2.0))
+    budget = Budget(max_tokens=20)
+    labels, figures = run(
+        annotator, asked(examples, 6), examples, tmp_path / "ledger", budget=budget, concurrency=1
+    )
+    assert (labels >= 0).tolist() == [True, True, False, False, False, False]
+    assert figures["asked"] == 2
+
+
+def test_neighbours_vote(examples: str, tmp_path: Path) -> None:
+    annotator = KnnAnnotator(KnnAnnotator.Config(neighbours=4), tuple(LABELS))
+    what = asked(examples, 5, demonstrations=annotator.demonstrations(2, "nearest")[0])
+    labels, _ = run(annotator, what, examples, tmp_path / "ledger")
+    for row, chosen in enumerate(labels):
+        votes = np.bincount(what.neighbour_labels[row], weights=what.similarity[row], minlength=3)
+        assert chosen in (int(votes.argmax()), ABSTAINED)

@@ -1,0 +1,240 @@
+"""NoiseAL's hooks on columns made by hand: Example C, thresholds, whom it asks, which rows each loss moves."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rayclean.functional.partition import Subset
+from rayclean.methods.base import ABSTAINED, UNANSWERED, Output, StepBatch
+from rayclean.methods.noiseal import NoiseAL
+
+R, H, P = Subset.CLEAN, Subset.HARD, Subset.PURIFIED
+STRONG = torch.tensor(
+    [[0.7, 0.2, 0.1], [0.45, 0.35, 0.2], [0.02, 0.97, 0.01], [0.3, 0.4, 0.3], [0.6, 0.2, 0.2]]
+)
+WEAK = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
+
+
+def method(num_classes: int = 3, **options: Any) -> NoiseAL:
+    return NoiseAL(NoiseAL.Config(**options), num_classes)
+
+
+def columns(one: NoiseAL, count: int, labels: Any = None) -> dict[str, Any]:
+    state = {name: np.full(count, value, dtype=dtype) for name, (dtype, value) in one.state().items()}
+    labels = np.zeros(count, dtype=np.int64) if labels is None else np.asarray(labels)
+    return {"example_id": np.arange(count), "given_label": labels, **state}
+
+
+def reviewed(one: NoiseAL) -> dict[str, Any]:
+    """Example C: five examples labelled 0, judged by both networks."""
+    state = columns(one, 5)
+    every = {"strong": STRONG, "weak": WEAK}
+    outputs = {name: Output(torch.zeros(5, 1), every[name].log()) for name in one.networks}
+    labels = torch.from_numpy(state["given_label"])
+    seen = {name: value.numpy() for name, value in one.judged(outputs, labels).items()}
+    one.review(state, np.arange(5), seen, 2)
+    return state
+
+
+def test_example_c() -> None:
+    one = method(lambda_=0.3)
+    state = reviewed(one)
+    state["threshold_strong"][:], state["threshold_weak"][:] = 0.5, 0.4
+    one.partition(state, 3)
+    assert state["subset"].tolist() == [R, H, P, H, H]
+    np.testing.assert_allclose(state["confidence"], [0.65, 0.475, 0.885, 0.45, 0.5], atol=1e-6)
+    np.testing.assert_allclose(state["threshold_strong"], [0.56, 0.485, 0.641, 0.47, 0.53], atol=1e-6)
+    np.testing.assert_allclose(state["threshold_weak"], [0.46, 0.43, 0.52, 0.43, 0.52], atol=1e-6)
+
+
+def test_thresholds_follow_from_one_over_k_also_while_warming_up() -> None:
+    one = method(num_classes=6, lambda_=0.9, warmup_epochs=5)
+    state = columns(one, 1)
+    assert state["threshold_strong"][0] == pytest.approx(1 / 6)
+    for epoch, (confidence, expected) in enumerate(
+        ((0.5, 0.466667), (0.8, 0.766667), (0.9, 0.886667)), start=2
+    ):
+        state["confidence_strong"][:] = confidence
+        one.partition(state, epoch)
+        assert state["threshold_strong"][0] == pytest.approx(expected, abs=1e-6)
+    assert state["subset"][0] == Subset.UNUSED  # nothing is split yet
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [("fixed", [R, H, P, H, H]), ("mixture", None)])
+def test_other_thresholds(threshold: str, expected: Any) -> None:
+    one = method(threshold=threshold, fixed_threshold=0.5)
+    state = reviewed(one)
+    one.partition(state, 3)
+    if expected is None:
+        assert state["subset"][0] == R
+    else:
+        assert state["subset"].tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["strong", "weak"])
+def test_one_network_alone_judges_for_both(name: str) -> None:
+    one = method(networks=name)
+    assert one.networks == (name,)
+    assert list(one.encoders(one.config.weak)) == [name]
+    state = reviewed(one)
+    state[f"threshold_{name}"][:] = 0.45
+    one.partition(state, 3)
+    believed = ({"strong": STRONG, "weak": WEAK}[name][:, 0] > 0.45).numpy()
+    assert (state["subset"] == R).tolist() == believed.tolist()
+
+
+def test_agreement_is_read_off_the_confidences() -> None:
+    one = method(partition="agreement")
+    state = reviewed(one)
+    assert one._agree(state).tolist() == (STRONG.argmax(1) == WEAK.argmax(1)).tolist()
+    state["threshold_strong"][:], state["threshold_weak"][:] = 0.5, 0.4
+    one.partition(state, 3)
+    assert state["subset"].tolist() == [R, H, P, H, H]
+
+
+def test_where_nothing_is_reliable_the_most_probable_are() -> None:
+    one = method(num_classes=2)
+    state = columns(one, 20, labels=[0] * 10 + [1] * 10)
+    for name in ("strong", "weak"):
+        state[f"threshold_{name}"][:] = 0.99
+        state[f"label_probability_{name}"][:] = np.linspace(0.1, 0.5, 20)
+    one.partition(state, 3)
+    assert np.flatnonzero(state["subset"] == R).tolist() == [9, 19]
+
+
+def asking(**options: Any) -> tuple[NoiseAL, dict[str, Any]]:
+    one = method(**options)
+    state = columns(one, 10)
+    state["subset"][:] = [P, P, P, P, R, R, R, H, H, H]
+    state["confidence"][:4] = [0.6, 0.9, 0.7, 0.8]
+    state["predicted"][:4] = [1, 2, 1, 2]
+    return one, state
+
+
+def test_whom_it_asks() -> None:
+    one, state = asking()
+    found = one.queries(state, 3)
+    assert found is not None
+    assert found.rows.tolist() == [1, 3, 2, 0]  # the least believed first
+    assert found.predicted.tolist() == [2, 2, 1, 1]
+    assert np.flatnonzero(found.pool).tolist() == [4, 5, 6]
+    one.revise(state, found.rows, np.array([2, UNANSWERED, ABSTAINED, 0]), 3)
+    assert state["answer"][:4].tolist() == [0, 2, ABSTAINED, UNANSWERED]
+    again = one.queries(state, 4)
+    assert again is not None
+    assert again.rows.tolist() == [3]  # nobody answered; what abstained would again
+    state["answer"][3] = 1
+    assert one.queries(state, 5) is None
+    assert one.queries(state, 2) is None  # still warming up
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({"budget": 0.5}, [1, 3]),
+        ({"max_queries": 3}, [1, 3, 2]),
+        ({"budget": 0.0}, None),
+        ({"max_queries": 0}, None),
+    ],
+)
+def test_its_budget(options: dict[str, Any], rows: Any) -> None:
+    one, state = asking(**options)
+    found = one.queries(state, 3)
+    assert (found.rows.tolist() if found else None) == rows
+    assert one.asks == (rows is not None)
+
+
+def test_its_budget_counts_what_was_answered() -> None:
+    one, state = asking(max_queries=3)
+    state["answer"][[1, 9]] = [2, ABSTAINED]
+    found = one.queries(state, 4)
+    assert found is not None
+    assert found.rows.tolist() == [3]
+
+
+def step(
+    one: NoiseAL, subsets: list[int], answers: list[int], epoch: int = 3
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Loss terms of a batch, and the logits' gradients."""
+    torch.manual_seed(0)
+    count = len(subsets)
+    heads = {name: torch.nn.Linear(4, 3) for name in one.networks}
+    features = {name: torch.randn(count, 4, requires_grad=True) for name in one.networks}
+    outputs = {name: Output(features[name], heads[name](features[name])) for name in one.networks}
+    batch = StepBatch(
+        example_id=torch.arange(count), given_label=torch.zeros(count, dtype=torch.long),
+        valid=torch.ones(count, dtype=torch.bool), world_size=1, global_count=count, total=lambda n: n,
+        classify=lambda name, rows: heads[name](rows),
+        again=lambda name, mask: Output(features[name][mask], heads[name](features[name][mask]) * 1.5),
+    )  # fmt: skip
+    rows = {
+        "subset": torch.tensor(subsets, dtype=torch.int8), "answer": torch.tensor(answers, dtype=torch.int16),
+        "predicted": torch.ones(count, dtype=torch.int16),
+    }  # fmt: skip
+    return one.loss(outputs, batch, rows, epoch), features
+
+
+def moved(term: torch.Tensor, features: torch.Tensor) -> list[int]:
+    (gradient,) = torch.autograd.grad(term, features, retain_graph=True)
+    return np.flatnonzero(gradient.abs().sum(1)).tolist()
+
+
+def test_each_loss_moves_its_own_subset() -> None:
+    terms, features = step(method(), [R, P, P, H, H, R], [-1, 2, -1, -1, -1, -1])
+    assert set(terms) == {
+        f"{part}_{name}" for part in ("clean", "purified", "hard") for name in ("strong", "weak")
+    }
+    assert moved(terms["clean_strong"], features["strong"]) == [0, 5]
+    assert moved(terms["purified_strong"], features["strong"]) == [1]
+    assert moved(terms["hard_strong"], features["strong"]) == [
+        2,
+        3,
+        4,
+    ]  # 2 has no answer: it trains as a hard one
+    assert not terms["hard_weak"].isnan()
+
+
+def test_what_becomes_of_purified_examples_without_an_answer() -> None:
+    terms, features = step(method(without_answer="predicted"), [R, P, P, H], [-1, 2, -2, -1])
+    assert moved(terms["purified_strong"], features["strong"]) == [1, 2]
+    terms, features = step(method(without_answer="drop"), [R, P, P, H], [-1, 2, -2, -1])
+    assert moved(terms["purified_strong"], features["strong"]) == [1]
+    assert moved(terms["hard_strong"], features["strong"]) == [3]
+    terms, features = step(method(adopt=True), [R, P, P, H], [-1, 2, -2, 1])
+    assert moved(terms["clean_strong"], features["strong"]) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "generalized_cross_entropy", "symmetric_cross_entropy"])
+def test_other_losses_on_answers(loss: str) -> None:
+    plain, _ = step(method(), [P, R], [1, -1])
+    other, _ = step(method(purified_loss=loss), [P, R], [1, -1])
+    assert float(plain["purified_strong"]) != float(other["purified_strong"])
+    assert float(plain["clean_strong"]) == float(other["clean_strong"])
+
+
+def test_subsets_weigh_their_share_of_the_batch() -> None:
+    scaled, _ = step(method(), [R, R, H, H], [-1] * 4)
+    plain, _ = step(method(subset_scale=False), [R, R, H, H], [-1] * 4)
+    assert float(plain["clean_strong"]) == pytest.approx(2 * float(scaled["clean_strong"]), rel=1e-6)
+
+
+def test_empty_subsets_are_zero_with_a_zero_gradient() -> None:
+    for subsets in ([H, H], [R, R], [P, P]):
+        terms, features = step(method(), subsets, [-1, -1])
+        total = torch.stack(list(terms.values())).sum()
+        total.backward()
+        assert total.isfinite()
+        assert all(f.grad is not None and f.grad.isfinite().all() for f in features.values())
+
+
+def test_one_hard_row_is_mixed_with_itself() -> None:
+    terms, features = step(method(kl_weight=0), [R, H], [-1, -1])
+    assert moved(terms["hard_strong"], features["strong"]) == [1]
+
+
+def test_state_is_small() -> None:
+    per_example = sum(np.dtype(dtype).itemsize for dtype, _ in method().state().values())
+    assert per_example == 33
+    assert method(num_classes=40_000).state()["answer"][0] == "int32"

@@ -1,0 +1,113 @@
+"""Questions on their way: exact neighbours, none its own, and the answers end where they belong."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin
+from rayclean.functional.partition import Subset
+from rayclean.training import asking
+from rayclean.training.asking import Request, draw, nearest
+from rayclean.training.collectives import Collectives
+from rayclean.training.loop import fit
+from tests.training.toys import TOY, Answering, job, spec, write_examples
+
+
+class Table:
+    """Stands for a network: the features of each position."""
+
+    def __init__(self, features: Any):
+        self.features = features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    def __call__(self, positions: Any) -> Any:
+        return np.ascontiguousarray(self.features[positions], dtype=np.float32)
+
+
+@pytest.mark.parametrize("rows_per_block", [3, 256])
+def test_neighbours_are_those_of_brute_force(rows_per_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "EVALUATION_ROWS", rows_per_block)
+    rng = np.random.default_rng(0)
+    read = Table(rng.normal(size=(60, 5)))
+    queries, pool = np.array([7, 0, 33, 59]), np.flatnonzero(rng.random(60) < 0.5)
+    pool = np.union1d(pool, [7])  # a query may itself be in the pool
+    found, cosine = nearest(read, np.arange(60), queries, pool, 4, Collectives())  # type: ignore[arg-type]
+    for row, query in enumerate(queries):
+        others = pool[pool != query]
+        expected = others[np.argsort(-(read.features[others] @ read.features[query]))[:4]]
+        assert found[row].tolist() == expected.tolist()
+        np.testing.assert_allclose(cosine[row], read.features[expected] @ read.features[query], atol=2e-5)
+
+
+def test_a_pool_smaller_than_asked() -> None:
+    read = Table(np.eye(4) + 0.1)
+    found, cosine = nearest(read, np.arange(4), np.array([0, 1]), np.array([0, 2]), 3, Collectives())  # type: ignore[arg-type]
+    assert found.tolist() == [[2, -1, -1], [0, 2, -1]] or found.tolist() == [[2, -1, -1], [2, 0, -1]]
+    assert (cosine[found < 0] == 0).all()
+
+
+def test_random_demonstrations_depend_on_the_example_alone() -> None:
+    ids = np.arange(50) * 3
+    rows, pool = np.array([4, 9, 30]), np.array([1, 4, 5, 6, 7, 30])
+    found = draw(ids, rows, pool, 4, seed=0, epoch=2)
+    assert all(rows[i] not in found[i] for i in range(3))
+    assert set(found.ravel().tolist()) <= set(pool.tolist())
+    assert draw(ids, rows[::-1], pool, 4, seed=0, epoch=2)[::-1].tolist() == found.tolist()
+    assert draw(ids, rows, pool, 4, seed=0, epoch=3).tolist() != found.tolist()
+    assert (draw(ids, np.array([4]), np.array([4, 5]), 4, 0, 1) == [[5, -1, -1, -1]]).all()
+
+
+@pytest.mark.parametrize("selector", ["nearest", "random"])
+def test_the_loop_asks_about_purified_examples_and_takes_the_answers(tmp_path: Path, selector: str) -> None:
+    examples = write_examples(tmp_path / "examples", 90, noise=0.3)
+    method = Plugin(
+        name="noiseal", weak={"name": TOY}, warmup_epochs=2, demonstrations=3, selector=selector, lambda_=0.3
+    )
+    consult = Answering()
+    one = job(examples, tmp_path / "out", keep_epochs=True)
+    fit(one, spec(method=method, epochs=6, learning_rate=0.05), consult=consult)
+    assert consult.requests
+    asked = np.concatenate([request.ids for request in consult.requests])
+    assert len(set(asked.tolist())) == len(asked)  # an example is asked about once
+    epochs = {
+        n: Folder(one.output).read_table("epochs", f"epoch-{n:03d}", "part-00000.parquet").to_pandas()
+        for n in range(1, 7)
+    }
+    request: Request = consult.requests[0]
+    first = (
+        next(n for n in range(3, 7) if (epochs[n]["subset"] == Subset.PURIFIED).any()) if len(asked) else 3
+    )
+    table = epochs[first].set_index("example_id")
+    assert (table.loc[request.ids, "subset"] == Subset.PURIFIED).all()
+    shown = request.neighbours[request.neighbours >= 0]
+    assert (table.loc[shown, "subset"] == Subset.CLEAN).all()
+    assert not any(own in others for own, others in zip(request.ids, request.neighbours, strict=True))
+    assert (
+        table.loc[request.neighbours[:, 0], "given_label"].to_numpy() == request.neighbour_labels[:, 0]
+    ).all()
+    assert np.isnan(request.similarity).all() == (selector == "random")
+    answers = table.loc[request.ids, "answer"].to_numpy()
+    assert answers.tolist() == request.neighbour_labels[:, 0].tolist()
+
+
+def test_without_an_annotator_methods_train_on(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 60, noise=0.3)
+    method = Plugin(name="noiseal", weak={"name": TOY}, warmup_epochs=1)
+    assert fit(job(examples, tmp_path / "out"), spec(method=method, epochs=3)).epochs == 3
+
+
+def test_an_error_of_whoever_asks_is_raised(tmp_path: Path) -> None:
+    class Broken(Answering):
+        def __call__(self, request: Any) -> Any:
+            raise ZeroDivisionError("broken")
+
+    examples = write_examples(tmp_path / "examples", 90, noise=0.3)
+    method = Plugin(name="noiseal", weak={"name": TOY}, warmup_epochs=2, lambda_=0.3)
+    with pytest.raises(ZeroDivisionError, match="broken"):
+        fit(
+            job(examples, tmp_path / "out"),
+            spec(method=method, epochs=6, learning_rate=0.05),
+            consult=Broken(),
+        )
