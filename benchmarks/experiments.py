@@ -86,7 +86,13 @@ def table_of(folder: Any, columns: list[str]) -> dict[str, npt.NDArray[Any]]:
     found = {}
     for name in ["example_id", *columns]:
         column = table[name]
-        values = column if pa.types.is_string(column.type) else pc.fill_null(column, -1)
+        values = (
+            column
+            if pa.types.is_string(column.type)
+            else pc.fill_null(column, -1)
+            if column.null_count
+            else column
+        )
         found[name] = values.to_numpy(zero_copy_only=False)[order]
     return found
 
@@ -442,13 +448,11 @@ def main() -> None:
                     holds=one["reproduced"],
                 )
             )
-            print(f"{'reproduced    ' if one['reproduced'] else 'NOT reproduced'}  {text}: {measured}")
-    raw = {key: {k: v for k, v in run.items()} for key, run in runs.items()}
     write_result(
         __file__,
         {"experiments": experiments, "seeds": seeds},
         0,
-        {"experiments": figures, "runs": raw},
+        {"experiments": figures, "runs": runs},
         claims,
         arguments.small,
     )

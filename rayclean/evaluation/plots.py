@@ -16,6 +16,12 @@ from rayclean.evaluation.tally import BINS, Suspects
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8A8F98"
 MAX_CLASSES = 20
 """A matrix of more classes than this says nothing on a page: the most frequent pairs are listed instead."""
+BARS = 50
+"""Of a histogram."""
+KINDS = (("truth unknown", GREY), ("label is right", BLUE), ("label is wrong", ORANGE))
+"""Rows of histograms of examples, and how they are drawn."""
+TAIL = 0.01
+"""Share of the examples that may lie beyond the end of an axis without one of its own; they are in the last bar."""
 
 Figure = dict[str, Any]
 
@@ -33,15 +39,7 @@ def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> Figure:
         histogram: [3, BINS] counts over [0, 1]: truth unknown, label right, label wrong.
         cut: highest quality of a suspect; -inf if there is none.
     """
-    bins = 50
-    counts = histogram.reshape(3, bins, BINS // bins).sum(axis=2)
-    centres = ((np.arange(bins) + 0.5) / bins).tolist()
-    kinds = (("truth unknown", GREY), ("label is right", BLUE), ("label is wrong", ORANGE))
-    data = [
-        {"type": "bar", "name": name, "x": centres, "y": row.tolist(), "marker": {"color": colour},
-         "hovertemplate": "quality %{x:.2f}<br>%{y:,} examples<extra>" + name + "</extra>"}
-        for (name, colour), row in zip(kinds, counts, strict=True) if row.any()
-    ]  # fmt: skip
+    data = _bars(histogram.reshape(3, BARS, BINS // BARS).sum(axis=2), 1.0, "quality")
     layout = _layout("quality (low = doubtful)", "examples", barmode="stack", bargap=0.04)
     layout["xaxis"]["range"] = [0, 1]
     if np.isfinite(cut):
@@ -51,6 +49,44 @@ def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> Figure:
         layout["annotations"] = [note | {"text": "last suspect", "xanchor": "left" if cut < 0.5 else "right"}]
     layout["showlegend"] = len(data) > 1
     return {"data": data, "layout": layout}
+
+
+def epoch_histograms(
+    histograms: npt.NDArray[np.int64], axis: str, top: float, bounded: bool = True
+) -> list[Figure]:
+    """Examples by a scalar, a small figure for each of some epochs, with the same horizontal axis.
+
+    Args:
+        histograms: [E, 3, BINS] counts over [0, top]: truth unknown, label right, label wrong.
+        axis: what the scalar is.
+        top: end of the last bin.
+        bounded: whether the scalar cannot exceed `top`; otherwise the axis ends where hardly any example is left.
+    """
+    bins = BINS if bounded else _end(histograms)
+    kept = histograms[..., :bins].copy()
+    kept[..., -1] += histograms[..., bins:].sum(axis=-1)
+    end = top * bins / BINS
+    figures = []
+    for counts in kept.reshape(len(kept), 3, BARS, bins // BARS).sum(axis=3):
+        layout = _layout(axis if bounded else f"{axis} (last bar: and above)", "examples", barmode="stack", bargap=0.04)
+        layout["xaxis"] |= {"range": [0, end], "nticks": 6}
+        layout["yaxis"] |= {"nticks": 5}
+        layout |= {"height": 220, "margin": {"l": 44, "r": 8, "t": 8, "b": 36}}
+        if not counts.any():
+            note = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "text": "no example"}
+            layout["annotations"] = [note]
+            layout["yaxis"]["range"] = [0, 1]
+        figures.append({"data": _bars(counts, end, axis), "layout": layout})
+    return figures
+
+
+def _end(histograms: npt.NDArray[np.int64]) -> int:
+    """The fewest bins, of a quarter, a half or all of them, that hold all but `TAIL` of each epoch's examples."""
+    for bins in (BINS // 4, BINS // 2):
+        beyond = histograms[..., bins:].sum(axis=(1, 2))
+        if (beyond <= TAIL * histograms.sum(axis=(1, 2))).all():
+            return bins
+    return BINS
 
 
 def roc(curve: Mapping[str, npt.NDArray[np.float64]]) -> Figure:
@@ -146,6 +182,22 @@ def heat(pairs: Mapping[tuple[int, int], int], names: Sequence[str]) -> dict[str
         ]
         rows.append({"name": names[a], "cells": cells, "total": sum(counts)})
     return {"names": list(names), "rows": rows}
+
+
+def _bars(counts: npt.NDArray[np.int64], end: float, what: str) -> list[dict[str, Any]]:
+    """Stacked bars of the kinds that occur.
+
+    Args:
+        counts: [3, bars] over [0, end], a row for each of `KINDS`.
+        end: of the last bar.
+        what: the scalar, for whoever points at a bar.
+    """
+    centres = ((np.arange(counts.shape[1]) + 0.5) * (end / counts.shape[1])).tolist()
+    return [
+        {"type": "bar", "name": name, "x": centres, "y": row.tolist(), "marker": {"color": colour},
+         "hovertemplate": what + " %{x:.2f}<br>%{y:,} examples<extra>" + name + "</extra>"}
+        for (name, colour), row in zip(KINDS, counts, strict=True) if row.any()
+    ]  # fmt: skip
 
 
 def _line(x: list[float], y: list[float], colour: str, hover: str, dash: str = "solid") -> dict[str, Any]:

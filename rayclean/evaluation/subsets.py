@@ -1,16 +1,27 @@
 """How right a method's subsets are: the share of wrong labels among its clean, hard and purified examples.
 
 The method never sees these figures. They are computed beside the training, from the columns that it leaves after each
-epoch (`train/epochs/`) and the truth, where there is one.
+epoch (`train/epochs/`) and the truth, where there is one. What stays in memory are some parts and counts, whatever the
+number of examples.
 """
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rayclean.artifacts import Folder
+from rayclean.evaluation.tally import UNKNOWN, lookup
 from rayclean.functional.partition import Subset
 
 Labels = npt.NDArray[np.int64]
+Columns = Mapping[str, npt.NDArray[Any]]
+
+SUBSETS = {member.name.lower(): member for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED)}
+PARTS = 32
+"""Parts of an epoch whose truth is looked up at once: the more, the less often the truth is read."""
 
 
 def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
@@ -26,40 +37,95 @@ def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
         paper's 17.89 % before and 14.54 % after). Names without such an example are left out; {} without truth or
         subsets.
     """
+    shards = epoch.shards()
+    if not load.sub("truth").shards() or not shards or not _has_subsets(epoch.read_table(shards[0]).column_names):
+        return {}
+    counts = Counter[str]()
+    for _, columns, true in joined(load, [epoch]):
+        counts.update(count(columns, true))
+    return shares(counts)
+
+
+def joined(load: Folder, epochs: Sequence[Folder]) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], Labels]]:
+    """All parts of some epochs of one training, with the truth.
+
+    Args:
+        load: the folder of `load`; there may be no truth in it.
+        epochs: folders of the same examples in the same parts, as the training loop writes them.
+
+    Yields:
+        The epoch's place in `epochs`, a part's columns [B], its true labels [B], `UNKNOWN` where they are not known.
+    """
+    shards = [epoch.shards() for epoch in epochs]
+    names = sorted(set().union(*shards))
+    for start in range(0, len(names), PARTS):
+        block = names[start : start + PARTS]
+        first = {name: next(epoch for epoch, own in zip(epochs, shards, strict=True) if name in own) for name in block}
+        ids = [first[name].read_table(name, columns=["example_id"])["example_id"].to_numpy() for name in block]
+        edges = np.cumsum([len(part) for part in ids])[:-1]
+        true = np.split(_true_labels(load, np.concatenate(ids)), edges)
+        for place, (epoch, own) in enumerate(zip(epochs, shards, strict=True)):
+            for name, part, known in zip(block, ids, true, strict=True):
+                if name in own:
+                    table = epoch.read_table(name)
+                    columns = {column: table[column].to_numpy() for column in table.column_names}
+                    yield place, columns, lookup(columns["example_id"], part, known)
+
+
+def count(columns: Columns, true: Labels) -> Counter[str]:
+    """Counts of some rows, to be added up for `shares`.
+
+    Args:
+        columns: of `joined`.
+        true: [B] true labels.
+
+    Returns:
+        `<subset>`: its examples, `<subset>_known`: those of known truth, `<subset>_wrong`: those of a wrong label;
+        likewise `answered`, the examples with an answer, and `answers_wrong`, the wrong ones among the answers. Empty
+        where the method makes no subsets.
+    """
+    if not _has_subsets(columns):
+        return Counter()
+    known = true != UNKNOWN
+    wrong = known & (columns["given_label"] != true)
+    members = {name: columns["subset"] == subset for name, subset in SUBSETS.items()}
+    members["answered"] = columns["answer"] >= 0
+    counts = Counter({"answers_wrong": int((known & members["answered"] & (columns["answer"] != true)).sum())})
+    for name, rows in members.items():
+        counts[name] = int(rows.sum())
+        counts[f"{name}_known"] = int((rows & known).sum())
+        counts[f"{name}_wrong"] = int((rows & wrong).sum())
+    return counts
+
+
+def shares(counts: Counter[str]) -> dict[str, float]:
+    """Shares of wrong labels, as `subset_noise` returns them, from the sum of all counts."""
+    if not any(counts[name] for name in SUBSETS):  # not split yet
+        return {}
+    found = {
+        name: counts[f"{name}_wrong"] / counts[f"{name}_known"]
+        for name in (*SUBSETS, "answered")
+        if counts[f"{name}_known"]
+    }
+    if "answered" in found:
+        found["answers"] = counts["answers_wrong"] / counts["answered_known"]
+    return found
+
+
+def _has_subsets(names: Any) -> bool:
+    return {"subset", "answer"} <= set(names)
+
+
+def _true_labels(load: Folder, ids: Labels) -> Labels:
+    """The true label of each id [N], in one pass over the truth, a shard in memory at a time."""
+    true = np.full(len(ids), UNKNOWN, dtype=np.int64)
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
     truth = load.sub("truth")
-    if not truth.shards():
-        return {}
-    columns = _columns(epoch)
-    if columns is None:
-        return {}
-    ids, given, subset, answer = columns
-    true = np.full(len(ids), -1, dtype=np.int64)
-    for shard in truth.shards():
+    for shard in truth.shards() if len(ids) else []:
         table = truth.read_table(shard, columns=["example_id", "true_label"]).drop_null()
         found = table["example_id"].to_numpy()
-        where = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
-        mine = ids[where] == found
-        true[where[mine]] = table["true_label"].to_numpy()[mine]
-    noise = {}
-    for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED):
-        rows = (true >= 0) & (subset == member)
-        if rows.any():
-            noise[member.name.lower()] = float((given[rows] != true[rows]).mean())
-    rows = (true >= 0) & (answer >= 0)
-    if rows.any():
-        noise["answered"] = float((given[rows] != true[rows]).mean())
-        noise["answers"] = float((answer[rows] != true[rows]).mean())
-    return noise
-
-
-def _columns(epoch: Folder) -> list[Labels] | None:
-    """Sorted ids, labels trained on, subsets, answers; None where the method makes no subsets, or has not yet."""
-    names = ("example_id", "given_label", "subset", "answer")
-    parts: list[list[Labels]] = []
-    for shard in epoch.shards():
-        table = epoch.read_table(shard)
-        if not set(names) <= set(table.column_names):
-            return None
-        parts.append([table[name].to_numpy().astype(np.int64) for name in names])
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return columns if columns and (columns[2] >= 0).any() else None
+        place = np.minimum(np.searchsorted(ordered, found), len(ids) - 1)
+        mine = ordered[place] == found
+        true[order[place[mine]]] = table["true_label"].to_numpy()[mine]
+    return true
