@@ -66,28 +66,50 @@ AgainOption = Annotated[
 ]
 
 
+def _run(verb: str, config: str, overrides: list[str] | None, again: bool) -> None:
+    from rayclean import pipeline
+
+    try:
+        run = getattr(pipeline, verb)(_read(config, overrides), again=again)
+    except KeyboardInterrupt:
+        typer.secho(
+            "interrupted; finished work is kept, the same command goes on from here",
+            fg="yellow",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    _summary(run, verb)
+
+
 def _verb_command(verb: str) -> None:
     def command(
         config: ConfigArgument, overrides: OverridesArgument = None, again: AgainOption = False
     ) -> None:
-        from rayclean import pipeline
-
-        try:
-            run = getattr(pipeline, verb)(_read(config, overrides), again=again)
-        except KeyboardInterrupt:
-            typer.secho(
-                "interrupted; finished work is kept, the same command goes on from here",
-                fg="yellow",
-                err=True,
-            )
-            raise typer.Exit(130) from None
-        _summary(run, verb)
+        _run(verb, config, overrides, again)
 
     app.command(name=verb, help=VERBS_HELP[verb])(command)
 
 
+def _predict_command() -> None:
+    def command(
+        config: ConfigArgument,
+        overrides: OverridesArgument = None,
+        model: Annotated[
+            str | None, typer.Option(help="Score with this trained classifier (runs/<name>/train/model).")
+        ] = None,
+        again: AgainOption = False,
+    ) -> None:
+        chosen = [] if model is None else ["predict.mode=model", f"predict.model={model}"]
+        _run("predict", config, [*(overrides or []), *chosen], again)
+
+    app.command(name="predict", help=VERBS_HELP["predict"])(command)
+
+
 for _verb_name in ("clean", "load", "predict", "detect", "relabel", "train", "evaluate"):
-    _verb_command(_verb_name)
+    if _verb_name == "predict":
+        _predict_command()
+    else:
+        _verb_command(_verb_name)
 
 
 @app.command(name="config")

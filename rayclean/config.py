@@ -154,9 +154,11 @@ class TrainConfig(TrainingConfig):
 class PredictConfig(Options):
     """Self-prediction: a model predicts the very examples it was trained on. Read by `predict`."""
 
-    mode: Literal["out_of_fold", "in_sample", "given"] = "out_of_fold"
+    mode: Literal["out_of_fold", "in_sample", "given", "model"] = "out_of_fold"
     """`out_of_fold`: K models, each predicts the fold it did not see. `in_sample`: one model, early stopped on dev
-    loss. `given`: bring your own probabilities (`path`)."""
+    loss. `given`: bring your own probabilities (`path`). `model`: score with a classifier trained before (`model`)."""
+    model: str | None = None
+    """`model` only: folder of a trained classifier, like `runs/<name>/train/model`; nothing is trained then."""
     folds: int = Field(5, ge=2)
     """Number of folds; an example's fold is a hash of its `example_id`."""
     path: str | tuple[str, ...] | None = None
@@ -176,6 +178,8 @@ class PredictConfig(Options):
     def _given_needs_path(self) -> "PredictConfig":
         if (self.mode == "given") != (self.path is not None):
             raise ValueError("mode = 'given' needs path, and path needs mode = 'given'")
+        if (self.mode == "model") != (self.model is not None):
+            raise ValueError("mode = 'model' needs model, and model needs mode = 'model'")
         return self
 
 

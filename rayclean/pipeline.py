@@ -76,7 +76,8 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     plugins = check_plugins(config)
     dataset = config.dataset.identity()
     prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
-    given = [stamps(path) for path in _paths(config.predict.path)]  # replaced probabilities are other inputs
+    # Replaced probabilities or a classifier trained anew are other inputs.
+    given = [stamps(path) for path in (*_paths(config.predict.path), *_paths(config.predict.model))]
     reads: dict[str, Any] = {
         "load": [dataset, config.seed, _verb("load").source_fingerprint(config)],
         "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), given, config.seed],

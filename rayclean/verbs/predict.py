@@ -1,7 +1,8 @@
 """Let a model predict the very examples it was trained on, and write what it thinks of every given label.
 
 `out_of_fold` (K networks, each predicts the fold it did not see), `in_sample` (one network, early stopped on the
-development loss), `given` (your own probabilities). Writes `predictions/`, `features/` and `models/`, in shards named
+development loss), `given` (your own probabilities), `model` (a classifier that `train` wrote before scores them, and
+nothing is trained). Writes `predictions/`, `features/` and `models/`, in shards named
 like those of `load/examples/`.
 
 A frozen encoder is run once: `features/` are its own, and only K heads are trained and run on them. With a trained body
@@ -20,7 +21,7 @@ from rayclean.artifacts import Folder, Run
 from rayclean.config import Config, Plugin
 from rayclean.datasets.given import check_columns, find_files, gather
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.models.loading import encoder_class
+from rayclean.models.loading import describe, encoder_class
 from rayclean.progress import task
 from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, FitJob, FitResult, FitSpec, Selection
@@ -33,6 +34,7 @@ def validate(config: Config, run: Run) -> None:
 
     Raises:
         ConfigError: an unknown encoder, option or model.
+        ArtifactError: `predict.model` is no trained classifier.
         DataError: given probabilities that cannot be read.
     """
     cls, options = encoder_class(config.encoder)
@@ -40,6 +42,8 @@ def validate(config: Config, run: Run) -> None:
     if config.predict.mode == "given":
         assert config.predict.path is not None
         check_columns(find_files(config.predict.path), _key(config))
+    if config.predict.model is not None:
+        describe(config.predict.model)
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
@@ -54,7 +58,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     if len(names) < 2:
         raise ConfigError(f"predict needs at least two classes, load found {names}; check dataset.label")
     cls, options = encoder_class(config.encoder)
-    settings, frozen, given = config.predict, cls.is_frozen(options), config.predict.mode == "given"
+    settings, given = config.predict, config.predict.mode == "given"
+    frozen = cls.is_frozen(options) and settings.model is None  # a trained classifier brings its own encoder
     features, predictions = out.sub("features"), out.sub("predictions")
     seconds: dict[str, float] = {}
     fits: list[FitResult] = []
@@ -67,6 +72,12 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     if given:
         with _clock(seconds, "predict"):
             figures, passed_over = _take_given(config, load, predictions, len(names))
+    elif settings.model is not None:
+        _check_classes(settings.model, names)
+        with _clock(seconds, "predict"):
+            figures = predict_shards(
+                examples, predictions, [settings.model], seed=config.seed, config=settings, features=features
+            )
     else:
         with _clock(seconds, "fit"):
             fits = _fit(config, examples, names, features if frozen else None, out)
@@ -89,7 +100,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         "log_loss_given": figures["log_loss"] / figures["labelled"],
         "truncated": embedded["cut"],
         "truncated_share": embedded["cut"] / embedded["rows"],
-        "max_length": options.max_length,
+        "max_length": options.max_length if settings.model is None else describe(settings.model)["options"]["max_length"],
         "examples_per_second": _rate(embedded, seconds["features" if frozen or given else "predict"]),
         **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
         **({"ignored_rows": passed_over} if given else {}),
@@ -101,6 +112,16 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
             for fit in fits
         },
     }  # fmt: skip
+
+
+def _check_classes(model: str, names: list[str]) -> None:
+    """A classifier of other classes, or of the same ones in another order, would mean something else."""
+    known = list(describe(model)["labels"])
+    if known != names:
+        raise ConfigError(
+            f"predict.model: {model} knows the classes {known}, the data set has {names}; set dataset.labels to the "
+            "classifier's, in its order, or train one on this data set"
+        )
 
 
 def _fit(

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from rayclean.artifacts import Folder
 from rayclean.detectors import DETECTORS
 from rayclean.detectors.base import Batch
 from rayclean.detectors.pointwise import Disagreement, NormalizedMargin, SelfConfidence
@@ -29,13 +33,18 @@ def test_votes_and_qualities() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DETECTORS))
-def test_contract(name: str) -> None:
+def test_contract(name: str, tmp_path: Path) -> None:
     """Every registered detector: one quality in [0, 1] and one vote per example, lower where labels are wrong."""
     cls = resolve("detector", DETECTORS, name)
     base = noisy_case(1, 400, 5, 0.3, 6.0)
     features = base.probabilities.copy()
     batch = Batch(base.example_id, base.given_label, base.predicted_label, base.probabilities, features)
-    detector = cls(build_options("detector", cls, {}), 5)
+    given = base.probabilities[np.arange(400), base.given_label]
+    Folder(str(tmp_path)).write_table(
+        pa.table({"example_id": base.example_id, "quality": given}), "part-00000.parquet"
+    )
+    options = {"path": str(tmp_path), "share": 0.3} if name == "dynamics" else {}
+    detector = cls(build_options("detector", cls, options), 5)
     state = detector.fit(cut(batch, [150]), in_process)
     quality, vote = detector.score(batch, state)
     assert quality.dtype == np.float32

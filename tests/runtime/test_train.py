@@ -1,5 +1,6 @@
 """The loop on Ray Train: the same results, through lost workers; errors come out as they went in."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rayclean.annotators.engine import Budget
+from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.artifacts import Folder
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import RaycleanError
+from rayclean.runtime.annotate import Asking, consulting
 from rayclean.runtime.train import fit_jobs
+from rayclean.schema import Label, LabelSet
 from rayclean.training.job import FitJob, FitSpec, Selection
 from rayclean.training.loop import fit
-from tests.training.toys import ACCUMULATING, NAN, SELF_KILLING, TOY, job, spec, write_examples
+from tests.training.toys import (
+    ACCUMULATING,
+    NAN,
+    SELF_KILLING,
+    SELF_KILLING_NOISEAL,
+    TOY,
+    job,
+    spec,
+    write_examples,
+)
 
 ONE = ClusterConfig(workers=1)
 TWO = ClusterConfig(workers=2)
@@ -74,6 +88,41 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_embedded: None) -> 
     assert results["toy"].best_epoch == alone.best_epoch
     left, right = dynamics(killed), dynamics(calm)
     assert (left["visits"] == 4).all()
+    for column in left:
+        np.testing.assert_allclose(left[column], right[column], rtol=0, atol=1e-5, err_msg=column)
+
+
+def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, ray_embedded: None) -> None:
+    """NoiseAL on two workers, one SIGKILLed in an epoch with questions: the result of the unkilled run on one."""
+    examples = write_examples(tmp_path / "examples", 90, dev=10, noise=0.3)
+    labels = LabelSet([Label(i, name, name) for i, name in enumerate("abc")])
+    found = {}
+    for name in ("killed", "calm"):
+        annotator = SimulatedAnnotator(SimulatedAnnotator.Config(tokens=7), tuple(labels))
+        asking = Asking(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
+        options = {"weak": {"name": TOY}, "warmup_epochs": 2, "lambda_": 0.3, "demonstrations": 2}
+        method = Plugin(name="noiseal", **options)
+        if name == "killed":
+            method = Plugin(name=SELF_KILLING_NOISEAL, marker=str(tmp_path / "marker"), **options)
+        one = job(examples, tmp_path / name)
+        training = TrainingConfig(batch_size=8, epochs=5, learning_rate=0.05)
+        how = FitSpec(Plugin(name=TOY), method, training, ("a", "b", "c"))
+        with consulting(asking, examples=examples, labels=labels, calibration="none") as consult:
+            if name == "killed":
+                fit_jobs([one], how, TWO, str(tmp_path / "work"), consult=consult)
+            else:
+                fit(one, how, consult=consult)
+        lines = [
+            json.loads(line)
+            for file in (tmp_path / f"ledger-{name}").rglob("*.jsonl")
+            for line in file.read_text().splitlines()
+        ]
+        keys = [line["key"] for line in lines if "key" in line]
+        found[name] = (dynamics(one), sorted(keys))
+    assert (tmp_path / "marker").exists()
+    (left, keys), (right, calm_keys) = found["killed"], found["calm"]
+    assert keys == calm_keys
+    assert len(keys) == len(set(keys)) > 0
     for column in left:
         np.testing.assert_allclose(left[column], right[column], rtol=0, atol=1e-5, err_msg=column)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.methods.base import Method, Output, State, StepBatch
+from rayclean.methods.noiseal import NoiseAL
 from rayclean.models.base import Encoder, Tokenizer
 from rayclean.plugins import Options
 from rayclean.schema import EXAMPLES
@@ -134,8 +135,33 @@ class SelfKilling(Accumulating):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-TOY, NAN, ACCUMULATING, SELF_KILLING = (
-    f"tests.training.toys:{cls.__name__}" for cls in (ToyEncoder, NanEncoder, Accumulating, SelfKilling)
+class SelfKillingNoiseAL(NoiseAL):
+    """Kills its own process, and so the whole group, in the middle of an epoch in which it has asked: once."""
+
+    class Config(NoiseAL.Config):
+        marker: str
+
+    def queries(self, state: State, epoch: int) -> Any:
+        found = super().queries(state, epoch)
+        self.asked = found is not None
+        self.steps = 0
+        return found
+
+    def loss(self, outputs: Any, batch: StepBatch, rows: Any, epoch: int) -> Any:
+        if epoch > self.config.warmup_epochs and self.asked:
+            self.steps += 1
+            if self.steps == 3:
+                try:
+                    os.close(os.open(self.config.marker, os.O_CREAT | os.O_EXCL))
+                    os.kill(os.getpid(), signal.SIGKILL)
+                except FileExistsError:
+                    pass
+        return super().loss(outputs, batch, rows, epoch)
+
+
+TOY, NAN, ACCUMULATING, SELF_KILLING, SELF_KILLING_NOISEAL = (
+    f"tests.training.toys:{cls.__name__}"
+    for cls in (ToyEncoder, NanEncoder, Accumulating, SelfKilling, SelfKillingNoiseAL)
 )
 
 

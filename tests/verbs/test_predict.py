@@ -137,6 +137,31 @@ def test_given(ray_embedded: None, tmp_path: Path) -> None:
     assert metrics["folds"] == 0
 
 
+def test_a_trained_classifier_scores_other_data(ray_embedded: None, tmp_path: Path) -> None:
+    from rayclean.config import Plugin
+    from rayclean.models.base import pad
+    from rayclean.models.loading import build_encoder
+
+    network = build_encoder(Plugin(name="bag_of_words", buckets=500), 3, seed=4).eval()
+    network.save(tmp_path / "model", ["c0", "c1", "c2"])
+    model = str(tmp_path / "model")
+    config = config_of(tmp_path, predict={"mode": "model", "model": model}, encoder={"name": "bilstm"})
+    run, out = loaded(config)
+    predict.validate(config, run)
+    metrics = predict.run(config, run, out)
+    rows, examples = check(config, run, out, metrics), rows_of(run.sub("load"), "examples")
+    assert metrics["folds"] == 0
+    tokens, _ = network.tokenizer(network.config)([examples[key]["text"] for key in rows])
+    expected = network(pad(tokens, 0))[1].softmax(-1).detach().numpy()
+    np.testing.assert_allclose([row["probabilities"] for row in rows.values()], expected, atol=1e-5)
+
+    network.save(tmp_path / "model", ["c1", "c0", "c2"])
+    with pytest.raises(ConfigError, match="knows the classes"):
+        predict.run(config, run, out)
+    with pytest.raises(ConfigError, match="needs model"):
+        config_of(tmp_path, predict={"mode": "model"})
+
+
 def changed(values: list[Any], row: int, value: Any) -> list[Any]:
     return [*values[:row], value, *values[row + 1 :]]
 
