@@ -16,6 +16,7 @@ this script, after training, and by the simulated annotator.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import statistics
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,19 +128,34 @@ def corrupted(root: str, noise: dict[str, Any] | None, seed: int) -> tuple[str |
 class Direct:
     """The annotator in this process, without Ray."""
 
-    def __init__(self, plugin: dict[str, Any], root: str, output: str, truth: str, seed: int):
+    def __init__(
+        self,
+        plugin: dict[str, Any],
+        words: dict[str, str],
+        endpoint: tuple[str, str] | None,
+        root: str,
+        output: str,
+        truth: str,
+        seed: int,
+    ):
         import rayclean
         from rayclean.annotators import build_annotator
         from rayclean.annotators.engine import Engine
         from rayclean.annotators.ledger import Ledger
+        from rayclean.annotators.served import ServedAnnotator
         from rayclean.artifacts import Folder
         from rayclean.schema import LabelSet
 
         if plugin["name"] == "simulated":
             plugin = {**plugin, "truth_path": truth, "seed": seed}
-        self.labels = LabelSet.from_json(Folder(root).sub("load").read_text("labels.json"))
+        self.labels = LabelSet.from_json(Folder(root).sub("load").read_text("labels.json")).described(
+            words, {}
+        )
         config = rayclean.parse_config({"dataset": {"path": "unused"}, "annotator": plugin, "seed": seed})
         self.annotator = build_annotator(config, tuple(self.labels))
+        if endpoint is not None:
+            assert isinstance(self.annotator, ServedAnnotator)
+            self.annotator = self.annotator.at(*endpoint)
         self.engine = Engine(self.annotator, Ledger(Folder(output).sub("ledger"), "experiment"))
         self.examples = Folder(root).sub("load", "examples").url()
 
@@ -182,13 +199,17 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     )
     arm = dict(task["arm"])
     annotator, epochs = arm.pop("annotator", None), arm.pop("epochs", task["epochs"])
-    output = Folder(str(WORK / "runs" / fingerprint(task))).url()
+    output = Folder(
+        str(WORK / "runs" / fingerprint({k: v for k, v in task.items() if k != "endpoint"}))
+    ).url()
     spec = FitSpec(
         Plugin(**task["encoder"]), Plugin(**arm), TrainingConfig(epochs=epochs, **task["training"]), tuple(names),
         (json.dumps(annotator, sort_keys=True),),
     )  # fmt: skip
     job = FitJob("experiment", data, Selection("split"), seed, output, keep_last=True, keep_epochs=True)
-    consult = Direct(annotator, root, output, truth, seed) if annotator else None
+    consult = None
+    if annotator:
+        consult = Direct(annotator, task["words"], task.get("endpoint"), root, output, truth, seed)
     fit(job, spec, consult=consult)
     found = measure(Folder(output), Folder(root), truth, labels)
     return {**found, "seconds": round(time.monotonic() - start, 1)}
@@ -396,7 +417,7 @@ def main() -> None:
     parser.add_argument(
         "--data", default=os.environ.get("RAYCLEAN_TEST_DATA") and os.environ["RAYCLEAN_TEST_DATA"] + "/data"
     )
-    parser.add_argument("--only", nargs="*", help="names of experiments")
+    parser.add_argument("--only", nargs="*", help="names of experiments; all but the served one by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=max(1, len(os.sched_getaffinity(0))))
     parser.add_argument("--small", action="store_true", help="BBC News, one seed, few epochs")
@@ -409,7 +430,10 @@ def main() -> None:
             experiment["sets"] = [{"name": "bbc_news", "noise": {"kind": "asym", "rate": 0.4}}]
             experiment["claims"] = [{k: v for k, v in c.items() if k != "sets"} for c in experiment["claims"]]
             experiment["epochs"] = 3
-        if not arguments.only or experiment["name"] in arguments.only:
+        wanted = (
+            experiment["name"] in arguments.only if arguments.only else "served" not in experiment["name"]
+        )
+        if wanted:
             experiments.append(experiment)
     if arguments.small and not arguments.only:
         experiments = experiments[:1]
@@ -423,6 +447,14 @@ def main() -> None:
         for arm in experiment["arms"]
     }
     start, runs = time.monotonic(), {}
+    served = [key for key, task in tasks.items() if _is_served(task)]
+    if served:
+        plugin = tasks[served[0]]["arm"]["annotator"]
+        assert all(tasks[key]["arm"]["annotator"] == plugin for key in served), "one served model at a time"
+        with endpoint_of(plugin) as endpoint:  # one run after another: the server has the cores
+            for done, key in enumerate(served, start=1):
+                runs[key] = train({**tasks.pop(key), "endpoint": endpoint})
+                print(f"{done}/{len(served)} served runs, {time.monotonic() - start:.0f} s", file=sys.stderr)
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         for done, (key, found) in enumerate(pool.imap_unordered(_run, tasks.items()), start=1):
             runs[key] = found
@@ -456,6 +488,23 @@ def main() -> None:
         claims,
         arguments.small,
     )
+
+
+def _is_served(task: dict[str, Any]) -> bool:
+    return bool(task["arm"].get("annotator", {}).get("name") == "served")
+
+
+@contextlib.contextmanager
+def endpoint_of(plugin: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A real vLLM behind Ray Serve: address and tokenizer."""
+    import rayclean
+    from rayclean.annotators import build_annotator
+    from rayclean.runtime.cluster import connected
+    from rayclean.runtime.serve import hosted
+
+    config = rayclean.parse_config({"dataset": {"path": "unused"}, "annotator": plugin})
+    with connected(config.cluster), hosted(build_annotator(config, ())) as ready:
+        yield ready.config.base_url, ready.config.tokenizer
 
 
 def _run(item: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:

@@ -1,12 +1,15 @@
-"""A node of a two-node Ray cluster is killed while predict runs: the output is complete all the same."""
+"""A node of a two-node Ray cluster is killed while predict runs, or a training: the output is complete all the same."""
 
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,6 +27,36 @@ time.sleep(600)
 """
 
 
+@contextmanager
+def two_nodes() -> Iterator[tuple[dict[str, str], int]]:
+    """A cluster; the environment that leads to it, and the raylet of its second node."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert cluster.stdout is not None
+        address, raylet = cluster.stdout.readline().split()
+        yield {**environment, "RAY_ADDRESS": address}, int(raylet)
+    finally:
+        cluster.kill()
+
+
+def run_and_kill(
+    command: list[str], environment: dict[str, str], raylet: int, ready: Callable[[], bool]
+) -> None:
+    """Start a command, SIGKILL the second node once `ready`, wait for the command."""
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not ready():
+        assert run.poll() is None, run.stderr.read() if run.stderr else ""
+        assert time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.05)
+    os.kill(raylet, 9)
+    _, errors = run.communicate(timeout=600)
+    assert run.returncode == 0, errors
+
+
 @pytest.mark.slow
 def test_a_node_killed_during_predict(tmp_path: Path) -> None:
     # One example per shard: many items, so that both nodes have work under way when one of them goes.
@@ -32,33 +65,70 @@ def test_a_node_killed_during_predict(tmp_path: Path) -> None:
     values["predict"]["actors"] = 2
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    cluster = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert cluster.stdout is not None
-        address, raylet = cluster.stdout.readline().split()
-        environment["RAY_ADDRESS"] = address
+    partial = tmp_path / "runs" / "toy" / ".partial"
+    with two_nodes() as (environment, raylet):
         command = [sys.executable, "-m", "rayclean"]
         subprocess.run([*command, "load", str(path)], check=True, env=environment)
-        run = subprocess.Popen(
-            [*command, "predict", str(path)], env=environment, stderr=subprocess.PIPE, text=True
+        run_and_kill(
+            [*command, "predict", str(path)],
+            environment,
+            raylet,
+            lambda: len(list(partial.glob("predict-*/predictions/part-*.parquet"))) >= 3,
         )
-        partial = tmp_path / "runs" / "toy" / ".partial"
-        deadline = time.monotonic() + 240
-        while len(list(partial.glob("predict-*/predictions/part-*.parquet"))) < 3:
-            assert run.poll() is None, run.stderr.read() if run.stderr else ""
-            assert time.monotonic() < deadline, "predict wrote nothing"
-            time.sleep(0.05)
-        os.kill(int(raylet), 9)
-        _, errors = run.communicate(timeout=400)
-        assert run.returncode == 0, errors
-    finally:
-        cluster.kill()
     ids = {key: [] for key in ("load/examples", "predict/predictions")}
     for key, found in ids.items():
         for shard in sorted((tmp_path / "runs" / "toy" / key).glob("part-*.parquet")):
             found += pq.read_table(shard, columns=["example_id"])["example_id"].to_pylist()
     assert len(ids["predict/predictions"]) == len(set(ids["predict/predictions"]))
     assert set(ids["predict/predictions"]) == set(ids["load/examples"])
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
+    """NoiseAL on two elastic workers, one per node: the result of the unkilled run on one, no answer paid twice."""
+    values = toy.config(toy.write(tmp_path / "data", rows=1500, noise=0.3), tmp_path / "runs")
+    values["encoder"]["dropout"] = (
+        0.0  # dropout is drawn per worker: with it, other workers give another model
+    )
+    values["annotator"] = {"name": "simulated", "tokens": 5}
+    values["method"] = {
+        "name": "noiseal",
+        "weak": {"name": "bilstm", "hidden": 16, "dropout": 0.0},
+        "lambda_": 0.5,
+    }
+    values["train"] = {"labels": "given", "epochs": 6, "batch_size": 8}
+    values["cluster"] = {"workers": 1, "max_workers": 2, "cpus_per_worker": 2}
+    killed, calm = tmp_path / "killed.json", tmp_path / "calm.json"
+    killed.write_text(json.dumps(values))
+    calm.write_text(json.dumps({**values, "name": "calm", "cluster": {"workers": 1}}))
+    command = [sys.executable, "-m", "rayclean"]
+    partial = tmp_path / "runs" / "toy" / ".partial"
+    with two_nodes() as (environment, raylet):
+        for verb in ("load", "predict", "detect", "relabel"):
+            subprocess.run([*command, verb, str(killed)], check=True, env=environment)
+
+        def asked() -> bool:
+            lines = [
+                line
+                for file in partial.glob("train-*/metrics.jsonl")
+                for line in file.read_text().splitlines()
+            ]
+            return sum(json.loads(line).get("asked", 0) for line in lines) > 0
+
+        run_and_kill([*command, "train", str(killed)], environment, raylet, asked)
+    for verb in ("load", "predict", "detect", "relabel", "train"):
+        subprocess.run([*command, verb, str(calm)], check=True)
+    found = {}
+    for name in ("toy", "calm"):
+        folder = tmp_path / "runs" / name
+        found[name] = pq.read_table(folder / "train" / "dynamics").to_pandas()
+        lines = [
+            line for file in (folder / "ledger").rglob("*.jsonl") for line in file.read_text().splitlines()
+        ]
+        keys = [json.loads(line)["key"] for line in lines if '"key"' in line]
+        assert len(keys) == len(set(keys)) > 0
+    assert (found["toy"]["answer"] >= 0).any()
+    for column in found["calm"]:
+        np.testing.assert_allclose(
+            found["toy"][column], found["calm"][column], rtol=0, atol=1e-4, err_msg=column
+        )

@@ -1,0 +1,44 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def small(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / script), "--small", *arguments]
+    environment = {
+        **os.environ,
+        "RAYCLEAN_EXPERIMENTS": str(folder / "runs"),
+        "RAYCLEAN_CACHE": str(folder / "cache"),
+    }
+    subprocess.run(command, check=True, timeout=600, cwd=folder, env=environment)
+    result: dict[str, Any] = json.loads(
+        (BENCHMARKS / "results" / f"{Path(script).stem}.small.json").read_text()
+    )
+    assert result["small"]
+    assert {"machine", "versions", "commit", "config", "seed", "figures"} <= set(result)
+    return result
+
+
+@pytest.mark.slow
+def test_overhead_of_the_training_loop(tmp_path: Path) -> None:
+    result = small("train_overhead.py", tmp_path)
+    for name in ("noiseal", "lane"):
+        assert result["figures"][name]["ratio"] > 0
+        assert 0 < result["figures"][name]["state_share"] < 1
+
+
+@pytest.mark.slow
+def test_an_experiment_judges_its_claims(tmp_path: Path) -> None:
+    result = small("experiments.py", tmp_path, "--only", "E9")
+    (claims,) = (experiment["claims"] for experiment in result["figures"]["experiments"].values())
+    assert all(one["pairs"] == 1 for one in claims)
+    assert {"weight_right_last", "auc_quality", "accuracy_last"} <= set(
+        result["figures"]["experiments"]["E9"]["rows"][0]
+    )
