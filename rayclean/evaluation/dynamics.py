@@ -66,7 +66,7 @@ MEASURES: dict[str, Measure] = {
         "probability of the label", ("label_probability_strong",), lambda columns: columns["label_probability_strong"],
     ),
     "weak": Measure(
-        "Weak network", "The same of the weak network, which learns wrong labels by heart more slowly or differently.",
+        "Weak network", "The same of the weak network.",
         "probability of the label", ("label_probability_weak",), lambda columns: columns["label_probability_weak"],
     ),
     "co_prediction": Measure(
@@ -79,7 +79,7 @@ MEASURES: dict[str, Measure] = {
         "loss", ("loss",), lambda columns: columns["loss"], HIGHEST_LOSS, bounded=False,
     ),
     "weight": Measure(
-        "Weight", "Weight of each example after the epoch. Wrong labels should have small ones, on the left.",
+        "Weight", "What each example counted for when it was last trained on. Wrong labels should count for little, on the left.",
         "weight", ("weight",), lambda columns: columns["weight"],
     ),
     "weight_below_one": Measure(
@@ -106,11 +106,6 @@ class Dynamics:
     """By name of the measure, [E, 3, BINS] examples: truth unknown, label right, label wrong. Only measures that the
     method has and that count anything."""
 
-    @property
-    def knows_truth(self) -> bool:
-        """Whether right and wrong labels are apart."""
-        return any(bool(counts[:, 1:].any()) for counts in self.histograms.values())
-
 
 def read(load: Folder, train: Folder) -> Dynamics | None:
     """The dynamics of a finished training; None where it left nothing to show (an older run).
@@ -119,10 +114,9 @@ def read(load: Folder, train: Folder) -> Dynamics | None:
         load: the folder of `load`; there may be no truth in it.
         train: the folder of `train`.
     """
-    folders = _epochs(train)
-    logged = _logged(train)
-    if not folders:
+    if not (folders := _epochs(train)):
         return None
+    logged = _logged(train)
     counts = [Counter[str]() for _ in folders]
     histograms: dict[str, npt.NDArray[np.int64]] = {}
     for place, columns, true in joined(load, list(folders.values())):
@@ -132,10 +126,11 @@ def read(load: Folder, train: Folder) -> Dynamics | None:
             if set(measure.needs) <= set(columns):
                 whole = histograms.setdefault(name, np.zeros((len(folders), 3, BINS), dtype=np.int64))
                 whole[place] += _histogram(measure.values(columns), kind, measure.top)
-    histograms = {name: histograms[name] for name in MEASURES if name in histograms and histograms[name].any()}
-    if not histograms and not logged:
+    there = [name for name in MEASURES if name in histograms and histograms[name].any()]
+    if not there and not logged:
         return None
-    return Dynamics([_row(epoch, logged.get(epoch, {}), counts[i]) for i, epoch in enumerate(folders)], histograms)
+    rows = [_row(epoch, logged.get(epoch, {}), own) for epoch, own in zip(folders, counts, strict=True)]
+    return Dynamics(rows, {name: histograms[name] for name in there})
 
 
 def _epochs(train: Folder) -> dict[int, Folder]:

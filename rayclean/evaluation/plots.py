@@ -66,16 +66,17 @@ def epoch_histograms(
     kept = histograms[..., :bins].copy()
     kept[..., -1] += histograms[..., bins:].sum(axis=-1)
     end = top * bins / BINS
+    title = axis if bounded else f"{axis} (last bar: and above)"
     figures = []
     for counts in kept.reshape(len(kept), 3, BARS, bins // BARS).sum(axis=3):
-        layout = _layout(axis if bounded else f"{axis} (last bar: and above)", "examples", barmode="stack", bargap=0.04)
+        layout = _layout(title, "examples", barmode="stack", bargap=0.04)
         layout["xaxis"] |= {"range": [0, end], "nticks": 6}
         layout["yaxis"] |= {"nticks": 5}
         layout |= {"height": 220, "margin": {"l": 44, "r": 8, "t": 8, "b": 36}}
         if not counts.any():
-            note = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "text": "no example"}
-            layout["annotations"] = [note]
-            layout["yaxis"]["range"] = [0, 1]
+            middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+            layout["annotations"] = [middle | {"showarrow": False, "text": "no example"}]
+            layout["yaxis"] |= {"range": [0, 1], "showticklabels": False, "showgrid": False}
         figures.append({"data": _bars(counts, end, axis), "layout": layout})
     return figures
 

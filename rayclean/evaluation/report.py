@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 from rich import box
@@ -20,6 +21,8 @@ from rayclean.artifacts import VERBS
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots
 from rayclean.evaluation.cards import NETWORKS, cards
+from rayclean.evaluation.dynamics import MEASURES, Dynamics
+from rayclean.evaluation.subsets import SUBSETS
 from rayclean.evaluation.tally import DECISIONS, Tally
 from rayclean.evaluation.wording import money, number, percent, share, span
 
@@ -27,6 +30,10 @@ SHORT = 260
 """Characters of a text shown at once; the rest is a click away."""
 LONG = 20_000
 """Characters of a text kept in the page at all."""
+MAX_EPOCHS = 20
+"""Rows of the table of epochs; of longer trainings it shows as many, evenly spread, and the best one."""
+DRAWN_EPOCHS = 3
+"""Epochs whose histograms are drawn: the first, the middle and the last."""
 
 DID = {
     "load": "read, checked and identified the examples",
@@ -61,6 +68,8 @@ class Material:
     """Changes that made a right label wrong."""
     rejected: list[dict[str, Any]]
     """Rows of `schema.REJECTED`."""
+    dynamics: Dynamics | None = None
+    """Of the training that wrote `train/`."""
 
 
 def render(metrics: Mapping[str, Any], material: Material) -> str:
@@ -80,13 +89,15 @@ def render(metrics: Mapping[str, Any], material: Material) -> str:
         "share": share,
     }
     tally = material.tally
+    training, training_charts = _training(material)
     return environment.get_template("report.html.jinja").render(
         m=metrics,
         material=material,
         cards=cards(metrics),
         verbs=_verbs(metrics, material),
         heats=_heats(tally, material.labels, metrics),
-        charts=_charts(metrics, tally),
+        charts=_charts(metrics, tally) | training_charts,
+        training=training,
         outcomes=_outcomes(metrics),
         detectors=metrics["detection"]["detectors"] or {},
         splits=metrics["noise"]["by_split"],
@@ -178,3 +189,90 @@ def _outcomes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"name": name, "count": counts[name], "part": counts[name] / total, "means": MEANS[name]}
         for name in DECISIONS if counts[name]
     ]  # fmt: skip
+
+
+def _training(material: Material) -> tuple[dict[str, Any] | None, dict[str, plots.Figure]]:
+    """What the section on the training shows, and its charts."""
+    if material.dynamics is None:
+        return None, {}
+    rows, best = material.dynamics.epochs, material.said["train"].get("best_epoch")
+    places = set(_spread(len(rows), MAX_EPOCHS))
+    shown = [row for place, row in enumerate(rows) if place in places or row["epoch"] == best]
+    drawn = _spread(len(rows), DRAWN_EPOCHS)
+    measures, charts = _multiples(material.dynamics, drawn)
+    each = [counts[drawn].sum(axis=(0, 2)) for counts in material.dynamics.histograms.values()]
+    counted = np.sum(each, axis=0) if each else np.zeros(len(plots.KINDS), dtype=np.int64)
+    return {
+        "method": material.said["train"].get("method", ""),
+        "best": best,
+        "epochs": len(rows),
+        "table": _epoch_table(shown),
+        "left_out": len(rows) - len(shown),
+        "kinds": [kind for kind, count in zip(plots.KINDS, counted, strict=True) if count],
+        "measures": measures,
+    }, charts
+
+
+def _multiples(dynamics: Dynamics, drawn: list[int]) -> tuple[list[dict[str, Any]], dict[str, plots.Figure]]:
+    """A row of small charts per measure: histograms of some of the epochs."""
+    measures: list[dict[str, Any]] = []
+    charts: dict[str, plots.Figure] = {}
+    for key, histograms in dynamics.histograms.items():
+        measure, chosen = MEASURES[key], histograms[drawn]
+        epochs = [dynamics.epochs[place]["epoch"] for place in drawn]
+        names = [f"training-{key}-{epoch}" for epoch in epochs]
+        drawings = plots.epoch_histograms(chosen, measure.axis, measure.top, measure.bounded)
+        charts |= dict(zip(names, drawings, strict=True))
+        counts = chosen.sum(axis=(1, 2)).tolist()
+        small = [{"name": name, "epoch": epoch, "count": count}
+                 for name, epoch, count in zip(names, epochs, counts, strict=True)]  # fmt: skip
+        measures.append({"title": measure.title, "means": measure.means, "charts": small})
+    return measures, charts
+
+
+def _spread(count: int, limit: int) -> list[int]:
+    """At most `limit` of the first `count` numbers, evenly spread, the first and the last among them.
+
+    >>> _spread(6, 3), _spread(2, 3)
+    ([0, 2, 5], [0, 1])
+    """
+    if count <= limit:
+        return list(range(count))
+    return [place * (count - 1) // (limit - 1) for place in range(limit)]
+
+
+def _epoch_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The columns that any epoch has, each cell a value and, in small letters, an aside."""
+
+    def wrong(row: dict[str, Any], name: str) -> str:
+        return "" if row[f"{name}_wrong"] is None else f"{percent(row[f'{name}_wrong'])} wrong"
+
+    def reused(row: dict[str, Any]) -> str:
+        return f"+ {number(row['from_ledger'])} reused" if row["from_ledger"] else ""
+
+    def answers(row: dict[str, Any]) -> str:
+        if row["answers_wrong"] is None:
+            return ""
+        return f"{percent(row['answered_wrong'])} → {percent(row['answers_wrong'])} wrong"
+
+    nothing: Callable[[dict[str, Any]], str] = lambda row: ""  # noqa: E731
+    columns: list[tuple[str, str, Callable[[Any], str], Callable[[dict[str, Any]], str]]] = [
+        ("loss", "loss", lambda value: f"{value:.4g}", nothing),
+        ("dev accuracy", "dev_accuracy", percent, nothing),
+        *((name, name, number, lambda row, name=name: wrong(row, name)) for name in SUBSETS),
+        ("asked", "asked", number, reused),
+        ("answers so far", "answered", number, answers),
+        ("negative margins", "negative_margins", number, nothing),
+        ("mean weight", "mean_weight", share, nothing),
+    ]
+    there = [column for column in columns if any(row[column[1]] is not None for row in rows)]
+    return {
+        "head": [title for title, *_ in there],
+        "rows": [
+            {"epoch": row["epoch"], "cells": [
+                {"value": "–", "aside": ""} if row[key] is None else {"value": show(row[key]), "aside": aside(row)}
+                for _, key, show, aside in there
+            ]}
+            for row in rows
+        ],
+    }  # fmt: skip

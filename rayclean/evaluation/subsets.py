@@ -20,7 +20,7 @@ Labels = npt.NDArray[np.int64]
 Columns = Mapping[str, npt.NDArray[Any]]
 
 SUBSETS = {member.name.lower(): member for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED)}
-PARTS = 32
+PARTS = 16
 """Parts of an epoch whose truth is looked up at once: the more, the less often the truth is read."""
 
 
@@ -37,8 +37,9 @@ def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
         paper's 17.89 % before and 14.54 % after). Names without such an example are left out; {} without truth or
         subsets.
     """
-    shards = epoch.shards()
-    if not load.sub("truth").shards() or not shards or not _has_subsets(epoch.read_table(shards[0]).column_names):
+    if not load.sub("truth").shards() or not (shards := epoch.shards()):
+        return {}
+    if not _has_subsets(epoch.read_table(shards[0]).column_names):
         return {}
     counts = Counter[str]()
     for _, columns, true in joined(load, [epoch]):
@@ -46,7 +47,9 @@ def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
     return shares(counts)
 
 
-def joined(load: Folder, epochs: Sequence[Folder]) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], Labels]]:
+def joined(
+    load: Folder, epochs: Sequence[Folder]
+) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], Labels]]:
     """All parts of some epochs of one training, with the truth.
 
     Args:
@@ -60,12 +63,12 @@ def joined(load: Folder, epochs: Sequence[Folder]) -> Iterator[tuple[int, dict[s
     names = sorted(set().union(*shards))
     for start in range(0, len(names), PARTS):
         block = names[start : start + PARTS]
-        first = {name: next(epoch for epoch, own in zip(epochs, shards, strict=True) if name in own) for name in block}
-        ids = [first[name].read_table(name, columns=["example_id"])["example_id"].to_numpy() for name in block]
-        edges = np.cumsum([len(part) for part in ids])[:-1]
-        true = np.split(_true_labels(load, np.concatenate(ids)), edges)
+        ids = [_first_with(name, epochs, shards).read_table(name, columns=["example_id"]) for name in block]
+        parts = [table["example_id"].to_numpy() for table in ids]
+        edges = np.cumsum([len(part) for part in parts])[:-1]
+        true = np.split(_true_labels(load, np.concatenate(parts)), edges)
         for place, (epoch, own) in enumerate(zip(epochs, shards, strict=True)):
-            for name, part, known in zip(block, ids, true, strict=True):
+            for name, part, known in zip(block, parts, true, strict=True):
                 if name in own:
                     table = epoch.read_table(name)
                     columns = {column: table[column].to_numpy() for column in table.column_names}
@@ -90,7 +93,8 @@ def count(columns: Columns, true: Labels) -> Counter[str]:
     wrong = known & (columns["given_label"] != true)
     members = {name: columns["subset"] == subset for name, subset in SUBSETS.items()}
     members["answered"] = columns["answer"] >= 0
-    counts = Counter({"answers_wrong": int((known & members["answered"] & (columns["answer"] != true)).sum())})
+    counts = Counter[str]()
+    counts["answers_wrong"] = int((known & members["answered"] & (columns["answer"] != true)).sum())
     for name, rows in members.items():
         counts[name] = int(rows.sum())
         counts[f"{name}_known"] = int((rows & known).sum())
@@ -114,6 +118,10 @@ def shares(counts: Counter[str]) -> dict[str, float]:
 
 def _has_subsets(names: Any) -> bool:
     return {"subset", "answer"} <= set(names)
+
+
+def _first_with(name: str, epochs: Sequence[Folder], shards: Sequence[Sequence[str]]) -> Folder:
+    return next(epoch for epoch, own in zip(epochs, shards, strict=True) if name in own)
 
 
 def _true_labels(load: Folder, ids: Labels) -> Labels:

@@ -24,6 +24,14 @@ THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known
     accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true labels
     accuracy.trained                test accuracy of the network that `train` wrote, by the configured method
     f1_macro.*, f1_weighted.*       the same as F1
+    training                        what the method left behind; null where a run has no `train/epochs/`
+    training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at its end
+    training.epochs[].clean, .hard, .purified  examples in NoiseAL's subsets, null before the first split
+    training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
+    training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger answered
+    training.epochs[].answered      examples with an answer so far
+    training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the answers
+    training.epochs[].negative_margins, .mean_weight  LANE: examples of negative average margin; mean weight
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
     cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling
@@ -43,8 +51,8 @@ import pyarrow.compute as pc
 
 from rayclean.artifacts import VERBS, Folder, Run
 from rayclean.config import Config
+from rayclean.evaluation import dynamics, report
 from rayclean.evaluation import metrics as figures
-from rayclean.evaluation import report
 from rayclean.evaluation.cards import NETWORKS
 from rayclean.evaluation.excerpts import rejected, shown
 from rayclean.evaluation.notes import measured_on, notes
@@ -54,7 +62,7 @@ from rayclean.runtime.compare import train_and_test
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 1
+VERSION = 2
 
 MAX_HARMED = 10
 """Changes that made a right label wrong, shown with their texts where the truth is known."""
@@ -96,6 +104,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         hits = tested["scores"].get(kind, {}).get("hits")
         measured = None if hits is None else figures.interval(hits, tested["examples"])
         metrics["intervals"][f"accuracy.{kind}"] = measured
+    trained = dynamics.read(load, run.require("train"))
+    metrics["training"] = None if trained is None else {"epochs": trained.epochs}
     metrics["cost"] = _cost(config, said["relabel"])
     metrics["counts"] = _counts(tally, suspects, said, len(labels), tested["examples"])
     metrics["measured_on"] = measured_on(tally, tested)
@@ -113,6 +123,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         changes=shown(run, suspects, tally, labels, config.evaluate.top_changes, harmful=False),
         harmed=shown(run, suspects, tally, labels, MAX_HARMED, harmful=True),
         rejected=rejected(load),
+        dynamics=trained,
     )
     out.write_text(report.render(metrics, material), "report.html")
     out.remove("compare")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots, report
+from rayclean.evaluation.dynamics import Dynamics
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.tally import Tally
 from tests.evaluation.test_tally import asked, columns, facts
@@ -50,14 +51,31 @@ SAID = {
 }
 
 
-def page(tally: Tally, known: bool = True, labels: tuple[str, ...] = (EVIL, "b")) -> str:
+def trained(epochs: int = 4) -> Dynamics:
+    """NoiseAL's columns: the first epoch has no subsets yet."""
+    row = dict.fromkeys(
+        ("loss", "dev_accuracy", "asked", "from_ledger", "clean", "hard", "purified", "answered", "negative_margins",
+         "mean_weight", *(f"{name}_wrong" for name in ("clean", "hard", "purified", "answered", "answers")))
+    )  # fmt: skip
+    split = {"clean": 5, "hard": 1, "purified": 1234, "clean_wrong": 0.125, "asked": 7, "from_ledger": 3, "answered": 4,
+             "answered_wrong": 0.75, "answers_wrong": 0.25}  # fmt: skip
+    rows = [row | {"epoch": i, "loss": 1 / i} | (split if i > 1 else {}) for i in range(1, epochs + 1)]
+    counts = np.zeros((epochs, 3, plots.BINS), np.int64)
+    counts[:, 1, -1], counts[:, 2, 0] = 6, np.arange(1, epochs + 1)
+    return Dynamics(rows, {"co_prediction": counts})
+
+
+def page(
+    tally: Tally, known: bool = True, labels: tuple[str, ...] = (EVIL, "b"), dynamics: Dynamics | None = None
+) -> str:
     change = {
         "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "given": EVIL,
         "final": "b", "true": "b", "confidence": 0.9,
     }  # fmt: skip
     bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
     config = {"name": EVIL, "method": {"name": "cross_entropy"}}
-    material = report.Material(EVIL, config, list(labels), tally, SAID, [change], [change], [bad])
+    said = SAID | {"train": {"method": EVIL, "best_epoch": 3}}
+    material = report.Material(EVIL, config, list(labels), tally, said, [change], [change], [bad], dynamics)
     return report.render(measured(tally, known), material)
 
 
@@ -110,6 +128,53 @@ def test_a_thousand_classes_are_listed_not_drawn(tally: Tally) -> None:
     assert 'class="heat"' not in html
     assert "most frequent" in html
     assert len(html) < 100_000
+
+
+def test_training_shows_first_middle_and_last_epoch(tally: Tally) -> None:
+    assert "Training</h2>" not in without_plotly(page(tally))
+    html = without_plotly(page(tally, dynamics=trained()))
+    assert "Training</h2>" in html
+    assert "<script>alert" not in html
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S)[1])
+    drawn = [name for name in charts if name.startswith("training-")]
+    assert drawn == ["training-co_prediction-1", "training-co_prediction-2", "training-co_prediction-4"]
+    assert all(html.count(f'data-chart="{name}"') == 1 for name in drawn)
+    assert [sum(trace["y"]) for trace in charts["training-co_prediction-4"]["data"]] == [6, 4]
+    for name in drawn:
+        go.Figure(charts[name])
+    assert "label is wrong</span>" in html
+    assert "truth unknown</span>" not in html
+
+
+def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: Tally) -> None:
+    html = without_plotly(page(tally, dynamics=trained()))
+    table = re.search(r'<table class="epochs">(.*?)</table>', html, re.S)[1]
+    head = re.findall(r"<th[^>]*>([^<]*)</th>", table.partition("<tbody>")[0])
+    assert head == ["epoch", "loss", "clean", "hard", "purified", "asked", "answers so far"]
+    rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
+    assert len(rows) == 4
+    assert rows[0].count("–") == 5  # not split yet
+    for text in ("1,234", "12.5 % wrong", "+ 3 reused", "75.0 % → 25.0 % wrong"):
+        assert text in rows[1]
+    assert ["best" in row for row in rows] == [False, False, True, False]
+
+
+def test_training_without_known_columns_is_a_table_alone(tally: Tally) -> None:
+    html = without_plotly(page(tally, dynamics=Dynamics(trained().epochs, {})))
+    assert "Training</h2>" in html
+    assert "How the examples spread" not in html
+    assert 'data-chart="training-' not in html
+
+
+def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(tally: Tally) -> None:
+    html = without_plotly(page(tally, dynamics=trained(300)))
+    table = re.search(r'<table class="epochs">(.*?)</table>', html, re.S)[1]
+    epochs = [int(number) for number in re.findall(r"<tr><th>(\d+)", table)]
+    assert epochs[0] == 1
+    assert epochs[-1] == 300
+    assert 3 in epochs
+    assert len(epochs) == report.MAX_EPOCHS + 1
+    assert "279 epochs in between are left out" in html
 
 
 def test_systematic_noise_is_named() -> None:

@@ -1,0 +1,285 @@
+"""Small `train/epochs/` written by hand, with the columns of each kind of method."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rayclean.artifacts import Folder
+from rayclean.evaluation import dynamics, plots, subsets
+from rayclean.evaluation.subsets import subset_noise
+from rayclean.evaluation.tally import BINS, UNKNOWN
+from rayclean.functional.partition import Subset
+from tests.verbs.test_evaluate import labelled, run_it, write  # noqa: F401
+
+IDS = [10, 20, 30, 40, 50, 60]
+GIVEN = [0, 0, 1, 1, 2, 2]
+TRUE = [0, 1, 1, 1, 0, None]  # 20 and 50 are wrong, 60 is not known
+UNKNOWN_ROW, RIGHT, WRONG = 0, 1, 2
+
+NOISEAL = {
+    "label_probability_strong": [0.875, 0.125, 0.875, 1.0, 0.0, 0.5],
+    "label_probability_weak": [0.625, 0.375, 0.875, 1.0, 0.25, 0.5],
+    "subset": [Subset.CLEAN, Subset.PURIFIED, Subset.CLEAN, Subset.HARD, Subset.HARD, Subset.PURIFIED],
+    "answer": [-1, 1, -1, -1, 1, 0],
+}
+LANE = {
+    "margin_sum": [3.0, -9.0, 2.0, 1.0, -1.0, 4.0],
+    "visits": [2, 2, 2, 2, 2, 0],
+    "weight": [1.0, 0.125, 1.0, 0.875, 0.5, 1.0],
+    "weight_sum": [2.0, 0.5, 2.0, 1.75, 1.5, 0.0],
+}
+
+
+def write_truth(
+    folder: Path, true: list[int | None] | None = None, cut: int = 3, ids: list[int] = IDS
+) -> Folder:
+    """Truth in two shards, in another order than the training's."""
+    load = Folder(str(folder / "load"))
+    order = np.argsort([id_ % 7 for id_ in ids])
+    column = [(TRUE if true is None else true)[i] for i in order]
+    table = pa.table({
+        "example_id": pa.array([ids[i] for i in order], pa.int64()), "true_label": pa.array(column, pa.int32()),
+    })  # fmt: skip
+    for number, part in enumerate((table.slice(0, cut), table.slice(cut))):
+        load.write_table(part, "truth", f"part-{number:05d}.parquet")
+    return load
+
+
+def write_epochs(
+    folder: Path, *epochs: dict, cut: int = 4, ids: list[int] = IDS, given: list[int] = GIVEN
+) -> Folder:
+    train = Folder(str(folder / "train"))
+    for epoch, columns in enumerate(epochs, start=1):
+        table = pa.table({
+            "example_id": pa.array(ids, pa.int64()),
+            **{name: pa.array(np.array(values, np.float32 if isinstance(values[0], float) else np.int16))
+               for name, values in columns.items()},
+            "given_label": pa.array(given, pa.int32()),
+        })  # fmt: skip
+        for number, part in enumerate((table.slice(0, cut), table.slice(cut))):
+            train.write_table(part, "epochs", f"epoch-{epoch:03d}", f"part-{number:05d}.parquet")
+    return train
+
+
+def write_log(train: Folder, *records: dict) -> None:
+    common = {"job": "train", "loss": 1.0, "dev_loss": 0.5, "dev_accuracy": 0.75}
+    lines = [json.dumps(common | {"epoch": i} | record) for i, record in enumerate(records, start=1)]
+    train.write_text("\n".join(lines) + "\n", "metrics.jsonl")
+
+
+def counted(histogram: np.ndarray, top: float = 1.0) -> dict[float, int]:
+    """Lower edge of each bin that holds something -> its examples."""
+    return {round(float(i) * top / BINS, 6): int(histogram[i]) for i in np.flatnonzero(histogram)}
+
+
+def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
+    found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, NOISEAL))
+    assert found is not None
+    assert list(found.histograms) == ["strong", "weak", "co_prediction"]
+    strong = found.histograms["strong"][0]
+    assert counted(strong[RIGHT]) == {0.875: 2, 0.995: 1}  # 1.0 is in the last bin
+    assert counted(strong[WRONG]) == {0.0: 1, 0.125: 1}
+    assert counted(strong[UNKNOWN_ROW]) == {0.5: 1}
+    joint = found.histograms["co_prediction"][
+        0
+    ]  # (7/8 + 5/8) / 2, 7/8, 1 | (1/8 + 3/8) / 2, (0 + 1/4) / 2 | 1/2
+    assert counted(joint[RIGHT]) == {0.75: 1, 0.875: 1, 0.995: 1}
+    assert counted(joint[WRONG]) == {0.25: 1, 0.125: 1}
+    assert found.histograms["weak"][0].sum() == len(IDS)
+
+
+def test_noiseal_row_by_hand(tmp_path: Path) -> None:
+    warmup = NOISEAL | {"subset": [-1] * 6, "answer": [-1] * 6}
+    train = write_epochs(tmp_path, warmup, NOISEAL)
+    write_log(train, {"loss": 0.5}, {"asked": 2, "from_ledger": 1, "unanswered": 0})
+    load = write_truth(tmp_path)
+    found = dynamics.read(load, train)
+    assert found is not None
+    first, second = found.epochs
+    assert (first["epoch"], first["loss"], first["dev_accuracy"]) == (1, 0.5, 0.75)
+    assert {first[name] for name in ("clean", "hard", "purified", "answered", "asked", "clean_wrong")} == {
+        None
+    }
+    # clean: 10, 30; hard: 40, 50 wrong; purified: 20 wrong, 60 not known; answered: 20 -> 1 right, 50 -> 1 wrong, 60
+    assert (second["clean"], second["hard"], second["purified"], second["answered"]) == (2, 2, 2, 3)
+    assert (second["clean_wrong"], second["hard_wrong"], second["purified_wrong"]) == (0.0, 0.5, 1.0)
+    assert (second["answered_wrong"], second["answers_wrong"]) == (1.0, 0.5)
+    assert (second["asked"], second["from_ledger"], second["mean_weight"]) == (2, 1, None)
+    assert subset_noise(load, train.sub("epochs", "epoch-002")) == {
+        "clean": 0.0, "hard": 0.5, "purified": 1.0, "answered": 1.0, "answers": 0.5,
+    }  # fmt: skip
+    assert subset_noise(load, train.sub("epochs", "epoch-001")) == {}
+
+
+def test_one_network_alone_has_no_co_prediction(tmp_path: Path) -> None:
+    alone = {name: values for name, values in NOISEAL.items() if not name.endswith("_weak")}
+    found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, alone))
+    assert found is not None
+    assert list(found.histograms) == ["strong"]
+
+
+def test_lane_by_hand(tmp_path: Path) -> None:
+    train = write_epochs(tmp_path, LANE)
+    write_log(train, {"negative_margins": 2, "mean_weight": 0.75, "negative_mean": -5.0})
+    found = dynamics.read(write_truth(tmp_path), train)
+    assert found is not None
+    assert list(found.histograms) == ["weight", "weight_below_one", "mean_weight"]
+    weight, below, mean = (histogram[0] for histogram in found.histograms.values())
+    assert counted(weight[RIGHT]) == {0.995: 2, 0.875: 1}
+    assert counted(below[RIGHT]) == {0.875: 1}
+    assert counted(below[WRONG]) == counted(weight[WRONG]) == {0.125: 1, 0.5: 1}
+    assert counted(weight[UNKNOWN_ROW]) == {0.995: 1}
+    assert below[UNKNOWN_ROW].sum() == 0
+    assert counted(mean[RIGHT]) == {0.995: 2, 0.875: 1}  # 2/2, 2/2, 1.75/2
+    assert counted(mean[WRONG]) == {0.25: 1, 0.75: 1}
+    assert mean[UNKNOWN_ROW].sum() == 0  # never visited
+    (row,) = found.epochs
+    assert (row["negative_margins"], row["mean_weight"], row["clean"], row["answered"]) == (
+        2,
+        0.75,
+        None,
+        None,
+    )
+
+
+def test_loss_of_cross_entropy(tmp_path: Path) -> None:
+    losses = [0.05, 3.05, 0.05, 0.25, float("inf"), float("nan")]
+    found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, {"loss": losses}))
+    assert found is not None
+    assert list(found.histograms) == ["loss"]
+    loss = found.histograms["loss"][0]
+    assert counted(loss[RIGHT], dynamics.HIGHEST_LOSS) == {0.0: 2, 0.2: 1}
+    assert counted(loss[WRONG], dynamics.HIGHEST_LOSS) == {3.0: 1, 19.9: 1}
+    assert loss[UNKNOWN_ROW].sum() == 0
+    assert found.epochs[0]["loss"] is None  # nothing was logged
+
+
+def test_without_truth_everything_is_in_one_histogram(tmp_path: Path) -> None:
+    train = write_epochs(tmp_path, NOISEAL)
+    found = dynamics.read(Folder(str(tmp_path / "load")), train)
+    assert found is not None
+    for histogram in found.histograms.values():
+        assert histogram[:, UNKNOWN_ROW].sum() == len(IDS)
+        assert histogram[:, RIGHT:].sum() == 0
+    (row,) = found.epochs
+    assert (row["clean"], row["purified"], row["answered"]) == (2, 2, 3)
+    assert {row[name] for name in ("clean_wrong", "hard_wrong", "answered_wrong", "answers_wrong")} == {None}
+    assert subset_noise(Folder(str(tmp_path / "load")), train.sub("epochs", "epoch-001")) == {}
+
+
+def test_an_older_run_has_no_dynamics(tmp_path: Path) -> None:
+    load, train = write_truth(tmp_path), Folder(str(tmp_path / "train"))
+    assert dynamics.read(load, train) is None
+    write_log(train, {})
+    assert dynamics.read(load, train) is None  # figures alone, no epochs
+    train.write_text("", "epochs", "epoch-001", "empty.txt")
+    assert dynamics.read(load, train) is None
+
+
+def test_columns_that_nobody_knows_leave_the_figures(tmp_path: Path) -> None:
+    load, train = write_truth(tmp_path), write_epochs(tmp_path, {"curious": [0.5] * 6})
+    assert dynamics.read(load, train) is None
+    write_log(train, {"dev_accuracy": None, "dev_loss": float("inf")})
+    found = dynamics.read(load, train)
+    assert found is not None
+    assert found.histograms == {}
+    assert (found.epochs[0]["loss"], found.epochs[0]["dev_accuracy"]) == (1.0, None)
+    assert found.epochs[0]["dev_loss"] is None  # JSON knows no infinity
+
+
+def test_epochs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    train = write_epochs(tmp_path, *({"loss": [i / 10 + 0.05] * 6} for i in range(12)))
+    found = dynamics.read(write_truth(tmp_path), train)
+    assert found is not None
+    assert [row["epoch"] for row in found.epochs] == list(range(1, 13))
+    assert found.histograms["loss"].sum(axis=1).argmax(axis=1).tolist() == list(range(12))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(1, 40), cuts=st.tuples(st.integers(0, 40), st.integers(0, 40)), parts=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_shards_change_nothing_and_counts_equal_those_of_whole_columns(
+    tmp_path_factory: pytest.TempPathFactory, n: int, cuts: tuple[int, int], parts: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    folder = tmp_path_factory.mktemp("random")
+    ids = sorted(rng.choice(1000, n, replace=False).tolist())
+    given_label, true = rng.integers(0, 3, n), rng.integers(-1, 3, n)
+    columns = {
+        "label_probability_strong": rng.random(n).astype(np.float32).astype(float).tolist(),
+        "subset": rng.integers(-1, 3, n).tolist(),
+        "answer": rng.integers(-2, 3, n).tolist(),
+    }
+    load = write_truth(folder, [None if t == UNKNOWN else t for t in true.tolist()], cuts[0], ids)
+    train = write_epochs(folder, columns, cut=cuts[1], ids=ids, given=given_label.tolist())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subsets, "PARTS", parts)
+        found = dynamics.read(load, train)
+        noise = subset_noise(load, train.sub("epochs", "epoch-001"))
+    assert found is not None
+    kinds = (
+        true == UNKNOWN,
+        (true != UNKNOWN) & (given_label == true),
+        (true != UNKNOWN) & (given_label != true),
+    )
+    for row, rows in enumerate(kinds):
+        values = np.array(columns["label_probability_strong"])[rows]
+        expected = np.histogram(values, bins=BINS, range=(0, 1))[0]
+        assert (
+            np.abs(np.cumsum(found.histograms["strong"][0, row] - expected)).max() <= 1
+        )  # an edge may be rounded
+        assert found.histograms["strong"][0, row].sum() == rows.sum()
+    subset, answer = np.array(columns["subset"]), np.array(columns["answer"])
+    for name, member in (("clean", 0), ("hard", 1), ("purified", 2)):
+        rows = (subset == member) & (true != UNKNOWN)
+        assert noise.get(name) == (float((given_label != true)[rows].mean()) if rows.any() else None)
+        assert found.epochs[0][f"{name}_wrong"] == noise.get(name)
+    rows = (answer >= 0) & (true != UNKNOWN)
+    if rows.any() and (subset >= 0).any():
+        assert noise["answers"] == float((answer != true)[rows].mean())
+        assert noise["answered"] == float((given_label != true)[rows].mean())
+
+
+def test_small_figures_keep_every_example() -> None:
+    histograms = np.zeros((2, 3, BINS), np.int64)
+    histograms[0, RIGHT, :60] = 100
+    histograms[1, WRONG, [0, BINS - 1]] = 1000, 5
+    half, other = plots.epoch_histograms(histograms, "loss", 20.0, bounded=False)
+    assert half["layout"]["xaxis"]["range"] == other["layout"]["xaxis"]["range"] == [0, 10.0]
+    assert [trace["name"] for trace in half["data"]] == ["label is right"]
+    assert sum(half["data"][0]["y"]) == 6000
+    assert other["data"][0]["y"][0] == 1000
+    assert other["data"][0]["y"][-1] == 5  # beyond the axis, hence in the last bar
+    assert "and above" in other["layout"]["xaxis"]["title"]["text"]
+    whole, _ = plots.epoch_histograms(histograms, "weight", 1.0)
+    assert whole["layout"]["xaxis"]["range"] == [0, 1.0]
+    assert len(whole["data"][0]["y"]) == plots.BARS
+
+
+def test_an_epoch_without_examples_says_so() -> None:
+    (figure,) = plots.epoch_histograms(np.zeros((1, 3, BINS), np.int64), "weight", 1.0)
+    assert figure["data"] == []
+    assert figure["layout"]["annotations"][0]["text"] == "no example"
+
+
+def test_the_verb_writes_the_rows_and_the_section(tmp_path: Path, labelled: dict) -> None:  # noqa: F811
+    config, run = write(tmp_path / "old")
+    assert run_it(config, run)["training"] is None
+    assert "Training</h2>" not in run.sub(".partial", "evaluate-p").read_text("report.html")
+
+    config, run = write(
+        tmp_path / "new"
+    )  # 20, 50: right; 40: wrong; 30: not known; 10, 60 are right as trained on
+    write_epochs(tmp_path / "new" / "small", NOISEAL, ids=[10, 20, 30, 40, 50, 60], given=[0, 1, 2, 0, 1, 1])
+    (row,) = run_it(config, run)["training"]["epochs"]
+    assert (row["clean_wrong"], row["hard_wrong"], row["purified_wrong"]) == (0.0, 0.5, 0.0)
+    html = run.sub(".partial", "evaluate-p").read_text("report.html")
+    assert "Training</h2>" in html
+    assert 'data-chart="training-co_prediction-1"' in html
