@@ -163,13 +163,10 @@ class Direct:
         """What the annotator makes of the method's wish."""
         return self.annotator.demonstrations(count, selector)
 
-    def __call__(self, request: Any) -> Any:
+    def __call__(self, asked: Any) -> Any:
         """Labels and figures."""
-        from dataclasses import fields
+        from rayclean.annotators.consult import consult
 
-        from rayclean.annotators.consult import Consultation, consult
-
-        asked = Consultation(**{field.name: getattr(request, field.name) for field in fields(Consultation)})
         calibration = "none" if self.annotator.calibrated else "batch"
         return asyncio.run(
             consult(self.engine, asked, examples=self.examples, labels=self.labels, calibration=calibration)

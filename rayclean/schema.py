@@ -9,7 +9,7 @@ examples), so that work is divided, resumed and joined shard by shard with flat 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -167,3 +167,30 @@ def list_column(values: npt.NDArray[np.float32]) -> pa.Array:
     """An array [rows, size] as a fixed-size-list column."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+UNANSWERED, ABSTAINED = -1, -2
+"""What stands for the label of an example that was asked about while training: nobody answered (budget, failure); the
+annotator did not choose, or was not sure enough."""
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """What a method that trains asks the annotator before one epoch, in plain values."""
+
+    ids: npt.NDArray[np.int64]
+    """[Q] examples, the most wanted first."""
+    given: npt.NDArray[np.int64]
+    """[Q] their given labels."""
+    predicted: npt.NDArray[np.int64]
+    """[Q] labels that the networks suggest."""
+    neighbours: npt.NDArray[np.int64]
+    """[Q, M] examples that may be shown, the most similar first; -1 = none."""
+    neighbour_labels: npt.NDArray[np.int64]
+    """[Q, M] their given labels."""
+    similarity: npt.NDArray[np.float32]
+    """[Q, M] cosines; NaN where they were drawn at random."""
+    demonstrations: int
+    """How many of them to show."""
+    candidates: Literal["binary", "all"]
+    accept: float

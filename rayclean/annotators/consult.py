@@ -6,7 +6,6 @@ and goes on whatever happens: an annotator that is down costs answers, never the
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,29 +16,11 @@ from rayclean.annotators.engine import Engine
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
 from rayclean.functional.calibration import batch_bias, choose, label_sums, probabilities
-from rayclean.schema import LabelSet
+from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, LabelSet
 
 logger = logging.getLogger(__name__)
 
-UNANSWERED, ABSTAINED = -1, -2
-"""Instead of a label: nobody answered; the annotator did not choose, or was not sure enough."""
-
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Consultation:
-    """Questions about some examples, in plain values; the fields of `training.asking.Request`."""
-
-    ids: Ints
-    given: Ints
-    predicted: Ints
-    neighbours: Ints
-    neighbour_labels: Ints
-    similarity: npt.NDArray[np.float32]
-    demonstrations: int
-    candidates: str
-    accept: float
 
 
 async def consult(

@@ -113,9 +113,6 @@ def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0.0).sum()
 
 
-UNANSWERED, ABSTAINED = -1, -2
-"""What stands for a label that the annotator did not give."""
-
 State = dict[str, npt.NDArray[Any]]
 """Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K]. Beside the
 method's own columns there are, read-only, `example_id` and `given_label`."""

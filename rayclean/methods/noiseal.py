@@ -39,8 +39,9 @@ from torch import Tensor
 from rayclean.config import Plugin
 from rayclean.functional import losses, mixing, partition, thresholds
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import UNANSWERED, Method, Output, Questions, State, StepBatch
+from rayclean.methods.base import Method, Output, Questions, State, StepBatch
 from rayclean.plugins import Options
+from rayclean.schema import UNANSWERED
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": losses.cross_entropy,

@@ -9,7 +9,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,14 +19,13 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.consult import UNANSWERED, Consultation, consult
+from rayclean.annotators.consult import consult
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
 from rayclean.runtime.serve import head_node_id
-from rayclean.schema import LabelSet
-from rayclean.training.asking import Request
+from rayclean.schema import UNANSWERED, Consultation, LabelSet
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -162,14 +161,13 @@ class Consultant:
         """What the annotator makes of the method's wish."""
         return self.annotator.demonstrations(count, selector)
 
-    def __call__(self, request: Request) -> tuple[Any, dict[str, float]]:
+    def __call__(self, asked: Consultation) -> tuple[Any, dict[str, float]]:
         """Labels and figures; none, if the process that asks died again and again."""
-        asked = Consultation(**{field.name: getattr(request, field.name) for field in fields(Consultation)})
         try:
             result, error = cloudpickle.loads(ray.get(self.actor.run.remote(cloudpickle.dumps(asked))))
         except RayActorError as lost:
             logger.warning("the process that asks the annotator is gone, training goes on: %s", lost)
-            return np.full(len(request.ids), UNANSWERED), {"annotator_failed": 1.0}
+            return np.full(len(asked.ids), UNANSWERED), {"annotator_failed": 1.0}
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]

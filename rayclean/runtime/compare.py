@@ -40,14 +40,14 @@ def train_and_test(
         Name of a network -> its answers; `trained` is the one that `train` wrote.
     """
     networks = {"trained": run.require("train").url("model")}
-    if config.method == PLAIN:
+    if config.method == PLAIN and config.train.labels == "final":
         networks["cleaned"] = networks["trained"]
     if config.evaluate.compare:
         networks |= _trained(config, run, out, names, {k: v for k, v in labels.items() if k not in networks})
     test = run.require("load").sub("test")
     features = out.sub("features")
-    frozen = load_encoder(networks["trained"]).frozen
-    if frozen:
+    frozen = {name: load_encoder(network).frozen for name, network in networks.items()}
+    if any(frozen.values()):
         compute_features(test, features, config.encoder, seed=config.seed, config=config.predict)
     answers: dict[str, Answers] = {}
     for name, network in networks.items():
@@ -55,7 +55,7 @@ def train_and_test(
             answers[name] = answers["trained"]
             continue
         predictions = out.sub("predictions", name)
-        if frozen:
+        if frozen[name]:
             predict_heads(test, features, predictions, [network], seed=config.seed)
         else:
             predict_shards(test, predictions, [network], seed=config.seed, config=config.predict)

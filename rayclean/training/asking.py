@@ -8,8 +8,7 @@ hours of asking are no time-out of a collective.
 
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 
 from rayclean.functional.hashing import mix
 from rayclean.methods.base import Method, Questions
+from rayclean.schema import Consultation
 from rayclean.training.collectives import Collectives
 from rayclean.training.data import JobData
 from rayclean.training.state import ExampleState
@@ -34,28 +34,6 @@ SECONDS_BETWEEN_LOOKS = 0.2
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked before one epoch, in plain values."""
-
-    ids: Ints
-    """[Q] examples, the most wanted first."""
-    given: Ints
-    """[Q] their given labels."""
-    predicted: Ints
-    """[Q] labels that the networks suggest."""
-    neighbours: Ints
-    """[Q, M] examples that may be shown, the most similar first; -1 = none."""
-    neighbour_labels: Ints
-    """[Q, M] their given labels."""
-    similarity: npt.NDArray[np.float32]
-    """[Q, M] cosines; NaN where they were drawn at random."""
-    demonstrations: int
-    """How many of them to show."""
-    candidates: Literal["binary", "all"]
-    accept: float
-
-
 class Consult(Protocol):
     """Whoever brings questions to the annotator."""
 
@@ -63,7 +41,7 @@ class Consult(Protocol):
         """How many demonstrations the annotator wants, and which, where the method says `count` and `selector`."""
         ...
 
-    def __call__(self, request: Request) -> tuple[Ints, dict[str, float]]:
+    def __call__(self, asked: Consultation) -> tuple[Ints, dict[str, float]]:
         """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a failing annotator."""
         ...
 
@@ -94,7 +72,7 @@ def ask(
         read = _Reader(networks[method.networks[0]], method.networks[0], data, device, autocast)
         places, similarity = nearest(read, state.ids, questions.rows, pool, count + SPARE, collectives)
     labels = state.columns["given_label"]
-    request = Request(
+    request = Consultation(
         ids=state.ids[questions.rows],
         given=labels[questions.rows],
         predicted=questions.predicted,
@@ -206,7 +184,7 @@ def _merge(
 
 
 def _first_asks(
-    consult: Consult, request: Request, collectives: Collectives
+    consult: Consult, request: Consultation, collectives: Collectives
 ) -> tuple[Ints, dict[str, float]]:
     """The first worker's answers; the others have -1 and nothing, and wait as long as it takes."""
     nothing: tuple[Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}

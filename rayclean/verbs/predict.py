@@ -7,7 +7,8 @@ like those of `load/examples/`.
 
 A frozen encoder is run once: `features/` are its own, and only K heads are trained and run on them. With a trained body
 `features/` are those of network 0 for every example, its own training examples included: K networks have K
-spaces, and retrieval needs one. In mode `given` they come from the encoder as it is before any training.
+spaces, and retrieval needs one. In mode `given` they come from the encoder as it is before any training, in mode `model`
+from the classifier, unless the configured encoder is frozen: then they are its own, since `train` reads them.
 """
 
 import tempfile
@@ -58,8 +59,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     if len(names) < 2:
         raise ConfigError(f"predict needs at least two classes, load found {names}; check dataset.label")
     cls, options = encoder_class(config.encoder)
-    settings, given = config.predict, config.predict.mode == "given"
-    frozen = cls.is_frozen(options) and settings.model is None  # a trained classifier brings its own encoder
+    settings, frozen, given = config.predict, cls.is_frozen(options), config.predict.mode == "given"
     features, predictions = out.sub("features"), out.sub("predictions")
     seconds: dict[str, float] = {}
     fits: list[FitResult] = []
@@ -76,8 +76,9 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         _check_classes(settings.model, names)
         with _clock(seconds, "predict"):
             figures = predict_shards(
-                examples, predictions, [settings.model], seed=config.seed, config=settings, features=features
-            )
+                examples, predictions, [settings.model], seed=config.seed, config=settings,
+                features=None if frozen else features,
+            )  # fmt: skip
     else:
         with _clock(seconds, "fit"):
             fits = _fit(config, examples, names, features if frozen else None, out)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from rayclean.annotators.base import Annotation, Annotator, Query
-from rayclean.annotators.consult import ABSTAINED, UNANSWERED, Consultation, consult
+from rayclean.annotators.consult import consult
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.ledger import Ledger
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, Label, LabelSet
 from tests.training.toys import write_examples
 
 LABELS = LabelSet([Label(i, name, name) for i, name in enumerate("abc")])

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import ABSTAINED, UNANSWERED, Output, StepBatch
+from rayclean.methods.base import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
+from rayclean.schema import ABSTAINED, UNANSWERED
 
 R, H, P = Subset.CLEAN, Subset.HARD, Subset.PURIFIED
 STRONG = torch.tensor(

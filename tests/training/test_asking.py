@@ -9,8 +9,9 @@ import pytest
 from rayclean.artifacts import Folder
 from rayclean.config import Plugin
 from rayclean.functional.partition import Subset
+from rayclean.schema import Consultation
 from rayclean.training import asking
-from rayclean.training.asking import Request, draw, nearest
+from rayclean.training.asking import draw, nearest
 from rayclean.training.collectives import Collectives
 from rayclean.training.loop import fit
 from tests.training.toys import TOY, Answering, job, spec, write_examples
@@ -75,7 +76,7 @@ def test_the_loop_asks_about_purified_examples_and_takes_the_answers(tmp_path: P
         n: Folder(one.output).read_table("epochs", f"epoch-{n:03d}", "part-00000.parquet").to_pandas()
         for n in range(1, 7)
     }
-    request: Request = consult.requests[0]
+    request: Consultation = consult.requests[0]
     first = (
         next(n for n in range(3, 7) if (epochs[n]["subset"] == Subset.PURIFIED).any()) if len(asked) else 3
     )

@@ -196,13 +196,11 @@ class Answering:
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
         return count, selector
 
-    def __call__(self, request: Any) -> tuple[Any, dict[str, float]]:
-        self.requests.append(request)
-        shown = (
-            request.neighbours[:, 0] >= 0 if request.neighbours.shape[1] else np.zeros(len(request.ids), bool)
-        )
-        labels = request.predicted.copy()
-        labels[shown] = request.neighbour_labels[shown, 0]
+    def __call__(self, asked: Any) -> tuple[Any, dict[str, float]]:
+        self.requests.append(asked)
+        shown = asked.neighbours[:, 0] >= 0 if asked.neighbours.shape[1] else np.zeros(len(asked.ids), bool)
+        labels = asked.predicted.copy()
+        labels[shown] = asked.neighbour_labels[shown, 0]
         return labels, {"asked": len(labels), "from_ledger": 0}
 
 
