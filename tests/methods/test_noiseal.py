@@ -211,14 +211,14 @@ def test_what_becomes_of_purified_examples_without_an_answer() -> None:
 def test_other_losses_on_answers(loss: str) -> None:
     plain, _ = step(method(), [P, R], [1, -1])
     other, _ = step(method(purified_loss=loss), [P, R], [1, -1])
-    assert float(plain["purified_strong"]) != float(other["purified_strong"])
-    assert float(plain["clean_strong"]) == float(other["clean_strong"])
+    assert plain["purified_strong"].item() != other["purified_strong"].item()
+    assert plain["clean_strong"].item() == other["clean_strong"].item()
 
 
 def test_subsets_weigh_their_share_of_the_batch() -> None:
     scaled, _ = step(method(), [R, R, H, H], [-1] * 4)
     plain, _ = step(method(subset_scale=False), [R, R, H, H], [-1] * 4)
-    assert float(plain["clean_strong"]) == pytest.approx(2 * float(scaled["clean_strong"]), rel=1e-6)
+    assert plain["clean_strong"].item() == pytest.approx(2 * scaled["clean_strong"].item(), rel=1e-6)
 
 
 def test_empty_subsets_are_zero_with_a_zero_gradient() -> None:

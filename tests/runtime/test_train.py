@@ -67,6 +67,7 @@ def test_jobs_share_a_group_and_are_done_once(tmp_path: Path, ray_embedded: None
     assert other["fold 0"].loss != results["fold 0"].loss
 
 
+@pytest.mark.slow  # the test after it covers the same and more
 def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_embedded: None) -> None:
     examples = write_examples(tmp_path / "examples", 37, dev=10)
     marker = tmp_path / "marker"
