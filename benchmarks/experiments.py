@@ -407,6 +407,41 @@ def summary(
     return rows
 
 
+SHOWN = (
+    "accuracy_best", "accuracy_last", "auc_quality", "auc_strong_max", "auc_weak_max", "auc_co_prediction_max",
+    "precision_clean_last", "recall_purified_last", "noise_answered_last", "noise_answers_last", "asked",
+    "weight_wrong_last", "weight_right_last",
+)  # fmt: skip
+"""Measures in the tables; all others stand in the JSON file."""
+
+
+def markdown(figures: dict[str, Any], seeds: list[int]) -> str:
+    """The tables: per experiment its claims, then mean +- standard deviation over the seeds."""
+    lines = [
+        f"Mean ± standard deviation over {len(seeds)} seeds; made by `benchmarks/experiments.py`, nothing by hand.",
+        "",
+    ]
+    for name, experiment in figures.items():
+        lines += [
+            f"## {name}: {experiment['title']}",
+            "",
+            "| claim | | mean difference | pairs that agree |",
+            "|---|---|---|---|",
+        ]
+        for one in experiment["claims"]:
+            verdict = "reproduced" if one["reproduced"] else "**not reproduced**"
+            lines.append(
+                f"| {one['text']} | {verdict} | {one['mean_difference']:+.4f} | {one['agree']} of {one['pairs']} |"
+            )
+        columns = [measure for measure in SHOWN if any(measure in row for row in experiment["rows"])]
+        lines += ["", f"| set | arm | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
+        for row in experiment["rows"]:
+            cells = [f"{row[c][0]:.3f} ± {row[c][1]:.3f}" if c in row else "" for c in columns]
+            lines.append(f"| {row['set']} | {row['arm']} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
