@@ -206,7 +206,7 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     job = FitJob("experiment", data, Selection("split"), seed, output, keep_last=True, keep_epochs=True)
     consult = None
     if annotator:
-        consult = Direct(annotator, task["words"], task.get("endpoint"), root, output, truth, seed)
+        consult = Direct(annotator, task.get("words", {}), task.get("endpoint"), root, output, truth, seed)
     fit(job, spec, consult=consult)
     found = measure(Folder(output), Folder(root), truth, labels)
     return {**found, "seconds": round(time.monotonic() - start, 1)}
@@ -376,10 +376,11 @@ def _task(
     experiment: dict[str, Any], number: int, arm: str, seed: int, roots: dict[str, str]
 ) -> dict[str, Any]:
     chosen = experiment["sets"][number]
-    return {
+    task = {
         "root": roots[chosen["name"]], "noise": chosen.get("noise"), "seed": seed, "arm": experiment["arms"][arm],
         "encoder": experiment["encoder"], "epochs": experiment["epochs"], "training": experiment.get("training", {}),
     }  # fmt: skip
+    return {**task, "words": chosen["words"]} if "words" in chosen else task
 
 
 def _key(experiment: dict[str, Any], number: int, arm: str, seed: int) -> str:
