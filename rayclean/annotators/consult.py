@@ -35,7 +35,7 @@ async def consult(
         labels: all labels.
         calibration: `none`, `batch` (over the answers of this call) or `content_free`.
     """
-    texts = _texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours >= 0]))
+    texts = _texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours != -1]))
     queries = [_query(asked, row, texts, labels, calibration) for row in range(len(asked.ids))]
     blanks = (
         [engine.annotator.content_free(query) for query in queries] if calibration == "content_free" else []
@@ -101,7 +101,7 @@ def _shown(asked: Consultation, row: int, texts: dict[int, str]) -> tuple[Demons
     ):
         if len(shown) == asked.demonstrations:
             break
-        if other < 0 or (text := texts[int(other)]).strip() in seen:
+        if other == -1 or (text := texts[int(other)]).strip() in seen:
             continue
         seen.add(text.strip())
         shown.append(Demonstration(text, int(label), None if np.isnan(cosine) else float(cosine)))

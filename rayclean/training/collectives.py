@@ -36,7 +36,7 @@ class Collectives:
         Returns:
             Ids [G] and columns [G, ...].
         """
-        valid = ids >= 0
+        valid = ids != -1  # other negative numbers are ids like any
         order = np.argsort(ids[valid], kind="stable")
         return ids[valid][order], {name: column[valid][order] for name, column in columns.items()}
 

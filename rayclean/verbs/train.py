@@ -24,7 +24,7 @@ from rayclean.schema import LabelSet
 from rayclean.training.asking import Consult
 from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
 
-VERSION = 1
+VERSION = 2
 
 
 def validate(config: Config, run: Run) -> None:

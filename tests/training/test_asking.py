@@ -82,7 +82,7 @@ def test_the_loop_asks_about_purified_examples_and_takes_the_answers(tmp_path: P
     )
     table = epochs[first].set_index("example_id")
     assert (table.loc[request.ids, "subset"] == Subset.PURIFIED).all()
-    shown = request.neighbours[request.neighbours >= 0]
+    shown = request.neighbours[request.neighbours != -1]
     assert (table.loc[shown, "subset"] == Subset.CLEAN).all()
     assert not any(own in others for own, others in zip(request.ids, request.neighbours, strict=True))
     assert (

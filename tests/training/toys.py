@@ -175,7 +175,8 @@ def write_examples(
     texts = [" ".join(generator.choice(WORDS[c].split(), 3)) + f" x{i}" for i, c in enumerate(classes)]
     given = np.where(generator.random(total) < noise, (classes + 1) % 3, classes).astype(np.int32)
     split = np.array(["train"] * count + ["dev"] * dev)
-    ids = generator.permutation(total * 7)[:total].astype(np.int64)
+    ids = generator.permutation(total * 7)[:total].astype(np.int64) - total * 3  # half of them are negative
+    ids[ids == -1] = total * 9  # the padding
     for number, rows in enumerate(np.array_split(generator.permutation(total), shards)):
         columns = [ids[rows], [texts[r] for r in rows], given[rows], split[rows]]
         Folder(str(folder)).write_table(pa.table(columns, schema=EXAMPLES), f"part-{number:05d}.parquet")
@@ -198,7 +199,7 @@ class Answering:
 
     def __call__(self, asked: Any) -> tuple[Any, dict[str, float]]:
         self.requests.append(asked)
-        shown = asked.neighbours[:, 0] >= 0 if asked.neighbours.shape[1] else np.zeros(len(asked.ids), bool)
+        shown = asked.neighbours[:, 0] != -1 if asked.neighbours.shape[1] else np.zeros(len(asked.ids), bool)
         labels = asked.predicted.copy()
         labels[shown] = asked.neighbour_labels[shown, 0]
         return labels, {"asked": len(labels), "from_ledger": 0}
