@@ -8,7 +8,8 @@ clipping, linear schedule, and nothing else (no per-example state, no ids, no co
 loop has its tokens in memory. Half of NoiseAL's examples are clean and half hard, in both loops; the pass over all
 examples between two epochs is no part of a step. Both run in one process, repetitions interleaved, medians compared. Also: the share of a
 step that per-example state takes (gathering, updating, handing back), and the memory of the state of a million examples
-against the bytes per example that METHODS's inventory asks for (NoiseAL 29, LANE 20).
+against a plain inventory of what a method must
+remember, float32 per probability (NoiseAL 29, LANE 20 bytes per example).
 Run through Ray Train, a step is the same code in another process; its start-up is not part of a step.
 """
 

@@ -6,6 +6,7 @@ shard that is there and holds exactly the ids of its examples is not made again,
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,12 +144,16 @@ def _run(plan: Plan, config: PredictConfig, title: str) -> dict[str, Any]:
 
 
 def _sum(results: Iterator[dict[str, Any]], progress: Task) -> dict[str, Any]:
-    total: dict[str, Any] = {}
+    """Shards come in any order; sums are exact, so that they do not depend on it."""
+    figures: dict[str, list[float]] = {}
     for result in results:
         progress.advance(result["rows"], resumed=result["resumed"] > 0)
         for name, value in result.items():
-            total[name] = total.get(name, 0) + value
-    return total
+            figures.setdefault(name, []).append(value)
+    return {
+        name: math.fsum(values) if isinstance(values[0], float) else sum(values)
+        for name, values in figures.items()
+    }
 
 
 class ShardRunner:

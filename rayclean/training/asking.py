@@ -14,16 +14,14 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from rayclean.functional.hashing import mix
 from rayclean.methods.base import Method, Questions
 from rayclean.schema import Consultation
 from rayclean.training.collectives import Collectives
-from rayclean.training.data import JobData
 from rayclean.training.state import ExampleState
-from rayclean.training.steps import EVALUATION_ROWS, Autocast, forward, to_device
+from rayclean.training.worker import EVALUATION_ROWS, Worker
 
 SPARE = 16
 """So many more neighbours are found than asked for, since some turn out to be duplicates of the query's text."""
@@ -47,19 +45,16 @@ class Consult(Protocol):
 
 
 def ask(
+    worker: Worker,
     method: Method,
     state: ExampleState,
     questions: Questions,
     consult: Consult,
-    networks: nn.ModuleDict,
-    data: JobData,
     seed: int,
     epoch: int,
-    collectives: Collectives,
-    device: torch.device,
-    autocast: Autocast,
 ) -> dict[str, float]:
     """Ask, let the method revise its columns, and return figures (known on the first worker alone)."""
+    collectives = worker.collectives
     count, selector = consult.demonstrations(questions.demonstrations, questions.selector)
     pool = np.flatnonzero(questions.pool)
     if not count or not len(pool):
@@ -69,7 +64,7 @@ def ask(
         places = draw(state.ids, questions.rows, pool, count + SPARE, seed, epoch)
         similarity = np.full(places.shape, np.nan, dtype=np.float32)
     else:
-        read = _Reader(networks[method.networks[0]], method.networks[0], data, device, autocast)
+        read = _Reader(worker, method.networks[0])
         places, similarity = nearest(read, state.ids, questions.rows, pool, count + SPARE, collectives)
     labels = state.columns["given_label"]
     request = Consultation(
@@ -153,21 +148,18 @@ def draw(ids: Ints, rows: Ints, pool: Ints, count: int, seed: int, epoch: int) -
 class _Reader:
     """Unit features of training examples by a network in evaluation mode."""
 
-    def __init__(
-        self, network: nn.Module, name: str, data: JobData, device: torch.device, autocast: Autocast
-    ):
-        self.network, self.name, self.data, self.autocast = network.eval(), name, data, autocast
-        self.device = device
+    def __init__(self, worker: Worker, name: str):
+        self.worker, self.name, self.device = worker, name, worker.device
+        worker.networks[name].eval()
 
     @torch.no_grad()
     def __call__(self, positions: Ints) -> npt.NDArray[np.float32]:
         """[len(positions), D]"""
         parts = [np.zeros((0, 0), dtype=np.float32)]
         for start in range(0, len(positions), EVALUATION_ROWS):
-            rows = self.data.train.rows[self.name][positions[start : start + EVALUATION_ROWS]]
-            inputs = to_device({self.name: self.data.inputs[self.name].batch(rows)}, self.device)[self.name]
-            with self.autocast():
-                features = forward(self.network, inputs).features.float()
+            chosen = positions[start : start + EVALUATION_ROWS]
+            inputs = self.worker.inputs_of(self.name, self.worker.data.train, chosen)
+            features = self.worker.forward(self.name, inputs).features.float()
             parts.append(F.normalize(features, dim=1).cpu().numpy())
         return np.ascontiguousarray(np.concatenate(parts[1:] or parts))
 

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from rayclean.artifacts import Folder
 from rayclean.errors import RaycleanError
 from rayclean.models.base import Encoder
-from rayclean.training import checkpoint, steps
+from rayclean.training import build, checkpoint, results, steps
 from rayclean.training.asking import Consult, ask
 from rayclean.training.collectives import Collectives
 from rayclean.training.data import open_job
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
 from rayclean.training.sampler import batches, share
 from rayclean.training.state import ExampleState
+from rayclean.training.worker import Worker
 
 CHECKPOINT_SHARE = 0.1
 """Most of the time that may go into checkpoints: every epoch of a large network has one, but not every epoch of a head
@@ -78,22 +79,22 @@ def fit(
     first = collectives.rank == 0
 
     # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed -----------------
-    method = steps.build_method(job, spec)
+    method = build.build_method(job, spec)
     encoders = method.encoders(spec.encoder)
     torch.manual_seed(job.seed)
-    networks = steps.build_networks(encoders, len(spec.labels)).to(device)
+    networks = build.build_networks(encoders, len(spec.labels)).to(device)
     data = open_job(job, encoders, len(spec.labels), spec.encoder)
     main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
-    views = steps.build_views(method, networks, encoders, data, job)
+    views = build.build_views(method, networks, encoders, data, job)
     epochs = spec.training.epochs or method.default_epochs or main.default_epochs
     batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
     lengths = data.lengths(data.train)
     steps_per_epoch = math.ceil(len(data.train.ids) / batch_size)
     updates = math.ceil(steps_per_epoch / accumulate)
-    optimizer = steps.build_optimizer(networks, encoders, spec)
+    optimizer = build.build_optimizer(networks, encoders, spec)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = ExampleState(data.train.ids, data.train.labels, method.state())
-    autocast = steps.autocasting(spec.training.precision, device)
+    worker = Worker(networks, data, collectives, device, build.autocasting(spec.training.precision, device))
 
     # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
     progress = checkpoint.read(output, key, networks, optimizer, state)
@@ -103,38 +104,23 @@ def fit(
         if steps.out_of_patience(progress, spec.training.patience):
             break
         start = time.monotonic()
-        torch.manual_seed(steps.epoch_seed(job.seed, epoch, collectives.rank))
+        torch.manual_seed(build.epoch_seed(job.seed, epoch, collectives.rank))
         method.partition(state.columns, epoch)
 
         # -- the annotator is asked, if the method wants to ------------------------------------------------------------
         asked: dict[str, float] = {}
         if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
-            asked = ask(
-                method,
-                state,
-                questions,
-                consult,
-                networks,
-                data,
-                job.seed,
-                epoch,
-                collectives,
-                device,
-                autocast,
-            )
+            asked = ask(worker, method, state, questions, consult, job.seed, epoch)
         networks.train()
         sums: dict[str, Tensor] = {}
 
         for step, positions in enumerate(batches(len(state.ids), batch_size, job.seed, epoch, lengths)):
             # -- this worker's rows of the global batch ----------------------------------------------------------------
             mine = share(positions, collectives.rank, collectives.world_size)
-            batch, inputs = steps.step_batch(
-                data, views, mine, len(positions), epoch, networks, collectives, device, autocast
-            )
+            batch, inputs = steps.step_batch(worker, views, mine, len(positions), epoch)
 
             # -- forward -----------------------------------------------------------------------------------------------
-            with autocast():
-                outputs = {name: steps.forward(network, inputs[name]) for name, network in networks.items()}
+            outputs = {name: worker.forward(name, inputs[name]) for name in networks}
 
             # -- what the method notes of the whole global batch, before the loss ----------------------------------------
             with torch.no_grad():
@@ -156,7 +142,7 @@ def fit(
                 ]
                 if not all(map(math.isfinite, norms)):  # after averaging: every worker sees it and stops
                     raise RaycleanError(steps.not_finite(job, epoch, step + 1, terms))
-                rate = steps.schedule(
+                rate = build.schedule(
                     (epoch - 1) * updates + step // accumulate, epochs * updates, spec.training.warmup
                 )
                 for parameter_group in optimizer.param_groups:
@@ -170,7 +156,7 @@ def fit(
 
         # -- the networks read everything once more, if the method wants to see them settled ---------------------------
         if method.reviews:
-            steps.review(method, state, networks, data, epoch, collectives, device, autocast)
+            steps.review(worker, method, state, epoch)
 
         # -- the epoch's line: training loss, development loss ---------------------------------------------------------
         seconds = time.monotonic() - start
@@ -179,9 +165,7 @@ def fit(
             / collectives.world_size
             / steps_per_epoch
         )
-        dev_loss, dev_accuracy = steps.evaluate(
-            method.networks[0], networks, data, collectives, device, autocast
-        )
+        dev_loss, dev_accuracy = steps.evaluate(worker, method.networks[0])
         record = {
             "job": job.name,
             "epoch": epoch,
@@ -207,9 +191,9 @@ def fit(
 
         # -- once in a while: a checkpoint -----------------------------------------------------------------------------
         if first:
-            steps.write_history(output, progress)
+            results.write_history(output, progress)
             if job.keep_epochs:
-                steps.write_epoch(output, state, epoch)
+                results.write_epoch(output, state, epoch)
             if (now := time.monotonic()) - last_write >= write_seconds / checkpoint_share:
                 checkpoint.write(output, key, networks, optimizer, state, progress)
                 last_write = time.monotonic()
@@ -217,13 +201,13 @@ def fit(
             on_epoch(record)
 
     # -- results, `result.json` last: a job with a result is whole -------------------------------------------------------
-    result = steps.summarise(job, key, progress, data, collectives.world_size)
+    result = results.summarise(job, key, progress, data, collectives.world_size)
     if first:
         if job.keep_last:
-            steps.save_network(main, output, "model_last", spec.labels)
+            results.save_network(main, output, "model_last", spec.labels)
         networks.load_state_dict(progress.best_weights)
-        steps.save_network(main, output, "model", spec.labels, job.standalone)
-        steps.write_dynamics(output, state, method)
+        results.save_network(main, output, "model", spec.labels, job.standalone)
+        results.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)
     collectives.barrier()

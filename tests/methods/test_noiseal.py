@@ -45,7 +45,9 @@ def test_example_c() -> None:
     state["threshold_strong"][:], state["threshold_weak"][:] = 0.5, 0.4
     one.partition(state, 3)
     assert state["subset"].tolist() == [R, H, P, H, H]
-    np.testing.assert_allclose(state["confidence"], [0.65, 0.475, 0.885, 0.45, 0.5], atol=1e-6)
+    np.testing.assert_allclose(
+        state["confidence"], [0.65, 0.475, 0.885, 0.45, 0.5], rtol=2**-11
+    )  # half precision
     np.testing.assert_allclose(state["threshold_strong"], [0.56, 0.485, 0.641, 0.47, 0.53], atol=1e-6)
     np.testing.assert_allclose(state["threshold_weak"], [0.46, 0.43, 0.52, 0.43, 0.52], atol=1e-6)
 
@@ -86,10 +88,10 @@ def test_one_network_alone_judges_for_both(name: str) -> None:
     assert (state["subset"] == R).tolist() == believed.tolist()
 
 
-def test_agreement_is_read_off_the_confidences() -> None:
+def test_agreement() -> None:
     one = method(partition="agreement")
     state = reviewed(one)
-    assert one._agree(state).tolist() == (STRONG.argmax(1) == WEAK.argmax(1)).tolist()
+    assert (state["agree"] > 0).tolist() == (STRONG.argmax(1) == WEAK.argmax(1)).tolist()
     state["threshold_strong"][:], state["threshold_weak"][:] = 0.5, 0.4
     one.partition(state, 3)
     assert state["subset"].tolist() == [R, H, P, H, H]
@@ -237,5 +239,5 @@ def test_one_hard_row_is_mixed_with_itself() -> None:
 
 def test_state_is_small() -> None:
     per_example = sum(np.dtype(dtype).itemsize for dtype, _ in method().state().values())
-    assert per_example == 33
+    assert per_example == 31
     assert method(num_classes=40_000).state()["answer"][0] == "int32"

@@ -16,10 +16,10 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DataError, RaycleanError
 from rayclean.functional.hashing import folds
 from rayclean.schema import LABELS, features, list_column
+from rayclean.training.build import schedule
 from rayclean.training.data import JobData, open_job
 from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection, job_key
 from rayclean.training.loop import fit
-from rayclean.training.steps import schedule
 from tests.training.toys import NAN, TOY, Killed, job, spec, write_examples
 
 
