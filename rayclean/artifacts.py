@@ -14,7 +14,8 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -232,6 +233,16 @@ class Run(Folder):
             raise ArtifactError(f"{self.path(verb)} is missing or unfinished: run `rayclean {verb}` first")
         return self.sub(verb)
 
+    @contextmanager
+    def exclusive(self, verb: str) -> Iterator[None]:
+        """Nobody else writes this verb while the block runs: whoever works in a run folder has it for themselves."""
+        yield
+
+    def outdate(self, verb: str) -> None:
+        """Verbs after this one are made from what it was: they no longer look whole."""
+        for after in VERBS[VERBS.index(verb) + 1 :]:
+            self.remove(after, MANIFEST)
+
     def begin(self, verb: str, print_: str) -> Folder:
         """The folder to write into: a new one, or what a crashed attempt of the same fingerprint left."""
         partial = self.sub(".partial", f"{verb}-{print_}")
@@ -249,6 +260,7 @@ class Run(Folder):
         self.remove(verb)
         if self.is_local:
             partial.write_json(asdict(manifest), MANIFEST)
+            os.makedirs(os.path.dirname(self.path(verb)), exist_ok=True)
             os.replace(
                 partial.root, self.path(verb)
             )  # one rename: at any moment the work is in one of the two places

@@ -1,4 +1,4 @@
-"""The command line: the six verbs, `clean` for all of them, `config`, `status` and `revert`.
+"""The command line: the six verbs, `clean` for all of them, `config`, `status`, `revert`, `sweep` and `sweep-report`.
 
 Everything heavy is imported inside the commands, so that `rayclean --help` answers at once.
 """
@@ -17,6 +17,7 @@ from rayclean.errors import RaycleanError
 if TYPE_CHECKING:
     from rayclean.artifacts import Run
     from rayclean.config import Config
+    from rayclean.sweeps.results import Results
 
 app = typer.Typer(
     help="Find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.",
@@ -175,6 +176,63 @@ def revert(
         f"{result['reverted']} labels {'applied again' if undo else 'reverted'}, {result['changed']} changes remain"
     )
     typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")
+
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep file (configs/sweeps/*.toml).")]
+
+
+@app.command()
+def sweep(
+    file: SweepArgument,
+    overrides: OverridesArgument = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Keep the trials of a smaller space and run the new ones.")
+    ] = False,
+) -> None:
+    """Run a config under many values; finished trials are reused, the same command goes on."""
+    from rayclean.sweeps.spec import load_sweep
+    from rayclean.sweeps.sweep import sweep as run
+
+    spec = load_sweep(file, overrides or [])
+    try:
+        results = run(spec, extend=extend)
+    except KeyboardInterrupt:
+        typer.secho("interrupted; finished trials are kept, the same command goes on", fg="yellow", err=True)
+        raise typer.Exit(130) from None
+    _sweep_summary(results)
+
+
+@app.command(name="sweep-report")
+def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
+    """Show what of a sweep is finished: table, plots, and the best config where there is an objective."""
+    from rayclean.sweeps.spec import load_sweep
+    from rayclean.sweeps.sweep import report
+
+    _sweep_summary(report(load_sweep(file, overrides or [])))
+
+
+def _sweep_summary(results: "Results") -> None:
+    from rich.console import Console
+
+    from rayclean.artifacts import Folder
+    from rayclean.sweeps.plan import root
+    from rayclean.sweeps.report import terminal_table
+
+    console, folder = Console(), Folder(root(results.sweep))
+    console.print(terminal_table(results))
+    if results.best is not None:
+        console.print(f"best config: {folder.path('best.toml')}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder.path('report.html')}", highlight=False, soft_wrap=True)
+    if results.failed:
+        for title, error in list(results.failed.items())[:3]:
+            typer.secho(f"failed: {title}: {error}", fg="red", err=True)
+        typer.secho(
+            f"{len(results.failed)} trials failed; mend the cause and run the same command: only trials without a result "
+            "run again",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 @app.callback(invoke_without_command=True)

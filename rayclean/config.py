@@ -266,6 +266,8 @@ class EvaluateConfig(Options):
 
     compare: bool = True
     """Train the same network also on the given labels and, where known, on the true ones."""
+    report: bool = True
+    """Write `report.html` beside `metrics.json`."""
     top_changes: int = Field(30, ge=0)
     """Most valuable changes shown with their texts in the report."""
 
@@ -287,6 +289,8 @@ class ClusterConfig(Options):
     """CPUs reserved for each training worker."""
     use_gpu: bool | None = None
     """`None`: a GPU per worker if the cluster has one."""
+    gpus_per_worker: float = Field(1.0, gt=0)
+    """GPUs of each training worker; below 1 several workers, or trials of a sweep, share one."""
 
     @model_validator(mode="after")
     def _workers_in_order(self) -> "ClusterConfig":
@@ -343,6 +347,15 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         ConfigError: the file cannot be read, or a key or a value is wrong.
     """
+    return parse_config(read_values(path), overrides, str(path))
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """What a config file says, unchecked.
+
+    Raises:
+        ConfigError: it cannot be read as TOML or JSON.
+    """
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -356,7 +369,7 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         raise ConfigError(f"{path}: not valid {kind}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a table of sections, got {type(values).__name__}")
-    return parse_config(values, overrides, str(path))
+    return values
 
 
 def parse_config(
@@ -371,19 +384,22 @@ def parse_config(
         json.dumps(values, default=str)
     )  # a private copy: overrides must not touch the caller's
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     try:
         return Config(**values)
     except ValidationError as error:
         raise ConfigError(explain(error, Config, where)) from None
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
     """Set `a.b.c=value` in nested dicts.
 
     >>> values = {"detect": {"budget": 0.1}}
-    >>> _apply(values, "detect.budget=5"); _apply(values, "annotator.name=knn"); values
+    >>> apply_override(values, "detect.budget=5"); apply_override(values, "annotator.name=knn"); values
     {'detect': {'budget': 5}, 'annotator': {'name': 'knn'}}
+
+    Raises:
+        ConfigError: it is no override, or leads through a value.
     """
     path, equals, raw = override.partition("=")
     if not equals or not path:
@@ -394,9 +410,18 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         value = raw  # a bare word is a string: annotator.name=knn
+    set_path(values, path, value)
+
+
+def set_path(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path in nested dicts.
+
+    Raises:
+        ConfigError: the path leads through a value.
+    """
     *parents, last = path.split(".")
     for part in parents:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
+            raise ConfigError(f"{path}: {part!r} is a value, not a section")
     values[last] = value

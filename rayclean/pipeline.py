@@ -11,7 +11,7 @@ import fcntl
 import importlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,39 +93,92 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     return prints
 
 
+def validate(config: Config, verbs: Sequence[str] = VERBS, run: Run | None = None) -> None:
+    """What can be known to be wrong before anything expensive starts: names, options, models, endpoints.
+
+    Raises:
+        RaycleanError: it cannot work.
+    """
+    for verb in verbs:
+        _verb(verb).validate(config, run or open_run(config))
+
+
 def load(config: Config, *, again: bool = False) -> Run:
     """Read, validate and identify the examples."""
-    return _run_verbs(config, ("load",), again)
+    return run_verbs(config, ("load",), again=again)
 
 
 def predict(config: Config, *, again: bool = False) -> Run:
     """Let a model predict the examples it was trained on."""
-    return _run_verbs(config, ("predict",), again)
+    return run_verbs(config, ("predict",), again=again)
 
 
 def detect(config: Config, *, again: bool = False) -> Run:
     """Find the doubtful labels."""
-    return _run_verbs(config, ("detect",), again)
+    return run_verbs(config, ("detect",), again=again)
 
 
 def relabel(config: Config, *, again: bool = False) -> Run:
     """Ask the annotator about the doubtful labels."""
-    return _run_verbs(config, ("relabel",), again)
+    return run_verbs(config, ("relabel",), again=again)
 
 
 def train(config: Config, *, again: bool = False) -> Run:
     """Train on the final labels."""
-    return _run_verbs(config, ("train",), again)
+    return run_verbs(config, ("train",), again=again)
 
 
 def evaluate(config: Config, *, again: bool = False) -> Run:
     """Measure against whatever truth is known, and write the report."""
-    return _run_verbs(config, ("evaluate",), again)
+    return run_verbs(config, ("evaluate",), again=again)
 
 
 def clean(config: Config, *, again: bool = False) -> Run:
     """All six verbs; finished ones are reused (unless `again`), a crashed one goes on where it was."""
-    return _run_verbs(config, VERBS, again)
+    return run_verbs(config, VERBS, again=again)
+
+
+def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, run: Run | None = None) -> Run:
+    """Some verbs, in order; finished ones are reused.
+
+    Args:
+        config: of the run.
+        verbs: a part of `VERBS`.
+        again: run them even if they are finished.
+        run: where artifacts lie; the folder that the config names by default.
+
+    Raises:
+        RaycleanError: the config cannot work, or what a verb raises.
+    """
+    run = run or open_run(config)
+    prints = fingerprints(config, run)
+    with _locked(run):
+        todo: list[str] = []
+        for verb in verbs:
+            if again or not run.done(verb, prints[verb]) or set(INPUTS[verb]) & set(todo):
+                todo.append(verb)
+        if todo:
+            _require_inputs(run, todo, prints)
+            validate(config, todo, run)
+        run.write_text(config.model_dump_json(indent=1), "config.json")
+        for verb in verbs:
+            if verb not in todo:
+                console.print(f"{verb}: done before, reused", highlight=False)
+        if todo:
+            from rayclean.runtime.cluster import connected, preflight
+
+            with connected(config.cluster):
+                preflight(config.cluster)
+                for verb in todo:
+                    with run.exclusive(verb):
+                        if again or not run.done(
+                            verb, prints[verb]
+                        ):  # another trial of a sweep may have been faster
+                            _run_verb(config, run, verb, prints)
+        if "evaluate" in verbs:  # the two files that people look for stand at the top
+            for name in ("metrics.json", "report.html"):
+                run.write_text(run.read_text("evaluate", name), name)
+    return run
 
 
 @dataclass(frozen=True)
@@ -197,43 +250,11 @@ def resolved_config(run_folder: str) -> Config:
     return config.model_copy(update={"output": output, "name": name})
 
 
-def _run_verbs(config: Config, verbs: tuple[str, ...], again: bool) -> Run:
-    run = open_run(config)
-    prints = fingerprints(config, run)
-    with _locked(run):
-        todo: list[str] = []
-        for verb in verbs:
-            if again or not run.done(verb, prints[verb]) or set(INPUTS[verb]) & set(todo):
-                todo.append(verb)
-        if todo:
-            _require_inputs(run, todo, prints)
-            for verb in todo:
-                _verb(verb).validate(config, run)
-        run.write_text(config.model_dump_json(indent=1), "config.json")
-        for verb in verbs:
-            if verb not in todo:
-                console.print(f"{verb}: done before, reused", highlight=False)
-        if todo:
-            from rayclean.runtime.cluster import connected, preflight
-
-            with connected(config.cluster):
-                preflight(config.cluster)
-                for verb in todo:
-                    _run_verb(config, run, verb, prints)
-        if "evaluate" in verbs:  # the two files that people look for stand at the top
-            for name in ("metrics.json", "report.html"):
-                run.write_text(run.read_text("evaluate", name), name)
-    return run
-
-
 def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
     metrics = _verb(verb).run(config, run, out)
-    for after in VERBS[
-        VERBS.index(verb) + 1 :
-    ]:  # even under the same fingerprint (`--again`): made from what was
-        run.remove(after, MANIFEST)
+    run.outdate(verb)  # even under the same fingerprint (`--again`)
     run.commit(verb, prints[verb], out, time.monotonic() - start, metrics)
     console.print(f"{verb}: done in {time.monotonic() - start:,.1f} s", highlight=False)
 
@@ -268,7 +289,7 @@ def _reverts(run: Run) -> str:
 def _locked(run: Run) -> Iterator[None]:
     """One process at a time in a run folder; the lock goes with the process, however it ends."""
     try:
-        run.fs.makedirs(run.root, exist_ok=True)
+        run.fs.makedirs(os.path.dirname(run.path(".lock")), exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"output: cannot write to {run.path()} ({error}); choose another folder (output=...)"

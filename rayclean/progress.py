@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -71,3 +73,22 @@ def task(title: str, total: int | None, unit: str) -> Iterator[Task]:
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         yield Task(title, total, unit, bar)
+
+
+Listener = Callable[[dict[str, Any]], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """`listener` hears of every epoch of the final training (its line of `metrics.jsonl`) while the block runs."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def listener() -> Listener:
+    """Who listens here; nobody by default. Another thread must be handed it: it has a context of its own."""
+    return _listener.get() or (lambda record: None)

@@ -8,7 +8,8 @@ from rayclean.config import Config, load_config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.pipeline import check_plugins
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.toml"))
+FOLDER = Path(__file__).parent.parent / "configs"
+CONFIGS = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "sweeps")
 MINIMAL = {"dataset": {"path": "data.csv"}}
 
 

@@ -96,5 +96,7 @@ def test_help_lists_the_verbs() -> None:
         "config",
         "status",
         "revert",
+        "sweep",
+        "sweep-report",
     ):
         assert verb in output

@@ -1,4 +1,4 @@
-"""A node of a two-node Ray cluster is killed while predict runs: the output is complete all the same."""
+"""A node of a two-node Ray cluster is killed while predict runs, or a training: the output is complete all the same."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +19,7 @@ CLUSTER = """
 import sys, time
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
-worker = cluster.add_node(num_cpus=3)
+worker = cluster.add_node(num_cpus=3, node_ip_address="127.0.0.2")
 cluster.wait_for_nodes()
 raylet = [p.process.pid for p in worker.all_processes["raylet"]]
 print(cluster.address, raylet[0], flush=True)
@@ -80,3 +81,47 @@ def test_a_node_killed_during_predict(tmp_path: Path) -> None:
             found += pq.read_table(shard, columns=["example_id"])["example_id"].to_pylist()
     assert len(ids["predict/predictions"]) == len(set(ids["predict/predictions"]))
     assert set(ids["predict/predictions"]) == set(ids["load/examples"])
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
+    """NoiseAL on two elastic workers, one per node: the result of the unkilled run on one, no answer paid twice."""
+    values = toy.config(toy.write(tmp_path / "data", rows=600, noise=0.3), tmp_path / "runs")
+    values["encoder"]["dropout"] = 0.0  # drawn per worker: with it, other workers give another model
+    values["annotator"] = {"name": "simulated", "tokens": 5}
+    weak = {"name": "bilstm", "hidden": 16, "dropout": 0.0}
+    values["method"] = {"name": "noiseal", "weak": weak, "lambda_": 0.5}
+    values["predict"]["training"] = {"epochs": 2}
+    values["train"] = {"labels": "given", "epochs": 6, "batch_size": 8}
+    values["evaluate"] = {"compare": False}
+    killed, calm = tmp_path / "killed.json", tmp_path / "calm.json"
+    killed.write_text(json.dumps(values))
+    calm.write_text(json.dumps({**values, "name": "calm"}))
+    elastic = ["cluster.workers=1", "cluster.max_workers=2", "cluster.cpus_per_worker=2"]
+    command = [sys.executable, "-m", "rayclean"]
+    partial = tmp_path / "runs" / "toy" / ".partial"
+    with two_nodes() as (environment, raylet):
+        for verb in ("load", "predict", "detect", "relabel"):
+            subprocess.run([*command, verb, str(killed)], check=True, env=environment)
+
+        def asked() -> bool:
+            files = partial.glob("train-*/metrics.jsonl")
+            lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+            return sum(line.get("asked", 0) for line in lines) > 0
+
+        run_and_kill([*command, "train", str(killed), *elastic], environment, raylet, asked)
+    for verb in ("load", "predict", "detect", "relabel", "train"):
+        subprocess.run([*command, verb, str(calm)], check=True)
+    found = {}
+    for name in ("toy", "calm"):
+        folder = tmp_path / "runs" / name
+        found[name] = pq.read_table(folder / "train" / "dynamics").to_pandas()
+        texts = [file.read_text() for file in (folder / "ledger").rglob("*.jsonl")]
+        entries = [json.loads(line) for text in texts for line in text.splitlines()]
+        keys = [entry["key"] for entry in entries if "key" in entry]
+        assert len(keys) == len(set(keys)) > 0
+    assert (found["toy"]["answer"] >= 0).any()
+    for column in found["calm"]:
+        np.testing.assert_allclose(
+            found["toy"][column], found["calm"][column], rtol=0, atol=1e-4, err_msg=column
+        )

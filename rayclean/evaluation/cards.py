@@ -7,8 +7,9 @@ from typing import Any
 from rayclean.evaluation.metrics import get
 from rayclean.evaluation.wording import between, money, number, percent, share
 
-NETWORKS = ("given", "cleaned", "true", "trained")
-"""Networks that are tested: on given, cleaned and true labels, and the one that the `train` verb wrote."""
+NETWORKS = ("given", "cleaned", "true", "trained", "last")
+"""Networks that are tested: on given, cleaned and true labels, and the one that the `train` verb wrote, as it was after
+its best epoch and after its last."""
 
 
 @dataclass(frozen=True)

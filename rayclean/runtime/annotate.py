@@ -5,6 +5,7 @@ exact and the endpoint's queue is the only queue. It needs no CPU of its own (it
 head node, where a served model listens. Ray restarts it if it dies; the ledger knows what was answered and paid.
 """
 
+import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,8 +23,10 @@ from rayclean.annotators.base import Annotator
 from rayclean.annotators.consult import consult
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.served import ServedAnnotator
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
+from rayclean.runtime.data import is_in_this_process
 from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, Consultation, LabelSet
 
@@ -82,6 +85,10 @@ def ask(
     """
     if not items:
         return
+    served = isinstance(asking.annotator, ServedAnnotator)  # listens on loopback of the head node
+    if is_in_this_process() and not (served and len(ray.nodes()) > 1):  # type: ignore[no-untyped-call]
+        yield from _ask_here(asking, work, items, on_progress)
+        return
     actor = _start(asking, work)
     seen = [0, 0]
 
@@ -116,6 +123,27 @@ def ask(
         ) from error
     finally:
         ray.kill(actor)
+
+
+def _ask_here(
+    asking: Asking,
+    work: Callable[[Engine, T], Awaitable[R]],
+    items: Sequence[T],
+    on_progress: Callable[[int, bool], None],
+) -> Iterator[R]:
+    """The same without an actor, for work that is itself one of many (`data.in_this_process`)."""
+    engine = asking.engine(on_progress)
+
+    async def answer(item: T) -> R:
+        return await work(engine, item)
+
+    with asyncio.Runner() as runner:
+        try:
+            for item in items:
+                yield runner.run(answer(item))
+        finally:
+            runner.run(engine.annotator.close())
+            engine.ledger.close()
 
 
 def _start(asking: Asking, work: Callable[[Engine, Any], Awaitable[Any]]) -> Any:

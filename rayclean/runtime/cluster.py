@@ -19,9 +19,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # rayclean shows its own
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers reuse this environment
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault(
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300"
-)  # first import of torch on a busy machine
+# For the resources of a group, not for its start: an elastic one waits so long for a node that is gone before it tries
+# with fewer workers.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "60")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon the end of a training is seen
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "info" if os.environ.get("RAYCLEAN_DEBUG") else "fatal")
 
@@ -52,6 +53,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             ) from error
     else:
         os.environ.pop("RAY_ADDRESS", None)
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
         # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault(
@@ -102,10 +104,11 @@ def preflight(config: ClusterConfig) -> None:
             f"{want_cpu + 1:g} CPUs; the cluster has {have_cpu}. Lower cluster.workers or cluster.cpus_per_worker"
             + ("" if config.address else ", or raise cluster.cpus (logical CPUs of the embedded Ray)")
         )
-    if config.use_gpu and config.workers > have_gpu:
+    want_gpu = config.workers * config.gpus_per_worker
+    if config.use_gpu and want_gpu > have_gpu:
         raise ResourceError(
-            f"{config.workers} training workers with a GPU each need {config.workers} GPUs; the cluster has {have_gpu}. "
-            "Lower cluster.workers or set cluster.use_gpu = false"
+            f"{config.workers} training workers x {config.gpus_per_worker:g} GPUs need {want_gpu:g} GPUs; the cluster has "
+            f"{have_gpu}. Lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false"
         )
 
 

@@ -37,17 +37,21 @@ def train_and_test(
         labels: name of a network -> folder of the labels that it is trained on (None: the given ones) and their column.
 
     Returns:
-        Name of a network -> its answers; `trained` is the one that `train` wrote.
+        Name of a network -> its answers; `trained` is the one that `train` wrote, `last` the same after its last epoch.
     """
-    networks = {"trained": run.require("train").url("model")}
+    train = run.require("train")
+    networks = {"trained": train.url("model")}
+    if train.exists("model_last"):
+        networks["last"] = train.url("model_last")
     if config.method == PLAIN and config.train.labels == "final":
         networks["cleaned"] = networks["trained"]
     if config.evaluate.compare:
         networks |= _trained(config, run, out, names, {k: v for k, v in labels.items() if k not in networks})
     test = run.require("load").sub("test")
-    features = out.sub("features")
+    features = run.require("predict").sub("test_features")
     frozen = {name: load_encoder(network).frozen for name, network in networks.items()}
-    if any(frozen.values()):
+    if any(frozen.values()) and features.shards() != test.shards():  # predict had no encoder of its own
+        features = out.sub("features")
         compute_features(test, features, config.encoder, seed=config.seed, config=config.predict)
     answers: dict[str, Answers] = {}
     for name, network in networks.items():

@@ -9,6 +9,8 @@ on how it does so, because nothing is keyed by block or order.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import ray
@@ -21,6 +23,24 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 
+_here: ContextVar[bool] = ContextVar("here", default=False)
+
+
+@contextmanager
+def in_this_process() -> Iterator[None]:
+    """`map_items` runs its items here, one after another: for work that is itself one of many that run side by side."""
+    token = _here.set(True)
+    try:
+        yield
+    finally:
+        _here.reset(token)
+
+
+def is_in_this_process() -> bool:
+    """Whether it does."""
+    return _here.get()
+
+
 def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float = 1.0) -> Iterator[R]:
     """`function(item)` for every item, on a pool of tasks; results in any order.
 
@@ -29,6 +49,8 @@ def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float
     Raises:
         Whatever `function` raises, with its message; work already done by other items stays on disk.
     """
+    if _here.get():
+        return map(function, items)
     return _run(items, _Call(function), num_cpus=num_cpus)
 
 

@@ -17,8 +17,9 @@ import json
 import logging
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,52 @@ def hosted(annotator: Annotator) -> Iterator[Annotator]:
     if not isinstance(annotator, ServedAnnotator):
         yield annotator
         return
+    if (endpoint := _running.get().get(_server_of(annotator))) is not None:
+        yield annotator.at(endpoint.url, endpoint.tokenizer)
+        return
     validate(annotator)
     config = annotator.config
     with served_llm(config.model, config.revision, config.server) as endpoint:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
+
+
+Endpoints = dict[str, Endpoint]
+"""By what is served and how."""
+
+_running: ContextVar[Endpoints] = ContextVar("running", default={})  # noqa: B039  # never changed in place
+
+
+@contextmanager
+def hosting(annotators: Iterable[Annotator]) -> Iterator[Endpoints]:
+    """The server of every different one, for work in several processes that share them: hand it to `running` there.
+
+    Raises:
+        ConfigError, ResourceError: as `hosted`.
+    """
+    endpoints: Endpoints = {}
+    with ExitStack() as stack:
+        for annotator in annotators:
+            if isinstance(annotator, ServedAnnotator) and _server_of(annotator) not in endpoints:
+                validate(annotator)
+                config = annotator.config
+                server = served_llm(config.model, config.revision, config.server)
+                endpoints[_server_of(annotator)] = stack.enter_context(server)
+        yield endpoints
+
+
+@contextmanager
+def running(endpoints: Endpoints) -> Iterator[None]:
+    """`hosted` takes these servers, and stops none of them, while the block runs."""
+    token = _running.set(endpoints)
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def _server_of(annotator: ServedAnnotator) -> str:
+    config = annotator.config
+    return f"{config.model} {config.revision} {config.server.model_dump_json()}"
 
 
 def validate(annotator: Annotator) -> None:

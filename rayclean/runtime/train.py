@@ -96,7 +96,11 @@ def _train(
     progress: Progress,
     consult: Consult | None,
 ) -> None:
-    use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpu_count() >= cluster.workers
+    use_gpu = (
+        cluster.use_gpu
+        if cluster.use_gpu is not None
+        else gpu_count() >= cluster.workers * cluster.gpus_per_worker and gpu_count() > 0
+    )
     board = _Board.remote()  # type: ignore[attr-defined]
     folder = Folder(work)
     stop = threading.Event()
@@ -217,7 +221,7 @@ def _workers(cluster: ClusterConfig) -> int | tuple[int, int]:
 
 
 def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
-    return {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if use_gpu else {})}
+    return {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if use_gpu else {})}
 
 
 def _explained(failure: Exception) -> ResourceError:

@@ -22,7 +22,8 @@ THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known
     annotator.outcomes, .errors     suspects by what became of them; failed queries by kind
     annotator.name, .model          who answered
     accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true labels
-    accuracy.trained                test accuracy of the network that `train` wrote, by the configured method
+    accuracy.trained, .last         test accuracy of the network that `train` wrote, by the configured method, at its best
+                                    epoch and at its last
     f1_macro.*, f1_weighted.*       the same as F1
     training                        what the method left behind; null where a run has no `train/epochs/`
     training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at its end
@@ -72,9 +73,10 @@ def validate(config: Config, run: Run) -> None:
     """Nothing that other verbs do not check: the options are plain values."""
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Write `metrics.json` and `report.html`; returns the metrics."""
-    start = time.monotonic()
+def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], Tally, Suspects]:
+    """Everything but the networks: `metrics` of noise, detection, annotator and confusion after relabel, and what they
+    were counted from.
+    """
     load, relabel = run.require("load"), run.require("relabel")
     labels = LabelSet.from_json(load.read_text("labels.json"))
     columns = ["example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
@@ -83,8 +85,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         relabel.read_table("annotations", name, columns=columns) for name in relabel.shards("annotations")
     )
     tally = _count(config, run, suspects)
-    done = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
-    said = {verb: manifest.metrics for verb, manifest in done.items()}
+    said = {verb: manifest.metrics for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     known = tally.total("known")
     metrics = figures.compute({
         "tally": tally, "truth": tally if known else None, "suspects": suspects,
@@ -97,6 +98,17 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         "given_final": figures.confusions(tally.given_final, labels.names),
         "given_true": figures.confusions(tally.given_true, labels.names) if known else None,
     }
+    return metrics, tally, suspects
+
+
+def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+    """Write `metrics.json` and `report.html`; returns the metrics."""
+    start = time.monotonic()
+    load = run.require("load")
+    labels = LabelSet.from_json(load.read_text("labels.json"))
+    metrics, tally, suspects = measure_labels(config, run)
+    done = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
+    said = {verb: manifest.metrics for verb, manifest in done.items()}
     tested = _test(config, run, out, labels, tally)
     for name in ("accuracy", "f1_macro", "f1_weighted"):
         metrics[name] = {kind: tested["scores"].get(kind, {}).get(name) for kind in NETWORKS}
@@ -114,7 +126,25 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     seconds["evaluate"] = round(time.monotonic() - start, 3)
     metrics["seconds"] = seconds | {"total": round(sum(seconds.values()), 3)}
     out.write_json(metrics, "metrics.json")
-    material = report.Material(
+    if config.evaluate.report:
+        out.write_text(
+            report.render(metrics, _material(config, run, tally, suspects, said, trained)), "report.html"
+        )
+    out.remove("compare")
+    return metrics
+
+
+def _material(
+    config: Config,
+    run: Run,
+    tally: Tally,
+    suspects: Suspects,
+    said: dict[str, dict[str, Any]],
+    trained: dynamics.Dynamics | None,
+) -> report.Material:
+    load = run.require("load")
+    labels = LabelSet.from_json(load.read_text("labels.json"))
+    return report.Material(
         name=config.name,
         config=config.model_dump(mode="json"),
         labels=labels.names,
@@ -125,9 +155,6 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         rejected=rejected(load),
         dynamics=trained,
     )
-    out.write_text(report.render(metrics, material), "report.html")
-    out.remove("compare")
-    return metrics
 
 
 def _count(config: Config, run: Run, suspects: Suspects) -> Tally:

@@ -84,6 +84,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         _answers_depend_on(config, labels, method),
     )
     seen: set[int] = set()
+    heard = progress.listener()
     with (
         progress.task("train", config.train.epochs, "epochs") as task,
         _annotator(config, run, out, labels, method) as consult,
@@ -97,6 +98,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
             if record["epoch"] not in seen:
                 noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
                 task.note(epoch_note(record, noise))
+                heard(record)
             seen.add(record["epoch"])
 
         result = fit_jobs([job], spec, config.cluster, out.url("ray"), tell, consult)["train"]

@@ -1,0 +1,324 @@
+"""Ray Tune: the same function over many trials, some stopped early, the next ones suggested by those before.
+
+Tune decides who runs and who stops; it keeps nothing. What a trial found stands in the trial's own folder, written by
+the function, so a sweep that was killed is started anew with the trials that have no result: restoring Tune's own
+state would also restore a changed space, and repeats what its last snapshot missed.
+
+A trial holds a little CPU and lets Ray Train hold what training needs. Holding it twice, or so many trials that no
+training fits beside them, would wait for ever: `Slots` is computed before anything starts.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from rayclean.config import ClusterConfig
+from rayclean.errors import RaycleanError, ResourceError
+from rayclean.plugins import resolve
+from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads
+from rayclean.runtime.data import in_this_process
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # results stand in the trials' folders
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the caller's
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progress
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.stopper import TrialPlateauStopper
+
+T = TypeVar("T")
+
+Record = dict[str, Any]
+Tell = Callable[[Record], None]
+NEVER = 10**9
+"""More epochs than any training has."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many trials run at once, and what each holds beside what its training holds."""
+
+    concurrent: int
+    cpus: float
+
+
+@dataclass(frozen=True)
+class Early:
+    """When a trial is stopped before its end."""
+
+    scheduler: Literal["none", "asha", "median"] = "none"
+    grace: int = 1
+    reduction: int = 3
+    plateau: int | None = None
+
+
+class Watcher(Protocol):
+    """Hears in the driver what becomes of trials."""
+
+    def started(self, trial: Record) -> None:
+        """A trial begins (again, after its node was lost)."""
+
+    def told(self, trial: Record, record: Record) -> None:
+        """A line of a trial that is under way."""
+
+    def ended(self, trial: Record, result: Record | None) -> None:
+        """A trial is over; None: it was stopped early, by rule or by time. One whose processes were lost too often has
+        `error`.
+        """
+
+
+def slots(cluster: ClusterConfig, *, trains: bool, concurrent: int | None, cpus: float, trials: int) -> Slots:
+    """What fits at once on the connected cluster.
+
+    Args:
+        cluster: what one training takes.
+        trains: whether trials start trainings of their own.
+        concurrent: trials at once as configured; None: as many as fit.
+        cpus: that a trial which trains holds; one that does not computes by itself and holds 1.
+        trials: how many there are.
+
+    Raises:
+        ResourceError: with so many trials at once no training fits beside them, and all would wait for ever.
+    """
+    have, gpus = cpu_count(), gpu_count()
+    if not trains:
+        local = min(have, physical_threads()) if len(ray.nodes()) == 1 else have  # type: ignore[no-untyped-call]
+        return Slots(max(1, min(concurrent or local, trials)), 1.0)
+    training = cluster.workers * cluster.cpus_per_worker
+    fit = int(have // (training + cpus))
+    use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpus > 0
+    if use_gpu:
+        fit = min(fit, int(gpus // (cluster.workers * cluster.gpus_per_worker)))
+    chosen = min(concurrent or max(fit, 1), max(trials, 1))
+    if chosen * cpus + training + 1 > have:
+        most = int((have - training - 1) / cpus)
+        raise ResourceError(
+            f"{chosen} trials at once hold {chosen * cpus:g} of {have} CPUs, and a training needs "
+            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every trial would wait "
+            "for ever. "
+            + (
+                f"Set trials.concurrent to at most {most}, or lower trials.cpus = {cpus:g}"
+                if most >= 1
+                else "Lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus"
+            )
+        )
+    if use_gpu and cluster.workers * cluster.gpus_per_worker > gpus:
+        raise ResourceError(
+            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus}: lower "
+            "cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false"
+        )
+    return Slots(chosen, cpus)
+
+
+def run_side_by_side(function: Callable[[T], None], items: Sequence[T], where: Slots) -> None:
+    """`function(item)` for every item in workers of the cluster, so many at once.
+
+    Raises:
+        What `function` raises, after those that run have ended.
+    """
+
+    @ray.remote(num_cpus=where.cpus, max_retries=2)
+    def call(item: T) -> RaycleanError | None:
+        try:
+            function(item)
+        except RaycleanError as error:
+            return error
+        return None
+
+    waiting = list(items)
+    running: set[Any] = set()
+    failure: RaycleanError | None = None
+    while waiting or running:
+        while waiting and failure is None and len(running) < where.concurrent:
+            running.add(call.remote(waiting.pop(0)))
+        done, _ = ray.wait(list(running), num_returns=1)
+        running -= set(done)
+        failure = failure or ray.get(done[0])
+        if failure is not None:
+            waiting.clear()
+    if failure is not None:
+        raise failure
+
+
+def run_trials(
+    function: Callable[[Record, Tell], Record],
+    trials: Sequence[Record],
+    where: Slots,
+    watcher: Watcher,
+    *,
+    trains: bool,
+    objectives: Sequence[tuple[str, Literal["max", "min"]]] = (),
+    early: Early = Early(),
+    suggest: Callable[[Any], None] | None = None,
+    samples: int = 0,
+    seed: int = 0,
+    study: str | None = None,
+    seconds: float | None = None,
+    retries: int = 1,
+    loggers: Sequence[str] = (),
+    folder: str | None = None,
+) -> None:
+    """Run trials until all have ended, or the time is over.
+
+    Args:
+        function: one trial, in a worker: takes the trial and a function for its lines, returns its result.
+        trials: small plain dicts; with `suggest` there are none, and a trial is what Optuna draws.
+        where: how many at once.
+        watcher: hears of everything, in this process.
+        trains: whether trials start trainings; those that do not run their Ray Data items in their own process.
+        objectives: what early stopping and Optuna go by: keys of lines and results.
+        early: when to stop a trial.
+        suggest: Optuna's define-by-run function.
+        samples: how many points Optuna draws.
+        seed: of Optuna.
+        study: file of Optuna's journal, so that a restarted sweep has not forgotten; None: it forgets.
+        seconds: stop everything after so long.
+        retries: of a trial whose process or node was lost.
+        loggers: Tune callbacks as `module:Class`; their files go to `folder`.
+        folder: of further loggers.
+    """
+    keep = bool(loggers) and folder is not None
+    storage = folder if keep and folder is not None else tempfile.mkdtemp(prefix="rayclean-tune-")
+    first = objectives[0] if objectives else None
+    resources = PlacementGroupFactory([{"CPU": where.cpus}])
+    search = _optuna(suggest, objectives, seed, study) if suggest is not None else None
+    reporting = search is not None or early.scheduler != "none"
+    try:
+        tuner = tune.Tuner(
+            tune.with_resources(_trainable(function, trains, where.concurrent), resources),
+            param_space={} if search is not None else {"trial": tune.grid_search(list(trials))},
+            tune_config=tune.TuneConfig(
+                num_samples=samples if search is not None else 1,
+                max_concurrent_trials=where.concurrent,
+                search_alg=search,
+                scheduler=_scheduler(early, first) if reporting else None,
+                time_budget_s=seconds,
+                reuse_actors=not trains,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=storage,
+                failure_config=tune.FailureConfig(max_failures=retries),
+                stop=_plateau(early, first),
+                callbacks=[_Ears(watcher), *(resolve("logger", {}, name)() for name in loggers)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    finally:
+        if not keep:
+            shutil.rmtree(storage, ignore_errors=True)
+
+
+def _trainable(
+    function: Callable[[Record, Tell], Record], trains: bool, concurrent: int
+) -> Callable[[Record], None]:
+    def trial(config: Record) -> None:
+        import torch
+
+        if not trains:
+            torch.set_num_threads(max(1, physical_threads() // concurrent))
+        with in_this_process() if not trains else nullcontext():
+            result = function(config.get("trial", config), lambda record: tune.report(_numbers(record)))
+        tune.report({**_numbers(result.get("figures", {})), "result": result})
+
+    return trial
+
+
+def _numbers(record: Mapping[str, Any]) -> Record:
+    return {key: value for key, value in record.items() if isinstance(value, int | float)}
+
+
+def _scheduler(early: Early, first: tuple[str, Literal["max", "min"]] | None) -> TrialScheduler | None:
+    if early.scheduler == "none" or first is None:
+        return None
+    metric, mode = first
+    if early.scheduler == "median":
+        return MedianStoppingRule(
+            time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True
+        )
+    return AsyncHyperBandScheduler(
+        time_attr="epoch", metric=metric, mode=mode, max_t=NEVER, grace_period=early.grace,
+        reduction_factor=early.reduction, stop_last_trials=False,
+    )  # fmt: skip
+
+
+def _plateau(early: Early, first: tuple[str, Literal["max", "min"]] | None) -> Any:
+    if early.plateau is None or first is None:
+        return None
+    return TrialPlateauStopper(
+        metric=first[0], std=0.001, num_results=early.plateau, grace_period=max(early.grace, early.plateau)
+    )
+
+
+def _optuna(
+    suggest: Callable[[Any], None],
+    objectives: Sequence[tuple[str, Literal["max", "min"]]],
+    seed: int,
+    study: str | None,
+) -> Any:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = None
+    if study is not None:
+        Path(study).parent.mkdir(parents=True, exist_ok=True)
+        seed += (
+            Path(study).stat().st_size if Path(study).exists() else 0
+        )  # else it would draw the same ones again
+        storage = JournalStorage(JournalFileBackend(study))
+    metrics: list[str] = [name for name, _ in objectives]
+    modes: list[str] = [mode for _, mode in objectives]
+    single = len(objectives) == 1
+    return OptunaSearch(
+        space=suggest,
+        metric=metrics[0] if single else metrics,
+        mode=modes[0] if single else modes,
+        seed=seed % 2**32,
+        storage=storage,
+        study_name="rayclean",
+    )
+
+
+class _Ears(tune.Callback):
+    """Tune's callbacks, in words of trials."""
+
+    def __init__(self, watcher: Watcher):
+        self.watcher = watcher
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.watcher.started(_what(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Record, **info: Any
+    ) -> None:
+        if "result" not in result:
+            self.watcher.told(_what(trial), result)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self.watcher.ended(_what(trial), (trial.last_result or {}).get("result"))
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        if trial.num_failures <= trial.max_failures:
+            return  # it starts again
+        text = str(trial.get_error() or trial.get_pickled_error() or "its process was lost")
+        self.watcher.ended(_what(trial), {"error": text.strip()[-1500:]})
+
+
+def _what(trial: TuneTrial) -> Record:
+    return dict(trial.config.get("trial", trial.config))

@@ -1,0 +1,132 @@
+"""Before a sweep starts: every trial's config, checked; what trials share; how many fit at once; what it will cost."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayclean import pipeline
+from rayclean.artifacts import VERBS, Run, fingerprint
+from rayclean.config import Config, parse_config, read_values, set_path
+from rayclean.errors import ConfigError
+from rayclean.sweeps.space import Point, Trial, points
+from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.store import TrialRun
+
+LABELS_ONLY = ("load", "predict", "detect", "relabel")
+"""Verbs of a trial that trains nothing at the end."""
+CHEAP = ("detect", "relabel", "annotator", "dataset.words", "dataset.definitions")
+"""Parts of the config whose trials re-run from cached predictions."""
+TRAINED = ("dev_accuracy", "dev_loss")
+"""Objectives that only a trained model has."""
+QUIET = {"evaluate.compare": False, "evaluate.report": False}
+"""A trial is measured, but has no page of its own and no other networks beside it, unless [set] says so."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One trial, ready to run."""
+
+    trial: Trial
+    config: Config
+    prints: dict[str, str]
+    """Fingerprint by verb."""
+
+    def run(self, root: str) -> TrialRun:
+        """Its folder in the sweep at `root`."""
+        return TrialRun(root, self.trial.name, self.prints)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials that can be named before the sweep starts; with Optuna there are none yet."""
+
+    verbs: tuple[str, ...]
+    """That a trial runs."""
+    work: dict[str, Work]
+    """By name of the trial."""
+
+    def shared(self, root: str) -> list[list[tuple[str, Work]]]:
+        """Verbs of several trials that are not finished, each once with a trial that stands for them; verb by verb."""
+        levels = []
+        for verb in self.verbs:
+            counts = Counter(work.prints[verb] for work in self.work.values())
+            level = {}
+            for work in self.work.values():
+                mark = work.prints[verb]
+                if counts[mark] > 1 and mark not in level and not work.run(root).done(verb, mark):
+                    level[mark] = (verb, work)
+            if level:
+                levels.append(list(level.values()))
+        return levels
+
+    def own(self) -> dict[str, int]:
+        """How many different executions of each verb the sweep needs."""
+        return {verb: len({work.prints[verb] for work in self.work.values()}) for verb in self.verbs}
+
+
+def root(sweep: Sweep) -> str:
+    """Folder of a sweep's artifacts."""
+    return Run(f"{sweep.output.rstrip('/')}/{sweep.name}").url()
+
+
+def base_values(sweep: Sweep) -> dict[str, Any]:
+    """The base config with [set] over it, still unchecked."""
+    values: dict[str, Any] = json.loads(json.dumps(read_values(sweep.base), default=str))
+    for path, value in {**QUIET, **sweep.set}.items():
+        set_path(values, path, value)
+    return values
+
+
+def trains(sweep: Sweep) -> bool:
+    """Whether trials train a model at the end.
+
+    Raises:
+        ConfigError: the file says no where an objective needs one.
+    """
+    needs = any(objective.metric in TRAINED for objective in sweep.objectives)
+    if sweep.trains is False and needs:
+        raise ConfigError(
+            f"trains = false, but {', '.join(TRAINED)} are figures of a trained model: choose other objectives"
+        )
+    cheap = all(any(path == c or path.startswith(f"{c}.") for c in CHEAP) for path in sweep.space)
+    return needs or not cheap if sweep.trains is None else sweep.trains
+
+
+def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) -> Work:
+    """The trial of a point under a seed, its config checked.
+
+    Raises:
+        ConfigError: a value of the space cannot be; the message names the trial.
+    """
+    own = json.loads(json.dumps(values))
+    for path, value in {**point, "seed": seed}.items():
+        set_path(own, path, value)
+    where = f"{sweep.name} at " + (
+        ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
+    )
+    config = parse_config(own, where=where)
+    mark = fingerprint(
+        config.model_dump(mode="json", exclude={"name", "output", "cluster", "evaluate"}), trains(sweep)
+    )
+    config = config.model_copy(update={"name": mark, "output": f"{root(sweep)}/trials"})
+    try:
+        prints = pipeline.fingerprints(config, Run(root(sweep)))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return Work(Trial(dict(point), seed, mark), config, prints)
+
+
+def make_plan(sweep: Sweep) -> Plan:
+    """Every trial of the sweep, by seeds within points.
+
+    Raises:
+        ConfigError: any of them cannot work.
+    """
+    values = base_values(sweep)
+    verbs = VERBS if trains(sweep) else LABELS_ONLY
+    if sweep.search == "optuna":
+        return Plan(verbs, {})
+    work = [work_of(sweep, values, point, seed) for point in points(sweep) for seed in sweep.seeds]
+    return Plan(verbs, {each.trial.name: each for each in work})

@@ -1,0 +1,346 @@
+"""What came of a sweep: points with mean and standard deviation over seeds, compared, chosen, reproducible.
+
+A point is compared with its *reference*: the point of the same conditions (fields of `dataset`, like the noise rate) at
+which every other field has the base config's value. Both are run under the same seeds, so the test is paired.
+"""
+
+import json
+import math
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tomli_w
+from scipy import stats
+
+from rayclean.artifacts import fingerprint
+from rayclean.config import parse_config, set_path
+from rayclean.sweeps.plan import base_values
+from rayclean.sweeps.space import Point, show
+from rayclean.sweeps.spec import Objective, Sweep
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a point over its seeds."""
+
+    mean: float
+    sd: float | None
+    """Sample standard deviation; None with one seed."""
+    seeds: int
+    p: float | None = None
+    """Two-sided paired t-test against the reference over the seeds that both have; None where there is none, the
+    point is the reference, or fewer than two pairs exist."""
+    difference: float | None = None
+    """Mean of the paired differences to the reference."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point."""
+
+    point: Point
+    seeds: tuple[int, ...]
+    figures: dict[str, Figure]
+    is_reference: bool
+    """Whether it is what others are compared with."""
+    stopped: int
+    """Trials that were stopped early."""
+    commands: dict[int, str]
+    """By seed: what repeats the trial by itself."""
+    epochs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """By seed: lines of the epochs, where the trials trained."""
+
+    def title(self, fields: Sequence[str]) -> str:
+        """Values of some fields, for people."""
+        return ", ".join(f"{short(path)} = {show(self.point[path])}" for path in fields if path in self.point)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All points of a sweep, in its order."""
+
+    sweep: Sweep
+    rows: list[Row]
+    metrics: list[str]
+    """Names of the figures that any trial has: objectives first, then what is free of truth, then what is not."""
+    best: Row | None
+    """By the first objective; None without one."""
+    front: list[Row]
+    """Points that no other one beats in all objectives, where there are several."""
+    failed: dict[str, str]
+    """Title of a trial -> what it said."""
+
+    @property
+    def finished(self) -> int:
+        """Trials that have a result."""
+        return sum(len(row.seeds) for row in self.rows)
+
+    @property
+    def fields(self) -> list[str]:
+        """Swept fields, in the order of the file."""
+        return list(self.sweep.space)
+
+
+def collect(
+    sweep: Sweep,
+    results: Mapping[str, Mapping[str, Any]],
+    failed: Mapping[str, str] | None = None,
+    epochs: Mapping[str, list[dict[str, Any]]] | None = None,
+) -> Results:
+    """Results from the `result.json` of every trial.
+
+    Args:
+        sweep: that they are of.
+        results: by name of the trial.
+        failed: title of a trial -> error.
+        epochs: lines of the epochs by name of the trial.
+    """
+    values = base_values(sweep)
+    grouped: dict[str, dict[int, Mapping[str, Any]]] = {}
+    points: dict[str, Point] = {}
+    for result in results.values():
+        key = json.dumps(result["point"], sort_keys=True)
+        points[key] = dict(result["point"])
+        grouped.setdefault(key, {})[result["seed"]] = result
+    order = sorted(grouped, key=lambda key: _place(sweep, points[key]))
+    defaults = _defaults(values, list(sweep.space))
+    rows = []
+    for key in order:
+        trials, reference = grouped[key], json.dumps(_reference(points[key], defaults), sort_keys=True)
+        others = grouped.get(reference, {}) if reference != key else {}
+        rows.append(
+            Row(
+                point=points[key],
+                seeds=tuple(sorted(trials)),
+                figures=_figures(trials, others),
+                is_reference=reference == key,
+                stopped=sum(bool(result["stopped"]) for result in trials.values()),
+                commands={seed: command(sweep, points[key], seed) for seed in sorted(trials)},
+                epochs={
+                    seed: (epochs or {}).get(str(result["trial"]), [])
+                    for seed, result in sorted(trials.items())
+                },
+            )
+        )
+    return Results(
+        sweep,
+        rows,
+        _names(sweep, rows),
+        best(rows, sweep.objectives),
+        front(rows, sweep.objectives),
+        dict(failed or {}),
+    )
+
+
+def best(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:
+    """The best setting by the first objective. Conditions (fields of `dataset`) are not chosen between, since the easiest
+    would win: the setting of the best mean over all conditions counts, and its row of the last one is returned.
+    """
+    if not objectives:
+        return None
+    metric, sign = objectives[0].metric, 1 if objectives[0].mode == "max" else -1
+    settings: dict[str, list[Row]] = {}
+    for row in rows:
+        if metric in row.figures:
+            settings.setdefault(json.dumps(setting(row.point), sort_keys=True), []).append(row)
+    complete = max(map(len, settings.values()), default=0)
+    means = {
+        key: sign * sum(row.figures[metric].mean for row in members) / len(members)
+        for key, members in settings.items()
+        if len(members) == complete
+    }
+    if not means or not any(setting(row.point) for row in rows):
+        return None
+    return settings[max(means, key=lambda key: means[key])][-1]
+
+
+def setting(point: Point) -> Point:
+    """What of a point is a choice, and no condition.
+
+    >>> setting({"dataset.noise.rate": 0.2, "method.lambda_": 0.7})
+    {'method.lambda_': 0.7}
+    """
+    return {path: value for path, value in point.items() if not path.startswith("dataset.")}
+
+
+def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
+    """The Pareto front by means: points for which no other one of the same conditions is at least as good in all
+    objectives and better in one.
+    """
+    if len(objectives) < 2:
+        return []
+    there = [row for row in rows if all(o.metric in row.figures for o in objectives)]
+    scores = np.array([
+        [(1 if o.mode == "max" else -1) * row.figures[o.metric].mean for o in objectives] for row in there
+    ])  # fmt: skip
+    conditions = np.array([
+        json.dumps({p: v for p, v in row.point.items() if p.startswith("dataset.")}, sort_keys=True) for row in there
+    ])  # fmt: skip
+    kept = []
+    for place, own in enumerate(scores):
+        others = scores[conditions == conditions[place]]
+        beaten = (others >= own).all(axis=1) & (others > own).any(axis=1)
+        if not beaten.any():
+            kept.append(there[place])
+    return kept
+
+
+def best_config(results: Results) -> str:
+    """The best setting's config as TOML, ready to run: the base with it; the base's own conditions stay.
+
+    Raises:
+        ValueError: the sweep has no objective.
+    """
+    if results.best is None:
+        raise ValueError("a sweep without objectives has no best point")
+    sweep, row = results.sweep, results.best
+    values = base_values(sweep)
+    values.pop("evaluate", None)
+    for path, value in setting(row.point).items():
+        set_path(values, path, value)
+    values["name"] = f"{sweep.name}-best"
+    parse_config(values)
+    objective = sweep.objectives[0]
+    figure = row.figures[objective.metric]
+    deviation = "" if figure.sd is None else f" +- {figure.sd:.3g}"
+    seeds = "one seed" if figure.seeds == 1 else f"{figure.seeds} seeds"
+    at = ", ".join(
+        f"{path} = {show(value)}" for path, value in row.point.items() if path not in setting(row.point)
+    )
+    where = f" at {at}" if at else ""
+    return (
+        f"# Best of the sweep {sweep.name}: {objective.metric} {figure.mean:.4g}{deviation} over {seeds}{where}.\n"
+        + tomli_w.dumps(_without_nulls(values))
+    )
+
+
+def command(sweep: Sweep, point: Point, seed: int) -> str:
+    """What repeats one trial as a run of its own."""
+    name = f"{sweep.name}-{fingerprint(point)[:6]}-{seed}"
+    overrides = {path: value for path, value in {**sweep.set, **point}.items() if value is not None}
+    overrides |= {"seed": seed, "name": name}
+    return shlex.join(
+        ["rayclean", "clean", sweep.base, *(f"{path}={_toml(value)}" for path, value in overrides.items())]
+    )
+
+
+def short(path: str) -> str:
+    """The last part of a path, without the underscore that keeps it from being a word of Python.
+
+    >>> short("method.lambda_"), short("method")
+    ('lambda', 'method')
+    """
+    return path.rpartition(".")[2].rstrip("_")
+
+
+def _figures(
+    trials: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Figure]:
+    names = list(dict.fromkeys(name for result in trials.values() for name in result["figures"]))
+    found = {}
+    for name in names:
+        own = {seed: result["figures"][name] for seed, result in trials.items() if name in result["figures"]}
+        pairs = [
+            (value, others[seed]["figures"][name])
+            for seed, value in own.items()
+            if seed in others and name in others[seed]["figures"]
+        ]
+        values = list(own.values())
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        difference = float(np.mean([a - b for a, b in pairs])) if pairs else None
+        found[name] = Figure(float(np.mean(values)), sd, len(values), _paired(pairs), difference)
+    return found
+
+
+def _paired(pairs: list[tuple[float, float]]) -> float | None:
+    if len(pairs) < 2:
+        return None
+    apart = np.array([a - b for a, b in pairs])
+    if not apart.any():
+        return 1.0
+    with warnings.catch_warnings():  # equal differences: no spread, and scipy says so
+        warnings.simplefilter("ignore", RuntimeWarning)
+        p = float(stats.ttest_1samp(apart, 0.0).pvalue)
+    return p if math.isfinite(p) else 0.0
+
+
+def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
+    from rayclean.sweeps.trial import TRUTH
+
+    there = list(dict.fromkeys(name for row in rows for name in row.figures))
+    wanted = [objective.metric for objective in sweep.objectives]
+    ordered = [*wanted, *(n for n in there if n not in TRUTH), *(n for n in TRUTH)]
+    return [name for name in dict.fromkeys(ordered) if name in there]
+
+
+def _defaults(values: Mapping[str, Any], paths: list[str]) -> Point:
+    """What the base config has at each path; absent where it has nothing of its own."""
+    whole = parse_config(dict(values)).model_dump(mode="json")
+    found = {}
+    for path in paths:
+        at: Any = whole
+        for part in path.split("."):
+            at = at.get(part) if isinstance(at, dict) else None
+        if at is None:
+            at = _plugin_default(values, path)
+        found[path] = at
+    return found
+
+
+def _plugin_default(values: Mapping[str, Any], path: str) -> Any:
+    """The default of a plug-in's option that the config does not name."""
+    from rayclean.annotators import ANNOTATORS
+    from rayclean.methods import METHODS
+    from rayclean.models import ENCODERS
+    from rayclean.plugins import resolve
+
+    section, _, key = path.partition(".")
+    registry = {"method": METHODS, "annotator": ANNOTATORS, "encoder": ENCODERS}.get(section)
+    if registry is None or not key:
+        return None
+    config = parse_config(dict(values))
+    options = resolve(section, registry, getattr(config, section).name).Config
+    known = options.model_fields.get(key)
+    return None if known is None or known.is_required() else known.get_default(call_default_factory=True)
+
+
+def _reference(point: Point, defaults: Point) -> Point:
+    return {
+        path: value if path.startswith("dataset.") else defaults.get(path, value)
+        for path, value in point.items()
+    }
+
+
+def _place(sweep: Sweep, point: Point) -> list[Any]:
+    """Sorts points: by the order of each field's values in the file, numbers that were drawn by size."""
+    place: list[Any] = []
+    for path, dimension in sweep.space.items():
+        listed = list(dimension.grid or dimension.choice or ())
+        if path not in point:
+            place.append((-1, 0.0))
+        elif point[path] in listed:
+            place.append((listed.index(point[path]), 0.0))
+        else:
+            value = point[path]
+            place.append((len(listed), float(value) if isinstance(value, int | float) else 0.0))
+    return place
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML, in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    """TOML has no null: a key without a value is left out."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value

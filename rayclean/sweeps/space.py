@@ -1,0 +1,161 @@
+"""From the swept fields to trials: points of the space, drawn or gone through, each under every seed."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from rayclean.artifacts import fingerprint
+from rayclean.sweeps.spec import Dimension, Sweep
+
+Point = dict[str, Any]
+"""Path of the config -> value; a field whose condition does not hold is absent."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point under one seed."""
+
+    point: Point
+    seed: int
+    name: str
+    """Hash of the whole resolved config: the same config is the same trial, whichever sweep file named it."""
+
+    @property
+    def overrides(self) -> Point:
+        """What is put over the base config."""
+        return {**self.point, "seed": self.seed}
+
+    @cached_property
+    def title(self) -> str:
+        """For people: `method.lambda_=0.7 seed=1`."""
+        return " ".join(f"{path}={show(value)}" for path, value in self.overrides.items())
+
+
+class Suggest(Protocol):
+    """The part of an Optuna trial that draws values."""
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        """One of the choices."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number between two."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """A whole number between two."""
+
+
+def points(sweep: Sweep) -> list[Point]:
+    """All points of a sweep that is not searched by Optuna, each once, in the order of the file.
+
+    >>> lambdas = {"method.lambda_": {"grid": [0.1, 0.7]}, "relabel.demonstrations": {"grid": [0, 5]}}
+    >>> len(points(Sweep(name="x", base="b.toml", space=lambdas)))
+    4
+    """
+    grids = {path: each for path, each in sweep.space.items() if not each.drawn}
+    found: dict[str, Point] = {}
+    for values in itertools.product(*(each.grid or () for each in grids.values())):
+        fixed = dict(zip(grids, values, strict=True))
+        for sample in range(sweep.samples if len(grids) < len(sweep.space) else 1):
+            rng = np.random.default_rng(_seed(sweep.draw_seed, fixed, sample))
+            drawn = {p: fixed[p] if p in fixed else _draw(each, rng) for p, each in sweep.space.items()}
+            point = only_valid(sweep, drawn)
+            found.setdefault(json.dumps(point, sort_keys=True), point)
+    return list(found.values())
+
+
+def only_valid(sweep: Sweep, values: Point) -> Point:
+    """The fields whose condition holds, in the order of the file."""
+    kept = dict(values)
+    while True:  # a condition may hang on a field that another condition takes away
+        gone = [path for path in kept if not _holds(sweep.space[path], kept)]
+        if not gone:
+            return {path: kept[path] for path in sweep.space if path in kept}
+        for path in gone:
+            del kept[path]
+
+
+def suggester(sweep: Sweep) -> Callable[[Suggest], None]:
+    """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. What it drew is the
+    point, but for tables and lists, which are chosen by their place: see `drawn`.
+    """
+
+    def suggest(trial: Suggest) -> None:
+        point: Point = {}
+        waiting = list(sweep.space)
+        while waiting:
+            ready = [p for p in waiting if not set(sweep.space[p].when) & set(waiting)] or waiting[:1]
+            for path in ready:
+                waiting.remove(path)
+                if _holds(sweep.space[path], point):
+                    point[path] = _value(sweep.space[path], _suggested(trial, path, sweep.space[path]))
+
+    return suggest
+
+
+def drawn(sweep: Sweep, parameters: Point) -> Point:
+    """The point that Optuna's parameters stand for."""
+    return {p: _value(each, parameters[p]) for p, each in sweep.space.items() if p in parameters}
+
+
+def show(value: Any) -> str:
+    """A value in a title or a table: plug-ins by their name, with what else is said of them.
+
+    >>> show({"name": "knn", "neighbours": 5}), show(0.1), show({"name": "lane"})
+    ('knn(neighbours=5)', '0.1', 'lane')
+    """
+    if isinstance(value, dict):
+        rest = ",".join(f"{key}={show(each)}" for key, each in value.items() if key != "name")
+        return f"{value.get('name', '')}({rest})" if rest else str(value.get("name", ""))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ",".join(map(show, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _suggested(trial: Suggest, path: str, dimension: Dimension) -> Any:
+    if dimension.uniform is not None:
+        return trial.suggest_float(path, *dimension.uniform)
+    if dimension.log_uniform is not None:
+        return trial.suggest_float(path, *dimension.log_uniform, log=True)
+    if dimension.integer is not None:
+        return trial.suggest_int(path, *dimension.integer)
+    if _is_plain(dimension):
+        return trial.suggest_categorical(path, list(dimension.choice or ()))
+    return trial.suggest_categorical(path, list(range(len(dimension.choice or ()))))
+
+
+def _is_plain(dimension: Dimension) -> bool:
+    return all(isinstance(choice, str | int | float | bool) for choice in dimension.choice or ())
+
+
+def _value(dimension: Dimension, suggested: Any) -> Any:
+    return suggested if _is_plain(dimension) else (dimension.choice or ())[suggested]
+
+
+def _draw(dimension: Dimension, rng: np.random.Generator) -> Any:
+    if dimension.uniform is not None:
+        return float(rng.uniform(*dimension.uniform))
+    if dimension.log_uniform is not None:
+        low, high = map(math.log, dimension.log_uniform)
+        return float(math.exp(rng.uniform(low, high)))
+    if dimension.integer is not None:
+        return int(rng.integers(dimension.integer[0], dimension.integer[1] + 1))
+    choices = dimension.choice or ()
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _seed(seed: int, fixed: Point, sample: int) -> int:
+    """Of the draws of one sample at one point of the grids: adding grid values or samples moves no earlier draw."""
+    return int(fingerprint(seed, fixed, sample), 16)
+
+
+def _holds(dimension: Dimension, point: Point) -> bool:
+    return all(
+        other in point and point[other] in (wanted if isinstance(wanted, list | tuple) else (wanted,))
+        for other, wanted in dimension.when.items()
+    )

@@ -1,0 +1,263 @@
+"""What a sweep file says: a base config, fields and the values they take, seeds, objectives, how trials are run.
+
+    name = "lambda"
+    base = "../trec6/noiseal.toml"
+    seeds = [0, 1, 2]
+
+    [set]                                  # the same in every trial
+    "train.labels" = "given"
+
+    [space]                                # any path of the config
+    "method.lambda_" = { grid = [0.1, 0.3, 0.5, 0.7, 0.9] }
+    "dataset.noise.rate" = { grid = [0.2, 0.4] }
+
+A trial is one point of the space under one seed. Its name is a hash of its config, so a sweep that was killed, or one
+that grew, finds the trials that are finished.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from rayclean.config import Config, apply_override, read_values
+from rayclean.errors import ConfigError
+from rayclean.plugins import Options, explain, nearest
+
+OBJECTIVES: dict[str, Literal["max", "min"]] = {
+    "dev_accuracy": "max",
+    "dev_loss": "min",
+    "asked": "min",
+    "changed": "min",
+    "tokens": "min",
+    "cost": "min",
+    "seconds": "min",
+}
+"""What may decide between trials, and which way is better: nothing here is measured on the test set or on the truth."""
+
+
+class Dimension(Options):
+    """The values that one field takes: one of `grid`, `choice`, `uniform`, `log_uniform`, `integer`."""
+
+    grid: tuple[Any, ...] | None = Field(None, min_length=1)
+    """Every one of these values, with every value of the other grids."""
+    choice: tuple[Any, ...] | None = Field(None, min_length=1)
+    """One of these, drawn anew for each sample."""
+    uniform: tuple[float, float] | None = None
+    """A number between the two."""
+    log_uniform: tuple[float, float] | None = None
+    """A number between the two, its logarithm uniform."""
+    integer: tuple[int, int] | None = None
+    """A whole number between the two, both included."""
+    when: dict[str, Any] = Field(default_factory=dict)
+    """Only where other swept fields have these values (a value, or a list of them); elsewhere the field keeps its
+    base value."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Dimension":
+        kinds = ("grid", "choice", "uniform", "log_uniform", "integer")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"say exactly one of {', '.join(kinds)}, got {given or 'none'}")
+        for kind in ("uniform", "log_uniform", "integer"):
+            bounds = getattr(self, kind)
+            if bounds is not None and not bounds[0] < bounds[1]:
+                raise ValueError(f"{kind} = [low, high] needs low < high, got {list(bounds)}")
+        if self.log_uniform is not None and self.log_uniform[0] <= 0:
+            raise ValueError(f"log_uniform needs positive bounds, got {list(self.log_uniform)}")
+        return self
+
+    @property
+    def drawn(self) -> bool:
+        """Whether its values are drawn rather than gone through."""
+        return self.grid is None
+
+
+class Objective(Options):
+    """What decides between trials."""
+
+    metric: str
+    """One of `OBJECTIVES`: measured on development examples (their given labels, or declared clean), or a cost."""
+    mode: Literal["max", "min"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_is_enough(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"metric": value}
+        if isinstance(value, dict) and "mode" not in value and value.get("metric") in OBJECTIVES:
+            value = {**value, "mode": OBJECTIVES[value["metric"]]}
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        if metric not in OBJECTIVES:
+            raise ValueError(
+                f"{metric!r} cannot decide between trials (figures of the test set or of the truth are shown, "
+                f"never chosen by): {nearest(metric, list(OBJECTIVES))}"
+            )
+        return metric
+
+
+class Scheduler(Options):
+    """Which trials that train are stopped early, by the first objective after every epoch."""
+
+    name: Literal["none", "asha", "median"] = "none"
+    """`asha`: successive halving (Li et al., 2018); `median`: worse than the median of the others so far."""
+    grace: int = Field(1, ge=1)
+    """Epochs that every trial may run."""
+    reduction: int = Field(3, ge=2)
+    """`asha` only: one of so many goes on."""
+    plateau: int | None = Field(None, ge=2)
+    """Stop a trial whose objective has not moved by .001 for so many epochs."""
+
+
+class Trials(Options):
+    """How trials are run; changes no result."""
+
+    concurrent: int | None = Field(None, ge=1)
+    """At once; `None`: as many as fit."""
+    cpus: float = Field(0.1, gt=0)
+    """That a trial itself holds, beside those of its training workers: a trial that trains mostly waits."""
+    seconds: float | None = Field(None, gt=0)
+    """Stop starting and running trials after so long; the same command goes on."""
+    retries: int = Field(1, ge=0)
+    """Of a trial whose process or node was lost."""
+
+
+class Tracking(Options):
+    """Where trials are logged while they run; changes no result."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """`auto`: online with WANDB_API_KEY, offline without (`wandb sync` later), off where wandb is not installed."""
+    project: str = "rayclean"
+    """Of W&B."""
+    changes: int = Field(0, ge=0)
+    """So many changed labels of every trial go to W&B as a table, with their texts; 0: none leave the run."""
+    loggers: tuple[str, ...] = ()
+    """Further loggers of Ray Tune, as `module:Class`; `ray.tune.logger:TBXLoggerCallback` writes TensorBoard files."""
+
+
+class Sweep(Options):
+    """A whole sweep file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Its artifacts go to `<output>/<name>/`, its runs on W&B into a group of this name."""
+    output: str = "sweeps"
+    """Folder of all sweeps, on any file system that fsspec knows."""
+    base: str
+    """Config that trials differ from; relative to the sweep file."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Overrides that hold in every trial."""
+    space: dict[str, Dimension] = Field(min_length=1)
+    """Path of the config -> its values."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    """Every point is run under every one of these seeds."""
+    samples: int = Field(1, ge=1)
+    """Draws for each point of the grids; with `search = "optuna"` the number of points in all."""
+    search: Literal["random", "optuna"] = "random"
+    """How drawn values are chosen. `optuna`: by the objectives of the points before (TPE, Bergstra et al., 2011)."""
+    draw_seed: int = 0
+    """Seed of the draws themselves."""
+    objectives: tuple[Objective, ...] = ()
+    """What decides; several give a Pareto front. Empty: nothing is chosen, the table shows everything."""
+    trains: bool | None = None
+    """Whether trials train a model at the end; `None`: if a swept field or an objective has to do with training."""
+    scheduler: Scheduler = Scheduler()
+    trials: Trials = Trials()
+    tracking: Tracking = Tracking()
+
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("trials", "tracking", "output")
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _quotes_are_optional(cls, space: Any) -> Any:
+        return dict(_flat(space)) if isinstance(space, dict) else space
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"name each seed once, got {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Sweep":
+        for path, dimension in self.space.items():
+            if path == "seed":
+                raise ValueError("sweep the seed by `seeds`, not in the space")
+            if path.split(".")[0] in ("name", "output", "cluster"):
+                raise ValueError(f"{path} changes no result; set it for all trials in [set]")
+            if path in self.set:
+                raise ValueError(f"{path} stands both in [set] and in [space]")
+            if unknown := [other for other in dimension.when if other not in self.space or other == path]:
+                raise ValueError(f"{path}: `when` names {unknown}, which are no other swept fields")
+        drawn = [path for path, dimension in self.space.items() if dimension.drawn]
+        if self.search == "optuna":
+            if not self.objectives:
+                raise ValueError("search = 'optuna' needs `objectives`: it learns from them")
+            if len(drawn) < len(self.space):
+                raise ValueError("search = 'optuna' draws every value: write `choice` instead of `grid`")
+        elif self.samples > 1 and not drawn:
+            raise ValueError("samples > 1 without a drawn field would run every trial twice: use `seeds`")
+        if self.scheduler.name != "none" or self.scheduler.plateau is not None:
+            if not self.objectives or self.objectives[0].metric not in ("dev_accuracy", "dev_loss"):
+                raise ValueError("stopping trials early needs dev_accuracy or dev_loss as first objective")
+            if self.search == "optuna" and len(self.seeds) > 1:
+                raise ValueError(
+                    "with optuna a trial is a point under all its seeds, one after another, and cannot be stopped by "
+                    "epochs: use one seed, or no scheduler"
+                )
+        return self
+
+
+def _flat(space: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """`method.lambda_ = {...}` without quotes is a table in a table to TOML; here it is the same path."""
+    found: list[tuple[str, Any]] = []
+    for key, value in space.items():
+        if isinstance(value, dict) and not set(value) & set(Dimension.model_fields):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
+
+
+def _leaf(values: dict[str, Any], path: str, nested: dict[str, Any]) -> None:
+    """Put the value at a path of nested tables under the whole path, as [set] has it."""
+    value: Any = nested
+    for part in path.split("."):
+        value = value[part]
+    values[path] = value
+
+
+def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep:
+    """Read a sweep file and apply dotted overrides; `base` becomes a path from here.
+
+    An override of the config that trials differ from, like `dataset.path=...`, goes to [set].
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or a value is wrong.
+    """
+    path = Path(path)
+    values = json.loads(json.dumps(read_values(path), default=str))
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.split(".")[0] in Config.model_fields and key.split(".")[0] not in Sweep.model_fields:
+            own: dict[str, Any] = {}
+            apply_override(own, override)
+            _leaf(values.setdefault("set", {}), key, own)
+        else:
+            apply_override(values, override)
+    if isinstance(base := values.get("base"), str) and not Path(base).is_absolute():
+        values["base"] = str(path.parent / base)
+    try:
+        return Sweep(**values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Sweep, str(path))) from None

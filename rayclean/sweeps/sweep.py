@@ -1,0 +1,331 @@
+"""A sweep from its file to its report: plan, share, run, collect. The same command goes on after any interruption.
+
+What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's state. `sweep.json` says what was swept:
+another space in the same folder is refused, or taken as an extension when that is what the user says.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rayclean import pipeline, progress
+from rayclean.annotators import build_annotator
+from rayclean.artifacts import Folder
+from rayclean.errors import ArtifactError
+from rayclean.progress import console
+from rayclean.sweeps import trial as trials
+from rayclean.sweeps.plan import Plan, Work, base_values, make_plan, root, work_of
+from rayclean.sweeps.results import Results, best_config, collect
+from rayclean.sweeps.space import drawn, only_valid, suggester
+from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.tracking import Tracker, open_tracker
+from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
+
+SPEC = "sweep.json"
+Record = dict[str, Any]
+
+
+def sweep(spec: Sweep, *, extend: bool = False) -> Results:
+    """Run every trial of a sweep that has no result yet, and write its report.
+
+    Args:
+        spec: what to sweep.
+        extend: the folder holds another space of the same sweep: keep what is there, and run what is new.
+
+    Returns:
+        The results of all trials, also of earlier attempts. A trial that failed stands in `failed` with its error, and the
+        same command tries it again.
+
+    Raises:
+        ConfigError: a trial's config cannot work.
+        ArtifactError: the folder holds another sweep.
+        ResourceError: trials and their trainings would wait for each other for ever.
+    """
+    from rayclean.runtime import serve, tune
+    from rayclean.runtime.cluster import connected, preflight
+
+    plan = make_plan(spec)
+    folder = Folder(root(spec))
+    _same_sweep(spec, folder, extend)
+    values = base_values(spec)
+    known = trials.results(folder)
+    todo = {name: work for name, work in plan.work.items() if name not in known}
+    sample = next(iter(plan.work.values()), None) or work_of(spec, values, _any_point(spec), spec.seeds[0])
+    _validate(plan.verbs, [*todo.values()] or [sample], folder)
+    tracker = open_tracker(spec.tracking, spec.name, folder.url())
+    console.print(describe(spec, plan, len(known)), highlight=False)
+    with connected(sample.config.cluster):
+        preflight(sample.config.cluster)
+        count = len(todo) if spec.search == "random" else spec.samples - _points_known(folder)
+        fits = partial(tune.slots, sample.config.cluster, cpus=spec.trials.cpus)
+        slots = fits(trains="train" in plan.verbs, concurrent=spec.trials.concurrent, trials=count)
+        sharing = fits(trains=True, concurrent=None, trials=count)  # predict trains, whatever the trials do
+        console.print(forecast(todo, folder, slots), highlight=False)
+        watch = _Watch(spec, folder, plan, values, tracker, count)
+        for name in sorted(set(known) & set(plan.work)):
+            tracker.replay(plan.work[name], folder, known[name], _epochs(folder, name))
+        try:
+            asked = [work.config for work in todo.values()] or [sample.config]
+            with serve.hosting(build_annotator(config, ()) for config in asked if count) as servers:
+                place = Place(folder.url(), plan.verbs, servers)
+                _share(plan, todo, place, sharing)
+                if count:
+                    _run(spec, todo, values, place, slots, watch)
+        finally:
+            tracker.close()
+    results = report(spec)
+    unfinished = 0 if spec.search == "optuna" else len(plan.work) - len(results.failed) - results.finished
+    if unfinished:
+        console.print(f"{unfinished} trials have no result yet; the same command goes on", style="yellow")
+    return results
+
+
+def report(spec: Sweep) -> Results:
+    """Collect what is finished of a sweep and write `report.html`, `results.json` and, with an objective, `best.toml`."""
+    from rayclean.sweeps.report import render
+
+    folder = Folder(root(spec))
+    found = trials.results(folder)
+    names = None if spec.search == "optuna" else set(make_plan(spec).work)
+    found = {name: result for name, result in found.items() if names is None or name in names}
+    failed = {}
+    for name in _failed(folder):
+        if name not in found and (names is None or name in names):
+            entry = folder.read_json("trials", name, ERROR)
+            failed[entry["title"]] = entry["error"]
+    epochs = {name: _epochs(folder, name) for name in found}
+    results = collect(spec, found, failed, epochs)
+    folder.write_json([found[name] for name in sorted(found)], "results.json")
+    if results.best is not None:
+        folder.write_text(best_config(results), "best.toml")
+    folder.write_text(render(results), "report.html")
+    return results
+
+
+def describe(spec: Sweep, plan: Plan, known: int) -> str:
+    """What will run, before it does."""
+    if spec.search == "optuna":
+        return f"{spec.name}: {spec.samples} points suggested by Optuna x {len(spec.seeds)} seeds; verbs: {', '.join(plan.verbs)}"
+    own = plan.own()
+    parts = ", ".join(f"{verb} {count:,}x" for verb, count in own.items())
+    done = f", {known:,} finished" if known else ""
+    return f"{spec.name}: {len(plan.work):,} trials{done}; what they share runs once: {parts}"
+
+
+def forecast(todo: Mapping[str, Work], folder: Folder, slots: Any) -> str:
+    """How many trials run at once, and the most that their questions can come to."""
+    questions, known = 0, True
+    for work in todo.values():
+        run, budget, most = work.run(folder.url()), work.config.detect.budget, work.config.relabel.max_queries
+        manifest = run.manifest("load")
+        known = known and (manifest is not None or isinstance(budget, int) or most is not None)
+        share = (
+            budget
+            if isinstance(budget, int)
+            else round(budget * (manifest.metrics["examples"] if manifest else 0))
+        )
+        questions += share if most is None else min(share or most, most)
+    asked = (
+        f"at most {questions:,} questions" if known else "questions by the size of the data, not loaded yet"
+    )
+    return f"{slots.concurrent} at once, each holds {slots.cpus:g} CPU; {asked}, those asked before are free"
+
+
+def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
+    """Every different plug-in of every trial, once."""
+    seen = set()
+    for work in todo:
+        config = work.config
+        parts = (
+            config.encoder,
+            config.annotator,
+            config.method,
+            config.predict,
+            config.dataset.path,
+            config.detect,
+        )
+        mark = "".join(part if isinstance(part, str) else str(part) for part in parts)
+        if mark not in seen:
+            seen.add(mark)
+            pipeline.validate(config, verbs, work.run(folder.url()))
+
+
+def _same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
+    """Refuse a folder of another sweep; write down what is swept now."""
+    now = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))
+    now["base"] = base_values(spec)
+    if folder.exists(SPEC):
+        before = folder.read_json(SPEC)
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        grows = {"space", "seeds", "samples", "objectives"}
+        if changed and not (extend and set(changed) <= grows):
+            fix = (
+                "add --extend to keep its trials and run the new ones"
+                if set(changed) <= grows
+                else "give the sweep another name (its trials differ in more than the space)"
+            )
+            raise ArtifactError(
+                f"{folder.path()} holds a sweep whose {', '.join(changed)} differ from this file's: {fix}"
+            )
+    folder.write_json(now, SPEC)
+
+
+def _share(plan: Plan, todo: Mapping[str, Work], place: Place, slots: Any) -> None:
+    """Run what several trials share, once each, verb after verb."""
+    from rayclean.runtime import tune
+
+    levels = Plan(plan.verbs, dict(todo)).shared(place.url)
+    with progress.task("shared by trials", sum(map(len, levels)), "verbs") as task:
+        for level in levels:
+            tune.run_side_by_side(partial(share, place=place), level, slots)
+            task.advance(len(level))
+
+
+def _run(
+    spec: Sweep, todo: Mapping[str, Work], values: Record, place: Place, slots: Any, watch: "_Watch"
+) -> None:
+    """Every trial that has no result."""
+    from rayclean.runtime import tune
+
+    folder, optuna = Folder(place.url), spec.search == "optuna"
+    early = spec.scheduler
+    with progress.task(f"sweep {spec.name}", watch.total, "trials") as watch.task:
+        tune.run_trials(
+            partial(suggested, spec=spec, values=values, place=place)
+            if optuna
+            else partial(named, work=dict(todo), place=place),
+            [{"name": name} for name in todo],
+            slots,
+            watch,
+            trains="train" in place.verbs,
+            objectives=[(objective.metric, objective.mode) for objective in spec.objectives],
+            early=tune.Early(early.name, early.grace, early.reduction, early.plateau),
+            suggest=suggester(spec) if optuna else None,
+            samples=watch.total if optuna else 0,
+            seed=spec.draw_seed,
+            study=folder.path("optuna.journal") if folder.is_local and optuna else None,
+            seconds=spec.trials.seconds,
+            retries=spec.trials.retries,
+            loggers=spec.tracking.loggers,
+            folder=folder.url("loggers"),
+        )
+
+
+def _any_point(spec: Sweep) -> Record:
+    """The first value of everything, to check a config by."""
+    first = {
+        path: next(iter(each.grid or each.choice or each.uniform or each.log_uniform or each.integer or ()))
+        for path, each in spec.space.items()
+    }
+    return only_valid(spec, first)
+
+
+def _epochs(folder: Folder, name: str) -> list[Record]:
+    if not folder.exists("trials", name, trials.EPOCHS):
+        return []
+    return [json.loads(line) for line in folder.read_text("trials", name, trials.EPOCHS).splitlines()]
+
+
+def _failed(folder: Folder) -> list[str]:
+    try:
+        entries = folder.fs.ls(folder.path("trials"), detail=False)
+    except FileNotFoundError:
+        return []
+    names = sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+    return [name for name in names if folder.exists("trials", name, ERROR)]
+
+
+def _points_known(folder: Folder) -> int:
+    return len({str(result["point"]) for result in trials.results(folder).values()})
+
+
+class _Watch:
+    """What the driver does with news of trials: progress, tracking, and the results of those that were stopped."""
+
+    def __init__(self, spec: Sweep, folder: Folder, plan: Plan, values: Record, tracker: Tracker, total: int):
+        self.spec, self.folder, self.plan, self.values = spec, folder, plan, values
+        self.tracker, self.total = tracker, total
+        self.task: progress.Task | None = None
+        self.lines: dict[str, list[Record]] = {}
+        self.begun = time.monotonic()
+
+    def started(self, trial: Record) -> None:
+        """Open its run; with several seeds to a suggested point each of them is logged when all are done."""
+        work = self._work(trial)
+        if work is not None:
+            self.lines[work.trial.name] = []
+            self.tracker.start(work)
+
+    def told(self, trial: Record, record: Record) -> None:
+        """Log an epoch once."""
+        work = self._work(trial)
+        if work is None or "epoch" not in record:
+            return
+        lines = self.lines.setdefault(work.trial.name, [])
+        if all(line["epoch"] != record["epoch"] for line in lines):
+            lines.append({key: record[key] for key in record if key not in TUNE_KEYS})
+            self.tracker.line(work, lines[-1])
+
+    def ended(self, trial: Record, result: Record | None) -> None:
+        """Say what came of it, and close its run."""
+        work = self._work(trial)
+        if result is not None and "trials" in result:
+            self._point_ended(result)
+        elif work is not None and result is not None and "error" in result:
+            run = work.run(self.folder.url())
+            run.write_json({"title": work.trial.title, "error": result["error"]}, ERROR)
+            self._note(f"{work.trial.title}: FAILED: {result['error'].splitlines()[-1]}")
+        elif work is not None and result is not None:
+            self.tracker.end(work, self.folder, result)
+            self._note(f"{work.trial.title}: {brief(result, self.spec)}")
+        elif work is not None and not self._out_of_time() and (lines := self.lines.get(work.trial.name)):
+            numbers = {
+                key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
+            }
+            seconds = sum(line.get("seconds", 0.0) for line in lines)
+            result = trials.write_result(
+                work, work.run(self.folder.url()), numbers, lines, seconds, stopped=True
+            )
+            self.tracker.end(work, self.folder, result)
+            self._note(f"{work.trial.title}: stopped after epoch {lines[-1]['epoch']}")
+        if self.task is not None:
+            self.task.advance()
+
+    def _point_ended(self, result: Record) -> None:
+        for each in result["trials"]:
+            work = work_of(self.spec, self.values, each["point"], each["seed"])
+            self.tracker.replay(work, self.folder, each, _epochs(self.folder, each["trial"]))
+            self._note(f"{work.trial.title}: {brief(each, self.spec)}")
+
+    def _work(self, trial: Record) -> Work | None:
+        if "name" in trial:
+            return self.plan.work[trial["name"]]
+        if len(self.spec.seeds) > 1:
+            return None
+        return work_of(self.spec, self.values, drawn(self.spec, trial), self.spec.seeds[0])
+
+    def _out_of_time(self) -> bool:
+        seconds = self.spec.trials.seconds
+        return seconds is not None and time.monotonic() - self.begun >= seconds
+
+    def _note(self, text: str) -> None:
+        if self.task is not None:
+            self.task.note(text)
+
+
+TUNE_KEYS = frozenset((
+    "timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s",
+    "time_total_s", "pid", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore",
+    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total",
+))  # fmt: skip
+"""What Tune adds to a line."""
+
+
+def brief(result: Record, spec: Sweep) -> str:
+    """The figures that matter, in a line."""
+    wanted = [objective.metric for objective in spec.objectives] or ["dev_accuracy", "changed", "noise_final"]
+    figures = result["figures"]
+    shown = [f"{name} {figures[name]:.4g}" for name in dict.fromkeys(wanted) if name in figures]
+    return ", ".join(shown) + f" ({result['wall_seconds']:,.1f} s)"

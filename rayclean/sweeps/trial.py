@@ -1,0 +1,159 @@
+"""One trial: run its verbs, collect its figures, write `result.json` last. It runs in a worker of the cluster."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow.compute as pc
+
+from rayclean import pipeline, progress
+from rayclean.artifacts import Folder
+from rayclean.config import Config, parse_config
+from rayclean.evaluation.excerpts import shown
+from rayclean.schema import LabelSet
+from rayclean.sweeps.plan import Work
+from rayclean.sweeps.store import TrialRun
+from rayclean.verbs.evaluate import measure_labels
+
+RESULT, EPOCHS = "result.json", "epochs.jsonl"
+
+TRUTH = (
+    "accuracy", "accuracy_last", "f1_macro", "noise_given", "noise_final", "repaired", "harm", "roc_auc",
+    "average_precision", "precision_at_budget", "recall_at_budget", "annotator_accuracy",
+)  # fmt: skip
+"""Figures measured on the test examples or on known true labels: shown, never chosen by."""
+
+
+def run_trial(
+    work: Work, root: str, verbs: tuple[str, ...], tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Run what is not finished of a trial and write its result; a finished one is only read.
+
+    Args:
+        work: the trial.
+        root: folder of the sweep.
+        verbs: that it runs.
+        tell: hears of every epoch: `epoch`, `dev_accuracy`, `dev_loss`, `loss` and what the method says of itself.
+
+    Returns:
+        What `result.json` says.
+    """
+    run = work.run(root)
+    if (known := finished(run)) is not None:
+        return known
+    start = time.monotonic()
+    records: list[dict[str, Any]] = []
+
+    def heard(record: dict[str, Any]) -> None:
+        records.append(record)
+        tell(record)
+
+    with progress.listening(heard):
+        pipeline.run_verbs(work.config, verbs, run=run)
+    if not records:  # the training was finished, by this trial before it was killed or by one that shares it
+        records = history(run)
+        for record in records:
+            tell(record)
+    return write_result(work, run, figures(work.config, run, verbs), records, time.monotonic() - start)
+
+
+def finished(run: TrialRun) -> dict[str, Any] | None:
+    """The result of a trial that has one."""
+    return dict(run.read_json(RESULT)) if run.exists(RESULT) else None
+
+
+def history(run: TrialRun) -> list[dict[str, Any]]:
+    """Lines of the epochs of a finished training; [] where nothing was trained."""
+    if "train" not in run.prints or not run.exists("train", "metrics.jsonl"):
+        return []
+    return [json.loads(line) for line in run.read_text("train", "metrics.jsonl").splitlines()]
+
+
+def write_result(
+    work: Work,
+    run: TrialRun,
+    numbers: dict[str, float],
+    records: list[dict[str, Any]],
+    seconds: float,
+    stopped: bool = False,
+) -> dict[str, Any]:
+    """Write `epochs.jsonl`, then `result.json`: a trial with a result is whole. Returns the result."""
+    result = {
+        "trial": work.trial.name,
+        "point": work.trial.point,
+        "seed": work.trial.seed,
+        "figures": numbers,
+        "wall_seconds": round(seconds, 3),  # of this trial alone: what it shares was run before
+        "stopped": stopped,
+    }
+    run.write_text("".join(json.dumps(record) + "\n" for record in records), EPOCHS)
+    run.write_json(result, RESULT)
+    return result
+
+
+def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, float]:
+    """The trial's numbers, flat; what is not known here is left out."""
+    said = {verb: manifest.metrics for verb in verbs if (manifest := run.manifest(verb)) is not None}
+    metrics = (
+        run.read_json("evaluate", "metrics.json") if "evaluate" in verbs else measure_labels(config, run)[0]
+    )
+    relabel, train = said["relabel"], said.get("train", {})
+    accuracy, detection, noise = metrics.get("accuracy", {}), metrics["detection"], metrics["noise"]
+    prompt, answer = _tokens(run)
+    price = config.relabel
+    found = {
+        "dev_accuracy": train.get("dev_accuracy"),
+        "dev_loss": train.get("dev_loss"),
+        "suspects": said["detect"]["suspects"],
+        "asked": relabel["suspects"] - relabel["unasked"],
+        "changed": relabel["changed"],
+        "tokens": prompt + answer,
+        "cost": (prompt * price.price_prompt + answer * price.price_answer) / 1e6,
+        "seconds": sum(manifest.seconds for verb in verbs if (manifest := run.manifest(verb)) is not None),
+        "accuracy": accuracy.get("trained"),
+        "accuracy_last": accuracy.get("last"),
+        "f1_macro": metrics.get("f1_macro", {}).get("trained"),
+        "noise_given": noise["given"],
+        "noise_final": noise["final"],
+        "repaired": metrics["repaired"],
+        "harm": metrics["harm"],
+        "roc_auc": detection["roc_auc"],
+        "average_precision": detection["average_precision"],
+        "precision_at_budget": detection["precision_at_budget"],
+        "recall_at_budget": detection["recall_at_budget"],
+        "annotator_accuracy": metrics["annotator"]["accuracy"],
+    }
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _tokens(run: TrialRun) -> tuple[int, int]:
+    """Of prompts and answers, whether this trial paid them or another one before it: what it costs by itself."""
+    folder, total = run.sub("relabel"), [0, 0]
+    for shard in folder.shards("annotations"):
+        table = folder.read_table("annotations", shard, columns=["prompt_tokens", "answer_tokens"])
+        for place, name in enumerate(table.column_names):
+            total[place] += int(pc.sum(table[name]).as_py() or 0)
+    return total[0], total[1]
+
+
+def changes(run: TrialRun, limit: int) -> list[dict[str, Any]]:
+    """The most valuable changes of labels, with their texts."""
+    labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
+    _, tally, suspects = measure_labels(parse_config(run.read_json("config.json")), run)
+    rows = shown(run, suspects, tally, labels, limit, harmful=False)
+    return [{key: row[key] for key in ("example_id", "text", "given", "final", "confidence")} for row in rows]
+
+
+def results(folder: Folder) -> dict[str, dict[str, Any]]:
+    """Every finished trial in a sweep's folder, by name."""
+    found = {}
+    try:
+        entries = folder.fs.ls(folder.path("trials"), detail=False)
+    except FileNotFoundError:
+        return {}
+    for entry in sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries):
+        if folder.exists("trials", entry, RESULT):
+            found[entry] = folder.read_json("trials", entry, RESULT)
+    return found

@@ -1,0 +1,418 @@
+import html
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from rich.console import Console
+
+from rayclean.sweeps import report
+from rayclean.sweeps.results import Figure, Results, Row, best, command, front
+from rayclean.sweeps.spec import Sweep
+
+EVIL = "<script>alert(1)</script>"
+LAMBDA, RATE, DETECTORS = "method.lambda_", "dataset.noise.rate", "detect.detectors"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    path = tmp_path / "base.toml"
+    path.write_text('name = "base"\n[dataset]\npath = "x.csv"\n[method]\nname = "noiseal"\n')
+    return str(path)
+
+
+def results(
+    base: str,
+    space: dict[str, Any],
+    rows: list[tuple[dict[str, Any], dict[str, Figure]]],
+    reference: int | None = None,
+    failed: dict[str, str] | None = None,
+    epochs: dict[int, dict[int, list[dict[str, Any]]]] | None = None,
+    **more: Any,
+) -> Results:
+    """Results by hand: points with their figures; `epochs` by place of the point."""
+    sweep = Sweep(name=more.pop("name", "s"), base=base, space=space, **more)
+    made = [
+        Row(
+            point, sweep.seeds, figures, place == reference, 0,
+            {seed: command(sweep, point, seed) for seed in sweep.seeds}, (epochs or {}).get(place, {}),
+        )
+        for place, (point, figures) in enumerate(rows)
+    ]  # fmt: skip
+    metrics = list(dict.fromkeys(name for _, figures in rows for name in figures))
+    return Results(
+        sweep, made, metrics, best(made, sweep.objectives), front(made, sweep.objectives), failed or {}
+    )
+
+
+def one(base: str, **more: Any) -> Results:
+    """One numeric field, three seeds, a reference, an objective and a figure of the truth."""
+    values = [0.1, 0.5, 0.7]
+    dev = [
+        Figure(0.7012, 0.0101, 3, 0.0312, -0.05),
+        Figure(0.8134, 0.0202, 3, 0.2, 0.06),
+        Figure(0.7512, 0.0303, 3),
+    ]
+    test = [Figure(0.71, 0.01, 3, 0.0004, -0.04), Figure(0.82, 0.02, 3, 1.0, 0.0), Figure(0.75, 0.03, 3)]
+    rows = [
+        ({LAMBDA: value}, {"dev_accuracy": d, "accuracy": t, "tokens": Figure(12345.0, 10.4, 3)})
+        for value, d, t in zip(values, dev, test, strict=True)
+    ]
+    return results(
+        base, {LAMBDA: {"grid": values}}, rows, **{"reference": 2, "objectives": ("dev_accuracy",), **more}
+    )
+
+
+def grid(base: str, *values: tuple[str, list[Any]], **more: Any) -> Results:
+    """Every combination; accuracy is .5 + .001 x the number of the point."""
+    points: list[dict[str, Any]] = [{}]
+    for path, each in values:
+        points = [{**point, path: value} for point in points for value in each]
+    rows = [
+        (point, {"accuracy": Figure(0.5 + 0.001 * i, 0.01 * (i + 1), 3)}) for i, point in enumerate(points)
+    ]
+    return results(base, {path: {"grid": each} for path, each in values}, rows, **more)
+
+
+def page(of: Results) -> str:
+    """Without plotly itself, whose code has everything in it."""
+    whole = report.render(of)
+    assert whole.count(report.get_plotlyjs()) == 1
+    return whole.replace(report.get_plotlyjs(), "")
+
+
+def charts(text: str) -> dict[str, Any]:
+    """Of a page: those it names are there, no other is, and plotly knows everything in them."""
+    found = json.loads(re.search(r'id="charts">(.*?)</script>', text, re.DOTALL)[1])
+    assert sorted(found) == sorted(re.findall(r'data-chart="([^"]+)"', text))
+    for chart in found.values():
+        go.Figure(chart)
+    return found
+
+
+def words(text: str) -> str:
+    """What a reader sees."""
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", text, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+def table_rows(text: str) -> list[str]:
+    return [words(row) for row in re.findall(r'<tr class="point">(.*?)</tr>', text, re.DOTALL)]
+
+
+def printed(of: Results) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report.terminal_table(of))
+    return console.file.getvalue()
+
+
+def test_table_says_means_deviations_and_how_they_compare(base: str) -> None:
+    text = page(one(base))
+    first, second, third = table_rows(text)
+    assert "0.7012 ± 0.0101 ▼ p=.031" in first
+    assert "0.7100 ± 0.0100 ▼ p<.001" in first
+    assert "12,345 ± 10" in first
+    assert "0.8134 ± 0.0202 ▲ p=.2" in second
+    assert "= p=1" in second
+    assert "best" in second
+    assert "reference" in third
+    assert "p=" not in third
+    sure = re.findall(r'<span class="mark sure"[^>]*>([^<]*)', text)
+    assert sure == ["▼ p=.031", "▼ p&lt;.001"]
+    assert 'title="difference -0.0500"' in text
+    assert '<th class="group" colspan="1">measured on the truth (never chosen by)</th>' in text
+    heads = re.findall(r'<th class="number">(\w+)</th>', text.split('class="points"')[1])
+    assert heads == ["seeds", "dev_accuracy", "tokens", "accuracy"]
+
+
+def test_every_trial_can_be_repeated(base: str) -> None:
+    of = one(base)
+    blocks = re.findall(r"<details><summary>repeat it</summary><pre>(.*?)</pre>", page(of), re.DOTALL)
+    assert [html.unescape(block).splitlines() for block in blocks] == [
+        list(row.commands.values()) for row in of.rows
+    ]
+    assert "method.lambda_=0.5 seed=2" in blocks[1]
+
+
+def test_best_point_comes_with_its_config(base: str) -> None:
+    text = page(one(base))
+    config = html.unescape(re.search(r'<pre class="config">(.*?)</pre>', text, re.DOTALL)[1])
+    assert "lambda_ = 0.5" in config
+    assert 'name = "s-best"' in config
+    assert "dev_accuracy 0.8134 ± 0.0202 over 3 seeds (▲ p=.2 against the reference)" in words(text)
+
+
+def test_line_has_means_and_deviations(base: str) -> None:
+    found = charts(page(one(base)))
+    (trace,) = found["lines-0-0"]["data"]
+    assert trace["x"] == [0.1, 0.5, 0.7]
+    assert trace["y"] == [0.7012, 0.8134, 0.7512]
+    assert trace["error_y"]["array"] == [0.0101, 0.0202, 0.0303]
+    assert "reference" in trace["text"][2]
+    assert not found["lines-0-0"]["layout"]["showlegend"]
+    assert not [name for name in found if name.startswith(("map", "parallel", "front", "curves"))]
+
+
+def test_one_seed_has_no_deviation_and_says_so(base: str) -> None:
+    rows = [({LAMBDA: value}, {"accuracy": Figure(value, None, 1)}) for value in (0.25, 0.75)]
+    text = page(results(base, {LAMBDA: {"grid": [0.25, 0.75]}}, rows, seeds=(4,)))
+    assert "0.2500" in table_rows(text)[0]
+    assert "±" not in table_rows(text)[0]
+    assert "error_y" not in charts(text)["lines-0-0"]["data"][0]
+    assert "under one seed" in words(text)
+    assert "seed 4: 2 trials finished" in words(text)
+    assert "The best point" not in text
+
+
+def test_one_line_for_each_combination_of_the_others(base: str) -> None:
+    of = grid(base, (LAMBDA, [0.1, 0.5, 0.9]), (RATE, [0.2, 0.4]))
+    text = page(of)
+    lines = charts(text)["lines-0-0"]["data"]
+    assert [line["name"] for line in lines] == ["rate = 0.2", "rate = 0.4"]
+    assert lines[1]["y"] == pytest.approx([0.501, 0.503, 0.505])
+    assert "One line per rate." in words(text)
+    assert {line["line"]["color"] for line in lines} == set(report.COLOURS[:2])
+
+
+def test_too_many_lines_are_averaged_over(base: str) -> None:
+    of = grid(base, (LAMBDA, [0.1, 0.9]), ("train.epochs", list(range(1, 14))), (RATE, [0.2, 0.4]))
+    text = page(of)
+    lines = charts(text)["lines-0-0"]["data"]
+    assert [line["name"] for line in lines] == ["rate = 0.2", "rate = 0.4"]
+    assert lines[0]["y"] == pytest.approx([0.5 + 0.001 * 12, 0.5 + 0.001 * 38])
+    pooled = (sum((0.01 * (2 * i + 1)) ** 2 for i in range(13)) / 13) ** 0.5
+    assert lines[0]["error_y"]["array"][0] == pytest.approx(pooled)
+    assert "Averaged over epochs; bars pool the deviations over seeds." in words(text)
+
+
+def test_heat_map_of_two_fields(base: str) -> None:
+    text = page(grid(base, (LAMBDA, [0.1, 0.5, 0.9]), (RATE, [0.2, 0.4]), reference=1))
+    table = re.search(r'<table class="heat">(.*?)</table>', text, re.DOTALL)[1]
+    assert re.findall(r'class="level" title="([^"]*)"', table) == ["0.1", "0.5", "0.9"]
+    assert re.findall(r'<td style="--s:([\d.]+)"( class="reference")?', table) == [
+        ("0.0", ""), ("0.4", ""), ("0.8", ""), ("0.2", ' class="reference"'), ("0.6", ""), ("1.0", ""),
+    ]  # fmt: skip
+    assert "0.4 0.5010 ± 0.0200 0.5030" in words(table)
+
+
+def test_heat_map_averages_over_a_third_field_and_leaves_holes(base: str) -> None:
+    of = grid(base, (LAMBDA, [0.1, 0.5, 0.9]), (RATE, [0.2, 0.4]), ("train.labels", ["given", "final"]))
+    of.rows[:] = of.rows[:-2]  # nothing at .9 and .4
+    text = page(of)
+    table = words(re.search(r'<table class="heat">(.*?)</table>', text, re.DOTALL)[1])
+    assert "Averaged over labels." in words(text)
+    assert "0.2 0.5005 ± 0.0158 0.5045" in table
+    assert table.rstrip().endswith("0.4 0.5025 ± 0.0354 0.5065 ± 0.0752")
+    assert "parallel-0" in charts(text)
+
+
+def test_plug_in_tables_are_categories(base: str) -> None:
+    tables = [{"name": "knn", "neighbours": 5}, {"name": "knn", "neighbours": 20}, {"name": "lane"}]
+    of = grid(base, ("annotator", tables), (RATE, [0.2, 0.4]), ("train.labels", ["given", "final"]))
+    text = page(of)
+    found = charts(text)
+    assert [name for name in found if name.startswith("lines")] == ["lines-0-0"]
+    assert found["lines-0-0"]["data"][0]["name"] == "knn(neighbours=5), given"
+    assert "One line per annotator and labels, named in this order." in words(text)
+    notes = [note["text"] for note in found["parallel-0"]["layout"]["annotations"]]
+    assert {"knn(neighbours=5)", "knn(neighbours=20)", "lane", "given", "<b>accuracy</b>"} <= set(notes)
+    assert [line["y"][0] for line in found["parallel-0"]["data"]] == [0.0] * 4 + [0.5] * 4 + [1.0] * 4
+    assert "knn(neighbours=20)" in table_rows(text)[4]
+
+
+def test_missing_figures_and_fields(base: str) -> None:
+    space = {
+        "train.labels": {"choice": ["given", "final"]},
+        LAMBDA: {"uniform": (0.0, 1.0), "when": {"train.labels": "final"}},
+    }
+    rows = [
+        ({"train.labels": "given"}, {"accuracy": Figure(0.5, None, 1)}),
+        (
+            {"train.labels": "final", LAMBDA: 0.3},
+            {"accuracy": Figure(0.7, 0.1, 2), "harm": Figure(0.01, 0.0, 2)},
+        ),
+        ({"train.labels": "final", LAMBDA: 0.6}, {"harm": Figure(0.02, 0.0, 3)}),
+    ]
+    of = results(base, space, rows, samples=3)
+    text = page(of)
+    first, second, third = table_rows(text)
+    assert "given – 3 0.5000* –" in first
+    assert "final 0.3 3 0.7000 ± 0.1000* 0.0100 ± 0.0000*" in second
+    assert "final 0.6 3 – 0.0200 ± 0.0000" in third
+    assert "not known under every seed" in words(text)
+    found = charts(text)
+    assert found["lines-0-0"]["data"][0]["mode"] == "markers"
+    assert found["lines-0-0"]["data"][0]["x"] == [0.3]
+    assert found["lines-1-0"]["data"][0]["x"] == [0.3, 0.6]
+    assert [line["y"][1] for line in found["parallel-0"]["data"]] == [report.ABSENT, 0.0]
+    assert found["map-0"]["data"][0]["x"] == [0.3]
+    assert "from 0 to 1; only where train.labels is final" in words(text)
+
+
+def test_pareto_front_is_marked_joined_and_listed(base: str) -> None:
+    figures = [(0.7, 100.0), (0.8, 300.0), (0.75, 400.0), (0.9, 900.0)]
+    rows = [
+        ({LAMBDA: 0.1 * i}, {"dev_accuracy": Figure(a, 0.01, 3), "tokens": Figure(t, 1.0, 3)})
+        for i, (a, t) in enumerate(figures)
+    ]
+    of = results(base, {LAMBDA: {"grid": [0.0, 0.1, 0.2, 0.3]}}, rows, objectives=("dev_accuracy", "tokens"))
+    text = page(of)
+    beaten, kept = charts(text)["front-0"]["data"]
+    assert (beaten["x"], beaten["y"]) == ([400.0], [0.75])
+    assert (kept["x"], kept["y"]) == ([100.0, 300.0, 900.0], [0.7, 0.8, 0.9])
+    assert kept["mode"] == "lines+markers"
+    assert "3 of 4 points" in words(text)
+    assert ["front" in row for row in table_rows(text)] == [True, True, False, True]
+    stars = [
+        line.strip().startswith("*")
+        for line in printed(of).splitlines()
+        if "±" in line and "mean" not in line
+    ]
+    assert stars == [True, True, False, True]
+
+
+def test_a_front_in_three_dimensions_is_not_joined(base: str) -> None:
+    rows = [
+        (
+            {LAMBDA: x},
+            {"dev_accuracy": Figure(x, 0.0, 3), "tokens": Figure(x, 0.0, 3), "cost": Figure(1 - x, 0.0, 3)},
+        )
+        for x in (0.25, 0.5)
+    ]
+    of = results(base, {LAMBDA: {"grid": [0.25, 0.5]}}, rows, objectives=("dev_accuracy", "tokens", "cost"))
+    found = charts(page(of))
+    assert found["front-1"]["data"][1]["mode"] == "markers"
+    assert found["front-1"]["data"][1]["y"] == [0.5, 0.25]
+
+
+def test_metrics_can_be_switched(base: str) -> None:
+    names = ["tokens", "same", *(f"m{i}" for i in range(11)), "annotator_accuracy"]
+    rows = [
+        ({LAMBDA: x}, {name: Figure(1.0 if name == "same" else x, 0.1, 3) for name in names})
+        for x in (0.1, 0.2)
+    ]
+    text = page(results(base, {LAMBDA: {"grid": [0.1, 0.2]}}, rows))
+    options = re.findall(r'<option value="(\d+)"[^>]*>([^<]*)', text)
+    assert [int(value) for value, _ in options] == list(range(report.MAX_METRICS))
+    shown = [name.split()[0] for _, name in options]
+    assert shown == [name for name in names if name not in ("same", "m10")]
+    assert options[-1][1] == "annotator_accuracy (measured on the truth)"
+    assert "Only in the table below: same, m10." in words(text)
+    views = re.findall(r'<div data-view="(\d+)"( hidden)?>', text)
+    assert views == [("0", ""), *((str(i), " hidden") for i in range(1, report.MAX_METRICS))]
+    assert len(charts(text)) == report.MAX_METRICS
+
+
+def test_learning_curves_are_means_over_the_seeds_that_got_there(base: str) -> None:
+    def lines(*accuracies: float | None) -> list[dict[str, Any]]:
+        return [{"epoch": i, "loss": 1.0, "dev_accuracy": a} for i, a in enumerate(accuracies, 1)]
+
+    of = one(base, epochs={0: {0: lines(0.5, 0.6), 1: lines(0.7)}, 1: {0: lines(None, 0.8)}})
+    curves = charts(page(of))["curves"]["data"]
+    assert [curve["name"] for curve in curves] == ["lambda = 0.5", "lambda = 0.1"]  # the best first
+    assert (curves[1]["x"], curves[1]["y"]) == ([1, 2], [pytest.approx(0.6), 0.6])
+    assert "mean of 2 seeds" in curves[1]["text"][0]
+    assert (curves[0]["x"], curves[0]["y"]) == ([2], [0.8])
+
+
+def test_only_the_best_learning_curves_are_drawn(base: str) -> None:
+    values = [i / 100 for i in range(15)]
+    rows = [({LAMBDA: x}, {"dev_accuracy": Figure(x, 0.0, 3)}) for x in values]
+    epochs = {i: {0: [{"epoch": 1, "dev_accuracy": x}]} for i, x in enumerate(values)}
+    of = results(base, {LAMBDA: {"grid": values}}, rows, epochs=epochs, objectives=("dev_accuracy",))
+    text = page(of)
+    assert [curve["y"][0] for curve in charts(text)["curves"]["data"]] == values[:2:-1]
+    assert "3 further points are left out: these are the best." in words(text)
+
+
+def test_what_comes_from_data_is_escaped(base: str) -> None:
+    values = [EVIL, {"name": EVIL, "x": "%{y} <b>"}, "a"]
+    of = grid(
+        base, ("dataset.text", values), (LAMBDA, [0.1, 0.5]), ("train.labels", ["given", EVIL]),
+        failed={f"{EVIL} seed=1": f"ValueError: {EVIL}"}, set={"encoder.model": EVIL}, reference=0,
+        epochs={0: {0: [{"epoch": 1, "dev_accuracy": 0.5}]}},
+    )  # fmt: skip
+    text = page(of)
+    assert len(re.findall(r"<script\b", text)) == 3
+    assert all("nonce=" in script for script in re.findall(r"<script\b[^>]*>", text))
+    assert f"ValueError: {html.escape(EVIL)}" in text
+    assert f"{html.escape(EVIL)} seed=1" in text
+    assert EVIL in table_rows(text)[0]  # as text
+    found = charts(text)
+    assert "curves" in found
+    for chart in found.values():
+        drawn = json.dumps(chart)
+        assert "<script" not in drawn
+        assert not set(re.findall(r"<(/?\w+)", drawn)) - {"br", "b", "/b", "extra", "/extra"}
+        assert all(trace["hovertemplate"] == "%{text}<extra></extra>" for trace in chart["data"])
+    assert "&lt;script&gt;" in json.dumps(found["lines-0-0"])
+
+
+def test_page_asks_no_network(base: str) -> None:
+    text = page(one(base))
+    assert not re.findall(r"""(?:src|href)\s*=|url\(|@import|https?:""", text)
+    assert "default-src 'none'" in text
+    assert "unsafe-eval" not in text
+
+
+def test_failed_trials_and_nothing_else(base: str) -> None:
+    of = results(base, {LAMBDA: {"grid": [0.1]}}, [], failed={"method.lambda_=0.1 seed=0": "out of memory"})
+    text = words(page(of))
+    assert "0 points" in text
+    assert "1 trial failed" in text
+    assert "out of memory" in text
+    assert "No trial has finished yet" in text
+    assert "failed trials: 1" in " ".join(printed(of).split())
+
+
+def test_head_counts_what_stopped_and_what_is_unfinished(base: str) -> None:
+    of = one(base)
+    first = of.rows[0]
+    of.rows[0] = Row(first.point, (0,), first.figures, False, 1, {0: "again"})
+    text = words(page(of))
+    assert "seeds 0, 1, 2: 7 trials finished, 1 of them stopped early" in text
+    assert "1 of 3 points did not finish under every seed" in text
+    assert "1 stopped early" in text
+
+
+def test_conditions_compete_for_the_best_only_with_a_warning(base: str) -> None:
+    rows = [({RATE: x}, {"dev_accuracy": Figure(1 - x, 0.0, 3)}) for x in (0.2, 0.4)]
+    of = results(base, {RATE: {"grid": [0.2, 0.4]}}, rows, objectives=("dev_accuracy",))
+    assert "Points of all conditions (rate) compete here" in words(page(of))
+    assert "compete here" not in page(one(base))
+
+
+def test_terminal_table(base: str) -> None:
+    of = one(base)
+    table = report.terminal_table(of)
+    assert [str(column.header) for column in table.columns] == [
+        "lambda",
+        "seeds",
+        "dev_accuracy",
+        "accuracy",
+        "tokens",
+    ]
+    assert [row.style for row in table.rows] == [None, "bold", None]
+    text = printed(of)
+    assert "0.701 ± 0.010 ▼" in text
+    assert "0.813 ± 0.020 " in text
+    assert "0.813 ± 0.020 ▲" not in text
+    assert "3 ref" in text
+
+
+def test_terminal_table_is_short_and_takes_no_markup(base: str) -> None:
+    names = ["a", "b", "c", "d", "e", "noise_final", "accuracy"]
+    rows = [({"dataset.text": "[red]x[/red]"}, {name: Figure(0.5, None, 3) for name in names})]
+    of = results(base, {"dataset.text": {"grid": ["[red]x[/red]"]}}, rows)
+    headers = [str(column.header) for column in report.terminal_table(of).columns]
+    assert headers == ["text", "seeds", "accuracy", "noise_final", "a", "b", "c", "d"]
+    assert "[red]x[/red]" in printed(of)
+
+
+def test_fields_of_the_same_last_name_are_told_apart(base: str) -> None:
+    of = grid(base, ("method.name", ["a", "b"]), ("encoder.name", ["c", "d"]))
+    assert [axis.name for axis in report.axes(of)] == ["method.name", "encoder.name"]
+    assert "method.name" in printed(of)
