@@ -30,6 +30,7 @@ import ray
 
 logger = logging.getLogger(__name__)
 
+EMBEDDED = "RAYCLEAN_EMBEDDED_RAY"
 MIN_LOGICAL_CPUS = 4
 """Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait for each other for ever."""
 
@@ -54,6 +55,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     else:
         os.environ.pop("RAY_ADDRESS", None)
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
+        os.environ[EMBEDDED] = "1"  # its workers inherit it
         # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault(
@@ -73,6 +75,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        os.environ.pop(EMBEDDED, None)
+
+
+def is_embedded() -> bool:
+    """Whether this process, or the one whose worker it is, started its own Ray, which has no dashboard and no state API."""
+    return EMBEDDED in os.environ
 
 
 def gpu_count() -> int:

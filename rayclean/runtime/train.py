@@ -23,11 +23,13 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
-from rayclean.runtime.cluster import gpu_count, physical_threads
+from rayclean.runtime.cluster import gpu_count, is_embedded, physical_threads
 from rayclean.training.asking import Consult
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
@@ -109,7 +111,7 @@ def _train(
     failure: Exception | None = None
     try:
         for attempt in range(MAX_FAILURES + 1):
-            trainer = TorchTrainer(
+            trainer = _Trainer(
                 _work,
                 train_loop_config={"jobs": jobs, "spec": spec, "board": board, "consult": consult},
                 torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
@@ -149,6 +151,18 @@ def _train(
         raise cloudpickle.loads(packed)
     if failure is not None:
         raise _explained(failure) from failure
+
+
+class _Trainer(TorchTrainer):
+    """Ray Train without two processes that every training would start for nothing: the manager of Ray Data sets, of which
+    there are none, and in an embedded Ray the cleaner of placement groups. The latter asks the state API, which is not
+    there, and every training would wait 12 seconds for it at its end; groups go with the controller that made them.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        needless = (DatasetsCallback, PlacementGroupCleanerCallback) if is_embedded() else (DatasetsCallback,)
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in callbacks if not isinstance(callback, needless)]
 
 
 def _work(config: dict[str, Any]) -> None:

@@ -73,10 +73,18 @@ def root(sweep: Sweep) -> str:
 
 def base_values(sweep: Sweep) -> dict[str, Any]:
     """The base config with [set] over it, still unchecked."""
-    values: dict[str, Any] = json.loads(json.dumps(read_values(sweep.base), default=str))
-    for path, value in {**QUIET, **sweep.set}.items():
-        set_path(values, path, value)
-    return values
+    values = json.loads(json.dumps(read_values(sweep.base), default=str))
+    return put_over(values, {**QUIET, **sweep.set})
+
+
+def put_over(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config's values with those of a point."""
+    own, over = json.loads(
+        json.dumps([dict(values), dict(point)])
+    )  # a table of the point may get further values, too
+    for path, value in over.items():
+        set_path(own, path, value)
+    return dict(own)
 
 
 def trains(sweep: Sweep) -> bool:
@@ -100,9 +108,7 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
     Raises:
         ConfigError: a value of the space cannot be; the message names the trial.
     """
-    own = json.loads(json.dumps(values))
-    for path, value in {**point, "seed": seed}.items():
-        set_path(own, path, value)
+    own = put_over(values, {**point, "seed": seed})
     where = f"{sweep.name} at " + (
         ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
     )

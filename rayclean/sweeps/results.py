@@ -17,8 +17,10 @@ import tomli_w
 from scipy import stats
 
 from rayclean.artifacts import fingerprint
-from rayclean.config import parse_config, set_path
-from rayclean.sweeps.plan import base_values
+from rayclean.config import parse_config
+from rayclean.errors import ConfigError
+from rayclean.pipeline import check_plugins
+from rayclean.sweeps.plan import base_values, put_over
 from rayclean.sweeps.space import Point, show
 from rayclean.sweeps.spec import Objective, Sweep
 
@@ -107,11 +109,11 @@ def collect(
         points[key] = dict(result["point"])
         grouped.setdefault(key, {})[result["seed"]] = result
     order = sorted(grouped, key=lambda key: _place(sweep, points[key]))
-    defaults = _defaults(values, list(sweep.space))
+    by_meaning = {_meaning(values, points[key]): key for key in reversed(order)}
     rows = []
     for key in order:
-        trials, reference = grouped[key], json.dumps(_reference(points[key], defaults), sort_keys=True)
-        others = grouped.get(reference, {}) if reference != key else {}
+        trials, reference = grouped[key], by_meaning.get(_meaning(values, conditions(points[key])))
+        others = grouped[reference] if reference not in (None, key) else {}
         rows.append(
             Row(
                 point=points[key],
@@ -158,13 +160,22 @@ def best(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:
     return settings[max(means, key=lambda key: means[key])][-1]
 
 
+def conditions(point: Point) -> Point:
+    """What of a point is a condition, and no choice.
+
+    >>> conditions({"dataset.noise.rate": 0.2, "method.lambda_": 0.7})
+    {'dataset.noise.rate': 0.2}
+    """
+    return {path: value for path, value in point.items() if path.startswith("dataset.")}
+
+
 def setting(point: Point) -> Point:
-    """What of a point is a choice, and no condition.
+    """What of a point is a choice.
 
     >>> setting({"dataset.noise.rate": 0.2, "method.lambda_": 0.7})
     {'method.lambda_': 0.7}
     """
-    return {path: value for path, value in point.items() if not path.startswith("dataset.")}
+    return {path: value for path, value in point.items() if path not in conditions(point)}
 
 
 def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
@@ -177,12 +188,10 @@ def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
     scores = np.array([
         [(1 if o.mode == "max" else -1) * row.figures[o.metric].mean for o in objectives] for row in there
     ])  # fmt: skip
-    conditions = np.array([
-        json.dumps({p: v for p, v in row.point.items() if p.startswith("dataset.")}, sort_keys=True) for row in there
-    ])  # fmt: skip
+    at = np.array([json.dumps(conditions(row.point), sort_keys=True) for row in there])
     kept = []
     for place, own in enumerate(scores):
-        others = scores[conditions == conditions[place]]
+        others = scores[at == at[place]]
         beaten = (others >= own).all(axis=1) & (others > own).any(axis=1)
         if not beaten.any():
             kept.append(there[place])
@@ -198,19 +207,15 @@ def best_config(results: Results) -> str:
     if results.best is None:
         raise ValueError("a sweep without objectives has no best point")
     sweep, row = results.sweep, results.best
-    values = base_values(sweep)
+    values = put_over(base_values(sweep), setting(row.point))
     values.pop("evaluate", None)
-    for path, value in setting(row.point).items():
-        set_path(values, path, value)
     values["name"] = f"{sweep.name}-best"
     parse_config(values)
     objective = sweep.objectives[0]
     figure = row.figures[objective.metric]
     deviation = "" if figure.sd is None else f" +- {figure.sd:.3g}"
     seeds = "one seed" if figure.seeds == 1 else f"{figure.seeds} seeds"
-    at = ", ".join(
-        f"{path} = {show(value)}" for path, value in row.point.items() if path not in setting(row.point)
-    )
+    at = ", ".join(f"{path} = {show(value)}" for path, value in conditions(row.point).items())
     where = f" at {at}" if at else ""
     return (
         f"# Best of the sweep {sweep.name}: {objective.metric} {figure.mean:.4g}{deviation} over {seeds}{where}.\n"
@@ -277,42 +282,18 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
     return [name for name in dict.fromkeys(ordered) if name in there]
 
 
-def _defaults(values: Mapping[str, Any], paths: list[str]) -> Point:
-    """What the base config has at each path; absent where it has nothing of its own."""
-    whole = parse_config(dict(values)).model_dump(mode="json")
-    found = {}
-    for path in paths:
-        at: Any = whole
-        for part in path.split("."):
-            at = at.get(part) if isinstance(at, dict) else None
-        if at is None:
-            at = _plugin_default(values, path)
-        found[path] = at
-    return found
-
-
-def _plugin_default(values: Mapping[str, Any], path: str) -> Any:
-    """The default of a plug-in's option that the config does not name."""
-    from rayclean.annotators import ANNOTATORS
-    from rayclean.methods import METHODS
-    from rayclean.models import ENCODERS
-    from rayclean.plugins import resolve
-
-    section, _, key = path.partition(".")
-    registry = {"method": METHODS, "annotator": ANNOTATORS, "encoder": ENCODERS}.get(section)
-    if registry is None or not key:
+def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
+    """Equal for configs that give the same results, however they are written (`0` and `0.0`, a default that is named);
+    None where the base with this point is no config.
+    """
+    try:
+        config = parse_config(put_over(values, point))
+        plugins = check_plugins(config)
+    except ConfigError:
         return None
-    config = parse_config(dict(values))
-    options = resolve(section, registry, getattr(config, section).name).Config
-    known = options.model_fields.get(key)
-    return None if known is None or known.is_required() else known.get_default(call_default_factory=True)
-
-
-def _reference(point: Point, defaults: Point) -> Point:
-    return {
-        path: value if path.startswith("dataset.") else defaults.get(path, value)
-        for path, value in point.items()
-    }
+    sections = ("dataset", "predict", "relabel", "train")
+    plain = [getattr(config, section).identity() for section in sections]
+    return fingerprint(plain, config.detect.identity() | {"detectors": None}, plugins)
 
 
 def _place(sweep: Sweep, point: Point) -> list[Any]:
@@ -331,12 +312,12 @@ def _place(sweep: Sweep, point: Point) -> list[Any]:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML, in one line."""
+    """A value as TOML, in one line; TOML takes neither half of a pair of surrogates, nor DEL as it is."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _without_nulls(value: Any) -> Any:

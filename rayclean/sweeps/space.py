@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -58,22 +58,24 @@ def points(sweep: Sweep) -> list[Point]:
     4
     """
     grids = {path: each for path, each in sweep.space.items() if not each.drawn}
+    others = [path for path in sweep.space if path not in grids]
     found: dict[str, Point] = {}
     for values in itertools.product(*(each.grid or () for each in grids.values())):
-        fixed = dict(zip(grids, values, strict=True))
-        for sample in range(sweep.samples if len(grids) < len(sweep.space) else 1):
+        # Grids that do not count here must not multiply the draws.
+        fixed = only_valid(sweep, dict(zip(grids, values, strict=True)), unknown=others)
+        for sample in range(sweep.samples if others else 1):
             rng = np.random.default_rng(_seed(sweep.draw_seed, fixed, sample))
-            drawn = {p: fixed[p] if p in fixed else _draw(each, rng) for p, each in sweep.space.items()}
-            point = only_valid(sweep, drawn)
+            drawn = {path: _draw(sweep.space[path], rng) for path in others}
+            point = only_valid(sweep, {**fixed, **drawn})
             found.setdefault(json.dumps(point, sort_keys=True), point)
     return list(found.values())
 
 
-def only_valid(sweep: Sweep, values: Point) -> Point:
-    """The fields whose condition holds, in the order of the file."""
+def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Point:
+    """The fields whose condition holds, in the order of the file; of `unknown` fields everything may still hold."""
     kept = dict(values)
     while True:  # a condition may hang on a field that another condition takes away
-        gone = [path for path in kept if not _holds(sweep.space[path], kept)]
+        gone = [path for path in kept if not _holds(sweep.space[path], kept, unknown)]
         if not gone:
             return {path: kept[path] for path in sweep.space if path in kept}
         for path in gone:
@@ -139,14 +141,19 @@ def _value(dimension: Dimension, suggested: Any) -> Any:
 
 def _draw(dimension: Dimension, rng: np.random.Generator) -> Any:
     if dimension.uniform is not None:
-        return float(rng.uniform(*dimension.uniform))
+        return _within(dimension.uniform, rng.uniform(*dimension.uniform))
     if dimension.log_uniform is not None:
         low, high = map(math.log, dimension.log_uniform)
-        return float(math.exp(rng.uniform(low, high)))
+        return _within(dimension.log_uniform, math.exp(rng.uniform(low, high)))
     if dimension.integer is not None:
         return int(rng.integers(dimension.integer[0], dimension.integer[1] + 1))
     choices = dimension.choice or ()
     return choices[int(rng.integers(len(choices)))]
+
+
+def _within(bounds: tuple[float, float], value: float) -> float:
+    """Rounding may carry a draw across a bound."""
+    return float(min(max(value, bounds[0]), bounds[1]))
 
 
 def _seed(seed: int, fixed: Point, sample: int) -> int:
@@ -154,8 +161,9 @@ def _seed(seed: int, fixed: Point, sample: int) -> int:
     return int(fingerprint(seed, fixed, sample), 16)
 
 
-def _holds(dimension: Dimension, point: Point) -> bool:
+def _holds(dimension: Dimension, point: Point, unknown: Collection[str] = ()) -> bool:
     return all(
-        other in point and point[other] in (wanted if isinstance(wanted, list | tuple) else (wanted,))
+        other in unknown
+        or (other in point and point[other] in (wanted if isinstance(wanted, list | tuple) else (wanted,)))
         for other, wanted in dimension.when.items()
     )

@@ -86,8 +86,11 @@ class Objective(Options):
     def _name_is_enough(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"metric": value}
-        if isinstance(value, dict) and "mode" not in value and value.get("metric") in OBJECTIVES:
-            value = {**value, "mode": OBJECTIVES[value["metric"]]}
+        if isinstance(value, dict) and isinstance(value.get("metric"), str):
+            value = {
+                "mode": OBJECTIVES.get(value["metric"], "max"),
+                **value,
+            }  # an unknown one is refused by its name
         return value
 
     @field_validator("metric")
@@ -174,7 +177,13 @@ class Sweep(Options):
     @field_validator("space", mode="before")
     @classmethod
     def _quotes_are_optional(cls, space: Any) -> Any:
-        return dict(_flat(space)) if isinstance(space, dict) else space
+        if not isinstance(space, dict):
+            return space
+        flat = dict(_flat(space))
+        for path, value in flat.items():
+            if not isinstance(value, dict | Dimension):
+                raise ValueError(f"{path}: expected a table like {{ grid = [...] }}, got {value!r}")
+        return flat
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -193,12 +202,17 @@ class Sweep(Options):
         for path, dimension in self.space.items():
             if path == "seed":
                 raise ValueError("sweep the seed by `seeds`, not in the space")
-            if path.split(".")[0] in ("name", "output", "cluster"):
+            if path.split(".")[0] in ("name", "output", "cluster", "evaluate"):
                 raise ValueError(f"{path} changes no result; set it for all trials in [set]")
             if path in self.set:
                 raise ValueError(f"{path} stands both in [set] and in [space]")
             if unknown := [other for other in dimension.when if other not in self.space or other == path]:
                 raise ValueError(f"{path}: `when` names {unknown}, which are no other swept fields")
+        before = list(self.set)
+        for path in self.space:
+            if lost := [other for other in before if other.startswith(f"{path}.")]:
+                raise ValueError(f"{path} replaces {lost}, which stand before it in [set] or [space]")
+            before.append(path)
         drawn = [path for path, dimension in self.space.items() if dimension.drawn]
         if self.search == "optuna":
             if not self.objectives:
@@ -222,7 +236,7 @@ def _flat(space: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """`method.lambda_ = {...}` without quotes is a table in a table to TOML; here it is the same path."""
     found: list[tuple[str, Any]] = []
     for key, value in space.items():
-        if isinstance(value, dict) and not set(value) & set(Dimension.model_fields):
+        if isinstance(value, dict) and value and not set(value) & set(Dimension.model_fields):
             found += _flat(value, f"{prefix}{key}.")
         else:
             found.append((prefix + key, value))

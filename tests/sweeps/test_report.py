@@ -10,6 +10,9 @@ import pytest
 from rich.console import Console
 
 from rayclean.sweeps import report
+from rayclean.sweeps.axes import axes
+from rayclean.sweeps.charts import COLOURS
+from rayclean.sweeps.parallel import ABSENT
 from rayclean.sweeps.results import Figure, Results, Row, best, command, front
 from rayclean.sweeps.spec import Sweep
 
@@ -174,7 +177,7 @@ def test_one_line_for_each_combination_of_the_others(base: str) -> None:
     assert [line["name"] for line in lines] == ["rate = 0.2", "rate = 0.4"]
     assert lines[1]["y"] == pytest.approx([0.501, 0.503, 0.505])
     assert "One line per rate." in words(text)
-    assert {line["line"]["color"] for line in lines} == set(report.COLOURS[:2])
+    assert {line["line"]["color"] for line in lines} == set(COLOURS[:2])
 
 
 def test_too_many_lines_are_averaged_over(base: str) -> None:
@@ -247,7 +250,7 @@ def test_missing_figures_and_fields(base: str) -> None:
     assert found["lines-0-0"]["data"][0]["mode"] == "markers"
     assert found["lines-0-0"]["data"][0]["x"] == [0.3]
     assert found["lines-1-0"]["data"][0]["x"] == [0.3, 0.6]
-    assert [line["y"][1] for line in found["parallel-0"]["data"]] == [report.ABSENT, 0.0]
+    assert [line["y"][1] for line in found["parallel-0"]["data"]] == [ABSENT, 0.0]
     assert found["map-0"]["data"][0]["x"] == [0.3]
     assert "from 0 to 1; only where train.labels is final" in words(text)
 
@@ -378,11 +381,15 @@ def test_head_counts_what_stopped_and_what_is_unfinished(base: str) -> None:
     assert "1 stopped early" in text
 
 
-def test_conditions_compete_for_the_best_only_with_a_warning(base: str) -> None:
-    rows = [({RATE: x}, {"dev_accuracy": Figure(1 - x, 0.0, 3)}) for x in (0.2, 0.4)]
-    of = results(base, {RATE: {"grid": [0.2, 0.4]}}, rows, objectives=("dev_accuracy",))
-    assert "Points of all conditions (rate) compete here" in words(page(of))
-    assert "compete here" not in page(one(base))
+def test_conditions_are_not_chosen_between(base: str) -> None:
+    space = {RATE: {"grid": [0.2, 0.4]}, LAMBDA: {"grid": [0.1, 0.5]}}
+    means = {(0.2, 0.1): 0.9, (0.4, 0.1): 0.2, (0.2, 0.5): 0.8, (0.4, 0.5): 0.7}
+    rows = [({RATE: x, LAMBDA: y}, {"dev_accuracy": Figure(m, 0.0, 3)}) for (x, y), m in means.items()]
+    of = results(base, space, rows, objectives=("dev_accuracy",))
+    assert of.best is not None
+    assert of.best.point == {RATE: 0.4, LAMBDA: 0.5}
+    assert "Conditions (rate) are not chosen between" in words(page(of))
+    assert "not chosen between" not in page(one(base))
 
 
 def test_terminal_table(base: str) -> None:
@@ -414,5 +421,5 @@ def test_terminal_table_is_short_and_takes_no_markup(base: str) -> None:
 
 def test_fields_of_the_same_last_name_are_told_apart(base: str) -> None:
     of = grid(base, ("method.name", ["a", "b"]), ("encoder.name", ["c", "d"]))
-    assert [axis.name for axis in report.axes(of)] == ["method.name", "encoder.name"]
+    assert [axis.name for axis in axes(of)] == ["method.name", "encoder.name"]
     assert "method.name" in printed(of)
