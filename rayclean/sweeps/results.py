@@ -109,11 +109,11 @@ def collect(
         points[key] = dict(result["point"])
         grouped.setdefault(key, {})[result["seed"]] = result
     order = sorted(grouped, key=lambda key: _place(sweep, points[key]))
-    by_meaning = {_meaning(values, points[key]): key for key in reversed(order)}
+    by_meaning = {mark: key for key in reversed(order) if (mark := _meaning(values, points[key]))}
     rows = []
     for key in order:
-        trials, reference = grouped[key], by_meaning.get(_meaning(values, conditions(points[key])))
-        others = grouped[reference] if reference not in (None, key) else {}
+        trials, reference = grouped[key], by_meaning.get(_meaning(values, conditions(points[key])) or "")
+        others = grouped[reference] if reference and reference != key else {}
         rows.append(
             Row(
                 point=points[key],
@@ -226,8 +226,7 @@ def best_config(results: Results) -> str:
 def command(sweep: Sweep, point: Point, seed: int) -> str:
     """What repeats one trial as a run of its own."""
     name = f"{sweep.name}-{fingerprint(point)[:6]}-{seed}"
-    overrides = {path: value for path, value in {**sweep.set, **point}.items() if value is not None}
-    overrides |= {"seed": seed, "name": name}
+    overrides = _without_nulls({**sweep.set, **point, "seed": seed, "name": name})
     return shlex.join(
         ["rayclean", "clean", sweep.base, *(f"{path}={_toml(value)}" for path, value in overrides.items())]
     )
@@ -314,7 +313,7 @@ def _place(sweep: Sweep, point: Point) -> list[Any]:
 def _toml(value: Any) -> str:
     """A value as TOML, in one line; TOML takes neither half of a pair of surrogates, nor DEL as it is."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

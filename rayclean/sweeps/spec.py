@@ -199,9 +199,9 @@ class Sweep(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Sweep":
+        if "seed" in (*self.set, *self.space):
+            raise ValueError("a trial has its seed from `seeds`: write it there, not in [set] or [space]")
         for path, dimension in self.space.items():
-            if path == "seed":
-                raise ValueError("sweep the seed by `seeds`, not in the space")
             if path.split(".")[0] in ("name", "output", "cluster", "evaluate"):
                 raise ValueError(f"{path} changes no result; set it for all trials in [set]")
             if path in self.set:

@@ -1,0 +1,111 @@
+"""Ray Tune behind one function: what fits, what is refused, what is stopped early and frees what it held."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rayclean.config import ClusterConfig
+from rayclean.errors import RaycleanError, ResourceError
+from rayclean.runtime import tune
+from rayclean.runtime.tune import Early, Slots, run_side_by_side, run_trials, slots
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def of(cpus: int, gpus: int = 0, threads: int = 64) -> None:
+        monkeypatch.setattr(tune, "cpu_count", lambda: cpus)
+        monkeypatch.setattr(tune, "gpu_count", lambda: gpus)
+        monkeypatch.setattr(tune, "physical_threads", lambda: threads)
+        monkeypatch.setattr(ray, "nodes", lambda: [{}])
+
+    return of
+
+
+def test_as_many_trials_as_fit(machine: Any) -> None:
+    machine(8)
+    training = ClusterConfig(workers=2, cpus_per_worker=1.0)
+    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
+    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=2).concurrent == 2
+    assert slots(training, trains=True, concurrent=2, cpus=0.1, trials=50).concurrent == 2
+    machine(8, gpus=1)
+    shared = ClusterConfig(gpus_per_worker=0.5)
+    assert slots(shared, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
+    machine(64, threads=4)
+    assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50) == Slots(4, 1.0)
+
+
+def test_a_sweep_that_would_wait_for_ever_is_refused_with_the_fix(machine: Any) -> None:
+    machine(8)
+    training = ClusterConfig(workers=4)
+    with pytest.raises(
+        ResourceError, match=r"6 trials at once hold 6 of 8 CPUs.*trials.concurrent to at most 3"
+    ):
+        slots(training, trains=True, concurrent=6, cpus=1.0, trials=50)
+    assert slots(training, trains=True, concurrent=3, cpus=1.0, trials=50).concurrent == 3
+    machine(4)
+    with pytest.raises(ResourceError, match=r"Lower trials.cpus, cluster.workers"):
+        slots(training, trains=True, concurrent=1, cpus=1.0, trials=50)
+    machine(64, gpus=2)
+    with pytest.raises(ResourceError, match=r"4 x 1 GPUs, the cluster has 2"):
+        slots(ClusterConfig(workers=4, use_gpu=True), trains=True, concurrent=1, cpus=0.1, trials=50)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.lines: dict[int, list[float]] = {}
+        self.results: dict[int, Any] = {}
+
+    def started(self, trial: dict[str, Any]) -> None:
+        self.lines.setdefault(trial["x"], [])
+
+    def told(self, trial: dict[str, Any], record: dict[str, Any]) -> None:
+        self.lines[trial["x"]].append(record["dev_accuracy"])
+
+    def ended(self, trial: dict[str, Any], result: dict[str, Any] | None) -> None:
+        assert trial["x"] not in self.results
+        self.results[trial["x"]] = result
+
+
+def learn(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    """Eight epochs, the better the larger x; a group of its own is held meanwhile, like a training's."""
+
+    @ray.remote(num_cpus=1)
+    class Training:
+        def ready(self) -> bool:
+            return True
+
+    training = Training.options(scheduling_strategy="DEFAULT").remote()
+    ray.get(training.ready.remote())
+    for epoch in range(1, 9):
+        tell({"epoch": epoch, "dev_accuracy": trial["x"] + epoch / 100, "note": "words are no metric"})
+        time.sleep(0.05)
+    ray.kill(training)
+    return {"figures": {"dev_accuracy": trial["x"] + 0.08}, "trial": trial["x"]}
+
+
+def test_early_stopping_stops_the_worst_and_frees_what_they_held(ray_embedded: None) -> None:
+    """One trial at a time and 3 CPUs beside it: six leaked actors would leave the last ones waiting."""
+    heard = Heard()
+    run_trials(
+        learn, [{"x": x} for x in (9, 8, 7, 3, 2, 1)], Slots(1, 0.1), heard, trains=True,
+        objectives=[("dev_accuracy", "max")], early=Early("asha", grace=2, reduction=2),
+    )  # fmt: skip
+    assert set(heard.results) == {9, 8, 7, 3, 2, 1}
+    assert heard.results[9]["figures"]["dev_accuracy"] == pytest.approx(9.08)
+    assert len(heard.lines[9]) == 8
+    assert heard.results[1] is None  # stopped: no result of its own
+    assert len(heard.lines[1]) < 8
+
+
+def test_side_by_side_raises_what_is_ours_after_the_others_ended(ray_embedded: None, tmp_path: Path) -> None:
+    def work(x: int) -> None:
+        if x == 1:
+            raise RaycleanError("no more than this")
+        (tmp_path / str(x)).touch()
+
+    with pytest.raises(RaycleanError, match="no more than this"):
+        run_side_by_side(work, [0, 1, 2], Slots(1, 0.1))
+    assert (tmp_path / "0").exists()

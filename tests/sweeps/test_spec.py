@@ -1,0 +1,206 @@
+"""What a sweep file may say, and what it is told where it says something else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayclean.errors import ConfigError
+from rayclean.sweeps.plan import base_values, make_plan
+from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep
+from rayclean.sweeps.trial import TRUTH
+from tests.sweeps.bases import base
+
+GRID = {"detect.budget": {"grid": [0.1, 0.2]}}
+DRAWN = {"detect.budget": {"uniform": [0.1, 0.2]}}
+CHOSEN = {"detect.budget": {"choice": [0.1, 0.2]}}
+
+
+def write(folder: Path, **values: Any) -> Path:
+    path = folder / "sweep.json"
+    path.write_text(json.dumps({"name": "s", "base": "base.json", "space": GRID, **values}))
+    return path
+
+
+def toml(folder: Path, text: str) -> Sweep:
+    path = folder / "sweep.toml"
+    path.write_text('name = "s"\nbase = "base.json"\n' + text)
+    return load_sweep(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "fragments"),
+    [
+        ({"objectives": "accuracy"}, ["'accuracy' cannot decide", "test set", "did you mean dev_accuracy"]),
+        ({"objectives": [{"metric": "noise_final", "mode": "min"}]}, ["of the truth", "never chosen by"]),
+        ({"objectives": [{"metric": "tokens", "mod": "max"}]}, ["'objectives.0.mod'", "did you mean mode"]),
+        ({"objectives": [{"metric": "tokens", "mode": "least"}]}, ["objectives.0.mode", "'max' or 'min'"]),
+        ({"space": {"a.b": {"grid": [1], "uniform": [0, 1]}}}, ["a.b", "exactly one of", "grid", "uniform"]),
+        ({"space": {"a.b": {"when": {}}}}, ["a.b", "exactly one of", "got none"]),
+        ({"space": {"a.b": {}, **GRID}}, ["a.b", "exactly one of"]),
+        ({"space": {"a.b": [0.1, 0.2]}}, ["a.b", "grid = [...]", "got [0.1, 0.2]"]),
+        ({"space": {"a.b": {"grid": []}}}, ["space.a.b.grid", "at least 1"]),
+        ({"space": {"a.b": {"grid": [1], "whn": {}}}}, ["whn", "did you mean when"]),
+        ({"space": {"a.b": {"uniform": [2, 1]}}}, ["a.b", "low < high", "[2.0, 1.0]"]),
+        ({"space": {"a.b": {"integer": [1, 1]}}}, ["integer", "low < high"]),
+        ({"space": {"a.b": {"integer": [1, 2.5]}}}, ["integer", "2.5"]),
+        ({"space": {"a.b": {"log_uniform": [0, 1]}}}, ["log_uniform needs positive bounds"]),
+        ({"space": {}}, ["space", "at least 1"]),
+        ({"space": {"seed": {"grid": [1, 2]}}}, ["from `seeds`", "not in [set] or [space]"]),
+        ({"set": {"seed": 3}}, ["from `seeds`"]),
+        ({"space": {"cluster.workers": {"grid": [1, 2]}}}, ["changes no result", "[set]"]),
+        ({"space": {"evaluate.compare": {"grid": [True, False]}}}, ["changes no result", "[set]"]),
+        ({"set": {"detect.budget": 0.3}}, ["detect.budget", "both in [set] and in [space]"]),
+        ({"set": {"detect.budget": 0.3}, "space": {"detect": {"grid": [{}]}}}, ["replaces", "detect.budget"]),
+        ({"space": {"a.b": {"grid": [1]}, "a": {"grid": [{}]}}}, ["a replaces ['a.b']"]),
+        ({"space": {"a.b": {"grid": [1], "when": {"a.c": 1}}}}, ["a.b", "`when` names ['a.c']", "swept"]),
+        ({"space": {"a.b": {"grid": [1], "when": {"a.b": 1}}}}, ["`when` names ['a.b']", "other"]),
+        ({"seeds": [0, 1, 0]}, ["each seed once", "[0, 1, 0]"]),
+        ({"seeds": []}, ["seeds", "at least 1"]),
+        ({"samples": 2}, ["samples", "use `seeds`"]),
+        ({"search": "optuna"}, ["needs `objectives`"]),
+        ({"search": "optuna", "objectives": "tokens"}, ["`choice` instead of `grid`"]),
+        ({"scheduler": {"name": "asha"}}, ["dev_accuracy or dev_loss as first objective"]),
+        ({"scheduler": {"plateau": 2}, "objectives": ["tokens", "dev_loss"]}, ["first objective"]),
+        (
+            {"space": CHOSEN, "search": "optuna", "objectives": "dev_loss", "scheduler": {"name": "median"}},
+            ["one seed, or no scheduler"],
+        ),
+        ({"scheduler": {"name": "hyperband"}}, ["scheduler.name", "'asha'"]),
+        ({"sede": [1]}, ["unknown key 'sede'", "did you mean seeds"]),
+        ({"trials": {"concurent": 1}}, ["'trials.concurent'", "did you mean concurrent"]),
+        ({"tracking": {"wandb": "yes"}}, ["tracking.wandb", "'offline'"]),
+        ({"name": "../evil"}, ["name"]),
+    ],
+)
+def test_wrong_files_are_refused_with_help(
+    tmp_path: Path, values: dict[str, Any], fragments: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_sweep(write(tmp_path, **values))
+    assert "sweep.json" in str(error.value)
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_an_unknown_objective_is_one_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_sweep(write(tmp_path, objectives="accuracy"))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_nothing_that_decides_is_measured_on_the_truth() -> None:
+    assert not set(OBJECTIVES) & set(TRUTH)
+
+
+def test_objectives_by_name_know_which_way_is_better(tmp_path: Path) -> None:
+    (one,) = load_sweep(write(tmp_path, objectives="dev_accuracy")).objectives
+    assert (one.metric, one.mode) == ("dev_accuracy", "max")
+    two, three = load_sweep(
+        write(tmp_path, objectives=["tokens", {"metric": "changed", "mode": "max"}])
+    ).objectives
+    assert (two.mode, three.mode) == ("min", "max")
+    (four,) = load_sweep(write(tmp_path, objectives={"metric": "dev_loss"})).objectives
+    assert four.mode == "min"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"space": DRAWN, "samples": 5},
+        {"space": CHOSEN, "search": "optuna", "objectives": "tokens", "samples": 5},
+        {"scheduler": {"name": "asha"}, "objectives": ["dev_loss", "tokens"]},
+        {"space": {"detect": {"grid": [{}]}, "detect.budget": {"grid": [0.1]}}},
+        {"set": {"detect": {"budget": 0.1}}, "space": {"detect.combine": {"grid": ["min"]}}},
+    ],
+)
+def test_what_looks_alike_and_can_be(tmp_path: Path, values: dict[str, Any]) -> None:
+    load_sweep(write(tmp_path, **values))
+
+
+def test_quotes_around_paths_are_optional(tmp_path: Path) -> None:
+    quoted = toml(
+        tmp_path,
+        '[space]\n"method.threshold" = { grid = ["fixed"] }\n"dataset.noise.rate" = { uniform = [0.1, 0.2] }\n'
+        '"method.sigma" = { grid = [1], when = { "method.threshold" = "fixed" } }\n',
+    )
+    plain = toml(
+        tmp_path,
+        '[space]\nmethod.threshold = { grid = ["fixed"] }\ndataset.noise.rate = { uniform = [0.1, 0.2] }\n'
+        'method.sigma = { grid = [1], when = { "method.threshold" = "fixed" } }\n',
+    )
+    nested = toml(
+        tmp_path,
+        '[space.method]\nthreshold = { grid = ["fixed"] }\n'
+        'sigma = { grid = [1], when = { "method.threshold" = "fixed" } }\n'
+        "[space.dataset.noise.rate]\nuniform = [0.1, 0.2]\n",
+    )
+    assert plain.space == quoted.space == nested.space
+    assert list(quoted.space) == ["method.threshold", "dataset.noise.rate", "method.sigma"]
+
+
+def test_base_is_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base(tmp_path)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = load_sweep(write(tmp_path / "sub", base="../base.json"))
+    assert base_values(found)["name"] == "toy"
+    assert load_sweep(write(tmp_path, base="/else/where.json")).base == "/else/where.json"
+
+
+def test_overrides_go_to_the_sweep_or_to_the_base(tmp_path: Path) -> None:
+    base(tmp_path)
+    path = write(tmp_path, set={"dataset.path": "x", "train.labels": "given"})
+    overrides = [
+        "seeds=[0]", "trials.concurrent=2", "output=elsewhere", "dataset.path=other", "cluster.cpus=2",
+        "annotator={name='knn', neighbours=3}",
+    ]  # fmt: skip
+    found = load_sweep(path, overrides)
+    assert found.seeds == (0,)
+    assert found.trials.concurrent == 2
+    assert found.output == "elsewhere"
+    assert found.set == {
+        "dataset.path": "other",
+        "train.labels": "given",
+        "cluster.cpus": 2,
+        "annotator": {"name": "knn", "neighbours": 3},
+    }
+    values = base_values(found)
+    assert values["dataset"]["path"] == "other"
+    assert values["dataset"]["id"] == "key"
+    assert values["cluster"] == {"cpus": 2}
+    assert values["output"] == str(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [
+        ("detect.budget=0.3", "both in [set] and in [space]"),
+        ("seed=0", "from `seeds`"),
+        ("sedes=[0]", "did you mean seeds"),
+        ("seeds", "section.key=value"),
+        ("trials.concurrent=0", "trials.concurrent"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, fragment: str) -> None:
+    base(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        make_plan(load_sweep(write(tmp_path), [override]))
+    assert fragment in str(error.value)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    path = tmp_path / "bare.toml"
+    path.write_text('name = "s"\n[space]\n"detect.budget" = { grid = [0.1] }\n')
+    with pytest.raises(ConfigError, match="'base' is required"):
+        load_sweep(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_sweep(tmp_path / "none.toml")
+
+
+def test_every_shipped_sweep_is_valid() -> None:
+    folder = Path(__file__).parent.parent.parent / "configs" / "sweeps"
+    for path in sorted(folder.glob("*.toml")):
+        found = load_sweep(path)
+        assert Path(found.base).exists(), f"{path.name}: {found.base}"

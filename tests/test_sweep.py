@@ -1,0 +1,218 @@
+"""A sweep on real parts: what trials share runs once, nothing runs twice whatever was killed, W&B has one run per trial."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayclean.errors import ArtifactError, ConfigError
+from rayclean.sweeps.plan import make_plan
+from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.sweep import report, sweep
+from tests import toy
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def spec(tmp_path: Path, **values: Any) -> Sweep:
+    """A sweep over toy data with a bag of words; trials re-run from cached predictions unless `space` says otherwise."""
+    base = tmp_path / "base.json"
+    if not base.exists():
+        config = toy.config(toy.write(tmp_path / "data", rows=200), tmp_path / "runs")
+        config["predict"] = {"mode": "in_sample", "training": {"epochs": 3}}
+        base.write_text(json.dumps(config))
+    own = {
+        "name": "toy",
+        "base": str(base),
+        "output": str(tmp_path / "sweeps"),
+        "seeds": [0],
+        "space": {"detect.budget": {"grid": [0.1, 0.2]}, "relabel.accept": {"grid": [0.5, 0.9]}},
+        "tracking": {"wandb": "offline"},
+    }
+    return Sweep(**{**own, **values})
+
+
+def stored(tmp_path: Path, verb: str) -> list[str]:
+    return sorted(
+        path.name for path in (tmp_path / "sweeps" / "toy" / "store").glob(f"{verb}-*") if path.is_dir()
+    )
+
+
+def logged(tmp_path: Path) -> list[str]:
+    """Ids of W&B's offline runs."""
+    folders = (tmp_path / "sweeps" / "toy" / "wandb").glob("offline-run-*")
+    return sorted(folder.name.rpartition("-")[2] for folder in folders)
+
+
+def test_cached_trials_share_and_grow(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    first = spec(tmp_path)
+    results = sweep(first)
+    assert results.failed == {}
+    assert [row.point for row in results.rows] == [
+        {"detect.budget": b, "relabel.accept": a} for b in (0.1, 0.2) for a in (0.5, 0.9)
+    ]
+    assert [len(stored(tmp_path, verb)) for verb in ("load", "predict", "detect", "relabel", "train")] == [
+        1,
+        1,
+        2,
+        4,
+        0,
+    ]
+    changed = [row.figures["changed"].mean for row in results.rows]
+    assert changed[0] >= changed[1]
+    assert changed[2] >= changed[3]
+    assert changed[2] > changed[0]
+    assert logged(tmp_path) == sorted(make_plan(first).work)
+
+    # The same command runs nothing; another space is refused, or grows when asked to.
+    before = {
+        name: os.stat(tmp_path / "sweeps/toy/store" / name).st_mtime_ns
+        for name in stored(tmp_path, "relabel")
+    }
+    assert sweep(first).rows == results.rows
+    larger = spec(tmp_path, space={**first.model_dump()["space"], "detect.budget": {"grid": [0.1, 0.2, 0.3]}})
+    with pytest.raises(ArtifactError, match="--extend"):
+        sweep(larger)
+    grown = sweep(larger, extend=True)
+    assert grown.rows[:4] == results.rows or {str(r.point) for r in results.rows} < {
+        str(r.point) for r in grown.rows
+    }
+    after = {
+        name: os.stat(tmp_path / "sweeps/toy/store" / name).st_mtime_ns
+        for name in stored(tmp_path, "relabel")
+    }
+    assert before.items() <= after.items()
+    assert len(after) == 6
+    assert logged(tmp_path) == sorted(make_plan(larger).work)
+    assert len(stored(tmp_path, "predict")) == 1
+
+    # Everything is there to be read again, and nothing holds the key.
+    assert report(larger).rows == grown.rows
+    page = (tmp_path / "sweeps" / "toy" / "report.html").read_text()
+    assert "detect.budget=0.1" in page
+    for path in (tmp_path / "sweeps").rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+    for path in Path("/tmp/ray").rglob("*.log") if Path("/tmp/ray").exists() else []:
+        assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None) -> None:
+    one = spec(
+        tmp_path,
+        name="toy",
+        space={
+            "annotator": {
+                "grid": [
+                    {"name": "knn"},
+                    {
+                        "name": "openai",
+                        "base_url": "http://127.0.0.1:9/v1",
+                        "model": "m",
+                        "health_timeout": 1.0,
+                    },
+                ]
+            }
+        },
+        tracking={"wandb": "off"},
+    )
+    results = sweep(one)
+    assert len(results.rows) == 1
+    assert len(results.failed) == 1
+    assert "openai" in next(iter(results.failed))
+    assert "127.0.0.1:9" in next(iter(results.failed.values()))
+
+
+def test_a_wrong_value_is_told_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"detect.budget = 7\.5"):
+        sweep(spec(tmp_path, space={"detect.budget": {"grid": [0.1, 7.5]}}))
+    assert not (tmp_path / "sweeps").exists()
+
+
+@pytest.mark.slow
+def test_optuna_learns_from_dev_and_early_stopping_leaves_results(tmp_path: Path, ray_embedded: None) -> None:
+    one = spec(
+        tmp_path,
+        space={"train.learning_rate": {"log_uniform": [1e-5, 0.1]}, "train.batch_size": {"choice": [16, 32]}},
+        search="optuna",
+        samples=4,
+        objectives="dev_loss",
+        scheduler={"name": "asha", "grace": 1, "reduction": 2},
+        set={"train.epochs": 6},
+    )
+    results = sweep(one)
+    assert len(results.rows) == 4
+    assert results.best is not None
+    assert (tmp_path / "sweeps" / "toy" / "best.toml").exists()
+    assert len(logged(tmp_path)) == 4
+    for row in results.rows:
+        assert len(row.epochs[0]) == 6 or row.stopped
+    more = sweep(one.model_copy(update={"samples": 5}), extend=True)
+    assert len(more.rows) == 5
+    assert {str(row.point) for row in results.rows} < {str(row.point) for row in more.rows}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_five_random_points(tmp_path: Path) -> None:
+    """The driver is SIGKILLed five times; the same command ends with the table of a sweep that nobody touched."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    space = {"method": {"grid": [{"name": "cross_entropy"}, {"name": "generalized_cross_entropy"}]},
+             "detect.budget": {"grid": [0.1, 0.2]}}  # fmt: skip
+    own = spec(tmp_path, space=space, seeds=[0, 1], objectives="dev_accuracy", set={"train.epochs": 2})
+    files = {}
+    for name in ("calm", "toy"):
+        values = {**own.model_dump(mode="json"), "name": name}
+        values["space"] = {path: {"grid": each["grid"]} for path, each in values["space"].items()}
+        values["scheduler"] = {"name": "none"}
+        values["trials"] = {}
+        files[name] = tmp_path / f"{name}.json"
+        files[name].write_text(json.dumps(values))
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "rayclean", "sweep", str(files[name])]
+        log = (tmp_path / f"{name}.log").open("ab")
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    begun = time.monotonic()
+    assert start("calm").wait(timeout=1500) == 0, (tmp_path / "calm.log").read_text()
+    length = time.monotonic() - begun
+    kills = 0
+    while kills < 5:
+        process = start("toy")
+        try:
+            process.wait(timeout=choose.uniform(0.1, 0.5) * length)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        else:
+            assert process.returncode == 0, (tmp_path / "toy.log").read_text()
+            break
+    print(f"{kills} kills, {length:.0f} s undisturbed")
+    assert start("toy").wait(timeout=1500) == 0, (tmp_path / "toy.log").read_text()
+    tables = {}
+    for name in files:
+        rows = json.loads((tmp_path / "sweeps" / name / "results.json").read_text())
+        for row in rows:
+            row.pop("wall_seconds")
+            row["figures"].pop("seconds")
+            row["figures"].pop("dev_loss")  # equal but for the last digits
+        tables[name] = rows
+    assert tables["toy"] == tables["calm"]
+    assert len(tables["toy"]) == 8
+    ids = logged(tmp_path)
+    assert ids == sorted(row["trial"] for row in tables["toy"])
+    finished = re.findall(r"seed=\d: dev_accuracy", (tmp_path / "toy.log").read_text())
+    assert len(finished) <= 8  # no trial was run twice
