@@ -107,6 +107,7 @@ def test_cached_trials_share_and_grow(
         assert KEY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None) -> None:
     one = spec(
         tmp_path,

@@ -110,7 +110,8 @@ class WandbTracker(Tracker):
         run = self.runs.get(work.trial.name)
         if run is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
-            run.log(numbers, step=int(record["epoch"]))
+            # A step that is not committed is written with the next one, or at the end over the result's summary.
+            run.log(numbers, step=int(record["epoch"]), commit=True)
 
     def end(self, work: Work, folder: Folder, result: dict[str, Any]) -> None:
         """Log the result and close the run; only then is it whole."""

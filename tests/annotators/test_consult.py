@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from rayclean.annotators.base import Annotation, Annotator, Query
@@ -13,10 +14,13 @@ from rayclean.annotators.consult import consult
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.artifacts import Folder
+from rayclean.config import Plugin
 from rayclean.errors import AnnotationError
 from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, Label, LabelSet
-from tests.training.toys import write_examples
+from rayclean.training.loop import fit
+from tests.training.toys import TOY, WORDS, job, spec, write_examples
 
 LABELS = LabelSet([Label(i, name, name) for i, name in enumerate("abc")])
 
@@ -164,3 +168,49 @@ def test_neighbours_vote(examples: str, tmp_path: Path) -> None:
     for row, chosen in enumerate(labels):
         votes = np.bincount(what.neighbour_labels[row], weights=what.similarity[row], minlength=3)
         assert chosen in (int(votes.argmax()), ABSTAINED)
+
+
+@pytest.mark.parametrize("candidates", ["all", "binary"])
+def test_an_annotator_that_is_always_right_leaves_no_noise_in_what_it_was_asked(
+    tmp_path: Path, candidates: str
+) -> None:
+    """METHODS: with a simulated accuracy of 1 the noise of the purified examples after their answers is 0."""
+    examples = write_examples(tmp_path / "examples", 120, noise=0.3)
+    table = rows_of(examples)
+    words = [set(line.split()) for line in WORDS]
+    right = [max(range(3), key=lambda c: len(words[c] & set(text.split()))) for text in table["text"]]
+    truth = dict(zip(table["example_id"].tolist(), right, strict=True))
+    columns = {"example_id": list(truth), "true_label": pa.array(truth.values(), pa.int32())}
+    Folder(str(tmp_path / "truth")).write_table(pa.table(columns), "part-00000.parquet")
+    config = SimulatedAnnotator.Config(accuracy=1.0, truth_path=str(tmp_path / "truth"))
+
+    class Here:
+        engine = Engine(
+            SimulatedAnnotator(config, tuple(LABELS)), Ledger(Folder(str(tmp_path / "ledger")), "s")
+        )
+
+        def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+            return count, selector
+
+        def __call__(self, what: Consultation) -> Any:
+            work = consult(self.engine, what, examples=examples, labels=LABELS, calibration="none")
+            return asyncio.run(work)
+
+    method = Plugin(name="noiseal", weak={"name": TOY}, warmup_epochs=2, lambda_=0.3, candidates=candidates)
+    one = job(examples, tmp_path / "out")
+    fit(one, spec(method=method, epochs=5, learning_rate=0.05), consult=Here())
+    found = Folder(one.output).read_table("dynamics", "part-00000.parquet").to_pandas()
+    answered = found[found["answer"] >= 0]
+    given = dict(zip(table["example_id"], table["given_label"], strict=True))
+    wrong = [key for key in answered["example_id"] if given[key] != truth[key]]
+    assert len(wrong) > 3
+    if candidates == "all":
+        assert [truth[key] for key in answered["example_id"]] == answered["answer"].tolist()
+    else:  # where the truth is no candidate it cannot be chosen
+        reachable = answered[
+            [
+                truth[k] in (given[k], p)
+                for k, p in zip(answered["example_id"], answered["predicted"], strict=True)
+            ]
+        ]
+        assert ([truth[key] for key in reachable["example_id"]] == reachable["answer"]).mean() > 0.9

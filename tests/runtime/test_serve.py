@@ -332,6 +332,7 @@ class TestRealEngine:
         assert max(errors) < 0.4
         assert sum(errors) / len(errors) < 0.1
 
+    @pytest.mark.slow
     def test_a_killed_engine_comes_back_and_no_query_is_lost(
         self, real: tuple[ServedAnnotator, Path]
     ) -> None:

@@ -105,6 +105,7 @@ def labelled(monkeypatch: pytest.MonkeyPatch) -> dict:
         right = {100: 0, 101: 0, 102: 1, 103: 2}
         answers = {
             "trained": [right[i] for i in ids],
+            "last": [right[i] if i != 100 else 1 for i in ids],
             "given": [0, 0, 0, 0],
             "cleaned": [right[i] for i in ids],
         }
@@ -143,6 +144,8 @@ def test_accuracy_is_measured_on_the_truth_where_it_is_known(tmp_path: Path, lab
     metrics = run_it(*write(tmp_path))
     assert metrics["accuracy"]["cleaned"] == 1.0
     assert metrics["accuracy"]["given"] == 2 / 4  # says 0 of all; expected 0, 0, 1 and, given, 2
+    assert metrics["accuracy"]["last"] == 3 / 4
+    assert "the same after its last epoch" in next(tmp_path.rglob("report.html")).read_text()
     assert metrics["accuracy"]["true"] is None
     assert metrics["measured_on"]["accuracy"].startswith(
         "4 test examples, 3 on their true labels and 1 on their given"

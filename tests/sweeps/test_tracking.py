@@ -1,0 +1,253 @@
+"""Runs on W&B, offline: one for each trial, whole, whatever came before, and without the key."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayclean.artifacts import Folder
+from rayclean.sweeps import tracking
+from rayclean.sweeps.plan import Work, make_plan
+from rayclean.sweeps.spec import Tracking
+from rayclean.sweeps.tracking import LOGGED, Tracker, WandbTracker, open_tracker
+from tests.sweeps.bases import sweep
+
+wandb = pytest.importorskip("wandb")
+
+KEY = "0123456789abcdef" * 2 + "fakefake"
+LINES = [
+    {"epoch": 1, "dev_accuracy": 0.5, "loss": 1.25, "note": "not a number"},
+    {"epoch": 2, "dev_accuracy": 0.75, "loss": 0.5},
+    {"epoch": 3, "dev_accuracy": 0.625, "loss": 0.25},
+]
+RESULT = {"figures": {"dev_accuracy": 0.75, "tokens": 12.0}, "stopped": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """W&B reads its environment once; it may write nowhere else, and has a key that it must not write."""
+    places = tmp_path_factory.mktemp("wandb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE", raising=False)
+        patch.setenv("WANDB_API_KEY", KEY)
+        for name in ("CACHE", "CONFIG", "DATA"):
+            patch.setenv(f"WANDB_{name}_DIR", str(places / name.lower()))
+        wandb.teardown()  # another test may have set it up
+        yield places
+        wandb.teardown()
+
+
+@pytest.fixture
+def works(tmp_path: Path) -> list[Work]:
+    of = sweep(tmp_path, {"detect.budget": {"grid": [0.1, 0.2]}}, name="group", seeds=(0,))
+    return list(make_plan(of).work.values())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, works: list[Work]) -> Folder:
+    return Folder(str(tmp_path / "sweeps" / "group"))
+
+
+def tracker(folder: Folder, **more: Any) -> Tracker:
+    return open_tracker(Tracking(**{"wandb": "offline", "project": "tests", **more}), "group", folder.url())
+
+
+def runs(folder: Folder, work: Work) -> list[Path]:
+    return sorted(Path(folder.path("wandb")).glob(f"offline-run-*-{work.trial.name}"))
+
+
+def records(run: Path) -> list[Any]:
+    """What W&B wrote of a run. Its own reader is part of its binary: the format is LevelDB's log after 7 bytes, blocks of
+    32 KiB, each piece of a record with 4 bytes of checksum, 2 of length and 1 that says whether it is the last.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = run.glob("run-*.wandb")
+    content, at, pieces, found = path.read_bytes(), 7, b"", []
+    while at + 7 <= len(content):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        pieces += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            found.append(Record.FromString(pieces))
+            pieces = b""
+    return found
+
+
+def read(run: Path) -> dict[str, Any]:
+    """A finished run; W&B's process closes the file a moment after `finish` returns."""
+    deadline = time.monotonic() + 20
+    while not (found := records(run)) or not any(record.HasField("exit") for record in found):
+        assert time.monotonic() < deadline, "the run was never finished"
+        time.sleep(0.02)
+    (begun,) = [record.run for record in found if record.HasField("run")]
+    (end,) = [record.exit for record in found if record.HasField("exit")]
+    history, summary = {}, {}
+    for record in found:
+        if record.HasField("history"):
+            values = {
+                (each.key or ".".join(each.nested_key)): json.loads(each.value_json)
+                for each in record.history.item
+            }
+            history[record.history.step.num] = {k: v for k, v in values.items() if not k.startswith("_")}
+        for each in record.summary.update:
+            summary[each.key or ".".join(each.nested_key)] = json.loads(each.value_json)
+    return {
+        "id": begun.run_id, "group": begun.run_group, "project": begun.project, "name": begun.display_name,
+        "config": {each.key: json.loads(each.value_json) for each in begun.config.update},
+        "history": history, "summary": summary, "exit": end.exit_code,
+    }  # fmt: skip
+
+
+def log(of: Tracker, work: Work, folder: Folder, lines: list[dict[str, Any]] = LINES) -> None:
+    of.start(work)
+    for line in lines:
+        of.line(work, line)
+    of.end(work, folder, RESULT)
+
+
+def test_a_trial_is_one_run_with_its_epochs_and_its_result(
+    works: list[Work], folder: Folder, apart: Path
+) -> None:
+    work = works[0]
+    log(tracker(folder), work, folder)
+    (run,) = runs(folder, work)
+    found = read(run)
+    assert found["id"] == work.trial.name
+    assert (found["group"], found["project"]) == ("group", "tests")
+    assert found["name"] == "detect.budget=0.1 seed=0"
+    assert found["exit"] == 0
+    assert found["config"]["detect.budget"] == 0.1
+    assert found["config"]["seed"] == 0
+    assert found["config"]["config"] == work.config.model_dump(mode="json")
+    assert found["history"] == {
+        1: {"epoch": 1, "dev_accuracy": 0.5, "loss": 1.25},
+        2: {"epoch": 2, "dev_accuracy": 0.75, "loss": 0.5},
+        3: {"epoch": 3, "dev_accuracy": 0.625, "loss": 0.25},
+    }
+    # Of the result, not of the last epoch.
+    expected = {"dev_accuracy": 0.75, "tokens": 12.0, "stopped": False}
+    assert {key: found["summary"][key] for key in expected} == expected
+    assert work.run(folder.url()).read_json(LOGGED) == {"run": work.trial.name, "mode": "offline"}
+    files = [path for place in (Path(folder.path()), apart) for path in place.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+
+
+def test_trials_at_the_same_time_do_not_mix(works: list[Work], folder: Folder) -> None:
+    one = tracker(folder)
+    for work in works:
+        one.start(work)
+    for number, line in enumerate(LINES):
+        for work in works:
+            one.line(work, {**line, "loss": work.trial.point["detect.budget"] + number})
+    for work in reversed(works):
+        one.end(work, folder, {"figures": {"tokens": work.config.detect.budget}, "stopped": True})
+    for work in works:
+        (run,) = runs(folder, work)
+        found = read(run)
+        budget = work.trial.point["detect.budget"]
+        assert [each["loss"] for each in found["history"].values()] == [budget, budget + 1, budget + 2]
+        assert (found["id"], found["summary"]["tokens"]) == (work.trial.name, budget)
+        assert found["summary"]["stopped"] is True
+
+
+def test_what_an_unfinished_attempt_left_is_removed(works: list[Work], folder: Folder) -> None:
+    first, other = works
+    killed = Path(folder.path("wandb", f"offline-run-20200101_000000-{first.trial.name}"))
+    others = Path(folder.path("wandb", f"offline-run-20200101_000000-{other.trial.name}"))
+    for left in (killed, others):
+        left.mkdir(parents=True)
+        (left / "run-x.wandb").write_bytes(b":W&B")
+    attempt = tracker(folder)
+    attempt.start(first)
+    assert not killed.exists()
+    attempt.line(first, LINES[0])
+    attempt.close()
+    (unfinished,) = runs(folder, first)
+    assert read(unfinished)["exit"] == 1
+    assert not first.run(folder.url()).exists(LOGGED)
+    log(tracker(folder), first, folder)
+    (run,) = runs(folder, first)
+    found = read(run)
+    assert found["exit"] == 0
+    assert list(found["history"]) == [1, 2, 3]
+    assert runs(folder, other) == [others]
+
+
+def test_a_second_attempt_of_a_worker_goes_on_in_the_same_run(works: list[Work], folder: Folder) -> None:
+    work, one = works[0], tracker(folder)
+    one.start(work)
+    for line in LINES[:2]:
+        one.line(work, line)
+    log(one, work, folder)  # from the first epoch again
+    (run,) = runs(folder, work)
+    found = read(run)
+    assert [each["dev_accuracy"] for each in found["history"].values()] == [0.5, 0.75, 0.625]
+    assert list(found["history"]) == [1, 2, 3]
+
+
+def test_a_finished_trial_is_replayed_from_its_files_once(works: list[Work], folder: Folder) -> None:
+    work = works[0]
+    tracker(folder).replay(work, folder, RESULT, LINES)
+    (run,) = runs(folder, work)
+    found = read(run)
+    assert [each["dev_accuracy"] for each in found["history"].values()] == [0.5, 0.75, 0.625]
+    assert found["summary"]["tokens"] == 12.0
+    assert work.run(folder.url()).exists(LOGGED)
+    before = sorted(Path(folder.path("wandb")).rglob("*"))
+    again = tracker(folder)
+    again.replay(work, folder, RESULT, LINES)
+    assert sorted(Path(folder.path("wandb")).rglob("*")) == before
+    assert isinstance(again, WandbTracker)
+    assert again.runs == {}
+
+
+def test_a_tracker_that_fails_costs_no_sweep(
+    works: list[Work], folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger=tracking.__name__):
+        log(tracker(folder, project="no/such:project"), works[0], folder)
+    assert works[0].trial.name in caplog.text
+    assert not works[0].run(folder.url()).exists(LOGGED)  # so that it is tried again
+
+
+@pytest.mark.parametrize(
+    ("asked", "key", "mode"),
+    [
+        ("auto", KEY, "online"), ("auto", "", "offline"), ("offline", KEY, "offline"), ("online", "", "online"),
+    ],
+)  # fmt: skip
+def test_where_runs_go(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, asked: str, key: str, mode: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    found = tracker(folder, wandb=asked)
+    assert isinstance(found, WandbTracker)
+    assert (found.mode, found.folder) == (mode, folder.path())
+
+
+def test_off_or_not_installed_is_silent(
+    works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert type(tracker(folder, wandb="off")) is Tracker
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    silent = tracker(folder, wandb="auto")
+    assert type(silent) is Tracker
+    log(silent, works[0], folder)
+    silent.replay(works[0], folder, RESULT, LINES)
+    silent.close()
+    assert not Path(folder.path()).exists()
+
+
+def test_a_remote_sweep_keeps_its_runs_here() -> None:
+    found = open_tracker(Tracking(wandb="offline"), "group", "memory://tracking-test/group")
+    assert isinstance(found, WandbTracker)
+    assert found.folder == "."
