@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,18 +86,18 @@ def suggester(sweep: Sweep) -> Callable[[Suggest], None]:
     """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. What it drew is the
     point, but for tables and lists, which are chosen by their place: see `drawn`.
     """
+    return partial(_suggest, sweep)  # no closure: Ray Tune pickles its searcher
 
-    def suggest(trial: Suggest) -> None:
-        point: Point = {}
-        waiting = list(sweep.space)
-        while waiting:
-            ready = [p for p in waiting if not set(sweep.space[p].when) & set(waiting)] or waiting[:1]
-            for path in ready:
-                waiting.remove(path)
-                if _holds(sweep.space[path], point):
-                    point[path] = _value(sweep.space[path], _suggested(trial, path, sweep.space[path]))
 
-    return suggest
+def _suggest(sweep: Sweep, trial: Suggest) -> None:
+    point: Point = {}
+    waiting = list(sweep.space)
+    while waiting:
+        ready = [p for p in waiting if not set(sweep.space[p].when) & set(waiting)] or waiting[:1]
+        for path in ready:
+            waiting.remove(path)
+            if _holds(sweep.space[path], point):
+                point[path] = _value(sweep.space[path], _suggested(trial, path, sweep.space[path]))
 
 
 def drawn(sweep: Sweep, parameters: Point) -> Point:

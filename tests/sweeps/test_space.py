@@ -1,6 +1,7 @@
 """From swept fields to points: every combination once, draws that stay, conditions that hold."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,14 @@ def test_draws_spread_over_their_range() -> None:
     assert min(decades) > 60  # of 100
     assert {point["b"] for point in found} == {1, 2, 3}
     assert {point["c"] for point in found} == {"x", "y"}
+
+
+@pytest.mark.parametrize("kind", ["uniform", "log_uniform"])
+def test_rounding_leads_no_draw_across_a_bound(kind: str) -> None:
+    for low in [0.1 * place for place in range(1, 40)]:
+        bounds = [low, math.nextafter(low, math.inf)]
+        for point in points(sweep({"a": {kind: bounds}}, samples=5)):
+            assert point["a"] in bounds
 
 
 def test_another_draw_seed_gives_other_draws() -> None:
