@@ -156,8 +156,9 @@ def plain(name: str, examples: str, rows: int, seed: int, device: str) -> dict[s
         pads[key] = tokenizer.pad_id
     groups = [{"params": list(n.parameters()), "lr": n.default_learning_rate} for n in networks.values()]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    every = batches(rows, BATCH, seed, 2, np.array([len(t) for t in tokens[names[0]]]))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / (2 * len(every)))
+    lengths = np.array([len(t) for t in tokens[names[0]]])
+    every = [batch for epoch in (1, 2) for batch in batches(rows, BATCH, seed, epoch, lengths)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(every))
     subset = torch.full((rows,), int(Subset.HARD))
     subset[::2] = Subset.CLEAN
     times = []
@@ -179,7 +180,7 @@ def plain(name: str, examples: str, rows: int, seed: int, device: str) -> dict[s
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - start)
-    return {"milliseconds": float(np.median(times) * 1e3)}
+    return {"milliseconds": float(np.median(times[len(every) // 2 :]) * 1e3)}  # of the second epoch, as above
 
 
 def _noiseal(networks: dict[str, nn.Module], inputs: Any, y: Tensor, subset: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
     """
     run = run or open_run(config)
     prints = fingerprints(config, run)
-    with _locked(run):
+    with locked(run):
         todo: list[str] = []
         for verb in verbs:
             if again or not run.done(verb, prints[verb]) or set(INPUTS[verb]) & set(todo):
@@ -222,7 +222,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
     from rayclean.annotators.labels import revert as replay
 
     run = open_run(config)
-    with _locked(run):
+    with locked(run):
         if not run.done("relabel", fingerprints(config, run)["relabel"]):
             raise ArtifactError(
                 f"{run.path('relabel')} is missing or was made from another config: run `rayclean clean` first, then revert"
@@ -286,7 +286,7 @@ def _reverts(run: Run) -> str:
 
 
 @contextmanager
-def _locked(run: Run) -> Iterator[None]:
+def locked(run: Run) -> Iterator[None]:
     """One process at a time in a run folder; the lock goes with the process, however it ends."""
     try:
         run.fs.makedirs(os.path.dirname(run.path(".lock")), exist_ok=True)

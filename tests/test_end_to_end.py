@@ -14,11 +14,28 @@ from rayclean.pipeline import fingerprints, status
 from tests import toy
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line, in a process of its own."""
+    line = [sys.executable, "-m", "rayclean", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
-def cleaned(tmp_path_factory: pytest.TempPathFactory, ray_embedded: None) -> tuple[Run, dict]:
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict]:
+    """A whole run by the command line: what it printed, its config file and values."""
     folder = tmp_path_factory.mktemp("clean")
     values = toy.config(toy.write(folder / "data"), folder / "runs")
-    return rayclean.clean(rayclean.parse_config(values)), values
+    path = folder / "config.json"
+    path.write_text(json.dumps(values))
+    done = command("clean", str(path))
+    assert done.returncode == 0, done.stderr
+    return done.stdout, path, values
+
+
+@pytest.fixture(scope="module")
+def cleaned(printed: tuple[str, Path, dict], ray_embedded: None) -> tuple[Run, dict]:
+    _, path, values = printed
+    return Run(str(path.parent / "runs" / "toy")), values
 
 
 def table(run: Run, *parts: str) -> dict[int, dict]:
@@ -29,6 +46,25 @@ def table(run: Run, *parts: str) -> dict[int, dict]:
             assert row["example_id"] not in rows, "an id appears twice"
             rows[row["example_id"]] = row
     return rows
+
+
+def test_command_line_from_config_to_report(printed: tuple[str, Path, dict], tmp_path: Path) -> None:
+    output, path, values = printed
+    assert "report" in output
+    assert (path.parent / "runs" / "toy" / "report.html").exists()
+    assert "complete" in command("status", str(path)).stdout
+    stale = command("status", str(path), "detect.budget=3")
+    assert "next: detect" in stale.stdout
+    assert "detect.budget=3" in stale.stdout
+    wrong = command("clean", str(path), "detect.budgt=3")
+    assert wrong.returncode == 2
+    assert "did you mean budget" in wrong.stderr
+    other = tmp_path / "config.json"
+    other.write_text(json.dumps({**values, "name": "other"}))
+    missing = command("detect", str(other))
+    assert missing.returncode == 2
+    assert "rayclean load" in missing.stderr
+    assert "Traceback" not in missing.stderr
 
 
 def test_every_id_appears_once_in_every_table(cleaned: tuple[Run, dict]) -> None:
@@ -110,31 +146,3 @@ def test_result_does_not_depend_on_shards(cleaned: tuple[Run, dict], tmp_path: P
     }
     ranks = {k: r["rank"] for k, r in table(run, "detect", "findings").items()}
     assert {k: r["rank"] for k, r in table(other, "detect", "findings").items()} == ranks
-
-
-def test_command_line_from_config_to_report(tmp_path: Path) -> None:
-    values = toy.config(toy.write(tmp_path / "data", rows=200), tmp_path / "runs", name="cli")
-    # Another group of training workers costs seconds; the fixture has it.
-    values["evaluate"] = {"compare": False}
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(values))
-
-    def rayclean_(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "rayclean", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    missing = rayclean_("detect", str(path))
-    assert missing.returncode == 2
-    assert "rayclean load" in missing.stderr
-    assert "Traceback" not in missing.stderr
-    done = rayclean_("clean", str(path))
-    assert done.returncode == 0, done.stderr
-    assert "report" in done.stdout
-    assert "complete" in rayclean_("status", str(path)).stdout
-    stale = rayclean_("status", str(path), "detect.budget=3")
-    assert "next: detect" in stale.stdout
-    assert "detect.budget=3" in stale.stdout
-    wrong = rayclean_("clean", str(path), "detect.budgt=3")
-    assert wrong.returncode == 2
-    assert "did you mean budget" in wrong.stderr
-    assert (tmp_path / "runs" / "cli" / "report.html").exists()

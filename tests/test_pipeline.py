@@ -58,7 +58,7 @@ def test_other_data_is_noticed(config: rayclean.Config, tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(config: rayclean.Config) -> None:
     run = pipeline.open_run(config)
-    with pipeline._locked(run), pytest.raises(ArtifactError, match="another rayclean"), pipeline._locked(run):
+    with pipeline.locked(run), pytest.raises(ArtifactError, match="another rayclean"), pipeline.locked(run):
         pass
 
 

@@ -113,14 +113,16 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
         ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
     )
     config = parse_config(own, where=where)
-    mark = fingerprint(
-        config.model_dump(mode="json", exclude={"name", "output", "cluster", "evaluate"}), trains(sweep)
-    )
-    config = config.model_copy(update={"name": mark, "output": f"{root(sweep)}/trials"})
     try:
         prints = pipeline.fingerprints(config, Run(root(sweep)))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    last = (
+        "train" if trains(sweep) else "relabel"
+    )  # it hangs on everything before it, the data files' stamps included
+    result_bearing = config.model_dump(mode="json", exclude={"name", "output", "cluster", "evaluate"})
+    mark = fingerprint(last, prints[last], result_bearing)
+    config = config.model_copy(update={"name": mark, "output": f"{root(sweep)}/trials"})
     return Work(Trial(dict(point), seed, mark), config, prints)
 
 

@@ -56,10 +56,6 @@ class Row:
     epochs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """By seed: lines of the epochs, where the trials trained."""
 
-    def title(self, fields: Sequence[str]) -> str:
-        """Values of some fields, for people."""
-        return ", ".join(f"{short(path)} = {show(self.point[path])}" for path in fields if path in self.point)
-
 
 @dataclass(frozen=True)
 class Results:

@@ -24,7 +24,9 @@ class Trial:
     point: Point
     seed: int
     name: str
-    """Hash of the whole resolved config: the same config is the same trial, whichever sweep file named it."""
+    """Hash of all that its result depends on, data files included: the same config on the same data is the same trial,
+    whichever sweep file named it.
+    """
 
     @property
     def overrides(self) -> Point:

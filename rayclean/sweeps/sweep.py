@@ -12,7 +12,7 @@ from typing import Any
 
 from rayclean import pipeline, progress
 from rayclean.annotators import build_annotator
-from rayclean.artifacts import Folder
+from rayclean.artifacts import Folder, Run
 from rayclean.errors import ArtifactError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
@@ -43,43 +43,53 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
         ArtifactError: the folder holds another sweep.
         ResourceError: trials and their trainings would wait for each other for ever.
     """
-    from rayclean.runtime import serve, tune
-    from rayclean.runtime.cluster import connected, preflight
-
     plan = make_plan(spec)
     folder = Folder(root(spec))
-    _same_sweep(spec, folder, extend)
-    values = base_values(spec)
-    known = trials.results(folder)
-    todo = {name: work for name, work in plan.work.items() if name not in known}
-    sample = next(iter(plan.work.values()), None) or work_of(spec, values, _any_point(spec), spec.seeds[0])
-    _validate(plan.verbs, [*todo.values()] or [sample], folder)
-    tracker = open_tracker(spec.tracking, spec.name, folder.url())
-    console.print(describe(spec, plan, len(known)), highlight=False)
-    with connected(sample.config.cluster):
-        preflight(sample.config.cluster)
-        count = len(todo) if spec.search == "random" else spec.samples - _points_known(folder)
-        fits = partial(tune.slots, sample.config.cluster, cpus=spec.trials.cpus)
-        slots = fits(trains="train" in plan.verbs, concurrent=spec.trials.concurrent, trials=count)
-        sharing = fits(trains=True, concurrent=None, trials=count)  # predict trains, whatever the trials do
-        console.print(forecast(todo, folder, slots), highlight=False)
-        watch = _Watch(spec, folder, plan, values, tracker, count)
-        for name in sorted(set(known) & set(plan.work)):
-            tracker.replay(plan.work[name], folder, known[name], _epochs(folder, name))
+    with pipeline.locked(Run(folder.url())):
+        _same_sweep(spec, folder, extend)
+        known = trials.results(folder)
+        tracker = open_tracker(spec.tracking, spec.name, folder.url())
+        console.print(describe(spec, plan, len(known)), highlight=False)
         try:
-            asked = [work.config for work in todo.values()] or [sample.config]
-            with serve.hosting(build_annotator(config, ()) for config in asked if count) as servers:
-                place = Place(folder.url(), plan.verbs, servers)
-                _share(plan, todo, place, sharing)
-                if count:
-                    _run(spec, todo, values, place, slots, watch)
+            for name in sorted(set(known) & set(plan.work)):
+                tracker.replay(plan.work[name], folder, known[name], _epochs(folder, name))
+            _run_missing(spec, plan, known, folder, tracker)
         finally:
             tracker.close()
-    results = report(spec)
+        results = report(spec)
     unfinished = 0 if spec.search == "optuna" else len(plan.work) - len(results.failed) - results.finished
     if unfinished:
         console.print(f"{unfinished} trials have no result yet; the same command goes on", style="yellow")
     return results
+
+
+def _run_missing(
+    spec: Sweep, plan: Plan, known: Mapping[str, Record], folder: Folder, tracker: Tracker
+) -> None:
+    """Every trial without a result."""
+    from rayclean.runtime import serve, tune
+    from rayclean.runtime.cluster import connected, preflight
+
+    values = base_values(spec)
+    todo = {name: work for name, work in plan.work.items() if name not in known}
+    count = len(todo) if spec.search == "random" else spec.samples - _points_known(folder)
+    if count <= 0:
+        return
+    sample = work_of(spec, values, _any_point(spec), spec.seeds[0])
+    _validate(plan.verbs, [*todo.values()] or [sample], folder)
+    cluster = sample.config.cluster  # the same for all trials
+    with connected(cluster):
+        preflight(cluster)
+        fits = partial(tune.slots, cluster, cpus=spec.trials.cpus)
+        slots = fits(trains="train" in plan.verbs, concurrent=spec.trials.concurrent, trials=count)
+        sharing = fits(trains=True, concurrent=None, trials=count)  # predict trains, whatever the trials do
+        console.print(forecast(todo, folder, slots), highlight=False)
+        watch = _Watch(spec, folder, plan, values, tracker, count)
+        asked = [work.config for work in todo.values()] or [sample.config]
+        with serve.hosting(build_annotator(config, ()) for config in asked) as servers:
+            place = Place(folder.url(), plan.verbs, servers)
+            _share(plan, todo, place, sharing)
+            _run(spec, todo, values, place, slots, watch)
 
 
 def report(spec: Sweep) -> Results:
