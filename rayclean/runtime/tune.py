@@ -25,6 +25,9 @@ from rayclean.runtime.data import in_this_process
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # results stand in the trials' folders
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the caller's
+os.environ.setdefault(
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
+)  # a trial that failed has no figures, and is told
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progress
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 

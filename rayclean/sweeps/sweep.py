@@ -4,8 +4,8 @@ What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's
 another space in the same folder is refused, or taken as an extension when that is what the user says.
 """
 
-import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -52,7 +52,7 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
         console.print(describe(spec, plan, len(known)), highlight=False)
         try:
             for name in sorted(set(known) & set(plan.work)):
-                tracker.replay(plan.work[name], folder, known[name], _epochs(folder, name))
+                tracker.replay(plan.work[name], folder, known[name], trials.epochs(folder, name))
             _run_missing(spec, plan, known, folder, tracker)
         finally:
             tracker.close()
@@ -72,7 +72,7 @@ def _run_missing(
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
-    count = len(todo) if spec.search == "random" else spec.samples - _points_known(folder)
+    count = len(todo) if spec.search == "random" else spec.samples - _points_known(spec, folder)
     if count <= 0:
         return
     sample = work_of(spec, values, _any_point(spec), spec.seeds[0])
@@ -101,11 +101,11 @@ def report(spec: Sweep) -> Results:
     names = None if spec.search == "optuna" else set(make_plan(spec).work)
     found = {name: result for name, result in found.items() if names is None or name in names}
     failed = {}
-    for name in _failed(folder):
+    for name in trials.names(folder, ERROR):
         if name not in found and (names is None or name in names):
             entry = folder.read_json("trials", name, ERROR)
             failed[entry["title"]] = entry["error"]
-    epochs = {name: _epochs(folder, name) for name in found}
+    epochs = {name: trials.epochs(folder, name) for name in found}
     results = collect(spec, found, failed, epochs)
     folder.write_json([found[name] for name in sorted(found)], "results.json")
     if results.best is not None:
@@ -232,23 +232,10 @@ def _any_point(spec: Sweep) -> Record:
     return only_valid(spec, first)
 
 
-def _epochs(folder: Folder, name: str) -> list[Record]:
-    if not folder.exists("trials", name, trials.EPOCHS):
-        return []
-    return [json.loads(line) for line in folder.read_text("trials", name, trials.EPOCHS).splitlines()]
-
-
-def _failed(folder: Folder) -> list[str]:
-    try:
-        entries = folder.fs.ls(folder.path("trials"), detail=False)
-    except FileNotFoundError:
-        return []
-    names = sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
-    return [name for name in names if folder.exists("trials", name, ERROR)]
-
-
-def _points_known(folder: Folder) -> int:
-    return len({str(result["point"]) for result in trials.results(folder).values()})
+def _points_known(spec: Sweep, folder: Folder) -> int:
+    """Points that are finished under every seed."""
+    counts = Counter(str(result["point"]) for result in trials.results(folder).values())
+    return sum(count >= len(spec.seeds) for count in counts.values())
 
 
 class _Watch:
@@ -306,7 +293,7 @@ class _Watch:
     def _point_ended(self, result: Record) -> None:
         for each in result["trials"]:
             work = work_of(self.spec, self.values, each["point"], each["seed"])
-            self.tracker.replay(work, self.folder, each, _epochs(self.folder, each["trial"]))
+            self.tracker.replay(work, self.folder, each, trials.epochs(self.folder, each["trial"]))
             self._note(f"{work.trial.title}: {brief(each, self.spec)}")
 
     def _work(self, trial: Record) -> Work | None:

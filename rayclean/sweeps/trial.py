@@ -148,12 +148,19 @@ def changes(run: TrialRun, limit: int) -> list[dict[str, Any]]:
 
 def results(folder: Folder) -> dict[str, dict[str, Any]]:
     """Every finished trial in a sweep's folder, by name."""
-    found = {}
+    return {name: folder.read_json("trials", name, RESULT) for name in names(folder, RESULT)}
+
+
+def epochs(folder: Folder, name: str) -> list[dict[str, Any]]:
+    """Lines of the epochs of a finished trial in a sweep's folder; [] where nothing was trained."""
+    return [json.loads(line) for line in folder.read_text("trials", name, EPOCHS).splitlines()]
+
+
+def names(folder: Folder, file: str) -> list[str]:
+    """Names of the trials in a sweep's folder that have a file, sorted."""
     try:
         entries = folder.fs.ls(folder.path("trials"), detail=False)
     except FileNotFoundError:
-        return {}
-    for entry in sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries):
-        if folder.exists("trials", entry, RESULT):
-            found[entry] = folder.read_json("trials", entry, RESULT)
-    return found
+        return []
+    found = sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+    return [name for name in found if folder.exists("trials", name, file)]
