@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format bench-small lock
+.PHONY: help install quickstart test test-slow lint format bench-small lock manifests
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ bench-small: install  ## every benchmark once, small
 	set -e; for script in benchmarks/[a-z]*.py; do \
 	  case $$script in */common.py) ;; *) $(BIN)/python $$script --small ;; esac; done
 
+manifests: install  ## write cluster/ anew from cluster/parameters.toml
+	$(BIN)/python cluster/render.py
+
 lock:  ## resolve pyproject.toml again into requirements.lock (needs uv; overrides stand in pyproject.toml)
 	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile --quiet pyproject.toml --extra llm-cpu \
-	  --extra quickstart --extra wandb --extra dev --no-annotate --no-header --python-version 3.11 -o requirements.lock
+	  --extra quickstart --extra wandb --extra s3 --extra dev --no-annotate --no-header --python-version 3.11 -o requirements.lock

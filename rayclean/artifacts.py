@@ -47,7 +47,8 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         ConfigError: the URL's protocol is unknown, or its package is not installed.
     """
     try:
-        fs, plain = fsspec.core.url_to_fs(str(path))
+        # Other processes write here, too: a listing that is kept would hide what they wrote.
+        fs, plain = fsspec.core.url_to_fs(str(path), use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"cannot open {str(path)!r}: {error}; install the package of its protocol (s3fs for s3://, gcsfs for gs://)"

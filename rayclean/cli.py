@@ -1,4 +1,5 @@
-"""The command line: the six verbs, `clean` for all of them, `config`, `status`, `revert`, `sweep` and `sweep-report`.
+"""The command line: the six verbs, `clean` for all of them, `config`, `status`, `revert`, `sweep` and `sweep-report`,
+and for clusters `submit` and `logs` (`cli_jobs.py`).
 
 Everything heavy is imported inside the commands, so that `rayclean --help` answers at once.
 """
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayclean import __version__
+from rayclean import __version__, cli_jobs
 from rayclean.errors import RaycleanError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ ConfigArgument = Annotated[
 ]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, for example detect.budget=0.05"),
+    typer.Argument(
+        metavar="[KEY=VALUE|FILE]...",
+        help="Overrides like detect.budget=0.05, and config files laid over the first one (configs/cluster/*.toml).",
+    ),
 ]
 VERBS_HELP = {
     "load": "Read and validate the data set; give every example its id.",
@@ -123,8 +127,14 @@ def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> 
     typer.echo(resolved.model_dump_json(indent=1))
 
 
+app.command()(cli_jobs.submit)
+app.command()(cli_jobs.logs)
+
+
 @app.command()
-def status(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+def status(
+    config: ConfigArgument, overrides: OverridesArgument = None, address: cli_jobs.AddressOption = None
+) -> None:
     """Show what of a run is done, what comes next, and the exact command to go on."""
     from rich.console import Console
     from rich.table import Table
@@ -132,6 +142,8 @@ def status(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     from rayclean import pipeline
 
     resolved = _read(config, overrides)
+    if address:
+        cli_jobs.show_job(address, pipeline.open_run(resolved).url(), resolved.name)
     rows = pipeline.status(resolved)
     table = Table(title=f"{resolved.output}/{resolved.name}", title_justify="left")
     for column in ("verb", "state", "seconds", ""):
@@ -145,7 +157,12 @@ def status(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     if following is None:
         typer.echo(f"complete; report: {pipeline.open_run(resolved).path('report.html')}")
         return
-    command = shlex.join(["rayclean", "clean", config, *(overrides or [])])
+    go_on = (
+        ["submit", config, *(overrides or []), "--address", address]
+        if address
+        else ["clean", config, *(overrides or [])]
+    )
+    command = shlex.join(["rayclean", *go_on])
     typer.echo(f"next: {following}\ngo on with: {command}")
 
 

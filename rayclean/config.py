@@ -1,7 +1,7 @@
 """The configuration of a run: typed, frozen, checked before anything expensive starts.
 
 A config is a sparse TOML file over the defaults written here; machines write JSON. Dotted overrides come last:
-`rayclean clean configs/quickstart.toml detect.budget=0.05 dataset.noise.rate=0.4`. Every section is named after
+`rayclean clean configs/quickstart.toml configs/cluster/one-gpu.toml detect.budget=0.05`. Every section is named after
 the verb that reads it, so that changing a key re-runs that verb and those after it, never those before.
 
 Sections whose `name` chooses a plug-in (`[encoder] [annotator] [method]`, the entries of `detect.detectors`)
@@ -9,13 +9,13 @@ take the plug-in's own options beside the name; the options are declared and doc
 """
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rayclean.errors import ConfigError
+from rayclean.overrides import apply_override, read_values
 from rayclean.plugins import Options, explain
 
 CONFIG_VERSION = 1
@@ -272,6 +272,21 @@ class EvaluateConfig(Options):
     """Most valuable changes shown with their texts in the report."""
 
 
+class LLMSize(Options):
+    """Size of a served language model on this cluster; what is None is as `annotator.server` says."""
+
+    replicas: int | None = Field(None, ge=1)
+    """Copies of the model."""
+    max_replicas: int | None = Field(None, ge=1)
+    """Copies while requests queue up."""
+    tensor_parallel: int | None = Field(None, ge=1)
+    """GPUs that share one copy."""
+    max_num_seqs: int | None = Field(None, ge=1)
+    """Sequences computed together by one copy."""
+    gpu: bool | None = None
+    """On GPUs or on CPUs."""
+
+
 class ClusterConfig(Options):
     """Where the work runs. It changes no result, so it is part of no fingerprint."""
 
@@ -291,6 +306,8 @@ class ClusterConfig(Options):
     """`None`: a GPU per worker if the cluster has one."""
     gpus_per_worker: float = Field(1.0, gt=0)
     """GPUs of each training worker; below 1 several workers, or trials of a sweep, share one."""
+    llm: LLMSize = LLMSize()
+    """Size of the annotator `served`; other annotators have none."""
 
     @model_validator(mode="after")
     def _workers_in_order(self) -> "ClusterConfig":
@@ -338,11 +355,12 @@ class Config(Options):
 
 
 def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """Read a config file (.toml by hand, .json by machine) and apply dotted overrides.
+    """Read a config file (.toml by hand, .json by machine) and apply overrides, in order.
 
     Args:
         path: the file.
-        overrides: strings like `detect.budget=0.05`; values are TOML, and a value that is not is a string.
+        overrides: strings like `detect.budget=0.05`; values are TOML, and a value that is not is a string. Or further
+            config files, laid over what came before (`configs/cluster/one-gpu.toml`).
 
     Raises:
         ConfigError: the file cannot be read, or a key or a value is wrong.
@@ -350,32 +368,10 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return parse_config(read_values(path), overrides, str(path))
 
 
-def read_values(path: str | Path) -> dict[str, Any]:
-    """What a config file says, unchecked.
-
-    Raises:
-        ConfigError: it cannot be read as TOML or JSON.
-    """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {str(path)!r}: {error.strerror}") from error
-    try:
-        text = content.decode()
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise ConfigError(f"{path}: not valid {kind}: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a table of sections, got {type(values).__name__}")
-    return values
-
-
 def parse_config(
     values: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "config"
 ) -> Config:
-    """A checked config from plain values and dotted overrides.
+    """A checked config from plain values and overrides.
 
     Raises:
         ConfigError: a key or a value is wrong.
@@ -389,39 +385,3 @@ def parse_config(
         return Config(**values)
     except ValidationError as error:
         raise ConfigError(explain(error, Config, where)) from None
-
-
-def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set `a.b.c=value` in nested dicts.
-
-    >>> values = {"detect": {"budget": 0.1}}
-    >>> apply_override(values, "detect.budget=5"); apply_override(values, "annotator.name=knn"); values
-    {'detect': {'budget': 5}, 'annotator': {'name': 'knn'}}
-
-    Raises:
-        ConfigError: it is no override, or leads through a value.
-    """
-    path, equals, raw = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(
-            f"override {override!r}: expected section.key=value, for example detect.budget=0.05"
-        )
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw  # a bare word is a string: annotator.name=knn
-    set_path(values, path, value)
-
-
-def set_path(values: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path in nested dicts.
-
-    Raises:
-        ConfigError: the path leads through a value.
-    """
-    *parents, last = path.split(".")
-    for part in parents:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: {part!r} is a value, not a section")
-    values[last] = value

@@ -165,10 +165,12 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
             if verb not in todo:
                 console.print(f"{verb}: done before, reused", highlight=False)
         if todo:
-            from rayclean.runtime.cluster import connected, preflight
+            from rayclean.runtime.cluster import connected
+            from rayclean.runtime.metrics import reporting
+            from rayclean.runtime.preflight import preflight
 
-            with connected(config.cluster):
-                preflight(config.cluster)
+            with connected(config.cluster), reporting(run.name):
+                preflight(config, todo)
                 for verb in todo:
                     with run.exclusive(verb):
                         if again or not run.done(
@@ -251,12 +253,16 @@ def resolved_config(run_folder: str) -> Config:
 
 
 def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
+    from rayclean.runtime.metrics import finished
+
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
     metrics = _verb(verb).run(config, run, out)
     run.outdate(verb)  # even under the same fingerprint (`--again`)
-    run.commit(verb, prints[verb], out, time.monotonic() - start, metrics)
-    console.print(f"{verb}: done in {time.monotonic() - start:,.1f} s", highlight=False)
+    seconds = time.monotonic() - start
+    run.commit(verb, prints[verb], out, seconds, metrics)
+    finished(verb, seconds, metrics)
+    console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
 
 
 def _require_inputs(run: Run, todo: list[str], prints: dict[str, str]) -> None:

@@ -14,6 +14,9 @@ from rich.progress import TimeRemainingColumn as EtaColumn
 logger = logging.getLogger(__name__)
 console = Console(stderr=True)
 
+Observer = Callable[["Task", int], None]
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
 SECONDS_BETWEEN_LINES = 20
 """Without a terminal, a line is logged at most this often."""
 
@@ -23,6 +26,7 @@ class Task:
 
     def __init__(self, title: str, total: int | None, unit: str, bar: Progress | None):
         self.title, self.total, self.unit, self.bar = title, total, unit, bar
+        self.observer = _observer.get()
         self.done = 0
         self.before = 0
         """Not part of the rate: work of an earlier attempt, and what came before the clock was started."""
@@ -35,6 +39,8 @@ class Task:
     def advance(self, amount: int = 1, *, resumed: bool = False) -> None:
         """So much more is done; `resumed` work was done by an earlier attempt and counts for no rate."""
         self.done += amount
+        if self.observer is not None and amount:
+            self.observer(self, amount)
         now = time.monotonic()
         if resumed:
             self.before += amount
@@ -73,6 +79,16 @@ def task(title: str, total: int | None, unit: str) -> Iterator[Task]:
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         yield Task(title, total, unit, bar)
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """`observer` hears how much more is done of every task that begins in the block."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
 
 
 Listener = Callable[[dict[str, Any]], None]

@@ -9,7 +9,7 @@ from rayclean.errors import ConfigError
 from rayclean.pipeline import check_plugins
 
 FOLDER = Path(__file__).parent.parent / "configs"
-CONFIGS = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "sweeps")
+CONFIGS = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name not in ("sweeps", "cluster"))
 MINIMAL = {"dataset": {"path": "data.csv"}}
 
 
@@ -115,3 +115,36 @@ def test_resolved_config_round_trips(tmp_path: Path) -> None:
 
 def test_every_field_has_a_default_or_is_the_path() -> None:
     assert [name for name, field in Config.model_fields.items() if field.is_required()] == ["dataset"]
+
+
+def test_a_file_laid_over_wins_key_by_key_and_overrides_after_it_win_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "run.toml", tmp_path / "cluster.toml"
+    first.write_text('[dataset]\npath = "x.csv"\n[cluster]\nworkers = 2\ncpus_per_worker = 3\n')
+    second.write_text("[cluster]\nworkers = 4\n[cluster.llm]\nreplicas = 5\n")
+    config = load_config(first, [str(second)])
+    assert (config.cluster.workers, config.cluster.cpus_per_worker, config.cluster.llm.replicas) == (4, 3, 5)
+    assert load_config(first, [str(second), "cluster.workers=6"]).cluster.workers == 6
+    assert (
+        load_config(first, ["cluster.workers=6", str(second)]).cluster.workers == 4
+    )  # in the order they stand
+
+
+def test_a_file_laid_over_that_is_not_there(tmp_path: Path) -> None:
+    first = tmp_path / "run.toml"
+    first.write_text('[dataset]\npath = "x.csv"\n')
+    with pytest.raises(ConfigError, match=r"cannot read the config .*clutser.toml"):
+        load_config(first, ["configs/clutser.toml"])
+
+
+def test_the_size_of_the_cluster_sizes_the_language_model_and_re_runs_nothing(tmp_path: Path) -> None:
+    from rayclean.annotators import build_annotator
+    from rayclean.pipeline import fingerprints, open_run
+
+    data = tmp_path / "x.csv"
+    data.write_text("text,label\na,b\nc,d\n")
+    values = {"output": str(tmp_path), "dataset": {"path": str(data)}, "annotator": {"name": "served"}}
+    small = parse_config(values)
+    large = parse_config(values, ["cluster.llm.replicas=3", "cluster.llm.tensor_parallel=2"])
+    assert build_annotator(large, ()).config.server.replicas == 3
+    assert build_annotator(small, ()).config.server.replicas == 1
+    assert fingerprints(small, open_run(small)) == fingerprints(large, open_run(large))

@@ -11,8 +11,8 @@ import rayclean
 
 PACKAGE = Path(rayclean.__file__).parent
 
-# Who may import whom, inside rayclean. The frame (schema, errors, plugins, config, artifacts, progress) is below all.
-FRAME = {"schema", "errors", "plugins", "config", "artifacts", "progress"}
+# Who may import whom, inside rayclean. The frame (schema, errors, plugins, config, overrides, artifacts, progress) is below all.
+FRAME = {"schema", "errors", "plugins", "config", "overrides", "artifacts", "progress"}
 ALLOWED = {
     "functional": {"functional", "schema", "errors"},
     "tasks": FRAME | {"tasks", "functional"},
@@ -98,5 +98,7 @@ def test_help_lists_the_verbs() -> None:
         "revert",
         "sweep",
         "sweep-report",
+        "submit",
+        "logs",
     ):
         assert verb in output

@@ -25,5 +25,8 @@ def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
         ConfigError: an unknown name or option.
     """
     cls = resolve("annotator", ANNOTATORS, config.annotator.name)
-    annotator: Annotator = cls(build_options("annotator", cls, config.annotator.options), labels, config.seed)
+    options = config.annotator.options
+    if config.annotator.name == "served":  # how large it is on this cluster changes no answer
+        options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
+    annotator: Annotator = cls(build_options("annotator", cls, options), labels, config.seed)
     return annotator

@@ -61,6 +61,16 @@ class Tally:
     """By kind."""
 
 
+class Meter:
+    """Hears what an engine does; this one does nothing with it."""
+
+    def waiting(self, count: int) -> None:
+        """So many queries are not answered yet."""
+
+    def answered(self, annotation: Annotation) -> None:
+        """One was asked, with or without success."""
+
+
 class Engine:
     """Answers queries; budgets and tally go over all calls of `answer`.
 
@@ -71,6 +81,7 @@ class Engine:
         concurrency: queries in flight at once; None: the annotator's own.
         max_error_rate: above this share of failed queries (of at least 20) `answer` raises.
         on_progress: called with (number of queries done, whether they came from the ledger).
+        meter: hears of every answer that was asked for, and of what waits.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Engine:
         concurrency: int | None = None,
         max_error_rate: float = 1.0,
         on_progress: Callable[[int, bool], None] | None = None,
+        meter: Meter | None = None,
     ):
         self.annotator = annotator
         self.ledger = ledger
@@ -89,7 +101,9 @@ class Engine:
         self.concurrency = concurrency or annotator.config.concurrency
         self.max_error_rate = max_error_rate
         self.on_progress = on_progress or (lambda count, reused: None)
+        self.meter = meter or Meter()
         self.tally = Tally()
+        self._waiting = 0
         self._sent = ledger.spent.queries
         self._asked: dict[str, asyncio.Future[Annotation | None]] = {}
         self._window = asyncio.Semaphore(self.concurrency)
@@ -115,16 +129,21 @@ class Engine:
         if todo and not self.exhausted:
             await self._start()
         iterator = iter(todo.items())
+        self._wait(len(todo))
 
         async def work() -> None:
             for key, query in iterator:
-                found[key] = await self._once(key, query)
+                try:
+                    found[key] = await self._once(key, query)
+                finally:
+                    self._wait(-1)
                 self.on_progress(1, False)
 
         workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(todo)))]
         outcomes = await asyncio.gather(
             *workers, return_exceptions=True
         )  # what is in flight ends and is recorded
+        self._wait(-sum(1 for _ in iterator))  # left behind by workers that failed
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -176,10 +195,15 @@ class Engine:
         )
         await self.ledger.put(annotation)
         self.tally.asked += 1
+        self.meter.answered(annotation)
         if annotation.error is not None:
             self.tally.errors[annotation.error_kind or "invalid"] += 1
             self._last_error = annotation.error
         return annotation
+
+    def _wait(self, change: int) -> None:
+        self._waiting += change
+        self.meter.waiting(self._waiting)
 
     def _check_errors(self) -> None:
         failed = self.tally.errors.total()

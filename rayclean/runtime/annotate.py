@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
+from rayclean.runtime import metrics
 from rayclean.runtime.data import is_in_this_process
 from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, Consultation, LabelSet
@@ -50,9 +51,11 @@ class Asking:
     ledger: str
     """Folder of the ledger, as a URL."""
     session: str
-    """Budgets count what this session has paid, over all its attempts."""
+    """Who pays: budgets count what this session has paid, over all its attempts."""
     budget: Budget
     max_error_rate: float
+    run: str = field(default_factory=metrics.run_name)
+    """Whose metrics the answers count to."""
 
     def engine(self, on_progress: Callable[[int, bool], None] | None = None) -> Engine:
         """A new engine; reads the ledger's index."""
@@ -63,6 +66,7 @@ class Asking:
             budget=self.budget,
             max_error_rate=self.max_error_rate,
             on_progress=on_progress,
+            meter=metrics.meter(self.run),
         )
 
 

@@ -84,40 +84,32 @@ def is_embedded() -> bool:
 
 
 def gpu_count() -> int:
-    """GPUs of the connected cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
+    """GPUs of the connected cluster, or that it can grow to."""
+    return _most("GPU")
 
 
 def cpu_count() -> int:
-    """Logical CPUs of the connected cluster."""
-    return int(ray.cluster_resources().get("CPU", 0))
+    """Logical CPUs of the connected cluster, or that it can grow to."""
+    return _most("CPU")
+
+
+def _most(resource: str) -> int:
+    """What is there now, or what an autoscaler may add: a cluster may start without any worker node."""
+    now = ray.cluster_resources().get(resource, 0)
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return int(max(now, most.get(resource, 0)))
+
+
+def trains_on_gpu(config: ClusterConfig) -> bool:
+    """Whether training workers get GPUs: as the config says, else if the cluster has enough for all."""
+    have = gpu_count()
+    enough = have > 0 and have >= config.workers * config.gpus_per_worker
+    return enough if config.use_gpu is None else config.use_gpu
 
 
 def physical_threads() -> int:
     """Threads that one process may use on this machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-def preflight(config: ClusterConfig) -> None:
-    """Compare what the config asks for with what the cluster has, instead of waiting for ever.
-
-    Raises:
-        ResourceError: it does not fit; the message says what to change.
-    """
-    have_cpu, have_gpu = cpu_count(), gpu_count()
-    want_cpu = config.workers * config.cpus_per_worker
-    if want_cpu + 1 > have_cpu:
-        raise ResourceError(
-            f"{config.workers} training workers x {config.cpus_per_worker} CPUs, and 1 CPU for data, need "
-            f"{want_cpu + 1:g} CPUs; the cluster has {have_cpu}. Lower cluster.workers or cluster.cpus_per_worker"
-            + ("" if config.address else ", or raise cluster.cpus (logical CPUs of the embedded Ray)")
-        )
-    want_gpu = config.workers * config.gpus_per_worker
-    if config.use_gpu and want_gpu > have_gpu:
-        raise ResourceError(
-            f"{config.workers} training workers x {config.gpus_per_worker:g} GPUs need {want_gpu:g} GPUs; the cluster has "
-            f"{have_gpu}. Lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false"
-        )
 
 
 @contextmanager

@@ -28,9 +28,10 @@ import ray
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.served import BUILT_IN, ServedAnnotator, ServerOptions, model_name
-from rayclean.errors import AnnotationError, ConfigError, ResourceError
+from rayclean.errors import AnnotationError, ConfigError
 from rayclean.runtime import llm_app, serve_state
-from rayclean.runtime.cluster import cpu_count, gpu_count
+from rayclean.runtime.cluster import gpu_count
+from rayclean.runtime.preflight import check, server_demand
 
 logger = logging.getLogger(__name__)
 
@@ -177,11 +178,11 @@ def served_llm(
     llm_app.quiet()
     options = options or ServerOptions()
     name = model_name(model, revision)
-    source = _source(model)
+    source = source_of(model)
     if (Path(source) / "config.json").is_file():
         _check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
-    _check_cluster(options, use_gpu)
+    check([server_demand(options)])
     app_name = f"rayclean-llm-{secrets.token_hex(4)}"
     root, ours = _start_serve()
     try:
@@ -209,7 +210,7 @@ def head_node_id() -> str | None:
     return heads[0] if heads else None
 
 
-def _source(model: str) -> str:
+def source_of(model: str) -> str:
     """What vLLM loads: a folder, converted first if need be, or the hub id."""
     from rayclean.models.gguf import huggingface_folder
 
@@ -219,18 +220,6 @@ def _source(model: str) -> str:
     if path.is_file():
         return str(huggingface_folder(path))
     return str(path.resolve()) if path.is_dir() else model
-
-
-def _check_cluster(options: ServerOptions, use_gpu: bool) -> None:
-    need: float
-    if use_gpu:
-        need, have, unit = options.replicas * options.tensor_parallel, float(gpu_count()), "GPUs"
-        change = "lower annotator.server.replicas or tensor_parallel, or set annotator.server.gpu = false"
-    else:
-        need, have, unit = options.replicas * options.cpus + llm_app.INGRESS_CPUS, float(cpu_count()), "CPUs"
-        change = "lower annotator.server.replicas or cpus, or raise cluster.cpus (logical CPUs of the embedded Ray)"
-    if need > have:
-        raise ResourceError(f"the language model needs {need:g} {unit}, the cluster has {have:g}: {change}")
 
 
 def _start_serve() -> tuple[str, bool]:

@@ -29,7 +29,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
-from rayclean.runtime.cluster import gpu_count, is_embedded, physical_threads
+from rayclean.runtime.cluster import is_embedded, physical_threads, trains_on_gpu
 from rayclean.training.asking import Consult
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
@@ -98,11 +98,7 @@ def _train(
     progress: Progress,
     consult: Consult | None,
 ) -> None:
-    use_gpu = (
-        cluster.use_gpu
-        if cluster.use_gpu is not None
-        else gpu_count() >= cluster.workers * cluster.gpus_per_worker and gpu_count() > 0
-    )
+    use_gpu = trains_on_gpu(cluster)
     board = _Board.remote()  # type: ignore[attr-defined]
     folder = Folder(work)
     stop = threading.Event()

@@ -8,9 +8,10 @@ from typing import Any
 
 from rayclean import pipeline
 from rayclean.artifacts import VERBS, Run, fingerprint
-from rayclean.config import Config, parse_config, read_values, set_path
+from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
-from rayclean.sweeps.space import Point, Trial, points
+from rayclean.overrides import read_values, set_path
+from rayclean.sweeps.space import Point, Trial, only_valid, points
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.store import TrialRun
 
@@ -83,8 +84,17 @@ def put_over(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, A
         json.dumps([dict(values), dict(point)])
     )  # a table of the point may get further values, too
     for path, value in over.items():
-        set_path(own, path, value)
+        set_path(own, tuple(path.split(".")), value)
     return dict(own)
+
+
+def any_point(sweep: Sweep) -> Point:
+    """The first value of everything, to check a config by."""
+    first = {
+        path: next(iter(each.grid or each.choice or each.uniform or each.log_uniform or each.integer or ()))
+        for path, each in sweep.space.items()
+    }
+    return only_valid(sweep, first)
 
 
 def trains(sweep: Sweep) -> bool:

@@ -21,8 +21,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from rayclean.config import Config, apply_override, read_values
+from rayclean.config import Config
 from rayclean.errors import ConfigError
+from rayclean.overrides import assignments, read_values, set_path
 from rayclean.plugins import Options, explain, nearest
 
 OBJECTIVES: dict[str, Literal["max", "min"]] = {
@@ -243,18 +244,11 @@ def _flat(space: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _leaf(values: dict[str, Any], path: str, nested: dict[str, Any]) -> None:
-    """Put the value at a path of nested tables under the whole path, as [set] has it."""
-    value: Any = nested
-    for part in path.split("."):
-        value = value[part]
-    values[path] = value
-
-
 def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep:
-    """Read a sweep file and apply dotted overrides; `base` becomes a path from here.
+    """Read a sweep file and apply overrides; `base` becomes a path from here.
 
-    An override of the config that trials differ from, like `dataset.path=...`, goes to [set].
+    An override of the config that trials differ from, like `dataset.path=...` or a file with a [cluster] section, goes
+    to [set].
 
     Raises:
         ConfigError: the file cannot be read, or a key or a value is wrong.
@@ -262,13 +256,11 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     path = Path(path)
     values = json.loads(json.dumps(read_values(path), default=str))
     for override in overrides:
-        key = override.partition("=")[0]
-        if key.split(".")[0] in Config.model_fields and key.split(".")[0] not in Sweep.model_fields:
-            own: dict[str, Any] = {}
-            apply_override(own, override)
-            _leaf(values.setdefault("set", {}), key, own)
-        else:
-            apply_override(values, override)
+        for where, value in assignments(override):
+            if where[0] in Config.model_fields and where[0] not in Sweep.model_fields:
+                values.setdefault("set", {})[".".join(where)] = value
+            else:
+                set_path(values, where, value)
     if isinstance(base := values.get("base"), str) and not Path(base).is_absolute():
         values["base"] = str(path.parent / base)
     try:

@@ -4,7 +4,6 @@ What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's
 another space in the same folder is refused, or taken as an extension when that is what the user says.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -16,11 +15,12 @@ from rayclean.artifacts import Folder, Run
 from rayclean.errors import ArtifactError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.plan import Plan, Work, base_values, make_plan, root, work_of
+from rayclean.sweeps.plan import Plan, Work, any_point, base_values, make_plan, root, work_of
 from rayclean.sweeps.results import Results, best_config, collect
-from rayclean.sweeps.space import drawn, only_valid, suggester
+from rayclean.sweeps.space import suggester
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker, open_tracker
+from rayclean.sweeps.watch import Watch
 from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
 
 SPEC = "sweep.json"
@@ -68,23 +68,24 @@ def _run_missing(
 ) -> None:
     """Every trial without a result."""
     from rayclean.runtime import serve, tune
-    from rayclean.runtime.cluster import connected, preflight
+    from rayclean.runtime.cluster import connected
+    from rayclean.runtime.preflight import preflight
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
     count = len(todo) if spec.search == "random" else spec.samples - _points_known(spec, folder)
     if count <= 0:
         return
-    sample = work_of(spec, values, _any_point(spec), spec.seeds[0])
+    sample = work_of(spec, values, any_point(spec), spec.seeds[0])
     _validate(plan.verbs, [*todo.values()] or [sample], folder)
     cluster = sample.config.cluster  # the same for all trials
     with connected(cluster):
-        preflight(cluster)
+        preflight(sample.config, plan.verbs)
         fits = partial(tune.slots, cluster, cpus=spec.trials.cpus)
         slots = fits(trains="train" in plan.verbs, concurrent=spec.trials.concurrent, trials=count)
         sharing = fits(trains=True, concurrent=None, trials=count)  # predict trains, whatever the trials do
         console.print(forecast(todo, folder, slots), highlight=False)
-        watch = _Watch(spec, folder, plan, values, tracker, count)
+        watch = Watch(spec, folder, plan, values, tracker, count)
         asked = [work.config for work in todo.values()] or [sample.config]
         with serve.hosting(build_annotator(config, ()) for config in asked) as servers:
             place = Place(folder.url(), plan.verbs, servers)
@@ -194,7 +195,7 @@ def _share(plan: Plan, todo: Mapping[str, Work], place: Place, slots: Any) -> No
 
 
 def _run(
-    spec: Sweep, todo: Mapping[str, Work], values: Record, place: Place, slots: Any, watch: "_Watch"
+    spec: Sweep, todo: Mapping[str, Work], values: Record, place: Place, slots: Any, watch: Watch
 ) -> None:
     """Every trial that has no result."""
     from rayclean.runtime import tune
@@ -223,106 +224,7 @@ def _run(
         )
 
 
-def _any_point(spec: Sweep) -> Record:
-    """The first value of everything, to check a config by."""
-    first = {
-        path: next(iter(each.grid or each.choice or each.uniform or each.log_uniform or each.integer or ()))
-        for path, each in spec.space.items()
-    }
-    return only_valid(spec, first)
-
-
 def _points_known(spec: Sweep, folder: Folder) -> int:
     """Points that are finished under every seed."""
     counts = Counter(str(result["point"]) for result in trials.results(folder).values())
     return sum(count >= len(spec.seeds) for count in counts.values())
-
-
-class _Watch:
-    """What the driver does with news of trials: progress, tracking, and the results of those that were stopped."""
-
-    def __init__(self, spec: Sweep, folder: Folder, plan: Plan, values: Record, tracker: Tracker, total: int):
-        self.spec, self.folder, self.plan, self.values = spec, folder, plan, values
-        self.tracker, self.total = tracker, total
-        self.task: progress.Task | None = None
-        self.lines: dict[str, list[Record]] = {}
-        self.begun = time.monotonic()
-
-    def started(self, trial: Record) -> None:
-        """Open its run; with several seeds to a suggested point each of them is logged when all are done."""
-        work = self._work(trial)
-        if work is not None:
-            self.lines[work.trial.name] = []
-            self.tracker.start(work)
-
-    def told(self, trial: Record, record: Record) -> None:
-        """Log an epoch once."""
-        work = self._work(trial)
-        if work is None or "epoch" not in record:
-            return
-        lines = self.lines.setdefault(work.trial.name, [])
-        if all(line["epoch"] != record["epoch"] for line in lines):
-            lines.append({key: record[key] for key in record if key not in TUNE_KEYS})
-            self.tracker.line(work, lines[-1])
-
-    def ended(self, trial: Record, result: Record | None) -> None:
-        """Say what came of it, and close its run."""
-        work = self._work(trial)
-        if result is not None and "trials" in result:
-            self._point_ended(result)
-        elif work is not None and result is not None and "error" in result:
-            run = work.run(self.folder.url())
-            run.write_json({"title": work.trial.title, "error": result["error"]}, ERROR)
-            self._note(f"{work.trial.title}: FAILED: {result['error'].splitlines()[-1]}")
-        elif work is not None and result is not None:
-            self.tracker.end(work, self.folder, result)
-            self._note(f"{work.trial.title}: {brief(result, self.spec)}")
-        elif work is not None and not self._out_of_time() and (lines := self.lines.get(work.trial.name)):
-            numbers = {
-                key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
-            }
-            seconds = sum(line.get("seconds", 0.0) for line in lines)
-            result = trials.write_result(
-                work, work.run(self.folder.url()), numbers, lines, seconds, stopped=True
-            )
-            self.tracker.end(work, self.folder, result)
-            self._note(f"{work.trial.title}: stopped after epoch {lines[-1]['epoch']}")
-        if self.task is not None:
-            self.task.advance()
-
-    def _point_ended(self, result: Record) -> None:
-        for each in result["trials"]:
-            work = work_of(self.spec, self.values, each["point"], each["seed"])
-            self.tracker.replay(work, self.folder, each, trials.epochs(self.folder, each["trial"]))
-            self._note(f"{work.trial.title}: {brief(each, self.spec)}")
-
-    def _work(self, trial: Record) -> Work | None:
-        if "name" in trial:
-            return self.plan.work[trial["name"]]
-        if len(self.spec.seeds) > 1:
-            return None
-        return work_of(self.spec, self.values, drawn(self.spec, trial), self.spec.seeds[0])
-
-    def _out_of_time(self) -> bool:
-        seconds = self.spec.trials.seconds
-        return seconds is not None and time.monotonic() - self.begun >= seconds
-
-    def _note(self, text: str) -> None:
-        if self.task is not None:
-            self.task.note(text)
-
-
-TUNE_KEYS = frozenset((
-    "timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s",
-    "time_total_s", "pid", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore",
-    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total",
-))  # fmt: skip
-"""What Tune adds to a line."""
-
-
-def brief(result: Record, spec: Sweep) -> str:
-    """The figures that matter, in a line."""
-    wanted = [objective.metric for objective in spec.objectives] or ["dev_accuracy", "changed", "noise_final"]
-    figures = result["figures"]
-    shown = [f"{name} {figures[name]:.4g}" for name in dict.fromkeys(wanted) if name in figures]
-    return ", ".join(shown) + f" ({result['wall_seconds']:,.1f} s)"

@@ -132,15 +132,6 @@ class TestRefusals:
         with pytest.raises(ValidationError, match=r"at least max_prompt_tokens"):
             ServedAnnotator.Config(max_prompt_tokens=1000, server=ServerOptions(max_model_len=1024))
 
-    def test_a_cluster_too_small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(serve, "cpu_count", lambda: 4)
-        monkeypatch.setattr(serve, "gpu_count", lambda: 1)
-        serve._check_cluster(ServerOptions(replicas=3), use_gpu=False)  # 3 x 1 + 1 for the ingress
-        with pytest.raises(ResourceError, match=r"needs 5 CPUs, the cluster has 4"):
-            serve._check_cluster(ServerOptions(replicas=4), use_gpu=False)
-        with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1"):
-            serve._check_cluster(ServerOptions(tensor_parallel=2), use_gpu=True)
-
     def test_gguf_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
             gguf.huggingface_folder(tmp_path / "x.gguf")
@@ -199,7 +190,7 @@ class TestLifeOfTheServer:
             return Tiny.bind()
 
         monkeypatch.setattr(llm_app, "build", build)
-        monkeypatch.setattr(serve, "_source", lambda model: "folder")
+        monkeypatch.setattr(serve, "source_of", lambda model: "folder")
 
     @pytest.mark.parametrize("error", [None, ValueError("mine"), KeyboardInterrupt()])
     def test_it_is_gone_after_the_block(self, error: BaseException | None) -> None:

@@ -1,0 +1,116 @@
+"""The commands that talk to a cluster's job server: `submit` and `logs`; `status --address` asks here, too."""
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rayclean.runtime.jobs import Job, Jobs
+
+FileArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="Config file, or a sweep file with --verb sweep.")
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE|FILE]...", help="Overrides, and files laid over: configs/cluster/*.toml"
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The cluster's dashboard, like http://127.0.0.1:8265. Without it: RAY_API_SERVER_ADDRESS or RAY_ADDRESS."
+    ),
+]
+VerbOption = Annotated[
+    str, typer.Option(help="clean, sweep, or one of load predict detect relabel train evaluate.")
+]
+
+
+def submit(
+    config: FileArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    verb: VerbOption = "clean",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the job's log until it ends.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Even if this very job has succeeded before.")
+    ] = False,
+) -> None:
+    """Run a config on a Ray cluster. The same work is never started twice; after a failure it goes on where it was."""
+    from rayclean.runtime.jobs import Jobs
+    from rayclean.shipping import pack
+
+    parcel = pack(verb, config, overrides or [])
+    jobs = Jobs(address)
+    job, new = jobs.submit(parcel, again=again)
+    if new:
+        typer.echo(f"submitted {job.id} to {jobs.address}")
+    elif job.under_way:
+        typer.echo(f"{job.id} is {job.state} already; nothing was started")
+    else:
+        typer.echo(f"{job.id} has done this; --again submits it once more (finished verbs are reused)")
+    if follow:
+        _follow(jobs, job)
+        return
+    asked = shlex.join([config, *(overrides or []), *(["--address", address] if address else [])])
+    asked += f" --verb {verb}" if verb == "sweep" else ""
+    typer.echo(f"its log: rayclean logs {asked} --follow")
+    if verb != "sweep":
+        typer.echo(f"how far: rayclean status {asked}")
+    typer.echo(f"stop it: ray job stop {job.id} --address {jobs.address}")
+
+
+def logs(
+    config: FileArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    verb: VerbOption = "clean",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+) -> None:
+    """Print what the last job of a run has printed."""
+    from rayclean.errors import ArtifactError
+    from rayclean.runtime.jobs import Jobs
+    from rayclean.shipping import pack
+
+    parcel = pack(verb, config, overrides or [])
+    jobs = Jobs(address)
+    job = jobs.latest(parcel.run, parcel.name)
+    if job is None:
+        raise ArtifactError(
+            f"{jobs.address} knows no job that works in {parcel.run}; submit it first: rayclean submit {config}"
+        )
+    if follow:
+        _follow(jobs, job)
+    else:
+        typer.echo(jobs.logs(job.id), nl=False)
+
+
+def show_job(address: str, run: str, name: str) -> None:
+    """One line on the last job of a run."""
+    from rayclean.runtime.jobs import Jobs
+
+    jobs = Jobs(address)
+    job = jobs.latest(run, name)
+    typer.echo(
+        f"no job of this run on {jobs.address}"
+        if job is None
+        else f"{job.id} (attempt {job.attempt}): {job.state}. {job.message}"
+    )
+
+
+def _follow(jobs: "Jobs", job: "Job") -> None:
+    for piece in jobs.follow(job.id):
+        typer.echo(piece, nl=False)
+    ended = jobs.state(job.id)
+    typer.echo(f"{job.id}: {ended.state}")
+    if ended.state != "SUCCEEDED":
+        typer.secho(
+            f"{ended.message}\nfinished work is kept: the same command submits the next attempt, which goes on from here",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(1)

@@ -1,0 +1,108 @@
+"""Config files and what is laid over them, still unchecked: further files and dotted overrides.
+
+    rayclean clean configs/quickstart.toml configs/cluster/one-gpu.toml detect.budget=0.05
+
+What stands later wins, key by key; a list or a value is replaced as a whole.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rayclean.errors import ConfigError
+
+FILES = (".toml", ".json")
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """What a config file says, unchecked.
+
+    Raises:
+        ConfigError: it cannot be read as TOML or JSON.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {str(path)!r}: {error.strerror}") from error
+    try:
+        text = content.decode()
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path}: not valid {kind}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a table of sections, got {type(values).__name__}")
+    return values
+
+
+def is_file(override: str) -> bool:
+    """Whether an override names a config file.
+
+    >>> is_file("configs/cluster/laptop.toml"), is_file("dataset.path=x.json")
+    (True, False)
+    """
+    return override.endswith(FILES) and "=" not in override
+
+
+def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of everything that an override sets.
+
+    >>> list(assignments("detect.budget=5")), list(assignments("annotator.name=knn"))
+    ([(('detect', 'budget'), 5)], [(('annotator', 'name'), 'knn')])
+
+    Raises:
+        ConfigError: it is no override, or its file cannot be read.
+    """
+    if is_file(override):
+        yield from _leaves(read_values(override), ())
+        return
+    path, equals, raw = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(
+            f"override {override!r}: expected section.key=value, for example detect.budget=0.05, or a config file "
+            f"({' or '.join(FILES)})"
+        )
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw  # a bare word is a string: annotator.name=knn
+    yield tuple(path.split(".")), value
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Lay an override over nested dicts.
+
+    >>> values = {"detect": {"budget": 0.1}}
+    >>> apply_override(values, "detect.budget=5"); apply_override(values, "annotator.name=knn"); values
+    {'detect': {'budget': 5}, 'annotator': {'name': 'knn'}}
+
+    Raises:
+        ConfigError: it is no override, its file cannot be read, or it leads through a value.
+    """
+    for path, value in assignments(override):
+        set_path(values, path, value)
+
+
+def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set the value at a path in nested dicts.
+
+    Raises:
+        ConfigError: the path leads through a value.
+    """
+    *parents, last = path
+    for part in parents:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{'.'.join(path)}: {part!r} is a value, not a section")
+    values[last] = value
+
+
+def _leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value

@@ -1,0 +1,229 @@
+"""Runs on a cluster, through Ray's job server: submitted once, found again, gone on with after a failure.
+
+    jobs = Jobs("http://127.0.0.1:8265")
+    job, new = jobs.submit(parcel)         # new: False where the same work runs or is done already
+    for text in jobs.follow(job.id): ...
+
+A run folder has one job at a time: its submission ids are `rayclean-<name>-<hash of the folder>-<attempt>`. Ray refuses
+an id that it knows, so two people who submit at the same moment start one job. What the job runs is the config as it was
+resolved where it was submitted; data, artifacts and models are read where the nodes run. Environment variables (keys of
+endpoints, tokens of hubs) are those of the cluster's nodes: none travels with a job, where the dashboard would show it.
+"""
+
+import asyncio
+import os
+import queue
+import re
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayclean.artifacts import fingerprint
+from rayclean.errors import ArtifactError, ResourceError
+from rayclean.runtime import cluster as cluster  # sets what Ray reads when it is imported
+
+from ray.exceptions import AuthenticationError  # isort: skip
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # isort: skip
+
+UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
+TOKEN = (
+    "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key auth_token of the secret that bears the "
+    "RayCluster's name)"
+)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A run, ready to be sent (`rayclean.shipping.pack`)."""
+
+    name: str
+    run: str
+    """URL of the run folder, or of the sweep's."""
+    command: str
+    """What runs where `files` lie."""
+    files: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the work: the same config and command give the same."""
+        return fingerprint(self.command, dict(self.files))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a run."""
+
+    id: str
+    attempt: int
+    state: str
+    """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    print_: str
+    """Fingerprint of what it runs."""
+    message: str
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in UNDER_WAY
+
+
+class Jobs:
+    """The job server of a cluster.
+
+    Args:
+        address: of the dashboard, like `http://127.0.0.1:8265`; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else a Ray
+            that runs on this machine.
+
+    Raises:
+        ResourceError: nobody answers there, or the token is wrong or missing.
+    """
+
+    def __init__(self, address: str | None = None):
+        with _explained(address or "the job server"), _address(address):
+            self.client = JobSubmissionClient(address)
+        self.address = self.client.get_address()
+
+    def latest(self, run: str, name: str) -> Job | None:
+        """The last attempt at a run; None: never submitted to this cluster.
+
+        Args:
+            run: URL of the run folder.
+            name: of the run.
+        """
+        prefix = submission_id(run, name)
+        with _explained(self.address):
+            found = [_job(details, prefix) for details in self.client.list_jobs()]
+        return max((job for job in found if job is not None), key=lambda job: job.attempt, default=None)
+
+    def submit(self, parcel: Parcel, *, again: bool = False) -> tuple[Job, bool]:
+        """Start a job, unless the same work is under way or done.
+
+        Args:
+            parcel: what is to run.
+            again: even if it has succeeded before.
+
+        Returns:
+            The job, and whether it is new.
+
+        Raises:
+            ArtifactError: another config is at work in the same run folder.
+            ResourceError: the job server does not take it.
+        """
+        last = self.latest(parcel.run, parcel.name)
+        if last is not None and last.under_way and last.print_ != parcel.fingerprint:
+            raise ArtifactError(
+                f"{last.id} works in {parcel.run} with another config: wait for it, stop it (`ray job stop {last.id}`), "
+                "or choose another name (name=...)"
+            )
+        done = last is not None and last.state == JobStatus.SUCCEEDED and last.print_ == parcel.fingerprint
+        if last is not None and (last.under_way or (done and not again)):
+            return last, False
+        attempt = 1 if last is None else last.attempt + 1
+        name = f"{submission_id(parcel.run, parcel.name)}-{attempt}"
+        with tempfile.TemporaryDirectory(prefix="rayclean-job-") as folder, _explained(self.address):
+            for file, content in parcel.files.items():
+                Path(folder, file).write_text(content)
+            try:
+                self.client.submit_job(
+                    entrypoint=parcel.command,
+                    submission_id=name,
+                    runtime_env={"working_dir": folder},
+                    metadata={"rayclean": parcel.fingerprint, "run": parcel.run},
+                )
+            except RuntimeError:
+                other = self.latest(parcel.run, parcel.name)
+                if other is not None and other.id == name:  # somebody else submitted it at the same moment
+                    return other, False
+                raise
+        return Job(name, attempt, JobStatus.PENDING, parcel.fingerprint, ""), True
+
+    def state(self, job: str) -> Job:
+        """How far a job is.
+
+        Raises:
+            ResourceError: the cluster does not know it.
+        """
+        with _explained(self.address):
+            found = _job(self.client.get_job_info(job), job.rpartition("-")[0])
+        assert found is not None
+        return found
+
+    def logs(self, job: str) -> str:
+        """What a job has printed so far."""
+        with _explained(self.address):
+            return str(self.client.get_job_logs(job))
+
+    def follow(self, job: str) -> Iterator[str]:
+        """What a job prints, from its beginning until it ends."""
+        pieces: queue.Queue[str | Exception | None] = queue.Queue()
+
+        async def read() -> None:
+            async for piece in self.client.tail_job_logs(job):
+                pieces.put(piece)
+
+        def work() -> None:
+            try:
+                asyncio.run(read())
+                pieces.put(None)
+            except Exception as error:  # raised again where the pieces are read
+                pieces.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while (piece := pieces.get()) is not None:
+            if isinstance(piece, Exception):
+                raise ResourceError(f"{self.address}: the log of {job} broke off: {piece}") from piece
+            yield piece
+
+
+def submission_id(run: str, name: str) -> str:
+    """What all submission ids of a run begin with.
+
+    >>> submission_id("s3://bucket/runs/quickstart", "quickstart")
+    'rayclean-quickstart-c7923dad'
+    """
+    return f"rayclean-{re.sub('[^A-Za-z0-9-]', '-', name)}-{fingerprint(run)[:8]}"
+
+
+def _job(details: JobDetails, prefix: str) -> Job | None:
+    head, _, attempt = (details.submission_id or "").rpartition("-")
+    if head != prefix or not attempt.isdigit():
+        return None
+    print_ = (details.metadata or {}).get("rayclean", "")
+    return Job(f"{prefix}-{attempt}", int(attempt), str(details.status), print_, details.message or "")
+
+
+@contextmanager
+def _address(address: str | None) -> Iterator[None]:
+    """Ray lets the environment win over an address that is given; here the given one wins."""
+    if address is None:
+        yield
+        return
+    kept = os.environ.get("RAY_API_SERVER_ADDRESS")
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        if kept is None:
+            del os.environ["RAY_API_SERVER_ADDRESS"]
+        else:
+            os.environ["RAY_API_SERVER_ADDRESS"] = kept
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except AuthenticationError as error:
+        missing = "Authentication required" in str(error)
+        raise ResourceError(
+            f"{where} {'asks for a token, and none was sent' if missing else 'refuses this token'}: {TOKEN}"
+        ) from error
+    except ConnectionError as error:
+        raise ResourceError(
+            f"no Ray job server answers at {where}: open the tunnel (cluster/README.md), or mend --address"
+        ) from error
+    except RuntimeError as error:
+        raise ResourceError(f"{where}: {error}") from error

@@ -1,0 +1,41 @@
+"""A language model that stays, for many runs: what `serveConfigV2` of a RayService or `serve deploy` names.
+
+    applications:
+      - name: annotator
+        import_path: rayclean.runtime.llm_service:app
+        args: {model: smollm2-135m, server: {replicas: 2}}
+
+Runs ask it with `annotator.name = "openai"`. It lists the model as `name@content`, like a model that a run serves itself.
+"""
+
+from typing import Any
+
+from rayclean.annotators.served import ServerOptions, model_name
+from rayclean.plugins import Options
+from rayclean.runtime import llm_app
+from rayclean.runtime.cluster import gpu_count
+from rayclean.runtime.preflight import check, server_demand
+from rayclean.runtime.serve import source_of
+
+
+class Service(Options):
+    """Arguments of the application: those of the annotator `served` that say what is served and how."""
+
+    model: str = "smollm2-135m"
+    """Built-in name, Hugging Face folder, .gguf file or hub id."""
+    revision: str | None = None
+    """Hub ids only."""
+    server: ServerOptions = ServerOptions()
+
+
+def app(args: Service) -> Any:
+    """The application; Ray Serve calls it on the cluster.
+
+    Raises:
+        ConfigError: there is no such model.
+        ResourceError: the cluster cannot hold it.
+    """
+    check([server_demand(args.server)])
+    use_gpu = gpu_count() > 0 if args.server.gpu is None else args.server.gpu
+    name = model_name(args.model, args.revision)
+    return llm_app.build(name, source_of(args.model), args.server, use_gpu)

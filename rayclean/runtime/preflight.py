@@ -1,0 +1,109 @@
+"""Before a run: does the cluster have what its config asks for? Otherwise it would wait for ever, without a word.
+
+Training needs its workers and one CPU for data; a served language model its replicas and one CPU for HTTP; a method that
+asks while it trains needs both at once.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ray
+
+from rayclean.annotators import build_annotator
+from rayclean.annotators.served import ServedAnnotator, ServerOptions
+from rayclean.config import ClusterConfig, Config
+from rayclean.errors import ResourceError
+from rayclean.methods import METHODS
+from rayclean.plugins import build_options, resolve
+from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
+from rayclean.runtime.llm_app import INGRESS_CPUS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What something holds while it runs."""
+
+    what: str
+    cpus: float
+    gpus: float
+    change: str
+    """How it is made smaller."""
+
+
+def preflight(config: Config, verbs: Sequence[str]) -> None:
+    """Compare what the verbs hold at the same time with what the cluster has, or can grow to.
+
+    Raises:
+        ResourceError: it does not fit; the message says what to change.
+    """
+    training = training_demand(config.cluster)
+    check([training])
+    annotator = build_annotator(config, ()) if {"relabel", "train"} & set(verbs) else None
+    if not isinstance(annotator, ServedAnnotator):
+        return
+    server = server_demand(annotator.config.server)
+    if "relabel" in verbs:
+        check([server])
+    cls = resolve("method", METHODS, config.method.name)
+    if "train" in verbs and cls(build_options("method", cls, config.method.options), 2, config.seed).asks:
+        check([training, server])
+
+
+def training_demand(cluster: ClusterConfig) -> Demand:
+    """One training: its workers, and a CPU for their data."""
+    gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster) else 0.0
+    return Demand(
+        f"training on {cluster.workers} x {cluster.cpus_per_worker:g} CPUs"
+        + (f" and {cluster.workers} x {cluster.gpus_per_worker:g} GPUs" if gpus else "")
+        + ", and 1 CPU for data",
+        cluster.workers * cluster.cpus_per_worker + 1,
+        gpus,
+        "lower cluster.workers or cluster.cpus_per_worker"
+        + (" or cluster.gpus_per_worker, or set cluster.use_gpu = false" if gpus else ""),
+    )
+
+
+def server_demand(options: ServerOptions) -> Demand:
+    """A served language model: its replicas, and a CPU for HTTP."""
+    use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
+    if use_gpu:
+        gpus = options.replicas * options.tensor_parallel
+        return Demand(
+            f"the language model on {options.replicas} x {options.tensor_parallel} GPUs",
+            options.replicas + INGRESS_CPUS,
+            gpus,
+            "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
+        )
+    return Demand(
+        f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",
+        options.replicas * options.cpus + INGRESS_CPUS,
+        0.0,
+        "lower cluster.llm.replicas or annotator.server.cpus",
+    )
+
+
+def check(demands: Sequence[Demand]) -> None:
+    """Whether all of them fit at once.
+
+    Raises:
+        ResourceError: they do not.
+    """
+    what = ", with ".join(demand.what for demand in demands)
+    for unit, have, need in (
+        ("CPU", cpu_count(), sum(demand.cpus for demand in demands)),
+        ("GPU", gpu_count(), sum(demand.gpus for demand in demands)),
+    ):
+        if need > have:
+            change = "; ".join(demand.change for demand in demands)
+            if unit == "CPU" and is_embedded():
+                change += "; or raise cluster.cpus (logical CPUs of the embedded Ray)"
+            raise ResourceError(f"{what}: needs {need:g} {unit}s, the cluster has {have}. To fit: {change}")
+        free = ray.available_resources().get(unit, 0.0)
+        if need > free and need <= ray.cluster_resources().get(unit, 0.0):
+            logger.warning(
+                "%s: needs %g %ss; of %d in the cluster %g are free now, so it waits until others have ended",
+                what, need, unit, have, free,
+            )  # fmt: skip

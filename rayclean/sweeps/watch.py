@@ -1,0 +1,105 @@
+"""What the driver of a sweep does with news of its trials: progress, tracking, results of those that were stopped."""
+
+import time
+from typing import Any
+
+from rayclean import progress
+from rayclean.artifacts import Folder
+from rayclean.sweeps import trial as trials
+from rayclean.sweeps.plan import Plan, Work, work_of
+from rayclean.sweeps.space import drawn
+from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.worker import ERROR
+
+Record = dict[str, Any]
+
+
+class Watch:
+    """What the driver does with news of trials: progress, tracking, and the results of those that were stopped."""
+
+    def __init__(self, spec: Sweep, folder: Folder, plan: Plan, values: Record, tracker: Tracker, total: int):
+        self.spec, self.folder, self.plan, self.values = spec, folder, plan, values
+        self.tracker, self.total = tracker, total
+        self.task: progress.Task | None = None
+        self.lines: dict[str, list[Record]] = {}
+        self.begun = time.monotonic()
+
+    def started(self, trial: Record) -> None:
+        """Open its run; with several seeds to a suggested point each of them is logged when all are done."""
+        work = self._work(trial)
+        if work is not None:
+            self.lines[work.trial.name] = []
+            self.tracker.start(work)
+
+    def told(self, trial: Record, record: Record) -> None:
+        """Log an epoch once."""
+        work = self._work(trial)
+        if work is None or "epoch" not in record:
+            return
+        lines = self.lines.setdefault(work.trial.name, [])
+        if all(line["epoch"] != record["epoch"] for line in lines):
+            lines.append({key: record[key] for key in record if key not in TUNE_KEYS})
+            self.tracker.line(work, lines[-1])
+
+    def ended(self, trial: Record, result: Record | None) -> None:
+        """Say what came of it, and close its run."""
+        work = self._work(trial)
+        if result is not None and "trials" in result:
+            self._point_ended(result)
+        elif work is not None and result is not None and "error" in result:
+            run = work.run(self.folder.url())
+            run.write_json({"title": work.trial.title, "error": result["error"]}, ERROR)
+            self._note(f"{work.trial.title}: FAILED: {result['error'].splitlines()[-1]}")
+        elif work is not None and result is not None:
+            self.tracker.end(work, self.folder, result)
+            self._note(f"{work.trial.title}: {brief(result, self.spec)}")
+        elif work is not None and not self._out_of_time() and (lines := self.lines.get(work.trial.name)):
+            numbers = {
+                key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
+            }
+            seconds = sum(line.get("seconds", 0.0) for line in lines)
+            result = trials.write_result(
+                work, work.run(self.folder.url()), numbers, lines, seconds, stopped=True
+            )
+            self.tracker.end(work, self.folder, result)
+            self._note(f"{work.trial.title}: stopped after epoch {lines[-1]['epoch']}")
+        if self.task is not None:
+            self.task.advance()
+
+    def _point_ended(self, result: Record) -> None:
+        for each in result["trials"]:
+            work = work_of(self.spec, self.values, each["point"], each["seed"])
+            self.tracker.replay(work, self.folder, each, trials.epochs(self.folder, each["trial"]))
+            self._note(f"{work.trial.title}: {brief(each, self.spec)}")
+
+    def _work(self, trial: Record) -> Work | None:
+        if "name" in trial:
+            return self.plan.work[trial["name"]]
+        if len(self.spec.seeds) > 1:
+            return None
+        return work_of(self.spec, self.values, drawn(self.spec, trial), self.spec.seeds[0])
+
+    def _out_of_time(self) -> bool:
+        seconds = self.spec.trials.seconds
+        return seconds is not None and time.monotonic() - self.begun >= seconds
+
+    def _note(self, text: str) -> None:
+        if self.task is not None:
+            self.task.note(text)
+
+
+TUNE_KEYS = frozenset((
+    "timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s",
+    "time_total_s", "pid", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore",
+    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total",
+))  # fmt: skip
+"""What Tune adds to a line."""
+
+
+def brief(result: Record, spec: Sweep) -> str:
+    """The figures that matter, in a line."""
+    wanted = [objective.metric for objective in spec.objectives] or ["dev_accuracy", "changed", "noise_final"]
+    figures = result["figures"]
+    shown = [f"{name} {figures[name]:.4g}" for name in dict.fromkeys(wanted) if name in figures]
+    return ", ".join(shown) + f" ({result['wall_seconds']:,.1f} s)"

@@ -1,0 +1,96 @@
+"""The Dockerfiles and the Slurm script, linted; the install steps of the CPU image in a plain environment."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "cluster" / "docker"
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"{name} is not installed (extra dev)")
+    return found
+
+
+def lint(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("image", ["cpu", "gpu"])
+def test_hadolint_has_nothing_to_say(image: str) -> None:
+    done = lint(tool("hadolint"), str(DOCKER / f"Dockerfile.{image}"))
+    assert done.returncode == 0, done.stdout
+
+
+def test_hadolint_sees_a_planted_mistake(tmp_path: Path) -> None:
+    text = (
+        (DOCKER / "Dockerfile.cpu")
+        .read_text()
+        .replace("FROM python:3.11-slim-bookworm", "FROM python:latest")
+    )
+    (tmp_path / "Dockerfile").write_text(text)
+    done = lint(tool("hadolint"), str(tmp_path / "Dockerfile"))
+    assert done.returncode != 0
+    assert "DL3007" in done.stdout
+
+
+def test_shellcheck_has_nothing_to_say_on_the_slurm_script() -> None:
+    done = lint(tool("shellcheck"), str(ROOT / "cluster" / "slurm.sh"))
+    assert done.returncode == 0, done.stdout
+
+
+def test_images_are_those_of_the_parameters_and_run_as_nobody_special() -> None:
+    import tomllib
+
+    parameters = tomllib.loads((ROOT / "cluster" / "parameters.toml").read_text())
+    for image in ("cpu", "gpu"):
+        text = (DOCKER / f"Dockerfile.{image}").read_text()
+        assert parameters[f"image_{image}"] in text
+        assert text.rindex("USER 1000:1000") > text.rindex("pip install")
+        python = re.search(r"FROM python:(\d+\.\d+)-slim", text)
+        assert python is not None
+    assert (
+        f"ray[default,data,train,tune,serve]=={parameters['ray_version']}"
+        in (ROOT / "pyproject.toml").read_text()
+    )
+    assert f'version = "{parameters["rayclean_version"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.slow
+def test_the_install_steps_of_the_cpu_image_run_in_a_plain_environment(tmp_path: Path) -> None:
+    """The image's own RUN lines, in a new virtual environment and a copy of what the image copies."""
+    text = (DOCKER / "Dockerfile.cpu").read_text().replace("\\\n", " ")
+    steps = [line.removeprefix("RUN ") for line in text.splitlines() if line.startswith("RUN ")]
+    steps = [step for step in steps if "pip install" in step or step.startswith("rayclean")]
+    assert len(steps) == 3
+    work = tmp_path / "opt"
+    work.mkdir()
+    for line in text.splitlines():
+        if line.startswith("COPY "):
+            *sources, _ = line.removeprefix("COPY ").split()
+            for source in sources:
+                copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+                copy(ROOT / source, work / source)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    environment = {
+        "PATH": f"{tmp_path}/venv/bin:/usr/bin:/bin", "HOME": os.environ["HOME"], "RAY_USAGE_STATS_ENABLED": "0",
+        "TORCH_INDEX": "https://download.pytorch.org/whl/cpu", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+    for step in steps:
+        # What needs a container: the folder of the cache and its owner.
+        step = re.sub(r"&& (mkdir|chown) [^&]*", "", step).strip()
+        step = step.replace("pip install", "pip install --retries 0 --quiet")
+        subprocess.run(["bash", "-euo", "pipefail", "-c", step], cwd=work, env=environment, check=True)
+    done = subprocess.run(
+        ["rayclean", "config", "configs/quickstart.toml", "configs/cluster/laptop.toml"],
+        cwd=work, env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert '"smollm2-135m"' in done.stdout

@@ -1,0 +1,266 @@
+"""Every file under cluster/ against the schema of whoever reads it; a planted typo is caught."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from cluster import render
+from rayclean.config import load_config
+from rayclean.pipeline import check_plugins
+from rayclean.sweeps.plan import make_plan
+from rayclean.sweeps.spec import load_sweep
+from tests.cluster.strict import strict
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+KUBERAY = sorted((CLUSTER / "kuberay").glob("*.yaml"))
+RAY_KINDS = ("RayCluster", "RayJob", "RayService")
+Document = dict[str, Any]
+
+
+def documents(path: Path) -> list[Document]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def of_kind(kind: str) -> list[Document]:
+    return [d for path in KUBERAY for d in documents(path) if d["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, Any]:
+    """KubeRay's own, by kind."""
+    folder = os.environ.get("RAYCLEAN_TEST_DATA")
+    if not folder or not (Path(folder) / "schemas" / "kuberay").is_dir():
+        pytest.skip("RAYCLEAN_TEST_DATA names no folder with schemas/kuberay")
+    files = Path(folder) / "schemas" / "kuberay"
+    return {kind: strict(json.loads((files / f"{kind}.v1.json").read_text())) for kind in RAY_KINDS}
+
+
+def test_rendered_files_are_what_the_parameters_say() -> None:
+    assert subprocess.run([sys.executable, str(CLUSTER / "render.py"), "--check"]).returncode == 0
+
+
+def test_a_missing_parameter_is_named() -> None:
+    parameters = tomllib.loads((CLUSTER / "parameters.toml").read_text())
+    del parameters["image_gpu"]
+    with pytest.raises(Exception, match="image_gpu"):
+        render.render(parameters)
+
+
+def test_every_parameter_is_used() -> None:
+    """A changed value changes a file."""
+
+    def leaves(values: Document, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from leaves(value, (*above, key))
+            else:
+                yield (*above, key)
+
+    parameters = tomllib.loads((CLUSTER / "parameters.toml").read_text())
+    before = render.render(parameters)
+    for path in leaves(parameters):
+        changed = copy.deepcopy(parameters)
+        section = changed
+        for part in path[:-1]:
+            section = section[part]
+        value = section[path[-1]]
+        section[path[-1]] = value + 1 if isinstance(value, int) else f"{value}9"
+        assert render.render(changed) != before, f"{'.'.join(path)} is read by no template"
+
+
+def test_there_is_one_of_every_kind() -> None:
+    kinds = [document["kind"] for path in KUBERAY for document in documents(path)]
+    assert sorted(kinds) == [
+        "ConfigMap",
+        "ConfigMap",
+        "NetworkPolicy",
+        "RayCluster",
+        "RayJob",
+        "RayJob",
+        "RayService",
+    ]
+
+
+@pytest.mark.parametrize("path", KUBERAY, ids=lambda path: path.stem)
+def test_kuberay_manifests_satisfy_the_schema(path: Path, schemas: dict[str, Any]) -> None:
+    for document in documents(path):
+        if document["kind"] in schemas:
+            jsonschema.validate(document, schemas[document["kind"]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "right", "wrong"),
+    [
+        ("RayCluster", ["spec", "workerGroupSpecs", 0], "minReplicas", "minReplica"),
+        ("RayCluster", ["spec", "authOptions"], "mode", "node"),
+        (
+            "RayCluster",
+            ["spec", "headGroupSpec", "template", "spec", "containers", 0],
+            "resources",
+            "resource",
+        ),
+        ("RayJob", ["spec"], "backoffLimit", "backOffLimit"),
+        ("RayJob", ["spec", "rayClusterSpec"], "enableInTreeAutoscaling", "enableInTreeAutoscaler"),
+        ("RayService", ["spec"], "serveConfigV2", "serveConfig"),
+    ],
+)
+def test_a_planted_typo_is_caught(
+    kind: str, where: list[Any], right: str, wrong: str, schemas: dict[str, Any]
+) -> None:
+    document = copy.deepcopy(of_kind(kind)[0])
+    part = document
+    for step in where:
+        part = part[step]
+    part[wrong] = part.pop(right)
+    with pytest.raises(jsonschema.ValidationError, match=wrong):
+        jsonschema.validate(document, schemas[kind])
+
+
+def cluster_specs() -> Iterator[Document]:
+    for kind, key in (("RayCluster", None), ("RayJob", "rayClusterSpec"), ("RayService", "rayClusterConfig")):
+        for document in of_kind(kind):
+            yield document["spec"][key] if key else document["spec"]
+
+
+def test_clusters_ask_for_tokens_and_survive_their_head() -> None:
+    for spec in cluster_specs():
+        assert spec["authOptions"] == {"mode": "token"}
+        assert spec["gcsFaultToleranceOptions"]["backend"] == "rocksdb"
+        assert spec["enableInTreeAutoscaling"] is True
+        assert spec["autoscalerOptions"]["version"] == "v2"
+        assert [group["groupName"] for group in spec["workerGroupSpecs"]] == ["cpu", "gpu"]
+
+
+def test_pods_are_confined_sized_and_watched() -> None:
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            pod = group["template"]["spec"]
+            (container,) = pod["containers"]
+            assert pod["securityContext"]["runAsNonRoot"]
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["resources"]["requests"] == container["resources"]["limits"]
+            assert {"readinessProbe", "livenessProbe"} <= set(container)
+            assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/dev/shm", "/cache"}
+            volumes = {volume["name"] for volume in pod["volumes"]}
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+            assert group["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "rayclean"
+        gpu = spec["workerGroupSpecs"][1]["template"]["spec"]
+        assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+        assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
+        assert gpu["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+
+
+def test_the_network_policy_covers_every_pod_and_opens_the_dashboard_to_the_operator_alone() -> None:
+    (policy,) = of_kind("NetworkPolicy")
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "rayclean"}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    for rule in policy["spec"]["ingress"]:
+        ports = {port["port"] for port in rule.get("ports", [])}
+        if not ports:  # among themselves
+            assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "rayclean"}}}]
+        elif 8265 in ports:
+            assert [next(iter(source)) for source in rule["from"]] == ["podSelector", "namespaceSelector"]
+
+
+def test_no_secret_stands_in_a_manifest() -> None:
+    for path in [*KUBERAY, CLUSTER / "aws.yaml", CLUSTER / "gcp.yaml"]:
+        for document in documents(path):
+            assert document.get("kind") != "Secret"
+            for name, value in re.findall(
+                r"name: (\w*(?:KEY|TOKEN|SECRET)\w*), value: (\S+)", path.read_text()
+            ):
+                raise AssertionError(f"{path.name}: {name} = {value}")
+
+
+def test_jobs_run_commands_that_rayclean_understands(tmp_path: Path) -> None:
+    """The configs in the manifests are checked like those of any user."""
+    for job in of_kind("RayJob"):
+        program, verb, file, size = job["spec"]["entrypoint"].split()
+        assert program == "rayclean"
+        name = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"][-1]["configMap"][
+            "name"
+        ]
+        (config,) = [document for document in of_kind("ConfigMap") if document["metadata"]["name"] == name]
+        for key, text in config["data"].items():
+            (tmp_path / key).write_text(text)
+        local = str(tmp_path / Path(file).name)
+        layer = str(ROOT / size.removeprefix("/opt/rayclean/"))
+        data = tmp_path / "x.csv"
+        data.write_text("text,label\na,b\n")
+        if verb == "clean":
+            config_ = load_config(local, [layer])
+            check_plugins(config_)
+            assert config_.output.startswith("s3://")
+        else:
+            spec = load_sweep(local, [layer, f"dataset.path={data}", f"output={tmp_path}"])
+            assert len(make_plan(spec).work) == 15
+
+
+def test_the_serve_config_satisfies_rays_schema() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from rayclean.runtime.llm_service import Service
+
+    (service,) = of_kind("RayService")
+    config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
+    (application,) = config.applications
+    assert application.import_path == "rayclean.runtime.llm_service:app"
+    Service(**application.args)
+    planted = yaml.safe_load(service["spec"]["serveConfigV2"].replace("import_path", "importpath"))
+    with pytest.raises(ValueError, match="import"):
+        ServeDeploySchema.model_validate(planted)
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_ray_up_files_satisfy_rays_schema(cloud: str) -> None:
+    import ray.autoscaler
+
+    (config,) = documents(CLUSTER / f"{cloud}.yaml")
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    jsonschema.validate(config, schema)
+    typo = {**config, "max_worker": 3}
+    with pytest.raises(jsonschema.ValidationError, match="max_worker"):
+        jsonschema.validate(typo, schema)
+    head = config["available_node_types"][config["head_node_type"]]
+    assert head["resources"] == {"CPU": 0}
+    assert all("--dashboard-host=127.0.0.1" in c for c in config["head_start_ray_commands"] if "--head" in c)
+    assert config["provider"]["use_internal_ips"] is True
+
+
+def test_aws_is_prepared_and_validated_by_ray_up_itself() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    (config,) = documents(CLUSTER / "aws.yaml")
+    validate_config(prepare_config(copy.deepcopy(config)))
+    broken = copy.deepcopy(config)
+    broken["available_node_types"]["gpu"]["min_workers"] = 99  # more than max_workers of all
+    with pytest.raises(Exception, match="max_workers"):
+        validate_config(prepare_config(broken))
+
+
+def test_dashboards_draw_only_metrics_that_exist() -> None:
+    """Every query of the Grafana file names a metric of `runtime/metrics.py`, or one of Ray's own."""
+    import rayclean.runtime.metrics as metrics
+
+    board = json.loads((CLUSTER / "grafana" / "rayclean.json").read_text())
+    known = set(re.findall(r"rayclean_\w+", metrics.__doc__ or ""))
+    queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    assert len(queries) >= 8
+    for query in queries:
+        named = set(re.findall(r"ray_(rayclean_\w+)", query))
+        assert named <= known, f"{named - known} in {query!r}"
+        assert named or "ray_" in query
+    drawn = set(re.findall(r"ray_(rayclean_\w+)", " ".join(queries)))
+    assert drawn == known, f"not drawn: {known - drawn}"
