@@ -155,7 +155,7 @@ def plain(name: str, examples: str, rows: int, seed: int, device: str) -> dict[s
         tokens[key], _ = tokenizer(texts)
         pads[key] = tokenizer.pad_id
     groups = [{"params": list(n.parameters()), "lr": n.default_learning_rate} for n in networks.values()]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     lengths = np.array([len(t) for t in tokens[names[0]]])
     every = [batch for epoch in (1, 2) for batch in batches(rows, BATCH, seed, epoch, lengths)]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(every))

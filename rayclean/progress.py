@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as EtaColumn
+
+from rayclean.context import bound
 
 logger = logging.getLogger(__name__)
 console = Console(stderr=True)
@@ -81,28 +83,18 @@ def task(title: str, total: int | None, unit: str) -> Iterator[Task]:
         yield Task(title, total, unit, bar)
 
 
-@contextmanager
-def observed(observer: Observer) -> Iterator[None]:
+def observed(observer: Observer) -> AbstractContextManager[None]:
     """`observer` hears how much more is done of every task that begins in the block."""
-    token = _observer.set(observer)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
+    return bound(_observer, observer)
 
 
 Listener = Callable[[dict[str, Any]], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def listening(listener: Listener) -> AbstractContextManager[None]:
     """`listener` hears of every epoch of the final training (its line of `metrics.jsonl`) while the block runs."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
+    return bound(_listener, listener)
 
 
 def listener() -> Listener:

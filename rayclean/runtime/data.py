@@ -9,13 +9,15 @@ on how it does so, because nothing is keyed by block or order.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import ray
 import ray.data
 from ray import cloudpickle
+
+from rayclean.context import bound
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,14 +28,9 @@ logger = logging.getLogger(__name__)
 _here: ContextVar[bool] = ContextVar("here", default=False)
 
 
-@contextmanager
-def in_this_process() -> Iterator[None]:
+def in_this_process() -> AbstractContextManager[None]:
     """`map_items` runs its items here, one after another: for work that is itself one of many that run side by side."""
-    token = _here.set(True)
-    try:
-        yield
-    finally:
-        _here.reset(token)
+    return bound(_here, True)
 
 
 def is_in_this_process() -> bool:

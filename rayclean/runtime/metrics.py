@@ -20,6 +20,7 @@ from typing import Any
 from rayclean import progress
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.engine import Meter
+from rayclean.context import bound
 from rayclean.runtime.cluster import is_embedded
 
 from ray.util.metrics import Counter, Gauge  # isort: skip
@@ -33,12 +34,8 @@ def reporting(run: str) -> Iterator[None]:
     if is_embedded():
         yield
         return
-    token = _run.set(run)
-    try:
-        with progress.observed(_progressed):
-            yield
-    finally:
-        _run.reset(token)
+    with bound(_run, run), progress.observed(_progressed):
+        yield
 
 
 def run_name() -> str:

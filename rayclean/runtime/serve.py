@@ -18,7 +18,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import ray
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.served import BUILT_IN, ServedAnnotator, ServerOptions, model_name
+from rayclean.context import bound
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.runtime import llm_app, serve_state
 from rayclean.runtime.cluster import gpu_count
@@ -97,14 +98,9 @@ def hosting(annotators: Iterable[Annotator]) -> Iterator[Endpoints]:
         yield endpoints
 
 
-@contextmanager
-def running(endpoints: Endpoints) -> Iterator[None]:
+def running(endpoints: Endpoints) -> AbstractContextManager[None]:
     """`hosted` takes these servers, and stops none of them, while the block runs."""
-    token = _running.set(endpoints)
-    try:
-        yield
-    finally:
-        _running.reset(token)
+    return bound(_running, endpoints)
 
 
 def _server_of(annotator: ServedAnnotator) -> str:
