@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +71,14 @@ def head(cpus: int = 4, extra: dict[str, str] | None = None) -> Iterator[Head]:
 
 
 def _end(process: subprocess.Popen[bytes], folder: str) -> None:
-    """`ray stop` would stop every Ray of the machine; this ends what belongs to the folder."""
+    """`ray stop` would stop every Ray of the machine; this ends what this head started."""
     import psutil
 
+    ours = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-    for each in psutil.process_iter(["cmdline"]):
-        if any(folder in part for part in each.info["cmdline"] or ()):
+    _, alive = psutil.wait_procs([psutil.Process(process.pid), *ours], timeout=15)
+    for each in alive:
+        with suppress(psutil.NoSuchProcess):
             each.kill()
+    process.wait()
     shutil.rmtree(folder, ignore_errors=True)

@@ -65,7 +65,10 @@ def test_nobody_there(tmp_path: Path) -> None:
 def test_submitted_twice_runs_once(cluster: Head, tmp_path: Path) -> None:
     config = str(write(tmp_path, "once"))
     at = ["--address", cluster.dashboard]
-    first = rayclean(cluster.environment, "submit", config, *at)
+    (tmp_path / "token").write_text(cluster.environment["RAY_AUTH_TOKEN"])
+    by_file = {key: value for key, value in cluster.environment.items() if not key.startswith("RAY_AUTH")}
+    by_file["RAY_AUTH_TOKEN_PATH"] = str(tmp_path / "token")  # as cluster/README.md has it
+    first = rayclean(by_file, "submit", config, *at)
     assert first.returncode == 0, first.stderr
     name = re.search(r"submitted (rayclean-once-[0-9a-f]{8}-1) to", first.stdout)
     assert name is not None, first.stdout

@@ -82,7 +82,7 @@ def test_a_whole_run_on_s3_killed_and_gone_on_with(s3: str, tmp_path: Path) -> N
     import s3fs
 
     local = toy.write(tmp_path / "data", rows=400)
-    s3fs.S3FileSystem().put(str(local), f"{BUCKET}/data/", recursive=True)
+    s3fs.S3FileSystem().put(f"{local}/", f"{BUCKET}/data/", recursive=True)
     values = toy.config(Path("unused"), Path("unused"), name="noiseal")
     values["output"] = f"{s3}/runs"
     values["dataset"]["path"] = f"{s3}/data/*.parquet"
