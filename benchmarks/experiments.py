@@ -34,7 +34,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import claim, write_result
+from benchmarks.common import RESULTS, claim, commit, write_result
 
 HERE = Path(__file__).parent / "experiments"
 WORK = Path(os.environ.get("RAYCLEAN_EXPERIMENTS", "runs/experiments"))
@@ -158,6 +158,7 @@ class Direct:
             self.annotator = self.annotator.at(*endpoint)
         self.engine = Engine(self.annotator, Ledger(Folder(output).sub("ledger"), "experiment"))
         self.examples = Folder(root).sub("load", "examples").url()
+        self.runner = asyncio.Runner()  # one loop for all epochs: connections to the server belong to it
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
         """What the annotator makes of the method's wish."""
@@ -168,7 +169,7 @@ class Direct:
         from rayclean.annotators.consult import consult
 
         calibration = "none" if self.annotator.calibrated else "batch"
-        return asyncio.run(
+        return self.runner.run(
             consult(self.engine, asked, examples=self.examples, labels=self.labels, calibration=calibration)
         )
 
@@ -419,6 +420,8 @@ SHOWN = (
 def markdown(figures: dict[str, Any], seeds: list[int]) -> str:
     """The tables: per experiment its claims, then mean +- standard deviation over the seeds."""
     lines = [
+        "# Claims of the papers, at a small scale",
+        "",
         f"Mean ± standard deviation over {len(seeds)} seeds; made by `benchmarks/experiments.py`, nothing by hand.",
         "",
     ]
@@ -493,34 +496,55 @@ def main() -> None:
             runs[key] = found
             left = (time.monotonic() - start) / done * (len(tasks) - done)
             print(f"{done}/{len(tasks)} runs, {left:.0f} s left", file=sys.stderr)
-    figures: dict[str, Any] = {}
-    claims = []
+    known = {} if arguments.small else _known()
     for experiment in experiments:
-        judged = judge(experiment, runs, seeds)
-        figures[experiment["name"]] = {
+        known[experiment["name"]] = {
             "title": experiment["title"],
+            "commit": commit(),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "config": experiment,
             "rows": summary(experiment, runs, seeds),
-            "claims": judged,
+            "claims": judge(experiment, runs, seeds),
+            "runs": _runs(experiment, runs, seeds),
         }
-        for one in judged:
-            text = f"{experiment['name']}: {one['text']}"
-            measured = f"{one['mean_difference']:+.4f}, {one['agree']} of {one['pairs']} pairs"
-            claims.append(
-                claim(
-                    text,
-                    goal=f"> {one['by']:g}, 2/3 of the pairs",
-                    measured=measured,
-                    holds=one["reproduced"],
+    known = dict(sorted(known.items()))
+    claims = [
+        claim(
+            f"{name}: {one['text']}",
+            goal=f"> {one['by']:g}, 2/3 of the pairs",
+            measured=f"{one['mean_difference']:+.4f}, {one['agree']} of {one['pairs']} pairs",
+            holds=one["reproduced"],
+        )
+        for name, experiment in known.items()
+        for one in experiment["claims"]
+    ]
+    path = write_result(__file__, {"seeds": seeds}, 0, known, claims, arguments.small)
+    if not arguments.small:
+        path.with_suffix(".md").write_text(markdown(known, seeds))
+
+
+def _known() -> dict[str, Any]:
+    """Experiments that stand in the result file: what does not run now stays, with the commit it was made at."""
+    path = RESULTS / "experiments.json"
+    return json.loads(path.read_text())["figures"] if path.exists() else {}
+
+
+def _runs(experiment: dict[str, Any], runs: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:
+    """Every run, without its course over the epochs."""
+    found = []
+    for number, chosen in enumerate(experiment["sets"]):
+        for arm in experiment["arms"]:
+            for seed in seeds:
+                measured = runs[_key(experiment, number, arm, seed)]
+                short = {
+                    key: round(value, 4) if isinstance(value, float) else value
+                    for key, value in measured.items()
+                    if not key.endswith("_epochs")
+                }
+                found.append(
+                    {"set": chosen["name"], "noise": chosen.get("noise"), "arm": arm, "seed": seed, **short}
                 )
-            )
-    write_result(
-        __file__,
-        {"experiments": experiments, "seeds": seeds},
-        0,
-        {"experiments": figures, "runs": runs},
-        claims,
-        arguments.small,
-    )
+    return found
 
 
 def _is_served(task: dict[str, Any]) -> bool:
