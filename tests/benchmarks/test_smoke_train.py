@@ -37,8 +37,8 @@ def test_overhead_of_the_training_loop(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_experiment_judges_its_claims(tmp_path: Path) -> None:
     result = small("experiments.py", tmp_path, "--only", "E9")
-    (claims,) = (experiment["claims"] for experiment in result["figures"]["experiments"].values())
+    (claims,) = (experiment["claims"] for experiment in result["figures"].values())
     assert all(one["pairs"] == 1 for one in claims)
     assert {"weight_right_last", "auc_quality", "accuracy_last"} <= set(
-        result["figures"]["experiments"]["E9"]["rows"][0]
+        result["figures"]["E9"]["rows"][0]
     )
