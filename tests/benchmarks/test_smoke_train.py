@@ -39,6 +39,4 @@ def test_an_experiment_judges_its_claims(tmp_path: Path) -> None:
     result = small("experiments.py", tmp_path, "--only", "E9")
     (claims,) = (experiment["claims"] for experiment in result["figures"].values())
     assert all(one["pairs"] == 1 for one in claims)
-    assert {"weight_right_last", "auc_quality", "accuracy_last"} <= set(
-        result["figures"]["E9"]["rows"][0]
-    )
+    assert {"weight_right_last", "auc_quality", "accuracy_last"} <= set(result["figures"]["E9"]["rows"][0])
