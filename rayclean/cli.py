@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rayclean import __version__, cli_jobs
+from rayclean.cli_jobs import OverridesArgument
 from rayclean.errors import RaycleanError
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ ConfigArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG", help="Config file (.toml), or a run folder to go on with its own config."
-    ),
-]
-OverridesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE|FILE]...",
-        help="Overrides like detect.budget=0.05, and config files laid over the first one (configs/cluster/*.toml).",
     ),
 ]
 VERBS_HELP = {

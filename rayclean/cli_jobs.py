@@ -14,7 +14,8 @@ FileArgument = Annotated[
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE|FILE]...", help="Overrides, and files laid over: configs/cluster/*.toml"
+        metavar="[KEY=VALUE|FILE]...",
+        help="Overrides like detect.budget=0.05, and config files laid over the first one (configs/cluster/*.toml).",
     ),
 ]
 AddressOption = Annotated[
