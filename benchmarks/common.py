@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGE = Path(__file__).resolve().parent.parent / "rayclean"
 PACKAGES = (
     "rayclean",
     "ray",
@@ -73,6 +74,14 @@ def commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def sources(package: Path = PACKAGE) -> str:
+    """Hash of the package's own Python files, names and content: other code may give other results."""
+    from rayclean.artifacts import fingerprint
+
+    files = sorted(package.rglob("*.py"))
+    return fingerprint({path.relative_to(package).as_posix(): path.read_text() for path in files})
 
 
 def claim(text: str, *, goal: str, measured: Any, holds: bool) -> dict[str, Any]:

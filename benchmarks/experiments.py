@@ -5,8 +5,9 @@
 
 Every file in `benchmarks/experiments/` is an experiment: sets with their noise, arms (methods with options and whom they
 may ask), and claims of the form "this measure is greater in that arm". An arm that several experiments share is trained
-once. A claim is *reproduced* if the mean difference has the expected sign and at least two thirds of the pairs (set,
-seed) agree; nothing is tuned until it is.
+once, and a run in the work folder is taken as long as the package's sources are those that it was trained with; every
+run says at which commit that was. A claim is *reproduced* if the mean difference has the expected sign and at least two
+thirds of the pairs (set, seed) agree; nothing is tuned until it is.
 
 Scale: the strong network is a two-layer perceptron on frozen MiniLM features, the weak one a BiLSTM from scratch, as
 written in each file. Noise is injected into training labels alone; development labels are those of the data set, right
@@ -17,6 +18,7 @@ this script, after training, and by the simulated annotator.
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -34,9 +36,11 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import RESULTS, claim, commit, write_result
+from benchmarks.common import RESULTS, claim, commit, sources, write_result
 
 HERE = Path(__file__).parent / "experiments"
+NOT_IDENTITY = ("endpoint", "commit")
+"""Parts of a task on which its result does not depend."""
 WORK = Path(os.environ.get("RAYCLEAN_EXPERIMENTS", "runs/experiments"))
 SETS: dict[str, dict[str, Any]] = {
     "trec6": {"label": "label", "labels": ["ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"]},
@@ -52,6 +56,7 @@ SETS: dict[str, dict[str, Any]] = {
 def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
     """Load a set, compute its frozen features; returns the run's folder."""
     import rayclean
+    from rayclean.artifacts import fingerprint
     from rayclean.config import PredictConfig
     from rayclean.runtime.cluster import connected
     from rayclean.runtime.predict import compute_features
@@ -69,13 +74,22 @@ def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
     )
     run = rayclean.load(config)
     load = run.require("load")
+    made_of = fingerprint(config.encoder.model_dump(mode="json"), _texts_of(run), _sources())
     with connected(config.cluster):
         for part in ("examples", "test"):
             features = run.sub("features", part)
-            if not features.exists("done"):
+            if not (features.exists("done") and features.read_text("done") == made_of):
+                features.remove()  # shards of another encoder, texts or code would be taken for finished ones
                 compute_features(load.sub(part), features, config.encoder, seed=0, config=PredictConfig())
-                features.write_text("", "done")
+                features.write_text(made_of, "done")
     return run.root
+
+
+def _texts_of(run: Any) -> str:
+    """What identifies the loaded examples: source files and options, as `load` fingerprints them."""
+    manifest = run.manifest("load")
+    assert manifest is not None
+    return str(manifest.fingerprint)
 
 
 def table_of(folder: Any, columns: list[str]) -> dict[str, npt.NDArray[Any]]:
@@ -99,9 +113,11 @@ def table_of(folder: Any, columns: list[str]) -> dict[str, npt.NDArray[Any]]:
     return found
 
 
-def corrupted(root: str, noise: dict[str, Any] | None, seed: int) -> tuple[str | None, str]:
-    """Folder of corrupted labels (None: the given ones stay) and folder of the truth that belongs to them."""
-    from rayclean.artifacts import Folder
+def corrupted(root: str, noise: dict[str, Any] | None, seed: int, code: str) -> tuple[str | None, str]:
+    """Folder of corrupted labels (None: the given ones stay) and folder of the truth that belongs to them; other texts or
+    other code (`code`: its hash) have a folder of their own.
+    """
+    from rayclean.artifacts import Folder, Run, fingerprint
     from rayclean.functional.noise import corrupt
     from rayclean.schema import LabelSet
 
@@ -109,7 +125,8 @@ def corrupted(root: str, noise: dict[str, Any] | None, seed: int) -> tuple[str |
     examples = table_of(load.sub("examples"), ["given_label", "split"])
     if noise is None:
         return None, load.url("truth")
-    out = Folder(root).sub("noise", f"{noise['kind']}-{noise['rate']}-{seed}")
+    print_ = fingerprint(_texts_of(Run(root)), code)
+    out = Folder(root).sub("noise", f"{noise['kind']}-{noise['rate']}-{seed}-{print_}")
     if not out.exists("done"):
         ids, given, train = examples["example_id"], examples["given_label"], examples["split"] == "train"
         classes = len(LabelSet.from_json(load.read_text("labels.json")).names)
@@ -181,13 +198,13 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     from rayclean.artifacts import Folder, fingerprint
     from rayclean.config import Plugin, TrainingConfig
     from rayclean.schema import LabelSet
-    from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
-    from rayclean.training.loop import fit
+    from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection, job_key
+    from rayclean.training.loop import finished, fit
 
     torch.set_num_threads(1)
     start = time.monotonic()
     root, seed = task["root"], task["seed"]
-    labels, truth = corrupted(root, task["noise"], seed)
+    labels, truth = corrupted(root, task["noise"], seed, task["code"])
     names = LabelSet.from_json(Folder(root).sub("load").read_text("labels.json")).names
     data = DataSpec(
         Folder(root).url("load", "examples"),
@@ -197,9 +214,8 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     )
     arm = dict(task["arm"])
     annotator, epochs = arm.pop("annotator", None), arm.pop("epochs", task["epochs"])
-    output = Folder(
-        str(WORK / "runs" / fingerprint({k: v for k, v in task.items() if k != "endpoint"}))
-    ).url()
+    identity = fingerprint({key: value for key, value in task.items() if key not in NOT_IDENTITY})
+    output = Folder(str(WORK / "runs" / identity)).url()
     spec = FitSpec(
         Plugin(**task["encoder"]), Plugin(**arm), TrainingConfig(epochs=epochs, **task["training"]), tuple(names),
         (json.dumps(annotator, sort_keys=True),),
@@ -208,9 +224,12 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     consult = None
     if annotator:
         consult = Direct(annotator, task.get("words", {}), task.get("endpoint"), root, output, truth, seed)
+    if finished(job, job_key(job, spec)) is None:  # what is only read keeps the commit that it was trained at
+        Folder(output).write_json(task["commit"], "commit.json")
     fit(job, spec, consult=consult)
-    found = measure(Folder(output), Folder(root), truth, labels)
-    return {**found, "seconds": round(time.monotonic() - start, 1)}
+    found = measure(Folder(output), Folder(root), truth)
+    trained_at = Folder(output).read_json("commit.json")
+    return {**found, "seconds": round(time.monotonic() - start, 1), "commit": trained_at}
 
 
 def auc(wrong: npt.NDArray[np.bool_], doubt: npt.NDArray[Any]) -> float | None:
@@ -219,7 +238,7 @@ def auc(wrong: npt.NDArray[np.bool_], doubt: npt.NDArray[Any]) -> float | None:
     return float(roc_auc_score(wrong, doubt)) if 0 < wrong.sum() < len(wrong) else None
 
 
-def measure(output: Any, root: Any, truth: str, labels: str | None) -> dict[str, Any]:
+def measure(output: Any, root: Any, truth: str) -> dict[str, Any]:
     """Test accuracy of the best and the last epoch; detection and subsets per epoch."""
     from rayclean.artifacts import Folder
 
@@ -238,16 +257,28 @@ def measure(output: Any, root: Any, truth: str, labels: str | None) -> dict[str,
     wrong, known = wrong_of(
         quality["example_id"], table_of(epochs.sub(numbers[-1]), ["given_label"])["given_label"], true
     )
-    found["noise"] = float(wrong[known].mean())
+    found["noise_realised"] = float(wrong[known].mean())
     found["auc_quality"] = auc(wrong[known], -quality["quality"][known])
     lines = [json.loads(line) for line in output.read_text("metrics.jsonl").splitlines()]
-    found["asked"] = sum(line.get("asked", 0) for line in lines)
+    found |= questions_of(lines)
     for key, values in series.items():
         usable = [value for value in values if value is not None]
         if usable:
             found |= {f"{key}_first": usable[0], f"{key}_last": usable[-1], f"{key}_max": max(usable)}
             found[f"{key}_epochs"] = values
     return found
+
+
+def questions_of(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """What the method asked, whether an answer was paid in this run or stood in its ledger, and the tokens paid.
+
+    Args:
+        lines: the epochs' lines of `metrics.jsonl`.
+    """
+    return {
+        "questions": sum(line.get("asked", 0) + line.get("from_ledger", 0) for line in lines),
+        "tokens_paid": sum(line.get("tokens", 0) for line in lines),
+    }
 
 
 def wrong_of(ids: Any, given: Any, true: dict[str, Any]) -> tuple[Any, Any]:
@@ -380,8 +411,15 @@ def _task(
     task = {
         "root": roots[chosen["name"]], "noise": chosen.get("noise"), "seed": seed, "arm": experiment["arms"][arm],
         "encoder": experiment["encoder"], "epochs": experiment["epochs"], "training": experiment.get("training", {}),
+        "code": _sources(),
     }  # fmt: skip
     return {**task, "words": chosen["words"]} if "words" in chosen else task
+
+
+@functools.cache
+def _sources() -> str:
+    """Read once: all runs of an invocation are of one code."""
+    return sources()
 
 
 def _key(experiment: dict[str, Any], number: int, arm: str, seed: int) -> str:
@@ -411,10 +449,11 @@ def summary(
 
 SHOWN = (
     "accuracy_best", "accuracy_last", "auc_quality", "auc_strong_max", "auc_weak_max", "auc_co_prediction_max",
-    "precision_clean_last", "recall_purified_last", "noise_answered_last", "noise_answers_last", "asked",
+    "precision_clean_last", "recall_purified_last", "noise_answered_last", "noise_answers_last", "questions", "asked",
     "weight_wrong_last", "weight_right_last",
 )  # fmt: skip
-"""Measures in the tables; all others stand in the JSON file."""
+"""Measures in the tables; all others stand in the JSON file. `asked` stands in older results instead of `questions`:
+without those that the run's ledger answered."""
 
 
 def markdown(figures: dict[str, Any], seeds: list[int]) -> str:
@@ -474,9 +513,12 @@ def main() -> None:
     if arguments.small and not arguments.only:
         experiments = experiments[:1]
     names = sorted({chosen["name"] for experiment in experiments for chosen in experiment["sets"]})
-    roots = {name: prepare(name, arguments.data, experiments[0]["encoder"]) for name in names}
+    encoder = experiments[0]["encoder"]
+    assert all(one["encoder"] == encoder for one in experiments), "features are computed with one encoder"
+    roots = {name: prepare(name, arguments.data, encoder) for name in names}
+    now = commit()
     tasks = {
-        _key(experiment, number, arm, seed): _task(experiment, number, arm, seed, roots)
+        _key(experiment, number, arm, seed): {**_task(experiment, number, arm, seed, roots), "commit": now}
         for experiment in experiments
         for seed in seeds
         for number in range(len(experiment["sets"]))
@@ -498,14 +540,15 @@ def main() -> None:
             print(f"{done}/{len(tasks)} runs, {left:.0f} s left", file=sys.stderr)
     known = {} if arguments.small else _known()
     for experiment in experiments:
+        every = _runs(experiment, runs, seeds)
         known[experiment["name"]] = {
             "title": experiment["title"],
-            "commit": commit(),
+            "commit": sorted({run["commit"] for run in every}),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "config": experiment,
             "rows": summary(experiment, runs, seeds),
             "claims": judge(experiment, runs, seeds),
-            "runs": _runs(experiment, runs, seeds),
+            "runs": every,
         }
     known = dict(sorted(known.items()))
     claims = [
@@ -524,9 +567,34 @@ def main() -> None:
 
 
 def _known() -> dict[str, Any]:
-    """Experiments that stand in the result file: what does not run now stays, with the commit it was made at."""
+    """Experiments that stand in the result file: what does not run now stays, with the commits its runs were made at."""
     path = RESULTS / "experiments.json"
-    return json.loads(path.read_text())["figures"] if path.exists() else {}
+    figures = json.loads(path.read_text())["figures"] if path.exists() else {}
+    return {name: as_written_now(experiment) for name, experiment in figures.items()}
+
+
+def as_written_now(experiment: dict[str, Any]) -> dict[str, Any]:
+    """An experiment of any age in today's form.
+
+    Once the experiment had one commit, and the measured share of wrong labels stood under `noise`: in a run in the
+    place of the noise's specification, which follows from the order of the runs (sets, then arms, then seeds).
+    """
+    commits, sets = experiment["commit"], experiment["config"]["sets"]
+    rows = [
+        {("noise_realised" if name == "noise" else name): value for name, value in row.items()}
+        for row in experiment["rows"]
+    ]
+    runs = []
+    for place, run in enumerate(experiment["runs"]):
+        if isinstance(run["noise"], int | float):
+            spec = sets[place * len(sets) // len(experiment["runs"])].get("noise")
+            run = {
+                "set": run["set"], "noise": spec, "noise_realised": run["noise"],
+                **{key: value for key, value in run.items() if key not in ("set", "noise")},
+            }  # fmt: skip
+        runs.append(run)
+    commits = [commits] if isinstance(commits, str) else commits
+    return {**experiment, "commit": commits, "rows": rows, "runs": runs}
 
 
 def _runs(experiment: dict[str, Any], runs: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:

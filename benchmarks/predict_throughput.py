@@ -7,7 +7,7 @@ one at a time, repetitions interleaved, medians compared. The bare loop is what 
 tokenised, sorted by length, batched by as many padded tokens as rayclean's batches, bfloat16 where the hardware gains
 by it, all cores. The pipeline runs in the given order with its batch size, once as it comes (float32) and once in bfloat16.
 Rates are steady: rayclean's from every actor's first finished shard to the last, the others' after a warm-up; start-up is
-apart. The pipelines, which do not sort, run on the first eighth of the rows.
+apart. The pipelines, which do not sort, run on the first quarter of the rows.
 """
 
 import argparse

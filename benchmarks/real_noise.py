@@ -5,8 +5,8 @@
 
 For every set and annotator: detection ROC-AUC and precision at 10 %, noise before and after, harm, test accuracy of
 the network trained on given / cleaned / true labels; and, as a reference made in the same run from the same features,
-scikit-learn's logistic regression: out-of-fold ROC-AUC and precision at 10 % of 1 - self-confidence, and its test
-accuracy. Truth is opened by `evaluate` and by this script, after everything else.
+scikit-learn's logistic regression: out-of-fold ROC-AUC and precision at 10 % of 1 - self-confidence. Truth is opened by
+`evaluate` and by this script, after everything else.
 """
 
 import argparse

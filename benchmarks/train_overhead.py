@@ -5,11 +5,15 @@
 For NoiseAL and LANE: milliseconds per optimiser step of `rayclean.training.loop.fit` against a loop that a careful person
 writes without rayclean: the same encoders, the same batches of the same examples, the same `functional/` losses, AdamW,
 clipping, linear schedule, and nothing else (no per-example state, no ids, no collectives, no checkpoints). The plain
-loop has its tokens in memory. Half of NoiseAL's examples are clean and half hard, in both loops; the pass over all
-examples between two epochs is no part of a step. Both run in one process, repetitions interleaved, medians compared. Also: the share of a
-step that per-example state takes (gathering, updating, handing back), and the memory of the state of a million examples
-against a plain inventory of what a method must
-remember, float32 per probability (NoiseAL 29, LANE 20 bytes per example).
+loop has its tokens in memory. Half of NoiseAL's examples are clean and half hard, in both loops. Both run in one process,
+repetitions interleaved, medians compared. Also: the share of a step that per-example state takes (what the method notes
+and its copy to NumPy, gathering, finding the rows, updating, handing back), and the memory of the state of a million
+examples against a plain inventory of what a method must remember, float32 per probability (NoiseAL 29, LANE 20 bytes per
+example). All of this is of the second epoch's steps, from the start of one to the start of the next.
+
+What happens between epochs is no part of a step and stands apart, in seconds per epoch and per example: `partition`, and
+for NoiseAL `review`, the pass of all networks over all examples, with the share of it that goes into columns
+(`review_columns`).
 Run through Ray Train, a step is the same code in another process; its start-up is not part of a step.
 """
 
@@ -74,51 +78,122 @@ def write_examples(folder: Path, rows: int, seed: int) -> str:
     return str(folder)
 
 
-class Stopwatch:
-    """Time of every step of `fit`, and of what it does for per-example state."""
+SPLIT = NoiseAL._split
 
-    def __init__(self) -> None:
+
+def half_and_half(self: NoiseAL, state: Any) -> Any:
+    """Split as ever, so that `partition` takes its time, but train on half clean and half hard examples."""
+    SPLIT(self, state)
+    return np.where(state["example_id"] % 2, Subset.HARD, Subset.CLEAN)
+
+
+class Stopwatch:
+    """Time of every step of `fit`, of what it does for per-example state in it, and of what lies between epochs."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
         self.starts: list[float] = []
         self.epochs: list[int] = []
-        self.state = 0.0
+        self.state: list[float] = []
+        """Of each step."""
+        self.between: dict[str, dict[int, float]] = {}
+        """Name -> epoch -> seconds."""
+        self._undo: list[Any] = []
+        self._copies = False
 
     def install(self, method: type[Method]) -> Any:
-        """Wrap what a step begins with and what handles state; returns a function that undoes it."""
-        step_batch, observe, take, gather = (
-            steps.step_batch,
-            method.observe,
-            ExampleState.take,
-            Collectives.gather,
-        )
-
-        def timed(function: Any) -> Any:
-            def call(*arguments: Any, **named: Any) -> Any:
-                start = time.perf_counter()
-                result = function(*arguments, **named)
-                self.state += time.perf_counter() - start
-                return result
-
-            return call
-
-        def begin(*arguments: Any, **named: Any) -> Any:
-            self.starts.append(time.perf_counter())
-            self.epochs.append(arguments[4])
-            return step_batch(*arguments, **named)
-
-        steps.step_batch, method.observe = begin, timed(observe)  # type: ignore[method-assign]
-        ExampleState.take, Collectives.gather = timed(take), timed(gather)  # type: ignore[method-assign]
+        """Wrap what a step begins with, what handles state and what lies between epochs; returns what undoes it."""
+        self._replace(steps, "step_batch", self._begin)
+        for owner, name in (
+            (method, "observe"),
+            (ExampleState, "take"),
+            (ExampleState, "rows"),
+            (Collectives, "gather"),
+        ):
+            self._replace(owner, name, self._state)
+        self._replace(method, "seen", self._seen)
+        self._replace(method, "partition", lambda function: self._apart("partition", 2, function))
+        self._replace(steps, "review", lambda function: self._apart("review", 3, function))
+        self._replace(method, "review", lambda function: self._apart("review_columns", 4, function))
 
         def undo() -> None:
-            steps.step_batch, method.observe = step_batch, observe  # type: ignore[method-assign]
-            ExampleState.take, Collectives.gather = take, gather  # type: ignore[method-assign]
+            for put_back in reversed(self._undo):
+                put_back()
 
         return undo
 
+    def _replace(self, owner: Any, name: str, wrap: Any) -> None:
+        own, before = name in vars(owner), getattr(owner, name)
+        setattr(owner, name, wrap(before))
+        self._undo.append(lambda: setattr(owner, name, before) if own else delattr(owner, name))
 
-def through_rayclean(name: str, examples: str, rows: int, seed: int, device: str) -> dict[str, float]:
-    """Median milliseconds of a step in the second epoch, and the share of them that goes into state."""
-    watch = Stopwatch()
-    NoiseAL._split = lambda self, state: np.where(state["example_id"] % 2, Subset.HARD, Subset.CLEAN)  # type: ignore[assignment,method-assign,return-value]
+    def _begin(self, function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.starts.append(time.perf_counter())
+            self.epochs.append(arguments[4])
+            self.state.append(0.0)
+            return function(*arguments, **named)
+
+        return call
+
+    def _state(self, function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments, **named)
+            if self.state:
+                self.state[-1] += time.perf_counter() - start
+            return result
+
+        return call
+
+    def _seen(self, function: Any) -> Any:
+        """With the copies, which the loop makes right after and then finds done."""
+
+        def noted(*arguments: Any) -> Any:
+            found = {name: value.cpu() for name, value in function(*arguments).items()}
+            self._copies = bool(found)
+            return found
+
+        timed = self._state(noted)
+
+        def call(*arguments: Any) -> Any:
+            if self._copies and self.device.startswith("cuda"):
+                torch.cuda.synchronize()  # a copy waits for the forward passes, which are no part of the state
+            return timed(*arguments)
+
+        return call
+
+    def _apart(self, name: str, place: int, function: Any) -> Any:
+        """`place` of the epoch among the arguments."""
+
+        def call(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments)
+            seconds = self.between.setdefault(name, {})
+            epoch = arguments[place]
+            seconds[epoch] = seconds.get(epoch, 0.0) + time.perf_counter() - start
+            return result
+
+        return call
+
+    def figures(self, rows: int) -> dict[str, Any]:
+        """Of the second epoch: the interval from its last step on has no end here, and no interval spans two epochs."""
+        mine = np.array([epoch == 2 for epoch in self.epochs[:-1]])
+        intervals, state = np.diff(self.starts)[mine], np.array(self.state[:-1])[mine]
+        return {
+            "milliseconds": float(np.median(intervals) * 1e3),
+            "state_share": float(state.sum() / intervals.sum()),
+            "between_epochs": {
+                name: {"seconds_per_epoch": seconds[2], "seconds_per_example": seconds[2] / rows}
+                for name, seconds in self.between.items()
+            },
+        }
+
+
+def through_rayclean(name: str, examples: str, rows: int, seed: int, device: str) -> dict[str, Any]:
+    """Median milliseconds of a step, the share of them that goes into state, and seconds between epochs."""
+    watch = Stopwatch(device)
+    NoiseAL._split = half_and_half  # type: ignore[method-assign]
     undo = watch.install(resolve("method", METHODS, name))
     try:
         with tempfile.TemporaryDirectory() as output:
@@ -130,11 +205,7 @@ def through_rayclean(name: str, examples: str, rows: int, seed: int, device: str
             fit(job, spec, device=device, checkpoint_share=1e-9)
     finally:
         undo()
-    times = np.diff(watch.starts)[[epoch == 2 for epoch in watch.epochs[:-1]]]
-    return {
-        "milliseconds": float(np.median(times) * 1e3),
-        "state_share": watch.state / float(np.sum(np.diff(watch.starts))),
-    }
+    return watch.figures(rows)
 
 
 def plain(name: str, examples: str, rows: int, seed: int, device: str) -> dict[str, float]:
@@ -227,6 +298,14 @@ def state_bytes(name: str) -> float:
     return sum(column.nbytes for column in state.own.values()) / len(ids)
 
 
+def between_epochs(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Medians over the repetitions."""
+    return {
+        name: {unit: statistics.median(run[name][unit] for run in runs) for unit in units}
+        for name, units in runs[0].items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -244,7 +323,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         examples = write_examples(Path(folder) / "examples", count * BATCH, arguments.seed)
         for name in METHODS_HERE:
-            runs: dict[str, list[dict[str, float]]] = {"rayclean": [], "plain": []}
+            runs: dict[str, list[dict[str, Any]]] = {"rayclean": [], "plain": []}
             for repetition in range(repetitions):
                 order = [("rayclean", through_rayclean), ("plain", plain)][
                     :: 1 if repetition % 2 == 0 else -1
@@ -263,6 +342,7 @@ def main() -> None:
                 "median_milliseconds": median,
                 "ratio": ratio,
                 "state_share": share,
+                "between_epochs": between_epochs([run["between_epochs"] for run in runs["rayclean"]]),
                 "runs": runs,
             }
             figures[name]["state_bytes_per_example"] = per_example

@@ -139,7 +139,7 @@ class Folder:
             return str(self.fs.cat_file(self.path(*parts)).decode())
         except FileNotFoundError as error:
             raise ArtifactError(
-                f"{self.path(*parts)} does not exist; run the verb that writes it first"
+                f"{self.url(*parts)} does not exist; run the verb that writes it first"
             ) from error
 
     def write_text(self, text: str, *parts: str) -> None:
@@ -215,8 +215,8 @@ class Run(Folder):
             return Manifest(**self.read_json(verb, MANIFEST))
         except (TypeError, ValueError) as error:
             raise ArtifactError(
-                f"{self.path(verb, MANIFEST)} was not written by this rayclean ({error}); "
-                f"remove the folder {self.path(verb)} and run the verb again"
+                f"{self.url(verb, MANIFEST)} was not written by this rayclean ({error}); "
+                f"remove the folder {self.url(verb)} and run the verb again"
             ) from error
 
     def done(self, verb: str, print_: str) -> bool:
@@ -231,7 +231,7 @@ class Run(Folder):
             ArtifactError: the verb has not run.
         """
         if self.manifest(verb) is None:
-            raise ArtifactError(f"{self.path(verb)} is missing or unfinished: run `rayclean {verb}` first")
+            raise ArtifactError(f"{self.url(verb)} is missing or unfinished: run `rayclean {verb}` first")
         return self.sub(verb)
 
     @contextmanager

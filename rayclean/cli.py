@@ -149,7 +149,7 @@ def status(
     Console().print(table)
     following = next((row.verb for row in rows if row.state != "done"), None)
     if following is None:
-        typer.echo(f"complete; report: {pipeline.open_run(resolved).path('report.html')}")
+        typer.echo(f"complete; report: {pipeline.open_run(resolved).url('report.html')}")
         return
     go_on = (
         ["submit", config, *(overrides or []), "--address", address]
@@ -232,8 +232,8 @@ def _sweep_summary(results: "Results") -> None:
     console, folder = Console(), Folder(root(results.sweep))
     console.print(terminal_table(results))
     if results.best is not None:
-        console.print(f"best config: {folder.path('best.toml')}", highlight=False, soft_wrap=True)
-    console.print(f"report: {folder.path('report.html')}", highlight=False, soft_wrap=True)
+        console.print(f"best config: {folder.url('best.toml')}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder.url('report.html')}", highlight=False, soft_wrap=True)
     if results.failed:
         for title, error in list(results.failed.items())[:3]:
             typer.secho(f"failed: {title}: {error}", fg="red", err=True)
@@ -263,11 +263,11 @@ def _summary(run: "Run", verb: str) -> None:
         from rayclean.evaluation.report import terminal_table
 
         console.print(terminal_table(run.read_json("metrics.json")))
-        console.print(f"report: {run.path('report.html')}", highlight=False, soft_wrap=True)
+        console.print(f"report: {run.url('report.html')}", highlight=False, soft_wrap=True)
         return
     manifest = run.manifest(verb)
     assert manifest is not None
-    console.print(f"{verb}: {run.path(verb)} ({manifest.seconds:,.1f} s)", highlight=False, soft_wrap=True)
+    console.print(f"{verb}: {run.url(verb)} ({manifest.seconds:,.1f} s)", highlight=False, soft_wrap=True)
     for key, value in manifest.metrics.items():
         if isinstance(value, int | float | str | bool) or value is None:
             console.print(

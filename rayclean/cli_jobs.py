@@ -40,12 +40,15 @@ def submit(
     again: Annotated[
         bool, typer.Option("--again", help="Even if this very job has succeeded before.")
     ] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="--verb sweep only: the sweep's space grew; run what is new.")
+    ] = False,
 ) -> None:
     """Run a config on a Ray cluster. The same work is never started twice; after a failure it goes on where it was."""
     from rayclean.runtime.jobs import Jobs
     from rayclean.shipping import pack
 
-    parcel = pack(verb, config, overrides or [])
+    parcel = pack(verb, config, overrides or [], extend=extend)
     jobs = Jobs(address)
     job, new = jobs.submit(parcel, again=again)
     if new:

@@ -232,9 +232,10 @@ class RelabelConfig(Options):
     """Number of demonstrations, nearest neighbours among the examples that are no suspects."""
     selector: Literal["nearest", "random"] = "nearest"
     """Which demonstrations."""
-    calibration: Literal["none", "batch", "content_free"] = "batch"
+    calibration: Literal["auto", "none", "batch", "content_free"] = "auto"
     """Removes a model's bias towards some labels: `batch` subtracts each label's mean score over all queries,
-    `content_free` the score of a text without content."""
+    `content_free` the score of a text without content. `auto`: `batch` for label words (`content_free` with more than
+    32 classes), `none` for choices and for annotators that are no language model."""
     accept: float = Field(0.6, ge=0, le=1)
     """Least calibrated probability of the chosen label for a change; below it the given label is kept. At 0.5 every
     answer between two candidates counts, however close; raise it to harm fewer right labels, at the price of repairs."""

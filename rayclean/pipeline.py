@@ -179,7 +179,10 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
                             _run_verb(config, run, verb, prints)
         if "evaluate" in verbs:  # the two files that people look for stand at the top
             for name in ("metrics.json", "report.html"):
-                run.write_text(run.read_text("evaluate", name), name)
+                if run.exists("evaluate", name):
+                    run.write_text(run.read_text("evaluate", name), name)
+                else:  # evaluate.report = false: an earlier report would be of other labels
+                    run.remove(name)
     return run
 
 
@@ -227,7 +230,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
     with locked(run):
         if not run.done("relabel", fingerprints(config, run)["relabel"]):
             raise ArtifactError(
-                f"{run.path('relabel')} is missing or was made from another config: run `rayclean clean` first, then revert"
+                f"{run.url('relabel')} is missing or was made from another config: run `rayclean clean` first, then revert"
             )
         result: dict[str, Any] = replay(config, run, **selection)
         # The labels were rewritten by replay; under the new list of reverts this very folder is what relabel would write.
@@ -245,7 +248,7 @@ def resolved_config(run_folder: str) -> Config:
     run = Run(run_folder)
     if not run.exists("config.json"):
         raise ArtifactError(
-            f"{run.path()} is no run folder (no config.json there); give a path like runs/<name>"
+            f"{run.url()} is no run folder (no config.json there); give a path like runs/<name>"
         )
     config = parse_config(run.read_json("config.json"), where=run.path("config.json"))
     output, _, name = run.url().rstrip("/").rpartition("/")  # where it is now, not where it was made
@@ -298,7 +301,7 @@ def locked(run: Run) -> Iterator[None]:
         run.fs.makedirs(os.path.dirname(run.path(".lock")), exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"output: cannot write to {run.path()} ({error}); choose another folder (output=...)"
+            f"output: cannot write to {run.url()} ({error}); choose another folder (output=...)"
         ) from error
     if not run.is_local:
         yield  # object stores have no locks; the fingerprints still keep two runs of one config consistent
@@ -308,6 +311,6 @@ def locked(run: Run) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ArtifactError(
-                f"another rayclean works in {run.path()}; wait for it, or choose another name (name=...)"
+                f"another rayclean works in {run.url()}; wait for it, or choose another name (name=...)"
             ) from error
         yield

@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fsspec.core import has_magic
+
 from rayclean.artifacts import VERBS
 from rayclean.config import Config, load_config, parse_config
 from rayclean.errors import ConfigError
@@ -23,13 +25,16 @@ PATHS = ("path", "model", "tokenizer", "template", "truth_path")
 """Keys whose values may be paths, beside `output`."""
 
 
-def pack(verb: str, file: str, overrides: list[str] | tuple[str, ...] = ()) -> Parcel:
+def pack(
+    verb: str, file: str, overrides: list[str] | tuple[str, ...] = (), *, extend: bool = False
+) -> Parcel:
     """Resolve and check a config, or a sweep, for the way to a cluster.
 
     Args:
         verb: one of `COMMANDS`.
         file: config or sweep file.
         overrides: as on the command line.
+        extend: of a sweep: its space grew.
 
     Raises:
         ConfigError: a key, a value or a plug-in is wrong, or a path means nothing on another machine.
@@ -37,14 +42,16 @@ def pack(verb: str, file: str, overrides: list[str] | tuple[str, ...] = ()) -> P
     if verb not in COMMANDS:
         raise ConfigError(f"unknown verb {verb!r}: expected one of {', '.join(COMMANDS)}")
     if verb == "sweep":
-        return _pack_sweep(file, overrides)
+        return _pack_sweep(file, overrides, extend)
+    if extend:
+        raise ConfigError(f"--extend is for a sweep whose space grew, got verb {verb!r}; leave it out")
     config = load_config(file, overrides)
     _check(config)
     command = shlex.join(["rayclean", verb, "config.json"])
     return Parcel(config.name, open_run(config).url(), command, {"config.json": _text(_portable(config))})
 
 
-def _pack_sweep(file: str, overrides: list[str] | tuple[str, ...]) -> Parcel:
+def _pack_sweep(file: str, overrides: list[str] | tuple[str, ...], extend: bool) -> Parcel:
     spec = load_sweep(file, overrides)
     _check_path("output", spec.output)
     _check(parse_config(put_over(base_values(spec), any_point(spec)), where=file))
@@ -52,7 +59,7 @@ def _pack_sweep(file: str, overrides: list[str] | tuple[str, ...]) -> Parcel:
     base.get("cluster", {}).pop("address", None)
     settings = {path: value for path, value in spec.set.items() if path != "cluster.address"}
     sweep = spec.model_dump(mode="json") | {"base": "base.json", "set": settings}
-    command = shlex.join(["rayclean", "sweep", "sweep.json"])
+    command = shlex.join(["rayclean", "sweep", "sweep.json", *(["--extend"] if extend else [])])
     return Parcel(spec.name, root(spec), command, {"base.json": _text(base), "sweep.json": _text(sweep)})
 
 
@@ -60,14 +67,15 @@ def _check(config: Config) -> None:
     check_plugins(config)
     _check_path("output", config.output)
     for key, value in _paths(config.model_dump(mode="json"), ""):
-        if os.path.exists(value):  # what is no path here (a built-in name, a hub id) is none there
+        # What is no path here (a built-in name, a hub id) is none there; neither has wildcards.
+        if value.startswith("~") or has_magic(value) or os.path.exists(value):
             _check_path(key, value)
 
 
 def _check_path(key: str, path: str) -> None:
     if "://" not in path and not os.path.isabs(path):
         raise ConfigError(
-            f"{key} = {path!r} is relative to this folder, which a cluster does not have: give a URL (s3://, gs://, ...) or "
+            f"{key} = {path!r} is relative to {'your home' if path.startswith('~') else 'this folder'}, which a cluster does not have: give a URL (s3://, gs://, ...) or "
             "an absolute path on a disk that every node mounts"
         )
 

@@ -111,6 +111,15 @@ def test_finished_verbs_are_reused_and_a_threshold_never_reruns_predict(cleaned:
     assert fingerprints(other, run)["predict"] == fingerprints(config, run)["predict"]
 
 
+def test_without_a_report_none_of_earlier_labels_stays(cleaned: tuple[Run, dict]) -> None:
+    run, values = cleaned
+    rayclean.evaluate(rayclean.parse_config(values, ["evaluate.report=false"]))
+    assert not run.exists("report.html")
+    assert run.exists("metrics.json")
+    rayclean.evaluate(rayclean.parse_config(values))
+    assert run.exists("report.html")
+
+
 def test_revert_restores_the_given_labels_and_undo_takes_it_back(cleaned: tuple[Run, dict]) -> None:
     run, values = cleaned
     config = rayclean.parse_config(values)

@@ -59,9 +59,21 @@ def test_a_path_that_exists_here_alone_is_refused(config: Path, monkeypatch: pyt
     )  # a built-in name
 
 
+@pytest.mark.parametrize("path", ["data/*.csv", "~/x.csv", "~me/data/*.csv"])
+def test_a_path_that_another_machine_reads_otherwise_is_refused(config: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match=r"dataset.path = .* is relative to .*give a URL"):
+        pack("clean", str(config), [f"dataset.path={path}"])
+    pack("clean", str(config), [f"dataset.path={config.parent}/data/*.parquet"])
+
+
 def test_an_unknown_verb(config: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown verb 'cleanse': expected one of clean, load"):
         pack("cleanse", str(config))
+
+
+def test_extending_is_for_sweeps(config: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--extend is for a sweep"):
+        pack("clean", str(config), extend=True)
 
 
 def test_a_sweep_travels_with_its_base(config: Path, tmp_path: Path) -> None:
@@ -73,6 +85,9 @@ def test_a_sweep_travels_with_its_base(config: Path, tmp_path: Path) -> None:
     )
     parcel = pack("sweep", str(sweep))
     assert (parcel.name, parcel.run) == ("budgets", f"{tmp_path}/sweeps/budgets")
+    grown = pack("sweep", str(sweep), extend=True)
+    assert shlex.split(grown.command) == [*shlex.split(parcel.command), "--extend"]
+    assert grown.fingerprint != parcel.fingerprint
     there = tmp_path / "there"
     there.mkdir()
     for name, text in parcel.files.items():

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from rayclean.artifacts import Folder
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.sweeps.plan import make_plan
-from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.sweep import report, sweep
+from rayclean.runtime import serve
+from rayclean.sweeps.plan import base_values, make_plan, work_of
+from rayclean.sweeps.spec import Sweep, load_sweep
+from rayclean.sweeps.sweep import _finished, _same_sweep, report, sweep
 from tests import toy
+from tests.annotators.hostile import serve_in_process
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -107,6 +110,102 @@ def test_cached_trials_share_and_grow(
         assert KEY.encode() not in path.read_bytes(), path
 
 
+def test_trials_that_train_read_relative_paths(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All six verbs in every trial, of a config whose data lie where the command is given."""
+    monkeypatch.chdir(tmp_path)
+    one = spec(tmp_path)
+    values = json.loads(Path(one.base).read_text())
+    values["dataset"]["path"] = "data"
+    values["predict"]["training"]["epochs"] = 1
+    Path(one.base).write_text(json.dumps(values))
+    results = sweep(
+        spec(
+            tmp_path,
+            output="sweeps",
+            space={"train.epochs": {"grid": [1, 2]}},
+            objectives="dev_accuracy",
+            tracking={"wandb": "off"},
+        )
+    )
+    assert results.failed == {}
+    assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
+    assert [len(row.epochs[0]) for row in results.rows] == [1, 2]
+    assert all({"dev_accuracy", "accuracy", "noise_final"} <= set(row.figures) for row in results.rows)
+    assert [len(stored(tmp_path, verb)) for verb in ("predict", "relabel", "train", "evaluate")] == [
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert results.best is not None
+
+
+def test_no_question_of_relabel_is_paid_twice(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trials side by side ask the same: the second one finds the answers of the first. A language model would start
+    when what is shared is ready, and before anybody asks.
+    """
+    hosting, ready = serve.hosting, []
+
+    def late(annotators: Any) -> Any:
+        ready.append({verb: len(stored(tmp_path, verb)) for verb in ("predict", "detect", "relabel")})
+        return hosting(annotators)
+
+    monkeypatch.setattr(serve, "hosting", late)
+    with serve_in_process(latency=0.1) as server:
+        annotator = {
+            "name": "openai",
+            "base_url": server.url,
+            "model": "tiny",
+            "form": "choice",
+            "concurrency": 2,
+        }
+        results = sweep(
+            spec(
+                tmp_path,
+                set={"annotator": annotator, "detect.budget": 0.2},
+                space={"relabel.accept": {"grid": [0.5, 0.9]}},
+                tracking={"wandb": "off"},
+            )
+        )
+        assert results.failed == {}
+        assert len(stored(tmp_path, "relabel")) == 2
+        assert ready == [{"predict": 1, "detect": 1, "relabel": 0}]
+        assert set(server.calls().values()) == {1}
+        assert (
+            len(server.calls()) == 2 * results.rows[0].figures["asked"].mean
+        )  # in both orders of the options
+
+
+def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "sweeps" / "toy"))
+    first = spec(tmp_path)
+    _same_sweep(first, folder, extend=False)
+    sizes = {"cluster.workers": 2, "evaluate.top_changes": 3, "name": "other"}
+    _same_sweep(spec(tmp_path, set=sizes), folder, extend=False)
+    _same_sweep(first, folder, extend=False)
+    with pytest.raises(ArtifactError, match=r"whose base differ"):
+        _same_sweep(spec(tmp_path, set={"relabel.candidates": "all"}), folder, extend=False)
+    stopping = {"scheduler": {"name": "asha"}, "objectives": "dev_loss"}
+    with pytest.raises(ArtifactError, match=r"objectives, scheduler differ"):
+        _same_sweep(spec(tmp_path, **stopping), folder, extend=True)
+
+
+def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) -> None:
+    one = spec(
+        tmp_path, space={"detect.budget": {"uniform": [0.1, 0.2]}}, search="optuna", objectives="changed"
+    )
+    work = work_of(one, base_values(one), {"detect.budget": 0.15}, 0)
+    known = {
+        work.trial.name: {"point": {"detect.budget": 0.15}, "seed": 0},
+        "of-other-data": {"point": {"detect.budget": 0.12}, "seed": 0},
+    }
+    assert _finished(one, make_plan(one), known) == {work.trial.name: work}
+
+
 @pytest.mark.slow
 def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None) -> None:
     one = spec(
@@ -185,7 +284,8 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
     def start(name: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "rayclean", "sweep", str(files[name])]
         log = (tmp_path / f"{name}.log").open("ab")
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        wide = os.environ | {"COLUMNS": "300"}  # lines must not be folded: they are read below
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=wide)
 
     begun = time.monotonic()
     assert start("calm").wait(timeout=1500) == 0, (tmp_path / "calm.log").read_text()
@@ -202,6 +302,7 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
             assert process.returncode == 0, (tmp_path / "toy.log").read_text()
             break
     print(f"{kills} kills, {length:.0f} s undisturbed")
+    assert kills >= 1
     assert start("toy").wait(timeout=1500) == 0, (tmp_path / "toy.log").read_text()
     tables = {}
     for name in files:
@@ -215,5 +316,9 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
     assert len(tables["toy"]) == 8
     ids = logged(tmp_path)
     assert ids == sorted(row["trial"] for row in tables["toy"])
-    finished = re.findall(r"seed=\d: dev_accuracy", (tmp_path / "toy.log").read_text())
-    assert len(finished) <= 8  # no trial was run twice
+    # Every attempt says which trials it finished: none was run twice. One that was killed between the result and the line
+    # has said nothing of it.
+    finished = re.findall(r"^sweep toy: (.* seed=\d): dev_accuracy", (tmp_path / "toy.log").read_text(), re.M)
+    assert len(set(finished)) == len(finished)
+    titles = {work.trial.title for work in make_plan(load_sweep(files["toy"])).work.values()}
+    assert set() < set(finished) <= titles

@@ -18,6 +18,9 @@ from typing import Any, ClassVar
 from rayclean.plugins import Options
 from rayclean.schema import Label
 
+MAX_SCORED = 32
+"""Up to so many classes every label is scored for every text, which batch calibration needs."""
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -112,6 +115,15 @@ class Annotator:
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
         """How many demonstrations a query gets and which, when the config says `count` and `selector`."""
         return count, selector
+
+    def calibration(self, configured: str, num_classes: int) -> str:
+        """How its scores become probabilities: `none`, `batch` or `content_free`.
+
+        Args:
+            configured: `relabel.calibration`; `auto` leaves it to the annotator.
+            num_classes: K.
+        """
+        return "none" if self.calibrated or configured == "auto" else configured
 
     def content_free(self, query: Query) -> Query:
         """The same question about a text that says nothing: what it scores is the annotator's bias.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayclean.annotators.base import Annotation, Query
-from rayclean.annotators.endpoint import Endpoint, EndpointError
+from rayclean.annotators.endpoint import Endpoint, EndpointError, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
 from rayclean.schema import Label
 
@@ -47,23 +47,25 @@ async def ask_choice(
         ),
         return_exceptions=True,  # both are paid: wait for both
     )
-    done = []
+    done = [result for result in results if not isinstance(result, BaseException)]
     for result in results:
+        if isinstance(result, EndpointError):
+            for _, answer in done:
+                result.paid(*usage(answer))
         if isinstance(result, BaseException):
             raise result
-        done.append(result)
     scores = _average(orders, options, [probabilities for probabilities, _ in done])
     ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
     tie = len(ranked) > 1 and math.isclose(scores[ranked[0].index], scores[ranked[1].index], abs_tol=1e-9)
-    usage = [answer.get("usage") or {} for _, answer in done]
+    tokens = [usage(answer) for _, answer in done]
     return replace(
         blank,
         label=None if tie else ranked[0].index,
         scores=scores,
         raw=json.dumps([answer["choices"][0] for _, answer in done]),
         prompt_hash=prompt_hash(*prompts),
-        prompt_tokens=sum(int(u.get("prompt_tokens") or 0) for u in usage),
-        answer_tokens=sum(int(u.get("completion_tokens") or 0) for u in usage),
+        prompt_tokens=sum(prompt for prompt, _ in tokens),
+        answer_tokens=sum(written for _, written in tokens),
     )
 
 
@@ -120,14 +122,19 @@ async def _ask(
         choice = answer["choices"][0]
         text = choice["message"]["content"].strip()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise EndpointError(
-            "invalid", f"no answer in the response ({type(error).__name__} {error})"
+        raise EndpointError("invalid", f"no answer in the response ({type(error).__name__} {error})").paid(
+            *usage(answer)
         ) from None
     chosen = text if constraint == "structured_outputs" else _field(text)
     if chosen not in answers:
-        raise EndpointError("outside", f"answered {text[:80]!r}, expected one of {answers[:8]}")
+        raise EndpointError("outside", f"answered {text[:80]!r}, expected one of {answers[:8]}").paid(
+            *usage(answer)
+        )
     if logprobs:
-        return _letters(choice, answers), answer
+        try:
+            return _letters(choice, answers), answer
+        except EndpointError as error:
+            raise error.paid(*usage(answer)) from None
     return {a: float(a == chosen) for a in answers}, answer
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayclean.annotators.base import Annotation, Demonstration, Query
+from rayclean.annotators.base import MAX_SCORED, Annotation, Demonstration, Query
 from rayclean.annotators.engine import Engine
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
-from rayclean.functional.calibration import batch_bias, choose, label_sums, probabilities
+from rayclean.functional.calibration import choose, label_sums, probabilities, steady_bias
 from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, LabelSet
 
 logger = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ async def consult(
     failure = None
     try:
         answers = await engine.answer([*unique, *queries])
-    except AnnotationError as error:  # what was answered before is in the ledger: the next epoch finds it
+    except AnnotationError as error:
         failure = str(error)
-        logger.warning("the annotator failed, training goes on without its answers: %s", failure)
-        answers = [None] * (len(unique) + len(queries))
+        logger.warning("the annotator failed, training goes on with the answers that came: %s", failure)
+        answers = await engine.recall([*unique, *queries])
     bias_of = dict(zip(unique, answers, strict=False))
     decided = _decide(
         queries,
@@ -80,7 +80,10 @@ def _query(asked: Consultation, row: int, texts: dict[int, str], labels: LabelSe
         candidates = everyone
     else:
         candidates = tuple(labels[index] for index in sorted({given, predicted}))
-    scored = tuple(label for label in everyone if label not in candidates) if calibration == "batch" else ()
+    scores_all = (
+        calibration == "batch" and len(everyone) <= MAX_SCORED
+    )  # as relabel: equal questions, equal keys
+    scored = tuple(label for label in everyone if label not in candidates) if scores_all else ()
     return Query(
         int(asked.ids[row]),
         texts[int(asked.ids[row])],
@@ -142,7 +145,7 @@ def _decide(
     if calibration == "batch":
         every = [pair for _, answer, _ in good.values() if answer for pair in answer.scores.items()]
         indices, scores = (np.array(column) for column in zip(*every, strict=True))
-        bias = batch_bias(*label_sums(indices, scores, num_classes))
+        bias = steady_bias(*label_sums(indices, scores, num_classes))
     width = max(len(query.candidates) for query in queries)
     candidates = np.full((len(good), width), -1, dtype=np.int64)
     scored, offsets = np.zeros(candidates.shape), np.zeros(candidates.shape)

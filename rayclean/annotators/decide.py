@@ -11,7 +11,7 @@ import pyarrow as pa
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.labels import ANNOTATIONS
 from rayclean.artifacts import Folder
-from rayclean.functional.calibration import accepted, batch_bias, choose, label_sums, probabilities
+from rayclean.functional.calibration import accepted, choose, label_sums, probabilities, steady_bias
 
 SCORES = pa.list_(pa.struct([("label", pa.int32()), ("score", pa.float64())]))
 
@@ -130,7 +130,7 @@ def _batch(out: Folder, num_classes: int) -> npt.NDArray[np.float64]:
         flat = scores.combine_chunks().flatten()
         more = label_sums(flat.field("label").to_numpy(), flat.field("score").to_numpy(), num_classes)
         sums, counts = sums + more[0], counts + more[1]
-    return batch_bias(sums, counts)
+    return steady_bias(sums, counts)
 
 
 def _decisions(

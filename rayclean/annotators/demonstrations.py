@@ -21,6 +21,8 @@ from rayclean.schema import matrix
 
 SPARE = 16
 """So many more neighbours are fetched than asked for, since some turn out to be duplicates."""
+MOST_FETCHED = 2048
+"""No query fetches more neighbours: 48 KiB of memory each."""
 RANDOM_POOL = 1024
 """`random` draws from so many examples, themselves drawn by a hash of their ids."""
 DIGITS = 5
@@ -86,7 +88,8 @@ def nearest(
     features: npt.NDArray[np.float32],
     count: int,
 ) -> list[tuple[Demonstration, ...]]:
-    """The `count` most similar demonstrations per query, most similar last; fewer where there are no more.
+    """The `count` most similar demonstrations per query, most similar last; fewer where there are no more, or none
+    that differs among the nearest `MOST_FETCHED` (a text that stands in the data thousands of times).
 
     Args:
         sources: where examples, features and suspects lie.
@@ -95,15 +98,17 @@ def nearest(
         features: [Q, D] unit features.
         count: K.
     """
-    fetch = count + SPARE
-    while True:
-        hits = _search(sources, features, fetch)
+    chosen: list[tuple[Demonstration, ...]] = [()] * len(ids)
+    rows, fetch = np.arange(len(ids)), count + SPARE
+    while len(rows):
+        hits = _search(sources, features[rows], fetch)
         known = _read(sources, hits)
-        chosen = [_pick(hits, row, known, int(ids[row]), texts[row], count) for row in range(len(ids))]
-        full = np.asarray(np.isfinite(hits.score).all(axis=1))  # there may be more behind what was fetched
-        if all(len(c) == count or not full[row] for row, c in enumerate(chosen)):
-            return chosen
-        fetch *= 4
+        for place, row in enumerate(rows.tolist()):
+            chosen[row] = _pick(hits, place, known, int(ids[row]), texts[row], count)
+        more = np.isfinite(hits.score).all(axis=1)  # there may be others behind what was fetched
+        short = np.array([len(chosen[row]) < count for row in rows])
+        rows, fetch = rows[more & short & (fetch < MOST_FETCHED)], min(4 * fetch, MOST_FETCHED)
+    return chosen
 
 
 def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> _Hits:

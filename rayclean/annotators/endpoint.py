@@ -22,6 +22,8 @@ class EndpointError(Exception):
         transient: whether the same request may succeed later.
         retry_after: seconds that the server asked to wait, if it did.
         status: HTTP status, None without an answer.
+        prompt_tokens: paid for an answer that is of no use.
+        answer_tokens: the same.
     """
 
     def __init__(self, kind: str, message: str, *, transient: bool = False, retry_after: float | None = None,
@@ -31,6 +33,23 @@ class EndpointError(Exception):
         self.transient = transient
         self.retry_after = retry_after
         self.status = status
+        self.prompt_tokens = 0
+        self.answer_tokens = 0
+
+    def paid(self, prompt_tokens: int, answer_tokens: int) -> "EndpointError":
+        """Itself, with so many tokens more on the bill."""
+        self.prompt_tokens += prompt_tokens
+        self.answer_tokens += answer_tokens
+        return self
+
+
+def usage(answer: dict[str, Any]) -> tuple[int, int]:
+    """Prompt and answer tokens that an answer says it cost; 0 where it does not say."""
+    said = answer.get("usage")
+    said = said if isinstance(said, dict) else {}
+    counts = (said.get("prompt_tokens"), said.get("completion_tokens"))
+    prompt, written = (count if isinstance(count, int) else 0 for count in counts)
+    return prompt, written
 
 
 class Endpoint:

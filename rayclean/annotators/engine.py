@@ -117,8 +117,10 @@ class Engine:
         Earlier queries are asked first. Equal questions, also of calls under way, are asked once.
 
         Raises:
-            AnnotationError: the annotator cannot start, or too many queries failed. What was answered is in the ledger.
+            AnnotationError: the annotator cannot start, or too many queries of this call failed. What was answered is in
+                the ledger: `recall` finds it.
         """
+        call = Tally()
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
         found: dict[str, Annotation | None] = dict(known)
@@ -134,7 +136,7 @@ class Engine:
         async def work() -> None:
             for key, query in iterator:
                 try:
-                    found[key] = await self._once(key, query)
+                    found[key] = await self._once(key, query, call)
                 finally:
                     self._wait(-1)
                 self.on_progress(1, False)
@@ -147,9 +149,18 @@ class Engine:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        self._check_errors()
+        self._check_errors(call)
         return [
             None if (annotation := found[key]) is None else replace(annotation, example_id=query.example_id)
+            for key, query in zip(keys, queries, strict=True)
+        ]
+
+    async def recall(self, queries: Sequence[Query]) -> list[Annotation | None]:
+        """What the ledger answers, None where it does not; nobody is asked."""
+        keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
+        known = await asyncio.to_thread(self.ledger.lookup, keys)
+        return [
+            replace(known[key], example_id=query.example_id) if key in known else None
             for key, query in zip(keys, queries, strict=True)
         ]
 
@@ -158,7 +169,7 @@ class Engine:
         """Whether the budget allows nothing more."""
         return not self.budget.allows(self._sent, self.ledger.spent)
 
-    async def _once(self, key: str, query: Query) -> Annotation | None:
+    async def _once(self, key: str, query: Query, call: Tally) -> Annotation | None:
         """Ask, or wait for whoever asks the same at this moment."""
         under_way = self._asked.get(key)
         if under_way is not None:
@@ -167,7 +178,7 @@ class Engine:
         self._asked[key] = future
         try:
             async with self._window:
-                answer = await self._ask(key, query)
+                answer = await self._ask(key, query, call)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             future.exception()  # seen: nobody else may be waiting
@@ -177,8 +188,8 @@ class Engine:
         future.set_result(answer)
         return answer
 
-    async def _ask(self, key: str, query: Query) -> Annotation | None:
-        self._check_errors()
+    async def _ask(self, key: str, query: Query, call: Tally) -> Annotation | None:
+        self._check_errors(call)
         if self.exhausted:
             self.tally.unasked += 1
             return None
@@ -194,23 +205,25 @@ class Engine:
             session=self.ledger.session,
         )
         await self.ledger.put(annotation)
-        self.tally.asked += 1
         self.meter.answered(annotation)
-        if annotation.error is not None:
-            self.tally.errors[annotation.error_kind or "invalid"] += 1
-            self._last_error = annotation.error
+        for tally in (self.tally, call):
+            tally.asked += 1
+            if annotation.error is not None:
+                tally.errors[annotation.error_kind or "invalid"] += 1
+        self._last_error = annotation.error or self._last_error
         return annotation
 
     def _wait(self, change: int) -> None:
         self._waiting += change
         self.meter.waiting(self._waiting)
 
-    def _check_errors(self) -> None:
-        failed = self.tally.errors.total()
-        if self.tally.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * self.tally.asked:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.tally.errors.items()))
+    def _check_errors(self, call: Tally) -> None:
+        """Call by call: an endpoint that was down once may answer the next time."""
+        failed = call.errors.total()
+        if call.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * call.asked:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(call.errors.items()))
             raise AnnotationError(
-                f"{failed} of {self.tally.asked} queries failed ({kinds}; the last: {self._last_error}), more than "
+                f"{failed} of {call.asked} queries failed ({kinds}; the last: {self._last_error}), more than "
                 f"relabel.max_error_rate = {self.max_error_rate:g}. Mend the endpoint and run the same command: the "
                 "good answers are in the ledger and cost nothing again"
             )

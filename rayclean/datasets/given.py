@@ -33,7 +33,7 @@ def find_files(path: str | Sequence[str]) -> list[str]:
     files = []
     for one in [path] if isinstance(path, str) else path:
         fs, plain = filesystem(one)
-        pattern = f"{plain.rstrip('/')}/**.parquet" if fs.isdir(plain) else plain
+        pattern = f"{plain.rstrip('/')}/**/*.parquet" if fs.isdir(plain) else plain
         found = sorted(str(fs.unstrip_protocol(name)) for name in fs.glob(pattern))
         if not found:
             raise DataError(f"predict.path: no Parquet file at {one!r}; give a file, a folder or a glob")
@@ -187,7 +187,7 @@ def _checked(
             f"probabilities sum to {sums[off[0]]:.6g}",
             f"expected 1 (within {TOLERANCE:g}): normalise the row",
         )
-    return (values / sums[:, None]).astype(np.float32)
+    return np.asarray(values / sums[:, None], np.float32)
 
 
 class _opened:

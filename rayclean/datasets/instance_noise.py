@@ -32,7 +32,7 @@ def text_features(ids: npt.NDArray[np.int64], texts: Sequence[str], seed: int) -
     )
     features = np.empty_like(dense)
     features[order] = dense
-    return features
+    return np.asarray(features)
 
 
 def out_of_fold_probabilities(

@@ -20,6 +20,8 @@ LINES_FOR_COLUMNS = 1000
 class Jsonl(Reader):
     """JSON Lines; a line that is no object in UTF-8 faults its row."""
 
+    sparse = True
+
     def columns(self, file: File) -> list[str]:
         """Keys in the first lines."""
         found: dict[str, None] = {}

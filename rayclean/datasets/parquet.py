@@ -85,7 +85,7 @@ def _opened(file: File) -> Iterator[pq.ParquetFile]:
 def _extension(field: pa.Field) -> str:
     if isinstance(field.type, pa.BaseExtensionType):
         return str(field.type.extension_name)
-    return (field.metadata or {}).get(b"ARROW:extension:name", b"").decode("utf-8", "replace")
+    return str((field.metadata or {}).get(b"ARROW:extension:name", b""), "utf-8", "replace")
 
 
 def _python(column: pa.Array) -> list[Any]:

@@ -46,10 +46,13 @@ class Parsed:
     key: str | int | None
 
 
-def choose_columns(config: DatasetConfig, role: str, found: Sequence[str], where: str) -> Columns:
+def choose_columns(
+    config: DatasetConfig, role: str, found: Sequence[str], where: str, sparse: bool = False
+) -> Columns:
     """The columns of a file, in its role.
 
-    A test file may hold the truth alone; a development or test file need not hold the truth.
+    A test file may hold the truth alone; a development or test file need not hold the truth. In a `sparse` file the truth
+    may be known of few rows only, none of them among the first ones that `found` was read from.
 
     Raises:
         DataError: a column is missing; the message lists the nearest ones.
@@ -57,12 +60,12 @@ def choose_columns(config: DatasetConfig, role: str, found: Sequence[str], where
     text = (config.text,) if isinstance(config.text, str) else config.text
     own = {"dev": config.dev.label, "test": config.test.label}.get(role)
     label: str | None = own or config.label
-    truth = config.truth if role == "data" or config.truth in found else None
+    truth = config.truth if role == "data" or sparse or config.truth in found else None
     if role == "test" and own is None and label not in found and truth is not None:
         label = None
     columns = Columns(text, label, truth, config.id)
     for name in columns.names:
-        if name not in found:
+        if name not in found and not (sparse and name == truth):
             raise DataError(f"{where}: no column {name!r}; {nearest(name, list(found))}")
     return columns
 

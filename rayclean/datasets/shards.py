@@ -176,7 +176,7 @@ def _lookup(column: pa.ChunkedArray, codes: dict[str, int]) -> npt.NDArray[np.in
     table = np.array(
         [codes.get(code, UNKNOWN) for code in encoded.dictionary.to_pylist()] + [NO_VALUE], np.int32
     )
-    return table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+    return np.asarray(table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)])
 
 
 def _reject(folder: Folder, finish: Finish, shard: Shard, chosen: Selected) -> dict[str, int]:

@@ -83,7 +83,7 @@ def stage_piece(job: Job, piece: Piece) -> Summary:
         if not found:
             writer.summary.empty.append(name)
             continue
-        columns = choose_columns(job.config, piece.source.role, found, segment.file.url)
+        columns = choose_columns(job.config, piece.source.role, found, segment.file.url, reader.sparse)
         parse = RowParser(job.config, columns, piece.source.role)
         before = writer.summary.rows
         for row, values in reader.rows(segment, columns.names):

@@ -9,6 +9,7 @@ the same data, names that folder and lets them vote beside confident learning:
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class Dynamics(Detector):
             ArtifactError: there is no dynamics.
             DataError: none of the examples was trained on: other data, or other keys.
         """
-        ids, _ = self._read()
+        ids, _ = _read(self.config.path, str(stamps(self.config.path)))
         if not any(np.isin(shard.read().example_id, ids).any() for shard in shards):
             raise DataError(
                 f"detector dynamics: {self.config.path} holds none of these examples; it was written by a run on other "
@@ -53,24 +54,31 @@ class Dynamics(Detector):
 
     def score(self, batch: Batch, state: None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
-        ids, quality = self._read()
+        ids, worse = _read(self.config.path, str(stamps(self.config.path)))
         where = np.minimum(np.searchsorted(ids, batch.example_id), len(ids) - 1)
         known = ids[where] == batch.example_id
-        worse = np.searchsorted(np.sort(quality), quality[where]) / len(ids)
-        found = np.where(known, worse, 0.5)
+        found = np.where(known, worse[where], 0.5)
         return found.astype(np.float32), known & (found < self.config.share)
 
-    def _read(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Sorted ids and qualities: 16 bytes per example."""
-        folder = Folder(self.config.path)
-        names = folder.shards()
-        if not names:
-            raise ArtifactError(
-                f"detector dynamics: {self.config.path} holds no dynamics; give the folder train/dynamics of a finished run"
-            )
-        tables = [folder.read_table(name, columns=["example_id", "quality"]) for name in names]
-        ids, quality = (
-            np.concatenate([table[name].to_numpy() for table in tables]) for name in ("example_id", "quality")
+
+@lru_cache(maxsize=1)  # a process scores many shards
+def _read(path: str, files: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Sorted ids, and the share of all examples with a lower quality than theirs: 16 bytes per example.
+
+    Args:
+        path: of the folder.
+        files: which files lie there: others are read anew.
+    """
+    folder = Folder(path)
+    names = folder.shards()
+    if not names:
+        raise ArtifactError(
+            f"detector dynamics: {path} holds no dynamics; give the folder train/dynamics of a finished run"
         )
-        order = np.argsort(ids, kind="stable")
-        return ids[order], quality[order].astype(np.float64)
+    tables = [folder.read_table(name, columns=["example_id", "quality"]) for name in names]
+    ids, quality = (
+        np.concatenate([table[name].to_numpy() for table in tables]) for name in ("example_id", "quality")
+    )
+    order = np.argsort(ids, kind="stable")
+    quality = quality[order].astype(np.float64)
+    return ids[order], np.searchsorted(np.sort(quality), quality) / len(ids)

@@ -78,7 +78,7 @@ def _unit(batch: Batch) -> npt.NDArray[np.float64]:
             "Run predict again (the encoder diverged?) or leave out the detector knn_vote"
         )
     length = np.sqrt((features * features).sum(axis=1, keepdims=True))
-    return np.rint(features / np.where(length > 0, length, 1.0) * _SCALE)
+    return np.asarray(np.rint(features / np.where(length > 0, length, 1.0) * _SCALE))
 
 
 class _Nearest:

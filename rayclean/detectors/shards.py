@@ -43,7 +43,7 @@ class PredictionShard:
             features=self._features(folder, ids) if features else None,
         )
 
-    def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:
         table = folder.read_table("features", self.name, columns=["example_id", "features"])
         require_whole(table, f"features/{self.name}")
         own = table["example_id"].to_numpy()

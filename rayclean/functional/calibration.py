@@ -10,6 +10,9 @@ References: Zhou et al., "Batch calibration", ICLR 2024, eq. 5; Zhao et al., "Ca
 import numpy as np
 import numpy.typing as npt
 
+LEAST_TEXTS = 8
+"""Batch calibration needs so many answers."""
+
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.floating]
 
@@ -40,6 +43,16 @@ def batch_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
     array([-2.,  0.])
     """
     return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), 0.0))
+
+
+def steady_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
+    """`batch_bias`, but 0 everywhere for fewer than `LEAST_TEXTS` texts: a mean over a few answers is mostly those
+    answers (of a single one it is that answer), and subtracting it leaves nothing to decide by.
+
+    >>> steady_bias(np.array([-6.0, -9.0]), np.array([3, 3]))
+    array([0., 0.])
+    """
+    return batch_bias(sums, counts) if np.max(counts, initial=0) >= LEAST_TEXTS else np.zeros(len(sums))
 
 
 def probabilities(scores: Floats, bias: Floats, candidates: Ints) -> npt.NDArray[np.float64]:

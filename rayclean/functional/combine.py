@@ -47,11 +47,11 @@ def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality])
     """
     if kind == "mean_rank":
         ranks = [relative_rank(all_, own) for all_, own in zip(ordered, qualities, strict=True)]
-        return np.stack(ranks).mean(axis=0).astype(np.float32)
+        return np.asarray(np.stack(ranks).mean(axis=0), np.float32)
     if kind == "mean":
-        return np.stack(qualities).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return np.asarray(np.stack(qualities).mean(axis=0, dtype=np.float64), np.float32)
     if kind == "min":
-        return np.stack(qualities).min(axis=0).astype(np.float32)
+        return np.asarray(np.stack(qualities).min(axis=0), np.float32)
     raise ValueError(f"kind must be mean_rank, mean or min, got {kind!r}")
 
 
@@ -72,4 +72,4 @@ def most_doubtful(quality: Quality, ids: npt.NDArray[np.int64], limit: int) -> n
     >>> most_doubtful(np.array([0.5, 0.1, 0.1], dtype=np.float32), np.array([7, 9, 8]), 2)
     array([8, 9])
     """
-    return ids[np.lexsort((ids, quality))[:limit]]
+    return np.asarray(ids[np.lexsort((ids, quality))[:limit]])

@@ -88,7 +88,7 @@ def confident_class(probabilities: Probabilities, limits: npt.NDArray[np.float64
     several = np.flatnonzero(number > 1)
     found[several] = probabilities[several].argmax(axis=1)
     found[number == 0] = -1
-    return found
+    return np.asarray(found)
 
 
 def joint_cells(labels: Labels, probabilities: Probabilities, limits: npt.NDArray[np.float64]) -> Counts:

@@ -50,7 +50,7 @@ def normalized_margin(labels: Labels, probabilities: Probabilities) -> npt.NDArr
     others = probabilities.copy()
     np.put_along_axis(others, index, -np.inf, axis=1)
     given = np.take_along_axis(probabilities, index, axis=1)[:, 0]
-    return np.clip((given - others.max(axis=1) + 1) / 2, 0, 1)
+    return np.asarray(np.clip((given - others.max(axis=1) + 1) / 2, 0, 1))
 
 
 def disagreement(labels: Labels, predicted: Labels) -> npt.NDArray[np.float32]:
@@ -66,4 +66,4 @@ def disagreement(labels: Labels, predicted: Labels) -> npt.NDArray[np.float32]:
     >>> disagreement(np.array([0, 1]), np.array([0, 2]))
     array([1., 0.], dtype=float32)
     """
-    return (np.asarray(labels) == np.asarray(predicted)).astype(np.float32)
+    return np.equal(labels, predicted).astype(np.float32)

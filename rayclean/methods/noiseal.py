@@ -24,9 +24,10 @@ Differences from the paper, whose inequalities and constants are not public (eac
 * Purified examples without an answer (budget, failure, abstention) train as hard ones in that epoch.
 * EmbMix as in SelfMix with the two networks' mean as soft target, within the hard examples of the global batch, and
   no pseudo-label term; its regulariser is the symmetric KL of two dropout passes over the hard rows.
-* An example is asked about once, and the split always uses the given label.
+* An example is asked about until it is answered or abstained from, and the split always uses the given label.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -69,13 +70,15 @@ class NoiseAL(Method):
         ema_of: Literal["max", "label"] = "max"
         """p(t): the highest class probability, or that of the given label."""
         threshold: Literal["dynamic", "fixed", "mixture"] = "dynamic"
-        """Ablation: a constant instead (`fixed_threshold`), or a two-component mixture over the losses."""
+        """Ablation: a constant instead (`fixed_threshold`), or a two-component mixture over the losses; `mixture`
+        replaces the verdicts alone, how sure a purified example must be still follows the dynamic thresholds."""
         fixed_threshold: float = Field(0.5, gt=0, lt=1)
         """`fixed` only."""
         partition: Literal["verdicts", "agreement", "disc"] = "verdicts"
         """Reading of the split: see `functional/partition.py`."""
-        sigma: float = Field(0.0, ge=0)
-        """How much the confidence of a purified example must exceed its threshold."""
+        sigma: float | None = Field(None, ge=0)
+        """How much the confidence of a purified example must exceed its threshold; none: the partition's own constant,
+        0.5 for `disc` and 0 for the others."""
         demonstrations: int = Field(5, ge=0)
         """Reliable examples shown with a question; 0: none."""
         selector: Literal["nearest", "random"] = "nearest"
@@ -87,13 +90,15 @@ class NoiseAL(Method):
         budget: float = Field(1.0, ge=0, le=1)
         """Share of an epoch's purified examples that may be asked about; 0: no annotator."""
         max_queries: int | None = Field(None, ge=0)
-        """Questions in the whole training."""
+        """Questions in the whole training. Every one posed counts, each time it is posed, whatever comes back: one that
+        failed may have cost as much as one that was answered."""
         purified_loss: Literal[tuple(LOSSES)] = "reverse_cross_entropy"  # type: ignore[valid-type]
         """Loss on the answers."""
         without_answer: Literal["hard", "predicted", "drop"] = "hard"
         """Ablation: train purified examples without an answer as hard ones, on the networks' own prediction, or not."""
         adopt: bool = False
-        """Ablation: an answered example counts as reliable, with the answer as its label."""
+        """Ablation: an answered example counts as reliable, with the answer as its label. Those without an answer train
+        as `without_answer` says."""
         clean_weight: float = Field(1.0, ge=0)
         """Of L_R."""
         purified_weight: float = Field(1.0, ge=0)
@@ -130,8 +135,9 @@ class NoiseAL(Method):
         return {name: encoder if name == "strong" else self.config.weak for name in self.networks}
 
     def state(self) -> dict[str, tuple[str, float]]:
-        """31 bytes per example with both networks (35 from 32,768 classes on). The networks' joint confidence is in half
-        precision: it ranks questions and is held against a threshold, nothing is summed from it.
+        """31 bytes per example with both networks (35 from 32,768 classes on; 2 more with `max_queries`). The networks'
+        joint confidence is in half precision: it ranks questions and is held against a threshold, nothing is summed
+        from it.
         """
         label = "int16" if self.num_classes <= np.iinfo(np.int16).max else "int32"
         columns: dict[str, tuple[str, float]] = {}
@@ -141,6 +147,8 @@ class NoiseAL(Method):
             columns[f"confidence_{name}"] = ("float32", 0.0)
         if self.config.partition == "agreement":
             columns["agree"] = ("int8", 0)
+        if self.config.max_queries is not None:  # a column, so that a resumed run knows
+            columns["posed"] = ("int16", 0)
         return columns | {
             "confidence": ("float16", 0.0),
             "predicted": (label, 0),
@@ -194,11 +202,13 @@ class NoiseAL(Method):
     def _split(self, state: State) -> npt.NDArray[np.int8]:
         strong, weak = (self._verdict(state, name) for name in (self.networks[0], self.networks[-1]))
         disputed = state["predicted"] != state["given_label"]
-        how = (strong, weak, disputed, state["confidence"], self._mean_threshold(state), self.config.sigma)
+        how = (strong, weak, disputed, state["confidence"], self._mean_threshold(state))
+        divide: Callable[..., npt.NDArray[np.int8]] = partition.by_verdicts
         if self.config.partition == "agreement":
-            subsets = partition.by_agreement(*how, agree=state["agree"] > 0)
-        else:
-            subsets = (partition.by_disc if self.config.partition == "disc" else partition.by_verdicts)(*how)
+            divide = functools.partial(partition.by_agreement, agree=state["agree"] > 0)
+        elif self.config.partition == "disc":
+            divide = partition.by_disc
+        subsets = divide(*how) if self.config.sigma is None else divide(*how, sigma=self.config.sigma)
         if not (subsets == Subset.CLEAN).any():  # thresholds stricter than any label: the most probable ones
             q = self._mean_label_probability(state)
             subsets[partition.most_likely_clean(state["given_label"], q)] = Subset.CLEAN
@@ -232,8 +242,7 @@ class NoiseAL(Method):
         doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
         rows = rows[np.argsort(-doubt, kind="stable")][: round(self.config.budget * len(purified))]
         if self.config.max_queries is not None:
-            answered = int((state["answer"] != UNANSWERED).sum())
-            rows = rows[: max(self.config.max_queries - answered, 0)]
+            rows = rows[: max(self.config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
         if not len(rows):
             return None
         return Questions(
@@ -247,6 +256,8 @@ class NoiseAL(Method):
     ) -> None:
         """Keep the answers."""
         state["answer"][rows] = labels
+        if "posed" in state:
+            state["posed"][rows] += 1
 
     # -- losses --------------------------------------------------------------------------------------------------------
 
@@ -270,7 +281,7 @@ class NoiseAL(Method):
                     batch, purified_loss, purified
                 )
         if self.config.hard_weight:
-            terms |= self._hard(outputs, batch, clean, hard, epoch)
+            terms |= self._hard(outputs, batch, clean, hard, labels, epoch)
         return terms
 
     def _subsets(
@@ -279,19 +290,19 @@ class NoiseAL(Method):
         """Masks [B] of R, P and H as they train in this step, the labels [B] of R and those of P."""
         subset, answer = rows["subset"], rows["answer"].long()
         clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
-        answered = purified & (answer >= 0)
+        answered = (answer >= 0) & (clean | purified | hard)
         labels, answers = batch.given_label, answer.clamp(min=0)
-        if self.config.adopt:
-            adopted = (answer >= 0) & (clean | hard | purified)
-            labels = torch.where(adopted, answers, labels)
-            return clean | adopted, torch.zeros_like(clean), hard & ~adopted, labels, answers
         silent = purified & ~answered
+        if self.config.without_answer == "predicted":
+            answers = torch.where(silent, rows["predicted"].long(), answers)
+        else:
+            purified = purified & ~silent
         if self.config.without_answer == "hard":
             hard = hard | silent
-        elif self.config.without_answer == "predicted":
-            answers = torch.where(silent, rows["predicted"].long(), answers)
-            answered = purified
-        return clean, answered, hard, labels, answers
+        if self.config.adopt:  # an answer of an earlier epoch stays adopted, wherever the example is now
+            labels = torch.where(answered, answers, labels)
+            clean, purified, hard = clean | answered, purified & ~answered, hard & ~answered
+        return clean, purified, hard, labels, answers
 
     def _mean(self, batch: StepBatch, values: Tensor, mask: Tensor) -> Tensor:
         """The subset's mean times its share of the batch, which is its sum over the batch's size; or the plain mean."""
@@ -302,13 +313,19 @@ class NoiseAL(Method):
         )
 
     def _hard(
-        self, outputs: dict[str, Output], batch: StepBatch, clean: Tensor, hard: Tensor, epoch: int
+        self,
+        outputs: dict[str, Output],
+        batch: StepBatch,
+        clean: Tensor,
+        hard: Tensor,
+        labels: Tensor,
+        epoch: int,
     ) -> dict[str, Tensor]:
         """EmbMix over the global batch, and the KL of two dropout passes over the hard rows here."""
         probabilities = [output.logits.softmax(-1).detach() for output in outputs.values()]
         joint = _mean(probabilities)
-        trust = joint.gather(1, batch.given_label[:, None])[:, 0]
-        targets = mixing.co_refined_target(batch.given_label, trust, joint, self.config.temperature)
+        trust = joint.gather(1, labels[:, None])[:, 0]
+        targets = mixing.co_refined_target(labels, trust, joint, self.config.temperature)
         members = clean | hard if self.config.mix_pool == "clean_and_hard" else hard
         ids = batch.gather(batch.example_id)
         everyone = batch.gather((members & batch.valid).to(torch.int8)) > 0

@@ -59,4 +59,5 @@ class BiLSTMEncoder(Encoder):
         inside = mask.unsqueeze(-1).bool()
         mean = states.sum(1) / lengths.unsqueeze(-1)  # padded positions are zero
         highest = states.masked_fill(~inside, -torch.inf).amax(1)
-        return self.dropout(torch.cat([mean, highest], dim=-1))
+        refined: Tensor = self.dropout(torch.cat([mean, highest], dim=-1))
+        return refined

@@ -90,7 +90,7 @@ def ask(
     if not items:
         return
     served = isinstance(asking.annotator, ServedAnnotator)  # listens on loopback of the head node
-    if is_in_this_process() and not (served and len(ray.nodes()) > 1):  # type: ignore[no-untyped-call]
+    if is_in_this_process() and not (served and len(ray.nodes()) > 1):
         yield from _ask_here(asking, work, items, on_progress)
         return
     actor = _start(asking, work)

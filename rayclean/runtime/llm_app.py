@@ -1,29 +1,65 @@
-"""The Ray Serve application of a language model: typed options to `ray.serve.llm`'s configuration."""
+"""The Ray Serve application of a language model: typed options to `ray.serve.llm`'s configuration.
 
+A built-in model and a .gguf file are converted before vLLM can load them, into a cache that belongs to one node. So no
+converted folder travels with the application: it names the model, and every node that loads it looks it up in, or
+converts it into, a cache of its own (`Converted`). Folders and .gguf files themselves are paths that mean the same on
+every node.
+"""
+
+import asyncio
 import logging
 import os
 from pathlib import Path
 from typing import Any
 
+from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
+
+from rayclean.annotators.built_in import BUILT_IN, model_source
 from rayclean.annotators.served import ServerOptions
 
 INGRESS_CPUS = 1
 """Logical CPUs of the HTTP side."""
 
 
-def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> Any:
+class Converted(CallbackBase):
+    """Ray Serve LLM's hooks around the start of an engine: the model is converted on the nodes that load it.
+
+    Ray calls the first in a task on every node of the replica's placement group, the second in the replica after all of
+    them and before anything of the model is read: neither its config nor its tokenizer is looked at earlier. vLLM's
+    workers on further nodes (tensor parallelism) get the replica's path, so `RAYCLEAN_CACHE` is the same on all of them.
+    """
+
+    llm_config: Any
+
+    def on_before_download_model_files_distributed(self) -> None:
+        """Convert, in a process beside the engine's, which then holds none of the memory that takes."""
+        model_source(self._model)
+
+    async def on_after_node_init(self) -> None:
+        """Give the engine this node's folder."""
+        folder = await asyncio.to_thread(model_source, self._model)
+        self.llm_config.get_engine_config().hf_model_id = folder
+
+    @property
+    def _model(self) -> str:
+        return str(self.llm_config.model_loading_config.model_source)
+
+
+def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
     """The application: one ingress, one deployment of the engine.
 
     Args:
         name: the model's name at the endpoint, `name@content`.
-        source: folder or hub id.
+        model: built-in name, Hugging Face folder, .gguf file or hub id.
         options: how it is served.
         use_gpu: on GPUs or on CPUs.
     """
     from ray.serve.llm import LLMConfig, build_openai_app
 
     batch = options.max_num_seqs or (256 if use_gpu else 32)
-    local = Path(source).is_dir()
+    path = Path(model).expanduser()
+    converted = model in BUILT_IN or path.is_file()
+    local = converted or path.is_dir()
     engine: dict[str, Any] = {
         **({} if use_gpu else {"enforce_eager": True}),  # nothing to compile for on a CPU
         **options.engine_kwargs,
@@ -45,7 +81,11 @@ def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> Any:
     if not use_gpu:
         environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
     config = LLMConfig(
-        model_loading_config={"model_id": name, "model_source": source},
+        model_loading_config={
+            "model_id": name,
+            "model_source": str(path.resolve()) if local and model not in BUILT_IN else model,
+        },
+        **({"callback_config": {"callback_class": Converted}} if converted else {}),
         accelerator_config={"kind": "gpu" if use_gpu else "cpu"},
         placement_group_config=None if use_gpu else {"bundles": [{"CPU": options.cpus}]},
         deployment_config={

@@ -15,7 +15,6 @@ from rayclean.plugins import Options
 from rayclean.runtime import llm_app
 from rayclean.runtime.cluster import gpu_count
 from rayclean.runtime.preflight import check, server_demand
-from rayclean.runtime.serve import source_of
 
 
 class Service(Options):
@@ -38,4 +37,4 @@ def app(args: Service) -> Any:
     check([server_demand(args.server)])
     use_gpu = gpu_count() > 0 if args.server.gpu is None else args.server.gpu
     name = model_name(args.model, args.revision)
-    return llm_app.build(name, source_of(args.model), args.server, use_gpu)
+    return llm_app.build(name, args.model, args.server, use_gpu)

@@ -36,7 +36,7 @@ def pool(actors: int | None, items: int) -> Pool:
     items = max(items, 1)
     if gpus := gpu_count():
         return Pool(min(actors or gpus, gpus, items), 1.0, 1.0, physical_threads())
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     nodes = [cpus for cpus in nodes if cpus >= 1] or [1]
     if actors is None:
         per_node = min(ACTORS_PER_NODE, physical_threads())

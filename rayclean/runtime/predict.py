@@ -214,7 +214,7 @@ def _run_heads(plan: Plan, shard: str) -> dict[str, Any]:
         return {**_figures(output, shard), "resumed": len(ids)}
     if not _is_whole(features, shard, ids):
         raise ArtifactError(
-            f"{features.path(shard)} does not hold the examples of that shard: run predict again"
+            f"{features.url(shard)} does not hold the examples of that shard: run predict again"
         )
     cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
     which = _which(ids, plan)

@@ -1,7 +1,7 @@
 """Before a run: does the cluster have what its config asks for? Otherwise it would wait for ever, without a word.
 
 Training needs its workers and one CPU for data; a served language model its replicas and one CPU for HTTP; a method that
-asks while it trains needs both at once.
+asks while it trains needs both at once. A sweep's language models stay while its trials train.
 """
 
 import logging
@@ -50,6 +50,33 @@ def preflight(config: Config, verbs: Sequence[str]) -> None:
     cls = resolve("method", METHODS, config.method.name)
     if "train" in verbs and cls(build_options("method", cls, config.method.options), 2, config.seed).asks:
         check([training, server])
+
+
+def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Demand]:
+    """The same for a sweep, whose trials share all of its language models from the first question to the last trial.
+
+    Args:
+        configs: of its trials, on one cluster.
+        trains: whether a training runs while the language models do.
+
+    Returns:
+        What the language models hold, each of them once.
+
+    Raises:
+        ResourceError: it does not fit; the message says what to change.
+    """
+    training = training_demand(configs[0].cluster)
+    check([training])
+    servers: dict[str, Demand] = {}
+    for config in configs:
+        annotator = build_annotator(config, ())
+        if isinstance(annotator, ServedAnnotator):
+            own = annotator.config
+            key = f"{own.model} {own.revision} {own.server.model_dump_json()}"
+            servers[key] = servers.get(key) or server_demand(own.server)
+    if servers:
+        check([*([training] if trains else []), *servers.values()])
+    return [*servers.values()]
 
 
 def training_demand(cluster: ClusterConfig) -> Demand:

@@ -27,7 +27,8 @@ from typing import Any
 import ray
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.served import BUILT_IN, ServedAnnotator, ServerOptions, model_name
+from rayclean.annotators.built_in import model_source as source_of
+from rayclean.annotators.served import ServedAnnotator, ServerOptions, model_name
 from rayclean.context import bound
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.runtime import llm_app, serve_state
@@ -174,7 +175,7 @@ def served_llm(
     llm_app.quiet()
     options = options or ServerOptions()
     name = model_name(model, revision)
-    source = source_of(model)
+    source = source_of(model)  # for clients, which run on this node; replicas look the model up on theirs
     if (Path(source) / "config.json").is_file():
         _check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
@@ -182,7 +183,7 @@ def served_llm(
     app_name = f"rayclean-llm-{secrets.token_hex(4)}"
     root, ours = _start_serve()
     try:
-        app = llm_app.build(name, source, options, use_gpu)
+        app = llm_app.build(name, model, options, use_gpu)
         target = serve.RunTarget(
             app, name=app_name, route_prefix=f"/{app_name}", logging_config=llm_app.quiet_logs()
         )
@@ -201,21 +202,9 @@ def served_llm(
 
 def head_node_id() -> str | None:
     """Ray's id of the node where the server listens (on loopback): clients must run there."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()
     heads = [n["NodeID"] for n in nodes if n["Alive"] and "node:__internal_head__" in n["Resources"]]
     return heads[0] if heads else None
-
-
-def source_of(model: str) -> str:
-    """What vLLM loads: a folder, converted first if need be, or the hub id."""
-    from rayclean.models.gguf import huggingface_folder
-
-    if model in BUILT_IN:
-        return str(huggingface_folder(BUILT_IN[model][0]))
-    path = Path(model).expanduser()
-    if path.is_file():
-        return str(huggingface_folder(path))
-    return str(path.resolve()) if path.is_dir() else model
 
 
 def _start_serve() -> tuple[str, bool]:
@@ -251,7 +240,7 @@ def _stop(app_name: str, ours: bool) -> None:
             # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the controller.
             with suppress(ray.exceptions.RayActorError):
                 ray.get(client._controller.graceful_shutdown.options(max_task_retries=0).remote(), timeout=30)
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            serve.shutdown()
     except (
         Exception
     ) as error:  # must not hide the error on the way out; an embedded Ray takes all with it anyway

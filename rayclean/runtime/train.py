@@ -10,6 +10,7 @@ the attempt, and nothing is ever reported to Ray that it could resume.
 
 import contextlib
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
+from rayclean.context import working_in
 from rayclean.errors import RaycleanError, ResourceError
 from rayclean.runtime.cluster import is_embedded, physical_threads, trains_on_gpu
 from rayclean.training.asking import Consult
@@ -109,7 +111,13 @@ def _train(
         for attempt in range(MAX_FAILURES + 1):
             trainer = _Trainer(
                 _work,
-                train_loop_config={"jobs": jobs, "spec": spec, "board": board, "consult": consult},
+                train_loop_config={
+                    "jobs": jobs,
+                    "spec": spec,
+                    "board": board,
+                    "consult": consult,
+                    "home": os.getcwd(),
+                },
                 torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
                 scaling_config=ScalingConfig(
                     num_workers=_workers(cluster),  # type: ignore[arg-type]
@@ -173,15 +181,16 @@ def _work(config: dict[str, Any]) -> None:
     assert isinstance(device, torch.device)
     collectives = Collectives() if alone else Distributed(device)
     try:
-        for job in jobs:
-            fit(job, spec, collectives, device, on_epoch=board.tell.remote, consult=config["consult"])
+        with working_in(config["home"]):
+            for job in jobs:
+                fit(job, spec, collectives, device, on_epoch=board.tell.remote, consult=config["consult"])
     except Exception as error:
         # Alone, any error is the job's own. Among several workers an error of another kind may only echo the death
         # of a peer: then Ray Train starts the group again.
         if not alone and not isinstance(error, RaycleanError):
             raise
         error.__traceback__ = None
-        ray.get(board.fail.remote(cloudpickle.dumps(error)))  # type: ignore[no-untyped-call]
+        ray.get(board.fail.remote(cloudpickle.dumps(error)))
         if not alone:
             raise
 

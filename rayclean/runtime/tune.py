@@ -5,7 +5,7 @@ the function, so a sweep that was killed is started anew with the trials that ha
 state would also restore a changed space, and repeats what its last snapshot missed.
 
 A trial holds a little CPU and lets Ray Train hold what training needs. Holding it twice, or so many trials that no
-training fits beside them, would wait for ever: `Slots` is computed before anything starts.
+training fits beside them, would wait for ever: `slots.py` computes how many fit before anything starts.
 """
 
 import os
@@ -17,17 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from rayclean.config import ClusterConfig
-from rayclean.errors import RaycleanError, ResourceError
+from rayclean.context import working_in
+from rayclean.errors import RaycleanError
 from rayclean.plugins import resolve
-from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads
+from rayclean.runtime.cluster import physical_threads
 from rayclean.runtime.data import in_this_process
+from rayclean.runtime.slots import Slots
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # results stand in the trials' folders
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the caller's
 os.environ.setdefault(
     "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
 )  # a trial that failed has no figures, and is told
+os.environ.setdefault(
+    "RAY_CHDIR_TO_TRIAL_DIR", "0"
+)  # configs name files relative to where the command was given
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progress
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
@@ -47,14 +51,6 @@ NEVER = 10**9
 
 
 @dataclass(frozen=True)
-class Slots:
-    """How many trials run at once, and what each holds beside what its training holds."""
-
-    concurrent: int
-    cpus: float
-
-
-@dataclass(frozen=True)
 class Early:
     """When a trial is stopped before its end."""
 
@@ -62,6 +58,19 @@ class Early:
     grace: int = 1
     reduction: int = 3
     plateau: int | None = None
+
+
+@dataclass(frozen=True)
+class Optuna:
+    """Points drawn by Optuna from what the ones before came to."""
+
+    suggest: Callable[[Any], None]
+    """Its define-by-run function."""
+    samples: int
+    """Points to draw."""
+    seed: int
+    study: str | None
+    """File of its journal, so that a restarted sweep has not forgotten; None: it forgets."""
 
 
 class Watcher(Protocol):
@@ -79,60 +88,19 @@ class Watcher(Protocol):
         """
 
 
-def slots(cluster: ClusterConfig, *, trains: bool, concurrent: int | None, cpus: float, trials: int) -> Slots:
-    """What fits at once on the connected cluster.
-
-    Args:
-        cluster: what one training takes.
-        trains: whether trials start trainings of their own.
-        concurrent: trials at once as configured; None: as many as fit.
-        cpus: that a trial which trains holds; one that does not computes by itself and holds 1.
-        trials: how many there are.
-
-    Raises:
-        ResourceError: with so many trials at once no training fits beside them, and all would wait for ever.
-    """
-    have, gpus = cpu_count(), gpu_count()
-    if not trains:
-        local = min(have, physical_threads()) if len(ray.nodes()) == 1 else have  # type: ignore[no-untyped-call]
-        return Slots(max(1, min(concurrent or local, trials)), 1.0)
-    training = cluster.workers * cluster.cpus_per_worker
-    fit = int(have // (training + cpus))
-    use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpus > 0
-    if use_gpu:
-        fit = min(fit, int(gpus // (cluster.workers * cluster.gpus_per_worker)))
-    chosen = min(concurrent or max(fit, 1), max(trials, 1))
-    if chosen * cpus + training + 1 > have:
-        most = int((have - training - 1) / cpus)
-        raise ResourceError(
-            f"{chosen} trials at once hold {chosen * cpus:g} of {have} CPUs, and a training needs "
-            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every trial would wait "
-            "for ever. "
-            + (
-                f"Set trials.concurrent to at most {most}, or lower trials.cpus = {cpus:g}"
-                if most >= 1
-                else "Lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus"
-            )
-        )
-    if use_gpu and cluster.workers * cluster.gpus_per_worker > gpus:
-        raise ResourceError(
-            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus}: lower "
-            "cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false"
-        )
-    return Slots(chosen, cpus)
-
-
 def run_side_by_side(function: Callable[[T], None], items: Sequence[T], where: Slots) -> None:
     """`function(item)` for every item in workers of the cluster, so many at once.
 
     Raises:
         What `function` raises, after those that run have ended.
     """
+    home = os.getcwd()
 
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
         try:
-            function(item)
+            with working_in(home):
+                function(item)
         except RaycleanError as error:
             return error
         return None
@@ -161,10 +129,7 @@ def run_trials(
     trains: bool,
     objectives: Sequence[tuple[str, Literal["max", "min"]]] = (),
     early: Early = Early(),
-    suggest: Callable[[Any], None] | None = None,
-    samples: int = 0,
-    seed: int = 0,
-    study: str | None = None,
+    optuna: Optuna | None = None,
     seconds: float | None = None,
     retries: int = 1,
     loggers: Sequence[str] = (),
@@ -174,16 +139,13 @@ def run_trials(
 
     Args:
         function: one trial, in a worker: takes the trial and a function for its lines, returns its result.
-        trials: small plain dicts; with `suggest` there are none, and a trial is what Optuna draws.
+        trials: small plain dicts; with `optuna` there are none, and a trial is what it draws.
         where: how many at once.
         watcher: hears of everything, in this process.
         trains: whether trials start trainings; those that do not run their Ray Data items in their own process.
         objectives: what early stopping and Optuna go by: keys of lines and results.
         early: when to stop a trial.
-        suggest: Optuna's define-by-run function.
-        samples: how many points Optuna draws.
-        seed: of Optuna.
-        study: file of Optuna's journal, so that a restarted sweep has not forgotten; None: it forgets.
+        optuna: draws the trials.
         seconds: stop everything after so long.
         retries: of a trial whose process or node was lost.
         loggers: Tune callbacks as `module:Class`; their files go to `folder`.
@@ -193,14 +155,14 @@ def run_trials(
     storage = folder if keep and folder is not None else tempfile.mkdtemp(prefix="rayclean-tune-")
     first = objectives[0] if objectives else None
     resources = PlacementGroupFactory([{"CPU": where.cpus}])
-    search = _optuna(suggest, objectives, seed, study) if suggest is not None else None
+    search = _search(optuna, objectives) if optuna is not None else None
     reporting = search is not None or early.scheduler != "none"
     try:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(function, trains, where.concurrent), resources),
             param_space={} if search is not None else {"trial": tune.grid_search(list(trials))},
             tune_config=tune.TuneConfig(
-                num_samples=samples if search is not None else 1,
+                num_samples=optuna.samples if optuna is not None else 1,
                 max_concurrent_trials=where.concurrent,
                 search_alg=search,
                 scheduler=_scheduler(early, first) if reporting else None,
@@ -225,12 +187,14 @@ def run_trials(
 def _trainable(
     function: Callable[[Record, Tell], Record], trains: bool, concurrent: int
 ) -> Callable[[Record], None]:
+    home = os.getcwd()
+
     def trial(config: Record) -> None:
         import torch
 
         if not trains:
             torch.set_num_threads(max(1, physical_threads() // concurrent))
-        with in_this_process() if not trains else nullcontext():
+        with working_in(home), in_this_process() if not trains else nullcontext():
             result = function(config.get("trial", config), lambda record: tune.report(_numbers(record)))
         tune.report({**_numbers(result.get("figures", {})), "result": result})
 
@@ -263,30 +227,24 @@ def _plateau(early: Early, first: tuple[str, Literal["max", "min"]] | None) -> A
     )
 
 
-def _optuna(
-    suggest: Callable[[Any], None],
-    objectives: Sequence[tuple[str, Literal["max", "min"]]],
-    seed: int,
-    study: str | None,
-) -> Any:
+def _search(how: Optuna, objectives: Sequence[tuple[str, Literal["max", "min"]]]) -> Any:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = None
-    if study is not None:
-        Path(study).parent.mkdir(parents=True, exist_ok=True)
-        seed += (
-            Path(study).stat().st_size if Path(study).exists() else 0
-        )  # else it would draw the same ones again
-        storage = JournalStorage(JournalFileBackend(study))
+    storage, seed = None, how.seed
+    if how.study is not None:
+        journal = Path(how.study)
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        seed += journal.stat().st_size if journal.exists() else 0  # else it would draw the same ones again
+        storage = JournalStorage(JournalFileBackend(how.study))
     metrics: list[str] = [name for name, _ in objectives]
     modes: list[str] = [mode for _, mode in objectives]
     single = len(objectives) == 1
     return OptunaSearch(
-        space=suggest,
+        space=how.suggest,
         metric=metrics[0] if single else metrics,
         mode=modes[0] if single else modes,
         seed=seed % 2**32,

@@ -13,7 +13,7 @@ from rayclean.errors import ConfigError
 from rayclean.overrides import read_values, set_path
 from rayclean.sweeps.space import Point, Trial, only_valid, points
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.store import TrialRun
+from rayclean.sweeps.store import FREE, TrialRun
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
 """Verbs of a trial that trains nothing at the end."""
@@ -21,6 +21,8 @@ CHEAP = ("detect", "relabel", "annotator", "dataset.words", "dataset.definitions
 """Parts of the config whose trials re-run from cached predictions."""
 TRAINED = ("dev_accuracy", "dev_loss")
 """Objectives that only a trained model has."""
+DRAWS = 16
+"""Points that tell which verbs hang on the fields that Optuna draws."""
 QUIET = {"evaluate.compare": False, "evaluate.report": False}
 """A trial is measured, but has no page of its own and no other networks beside it, unless [set] says so."""
 
@@ -36,7 +38,12 @@ class Work:
 
     def run(self, root: str) -> TrialRun:
         """Its folder in the sweep at `root`."""
-        return TrialRun(root, self.trial.name, self.prints)
+        pays = self.config.annotator.name not in FREE
+        return TrialRun(root, self.trial.name, self.prints, pays=pays)
+
+
+Level = list[tuple[str, Work]]
+"""A verb with its different fingerprints, each with a trial that stands for it."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,10 @@ class Plan:
     """That a trial runs."""
     work: dict[str, Work]
     """By name of the trial."""
+    sharers: int = 2
+    """So many trials with the same verb share it."""
 
-    def shared(self, root: str) -> list[list[tuple[str, Work]]]:
+    def shared(self, root: str) -> list[Level]:
         """Verbs of several trials that are not finished, each once with a trial that stands for them; verb by verb."""
         levels = []
         for verb in self.verbs:
@@ -56,11 +65,20 @@ class Plan:
             level = {}
             for work in self.work.values():
                 mark = work.prints[verb]
-                if counts[mark] > 1 and mark not in level and not work.run(root).done(verb, mark):
+                if counts[mark] >= self.sharers and mark not in level and not work.run(root).done(verb, mark):
                     level[mark] = (verb, work)
             if level:
                 levels.append(list(level.values()))
         return levels
+
+    def leaves(self, verb: str, root: str) -> bool:
+        """Whether a trial runs a verb by itself, which neither is finished nor shared."""
+        counts = Counter(work.prints[verb] for work in self.work.values())
+        return verb not in self.verbs or any(
+            counts[mark] < self.sharers and not work.run(root).done(verb, mark)
+            for work in self.work.values()
+            if (mark := work.prints[verb])
+        )
 
     def own(self) -> dict[str, int]:
         """How many different executions of each verb the sweep needs."""
@@ -84,7 +102,13 @@ def put_over(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, A
         json.dumps([dict(values), dict(point)])
     )  # a table of the point may get further values, too
     for path, value in over.items():
-        set_path(own, tuple(path.split(".")), value)
+        parts = tuple(path.split("."))
+        section: Any = own
+        for part in parts[:-1]:  # a machine's JSON writes a section that is not there as null
+            if isinstance(section, dict) and section.get(part) is None:
+                section[part] = {}
+            section = section[part] if isinstance(section, dict) else None
+        set_path(own, parts, value)  # says what is wrong where a path leads through a value
     return dict(own)
 
 
@@ -148,3 +172,19 @@ def make_plan(sweep: Sweep) -> Plan:
         return Plan(verbs, {})
     work = [work_of(sweep, values, point, seed) for point in points(sweep) for seed in sweep.seeds]
     return Plan(verbs, {each.trial.name: each for each in work})
+
+
+def sharing(sweep: Sweep, plan: Plan, todo: Mapping[str, Work]) -> Plan:
+    """Of the trials without a result, the plan of what is run before them.
+
+    Optuna names none: whatever it draws, its trials share the verbs that hang on no swept field, once for each seed.
+    """
+    if sweep.search != "optuna":
+        return Plan(plan.verbs, dict(todo))
+    values, first = base_values(sweep), any_point(sweep)
+    work = [work_of(sweep, values, first, seed) for seed in sweep.seeds]
+    # Some draws tell; should they agree on a verb by chance, it is run once too often, and every result is right.
+    draws = points(sweep.model_copy(update={"search": "random", "samples": DRAWS}))
+    others = [work_of(sweep, values, point, sweep.seeds[0]).prints for point in draws]
+    verbs = tuple(v for v in plan.verbs if all(prints[v] == work[0].prints[v] for prints in others))
+    return Plan(verbs, {each.trial.name: each for each in work}, sharers=1)

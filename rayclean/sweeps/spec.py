@@ -4,7 +4,7 @@
     base = "../trec6/noiseal.toml"
     seeds = [0, 1, 2]
 
-    [set]                                  # the same in every trial
+    [set]                                  # the same in every trial; quotes around paths are optional
     "train.labels" = "given"
 
     [space]                                # any path of the config
@@ -17,11 +17,11 @@ that grew, finds the trials that are finished.
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from rayclean.config import Config
+from rayclean.config import Config, Plugin
 from rayclean.errors import ConfigError
 from rayclean.overrides import assignments, read_values, set_path
 from rayclean.plugins import Options, explain, nearest
@@ -154,7 +154,8 @@ class Sweep(Options):
     base: str
     """Config that trials differ from; relative to the sweep file."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Overrides that hold in every trial."""
+    """Overrides that hold in every trial. A table with a `name` replaces the whole plug-in, any other one only says
+    some keys of its section."""
     space: dict[str, Dimension] = Field(min_length=1)
     """Path of the config -> its values."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
@@ -186,6 +187,11 @@ class Sweep(Options):
                 raise ValueError(f"{path}: expected a table like {{ grid = [...] }}, got {value!r}")
         return flat
 
+    @field_validator("set", mode="before")
+    @classmethod
+    def _sections_are_paths(cls, values: Any) -> Any:
+        return settings(values) if isinstance(values, dict) else values
+
     @field_validator("objectives", mode="before")
     @classmethod
     def _one_is_enough(cls, value: Any) -> Any:
@@ -209,6 +215,8 @@ class Sweep(Options):
                 raise ValueError(f"{path} stands both in [set] and in [space]")
             if unknown := [other for other in dimension.when if other not in self.space or other == path]:
                 raise ValueError(f"{path}: `when` names {unknown}, which are no other swept fields")
+            for other, wanted in dimension.when.items():
+                _can_hold(path, other, wanted, self.space[other])
         before = list(self.set)
         for path in self.space:
             if lost := [other for other in before if other.startswith(f"{path}.")]:
@@ -244,6 +252,55 @@ def _flat(space: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def _can_hold(path: str, other: str, wanted: Any, dimension: Dimension) -> None:
+    """A condition on a value that never occurs would leave its field at the base value, without a word."""
+    occurs = dimension.grid or dimension.choice
+    values = wanted if isinstance(wanted, list | tuple) else [wanted]
+    if occurs is not None and (never := [value for value in values if value not in occurs]):
+        raise ValueError(f"{path}: `when` waits for {other} = {never}, which is swept over {list(occurs)}")
+
+
+def settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Tables in tables as paths, so that `train.labels = "given"` without quotes changes one key, not all of [train].
+
+    Plug-ins by name stay whole, and so do tables whose keys are data (`dataset.words`) or that the config does not know.
+
+    >>> settings({"train": {"labels": "given"}, "annotator": {"name": "knn"}, "dataset": {"words": {"a": "b"}}})
+    {'train.labels': 'given', 'annotator': {'name': 'knn'}, 'dataset.words': {'a': 'b'}}
+
+    Raises:
+        ConfigError: a path stands there twice.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        for path, each in _leaves(key, value):
+            if path in found:
+                raise ConfigError(f"[set]: {path} stands there twice, as {found[path]!r} and as {each!r}")
+            found[path] = each
+    return found
+
+
+def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value or not _is_section(path.split("."), value):
+        return [(path, value)]
+    return [leaf for key, each in value.items() for leaf in _leaves(f"{path}.{key}", each)]
+
+
+def _is_section(path: list[str], value: dict[str, Any]) -> bool:
+    """Whether the keys of a table at a path of the config are options, one by one."""
+    model: type[Options] = Config
+    for part in path:
+        if issubclass(model, Plugin):
+            break
+        field = model.model_fields.get(part)
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Options)]
+        if not models:
+            return False
+        model = models[0]
+    return not issubclass(model, Plugin) or ("name" not in value and not any("." in key for key in value))
+
+
 def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep:
     """Read a sweep file and apply overrides; `base` becomes a path from here.
 
@@ -258,7 +315,7 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     for override in overrides:
         for where, value in assignments(override):
             if where[0] in Config.model_fields and where[0] not in Sweep.model_fields:
-                values.setdefault("set", {})[".".join(where)] = value
+                values["set"] = settings(values.get("set", {})) | settings({".".join(where): value})
             else:
                 set_path(values, where, value)
     if isinstance(base := values.get("base"), str) and not Path(base).is_absolute():

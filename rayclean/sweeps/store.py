@@ -3,9 +3,14 @@
 <output>/<sweep>/
 sweep.json                  what was swept
 store/<verb>-<fingerprint>/ a finished verb, of as many trials as agree up to there
-ledger/                     every answer of every trial: no trial pays for what another one asked
+ledger/                     every answer of every trial: what was answered when a trial begins to ask, it does not ask
 trials/<name>/              config.json, result.json, epochs.jsonl of one trial
 report.html  results.json  best.toml
+
+On a disk that all trials mount, locks see to it that a verb runs once, and that trials relabel one after the other where
+answers cost: no question of relabel is paid twice. Methods that ask while they train do so side by side, and may ask the
+same at the same time. Object stores have no locks: there, what is known to be shared runs beforehand and once, but
+trials side by side may ask the same.
 """
 
 import fcntl
@@ -13,10 +18,13 @@ import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-from rayclean.artifacts import VERBS, Run
+from rayclean.artifacts import VERBS, Folder, Manifest, Run
 
 COMMON = ("ledger", ".partial")
+FREE = ("knn", "simulated")
+"""Annotators that cost nothing: the same question may be asked twice at once."""
 
 
 class TrialRun(Run):
@@ -26,36 +34,63 @@ class TrialRun(Run):
         root: folder of the sweep.
         name: of the trial.
         prints: fingerprint by verb.
+        pays: whether its annotator's answers cost.
     """
 
-    def __init__(self, root: str, name: str, prints: Mapping[str, str]):
+    def __init__(self, root: str, name: str, prints: Mapping[str, str], *, pays: bool = False):
         super().__init__(root)
-        self.trial, self.prints = name, dict(prints)
+        self.trial, self.prints, self.pays = name, dict(prints), pays
 
     def path(self, *parts: str) -> str:
         """Verbs lie in the store, what all trials share beside it, everything else in the trial's own folder."""
         if parts and parts[0] in VERBS:
             return posixpath.join(self.root, "store", f"{parts[0]}-{self.prints[parts[0]]}", *parts[1:])
-        if parts and parts[0] in COMMON:
+        # Without locks two trials may be at the same verb: a partial folder of its own each, or the one that is done
+        # first would take it away from the other.
+        if parts and parts[0] in COMMON and (self.is_local or parts[0] != ".partial"):
             return posixpath.join(self.root, *parts)
         return posixpath.join(self.root, "trials", self.trial, *parts)
 
     @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
-        """Trials that share a verb wait for the one that runs it (on a local or network disk; object stores have no
-        locks: there only what is known to be shared beforehand is run once).
+        """Trials that share a verb wait for the one that runs it. Those that pay relabel one after the other, whatever
+        they ask: the ledger is read when asking begins, so the next one finds all answers of those before.
+
+        On a local or network disk only: object stores have no locks.
         """
         if not self.is_local:
             yield
             return
-        lock = self.path(verb) + ".lock"
-        os.makedirs(os.path.dirname(lock), exist_ok=True)
-        with open(lock, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        with _locked(self.path(verb) + ".lock"):
+            if verb != "relabel" or not self.pays:
+                yield
+                return
+            # Always after the verb's own lock; who holds this one waits for no other: no two can wait for each other.
+            with _locked(posixpath.join(self.root, "relabel.lock")):
+                yield
 
     def outdate(self, verb: str) -> None:
         """Nothing: a folder of another fingerprint is another trial's."""
 
+    def commit(
+        self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]
+    ) -> Manifest:
+        """As in any run; without locks, what another trial has finished meanwhile stays: a third one may read it."""
+        manifest = None if self.is_local else self.manifest(verb)
+        if manifest is None or manifest.fingerprint != print_:
+            return super().commit(verb, print_, partial, seconds, metrics)
+        for own in self._partials(verb):
+            self.remove(".partial", own)
+        return manifest
+
     def _partials(self, verb: str) -> list[str]:
-        return []
+        return [f"{verb}-{self.prints[verb]}"]  # the others are other trials' work
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """The lock goes with the process, however it ends."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -5,7 +5,8 @@ another space in the same folder is refused, or taken as an extension when that 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from rayclean.artifacts import Folder, Run
 from rayclean.errors import ArtifactError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.plan import Plan, Work, any_point, base_values, make_plan, root, work_of
+from rayclean.sweeps.plan import Level, Plan, Work, any_point, base_values, make_plan, root, sharing, work_of
 from rayclean.sweeps.results import Results, best_config, collect
 from rayclean.sweeps.space import suggester
 from rayclean.sweeps.spec import Sweep
@@ -24,6 +25,10 @@ from rayclean.sweeps.watch import Watch
 from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
 
 SPEC = "sweep.json"
+WITHOUT_RESULT = ("name", "output", "cluster", "evaluate")
+"""Sections of the base on which no trial's name hangs: a sweep goes on on another cluster."""
+PREPARING = ("load", "predict", "detect")
+"""Verbs that ask nobody: they have the whole cluster, before a language model takes its part."""
 Record = dict[str, Any]
 
 
@@ -51,8 +56,8 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
         tracker = open_tracker(spec.tracking, spec.name, folder.url())
         console.print(describe(spec, plan, len(known)), highlight=False)
         try:
-            for name in sorted(set(known) & set(plan.work)):
-                tracker.replay(plan.work[name], folder, known[name], trials.epochs(folder, name))
+            for name, work in _finished(spec, plan, known).items():
+                tracker.replay(work, folder, known[name], trials.epochs(folder, name))
             _run_missing(spec, plan, known, folder, tracker)
         finally:
             tracker.close()
@@ -67,9 +72,10 @@ def _run_missing(
     spec: Sweep, plan: Plan, known: Mapping[str, Record], folder: Folder, tracker: Tracker
 ) -> None:
     """Every trial without a result."""
-    from rayclean.runtime import serve, tune
+    from rayclean.runtime import serve
     from rayclean.runtime.cluster import connected
-    from rayclean.runtime.preflight import preflight
+    from rayclean.runtime.preflight import preflight_sweep
+    from rayclean.runtime.slots import slots
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
@@ -78,19 +84,26 @@ def _run_missing(
         return
     sample = work_of(spec, values, any_point(spec), spec.seeds[0])
     _validate(plan.verbs, [*todo.values()] or [sample], folder)
+    shared = sharing(spec, plan, todo)
+    levels = shared.shared(folder.url())
+    asked = [work.config for work in todo.values()] or [sample.config]
     cluster = sample.config.cluster  # the same for all trials
     with connected(cluster):
-        preflight(sample.config, plan.verbs)
-        fits = partial(tune.slots, cluster, cpus=spec.trials.cpus)
-        slots = fits(trains="train" in plan.verbs, concurrent=spec.trials.concurrent, trials=count)
-        sharing = fits(trains=True, concurrent=None, trials=count)  # predict trains, whatever the trials do
-        console.print(forecast(todo, folder, slots), highlight=False)
+        # Predict trains, too, and is left to the trials where they do not share it.
+        trains = "train" in plan.verbs or shared.leaves("predict", folder.url())
+        models = preflight_sweep(asked, trains=trains)
+        fits = partial(slots, cluster, cpus=spec.trials.cpus)
+        place = Place(folder.url(), plan.verbs, {})
+        where = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
+        alone = fits(trains=True, concurrent=None, trials=count)
+        console.print(forecast(todo, folder, where), highlight=False)
         watch = Watch(spec, folder, plan, values, tracker, count)
-        asked = [work.config for work in todo.values()] or [sample.config]
+        _share([level for level in levels if level[0][0] in PREPARING], place, alone)
         with serve.hosting(build_annotator(config, ()) for config in asked) as servers:
-            place = Place(folder.url(), plan.verbs, servers)
-            _share(plan, todo, place, sharing)
-            _run(spec, todo, values, place, slots, watch)
+            place = replace(place, servers=servers)
+            waiting = replace(where, cpus=min(where.cpus, spec.trials.cpus))  # for tasks, which need the CPUs
+            _share([level for level in levels if level[0][0] not in PREPARING], place, waiting)
+            _run(spec, todo, values, place, where, watch, trains=trains)
 
 
 def report(spec: Sweep) -> Results:
@@ -164,12 +177,16 @@ def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
 
 
 def _same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
-    """Refuse a folder of another sweep; write down what is swept now."""
+    """Refuse a folder of another sweep; write down what is swept now.
+
+    The scheduler counts, though it changes no name: what it stopped has other results than under another one, and their
+    table would mix the two.
+    """
     now = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))
     now["base"] = base_values(spec)
     if folder.exists(SPEC):
-        before = folder.read_json(SPEC)
-        changed = sorted(key for key in now if before.get(key) != now[key])
+        old, new = _compared(folder.read_json(SPEC)), _compared(now)
+        changed = sorted(key for key in new if old.get(key) != new[key])
         grows = {"space", "seeds", "samples", "objectives"}
         if changed and not (extend and set(changed) <= grows):
             fix = (
@@ -178,16 +195,32 @@ def _same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
                 else "give the sweep another name (its trials differ in more than the space)"
             )
             raise ArtifactError(
-                f"{folder.path()} holds a sweep whose {', '.join(changed)} differ from this file's: {fix}"
+                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: {fix}"
             )
     folder.write_json(now, SPEC)
 
 
-def _share(plan: Plan, todo: Mapping[str, Work], place: Place, slots: Any) -> None:
+def _compared(swept: Record) -> Record:
+    """What makes a sweep the same one; `set` stands in the base already, under whatever names."""
+    base = {key: value for key, value in swept["base"].items() if key not in WITHOUT_RESULT}
+    return {key: value for key, value in swept.items() if key != "set"} | {"base": base}
+
+
+def _finished(spec: Sweep, plan: Plan, known: Mapping[str, Record]) -> dict[str, Work]:
+    """Finished trials of this sweep, sorted by name; of Optuna's the results tell what they were."""
+    if spec.search != "optuna":
+        return {name: plan.work[name] for name in sorted(set(known) & set(plan.work))}
+    values = base_values(spec)
+    work = [work_of(spec, values, known[name]["point"], known[name]["seed"]) for name in sorted(known)]
+    return {each.trial.name: each for each in work if each.trial.name in known}  # the data may have changed
+
+
+def _share(levels: Sequence[Level], place: Place, slots: Any) -> None:
     """Run what several trials share, once each, verb after verb."""
     from rayclean.runtime import tune
 
-    levels = Plan(plan.verbs, dict(todo)).shared(place.url)
+    if not levels:
+        return
     with progress.task("shared by trials", sum(map(len, levels)), "verbs") as task:
         for level in levels:
             tune.run_side_by_side(partial(share, place=place), level, slots)
@@ -195,14 +228,24 @@ def _share(plan: Plan, todo: Mapping[str, Work], place: Place, slots: Any) -> No
 
 
 def _run(
-    spec: Sweep, todo: Mapping[str, Work], values: Record, place: Place, slots: Any, watch: Watch
+    spec: Sweep,
+    todo: Mapping[str, Work],
+    values: Record,
+    place: Place,
+    slots: Any,
+    watch: Watch,
+    *,
+    trains: bool,
 ) -> None:
     """Every trial that has no result."""
     from rayclean.runtime import tune
 
-    folder, optuna = Folder(place.url), spec.search == "optuna"
-    early = spec.scheduler
+    folder, early, optuna = Folder(place.url), spec.scheduler, None
+    if spec.search == "optuna":
+        study = folder.path("optuna.journal") if folder.is_local else None
+        optuna = tune.Optuna(suggester(spec), watch.total, spec.draw_seed, study)
     with progress.task(f"sweep {spec.name}", watch.total, "trials") as watch.task:
+        watch.begin()
         tune.run_trials(
             partial(suggested, spec=spec, values=values, place=place)
             if optuna
@@ -210,13 +253,10 @@ def _run(
             [{"name": name} for name in todo],
             slots,
             watch,
-            trains="train" in place.verbs,
+            trains=trains,
             objectives=[(objective.metric, objective.mode) for objective in spec.objectives],
             early=tune.Early(early.name, early.grace, early.reduction, early.plateau),
-            suggest=suggester(spec) if optuna else None,
-            samples=watch.total if optuna else 0,
-            seed=spec.draw_seed,
-            study=folder.path("optuna.journal") if folder.is_local and optuna else None,
+            optuna=optuna,
             seconds=spec.trials.seconds,
             retries=spec.trials.retries,
             loggers=spec.tracking.loggers,

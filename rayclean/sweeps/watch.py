@@ -23,6 +23,10 @@ class Watch:
         self.tracker, self.total = tracker, total
         self.task: progress.Task | None = None
         self.lines: dict[str, list[Record]] = {}
+        self.begun = 0.0
+
+    def begin(self) -> None:
+        """Tune's clock starts: what was shared beforehand, and the start of a language model, are not in its time."""
         self.begun = time.monotonic()
 
     def started(self, trial: Record) -> None:

@@ -15,7 +15,7 @@ class Classification(Task):
 
     def disagreement(self, given: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """1 where the classes differ, 0 where they agree."""
-        return (np.asarray(given) != np.asarray(predicted)).astype(np.float32)
+        return np.asarray(np.not_equal(given, predicted), np.float32)
 
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
         """{given, predicted}, or all K classes; in index order, since order carries no meaning."""

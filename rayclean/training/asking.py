@@ -179,7 +179,7 @@ def _first_asks(
     consult: Consult, request: Consultation, collectives: Collectives
 ) -> tuple[Ints, dict[str, float]]:
     """The first worker's answers; the others have -1 and nothing, and wait as long as it takes."""
-    nothing: tuple[Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
+    answers: tuple[Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
     if collectives.world_size == 1:
         return consult(request)
     outcome: dict[str, Any] = {}
@@ -197,4 +197,5 @@ def _first_asks(
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if "error" in outcome:
         raise outcome["error"]
-    return outcome.get("answers", nothing)
+    answers = outcome.get("answers", answers)
+    return answers

@@ -118,14 +118,14 @@ def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bo
     folder = Folder(url)
     shards = folder.shards()
     if not shards:
-        raise ArtifactError(f"{folder.path()} holds no shards: run the verb that writes it first")
+        raise ArtifactError(f"{folder.url()} holds no shards: run the verb that writes it first")
     ids, labels, dev = [], [], []
     for shard in shards:
         table = folder.read_table(shard)
         missing = {"example_id", label_column} - set(table.column_names)
         if missing:
             raise ArtifactError(
-                f"{folder.path(shard)} lacks {sorted(missing)}, found {table.column_names}: run its verb again"
+                f"{folder.url(shard)} lacks {sorted(missing)}, found {table.column_names}: run its verb again"
             )
         ids.append(table["example_id"].to_numpy())
         labels.append(pc.fill_null(table[label_column].cast(pa.int64()), -1).to_numpy())

@@ -173,13 +173,13 @@ def _write_features(source: Folder, folder: Path) -> dict[str, Any]:
             features = matrix(table["features"])
             if not np.isfinite(features).all():
                 raise DataError(
-                    f"{source.path(shard)}: features are not finite; run predict again with precision = 'float32'"
+                    f"{source.url(shard)}: features are not finite; run predict again with precision = 'float32'"
                 )
             ids.append(table["example_id"].to_numpy())
             dim = features.shape[1]
             values.write(np.ascontiguousarray(features).tobytes())
     if not ids:
-        raise ArtifactError(f"{source.path()} holds no shards of features: run predict first")
+        raise ArtifactError(f"{source.url()} holds no shards of features: run predict first")
     _write_ids(ids, folder)
     return {"truncated": 0, "source": source.path(), "dim": dim}
 

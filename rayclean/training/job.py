@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rayclean.artifacts import Folder, fingerprint, stamp
 from rayclean.config import Plugin, TrainingConfig
 
-VERSION = 3
+VERSION = 4
 """Part of every job's key: raised when the code changes what training yields."""
 
 

@@ -60,7 +60,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):
         raise ArtifactError(
             f"findings hold {totals['examples']} examples, load/examples {survey['examples']}, or other ids; "
-            f"remove {out.path()} and run detect again"
+            f"remove {out.url()} and run detect again"
         )
     for scaffold in ("scores", "survey.json", "fitted.json"):
         out.remove(scaffold)
@@ -79,7 +79,7 @@ def _require_features(config: Config, predict: Folder) -> None:
     ]
     if needing and predict.shards("features") != predict.shards("predictions"):
         raise ConfigError(
-            f"detector {needing[0]!r} needs features, and {predict.path('features')} holds none; "
+            f"detector {needing[0]!r} needs features, and {predict.url('features')} holds none; "
             "run predict with an encoder, or leave the detector out of detect.detectors"
         )
 
@@ -88,7 +88,7 @@ def _same_shards(load: Folder, predict: Folder) -> list[str]:
     names, examples = predict.shards("predictions"), load.shards("examples")
     if names != examples:
         raise ArtifactError(
-            f"{predict.path('predictions')} has {len(names)} shards, {load.path('examples')} has {len(examples)} or other "
+            f"{predict.url('predictions')} has {len(names)} shards, {load.url('examples')} has {len(examples)} or other "
             "names; they must be the same: run predict again"
         )
     return names

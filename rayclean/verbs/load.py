@@ -63,12 +63,13 @@ def validate(config: Config, run: Run) -> None:
     check_options(config.dataset)
     for source in find_sources(config.dataset):
         full = [file for file in source.files if file.size > 0]
-        found = source.reader().columns(full[0]) if full else []
+        reader = source.reader()
+        found = reader.columns(full[0]) if full else []
         if not found:
             raise DataError(
                 f"{source.files[0].url}: empty file; expected a data set with columns, check dataset.path"
             )
-        choose_columns(config.dataset, source.role, found, full[0].url)
+        choose_columns(config.dataset, source.role, found, full[0].url, reader.sparse)
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
@@ -100,6 +101,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     labels = resolve_labels(_seen(summaries), config.dataset.labels, hint)
     shards = find_duplicates(out, shards)
     figures.check_rejected(config.dataset, summaries, labels, shards)
+    figures.check_roles(summaries, labels, shards)
+    figures.check_truth(config.dataset, summaries)
     label_set = LabelSet(Label(index, name, name) for index, name in enumerate(labels.names))
     label_set = label_set.described(config.dataset.words, config.dataset.definitions)
     truths = figures.truths(config.dataset, summaries, labels)

@@ -55,7 +55,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     load = run.require("load")
     examples = load.sub("examples")
     if not examples.shards():
-        raise ArtifactError(f"{examples.path()} holds no shards: run `rayclean load` again")
+        raise ArtifactError(f"{examples.url()} holds no shards: run `rayclean load` again")
     names = LabelSet.from_json(load.read_text("labels.json")).names
     if len(names) < 2:
         raise ConfigError(f"predict needs at least two classes, load found {names}; check dataset.label")
@@ -206,14 +206,14 @@ def _check_complete(examples: Folder, output: Folder) -> None:
     """
     if examples.shards() != output.shards():
         raise ArtifactError(
-            f"{output.path()} holds {len(output.shards())} shards, expected the {len(examples.shards())} of "
-            f"{examples.path()}: remove the folder and run `rayclean predict` again"
+            f"{output.url()} holds {len(output.shards())} shards, expected the {len(examples.shards())} of "
+            f"{examples.url()}: remove the folder and run `rayclean predict` again"
         )
     for shard in examples.shards():
         ids, found = (f.read_table(shard, columns=["example_id"])["example_id"] for f in (examples, output))
         if not ids.equals(found):
             raise ArtifactError(
-                f"{output.path(shard)} holds other examples than {examples.path(shard)} ({len(found)} and {len(ids)} rows): "
+                f"{output.url(shard)} holds other examples than {examples.url(shard)} ({len(found)} and {len(ids)} rows): "
                 "remove it and run `rayclean predict` again"
             )
 

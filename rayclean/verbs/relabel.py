@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from rayclean import progress
 from rayclean.annotators import build_annotator
-from rayclean.annotators.base import Annotator
+from rayclean.annotators.base import MAX_SCORED, Annotator
 from rayclean.annotators.decide import ANSWERS, answer_rows, decide
 from rayclean.annotators.demonstrations import Sources, random_pool
 from rayclean.annotators.engine import Budget, Engine
@@ -47,8 +47,6 @@ ROWS_PER_CHUNK = 2048
 """At least; a chunk's queries are in memory together."""
 ROWS_PER_GROUP = 4096
 """Suspects whose demonstrations are searched together."""
-MAX_SCORED = 32
-"""Up to so many classes every label is scored for every text, which makes batch calibration steadier."""
 
 
 def validate(config: Config, run: Run) -> None:
@@ -75,18 +73,18 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     total = sum(counts.values())
     rows = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
     chunks = [chunk for chunk in range(-(-total // rows)) if not out.exists("answers", _part(chunk))]
-    start = time.monotonic()
+    start, before = time.monotonic(), Ledger(run.sub("ledger"), out.name).spent.queries
     if chunks:
         sources = Sources(load.url(), run.require("predict").url(), detect.url())
         _build(config, annotator, labels, sources, counts, rows, out)
         _ask(config, annotator, labels, run, out, chunks, total)
     seconds = time.monotonic() - start
-    bias = None if annotator.calibrated else config.relabel.calibration
-    figures = decide(out, len(labels), bias or "none", config.relabel.accept)
+    calibration = annotator.calibration(config.relabel.calibration, len(labels))
+    figures = decide(out, len(labels), calibration, config.relabel.accept)
     sources_of_labels = write_labels(run, out)
     for finished in ("queries", "answers"):
         out.remove(finished)
-    return _metrics(config, annotator, run, out, total, figures, sources_of_labels, seconds)
+    return _metrics(config, annotator, run, out, total, figures, sources_of_labels, seconds, before)
 
 
 def _build(
@@ -143,8 +141,9 @@ def _ask(
     budget = Budget(
         relabel.max_queries, relabel.max_tokens, relabel.max_cost, relabel.price_prompt, relabel.price_answer
     )
-    scored = relabel.calibration == "batch" and len(labels) <= MAX_SCORED and not annotator.calibrated
-    twins = relabel.calibration == "content_free" and not annotator.calibrated
+    calibration = annotator.calibration(relabel.calibration, len(labels))
+    scored = calibration == "batch" and len(labels) <= MAX_SCORED
+    twins = calibration == "content_free"
     asking = Asking(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate)
     work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
@@ -202,13 +201,14 @@ def _metrics(
     figures: dict[str, Any],
     labels: dict[str, int],
     seconds: float,
+    before: int,
 ) -> dict[str, Any]:
     spent = Ledger(run.sub("ledger"), out.name).spent
     price = config.relabel
     cost = Budget(price_prompt=price.price_prompt, price_answer=price.price_answer).cost(
         spent.prompt_tokens, spent.answer_tokens
     )
-    complete = figures["unasked"] == 0
+    fresh, complete = spent.queries - before, figures["unasked"] == 0
     go_on = None
     if not complete:
         go_on = (
@@ -232,7 +232,7 @@ def _metrics(
         "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
         "cost": cost,
         "seconds": round(seconds, 3),
-        "queries_per_second": round(spent.queries / seconds, 3) if spent.queries and seconds > 0 else None,
+        "queries_per_second": round(fresh / seconds, 3) if fresh and seconds > 0 else None,  # of this attempt
         "complete": complete,
         "go_on": go_on,
     }

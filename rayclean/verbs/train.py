@@ -175,7 +175,7 @@ def _annotator(
         max_tokens=relabel.max_tokens, max_cost=relabel.max_cost,
         price_prompt=relabel.price_prompt, price_answer=relabel.price_answer,
     )  # fmt: skip
-    calibration = "none" if annotator.calibrated else relabel.calibration
+    calibration = annotator.calibration(relabel.calibration, len(labels))
     with serve.hosted(annotator) as ready:
         asking = Asking(ready, run.url("ledger"), f"train {out.name}", budget, relabel.max_error_rate)
         with consulting(

@@ -128,13 +128,19 @@ def test_binary_questions_and_acceptance(examples: str, tmp_path: Path) -> None:
 
 def test_batch_calibration_takes_the_bias_away(examples: str, tmp_path: Path) -> None:
     """A model that always prefers label 0: calibrated, the rows that prefer it less choose another."""
-    what = asked(examples, 4)
+    what = asked(examples, 8)
     lean = {int(example): float(row % 2) for row, example in enumerate(what.ids)}
     annotator = Scripted(scores=lambda query: (5.0, 2.0 + lean[query.example_id], -9.0))
-    assert run(annotator, what, examples, tmp_path / "one")[0].tolist() == [0, 0, 0, 0]
+    assert run(annotator, what, examples, tmp_path / "one")[0].tolist() == [0] * 8
     labels, _ = run(annotator, what, examples, tmp_path / "two", calibration="batch")
-    assert labels[[1, 3]].tolist() == [1, 1]
-    assert 1 not in labels[[0, 2]]
+    assert labels[1::2].tolist() == [1] * 4
+    assert 1 not in labels[0::2]
+
+
+def test_a_single_answer_is_not_calibrated_by_itself(examples: str, tmp_path: Path) -> None:
+    annotator = Scripted(scores=lambda query: (5.0, 2.0, -9.0))
+    labels, _ = run(annotator, asked(examples, 1), examples, tmp_path, calibration="batch")
+    assert labels.tolist() == [0]
 
 
 def test_failed_answers_are_no_answers(examples: str, tmp_path: Path) -> None:

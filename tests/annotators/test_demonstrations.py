@@ -89,6 +89,21 @@ def test_fewer_than_asked_for(tmp_path: Path) -> None:
     assert nearest(nothing, np.array([0]), ["a"], np.eye(2, dtype=np.float32)[:1], 5) == [()]
 
 
+def test_a_text_that_is_everywhere_has_fewer_demonstrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind 300 duplicates of one query lie others; the search for them ends, and the other query is not held up."""
+    features = np.array([[1.0, 0.0]] * 300 + [[0.6, 0.8]] * 5)
+    texts = ["same"] * 300 + [f"other {n}" for n in range(5)]
+    sources = write(tmp_path, (100,), texts, features, {0, 7 * 300})
+    ids, queries = np.array([0, 7 * 300]), features[[0, 300]].astype(np.float32)
+    first, second = nearest(sources, ids, ["same", "other 0"], queries, 3)
+    assert [len(first), len(second)] == [3, 3]
+    monkeypatch.setattr(module, "MOST_FETCHED", 64)
+    first, second = nearest(sources, ids, ["same", "other 0"], queries, 3)
+    assert [len(first), len(second)] == [0, 3]
+
+
 def test_random_ones_depend_on_ids_alone(tmp_path: Path, data: tuple[list[str], np.ndarray, set[int]],
                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setattr(module, "RANDOM_POOL", 12)

@@ -113,6 +113,20 @@ def test_too_many_errors_stop_the_run_and_keep_what_was_paid(tmp_path: Path) -> 
     assert len(Ledger(Folder(str(tmp_path)))) == fake.asked.total() // 2
 
 
+def test_an_outage_costs_the_calls_of_its_time_only(tmp_path: Path) -> None:
+    fake = Fake(fails=range(40))
+    running = engine(tmp_path, fake, max_error_rate=0.3)
+    with pytest.raises(AnnotationError, match="queries failed"):
+        asyncio.run(running.answer([query(n) for n in range(30, 90)]))
+    known = asyncio.run(running.recall([query(n) for n in range(30, 90)]))
+    assert {a.example_id for a in known if a} == set(fake.asked) - set(range(40))
+    fake.fails = set()
+    assert all(asyncio.run(running.answer([query(n) for n in range(30, 90)])))
+    before = fake.asked.total()
+    assert all(asyncio.run(running.answer([query(n) for n in range(50, 90)])))
+    assert fake.asked.total() == before
+
+
 def test_few_errors_are_rows(tmp_path: Path) -> None:
     running = engine(tmp_path, Fake(fails=[3, 4]), max_error_rate=0.3)
     answers = asyncio.run(running.answer([query(n) for n in range(50)]))

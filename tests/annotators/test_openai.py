@@ -27,6 +27,8 @@ FAULTS = {
     "hang": "timeout", "drop": "server",
 }  # fmt: skip
 """What the endpoint does -> the kind it is counted under. A handler that dies gives a 500; sockets are cut below."""
+PAID = {"no_logprobs", "outside"}
+"""Faults of answers that say what they cost."""
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,18 @@ def test_each_fault_is_a_row_with_its_kind(fault: str, kind: str, form: str, tok
         good, bad = ask(annotator(server.url, tokenizer, form=form), queries)
     assert (good.error, good.label) == (None, 0)
     assert (bad.error_kind, bad.label) == (kind, None)
+    # What is no answer at all costs nothing; an answer of no use is paid for like any other.
+    assert (bad.prompt_tokens > 0) == (fault in PAID)
+
+
+@pytest.mark.parametrize(
+    ("form", "classes", "calibration"),
+    [("choice", 3, "none"), ("label_words", 3, "batch"), ("label_words", 33, "content_free")],
+)
+def test_automatic_calibration(form: str, classes: int, calibration: str, tokenizer: str) -> None:
+    asker = annotator("http://127.0.0.1:9/v1", tokenizer, form=form)
+    assert asker.calibration("auto", classes) == calibration
+    assert asker.calibration("batch", classes) == "batch"
 
 
 @pytest.mark.parametrize("fault", ["rate_limit", "server", "drop"])

@@ -32,6 +32,10 @@ def test_overhead_of_the_training_loop(tmp_path: Path) -> None:
     for name in ("noiseal", "lane"):
         assert result["figures"][name]["ratio"] > 0
         assert 0 < result["figures"][name]["state_share"] < 1
+        assert result["figures"][name]["between_epochs"]["partition"]["seconds_per_epoch"] > 0
+    between = result["figures"]["noiseal"]["between_epochs"]
+    assert 0 < between["review_columns"]["seconds_per_epoch"] < between["review"]["seconds_per_epoch"]
+    assert "review" not in result["figures"]["lane"]["between_epochs"]
 
 
 @pytest.mark.slow
@@ -39,4 +43,7 @@ def test_an_experiment_judges_its_claims(tmp_path: Path) -> None:
     result = small("experiments.py", tmp_path, "--only", "E9")
     (claims,) = (experiment["claims"] for experiment in result["figures"].values())
     assert all(one["pairs"] == 1 for one in claims)
-    assert {"weight_right_last", "auc_quality", "accuracy_last"} <= set(result["figures"]["E9"]["rows"][0])
+    rows, runs = result["figures"]["E9"]["rows"], result["figures"]["E9"]["runs"]
+    assert {"weight_right_last", "auc_quality", "accuracy_last", "noise_realised"} <= set(rows[0])
+    assert all(run["noise"] == {"kind": "asym", "rate": 0.4} for run in runs)
+    assert result["figures"]["E9"]["commit"] == sorted({run["commit"] for run in runs})

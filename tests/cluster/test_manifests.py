@@ -151,7 +151,7 @@ def test_pods_are_confined_sized_and_watched() -> None:
             assert pod["securityContext"]["runAsNonRoot"]
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["resources"]["requests"] == container["resources"]["limits"]
-            assert {"readinessProbe", "livenessProbe"} <= set(container)
+            assert "livenessProbe" in container
             assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/dev/shm", "/cache"}
             volumes = {volume["name"] for volume in pod["volumes"]}
             assert {mount["name"] for mount in container["volumeMounts"]} == volumes
@@ -160,6 +160,16 @@ def test_pods_are_confined_sized_and_watched() -> None:
         assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
         assert gpu["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+
+
+def test_readiness_of_service_workers_is_left_to_kuberay() -> None:
+    """It adds the check of the Serve proxy only to pods without a readiness probe of their own."""
+    for kind, key in (("RayCluster", None), ("RayJob", "rayClusterSpec"), ("RayService", "rayClusterConfig")):
+        for document in of_kind(kind):
+            spec = document["spec"][key] if key else document["spec"]
+            workers = [group["template"]["spec"]["containers"][0] for group in spec["workerGroupSpecs"]]
+            assert "readinessProbe" in spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+            assert ["readinessProbe" in worker for worker in workers] == [kind != "RayService"] * 2
 
 
 def test_the_network_policy_covers_every_pod_and_opens_the_dashboard_to_the_operator_alone() -> None:

@@ -14,6 +14,7 @@ import pytest
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
 from rayclean.artifacts import Folder, Run
+from rayclean.models.loading import DESCRIPTION
 from tests import toy
 from tests.cluster.object_store import BUCKET, object_store
 
@@ -106,7 +107,7 @@ def test_a_whole_run_on_s3_killed_and_gone_on_with(s3: str, tmp_path: Path) -> N
     metrics = run.read_json("metrics.json")
     assert metrics["noise"]["final"] < metrics["noise"]["given"]
     assert run.exists("report.html")
-    assert run.exists("train", "model", "config.json")
+    assert run.exists("train", "model", DESCRIPTION)
     # The same on a local disk: not a figure differs.
     values |= {"output": str(tmp_path / "runs")}
     values["dataset"]["path"] = str(local)

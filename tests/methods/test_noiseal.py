@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rayclean.functional import mixing
 from rayclean.functional.partition import Subset
 from rayclean.methods.base import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
@@ -149,12 +150,53 @@ def test_its_budget(options: dict[str, Any], rows: Any) -> None:
     assert one.asks == (rows is not None)
 
 
-def test_its_budget_counts_what_was_answered() -> None:
-    one, state = asking(max_queries=3)
-    state["answer"][[1, 9]] = [2, ABSTAINED]
-    found = one.queries(state, 4)
+def test_its_budget_counts_every_question_posed() -> None:
+    """4 questions: 2 answered, 1 abstained from and 1 failed leave 5 - 4 = 1, for the one that failed."""
+    one, state = asking(max_queries=5)
+    state["subset"][9] = P  # asked last
+    found = one.queries(state, 3)
     assert found is not None
-    assert found.rows.tolist() == [3]
+    one.revise(state, found.rows[:4], np.array([2, UNANSWERED, ABSTAINED, 0]), 3)
+    again = one.queries(state, 4)
+    assert again is not None
+    assert again.rows.tolist() == [3]
+    one.revise(state, again.rows, np.array([UNANSWERED]), 4)
+    assert one.queries(state, 5) is None  # 9 was never asked about, and 3 twice
+    assert state["posed"].tolist() == [1, 1, 1, 2, 0, 0, 0, 0, 0, 0]
+
+
+def test_an_annotator_that_only_fails_is_not_asked_for_ever() -> None:
+    one, state = asking(max_queries=6)
+    posed = 0
+    for epoch in range(3, 10):
+        if (found := one.queries(state, epoch)) is not None:
+            posed += len(found.rows)
+            one.revise(state, found.rows, np.full(len(found.rows), UNANSWERED), epoch)
+    assert posed == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "purified"),
+    [
+        ({}, [True, True, False]),
+        ({"partition": "agreement"}, [True, True, False]),
+        ({"partition": "disc"}, [False, True, False]),  # more than .3 + .5
+        ({"partition": "disc", "sigma": 0.2}, [True, True, False]),  # more than .3 + .2
+        ({"sigma": 0.6}, [False, False, False]),  # more than .3 + .6
+    ],
+)
+def test_every_partition_has_its_own_sigma(options: dict[str, Any], purified: list[bool]) -> None:
+    one = method(**options)
+    state = columns(one, 4)
+    state["confidence"][:] = [0.6, 0.85, 0.2, 0.2]
+    state["predicted"][:] = 1
+    for name in one.networks:
+        state[f"threshold_{name}"][:] = 0.3
+        state[f"label_probability_{name}"][:] = [0.1, 0.1, 0.1, 0.5]
+    if "agree" in state:
+        state["agree"][:] = 1
+    one.partition(state, 3)
+    assert (state["subset"][:3] == P).tolist() == purified
 
 
 def step(
@@ -205,8 +247,34 @@ def test_what_becomes_of_purified_examples_without_an_answer() -> None:
     terms, features = step(method(without_answer="drop"), [R, P, P, H], [-1, 2, -2, -1])
     assert moved(terms["purified_strong"], features["strong"]) == [1]
     assert moved(terms["hard_strong"], features["strong"]) == [3]
-    terms, features = step(method(adopt=True), [R, P, P, H], [-1, 2, -2, 1])
+
+
+@pytest.mark.parametrize(
+    ("without_answer", "purified", "hard"), [("hard", [], [2, 4]), ("predicted", [2], [4]), ("drop", [], [4])]
+)
+def test_adopted_answers_are_reliable_and_the_others_train_as_without_answer_says(
+    without_answer: str, purified: list[int], hard: list[int]
+) -> None:
+    one = method(adopt=True, without_answer=without_answer)
+    terms, features = step(one, [R, P, P, H, H], [-1, 2, -2, 1, -1])
     assert moved(terms["clean_strong"], features["strong"]) == [0, 1, 3]
+    assert moved(terms["purified_strong"], features["strong"]) == purified
+    assert moved(terms["hard_strong"], features["strong"]) == hard
+
+
+def test_an_adopted_partner_brings_its_answer_into_the_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    target = mixing.co_refined_target
+    monkeypatch.setattr(
+        mixing,
+        "co_refined_target",
+        lambda labels, *rest: (used.append(labels.tolist()), target(labels, *rest))[1],
+    )
+    options = {"mix_pool": "clean_and_hard", "kl_weight": 0}
+    adopted, _ = step(method(adopt=True, **options), [P, P, P, H], [2, 2, 2, -1])
+    rejected, _ = step(method(adopt=False, **options), [R, R, R, H], [-1] * 4)
+    assert used == [[2, 2, 2, 0], [0] * 4]
+    assert adopted["hard_strong"].item() != rejected["hard_strong"].item()
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "generalized_cross_entropy", "symmetric_cross_entropy"])
@@ -240,4 +308,5 @@ def test_one_hard_row_is_mixed_with_itself() -> None:
 def test_state_is_small() -> None:
     per_example = sum(np.dtype(dtype).itemsize for dtype, _ in method().state().values())
     assert per_example == 31
+    assert set(method(max_queries=9).state()) - set(method().state()) == {"posed"}
     assert method(num_classes=40_000).state()["answer"][0] == "int32"

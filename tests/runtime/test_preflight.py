@@ -57,6 +57,22 @@ def test_the_language_model_alone_and_beside_a_method_that_asks(machine: Machine
         preflight.preflight(config("cluster.llm.replicas=4", method="cross_entropy"), ALL)
 
 
+def test_a_sweep_holds_all_its_language_models_beside_its_trainings(machine: Machine) -> None:
+    machine(6)
+    small, other = config(method="cross_entropy"), config("annotator.server.cpus=2", method="cross_entropy")
+    knn = config(annotator="knn")
+    assert preflight.preflight_sweep([knn, knn], trains=True) == []
+    assert len(preflight.preflight_sweep([small, knn, small], trains=True)) == 1
+    assert len(preflight.preflight_sweep([small, other], trains=False)) == 2
+    with pytest.raises(ResourceError, match=r"training on .*model on 1 x 1 .*model on 1 x 2 .*needs 7 CPUs"):
+        preflight.preflight_sweep([small, other], trains=True)
+    machine(16, 1)
+    on_gpu = config("annotator.server.gpu=true", "cluster.use_gpu=true", method="cross_entropy")
+    preflight.preflight_sweep([on_gpu], trains=False)
+    with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1"):
+        preflight.preflight_sweep([on_gpu], trains=True)
+
+
 def test_gpus(machine: Machine) -> None:
     machine(16, 1)
     with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1.*cluster.llm.tensor_parallel"):

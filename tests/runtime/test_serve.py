@@ -12,12 +12,11 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from rayclean.annotators import served
+from rayclean.annotators import gguf, served
 from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.models import gguf
 from rayclean.runtime import llm_app, serve, serve_state
 from rayclean.schema import Label
 

@@ -9,16 +9,18 @@ import ray
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
-from rayclean.runtime import tune
-from rayclean.runtime.tune import Early, Slots, run_side_by_side, run_trials, slots
+from rayclean.runtime import slots as where
+from rayclean.runtime.preflight import Demand
+from rayclean.runtime.slots import Slots, slots
+from rayclean.runtime.tune import Early, run_side_by_side, run_trials
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def of(cpus: int, gpus: int = 0, threads: int = 64) -> None:
-        monkeypatch.setattr(tune, "cpu_count", lambda: cpus)
-        monkeypatch.setattr(tune, "gpu_count", lambda: gpus)
-        monkeypatch.setattr(tune, "physical_threads", lambda: threads)
+        monkeypatch.setattr(where, "cpu_count", lambda: cpus)
+        monkeypatch.setattr(where, "gpu_count", lambda: gpus)
+        monkeypatch.setattr(where, "physical_threads", lambda: threads)
         monkeypatch.setattr(ray, "nodes", lambda: [{}])
 
     return of
@@ -51,6 +53,20 @@ def test_a_sweep_that_would_wait_for_ever_is_refused_with_the_fix(machine: Any) 
     machine(64, gpus=2)
     with pytest.raises(ResourceError, match=r"4 x 1 GPUs, the cluster has 2"):
         slots(ClusterConfig(workers=4, use_gpu=True), trains=True, concurrent=1, cpus=0.1, trials=50)
+
+
+def test_trials_leave_room_for_a_language_model(machine: Any) -> None:
+    """8 CPUs, of which the model holds 4: one training of 2 and its data beside the trials, no longer three."""
+    machine(8)
+    model = Demand("the language model", 4.0, 0.0, "lower cluster.llm.replicas")
+    training = ClusterConfig(workers=2)
+    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
+    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50, beside=[model]).concurrent == 1
+    assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50, beside=[model]).concurrent == 4
+    with pytest.raises(ResourceError, match=r"of 4 CPUs that the language model leave"):
+        slots(ClusterConfig(workers=3), trains=True, concurrent=None, cpus=0.1, trials=50, beside=[model])
+    with pytest.raises(ResourceError, match=r"holds 1 of 0 CPUs.*lower cluster.llm.replicas"):
+        slots(training, trains=False, concurrent=None, cpus=0.1, trials=50, beside=[model, model])
 
 
 class Heard:
@@ -109,3 +125,26 @@ def test_side_by_side_raises_what_is_ours_after_the_others_ended(ray_embedded: N
     with pytest.raises(RaycleanError, match="no more than this"):
         run_side_by_side(work, [0, 1, 2], Slots(1, 0.1))
     assert (tmp_path / "0").exists()
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_trials_read_relative_paths_as_the_command_does(
+    ray_embedded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trains: bool
+) -> None:
+    """Also two trials after each other in one process, and with Ray's own default, which moves every trial away."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "1")
+    Path("given.txt").write_text("found")
+
+    def read(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+        return {"text": Path("given.txt").read_text()}
+
+    heard = Heard()
+    run_trials(read, [{"x": 1}, {"x": 2}], Slots(1, 0.1), heard, trains=trains)
+    assert heard.results == {1: {"text": "found"}, 2: {"text": "found"}}
+
+    def copy(name: str) -> None:
+        Path(name).write_text(Path("given.txt").read_text())
+
+    run_side_by_side(copy, ["one.txt", "two.txt"], Slots(1, 0.1))
+    assert (tmp_path / "two.txt").read_text() == "found"

@@ -11,7 +11,7 @@ import pytest
 from rayclean import pipeline
 from rayclean.artifacts import VERBS
 from rayclean.errors import ConfigError
-from rayclean.sweeps.plan import LABELS_ONLY, base_values, make_plan, put_over, root, trains, work_of
+from rayclean.sweeps.plan import LABELS_ONLY, base_values, make_plan, put_over, root, sharing, trains, work_of
 from rayclean.sweeps.spec import Sweep
 from tests.sweeps.bases import base, sweep
 
@@ -243,6 +243,38 @@ def test_optuna_names_no_trials_beforehand(tmp_path: Path) -> None:
     assert plan.verbs == VERBS
     named = sweep(tmp_path, {BUDGET: {"grid": [0.15]}}, objectives="dev_loss", seeds=(2,))
     assert work_of(of, base_values(of), {BUDGET: 0.15}, 2).trial.name in make_plan(named).work
+
+
+def test_what_trials_of_optuna_share_is_run_beforehand(tmp_path: Path) -> None:
+    """The budget bears on detect and on what follows; load and predict hang on the seed alone."""
+    of = sweep(
+        tmp_path,
+        {BUDGET: {"uniform": [0.1, 0.2]}, LABELS: {"choice": ["given", "final"]}},
+        search="optuna",
+        objectives="dev_loss",
+        seeds=(0, 1),
+    )
+    shared = sharing(of, make_plan(of), {})
+    levels = shared.shared(root(of))
+    assert [[(verb, work.trial.seed) for verb, work in level] for level in levels] == [
+        [("load", 0), ("load", 1)],
+        [("predict", 0), ("predict", 1)],
+    ]
+    assert not shared.leaves("predict", root(of))
+    assert shared.leaves("detect", root(of))
+    finish(of, levels[0][0][1], "load")
+    assert [work.trial.seed for _, work in shared.shared(root(of))[0]] == [1]
+
+
+def test_what_is_neither_shared_nor_finished_is_left_to_trials(tmp_path: Path) -> None:
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1))
+    plan = make_plan(of)
+    assert plan.leaves("predict", root(of))
+    for work in plan.work.values():
+        finish(of, work, "predict")
+    assert not plan.leaves("predict", root(of))
+    shared = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0,)))
+    assert not shared.leaves("predict", str(tmp_path / "empty"))
 
 
 def test_the_base_may_lie_in_toml_and_name_a_date(tmp_path: Path) -> None:

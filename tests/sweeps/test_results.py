@@ -202,8 +202,9 @@ def test_the_reference_is_found_however_it_is_written(
 
 
 def test_what_set_says_is_the_reference(tmp_path: Path) -> None:
-    of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, set={"detect": {"budget": 0.1}}, seeds=(0,))
-    assert references(of) == [{BUDGET: 0.1}]
+    neighbours = {"annotator.neighbours": {"grid": [3, 5]}}
+    of = sweep(tmp_path, neighbours, set={"annotator": {"name": "knn", "neighbours": 5}}, seeds=(0,))
+    assert references(of) == [{"annotator.neighbours": 5}]
 
 
 def test_fields_that_are_absent_compare_with_the_one_reference(tmp_path: Path) -> None:

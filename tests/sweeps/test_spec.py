@@ -56,6 +56,17 @@ def toml(folder: Path, text: str) -> Sweep:
         ({"space": {"a.b": {"grid": [1]}, "a": {"grid": [{}]}}}, ["a replaces ['a.b']"]),
         ({"space": {"a.b": {"grid": [1], "when": {"a.c": 1}}}}, ["a.b", "`when` names ['a.c']", "swept"]),
         ({"space": {"a.b": {"grid": [1], "when": {"a.b": 1}}}}, ["`when` names ['a.b']", "other"]),
+        (
+            {"space": {**GRID, "a.b": {"grid": [1], "when": {"detect.budget": 0.3}}}},
+            ["a.b", "detect.budget = [0.3]", "[0.1, 0.2]"],
+        ),
+        (
+            {"space": {**CHOSEN, "a.b": {"grid": [1], "when": {"detect.budget": [0.1, 7]}}}},
+            ["detect.budget = [7]", "[0.1, 0.2]"],
+        ),
+        ({"set": {"detect": {"budget": 0.3}}}, ["detect.budget", "both in [set] and in [space]"]),
+        ({"set": {"detect": {"budget": 0.3}}, "space": {"detect": {"grid": [{}]}}}, ["replaces"]),
+        ({"set": {"train": {"labels": "given"}, "train.labels": "final"}}, ["train.labels", "twice"]),
         ({"seeds": [0, 1, 0]}, ["each seed once", "[0, 1, 0]"]),
         ({"seeds": []}, ["seeds", "at least 1"]),
         ({"samples": 2}, ["samples", "use `seeds`"]),
@@ -79,7 +90,7 @@ def test_wrong_files_are_refused_with_help(
 ) -> None:
     with pytest.raises(ConfigError) as error:
         load_sweep(write(tmp_path, **values))
-    assert "sweep.json" in str(error.value)
+    assert "sweep.json" in str(error.value) or "[set]" in str(error.value)
     for fragment in fragments:
         assert fragment in str(error.value)
 
@@ -138,6 +149,34 @@ def test_quotes_around_paths_are_optional(tmp_path: Path) -> None:
     )
     assert plain.space == quoted.space == nested.space
     assert list(quoted.space) == ["method.threshold", "dataset.noise.rate", "method.sigma"]
+
+
+def test_a_key_in_set_without_quotes_leaves_its_section(tmp_path: Path) -> None:
+    """`train.labels = ...` is a table in a table to TOML: the base's other keys of [train] stay."""
+    given = {
+        "train": {"epochs": 3, "batch_size": 8},
+        "dataset": {"path": "x", "noise": None, "words": {"a": "b"}},
+    }
+    (tmp_path / "base.json").write_text(json.dumps(given))
+    space = '[space]\n"detect.budget" = { grid = [0.1] }\n'
+    plain = toml(
+        tmp_path,
+        '[set]\ntrain.labels = "given"\ndataset.noise.rate = 0.4\ndataset.words = { c = "d" }\n'
+        'annotator.server.cpus = 2\nmethod = { name = "lane", mu = 0.0 }\n' + space,
+    )
+    quoted = toml(
+        tmp_path,
+        '[set]\n"train.labels" = "given"\n"dataset.noise.rate" = 0.4\n"dataset.words" = { c = "d" }\n'
+        '"annotator.server.cpus" = 2\n"method" = { name = "lane", mu = 0.0 }\n' + space,
+    )
+    assert plain.set == quoted.set
+    values = base_values(plain)
+    assert values["train"] == {"epochs": 3, "batch_size": 8, "labels": "given"}
+    assert values["dataset"] == {"path": "x", "noise": {"rate": 0.4}, "words": {"c": "d"}}
+    assert values["annotator"] == {"server": {"cpus": 2}}
+    assert values["method"] == {"name": "lane", "mu": 0.0}
+    over = load_sweep(tmp_path / "sweep.toml", ["train={epochs = 9}", "train.labels=final"])
+    assert base_values(over)["train"] == {"epochs": 9, "batch_size": 8, "labels": "final"}
 
 
 def test_base_is_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,3 +136,46 @@ def test_object_stores_work_without_locks() -> None:
     two = TrialRun("memory://store-test/s", "two", B)
     assert two.require("load").read_text("who") == "one"
     assert two.url("load") == "memory:///store-test/s/store/load-laaa"
+
+
+def test_without_locks_what_another_one_has_finished_stays() -> None:
+    """Two trials at one verb at the same time: neither takes the other's files away, the first to be done counts."""
+    one, two = (TrialRun("memory://store-race/s", name, A) for name in ("one", "two"))
+    outs = [run.begin("predict", A["predict"]) for run in (one, two)]
+    for run, out in zip((one, two), outs, strict=True):
+        out.write_text(run.trial, "who")
+    first = one.commit("predict", A["predict"], outs[0], 1.0, {"by": "one"})
+    assert outs[1].read_text("who") == "two"
+    assert two.commit("predict", A["predict"], outs[1], 9.0, {"by": "two"}) == first
+    assert two.require("predict").read_text("who") == "one"
+    assert not [path for path in one.fs.find("/store-race/s") if ".partial" in path]
+
+
+PAID = (
+    HOLD.replace('"predict"', '"relabel"').replace("{", '{"relabel": "rrrr", ').replace("})", "}, pays=True)")
+)
+
+
+def test_trials_that_pay_relabel_one_after_the_other(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        with TrialRun(str(tmp_path), "own", A, pays=True).exclusive("relabel"):
+            seen.append(True)
+
+    command = [sys.executable, "-c", PAID, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        waiting = threading.Thread(target=work)
+        waiting.start()
+        with TrialRun(str(tmp_path), "free", B).exclusive("relabel"):
+            pass
+        with TrialRun(str(tmp_path), "own", A, pays=True).exclusive("predict"):
+            pass
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert not seen
+        other.stdin.write("go on\n")
+        other.stdin.flush()
+        waiting.join(30)
+    assert seen == [True]

@@ -234,9 +234,9 @@ def test_noise_never_goes_into_a_development_set_that_is_declared_clean(tmp_path
 
 
 def test_a_key_that_repeats_in_the_same_row_of_another_role_is_a_duplicate(tmp_path, in_process):
-    for role in ("train", "dev"):
+    for role, count in (("train", 20), ("dev", 25)):
         (tmp_path / role).mkdir()
-        write_jsonl(tmp_path / role / "part.jsonl", rows(20, key=lambda i: i))
+        write_jsonl(tmp_path / role / "part.jsonl", rows(count, key=lambda i: i))
     loaded = Loaded(
         tmp_path,
         path=str(tmp_path / "train" / "part.jsonl"),
@@ -245,7 +245,27 @@ def test_a_key_that_repeats_in_the_same_row_of_another_role_is_a_duplicate(tmp_p
         max_rejected=1.0,
     )
     ids = [row["example_id"] for row in loaded.rows("examples")]
-    assert len(ids) == len(set(ids)) == 20
+    assert len(ids) == len(set(ids)) == 25
+
+
+def test_a_test_file_whose_keys_all_came_before_is_no_empty_test_set(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(300, key=lambda i: i))
+    test = write_jsonl(tmp_path / "t.jsonl", rows(10, key=lambda i: i))
+    with pytest.raises(
+        DataError, match=r"none of the 10 rows of the test files .* key that came before, .*a\.jsonl row 0"
+    ):
+        Loaded(tmp_path, path=path, id="key", test={"path": test})
+
+
+def test_the_truth_of_json_lines_may_be_known_of_few_rows(tmp_path, in_process):
+    content = rows(1500)
+    for row in content[1200:1300]:
+        row["gold"] = row["label"]
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    loaded = Loaded(tmp_path, path=path, truth="gold")
+    assert len(loaded.by_id("truth", "true_label")) == 100
+    with pytest.raises(DataError, match=r"dataset\.truth = 'golden': no row has a value"):
+        Loaded(tmp_path / "2", path=path, truth="golden")
 
 
 def test_asym_map_by_names(tmp_path, in_process):

@@ -130,7 +130,13 @@ def test_knn_repairs_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "calibration"),
-    [("label_words", "batch"), ("label_words", "content_free"), ("choice", "content_free")],
+    [
+        ("label_words", "batch"),
+        ("label_words", "auto"),
+        ("label_words", "content_free"),
+        ("choice", "auto"),
+        ("choice", "content_free"),
+    ],
 )
 def test_an_endpoint_repairs_labels(tmp_path: Path, form: str, calibration: str) -> None:
     run = make(tmp_path)
@@ -161,7 +167,7 @@ def test_an_endpoint_repairs_labels(tmp_path: Path, form: str, calibration: str)
     assert possible
     assert all(row["chosen_label"] == truth[row["example_id"]] for row in possible)
     assert all(abs(sum(row["probabilities"]) - 1) < 1e-5 for row in annotations.values())
-    blanks = {"none": 0, "batch": 0, "content_free": 1 if form == "label_words" else 3}[calibration]
+    blanks = {"auto": 0, "batch": 0, "content_free": 1 if form == "label_words" else 3}[calibration]
     assert metrics["asked"] == SUSPECTS + blanks
     assert metrics["tokens"]["prompt"] > 0
     assert metrics["annotator"] == {"name": "openai", "model": "tiny"}

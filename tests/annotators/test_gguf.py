@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rayclean.models import gguf
+from rayclean.annotators import gguf
 
 
 @pytest.fixture
