@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -60,14 +62,21 @@ def head(cpus: int = 4, extra: dict[str, str] | None = None) -> Iterator[Head]:
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        health = [str(BIN / "ray"), "health-check", "--address", f"127.0.0.1:{gcs}"]
-        for _ in range(60):
-            if subprocess.run(health, env=environment, capture_output=True).returncode == 0:
-                break
-            assert process.poll() is None, "ray start failed"
+        _wait_for_dashboard(f"http://127.0.0.1:{dashboard}", process)
         yield Head(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", environment, metrics)
     finally:
         _end(process, folder)
+
+
+def _wait_for_dashboard(url: str, process: subprocess.Popen[bytes]) -> None:
+    """It comes up after the GCS, and answers this without a token."""
+    until = time.monotonic() + 120
+    while True:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/api/gcs_healthz", timeout=5):
+            return
+        assert process.poll() is None, "ray start failed"
+        assert time.monotonic() < until, "Ray's dashboard does not answer"
+        time.sleep(0.5)
 
 
 def _end(process: subprocess.Popen[bytes], folder: str) -> None:
