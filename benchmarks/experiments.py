@@ -468,6 +468,8 @@ def markdown(figures: dict[str, Any], seeds: list[int]) -> str:
         lines += [
             f"## {name}: {experiment['title']}",
             "",
+            f"Trained at {', '.join(commit[:17] for commit in experiment['commit'])}.",
+            "",
             "| claim | | mean difference | pairs that agree |",
             "|---|---|---|---|",
         ]
@@ -570,31 +572,7 @@ def _known() -> dict[str, Any]:
     """Experiments that stand in the result file: what does not run now stays, with the commits its runs were made at."""
     path = RESULTS / "experiments.json"
     figures = json.loads(path.read_text())["figures"] if path.exists() else {}
-    return {name: as_written_now(experiment) for name, experiment in figures.items()}
-
-
-def as_written_now(experiment: dict[str, Any]) -> dict[str, Any]:
-    """An experiment of any age in today's form.
-
-    Once the experiment had one commit, and the measured share of wrong labels stood under `noise`: in a run in the
-    place of the noise's specification, which follows from the order of the runs (sets, then arms, then seeds).
-    """
-    commits, sets = experiment["commit"], experiment["config"]["sets"]
-    rows = [
-        {("noise_realised" if name == "noise" else name): value for name, value in row.items()}
-        for row in experiment["rows"]
-    ]
-    runs = []
-    for place, run in enumerate(experiment["runs"]):
-        if isinstance(run["noise"], int | float):
-            spec = sets[place * len(sets) // len(experiment["runs"])].get("noise")
-            run = {
-                "set": run["set"], "noise": spec, "noise_realised": run["noise"],
-                **{key: value for key, value in run.items() if key not in ("set", "noise")},
-            }  # fmt: skip
-        runs.append(run)
-    commits = [commits] if isinstance(commits, str) else commits
-    return {**experiment, "commit": commits, "rows": rows, "runs": runs}
+    return dict(figures)
 
 
 def _runs(experiment: dict[str, Any], runs: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:

@@ -66,25 +66,6 @@ def test_a_run_keeps_the_specification_of_its_noise() -> None:
     ]
 
 
-def test_older_results_are_read_into_todays_form() -> None:
-    old = {
-        "commit": "abc", "title": "t", "config": experiment(), "claims": [],
-        "rows": [{"set": "trec6", "arm": "CE", "noise": [0.4, 0.01], "asked": [3, 0.0]}],
-        "runs": [
-            {"set": name, "noise": share, "arm": "CE", "seed": seed}
-            for name, share in (("trec6", 0.4), ("hausa_news", 0.5))
-            for seed in (0, 1)
-        ],
-    }  # fmt: skip
-    found = experiments.as_written_now(old)
-    assert found["commit"] == ["abc"]
-    assert found["rows"][0]["noise_realised"] == [0.4, 0.01]
-    assert [run["noise"] for run in found["runs"]] == [NOISE, NOISE, None, None]
-    assert [run["noise_realised"] for run in found["runs"]] == [0.4, 0.4, 0.5, 0.5]
-    assert experiments.as_written_now(found) == found
-    assert "| asked |" in experiments.markdown({"E": found}, [0, 1])
-
-
 def test_the_committed_results_can_be_merged() -> None:
     known = experiments._known()
     assert known
