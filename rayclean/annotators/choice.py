@@ -119,23 +119,24 @@ async def _ask(
         body |= {"logprobs": True, "top_logprobs": 20}
     answer = await endpoint.post("chat/completions", body)
     try:
+        return _read(answer, answers, constraint, logprobs), answer
+    except EndpointError as error:
+        raise error.paid(*usage(answer)) from None
+
+
+def _read(answer: dict[str, Any], answers: list[str], constraint: str, logprobs: bool) -> dict[str, float]:
+    """Probability per possible answer."""
+    try:
         choice = answer["choices"][0]
         text = choice["message"]["content"].strip()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise EndpointError("invalid", f"no answer in the response ({type(error).__name__} {error})").paid(
-            *usage(answer)
+        raise EndpointError(
+            "invalid", f"no answer in the response ({type(error).__name__} {error})"
         ) from None
     chosen = text if constraint == "structured_outputs" else _field(text)
     if chosen not in answers:
-        raise EndpointError("outside", f"answered {text[:80]!r}, expected one of {answers[:8]}").paid(
-            *usage(answer)
-        )
-    if logprobs:
-        try:
-            return _letters(choice, answers), answer
-        except EndpointError as error:
-            raise error.paid(*usage(answer)) from None
-    return {a: float(a == chosen) for a in answers}, answer
+        raise EndpointError("outside", f"answered {text[:80]!r}, expected one of {answers[:8]}")
+    return _letters(choice, answers) if logprobs else {a: float(a == chosen) for a in answers}
 
 
 def _field(text: str) -> str | None:

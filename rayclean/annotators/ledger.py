@@ -57,7 +57,7 @@ class Ledger:
 
     Args:
         folder: where the segments lie; made at the first `put`.
-        session: who pays, for budgets: `spent` counts the answers of this session, also those of a crashed process.
+        session: who pays, for budgets: `spent` counts the answers under this name, also those of a crashed process.
     """
 
     def __init__(self, folder: Folder, session: str = ""):
@@ -77,7 +77,7 @@ class Ledger:
         self.refresh(count=True)
 
     def refresh(self, *, count: bool = False) -> None:
-        """Read the segments that appeared since the last look; `count` adds those of this session to `spent`."""
+        """Read the segments that appeared since the last look; `count` adds those paid under its own name to `spent`."""
         while True:  # a segment that vanishes while we read was merged: the merged one is in the next listing
             vanished = False
             names = self._list()

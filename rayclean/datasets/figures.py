@@ -62,7 +62,9 @@ def check_rejected(
     )
 
 
-def check_roles(summaries: list[Summary], labels: Labels, shards: list[Shard]) -> None:
+def check_roles(
+    metrics: dict[str, Any], summaries: list[Summary], labels: Labels, shards: list[Shard]
+) -> None:
     """Stop if nothing of the development or test files is left: nobody gives files that are not to be used.
 
     Raises:
@@ -70,11 +72,10 @@ def check_roles(summaries: list[Summary], labels: Labels, shards: list[Shard]) -
     """
     for role in ("dev", "test"):
         read = sum(summary.rows for summary in summaries if summary.role == role)
+        if not read or metrics[role]:
+            continue
         repeated = [where for shard in shards if shard.role == role for where in shard.duplicates.values()]
         unknown = sum(seen.count for seen in labels.unknown.get(role, {}).values())
-        usable = sum(shard.rows for shard in shards if shard.role == role) - len(repeated) - unknown
-        if not read or usable > 0:
-            continue
         why = f"{unknown:,} have an unknown label" if unknown else "see the reasons in rejected/"
         if repeated:
             why = (

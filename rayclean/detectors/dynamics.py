@@ -38,23 +38,25 @@ class Dynamics(Detector):
 
     config: Config
 
-    def fit(self, shards: Sequence[Shard], mapper: Mapper) -> None:
-        """Nothing is fitted; only whether this is the right folder is looked at.
+    def fit(self, shards: Sequence[Shard], mapper: Mapper) -> str:
+        """Nothing is fitted; only whether this is the right folder is looked at, and which files lie there.
 
         Raises:
             ArtifactError: there is no dynamics.
             DataError: none of the examples was trained on: other data, or other keys.
         """
-        ids, _ = _read(self.config.path, str(stamps(self.config.path)))
+        files = str(stamps(self.config.path))
+        ids, _ = _read(self.config.path, files)
         if not any(np.isin(shard.read().example_id, ids).any() for shard in shards):
             raise DataError(
                 f"detector dynamics: {self.config.path} holds none of these examples; it was written by a run on other "
                 "data, or with another dataset.id"
             )
+        return files
 
-    def score(self, batch: Batch, state: None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def score(self, batch: Batch, state: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
-        ids, worse = _read(self.config.path, str(stamps(self.config.path)))
+        ids, worse = _read(self.config.path, state)
         where = np.minimum(np.searchsorted(ids, batch.example_id), len(ids) - 1)
         known = ids[where] == batch.example_id
         found = np.where(known, worse[where], 0.5)

@@ -51,7 +51,7 @@ class Asking:
     ledger: str
     """Folder of the ledger, as a URL."""
     session: str
-    """Who pays: budgets count what this session has paid, over all its attempts."""
+    """Who pays: budgets count what was paid under this name, over all attempts."""
     budget: Budget
     max_error_rate: float
     run: str = field(default_factory=metrics.run_name)

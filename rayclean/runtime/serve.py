@@ -27,7 +27,7 @@ from typing import Any
 import ray
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.built_in import model_source as source_of
+from rayclean.annotators.built_in import model_source
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, model_name
 from rayclean.context import bound
 from rayclean.errors import AnnotationError, ConfigError
@@ -175,7 +175,7 @@ def served_llm(
     llm_app.quiet()
     options = options or ServerOptions()
     name = model_name(model, revision)
-    source = source_of(model)  # for clients, which run on this node; replicas look the model up on theirs
+    source = model_source(model)  # for clients, which run on this node; replicas look the model up on theirs
     if (Path(source) / "config.json").is_file():
         _check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu

@@ -101,7 +101,6 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     labels = resolve_labels(_seen(summaries), config.dataset.labels, hint)
     shards = find_duplicates(out, shards)
     figures.check_rejected(config.dataset, summaries, labels, shards)
-    figures.check_roles(summaries, labels, shards)
     figures.check_truth(config.dataset, summaries)
     label_set = LabelSet(Label(index, name, name) for index, name in enumerate(labels.names))
     label_set = label_set.described(config.dataset.words, config.dataset.definitions)
@@ -112,6 +111,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     out.write_text(label_set.to_json(), "labels.json")
     figures.write_truth(out, finish, summaries, results)
     metrics = figures.metrics(summaries, results, labels)
+    figures.check_roles(metrics, summaries, labels, shards)
     _check_complete(out, summaries)
     if not metrics["examples"] - metrics["dev"]:
         raise DataError(

@@ -30,11 +30,11 @@ def test_qualities_are_found_by_id_whatever_the_order(tmp_path: Path) -> None:
     path = write(tmp_path, [50, 10, 40, 20, 30, 60], [-5.0, -1.0, -4.0, -2.0, -3.0, -6.0])
     detector = Dynamics(Dynamics.Config(path=path, share=0.3), 2)
     shards = [InMemory([10, 60, 99]), InMemory([20, 50])]
-    assert detector.fit(shards, map) is None  # type: ignore[arg-type,func-returns-value]
-    quality, vote = detector.score(shards[0].read(), None)
+    files = detector.fit(shards, map)  # type: ignore[arg-type]
+    quality, vote = detector.score(shards[0].read(), files)
     np.testing.assert_allclose(quality, [5 / 6, 0, 0.5])  # 99 was not trained on
     assert vote.tolist() == [False, True, False]
-    np.testing.assert_allclose(detector.score(shards[1].read(), None)[0], [4 / 6, 1 / 6])
+    np.testing.assert_allclose(detector.score(shards[1].read(), files)[0], [4 / 6, 1 / 6])
 
 
 def test_what_cannot_be_used_says_so(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ class TestLifeOfTheServer:
             return Tiny.bind()
 
         monkeypatch.setattr(llm_app, "build", build)
-        monkeypatch.setattr(serve, "source_of", lambda model: "folder")
+        monkeypatch.setattr(serve, "model_source", lambda model: "folder")
 
     @pytest.mark.parametrize("error", [None, ValueError("mine"), KeyboardInterrupt()])
     def test_it_is_gone_after_the_block(self, error: BaseException | None) -> None:
