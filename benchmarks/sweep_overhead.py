@@ -56,7 +56,7 @@ def run(folder: Path, small: bool) -> dict[str, Any]:
         tracking={"wandb": "off"},
     )
     clock: dict[str, float] = {}
-    plain, slots = tune.run_trials, tune.slots
+    plain = tune.run_trials
 
     def timed(*arguments: Any, **named: Any) -> None:
         clock["concurrent"] = arguments[2].concurrent
@@ -69,7 +69,7 @@ def run(folder: Path, small: bool) -> dict[str, Any]:
     try:
         module.sweep(spec)
     finally:
-        tune.run_trials, tune.slots = plain, slots
+        tune.run_trials = plain
     clock["sweep"] = time.perf_counter() - start
     results = json.loads((folder / "sweeps" / "overhead" / "results.json").read_text())
     clock["own"] = sum(result["wall_seconds"] for result in results)

@@ -94,7 +94,9 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """
     *parents, last = path
     for part in parents:
-        values = values.setdefault(part, {})
+        if values.get(part) is None:  # a machine's JSON writes a section that is not there as null
+            values[part] = {}
+        values = values[part]
         if not isinstance(values, dict):
             raise ConfigError(f"{'.'.join(path)}: {part!r} is a value, not a section")
     values[last] = value

@@ -30,6 +30,13 @@ def test_overrides_are_typed_and_come_last() -> None:
     assert config.seed == 3
 
 
+def test_a_section_that_json_writes_as_null_may_be_set() -> None:
+    values = {"dataset": {"path": "data.csv", "noise": None}}
+    config = parse_config(values, ["dataset.noise.rate=0.4"])
+    assert config.dataset.noise is not None
+    assert config.dataset.noise.rate == 0.4
+
+
 def test_the_callers_values_are_not_touched() -> None:
     values = {"dataset": {"path": "data.csv"}}
     parse_config(values, ["dataset.path=other.csv"])

@@ -4,25 +4,33 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
-from rayclean.artifacts import Folder
-from rayclean.errors import ArtifactError, ConfigError
-from rayclean.runtime import serve
+from rayclean.artifacts import Folder, fingerprint
+from rayclean.errors import ArtifactError, ConfigError, RaycleanError
+from rayclean.runtime import serve, tune
+from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import base_values, make_plan, work_of
 from rayclean.sweeps.spec import Sweep, load_sweep
-from rayclean.sweeps.sweep import _finished, _same_sweep, report, sweep
+from rayclean.sweeps.sweep import _finished, _leave_out, _same_sweep, report, sweep
 from tests import toy
 from tests.annotators.hostile import serve_in_process
+from tests.sweeps.offline import read
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+DOWN = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "health_timeout": 1.0}
+"""An annotator that is not there."""
 
 
 def spec(tmp_path: Path, **values: Any) -> Sweep:
@@ -49,16 +57,25 @@ def stored(tmp_path: Path, verb: str) -> list[str]:
     )
 
 
-def logged(tmp_path: Path) -> list[str]:
-    """Ids of W&B's offline runs."""
-    folders = (tmp_path / "sweeps" / "toy" / "wandb").glob("offline-run-*")
-    return sorted(folder.name.rpartition("-")[2] for folder in folders)
+def logged(tmp_path: Path) -> dict[str, Path]:
+    """W&B's offline runs by id."""
+    folders = list((tmp_path / "sweeps" / "toy" / "wandb").glob("offline-run-*"))
+    by_id = {folder.name.rpartition("-")[2]: folder for folder in folders}
+    assert len(by_id) == len(folders)
+    return by_id
+
+
+def run_ids(tmp_path: Path, trials: Iterable[str]) -> set[str]:
+    """The ids that the trials' runs must have."""
+    return {fingerprint(str(tmp_path / "sweeps" / "toy"), name) for name in trials}
 
 
 def test_cached_trials_share_and_grow(
     tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
+    states: list[Path] = []  # of Ray Tune, which would be removed
+    monkeypatch.setattr(tune, "shutil", SimpleNamespace(rmtree=lambda path, **_: states.append(Path(path))))
     first = spec(tmp_path)
     results = sweep(first)
     assert results.failed == {}
@@ -76,7 +93,7 @@ def test_cached_trials_share_and_grow(
     assert changed[0] >= changed[1]
     assert changed[2] >= changed[3]
     assert changed[2] > changed[0]
-    assert logged(tmp_path) == sorted(make_plan(first).work)
+    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(first).work)
 
     # The same command runs nothing; another space is refused, or grows when asked to.
     before = {
@@ -97,17 +114,20 @@ def test_cached_trials_share_and_grow(
     }
     assert before.items() <= after.items()
     assert len(after) == 6
-    assert logged(tmp_path) == sorted(make_plan(larger).work)
+    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(larger).work)
     assert len(stored(tmp_path, "predict")) == 1
 
     # Everything is there to be read again, and nothing holds the key.
     assert report(larger).rows == grown.rows
     page = (tmp_path / "sweeps" / "toy" / "report.html").read_text()
     assert "detect.budget=0.1" in page
-    for path in (tmp_path / "sweeps").rglob("*"):
-        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
-    for path in Path("/tmp/ray").rglob("*.log") if Path("/tmp/ray").exists() else []:
-        assert KEY.encode() not in path.read_bytes(), path
+    assert states
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    for place in (tmp_path / "sweeps", logs, *states):
+        for path in place.rglob("*"):
+            assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+    for state in states:
+        shutil.rmtree(state)
 
 
 def test_trials_that_train_read_relative_paths(
@@ -189,9 +209,53 @@ def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path) -> None:
     _same_sweep(first, folder, extend=False)
     with pytest.raises(ArtifactError, match=r"whose base differ"):
         _same_sweep(spec(tmp_path, set={"relabel.candidates": "all"}), folder, extend=False)
+    searched = {
+        "space": {"detect.budget": {"uniform": [0.1, 0.2]}},
+        "search": "optuna",
+        "objectives": "changed",
+    }
+    learnt = Folder(str(tmp_path / "sweeps" / "learnt"))
+    _same_sweep(spec(tmp_path, **searched), learnt, extend=False)
+    _same_sweep(spec(tmp_path, **searched, samples=5), learnt, extend=True)
+    wider = {**searched, "space": {"detect.budget": {"uniform": [0.1, 0.3]}}}
+    with pytest.raises(ArtifactError, match="can only get more samples"):
+        _same_sweep(spec(tmp_path, **wider, samples=5), learnt, extend=True)
     stopping = {"scheduler": {"name": "asha"}, "objectives": "dev_loss"}
     with pytest.raises(ArtifactError, match=r"objectives, scheduler differ"):
         _same_sweep(spec(tmp_path, **stopping), folder, extend=True)
+
+
+def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They stay where they are; the report needs no data, and refuses another base."""
+    one = spec(tmp_path, space={"detect.budget": {"grid": [0.1, 0.2]}})
+    folder = Folder(str(tmp_path / "sweeps" / "toy"))
+    _same_sweep(one, folder, extend=False)
+
+    def run(changed: float) -> None:
+        plan = make_plan(one)
+        found = trials.results(folder)
+        _leave_out(one, plan, folder, sorted(found.keys() - _finished(one, plan, found).keys()))
+        for work in plan.work.values():
+            trials.write_result(work, work.run(folder.url()), {"changed": changed}, [], 1.0)
+
+    run(7.0)
+    assert capsys.readouterr().err == ""
+    for path in (tmp_path / "data").rglob("*.*"):
+        os.utime(path, ns=(1, 1))
+    run(9.0)
+    assert "2 finished trials" in capsys.readouterr().err
+    assert len(trials.results(folder)) == 4
+    shutil.rmtree(tmp_path / "data")
+    rows = report(one).rows
+    assert [(row.point["detect.budget"], row.figures["changed"].mean) for row in rows] == [
+        (0.1, 9.0),
+        (0.2, 9.0),
+    ]
+    assert len(folder.read_json("results.json")) == 2
+    base = json.loads(Path(one.base).read_text())
+    Path(one.base).write_text(json.dumps(base | {"relabel": {"demonstrations": 3}}))
+    with pytest.raises(ArtifactError, match="whose base differ"):
+        report(one)
 
 
 def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) -> None:
@@ -206,24 +270,35 @@ def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) ->
     assert _finished(one, make_plan(one), known) == {work.trial.name: work}
 
 
+def test_what_is_shared_and_fails_costs_only_those_who_share_it(tmp_path: Path, ray_embedded: None) -> None:
+    """Two trials train from each of two relabellings, one of which has an annotator that is not there."""
+    one = spec(
+        tmp_path,
+        space={"annotator": {"grid": [{"name": "knn"}, DOWN]}, "train.epochs": {"grid": [1, 2]}},
+        tracking={"wandb": "off"},
+    )
+    results = sweep(one)
+    assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
+    assert len(results.failed) == 2
+    assert all("127.0.0.1:9" in error for error in results.failed.values())
+    # Where nobody can run, the error itself is what one is told.
+    with pytest.raises(RaycleanError, match=r"127\.0\.0\.1:9"):
+        sweep(
+            spec(
+                tmp_path,
+                name="none",
+                space={"train.epochs": {"grid": [1, 2]}},
+                set={"annotator": DOWN},
+                tracking={"wandb": "off"},
+            )
+        )
+
+
 @pytest.mark.slow
 def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None) -> None:
     one = spec(
         tmp_path,
-        name="toy",
-        space={
-            "annotator": {
-                "grid": [
-                    {"name": "knn"},
-                    {
-                        "name": "openai",
-                        "base_url": "http://127.0.0.1:9/v1",
-                        "model": "m",
-                        "health_timeout": 1.0,
-                    },
-                ]
-            }
-        },
+        space={"annotator": {"grid": [{"name": "knn"}, DOWN]}},
         tracking={"wandb": "off"},
     )
     results = sweep(one)
@@ -237,6 +312,23 @@ def test_a_wrong_value_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"detect.budget = 7\.5"):
         sweep(spec(tmp_path, space={"detect.budget": {"grid": [0.1, 7.5]}}))
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_point_that_optuna_draws_twice_is_run_once(tmp_path: Path, ray_embedded: None) -> None:
+    """Also at the same time: the second one waits for the first, and takes its result."""
+    one = spec(
+        tmp_path,
+        space={"detect.budget": {"choice": [0.2]}},
+        search="optuna",
+        samples=3,
+        objectives="changed",
+        trials={"concurrent": 2},
+    )
+    results = sweep(one)
+    assert results.failed == {}
+    assert [row.point for row in results.rows] == [{"detect.budget": 0.2}]
+    (run,) = logged(tmp_path).values()
+    assert read(run)["exit"] == 0
 
 
 @pytest.mark.slow
@@ -287,22 +379,23 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
         wide = os.environ | {"COLUMNS": "300"}  # lines must not be folded: they are read below
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=wide)
 
+    def finished_trials() -> int:
+        return len(list((tmp_path / "sweeps" / "toy" / "trials").glob("*/result.json")))
+
     begun = time.monotonic()
     assert start("calm").wait(timeout=1500) == 0, (tmp_path / "calm.log").read_text()
     length = time.monotonic() - begun
-    kills = 0
-    while kills < 5:
+    # Five moments: some time after so many of the eight trials had a result.
+    for count in sorted(choose.sample(range(6), 5)):
         process = start("toy")
-        try:
-            process.wait(timeout=choose.uniform(0.1, 0.5) * length)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        else:
-            assert process.returncode == 0, (tmp_path / "toy.log").read_text()
-            break
-    print(f"{kills} kills, {length:.0f} s undisturbed")
-    assert kills >= 1
+        while finished_trials() < count:
+            assert process.poll() is None, (tmp_path / "toy.log").read_text()
+            time.sleep(0.2)
+        delay = choose.uniform(0, (0.4 if count == 0 else 0.1) * length)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        print(f"killed {delay:.0f} s after {count} trials had ended, {finished_trials()} have now")
     assert start("toy").wait(timeout=1500) == 0, (tmp_path / "toy.log").read_text()
     tables = {}
     for name in files:
@@ -314,8 +407,11 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
         tables[name] = rows
     assert tables["toy"] == tables["calm"]
     assert len(tables["toy"]) == 8
-    ids = logged(tmp_path)
-    assert ids == sorted(row["trial"] for row in tables["toy"])
+    runs = logged(tmp_path)
+    assert runs.keys() == run_ids(tmp_path, (row["trial"] for row in tables["toy"]))
+    for folder in runs.values():
+        found = read(folder)
+        assert (found["exit"], list(found["history"])) == (0, [1, 2])
     # Every attempt says which trials it finished: none was run twice. One that was killed between the result and the line
     # has said nothing of it.
     finished = re.findall(r"^sweep toy: (.* seed=\d): dev_accuracy", (tmp_path / "toy.log").read_text(), re.M)

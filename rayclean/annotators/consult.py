@@ -64,9 +64,19 @@ async def consult(
         "unanswered": int((decided == UNANSWERED).sum()),
         "abstained": int((decided == ABSTAINED).sum()),
         "tokens": _tokens(engine) - before[2],
+        **_worth(answers),
         "annotator_failed": float(failure is not None),
     }
     return decided, figures
+
+
+def _worth(answers: Sequence[Annotation | None]) -> dict[str, int]:
+    """Tokens of the answers, whoever paid them and when: what they cost a run that begins with an empty ledger."""
+    each = {answer.key: answer for answer in answers if answer is not None}.values()
+    return {
+        "prompt_tokens": sum(answer.prompt_tokens for answer in each),
+        "answer_tokens": sum(answer.answer_tokens for answer in each),
+    }
 
 
 def _tokens(engine: Engine) -> int:

@@ -7,7 +7,7 @@ import ray
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import ResourceError
-from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads
+from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads, trains_on_gpu
 from rayclean.runtime.preflight import Demand
 
 
@@ -51,7 +51,7 @@ def slots(
         return Slots(max(1, min(concurrent or local, trials)), 1.0)
     training = cluster.workers * cluster.cpus_per_worker
     fit = int(have // (training + cpus))
-    use_gpu = cluster.use_gpu if cluster.use_gpu is not None else gpu_count() > 0
+    use_gpu = trains_on_gpu(cluster)
     if use_gpu:
         fit = min(fit, int(gpus // (cluster.workers * cluster.gpus_per_worker)))
     chosen = min(concurrent or max(fit, 1), max(trials, 1))

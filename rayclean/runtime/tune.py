@@ -8,6 +8,7 @@ A trial holds a little CPU and lets Ray Train hold what training needs. Holding 
 training fits beside them, would wait for ever: `slots.py` computes how many fit before anything starts.
 """
 
+import math
 import os
 import shutil
 import tempfile
@@ -88,11 +89,13 @@ class Watcher(Protocol):
         """
 
 
-def run_side_by_side(function: Callable[[T], None], items: Sequence[T], where: Slots) -> None:
+def run_side_by_side(
+    function: Callable[[T], None], items: Sequence[T], where: Slots
+) -> list[RaycleanError | None]:
     """`function(item)` for every item in workers of the cluster, so many at once.
 
-    Raises:
-        What `function` raises, after those that run have ended.
+    Returns:
+        For every item what our own error says of it, None where it succeeded. Any other exception is raised.
     """
     home = os.getcwd()
 
@@ -105,19 +108,15 @@ def run_side_by_side(function: Callable[[T], None], items: Sequence[T], where: S
             return error
         return None
 
-    waiting = list(items)
-    running: set[Any] = set()
-    failure: RaycleanError | None = None
+    said: list[RaycleanError | None] = [None] * len(items)
+    waiting, running = list(enumerate(items)), dict[Any, int]()
     while waiting or running:
-        while waiting and failure is None and len(running) < where.concurrent:
-            running.add(call.remote(waiting.pop(0)))
+        while waiting and len(running) < where.concurrent:
+            place, item = waiting.pop(0)
+            running[call.remote(item)] = place
         done, _ = ray.wait(list(running), num_returns=1)
-        running -= set(done)
-        failure = failure or ray.get(done[0])
-        if failure is not None:
-            waiting.clear()
-    if failure is not None:
-        raise failure
+        said[running.pop(done[0])] = ray.get(done[0])
+    return said
 
 
 def run_trials(
@@ -210,9 +209,10 @@ def _scheduler(early: Early, first: tuple[str, Literal["max", "min"]] | None) ->
         return None
     metric, mode = first
     if early.scheduler == "median":
-        return MedianStoppingRule(
-            time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True
-        )
+        return _Median(
+            time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True,
+            min_time_slice=math.inf,  # type: ignore[arg-type]  # never pause a trial: its training would begin again
+        )  # fmt: skip
     return AsyncHyperBandScheduler(
         time_attr="epoch", metric=metric, mode=mode, max_t=NEVER, grace_period=early.grace,
         reduction_factor=early.reduction, stop_last_trials=False,
@@ -227,11 +227,17 @@ def _plateau(early: Early, first: tuple[str, Literal["max", "min"]] | None) -> A
     )
 
 
+class _Median(MedianStoppingRule):
+    """Goes by the epochs alone: a trial's last record is its result, which has none."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: Record) -> None:
+        """Nothing new: every epoch was told before."""
+
+
 def _search(how: Optuna, objectives: Sequence[tuple[str, Literal["max", "min"]]]) -> Any:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
-    from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage, seed = None, how.seed
@@ -243,7 +249,7 @@ def _search(how: Optuna, objectives: Sequence[tuple[str, Literal["max", "min"]]]
     metrics: list[str] = [name for name, _ in objectives]
     modes: list[str] = [mode for _, mode in objectives]
     single = len(objectives) == 1
-    return OptunaSearch(
+    return _searcher()(
         space=how.suggest,
         metric=metrics[0] if single else metrics,
         mode=modes[0] if single else modes,
@@ -251,6 +257,28 @@ def _search(how: Optuna, objectives: Sequence[tuple[str, Literal["max", "min"]]]
         storage=storage,
         study_name="rayclean",
     )
+
+
+def _searcher() -> Any:
+    """Optuna's search, made when it is needed: importing it takes a second."""
+    from ray.tune.search.optuna import OptunaSearch
+
+    class Search(OptunaSearch):
+        """Learns nothing from a trial without figures (one that failed), where Tune's own would stop the whole sweep."""
+
+        def on_trial_result(self, trial_id: str, result: Record) -> None:
+            if self._measured(result):
+                super().on_trial_result(trial_id, result)
+
+        def on_trial_complete(self, trial_id: str, result: Record | None = None, error: bool = False) -> None:
+            measured = result is not None and self._measured(result)
+            super().on_trial_complete(trial_id, result if measured else None, error or not measured)
+
+        def _measured(self, result: Record) -> bool:
+            wanted = [self.metric] if isinstance(self.metric, str) else self.metric
+            return all(name in result for name in wanted)
+
+    return Search
 
 
 class _Ears(tune.Callback):

@@ -14,7 +14,7 @@ from rayclean.evaluation import plots
 from rayclean.sweeps.axes import Axis, among, key, label, level, levels, named, parts
 from rayclean.sweeps.results import Results, Row
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Objective
+from rayclean.sweeps.spec import Objective, is_condition
 from rayclean.sweeps.wording import COUNTS, amount, digits
 
 MAX_LINES = 12
@@ -209,18 +209,31 @@ def trade(results: Results, fields: Sequence[Axis], first: Objective, other: Obj
             "beaten by another point",
             marker={"color": plots.GREY, "size": 8},
         ),
-        trace(
-            front,
-            "Pareto front",
-            # With more than two objectives the front is a surface: a line between its points would mean nothing.
-            mode="lines+markers" if len(results.sweep.objectives) == 2 else "markers",
-            line={"color": plots.ORANGE, "width": 1.5, "dash": "dot"},
-            marker={"color": plots.ORANGE, "size": 12, "symbol": "diamond", "line": rim},
+        *(
+            trace(
+                chosen,
+                f"Pareto front{where}",
+                # With more than two objectives the front is a surface: a line between its points would mean nothing.
+                mode="lines+markers" if len(results.sweep.objectives) == 2 else "markers",
+                line={"color": plots.ORANGE, "width": 1.5, "dash": DASHES[place % len(DASHES)]},
+                marker={"color": plots.ORANGE, "size": 12, "symbol": "diamond", "line": rim},
+            )
+            for place, (where, chosen) in enumerate(_by_condition(front, fields).items())
         ),
     ]
     ways = {"max": "higher is better", "min": "lower is better"}
     x, y = (_ticks(each.metric, f" ({ways[each.mode]})") for each in (other, first))
     return {"data": data, "layout": _legend(layout(x, y), data)}
+
+
+def _by_condition(front: Sequence[Row], fields: Sequence[Axis]) -> dict[str, list[Row]]:
+    """Every condition has a front of its own: easier data beat nothing."""
+    own = [axis for axis in fields if is_condition(axis.path) and axis.varies]
+    found: dict[str, list[Row]] = {}
+    for row in front:
+        where = ", ".join(parts(row, own))
+        found.setdefault(f" at {where}" if where else "", []).append(row)
+    return found
 
 
 def curves(results: Results, fields: Sequence[Axis]) -> tuple[dict[str, Any] | None, dict[str, plots.Figure]]:

@@ -102,13 +102,7 @@ def put_over(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, A
         json.dumps([dict(values), dict(point)])
     )  # a table of the point may get further values, too
     for path, value in over.items():
-        parts = tuple(path.split("."))
-        section: Any = own
-        for part in parts[:-1]:  # a machine's JSON writes a section that is not there as null
-            if isinstance(section, dict) and section.get(part) is None:
-                section[part] = {}
-            section = section[part] if isinstance(section, dict) else None
-        set_path(own, parts, value)  # says what is wrong where a path leads through a value
+        set_path(own, tuple(path.split(".")), value)  # says what is wrong where a path leads through a value
     return dict(own)
 
 

@@ -20,6 +20,7 @@ from rayclean.sweeps.axes import Axis, among, axes, cells, parts
 from rayclean.sweeps.parallel import parallel
 from rayclean.sweeps.results import Figure, Results, Row, best_config
 from rayclean.sweeps.space import show
+from rayclean.sweeps.spec import is_condition
 from rayclean.sweeps.trial import TRUTH
 from rayclean.sweeps.wording import SIGNIFICANT, amount, digits, is_significant, mark, sign, values_of
 
@@ -57,7 +58,7 @@ def render(results: Results) -> str:
         compared=any(figure.p is not None for figure in _all_figures(results)),
         referenced=any(row.is_reference for row in results.rows),
         best=_best(results, fields),
-        conditions=[axis.name for axis in fields if axis.path.startswith("dataset.") and axis.varies],
+        conditions=[axis.name for axis in fields if is_condition(axis.path) and axis.varies],
         front=front,
         views=views,
         barred=any(figure.sd is not None for figure in _all_figures(results)),
@@ -112,6 +113,8 @@ def _caption(results: Results) -> str:
         said.append("ref: reference")
     if any(is_significant(figure) for figure in _all_figures(results)):
         said.append(f"▲▼: above or below the reference, p < {SIGNIFICANT:g}")
+    if results.provisional:
+        said.append("chosen for now: no point is finished under every seed")
     if results.failed:
         said.append(f"failed trials: {len(results.failed)}")
     return escape("; ".join(said))

@@ -1,13 +1,11 @@
 """What came of a sweep: points with mean and standard deviation over seeds, compared, chosen, reproducible.
 
-A point is compared with its *reference*: the point of the same conditions (fields of `dataset`, like the noise rate) at
+A point is compared with its *reference*: the point of the same conditions (what makes data harder, like the noise rate) at
 which every other field has the base config's value. Both are run under the same seeds, so the test is paired.
 """
 
 import json
-import math
 import shlex
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +20,7 @@ from rayclean.errors import ConfigError
 from rayclean.pipeline import check_plugins
 from rayclean.sweeps.plan import base_values, put_over
 from rayclean.sweeps.space import Point, show
-from rayclean.sweeps.spec import Objective, Sweep
+from rayclean.sweeps.spec import Objective, Sweep, is_condition
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Figure:
     seeds: int
     p: float | None = None
     """Two-sided paired t-test against the reference over the seeds that both have; None where there is none, the
-    point is the reference, or fewer than two pairs exist."""
+    point is the reference, fewer than two pairs exist, or all differ by the same (no spread, so no test)."""
     difference: float | None = None
     """Mean of the paired differences to the reference."""
 
@@ -56,6 +54,12 @@ class Row:
     epochs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """By seed: lines of the epochs, where the trials trained."""
 
+    def is_whole(self, seeds: Sequence[int]) -> bool:
+        """Whether it ran to its end under every seed: fewer seeds may be lucky ones, and a stopped trial's figures are
+        those of another epoch.
+        """
+        return not self.stopped and set(self.seeds) >= set(seeds)
+
 
 @dataclass(frozen=True)
 class Results:
@@ -66,9 +70,9 @@ class Results:
     metrics: list[str]
     """Names of the figures that any trial has: objectives first, then what is free of truth, then what is not."""
     best: Row | None
-    """By the first objective; None without one."""
+    """By the first objective, among the whole points if there are any; None without one."""
     front: list[Row]
-    """Points that no other one beats in all objectives, where there are several."""
+    """Points that no other one beats in all objectives, where there are several; of whole points if there are any."""
     failed: dict[str, str]
     """Title of a trial -> what it said."""
 
@@ -76,6 +80,12 @@ class Results:
     def finished(self) -> int:
         """Trials that have a result."""
         return sum(len(row.seeds) for row in self.rows)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the choice is between points that lack seeds or were stopped early, for want of others."""
+        chosen = [row for row in (self.best, *self.front) if row is not None]
+        return any(not row.is_whole(self.sweep.seeds) for row in chosen)
 
     @property
     def fields(self) -> list[str]:
@@ -124,19 +134,22 @@ def collect(
                 },
             )
         )
+    choice = [row for row in rows if row.is_whole(sweep.seeds)] or rows
     return Results(
         sweep,
         rows,
         _names(sweep, rows),
-        best(rows, sweep.objectives),
-        front(rows, sweep.objectives),
+        best(choice, sweep.objectives),
+        front(choice, sweep.objectives),
         dict(failed or {}),
     )
 
 
 def best(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:
-    """The best setting by the first objective. Conditions (fields of `dataset`) are not chosen between, since the easiest
-    would win: the setting of the best mean over all conditions counts, and its row of the last one is returned.
+    """The best setting by the first objective.
+
+    Conditions are not chosen between, since the easiest would win: the setting of the best mean over all conditions counts,
+    and its row of the last one is returned.
     """
     if not objectives:
         return None
@@ -162,7 +175,7 @@ def conditions(point: Point) -> Point:
     >>> conditions({"dataset.noise.rate": 0.2, "method.lambda_": 0.7})
     {'dataset.noise.rate': 0.2}
     """
-    return {path: value for path, value in point.items() if path.startswith("dataset.")}
+    return {path: value for path, value in point.items() if is_condition(path)}
 
 
 def setting(point: Point) -> Point:
@@ -261,10 +274,9 @@ def _paired(pairs: list[tuple[float, float]]) -> float | None:
     apart = np.array([a - b for a, b in pairs])
     if not apart.any():
         return 1.0
-    with warnings.catch_warnings():  # equal differences: no spread, and scipy says so
-        warnings.simplefilter("ignore", RuntimeWarning)
-        p = float(stats.ttest_1samp(apart, 0.0).pvalue)
-    return p if math.isfinite(p) else 0.0
+    if np.std(apart) <= 1e-9 * np.abs(apart).mean():
+        return None
+    return float(stats.ttest_1samp(apart, 0.0).pvalue)
 
 
 def _names(sweep: Sweep, rows: list[Row]) -> list[str]:

@@ -106,7 +106,9 @@ class Objective(Options):
 
 
 class Scheduler(Options):
-    """Which trials that train are stopped early, by the first objective after every epoch."""
+    """Which trials that train are stopped early, by the first objective after every epoch. A sweep that was interrupted
+    compares with the trials of its new attempt alone: it may stop others than a sweep that ran through.
+    """
 
     name: Literal["none", "asha", "median"] = "none"
     """`asha`: successive halving (Li et al., 2018); `median`: worse than the median of the others so far."""
@@ -223,6 +225,11 @@ class Sweep(Options):
                 raise ValueError(f"{path} replaces {lost}, which stand before it in [set] or [space]")
             before.append(path)
         drawn = [path for path, dimension in self.space.items() if dimension.drawn]
+        if self.objectives and (chance := [path for path in drawn if is_condition(path)]):
+            raise ValueError(
+                f"{chance} make the data easier or harder, and drawn values of them cannot be told from better settings: "
+                "use `grid`, or set them in [set]"
+            )
         if self.search == "optuna":
             if not self.objectives:
                 raise ValueError("search = 'optuna' needs `objectives`: it learns from them")
@@ -233,12 +240,28 @@ class Sweep(Options):
         if self.scheduler.name != "none" or self.scheduler.plateau is not None:
             if not self.objectives or self.objectives[0].metric not in ("dev_accuracy", "dev_loss"):
                 raise ValueError("stopping trials early needs dev_accuracy or dev_loss as first objective")
+            if harder := [path for path in self.space if is_condition(path)]:
+                raise ValueError(
+                    f"stopping trials early compares them with each other, and {harder} make the data easier or harder: the "
+                    "hard ones would be stopped; sweep them without scheduler and plateau"
+                )
             if self.search == "optuna" and len(self.seeds) > 1:
                 raise ValueError(
                     "with optuna a trial is a point under all its seeds, one after another, and cannot be stopped by "
                     "epochs: use one seed, or no scheduler"
                 )
         return self
+
+
+def is_condition(path: str) -> bool:
+    """Whether a swept field makes the data easier or harder, and is nothing to choose: a noise rate, say. What labels are
+    called in prompts is a choice.
+
+    >>> is_condition("dataset.noise.rate"), is_condition("dataset.words"), is_condition("method.lambda_")
+    (True, False, False)
+    """
+    section, _, key = path.partition(".")
+    return section == "dataset" and key.partition(".")[0] not in ("words", "definitions")
 
 
 def _flat(space: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -52,6 +52,17 @@ class TrialRun(Run):
         return posixpath.join(self.root, "trials", self.trial, *parts)
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process at a time at this trial: Optuna may draw a point again while it runs, and the second one finds the
+        result of the first. On object stores, without locks, both compute the same.
+        """
+        if not self.is_local:
+            yield
+            return
+        with _locked(self.path("trial.lock")):
+            yield
+
+    @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
         """Trials that share a verb wait for the one that runs it. Those that pay relabel one after the other, whatever
         they ask: the ledger is read when asking begins, so the next one finds all answers of those before.

@@ -1,9 +1,11 @@
 """A sweep from its file to its report: plan, share, run, collect. The same command goes on after any interruption.
 
 What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's state. `sweep.json` says what was swept:
-another space in the same folder is refused, or taken as an extension when that is what the user says.
+another space in the same folder is refused, or taken as an extension when that is what the user says. Results of data or
+of a base that have changed since stay where they are and are left out of the tables.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +15,10 @@ from typing import Any
 from rayclean import pipeline, progress
 from rayclean.annotators import build_annotator
 from rayclean.artifacts import Folder, Run
-from rayclean.errors import ArtifactError
+from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
+from rayclean.sweeps.forecast import forecast
 from rayclean.sweeps.plan import Level, Plan, Work, any_point, base_values, make_plan, root, sharing, work_of
 from rayclean.sweeps.results import Results, best_config, collect
 from rayclean.sweeps.space import suggester
@@ -29,6 +32,8 @@ WITHOUT_RESULT = ("name", "output", "cluster", "evaluate")
 """Sections of the base on which no trial's name hangs: a sweep goes on on another cluster."""
 PREPARING = ("load", "predict", "detect")
 """Verbs that ask nobody: they have the whole cluster, before a language model takes its part."""
+GROWS = {"space", "seeds", "samples", "objectives"}
+"""Keys of a sweep file that leave every trial's result what it was."""
 Record = dict[str, Any]
 
 
@@ -52,12 +57,15 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
     folder = Folder(root(spec))
     with pipeline.locked(Run(folder.url())):
         _same_sweep(spec, folder, extend)
-        known = trials.results(folder)
+        found = trials.results(folder)
+        finished = _finished(spec, plan, found)
+        known = {name: found[name] for name in finished}
+        _leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
         tracker = open_tracker(spec.tracking, spec.name, folder.url())
         console.print(describe(spec, plan, len(known)), highlight=False)
         try:
-            for name, work in _finished(spec, plan, known).items():
-                tracker.replay(work, folder, known[name], trials.epochs(folder, name))
+            for name, work in finished.items():
+                tracker.replay(work, known[name], trials.epochs(folder, name))
             _run_missing(spec, plan, known, folder, tracker)
         finally:
             tracker.close()
@@ -79,7 +87,7 @@ def _run_missing(
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
-    count = len(todo) if spec.search == "random" else spec.samples - _points_known(spec, folder)
+    count = len(todo) if spec.search == "random" else spec.samples - _points_known(spec, known)
     if count <= 0:
         return
     sample = work_of(spec, values, any_point(spec), spec.seeds[0])
@@ -87,6 +95,7 @@ def _run_missing(
     shared = sharing(spec, plan, todo)
     levels = shared.shared(folder.url())
     asked = [work.config for work in todo.values()] or [sample.config]
+    likely = [*todo.values()] or [work_of(spec, values, any_point(spec), seed) for seed in spec.seeds]
     cluster = sample.config.cluster  # the same for all trials
     with connected(cluster):
         # Predict trains, too, and is left to the trials where they do not share it.
@@ -96,13 +105,20 @@ def _run_missing(
         place = Place(folder.url(), plan.verbs, {})
         where = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
         alone = fits(trains=True, concurrent=None, trials=count)
-        console.print(forecast(todo, folder, where), highlight=False)
         watch = Watch(spec, folder, plan, values, tracker, count)
-        _share([level for level in levels if level[0][0] in PREPARING], place, alone)
+        lost: dict[str, RaycleanError] = {}
+        before = [level for level in levels if level[0][0] in PREPARING]
+        lost |= _share(before[:1], lost, place, alone)  # `load`: then it is known how much there is to ask
+        console.print(
+            f"{where.concurrent} at once, each holds {where.cpus:g} CPU; {forecast(likely, folder, count if not todo else 1)}",
+            highlight=False,
+        )
+        lost |= _share(before[1:], lost, place, alone)
         with serve.hosting(build_annotator(config, ()) for config in asked) as servers:
             place = replace(place, servers=servers)
             waiting = replace(where, cpus=min(where.cpus, spec.trials.cpus))  # for tasks, which need the CPUs
-            _share([level for level in levels if level[0][0] not in PREPARING], place, waiting)
+            lost |= _share(levels[len(before) :], lost, place, waiting)
+            todo = _without(todo, lost, watch)
             _run(spec, todo, values, place, where, watch, trains=trains)
 
 
@@ -111,12 +127,17 @@ def report(spec: Sweep) -> Results:
     from rayclean.sweeps.report import render
 
     folder = Folder(root(spec))
-    found = trials.results(folder)
-    names = None if spec.search == "optuna" else set(make_plan(spec).work)
-    found = {name: result for name, result in found.items() if names is None or name in names}
+    swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
+    if swept is not None and (changed := set(_changes(swept, spec)) - GROWS):
+        raise ArtifactError(
+            f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its results are not "
+            "this sweep's; undo the change, or give the sweep another name and run it"
+        )
+    left_out = set(swept.get("left_out", ())) if swept is not None else set()
+    found = {name: result for name, result in trials.results(folder).items() if name not in left_out}
     failed = {}
     for name in trials.names(folder, ERROR):
-        if name not in found and (names is None or name in names):
+        if name not in found and name not in left_out:
             entry = folder.read_json("trials", name, ERROR)
             failed[entry["title"]] = entry["error"]
     epochs = {name: trials.epochs(folder, name) for name in found}
@@ -124,6 +145,8 @@ def report(spec: Sweep) -> Results:
     folder.write_json([found[name] for name in sorted(found)], "results.json")
     if results.best is not None:
         folder.write_text(best_config(results), "best.toml")
+    else:
+        folder.remove("best.toml")
     folder.write_text(render(results), "report.html")
     return results
 
@@ -136,25 +159,6 @@ def describe(spec: Sweep, plan: Plan, known: int) -> str:
     parts = ", ".join(f"{verb} {count:,}x" for verb, count in own.items())
     done = f", {known:,} finished" if known else ""
     return f"{spec.name}: {len(plan.work):,} trials{done}; what they share runs once: {parts}"
-
-
-def forecast(todo: Mapping[str, Work], folder: Folder, slots: Any) -> str:
-    """How many trials run at once, and the most that their questions can come to."""
-    questions, known = 0, True
-    for work in todo.values():
-        run, budget, most = work.run(folder.url()), work.config.detect.budget, work.config.relabel.max_queries
-        manifest = run.manifest("load")
-        known = known and (manifest is not None or isinstance(budget, int) or most is not None)
-        share = (
-            budget
-            if isinstance(budget, int)
-            else round(budget * (manifest.metrics["examples"] if manifest else 0))
-        )
-        questions += share if most is None else min(share or most, most)
-    asked = (
-        f"at most {questions:,} questions" if known else "questions by the size of the data, not loaded yet"
-    )
-    return f"{slots.concurrent} at once, each holds {slots.cpus:g} CPU; {asked}, those asked before are free"
 
 
 def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
@@ -182,28 +186,57 @@ def _same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
     The scheduler counts, though it changes no name: what it stopped has other results than under another one, and their
     table would mix the two.
     """
-    now = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))
-    now["base"] = base_values(spec)
-    if folder.exists(SPEC):
-        old, new = _compared(folder.read_json(SPEC)), _compared(now)
-        changed = sorted(key for key in new if old.get(key) != new[key])
-        grows = {"space", "seeds", "samples", "objectives"}
-        if changed and not (extend and set(changed) <= grows):
-            fix = (
-                "add --extend to keep its trials and run the new ones"
-                if set(changed) <= grows
-                else "give the sweep another name (its trials differ in more than the space)"
-            )
+    swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
+    if swept is not None and (changed := _changes(swept, spec)):
+        # What Optuna has learnt is of one space, one set of objectives and one way to average.
+        grows = {"samples"} if spec.search == "optuna" else GROWS
+        fix = (
+            "add --extend to keep its trials and run the new ones"
+            if set(changed) <= grows
+            else "give the sweep another name (its trials differ in more than the space)"
+            if spec.search != "optuna"
+            else "give the sweep another name (a search by Optuna can only get more samples)"
+        )
+        if not (extend and set(changed) <= grows):
             raise ArtifactError(
                 f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: {fix}"
             )
-    folder.write_json(now, SPEC)
+    folder.write_json(
+        _said(spec) | {"left_out": swept.get("left_out", []) if swept is not None else []}, SPEC
+    )
+
+
+def _said(spec: Sweep) -> Record:
+    """What `sweep.json` says of a sweep."""
+    return spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL)) | {"base": base_values(spec)}
+
+
+def _changes(swept: Record, spec: Sweep) -> list[str]:
+    """Keys in which a sweep differs from what was swept before."""
+    old, new = _compared(swept), _compared(json.loads(json.dumps(_said(spec))))
+    return sorted(key for key in new if old.get(key) != new[key])
+
+
+def _leave_out(spec: Sweep, plan: Plan, folder: Folder, results: Sequence[str]) -> None:
+    """Note in `sweep.json` which results and errors are not of this space on these data, and say so."""
+    errors = [name for name in trials.names(folder, ERROR) if name not in plan.work]
+    if spec.search == "optuna":
+        for name in errors:  # of a point that nobody draws again
+            folder.remove("trials", name, ERROR)
+        errors = []
+    if results:
+        console.print(
+            f"{len(results)} finished trials in {folder.url()} are of other data, another base or values that are no longer "
+            "swept: they are left out",
+            style="yellow",
+        )
+    folder.write_json(folder.read_json(SPEC) | {"left_out": sorted({*results, *errors})}, SPEC)
 
 
 def _compared(swept: Record) -> Record:
     """What makes a sweep the same one; `set` stands in the base already, under whatever names."""
     base = {key: value for key, value in swept["base"].items() if key not in WITHOUT_RESULT}
-    return {key: value for key, value in swept.items() if key != "set"} | {"base": base}
+    return {key: value for key, value in swept.items() if key not in ("set", "left_out")} | {"base": base}
 
 
 def _finished(spec: Sweep, plan: Plan, known: Mapping[str, Record]) -> dict[str, Work]:
@@ -215,16 +248,47 @@ def _finished(spec: Sweep, plan: Plan, known: Mapping[str, Record]) -> dict[str,
     return {each.trial.name: each for each in work if each.trial.name in known}  # the data may have changed
 
 
-def _share(levels: Sequence[Level], place: Place, slots: Any) -> None:
-    """Run what several trials share, once each, verb after verb."""
+def _share(
+    levels: Sequence[Level], lost: Mapping[str, RaycleanError], place: Place, slots: Any
+) -> dict[str, RaycleanError]:
+    """Run what several trials share, once each, verb after verb; of what hangs on something lost nothing is begun.
+
+    Returns:
+        Fingerprint of a verb that failed -> its error.
+    """
     from rayclean.runtime import tune
 
+    failed: dict[str, RaycleanError] = {}
     if not levels:
-        return
+        return failed
     with progress.task("shared by trials", sum(map(len, levels)), "verbs") as task:
         for level in levels:
-            tune.run_side_by_side(partial(share, place=place), level, slots)
+            gone = lost.keys() | failed.keys()
+            possible = [item for item in level if not gone & set(item[1].prints.values())]
+            said = tune.run_side_by_side(partial(share, place=place), possible, slots)
+            for (verb, work), error in zip(possible, said, strict=True):
+                if error is not None:
+                    failed[work.prints[verb]] = error
             task.advance(len(level))
+    return failed
+
+
+def _without(todo: Mapping[str, Work], lost: Mapping[str, RaycleanError], watch: Watch) -> dict[str, Work]:
+    """The trials that can still run; the others fail with what they share.
+
+    Raises:
+        RaycleanError: none can.
+    """
+    kept = {}
+    for name, work in todo.items():
+        if broken := [lost[mark] for mark in work.prints.values() if mark in lost]:
+            watch.failed(work, str(broken[0]))
+        else:
+            kept[name] = work
+    if lost and not kept:  # also with Optuna, whose trials all stand on what is shared
+        raise next(iter(lost.values()))
+    watch.total -= len(todo) - len(kept)
+    return kept
 
 
 def _run(
@@ -250,7 +314,7 @@ def _run(
             partial(suggested, spec=spec, values=values, place=place)
             if optuna
             else partial(named, work=dict(todo), place=place),
-            [{"name": name} for name in todo],
+            [{"name": name, **work.trial.overrides} for name, work in todo.items()],
             slots,
             watch,
             trains=trains,
@@ -264,7 +328,7 @@ def _run(
         )
 
 
-def _points_known(spec: Sweep, folder: Folder) -> int:
+def _points_known(spec: Sweep, known: Mapping[str, Record]) -> int:
     """Points that are finished under every seed."""
-    counts = Counter(str(result["point"]) for result in trials.results(folder).values())
+    counts = Counter(str(result["point"]) for result in known.values())
     return sum(count >= len(spec.seeds) for count in counts.values())

@@ -41,22 +41,23 @@ def run_trial(
         What `result.json` says.
     """
     run = work.run(root)
-    if (known := finished(run)) is not None:
-        return known
-    start = time.monotonic()
-    records: list[dict[str, Any]] = []
+    with run.alone():
+        if (known := finished(run)) is not None:
+            return known
+        start = time.monotonic()
+        told: set[int] = set()
 
-    def heard(record: dict[str, Any]) -> None:
-        records.append(record)
-        tell(record)
-
-    with progress.listening(heard):
-        pipeline.run_verbs(work.config, verbs, run=run)
-    if not records:  # the training was finished, by this trial before it was killed or by one that shares it
-        records = history(run)
-        for record in records:
+        def heard(record: dict[str, Any]) -> None:
+            told.add(record["epoch"])
             tell(record)
-    return write_result(work, run, figures(work.config, run, verbs), records, time.monotonic() - start)
+
+        with progress.listening(heard):
+            pipeline.run_verbs(work.config, verbs, run=run)
+        records = history(run)
+        if not told:  # the training was finished, by this trial before it was killed or by one that shares it
+            for record in records:
+                tell(record)
+        return write_result(work, run, figures(work.config, run, verbs), records, time.monotonic() - start)
 
 
 def finished(run: TrialRun) -> dict[str, Any] | None:
@@ -102,12 +103,17 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
     relabel, train = said["relabel"], said.get("train", {})
     accuracy, detection, noise = metrics.get("accuracy", {}), metrics["detection"], metrics["noise"]
     prompt, answer = _tokens(run)
+    asked = relabel["suspects"] - relabel["unasked"]
+    for line in history(run):  # a method that asks while it trains
+        asked += int(line.get("asked", 0) + line.get("from_ledger", 0))
+        prompt += int(line.get("prompt_tokens", 0))
+        answer += int(line.get("answer_tokens", 0))
     price = config.relabel
     found = {
         "dev_accuracy": train.get("dev_accuracy"),
         "dev_loss": train.get("dev_loss"),
         "suspects": said["detect"]["suspects"],
-        "asked": relabel["suspects"] - relabel["unasked"],
+        "asked": asked,
         "changed": relabel["changed"],
         "tokens": prompt + answer,
         "cost": (prompt * price.price_prompt + answer * price.price_answer) / 1e6,
@@ -129,7 +135,7 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
 
 
 def _tokens(run: TrialRun) -> tuple[int, int]:
-    """Of prompts and answers, whether this trial paid them or another one before it: what it costs by itself."""
+    """Of relabel's prompts and answers, whether this trial paid them or another one before it: what it costs by itself."""
     folder, total = run.sub("relabel"), [0, 0]
     for shard in folder.shards("annotations"):
         table = folder.read_table("annotations", shard, columns=["prompt_tokens", "answer_tokens"])

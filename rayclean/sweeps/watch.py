@@ -52,11 +52,9 @@ class Watch:
         if result is not None and "trials" in result:
             self._point_ended(result)
         elif work is not None and result is not None and "error" in result:
-            run = work.run(self.folder.url())
-            run.write_json({"title": work.trial.title, "error": result["error"]}, ERROR)
-            self._note(f"{work.trial.title}: FAILED: {result['error'].splitlines()[-1]}")
+            self.failed(work, result["error"])
         elif work is not None and result is not None:
-            self.tracker.end(work, self.folder, result)
+            self.tracker.end(work, result)
             self._note(f"{work.trial.title}: {brief(result, self.spec)}")
         elif work is not None and not self._out_of_time() and (lines := self.lines.get(work.trial.name)):
             numbers = {
@@ -66,15 +64,20 @@ class Watch:
             result = trials.write_result(
                 work, work.run(self.folder.url()), numbers, lines, seconds, stopped=True
             )
-            self.tracker.end(work, self.folder, result)
+            self.tracker.end(work, result)
             self._note(f"{work.trial.title}: stopped after epoch {lines[-1]['epoch']}")
         if self.task is not None:
             self.task.advance()
 
+    def failed(self, work: Work, error: str) -> None:
+        """Write down why, for the report; the same command tries the trial again."""
+        work.run(self.folder.url()).write_json({"title": work.trial.title, "error": error}, ERROR)
+        self._note(f"{work.trial.title}: FAILED: {error.splitlines()[-1]}")
+
     def _point_ended(self, result: Record) -> None:
         for each in result["trials"]:
             work = work_of(self.spec, self.values, each["point"], each["seed"])
-            self.tracker.replay(work, self.folder, each, trials.epochs(self.folder, each["trial"]))
+            self.tracker.replay(work, each, trials.epochs(self.folder, each["trial"]))
             self._note(f"{work.trial.title}: {brief(each, self.spec)}")
 
     def _work(self, trial: Record) -> Work | None:

@@ -88,9 +88,12 @@ def test_labels_and_figures_and_nothing_is_paid_twice(examples: str, tmp_path: P
     labels, figures = run(annotator, what, examples, tmp_path / "ledger")
     assert labels.tolist() == [1] * 6
     assert (figures["asked"], figures["from_ledger"], figures["tokens"]) == (6, 0, 66)
+    worth = figures["prompt_tokens"], figures["answer_tokens"]
+    assert worth == (60, 6)
     again, figures = run(annotator, what, examples, tmp_path / "ledger")
     assert again.tolist() == labels.tolist()
     assert (figures["asked"], figures["from_ledger"], figures["tokens"]) == (0, 6, 0)
+    assert (figures["prompt_tokens"], figures["answer_tokens"]) == worth  # whoever paid them
 
 
 def test_a_question_shows_the_nearest_last_and_no_duplicate(examples: str, tmp_path: Path) -> None:

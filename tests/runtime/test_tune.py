@@ -9,10 +9,11 @@ import ray
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
+from rayclean.runtime import cluster
 from rayclean.runtime import slots as where
 from rayclean.runtime.preflight import Demand
 from rayclean.runtime.slots import Slots, slots
-from rayclean.runtime.tune import Early, run_side_by_side, run_trials
+from rayclean.runtime.tune import Early, Optuna, run_side_by_side, run_trials
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def of(cpus: int, gpus: int = 0, threads: int = 64) -> None:
         monkeypatch.setattr(where, "cpu_count", lambda: cpus)
         monkeypatch.setattr(where, "gpu_count", lambda: gpus)
+        monkeypatch.setattr(cluster, "gpu_count", lambda: gpus)
         monkeypatch.setattr(where, "physical_threads", lambda: threads)
         monkeypatch.setattr(ray, "nodes", lambda: [{}])
 
@@ -35,6 +37,8 @@ def test_as_many_trials_as_fit(machine: Any) -> None:
     machine(8, gpus=1)
     shared = ClusterConfig(gpus_per_worker=0.5)
     assert slots(shared, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
+    # One GPU for two workers: trainings use none, and neither does what is computed here.
+    assert slots(ClusterConfig(workers=2), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
     machine(64, threads=4)
     assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50) == Slots(4, 1.0)
 
@@ -116,15 +120,74 @@ def test_early_stopping_stops_the_worst_and_frees_what_they_held(ray_embedded: N
     assert len(heard.lines[1]) < 8
 
 
-def test_side_by_side_raises_what_is_ours_after_the_others_ended(ray_embedded: None, tmp_path: Path) -> None:
+def quick(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    """Eight epochs, the better the larger x."""
+    for epoch in range(1, 9):
+        tell({"epoch": epoch, "dev_accuracy": trial["x"] + epoch / 100})
+        time.sleep(0.05)
+    return {"figures": {"dev_accuracy": trial["x"] + 0.08}}
+
+
+def test_the_median_rule_stops_the_worst_of_more_trials_than_fit(ray_embedded: None) -> None:
+    """The others are at their end when a later one is compared with them."""
+    heard = Heard()
+    run_trials(
+        quick, [{"x": x} for x in (9, 8, 7, 6, 1)], Slots(1, 0.1), heard, trains=False,
+        objectives=[("dev_accuracy", "max")], early=Early("median", grace=2),
+    )  # fmt: skip
+    assert set(heard.results) == {9, 8, 7, 6, 1}
+    assert [len(heard.lines[x]) for x in (9, 8, 7)] == [8, 8, 8]  # never paused and begun again
+    assert heard.results[1] is None
+    assert len(heard.lines[1]) == 2
+
+
+def test_a_plateau_ends_a_trial(ray_embedded: None) -> None:
+    def flat(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+        for epoch in range(1, 30):
+            tell({"epoch": epoch, "dev_accuracy": 0.5})
+            time.sleep(0.05)
+        return {"figures": {"dev_accuracy": 0.5}}
+
+    heard = Heard()
+    run_trials(
+        flat, [{"x": 1}], Slots(1, 0.1), heard, trains=False,
+        objectives=[("dev_accuracy", "max")], early=Early(plateau=3),
+    )  # fmt: skip
+    assert heard.results[1] is None
+    assert 3 <= len(heard.lines[1]) < 29
+
+
+def its_number(trial: Any) -> None:
+    trial.suggest_int("x", trial.number, trial.number)
+
+
+@pytest.mark.parametrize("objectives", [["cost"], ["cost", "asked"]])
+def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None, objectives: list[str]) -> None:
+    """Epochs do not have the objective, and every second point fails."""
+
+    def half(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+        tell({"epoch": 1, "dev_accuracy": 0.5})
+        if trial["x"] % 2:
+            return {"error": "no label is left", "figures": {}}
+        return {"figures": {"cost": float(trial["x"]), "asked": 1.0}}
+
+    heard = Heard()
+    run_trials(
+        half, [], Slots(1, 0.1), heard, trains=False, objectives=[(name, "min") for name in objectives],
+        optuna=Optuna(its_number, 4, 0, None),
+    )  # fmt: skip
+    assert [("error" in result) for _, result in sorted(heard.results.items())] == [False, True, False, True]
+
+
+def test_side_by_side_says_what_failed_and_runs_the_others(ray_embedded: None, tmp_path: Path) -> None:
     def work(x: int) -> None:
         if x == 1:
             raise RaycleanError("no more than this")
         (tmp_path / str(x)).touch()
 
-    with pytest.raises(RaycleanError, match="no more than this"):
-        run_side_by_side(work, [0, 1, 2], Slots(1, 0.1))
-    assert (tmp_path / "0").exists()
+    said = run_side_by_side(work, [0, 1, 2], Slots(1, 0.1))
+    assert [str(error) if error else None for error in said] == [None, "no more than this", None]
+    assert (tmp_path / "2").exists()
 
 
 @pytest.mark.parametrize("trains", [True, False])

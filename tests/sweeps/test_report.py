@@ -277,6 +277,26 @@ def test_pareto_front_is_marked_joined_and_listed(base: str) -> None:
     assert stars == [True, True, False, True]
 
 
+def test_every_condition_has_a_front_of_its_own(base: str) -> None:
+    rate = "dataset.noise.rate"
+    rows = [
+        (
+            {LAMBDA: x, rate: r},
+            {"dev_accuracy": Figure(x - r, 0.01, 3), "tokens": Figure(100 * x + r, 1.0, 3)},
+        )
+        for r in (0.2, 0.4)
+        for x in (0.5, 0.9)
+    ]
+    space = {LAMBDA: {"grid": [0.5, 0.9]}, rate: {"grid": [0.2, 0.4]}}
+    of = results(base, space, rows, objectives=("dev_accuracy", "tokens"))
+    beaten, *fronts = charts(page(of))["front-0"]["data"]
+    assert beaten["x"] == []
+    assert [(each["name"], each["x"]) for each in fronts] == [
+        ("Pareto front at rate = 0.2", [50.2, 90.2]),
+        ("Pareto front at rate = 0.4", [50.4, 90.4]),
+    ]
+
+
 def test_a_front_in_three_dimensions_is_not_joined(base: str) -> None:
     rows = [
         (

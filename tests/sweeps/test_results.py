@@ -85,7 +85,12 @@ def test_a_figure_that_some_trials_lack_is_compared_where_both_have_it(tmp_path:
     [
         ([0.5], [0.25], None, 0.25),  # one pair says nothing of chance
         ([0.5, 0.75], [0.5, 0.75], 1.0, 0.0),
-        ([0.5, 0.75], [0.25, 0.5], 0.0, 0.25),  # the same difference under every seed
+        (
+            [0.5, 0.75],
+            [0.25, 0.5],
+            None,
+            0.25,
+        ),  # the same difference under every seed: no spread to test against
     ],
 )
 def test_comparisons_at_the_edge(
@@ -110,6 +115,28 @@ def test_what_was_stopped_or_failed_is_counted(tmp_path: Path) -> None:
     assert only.epochs == {0: lines, 1: []}
     assert results.finished == 2
     assert results.failed == {"detect.budget=0.2 seed=0": "out of memory"}
+
+
+def test_lucky_and_stopped_points_are_not_chosen(tmp_path: Path) -> None:
+    """One seed of three, or the epoch at which a trial was stopped, wins only where nothing else is there."""
+    of = sweep(
+        tmp_path, {BUDGET: {"grid": [0.1, 0.2, 0.3]}}, seeds=(0, 1), objectives=("dev_accuracy", "tokens")
+    )
+    trials = dict(result(of, {BUDGET: 0.1}, seed, dev_accuracy=0.7, tokens=9.0) for seed in (0, 1))
+    trials |= [result(of, {BUDGET: 0.2}, 0, dev_accuracy=0.9, tokens=1.0)]
+    stopped = dict(result(of, {BUDGET: 0.3}, seed, dev_accuracy=0.8, tokens=1.0) for seed in (0, 1))
+    stopped = {name: {**each, "stopped": True} for name, each in stopped.items()}
+    results = collect(of, trials | stopped)
+    assert results.best is not None
+    assert results.best.point == {BUDGET: 0.1}
+    assert [row.point for row in results.front] == [{BUDGET: 0.1}]
+    assert not results.provisional
+    early = collect(
+        of, {name: each for name, each in trials.items() if each["point"] == {BUDGET: 0.2}} | stopped
+    )
+    assert early.best is not None
+    assert early.best.point == {BUDGET: 0.2}
+    assert early.provisional
 
 
 def test_rows_stand_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -78,6 +78,18 @@ def toml(folder: Path, text: str) -> Sweep:
             {"space": CHOSEN, "search": "optuna", "objectives": "dev_loss", "scheduler": {"name": "median"}},
             ["one seed, or no scheduler"],
         ),
+        (
+            {"space": {"dataset.noise.rate": {"uniform": [0.1, 0.4]}}, "objectives": "dev_loss"},
+            ["dataset.noise.rate", "easier or harder", "use `grid`"],
+        ),
+        (
+            {
+                "space": {"dataset.noise.rate": {"grid": [0.1, 0.4]}},
+                "objectives": "dev_loss",
+                "scheduler": {"name": "asha"},
+            },
+            ["dataset.noise.rate", "the hard ones would be stopped"],
+        ),
         ({"scheduler": {"name": "hyperband"}}, ["scheduler.name", "'asha'"]),
         ({"sede": [1]}, ["unknown key 'sede'", "did you mean seeds"]),
         ({"trials": {"concurent": 1}}, ["'trials.concurent'", "did you mean concurrent"]),

@@ -1,20 +1,20 @@
 """Runs on W&B, offline: one for each trial, whole, whatever came before, and without the key."""
 
-import json
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rayclean.artifacts import Folder
+from rayclean.artifacts import Folder, fingerprint
 from rayclean.sweeps import tracking
+from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import Work, make_plan
 from rayclean.sweeps.spec import Tracking
 from rayclean.sweeps.tracking import LOGGED, Tracker, WandbTracker, open_tracker
 from tests.sweeps.bases import sweep
+from tests.sweeps.offline import read, records
 
 wandb = pytest.importorskip("wandb")
 
@@ -56,61 +56,19 @@ def tracker(folder: Folder, **more: Any) -> Tracker:
     return open_tracker(Tracking(**{"wandb": "offline", "project": "tests", **more}), "group", folder.url())
 
 
+def run_id(folder: Folder, work: Work) -> str:
+    return fingerprint(folder.url(), work.trial.name)
+
+
 def runs(folder: Folder, work: Work) -> list[Path]:
-    return sorted(Path(folder.path("wandb")).glob(f"offline-run-*-{work.trial.name}"))
-
-
-def records(run: Path) -> list[Any]:
-    """What W&B wrote of a run. Its own reader is part of its binary: the format is LevelDB's log after 7 bytes, blocks of
-    32 KiB, each piece of a record with 4 bytes of checksum, 2 of length and 1 that says whether it is the last.
-    """
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = run.glob("run-*.wandb")
-    content, at, pieces, found = path.read_bytes(), 7, b"", []
-    while at + 7 <= len(content):
-        if (left := 32768 - at % 32768) < 7:
-            at += left
-            continue
-        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
-        pieces += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            found.append(Record.FromString(pieces))
-            pieces = b""
-    return found
-
-
-def read(run: Path) -> dict[str, Any]:
-    """A finished run; W&B's process closes the file a moment after `finish` returns."""
-    deadline = time.monotonic() + 20
-    while not (found := records(run)) or not any(record.HasField("exit") for record in found):
-        assert time.monotonic() < deadline, "the run was never finished"
-        time.sleep(0.02)
-    (begun,) = [record.run for record in found if record.HasField("run")]
-    (end,) = [record.exit for record in found if record.HasField("exit")]
-    history, summary = {}, {}
-    for record in found:
-        if record.HasField("history"):
-            values = {
-                (each.key or ".".join(each.nested_key)): json.loads(each.value_json)
-                for each in record.history.item
-            }
-            history[record.history.step.num] = {k: v for k, v in values.items() if not k.startswith("_")}
-        for each in record.summary.update:
-            summary[each.key or ".".join(each.nested_key)] = json.loads(each.value_json)
-    return {
-        "id": begun.run_id, "group": begun.run_group, "project": begun.project, "name": begun.display_name,
-        "config": {each.key: json.loads(each.value_json) for each in begun.config.update},
-        "history": history, "summary": summary, "exit": end.exit_code,
-    }  # fmt: skip
+    return sorted(Path(folder.path("wandb")).glob(f"offline-run-*-{run_id(folder, work)}"))
 
 
 def log(of: Tracker, work: Work, folder: Folder, lines: list[dict[str, Any]] = LINES) -> None:
     of.start(work)
     for line in lines:
         of.line(work, line)
-    of.end(work, folder, RESULT)
+    of.end(work, RESULT)
 
 
 def test_a_trial_is_one_run_with_its_epochs_and_its_result(
@@ -120,7 +78,7 @@ def test_a_trial_is_one_run_with_its_epochs_and_its_result(
     log(tracker(folder), work, folder)
     (run,) = runs(folder, work)
     found = read(run)
-    assert found["id"] == work.trial.name
+    assert found["id"] == run_id(folder, work)
     assert (found["group"], found["project"]) == ("group", "tests")
     assert found["name"] == "detect.budget=0.1 seed=0"
     assert found["exit"] == 0
@@ -135,7 +93,7 @@ def test_a_trial_is_one_run_with_its_epochs_and_its_result(
     # Of the result, not of the last epoch.
     expected = {"dev_accuracy": 0.75, "tokens": 12.0, "stopped": False}
     assert {key: found["summary"][key] for key in expected} == expected
-    assert work.run(folder.url()).read_json(LOGGED) == {"run": work.trial.name, "mode": "offline"}
+    assert work.run(folder.url()).read_json(LOGGED) == {"run": run_id(folder, work), "mode": "offline"}
     files = [path for place in (Path(folder.path()), apart) for path in place.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
@@ -149,20 +107,20 @@ def test_trials_at_the_same_time_do_not_mix(works: list[Work], folder: Folder) -
         for work in works:
             one.line(work, {**line, "loss": work.trial.point["detect.budget"] + number})
     for work in reversed(works):
-        one.end(work, folder, {"figures": {"tokens": work.config.detect.budget}, "stopped": True})
+        one.end(work, {"figures": {"tokens": work.config.detect.budget}, "stopped": True})
     for work in works:
         (run,) = runs(folder, work)
         found = read(run)
         budget = work.trial.point["detect.budget"]
         assert [each["loss"] for each in found["history"].values()] == [budget, budget + 1, budget + 2]
-        assert (found["id"], found["summary"]["tokens"]) == (work.trial.name, budget)
+        assert (found["id"], found["summary"]["tokens"]) == (run_id(folder, work), budget)
         assert found["summary"]["stopped"] is True
 
 
 def test_what_an_unfinished_attempt_left_is_removed(works: list[Work], folder: Folder) -> None:
     first, other = works
-    killed = Path(folder.path("wandb", f"offline-run-20200101_000000-{first.trial.name}"))
-    others = Path(folder.path("wandb", f"offline-run-20200101_000000-{other.trial.name}"))
+    killed = Path(folder.path("wandb", f"offline-run-20200101_000000-{run_id(folder, first)}"))
+    others = Path(folder.path("wandb", f"offline-run-20200101_000000-{run_id(folder, other)}"))
     for left in (killed, others):
         left.mkdir(parents=True)
         (left / "run-x.wandb").write_bytes(b":W&B")
@@ -196,7 +154,7 @@ def test_a_second_attempt_of_a_worker_goes_on_in_the_same_run(works: list[Work],
 
 def test_a_finished_trial_is_replayed_from_its_files_once(works: list[Work], folder: Folder) -> None:
     work = works[0]
-    tracker(folder).replay(work, folder, RESULT, LINES)
+    tracker(folder).replay(work, RESULT, LINES)
     (run,) = runs(folder, work)
     found = read(run)
     assert [each["dev_accuracy"] for each in found["history"].values()] == [0.5, 0.75, 0.625]
@@ -204,10 +162,50 @@ def test_a_finished_trial_is_replayed_from_its_files_once(works: list[Work], fol
     assert work.run(folder.url()).exists(LOGGED)
     before = sorted(Path(folder.path("wandb")).rglob("*"))
     again = tracker(folder)
-    again.replay(work, folder, RESULT, LINES)
+    again.replay(work, RESULT, LINES)
     assert sorted(Path(folder.path("wandb")).rglob("*")) == before
     assert isinstance(again, WandbTracker)
     assert again.runs == {}
+
+
+def test_a_whole_run_is_not_opened_again(works: list[Work], folder: Folder) -> None:
+    """Optuna may draw a point again, in the same attempt or in the next one."""
+    work = works[0]
+    log(tracker(folder), work, folder)
+    before = {path: path.stat().st_size for path in Path(folder.path("wandb")).rglob("*.wandb")}
+    again = tracker(folder)
+    log(again, work, folder, LINES[:1])
+    again.close()
+    assert {path: path.stat().st_size for path in Path(folder.path("wandb")).rglob("*.wandb")} == before
+
+
+def test_sweeps_of_the_same_trial_have_runs_of_their_own(works: list[Work], folder: Folder) -> None:
+    one, other = tracker(folder), tracker(Folder(folder.path() + "-again"))
+    assert isinstance(one, WandbTracker)
+    assert isinstance(other, WandbTracker)
+    assert one.id_of(works[0]) != other.id_of(works[0])
+    assert one.id_of(works[0]) == tracker(folder).id_of(works[0])  # type: ignore[attr-defined]
+
+
+def test_files_of_a_trial_are_its_artifact(works: list[Work], folder: Folder) -> None:
+    work = works[0]
+    own = work.run(folder.url())
+    own.write_text(work.config.model_dump_json(), "config.json")
+    trials.write_result(work, own, {"dev_accuracy": 0.75}, LINES, 1.0)
+    log(tracker(folder), work, folder)
+    (run,) = runs(folder, work)
+    read(run)
+    (logged,) = [
+        record.request.log_artifact.artifact if record.request.HasField("log_artifact") else record.artifact
+        for record in records(run)
+        if record.HasField("artifact") or record.request.HasField("log_artifact")
+    ]
+    assert logged.name == f"trial-{run_id(folder, work)}"
+    assert sorted(entry.path for entry in logged.manifest.contents) == [
+        "config.json",
+        "epochs.jsonl",
+        "result.json",
+    ]
 
 
 def test_a_tracker_that_fails_costs_no_sweep(
@@ -242,7 +240,7 @@ def test_off_or_not_installed_is_silent(
     silent = tracker(folder, wandb="auto")
     assert type(silent) is Tracker
     log(silent, works[0], folder)
-    silent.replay(works[0], folder, RESULT, LINES)
+    silent.replay(works[0], RESULT, LINES)
     silent.close()
     assert not Path(folder.path()).exists()
 
