@@ -24,7 +24,9 @@ from rayclean.sweeps.spec import load_sweep
 COMMANDS = ("clean", *VERBS, "sweep")
 PATHS = ("path", "model", "tokenizer", "template", "truth_path")
 """Keys whose values may be paths, beside `output`."""
-FILES = ("dataset.path", "dataset.dev.path", "dataset.test.path", "predict.path", "predict.model")
+FILES = (
+    "dataset.path", "dataset.dev.path", "dataset.test.path", "predict.path", "predict.model", "detect.detectors.path",
+)  # fmt: skip
 """Keys whose values are paths, whether they exist here or not, unless they name a data set."""
 
 
