@@ -78,7 +78,8 @@ class Jobs:
     """
 
     def __init__(self, address: str | None = None):
-        with _explained(address or "the job server"), _address(address):
+        named = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
+        with _explained(next(filter(None, named), "this machine")), _address(address):
             self.client = JobSubmissionClient(address)
         self.address = self.client.get_address()
 
