@@ -352,6 +352,9 @@ def test_the_serve_config_satisfies_rays_schema() -> None:
     (application,) = config.applications
     assert application.import_path == "rayclean.runtime.llm_service:app"
     assert Service(**application.args).server.gpu is True  # decided here, not by what is up when it starts
+    without = yaml.safe_load(rendered(gpu_workers={"max": 0})["kuberay/rayservice.yaml"])
+    (on_cpus,) = yaml.safe_load(without["spec"]["serveConfigV2"])["applications"]
+    assert Service(**on_cpus["args"]).server.gpu is False
     planted = yaml.safe_load(service["spec"]["serveConfigV2"].replace("import_path", "importpath"))
     with pytest.raises(ValueError, match="import"):
         ServeDeploySchema.model_validate(planted)

@@ -19,7 +19,7 @@ from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, serve, serve_state
+from rayclean.runtime import llm_app, llm_service, serve, serve_state
 from rayclean.schema import Label
 
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "hate", "hate speech")]
@@ -143,6 +143,15 @@ class TestRefusals:
         (tmp_path / "junk.gguf").write_bytes(b"GGUFjunk")
         with pytest.raises(ConfigError, match=r"cannot read .*junk\.gguf"):
             gguf.huggingface_folder(tmp_path / "junk.gguf")
+
+
+def test_a_service_may_start_before_the_nodes_that_it_will_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers come when Serve asks the autoscaler for them; nothing is refused for what is not there yet."""
+    monkeypatch.setattr(
+        llm_app, "build", lambda name, model, options, use_gpu: (name, options.replicas, use_gpu)
+    )
+    service = llm_service.Service(server=ServerOptions(gpu=True, replicas=99))
+    assert llm_service.app(service) == (model_name(BUILT_IN), 99, True)
 
 
 def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
