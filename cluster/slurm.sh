@@ -24,6 +24,8 @@ if [ $# -lt 2 ]; then
 fi
 export PATH="$HOME/rayclean/.venv/bin:$PATH"
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+# Since Slurm 22.05 the steps of a job do not inherit this: every srun would be bound to one CPU.
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-16}"
 # A token for this allocation alone, which its processes inherit; only the owner's processes can read it.
 RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_TOKEN

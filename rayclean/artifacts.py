@@ -51,7 +51,7 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         fs, plain = fsspec.core.url_to_fs(str(path), use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"cannot open {str(path)!r}: {error}; install the package of its protocol (s3fs for s3://, gcsfs for gs://)"
+            f"cannot open {str(path)!r}: {error}; install the package of its protocol (rayclean[s3] for s3://, rayclean[gcs] for gs://)"
         ) from error
     return fs, plain
 

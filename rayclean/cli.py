@@ -7,14 +7,16 @@ Everything heavy is imported inside the commands, so that `rayclean --help` answ
 import logging
 import os
 import shlex
+import signal
 import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rayclean import __version__, cli_jobs
 from rayclean.cli_jobs import OverridesArgument
-from rayclean.errors import RaycleanError
+from rayclean.errors import RaycleanError, ResourceError
 
 if TYPE_CHECKING:
     from rayclean.artifacts import Run
@@ -136,9 +138,15 @@ def status(
     from rayclean import pipeline
 
     resolved = _read(config, overrides)
-    if address:
-        cli_jobs.show_job(address, pipeline.open_run(resolved).url(), resolved.name)
-    rows = pipeline.status(resolved)
+    asks = cli_jobs.show_job(address, resolved)
+    try:
+        rows = pipeline.status(resolved)
+    except Exception as error:  # every object store has its own: no key, no such bucket, no way there
+        if not asks or isinstance(error, RaycleanError):
+            raise
+        raise ResourceError(
+            f"this machine cannot read the run folder or the data of {resolved.name!r}: {error}"
+        ) from error
     table = Table(title=f"{resolved.output}/{resolved.name}", title_justify="left")
     for column in ("verb", "state", "seconds", ""):
         table.add_column(column, justify="right" if column == "seconds" else "left")
@@ -151,12 +159,8 @@ def status(
     if following is None:
         typer.echo(f"complete; report: {pipeline.open_run(resolved).url('report.html')}")
         return
-    go_on = (
-        ["submit", config, *(overrides or []), "--address", address]
-        if address
-        else ["clean", config, *(overrides or [])]
-    )
-    command = shlex.join(["rayclean", *go_on])
+    at = ["--address", address] if address else []
+    command = shlex.join(["rayclean", "submit" if asks else "clean", config, *(overrides or []), *at])
     typer.echo(f"next: {following}\ngo on with: {command}")
 
 
@@ -275,8 +279,18 @@ def _summary(run: "Run", verb: str) -> None:
             )
 
 
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Leave like after Ctrl-C, through every `finally`: a language model on a cluster would outlive this process."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever loses patience sends SIGKILL
+    os.write(2, b"stopped by SIGTERM; finished work is kept, the same command goes on from here\n")
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
-    """Entry point of the `rayclean` command: errors that a user can mend are printed without a traceback."""
+    """Entry point of the `rayclean` command: errors that a user can mend are printed without a traceback; `ray job stop`,
+    `scancel` and `kubectl delete` (SIGTERM) end it in order.
+    """
+    signal.signal(signal.SIGTERM, _on_sigterm)
     debug = bool(os.environ.get("RAYCLEAN_DEBUG"))
     logging.basicConfig(
         level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"

@@ -1,13 +1,18 @@
 """The commands that talk to a cluster's job server: `submit` and `logs`; `status --address` asks here, too."""
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayclean.errors import ConfigError, ResourceError
+
 if TYPE_CHECKING:
+    from rayclean.config import Config
     from rayclean.runtime.jobs import Job, Jobs
 
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 FileArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="Config file, or a sweep file with --verb sweep.")
 ]
@@ -65,7 +70,7 @@ def submit(
     typer.echo(f"its log: rayclean logs {asked} --follow")
     if verb != "sweep":
         typer.echo(f"how far: rayclean status {asked}")
-    typer.echo(f"stop it: ray job stop {job.id} --address {jobs.address}")
+    typer.echo(f"stop it: {jobs.stop(job.id)}")
 
 
 def logs(
@@ -93,17 +98,44 @@ def logs(
         typer.echo(jobs.logs(job.id), nl=False)
 
 
-def show_job(address: str, run: str, name: str) -> None:
-    """One line on the last job of a run."""
+def show_job(address: str | None, config: "Config") -> bool:
+    """One line on the last job of a run, if `--address` or the environment names a job server.
+
+    Args:
+        address: of the job server, as on the command line; one that does not answer is an error then.
+        config: of the run.
+
+    Returns:
+        Whether a job server has answered.
+    """
     from rayclean.runtime.jobs import Jobs
 
-    jobs = Jobs(address)
-    job = jobs.latest(run, name)
+    if not address and not any(os.environ.get(name) for name in ADDRESSES):
+        return False
+    try:
+        jobs = Jobs(address)
+        job = jobs.latest(_run_url(config), config.name)
+    except ResourceError as error:
+        if address:
+            raise
+        typer.secho(f"no state of the job: {error}", fg="yellow", err=True)
+        return False
     typer.echo(
         f"no job of this run on {jobs.address}"
         if job is None
         else f"{job.id} (attempt {job.attempt}): {job.state}. {job.message}"
     )
+    return True
+
+
+def _run_url(config: "Config") -> str:
+    """As `submit` names it; a job can be looked up without the package that opens its bucket."""
+    from rayclean.pipeline import open_run
+
+    try:
+        return open_run(config).url()
+    except ConfigError:
+        return os.path.join(config.output, config.name)
 
 
 def _follow(jobs: "Jobs", job: "Job") -> None:

@@ -13,6 +13,7 @@ from fsspec.core import has_magic
 
 from rayclean.artifacts import VERBS
 from rayclean.config import Config, load_config, parse_config
+from rayclean.datasets import BUILTIN
 from rayclean.errors import ConfigError
 from rayclean.overrides import read_values
 from rayclean.pipeline import check_plugins, open_run
@@ -23,6 +24,10 @@ from rayclean.sweeps.spec import load_sweep
 COMMANDS = ("clean", *VERBS, "sweep")
 PATHS = ("path", "model", "tokenizer", "template", "truth_path")
 """Keys whose values may be paths, beside `output`."""
+FILES = (
+    "dataset.path", "dataset.dev.path", "dataset.test.path", "predict.path", "predict.model", "detect.detectors.path",
+)  # fmt: skip
+"""Keys whose values are paths, whether they exist here or not, unless they name a data set."""
 
 
 def pack(
@@ -66,9 +71,12 @@ def _pack_sweep(file: str, overrides: list[str] | tuple[str, ...], extend: bool)
 def _check(config: Config) -> None:
     check_plugins(config)
     _check_path("output", config.output)
+    named = BUILTIN if config.dataset.format in ("auto", "builtin") else ()
+    hub = config.dataset.format == "huggingface"
     for key, value in _paths(config.model_dump(mode="json"), ""):
-        # What is no path here (a built-in name, a hub id) is none there; neither has wildcards.
-        if value.startswith("~") or has_magic(value) or os.path.exists(value):
+        is_file = key in FILES and value not in named and not (hub and key.startswith("dataset."))
+        # Elsewhere what is no path here (a built-in name, a hub id) is none there; neither has wildcards.
+        if is_file or value.startswith("~") or has_magic(value) or os.path.exists(value):
             _check_path(key, value)
 
 
@@ -82,12 +90,11 @@ def _check_path(key: str, path: str) -> None:
 
 def _paths(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _paths(value, f"{above}{key}.")
-        elif key in PATHS:
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, str):
-                    yield above + key, each
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield from _paths(each, f"{above}{key}.")
+            elif isinstance(each, str) and key in PATHS:
+                yield above + key, each
 
 
 def _portable(config: Config) -> dict[str, Any]:

@@ -66,6 +66,25 @@ def test_a_path_that_another_machine_reads_otherwise_is_refused(config: Path, pa
     pack("clean", str(config), [f"dataset.path={config.parent}/data/*.parquet"])
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "dataset.path=not-there.parquet", "dataset.test={path='not-there.parquet'}",
+        "dataset.path=['/all/have/it.parquet', 'not-there.parquet']",
+    ],
+)  # fmt: skip
+def test_a_relative_file_is_refused_though_it_is_not_here(config: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"'not-there.parquet' is relative to this folder"):
+        pack("clean", str(config), [override])
+
+
+def test_paths_inside_lists_of_tables_are_seen(config: Path) -> None:
+    dynamics = "detect.detectors=['self_confidence', {{name='dynamics', path='{}'}}]"
+    with pytest.raises(ConfigError, match=r"detect.detectors.path = 'runs/a/train/dynamics' is relative"):
+        pack("clean", str(config), [dynamics.format("runs/a/train/dynamics")])
+    pack("clean", str(config), [dynamics.format("/all/have/runs/a/train/dynamics")])
+
+
 def test_an_unknown_verb(config: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown verb 'cleanse': expected one of clean, load"):
         pack("cleanse", str(config))

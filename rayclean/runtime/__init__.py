@@ -1,6 +1,7 @@
 """The only package that imports Ray: one file per engine.
 
 cluster.py     connect to a Ray cluster or embed one
+nodes.py       what nodes there are, and how far an autoscaler may go
 preflight.py   what a config asks for against what the cluster has
 data.py        Ray Data: the same function over every shard, on a task pool or an actor pool
 pool.py        how many actors, with how many threads

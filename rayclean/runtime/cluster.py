@@ -7,7 +7,9 @@ dashboard, asks for a token that only this process and its workers know, and goe
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,12 +31,20 @@ if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "info" if os.environ.get("RAYCLEAN_DEBUG") else "fatal")
 
 import ray
+from ray.exceptions import AuthenticationError
+
+from rayclean.runtime import nodes
 
 logger = logging.getLogger(__name__)
 
 EMBEDDED = "RAYCLEAN_EMBEDDED_RAY"
 MIN_LOGICAL_CPUS = 4
 """Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait for each other for ever."""
+TOKEN = (
+    "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key auth_token of the secret that bears the "
+    "RayCluster's name)"
+)
+"""What to do where a token is missing or wrong."""
 
 
 @contextmanager
@@ -46,9 +56,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     verbose = bool(os.environ.get("RAYCLEAN_DEBUG"))
     level = logging.INFO if verbose else logging.ERROR
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if address and address != "local":
         try:
             ray.init(address=address, logging_level=level, log_to_driver=verbose)
+        except AuthenticationError as error:
+            raise ResourceError(f"Ray at {address!r} asks for a token, and none was sent: {TOKEN}") from error
         except (ConnectionError, RuntimeError) as error:
             raise ResourceError(
                 f"cannot connect to Ray at {address!r} ({error}); start it (`ray start --head`), "
@@ -73,6 +86,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
                 log_to_driver=verbose,
             )
     _quiet(verbose)
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init put its own in the place of the command line's
     try:
         yield
     finally:
@@ -87,19 +102,12 @@ def is_embedded() -> bool:
 
 def gpu_count() -> int:
     """GPUs of the connected cluster, or that it can grow to."""
-    return _most("GPU")
+    return nodes.most("GPU")
 
 
 def cpu_count() -> int:
     """Logical CPUs of the connected cluster, or that it can grow to."""
-    return _most("CPU")
-
-
-def _most(resource: str) -> int:
-    """What is there now, or what an autoscaler may add: a cluster may start without any worker node."""
-    now = ray.cluster_resources().get(resource, 0)
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return int(max(now, most.get(resource, 0)))
+    return nodes.most("CPU")
 
 
 def trains_on_gpu(config: ClusterConfig) -> bool:

@@ -29,10 +29,6 @@ from ray.exceptions import AuthenticationError  # isort: skip
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # isort: skip
 
 UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
-TOKEN = (
-    "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key auth_token of the secret that bears the "
-    "RayCluster's name)"
-)
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,8 @@ class Jobs:
     """
 
     def __init__(self, address: str | None = None):
-        with _explained(address or "the job server"), _address(address):
+        named = (address, os.environ.get("RAY_API_SERVER_ADDRESS"), os.environ.get("RAY_ADDRESS"))
+        with _explained(next(filter(None, named), "this machine")), _address(address):
             self.client = JobSubmissionClient(address)
         self.address = self.client.get_address()
 
@@ -113,11 +110,8 @@ class Jobs:
             ResourceError: the job server does not take it.
         """
         last = self.latest(parcel.run, parcel.name)
-        if last is not None and last.under_way and last.print_ != parcel.fingerprint:
-            raise ArtifactError(
-                f"{last.id} works in {parcel.run} with another config: wait for it, stop it (`ray job stop {last.id}`), "
-                "or choose another name (name=...)"
-            )
+        if last is not None and last.under_way:
+            self._require_same(last, parcel)
         done = last is not None and last.state == JobStatus.SUCCEEDED and last.print_ == parcel.fingerprint
         if last is not None and (last.under_way or (done and not again)):
             return last, False
@@ -135,10 +129,23 @@ class Jobs:
                 )
             except RuntimeError:
                 other = self.latest(parcel.run, parcel.name)
-                if other is not None and other.id == name:  # somebody else submitted it at the same moment
-                    return other, False
-                raise
+                if other is None or other.id != name:
+                    raise
+                self._require_same(other, parcel)  # somebody else submitted it at the same moment
+                return other, False
         return Job(name, attempt, JobStatus.PENDING, parcel.fingerprint, ""), True
+
+    def _require_same(self, job: Job, parcel: Parcel) -> None:
+        if job.print_ != parcel.fingerprint:
+            raise ArtifactError(
+                f"{job.id} works in {parcel.run} with another config: wait for it, stop it (`{self.stop(job.id)}`), "
+                "or choose another name (name=...)"
+            )
+
+    def stop(self, job: str) -> str:
+        """The command that stops a job; Ray's own commands do not send a token unless they are told to."""
+        token = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+        return f"{token}ray job stop {job} --address {self.address}"
 
     def state(self, job: str) -> Job:
         """How far a job is.
@@ -219,7 +226,7 @@ def _explained(where: str) -> Iterator[None]:
     except AuthenticationError as error:
         missing = "Authentication required" in str(error)
         raise ResourceError(
-            f"{where} {'asks for a token, and none was sent' if missing else 'refuses this token'}: {TOKEN}"
+            f"{where} {'asks for a token, and none was sent' if missing else 'refuses this token'}: {cluster.TOKEN}"
         ) from error
     except ConnectionError as error:
         raise ResourceError(

@@ -3,7 +3,7 @@
     applications:
       - name: annotator
         import_path: rayclean.runtime.llm_service:app
-        args: {model: smollm2-135m, server: {replicas: 2}}
+        args: {model: smollm2-135m, server: {replicas: 2, gpu: true}}
 
 Runs ask it with `annotator.name = "openai"`. It lists the model as `name@content`, like a model that a run serves itself.
 """
@@ -14,7 +14,6 @@ from rayclean.annotators.served import ServerOptions, model_name
 from rayclean.plugins import Options
 from rayclean.runtime import llm_app
 from rayclean.runtime.cluster import gpu_count
-from rayclean.runtime.preflight import check, server_demand
 
 
 class Service(Options):
@@ -28,13 +27,12 @@ class Service(Options):
 
 
 def app(args: Service) -> Any:
-    """The application; Ray Serve calls it on the cluster.
+    """The application; Ray Serve calls it on the cluster, which may still be without the nodes that it will run on: the
+    replicas wait for them.
 
     Raises:
         ConfigError: there is no such model.
-        ResourceError: the cluster cannot hold it.
     """
-    check([server_demand(args.server)])
     use_gpu = gpu_count() > 0 if args.server.gpu is None else args.server.gpu
     name = model_name(args.model, args.revision)
     return llm_app.build(name, args.model, args.server, use_gpu)

@@ -5,8 +5,8 @@ asks while it trains needs both at once. A sweep's language models stay while it
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import ray
 
@@ -16,6 +16,7 @@ from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ResourceError
 from rayclean.methods import METHODS
 from rayclean.plugins import build_options, resolve
+from rayclean.runtime import nodes
 from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
 from rayclean.runtime.llm_app import INGRESS_CPUS
 
@@ -31,6 +32,8 @@ class Demand:
     gpus: float
     change: str
     """How it is made smaller."""
+    piece: Mapping[str, float] = field(default_factory=dict)
+    """What each of its processes holds on one node."""
 
 
 def preflight(config: Config, verbs: Sequence[str]) -> None:
@@ -82,6 +85,7 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Demand]:
 def training_demand(cluster: ClusterConfig) -> Demand:
     """One training: its workers, and a CPU for their data."""
     gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster) else 0.0
+    piece = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if gpus else {})
     return Demand(
         f"training on {cluster.workers} x {cluster.cpus_per_worker:g} CPUs"
         + (f" and {cluster.workers} x {cluster.gpus_per_worker:g} GPUs" if gpus else "")
@@ -90,6 +94,7 @@ def training_demand(cluster: ClusterConfig) -> Demand:
         gpus,
         "lower cluster.workers or cluster.cpus_per_worker"
         + (" or cluster.gpus_per_worker, or set cluster.use_gpu = false" if gpus else ""),
+        piece,
     )
 
 
@@ -98,22 +103,33 @@ def server_demand(options: ServerOptions) -> Demand:
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     if use_gpu:
         gpus = options.replicas * options.tensor_parallel
+        most = max((shape.get("GPU", 0.0) for shape in nodes.shapes()), default=0.0)
+        if most and options.tensor_parallel > most:
+            logger.warning(
+                "no node has the %d GPUs of cluster.llm.tensor_parallel: a copy of the language model is spread over "
+                "several nodes, and every token waits for the network between them; at most %d fit on one",
+                options.tensor_parallel, most,
+            )  # fmt: skip
         return Demand(
             f"the language model on {options.replicas} x {options.tensor_parallel} GPUs",
             options.replicas + INGRESS_CPUS,
             gpus,
             "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
+            {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes where it must
         )
     return Demand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",
         options.replicas * options.cpus + INGRESS_CPUS,
         0.0,
         "lower cluster.llm.replicas or annotator.server.cpus",
+        {"CPU": options.cpus},
     )
 
 
 def check(demands: Sequence[Demand]) -> None:
-    """Whether all of them fit at once.
+    """Whether all of them fit at once, and each process of theirs on some node.
+
+    Where an autoscaler may add nobody knows how much, what does not fit is only a warning.
 
     Raises:
         ResourceError: they do not.
@@ -127,10 +143,36 @@ def check(demands: Sequence[Demand]) -> None:
             change = "; ".join(demand.change for demand in demands)
             if unit == "CPU" and is_embedded():
                 change += "; or raise cluster.cpus (logical CPUs of the embedded Ray)"
-            raise ResourceError(f"{what}: needs {need:g} {unit}s, the cluster has {have}. To fit: {change}")
+            _refuse(f"{what}: needs {need:g} {unit}s, the cluster has {have}", change)
         free = ray.available_resources().get(unit, 0.0)
         if need > free and need <= ray.cluster_resources().get(unit, 0.0):
             logger.warning(
                 "%s: needs %g %ss; of %d in the cluster %g are free now, so it waits until others have ended",
                 what, need, unit, have, free,
             )  # fmt: skip
+    for demand in demands:
+        _check_piece(demand)
+
+
+def _check_piece(demand: Demand) -> None:
+    shapes = nodes.shapes()
+    if not any(nodes.fits(demand.piece, shape) for shape in shapes):
+        there = ", ".join(_size(shape) for shape in shapes) or "none"
+        _refuse(
+            f"{demand.what}: a process of it needs {_size(demand.piece)} on one node, the nodes have {there}",
+            demand.change,
+        )
+
+
+def _size(shape: Mapping[str, float]) -> str:
+    return " and ".join(f"{size:g} {unit}s" for unit, size in shape.items())
+
+
+def _refuse(problem: str, change: str) -> None:
+    if not nodes.may_grow_further():
+        raise ResourceError(f"{problem}. To fit: {change}")
+    logger.warning(
+        "%s now. How far its autoscaler may go is not declared, so this run may wait for ever: declare it in the "
+        "environment of the nodes (%s), or %s",
+        problem, nodes.EXAMPLE, change,
+    )  # fmt: skip

@@ -4,7 +4,8 @@
         ...
 
 The server starts with bounded tries and time, answers on loopback of the head node under a path of its own, and is
-gone when the block ends, however it ends. A replica that dies comes back by itself (Ray Serve starts a new one);
+gone when the block ends, however it ends. Ray Serve outlives a driver that was killed, and so would its language model:
+the next one that starts takes it down (`_clear`). A replica that dies comes back by itself (Ray Serve starts a new one);
 requests fail or hang meanwhile, so clients retry until their deadline.
 
 Ray's own defaults are replaced where they are dangerous: 1e9 requests per replica (no back-pressure, no scaling), an
@@ -15,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import re
 import secrets
 import socket
 from collections.abc import Iterable, Iterator
@@ -29,6 +31,7 @@ import ray
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.built_in import model_source
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, model_name
+from rayclean.artifacts import fingerprint
 from rayclean.context import bound
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.runtime import llm_app, serve_state
@@ -39,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 VLLM = "0.29."
 """The versions of vLLM that Ray 2.60's modules are written for."""
+APP = re.compile(r"rayclean-llm-(?P<work>[0-9a-f]{8})-(?P<job>[0-9a-f]{8})")
+"""Names of our applications: what they are for, and Ray's id of the driver that started them."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,14 @@ class Endpoint:
 
 
 @contextmanager
-def hosted(annotator: Annotator) -> Iterator[Annotator]:
+def hosted(annotator: Annotator, owner: str | None = None) -> Iterator[Annotator]:
     """The annotator as it can be used inside the block: a `ServedAnnotator` with its server running, any other as is.
 
     Keys and identity are the same before and inside. Ray must be connected (`cluster.connected`).
+
+    Args:
+        annotator: any.
+        owner: URL of the run: a server that an earlier attempt at it has left is replaced.
 
     Raises:
         ConfigError: `validate` refuses it.
@@ -71,7 +80,7 @@ def hosted(annotator: Annotator) -> Iterator[Annotator]:
         return
     validate(annotator)
     config = annotator.config
-    with served_llm(config.model, config.revision, config.server) as endpoint:
+    with served_llm(config.model, config.revision, config.server, owner) as endpoint:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
 
 
@@ -157,7 +166,7 @@ def _check_length(folder: Path, max_model_len: int) -> None:
 
 @contextmanager
 def served_llm(
-    model: str, revision: str | None = None, options: ServerOptions | None = None
+    model: str, revision: str | None = None, options: ServerOptions | None = None, owner: str | None = None
 ) -> Iterator[Endpoint]:
     """The model behind an OpenAI-compatible endpoint while the block runs; Ray must be connected.
 
@@ -165,6 +174,7 @@ def served_llm(
         model: built-in name, Hugging Face folder, .gguf file or hub id.
         revision: hub ids only.
         options: how it is served.
+        owner: URL of the run that it is for, if it is for one.
 
     Raises:
         ConfigError: there is no such model, or it is shorter than `max_model_len`.
@@ -180,10 +190,12 @@ def served_llm(
         _check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     check([server_demand(options)])
-    app_name = f"rayclean-llm-{secrets.token_hex(4)}"
+    app = llm_app.build(name, model, options, use_gpu)
+    work = fingerprint(owner, name, options.model_dump(mode="json"))[:8] if owner else secrets.token_hex(4)
+    app_name = f"rayclean-llm-{work}-{ray.get_runtime_context().get_job_id()}"
     root, ours = _start_serve()
     try:
-        app = llm_app.build(name, model, options, use_gpu)
+        _clear(app_name, work)
         target = serve.RunTarget(
             app, name=app_name, route_prefix=f"/{app_name}", logging_config=llm_app.quiet_logs()
         )
@@ -228,20 +240,43 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _stop(app_name: str, ours: bool) -> None:
-    """Take the application down, and Serve too if it was started here."""
+def _clear(app_name: str, work: str) -> None:
+    """Take down the language models whose drivers are gone, and the one of an earlier attempt at the same work."""
     from ray import serve
-    from ray.serve.context import _get_global_client
+
+    # No public name: the state API asks a dashboard, which an embedded Ray has not.
+    alive = {job["JobID"] for job in ray._private.state.jobs() if not job["IsDead"]}
+    if ray.get_runtime_context().get_job_id() not in alive:
+        return  # a table without this very driver says nothing about others
+    for name in serve.status().applications:
+        found = APP.fullmatch(name)
+        if found and name != app_name and (found["work"] == work or found["job"] not in alive):
+            logger.warning("%s was left by a driver that is gone, and is taken down", name)
+            _delete(name)
+
+
+def _delete(app_name: str) -> None:
+    from ray import serve
 
     try:
         serve.delete(app_name)
-        client = _get_global_client(raise_if_no_controller_running=False)
-        if ours and client is not None:
-            # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the controller.
-            with suppress(ray.exceptions.RayActorError):
-                ray.get(client._controller.graceful_shutdown.options(max_task_retries=0).remote(), timeout=30)
-            serve.shutdown()
-    except (
-        Exception
-    ) as error:  # must not hide the error on the way out; an embedded Ray takes all with it anyway
+    except Exception as error:  # must not hide the error on the way out; an embedded Ray takes all with it
         logger.warning("could not stop the language model %s: %s", app_name, error)
+
+
+def _stop(app_name: str, ours: bool) -> None:
+    """Take the application down, and Serve too if it was started here and serves nobody else."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    _delete(app_name)
+    try:
+        client = _get_global_client(raise_if_no_controller_running=False)
+        if not ours or client is None or serve.status().applications:
+            return
+        # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the controller.
+        with suppress(ray.exceptions.RayActorError):
+            ray.get(client._controller.graceful_shutdown.options(max_task_retries=0).remote(), timeout=30)
+        serve.shutdown()
+    except Exception as error:  # as above
+        logger.warning("could not stop Ray Serve: %s", error)

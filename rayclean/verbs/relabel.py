@@ -154,7 +154,7 @@ def _ask(
             _needs_asking, asking=asking, out=out.url(), labels=labels, scored=scored, twins=twins
         )
         if any(list(map_items(needs, chunks))):
-            server = serve.hosted(annotator)
+            server = serve.hosted(annotator, run.url())
     with progress.task("relabel: answers", total, "queries") as bar, server as ready:
         for _ in ask(
             replace(asking, annotator=ready),

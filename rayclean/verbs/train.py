@@ -176,7 +176,7 @@ def _annotator(
         price_prompt=relabel.price_prompt, price_answer=relabel.price_answer,
     )  # fmt: skip
     calibration = annotator.calibration(relabel.calibration, len(labels))
-    with serve.hosted(annotator) as ready:
+    with serve.hosted(annotator, run.url()) as ready:
         asking = Asking(ready, run.url("ledger"), f"train {out.name}", budget, relabel.max_error_rate)
         with consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration

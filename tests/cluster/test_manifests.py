@@ -20,6 +20,7 @@ from rayclean.config import load_config
 from rayclean.pipeline import check_plugins
 from rayclean.sweeps.plan import make_plan
 from rayclean.sweeps.spec import load_sweep
+from tests.cluster import kubernetes
 from tests.cluster.strict import strict
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,10 @@ def test_every_parameter_is_used() -> None:
         for part in path[:-1]:
             section = section[part]
         value = section[path[-1]]
-        section[path[-1]] = value + 1 if isinstance(value, int) else f"{value}9"
+        if isinstance(value, list):
+            section[path[-1]] = [*value, value[0]] if value else ["true"]
+        else:
+            section[path[-1]] = value + 1 if isinstance(value, int) else f"{value}9"
         assert render.render(changed) != before, f"{'.'.join(path)} is read by no template"
 
 
@@ -98,6 +102,36 @@ def test_kuberay_manifests_satisfy_the_schema(path: Path, schemas: dict[str, Any
     for document in documents(path):
         if document["kind"] in schemas:
             jsonschema.validate(document, schemas[document["kind"]])
+
+
+@pytest.mark.parametrize("kind", sorted(kubernetes.SCHEMAS))
+def test_kubernetes_own_kinds_satisfy_theirs(kind: str) -> None:
+    found = of_kind(kind)
+    assert found
+    for document in found:
+        jsonschema.validate(document, kubernetes.SCHEMAS[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "right", "wrong"),
+    [
+        ("ConfigMap", [], "data", "date"),
+        ("NetworkPolicy", ["spec"], "egress", "egres"),
+        ("NetworkPolicy", ["spec", "ingress", 0, "from", 0], "podSelector", "podSelect"),
+        ("NetworkPolicy", ["spec", "egress", -1, "to", 0, "ipBlock"], "cidr", "cdir"),
+        ("NetworkPolicy", ["spec", "egress", -1, "ports", 0], "port", "ports"),
+    ],
+)
+def test_a_typo_in_kubernetes_own_kinds_is_caught(
+    kind: str, where: list[Any], right: str, wrong: str
+) -> None:
+    document = copy.deepcopy(of_kind(kind)[0])
+    part = document
+    for step in where:
+        part = part[step]
+    part[wrong] = part.pop(right)
+    with pytest.raises(jsonschema.ValidationError, match=wrong):
+        jsonschema.validate(document, kubernetes.SCHEMAS[kind])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +194,96 @@ def test_pods_are_confined_sized_and_watched() -> None:
         assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
         assert gpu["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+
+
+def test_the_object_store_fits_into_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of Ray itself: where /dev/shm is smaller than the store, Ray puts the store on the disk, or does not start."""
+    from ray._private import services, utils
+
+    def placed(store: int, shm: int) -> str:
+        monkeypatch.setattr(utils, "get_shared_memory_bytes", lambda: shm)
+        return str(services.determine_plasma_store_config(store, "/tmp", None, None)[0])
+
+    gib = 1024**3
+    stores = []
+    monkeypatch.setattr("ray._common.utils.get_system_memory", lambda: 1024 * gib)
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            pod = group["template"]["spec"]
+            (shm,) = [v["emptyDir"]["sizeLimit"] for v in pod["volumes"] if v["name"] == "shm"]
+            memory = pod["containers"][0]["resources"]["limits"]["memory"]
+            store = int(group["rayStartParams"]["object-store-memory"])
+            assert placed(store, int(shm.removesuffix("Gi")) * gib) == "/dev/shm"
+            assert placed(store, store - 1) != "/dev/shm" if store <= 10**10 else True
+            assert (
+                int(shm.removesuffix("Gi")) <= int(memory.removesuffix("Gi")) / 2
+            )  # it counts as the pod's memory
+            stores.append(store)
+    for cloud in ("aws", "gcp"):
+        (config,) = documents(CLUSTER / f"{cloud}.yaml")
+        types = config["available_node_types"]
+        options = [
+            config["docker"]["head_run_options"],
+            *(types[t]["docker"]["worker_run_options"] for t in ("cpu", "gpu")),
+        ]
+        for given, store in zip(options, stores[:3], strict=True):
+            (shm,) = [option for option in given if option.startswith("--shm-size=")]
+            assert placed(store, int(re.sub(r"\D", "", shm)) * gib) == "/dev/shm"
+            assert f"--env=OBJECT_STORE={store}" in given
+        for command in [config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]]:
+            assert "--object-store-memory=$OBJECT_STORE" in command
+
+
+def test_every_node_knows_how_far_the_cluster_may_grow() -> None:
+    from rayclean.runtime import nodes
+
+    sizes = tomllib.loads((CLUSTER / "parameters.toml").read_text())
+    cpu, gpu = sizes["cpu_workers"], sizes["gpu_workers"]
+    told = [
+        entry["value"]
+        for spec in cluster_specs()
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+        for entry in group["template"]["spec"]["containers"][0]["env"]
+        if entry["name"] == nodes.DECLARED
+    ]
+    assert len(told) == 3 * len(list(cluster_specs()))
+    for cloud in ("aws", "gcp"):
+        (config,) = documents(CLUSTER / f"{cloud}.yaml")
+        prefix = f"--env={nodes.DECLARED}="
+        told += [o.removeprefix(prefix) for o in config["docker"]["run_options"] if o.startswith(prefix)]
+    assert len(told) == 3 * len(list(cluster_specs())) + 2
+    with pytest.MonkeyPatch.context() as patch:
+        for value in told:
+            patch.setenv(nodes.DECLARED, value)
+            assert nodes.declared() == [
+                (cpu["max"], {"CPU": float(cpu["cpu"])}),
+                (gpu["max"], {"CPU": float(gpu["cpu"]), "GPU": float(gpu["gpus"])}),
+            ]
+
+
+def rendered(**changed: Any) -> dict[str, str]:
+    parameters = tomllib.loads((CLUSTER / "parameters.toml").read_text())
+    for key, value in changed.items():
+        if isinstance(value, dict):
+            parameters[key] |= value
+        else:
+            parameters[key] = value
+    return render.render(parameters)
+
+
+def test_keys_reach_every_node_and_only_by_name() -> None:
+    files = rendered(env_secret="my-keys", env_file="/etc/keys.env", initialization=["fetch 'my keys'"])
+    for path in ("kuberay/raycluster.yaml", "kuberay/rayservice.yaml"):
+        (document,) = [d for d in yaml.safe_load_all(files[path]) if d]
+        spec = document["spec"].get("rayClusterConfig", document["spec"])
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            container = group["template"]["spec"]["containers"][0]
+            assert container["envFrom"] == [{"secretRef": {"name": "my-keys"}}]
+    for cloud in ("aws", "gcp"):
+        config = yaml.safe_load(files[f"{cloud}.yaml"])
+        assert "--env-file=/etc/keys.env" in config["docker"]["run_options"]
+        assert config["initialization_commands"][-1] == "fetch 'my keys'"
+    assert not any("envFrom" in text or "--env-file" in text for text in rendered().values())
 
 
 def test_readiness_of_service_workers_is_left_to_kuberay() -> None:
@@ -227,7 +351,10 @@ def test_the_serve_config_satisfies_rays_schema() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
     (application,) = config.applications
     assert application.import_path == "rayclean.runtime.llm_service:app"
-    Service(**application.args)
+    assert Service(**application.args).server.gpu is True  # decided here, not by what is up when it starts
+    without = yaml.safe_load(rendered(gpu_workers={"max": 0})["kuberay/rayservice.yaml"])
+    (on_cpus,) = yaml.safe_load(without["spec"]["serveConfigV2"])["applications"]
+    assert Service(**on_cpus["args"]).server.gpu is False
     planted = yaml.safe_load(service["spec"]["serveConfigV2"].replace("import_path", "importpath"))
     with pytest.raises(ValueError, match="import"):
         ServeDeploySchema.model_validate(planted)
@@ -254,6 +381,13 @@ def test_aws_is_prepared_and_validated_by_ray_up_itself() -> None:
 
     (config,) = documents(CLUSTER / "aws.yaml")
     validate_config(prepare_config(copy.deepcopy(config)))
+    prepared = prepare_config(copy.deepcopy(config))
+    assert (
+        prepared["setup_commands"] == prepared["head_setup_commands"] == []
+    )  # no package over the image's own
+    assert all("ImageId" not in t["node_config"] for t in config["available_node_types"].values())
+    chosen = yaml.safe_load(rendered(aws={"image": "ami-1"})["aws.yaml"])
+    assert {t["node_config"]["ImageId"] for t in chosen["available_node_types"].values()} == {"ami-1"}
     broken = copy.deepcopy(config)
     broken["available_node_types"]["gpu"]["min_workers"] = 99  # more than max_workers of all
     with pytest.raises(Exception, match="max_workers"):

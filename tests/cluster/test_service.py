@@ -41,6 +41,7 @@ def test_the_service_of_the_manifest_answers_whoever_has_the_key(tmp_path: Path)
         "host": "127.0.0.1",
         "port": port,
     }  # a pod of one's own there, a shared machine here
+    config["applications"][0]["args"]["server"] |= {"gpu": False, "max_replicas": 1}  # a GPU there, none here
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     pods = manifest["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
     named = {entry["name"]: entry.get("value") for entry in pods}

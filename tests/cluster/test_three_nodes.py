@@ -115,3 +115,43 @@ def test_noiseal_with_a_node_and_then_the_driver_killed(tmp_path: Path) -> None:
             atol=1e-4,
             err_msg=column,
         )
+
+
+@pytest.mark.slow
+@pytest.mark.llm
+@pytest.mark.timeout(5400)
+def test_the_quickstart_gives_the_result_of_one_node(tmp_path: Path) -> None:
+    """MiniLM, its head and the language model on vLLM are real; only the number of questions is smaller.
+
+    The engine computes in float32: in bfloat16 a score depends on what else is in its batch, and that on who asks when.
+    """
+    pytest.importorskip("vllm")
+    quickstart = str(Path(__file__).parents[2] / "configs" / "quickstart.toml")
+    sizes = [
+        f"output={tmp_path}/runs",
+        "detect.budget=120",
+        "annotator.server.dtype=float32",
+        "evaluate.compare=false",
+    ]
+
+    def clean(name: str, environment: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "rayclean", "clean", quickstart, *sizes, f"name={name}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2400)
+        assert done.returncode == 0, done.stderr
+
+    with three_nodes() as (environment, _):
+        clean("three", environment)
+    clean("one", {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"})
+    decided = {
+        "detect/findings": ["example_id", "given_label", "suggested_label", "suspect"],
+        "relabel/annotations": ["example_id", "chosen_label", "decision", "accepted"],
+        "relabel/labels": ["example_id", "given_label", "final_label", "source", "split"],
+    }
+    for table, columns in decided.items():
+        three, one = (
+            pq.read_table(tmp_path / "runs" / name / table, columns=columns).sort_by("example_id").to_pydict()
+            for name in ("three", "one")
+        )
+        for column in columns:
+            assert three[column] == one[column], f"{table}: {column}"
+    assert one["source"].count("changed") > 0  # the model has decided something

@@ -1,32 +1,44 @@
 """What does not fit is refused before anything expensive, and the message says what to change."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
+import yaml
 
 from rayclean.config import Config, parse_config
 from rayclean.errors import ResourceError
 from rayclean.overrides import read_values
-from rayclean.runtime import cluster, preflight
+from rayclean.runtime import cluster, nodes, preflight
 from rayclean.runtime.cluster import trains_on_gpu
 
 ALL = ("load", "predict", "detect", "relabel", "train", "evaluate")
-FILES = sorted((Path(__file__).parents[2] / "configs" / "cluster").glob("*.toml"))
-Machine = Callable[[int, int], None]
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "configs" / "cluster").glob("*.toml"))
+Machine = Callable[..., None]
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A cluster of so many CPUs and GPUs, all of them free."""
+    """A cluster of so many CPUs and GPUs on so many equal nodes, all of them free."""
 
-    def have(cpus: int, gpus: int = 0) -> None:
+    def have(cpus: int, gpus: int = 0, on: int = 1, labels: dict[str, str] | None = None) -> None:
         total = {"CPU": float(cpus), "GPU": float(gpus)}
+        each = {
+            "Alive": True,
+            "Resources": {"CPU": cpus / on, "GPU": gpus / on},
+            "Labels": labels or {},
+        }
         monkeypatch.setattr(ray, "cluster_resources", lambda: total)
         monkeypatch.setattr(ray, "available_resources", lambda: total)
-        monkeypatch.setattr(ray._private.state.state, "get_max_resources_from_cluster_config", lambda: None)
+        monkeypatch.setattr(ray, "nodes", lambda: [each] * on)
 
+    monkeypatch.delenv(nodes.DECLARED, raising=False)
     return have
 
 
@@ -84,15 +96,88 @@ def test_gpus(machine: Machine) -> None:
     preflight.preflight(config("cluster.use_gpu=true", method="cross_entropy"), ALL)
 
 
-def test_what_the_autoscaler_may_add_counts(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(0)
-    one = config(annotator="knn", method="cross_entropy")
-    with pytest.raises(ResourceError):
-        preflight.preflight(one, ALL)
-    most = {"CPU": 64, "GPU": 8}
-    monkeypatch.setattr(ray._private.state.state, "get_max_resources_from_cluster_config", lambda: most)
-    preflight.preflight(one, ALL)
-    assert (cluster.cpu_count(), cluster.gpu_count(), trains_on_gpu(one.cluster)) == (64, 8, True)
+def test_what_an_autoscaler_may_add_counts_where_it_is_declared(
+    ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real Ray, which has no GPU."""
+    big = config("cluster.workers=20", "cluster.use_gpu=true", annotator="knn", method="cross_entropy")
+    with pytest.raises(ResourceError, match="needs 21 CPUs, the cluster has 4"):
+        preflight.preflight(big, ALL)
+    monkeypatch.setenv(nodes.DECLARED, "3xCPU:8, 4xCPU:16+GPU:8")
+    preflight.preflight(big, ALL)
+    assert (cluster.cpu_count(), cluster.gpu_count(), trains_on_gpu(big.cluster)) == (88, 32, True)
+    monkeypatch.setenv(nodes.DECLARED, "1xCPU:1")
+    assert (cluster.cpu_count(), cluster.gpu_count()) == (4, 0)  # what is there is there
+    monkeypatch.setenv(nodes.DECLARED, "8 nodes")
+    with pytest.raises(ResourceError, match=r"cannot read '8 nodes' in RAYCLEAN_MAX_NODES.*8xCPU:8"):
+        cluster.cpu_count()
+
+
+def pods(name: str) -> list[tuple[str, dict[str, str]]]:
+    """The environment of every pod of a rendered cluster."""
+    (spec,) = [d["spec"] for d in yaml.safe_load_all((ROOT / "cluster" / "kuberay" / name).read_text())]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    containers = [group["template"]["spec"]["containers"][0] for group in groups]
+    return [(c["name"], {entry["name"]: entry.get("value") for entry in c["env"]}) for c in containers]
+
+
+def test_a_gpu_run_may_start_on_our_own_manifests_before_any_gpu_node_is_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(8)
+    mixed = config(str(ROOT / "configs" / "cluster" / "mixed.toml"))
+    with pytest.raises(ResourceError, match="the cluster has 0"):
+        preflight.preflight(mixed, ALL)
+    for _, environment in pods("raycluster.yaml"):  # trials of a sweep look from worker nodes, too
+        monkeypatch.setenv(nodes.DECLARED, environment[nodes.DECLARED])
+        preflight.preflight(mixed, ALL)
+        assert (cluster.cpu_count(), cluster.gpu_count()) == (128, 8)
+
+
+def test_an_autoscaler_of_unknown_limits_is_only_a_warning(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(4, labels={"ray.io/node-group": "cpu"})
+    preflight.preflight(config("cluster.workers=8", annotator="knn"), ALL)
+    assert "needs 9 CPUs, the cluster has 4 now" in caplog.text
+    assert "RAYCLEAN_MAX_NODES=" in caplog.text
+
+
+def test_nodes_of_a_launcher_are_told_by_their_label() -> None:
+    """KubeRay and `ray up` name the node's kind in its environment, and Ray puts it where `may_grow_further` looks."""
+    code = (
+        "from rayclean.config import ClusterConfig; from rayclean.runtime import cluster, nodes; import json\n"
+        "with cluster.connected(ClusterConfig(cpus=1)): print(json.dumps(nodes.may_grow_further()))"
+    )
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY")}
+    for extra, expected in (({"RAY_NODE_TYPE_NAME": "head"}, True), ({}, False)):
+        run = [sys.executable, "-c", code]
+        done = subprocess.run(run, env={**plain, **extra}, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) is expected
+
+
+def test_each_process_must_fit_on_some_node(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(16, 4, on=4)
+    wide = config("cluster.cpus_per_worker=8", annotator="knn", method="cross_entropy")
+    with pytest.raises(
+        ResourceError,
+        match=r"needs 8 CPUs and 1 GPUs on one node, the nodes have 4 CPUs and 1 GPUs.*cpus_per_worker",
+    ):
+        preflight.preflight(wide, ALL)
+    monkeypatch.setenv(nodes.DECLARED, "1xCPU:16,2xCPU:4+GPU:1")  # CPUs and GPUs, but not together
+    with pytest.raises(ResourceError, match="16 CPUs"):
+        preflight.preflight(wide, ALL)
+    monkeypatch.setenv(nodes.DECLARED, "1xCPU:8+GPU:1")
+    preflight.preflight(wide, ALL)
+    monkeypatch.delenv(nodes.DECLARED)
+    engine = config("annotator.server.cpus=6", "cluster.llm.gpu=false", method="cross_entropy")
+    with pytest.raises(ResourceError, match=r"language model .*needs 6 CPUs on one node.*server.cpus"):
+        preflight.preflight(engine, ALL)
+    spread = config("cluster.llm.tensor_parallel=4", "cluster.llm.gpu=true", method="cross_entropy")
+    preflight.preflight(spread, ALL)
+    assert "no node has the 4 GPUs of cluster.llm.tensor_parallel" in caplog.text
 
 
 def test_resources_that_others_hold_are_only_a_warning(

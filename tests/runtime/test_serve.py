@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from pydantic import ValidationError
 
 from rayclean.annotators import gguf, served
@@ -17,7 +19,7 @@ from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, serve, serve_state
+from rayclean.runtime import llm_app, llm_service, serve, serve_state
 from rayclean.schema import Label
 
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "hate", "hate speech")]
@@ -143,6 +145,15 @@ class TestRefusals:
             gguf.huggingface_folder(tmp_path / "junk.gguf")
 
 
+def test_a_service_may_start_before_the_nodes_that_it_will_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers come when Serve asks the autoscaler for them; nothing is refused for what is not there yet."""
+    monkeypatch.setattr(
+        llm_app, "build", lambda name, model, options, use_gpu: (name, options.replicas, use_gpu)
+    )
+    service = llm_service.Service(server=ServerOptions(gpu=True, replicas=99))
+    assert llm_service.app(service) == (model_name(BUILT_IN), 99, True)
+
+
 def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
     message = (
         "The deployment failed to start 2 times in a row.\n"
@@ -207,6 +218,51 @@ class TestLifeOfTheServer:
         assert caught is error
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
+
+    def test_the_end_of_one_leaves_the_others_alone(self) -> None:
+        """Two runs on one cluster: the first started Ray Serve, and ends while the second still asks."""
+        from ray import serve as ray_serve
+
+        first, second = ExitStack(), ExitStack()
+        try:
+            mine = first.enter_context(serve.served_llm(BUILT_IN, owner="s3://bucket/runs/a"))
+            other = second.enter_context(serve.served_llm(BUILT_IN, owner="s3://bucket/runs/b"))
+            assert mine.url != other.url
+            first.close()
+            assert serve_state.listed(mine.url) == []
+            assert serve_state.listed(other.url) == [other.model]
+            second.close()
+            assert ray_serve.status().applications == {}
+        finally:
+            first.close()
+            second.close()
+            ray_serve.shutdown()
+
+    def test_what_a_killed_driver_left_is_taken_down_and_nothing_else(self) -> None:
+        """Names end in the id of the driver's job: `ffffffff` never was one."""
+        from ray import serve as ray_serve
+
+        def deploy(name: str) -> None:
+            tiny = llm_app.build("x", "x", ServerOptions(), False)
+            target = ray_serve.RunTarget(tiny, name=name, route_prefix=f"/{name}")
+            ray_serve.run_many([target], wait_for_applications_running=False)
+
+        alive = ray.get_runtime_context().get_job_id()
+        left, living = "rayclean-llm-aaaaaaaa-ffffffff", f"rayclean-llm-bbbbbbbb-{alive}"
+        try:
+            serve._start_serve()
+            for name in (left, living, "somebody-elses"):
+                deploy(name)
+            with serve.served_llm(BUILT_IN, owner="runs/a") as endpoint:
+                (own,) = set(ray_serve.status().applications) - {living, "somebody-elses"}
+                assert own == endpoint.url.split("/")[-2]
+                assert serve.APP.fullmatch(own)
+                # The next attempt at the same run, from another driver, finds the same name but for the driver.
+                deploy(again := f"{own[:-8]}eeeeeeee")
+                serve._clear(again, own.split("-")[2])
+                assert set(ray_serve.status().applications) == {again, living, "somebody-elses"}
+        finally:
+            ray_serve.shutdown()
 
     def test_a_crash_loop_ends_with_the_replica_s_own_error(self) -> None:
         options = ServerOptions(attempts=1, engine_kwargs={"break": True})

@@ -1,0 +1,77 @@
+"""What is submitted, against a job server of plain Python: who was first, and whether it is the same work."""
+
+from collections.abc import Callable
+
+import pytest
+from ray.job_submission import JobDetails, JobStatus
+
+from rayclean.errors import ArtifactError, ResourceError
+from rayclean.runtime import jobs as module
+from rayclean.runtime.jobs import Jobs, Parcel
+
+PARCEL = Parcel("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": "{}"})
+OTHER = Parcel("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": '{"seed": 1}'})
+
+
+class Server:
+    """Knows no job until somebody submits one; a rival may be faster."""
+
+    def __init__(self, rival: Parcel | None):
+        self.rival, self.known = rival, []
+
+    def get_address(self) -> str:
+        return "http://10.0.0.1:8265"
+
+    def list_jobs(self) -> list[JobDetails]:
+        return self.known
+
+    def submit_job(self, *, submission_id: str, metadata: dict[str, str], **rest: object) -> None:
+        if self.rival is not None:
+            metadata = {"rayclean": self.rival.fingerprint}
+        job = {"type": "SUBMISSION", "submission_id": submission_id, "metadata": metadata, "entrypoint": "x"}
+        self.known = [JobDetails(**job, status=JobStatus.RUNNING)]
+        if self.rival is not None:
+            raise RuntimeError(f"Job with submission_id {submission_id} already exists")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Callable[[Parcel | None], Jobs]:
+    def start(rival: Parcel | None) -> Jobs:
+        monkeypatch.setattr(module, "JobSubmissionClient", lambda address: Server(rival))
+        return Jobs("http://10.0.0.1:8265")
+
+    return start
+
+
+def test_of_two_at_the_same_moment_one_starts(server: Callable[[Parcel | None], Jobs]) -> None:
+    job, new = server(None).submit(PARCEL)
+    assert (job.attempt, new) == (1, True)
+    job, new = server(PARCEL).submit(PARCEL)
+    assert (job.under_way, new) == (True, False)
+
+
+def test_a_rival_with_another_config_is_no_success(server: Callable[[Parcel | None], Jobs]) -> None:
+    with pytest.raises(ArtifactError, match=r"works in s3://bucket/runs/run with another config"):
+        server(OTHER).submit(PARCEL)
+
+
+def test_another_refusal_stays_one(
+    server: Callable[[Parcel | None], Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = server(PARCEL)
+    monkeypatch.setattr(jobs.client, "list_jobs", list)
+    with pytest.raises(ResourceError, match="already exists"):
+        jobs.submit(PARCEL)
+
+
+@pytest.mark.parametrize(("mode", "prefix"), [("token", "RAY_AUTH_MODE=token "), (None, "")])
+def test_the_command_that_stops_a_job_works_as_it_stands(
+    server: Callable[[Parcel | None], Jobs], monkeypatch: pytest.MonkeyPatch, mode: str | None, prefix: str
+) -> None:
+    jobs = server(None)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    assert (
+        jobs.stop("rayclean-run-1") == f"{prefix}ray job stop rayclean-run-1 --address http://10.0.0.1:8265"
+    )
