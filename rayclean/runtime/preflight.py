@@ -143,7 +143,7 @@ def check(demands: Sequence[Demand]) -> None:
             change = "; ".join(demand.change for demand in demands)
             if unit == "CPU" and is_embedded():
                 change += "; or raise cluster.cpus (logical CPUs of the embedded Ray)"
-            _refuse(f"{what}: needs {need:g} {unit}s, the cluster has {have}", change)
+            refuse(f"{what}: needs {need:g} {unit}s, the cluster has {have}", change)
         free = ray.available_resources().get(unit, 0.0)
         if need > free and need <= ray.cluster_resources().get(unit, 0.0):
             logger.warning(
@@ -158,7 +158,7 @@ def _check_piece(demand: Demand) -> None:
     shapes = nodes.shapes()
     if not any(nodes.fits(demand.piece, shape) for shape in shapes):
         there = ", ".join(_size(shape) for shape in shapes) or "none"
-        _refuse(
+        refuse(
             f"{demand.what}: a process of it needs {_size(demand.piece)} on one node, the nodes have {there}",
             demand.change,
         )
@@ -168,7 +168,12 @@ def _size(shape: Mapping[str, float]) -> str:
     return " and ".join(f"{size:g} {unit}s" for unit, size in shape.items())
 
 
-def _refuse(problem: str, change: str) -> None:
+def refuse(problem: str, change: str) -> None:
+    """Say that something does not fit: an error, or a warning where an autoscaler may add nobody knows how much.
+
+    Raises:
+        ResourceError: nothing more will come.
+    """
     if not nodes.may_grow_further():
         raise ResourceError(f"{problem}. To fit: {change}")
     logger.warning(

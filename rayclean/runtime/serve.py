@@ -91,8 +91,12 @@ _running: ContextVar[Endpoints] = ContextVar("running", default={})  # noqa: B03
 
 
 @contextmanager
-def hosting(annotators: Iterable[Annotator]) -> Iterator[Endpoints]:
+def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterator[Endpoints]:
     """The server of every different one, for work in several processes that share them: hand it to `running` there.
+
+    Args:
+        annotators: any.
+        owner: URL of what they are for, as in `hosted`.
 
     Raises:
         ConfigError, ResourceError: as `hosted`.
@@ -103,7 +107,7 @@ def hosting(annotators: Iterable[Annotator]) -> Iterator[Endpoints]:
             if isinstance(annotator, ServedAnnotator) and _server_of(annotator) not in endpoints:
                 validate(annotator)
                 config = annotator.config
-                server = served_llm(config.model, config.revision, config.server)
+                server = served_llm(config.model, config.revision, config.server, owner)
                 endpoints[_server_of(annotator)] = stack.enter_context(server)
         yield endpoints
 

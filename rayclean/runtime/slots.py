@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import ray
 
 from rayclean.config import ClusterConfig
-from rayclean.errors import ResourceError
 from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads, trains_on_gpu
-from rayclean.runtime.preflight import Demand
+from rayclean.runtime.preflight import Demand, refuse
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def slots(
     left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
     if not trains:
         if have < 1:
-            raise ResourceError(f"a trial holds 1 of {left}: {'; '.join(each.change for each in beside)}")
+            refuse(f"a trial holds 1 of {left}", "; ".join(each.change for each in beside))
         local = min(int(have), physical_threads()) if len(ray.nodes()) == 1 else int(have)
         return Slots(max(1, min(concurrent or local, trials)), 1.0)
     training = cluster.workers * cluster.cpus_per_worker
@@ -57,19 +56,17 @@ def slots(
     chosen = min(concurrent or max(fit, 1), max(trials, 1))
     if chosen * cpus + training + 1 > have:
         most = int((have - training - 1) / cpus)
-        raise ResourceError(
+        refuse(
             f"{chosen} trials at once hold {chosen * cpus:g} of {left}, and a training needs "
             f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every trial would wait "
-            "for ever. "
-            + (
-                f"Set trials.concurrent to at most {most}, or lower trials.cpus = {cpus:g}"
-                if most >= 1
-                else "Lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus"
-            )
+            "for ever",
+            f"set trials.concurrent to at most {most}, or lower trials.cpus = {cpus:g}"
+            if most >= 1
+            else "lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus",
         )
     if use_gpu and cluster.workers * cluster.gpus_per_worker > gpus:
-        raise ResourceError(
-            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}: lower "
-            "cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false"
+        refuse(
+            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}",
+            "lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false",
         )
     return Slots(chosen, cpus)

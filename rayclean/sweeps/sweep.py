@@ -114,7 +114,8 @@ def _run_missing(
             highlight=False,
         )
         lost |= _share(before[1:], lost, place, alone)
-        with serve.hosting(build_annotator(config, ()) for config in asked) as servers:
+        annotators = (build_annotator(config, ()) for config in asked)
+        with serve.hosting(annotators, folder.url()) as servers:
             place = replace(place, servers=servers)
             waiting = replace(where, cpus=min(where.cpus, spec.trials.cpus))  # for tasks, which need the CPUs
             lost |= _share(levels[len(before) :], lost, place, waiting)

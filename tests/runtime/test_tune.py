@@ -9,7 +9,7 @@ import ray
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
-from rayclean.runtime import cluster
+from rayclean.runtime import cluster, nodes
 from rayclean.runtime import slots as where
 from rayclean.runtime.preflight import Demand
 from rayclean.runtime.slots import Slots, slots
@@ -18,12 +18,12 @@ from rayclean.runtime.tune import Early, Optuna, run_side_by_side, run_trials
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def of(cpus: int, gpus: int = 0, threads: int = 64) -> None:
+    def of(cpus: int, gpus: int = 0, threads: int = 64, labels: dict[str, str] | None = None) -> None:
         monkeypatch.setattr(where, "cpu_count", lambda: cpus)
         monkeypatch.setattr(where, "gpu_count", lambda: gpus)
         monkeypatch.setattr(cluster, "gpu_count", lambda: gpus)
         monkeypatch.setattr(where, "physical_threads", lambda: threads)
-        monkeypatch.setattr(ray, "nodes", lambda: [{}])
+        monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {}, "Labels": labels or {}}])
 
     return of
 
@@ -52,11 +52,19 @@ def test_a_sweep_that_would_wait_for_ever_is_refused_with_the_fix(machine: Any) 
         slots(training, trains=True, concurrent=6, cpus=1.0, trials=50)
     assert slots(training, trains=True, concurrent=3, cpus=1.0, trials=50).concurrent == 3
     machine(4)
-    with pytest.raises(ResourceError, match=r"Lower trials.cpus, cluster.workers"):
+    with pytest.raises(ResourceError, match=r"lower trials.cpus, cluster.workers"):
         slots(training, trains=True, concurrent=1, cpus=1.0, trials=50)
     machine(64, gpus=2)
     with pytest.raises(ResourceError, match=r"4 x 1 GPUs, the cluster has 2"):
         slots(ClusterConfig(workers=4, use_gpu=True), trains=True, concurrent=1, cpus=0.1, trials=50)
+
+
+def test_a_sweep_waits_for_an_autoscaler_that_does_not_say_how_far_it_goes(
+    machine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(2, labels={nodes.GROUP: "workers"})
+    assert slots(ClusterConfig(workers=4), trains=True, concurrent=3, cpus=0.1, trials=50) == Slots(3, 0.1)
+    assert "may wait for ever" in caplog.text
 
 
 def test_trials_leave_room_for_a_language_model(machine: Any) -> None:
