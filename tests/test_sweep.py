@@ -21,9 +21,10 @@ from rayclean.artifacts import Folder, fingerprint
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
 from rayclean.runtime import serve, tune
 from rayclean.sweeps import trial as trials
+from rayclean.sweeps.identity import finished, leave_out, same_sweep
 from rayclean.sweeps.plan import base_values, make_plan, work_of
 from rayclean.sweeps.spec import Sweep, load_sweep
-from rayclean.sweeps.sweep import _finished, _leave_out, _same_sweep, report, sweep
+from rayclean.sweeps.sweep import report, sweep
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.sweeps.offline import read
@@ -203,38 +204,38 @@ def test_no_question_of_relabel_is_paid_twice(
 def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path / "sweeps" / "toy"))
     first = spec(tmp_path)
-    _same_sweep(first, folder, extend=False)
+    same_sweep(first, folder, extend=False)
     sizes = {"cluster.workers": 2, "evaluate.top_changes": 3, "name": "other"}
-    _same_sweep(spec(tmp_path, set=sizes), folder, extend=False)
-    _same_sweep(first, folder, extend=False)
+    same_sweep(spec(tmp_path, set=sizes), folder, extend=False)
+    same_sweep(first, folder, extend=False)
     with pytest.raises(ArtifactError, match=r"whose base differ"):
-        _same_sweep(spec(tmp_path, set={"relabel.candidates": "all"}), folder, extend=False)
+        same_sweep(spec(tmp_path, set={"relabel.candidates": "all"}), folder, extend=False)
     searched = {
         "space": {"detect.budget": {"uniform": [0.1, 0.2]}},
         "search": "optuna",
         "objectives": "changed",
     }
     learnt = Folder(str(tmp_path / "sweeps" / "learnt"))
-    _same_sweep(spec(tmp_path, **searched), learnt, extend=False)
-    _same_sweep(spec(tmp_path, **searched, samples=5), learnt, extend=True)
+    same_sweep(spec(tmp_path, **searched), learnt, extend=False)
+    same_sweep(spec(tmp_path, **searched, samples=5), learnt, extend=True)
     wider = {**searched, "space": {"detect.budget": {"uniform": [0.1, 0.3]}}}
     with pytest.raises(ArtifactError, match="can only get more samples"):
-        _same_sweep(spec(tmp_path, **wider, samples=5), learnt, extend=True)
+        same_sweep(spec(tmp_path, **wider, samples=5), learnt, extend=True)
     stopping = {"scheduler": {"name": "asha"}, "objectives": "dev_loss"}
     with pytest.raises(ArtifactError, match=r"objectives, scheduler differ"):
-        _same_sweep(spec(tmp_path, **stopping), folder, extend=True)
+        same_sweep(spec(tmp_path, **stopping), folder, extend=True)
 
 
 def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They stay where they are; the report needs no data, and refuses another base."""
     one = spec(tmp_path, space={"detect.budget": {"grid": [0.1, 0.2]}})
     folder = Folder(str(tmp_path / "sweeps" / "toy"))
-    _same_sweep(one, folder, extend=False)
+    same_sweep(one, folder, extend=False)
 
     def run(changed: float) -> None:
         plan = make_plan(one)
         found = trials.results(folder)
-        _leave_out(one, plan, folder, sorted(found.keys() - _finished(one, plan, found).keys()))
+        leave_out(one, plan, folder, sorted(found.keys() - finished(one, plan, found).keys()))
         for work in plan.work.values():
             trials.write_result(work, work.run(folder.url()), {"changed": changed}, [], 1.0)
 
@@ -267,7 +268,7 @@ def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) ->
         work.trial.name: {"point": {"detect.budget": 0.15}, "seed": 0},
         "of-other-data": {"point": {"detect.budget": 0.12}, "seed": 0},
     }
-    assert _finished(one, make_plan(one), known) == {work.trial.name: work}
+    assert finished(one, make_plan(one), known) == {work.trial.name: work}
 
 
 def test_what_is_shared_and_fails_costs_only_those_who_share_it(tmp_path: Path, ray_embedded: None) -> None:

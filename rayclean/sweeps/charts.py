@@ -1,5 +1,5 @@
 """Charts of a sweep as plain plotly figures, and the heat map that is drawn with CSS: a metric over one field and over
-two, objectives against each other, learning curves.
+two, learning curves.
 
 Titles and hovers that come from data go through `plots.plain`: plotly knows some HTML. Text and grid take their colours
 from the page.
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayclean.evaluation import plots
-from rayclean.sweeps.axes import Axis, among, key, label, level, levels, named, parts
+from rayclean.sweeps.axes import Axis, key, label, level, levels, named, parts
 from rayclean.sweeps.results import Results, Row
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Objective, is_condition
 from rayclean.sweeps.wording import COUNTS, amount, digits
 
 MAX_LINES = 12
@@ -112,7 +111,7 @@ def lines(axis: Axis, bundle: Bundle, metric: str) -> plots.Figure | None:
         if axis.ranged:
             trace["mode"] = "markers"
         data.append(trace)
-    return {"data": data, "layout": _legend(layout(axis.ticks(), _ticks(metric)), data)} if data else None
+    return {"data": data, "layout": legend(layout(axis.ticks(), ticks(metric)), data)} if data else None
 
 
 def over_two(
@@ -184,58 +183,6 @@ def _dots(rows: Sequence[Row], down: Axis, across: Axis, fields: Sequence[Axis],
     return {"data": [trace], "layout": layout(across.ticks(), down.ticks()) | {"height": 380}}
 
 
-def trade(results: Results, fields: Sequence[Axis], first: Objective, other: Objective) -> plots.Figure:
-    """The first objective over another one, with the Pareto front."""
-    rows = [row for row in results.rows if first.metric in row.figures and other.metric in row.figures]
-    front = sorted(
-        (row for row in rows if among(row, results.front)), key=lambda row: row.figures[other.metric].mean
-    )
-
-    def trace(chosen: Sequence[Row], name: str, **more: Any) -> dict[str, Any]:
-        figures = [(row.figures[other.metric], row.figures[first.metric]) for row in chosen]
-        said = [
-            hover_of(row, fields, first.metric, f"{other.metric} {amount(other.metric, x.mean, x.sd)}")
-            for row, (x, _) in zip(chosen, figures, strict=True)
-        ]
-        return {
-            "type": "scatter", "mode": "markers", "name": name, "hovertemplate": HOVER,
-            "x": [x.mean for x, _ in figures], "y": [y.mean for _, y in figures], "text": said, **more,
-        }  # fmt: skip
-
-    rim = {"color": plots.BLUE, "width": 1.5}
-    data = [
-        trace(
-            [row for row in rows if not among(row, front)],
-            "beaten by another point",
-            marker={"color": plots.GREY, "size": 8},
-        ),
-        *(
-            trace(
-                chosen,
-                f"Pareto front{where}",
-                # With more than two objectives the front is a surface: a line between its points would mean nothing.
-                mode="lines+markers" if len(results.sweep.objectives) == 2 else "markers",
-                line={"color": plots.ORANGE, "width": 1.5, "dash": DASHES[place % len(DASHES)]},
-                marker={"color": plots.ORANGE, "size": 12, "symbol": "diamond", "line": rim},
-            )
-            for place, (where, chosen) in enumerate(_by_condition(front, fields).items())
-        ),
-    ]
-    ways = {"max": "higher is better", "min": "lower is better"}
-    x, y = (_ticks(each.metric, f" ({ways[each.mode]})") for each in (other, first))
-    return {"data": data, "layout": _legend(layout(x, y), data)}
-
-
-def _by_condition(front: Sequence[Row], fields: Sequence[Axis]) -> dict[str, list[Row]]:
-    """Every condition has a front of its own: easier data beat nothing."""
-    own = [axis for axis in fields if is_condition(axis.path) and axis.varies]
-    found: dict[str, list[Row]] = {}
-    for row in front:
-        where = ", ".join(parts(row, own))
-        found.setdefault(f" at {where}" if where else "", []).append(row)
-    return found
-
-
 def curves(results: Results, fields: Sequence[Axis]) -> tuple[dict[str, Any] | None, dict[str, plots.Figure]]:
     """Development accuracy over epochs: the best points', or the first ones' where nothing decides."""
     found = [(row, curve) for row in results.rows if (curve := _curve(row))]
@@ -259,7 +206,7 @@ def curves(results: Results, fields: Sequence[Axis]) -> tuple[dict[str, Any] | N
         data.append(trace)
     longest = max(len(curve) for _, curve in found)
     epochs = {"title": {"text": "epoch"}, "tickformat": "d", "dtick": 1 if longest <= 15 else None}
-    whole = _legend(layout(epochs, {"title": {"text": "dev accuracy"}}), data, wide=True)
+    whole = legend(layout(epochs, {"title": {"text": "dev accuracy"}}), data, wide=True)
     return {
         "name": "curves",
         "left_out": max(0, len(found) - MAX_LINES),
@@ -306,7 +253,7 @@ def _line(place: int, title: str, x: list[float], y: list[float]) -> dict[str, A
     }  # fmt: skip
 
 
-def _ticks(metric: str, more: str = "") -> dict[str, Any]:
+def ticks(metric: str, more: str = "") -> dict[str, Any]:
     """Plotly's settings of an axis of a metric."""
     whole = {"tickformat": ",~f"} if metric in COUNTS else {}
     return {"title": {"text": plots.plain(metric) + more}, **whole}
@@ -325,7 +272,7 @@ def layout(x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _legend(base: dict[str, Any], data: Sequence[dict[str, Any]], wide: bool = False) -> dict[str, Any]:
+def legend(base: dict[str, Any], data: Sequence[dict[str, Any]], wide: bool = False) -> dict[str, Any]:
     """A layout with the names of the lines above the plot, which stays about as high as without them."""
     if len(data) < 2:
         return base

@@ -18,6 +18,7 @@ from rayclean.evaluation import plots
 from rayclean.sweeps import charts
 from rayclean.sweeps.axes import Axis, among, axes, cells, parts
 from rayclean.sweeps.parallel import parallel
+from rayclean.sweeps.pareto import trade
 from rayclean.sweeps.results import Figure, Results, Row, best_config
 from rayclean.sweeps.space import show
 from rayclean.sweeps.spec import is_condition
@@ -152,8 +153,7 @@ def _front(results: Results, fields: Sequence[Axis]) -> tuple[dict[str, Any] | N
         return None, {}
     first = objectives[0]
     drawn = {
-        f"front-{place}": charts.trade(results, fields, first, other)
-        for place, other in enumerate(objectives[1:])
+        f"front-{place}": trade(results, fields, first, other) for place, other in enumerate(objectives[1:])
     }
     chosen = sorted(
         results.front, key=lambda row: row.figures[first.metric].mean, reverse=first.mode == "max"

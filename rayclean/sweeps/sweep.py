@@ -1,12 +1,9 @@
 """A sweep from its file to its report: plan, share, run, collect. The same command goes on after any interruption.
 
-What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's state. `sweep.json` says what was swept:
-another space in the same folder is refused, or taken as an extension when that is what the user says. Results of data or
-of a base that have changed since stay where they are and are left out of the tables.
+What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's state. Whether a folder holds this very
+sweep, and which results are of it, is `identity.py`'s to say.
 """
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +16,7 @@ from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.forecast import forecast
+from rayclean.sweeps.identity import GROWS, SPEC, changes, finished, leave_out, points_known, same_sweep
 from rayclean.sweeps.plan import Level, Plan, Work, any_point, base_values, make_plan, root, sharing, work_of
 from rayclean.sweeps.results import Results, best_config, collect
 from rayclean.sweeps.space import suggester
@@ -27,13 +25,8 @@ from rayclean.sweeps.tracking import Tracker, open_tracker
 from rayclean.sweeps.watch import Watch
 from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
 
-SPEC = "sweep.json"
-WITHOUT_RESULT = ("name", "output", "cluster", "evaluate")
-"""Sections of the base on which no trial's name hangs: a sweep goes on on another cluster."""
 PREPARING = ("load", "predict", "detect")
 """Verbs that ask nobody: they have the whole cluster, before a language model takes its part."""
-GROWS = {"space", "seeds", "samples", "objectives"}
-"""Keys of a sweep file that leave every trial's result what it was."""
 Record = dict[str, Any]
 
 
@@ -56,15 +49,15 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
     plan = make_plan(spec)
     folder = Folder(root(spec))
     with pipeline.locked(Run(folder.url())):
-        _same_sweep(spec, folder, extend)
+        same_sweep(spec, folder, extend)
         found = trials.results(folder)
-        finished = _finished(spec, plan, found)
-        known = {name: found[name] for name in finished}
-        _leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
+        done = finished(spec, plan, found)
+        known = {name: found[name] for name in done}
+        leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
         tracker = open_tracker(spec.tracking, spec.name, folder.url())
         console.print(describe(spec, plan, len(known)), highlight=False)
         try:
-            for name, work in finished.items():
+            for name, work in done.items():
                 tracker.replay(work, known[name], trials.epochs(folder, name))
             _run_missing(spec, plan, known, folder, tracker)
         finally:
@@ -87,7 +80,7 @@ def _run_missing(
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
-    count = len(todo) if spec.search == "random" else spec.samples - _points_known(spec, known)
+    count = len(todo) if spec.search == "random" else spec.samples - points_known(spec, known)
     if count <= 0:
         return
     sample = work_of(spec, values, any_point(spec), spec.seeds[0])
@@ -129,7 +122,7 @@ def report(spec: Sweep) -> Results:
 
     folder = Folder(root(spec))
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
-    if swept is not None and (changed := set(_changes(swept, spec)) - GROWS):
+    if swept is not None and (changed := set(changes(swept, spec)) - GROWS):
         raise ArtifactError(
             f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its results are not "
             "this sweep's; undo the change, or give the sweep another name and run it"
@@ -179,74 +172,6 @@ def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
         if mark not in seen:
             seen.add(mark)
             pipeline.validate(config, verbs, work.run(folder.url()))
-
-
-def _same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
-    """Refuse a folder of another sweep; write down what is swept now.
-
-    The scheduler counts, though it changes no name: what it stopped has other results than under another one, and their
-    table would mix the two.
-    """
-    swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
-    if swept is not None and (changed := _changes(swept, spec)):
-        # What Optuna has learnt is of one space, one set of objectives and one way to average.
-        grows = {"samples"} if spec.search == "optuna" else GROWS
-        fix = (
-            "add --extend to keep its trials and run the new ones"
-            if set(changed) <= grows
-            else "give the sweep another name (its trials differ in more than the space)"
-            if spec.search != "optuna"
-            else "give the sweep another name (a search by Optuna can only get more samples)"
-        )
-        if not (extend and set(changed) <= grows):
-            raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: {fix}"
-            )
-    folder.write_json(
-        _said(spec) | {"left_out": swept.get("left_out", []) if swept is not None else []}, SPEC
-    )
-
-
-def _said(spec: Sweep) -> Record:
-    """What `sweep.json` says of a sweep."""
-    return spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL)) | {"base": base_values(spec)}
-
-
-def _changes(swept: Record, spec: Sweep) -> list[str]:
-    """Keys in which a sweep differs from what was swept before."""
-    old, new = _compared(swept), _compared(json.loads(json.dumps(_said(spec))))
-    return sorted(key for key in new if old.get(key) != new[key])
-
-
-def _leave_out(spec: Sweep, plan: Plan, folder: Folder, results: Sequence[str]) -> None:
-    """Note in `sweep.json` which results and errors are not of this space on these data, and say so."""
-    errors = [name for name in trials.names(folder, ERROR) if name not in plan.work]
-    if spec.search == "optuna":
-        for name in errors:  # of a point that nobody draws again
-            folder.remove("trials", name, ERROR)
-        errors = []
-    if results:
-        console.print(
-            f"{len(results)} finished trials in {folder.url()} are of other data, another base or values that are no longer "
-            "swept: they are left out",
-            style="yellow",
-        )
-    folder.write_json(folder.read_json(SPEC) | {"left_out": sorted({*results, *errors})}, SPEC)
-
-
-def _compared(swept: Record) -> Record:
-    """What makes a sweep the same one; `set` stands in the base already, under whatever names."""
-    base = {key: value for key, value in swept["base"].items() if key not in WITHOUT_RESULT}
-    return {key: value for key, value in swept.items() if key not in ("set", "left_out")} | {"base": base}
-
-
-def _finished(spec: Sweep, plan: Plan, known: Mapping[str, Record]) -> dict[str, Work]:
-    """Finished trials of this sweep, sorted by name; of Optuna's the results tell what they were."""
-    if spec.search != "optuna":
-        return {name: plan.work[name] for name in sorted(set(known) & set(plan.work))}
-    values = base_values(spec)
-    work = [work_of(spec, values, known[name]["point"], known[name]["seed"]) for name in sorted(known)]
-    return {each.trial.name: each for each in work if each.trial.name in known}  # the data may have changed
 
 
 def _share(
@@ -327,9 +252,3 @@ def _run(
             loggers=spec.tracking.loggers,
             folder=folder.url("loggers"),
         )
-
-
-def _points_known(spec: Sweep, known: Mapping[str, Record]) -> int:
-    """Points that are finished under every seed."""
-    counts = Counter(str(result["point"]) for result in known.values())
-    return sum(count >= len(spec.seeds) for count in counts.values())
