@@ -22,6 +22,7 @@ from rayclean.sweeps.pareto import trade
 from rayclean.sweeps.results import Figure, Results, Row, best_config
 from rayclean.sweeps.space import show
 from rayclean.sweeps.spec import is_condition
+from rayclean.sweeps.timeline import timeline
 from rayclean.sweeps.trial import TRUTH
 from rayclean.sweeps.wording import SIGNIFICANT, amount, digits, is_significant, mark, sign, values_of
 
@@ -48,6 +49,7 @@ def render(results: Results) -> str:
     views, view_charts = _views(results, fields)
     front, front_charts = _front(results, fields)
     curves, curve_charts = charts.curves(results, fields)
+    times, time_chart = timeline(results, fields)
     return environment.get_template("sweep.html.jinja").render(
         sweep=sweep,
         results=results,
@@ -65,8 +67,9 @@ def render(results: Results) -> str:
         barred=any(figure.sd is not None for figure in _all_figures(results)),
         unplotted=[name for name in results.metrics if name not in _plotted(results)],
         curves=curves,
+        times=times,
         table=_table(results, fields),
-        charts=view_charts | front_charts | curve_charts,
+        charts={**view_charts, **front_charts, **curve_charts, **time_chart},
         plotlyjs=get_plotlyjs(),
         nonce=secrets.token_urlsafe(16),
     )

@@ -53,6 +53,8 @@ class Row:
     """By seed: what repeats the trial by itself."""
     epochs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """By seed: lines of the epochs, where the trials trained."""
+    spans: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """By seed: Unix time at which the trial began, and its seconds."""
 
     def is_whole(self, seeds: Sequence[int]) -> bool:
         """Whether it ran to its end under every seed: fewer seeds may be lucky ones, and a stopped trial's figures are
@@ -131,6 +133,11 @@ def collect(
                 epochs={
                     seed: (epochs or {}).get(str(result["trial"]), [])
                     for seed, result in sorted(trials.items())
+                },
+                spans={
+                    seed: (result["began"], result["wall_seconds"])
+                    for seed, result in sorted(trials.items())
+                    if "began" in result
                 },
             )
         )

@@ -86,6 +86,7 @@ def write_result(
         "point": work.trial.point,
         "seed": work.trial.seed,
         "figures": numbers,
+        "began": round(time.time() - seconds, 3),
         "wall_seconds": round(seconds, 3),  # of this trial alone: what it shares was run before
         "stopped": stopped,
     }

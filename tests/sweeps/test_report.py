@@ -2,6 +2,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,20 @@ def test_only_the_best_learning_curves_are_drawn(base: str) -> None:
     text = page(of)
     assert [curve["y"][0] for curve in charts(text)["curves"]["data"]] == values[:2:-1]
     assert "3 further points are left out: these are the best." in words(text)
+
+
+def test_timeline_has_a_bar_for_each_trial(base: str) -> None:
+    of = one(base)
+    assert "When trials ran" not in words(page(of))
+    rows = [
+        replace(row, spans={0: (10.0 * i, 20.0), 1: (10.0 * i + 5, 20.0)}) for i, row in enumerate(of.rows)
+    ]
+    text = page(replace(of, rows=rows))
+    assert "6 trials by their beginning, 2.7 at once on average" in words(text)
+    drawn = charts(text)["timeline"]["data"]
+    assert [bar["x"] for bar in drawn][:2] == [[0.0, 20 / 60], [5 / 60, 25 / 60]]
+    assert drawn[0]["line"]["color"] == drawn[1]["line"]["color"] != drawn[2]["line"]["color"]
+    assert "seed 1" in drawn[1]["text"]
 
 
 def test_what_comes_from_data_is_escaped(base: str) -> None:
