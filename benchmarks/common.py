@@ -76,12 +76,19 @@ def commit() -> str:
         return "unknown"
 
 
-def sources(package: Path = PACKAGE) -> str:
-    """Hash of the package's own Python files, names and content: other code may give other results."""
+CODE = ("*.py", "annotators/templates/*")
+"""The package's files on which results depend: its code and the prompts."""
+
+
+def sources(package: Path = PACKAGE, further: Sequence[Path] = ()) -> str:
+    """Hash of the files of `CODE`, and of some further ones, names and content: other code may give other results."""
     from rayclean.artifacts import fingerprint
 
-    files = sorted(package.rglob("*.py"))
-    return fingerprint({path.relative_to(package).as_posix(): path.read_text() for path in files})
+    files = {
+        path.relative_to(package).as_posix(): path for pattern in CODE for path in package.rglob(pattern)
+    }
+    files |= {f"../{path.name}": path for path in further}
+    return fingerprint({name: path.read_text() for name, path in files.items()})
 
 
 def claim(text: str, *, goal: str, measured: Any, holds: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rayclean.training.job import FitJob, FitSpec, Selection
 from rayclean.training.loop import fit
 from tests.training.toys import (
     ACCUMULATING,
+    HALF,
     NAN,
     SELF_KILLING,
     SELF_KILLING_NOISEAL,
@@ -82,7 +83,11 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_embedded: None) -> 
         [killed], how(SELF_KILLING, marker=str(marker)), TWO, str(tmp_path / "work"), lines.append
     )
     assert marker.exists()
-    assert [line["epoch"] for line in lines].count(1) == 1  # it went on, it did not begin again
+    first = [line for line in lines if line["epoch"] == 1]
+    assert all(
+        line == first[0] for line in first
+    )  # told again, with its time: it went on, it did not begin again
+    assert {line["epoch"] for line in lines} == {1, 2, 3, 4}
     assert results["toy"].workers == 2
     alone = fit(calm, how(ACCUMULATING))
     assert results["toy"].loss == pytest.approx(alone.loss, abs=1e-6)
@@ -125,7 +130,9 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
     assert keys == calm_keys
     assert len(keys) == len(set(keys)) > 0
     for column in left:
-        np.testing.assert_allclose(left[column], right[column], rtol=0, atol=1e-5, err_msg=column)
+        np.testing.assert_allclose(
+            left[column], right[column], rtol=0, atol=HALF.get(column, 1e-5), err_msg=column
+        )
 
 
 def test_an_error_of_a_worker_comes_out_as_it_was(tmp_path: Path, ray_embedded: None) -> None:
