@@ -207,7 +207,7 @@ def _source(config: Any) -> tuple[str, dict[str, Any]]:
     return config.model, {"trust_remote_code": False, "revision": config.revision}
 
 
-def _from_pretrained(factory: Any, config: Any, what: str, **arguments: Any) -> Any:
+def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) -> Any:
     source, common = _source(config)
     try:
         with _quiet():
