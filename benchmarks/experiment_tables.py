@@ -26,7 +26,7 @@ def judge(experiment: dict[str, Any], run_of: RunOf, seeds: list[int]) -> list[d
     """Every claim with its pairs and its verdict.
 
     A claim of `greater` and `smaller` has a pair per (set, seed): its difference. A claim of `grows` and `along` has one
-    per two sets of a seed: the growth of the one beside that of the other, as a slope.
+    per two sets of a seed: by how much more the one is where the other is greater.
     """
     judged = []
     for one in experiment["claims"]:
@@ -34,7 +34,7 @@ def judge(experiment: dict[str, Any], run_of: RunOf, seeds: list[int]) -> list[d
             n for n in range(len(experiment["sets"])) if n in one.get("sets", range(len(experiment["sets"])))
         ]
         if "grows" in one:
-            pairs = _slopes(one, run_of, chosen, seeds)
+            pairs = _growths(one, run_of, chosen, seeds)
             about = {key: one[key] for key in ("grows", "along")}
         else:
             pairs = _differences(one, run_of, chosen, seeds)
@@ -60,9 +60,9 @@ def _differences(claim: dict[str, Any], run_of: RunOf, numbers: list[int], seeds
     return pairs
 
 
-def _slopes(claim: dict[str, Any], run_of: RunOf, numbers: list[int], seeds: list[int]) -> list[float]:
-    """Of `grows` (the first value minus the second) over `along`, between every two sets of a seed."""
-    slopes = []
+def _growths(claim: dict[str, Any], run_of: RunOf, numbers: list[int], seeds: list[int]) -> list[float]:
+    """Of `grows` (the first value minus the second), from the set of smaller to that of greater `along`."""
+    growths = []
     for seed in seeds:
         points = []
         for number in numbers:
@@ -70,10 +70,9 @@ def _slopes(claim: dict[str, Any], run_of: RunOf, numbers: list[int], seeds: lis
             if None not in values:
                 left, right, along = values
                 points.append((along, left - right))
-        for (x, y), (u, v) in itertools.combinations(points, 2):
-            if u != x:
-                slopes.append((v - y) / (u - x))
-    return slopes
+        for (_, less), (_, more) in itertools.combinations(sorted(points), 2):
+            growths.append(more - less)
+    return growths
 
 
 def _value(run_of: RunOf, side: str | float, number: int, seed: int) -> Any:

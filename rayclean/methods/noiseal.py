@@ -17,8 +17,9 @@ by a loss that tolerates its mistakes, and *hard* ones are mixed in embedding sp
 | L_R, L_P, L_H | terms `clean`, `purified`, `hard`; cross-entropy, `functional.losses.reverse_cross_entropy`, `functional.mixing` |
 
 Differences from the paper, whose inequalities and constants are not public (options in parentheses, where there is one):
-* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks' mean prediction is not the given label, because
-  thresholds of sure networks rise above the cap of 0.99 and a small dip would purify a right label.
+* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks' mean prediction
+  is not the given label, because thresholds of sure networks rise above the cap of 0.99 and a small dip would purify a
+  right label.
 * lambda = 0.7 (`lambda_`), tau(0) = 1/K, p(t) the highest class probability (`ema_of`); probabilities are read in
   evaluation mode after each epoch.
 * The best epoch is one after the warm-up (`warmup_epochs`), whose networks are plain cross-entropy's; the paper does
@@ -221,7 +222,7 @@ class NoiseAL(Method):
         if not (subsets == Subset.CLEAN).any():  # thresholds stricter than any label: the most probable ones
             logger.warning(
                 "NoiseAL: no example is reliable by its threshold; the tenth of each class whose labels are most probable is "
-                "taken instead (a lower lambda_ makes thresholds follow the confidence more slowly)"
+                "taken instead (lower lambda_, or fixed_threshold)"
             )
             q = self._mean_label_probability(state)
             subsets[partition.most_likely_clean(state["given_label"], q)] = Subset.CLEAN

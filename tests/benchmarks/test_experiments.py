@@ -78,10 +78,10 @@ def test_a_run_keeps_the_specification_of_its_noise() -> None:
 
 
 MEASURED = {
-    (0, "A"): [0.9, 0.1], (1, "A"): [0.8, 0.3], (2, "A"): [0.7, 0.5],
-    (0, "B"): [0.8, 0.0], (1, "B"): [0.6, 0.0], (2, "B"): [0.6, 0.0],
+    (0, "A"): [0.875, 0.1], (1, "A"): [0.75, 0.3], (2, "A"): [0.75, 0.5],
+    (0, "B"): [0.75, 0.0], (1, "B"): [0.5, 0.0], (2, "B"): [0.625, 0.0],
 }  # fmt: skip
-"""(Set, arm) -> accuracy, noise of P: the gain of A is .1, .2, .1 where the noise is .1, .3, .5."""
+"""(Set, arm) -> accuracy, noise of P: the gain of A is .125, .25, .125 where the noise is .1, .3, .5."""
 
 
 def judged(claim: dict[str, Any], sets: int = 3) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def judged(claim: dict[str, Any], sets: int = 3) -> dict[str, Any]:
 
 def test_claims_by_hand() -> None:
     greater = judged({"greater": "A.accuracy", "smaller": "B.accuracy"})
-    assert (round(greater["mean_difference"], 6), greater["agree"], greater["pairs"]) == (0.133333, 3, 3)
+    assert (round(greater["mean_difference"], 6), greater["agree"], greater["pairs"]) == (0.166667, 3, 3)
     assert greater["reproduced"]
     assert not judged({"greater": "A.accuracy", "smaller": "B.accuracy", "by": 0.2})["reproduced"]
     elsewhere = judged({"greater": "C.accuracy", "smaller": "B.accuracy"})
@@ -111,13 +111,13 @@ def test_claims_by_hand() -> None:
 
 
 def test_a_claim_of_growth_by_hand() -> None:
-    """Slopes between the sets: (.2 - .1) / .2, (.1 - .1) / .4, (.1 - .2) / .2."""
+    """Gains where the noise is greater, minus those where it is less: .125, 0, -.125."""
     growth = {"grows": ["A.accuracy", "B.accuracy"], "along": "A.noise"}
     found = judged(growth)
     assert (round(found["mean_difference"], 6), found["agree"], found["pairs"]) == (0.0, 1, 3)
     assert not found["reproduced"]
     upwards = judged({**growth, "sets": [0, 1]})
-    assert (round(upwards["mean_difference"], 6), upwards["agree"], upwards["pairs"]) == (0.5, 1, 1)
+    assert (round(upwards["mean_difference"], 6), upwards["agree"], upwards["pairs"]) == (0.125, 1, 1)
     assert upwards["reproduced"]
 
 
