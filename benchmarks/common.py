@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -76,6 +77,8 @@ def commit() -> str:
         return "unknown"
 
 
+_NUMBERS = re.compile(r"\[\n[\s\d.,eE+\-nul]*\]")
+"""A list of numbers and nulls, one per line (no string holds a line break): curves take one line instead of many."""
 CODE = ("*.py", "annotators/templates/*")
 """The package's files on which results depend: its code and the prompts."""
 
@@ -130,7 +133,8 @@ def write_result(
         "figures": figures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(_NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
     for row in claims:
         mark = "holds" if row["holds"] else "FAILS"
         print(f"{mark:6} {row['claim']}: {row['measured']} (goal {row['goal']})", file=sys.stderr)

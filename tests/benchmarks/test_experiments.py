@@ -1,5 +1,6 @@
 """What the experiments keep and how they count, without training anything but a toy."""
 
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -154,6 +155,13 @@ def test_the_committed_results_can_be_merged() -> None:
     assert all(not isinstance(run["noise"], float) for one in known.values() for run in one["runs"])
     assert tables.markdown(known)
     assert all(tables.seeds_of(one) for one in known.values())
+
+
+def test_curves_take_one_line_and_stay_what_they_are(tmp_path: Path) -> None:
+    figures = {"curve": [0.5, -1e-05, None], "text": "[1,  2]", "nested": [[1, 2], {"a": []}]}
+    path = common.write_result(__file__, {}, 0, figures, [], True, tmp_path / "out.json")
+    assert json.loads(path.read_text())["figures"] == figures
+    assert '"curve": [ 0.5, -1e-05, null ]' in path.read_text()
 
 
 @pytest.fixture
