@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -76,12 +77,21 @@ def commit() -> str:
         return "unknown"
 
 
-def sources(package: Path = PACKAGE) -> str:
-    """Hash of the package's own Python files, names and content: other code may give other results."""
+_NUMBERS = re.compile(r"\[\n[\s\d.,eE+\-nul]*\]")
+"""A list of numbers and nulls, one per line (no string holds a line break): curves take one line instead of many."""
+CODE = ("*.py", "annotators/templates/*")
+"""The package's files on which results depend: its code and the prompts."""
+
+
+def sources(package: Path = PACKAGE, further: Sequence[Path] = ()) -> str:
+    """Hash of the files of `CODE`, and of some further ones, names and content: other code may give other results."""
     from rayclean.artifacts import fingerprint
 
-    files = sorted(package.rglob("*.py"))
-    return fingerprint({path.relative_to(package).as_posix(): path.read_text() for path in files})
+    files = {
+        path.relative_to(package).as_posix(): path for pattern in CODE for path in package.rglob(pattern)
+    }
+    files |= {f"../{path.name}": path for path in further}
+    return fingerprint({name: path.read_text() for name, path in files.items()})
 
 
 def claim(text: str, *, goal: str, measured: Any, holds: bool) -> dict[str, Any]:
@@ -123,7 +133,8 @@ def write_result(
         "figures": figures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(_NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
     for row in claims:
         mark = "holds" if row["holds"] else "FAILS"
         print(f"{mark:6} {row['claim']}: {row['measured']} (goal {row['goal']})", file=sys.stderr)

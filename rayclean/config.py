@@ -139,7 +139,8 @@ class TrainingConfig(Options):
     clip: float = Field(1.0, gt=0)
     """Maximum norm of each network's gradient."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many epochs without a better dev loss; `None` trains all epochs. The best epoch is kept either way."""
+    """Stop after so many epochs without a better one (`predict`: by dev loss, `train`: by dev accuracy); `None` trains all
+    epochs. The best epoch is kept either way."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 where the hardware has it."""
 

@@ -9,24 +9,26 @@ on shards, order or workers. The operations:
 | `drop` | leaves out words | Wei & Zou, "EDA", EMNLP 2019 |
 | `swap` | swaps words | the same |
 | `Synonyms` | replaces words by their neighbours in a table of word embeddings | |
+| `WordNet` | replaces words by members of the synsets that they are in | Miller, CACM 1995 |
 | `BackTranslation` | translates there and back, by a function of yours | Sennrich et al., ACL 2016 |
 
 LANE does not state how much is replaced: 10 % of the words is the reading taken, for SwitchOut as an expectation.
 The first three take words or token ids alike; `Words` applies them to a text. Its words are what white space
-separates, so a text written without it is one word; only `Synonyms` looks inside.
+separates, so a text written without it is one word; only `Synonyms` and `WordNet` look inside.
 """
 
 import functools
+import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-from rayclean.errors import DataError
+from rayclean.errors import ConfigError, DataError
 from rayclean.functional.hashing import mix
 from rayclean.plugins import resolve
 
@@ -151,8 +153,85 @@ class Words(Operation):
         return " ".join(self.change(text.split(), rng))
 
 
-class Synonyms(Operation):
-    """Replaces words by neighbours in a table of word embeddings: each with probability `rate`, at least one.
+class Replacing(Operation):
+    """Replaces words by others of the same meaning: each with probability `rate`, at least one; subclasses know which."""
+
+    rate: float = SHARE
+    """Share of the words that can be replaced."""
+
+    def neighbours(self, word: str) -> list[str]:
+        """At most ten words that may stand for `word`, the best first."""
+        raise NotImplementedError
+
+    def chosen(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+        """Which of the words that can be replaced are."""
+        chosen = rng.random(count) < self.rate
+        if not chosen.any():
+            chosen[rng.integers(count)] = True
+        return chosen
+
+    def rewrite(self, text: str, rng: np.random.Generator) -> str:
+        """All but the replaced words stays as it was, white space and marks included."""
+        found = [(match, near) for match in _WORD.finditer(text) if (near := self.neighbours(match.group()))]
+        if not found:
+            return text
+        parts, end = [], 0
+        for (match, near), replace in zip(found, self.chosen(len(found), rng), strict=True):
+            if replace:
+                word = near[int(rng.integers(len(near)))]
+                parts += [text[end : match.start()], word.capitalize() if match.group().istitle() else word]
+                end = match.end()
+        return "".join([*parts, text[end:]])
+
+
+class WordNet(Replacing):
+    """Members of a word's synsets, those of its most frequent meaning first.
+
+    Args:
+        reader: gives synsets of a word, which give their lemmas, as NLTK's reader of the corpus does; None: that one.
+
+    Raises:
+        ConfigError: NLTK or its corpus `wordnet` is not installed; nothing is downloaded.
+    """
+
+    def __init__(self, reader: Any = None):
+        self.reader = reader if reader is not None else installed_wordnet()
+        self._known: dict[str, list[str]] = {}
+
+    def neighbours(self, word: str) -> list[str]:
+        """Single words in lower case, without the word itself; none of a word of one or two letters, most of which are
+        function words (WordNet knows `a` as the angstrom).
+        """
+        own = word.lower()
+        if len(own) < 3:
+            return []
+        if own not in self._known:
+            lemmas = (lemma.lower() for synset in self.reader.synsets(own) for lemma in synset.lemma_names())
+            others = dict.fromkeys(lemma for lemma in lemmas if lemma != own and _WORD.fullmatch(lemma))
+            self._known[own] = list(others)[:MAX_SYNONYMS]
+        return self._known[own]
+
+
+def installed_wordnet() -> Any:
+    """NLTK's reader of WordNet.
+
+    Raises:
+        ConfigError: the package or its corpus is not there.
+    """
+    try:
+        reader = importlib.import_module("nltk.corpus").wordnet
+        reader.ensure_loaded()
+    except (ImportError, LookupError) as error:
+        missing = "the package nltk" if isinstance(error, ImportError) else "NLTK's corpus 'wordnet'"
+        raise ConfigError(
+            f"method.views: 'wordnet' needs {missing}, which is not installed: `pip install nltk`, then "
+            "`python -m nltk.downloader wordnet` on every node; or use 'synonyms', neighbours in the encoder's embeddings"
+        ) from error
+    return reader
+
+
+class Synonyms(Replacing):
+    """Neighbours in a table of word embeddings.
 
     Args:
         vocabulary: [V] words; entries that are not letters alone (`##ing`, digits, marks) are left out.
@@ -193,22 +272,6 @@ class Synonyms(Operation):
             others = [self.words[i] for i in near if self.words[i].lower() != own.lower()]
             self._known[own] = others[:MAX_SYNONYMS]
         return self._known[own]
-
-    def rewrite(self, text: str, rng: np.random.Generator) -> str:
-        """All but the replaced words stays as it was, white space and marks included."""
-        found = [(match, near) for match in _WORD.finditer(text) if (near := self.neighbours(match.group()))]
-        if not found:
-            return text
-        chosen = rng.random(len(found)) < self.rate
-        if not chosen.any():
-            chosen[rng.integers(len(found))] = True
-        parts, end = [], 0
-        for (match, near), replace in zip(found, chosen, strict=True):
-            if replace:
-                word = near[int(rng.integers(len(near)))]
-                parts += [text[end : match.start()], word.capitalize() if match.group().istitle() else word]
-                end = match.end()
-        return "".join([*parts, text[end:]])
 
 
 class BackTranslation(Operation):

@@ -60,19 +60,49 @@ def _co_prediction(columns: Columns) -> Floats:
     return np.asarray((columns["label_probability_strong"] + columns["label_probability_weak"]) / 2)
 
 
+def _loss(probability: Floats) -> Floats:
+    """-log of the label's probability."""
+    return np.asarray(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)))
+
+
+def _of_network(name: str, title: str, probability: tuple[str, ...], joint: str) -> dict[str, Measure]:
+    """What NoiseAL's verdicts rest on, of one network or of both together.
+
+    Args:
+        name: key of the measures.
+        title: in a chart.
+        probability: columns of the label's probability, whose mean is taken.
+        joint: column of the highest class probability.
+    """
+    mean: Callable[[Columns], Floats] = lambda columns: np.mean([columns[q] for q in probability], axis=0)  # noqa: E731
+    return {
+        f"{name}_loss": Measure(
+            f"{title}: loss", "Minus the logarithm of the label's probability. Wrong labels should gather on the right.",
+            "loss", probability, lambda columns: _loss(mean(columns)), HIGHEST_LOSS, bounded=False,
+        ),
+        f"{name}_confidence": Measure(
+            f"{title}: confidence", "The highest probability of any class, which the thresholds follow.",
+            "confidence", (joint, *probability), lambda columns: columns[joint].astype(np.float32),
+        ),
+    }  # fmt: skip
+
+
 MEASURES: dict[str, Measure] = {
     "strong": Measure(
         "Strong network", "Probability that the strong network gives the label, after the epoch.",
         "probability of the label", ("label_probability_strong",), lambda columns: columns["label_probability_strong"],
     ),
+    **_of_network("strong", "Strong network", ("label_probability_strong",), "confidence_strong"),
     "weak": Measure(
         "Weak network", "The same of the weak network.",
         "probability of the label", ("label_probability_weak",), lambda columns: columns["label_probability_weak"],
     ),
+    **_of_network("weak", "Weak network", ("label_probability_weak",), "confidence_weak"),
     "co_prediction": Measure(
         "Co-prediction", "The mean of both networks. Wrong labels should gather on the left, right ones on the right.",
         "probability of the label", ("label_probability_strong", "label_probability_weak"), _co_prediction,
     ),
+    **_of_network("co_prediction", "Co-prediction", ("label_probability_strong", "label_probability_weak"), "confidence"),
     "loss": Measure(
         "Loss", "Cross-entropy of each label when it was trained on. Wrong labels stay on the right until the network has "
         "learnt them by heart.",
@@ -92,7 +122,16 @@ MEASURES: dict[str, Measure] = {
     ),
 }  # fmt: skip
 
-LOGGED = ("loss", "dev_loss", "dev_accuracy", "asked", "from_ledger", "negative_margins", "mean_weight")
+LOGGED = (
+    "loss",
+    "dev_loss",
+    "dev_accuracy",
+    "asked",
+    "from_ledger",
+    "negative_margins",
+    "mean_weight",
+    "clamp_rate",
+)
 """Figures taken from `train/metrics.jsonl` as they stand."""
 
 

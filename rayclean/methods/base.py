@@ -6,7 +6,7 @@ A method declares its networks, its per-example state columns and its hooks, and
     encoders(encoder)                once: which encoder each network is
     state()                          once: the columns this method keeps per example
     every epoch:
-      partition(state, epoch)        on whole columns, before the first step
+      partition(state, epoch)        on whole columns, before the first step; what the first worker finds counts
       queries(state, epoch)          whom to ask the annotator about; revise(state, rows, labels, epoch) takes its answers
       every step:
         forward of every network on this worker's rows and their views
@@ -21,9 +21,10 @@ Exactness for any number of workers: `functional/` returns one value per example
 `batch.mean` / `batch.mean_over`, which divide by *global* counts, so that W workers give the gradient of one. All
 bookkeeping is detached. A method never sees true labels, the true noise rate or test accuracy.
 
-A method object itself holds nothing that changes: what must outlive a crash is a column or a parameter of a network,
-and what is random per example derives from (seed, epoch, example_id) by `rayclean.functional.hashing`. So a checkpoint
-is whole with the networks, the optimiser and the columns, and reloads under another number of workers.
+A method object itself holds nothing that must outlive an epoch: that is a column or a parameter of a network, and
+`partition` makes anew what a method derives from columns for speed. What is random per example derives from (seed, epoch,
+example_id) by `rayclean.functional.hashing`. So a checkpoint is whole with the networks, the optimiser and the columns,
+and reloads under another number of workers.
 """
 
 from collections.abc import Callable
@@ -152,6 +153,9 @@ class Method:
     """Whether all training examples are read once more at the end of every epoch, in evaluation mode."""
     asks: bool = False
     """Whether `queries` may ask an annotator; then the verb that trains prepares one."""
+    first_choice: int = 1
+    """First epoch that may be kept as the best one, and from which patience counts: after a warm-up, whose networks the
+    method has not touched yet. A training that ends before it chooses among all its epochs."""
     default_epochs: int | None = None
     """Epochs where the config names none; None: the first encoder's own default."""
 

@@ -103,23 +103,26 @@ class Lane(Method):
         super().__init__(config, num_classes, seed)
         self.views = ("auto",) if config.views is None else config.views
         self._negative = NegativeMargins()
-        """N^t so far: sums that follow the columns and are made anew from them at every epoch, no state of their own."""
+        """Sums over N^t that follow the columns within an epoch; `partition` makes them anew from the columns."""
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """Two networks of the run's encoder, unless the auxiliary one has its own."""
         return {"main": encoder, "auxiliary": self.config.auxiliary or encoder}
 
     def state(self) -> dict[str, tuple[str, float]]:
-        """20 bytes per example: the ALM as sum and number, the last weight, the sum of all weights."""
+        """21 bytes per example: the ALM as sum and number, the last weight, the sum of all weights, and whether w was
+        clamped at the last visit.
+        """
         return {
             "margin_sum": ("float64", 0.0),
             "visits": ("uint32", 0),
             "weight": ("float32", 1.0),
             "weight_sum": ("float32", 0.0),
+            "clamped": ("uint8", 0),
         }
 
     def partition(self, state: State, epoch: int) -> None:
-        """N^t, recomputed so that the running sums do not drift; and which epoch it is, for a fixed mu."""
+        """N^t, recomputed so that the running sums do not drift."""
         self._negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
 
     def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
@@ -127,9 +130,13 @@ class Lane(Method):
         originals = len(batch.given_label)
         margins, rival = margin(outputs["main"].logits[:originals].detach(), batch.given_label)
         if not self.config.similarity:
-            return {"margin": margins.double()}
+            return {"margin": margins.double(), "clamped": torch.zeros_like(rival, dtype=torch.uint8)}
         w = outputs["auxiliary"].logits[:originals].detach().softmax(-1).gather(1, rival[:, None])[:, 0]
-        return {"margin": label_aware(margins.double(), w.double(), self.config.w_min)}
+        clamped = (margins < 0) & (w < self.config.w_min)
+        return {
+            "margin": label_aware(margins.double(), w.double(), self.config.w_min),
+            "clamped": clamped.to(torch.uint8),
+        }
 
     def observe(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
@@ -142,6 +149,7 @@ class Lane(Method):
             negative = self._negative = self._negative.moved(before, after)
         state["weight"][rows] = self._weights(after, negative, epoch)
         state["weight_sum"][rows] += state["weight"][rows]
+        state["clamped"][rows] = seen["clamped"]
 
     def _weights(
         self, alm: npt.NDArray[np.float64], negative: NegativeMargins, epoch: int
@@ -188,13 +196,16 @@ class Lane(Method):
         return loss(pairs, w, w_min=self.config.w_min)
 
     def summary(self, state: State) -> dict[str, float]:
-        """The tail: how many ALMs are negative, mu and sigma of them, the mean weight."""
+        """The tail: how many ALMs are negative, mu and sigma of them, the mean weight; and the clamp rate, the share of
+        the last visits whose margin was lost to a rival of probability below `w_min`.
+        """
         negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
         return {
             "negative_margins": negative.count,
             "negative_mean": negative.mean,
             "negative_deviation": float(np.sqrt(negative.variance)),
             "mean_weight": float(state["weight"].mean()),
+            "clamp_rate": float(state["clamped"].mean()),
         }
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:

@@ -16,18 +16,24 @@ by a loss that tolerates its mistakes, and *hard* ones are mixed in embedding sp
 | label of the LLM | column `answer`; negative = none |
 | L_R, L_P, L_H | terms `clean`, `purified`, `hard`; cross-entropy, `functional.losses.reverse_cross_entropy`, `functional.mixing` |
 
-Differences from the paper, whose inequalities and constants are not public (each can be turned by an option):
-* The partition is a reconstruction; P asks besides that the networks' mean prediction is not the given label, because
-  thresholds of sure networks rise above the cap of 0.99 and a small dip would purify a right label.
-* lambda = 0.7, tau(0) = 1/K, p(t) the highest class probability, and both read in evaluation mode after each epoch.
+Differences from the paper, whose inequalities and constants are not public (options in parentheses, where there is one):
+* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks' mean prediction
+  is not the given label, because thresholds of sure networks rise above the cap of 0.99 and a small dip would purify a
+  right label.
+* lambda = 0.7 (`lambda_`), tau(0) = 1/K, p(t) the highest class probability (`ema_of`); probabilities are read in
+  evaluation mode after each epoch.
+* The best epoch is one after the warm-up (`warmup_epochs`), whose networks are plain cross-entropy's; the paper does
+  not say. Trainings no longer than the warm-up choose among all epochs.
 * A subset's mean loss is weighted by its share of the batch, so that rare subsets do not dominate (`subset_scale`).
-* Purified examples without an answer (budget, failure, abstention) train as hard ones in that epoch.
-* EmbMix as in SelfMix with the two networks' mean as soft target, within the hard examples of the global batch, and
-  no pseudo-label term; its regulariser is the symmetric KL of two dropout passes over the hard rows.
+* Purified examples without an answer (budget, failure, abstention) train as hard ones in that epoch (`without_answer`).
+* EmbMix as in SelfMix (`alpha`, `temperature`) with the two networks' mean as soft target, within the hard examples of
+  the global batch (`mix_pool`), and no pseudo-label term; its regulariser is the symmetric KL of two dropout passes over
+  the hard rows (`kl_weight`).
 * An example is asked about until it is answered or abstained from, and the split always uses the given label.
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -43,6 +49,8 @@ from rayclean.functional.partition import Subset
 from rayclean.methods.base import Method, Output, Questions, State, StepBatch
 from rayclean.plugins import Options
 from rayclean.schema import UNANSWERED
+
+logger = logging.getLogger(__name__)
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": losses.cross_entropy,
@@ -62,7 +70,8 @@ class NoiseAL(Method):
         networks: Literal["both", "strong", "weak"] = "both"
         """Ablation: one network alone, its own verdict counting for both."""
         weak: Plugin = Plugin(name="bilstm")
-        """The weak network's encoder. `{name = "transformer", ...}` gives the paper's pair of two BERTs."""
+        """The weak network's encoder. `{name = "transformer", dropout = 0.3, ...}`, the strong one's model with another
+        dropout, gives the paper's pair of two BERTs."""
         warmup_epochs: int = Field(2, ge=1)
         """Epochs with cross-entropy on all examples (paper: 2 of 6)."""
         lambda_: float = Field(0.7, ge=0, le=1)
@@ -129,6 +138,7 @@ class NoiseAL(Method):
         super().__init__(config, num_classes, seed)
         self.networks = ("strong", "weak") if config.networks == "both" else (config.networks,)
         self.asks = config.budget > 0 and config.max_queries != 0
+        self.first_choice = config.warmup_epochs + 1
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The run's encoder is the strong one."""
@@ -210,6 +220,10 @@ class NoiseAL(Method):
             divide = partition.by_disc
         subsets = divide(*how) if self.config.sigma is None else divide(*how, sigma=self.config.sigma)
         if not (subsets == Subset.CLEAN).any():  # thresholds stricter than any label: the most probable ones
+            logger.warning(
+                "NoiseAL: no example is reliable by its threshold; the tenth of each class whose labels are most probable is "
+                "taken instead (lower lambda_, or fixed_threshold)"
+            )
             q = self._mean_label_probability(state)
             subsets[partition.most_likely_clean(state["given_label"], q)] = Subset.CLEAN
         return subsets

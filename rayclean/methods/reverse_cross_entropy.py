@@ -5,8 +5,10 @@ RCE = -A (1 - p[y]): half of -A times the mean absolute error, so it tolerates s
 noise below one half. Its gradient vanishes where p[y] is near 0: it cannot begin from scratch and cannot mend a
 confident mistake, hence the warm-up.
 
-Differences from the paper: there RCE never stands alone; the warm-up is ours.
+Differences from the paper: there RCE never stands alone; the warm-up is ours, and the best epoch is one after it.
 """
+
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
@@ -24,6 +26,12 @@ class ReverseCrossEntropy(Method):
 
         warmup_epochs: int = Field(2, ge=0)
         """Epochs with cross-entropy (NoiseAL: 2 of 6)."""
+
+    config: Config
+
+    def __init__(self, config: Any, num_classes: int, seed: int = 0):
+        super().__init__(config, num_classes, seed)
+        self.first_choice = config.warmup_epochs + 1
 
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int

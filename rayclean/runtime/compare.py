@@ -79,15 +79,19 @@ def _trained(
             Selection("split"),
             config.seed,
             out.url("networks", name),
+            best_by="dev_accuracy",  # as `train` does
         )
         for name, (folder, column) in labels.items()
     ]
     if jobs:
         spec = FitSpec(config.encoder, PLAIN, config.train, tuple(names))
         with progress.task("evaluate: train", None, "epochs") as task:
+            seen: set[tuple[str, int]] = set()
 
             def tell(record: dict[str, Any]) -> None:
-                task.advance()
+                key = (record["job"], record["epoch"])
+                task.advance(0 if key in seen else 1)  # an epoch repeated after a lost worker is no news
+                seen.add(key)
 
             fit_jobs(jobs, spec, config.cluster, out.url("ray"), tell)
     return {name: out.url("networks", name, "model") for name in labels}

@@ -30,7 +30,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
 from rayclean.context import working_in
-from rayclean.errors import RaycleanError, ResourceError
+from rayclean.errors import DisagreementError, RaycleanError, ResourceError
 from rayclean.runtime.cluster import is_embedded, physical_threads, trains_on_gpu
 from rayclean.training.asking import Consult
 from rayclean.training.collectives import Collectives, Distributed
@@ -46,7 +46,8 @@ COLLECTIVE_SECONDS = 600
 SECONDS_BETWEEN_POLLS = 0.5
 
 Progress = Callable[[dict[str, Any]], None]
-"""Called in the driver with every epoch's line of `metrics.jsonl`; a line may come twice after a lost worker."""
+"""Called in the driver with every epoch's line of `metrics.jsonl`; after a lost worker the lines of the epochs
+that its checkpoint holds come again."""
 
 
 def fit_jobs(
@@ -187,7 +188,8 @@ def _work(config: dict[str, Any]) -> None:
     except Exception as error:
         # Alone, any error is the job's own. Among several workers an error of another kind may only echo the death
         # of a peer: then Ray Train starts the group again.
-        if not alone and not isinstance(error, RaycleanError):
+        # What the workers read differently may be mended by then, too.
+        if not alone and (not isinstance(error, RaycleanError) or isinstance(error, DisagreementError)):
             raise
         error.__traceback__ = None
         ray.get(board.fail.remote(cloudpickle.dumps(error)))

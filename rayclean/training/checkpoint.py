@@ -28,7 +28,7 @@ class Progress:
     epoch: int = 0
     """Last finished epoch; 0 = none."""
     best_epoch: int = 0
-    best_loss: float = float("inf")
+    """1-based; 0 = none yet that may be chosen."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the best epoch, on the CPU; only the first worker keeps them."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -62,7 +62,6 @@ def write(
         "key": key,
         "epoch": progress.epoch,
         "best_epoch": progress.best_epoch,
-        "best_loss": progress.best_loss if progress.best_epoch else None,
         "history": progress.history,
     }
     content = save(tensors, metadata={"rayclean": json.dumps(about)})
@@ -96,5 +95,4 @@ def read(
         moments.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.load(tensors["ids"].numpy(), {name: value.numpy() for name, value in under("state/").items()})
-    best_loss = about["best_loss"] if about["best_loss"] is not None else float("inf")
-    return Progress(about["epoch"], about["best_epoch"], best_loss, under("best/"), about["history"])
+    return Progress(about["epoch"], about["best_epoch"], under("best/"), about["history"])

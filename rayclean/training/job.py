@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rayclean.artifacts import Folder, fingerprint, stamp
 from rayclean.config import Plugin, TrainingConfig
 
-VERSION = 4
+VERSION = 5
 """Part of every job's key: raised when the code changes what training yields."""
 
 
@@ -61,6 +61,9 @@ class FitJob:
     """Also write the method's columns after every epoch, to `epochs/`: what the report draws over time."""
     standalone: bool = False
     """Write a frozen body beside its head, so that the folder can be given away; else a reference to the body."""
+    best_by: Literal["dev_loss", "dev_accuracy"] = "dev_loss"
+    """What decides which epoch is the best one, and how long patience lasts. `dev_loss`: the lowest, where the network's
+    probabilities matter; `dev_accuracy`: the highest, of equal ones the lower dev loss. The earlier epoch breaks ties."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class FitResult:
     """Epochs trained, those after the best one included."""
     best_epoch: int
     """1-based; its weights are in `model/`."""
-    selected_by: Literal["dev_loss", "last"]
+    selected_by: Literal["dev_loss", "dev_accuracy", "last"]
     """`last`: there were no development examples, so the last epoch was kept."""
     loss: float
     """Mean training loss of the last epoch."""
@@ -129,6 +132,6 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
         data[name] = folder_key(url) if url is not None else None
     return fingerprint(
         VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.keep_epochs, job.standalone,
-        spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(), spec.labels,
+        job.best_by, spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(), spec.labels,
         spec.annotator,
     )  # fmt: skip

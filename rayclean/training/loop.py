@@ -61,7 +61,8 @@ def fit(
         spec: how.
         collectives: this worker's place among all; alone by default.
         device: where the networks are.
-        on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`.
+        on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`; where an earlier
+            attempt trained some epochs, first with theirs.
         checkpoint_share: most of the time that may go into checkpoints; infinite: one after every epoch.
         consult: brings a method's questions to the annotator; without it methods train on without answers.
 
@@ -69,11 +70,15 @@ def fit(
         DataError: nothing to train on, or labels and examples do not fit together.
         ConfigError: the encoder or the method cannot be built.
         RaycleanError: the loss or a gradient is no longer finite.
+        DisagreementError: the workers see different states of the job's folder or data.
     """
-    key = job_key(job, spec)
-    if (result := finished(job, key)) is not None:
-        return result
     collectives = collectives or Collectives()
+    key = job_key(job, spec)
+    result = finished(job, key)
+    steps.agree(collectives, "what is to be trained", int(key, 16) >> 1)
+    steps.agree(collectives, "whether the job is finished", int(result is not None))
+    if result is not None:
+        return result
     device = torch.device(device)
     output = Folder(job.output)
     first = collectives.rank == 0
@@ -87,6 +92,7 @@ def fit(
     main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
     views = build.build_views(method, networks, encoders, data, job)
     epochs = spec.training.epochs or method.default_epochs or main.default_epochs
+    first_choice = method.first_choice if method.first_choice <= epochs else 1
     batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
     lengths = data.lengths(data.train)
     steps_per_epoch = math.ceil(len(data.train.ids) / batch_size)
@@ -98,6 +104,10 @@ def fit(
 
     # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
     progress = checkpoint.read(output, key, networks, optimizer, state)
+    steps.agree(collectives, "the last finished epoch", progress.epoch)
+    if first:
+        for record in progress.history:
+            on_epoch(record)
     last_write, write_seconds = time.monotonic(), 0.0
 
     for epoch in range(progress.epoch + 1, epochs + 1):
@@ -106,6 +116,7 @@ def fit(
         start = time.monotonic()
         torch.manual_seed(build.epoch_seed(job.seed, epoch, collectives.rank))
         method.partition(state.columns, epoch)
+        state.take_over(collectives.from_first)
 
         # -- the annotator is asked, if the method wants to ------------------------------------------------------------
         asked: dict[str, float] = {}
@@ -182,11 +193,8 @@ def fit(
         }
         progress.epoch = epoch
         progress.history.append(record)
-        if dev_loss is None or dev_loss < progress.best_loss:
-            progress.best_epoch, progress.best_loss = (
-                epoch,
-                dev_loss if dev_loss is not None else progress.best_loss,
-            )
+        if epoch >= first_choice and steps.is_best(record, progress, job):
+            progress.best_epoch = epoch
             progress.best_weights = checkpoint.weights(networks) if first else {}
 
         # -- once in a while: a checkpoint -----------------------------------------------------------------------------

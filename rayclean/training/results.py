@@ -29,7 +29,7 @@ def summarise(job: FitJob, key: str, progress: Progress, data: JobData, workers:
         key=key,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        selected_by="dev_loss" if len(data.dev.ids) else "last",
+        selected_by=job.best_by if len(data.dev.ids) else "last",
         loss=last["loss"],
         dev_loss=best["dev_loss"],
         dev_accuracy=best["dev_accuracy"],

@@ -1,6 +1,8 @@
 """The parts of the loop that run the networks: one batch to learn from, development loss, the review of an epoch."""
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rayclean.errors import DisagreementError
 from rayclean.methods.base import Method, StepBatch
 from rayclean.training.checkpoint import Progress
+from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob
 from rayclean.training.sampler import share
 from rayclean.training.state import ExampleState
@@ -107,6 +111,37 @@ def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> 
     )
 
 
+def is_best(record: Mapping[str, Any], progress: Progress, job: FitJob) -> bool:
+    """Whether an epoch is better than the best one so far; without development examples every epoch is."""
+    if not progress.best_epoch or record["dev_loss"] is None:
+        return True
+    best = progress.history[progress.best_epoch - 1]
+    return _rank(record, job) > _rank(best, job)
+
+
+def _rank(record: Mapping[str, Any], job: FitJob) -> tuple[float, float]:
+    loss: float = record["dev_loss"]
+    low = -loss if math.isfinite(loss) else -math.inf
+    return (record["dev_accuracy"] if job.best_by == "dev_accuracy" else low, low)
+
+
 def out_of_patience(progress: Progress, patience: int | None) -> bool:
-    """Whether so many epochs brought no better development loss."""
-    return patience is not None and progress.epoch - progress.best_epoch >= patience
+    """Whether so many epochs brought no better one; counted from the first epoch that may be chosen."""
+    return patience is not None and 0 < progress.best_epoch <= progress.epoch - patience
+
+
+def agree(collectives: Collectives, what: str, value: int) -> None:
+    """Every worker reads the job's folder itself; a network file system may show them different states of it.
+
+    A collective.
+
+    Raises:
+        DisagreementError: some worker's `value` is not the first one's; on every worker.
+    """
+    first = int(collectives.from_first(np.array([value]))[0])
+    apart = collectives.sum([float(value != first)])[0]
+    if apart:
+        raise DisagreementError(
+            f"{int(apart)} of {collectives.world_size} workers disagree with the first one about {what} (here {value}, "
+            f"there {first}): their file systems show different states of the job's folder; start again"
+        )

@@ -6,6 +6,7 @@
 | `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
 | `switch_out`, `drop`, `swap` | see `datasets/augment.py`, on token ids | tokens |
 | `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
+| `wordnet` | tokens replaced by synonyms that are tokens, too | a pre-trained encoder; NLTK and its corpus `wordnet` |
 | `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
 
 Rewriting tokens instead of texts costs microseconds instead of another tokenisation. Special tokens stay where they
@@ -21,14 +22,14 @@ import numpy.typing as npt
 from torch import Tensor
 
 from rayclean.config import Plugin
-from rayclean.datasets.augment import Synonyms, drop, swap, switch_out
+from rayclean.datasets.augment import Replacing, Synonyms, WordNet, drop, installed_wordnet, swap, switch_out
 from rayclean.errors import ConfigError
 from rayclean.functional.hashing import mix
 from rayclean.models.base import Encoder, Tokenizer, pad
 from rayclean.models.loading import encoder_class
 from rayclean.training.inputs import Features, Inputs, Rows, Tokens, open_tokens
 
-ON_TOKENS = ("switch_out", "drop", "swap", "synonyms")
+ON_TOKENS = ("switch_out", "drop", "swap", "synonyms", "wordnet")
 NAMES = ("auto", "dropout", *ON_TOKENS)
 
 Rewrite = Callable[[list[int], np.random.Generator], list[int]]
@@ -38,8 +39,11 @@ def check(names: Sequence[str], reads_tokens: bool) -> None:
     """Whether views of these names can be made.
 
     Raises:
-        ConfigError: an unknown name, or one that needs tokens where the network reads cached features.
+        ConfigError: an unknown name, one that needs tokens where the network reads cached features, or `wordnet` where it
+            is not installed.
     """
+    if "wordnet" in names:
+        installed_wordnet()
     for name in names:
         if name not in NAMES and ":" not in name:
             raise ConfigError(
@@ -123,43 +127,34 @@ class Views:
         if name == "swap":
             return swap
         if name == "switch_out":
-            words = [
+            vocabulary = [
                 token for token in range(self.tokenizer.vocabulary) if token not in self.tokenizer.special_ids
             ]
-            return functools.partial(switch_out, vocabulary=words)
-        return _synonyms(self.tokenizer, network)
+            return functools.partial(switch_out, vocabulary=vocabulary)
+        words, table = self.tokenizer.words(), network.token_embeddings()
+        if words is None or table is None:
+            raise ConfigError(
+                f"method.views: {name!r} needs an encoder with pre-trained token embeddings (transformer); "
+                "use 'switch_out', 'drop' or 'swap'"
+            )
+        return _replace(words, Synonyms(words, table) if name == "synonyms" else WordNet())
 
 
-def _synonyms(tokenizer: Tokenizer, network: Encoder) -> Rewrite:
-    """Neighbours among the whole words of the vocabulary, in the embeddings that the network starts with."""
-    words = tokenizer.words()
-    table = network.token_embeddings()
-    if words is None or table is None:
-        raise ConfigError(
-            "method.views: 'synonyms' needs an encoder with pre-trained token embeddings (transformer); "
-            "use 'switch_out', 'drop' or 'swap'"
-        )
-    synonyms = Synonyms(words, table)
+def _replace(words: Sequence[str], synonyms: Replacing) -> Rewrite:
+    """Tokens that are whole words, replaced by others that are. Embeddings are those that the network starts with."""
     number = {word: token for token, word in reversed(list(enumerate(words)))}
 
     def rewrite(tokens: list[int], rng: np.random.Generator) -> list[int]:
-        found = [
-            (place, near) for place, token in enumerate(tokens) if (near := synonyms.neighbours(words[token]))
-        ]
+        found = []
+        for place, token in enumerate(tokens):
+            if near := [number[word] for word in synonyms.neighbours(words[token]) if word in number]:
+                found.append((place, near))
         if not found:
             return tokens
-        chosen = rng.random(len(found)) < synonyms.rate
-        if not chosen.any():
-            chosen[rng.integers(len(found))] = True
         changed = list(tokens)
-        for (place, near), replaced in zip(found, chosen, strict=True):
+        for (place, near), replaced in zip(found, synonyms.chosen(len(found), rng), strict=True):
             if replaced:
-                changed[place] = number[near[int(rng.integers(len(near)))]]
+                changed[place] = near[int(rng.integers(len(near)))]
         return changed
 
     return rewrite
-
-
-def rows_with_views(values: Tensor, views: int) -> Tensor:
-    """Values [B, ...] of the originals, repeated for the rows [(1 + V) B, ...] of originals and views."""
-    return values.repeat(1 + views, *[1] * (values.ndim - 1)) if views else values

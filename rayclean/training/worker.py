@@ -49,16 +49,16 @@ class Worker:
         return {name: moved[id(batch)] for name, batch in inputs.items()}
 
     def forward(self, name: str, inputs: Inputs) -> Output:
-        """Features and logits of one network, logits in float32."""
+        """Features and logits of one network, logits in float32 (float64 where the network is)."""
         with self.autocast():
             features, logits = self.networks[name](inputs)
-            return Output(features, logits.float())
+            return Output(features, _at_least_single(logits))
 
     def classify(self, name: str, features: Tensor) -> Tensor:
-        """Logits [M, K], float32, that one network gives features [M, D]."""
+        """Logits [M, K], likewise, that one network gives features [M, D]."""
         with self.autocast():
             logits: Tensor = self.networks[name].classify(features)  # type: ignore[operator]
-        return logits.float()
+        return _at_least_single(logits)
 
     def again(self, name: str, inputs: Inputs, mask: Tensor) -> Output:
         """One network once more, on those of the rows that `mask` [B] names. None are not handed to it: it may not
@@ -74,3 +74,8 @@ class Worker:
             longest = int(chosen["attention_mask"].sum(1).max())
             chosen = {key: values[:, :longest] for key, values in chosen.items()}
         return self.forward(name, chosen)
+
+
+def _at_least_single(logits: Tensor) -> Tensor:
+    """Losses are computed in float32, whatever autocast chose, or in the network's own double precision."""
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -33,6 +33,7 @@ THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known
     training.epochs[].answered      examples with an answer so far
     training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the answers
     training.epochs[].negative_margins, .mean_weight  LANE: examples of negative average margin; mean weight
+    training.epochs[].clamp_rate    LANE: share of the last visits where the rival's probability was clamped
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
     cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling
@@ -63,7 +64,7 @@ from rayclean.runtime.compare import train_and_test
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 2
+VERSION = 3
 
 MAX_HARMED = 10
 """Changes that made a right label wrong, shown with their texts where the truth is known."""

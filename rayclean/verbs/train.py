@@ -2,9 +2,9 @@
 
 Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only what comes
 after the body is trained, on features that were computed once. A method that asks (NoiseAL) has the annotator at hand
-from the first epoch to the last, over the run's ledger. Writes `model/` (the best epoch), `model_last/`, `metrics.jsonl`
-(a line per epoch), `epochs/` (what the method noted per example, after each epoch), `dynamics/` (the same at the end, and
-its quality) and `result.json`.
+from the first epoch to the last, over the run's ledger. Writes `model/` (the epoch of the highest
+accuracy on the development examples), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (what the method noted
+per example, after each epoch), `dynamics/` (the same at the end, and its quality) and `result.json`.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from rayclean.schema import LabelSet
 from rayclean.training.asking import Consult
 from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
 
-VERSION = 2
+VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
@@ -74,6 +74,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         keep_last=True,
         keep_epochs=True,
         standalone=True,
+        best_by="dev_accuracy",
     )
     method = _method(config, len(labels))
     spec = FitSpec(

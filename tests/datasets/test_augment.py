@@ -10,6 +10,7 @@ from rayclean.datasets import augment
 from rayclean.datasets.augment import (
     BackTranslation,
     Synonyms,
+    WordNet,
     Words,
     drop,
     swap,
@@ -200,3 +201,54 @@ def test_back_translation_by_name():
     for name in ("nowhere:translate", f"{__name__}:missing", "plain"):
         with pytest.raises(ConfigError, match="translator"):
             BackTranslation(name)
+
+
+class Synset:
+    def __init__(self, *names: str):
+        self.names = names
+
+    def lemma_names(self) -> list[str]:
+        return list(self.names)
+
+
+class Reader:
+    """A corpus of three synsets, as NLTK's reader gives them."""
+
+    found = {
+        "film": [Synset("movie", "film", "motion_picture"), Synset("Cinema", "celluloid", "movie")],
+        "at": [Synset("astatine")],
+    }
+
+    def synsets(self, word: str) -> list[Synset]:
+        return self.found.get(word, [])
+
+
+def test_wordnet_takes_single_words_of_the_synsets_in_their_order() -> None:
+    wordnet = WordNet(Reader())
+    assert wordnet.neighbours("Film") == ["movie", "cinema", "celluloid"]
+    assert wordnet.neighbours("unknown") == wordnet.neighbours("at") == []
+    seen = {wordnet.rewrite("A Film, at  last!", np.random.default_rng(seed)) for seed in range(50)}
+    assert seen == {f"A {word}, at  last!" for word in ("Movie", "Cinema", "Celluloid")}
+    assert wordnet.rewrite("at last", np.random.default_rng(0)) == "at last"
+
+
+@pytest.mark.parametrize(("there", "missing"), [(False, "the package nltk"), (True, "corpus 'wordnet'")])
+def test_wordnet_that_is_not_installed_says_how_to(
+    there: bool, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Corpus:
+        @property
+        def wordnet(self) -> "Corpus":
+            return self
+
+        def ensure_loaded(self) -> None:
+            raise LookupError("Resource wordnet not found.")
+
+    def load(name: str) -> Corpus:
+        if not there:
+            raise ImportError(name)
+        return Corpus()
+
+    monkeypatch.setattr(augment.importlib, "import_module", load)
+    with pytest.raises(ConfigError, match=f"needs .*{missing}.*pip install nltk.*use 'synonyms'"):
+        WordNet()

@@ -24,6 +24,9 @@ UNKNOWN_ROW, RIGHT, WRONG = 0, 1, 2
 NOISEAL = {
     "label_probability_strong": [0.875, 0.125, 0.875, 1.0, 0.0, 0.5],
     "label_probability_weak": [0.625, 0.375, 0.875, 1.0, 0.25, 0.5],
+    "confidence_strong": [0.875, 0.75, 0.875, 1.0, 0.75, 0.5],
+    "confidence_weak": [0.625, 0.5, 0.875, 1.0, 0.625, 0.5],
+    "confidence": [0.75, 0.625, 0.875, 1.0, 0.625, 0.5],
     "subset": [Subset.CLEAN, Subset.PURIFIED, Subset.CLEAN, Subset.HARD, Subset.HARD, Subset.PURIFIED],
     "answer": [-1, 1, -1, -1, 1, 0],
 }
@@ -80,7 +83,10 @@ def counted(histogram: np.ndarray, top: float = 1.0) -> dict[float, int]:
 def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
     found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, NOISEAL))
     assert found is not None
-    assert list(found.histograms) == ["strong", "weak", "co_prediction"]
+    assert list(found.histograms) == [
+        "strong", "strong_loss", "strong_confidence", "weak", "weak_loss", "weak_confidence", "co_prediction",
+        "co_prediction_loss", "co_prediction_confidence",
+    ]  # fmt: skip
     strong = found.histograms["strong"][0]
     assert counted(strong[RIGHT]) == {0.875: 2, 0.995: 1}  # 1.0 is in the last bin
     assert counted(strong[WRONG]) == {0.0: 1, 0.125: 1}
@@ -91,6 +97,15 @@ def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
     assert counted(joint[RIGHT]) == {0.75: 1, 0.875: 1, 0.995: 1}
     assert counted(joint[WRONG]) == {0.25: 1, 0.125: 1}
     assert found.histograms["weak"][0].sum() == len(IDS)
+    loss = found.histograms["strong_loss"][0]  # -log .875, .875, 1 | -log .125, 0
+    assert counted(loss[RIGHT], dynamics.HIGHEST_LOSS) == {0.1: 2, 0.0: 1}
+    assert counted(loss[WRONG], dynamics.HIGHEST_LOSS) == {2.0: 1, 19.9: 1}
+    joint_loss = found.histograms["co_prediction_loss"][0]  # of the mean: -log .75, .875, 1 | -log .25, .125
+    assert counted(joint_loss[RIGHT], dynamics.HIGHEST_LOSS) == {0.2: 1, 0.1: 1, 0.0: 1}
+    assert counted(joint_loss[WRONG], dynamics.HIGHEST_LOSS) == {1.3: 1, 2.0: 1}
+    assert counted(found.histograms["strong_confidence"][0][WRONG]) == {0.75: 2}
+    assert counted(found.histograms["weak_confidence"][0][RIGHT]) == {0.625: 1, 0.875: 1, 0.995: 1}
+    assert counted(found.histograms["co_prediction_confidence"][0][WRONG]) == {0.625: 2}
 
 
 def test_noiseal_row_by_hand(tmp_path: Path) -> None:
@@ -120,7 +135,7 @@ def test_one_network_alone_has_no_co_prediction(tmp_path: Path) -> None:
     alone = {name: values for name, values in NOISEAL.items() if not name.endswith("_weak")}
     found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, alone))
     assert found is not None
-    assert list(found.histograms) == ["strong"]
+    assert list(found.histograms) == ["strong", "strong_loss", "strong_confidence"]
 
 
 def test_lane_by_hand(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rayclean.plugins import resolve
 from rayclean.schema import TRUTH
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
+from tests.models.tiny import write
 from tests.training.toys import ACCUMULATING, TOY, job, write_examples
 
 ALL = [*METHODS, ACCUMULATING]
@@ -120,3 +121,26 @@ def test_base_is_cross_entropy() -> None:
     # -log 1/2 and -log 1/4: mean of log 2 and 2 log 2
     assert float(terms["cross_entropy"]) == pytest.approx(1.5 * math.log(2))
     assert method.seen(outputs, rows)["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])
+
+
+def test_a_transformer_and_the_same_one_with_another_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NoiseAL's other pair of networks: trained whole, from the same pre-trained weights."""
+    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
+    model = write(tmp_path / "bert")
+    strong = Plugin(name="transformer", model=model, max_length=16)
+    weak = {"name": "transformer", "model": model, "max_length": 16, "dropout": 0.5}
+    examples = write_examples(tmp_path / "examples", 40, dev=10, noise=0.3)
+    how = FitSpec(
+        strong,
+        Plugin(name="noiseal", weak=weak, warmup_epochs=1),
+        TrainingConfig(epochs=2, batch_size=8),
+        ("a", "b", "c"),
+    )
+    result = fit(job(examples, tmp_path / "out"), how)
+    assert math.isfinite(result.loss)
+    assert result.best_epoch == 2  # the first one is the warm-up
+    table = Folder(str(tmp_path / "out")).read_table("dynamics", "part-00000.parquet").to_pandas()
+    assert np.isfinite(table["quality"]).all()
+    assert (table["label_probability_strong"] != table["label_probability_weak"]).any()

@@ -166,4 +166,16 @@ def test_presets() -> None:
 
 
 def test_state_is_small() -> None:
-    assert sum(np.dtype(dtype).itemsize for dtype, _ in method().state().values()) == 20
+    assert sum(np.dtype(dtype).itemsize for dtype, _ in method().state().values()) == 21
+
+
+def test_the_clamp_rate_is_of_lost_margins_at_the_last_visit() -> None:
+    """Lost in the first epoch: four, to rivals of w .6, .5, .4 and .5; in the second three, to rivals of .5, .5 and .8."""
+    one = method(w_min=0.55)
+    state = columns(one)
+    for epoch, rate in ((1, 3 / 5), (2, 2 / 5)):
+        seen = {name: value.numpy() for name, value in one.seen(outputs(epoch), batch()).items()}
+        one.observe(state, np.arange(5), seen, epoch)
+        assert one.summary(state)["clamp_rate"] == pytest.approx(rate)
+    assert two_epochs(method(w_min=1e-3))["clamped"].sum() == 0
+    assert two_epochs(method(similarity=False))["clamped"].sum() == 0

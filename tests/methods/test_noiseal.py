@@ -66,15 +66,26 @@ def test_thresholds_follow_from_one_over_k_also_while_warming_up() -> None:
     assert state["subset"][0] == Subset.UNUSED  # nothing is split yet
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [("fixed", [R, H, P, H, H]), ("mixture", None)])
-def test_other_thresholds(threshold: str, expected: Any) -> None:
-    one = method(threshold=threshold, fixed_threshold=0.5)
+def test_a_fixed_threshold() -> None:
+    one = method(threshold="fixed", fixed_threshold=0.5)
     state = reviewed(one)
     one.partition(state, 3)
-    if expected is None:
-        assert state["subset"][0] == R
-    else:
-        assert state["subset"].tolist() == expected
+    assert state["subset"].tolist() == [R, H, P, H, H]
+
+
+def test_a_mixture_over_the_losses() -> None:
+    """Two heaps of losses per network; the last three rows are in the wrong one of both, of the weak one, of the strong
+    one. The probabilities are all below the fixed thresholds and above 1/K: no threshold splits like this.
+    """
+    one = method(threshold="mixture", fixed_threshold=0.999)
+    state = columns(one, 15)
+    low, high = np.linspace(0.02, 0.03, 15), np.linspace(0.8, 0.9, 15)
+    state["label_probability_strong"][:] = [*high[:12], low[12], high[13], low[14]]
+    state["label_probability_weak"][:] = [*high[:12], low[12], low[13], high[14]]
+    state["predicted"][12:] = 1
+    state["confidence"][:] = 0.9
+    one.partition(state, 3)
+    assert state["subset"].tolist() == [R] * 12 + [P, H, H]
 
 
 @pytest.mark.parametrize("name", ["strong", "weak"])
@@ -98,14 +109,17 @@ def test_agreement() -> None:
     assert state["subset"].tolist() == [R, H, P, H, H]
 
 
-def test_where_nothing_is_reliable_the_most_probable_are() -> None:
+def test_where_nothing_is_reliable_the_most_probable_are(caplog: pytest.LogCaptureFixture) -> None:
     one = method(num_classes=2)
     state = columns(one, 20, labels=[0] * 10 + [1] * 10)
     for name in ("strong", "weak"):
         state[f"threshold_{name}"][:] = 0.99
         state[f"label_probability_{name}"][:] = np.linspace(0.1, 0.5, 20)
-    one.partition(state, 3)
+    with caplog.at_level("WARNING"):
+        one.partition(state, 3)
     assert np.flatnonzero(state["subset"] == R).tolist() == [9, 19]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no example is reliable" in caplog.text
 
 
 def asking(**options: Any) -> tuple[NoiseAL, dict[str, Any]]:
@@ -292,12 +306,22 @@ def test_subsets_weigh_their_share_of_the_batch() -> None:
 
 
 def test_empty_subsets_are_zero_with_a_zero_gradient() -> None:
-    for subsets in ([H, H], [R, R], [P, P]):
-        terms, features = step(method(), subsets, [-1, -1])
-        total = torch.stack(list(terms.values())).sum()
-        total.backward()
-        assert total.isfinite()
-        assert all(f.grad is not None and f.grad.isfinite().all() for f in features.values())
+    for subsets, answers, there in (
+        ([H, H], [-1, -1], "hard"),
+        ([R, R], [-1, -1], "clean"),
+        ([P, P], [2, 1], "purified"),
+    ):
+        terms, features = step(method(), subsets, answers)
+        for part in ("clean", "purified", "hard"):
+            for name in ("strong", "weak"):
+                term = terms[f"{part}_{name}"]
+                (gradient,) = torch.autograd.grad(term, features[name], retain_graph=True)
+                if part == there:
+                    assert term.item() > 0
+                    assert gradient.abs().sum() > 0
+                else:
+                    assert term.item() == 0
+                    assert (gradient == 0).all()  # NaN is not
 
 
 def test_one_hard_row_is_mixed_with_itself() -> None:

@@ -199,3 +199,38 @@ def test_word_ids_lie_in_the_table(texts: list[str], bigrams: bool) -> None:
         assert ids.min() >= EMPTY
         assert ids.max() < 50
         assert not was_cut or len(ids) == (7 if bigrams else 4)
+
+
+def test_another_dropout_of_the_same_model(tiny_bert: str, folder: Path) -> None:
+    """NoiseAL's pair of two BERTs: equal weights, equal in evaluation mode, other masks in training."""
+
+    def built(**options: Any) -> Any:
+        return build_encoder(Plugin(name="transformer", model=tiny_bert, max_length=32, **options), 3, seed=1)
+
+    own, none, strong = built(), built(dropout=0.0), built(dropout=0.9, hidden=8)
+    dropouts = [module for module in strong.modules() if isinstance(module, torch.nn.Dropout)]
+    assert len(dropouts) > 5
+    assert {module.p for module in dropouts} == {0.9}
+    for module in strong.body.encoder.modules():
+        assert getattr(module, "dropout_prob", 0.9) == 0.9  # of the attention, outside nn.Dropout
+    torch.testing.assert_close(run(own.eval(), TEXTS)[0], run(none.eval(), TEXTS)[0])
+    for network, varies in ((own.train(), True), (none.train(), False)):
+        assert torch.equal(run(network, TEXTS)[0], run(network, TEXTS)[0]) != varies
+    strong.save(folder)
+    again = load_encoder(str(folder))
+    assert {m.p for m in again.modules() if isinstance(m, torch.nn.Dropout)} == {0.9}
+
+
+def test_dropout_of_a_frozen_body_is_that_of_the_layer_after_it(tiny_bert: str) -> None:
+    network = build_encoder(
+        Plugin(name="transformer", model=tiny_bert, trainable="head", hidden=8, dropout=0.4), 3
+    )
+    assert network.hidden[2].p == 0.4
+
+
+def test_a_model_without_dropout_refuses_another_one(tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import PretrainedConfig
+
+    monkeypatch.setattr("rayclean.models.transformer._load_config", lambda config: PretrainedConfig())
+    with pytest.raises(ConfigError, match="has no dropout to replace"):
+        build_encoder(Plugin(name="transformer", model=tiny_bert, dropout=0.2), 3)

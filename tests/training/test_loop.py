@@ -15,12 +15,27 @@ from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DataError, RaycleanError
 from rayclean.functional.hashing import folds
+from rayclean.methods.base import Method
 from rayclean.schema import LABELS, features, list_column
 from rayclean.training.build import schedule
+from rayclean.training.checkpoint import Progress
 from rayclean.training.data import JobData, open_job
 from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection, job_key
 from rayclean.training.loop import fit
-from tests.training.toys import NAN, TOY, Killed, job, spec, write_examples
+from rayclean.training.steps import is_best
+from tests.training.toys import (
+    ACCUMULATING,
+    DOUBLE,
+    LATE,
+    NAN,
+    TOY,
+    Killed,
+    ToyEncoder,
+    errors_of,
+    job,
+    spec,
+    write_examples,
+)
 
 
 def opened(one: FitJob) -> JobData:
@@ -71,28 +86,98 @@ def test_best_epoch_is_kept_and_last_beside_it(tmp_path: Path) -> None:
     assert float(loss) == pytest.approx(result.dev_loss, abs=1e-6)
 
 
-def test_patience_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize("best_by", ["dev_loss", "dev_accuracy"])
+def test_patience_stops(tmp_path: Path, best_by: Any) -> None:
     examples = write_examples(tmp_path / "examples", 60, dev=40, noise=0.4)
-    result = fit(job(examples, tmp_path / "out"), spec(epochs=50, learning_rate=0.3, patience=2))
+    one = job(examples, tmp_path / "out", best_by=best_by)
+    result = fit(one, spec(epochs=50, learning_rate=0.3, patience=2))
     assert result.epochs == result.best_epoch + 2 < 50
+    assert result.selected_by == best_by
+
+
+def rank(record: dict[str, Any]) -> tuple[float, float, int]:
+    """Highest accuracy, then lowest loss, then first epoch."""
+    return record["dev_accuracy"], -record["dev_loss"], -record["epoch"]
+
+
+def test_the_job_says_what_selects(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 60, dev=40, noise=0.4)
+    found = {
+        best_by: fit(job(examples, tmp_path / best_by, best_by=best_by), spec(epochs=12, learning_rate=0.3))
+        for best_by in ("dev_loss", "dev_accuracy")
+    }
+    lines = history(str(tmp_path / "dev_accuracy"))
+    best = max(lines, key=rank)
+    accurate = found["dev_accuracy"]
+    assert (accurate.best_epoch, accurate.dev_accuracy) == (best["epoch"], best["dev_accuracy"])
+    assert (accurate.selected_by, found["dev_loss"].selected_by) == ("dev_accuracy", "dev_loss")
+    assert found["dev_loss"].dev_loss == min(line["dev_loss"] for line in lines)
+    assert found["dev_loss"].key != accurate.key
+
+
+@pytest.mark.parametrize(
+    ("best_by", "new", "better"),
+    [
+        ("dev_loss", (0.4, 0.1), True),
+        ("dev_loss", (0.5, 0.9), False),  # a tie: the earlier epoch
+        ("dev_loss", (math.nan, 0.9), False),
+        ("dev_accuracy", (0.9, 0.8), True),
+        ("dev_accuracy", (0.4, 0.6), False),
+        ("dev_accuracy", (0.4, 0.7), True),  # as accurate, of lower loss
+        ("dev_accuracy", (0.5, 0.7), False),
+        ("dev_accuracy", (None, None), True),  # no development examples: the last epoch
+    ],
+)
+def test_which_epoch_is_better(best_by: Any, new: tuple[Any, Any], better: bool) -> None:
+    progress = Progress(epoch=2, best_epoch=1, history=[{"dev_loss": 0.5, "dev_accuracy": 0.7}] * 2)
+    record = {"dev_loss": new[0], "dev_accuracy": new[1]}
+    assert is_best(record, progress, job("", Path("unused"), best_by=best_by)) == better
+
+
+def test_a_warm_up_is_never_the_best_epoch(tmp_path: Path) -> None:
+    """Also where the training dies before the first epoch that may be chosen."""
+    examples = write_examples(tmp_path / "examples", 60, dev=40, noise=0.4)
+    options: dict[str, Any] = {"learning_rate": 0.3, "patience": 2}
+    free = fit(job(examples, tmp_path / "free"), spec(method=ACCUMULATING, epochs=12, **options))
+    assert free.best_epoch < 5
+    late = job(examples, tmp_path / "late")
+    how = spec(method=LATE, epochs=12, **options)
+    calm = fit(job(examples, tmp_path / "calm"), how)
+    with pytest.raises(Killed):
+        fit(late, how, on_epoch=stop_at(3), checkpoint_share=math.inf)
+    result = fit(late, how)
+    lines = history(late.output)
+    assert result.best_epoch == min(lines[4:], key=lambda line: line["dev_loss"])["epoch"] == calm.best_epoch
+    assert result.epochs == result.best_epoch + 2
+    short = fit(job(examples, tmp_path / "short"), spec(method=LATE, epochs=4, learning_rate=0.3))
+    losses = [line["dev_loss"] for line in history(str(tmp_path / "short"))]
+    assert short.best_epoch == int(np.argmin(losses)) + 1 < 4
+
+
+def stop_at(epoch: int) -> Any:
+    """Dies once an epoch is over."""
+
+    def on_epoch(record: dict[str, Any]) -> None:
+        if record["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
 
 
 def test_goes_on_at_the_last_epoch_and_only_reads_when_done(tmp_path: Path) -> None:
     examples = write_examples(tmp_path / "examples", 37, dev=10)
-    one, seen = job(examples, tmp_path / "out"), []
-
-    def die(record: dict[str, Any]) -> None:
-        if record["epoch"] == 2:
-            raise Killed
-
+    one, told = job(examples, tmp_path / "out"), []
     with pytest.raises(Killed):
-        fit(one, spec(epochs=4), on_epoch=die, checkpoint_share=math.inf)
-    first = fit(one, spec(epochs=4), on_epoch=lambda record: seen.append(record["epoch"]))
-    assert seen == [3, 4]
-    assert [record["epoch"] for record in history(one.output)] == [1, 2, 3, 4]
+        fit(one, spec(epochs=4), on_epoch=stop_at(2), checkpoint_share=math.inf)
+    before = history(one.output)
+    assert [record["epoch"] for record in before] == [1, 2]
+    first = fit(one, spec(epochs=4), on_epoch=told.append)
+    assert told == history(one.output)  # every epoch once, those of the first attempt too
+    assert told[:2] == before  # with their times: they were not trained again
+    assert [record["epoch"] for record in told] == [1, 2, 3, 4]
     assert not Folder(one.output).exists("checkpoint.safetensors")
-    again = fit(one, spec(epochs=4), on_epoch=lambda record: seen.append(record["epoch"]))
-    assert seen == [3, 4]
+    again = fit(one, spec(epochs=4), on_epoch=told.append)
+    assert len(told) == 4
     assert again == first
 
 
@@ -100,12 +185,8 @@ def test_other_hyper_parameters_never_resume(tmp_path: Path) -> None:
     """The trap of resuming by name: a checkpoint and a result of another learning rate, seed or data are not taken."""
     examples = write_examples(tmp_path / "examples", 37, dev=10)
     one, seen = job(examples, tmp_path / "out"), []
-
-    def die(record: dict[str, Any]) -> None:
-        raise Killed
-
     with pytest.raises(Killed):
-        fit(one, spec(epochs=3), on_epoch=die, checkpoint_share=math.inf)
+        fit(one, spec(epochs=3), on_epoch=stop_at(1), checkpoint_share=math.inf)
     changed = fit(
         one, spec(epochs=3, learning_rate=0.5), on_epoch=lambda record: seen.append(record["epoch"])
     )
@@ -113,6 +194,22 @@ def test_other_hyper_parameters_never_resume(tmp_path: Path) -> None:
     assert seen == [1, 2, 3]
     assert changed.loss == fresh.loss
     assert fit(job(examples, tmp_path / "out", seed=9), spec(epochs=3, learning_rate=0.5)).loss != fresh.loss
+
+
+def test_workers_that_see_different_states_do_not_go_on(tmp_path: Path) -> None:
+    """As on a network file system with cached attributes: here the second worker does not see a checkpoint, then not
+    the result.
+    """
+    examples = write_examples(tmp_path / "examples", 37, dev=10)
+    sees, does_not = job(examples, tmp_path / "sees"), job(examples, tmp_path / "empty")
+    with pytest.raises(Killed):
+        fit(sees, spec(epochs=3), on_epoch=stop_at(2), checkpoint_share=math.inf)
+    for number, what in enumerate(("the last finished epoch", "whether the job is finished")):
+        (tmp_path / str(number)).mkdir()
+        found = errors_of([sees, does_not], spec(epochs=3), tmp_path / str(number))
+        assert all(error.startswith(f"DisagreementError: 1 of 2 workers disagree with the first one about {what}")
+                   for error in found), found  # fmt: skip
+        fit(sees, spec(epochs=3))
 
 
 def test_key_changes_with_data_and_not_with_place(tmp_path: Path) -> None:
@@ -237,12 +334,30 @@ def test_head_on_cached_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert fit(one, spec(epochs=10)).dev_accuracy == 1.0
 
 
-def test_bfloat16_runs_and_keeps_logits_in_float32(tmp_path: Path) -> None:
+def test_bfloat16_runs_and_keeps_logits_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = write_examples(tmp_path / "examples", 40, dev=20)
+    computed, handed = set(), set()
+    classify, seen = ToyEncoder.classify, Method.seen
+
+    def classified(self: ToyEncoder, refined: torch.Tensor) -> torch.Tensor:
+        logits = classify(self, refined)
+        computed.add(logits.dtype)
+        return logits
+
+    def noted(self: Method, outputs: Any, batch: Any) -> Any:
+        handed.add(outputs["main"].logits.dtype)
+        return seen(self, outputs, batch)
+
+    monkeypatch.setattr(ToyEncoder, "classify", classified)
+    monkeypatch.setattr(Method, "seen", noted)
     half = fit(job(examples, tmp_path / "half"), spec(epochs=2, precision="bfloat16"))
+    assert (computed, handed) == ({torch.bfloat16}, {torch.float32})
     full = fit(job(examples, tmp_path / "full"), spec(epochs=2, precision="float32"))
     assert half.loss == pytest.approx(full.loss, rel=0.02)
     assert half.loss != full.loss
+    handed.clear()
+    fit(job(examples, tmp_path / "double"), spec(encoder=DOUBLE, epochs=1, precision="float32"))
+    assert handed == {torch.float64}
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:

@@ -89,6 +89,30 @@ def test_synonyms_are_neighbours_in_the_encoder_s_own_table(examples: str, bert:
     assert rewrite([other], rng) == [other]  # no neighbour: nothing is replaced
 
 
+def test_wordnet_replaces_tokens_by_tokens(
+    examples: str, bert: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rose` may become `soil`, which the tokenizer knows, and never `blossoming`, which it would cut."""
+
+    class Synset:
+        def lemma_names(self) -> list[str]:
+            return ["rose", "blossoming", "Soil", "garden_rose"]
+
+    class Reader:
+        def synsets(self, word: str) -> list[Synset]:
+            return [Synset()] if word == "rose" else []
+
+    monkeypatch.setattr("rayclean.datasets.augment.installed_wordnet", Reader)
+    monkeypatch.setattr("rayclean.training.views.installed_wordnet", Reader)
+    views, _, _ = made(("wordnet",), examples, bert)
+    words = views.tokenizer.words()
+    assert words is not None
+    rose, soil, seed = (words.index(word) for word in ("rose", "soil", "seed"))
+    rewrite = views.rewrites["wordnet"]
+    assert rewrite([seed, rose, seed], np.random.default_rng(0)) == [seed, soil, seed]
+    assert rewrite([seed], np.random.default_rng(0)) == [seed]
+
+
 def test_texts_rewritten_by_a_function_are_read_from_a_cache(examples: str) -> None:
     plugin = Plugin(name=TOY)
     views, inputs, _ = made(("tests.training.test_views:shout",), examples, plugin)

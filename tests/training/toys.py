@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
+from rayclean.errors import RaycleanError
 from rayclean.methods.base import Method, Output, State, StepBatch
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.models.base import Encoder, Tokenizer
@@ -62,6 +63,14 @@ class ToyEncoder(Encoder):
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         mask = batch["attention_mask"].unsqueeze(-1).float()
         return (self.embedding(batch["input_ids"]) * mask).sum(1) / mask.sum(1)
+
+
+class DoubleEncoder(ToyEncoder):
+    """In double precision: what differs between numbers of workers is then no rounding of the network."""
+
+    def __init__(self, config: Any, num_classes: int):
+        super().__init__(config, num_classes)
+        self.double()
 
 
 class NanEncoder(ToyEncoder):
@@ -119,6 +128,12 @@ class Accumulating(Method):
         return state["sum"] / np.maximum(state["visits"], 1)
 
 
+class LateChoice(Accumulating):
+    """May be chosen from the fifth epoch on."""
+
+    first_choice = 5
+
+
 class SelfKilling(Accumulating):
     """Kills its own process, as a node that goes away does, in the middle of the third epoch: once."""
 
@@ -159,10 +174,21 @@ class SelfKillingNoiseAL(NoiseAL):
         return super().loss(outputs, batch, rows, epoch)
 
 
-TOY, NAN, ACCUMULATING, SELF_KILLING, SELF_KILLING_NOISEAL = (
+TOY, DOUBLE, NAN, ACCUMULATING, LATE, SELF_KILLING, SELF_KILLING_NOISEAL = (
     f"tests.training.toys:{cls.__name__}"
-    for cls in (ToyEncoder, NanEncoder, Accumulating, SelfKilling, SelfKillingNoiseAL)
+    for cls in (
+        ToyEncoder,
+        DoubleEncoder,
+        NanEncoder,
+        Accumulating,
+        LateChoice,
+        SelfKilling,
+        SelfKillingNoiseAL,
+    )
 )
+
+HALF = {"confidence": 5e-4}
+"""Tolerance of columns in half precision, one step of it below 1."""
 
 
 def write_examples(
@@ -216,6 +242,28 @@ def spec(encoder: str = TOY, method: str | Plugin = "cross_entropy", **training:
 
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing catches it."""
+
+
+def errors_of(jobs: list[FitJob], spec: FitSpec, folder: Path) -> list[str]:
+    """What `fit` raises on each worker of one group, where every worker has a job of its own; "" where nothing."""
+    mp.spawn(_worker_with_its_own_job, args=(jobs, spec, str(folder)), nprocs=len(jobs))
+    return [(folder / f"error-{rank}").read_text() for rank in range(len(jobs))]
+
+
+def _worker_with_its_own_job(rank: int, jobs: list[FitJob], spec: FitSpec, folder: str) -> None:
+    torch.set_num_threads(1)
+    store = dist.FileStore(os.path.join(folder, "store"), len(jobs))
+    dist.init_process_group(
+        "gloo", store=store, rank=rank, world_size=len(jobs), timeout=timedelta(seconds=60)
+    )
+    error = ""
+    try:
+        fit(jobs[rank], spec, Distributed())
+    except RaycleanError as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    finally:
+        dist.destroy_process_group()
+    Path(folder, f"error-{rank}").write_text(error)
 
 
 Attempt = tuple[int, FitJob, FitSpec, int | None]
