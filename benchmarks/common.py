@@ -81,6 +81,9 @@ _NUMBERS = re.compile(r"\[\n[\s\d.,eE+\-nul]*\]")
 """A list of numbers and nulls, one per line (no string holds a line break): curves take one line instead of many."""
 CODE = ("*.py", "annotators/templates/*")
 """The package's files on which results depend: its code and the prompts."""
+NO_RESULT = ("cli.py", "cli_jobs.py", "shipping.py", "evaluation", "sweeps", "runtime/jobs.py", "runtime/nodes.py",
+             "runtime/preflight.py", "runtime/slots.py", "runtime/tune.py")  # fmt: skip
+"""But for these files and folders: pages, commands, sweeps and what a cluster has change no training's result."""
 
 
 def sources(package: Path = PACKAGE, further: Sequence[Path] = ()) -> str:
@@ -89,6 +92,11 @@ def sources(package: Path = PACKAGE, further: Sequence[Path] = ()) -> str:
 
     files = {
         path.relative_to(package).as_posix(): path for pattern in CODE for path in package.rglob(pattern)
+    }
+    files = {
+        name: path
+        for name, path in files.items()
+        if not any(name == part or name.startswith(f"{part}/") for part in NO_RESULT)
     }
     files |= {f"../{path.name}": path for path in further}
     return fingerprint({name: path.read_text() for name, path in files.items()})

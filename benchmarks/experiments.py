@@ -241,7 +241,7 @@ def _task(
 @functools.cache
 def _sources() -> str:
     """Read once: all runs of an invocation are of one code, this file's included."""
-    return sources(further=[Path(__file__)])
+    return sources(further=[Path(__file__), Path(__file__).with_name("experiment_measures.py")])
 
 
 def _key(experiment: dict[str, Any], number: int, arm: str, seed: int) -> str:

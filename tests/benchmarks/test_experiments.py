@@ -47,7 +47,9 @@ def test_the_hash_of_the_sources_follows_names_and_content(tmp_path: Path) -> No
 
 def test_a_task_carries_the_code() -> None:
     task = experiments._task(experiment(), 0, "CE", 0, {"trec6": "somewhere"})
-    assert task["code"] == common.sources(further=[REPOSITORY / "benchmarks" / "experiments.py"])
+    assert task["code"] == common.sources(
+        further=[REPOSITORY / "benchmarks" / name for name in ("experiments.py", "experiment_measures.py")]
+    )
 
 
 def test_questions_are_those_paid_and_those_that_the_ledger_answered() -> None:
