@@ -165,5 +165,5 @@ def test_replaced_probabilities_and_weights_are_other_inputs(config: rayclean.Co
 
 def test_an_unknown_protocol_says_what_to_install(config: rayclean.Config) -> None:
     values = config.model_dump(mode="json", exclude_none=True)
-    with pytest.raises(ConfigError, match="s3fs"):
+    with pytest.raises(ConfigError, match=r"rayclean\[s3\]"):
         pipeline.open_run(rayclean.parse_config({**values, "output": "nope://bucket"}))

@@ -171,9 +171,10 @@ def test_no_question_of_relabel_is_paid_twice(
     """
     hosting, ready = serve.hosting, []
 
-    def late(annotators: Any) -> Any:
+    def late(annotators: Any, owner: str) -> Any:
+        assert owner == str(tmp_path / "sweeps" / "toy")  # what an earlier attempt has left is taken down
         ready.append({verb: len(stored(tmp_path, verb)) for verb in ("predict", "detect", "relabel")})
-        return hosting(annotators)
+        return hosting(annotators, owner)
 
     monkeypatch.setattr(serve, "hosting", late)
     with serve_in_process(latency=0.1) as server:
@@ -271,6 +272,7 @@ def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) ->
     assert finished(one, make_plan(one), known) == {work.trial.name: work}
 
 
+@pytest.mark.slow
 def test_what_is_shared_and_fails_costs_only_those_who_share_it(tmp_path: Path, ray_embedded: None) -> None:
     """Two trials train from each of two relabellings, one of which has an annotator that is not there."""
     one = spec(
