@@ -317,6 +317,7 @@ def test_a_wrong_value_is_told_before_anything_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "sweeps").exists()
 
 
+@pytest.mark.slow
 def test_a_point_that_optuna_draws_twice_is_run_once(tmp_path: Path, ray_embedded: None) -> None:
     """Also at the same time: the second one waits for the first, and takes its result."""
     one = spec(

@@ -150,10 +150,10 @@ def test_nodes_of_a_launcher_are_told_by_their_label() -> None:
         "with cluster.connected(ClusterConfig(cpus=1)): print(json.dumps(nodes.may_grow_further()))"
     )
     plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY")}
-    for extra, expected in (({"RAY_NODE_TYPE_NAME": "head"}, True), ({}, False)):
-        run = [sys.executable, "-c", code]
-        done = subprocess.run(run, env={**plain, **extra}, capture_output=True, text=True, check=True)
-        assert json.loads(done.stdout) is expected
+    named = {**plain, "RAY_NODE_TYPE_NAME": "head"}
+    done = subprocess.run([sys.executable, "-c", code], env=named, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) is True
+    # Without it (the Ray that all tests share) nothing is said to grow: the tests above are refused.
 
 
 def test_each_process_must_fit_on_some_node(

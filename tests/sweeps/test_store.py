@@ -110,6 +110,28 @@ def test_only_one_process_works_on_a_verb(tmp_path: Path) -> None:
     assert seen == [True]
 
 
+def test_the_same_trial_waits_for_itself(tmp_path: Path) -> None:
+    """Drawn twice at once, it is run once: whoever comes second gets in when the first is done. Others need not wait."""
+    seen: list[str] = []
+
+    def work() -> None:
+        with TrialRun(str(tmp_path), "own", A).alone():
+            seen.append("second")
+
+    with TrialRun(str(tmp_path), "own", A).alone():
+        waiting = threading.Thread(target=work)
+        waiting.start()
+        with TrialRun(str(tmp_path), "other", A).alone():
+            pass
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        seen.append("first")
+    waiting.join(30)
+    assert seen == ["first", "second"]
+    with TrialRun("memory://alone", "own", A).alone(), TrialRun("memory://alone", "own", A).alone():
+        pass  # no locks there
+
+
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
