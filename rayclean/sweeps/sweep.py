@@ -107,6 +107,7 @@ def _run_missing(
             highlight=False,
         )
         lost |= _share(before[1:], lost, place, alone)
+        todo = _without(todo, lost, watch)  # before a language model starts for nobody
         annotators = (build_annotator(config, ()) for config in asked)
         with serve.hosting(annotators, folder.url()) as servers:
             place = replace(place, servers=servers)
