@@ -82,7 +82,7 @@ _NUMBERS = re.compile(r"\[\n[\s\d.,eE+\-nul]*\]")
 CODE = ("*.py", "annotators/templates/*")
 """The package's files on which results depend: its code and the prompts."""
 NO_RESULT = ("cli.py", "cli_jobs.py", "shipping.py", "evaluation", "sweeps", "runtime/jobs.py", "runtime/nodes.py",
-             "runtime/preflight.py", "runtime/slots.py", "runtime/tune.py")  # fmt: skip
+             "runtime/preflight.py", "runtime/slots.py", "runtime/steering.py", "runtime/tune.py")  # fmt: skip
 """But for these files and folders: pages, commands, sweeps and what a cluster has change no training's result."""
 
 

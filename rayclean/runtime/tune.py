@@ -8,15 +8,12 @@ A trial holds a little CPU and lets Ray Train hold what training needs. Holding 
 training fits beside them, would wait for ever: `slots.py` computes how many fit before anything starts.
 """
 
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rayclean.context import working_in
 from rayclean.errors import RaycleanError
@@ -40,38 +37,13 @@ import ray
 from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.stopper import TrialPlateauStopper
+
+from rayclean.runtime.steering import NEVER_EARLY, Early, Objective, Optuna, plateau, scheduler, searcher
 
 T = TypeVar("T")
 
 Record = dict[str, Any]
 Tell = Callable[[Record], None]
-NEVER = 10**9
-"""More epochs than any training has."""
-
-
-@dataclass(frozen=True)
-class Early:
-    """When a trial is stopped before its end."""
-
-    scheduler: Literal["none", "asha", "median"] = "none"
-    grace: int = 1
-    reduction: int = 3
-    plateau: int | None = None
-
-
-@dataclass(frozen=True)
-class Optuna:
-    """Points drawn by Optuna from what the ones before came to."""
-
-    suggest: Callable[[Any], None]
-    """Its define-by-run function."""
-    samples: int
-    """Points to draw."""
-    seed: int
-    study: str | None
-    """File of its journal, so that a restarted sweep has not forgotten; None: it forgets."""
 
 
 class Watcher(Protocol):
@@ -126,8 +98,8 @@ def run_trials(
     watcher: Watcher,
     *,
     trains: bool,
-    objectives: Sequence[tuple[str, Literal["max", "min"]]] = (),
-    early: Early = Early(),
+    objectives: Sequence[Objective] = (),
+    early: Early = NEVER_EARLY,
     optuna: Optuna | None = None,
     seconds: float | None = None,
     retries: int = 1,
@@ -154,7 +126,7 @@ def run_trials(
     storage = folder if keep and folder is not None else tempfile.mkdtemp(prefix="rayclean-tune-")
     first = objectives[0] if objectives else None
     resources = PlacementGroupFactory([{"CPU": where.cpus}])
-    search = _search(optuna, objectives) if optuna is not None else None
+    search = searcher(optuna, objectives) if optuna is not None else None
     reporting = search is not None or early.scheduler != "none"
     try:
         tuner = tune.Tuner(
@@ -164,7 +136,7 @@ def run_trials(
                 num_samples=optuna.samples if optuna is not None else 1,
                 max_concurrent_trials=where.concurrent,
                 search_alg=search,
-                scheduler=_scheduler(early, first) if reporting else None,
+                scheduler=scheduler(early, first) if reporting else None,
                 time_budget_s=seconds,
                 reuse_actors=not trains,
             ),
@@ -172,7 +144,7 @@ def run_trials(
                 name="trials",
                 storage_path=storage,
                 failure_config=tune.FailureConfig(max_failures=retries),
-                stop=_plateau(early, first),
+                stop=plateau(early, first),
                 callbacks=[_Ears(watcher), *(resolve("logger", {}, name)() for name in loggers)],
                 verbose=0,
             ),
@@ -202,83 +174,6 @@ def _trainable(
 
 def _numbers(record: Mapping[str, Any]) -> Record:
     return {key: value for key, value in record.items() if isinstance(value, int | float)}
-
-
-def _scheduler(early: Early, first: tuple[str, Literal["max", "min"]] | None) -> TrialScheduler | None:
-    if early.scheduler == "none" or first is None:
-        return None
-    metric, mode = first
-    if early.scheduler == "median":
-        return _Median(
-            time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True,
-            min_time_slice=math.inf,  # type: ignore[arg-type]  # never pause a trial: its training would begin again
-        )  # fmt: skip
-    return AsyncHyperBandScheduler(
-        time_attr="epoch", metric=metric, mode=mode, max_t=NEVER, grace_period=early.grace,
-        reduction_factor=early.reduction, stop_last_trials=False,
-    )  # fmt: skip
-
-
-def _plateau(early: Early, first: tuple[str, Literal["max", "min"]] | None) -> Any:
-    if early.plateau is None or first is None:
-        return None
-    return TrialPlateauStopper(
-        metric=first[0], std=0.001, num_results=early.plateau, grace_period=max(early.grace, early.plateau)
-    )
-
-
-class _Median(MedianStoppingRule):
-    """Goes by the epochs alone: a trial's last record is its result, which has none."""
-
-    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: Record) -> None:
-        """Nothing new: every epoch was told before."""
-
-
-def _search(how: Optuna, objectives: Sequence[tuple[str, Literal["max", "min"]]]) -> Any:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage, seed = None, how.seed
-    if how.study is not None:
-        journal = Path(how.study)
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        seed += journal.stat().st_size if journal.exists() else 0  # else it would draw the same ones again
-        storage = JournalStorage(JournalFileBackend(how.study))
-    metrics: list[str] = [name for name, _ in objectives]
-    modes: list[str] = [mode for _, mode in objectives]
-    single = len(objectives) == 1
-    return _searcher()(
-        space=how.suggest,
-        metric=metrics[0] if single else metrics,
-        mode=modes[0] if single else modes,
-        seed=seed % 2**32,
-        storage=storage,
-        study_name="rayclean",
-    )
-
-
-def _searcher() -> Any:
-    """Optuna's search, made when it is needed: importing it takes a second."""
-    from ray.tune.search.optuna import OptunaSearch
-
-    class Search(OptunaSearch):
-        """Learns nothing from a trial without figures (one that failed), where Tune's own would stop the whole sweep."""
-
-        def on_trial_result(self, trial_id: str, result: Record) -> None:
-            if self._measured(result):
-                super().on_trial_result(trial_id, result)
-
-        def on_trial_complete(self, trial_id: str, result: Record | None = None, error: bool = False) -> None:
-            measured = result is not None and self._measured(result)
-            super().on_trial_complete(trial_id, result if measured else None, error or not measured)
-
-        def _measured(self, result: Record) -> bool:
-            wanted = [self.metric] if isinstance(self.metric, str) else self.metric
-            return all(name in result for name in wanted)
-
-    return Search
 
 
 class _Ears(tune.Callback):

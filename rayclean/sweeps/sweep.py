@@ -229,12 +229,12 @@ def _run(
     trains: bool,
 ) -> None:
     """Every trial that has no result."""
-    from rayclean.runtime import tune
+    from rayclean.runtime import steering, tune
 
     folder, early, optuna = Folder(place.url), spec.scheduler, None
     if spec.search == "optuna":
         study = folder.path("optuna.journal") if folder.is_local else None
-        optuna = tune.Optuna(suggester(spec), watch.total, spec.draw_seed, study)
+        optuna = steering.Optuna(suggester(spec), watch.total, spec.draw_seed, study)
     with progress.task(f"sweep {spec.name}", watch.total, "trials") as watch.task:
         watch.begin()
         tune.run_trials(
@@ -246,7 +246,7 @@ def _run(
             watch,
             trains=trains,
             objectives=[(objective.metric, objective.mode) for objective in spec.objectives],
-            early=tune.Early(early.name, early.grace, early.reduction, early.plateau),
+            early=steering.Early(early.name, early.grace, early.reduction, early.plateau),
             optuna=optuna,
             seconds=spec.trials.seconds,
             retries=spec.trials.retries,

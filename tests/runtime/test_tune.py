@@ -13,7 +13,8 @@ from rayclean.runtime import cluster, nodes
 from rayclean.runtime import slots as where
 from rayclean.runtime.preflight import Demand
 from rayclean.runtime.slots import Slots, slots
-from rayclean.runtime.tune import Early, Optuna, run_side_by_side, run_trials
+from rayclean.runtime.steering import Early, Optuna
+from rayclean.runtime.tune import run_side_by_side, run_trials
 
 
 @pytest.fixture
