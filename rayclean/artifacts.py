@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -172,6 +173,21 @@ class Folder:
 
         self._put(self.path(*parts), write)
 
+    def take(self, source: "Folder", name: str, *parts: str) -> None:
+        """Have a file of another folder on the same file system here, too, whole or not at all: on a disk as a second name
+        of the same content (nothing here is written in place), elsewhere as a copy.
+        """
+
+        def link(path: str) -> None:
+            try:
+                os.link(source.path(name), path)
+            except OSError:  # a disk without links, or another one
+                shutil.copyfile(source.path(name), path)
+
+        self._put(
+            self.path(*parts), link if self.is_local else lambda path: self.fs.copy(source.path(name), path)
+        )
+
     def shards(self, *parts: str) -> list[str]:
         """Sorted names of the Parquet shards in a sub-folder ([] where it does not exist)."""
         try:
@@ -238,6 +254,10 @@ class Run(Folder):
     def exclusive(self, verb: str) -> Iterator[None]:
         """Nobody else writes this verb while the block runs: whoever works in a run folder has it for themselves."""
         yield
+
+    def kept_features(self) -> Folder | None:
+        """Where features of a frozen encoder outlive the verb that made them; None: nowhere, a run computes them once."""
+        return None
 
     def outdate(self, verb: str) -> None:
         """Verbs after this one are made from what it was: they no longer look whole."""

@@ -27,6 +27,7 @@ from rayclean.sweeps.spec import Sweep, load_sweep
 from rayclean.sweeps.sweep import report, sweep
 from tests import toy
 from tests.annotators.hostile import serve_in_process
+from tests.models import tiny
 from tests.sweeps.offline import read
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -161,6 +162,34 @@ def test_trials_that_train_read_relative_paths(
         2,
     ]
     assert results.best is not None
+
+
+def test_a_frozen_encoder_reads_each_text_once(tmp_path: Path, ray_embedded: None) -> None:
+    """For all noise rates and seeds, which give other labels and other predictions."""
+    one = spec(tmp_path)
+    values = json.loads(Path(one.base).read_text())
+    body = tiny.write(tmp_path / "tiny")
+    values["encoder"] = {"name": "transformer", "model": body, "trainable": "head", "max_length": 32}
+    values["predict"]["training"]["epochs"] = 1
+    del values["dataset"]["truth"]
+    Path(one.base).write_text(json.dumps(values))
+    noise = {"dataset.noise.rate": {"grid": [0.1, 0.3]}}
+    own = spec(tmp_path, seeds=[0, 1], space=noise, trains=False, tracking={"wandb": "off"})
+    assert sweep(own).failed == {}
+    sweeps = Folder(str(tmp_path / "sweeps" / "toy"))
+    runs = [sweeps.sub("store", name) for name in stored(tmp_path, "predict")]
+    assert len(runs) == 4
+    rates = [run.read_json("manifest.json")["metrics"]["examples_per_second"] for run in runs]
+    assert None in rates  # nothing was left to compute
+    first = runs[0]
+    shards = len(first.shards("features")) + len(first.shards("test_features"))
+    assert len(list((tmp_path / "sweeps" / "toy" / "features").glob("*/*.parquet"))) == shards
+    tables = [
+        {name: run.sub(name).read_table(first.shards(name)[0]) for name in ("features", "predictions")}
+        for run in runs
+    ]
+    assert all(table["features"].equals(tables[0]["features"]) for table in tables)
+    assert not all(table["predictions"].equals(tables[0]["predictions"]) for table in tables)
 
 
 def test_no_question_of_relabel_is_paid_twice(

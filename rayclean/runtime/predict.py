@@ -5,6 +5,7 @@ shard that is there and holds exactly the ids of its examples is not made again,
 """
 
 import functools
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -17,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from rayclean.artifacts import Folder
+from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import Plugin, PredictConfig
 from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.functional.hashing import folds
 from rayclean.models.base import Encoder
 from rayclean.models.inference import infer
-from rayclean.models.loading import build_encoder, load_encoder
+from rayclean.models.loading import build_encoder, encoder_class, load_encoder
 from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
 from rayclean.progress import Task, task
 from rayclean.runtime.data import map_actors, map_items
@@ -53,10 +54,18 @@ class Plan:
     tokens_per_batch: int | None = None
     threads: int = 1
     use_gpu: bool = False
+    kept: str | None = None
+    """Folder of this encoder's features by what was read; None: none are kept."""
 
 
 def compute_features(
-    examples: Folder, output: Folder, encoder: Plugin, *, seed: int, config: PredictConfig
+    examples: Folder,
+    output: Folder,
+    encoder: Plugin,
+    *,
+    seed: int,
+    config: PredictConfig,
+    kept: Folder | None = None,
 ) -> dict[str, Any]:
     """Write `features/` of a network as it is built: a frozen encoder's, or those of one that was not trained.
 
@@ -66,13 +75,18 @@ def compute_features(
         encoder: which network.
         seed: of its untrained weights, if it has any.
         config: precision, size of batches and pool.
+        kept: where features of encoders that need no seed, frozen ones, are looked for and kept: shards with the same
+            ids and texts have the same ones, whatever their labels.
 
     Returns:
-        Sums over all shards: `rows`, `cut`, `resumed`.
+        Sums over all shards: `rows`, `cut`, `resumed` (rows that were there or kept).
     """
     plan = Plan(
         examples.url(), output.url(), None, (), encoder, seed, config.precision, config.tokens_per_batch
     )
+    if kept is not None:
+        _, options = encoder_class(encoder)
+        plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), config.precision)))
     return _run(plan, config, "embed")
 
 
@@ -184,6 +198,10 @@ class ShardRunner:
         outputs = [folder for folder in (features, predictions) if folder is not None]
         if all(_is_whole(folder, shard, ids) for folder in outputs):
             return {**_figures(outputs[-1], shard), "resumed": len(ids)}
+        kept, name = Folder(plan.kept) if plan.kept is not None else None, f"{_content(table)}.parquet"
+        if kept is not None and features is not None and kept.exists(name):
+            features.take(kept, name, shard)
+            return {**_figures(features, shard), "resumed": len(ids)}
         if not self.networks:  # only when there is work: a restarted run that is done loads nothing
             self._load()
         which = _which(ids, plan)
@@ -197,6 +215,8 @@ class ShardRunner:
             columns = {"example_id": table["example_id"], "features": list_column(found.features)}
             schema = features_schema(found.features.shape[1])
             features.write_table(pa.table(columns, schema=schema).replace_schema_metadata(cut), shard)
+            if kept is not None:
+                kept.take(features, shard, name)
         if predictions is not None:
             _check_finite(found.logits, ids, "logits")
             output = prediction_table(ids, table["given_label"], softmax(found.logits), which)
@@ -235,6 +255,16 @@ def _which(ids: npt.NDArray[np.int64], plan: Plan) -> npt.NDArray[np.int16]:
     if len(plan.networks) > 1:
         return folds(ids, plan.seed, len(plan.networks))
     return np.full(len(ids), FOLD_NONE, dtype=np.int16)
+
+
+def _content(examples: pa.Table) -> str:
+    """Hash of ids and texts, in their order."""
+    digest = hashlib.blake2b(examples["example_id"].to_numpy().tobytes(), digest_size=16)
+    for text in examples["text"].to_pylist():
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()
 
 
 def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:

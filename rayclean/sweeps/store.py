@@ -3,6 +3,8 @@
 <output>/<sweep>/
 sweep.json                  what was swept
 store/<verb>-<fingerprint>/ a finished verb, of as many trials as agree up to there
+features/<encoder>/         features of a frozen encoder by a hash of ids and texts, for trials that load the same texts with
+                            other labels (a noise rate, a seed)
 ledger/                     every answer of every trial: what was answered when a trial begins to ask, it does not ask
 trials/<name>/              config.json, result.json, epochs.jsonl of one trial
 report.html  results.json  best.toml
@@ -22,7 +24,7 @@ from typing import Any
 
 from rayclean.artifacts import VERBS, Folder, Manifest, Run
 
-COMMON = ("ledger", ".partial")
+COMMON = ("features", "ledger", ".partial")
 FREE = ("knn", "simulated")
 """Annotators that cost nothing: the same question may be asked twice at once."""
 
@@ -79,6 +81,10 @@ class TrialRun(Run):
             # Always after the verb's own lock; who holds this one waits for no other: no two can wait for each other.
             with _locked(posixpath.join(self.root, "relabel.lock")):
                 yield
+
+    def kept_features(self) -> Folder:
+        """One place for the whole sweep."""
+        return self.sub("features")
 
     def outdate(self, verb: str) -> None:
         """Nothing: a folder of another fingerprint is another trial's."""

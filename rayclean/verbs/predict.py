@@ -6,7 +6,7 @@ nothing is trained). Writes `predictions/`, `features/` and `models/`, in shards
 like those of `load/examples/`.
 
 A frozen encoder is run once: `features/` are its own (`test_features/` those of the test examples, for `evaluate`), and
-only K heads are trained and run on them. With a trained body
+only K heads are trained and run on them; trials of a sweep that differ in labels alone run it once. With a trained body
 `features/` are those of network 0 for every example, its own training examples included: K networks have K
 spaces, and retrieval needs one. In mode `given` they come from the encoder as it is before any training, in mode `model`
 from the classifier, unless the configured encoder is frozen: then they are its own, since `train` reads them.
@@ -14,6 +14,7 @@ from the classifier, unless the configured encoder is frozen: then they are its 
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,13 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
 
     if frozen or given:
         with _clock(seconds, "features"):
-            embedded = compute_features(examples, features, config.encoder, seed=config.seed, config=settings)
+            kept = run.kept_features() if frozen else None
+            embed = partial(
+                compute_features, encoder=config.encoder, seed=config.seed, config=settings, kept=kept
+            )
+            embedded = embed(examples, features)
             if frozen and load.shards("test"):
-                where = out.sub("test_features")
-                compute_features(load.sub("test"), where, config.encoder, seed=config.seed, config=settings)
+                embed(load.sub("test"), out.sub("test_features"))
     if given:
         with _clock(seconds, "predict"):
             figures, passed_over = _take_given(config, load, predictions, len(names))

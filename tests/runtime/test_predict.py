@@ -85,6 +85,34 @@ def test_features_of_an_untrained_network_depend_on_the_seed(ray_embedded: None,
     assert not np.allclose(found["a"], found["c"])
 
 
+def test_features_are_computed_once_for_the_same_ids_and_texts(tmp_path: Path) -> None:
+    """Whatever the labels; another encoder, other texts or another order of the rows find nothing."""
+    kept = tmp_path / "kept"
+
+    def embed(source: Folder, name: str, where: str = "one") -> tuple[int, Folder]:
+        output = Folder(str(tmp_path / name))
+        plan = Plan(source.url(), output.url(), None, (), BAG, threads=1, kept=str(kept / where))
+        return ShardRunner(plan)("part-00000.parquet")["resumed"], output
+
+    source = examples(tmp_path / "examples", [], np.arange(40))
+    fresh, first = embed(source, "first")
+    table = source.read_table("part-00000.parquet")
+    relabelled = table.set_column(2, "given_label", pa.array([0] * 40, pa.int32()))
+    source.write_table(relabelled, "part-00000.parquet")
+    found, second = embed(source, "second")
+    assert (fresh, found) == (0, 40)
+    assert first.read_table("part-00000.parquet").equals(second.read_table("part-00000.parquet"))
+    assert embed(source, "third", "of another encoder")[0] == 0
+    source.write_table(relabelled.slice(1), "part-00000.parquet")
+    assert embed(source, "fourth")[0] == 0
+    other = [*table["text"].to_pylist()[:-1], "another text"]
+    source.write_table(relabelled.set_column(1, "text", pa.array(other)), "part-00000.parquet")
+    assert embed(source, "fifth")[0] == 0
+    # What is kept is not written again in place: a folder that is made anew leaves it as it is.
+    first.write_table(relabelled, "part-00000.parquet")
+    assert "features" in second.read_table("part-00000.parquet").column_names
+
+
 def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -> None:
     source = examples(tmp_path / "examples", [], np.arange(40))
     network = build_encoder(BAG, 3)

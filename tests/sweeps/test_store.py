@@ -19,6 +19,7 @@ def test_everything_has_its_place(tmp_path: Path) -> None:
     run = TrialRun(str(tmp_path), "one", A)
     assert run.path("predict", "model", "x") == f"{tmp_path}/store/predict-paaa/model/x"
     assert run.path("ledger", "answers.jsonl") == f"{tmp_path}/ledger/answers.jsonl"
+    assert run.path("features", "x") == f"{tmp_path}/features/x"
     assert run.path(".partial", "detect-daaa") == f"{tmp_path}/.partial/detect-daaa"
     assert run.path("config.json") == f"{tmp_path}/trials/one/config.json"
     assert run.path() == f"{tmp_path}/trials/one"
