@@ -185,12 +185,10 @@ class Consultation:
     predicted: npt.NDArray[np.int64]
     """[Q] labels that the networks suggest."""
     neighbours: npt.NDArray[np.int64]
-    """[Q, M] examples that may be shown, the most similar first; -1 = none."""
+    """[Q, M] examples to show, the most similar first, none of the query's text or of another one's; -1 = none."""
     neighbour_labels: npt.NDArray[np.int64]
     """[Q, M] their given labels."""
     similarity: npt.NDArray[np.float32]
     """[Q, M] cosines; NaN where they were drawn at random."""
-    demonstrations: int
-    """How many of them to show."""
     candidates: Literal["binary", "all"]
     accept: float

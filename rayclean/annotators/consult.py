@@ -106,18 +106,14 @@ def _query(asked: Consultation, row: int, texts: dict[int, str], labels: LabelSe
 
 
 def _shown(asked: Consultation, row: int, texts: dict[int, str]) -> tuple[Demonstration, ...]:
-    """The most similar last; no exact duplicate of the query's text, and none of another demonstration."""
-    seen = {texts[int(asked.ids[row])].strip()}
-    shown: list[Demonstration] = []
-    for other, label, cosine in zip(
-        asked.neighbours[row], asked.neighbour_labels[row], asked.similarity[row], strict=True
-    ):
-        if len(shown) == asked.demonstrations:
-            break
-        if other == -1 or (text := texts[int(other)]).strip() in seen:
-            continue
-        seen.add(text.strip())
-        shown.append(Demonstration(text, int(label), None if np.isnan(cosine) else float(cosine)))
+    """The most similar last."""
+    shown = [
+        Demonstration(texts[int(other)], int(label), None if np.isnan(cosine) else float(cosine))
+        for other, label, cosine in zip(
+            asked.neighbours[row], asked.neighbour_labels[row], asked.similarity[row], strict=True
+        )
+        if other != -1
+    ]
     return tuple(reversed(shown))
 
 

@@ -230,7 +230,12 @@ def _watch(board: Any, progress: Progress, stop: threading.Event) -> None:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
         with contextlib.suppress(RayActorError):  # it comes back
             for record in ray.get(board.take.remote()):
-                progress(record)
+                try:
+                    progress(record)
+                except (
+                    Exception
+                ):  # what is shown of one epoch costs neither the training nor the other epochs
+                    logger.warning("training: an epoch's progress could not be shown", exc_info=True)
         if ended:
             return
 

@@ -4,13 +4,15 @@ The loop knows an annotator only as a `Consult`: plain ids go out, labels come b
 the features of the first network as it is at that moment: every worker reads its share of the pool in blocks, keeps
 the best of each query, and the best of all workers are merged. One worker asks; the others wait in short steps, so that
 hours of asking are no time-out of a collective.
+
+A text that stands in the data many times is shown once, and not to itself: of the pool's examples with the same text only
+the first is a possible demonstration.
 """
 
 import threading
 import time
 from typing import Any, Protocol
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,10 +25,13 @@ from rayclean.training.collectives import Collectives
 from rayclean.training.state import ExampleState
 from rayclean.training.worker import EVALUATION_ROWS, Worker
 
-SPARE = 16
-"""So many more neighbours are found than asked for, since some turn out to be duplicates of the query's text."""
 DIGITS = 5
 """Cosines are compared to so many digits, then by id: their last digits depend on batches and machines."""
+POSITIONS = 2**40
+"""More examples than there are; a rounded cosine times this, minus a position, is one whole number that orders both."""
+NOBODY = -(2**62)
+QUERIES = 8192
+"""Queries compared with a block of the pool at once."""
 SECONDS_BETWEEN_LOOKS = 0.2
 
 Ints = npt.NDArray[np.int64]
@@ -56,16 +61,17 @@ def ask(
     """Ask, let the method revise its columns, and return figures (known on the first worker alone)."""
     collectives = worker.collectives
     count, selector = consult.demonstrations(questions.demonstrations, questions.selector)
-    pool = np.flatnonzero(questions.pool)
+    texts = worker.data.texts_of_train if count else np.arange(len(state.ids))
+    pool = first_of_each(texts, np.flatnonzero(questions.pool))
     if not count or not len(pool):
         places = np.full((len(questions.rows), 0), -1, dtype=np.int64)
         similarity = np.zeros(places.shape, dtype=np.float32)
     elif selector == "random":
-        places = draw(state.ids, questions.rows, pool, count + SPARE, seed, epoch)
+        places = draw(state.ids, texts, questions.rows, pool, count, seed, epoch)
         similarity = np.full(places.shape, np.nan, dtype=np.float32)
     else:
         read = _Reader(worker, method.networks[0])
-        places, similarity = nearest(read, state.ids, questions.rows, pool, count + SPARE, collectives)
+        places, similarity = nearest(read, state.ids, texts, questions.rows, pool, count, collectives)
     labels = state.columns["given_label"]
     request = Consultation(
         ids=state.ids[questions.rows],
@@ -74,7 +80,6 @@ def ask(
         neighbours=np.where(places >= 0, state.ids[places], -1),
         neighbour_labels=np.where(places >= 0, labels[places], -1),
         similarity=similarity,
-        demonstrations=count,
         candidates=questions.candidates,
         accept=questions.accept,
     )
@@ -83,16 +88,26 @@ def ask(
     return figures
 
 
+def first_of_each(texts: Ints, pool: Ints) -> Ints:
+    """Of the pool's positions, in rising order, the first of each text."""
+    _, first = np.unique(texts[pool], return_index=True)
+    return pool[np.sort(first)]
+
+
 def nearest(
-    read: "_Reader", ids: Ints, rows: Ints, pool: Ints, count: int, collectives: Collectives
+    read: "_Reader", ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, collectives: Collectives
 ) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """The `count` members of the pool nearest to each of some examples, none its own neighbour.
+    """The `count` members of the pool nearest to each of some examples, none of its own text.
+
+    Rows are ordered by rounded cosine, then position, wherever some are cut off: neither blocks nor the number of workers
+    decide between equals.
 
     Args:
         read: unit features of positions.
         ids: [N] sorted example ids.
+        texts: [N] equal where two examples have the same text.
         rows: [Q] positions of the queries.
-        pool: [P] positions of those that may be neighbours.
+        pool: [P] positions of those that may be neighbours, of different texts.
         count: M.
         collectives: who shares the work.
 
@@ -105,42 +120,31 @@ def nearest(
     padded[: len(mine)] = mine
     gathered, columns = collectives.gather(padded, {"features": read(np.maximum(padded, 0))})
     queries = columns["features"][np.searchsorted(gathered, rows)]
-    fetch = count + 1  # one may be the query itself
-    best_score = np.full((len(rows), fetch), -np.inf, dtype=np.float32)
-    best = np.full((len(rows), fetch), -1, dtype=np.int64)
+    best = np.full((len(rows), count), NOBODY, dtype=np.int64)
     share = pool[rank::world_size]
     for start in range(0, len(share), EVALUATION_ROWS):
         block = share[start : start + EVALUATION_ROWS]
-        score, index = faiss.knn(
-            queries, read(block), min(fetch, len(block)), metric=faiss.METRIC_INNER_PRODUCT
-        )
-        best_score, best = _merge(
-            np.concatenate([best_score, score], axis=1),
-            np.concatenate([best, block[index]], axis=1),
-            rows,
-            fetch,
-        )
+        vectors = read(block).T
+        for part in (slice(first, first + QUERIES) for first in range(0, len(rows), QUERIES)):
+            order = _order(queries[part] @ vectors, block)
+            order[texts[block] == texts[rows[part], None]] = NOBODY
+            best[part] = _highest(np.concatenate([best[part], order], axis=1), count)
     if world_size > 1:
-        every_score = collectives.gather_rows(torch.from_numpy(best_score).to(read.device)).cpu().numpy()
         every = collectives.gather_rows(torch.from_numpy(best).to(read.device)).cpu().numpy()
         parts = range(0, len(every), len(rows))
-        best_score, best = _merge(
-            np.concatenate([every_score[i : i + len(rows)] for i in parts], axis=1),
-            np.concatenate([every[i : i + len(rows)] for i in parts], axis=1),
-            rows,
-            fetch,
-        )
-    none = best[:, :count] < 0
-    return best[:, :count], np.where(none, 0, best_score[:, :count]).astype(np.float32)
+        best = _highest(np.concatenate([every[i : i + len(rows)] for i in parts], axis=1), count)
+    cosine, places = _read_order(best)
+    none = best == NOBODY
+    return np.where(none, -1, places), np.where(none, 0, cosine).astype(np.float32)
 
 
-def draw(ids: Ints, rows: Ints, pool: Ints, count: int, seed: int, epoch: int) -> Ints:
-    """Up to `count` members of the pool per query [Q, M], drawn by its id, none its own; -1 where there are no more."""
+def draw(ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, seed: int, epoch: int) -> Ints:
+    """Up to `count` members of the pool per query [Q, M], drawn by its id, none of its text; -1 where there are no more."""
     drawn = np.full((len(rows), count), -1, dtype=np.int64)
     for query, hashed in enumerate(mix(ids[rows], seed, f"demonstrations of epoch {epoch}")):
         size = min(count + 1, len(pool))
         chosen = pool[np.random.default_rng(int(hashed)).choice(len(pool), size, replace=False)]
-        chosen = chosen[chosen != rows[query]][:count]
+        chosen = chosen[texts[chosen] != texts[rows[query]]][:count]
         drawn[query, : len(chosen)] = chosen
     return drawn
 
@@ -164,15 +168,23 @@ class _Reader:
         return np.ascontiguousarray(np.concatenate(parts[1:] or parts))
 
 
-def _merge(
-    score: npt.NDArray[np.float32], places: Ints, own: Ints, count: int
-) -> tuple[npt.NDArray[np.float32], Ints]:
-    """The best `count` of each row, but the query itself."""
-    rounded = np.round(score.astype(np.float64), DIGITS)
-    rounded[(places == own[:, None]) | (places < 0)] = -np.inf
-    order = np.lexsort((places, -rounded), axis=1)[:, :count]
-    rounded, places = np.take_along_axis(rounded, order, axis=1), np.take_along_axis(places, order, axis=1)
-    return rounded.astype(np.float32), np.where(np.isfinite(rounded), places, -1)
+def _order(cosine: npt.NDArray[np.float32], places: Ints) -> Ints:
+    """Greater where the rounded cosine is, and among equals where the position is smaller."""
+    steps: Ints = np.rint(cosine.astype(np.float64) * 10**DIGITS).astype(np.int64)
+    return np.asarray(steps * POSITIONS - places)
+
+
+def _read_order(order: Ints) -> tuple[npt.NDArray[np.float64], Ints]:
+    """Rounded cosines and positions."""
+    steps = -(-order // POSITIONS)
+    return steps / 10**DIGITS, steps * POSITIONS - order
+
+
+def _highest(order: Ints, count: int) -> Ints:
+    """The `count` highest of each row, in falling order."""
+    if order.shape[1] > count:
+        order = np.partition(order, order.shape[1] - count, axis=1)[:, -count:]
+    return np.asarray(np.sort(order, axis=1)[:, ::-1])
 
 
 def _first_asks(

@@ -4,8 +4,10 @@ Only ids and labels are in memory (about 40 bytes per example); tokens or featur
 same encoder read the same inputs.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +44,20 @@ class JobData:
     """By network; the same object where they read the same."""
     train: Part
     dev: Part
+    examples: str
+    """Folder of example shards."""
+
+    @cached_property
+    def texts_of_train(self) -> Rows:
+        """[N] a hash of every training example's text, blanks around it left out; read when it is first asked for."""
+        folder, found = Folder(self.examples), np.zeros(len(self.train.ids), dtype=np.int64)
+        for shard in folder.shards():
+            table = folder.read_table(shard, columns=["example_id", "text"])
+            ids = table["example_id"].to_numpy()
+            places = np.minimum(np.searchsorted(self.train.ids, ids), len(found) - 1)
+            rows = np.flatnonzero(self.train.ids[places] == ids)
+            found[places[rows]] = [_hash(text) for text in table["text"].take(rows).to_pylist()]
+        return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
         """Every network's inputs [B, ...] of some examples of a part; the same object where they read the same."""
@@ -104,7 +120,12 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
     def part(mask: npt.NDArray[np.bool_], values: Rows) -> Part:
         return Part(ids[mask], values[mask], {name: each.rows(ids[mask]) for name, each in inputs.items()})
 
-    return JobData(inputs, part(train, labels), part(dev, given))
+    return JobData(inputs, part(train, labels), part(dev, given), job.data.examples)
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.strip().encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def is_frozen(encoder: Plugin) -> bool:

@@ -2,7 +2,7 @@
 
 Every worker runs the same lines. Weights, optimiser and per-example state are replicas that stay equal because each
 step applies the same averaged gradient and the same gathered observations everywhere; so W = 1, 2, 3 give the same
-model (METHODS 15.2). Gradients are averaged by hand after `backward` rather than by DDP: a method may then call
+model (METHODS 15.2), dropout aside: every worker draws the masks of its own rows. Gradients are averaged by hand after `backward` rather than by DDP: a method may then call
 several networks, halves of them, or one of them twice in a step, and no parameter has to take part in every loss.
 
 Nothing here knows Ray, a true label, or which method it runs.
@@ -63,7 +63,8 @@ def fit(
         device: where the networks are.
         on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`; where an earlier
             attempt trained some epochs, first with theirs.
-        checkpoint_share: most of the time that may go into checkpoints; infinite: one after every epoch.
+        checkpoint_share: most of the time that may go into checkpoints; infinite: one after every epoch, as there is
+            wherever a method asks.
         consult: brings a method's questions to the annotator; without it methods train on without answers.
 
     Raises:
@@ -106,6 +107,7 @@ def fit(
     progress = checkpoint.read(output, key, networks, optimizer, state)
     steps.agree(collectives, "the last finished epoch", progress.epoch)
     if first:
+        results.forget_epochs(output, after=progress.epoch)
         for record in progress.history:
             on_epoch(record)
     last_write, write_seconds = time.monotonic(), 0.0
@@ -122,6 +124,7 @@ def fit(
         asked: dict[str, float] = {}
         if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
             asked = ask(worker, method, state, questions, consult, job.seed, epoch)
+        begun = time.monotonic()
         networks.train()
         sums: dict[str, Tensor] = {}
 
@@ -170,7 +173,7 @@ def fit(
             steps.review(worker, method, state, epoch)
 
         # -- the epoch's line: training loss, development loss ---------------------------------------------------------
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - begun
         means = (
             collectives.sum([float(total) for total in sums.values()])
             / collectives.world_size
@@ -188,7 +191,8 @@ def fit(
             "dev_loss": dev_loss,
             "dev_accuracy": dev_accuracy,
             "learning_rate": optimizer.param_groups[0]["lr"],
-            "examples_per_second": round(len(state.ids) / max(seconds, 1e-9), 1),
+            "workers": collectives.world_size,
+            "examples_per_second": float(f"{len(state.ids) / max(seconds, 1e-9):.6g}"),  # never 0
             "seconds": round(time.monotonic() - start, 3),
         }
         progress.epoch = epoch
@@ -202,7 +206,10 @@ def fit(
             results.write_history(output, progress)
             if job.keep_epochs:
                 results.write_epoch(output, state, epoch)
-            if (now := time.monotonic()) - last_write >= write_seconds / checkpoint_share:
+            # A method's next questions hang on this very epoch: an attempt that began again at an earlier one could come
+            # to other questions, and pay for both.
+            now = time.monotonic()
+            if consult is not None or now - last_write >= write_seconds / checkpoint_share:
                 checkpoint.write(output, key, networks, optimizer, state, progress)
                 last_write = time.monotonic()
                 write_seconds = last_write - now

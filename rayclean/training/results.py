@@ -67,6 +67,18 @@ def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
     _write_columns(output.sub("epochs", f"epoch-{epoch:03d}"), state, {"given_label": labels})
 
 
+def forget_epochs(output: Folder, after: int) -> None:
+    """Remove the columns of later epochs: an attempt that did not get to a checkpoint left them, and the one that goes on
+    may end before.
+    """
+    if not output.exists("epochs"):
+        return
+    for path in output.fs.ls(output.path("epochs"), detail=False):
+        name = str(path).rstrip("/").rpartition("/")[2]
+        if int(name.removeprefix("epoch-")) > after:
+            output.remove("epochs", name)
+
+
 def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
     """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more likely wrong)."""
     _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})

@@ -97,10 +97,10 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
                 max(0, record["epoch"] - task.done)
             )  # an epoch repeated after a lost worker is no news
             if record["epoch"] not in seen:
+                seen.add(record["epoch"])
+                heard(record)
                 noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
                 task.note(epoch_note(record, noise))
-                heard(record)
-            seen.add(record["epoch"])
 
         result = fit_jobs([job], spec, config.cluster, out.url("ray"), tell, consult)["train"]
     out.remove("ray")

@@ -62,16 +62,16 @@ def rows_of(examples: str) -> Any:
     return pd.concat([folder.read_table(shard).to_pandas() for shard in folder.shards()]).reset_index()
 
 
-def asked(examples: str, count: int, **changes: Any) -> Consultation:
+def asked(examples: str, count: int, shown: int = 2, **changes: Any) -> Consultation:
     table = rows_of(examples)
     ids, others = table["example_id"].to_numpy(), table["given_label"].to_numpy()
-    neighbours = np.stack([np.roll(ids, -row - 1)[:4] for row in range(count)])
-    labels = np.stack([np.roll(others, -row - 1)[:4] for row in range(count)])
+    neighbours = np.stack([np.roll(ids, -row - 1)[:shown] for row in range(count)])
+    labels = np.stack([np.roll(others, -row - 1)[:shown] for row in range(count)])
     values = {
         "ids": ids[:count], "given": others[:count].astype(np.int64), "predicted": (others[:count] + 1) % 3,
         "neighbours": neighbours, "neighbour_labels": labels.astype(np.int64),
-        "similarity": np.tile(np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32), (count, 1)),
-        "demonstrations": 2, "candidates": "all", "accept": 0.0,
+        "similarity": np.tile(np.linspace(0.9, 0.8, shown, dtype=np.float32), (count, 1)),
+        "candidates": "all", "accept": 0.0,
     }  # fmt: skip
     return Consultation(**{**values, **changes})
 
@@ -96,19 +96,19 @@ def test_labels_and_figures_and_nothing_is_paid_twice(examples: str, tmp_path: P
     assert (figures["prompt_tokens"], figures["answer_tokens"]) == worth  # whoever paid them
 
 
-def test_a_question_shows_the_nearest_last_and_no_duplicate(examples: str, tmp_path: Path) -> None:
+def test_a_question_shows_the_nearest_last(examples: str, tmp_path: Path) -> None:
     table = rows_of(examples)
-    what = asked(examples, 1)
-    what.neighbours[0, 0] = what.ids[0]  # the very text of the query
+    what = asked(examples, 1, 3)
+    what.neighbours[0, 2] = -1  # there are no more
     annotator = Scripted(scores=lambda query: (0.0, -1.0, -2.0))
     run(annotator, what, examples, tmp_path / "ledger")
     (query,) = annotator.asked
     text = table.set_index("example_id")["text"]
     assert [d.text for d in query.demonstrations] == [
-        text[what.neighbours[0, 2]],
         text[what.neighbours[0, 1]],
+        text[what.neighbours[0, 0]],
     ]
-    assert [d.similarity for d in query.demonstrations] == pytest.approx([0.7, 0.8])
+    assert [d.similarity for d in query.demonstrations] == pytest.approx([0.85, 0.9])
     assert query.text == text[what.ids[0]]
     assert len(query.candidates) == 3
 
@@ -172,7 +172,7 @@ def test_a_budget_that_ends(examples: str, tmp_path: Path) -> None:
 
 def test_neighbours_vote(examples: str, tmp_path: Path) -> None:
     annotator = KnnAnnotator(KnnAnnotator.Config(neighbours=4), tuple(LABELS))
-    what = asked(examples, 5, demonstrations=annotator.demonstrations(2, "nearest")[0])
+    what = asked(examples, 5, shown=annotator.demonstrations(2, "nearest")[0])
     labels, _ = run(annotator, what, examples, tmp_path / "ledger")
     for row, chosen in enumerate(labels):
         votes = np.bincount(what.neighbour_labels[row], weights=what.similarity[row], minlength=3)

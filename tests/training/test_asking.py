@@ -11,7 +11,7 @@ from rayclean.config import Plugin
 from rayclean.functional.partition import Subset
 from rayclean.schema import Consultation
 from rayclean.training import asking
-from rayclean.training.asking import draw, nearest
+from rayclean.training.asking import draw, first_of_each, nearest
 from rayclean.training.collectives import Collectives
 from rayclean.training.loop import fit
 from tests.training.toys import TOY, Answering, job, spec, write_examples
@@ -34,7 +34,8 @@ def test_neighbours_are_those_of_brute_force(rows_per_block: int, monkeypatch: p
     read = Table(rng.normal(size=(60, 5)))
     queries, pool = np.array([7, 0, 33, 59]), np.flatnonzero(rng.random(60) < 0.5)
     pool = np.union1d(pool, [7])  # a query may itself be in the pool
-    found, cosine = nearest(read, np.arange(60), queries, pool, 4, Collectives())  # type: ignore[arg-type]
+    texts = rng.permutation(60)
+    found, cosine = nearest(read, np.arange(60), texts, queries, pool, 4, Collectives())  # type: ignore[arg-type]
     for row, query in enumerate(queries):
         others = pool[pool != query]
         expected = others[np.argsort(-(read.features[others] @ read.features[query]))[:4]]
@@ -42,22 +43,55 @@ def test_neighbours_are_those_of_brute_force(rows_per_block: int, monkeypatch: p
         np.testing.assert_allclose(cosine[row], read.features[expected] @ read.features[query], atol=2e-5)
 
 
+def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tight clusters, as features collapse per class: hundreds of neighbours are equal to five digits."""
+    rng = np.random.default_rng(0)
+    centres, count = rng.normal(size=(6, 16)), 1200
+    read = Table(centres[rng.integers(6, size=count)] + rng.normal(size=(count, 16)) * 1e-3)
+    queries, pool, texts = np.arange(0, count, 40), np.arange(1, count, 2), np.arange(count)
+    found = []
+    for rows_per_block in (count, 64, 7):
+        monkeypatch.setattr(asking, "EVALUATION_ROWS", rows_per_block)
+        monkeypatch.setattr(asking, "QUERIES", rows_per_block)
+        found.append(nearest(read, np.arange(count), texts, queries, pool, 5, Collectives()))  # type: ignore[arg-type]
+    for places, cosine in found[1:]:
+        assert (places == found[0][0]).all()
+        assert (cosine == found[0][1]).all()
+    cosine = np.round(read(queries) @ read(pool).T, asking.DIGITS)
+    expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
+    assert found[0][0].tolist() == expected
+
+
+def test_copies_of_a_text_take_no_places() -> None:
+    """Nobody is shown its own text, and no text twice: not even where thirty copies are the nearest."""
+    features = np.concatenate(
+        [np.tile([1.0, 0.0], (30, 1)), np.tile([0.9, 0.1], (20, 1)), [[0.5, 0.5], [0.0, 1.0]]]
+    )
+    texts = np.array([7] * 30 + [8] * 20 + [1, 2])
+    pool = first_of_each(texts, np.arange(1, 52))
+    assert pool.tolist() == [1, 30, 50, 51]
+    found, _ = nearest(Table(features), np.arange(52), texts, np.array([0]), pool, 3, Collectives())  # type: ignore[arg-type]
+    assert found.tolist() == [[30, 50, 51]]
+    drawn = draw(np.arange(52), texts, np.array([0]), pool, 5, seed=0, epoch=1)
+    assert set(drawn[0].tolist()) == {-1, 30, 50, 51}  # there are no more
+
+
 def test_a_pool_smaller_than_asked() -> None:
-    read = Table(np.eye(4) + 0.1)
-    found, cosine = nearest(read, np.arange(4), np.array([0, 1]), np.array([0, 2]), 3, Collectives())  # type: ignore[arg-type]
+    read, everyone = Table(np.eye(4) + 0.1), np.arange(4)
+    found, cosine = nearest(read, everyone, everyone, np.array([0, 1]), np.array([0, 2]), 3, Collectives())  # type: ignore[arg-type]
     assert found.tolist() == [[2, -1, -1], [0, 2, -1]] or found.tolist() == [[2, -1, -1], [2, 0, -1]]
     assert (cosine[found < 0] == 0).all()
 
 
 def test_random_demonstrations_depend_on_the_example_alone() -> None:
-    ids = np.arange(50) * 3
+    ids, texts = np.arange(50) * 3, np.arange(50)
     rows, pool = np.array([4, 9, 30]), np.array([1, 4, 5, 6, 7, 30])
-    found = draw(ids, rows, pool, 4, seed=0, epoch=2)
+    found = draw(ids, texts, rows, pool, 4, seed=0, epoch=2)
     assert all(rows[i] not in found[i] for i in range(3))
     assert set(found.ravel().tolist()) <= set(pool.tolist())
-    assert draw(ids, rows[::-1], pool, 4, seed=0, epoch=2)[::-1].tolist() == found.tolist()
-    assert draw(ids, rows, pool, 4, seed=0, epoch=3).tolist() != found.tolist()
-    assert (draw(ids, np.array([4]), np.array([4, 5]), 4, 0, 1) == [[5, -1, -1, -1]]).all()
+    assert draw(ids, texts, rows[::-1], pool, 4, seed=0, epoch=2)[::-1].tolist() == found.tolist()
+    assert draw(ids, texts, rows, pool, 4, seed=0, epoch=3).tolist() != found.tolist()
+    assert (draw(ids, texts, np.array([4]), np.array([4, 5]), 4, 0, 1) == [[5, -1, -1, -1]]).all()
 
 
 @pytest.mark.parametrize("selector", ["nearest", "random"])

@@ -1,5 +1,6 @@
 """The loop on one process: it learns, keeps the best epoch, resumes only what is its own, and says what went wrong."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -16,7 +17,7 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DataError, RaycleanError
 from rayclean.functional.hashing import folds
 from rayclean.methods.base import Method
-from rayclean.schema import LABELS, features, list_column
+from rayclean.schema import EXAMPLES, LABELS, features, list_column
 from rayclean.training.build import schedule
 from rayclean.training.checkpoint import Progress
 from rayclean.training.data import JobData, open_job
@@ -29,6 +30,7 @@ from tests.training.toys import (
     LATE,
     NAN,
     TOY,
+    Answering,
     Killed,
     ToyEncoder,
     errors_of,
@@ -179,6 +181,32 @@ def test_goes_on_at_the_last_epoch_and_only_reads_when_done(tmp_path: Path) -> N
     again = fit(one, spec(epochs=4), on_epoch=told.append)
     assert len(told) == 4
     assert again == first
+
+
+def test_an_epoch_that_asked_is_never_trained_again(tmp_path: Path) -> None:
+    """However little time may go into checkpoints: begun again, it could come to other questions, and pay for both."""
+    examples = write_examples(tmp_path / "examples", 90, noise=0.3)
+    weak = {"name": TOY}
+    method = Plugin(name="noiseal", weak=weak, warmup_epochs=2, demonstrations=3, lambda_=0.3)
+    how = spec(method=method, epochs=6, learning_rate=0.05)
+    one, first, second = job(examples, tmp_path / "out"), Answering(), Answering()
+    with pytest.raises(Killed):
+        fit(one, how, on_epoch=stop_at(5), checkpoint_share=1e-9, consult=first)
+    fit(one, how, checkpoint_share=1e-9, consult=second)
+    calm = Answering()
+    fit(job(examples, tmp_path / "calm"), how, consult=calm)
+    asked = [request.ids.tolist() for request in (*first.requests, *second.requests)]
+    assert asked == [request.ids.tolist() for request in calm.requests]
+    assert first.requests
+
+
+def test_a_slow_epoch_is_no_division_by_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour per epoch, of which nobody is asked: the rate of few examples stays above zero."""
+    clock = itertools.count(step=3600)
+    monkeypatch.setattr("rayclean.training.loop.time.monotonic", lambda: float(next(clock)))
+    examples = write_examples(tmp_path / "examples", 40)
+    assert fit(job(examples, tmp_path / "out"), spec(epochs=2)).epochs == 2
+    assert 0 < history(str(tmp_path / "out"))[0]["examples_per_second"] < 0.05
 
 
 def test_other_hyper_parameters_never_resume(tmp_path: Path) -> None:
@@ -388,3 +416,32 @@ def test_columns_of_every_epoch_are_kept(tmp_path: Path) -> None:
     ]
     assert all(set(table) == {"example_id", "given_label", "loss"} for table in tables)
     assert tables[0]["loss"].mean() > tables[2]["loss"].mean()
+
+
+def test_columns_of_epochs_after_the_checkpoint_go(tmp_path: Path) -> None:
+    """An attempt that had none left them; the one that goes on may stop before."""
+    examples = write_examples(tmp_path / "examples", 40)
+    one, output = job(examples, tmp_path / "out", keep_epochs=True), Folder(str(tmp_path / "out"))
+    with pytest.raises(Killed):
+        fit(one, spec(epochs=3), on_epoch=stop_at(1), checkpoint_share=math.inf)
+    output.write_text("of an epoch that is trained again", "epochs", "epoch-003", "part-00007.parquet")
+    with pytest.raises(Killed):
+        fit(one, spec(epochs=3), on_epoch=stop_at(2), checkpoint_share=math.inf)
+    assert not output.exists("epochs", "epoch-003")
+    assert output.exists("epochs", "epoch-001")
+
+
+def test_equal_texts_have_equal_hashes(tmp_path: Path) -> None:
+    """By position among the training examples, wherever their shards are, and none of the development examples'."""
+    ids, texts = [5, 1, 9, 3, 7], ["one", " two", "two ", "three", "one"]
+    for number, rows in enumerate(([0, 1], [2, 3, 4])):
+        columns = [
+            [ids[row] for row in rows], [texts[row] for row in rows], pa.array([0] * len(rows), pa.int32()),
+            ["dev" if ids[row] == 3 else "train" for row in rows],
+        ]  # fmt: skip
+        Folder(str(tmp_path)).write_table(pa.table(columns, schema=EXAMPLES), f"part-{number}.parquet")
+    data = opened(job(str(tmp_path), tmp_path / "out"))
+    assert data.train.ids.tolist() == [1, 5, 7, 9]
+    two, one, again, other = data.texts_of_train.tolist()
+    assert (two, one) == (other, again)
+    assert one != two
