@@ -29,6 +29,8 @@ from rayclean.errors import ArtifactError, ConfigError
 
 VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
 MANIFEST = "manifest.json"
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Protocols of file systems without folders."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -147,7 +149,7 @@ class Folder:
         """Write a text file whole or not at all."""
         self.write_bytes(text.encode(), *parts)
 
-    def write_bytes(self, content: bytes, *parts: str) -> None:
+    def write_bytes(self, content: bytes | memoryview, *parts: str) -> None:
         """Write a file whole or not at all."""
         self._put(self.path(*parts), lambda path: self._pipe(path, content))
 
@@ -166,12 +168,9 @@ class Folder:
 
     def write_table(self, table: pa.Table, *parts: str) -> None:
         """Write a Parquet file whole or not at all."""
-
-        def write(path: str) -> None:
-            with self.fs.open(path, "wb") as file:
-                pq.write_table(table, file, compression="zstd")
-
-        self._put(self.path(*parts), write)
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, compression="zstd")
+        self.write_bytes(memoryview(content.getvalue()), *parts)
 
     def take(self, source: "Folder", name: str, *parts: str) -> None:
         """Have a file of another folder on the same file system here, too, whole or not at all: on a disk as a second name
@@ -202,12 +201,25 @@ class Folder:
         if self.exists(*parts):
             self.fs.rm(self.path(*parts), recursive=True)
 
-    def _pipe(self, path: str, content: bytes) -> None:
+    def make(self, *parts: str) -> None:
+        """Have a folder here. Object stores need none, and would make a bucket of a mistyped name."""
+        self._make(self.path(*parts))
+
+    def _make(self, path: str) -> None:
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        if not OBJECT_STORES & protocols:
+            self.fs.makedirs(path, exist_ok=True)
+
+    def _pipe(self, path: str, content: bytes | memoryview) -> None:
+        if not self.is_local:
+            # In one request: a file object that an exception closes (a signal, a full memory) uploads what it has got.
+            self.fs.pipe_file(path, bytes(content))
+            return
         with self.fs.open(path, "wb") as file:
             file.write(content)
 
     def _put(self, path: str, write: Any) -> None:
-        self.fs.makedirs(posixpath.dirname(path), exist_ok=True)
+        self._make(posixpath.dirname(path))
         if not self.is_local:
             write(path)  # object stores show an object only when its upload has ended
             return
@@ -267,7 +279,7 @@ class Run(Folder):
     def begin(self, verb: str, print_: str) -> Folder:
         """The folder to write into: a new one, or what a crashed attempt of the same fingerprint left."""
         partial = self.sub(".partial", f"{verb}-{print_}")
-        partial.fs.makedirs(partial.root, exist_ok=True)
+        partial.make()
         return partial
 
     def commit(

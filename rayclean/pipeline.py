@@ -298,7 +298,9 @@ def _reverts(run: Run) -> str:
 def locked(run: Run) -> Iterator[None]:
     """One process at a time in a run folder; the lock goes with the process, however it ends."""
     try:
-        run.fs.makedirs(os.path.dirname(run.path(".lock")), exist_ok=True)
+        run.make()
+        if not run.is_local:  # a bucket that is not there, or not ours, is told before anything runs
+            run.write_text("", ".lock")
     except OSError as error:
         raise ConfigError(
             f"output: cannot write to {run.url()} ({error}); choose another folder (output=...)"

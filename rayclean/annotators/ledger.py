@@ -175,16 +175,16 @@ class Ledger:
     def _write(self, lines: list[str], first: int, last: int) -> str:
         name = _segment_name(self.writer, first, last)
         content = "".join(f"{line}\n" for line in lines).encode()
-        path = self.folder.path(name)
-        self.folder.fs.makedirs(self.folder.root, exist_ok=True)
-        temporary = f"{path}.tmp" if self.folder.is_local else path  # object stores show whole objects only
-        with self.folder.fs.open(temporary, "wb") as file:
-            file.write(content)
-            if self.folder.is_local:
+        if self.folder.is_local:
+            path = self.folder.path(name)
+            self.folder.make()
+            with open(f"{path}.tmp", "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        if self.folder.is_local:
-            os.replace(temporary, path)
+            os.replace(f"{path}.tmp", path)
+        else:
+            self.folder.write_bytes(content, name)
         self._segments.add(name)
         return name
 

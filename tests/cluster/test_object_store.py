@@ -7,13 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from rayclean import pipeline
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
 from rayclean.artifacts import Folder, Run
+from rayclean.config import parse_config
+from rayclean.errors import ConfigError
 from rayclean.models.loading import DESCRIPTION
 from tests import toy
 from tests.cluster.object_store import BUCKET, object_store
@@ -42,6 +46,30 @@ def test_whole_files_and_listings_that_are_never_stale(s3: str) -> None:
     assert folder.exists("part-00001.parquet")
     folder.remove("x")
     assert not folder.exists("x", "y.json")
+
+
+def test_a_write_that_is_interrupted_leaves_nothing(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file object that an exception closes would upload what it has got, and look whole."""
+    folder = Folder(f"{s3}/interrupted")
+
+    def stopped(table: pa.Table, sink: Any, **options: Any) -> None:
+        sink.write(b"PAR1")
+        raise SystemExit(143)
+
+    monkeypatch.setattr("rayclean.artifacts.pq.write_table", stopped)
+    with pytest.raises(SystemExit):
+        folder.write_table(pa.table({"example_id": [1]}), "part-00000.parquet")
+    assert folder.shards() == []
+
+
+def test_a_mistyped_bucket_is_told_and_not_made(s3: str, tmp_path: Path) -> None:
+    import s3fs
+
+    values = toy.config(toy.write(tmp_path / "data", rows=40), tmp_path)
+    values["output"] = "s3://noisy-lables/runs"
+    with pytest.raises(ConfigError, match="output: cannot write to s3://noisy-lables/runs/toy"):
+        pipeline.load(parse_config(values))
+    assert [name.partition("/")[0] for name in s3fs.S3FileSystem().ls("")] == [BUCKET]
 
 
 def test_a_verb_is_whole_only_with_its_manifest(s3: str) -> None:
