@@ -235,6 +235,9 @@ class Folder:
 class Run(Folder):
     """One run: `<output>/<name>/`."""
 
+    shares_ledger = False
+    """Whether others pay into the same ledger: then their answers count towards this one's budgets, too."""
+
     def manifest(self, verb: str) -> Manifest | None:
         """What the finished verb says of itself; None if it is not finished."""
         if not self.exists(verb, MANIFEST):

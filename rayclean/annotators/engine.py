@@ -78,6 +78,9 @@ class Engine:
         annotator: who is asked; `start`ed here before the first query that the ledger does not answer.
         ledger: what was answered before, and where answers go.
         budget: when to stop asking.
+        used: what of the budget was used before, if answers of the ledger count like those asked now; None: they are free,
+            and what the ledger's session has paid counts. Trials of a sweep share a ledger: one that took what others
+            paid for, and spent its own budget on top, would have more answers than by itself.
         concurrency: queries in flight at once; None: the annotator's own.
         max_error_rate: above this share of failed queries (of at least 20) `answer` raises.
         on_progress: called with (number of queries done, whether they came from the ledger).
@@ -90,6 +93,7 @@ class Engine:
         ledger: Ledger,
         *,
         budget: Budget | None = None,
+        used: Spent | None = None,
         concurrency: int | None = None,
         max_error_rate: float = 1.0,
         on_progress: Callable[[int, bool], None] | None = None,
@@ -104,7 +108,9 @@ class Engine:
         self.meter = meter or Meter()
         self.tally = Tally()
         self._waiting = 0
-        self._sent = ledger.spent.queries
+        self._all_count = used is not None
+        self._used = replace(used) if used is not None else ledger.spent
+        self._sent = self._used.queries
         self._asked: dict[str, asyncio.Future[Annotation | None]] = {}
         self._window = asyncio.Semaphore(self.concurrency)
         self._starting = asyncio.Lock()
@@ -123,12 +129,13 @@ class Engine:
         call = Tally()
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
-        found: dict[str, Annotation | None] = dict(known)
-        reused = sum(key in known for key in keys)
+        free = {} if self._all_count else known
+        found: dict[str, Annotation | None] = dict(free)
+        reused = sum(key in free for key in keys)
         self.tally.reused += reused
         self.on_progress(reused, True)
-        todo = {key: query for key, query in zip(keys, queries, strict=True) if key not in known}
-        if todo and not self.exhausted:
+        todo = {key: query for key, query in zip(keys, queries, strict=True) if key not in free}
+        if todo.keys() - known.keys() and not self.exhausted:
             await self._start()
         iterator = iter(todo.items())
         self._wait(len(todo))
@@ -136,10 +143,10 @@ class Engine:
         async def work() -> None:
             for key, query in iterator:
                 try:
-                    found[key] = await self._once(key, query, call)
+                    found[key] = await self._once(key, query, known.get(key), call)
                 finally:
                     self._wait(-1)
-                self.on_progress(1, False)
+                self.on_progress(1, key in known)
 
         workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(todo)))]
         outcomes = await asyncio.gather(
@@ -167,9 +174,9 @@ class Engine:
     @property
     def exhausted(self) -> bool:
         """Whether the budget allows nothing more."""
-        return not self.budget.allows(self._sent, self.ledger.spent)
+        return not self.budget.allows(self._sent, self._used)
 
-    async def _once(self, key: str, query: Query, call: Tally) -> Annotation | None:
+    async def _once(self, key: str, query: Query, known: Annotation | None, call: Tally) -> Annotation | None:
         """Ask, or wait for whoever asks the same at this moment."""
         under_way = self._asked.get(key)
         if under_way is not None:
@@ -178,7 +185,7 @@ class Engine:
         self._asked[key] = future
         try:
             async with self._window:
-                answer = await self._ask(key, query, call)
+                answer = await self._ask(key, query, known, call)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             future.exception()  # seen: nobody else may be waiting
@@ -188,12 +195,16 @@ class Engine:
         future.set_result(answer)
         return answer
 
-    async def _ask(self, key: str, query: Query, call: Tally) -> Annotation | None:
+    async def _ask(self, key: str, query: Query, known: Annotation | None, call: Tally) -> Annotation | None:
         self._check_errors(call)
         if self.exhausted:
             self.tally.unasked += 1
             return None
         self._sent += 1
+        if known is not None:
+            self._used.add(known)
+            self.tally.reused += 1
+            return known
         start = time.monotonic()
         (annotation,) = await self.annotator.annotate([query])
         annotation = replace(
@@ -205,6 +216,8 @@ class Engine:
             session=self.ledger.session,
         )
         await self.ledger.put(annotation)
+        if self._all_count:
+            self._used.add(annotation)
         self.meter.answered(annotation)
         for tally in (self.tally, call):
             tally.asked += 1

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.consult import consult
 from rayclean.annotators.engine import Budget, Engine
-from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
@@ -54,6 +54,8 @@ class Asking:
     """Who pays: budgets count what was paid under this name, over all attempts."""
     budget: Budget
     max_error_rate: float
+    used: Spent | None = None
+    """What of the budget was used before, where answers of the ledger count, too (`Engine`)."""
     run: str = field(default_factory=metrics.run_name)
     """Whose metrics the answers count to."""
 
@@ -64,6 +66,7 @@ class Asking:
             self.annotator,
             ledger,
             budget=self.budget,
+            used=self.used,
             max_error_rate=self.max_error_rate,
             on_progress=on_progress,
             meter=metrics.meter(self.run),

@@ -39,6 +39,8 @@ class TrialRun(Run):
         pays: whether its annotator's answers cost.
     """
 
+    shares_ledger = True
+
     def __init__(self, root: str, name: str, prints: Mapping[str, str], *, pays: bool = False):
         super().__init__(root)
         self.trial, self.prints, self.pays = name, dict(prints), pays

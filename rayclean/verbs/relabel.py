@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayclean import progress
 from rayclean.annotators import build_annotator
@@ -26,7 +27,7 @@ from rayclean.annotators.decide import ANSWERS, answer_rows, decide
 from rayclean.annotators.demonstrations import Sources, random_pool
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.labels import write_labels
-from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.questions import Questions, read_chunk, suspects
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.artifacts import Folder, Run
@@ -144,7 +145,8 @@ def _ask(
     calibration = annotator.calibration(relabel.calibration, len(labels))
     scored = calibration == "batch" and len(labels) <= MAX_SCORED
     twins = calibration == "content_free"
-    asking = Asking(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate)
+    used = _used(out) if run.shares_ledger else None
+    asking = Asking(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate, used)
     work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(
@@ -163,6 +165,17 @@ def _ask(
             lambda n, reused: bar.advance(n, resumed=reused),
         ):
             pass
+
+
+def _used(out: Folder) -> Spent:
+    """What the chunks that an earlier attempt has finished took from the budget."""
+    used = Spent()
+    for shard in out.shards("answers"):
+        table = out.read_table("answers", shard, columns=["state", "prompt_tokens", "answer_tokens"])
+        used.queries += sum(state in ("answered", "error") for state in table["state"].to_pylist())
+        used.prompt_tokens += int(pc.sum(table["prompt_tokens"]).as_py() or 0)
+        used.answer_tokens += int(pc.sum(table["answer_tokens"]).as_py() or 0)
+    return used
 
 
 def _needs_asking(chunk: int, asking: Asking, out: str, labels: LabelSet, scored: bool, twins: bool) -> bool:

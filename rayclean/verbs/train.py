@@ -7,6 +7,7 @@ accuracy on the development examples), `model_last/`, `metrics.jsonl` (a line pe
 per example, after each epoch), `dynamics/` (the same at the end, and its quality) and `result.json`.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from rayclean import progress
 from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Budget
+from rayclean.annotators.ledger import Spent
 from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
 from rayclean.evaluation.subsets import subset_noise
@@ -159,6 +161,22 @@ def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tupl
     return (annotator.identity(), config.relabel.calibration, budget, labels.to_json())
 
 
+def _used(out: Folder) -> Spent:
+    """What the epochs that an earlier attempt has finished took from the budget."""
+    if not out.exists("metrics.jsonl"):
+        return Spent()
+    lines = [json.loads(line) for line in out.read_text("metrics.jsonl").splitlines()]
+
+    def total(*keys: str) -> int:
+        return sum(int(line.get(key, 0)) for line in lines for key in keys)
+
+    return Spent(
+        total("asked", "from_ledger"),
+        prompt_tokens=total("prompt_tokens"),
+        answer_tokens=total("answer_tokens"),
+    )
+
+
 @contextmanager
 def _annotator(
     config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
@@ -178,7 +196,8 @@ def _annotator(
     )  # fmt: skip
     calibration = annotator.calibration(relabel.calibration, len(labels))
     with serve.hosted(annotator, run.url()) as ready:
-        asking = Asking(ready, run.url("ledger"), f"train {out.name}", budget, relabel.max_error_rate)
+        used = _used(out) if run.shares_ledger else None
+        asking = Asking(ready, run.url("ledger"), f"train {out.name}", budget, relabel.max_error_rate, used)
         with consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
         ) as consult:

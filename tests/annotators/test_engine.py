@@ -16,7 +16,7 @@ import pytest
 
 from rayclean.annotators.base import Annotation, Annotator, Query
 from rayclean.annotators.engine import Budget, Engine
-from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
 from tests.annotators.questions import LABELS, query
@@ -64,6 +64,28 @@ def test_answers_come_in_order_and_are_asked_once(tmp_path: Path) -> None:
     reused = asyncio.run(engine(tmp_path, again).answer(queries))
     assert reused == answers
     assert (again.asked, again.starts) == (Counter(), 0)  # all in the ledger: not even started
+
+
+def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) -> None:
+    """Trials of a sweep: with a budget of ten, each has the first ten answers, whoever ran before and however it ended."""
+    queries, budget = [query(n) for n in range(30)], Budget(max_queries=10)
+
+    def answered(session: str, used: Spent | None, asked: int) -> list[int]:
+        fake = Fake()
+        own = engine(tmp_path, fake, session, budget=budget, used=used)
+        answers = asyncio.run(own.answer(queries))
+        assert fake.asked.total() == asked
+        assert own.tally.asked + own.tally.reused + own.tally.unasked == len(queries)
+        return [answer.example_id for answer in answers if answer is not None]
+
+    first = list(range(10))
+    assert answered("a", Spent(), 10) == first
+    assert answered("b", Spent(), 0) == first
+    assert answered("a", Spent(), 0) == first  # killed and begun again
+    assert answered("c", Spent(queries=4), 0) == first[:6]  # four were used in chunks that are finished
+    assert answered("alone", None, 10) == list(
+        range(20)
+    )  # the ledger of a run by itself: what was paid is free
 
 
 def test_one_question_for_two_examples(tmp_path: Path) -> None:
