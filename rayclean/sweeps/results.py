@@ -31,9 +31,10 @@ class Figure:
     sd: float | None
     """Sample standard deviation; None with one seed."""
     seeds: int
+    """Under so many seeds; where some trials ran to their end, those that were stopped are left out of all of it."""
     p: float | None = None
-    """Two-sided paired t-test against the reference over the seeds that both have; None where there is none, the
-    point is the reference, fewer than two pairs exist, or all differ by the same (no spread, so no test)."""
+    """Two-sided paired t-test against the reference over the seeds under which both ran to their end; None where there is
+    none, the point is the reference, fewer than two pairs exist, or all differ by the same (no spread, so no test)."""
     difference: float | None = None
     """Mean of the paired differences to the reference."""
 
@@ -259,20 +260,29 @@ def short(path: str) -> str:
 def _figures(
     trials: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Figure]:
-    names = list(dict.fromkeys(name for result in trials.values() for name in result["figures"]))
+    # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither averaged nor
+    # compared.
+    whole = {seed: result for seed, result in trials.items() if not result["stopped"]}
+    counted = whole or trials
+    names = list(dict.fromkeys(name for result in counted.values() for name in result["figures"]))
     found = {}
     for name in names:
-        own = {seed: result["figures"][name] for seed, result in trials.items() if name in result["figures"]}
+        own = {seed: result["figures"][name] for seed, result in counted.items() if name in result["figures"]}
         pairs = [
             (value, others[seed]["figures"][name])
             for seed, value in own.items()
-            if seed in others and name in others[seed]["figures"]
+            if seed in whole and _is_pair(others.get(seed), name)
         ]
         values = list(own.values())
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
         difference = float(np.mean([a - b for a, b in pairs])) if pairs else None
         found[name] = Figure(float(np.mean(values)), sd, len(values), _paired(pairs), difference)
     return found
+
+
+def _is_pair(other: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether a trial of the reference can be compared with."""
+    return other is not None and not other["stopped"] and name in other["figures"]
 
 
 def _paired(pairs: list[tuple[float, float]]) -> float | None:

@@ -103,6 +103,31 @@ def test_comparisons_at_the_edge(
     assert (figure.p, figure.difference) == (p, difference)
 
 
+def test_what_was_stopped_is_compared_with_nothing(tmp_path: Path) -> None:
+    """Its figures are of its last epoch, those of the others of their best: no pair, on either side, and no mean of both."""
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0, 1, 2, 3))
+    own, reference = [0.9, 0.8, 0.7, 0.1], [0.5, 0.6, 0.9, 0.8]
+
+    def rows(*stopped: tuple[float, int]) -> list[Row]:
+        trials = {}
+        for budget, values in ((0.1, own), (0.2, reference)):
+            for seed, value in enumerate(values):
+                name, each = result(of, {BUDGET: budget}, seed, dev_accuracy=value)
+                trials[name] = {**each, "stopped": (budget, seed) in stopped}
+        return collect(of, trials).rows
+
+    figure = rows((0.1, 3), (0.2, 0))[0].figures["dev_accuracy"]
+    assert figure.mean == pytest.approx(np.mean(own[:3]))
+    assert figure.sd == pytest.approx(np.std(own[:3], ddof=1))
+    assert figure.seeds == 3
+    assert figure.p == pytest.approx(stats.ttest_rel(own[1:3], reference[1:3]).pvalue)
+    assert figure.difference == pytest.approx(np.mean(np.subtract(own[1:3], reference[1:3])))
+    alone = rows((0.1, 3), (0.2, 0), (0.2, 1))[0].figures["dev_accuracy"]
+    assert (alone.p, alone.difference) == (None, pytest.approx(own[2] - reference[2]))
+    everyone = rows(*((0.1, seed) for seed in range(4)))[0].figures["dev_accuracy"]
+    assert everyone == Figure(pytest.approx(np.mean(own)), pytest.approx(np.std(own, ddof=1)), 4)
+
+
 def test_what_was_stopped_or_failed_is_counted(tmp_path: Path) -> None:
     of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}})
     trials = dict(result(of, {BUDGET: 0.1}, seed, dev_loss=1.0) for seed in (0, 1))
