@@ -106,8 +106,8 @@ class Objective(Options):
 
 
 class Scheduler(Options):
-    """Which trials that train are stopped early, by the first objective after every epoch. A sweep that was interrupted
-    compares with the trials of its new attempt alone: it may stop others than a sweep that ran through.
+    """Which trials that train are stopped early, by the first objective after every epoch but the last. A sweep that was
+    interrupted compares with the trials of its new attempt alone: it may stop others than a sweep that ran through.
     """
 
     name: Literal["none", "asha", "median"] = "none"
@@ -117,7 +117,9 @@ class Scheduler(Options):
     reduction: int = Field(3, ge=2)
     """`asha` only: one of so many goes on."""
     plateau: int | None = Field(None, ge=2)
-    """Stop a trial whose objective has not moved by .001 for so many epochs."""
+    """Stop a trial whose objective has not moved by .001 for so many epochs. It counts as converged: it may be chosen as
+    best, by the figures of its last epoch; it is not tested against the reference, whose figures are of a best epoch, and
+    has none of what is measured after training."""
 
 
 class Trials(Options):

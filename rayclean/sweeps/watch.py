@@ -1,5 +1,6 @@
 """What the driver of a sweep does with news of its trials: progress, tracking, results of those that were stopped."""
 
+import math
 import time
 from typing import Any
 
@@ -53,19 +54,13 @@ class Watch:
             self._point_ended(result)
         elif work is not None and result is not None and "error" in result:
             self.failed(work, result["error"])
-        elif work is not None and result is not None:
+        elif work is not None and result is not None and "plateau" not in result:
             self.tracker.end(work, result)
             self._note(f"{work.trial.title}: {brief(result, self.spec)}")
-        elif work is not None and not self._out_of_time() and (lines := self.lines.get(work.trial.name)):
-            numbers = {
-                key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
-            }
-            seconds = sum(line.get("seconds", 0.0) for line in lines)
-            result = trials.write_result(
-                work, work.run(self.folder.url()), numbers, lines, seconds, stopped=True
-            )
-            self.tracker.end(work, result)
-            self._note(f"{work.trial.title}: stopped after epoch {lines[-1]['epoch']}")
+        elif work is not None and result is not None:
+            self._stopped(work, "plateau")
+        elif work is not None and not self._out_of_time():
+            self._stopped(work, True)
         if self.task is not None:
             self.task.advance()
 
@@ -73,6 +68,20 @@ class Watch:
         """Write down why, for the report; the same command tries the trial again."""
         work.run(self.folder.url()).write_json({"title": work.trial.title, "error": error}, ERROR)
         self._note(f"{work.trial.title}: FAILED: {error.splitlines()[-1]}")
+
+    def _stopped(self, work: Work, stopped: trials.Stopped) -> None:
+        """Its last line is its result. What had trained to its end was not stopped by a rule: the same command goes on."""
+        lines = self.lines.get(work.trial.name)
+        if not lines or lines[-1]["epoch"] >= lines[-1].get("epochs", math.inf):
+            return
+        numbers = {
+            key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
+        }
+        seconds = sum(line.get("seconds", 0.0) for line in lines)
+        result = trials.write_result(work, work.run(self.folder.url()), numbers, lines, seconds, stopped)
+        self.tracker.end(work, result)
+        why = "at a plateau " if stopped == "plateau" else ""
+        self._note(f"{work.trial.title}: stopped {why}after epoch {lines[-1]['epoch']}")
 
     def _point_ended(self, result: Record) -> None:
         for each in result["trials"]:
@@ -99,9 +108,9 @@ class Watch:
 TUNE_KEYS = frozenset((
     "timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s",
     "time_total_s", "pid", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore",
-    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total",
+    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total", "plateau",
 ))  # fmt: skip
-"""What Tune adds to a line."""
+"""What Tune, and what steers it, add to a line."""
 
 
 def brief(result: Record, spec: Sweep) -> str:

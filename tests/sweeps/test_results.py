@@ -128,6 +128,24 @@ def test_what_was_stopped_is_compared_with_nothing(tmp_path: Path) -> None:
     assert everyone == Figure(pytest.approx(np.mean(own)), pytest.approx(np.std(own, ddof=1)), 4)
 
 
+def test_what_was_at_a_plateau_is_whole_and_may_be_best(tmp_path: Path) -> None:
+    """It has converged: its mean counts, but its last epoch is tested against no best one."""
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0, 1, 2), objectives="dev_accuracy")
+    trials = {}
+    for budget, values in ((0.1, [0.9, 0.7, 0.8]), (0.2, [0.5, 0.7, 0.4])):
+        for seed, value in enumerate(values):
+            name, each = result(of, {BUDGET: budget}, seed, dev_accuracy=value)
+            trials[name] = {**each, "stopped": "plateau" if budget == 0.1 and seed else False}
+    results = collect(of, trials)
+    first = results.rows[0]
+    assert results.best is first
+    assert not results.provisional
+    assert (first.stopped, first.converged) == (0, 2)
+    figure = first.figures["dev_accuracy"]
+    assert (figure.mean, figure.seeds) == (pytest.approx(0.8), 3)
+    assert (figure.p, figure.difference) == (None, pytest.approx(0.4))
+
+
 def test_what_was_stopped_or_failed_is_counted(tmp_path: Path) -> None:
     of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}})
     trials = dict(result(of, {BUDGET: 0.1}, seed, dev_loss=1.0) for seed in (0, 1))
@@ -311,6 +329,26 @@ def test_the_easiest_condition_does_not_win() -> None:
     chosen = best(rows, objectives("dev_accuracy"))
     assert chosen is not None
     assert chosen.point == {BUDGET: 0.2, RATE: 0.4}
+
+
+def test_a_setting_that_lacks_a_condition_is_chosen_for_now(tmp_path: Path) -> None:
+    of = sweep(
+        tmp_path,
+        {RATE: {"grid": [0.2, 0.4]}, BUDGET: {"grid": [0.1, 0.2]}},
+        seeds=(0,),
+        objectives="dev_accuracy",
+    )
+    easy, hard = (
+        ({RATE: 0.2, BUDGET: 0.1}, 0, {"dev_accuracy": 0.9}),
+        ({RATE: 0.4, BUDGET: 0.2}, 0, {"dev_accuracy": 0.5}),
+    )
+    early = found(of, easy, hard)
+    assert early.best is not None
+    assert early.provisional
+    other = found(of, easy, hard, ({RATE: 0.2, BUDGET: 0.2}, 0, {"dev_accuracy": 0.8}))
+    assert other.best is not None
+    assert other.best.point[BUDGET] == 0.2
+    assert not other.provisional
 
 
 def test_conditions_alone_are_no_choice() -> None:

@@ -1,0 +1,91 @@
+"""Who is stopped before the end, and what the driver makes of the news."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from rayclean.artifacts import Folder
+from rayclean.runtime import steering
+from rayclean.runtime.steering import Early
+from rayclean.sweeps import trial as trials
+from rayclean.sweeps.plan import base_values, make_plan, root
+from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.watch import Watch
+from tests.sweeps.bases import sweep
+
+BUDGET = "detect.budget"
+
+
+def watch(of: Sweep) -> Watch:
+    return Watch(of, Folder(root(of)), make_plan(of), base_values(of), Tracker(), 9)
+
+
+def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:
+    return {"epoch": epoch, "epochs": epochs, "dev_accuracy": 0.5, "seconds": 1.0, **more}
+
+
+# Rules
+
+
+class Trial:
+    def __init__(self, name: str):
+        self.trial_id = name
+
+
+@pytest.mark.parametrize("rule", ["asha", "median"])
+def test_nobody_is_stopped_after_the_last_epoch(rule: Literal["asha", "median"]) -> None:
+    """Five good trials, then two bad ones: the one that has trained to its end goes on to its result."""
+    judge = steering.scheduler(Early(rule, grace=2, reduction=2), ("dev_accuracy", "max"))
+    assert judge is not None
+
+    def told(name: str, accuracy: float, epochs: int) -> str:
+        trial: Any = Trial(name)
+        judge.on_trial_add(None, trial)  # type: ignore[arg-type]
+        judge.on_trial_result(None, trial, line(1, epochs, dev_accuracy=accuracy))  # type: ignore[arg-type]
+        return judge.on_trial_result(None, trial, line(2, epochs, dev_accuracy=accuracy))  # type: ignore[arg-type]
+
+    for number in range(5):
+        told(f"good {number}", 0.9, 3)
+    assert told("has one more", 0.1, 3) == "STOP"
+    assert told("is through", 0.1, 2) == "CONTINUE"
+
+
+def test_a_plateau_ends_only_what_would_go_on() -> None:
+    rule = steering.plateau(Early(plateau=2), ("dev_accuracy", "max"))
+    records = [line(1), line(2), line(3)]
+    assert [rule("a", record) for record in records] == [False, True, False]
+    assert ["plateau" in record for record in records] == [False, True, False]
+    assert not rule("a", {"dev_accuracy": 0.5, "result": {}})  # what it came to, as good as its epochs
+
+
+# News
+
+
+@pytest.mark.parametrize(("said", "stopped"), [(None, True), ({"plateau": True}, "plateau")])
+def test_a_stopped_trial_has_its_last_line(
+    tmp_path: Path, said: dict[str, Any] | None, stopped: trials.Stopped
+) -> None:
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,), objectives="dev_accuracy")
+    news = watch(of)
+    (name,) = news.plan.work
+    news.started({"name": name})
+    for number in (1, 2):
+        news.told({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
+    news.ended({"name": name}, said)
+    result = trials.results(news.folder)[name]
+    assert result["stopped"] == stopped
+    assert result["figures"] == {"dev_accuracy": 0.5}
+    assert [each["epoch"] for each in trials.epochs(news.folder, name)] == [1, 2]
+    assert "plateau" not in trials.epochs(news.folder, name)[-1]
+
+
+def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
+    """It lacks what follows: the same command goes on with it."""
+    news = watch(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,), objectives="dev_accuracy"))
+    (name,) = news.plan.work
+    for number in (1, 2, 3):
+        news.told({"name": name}, line(number))
+    news.ended({"name": name}, None)
+    assert trials.results(news.folder) == {}
