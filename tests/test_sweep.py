@@ -231,31 +231,6 @@ def test_no_question_of_relabel_is_paid_twice(
         )  # in both orders of the options
 
 
-def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path) -> None:
-    folder = Folder(str(tmp_path / "sweeps" / "toy"))
-    first = spec(tmp_path)
-    same_sweep(first, folder, extend=False)
-    sizes = {"cluster.workers": 2, "evaluate.top_changes": 3, "name": "other"}
-    same_sweep(spec(tmp_path, set=sizes), folder, extend=False)
-    same_sweep(first, folder, extend=False)
-    with pytest.raises(ArtifactError, match=r"whose base differ"):
-        same_sweep(spec(tmp_path, set={"relabel.candidates": "all"}), folder, extend=False)
-    searched = {
-        "space": {"detect.budget": {"uniform": [0.1, 0.2]}},
-        "search": "optuna",
-        "objectives": "changed",
-    }
-    learnt = Folder(str(tmp_path / "sweeps" / "learnt"))
-    same_sweep(spec(tmp_path, **searched), learnt, extend=False)
-    same_sweep(spec(tmp_path, **searched, samples=5), learnt, extend=True)
-    wider = {**searched, "space": {"detect.budget": {"uniform": [0.1, 0.3]}}}
-    with pytest.raises(ArtifactError, match="can only get more samples"):
-        same_sweep(spec(tmp_path, **wider, samples=5), learnt, extend=True)
-    stopping = {"scheduler": {"name": "asha"}, "objectives": "dev_loss"}
-    with pytest.raises(ArtifactError, match=r"objectives, scheduler differ"):
-        same_sweep(spec(tmp_path, **stopping), folder, extend=True)
-
-
 def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They stay where they are; the report needs no data, and refuses another base."""
     one = spec(tmp_path, space={"detect.budget": {"grid": [0.1, 0.2]}})

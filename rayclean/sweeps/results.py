@@ -17,8 +17,7 @@ from scipy import stats
 from rayclean.artifacts import fingerprint
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.pipeline import check_plugins
-from rayclean.sweeps.plan import base_values, put_over
+from rayclean.sweeps.plan import base_values, identity, put_over
 from rayclean.sweeps.space import Point, show
 from rayclean.sweeps.spec import Objective, Sweep, is_condition
 
@@ -322,17 +321,11 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 
 
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
-    """Equal for configs that give the same results, however they are written (`0` and `0.0`, a default that is named);
-    None where the base with this point is no config.
-    """
+    """Equal for configs that give the same results; None where the base with this point is no config."""
     try:
-        config = parse_config(put_over(values, point))
-        plugins = check_plugins(config)
+        return fingerprint(identity(parse_config(put_over(values, point))))
     except ConfigError:
         return None
-    sections = ("dataset", "predict", "relabel", "train")
-    plain = [getattr(config, section).identity() for section in sections]
-    return fingerprint(plain, config.detect.identity() | {"detectors": None}, plugins)
 
 
 def _place(sweep: Sweep, point: Point) -> list[Any]:

@@ -16,7 +16,17 @@ from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.forecast import forecast
-from rayclean.sweeps.identity import GROWS, SPEC, changes, finished, leave_out, points_known, same_sweep
+from rayclean.sweeps.identity import (
+    GROWS,
+    JOURNAL,
+    SPEC,
+    changes,
+    finished,
+    leave_out,
+    points_known,
+    same_sweep,
+    take_over,
+)
 from rayclean.sweeps.plan import Level, Plan, Work, any_point, base_values, make_plan, root, sharing, work_of
 from rayclean.sweeps.results import Results, best_config, collect
 from rayclean.sweeps.space import suggester
@@ -52,7 +62,7 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
         same_sweep(spec, folder, extend)
         found = trials.results(folder)
         done = finished(spec, plan, found)
-        known = {name: found[name] for name in done}
+        known = take_over(done, found, folder)
         leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
         tracker = open_tracker(spec.tracking, spec.name, folder.url())
         console.print(describe(spec, plan, len(known)), highlight=False)
@@ -233,7 +243,7 @@ def _run(
 
     folder, early, optuna = Folder(place.url), spec.scheduler, None
     if spec.search == "optuna":
-        study = folder.path("optuna.journal") if folder.is_local else None
+        study = folder.path(JOURNAL) if folder.is_local else None
         optuna = steering.Optuna(suggester(spec), watch.total, spec.draw_seed, study)
     with progress.task(f"sweep {spec.name}", watch.total, "trials") as watch.task:
         watch.begin()

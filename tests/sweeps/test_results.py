@@ -260,7 +260,6 @@ def test_the_reference_has_the_bases_values_under_the_same_conditions(tmp_path: 
             {"detect.detectors": [["knn_vote"], ["confident_learning", "self_confidence"]]},
             {"detect.detectors": ["confident_learning", "self_confidence"]},
         ),
-        ({"predict.actors": [2, 1]}, {"predict.actors": 2}),  # none matters to results: the first one
         ({"train.epochs": [3, 6]}, None),  # the base leaves it to the encoder
     ],
 )
