@@ -5,7 +5,6 @@ or of a base that have changed since stay where they are and are left out.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,7 +18,7 @@ from rayclean.sweeps.plan import Plan, Work, base_values, identity, trains, work
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.worker import ERROR
 
-SPEC, JOURNAL = "sweep.json", "optuna.journal"
+SPEC, JOURNAL, DRAWS = "sweep.json", "optuna.journal", "draws.json"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
 """Parts of the base on which no trial's name hangs: a sweep goes on on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
@@ -104,10 +103,21 @@ def finished(spec: Sweep, plan: Plan, known: Mapping[str, Record]) -> dict[str, 
     return {each.trial.name: each for each in work if each.trial.name in known}  # the data may have changed
 
 
-def points_known(spec: Sweep, known: Mapping[str, Record]) -> int:
-    """Points that are finished under every seed."""
-    counts = Counter(str(result["point"]) for result in known.values())
-    return sum(count >= len(spec.seeds) for count in counts.values())
+def draws_done(spec: Sweep, known: Mapping[str, Record], folder: Folder) -> int:
+    """Draws of Optuna whose points are finished under every seed. One that repeated a point counts as well: a finished sweep
+    draws no more.
+    """
+    times = draws(folder)
+    points: dict[str, dict[int, str]] = {}
+    for name, result in known.items():
+        points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = name
+    whole = [names for names in points.values() if names.keys() >= set(spec.seeds)]
+    return sum(max(1, times.get(names[spec.seeds[0]], 0)) for names in whole)
+
+
+def draws(folder: Folder) -> dict[str, int]:
+    """How often Optuna drew a point that came to a result, by the name of its trial under the first seed."""
+    return dict(folder.read_json(DRAWS)) if folder.exists(DRAWS) else {}
 
 
 def changes(swept: Record, spec: Sweep) -> list[str]:

@@ -9,8 +9,10 @@ from rayclean.artifacts import Folder
 from rayclean.runtime import steering
 from rayclean.runtime.steering import Early
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.plan import base_values, make_plan, root
-from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.identity import draws, draws_done, same_sweep
+from rayclean.sweeps.plan import base_values, make_plan, root, work_of
+from rayclean.sweeps.spec import Objective, Sweep
+from rayclean.sweeps.sweep import report, search
 from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.watch import Watch
 from tests.sweeps.bases import sweep
@@ -89,3 +91,65 @@ def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
         news.told({"name": name}, line(number))
     news.ended({"name": name}, None)
     assert trials.results(news.folder) == {}
+
+
+def searched(tmp_path: Path, **more: Any) -> Sweep:
+    space = {BUDGET: {"uniform": [0.1, 0.2]}}
+    return sweep(tmp_path, space, search="optuna", objectives="changed", **more)
+
+
+def come_to(of: Sweep, point: dict[str, Any], *seeds: int) -> dict[str, Any]:
+    """What a worker says of a point that it has run."""
+    works = [work_of(of, base_values(of), point, seed) for seed in seeds]
+    results = [trials.write_result(work, work.run(root(of)), {"changed": 1.0}, [], 1.0) for work in works]
+    return {"figures": {"changed": 1.0}, "point": point, "trials": results}
+
+
+def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_path: Path) -> None:
+    """Its process was lost, or it has said why under one seed: either way the report names it."""
+    of = searched(tmp_path, seeds=(0, 1, 2), samples=2)
+    news = watch(of)
+    same_sweep(of, news.folder, extend=False)
+    lost, told = {BUDGET: 0.125}, {BUDGET: 0.15}
+    come_to(of, lost, 0)
+    news.ended(lost, {"error": "first line\nits process was lost"})
+    name = work_of(of, base_values(of), told, 1).trial.name
+    news.ended(told, {"trial": name, "error": "no label is left", "figures": {}})
+    assert report(of).failed == {
+        "detect.budget=0.125 seed=1": "first line\nits process was lost",
+        "detect.budget=0.125 seed=2": "first line\nits process was lost",
+        "detect.budget=0.15 seed=1": "no label is left",
+    }
+    assert draws_done(of, trials.results(news.folder), news.folder) == 0
+
+
+def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None:
+    of = searched(tmp_path, seeds=(0, 1), samples=4)
+    news, twice = watch(of), {BUDGET: 0.125}
+    for _ in range(2):
+        news.ended(twice, come_to(of, twice, 0, 1))
+    come_to(of, {BUDGET: 0.15}, 0, 1)  # killed before it was counted
+    come_to(of, {BUDGET: 0.175}, 0)  # under one seed only
+    known = trials.results(news.folder)
+    assert draws_done(of, known, news.folder) == 3
+    assert draws_done(of, {}, news.folder) == 0  # of other data: all are drawn again
+
+
+def test_a_stopped_draw_counts(tmp_path: Path) -> None:
+    of = searched(tmp_path, seeds=(0,)).model_copy(
+        update={"objectives": (Objective(metric="dev_loss", mode="min"),)}
+    )
+    news, point = watch(of), {BUDGET: 0.125}
+    news.told(point, line(1))
+    news.ended(point, None)
+    assert draws_done(of, trials.results(news.folder), news.folder) == 1
+    assert list(draws(news.folder).values()) == [1]
+
+
+@pytest.mark.parametrize("url", ["memory://store", "{tmp_path}"])
+def test_what_is_missing_is_not_drawn_as_what_is_known(tmp_path: Path, url: str) -> None:
+    of, folder = searched(tmp_path, samples=5, draw_seed=7), Folder(url.format(tmp_path=tmp_path))
+    first, later = search(of, folder, 5), search(of, folder, 3)
+    assert (first.seed, first.samples) == (7, 5)
+    assert (later.seed, later.samples) == (9, 3)
+    assert (later.study is None) == (not folder.is_local)
