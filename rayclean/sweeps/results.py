@@ -260,7 +260,12 @@ def command(sweep: Sweep, point: Point, seed: int) -> str:
     name = f"{sweep.name}-{fingerprint(point)[:6]}-{seed}"
     overrides = _without_nulls({**sweep.set, **point, "seed": seed, "name": name})
     return shlex.join(
-        ["rayclean", "clean", sweep.base, *(f"{path}={_toml(value)}" for path, value in overrides.items())]
+        [
+            "rayclean",
+            "clean",
+            sweep.base_shown or sweep.base,
+            *(f"{path}={_toml(value)}" for path, value in overrides.items()),
+        ]
     )
 
 

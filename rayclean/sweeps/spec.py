@@ -157,6 +157,9 @@ class Sweep(Options):
     """Folder of all sweeps, on any file system that fsspec knows."""
     base: str
     """Config that trials differ from; relative to the sweep file."""
+    base_shown: str | None = None
+    """What the report and its commands call the base, where it lies under another name than here (a submitted sweep); `None`:
+    `base`."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Overrides that hold in every trial. A table with a `name` replaces the whole plug-in, any other one only says
     some keys of its section."""
@@ -178,7 +181,7 @@ class Sweep(Options):
     trials: Trials = Trials()
     tracking: Tracking = Tracking()
 
-    OPERATIONAL: ClassVar[tuple[str, ...]] = ("trials", "tracking", "output")
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("trials", "tracking", "output", "base_shown")
 
     @field_validator("space", mode="before")
     @classmethod
