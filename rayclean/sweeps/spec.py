@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rayclean.config import Config, Plugin
 from rayclean.errors import ConfigError
-from rayclean.overrides import assignments, read_values, set_path
+from rayclean.overrides import assignments, is_file, read_values, set_path
 from rayclean.plugins import Options, explain, nearest
 
 OBJECTIVES: dict[str, Literal["max", "min"]] = {
@@ -329,6 +329,19 @@ def _is_section(path: list[str], value: dict[str, Any]) -> bool:
     return not issubclass(model, Plugin) or ("name" not in value and not any("." in key for key in value))
 
 
+def load_sweeps(file: str, overrides: list[str] | tuple[str, ...] = ()) -> list[Sweep]:
+    """The sweeps of a command: where every file on it is a sweep (what a shell makes of `configs/sweeps/*.toml`), all of
+    them, each with the other overrides; else the first one.
+
+    Raises:
+        ConfigError: as `load_sweep`.
+    """
+    files = [file, *filter(is_file, overrides)]
+    if len(files) > 1 and all("space" in read_values(each) for each in files):
+        return [load_sweep(each, [one for one in overrides if not is_file(one)]) for each in files]
+    return [load_sweep(file, overrides)]
+
+
 def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep:
     """Read a sweep file and apply overrides; `base` becomes a path from here.
 
@@ -336,11 +349,16 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     to [set].
 
     Raises:
-        ConfigError: the file cannot be read, or a key or a value is wrong.
+        ConfigError: the file cannot be read, a key or a value is wrong, or an override is another sweep or its base.
     """
     path = Path(path)
     values = json.loads(json.dumps(read_values(path), default=str))
     for override in overrides:
+        if is_file(override) and read_values(override).keys() & {"space", "base"}:
+            raise ConfigError(
+                f"{override} is a sweep file, and so is {path}: one sweep at a time, or files of sweeps alone (and overrides "
+                "like detect.budget=0.05, which go to each)"
+            )
         for where, value in assignments(override):
             if where[0] in Config.model_fields and where[0] not in Sweep.model_fields:
                 values["set"] = settings(values.get("set", {})) | settings({".".join(where): value})
