@@ -204,29 +204,35 @@ def sweep(
         bool, typer.Option("--extend", help="Keep the trials of a smaller space and run the new ones.")
     ] = False,
 ) -> None:
-    """Run a config under many values; finished trials are reused, the same command goes on."""
-    from rayclean.sweeps.spec import load_sweep
+    """Run a config under many values; finished trials are reused, the same command goes on. Several sweep files run one
+    after another.
+    """
+    from rayclean.sweeps.spec import load_sweeps
     from rayclean.sweeps.sweep import sweep as run
 
-    spec = load_sweep(file, overrides or [])
+    specs = load_sweeps(file, overrides or [])
     try:
-        results = run(spec, extend=extend)
+        whole = [_sweep_summary(run(spec, extend=extend)) for spec in specs]
     except KeyboardInterrupt:
         typer.secho("interrupted; finished trials are kept, the same command goes on", fg="yellow", err=True)
         raise typer.Exit(130) from None
-    _sweep_summary(results)
+    if not all(whole):
+        raise typer.Exit(1)
 
 
 @app.command(name="sweep-report")
 def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
     """Show what of a sweep is finished: table, plots, and the best config where there is an objective."""
-    from rayclean.sweeps.spec import load_sweep
+    from rayclean.sweeps.spec import load_sweeps
     from rayclean.sweeps.sweep import report
 
-    _sweep_summary(report(load_sweep(file, overrides or [])))
+    whole = [_sweep_summary(report(spec)) for spec in load_sweeps(file, overrides or [])]
+    if not all(whole):
+        raise typer.Exit(1)
 
 
-def _sweep_summary(results: "Results") -> None:
+def _sweep_summary(results: "Results") -> bool:
+    """Print what came of a sweep; whether no trial failed."""
     from rich.console import Console
 
     from rayclean.artifacts import Folder
@@ -247,7 +253,7 @@ def _sweep_summary(results: "Results") -> None:
             fg="red",
             err=True,
         )
-        raise typer.Exit(1)
+    return not results.failed
 
 
 @app.callback(invoke_without_command=True)

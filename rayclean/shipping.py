@@ -63,9 +63,13 @@ def _pack_sweep(file: str, overrides: list[str] | tuple[str, ...], extend: bool)
     base = read_values(spec.base)
     base.get("cluster", {}).pop("address", None)
     settings = {path: value for path, value in spec.set.items() if path != "cluster.address"}
-    sweep = spec.model_dump(mode="json") | {"base": "base.json", "set": settings}
-    command = shlex.join(["rayclean", "sweep", "sweep.json", *(["--extend"] if extend else [])])
-    return Parcel(spec.name, root(spec), command, {"base.json": _text(base), "sweep.json": _text(sweep)})
+    own = {"base": "base.json", "base_shown": None, "set": settings}
+    sweep = spec.model_dump(mode="json") | own
+    command = shlex.join(["rayclean", "sweep", "sweep.json", "shown.json", *(["--extend"] if extend else [])])
+    files = {"base.json": _text(base), "sweep.json": _text(sweep)}
+    # What printed commands call the base hangs on the folder from which it is submitted.
+    shown = {"shown.json": _text({"base_shown": spec.base_shown or spec.base})}
+    return Parcel(spec.name, root(spec), command, files, shown)
 
 
 def _check(config: Config) -> None:

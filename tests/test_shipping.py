@@ -9,6 +9,7 @@ import pytest
 from rayclean.errors import ConfigError
 from rayclean.shipping import pack
 from rayclean.sweeps.plan import make_plan
+from rayclean.sweeps.results import command
 from rayclean.sweeps.spec import load_sweep
 from tests import toy
 
@@ -95,7 +96,7 @@ def test_extending_is_for_sweeps(config: Path) -> None:
         pack("clean", str(config), extend=True)
 
 
-def test_a_sweep_travels_with_its_base(config: Path, tmp_path: Path) -> None:
+def test_a_sweep_travels_with_its_base(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = tmp_path / "sweep.toml"
     sweep.write_text(
         'name = "budgets"\nbase = "config.json"\nseeds = [0, 1]\n'
@@ -109,9 +110,18 @@ def test_a_sweep_travels_with_its_base(config: Path, tmp_path: Path) -> None:
     assert grown.fingerprint != parcel.fingerprint
     there = tmp_path / "there"
     there.mkdir()
-    for name, text in parcel.files.items():
+    for name, text in {**parcel.files, **parcel.notes}.items():
         (there / name).write_text(text)
-    sent = load_sweep(there / shlex.split(parcel.command)[-1])
+    monkeypatch.chdir(there)
+    *_, own, shown = shlex.split(parcel.command)
+    sent = load_sweep(own, [shown])
     assert sent.set == {"detect.budget": 5}
     here = make_plan(load_sweep(sweep, ["set={'detect.budget' = 5}"]))
     assert set(make_plan(sent).work) == set(here.work)  # the same trials under the same names
+    # Commands that repeat a trial name the file that lies where the sweep was submitted, and it is the same work from
+    # whichever folder.
+    assert command(sent, {}, 0).startswith(f"rayclean clean {config} ")
+    monkeypatch.chdir(tmp_path)
+    again = pack("sweep", sweep.name)
+    assert again.fingerprint == parcel.fingerprint
+    assert again.notes != parcel.notes

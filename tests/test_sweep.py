@@ -8,18 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray
 
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
-from rayclean.runtime import serve, tune
+from rayclean.runtime import serve
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.identity import finished, leave_out, same_sweep
 from rayclean.sweeps.plan import base_values, make_plan, work_of
@@ -72,12 +71,7 @@ def run_ids(tmp_path: Path, trials: Iterable[str]) -> set[str]:
     return {fingerprint(str(tmp_path / "sweeps" / "toy"), name) for name in trials}
 
 
-def test_cached_trials_share_and_grow(
-    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    states: list[Path] = []  # of Ray Tune, which would be removed
-    monkeypatch.setattr(tune, "shutil", SimpleNamespace(rmtree=lambda path, **_: states.append(Path(path))))
+def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> None:
     first = spec(tmp_path)
     results = sweep(first)
     assert results.failed == {}
@@ -119,17 +113,50 @@ def test_cached_trials_share_and_grow(
     assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(larger).work)
     assert len(stored(tmp_path, "predict")) == 1
 
-    # Everything is there to be read again, and nothing holds the key.
+    # Everything is there to be read again.
     assert report(larger).rows == grown.rows
     page = (tmp_path / "sweeps" / "toy" / "report.html").read_text()
     assert "detect.budget=0.1" in page
-    assert states
-    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
-    for place in (tmp_path / "sweeps", logs, *states):
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder with a short path, for the sockets of a Ray."""
+    folder = Path(tempfile.mkdtemp(prefix="key-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_key_of_wandb_is_written_nowhere(tmp_path: Path, temporary: Path) -> None:
+    """It is in the environment before the sweep's own Ray starts, so that every worker has it. With a logger Ray Tune keeps
+    its state in the sweep's folder.
+    """
+    loggers = ["ray.tune.logger:JsonLoggerCallback"]
+    one = spec(
+        tmp_path,
+        space={"detect.budget": {"grid": [0.1]}},
+        tracking={"wandb": "offline", "loggers": loggers},
+    )
+    file = tmp_path / "sweep.json"
+    file.write_text(one.model_dump_json())
+    places = {
+        name: str(temporary) for name in ("RAY_TMPDIR", "TMPDIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+    }
+    told = subprocess.run(
+        [sys.executable, "-m", "rayclean", "sweep", str(file)],
+        env=os.environ | places | {"WANDB_API_KEY": KEY},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        check=False,
+    ).stdout
+    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(one).work), told.decode()
+    assert KEY.encode() not in told
+    assert list((tmp_path / "sweeps" / "toy" / "loggers").rglob("experiment_state*")), "no state of Ray Tune"
+    assert list(temporary.glob("ray/session_*/logs/*worker*")), "no logs of Ray"
+    for place in (tmp_path, temporary):
         for path in place.rglob("*"):
             assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-    for state in states:
-        shutil.rmtree(state)
 
 
 def test_trials_that_train_read_relative_paths(
@@ -229,31 +256,6 @@ def test_no_question_of_relabel_is_paid_twice(
         assert (
             len(server.calls()) == 2 * results.rows[0].figures["asked"].mean
         )  # in both orders of the options
-
-
-def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path) -> None:
-    folder = Folder(str(tmp_path / "sweeps" / "toy"))
-    first = spec(tmp_path)
-    same_sweep(first, folder, extend=False)
-    sizes = {"cluster.workers": 2, "evaluate.top_changes": 3, "name": "other"}
-    same_sweep(spec(tmp_path, set=sizes), folder, extend=False)
-    same_sweep(first, folder, extend=False)
-    with pytest.raises(ArtifactError, match=r"whose base differ"):
-        same_sweep(spec(tmp_path, set={"relabel.candidates": "all"}), folder, extend=False)
-    searched = {
-        "space": {"detect.budget": {"uniform": [0.1, 0.2]}},
-        "search": "optuna",
-        "objectives": "changed",
-    }
-    learnt = Folder(str(tmp_path / "sweeps" / "learnt"))
-    same_sweep(spec(tmp_path, **searched), learnt, extend=False)
-    same_sweep(spec(tmp_path, **searched, samples=5), learnt, extend=True)
-    wider = {**searched, "space": {"detect.budget": {"uniform": [0.1, 0.3]}}}
-    with pytest.raises(ArtifactError, match="can only get more samples"):
-        same_sweep(spec(tmp_path, **wider, samples=5), learnt, extend=True)
-    stopping = {"scheduler": {"name": "asha"}, "objectives": "dev_loss"}
-    with pytest.raises(ArtifactError, match=r"objectives, scheduler differ"):
-        same_sweep(spec(tmp_path, **stopping), folder, extend=True)
 
 
 def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rayclean.artifacts import fingerprint
@@ -41,6 +41,8 @@ class Parcel:
     command: str
     """What runs where `files` lie."""
     files: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Further files, which are not the work itself: it stays the same with others."""
 
     @property
     def fingerprint(self) -> str:
@@ -118,7 +120,7 @@ class Jobs:
         attempt = 1 if last is None else last.attempt + 1
         name = f"{submission_id(parcel.run, parcel.name)}-{attempt}"
         with tempfile.TemporaryDirectory(prefix="rayclean-job-") as folder, _explained(self.address):
-            for file, content in parcel.files.items():
+            for file, content in {**parcel.files, **parcel.notes}.items():
                 Path(folder, file).write_text(content)
             try:
                 self.client.submit_job(

@@ -15,6 +15,8 @@ Objective = tuple[str, Literal["max", "min"]]
 """Name of a figure, and which way is better."""
 NEVER = 10**9
 """More epochs than any training has."""
+PLATEAU = "plateau"
+"""Key of the last line of a trial that no longer moved."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ class Optuna:
 
 
 def scheduler(early: Early, first: Objective | None) -> TrialScheduler | None:
-    """Tune's rule for stopping by comparison; None where nothing is compared."""
+    """Tune's rule for stopping by comparison; None where nothing is compared.
+
+    A line says its `epoch` and how many `epochs` there are: after the last one nobody is stopped, which would save nothing
+    and lose what follows the training.
+    """
     if early.scheduler == "none" or first is None:
         return None
     metric, mode = first
@@ -54,23 +60,58 @@ def scheduler(early: Early, first: Objective | None) -> TrialScheduler | None:
             time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True,
             min_time_slice=math.inf,  # type: ignore[arg-type]  # never pause a trial: its training would begin again
         )  # fmt: skip
-    return AsyncHyperBandScheduler(
+    return _Halving(
         time_attr="epoch", metric=metric, mode=mode, max_t=NEVER, grace_period=early.grace,
         reduction_factor=early.reduction, stop_last_trials=False,
     )  # fmt: skip
 
 
 def plateau(early: Early, first: Objective | None) -> Any:
-    """Tune's rule for stopping what no longer moves; None without one."""
+    """Tune's rule for stopping what no longer moves, which marks the line that it stops at; None without one."""
     if early.plateau is None or first is None:
         return None
-    return TrialPlateauStopper(
+    return _Plateau(
         metric=first[0], std=0.001, num_results=early.plateau, grace_period=max(early.grace, early.plateau)
     )
 
 
+def is_last(record: Record) -> bool:
+    """Whether a line is of the last epoch.
+
+    >>> is_last({"epoch": 3, "epochs": 3}), is_last({"epoch": 2, "epochs": 3}), is_last({"epoch": 2})
+    (True, False, False)
+    """
+    return "epoch" in record and record["epoch"] >= record.get("epochs", NEVER)
+
+
+class _Halving(AsyncHyperBandScheduler):
+    """Its rungs hear of last epochs, too: others go on for longer."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if is_last(result) else action
+
+
+class _Plateau(TrialPlateauStopper):
+    """Tune asks it of results as well, which have no epoch."""
+
+    def __call__(self, trial_id: str, result: Record) -> bool:
+        still = bool(super().__call__(trial_id, result))
+        if not still or "epoch" not in result or is_last(result):
+            return False
+        result[PLATEAU] = True
+        return True
+
+
 class _Median(MedianStoppingRule):
     """Goes by the epochs alone: a trial's last record is its result, which has none."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        if not is_last(result):
+            return action
+        self._stopped_trials.discard(trial)  # after a lost node it tells its epochs again
+        return TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Record) -> None:
         """Nothing new: every epoch was told before."""

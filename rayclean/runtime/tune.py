@@ -38,7 +38,16 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
-from rayclean.runtime.steering import NEVER_EARLY, Early, Objective, Optuna, plateau, scheduler, searcher
+from rayclean.runtime.steering import (
+    NEVER_EARLY,
+    PLATEAU,
+    Early,
+    Objective,
+    Optuna,
+    plateau,
+    scheduler,
+    searcher,
+)
 
 T = TypeVar("T")
 
@@ -56,8 +65,8 @@ class Watcher(Protocol):
         """A line of a trial that is under way."""
 
     def ended(self, trial: Record, result: Record | None) -> None:
-        """A trial is over; None: it was stopped early, by rule or by time. One whose processes were lost too often has
-        `error`.
+        """A trial is over; None: it was stopped early, by comparison or by time. One that no longer moved has `plateau`, one
+        whose processes were lost too often `error`.
         """
 
 
@@ -194,7 +203,8 @@ class _Ears(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self.watcher.ended(_what(trial), (trial.last_result or {}).get("result"))
+        last = trial.last_result or {}
+        self.watcher.ended(_what(trial), {PLATEAU: True} if PLATEAU in last else last.get("result"))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         if trial.num_failures <= trial.max_failures:

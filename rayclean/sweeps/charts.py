@@ -5,6 +5,7 @@ Titles and hovers that come from data go through `plots.plain`: plotly knows som
 from the page.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,10 +118,19 @@ def lines(axis: Axis, bundle: Bundle, metric: str) -> plots.Figure | None:
 def over_two(
     rows: Sequence[Row], fields: Sequence[Axis], metric: str
 ) -> tuple[dict[str, Any] | None, plots.Figure | None]:
-    """A metric over two fields: a table with coloured cells, or dots where values are drawn from a range."""
+    """A metric over two fields: a table with coloured cells, or dots where values are drawn from a range.
+
+    Over the two that most points have both of; of several such pairs, that with the most values.
+    """
     there = [row for row in rows if metric in row.figures]
-    pair = sorted((axis for axis in fields if axis.varies), key=lambda axis: -len(axis.values))[:2]
-    if len(pair) < 2 or not there:
+
+    def shared(pair: tuple[Axis, Axis]) -> tuple[int, int]:
+        both = sum(all(axis.path in row.point for axis in pair) for row in there)
+        return both, sum(len(axis.values) for axis in pair)
+
+    pairs = itertools.combinations([axis for axis in fields if axis.varies], 2)
+    pair = max(pairs, key=shared, default=None)
+    if pair is None or not shared(pair)[0]:
         return None, None
     # The field of more values, or of numbers, goes from left to right.
     down, across = sorted(pair, key=lambda axis: (axis.numeric, len(axis.values)))

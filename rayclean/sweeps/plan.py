@@ -148,24 +148,45 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
     last = (
         "train" if trains(sweep) else "relabel"
     )  # it hangs on everything before it, the data files' stamps included
-    result_bearing = config.model_dump(mode="json", exclude={"name", "output", "cluster", "evaluate"})
-    mark = fingerprint(last, prints[last], result_bearing)
+    mark = fingerprint(last, prints[last], identity(config), config.seed)
     config = config.model_copy(update={"name": mark, "output": f"{root(sweep)}/trials"})
     return Work(Trial(dict(point), seed, mark), config, prints)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What of a config bears on results, but for its seed: equal for configs that give the same ones, however they are
+    written (`0` and `0.0`, a default that is named) and wherever and however fast they run.
+
+    Raises:
+        ConfigError: a plug-in or an option is wrong.
+    """
+    sections = ("dataset", "predict", "detect", "relabel", "train")
+    said = {section: getattr(config, section).identity() for section in sections}
+    del said["detect"]["detectors"]  # they are plug-ins
+    return said | pipeline.check_plugins(config)
 
 
 def make_plan(sweep: Sweep) -> Plan:
     """Every trial of the sweep, by seeds within points.
 
     Raises:
-        ConfigError: any of them cannot work.
+        ConfigError: any of them cannot work, or a swept field changes no result.
     """
     values = base_values(sweep)
     verbs = VERBS if trains(sweep) else LABELS_ONLY
     if sweep.search == "optuna":
         return Plan(verbs, {})
     work = [work_of(sweep, values, point, seed) for point in points(sweep) for seed in sweep.seeds]
-    return Plan(verbs, {each.trial.name: each for each in work})
+    named: dict[str, Work] = {}
+    for each in work:
+        first = named.setdefault(each.trial.name, each)
+        if first.config != each.config:
+            one, other = first.trial.point, each.trial.point
+            apart = [path for path in sweep.space if one.get(path) != other.get(path)]
+            raise ConfigError(
+                f"{sweep.name}: {', '.join(apart)} changes no result, only how the work is done; set it for all trials in [set]"
+            )
+    return Plan(verbs, named)
 
 
 def sharing(sweep: Sweep, plan: Plan, todo: Mapping[str, Work]) -> Plan:

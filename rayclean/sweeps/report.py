@@ -56,7 +56,7 @@ def render(results: Results) -> str:
         fields=fields,
         space={axis.name: {"path": axis.path, "says": values_of(axis.dimension)} for axis in fields},
         trials=results.finished,
-        stopped=sum(row.stopped for row in results.rows),
+        stopped=sum(row.stopped + row.converged for row in results.rows),
         unfinished=sum(len(row.seeds) < len(sweep.seeds) for row in results.rows),
         compared=any(figure.p is not None for figure in _all_figures(results)),
         referenced=any(row.is_reference for row in results.rows),
@@ -118,7 +118,7 @@ def _caption(results: Results) -> str:
     if any(is_significant(figure) for figure in _all_figures(results)):
         said.append(f"▲▼: above or below the reference, p < {SIGNIFICANT:g}")
     if results.provisional:
-        said.append("chosen for now: no point is finished under every seed")
+        said.append("chosen for now: no setting is finished under every seed and condition")
     if results.failed:
         said.append(f"failed trials: {len(results.failed)}")
     return escape("; ".join(said))
@@ -240,6 +240,7 @@ def _table(results: Results, fields: Sequence[Axis]) -> dict[str, Any]:
                 "is_front": among(row, results.front),
                 "is_reference": row.is_reference,
                 "stopped": row.stopped,
+                "converged": row.converged,
                 "commands": row.commands,
             }
             for row in results.rows

@@ -17,8 +17,7 @@ from scipy import stats
 from rayclean.artifacts import fingerprint
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.pipeline import check_plugins
-from rayclean.sweeps.plan import base_values, put_over
+from rayclean.sweeps.plan import base_values, identity, put_over
 from rayclean.sweeps.space import Point, show
 from rayclean.sweeps.spec import Objective, Sweep, is_condition
 
@@ -31,9 +30,10 @@ class Figure:
     sd: float | None
     """Sample standard deviation; None with one seed."""
     seeds: int
+    """Under so many seeds; where some trials are whole, those that were stopped as worse are left out of all of it."""
     p: float | None = None
-    """Two-sided paired t-test against the reference over the seeds that both have; None where there is none, the
-    point is the reference, fewer than two pairs exist, or all differ by the same (no spread, so no test)."""
+    """Two-sided paired t-test against the reference over the seeds under which both ran to their end; None where there is
+    none, the point is the reference, fewer than two pairs exist, or all differ by the same (no spread, so no test)."""
     difference: float | None = None
     """Mean of the paired differences to the reference."""
 
@@ -48,17 +48,20 @@ class Row:
     is_reference: bool
     """Whether it is what others are compared with."""
     stopped: int
-    """Trials that were stopped early."""
+    """Trials that were stopped as worse than others."""
     commands: dict[int, str]
     """By seed: what repeats the trial by itself."""
     epochs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """By seed: lines of the epochs, where the trials trained."""
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
     """By seed: Unix time at which the trial began, and its seconds."""
+    converged: int = 0
+    """Trials that were stopped because they no longer moved."""
 
     def is_whole(self, seeds: Sequence[int]) -> bool:
-        """Whether it ran to its end under every seed: fewer seeds may be lucky ones, and a stopped trial's figures are
-        those of another epoch.
+        """Whether it ran to its end, or to a plateau, under every seed: fewer seeds may be lucky ones, and the figures of a
+        trial that was stopped as worse are those of another epoch. One at a plateau counts with those of its last epoch,
+        from which more epochs would hardly move it.
         """
         return not self.stopped and set(self.seeds) >= set(seeds)
 
@@ -85,9 +88,21 @@ class Results:
 
     @property
     def provisional(self) -> bool:
-        """Whether the choice is between points that lack seeds or were stopped early, for want of others."""
+        """Whether the choice is between points that lack seeds or were stopped early, or between settings that were not
+        seen under every condition, for want of others.
+        """
         chosen = [row for row in (self.best, *self.front) if row is not None]
-        return any(not row.is_whole(self.sweep.seeds) for row in chosen)
+        if any(not row.is_whole(self.sweep.seeds) for row in chosen):
+            return True
+        if self.best is None:
+            return False
+        metric, best_setting = self.sweep.objectives[0].metric, setting(self.best.point)
+        seen = [
+            conditions(row.point)
+            for row in self.rows
+            if setting(row.point) == best_setting and metric in row.figures and row.is_whole(self.sweep.seeds)
+        ]
+        return any(conditions(row.point) not in seen for row in self.rows)
 
     @property
     def fields(self) -> list[str]:
@@ -128,7 +143,7 @@ def collect(
                 seeds=tuple(sorted(trials)),
                 figures=_figures(trials, others),
                 is_reference=reference == key,
-                stopped=sum(bool(result["stopped"]) for result in trials.values()),
+                stopped=sum(result["stopped"] is True for result in trials.values()),
                 commands={seed: command(sweep, points[key], seed) for seed in sorted(trials)},
                 epochs={
                     seed: (epochs or {}).get(str(result["trial"]), [])
@@ -139,6 +154,7 @@ def collect(
                     for seed, result in sorted(trials.items())
                     if "began" in result
                 },
+                converged=sum(result["stopped"] == "plateau" for result in trials.values()),
             )
         )
     choice = [row for row in rows if row.is_whole(sweep.seeds)] or rows
@@ -156,7 +172,8 @@ def best(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:
     """The best setting by the first objective.
 
     Conditions are not chosen between, since the easiest would win: the setting of the best mean over all conditions counts,
-    and its row of the last one is returned.
+    and its row of the last one is returned. Where no setting was seen under all of them, those that were seen under the most
+    are chosen between (`Results.provisional`).
     """
     if not objectives:
         return None
@@ -243,7 +260,12 @@ def command(sweep: Sweep, point: Point, seed: int) -> str:
     name = f"{sweep.name}-{fingerprint(point)[:6]}-{seed}"
     overrides = _without_nulls({**sweep.set, **point, "seed": seed, "name": name})
     return shlex.join(
-        ["rayclean", "clean", sweep.base, *(f"{path}={_toml(value)}" for path, value in overrides.items())]
+        [
+            "rayclean",
+            "clean",
+            sweep.base_shown or sweep.base,
+            *(f"{path}={_toml(value)}" for path, value in overrides.items()),
+        ]
     )
 
 
@@ -259,20 +281,28 @@ def short(path: str) -> str:
 def _figures(
     trials: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Figure]:
-    names = list(dict.fromkeys(name for result in trials.values() for name in result["figures"]))
+    # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither averaged nor
+    # compared. At a plateau they are near enough for a mean, not for a test.
+    counted = {seed: result for seed, result in trials.items() if result["stopped"] is not True} or trials
+    names = list(dict.fromkeys(name for result in counted.values() for name in result["figures"]))
     found = {}
     for name in names:
-        own = {seed: result["figures"][name] for seed, result in trials.items() if name in result["figures"]}
+        own = {seed: result["figures"][name] for seed, result in counted.items() if name in result["figures"]}
         pairs = [
             (value, others[seed]["figures"][name])
             for seed, value in own.items()
-            if seed in others and name in others[seed]["figures"]
+            if not trials[seed]["stopped"] and _is_pair(others.get(seed), name)
         ]
         values = list(own.values())
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
         difference = float(np.mean([a - b for a, b in pairs])) if pairs else None
         found[name] = Figure(float(np.mean(values)), sd, len(values), _paired(pairs), difference)
     return found
+
+
+def _is_pair(other: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether a trial of the reference can be compared with."""
+    return other is not None and not other["stopped"] and name in other["figures"]
 
 
 def _paired(pairs: list[tuple[float, float]]) -> float | None:
@@ -296,17 +326,11 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 
 
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
-    """Equal for configs that give the same results, however they are written (`0` and `0.0`, a default that is named);
-    None where the base with this point is no config.
-    """
+    """Equal for configs that give the same results; None where the base with this point is no config."""
     try:
-        config = parse_config(put_over(values, point))
-        plugins = check_plugins(config)
+        return fingerprint(identity(parse_config(put_over(values, point))))
     except ConfigError:
         return None
-    sections = ("dataset", "predict", "relabel", "train")
-    plain = [getattr(config, section).identity() for section in sections]
-    return fingerprint(plain, config.detect.identity() | {"detectors": None}, plugins)
 
 
 def _place(sweep: Sweep, point: Point) -> list[Any]:

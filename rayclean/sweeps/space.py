@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rayclean.artifacts import fingerprint
-from rayclean.sweeps.spec import Dimension, Sweep
+from rayclean.sweeps.spec import Dimension, Sweep, is_condition
 
 Point = dict[str, Any]
 """Path of the config -> value; a field whose condition does not hold is absent."""
@@ -66,7 +66,9 @@ def points(sweep: Sweep) -> list[Point]:
         # Grids that do not count here must not multiply the draws.
         fixed = only_valid(sweep, dict(zip(grids, values, strict=True)), unknown=others)
         for sample in range(sweep.samples if others else 1):
-            rng = np.random.default_rng(_seed(sweep.draw_seed, fixed, sample))
+            # The same settings under every condition, or the easiest condition would choose between them.
+            settings = {path: value for path, value in fixed.items() if not is_condition(path)}
+            rng = np.random.default_rng(_seed(sweep.draw_seed, settings, sample))
             drawn = {path: _draw(sweep.space[path], rng) for path in others}
             point = only_valid(sweep, {**fixed, **drawn})
             found.setdefault(json.dumps(point, sort_keys=True), point)
@@ -158,9 +160,9 @@ def _within(bounds: tuple[float, float], value: float) -> float:
     return float(min(max(value, bounds[0]), bounds[1]))
 
 
-def _seed(seed: int, fixed: Point, sample: int) -> int:
-    """Of the draws of one sample at one point of the grids: adding grid values or samples moves no earlier draw."""
-    return int(fingerprint(seed, fixed, sample), 16)
+def _seed(seed: int, settings: Point, sample: int) -> int:
+    """Of the draws of one sample at one setting of the grids: adding grid values or samples moves no earlier draw."""
+    return int(fingerprint(seed, settings, sample), 16)
 
 
 def _holds(dimension: Dimension, point: Point, unknown: Collection[str] = ()) -> bool:

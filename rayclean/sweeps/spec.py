@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rayclean.config import Config, Plugin
 from rayclean.errors import ConfigError
-from rayclean.overrides import assignments, read_values, set_path
+from rayclean.overrides import assignments, is_file, read_values, set_path
 from rayclean.plugins import Options, explain, nearest
 
 OBJECTIVES: dict[str, Literal["max", "min"]] = {
@@ -106,8 +106,8 @@ class Objective(Options):
 
 
 class Scheduler(Options):
-    """Which trials that train are stopped early, by the first objective after every epoch. A sweep that was interrupted
-    compares with the trials of its new attempt alone: it may stop others than a sweep that ran through.
+    """Which trials that train are stopped early, by the first objective after every epoch but the last. A sweep that was
+    interrupted compares with the trials of its new attempt alone: it may stop others than a sweep that ran through.
     """
 
     name: Literal["none", "asha", "median"] = "none"
@@ -117,7 +117,9 @@ class Scheduler(Options):
     reduction: int = Field(3, ge=2)
     """`asha` only: one of so many goes on."""
     plateau: int | None = Field(None, ge=2)
-    """Stop a trial whose objective has not moved by .001 for so many epochs."""
+    """Stop a trial whose objective has not moved by .001 for so many epochs. It counts as converged: it may be chosen as
+    best, by the figures of its last epoch; it is not tested against the reference, whose figures are of a best epoch, and
+    has none of what is measured after training."""
 
 
 class Trials(Options):
@@ -155,6 +157,9 @@ class Sweep(Options):
     """Folder of all sweeps, on any file system that fsspec knows."""
     base: str
     """Config that trials differ from; relative to the sweep file."""
+    base_shown: str | None = None
+    """What the report and its commands call the base, where it lies under another name than here (a submitted sweep); `None`:
+    `base`."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Overrides that hold in every trial. A table with a `name` replaces the whole plug-in, any other one only says
     some keys of its section."""
@@ -176,7 +181,7 @@ class Sweep(Options):
     trials: Trials = Trials()
     tracking: Tracking = Tracking()
 
-    OPERATIONAL: ClassVar[tuple[str, ...]] = ("trials", "tracking", "output")
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("trials", "tracking", "output", "base_shown")
 
     @field_validator("space", mode="before")
     @classmethod
@@ -324,6 +329,19 @@ def _is_section(path: list[str], value: dict[str, Any]) -> bool:
     return not issubclass(model, Plugin) or ("name" not in value and not any("." in key for key in value))
 
 
+def load_sweeps(file: str, overrides: list[str] | tuple[str, ...] = ()) -> list[Sweep]:
+    """The sweeps of a command: where every file on it is a sweep (what a shell makes of `configs/sweeps/*.toml`), all of
+    them, each with the other overrides; else the first one.
+
+    Raises:
+        ConfigError: as `load_sweep`.
+    """
+    files = [file, *filter(is_file, overrides)]
+    if len(files) > 1 and all("space" in read_values(each) for each in files):
+        return [load_sweep(each, [one for one in overrides if not is_file(one)]) for each in files]
+    return [load_sweep(file, overrides)]
+
+
 def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep:
     """Read a sweep file and apply overrides; `base` becomes a path from here.
 
@@ -331,11 +349,16 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     to [set].
 
     Raises:
-        ConfigError: the file cannot be read, or a key or a value is wrong.
+        ConfigError: the file cannot be read, a key or a value is wrong, or an override is another sweep or its base.
     """
     path = Path(path)
     values = json.loads(json.dumps(read_values(path), default=str))
     for override in overrides:
+        if is_file(override) and read_values(override).keys() & {"space", "base"}:
+            raise ConfigError(
+                f"{override} is a sweep file, and so is {path}: one sweep at a time, or files of sweeps alone (and overrides "
+                "like detect.budget=0.05, which go to each)"
+            )
         for where, value in assignments(override):
             if where[0] in Config.model_fields and where[0] not in Sweep.model_fields:
                 values["set"] = settings(values.get("set", {})) | settings({".".join(where): value})

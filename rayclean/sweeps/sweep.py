@@ -7,7 +7,7 @@ sweep, and which results are of it, is `identity.py`'s to say.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayclean import pipeline, progress
 from rayclean.annotators import build_annotator
@@ -16,7 +16,17 @@ from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.progress import console
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.forecast import forecast
-from rayclean.sweeps.identity import GROWS, SPEC, changes, finished, leave_out, points_known, same_sweep
+from rayclean.sweeps.identity import (
+    GROWS,
+    JOURNAL,
+    SPEC,
+    changes,
+    draws_done,
+    finished,
+    leave_out,
+    same_sweep,
+    take_over,
+)
 from rayclean.sweeps.plan import Level, Plan, Work, any_point, base_values, make_plan, root, sharing, work_of
 from rayclean.sweeps.results import Results, best_config, collect
 from rayclean.sweeps.space import suggester
@@ -24,6 +34,9 @@ from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker, open_tracker
 from rayclean.sweeps.watch import Watch
 from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
+
+if TYPE_CHECKING:
+    from rayclean.runtime.steering import Optuna
 
 PREPARING = ("load", "predict", "detect")
 """Verbs that ask nobody: they have the whole cluster, before a language model takes its part."""
@@ -52,7 +65,7 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
         same_sweep(spec, folder, extend)
         found = trials.results(folder)
         done = finished(spec, plan, found)
-        known = {name: found[name] for name in done}
+        known = take_over(done, found, folder)
         leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
         tracker = open_tracker(spec.tracking, spec.name, folder.url())
         console.print(describe(spec, plan, len(known)), highlight=False)
@@ -80,7 +93,7 @@ def _run_missing(
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
-    count = len(todo) if spec.search == "random" else spec.samples - points_known(spec, known)
+    count = len(todo) if spec.search == "random" else spec.samples - draws_done(spec, known, folder)
     if count <= 0:
         return
     sample = work_of(spec, values, any_point(spec), spec.seeds[0])
@@ -115,6 +128,14 @@ def _run_missing(
             lost |= _share(levels[len(before) :], lost, place, waiting)
             todo = _without(todo, lost, watch)
             _run(spec, todo, values, place, where, watch, trains=trains)
+
+
+def search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
+    """How the missing points are drawn: not as those before, of which an object store has no journal."""
+    from rayclean.runtime.steering import Optuna
+
+    study = folder.path(JOURNAL) if folder.is_local else None
+    return Optuna(suggester(spec), missing, spec.draw_seed + spec.samples - missing, study)
 
 
 def report(spec: Sweep) -> Results:
@@ -231,10 +252,8 @@ def _run(
     """Every trial that has no result."""
     from rayclean.runtime import steering, tune
 
-    folder, early, optuna = Folder(place.url), spec.scheduler, None
-    if spec.search == "optuna":
-        study = folder.path("optuna.journal") if folder.is_local else None
-        optuna = steering.Optuna(suggester(spec), watch.total, spec.draw_seed, study)
+    folder, early = Folder(place.url), spec.scheduler
+    optuna = search(spec, folder, watch.total) if spec.search == "optuna" else None
     with progress.task(f"sweep {spec.name}", watch.total, "trials") as watch.task:
         watch.begin()
         tune.run_trials(

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.compute as pc
 
@@ -18,6 +18,8 @@ from rayclean.sweeps.store import TrialRun
 from rayclean.verbs.evaluate import measure_labels
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
+Stopped = bool | Literal["plateau"]
+"""Whether a trial was stopped early: False, True (it was worse than others), or "plateau" (it no longer moved)."""
 
 TRUTH = (
     "accuracy", "accuracy_last", "f1_macro", "noise_given", "noise_final", "repaired", "harm", "roc_auc",
@@ -78,7 +80,7 @@ def write_result(
     numbers: dict[str, float],
     records: list[dict[str, Any]],
     seconds: float,
-    stopped: bool = False,
+    stopped: Stopped = False,
 ) -> dict[str, Any]:
     """Write `epochs.jsonl`, then `result.json`: a trial with a result is whole. Returns the result."""
     result = {

@@ -1,11 +1,13 @@
 """What the driver of a sweep does with news of its trials: progress, tracking, results of those that were stopped."""
 
+import math
 import time
 from typing import Any
 
 from rayclean import progress
 from rayclean.artifacts import Folder
 from rayclean.sweeps import trial as trials
+from rayclean.sweeps.identity import DRAWS, draws
 from rayclean.sweeps.plan import Plan, Work, work_of
 from rayclean.sweeps.space import drawn
 from rayclean.sweeps.spec import Sweep
@@ -51,21 +53,14 @@ class Watch:
         work = self._work(trial)
         if result is not None and "trials" in result:
             self._point_ended(result)
-        elif work is not None and result is not None and "error" in result:
-            self.failed(work, result["error"])
-        elif work is not None and result is not None:
+            self._count(trial)
+        elif result is not None and "error" in result:
+            self._crashed(trial, result)
+        elif work is not None and result is not None and "plateau" not in result:
             self.tracker.end(work, result)
             self._note(f"{work.trial.title}: {brief(result, self.spec)}")
-        elif work is not None and not self._out_of_time() and (lines := self.lines.get(work.trial.name)):
-            numbers = {
-                key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
-            }
-            seconds = sum(line.get("seconds", 0.0) for line in lines)
-            result = trials.write_result(
-                work, work.run(self.folder.url()), numbers, lines, seconds, stopped=True
-            )
-            self.tracker.end(work, result)
-            self._note(f"{work.trial.title}: stopped after epoch {lines[-1]['epoch']}")
+        elif work is not None and (result is not None or not self._out_of_time()):
+            self._stopped(trial, work, True if result is None else "plateau")
         if self.task is not None:
             self.task.advance()
 
@@ -74,6 +69,34 @@ class Watch:
         work.run(self.folder.url()).write_json({"title": work.trial.title, "error": error}, ERROR)
         self._note(f"{work.trial.title}: FAILED: {error.splitlines()[-1]}")
 
+    def _crashed(self, trial: Record, result: Record) -> None:
+        """A point under several seeds fails for the one that has said why, or for all that have no result."""
+        for work in self._works(trial):
+            is_it = result.get("trial", work.trial.name) == work.trial.name
+            if is_it and not work.run(self.folder.url()).exists(trials.RESULT):
+                self.failed(work, result["error"])
+
+    def _count(self, trial: Record) -> None:
+        """Of Optuna's draws, this one came to a result."""
+        if self.spec.search == "optuna":
+            name, counts = self._works(trial)[0].trial.name, draws(self.folder)
+            self.folder.write_json(counts | {name: counts.get(name, 0) + 1}, DRAWS)
+
+    def _stopped(self, trial: Record, work: Work, stopped: trials.Stopped) -> None:
+        """Its last line is its result. What had trained to its end was not stopped by a rule: the same command goes on."""
+        lines = self.lines.get(work.trial.name)
+        if not lines or lines[-1]["epoch"] >= lines[-1].get("epochs", math.inf):
+            return
+        numbers = {
+            key: lines[-1][key] for key in ("dev_accuracy", "dev_loss") if lines[-1].get(key) is not None
+        }
+        seconds = sum(line.get("seconds", 0.0) for line in lines)
+        result = trials.write_result(work, work.run(self.folder.url()), numbers, lines, seconds, stopped)
+        self._count(trial)
+        self.tracker.end(work, result)
+        why = "at a plateau " if stopped == "plateau" else ""
+        self._note(f"{work.trial.title}: stopped {why}after epoch {lines[-1]['epoch']}")
+
     def _point_ended(self, result: Record) -> None:
         for each in result["trials"]:
             work = work_of(self.spec, self.values, each["point"], each["seed"])
@@ -81,11 +104,14 @@ class Watch:
             self._note(f"{work.trial.title}: {brief(each, self.spec)}")
 
     def _work(self, trial: Record) -> Work | None:
+        works = self._works(trial)
+        return works[0] if len(works) == 1 else None
+
+    def _works(self, trial: Record) -> list[Work]:
         if "name" in trial:
-            return self.plan.work[trial["name"]]
-        if len(self.spec.seeds) > 1:
-            return None
-        return work_of(self.spec, self.values, drawn(self.spec, trial), self.spec.seeds[0])
+            return [self.plan.work[trial["name"]]]
+        point = drawn(self.spec, trial)
+        return [work_of(self.spec, self.values, point, seed) for seed in self.spec.seeds]
 
     def _out_of_time(self) -> bool:
         seconds = self.spec.trials.seconds
@@ -99,9 +125,9 @@ class Watch:
 TUNE_KEYS = frozenset((
     "timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s",
     "time_total_s", "pid", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore",
-    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total",
+    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total", "plateau",
 ))  # fmt: skip
-"""What Tune adds to a line."""
+"""What Tune, and what steers it, add to a line."""
 
 
 def brief(result: Record, spec: Sweep) -> str:

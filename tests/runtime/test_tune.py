@@ -162,7 +162,7 @@ def test_a_plateau_ends_a_trial(ray_embedded: None) -> None:
         flat, [{"x": 1}], Slots(1, 0.1), heard, trains=False,
         objectives=[("dev_accuracy", "max")], early=Early(plateau=3),
     )  # fmt: skip
-    assert heard.results[1] is None
+    assert heard.results[1] == {"plateau": True}
     assert 3 <= len(heard.lines[1]) < 29
 
 

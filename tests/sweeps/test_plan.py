@@ -56,10 +56,27 @@ def test_set_holds_in_every_trial_and_may_turn_on_what_is_off(tmp_path: Path) ->
         {"tracking": {"wandb": "off"}, "trials": {"concurrent": 1, "retries": 3}},
         {"objectives": "tokens"},
         {"trains": True},
+        {"set": {"predict.actors": 2, "relabel.max_error_rate": 0.5, "dataset.max_rejected": 0.5}},
+        {"set": {"annotator": {"name": "knn", "neighbours": 20}}},  # a default that is named
     ],
 )
 def test_what_changes_no_result_changes_no_name(tmp_path: Path, more: dict[str, Any]) -> None:
     assert names(sweep(tmp_path, SPACE, **more)) == names(sweep(tmp_path, SPACE))
+
+
+def test_the_endpoint_changes_no_name(tmp_path: Path) -> None:
+    def at(port: int, **more: Any) -> list[str]:
+        own = {"name": "openai", "base_url": f"http://127.0.0.1:{port}/v1", "model": "m", **more}
+        return names(sweep(tmp_path, SPACE, set={"annotator": own}))
+
+    assert at(1) == at(2, concurrency=3)
+    assert not set(at(1)) & set(at(1, model="other"))
+
+
+def test_a_field_that_changes_no_result_is_not_swept(tmp_path: Path) -> None:
+    space = {"predict.actors": {"grid": [1, 2]}, BUDGET: {"grid": [0.1, 0.2]}}
+    with pytest.raises(ConfigError, match=r"s: predict\.actors changes no result.*\[set\]"):
+        make_plan(sweep(tmp_path, space))
 
 
 def test_the_folder_changes_no_name(tmp_path: Path) -> None:

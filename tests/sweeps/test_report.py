@@ -213,6 +213,23 @@ def test_heat_map_averages_over_a_third_field_and_leaves_holes(base: str) -> Non
     assert "parallel-0" in charts(text)
 
 
+def test_the_heat_map_is_of_fields_that_occur_together(base: str) -> None:
+    """Two methods with a field of their own each, which have the most values and no point in common."""
+    threshold, sigma = "method.threshold", "method.sigma"
+    space = {
+        "method.name": {"grid": ["a", "b"]},
+        threshold: {"grid": [0.1, 0.2, 0.3], "when": {"method.name": "a"}},
+        sigma: {"grid": [1, 2, 3, 4], "when": {"method.name": "b"}},
+    }
+    apart = [{threshold: 0.1}, {threshold: 0.2}, {sigma: 1}, {sigma: 2}]
+    named = [{"method.name": "a" if threshold in point else "b", **point} for point in apart]
+    figures = {"accuracy": Figure(0.5, None, 1)}
+    text = page(results(base, space, [(point, figures) for point in named]))
+    assert "accuracy over threshold and name" in words(text)
+    only = page(results(base, space, [(point, figures) for point in apart]))
+    assert 'class="heat"' not in only
+
+
 def test_plug_in_tables_are_categories(base: str) -> None:
     tables = [{"name": "knn", "neighbours": 5}, {"name": "knn", "neighbours": 20}, {"name": "lane"}]
     of = grid(base, ("annotator", tables), (RATE, [0.2, 0.4]), ("train.labels", ["given", "final"]))

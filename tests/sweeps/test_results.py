@@ -103,6 +103,49 @@ def test_comparisons_at_the_edge(
     assert (figure.p, figure.difference) == (p, difference)
 
 
+def test_what_was_stopped_is_compared_with_nothing(tmp_path: Path) -> None:
+    """Its figures are of its last epoch, those of the others of their best: no pair, on either side, and no mean of both."""
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0, 1, 2, 3))
+    own, reference = [0.9, 0.8, 0.7, 0.1], [0.5, 0.6, 0.9, 0.8]
+
+    def rows(*stopped: tuple[float, int]) -> list[Row]:
+        trials = {}
+        for budget, values in ((0.1, own), (0.2, reference)):
+            for seed, value in enumerate(values):
+                name, each = result(of, {BUDGET: budget}, seed, dev_accuracy=value)
+                trials[name] = {**each, "stopped": (budget, seed) in stopped}
+        return collect(of, trials).rows
+
+    figure = rows((0.1, 3), (0.2, 0))[0].figures["dev_accuracy"]
+    assert figure.mean == pytest.approx(np.mean(own[:3]))
+    assert figure.sd == pytest.approx(np.std(own[:3], ddof=1))
+    assert figure.seeds == 3
+    assert figure.p == pytest.approx(stats.ttest_rel(own[1:3], reference[1:3]).pvalue)
+    assert figure.difference == pytest.approx(np.mean(np.subtract(own[1:3], reference[1:3])))
+    alone = rows((0.1, 3), (0.2, 0), (0.2, 1))[0].figures["dev_accuracy"]
+    assert (alone.p, alone.difference) == (None, pytest.approx(own[2] - reference[2]))
+    everyone = rows(*((0.1, seed) for seed in range(4)))[0].figures["dev_accuracy"]
+    assert everyone == Figure(pytest.approx(np.mean(own)), pytest.approx(np.std(own, ddof=1)), 4)
+
+
+def test_what_was_at_a_plateau_is_whole_and_may_be_best(tmp_path: Path) -> None:
+    """It has converged: its mean counts, but its last epoch is tested against no best one."""
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0, 1, 2), objectives="dev_accuracy")
+    trials = {}
+    for budget, values in ((0.1, [0.9, 0.7, 0.8]), (0.2, [0.5, 0.7, 0.4])):
+        for seed, value in enumerate(values):
+            name, each = result(of, {BUDGET: budget}, seed, dev_accuracy=value)
+            trials[name] = {**each, "stopped": "plateau" if budget == 0.1 and seed else False}
+    results = collect(of, trials)
+    first = results.rows[0]
+    assert results.best is first
+    assert not results.provisional
+    assert (first.stopped, first.converged) == (0, 2)
+    figure = first.figures["dev_accuracy"]
+    assert (figure.mean, figure.seeds) == (pytest.approx(0.8), 3)
+    assert (figure.p, figure.difference) == (None, pytest.approx(0.4))
+
+
 def test_what_was_stopped_or_failed_is_counted(tmp_path: Path) -> None:
     of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}})
     trials = dict(result(of, {BUDGET: 0.1}, seed, dev_loss=1.0) for seed in (0, 1))
@@ -217,7 +260,6 @@ def test_the_reference_has_the_bases_values_under_the_same_conditions(tmp_path: 
             {"detect.detectors": [["knn_vote"], ["confident_learning", "self_confidence"]]},
             {"detect.detectors": ["confident_learning", "self_confidence"]},
         ),
-        ({"predict.actors": [2, 1]}, {"predict.actors": 2}),  # none matters to results: the first one
         ({"train.epochs": [3, 6]}, None),  # the base leaves it to the encoder
     ],
 )
@@ -286,6 +328,26 @@ def test_the_easiest_condition_does_not_win() -> None:
     chosen = best(rows, objectives("dev_accuracy"))
     assert chosen is not None
     assert chosen.point == {BUDGET: 0.2, RATE: 0.4}
+
+
+def test_a_setting_that_lacks_a_condition_is_chosen_for_now(tmp_path: Path) -> None:
+    of = sweep(
+        tmp_path,
+        {RATE: {"grid": [0.2, 0.4]}, BUDGET: {"grid": [0.1, 0.2]}},
+        seeds=(0,),
+        objectives="dev_accuracy",
+    )
+    easy, hard = (
+        ({RATE: 0.2, BUDGET: 0.1}, 0, {"dev_accuracy": 0.9}),
+        ({RATE: 0.4, BUDGET: 0.2}, 0, {"dev_accuracy": 0.5}),
+    )
+    early = found(of, easy, hard)
+    assert early.best is not None
+    assert early.provisional
+    other = found(of, easy, hard, ({RATE: 0.2, BUDGET: 0.2}, 0, {"dev_accuracy": 0.8}))
+    assert other.best is not None
+    assert other.best.point[BUDGET] == 0.2
+    assert not other.provisional
 
 
 def test_conditions_alone_are_no_choice() -> None:

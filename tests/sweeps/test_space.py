@@ -123,6 +123,18 @@ def test_another_draw_seed_gives_other_draws() -> None:
     assert len({point["a"] for point in first}) == 10  # draws at different grid points differ, too
 
 
+def test_draws_are_the_same_under_every_condition() -> None:
+    """Settings that occur under one noise rate alone could not be told from easy data."""
+    rate = "dataset.noise.rate"
+    of = sweep({rate: {"grid": [0.2, 0.4]}, "b": {"grid": [1, 2]}, "a": {"uniform": [0, 1]}}, samples=3)
+    under = {
+        value: [(point["a"], point["b"]) for point in points(of) if point[rate] == value]
+        for value in (0.2, 0.4)
+    }
+    assert under[0.2] == under[0.4]
+    assert len({a for a, _ in under[0.2]}) == 6
+
+
 VALUES = st.one_of(
     st.integers(-5, 5), st.sampled_from(["x", "y", "z"]), st.booleans(),
     st.fixed_dictionaries({"name": st.sampled_from(["knn", "lane"]), "k": st.integers(0, 2)}),

@@ -8,7 +8,7 @@ import pytest
 
 from rayclean.errors import ConfigError
 from rayclean.sweeps.plan import base_values, make_plan
-from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep
+from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep, load_sweeps
 from rayclean.sweeps.trial import TRUTH
 from tests.sweeps.bases import base
 
@@ -27,6 +27,28 @@ def toml(folder: Path, text: str) -> Sweep:
     path = folder / "sweep.toml"
     path.write_text('name = "s"\nbase = "base.json"\n' + text)
     return load_sweep(path)
+
+
+def test_several_sweeps_run_one_after_another(tmp_path: Path) -> None:
+    """What a shell makes of `*.json`; other overrides go to each."""
+    files = []
+    for name in ("a", "b"):
+        base(tmp_path)
+        files.append(write(tmp_path, name=name).rename(tmp_path / f"{name}-sweep.json"))
+    first, second = map(str, files)
+    found = load_sweeps(first, [second, "relabel.accept=0.7", "seeds=[5]"])
+    assert [(of.name, of.set, of.seeds) for of in found] == [
+        ("a", {"relabel.accept": 0.7}, (5,)),
+        ("b", {"relabel.accept": 0.7}, (5,)),
+    ]
+    cluster = tmp_path / "cluster.json"
+    cluster.write_text(json.dumps({"cluster": {"workers": 2}}))
+    (only,) = load_sweeps(first, [str(cluster)])
+    assert (only.name, only.set) == ("a", {"cluster.workers": 2})
+    with pytest.raises(ConfigError, match=r"b-sweep\.json is a sweep file.*one sweep at a time"):
+        load_sweeps(first, [second, str(cluster)])
+    with pytest.raises(ConfigError, match="one sweep at a time"):
+        load_sweep(first, [second])
 
 
 @pytest.mark.parametrize(

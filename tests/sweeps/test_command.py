@@ -1,0 +1,33 @@
+"""Commands over several sweep files."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from rayclean.artifacts import Folder
+from rayclean.cli import app
+from rayclean.sweeps.identity import same_sweep
+from rayclean.sweeps.plan import root
+from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.worker import ERROR
+from tests.sweeps.bases import base
+
+
+def test_a_sweep_that_failed_does_not_hide_the_next_one(tmp_path: Path) -> None:
+    base(tmp_path)
+    files = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.json"
+        space = {"detect.budget": {"grid": [0.1]}}
+        values = {"name": name, "base": "base.json", "output": str(tmp_path / "sweeps"), "space": space}
+        path.write_text(json.dumps(values))
+        files.append(str(path))
+        same_sweep(load_sweep(path), Folder(root(load_sweep(path))), extend=False)
+    folder = Folder(root(load_sweep(files[0])))
+    folder.write_json({"title": "a trial", "error": "no label is left"}, "trials", "one", ERROR)
+    said = CliRunner().invoke(app, ["sweep-report", *files])
+    assert said.exit_code == 1
+    assert "a trial: no label is left" in said.output
+    assert "Sweep second" in said.output
+    assert CliRunner().invoke(app, ["sweep-report", files[1]]).exit_code == 0
