@@ -177,6 +177,18 @@ def test_clusters_ask_for_tokens_and_survive_their_head() -> None:
         assert [group["groupName"] for group in spec["workerGroupSpecs"]] == ["cpu", "gpu"]
 
 
+def test_the_operator_is_installed_with_what_the_clusters_need() -> None:
+    """The gate is off by default, and without it the operator refuses every cluster that keeps its state in RocksDB."""
+    backends = {spec.get("gcsFaultToleranceOptions", {}).get("backend") for spec in cluster_specs()}
+    readme = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
+    (install,) = [line for line in readme.splitlines() if line.startswith("helm install kuberay-operator")]
+    values = dict(re.findall(r"--set '([^'=]+)=([^']*)'", install))
+    gates = {
+        values[key]: values[key.replace(".name", ".enabled")] for key in values if key.endswith("].name")
+    }
+    assert ("GCSFaultToleranceEmbeddedStorage", "true") in gates.items() or "rocksdb" not in backends
+
+
 def test_pods_are_confined_sized_and_watched() -> None:
     for spec in cluster_specs():
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
