@@ -406,6 +406,28 @@ def test_aws_is_prepared_and_validated_by_ray_up_itself() -> None:
         validate_config(prepare_config(broken))
 
 
+def node_configs(text: str) -> dict[str, Document]:
+    """What a cloud is asked for, by node type."""
+    return {name: kind["node_config"] for name, kind in yaml.safe_load(text)["available_node_types"].items()}
+
+
+def test_only_the_head_has_the_role_that_starts_workers() -> None:
+    """A role in the head's node type replaces the one that Ray would make with the rights that it needs."""
+    files = rendered(
+        aws={"head_instance_profile": "arn:head", "worker_instance_profile": "arn:worker"},
+        gcp={"head_service_account": "head@x", "worker_service_account": "worker@x"},
+    )
+    aws = {
+        name: config["IamInstanceProfile"]["Arn"] for name, config in node_configs(files["aws.yaml"]).items()
+    }
+    assert aws == {"head": "arn:head", "cpu": "arn:worker", "gpu": "arn:worker"}
+    gcp = {
+        name: [account["email"] for account in config["serviceAccounts"]]
+        for name, config in node_configs(files["gcp.yaml"]).items()
+    }
+    assert gcp == {"head": ["head@x"], "cpu": ["worker@x"], "gpu": ["worker@x"]}
+
+
 def test_dashboards_draw_only_metrics_that_exist() -> None:
     """Every query of the Grafana file names a metric of `runtime/metrics.py`, or one of Ray's own."""
     import rayclean.runtime.metrics as metrics
