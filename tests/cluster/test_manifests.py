@@ -428,6 +428,45 @@ def test_only_the_head_has_the_role_that_starts_workers() -> None:
     assert gcp == {"head": ["head@x"], "cpu": ["worker@x"], "gpu": ["worker@x"]}
 
 
+def test_gcp_nodes_of_a_named_subnetwork_have_no_public_address() -> None:
+    """Ray gives one to every node type without `networkInterfaces`; the API to every interface with `accessConfigs`."""
+    place = "projects/p/regions/europe-west4/subnetworks/private"
+    for config in node_configs(rendered(gcp={"subnetwork": place})["gcp.yaml"]).values():
+        assert config["networkInterfaces"] == [{"subnetwork": place}]
+    assert "does not keep nodes from public addresses" in rendered()["gcp.yaml"]
+
+
+def test_aws_nodes_of_named_subnets_have_no_public_address() -> None:
+    """Ray's own choice of subnets and of a security group, on moto's EC2."""
+    from ray.autoscaler._private.aws import config as ray_aws
+    from ray.autoscaler._private.util import prepare_config
+
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
+
+    def placed(**aws: Any) -> list[Document]:
+        config = prepare_config(yaml.safe_load(rendered(aws=aws)["aws.yaml"]))
+        config = ray_aws._configure_security_group(ray_aws._configure_subnet(config))
+        return [kind["node_config"] for kind in config["available_node_types"].values()]
+
+    region = tomllib.loads((CLUSTER / "parameters.toml").read_text())["aws"]["region"]
+    with moto.mock_aws():
+        ec2 = boto3.resource("ec2", region)
+        network = ec2.create_vpc(CidrBlock="10.0.0.0/16")
+        subnet = ec2.create_subnet(VpcId=network.id, CidrBlock="10.0.1.0/24")
+        group = ec2.create_security_group(GroupName="own", Description="own", VpcId=network.id)
+        chosen = placed(subnets=[subnet.id], security_group=group.id)
+        assert [(c["SubnetIds"], c["SecurityGroupIds"]) for c in chosen] == [([subnet.id], [group.id])] * 3
+        assert not any({"NetworkInterfaces", "AssociatePublicIpAddress"} & set(c) for c in chosen)
+        assert not subnet.map_public_ip_on_launch
+        # What the parameters are for.
+        left = placed()
+        assert any(ec2.Subnet(name).map_public_ip_on_launch for c in left for name in c["SubnetIds"])
+        (made,) = {name for c in left for name in c["SecurityGroupIds"]}
+        opened = [rule for rule in ec2.SecurityGroup(made).ip_permissions if rule.get("FromPort") == 22]
+        assert opened[0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}]
+    assert "does not keep nodes from public addresses" in rendered()["aws.yaml"]
+
+
 def test_dashboards_draw_only_metrics_that_exist() -> None:
     """Every query of the Grafana file names a metric of `runtime/metrics.py`, or one of Ray's own."""
     import rayclean.runtime.metrics as metrics
