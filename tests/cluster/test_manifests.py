@@ -201,7 +201,8 @@ def test_pods_are_confined_sized_and_watched() -> None:
             assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/dev/shm", "/cache"}
             volumes = {volume["name"] for volume in pod["volumes"]}
             assert {mount["name"] for mount in container["volumeMounts"]} == volumes
-            assert group["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "rayclean"
+            # `app.kubernetes.io/name` is KubeRay's: the head service of a RayService selects pods by its own value of it.
+            assert group["template"]["metadata"]["labels"] == {"rayclean/cluster": "rayclean"}
         gpu = spec["workerGroupSpecs"][1]["template"]["spec"]
         assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
@@ -308,16 +309,60 @@ def test_readiness_of_service_workers_is_left_to_kuberay() -> None:
             assert ["readinessProbe" in worker for worker in workers] == [kind != "RayService"] * 2
 
 
-def test_the_network_policy_covers_every_pod_and_opens_the_dashboard_to_the_operator_alone() -> None:
+OURS = {"podSelector": {"matchLabels": {"rayclean/cluster": "rayclean"}}}
+
+
+def namespace(name: str) -> Document:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def test_the_network_policy_covers_every_pod() -> None:
     (policy,) = of_kind("NetworkPolicy")
-    assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "rayclean"}
+    assert {"podSelector": policy["spec"]["podSelector"]} == OURS
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    for rule in policy["spec"]["ingress"]:
-        ports = {port["port"] for port in rule.get("ports", [])}
-        if not ports:  # among themselves
-            assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "rayclean"}}}]
-        elif 8265 in ports:
-            assert [next(iter(source)) for source in rule["from"]] == ["podSelector", "namespaceSelector"]
+
+
+def test_the_network_policy_opens_the_dashboard_to_the_operator_and_submitters_alone() -> None:
+    submitters = {
+        "podSelector": {"matchExpressions": [{"key": "batch.kubernetes.io/job-name", "operator": "Exists"}]}
+    }
+    annotates = {"podSelector": {"matchLabels": {"rayclean/annotates": "true"}}}
+    (policy,) = of_kind("NetworkPolicy")
+    found = [
+        (rule["from"], [(port["port"], port["protocol"]) for port in rule.get("ports", [])])
+        for rule in policy["spec"]["ingress"]
+    ]
+    assert found == [
+        ([OURS], []),  # among themselves
+        ([submitters, namespace("kuberay-operator")], [(8265, "TCP"), (8000, "TCP")]),
+        ([namespace("monitoring")], [(8080, "TCP")]),
+        ([annotates], [(8000, "TCP")]),
+    ]
+
+
+def ways_out(text: str) -> list[tuple[list[Document], list[tuple[int, str]]]]:
+    return [
+        (rule.get("to", []), [(port["port"], port["protocol"]) for port in rule.get("ports", [])])
+        for rule in yaml.safe_load(text)["spec"]["egress"]
+    ]
+
+
+def test_the_network_policy_lets_pods_out_to_named_places_alone() -> None:
+    (path,) = (path for path in KUBERAY if path.stem == "network-policy")
+    dns = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}]
+    dns.append({"ipBlock": {"cidr": "169.254.20.10/32"}})  # NodeLocal DNSCache
+    among, names, anywhere, *named = ways_out(path.read_text())
+    assert among == ([OURS], [])
+    assert names == (dns, [(53, "UDP"), (53, "TCP")])
+    assert anywhere == ([], [(443, "TCP"), (6443, "TCP")])
+    listed = tomllib.loads((CLUSTER / "parameters.toml").read_text())["kubernetes"]["egress"]
+    assert named == [
+        ([{"ipBlock": {"cidr": place["cidr"]}}], [(port, "TCP") for port in place["ports"]])
+        for place in listed
+    ]
+    more = {"cidr": "10.0.0.2/32", "ports": [53], "protocol": "UDP"}
+    text = rendered(kubernetes={"egress": [more]})["kuberay/network-policy.yaml"]
+    assert ways_out(text)[3:] == [([{"ipBlock": {"cidr": "10.0.0.2/32"}}], [(53, "UDP")])]
 
 
 def test_no_secret_stands_in_a_manifest() -> None:
