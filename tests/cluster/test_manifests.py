@@ -299,6 +299,31 @@ def test_keys_reach_every_node_and_only_by_name() -> None:
     assert not any("envFrom" in text or "--env-file" in text for text in rendered().values())
 
 
+def test_images_of_a_private_registry_can_be_pulled() -> None:
+    """By all pods, and by the submitter of a job, which KubeRay would start from the head's image without the secret."""
+    secrets = [{"name": "registry"}]
+    for path, text in rendered(image_pull_secret="registry").items():
+        for document in yaml.safe_load_all(text) if path.startswith("kuberay") else []:
+            if document["kind"] not in RAY_KINDS:
+                continue
+            spec = document["spec"]
+            if document["kind"] == "RayJob":
+                submitter = spec["submitterPodTemplate"]["spec"]
+                assert submitter["imagePullSecrets"] == secrets
+                head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+                assert submitter["containers"][0]["image"] == head["containers"][0]["image"]
+            spec = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+            for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+                assert group["template"]["spec"]["imagePullSecrets"] == secrets
+    assert not any("imagePullSecrets" in text or "submitterPod" in text for text in rendered().values())
+
+
+def test_a_submitter_of_our_own_satisfies_the_schema(schemas: dict[str, Any]) -> None:
+    text = rendered(image_pull_secret="registry")["kuberay/rayjob-clean.yaml"]
+    (job,) = [document for document in yaml.safe_load_all(text) if document["kind"] == "RayJob"]
+    jsonschema.validate(job, schemas["RayJob"])
+
+
 def test_readiness_of_service_workers_is_left_to_kuberay() -> None:
     """It adds the check of the Serve proxy only to pods without a readiness probe of their own."""
     for kind, key in (("RayCluster", None), ("RayJob", "rayClusterSpec"), ("RayService", "rayClusterConfig")):
