@@ -153,9 +153,12 @@ class WandbTracker(Tracker):
             run.finish(exit_code=0)
             del self.runs[work.trial.name]
             whole = {"run": self.id_of(work), "mode": self.mode}
-            if self.mode == "offline" and not self.root.is_local:
-                self._copy(work, self._staged() - before)
-                whole["folder"] = self.folder
+            if self.mode == "offline":
+                (written,) = self._offline(work)
+                _settle(written)
+                if not self.root.is_local:
+                    self._copy(work, written, self._staged() - before)
+                    whole["folder"] = self.folder
             own.write_json(whole, LOGGED)
 
     def replay(self, work: Work, result: dict[str, Any], records: list[dict[str, Any]]) -> None:
@@ -197,12 +200,10 @@ class WandbTracker(Tracker):
         """Files of artifacts that wait for `wandb sync`."""
         return set(Path(self.data, "artifacts", "staging").glob("*"))
 
-    def _copy(self, work: Work, staged: set[Path]) -> None:
+    def _copy(self, work: Work, run: Path, staged: set[Path]) -> None:
         """Put a finished run, and the files that its artifacts name, into the sweep's folder, in place of what a killed
         attempt has put there.
         """
-        (run,) = self._offline(work)
-        _settle(run)
         with suppress(FileNotFoundError):
             for path in self.root.fs.ls(self.root.path("wandb"), detail=False):
                 left = posixpath.basename(str(path).rstrip("/"))
