@@ -32,7 +32,13 @@ export RAY_AUTH_TOKEN
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=$(head -n 1 <<<"$nodes")
-address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}')
+# Its name may stand for loopback (127.0.1.1 in /etc/hosts) or IPv6: of these and all others, the first that nodes can reach.
+addresses=$(srun --nodes=1 --ntasks=1 -w "$head" bash -c 'hostname --ip-address; hostname --all-ip-addresses' || true)
+address=$(tr ' ' '\n' <<<"$addresses" | awk -F. 'NF == 4 && /^[0-9.]+$/ && $1 != 127 && !seen++')
+if [ -z "$address" ]; then
+  echo "$head has no IPv4 address beside loopback, on which other nodes could reach it; \`hostname\` says: ${addresses:-nothing}" >&2
+  exit 1
+fi
 port=$((20000 + SLURM_JOB_ID % 20000))
 # Two jobs of one user may share a node's /tmp; the path of a socket in it must stay short.
 temporary="/tmp/ray-$SLURM_JOB_ID"

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from requests.exceptions import RequestException
+
 from rayclean.artifacts import fingerprint
 from rayclean.errors import ArtifactError, ResourceError
 from rayclean.runtime import cluster as cluster  # sets what Ray reads when it is imported
@@ -233,6 +235,11 @@ def _explained(where: str) -> Iterator[None]:
     except ConnectionError as error:
         raise ResourceError(
             f"no Ray job server answers at {where}: open the tunnel (cluster/README.md), or mend --address"
+        ) from error
+    except RequestException as error:  # Ray explains only the first request of a client
+        raise ResourceError(
+            f"{where} no longer answers like a Ray job server ({error}). A job that was submitted does not need this "
+            "connection and goes on: open the tunnel again (cluster/README.md), and the same command finds it"
         ) from error
     except RuntimeError as error:
         raise ResourceError(f"{where}: {error}") from error

@@ -4,13 +4,26 @@ A run's id is a hash of the sweep's folder and the trial's name, so it is the sa
 another sweep. Offline, where W&B keeps a folder per `init`, what an
 unfinished attempt left is removed before the trial is logged again, and `logged.json` in the trial's folder says that its
 run is whole. A finished trial without it (killed between the two) is logged from its own files when the sweep goes on.
+
+W&B writes to a disk only. Where the sweep's folder is remote, it gets a temporary folder; what it wrote offline of a finished
+run is copied to `wandb/` of the sweep's folder before `logged.json` says that it is whole. A run names the files of its
+artifact by their absolute paths, so `wandb sync` wants the copy where they lay (`folder` in `logged.json`):
+
+    aws s3 cp --recursive s3://bucket/sweeps/name/wandb /tmp/rayclean-wandb-0123456789abcdef/wandb
+    wandb sync /tmp/rayclean-wandb-0123456789abcdef/wandb/offline-run-*
+
 The key is read by wandb from WANDB_API_KEY, and never passes through here.
 """
 
 import importlib.util
 import logging
 import os
+import posixpath
 import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +45,7 @@ def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
     Args:
         tracking: of the sweep.
         sweep: its name.
-        root: its folder; a remote one keeps W&B's own files in `./wandb`.
+        root: its folder.
     """
     mode = tracking.wandb
     if mode == "off" or (mode == "auto" and importlib.util.find_spec("wandb") is None):
@@ -62,21 +75,24 @@ class Tracker:
 
 
 class WandbTracker(Tracker):
-    """One W&B run per trial, all in this process.
+    """One W&B run per trial, all in this process. One that fails costs no trial and no sweep: there is a warning, and the
+    trial is logged when the sweep goes on.
 
     Args:
         tracking: project, tables.
         sweep: group of the runs.
-        root: folder of the sweep; W&B makes its own folder `wandb/` there, or here if that is remote.
+        root: folder of the sweep; W&B makes its own folder `wandb/` there, or has it copied there if that is remote.
         mode: `online` or `offline`.
     """
 
     def __init__(self, tracking: Tracking, sweep: str, root: Folder, mode: str):
         self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
-        self.folder = root.path() if root.is_local else "."
+        self.folder = root.path() if root.is_local else _scratch(root)
         self.runs: dict[str, Any] = {}
         # What an artifact holds waits here for `wandb sync`; W&B's own place would be the home directory.
-        os.environ.setdefault("WANDB_DATA_DIR", os.path.abspath(os.path.join(self.folder, "wandb")))
+        self.data = os.environ.setdefault(
+            "WANDB_DATA_DIR", os.path.abspath(os.path.join(self.folder, "wandb"))
+        )
 
     def id_of(self, work: Work) -> str:
         """Of a trial's run on W&B."""
@@ -84,17 +100,17 @@ class WandbTracker(Tracker):
 
     def start(self, work: Work) -> None:
         """Open the run of a trial, unless it is whole; what an earlier attempt left of it offline goes."""
-        import wandb
-
         name = work.trial.name
         if name in self.runs:  # its worker was lost: the lines of the second attempt have the same steps
             return
-        if work.run(self.root.url()).exists(LOGGED):  # Optuna drew the point again
-            return
-        if self.mode == "offline":
-            for left in Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"):
-                shutil.rmtree(left)
-        try:
+        with self._guarded(work):
+            import wandb
+
+            if work.run(self.root.url()).exists(LOGGED):  # Optuna drew the point again
+                return
+            if self.mode == "offline":
+                for left in self._offline(work):
+                    shutil.rmtree(left)
             self.runs[name] = wandb.init(
                 id=self.id_of(work),
                 project=self.tracking.project,
@@ -109,40 +125,44 @@ class WandbTracker(Tracker):
                     silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
                 ),
             )
-        except Exception as error:  # a tracker that fails must not cost a sweep
-            logger.warning(
-                "W&B: %s is not logged (%s); it will be tried again when the sweep goes on", name, error
-            )
 
     def line(self, work: Work, record: dict[str, Any]) -> None:
         """Log the numbers of an epoch under its step."""
         run = self.runs.get(work.trial.name)
         if run is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
-            # A step that is not committed is written with the next one, or at the end over the result's summary.
-            run.log(numbers, step=int(record["epoch"]), commit=True)
+            with self._guarded(work):
+                # A step that is not committed is written with the next one, or at the end over the result's summary.
+                run.log(numbers, step=int(record["epoch"]), commit=True)
 
     def end(self, work: Work, result: dict[str, Any]) -> None:
         """Log the result and close the run; only then is it whole."""
-        run = self.runs.pop(work.trial.name, None)
+        run = self.runs.get(work.trial.name)
         if run is None:
             return
-        own = work.run(self.root.url())
-        run.summary.update({**result["figures"], "stopped": result["stopped"]})
-        if self.tracking.changes and not result["stopped"]:
-            import wandb
+        with self._guarded(work):
+            own, before = work.run(self.root.url()), self._staged()
+            run.summary.update({**result["figures"], "stopped": result["stopped"]})
+            if self.tracking.changes and not result["stopped"]:
+                import wandb
 
-            rows = changes(own, self.tracking.changes)
-            columns: list[str | int] = list(rows[0]) if rows else ["example_id"]
-            run.log({"changes": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
-        self._keep(run, own)
-        run.finish(exit_code=0)
-        own.write_json({"run": self.id_of(work), "mode": self.mode}, LOGGED)
+                rows = changes(own, self.tracking.changes)
+                columns: list[str | int] = list(rows[0]) if rows else ["example_id"]
+                run.log({"changes": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
+            self._keep(run, own)
+            run.finish(exit_code=0)
+            del self.runs[work.trial.name]
+            whole = {"run": self.id_of(work), "mode": self.mode}
+            if self.mode == "offline":
+                (written,) = self._offline(work)
+                _settle(written)
+                if not self.root.is_local:
+                    self._copy(work, written, self._staged() - before)
+                    whole["folder"] = self.folder
+            own.write_json(whole, LOGGED)
 
     def replay(self, work: Work, result: dict[str, Any], records: list[dict[str, Any]]) -> None:
         """From `epochs.jsonl` and `result.json`."""
-        if work.run(self.root.url()).exists(LOGGED):
-            return
         self.start(work)
         for record in records:
             self.line(work, record)
@@ -159,8 +179,73 @@ class WandbTracker(Tracker):
                     file.write(own.read_text(name))
         run.log_artifact(artifact)
 
+    @contextmanager
+    def _guarded(self, work: Work) -> Iterator[None]:
+        """A tracker that fails must not cost a sweep: the run is given up, and without LOGGED tried again."""
+        name = work.trial.name
+        try:
+            yield
+        except Exception as error:
+            logger.warning(
+                "W&B: %s is not logged (%s); it will be tried again when the sweep goes on", name, error
+            )
+            with suppress(Exception):
+                self.runs.pop(name).finish(exit_code=1)
+
+    def _offline(self, work: Work) -> list[Path]:
+        """W&B's folders of a trial's run: one for each attempt."""
+        return sorted(Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"))
+
+    def _staged(self) -> set[Path]:
+        """Files of artifacts that wait for `wandb sync`."""
+        return set(Path(self.data, "artifacts", "staging").glob("*"))
+
+    def _copy(self, work: Work, run: Path, staged: set[Path]) -> None:
+        """Put a finished run, and the files that its artifacts name, into the sweep's folder, in place of what a killed
+        attempt has put there.
+        """
+        with suppress(FileNotFoundError):
+            for path in self.root.fs.ls(self.root.path("wandb"), detail=False):
+                left = posixpath.basename(str(path).rstrip("/"))
+                if left.startswith("offline-run-") and left.endswith(f"-{self.id_of(work)}"):
+                    self.root.remove("wandb", left)
+        # Links lead to logs of W&B's own process, which are no part of the run.
+        files = {path: path.relative_to(run.parent).parts for path in run.rglob("*") if not path.is_symlink()}
+        files |= {path: ("artifacts", "staging", path.name) for path in staged}
+        for path, parts in files.items():
+            if path.is_file():
+                target = self.root.path("wandb", *parts)
+                self.root.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+                self.root.fs.put_file(str(path), target)
+
     def close(self) -> None:
         """Close what is open as crashed: the next attempt logs it anew."""
         for run in self.runs.values():
-            run.finish(exit_code=1)
+            with suppress(Exception):
+                run.finish(exit_code=1)
         self.runs.clear()
+        if not self.root.is_local:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if os.environ.get("WANDB_DATA_DIR") == os.path.join(self.folder, "wandb"):
+                del os.environ["WANDB_DATA_DIR"]
+
+
+def _scratch(root: Folder) -> str:
+    """A folder on this machine for what W&B writes of a remote sweep: the same name everywhere, so that a copy can be put
+    where its run looks for it, unless somebody else has a folder of that name here.
+    """
+    folder = os.path.join(tempfile.gettempdir(), f"rayclean-wandb-{fingerprint(root.url())}")
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        if os.path.islink(folder) or os.stat(folder).st_uid != os.getuid():
+            return tempfile.mkdtemp(prefix="rayclean-wandb-")
+    return folder
+
+
+def _settle(run: Path, seconds: float = 10.0) -> None:
+    """Wait until W&B's process has written the end of a run: a moment after `finish` returns."""
+    until, sizes = time.monotonic() + seconds, [-1]
+    while sizes[-3:] != [sizes[-1]] * 3 and time.monotonic() < until:
+        time.sleep(0.05)
+        sizes.append(sum(path.stat().st_size for path in run.glob("*.wandb")))

@@ -47,6 +47,58 @@ def test_shellcheck_has_nothing_to_say_on_the_slurm_script() -> None:
     assert done.returncode == 0, done.stdout
 
 
+STUBS = {
+    "scontrol": "echo node-1",
+    # Runs the command here, without its own options.
+    "srun": 'while [[ "$1" == -* ]]; do [ "$1" = -w ] && shift; shift; done; exec "$@"',
+    "hostname": 'case "$1" in --ip-address) echo "$NAMED";; *) echo "$ALL";; esac; [ -n "$NAMED" ]',
+    "ray": '[ "$2" != --head ] || echo "$@"',
+    "python": "cat >/dev/null; echo token",
+    "rayclean": 'echo "rayclean $RAY_ADDRESS"',
+}
+
+
+def slurm(folder: Path, named: str, every: str) -> subprocess.CompletedProcess[str]:
+    """The script on a node whose name resolves to `named`, and which has the addresses `every`; nothing else is real."""
+    for name, text in STUBS.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    environment = {
+        "PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder), "NAMED": named, "ALL": every,
+        "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node-1", "SLURM_JOB_NUM_NODES": "1",
+    }  # fmt: skip
+    command = ["bash", str(ROOT / "cluster" / "slurm.sh"), "clean", "run.toml"]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "every", "chosen"),
+    [
+        ("10.0.0.7", "192.168.0.1 10.0.0.7", "10.0.0.7"),
+        ("127.0.1.1", "10.0.0.7 172.17.0.1", "10.0.0.7"),
+        ("fe80::1 10.0.0.7", "10.0.0.7", "10.0.0.7"),
+        ("2001:db8::5", "2001:db8::5 10.0.0.7", "10.0.0.7"),
+        ("", "10.0.0.7", "10.0.0.7"),
+    ],
+)
+def test_a_slurm_head_listens_where_other_nodes_reach_it(
+    tmp_path: Path, named: str, every: str, chosen: str
+) -> None:
+    done = slurm(tmp_path, named, every)
+    assert done.returncode == 0, done.stderr
+    assert f"--node-ip-address={chosen} " in done.stdout
+    assert f"rayclean {chosen}:20007" in done.stdout
+
+
+def test_a_slurm_head_without_such_an_address_stops(tmp_path: Path) -> None:
+    done = slurm(tmp_path, "127.0.1.1", "2001:db8::5")
+    assert done.returncode == 1
+    assert "node-1 has no IPv4 address beside loopback" in done.stderr
+    assert "--node-ip-address" not in done.stdout
+
+
 def test_images_are_those_of_the_parameters_and_run_as_nobody_special() -> None:
     import tomllib
 

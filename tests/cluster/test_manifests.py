@@ -177,6 +177,18 @@ def test_clusters_ask_for_tokens_and_survive_their_head() -> None:
         assert [group["groupName"] for group in spec["workerGroupSpecs"]] == ["cpu", "gpu"]
 
 
+def test_the_operator_is_installed_with_what_the_clusters_need() -> None:
+    """The gate is off by default, and without it the operator refuses every cluster that keeps its state in RocksDB."""
+    backends = {spec.get("gcsFaultToleranceOptions", {}).get("backend") for spec in cluster_specs()}
+    readme = (CLUSTER / "README.md").read_text().replace("\\\n", " ")
+    (install,) = [line for line in readme.splitlines() if line.startswith("helm install kuberay-operator")]
+    values = dict(re.findall(r"--set '([^'=]+)=([^']*)'", install))
+    gates = {
+        values[key]: values[key.replace(".name", ".enabled")] for key in values if key.endswith("].name")
+    }
+    assert ("GCSFaultToleranceEmbeddedStorage", "true") in gates.items() or "rocksdb" not in backends
+
+
 def test_pods_are_confined_sized_and_watched() -> None:
     for spec in cluster_specs():
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
@@ -189,7 +201,8 @@ def test_pods_are_confined_sized_and_watched() -> None:
             assert {mount["mountPath"] for mount in container["volumeMounts"]} >= {"/dev/shm", "/cache"}
             volumes = {volume["name"] for volume in pod["volumes"]}
             assert {mount["name"] for mount in container["volumeMounts"]} == volumes
-            assert group["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "rayclean"
+            # `app.kubernetes.io/name` is KubeRay's: the head service of a RayService selects pods by its own value of it.
+            assert group["template"]["metadata"]["labels"] == {"rayclean/cluster": "rayclean"}
         gpu = spec["workerGroupSpecs"][1]["template"]["spec"]
         assert gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert gpu["tolerations"][0]["key"] == "nvidia.com/gpu"
@@ -286,6 +299,31 @@ def test_keys_reach_every_node_and_only_by_name() -> None:
     assert not any("envFrom" in text or "--env-file" in text for text in rendered().values())
 
 
+def test_images_of_a_private_registry_can_be_pulled() -> None:
+    """By all pods, and by the submitter of a job, which KubeRay would start from the head's image without the secret."""
+    secrets = [{"name": "registry"}]
+    for path, text in rendered(image_pull_secret="registry").items():
+        for document in yaml.safe_load_all(text) if path.startswith("kuberay") else []:
+            if document["kind"] not in RAY_KINDS:
+                continue
+            spec = document["spec"]
+            if document["kind"] == "RayJob":
+                submitter = spec["submitterPodTemplate"]["spec"]
+                assert submitter["imagePullSecrets"] == secrets
+                head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+                assert submitter["containers"][0]["image"] == head["containers"][0]["image"]
+            spec = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+            for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+                assert group["template"]["spec"]["imagePullSecrets"] == secrets
+    assert not any("imagePullSecrets" in text or "submitterPod" in text for text in rendered().values())
+
+
+def test_a_submitter_of_our_own_satisfies_the_schema(schemas: dict[str, Any]) -> None:
+    text = rendered(image_pull_secret="registry")["kuberay/rayjob-clean.yaml"]
+    (job,) = [document for document in yaml.safe_load_all(text) if document["kind"] == "RayJob"]
+    jsonschema.validate(job, schemas["RayJob"])
+
+
 def test_readiness_of_service_workers_is_left_to_kuberay() -> None:
     """It adds the check of the Serve proxy only to pods without a readiness probe of their own."""
     for kind, key in (("RayCluster", None), ("RayJob", "rayClusterSpec"), ("RayService", "rayClusterConfig")):
@@ -296,26 +334,113 @@ def test_readiness_of_service_workers_is_left_to_kuberay() -> None:
             assert ["readinessProbe" in worker for worker in workers] == [kind != "RayService"] * 2
 
 
-def test_the_network_policy_covers_every_pod_and_opens_the_dashboard_to_the_operator_alone() -> None:
+OURS = {"podSelector": {"matchLabels": {"rayclean/cluster": "rayclean"}}}
+
+
+def namespace(name: str) -> Document:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def test_the_network_policy_covers_every_pod() -> None:
     (policy,) = of_kind("NetworkPolicy")
-    assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "rayclean"}
+    assert {"podSelector": policy["spec"]["podSelector"]} == OURS
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    for rule in policy["spec"]["ingress"]:
-        ports = {port["port"] for port in rule.get("ports", [])}
-        if not ports:  # among themselves
-            assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "rayclean"}}}]
-        elif 8265 in ports:
-            assert [next(iter(source)) for source in rule["from"]] == ["podSelector", "namespaceSelector"]
+
+
+def test_the_network_policy_opens_the_dashboard_to_the_operator_and_submitters_alone() -> None:
+    submitters = {
+        "podSelector": {"matchExpressions": [{"key": "batch.kubernetes.io/job-name", "operator": "Exists"}]}
+    }
+    annotates = {"podSelector": {"matchLabels": {"rayclean/annotates": "true"}}}
+    (policy,) = of_kind("NetworkPolicy")
+    found = [
+        (rule["from"], [(port["port"], port["protocol"]) for port in rule.get("ports", [])])
+        for rule in policy["spec"]["ingress"]
+    ]
+    assert found == [
+        ([OURS], []),  # among themselves
+        ([submitters, namespace("kuberay-operator")], [(8265, "TCP"), (8000, "TCP")]),
+        ([namespace("monitoring")], [(8080, "TCP")]),
+        ([annotates], [(8000, "TCP")]),
+    ]
+
+
+def ways_out(text: str) -> list[tuple[list[Document], list[tuple[int, str]]]]:
+    return [
+        (rule.get("to", []), [(port["port"], port["protocol"]) for port in rule.get("ports", [])])
+        for rule in yaml.safe_load(text)["spec"]["egress"]
+    ]
+
+
+def test_the_network_policy_lets_pods_out_to_named_places_alone() -> None:
+    (path,) = (path for path in KUBERAY if path.stem == "network-policy")
+    dns = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}]
+    dns.append({"ipBlock": {"cidr": "169.254.20.10/32"}})  # NodeLocal DNSCache
+    among, names, anywhere, *named = ways_out(path.read_text())
+    assert among == ([OURS], [])
+    assert names == (dns, [(53, "UDP"), (53, "TCP")])
+    assert anywhere == ([], [(443, "TCP"), (6443, "TCP")])
+    listed = tomllib.loads((CLUSTER / "parameters.toml").read_text())["kubernetes"]["egress"]
+    assert named == [
+        ([{"ipBlock": {"cidr": place["cidr"]}}], [(port, "TCP") for port in place["ports"]])
+        for place in listed
+    ]
+    more = {"cidr": "10.0.0.2/32", "ports": [53], "protocol": "UDP"}
+    text = rendered(kubernetes={"egress": [more]})["kuberay/network-policy.yaml"]
+    assert ways_out(text)[3:] == [([{"ipBlock": {"cidr": "10.0.0.2/32"}}], [(53, "UDP")])]
+
+
+SECRET = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
+
+
+def secrets_in(part: Any) -> Iterator[str]:
+    """What is named like a secret and has its value beside it: `name`/`value` pairs, plain fields, and in texts (options,
+    commands, configs) what is assigned. A value that begins with $ is read where the command runs.
+    """
+    if isinstance(part, list):
+        for each in part:
+            yield from secrets_in(each)
+    elif isinstance(part, str):
+        for name, value in re.findall(r"(\w+)[\"']?\s*(?:=|:\s)\s*[\"']?(?=([^\s\"']+))", part):
+            if SECRET.search(name) and not value.startswith("$"):
+                yield f"{name}={value}"
+    elif isinstance(part, dict):
+        if part.get("kind") == "Secret":
+            yield "kind: Secret"
+        if "value" in part and SECRET.search(str(part.get("name", ""))):
+            yield f"{part['name']}: {part['value']}"
+        for key, value in part.items():
+            if isinstance(value, str) and re.fullmatch(r"\w+", key) and "_" in key and SECRET.search(key):
+                yield f"{key}: {value}"
+            yield from secrets_in(value)
 
 
 def test_no_secret_stands_in_a_manifest() -> None:
     for path in [*KUBERAY, CLUSTER / "aws.yaml", CLUSTER / "gcp.yaml"]:
-        for document in documents(path):
-            assert document.get("kind") != "Secret"
-            for name, value in re.findall(
-                r"name: (\w*(?:KEY|TOKEN|SECRET)\w*), value: (\S+)", path.read_text()
-            ):
-                raise AssertionError(f"{path.name}: {name} = {value}")
+        assert list(secrets_in(documents(path))) == [], path.name
+
+
+@pytest.mark.parametrize("where", ["env", "field", "config", "run_options", "commands", "kind"])
+def test_a_planted_secret_is_found(where: str) -> None:
+    """In each place where somebody might put one."""
+    cluster, config = of_kind("RayCluster")[0], of_kind("ConfigMap")[0]
+    (up,) = documents(CLUSTER / "aws.yaml")
+    container = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    documents_ = [cluster, config, up]
+    assert list(secrets_in(documents_)) == []
+    if where == "env":
+        container["env"].append({"value": "hf_x", "name": "HF_TOKEN"})
+    elif where == "field":
+        container["api_key"] = "sk-x"
+    elif where == "config":
+        config["data"]["run.toml"] += 'api_key_env = "KEY"\napi_key = "sk-x"\n'
+    elif where == "run_options":
+        up["docker"]["run_options"].append("--env=WANDB_API_KEY=x")
+    elif where == "commands":
+        up["head_start_ray_commands"].append("export AWS_SECRET_ACCESS_KEY=x; ray start")
+    else:
+        documents_.append({"apiVersion": "v1", "kind": "Secret"})
+    assert len(list(secrets_in(documents_))) == 1
 
 
 def test_jobs_run_commands_that_rayclean_understands(tmp_path: Path) -> None:
@@ -392,6 +517,67 @@ def test_aws_is_prepared_and_validated_by_ray_up_itself() -> None:
     broken["available_node_types"]["gpu"]["min_workers"] = 99  # more than max_workers of all
     with pytest.raises(Exception, match="max_workers"):
         validate_config(prepare_config(broken))
+
+
+def node_configs(text: str) -> dict[str, Document]:
+    """What a cloud is asked for, by node type."""
+    return {name: kind["node_config"] for name, kind in yaml.safe_load(text)["available_node_types"].items()}
+
+
+def test_only_the_head_has_the_role_that_starts_workers() -> None:
+    """A role in the head's node type replaces the one that Ray would make with the rights that it needs."""
+    files = rendered(
+        aws={"head_instance_profile": "arn:head", "worker_instance_profile": "arn:worker"},
+        gcp={"head_service_account": "head@x", "worker_service_account": "worker@x"},
+    )
+    aws = {
+        name: config["IamInstanceProfile"]["Arn"] for name, config in node_configs(files["aws.yaml"]).items()
+    }
+    assert aws == {"head": "arn:head", "cpu": "arn:worker", "gpu": "arn:worker"}
+    gcp = {
+        name: [account["email"] for account in config["serviceAccounts"]]
+        for name, config in node_configs(files["gcp.yaml"]).items()
+    }
+    assert gcp == {"head": ["head@x"], "cpu": ["worker@x"], "gpu": ["worker@x"]}
+
+
+def test_gcp_nodes_of_a_named_subnetwork_have_no_public_address() -> None:
+    """Ray gives one to every node type without `networkInterfaces`; the API to every interface with `accessConfigs`."""
+    place = "projects/p/regions/europe-west4/subnetworks/private"
+    for config in node_configs(rendered(gcp={"subnetwork": place})["gcp.yaml"]).values():
+        assert config["networkInterfaces"] == [{"subnetwork": place}]
+    assert "does not keep nodes from public addresses" in rendered()["gcp.yaml"]
+
+
+def test_aws_nodes_of_named_subnets_have_no_public_address() -> None:
+    """Ray's own choice of subnets and of a security group, on moto's EC2."""
+    from ray.autoscaler._private.aws import config as ray_aws
+    from ray.autoscaler._private.util import prepare_config
+
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
+
+    def placed(**aws: Any) -> list[Document]:
+        config = prepare_config(yaml.safe_load(rendered(aws=aws)["aws.yaml"]))
+        config = ray_aws._configure_security_group(ray_aws._configure_subnet(config))
+        return [kind["node_config"] for kind in config["available_node_types"].values()]
+
+    region = tomllib.loads((CLUSTER / "parameters.toml").read_text())["aws"]["region"]
+    with moto.mock_aws():
+        ec2 = boto3.resource("ec2", region)
+        network = ec2.create_vpc(CidrBlock="10.0.0.0/16")
+        subnet = ec2.create_subnet(VpcId=network.id, CidrBlock="10.0.1.0/24")
+        group = ec2.create_security_group(GroupName="own", Description="own", VpcId=network.id)
+        chosen = placed(subnets=[subnet.id], security_group=group.id)
+        assert [(c["SubnetIds"], c["SecurityGroupIds"]) for c in chosen] == [([subnet.id], [group.id])] * 3
+        assert not any({"NetworkInterfaces", "AssociatePublicIpAddress"} & set(c) for c in chosen)
+        assert not subnet.map_public_ip_on_launch
+        # What the parameters are for.
+        left = placed()
+        assert any(ec2.Subnet(name).map_public_ip_on_launch for c in left for name in c["SubnetIds"])
+        (made,) = {name for c in left for name in c["SecurityGroupIds"]}
+        opened = [rule for rule in ec2.SecurityGroup(made).ip_permissions if rule.get("FromPort") == 22]
+        assert opened[0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}]
+    assert "does not keep nodes from public addresses" in rendered()["aws.yaml"]
 
 
 def test_dashboards_draw_only_metrics_that_exist() -> None:

@@ -1,8 +1,10 @@
 """What is submitted, against a job server of plain Python: who was first, and whether it is the same work."""
 
+import socket
 from collections.abc import Callable
 
 import pytest
+import requests
 from ray.job_submission import JobDetails, JobStatus
 
 from rayclean.errors import ArtifactError, ResourceError
@@ -62,6 +64,27 @@ def test_another_refusal_stays_one(
     monkeypatch.setattr(jobs.client, "list_jobs", list)
     with pytest.raises(ResourceError, match="already exists"):
         jobs.submit(PARCEL)
+
+
+def test_a_tunnel_that_breaks_is_explained(
+    server: Callable[[Parcel | None], Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's client hands on what requests raises, which is no ConnectionError of Python's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    jobs = server(None)
+
+    def gone(*_: object, **__: object) -> None:
+        requests.get(closed, timeout=5)
+
+    for asked in ("list_jobs", "submit_job", "get_job_info", "get_job_logs"):
+        monkeypatch.setattr(jobs.client, asked, gone, raising=False)
+    for ask in (
+        lambda: jobs.submit(PARCEL), lambda: jobs.latest("r", "run"), lambda: jobs.state("x-1"), lambda: jobs.logs("x-1"),
+    ):  # fmt: skip
+        with pytest.raises(ResourceError, match=r"A job that was submitted .* goes on"):
+            ask()
 
 
 @pytest.mark.parametrize(("mode", "prefix"), [("token", "RAY_AUTH_MODE=token "), (None, "")])

@@ -1,6 +1,7 @@
 """Runs on W&B, offline: one for each trial, whole, whatever came before, and without the key."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,92 @@ def test_off_or_not_installed_is_silent(
     assert not Path(folder.path()).exists()
 
 
-def test_a_remote_sweep_keeps_its_runs_here() -> None:
-    found = open_tracker(Tracking(wandb="offline"), "group", "memory://tracking-test/group")
-    assert isinstance(found, WandbTracker)
-    assert found.folder == "."
+@pytest.fixture
+def remote() -> Iterator[Folder]:
+    folder = Folder("memory://tracking-test/group")
+    yield folder
+    folder.remove()
+
+
+def test_a_remote_sweep_gets_its_whole_runs_before_they_are_called_whole(
+    works: list[Work], remote: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_DATA_DIR")
+    work, here = works[0], set(tmp_path.iterdir())
+    killed = f"offline-run-20200101_000000-{run_id(remote, work)}"
+    remote.write_text("x", "wandb", killed, "run-x.wandb")
+    remote.write_text("x", "wandb", "offline-run-20200101_000000-another", "run-x.wandb")
+    own = work.run(remote.url())
+    own.write_text(work.config.model_dump_json(), "config.json")
+    one = tracker(remote)
+    assert isinstance(one, WandbTracker)
+    log(one, work, remote)
+    one.close()
+    assert set(tmp_path.iterdir()) == here  # nothing in the working folder
+    assert not Path(one.folder).exists()
+    logged = own.read_json(LOGGED)
+    assert logged == {"run": run_id(remote, work), "mode": "offline", "folder": one.folder}
+    # As somebody has it who puts the copy where the run looks for its files.
+    copy = Path(one.folder, "wandb")
+    for path in remote.fs.find(remote.path("wandb")):
+        target = copy / Path(path).relative_to(remote.path("wandb"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(remote.fs.cat_file(path))
+    (run,) = copy.glob(f"offline-run-*-{run_id(remote, work)}")
+    assert run.name != killed
+    assert (copy / "offline-run-20200101_000000-another").exists()
+    found = read(run)
+    assert (found["exit"], list(found["history"])) == (0, [1, 2, 3])
+    (artifact,) = [
+        record.request.log_artifact.artifact if record.request.HasField("log_artifact") else record.artifact
+        for record in records(run)
+        if record.HasField("artifact") or record.request.HasField("log_artifact")
+    ]
+    (entry,) = artifact.manifest.contents
+    assert Path(entry.local_path).read_text() == own.read_text("config.json")
+    shutil.rmtree(one.folder)
+
+
+def test_a_run_that_was_not_copied_is_not_called_whole(
+    works: list[Work], remote: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError("the bucket is closed")
+
+    one = tracker(remote)
+    monkeypatch.setattr(type(remote.fs), "put_file", refuses)
+    with caplog.at_level(logging.WARNING, logger=tracking.__name__):
+        log(one, works[0], remote)
+    assert "the bucket is closed" in caplog.text
+    assert not works[0].run(remote.url()).exists(LOGGED)
+    monkeypatch.undo()
+    one.replay(works[0], RESULT, LINES)
+    assert works[0].run(remote.url()).exists(LOGGED)
+    one.close()
+
+
+@pytest.mark.parametrize("broken", ["log", "finish", "log_artifact"])
+def test_a_run_that_breaks_costs_no_trial(
+    works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:  # fmt: skip
+    finish = wandb.Run.finish
+
+    def breaks(run: Any, *_: object, **__: object) -> None:
+        if broken == "finish":  # W&B's process must let go of it: the next attempt is in this very process
+            finish(run, exit_code=1)
+        raise OSError("no space left on device")
+
+    one = tracker(folder)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, logger=tracking.__name__):
+        patch.setattr(wandb.Run, broken, breaks)
+        log(one, works[0], folder)
+        one.replay(works[1], RESULT, LINES)
+        one.close()
+    assert all(f"{work.trial.name} is not logged (no space left" in caplog.text for work in works)
+    assert not any(work.run(folder.url()).exists(LOGGED) for work in works)
+    again = tracker(folder)
+    again.replay(works[0], RESULT, LINES)
+    again.close()
+    (run,) = runs(folder, works[0])
+    assert read(run)["exit"] == 0
