@@ -113,7 +113,7 @@ def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
         run_and_kill([*command, "train", str(killed), *elastic], environment, raylet, asked)
     for verb in ("load", "predict", "detect", "relabel", "train"):
         subprocess.run([*command, verb, str(calm)], check=True)
-    found = {}
+    found, paid = {}, {}
     for name in ("toy", "calm"):
         folder = tmp_path / "runs" / name
         found[name] = pq.read_table(folder / "train" / "dynamics").to_pandas()
@@ -121,6 +121,11 @@ def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
         entries = [json.loads(line) for text in texts for line in text.splitlines()]
         keys = [entry["key"] for entry in entries if "key" in entry]
         assert len(keys) == len(set(keys)) > 0
+        paid[name] = set(keys)
+    assert paid["toy"] == paid["calm"]  # nor under another key
+    lines = (tmp_path / "runs" / "toy" / "train" / "metrics.jsonl").read_text().splitlines()
+    workers = [json.loads(line)["workers"] for line in lines]
+    assert (workers[0], workers[-1]) == (2, 1), f"the node took no worker with it: {workers}"
     assert (found["toy"]["answer"] >= 0).any()
     for column in found["calm"]:
         np.testing.assert_allclose(
