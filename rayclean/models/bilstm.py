@@ -4,6 +4,7 @@ One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3 (MET
 (`models/words.py`), so no vocabulary is fitted.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rayclean.models.base import Encoder
+from rayclean.models.inference import gains_by_bfloat16
 from rayclean.models.words import PAD, RESERVED, WordTokenizer
 
 
@@ -54,7 +56,10 @@ class BiLSTMEncoder(Encoder):
         embedded = self.dropout(self.embedding(batch["input_ids"]))
         # Packed, or the backward direction of a short text would start on its padding.
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        # A CPU that has no bfloat16 of its own has no LSTM in it either: oneDNN refuses, or takes ten times as long.
+        single = embedded.device.type == "cpu" and not gains_by_bfloat16(embedded.device)
+        with torch.autocast("cpu", enabled=False) if single else nullcontext():
+            states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         states = states.float()
         inside = mask.unsqueeze(-1).bool()
         mean = states.sum(1) / lengths.unsqueeze(-1)  # padded positions are zero

@@ -84,6 +84,25 @@ def test_gradients_reach_what_is_trained(kind: str, tiny_bert: str) -> None:
         assert {name for name, _ in network.named_parameters()} == {"head.weight", "head.bias"}
 
 
+def test_every_cpu_trains_a_bilstm_in_bfloat16() -> None:
+    """Also one that has no such arithmetic, with several threads, where oneDNN refuses an LSTM in it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        network = build_encoder(Plugin(name="bilstm"), 6).train()
+        batch = {
+            "input_ids": torch.randint(2, 32768, (32, 12)),
+            "attention_mask": torch.ones(32, 12, dtype=torch.long),
+        }
+        with torch.autocast("cpu", torch.bfloat16):
+            features, logits = network(batch)
+        logits.float().sum().backward()
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.isfinite(features).all()
+    assert torch.isfinite(network.lstm.weight_hh_l0.grad).all()
+
+
 def test_a_frozen_body_stays_a_reference_unless_asked_for(tiny_bert: str, folder: Path) -> None:
     network = build_encoder(plugin("frozen", tiny_bert), 3).eval()
     network.save(folder)
