@@ -111,7 +111,8 @@ def calibrate(joint: Counts, counts: Counts) -> Counts:
     Returns:
         [K, K] integers, row sums = `counts` (up to the rounding of the total).
     """
-    joint = joint.copy()
+    # By columns, as cleanlab's lies in memory: its total is added up in that order, and the last bit decides ties below.
+    joint = joint.copy(order="F")
     np.fill_diagonal(joint, joint.diagonal().clip(min=1))
     rows = (joint.T / np.clip(joint.sum(axis=1), a_min=1e-100, a_max=None) * counts).T
     total = rows / np.clip(np.sum(rows), a_min=1e-100, a_max=None) * int(counts.sum())

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rayclean.detectors.base import Batch
@@ -18,10 +18,14 @@ RULES = ("prune_by_noise_rate", "prune_by_class", "confident_learning")
 
 
 def cleanlab_mask(batch: Batch, rule: str, keep: int = 1) -> np.ndarray:
+    """Of the same numbers in double precision: cleanlab's means of single ones are off by 1e-7, and one probability in
+    hundreds of thousands lies between the two.
+    """
+    probabilities = batch.probabilities.astype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return find_label_issues(
-            batch.given_label, batch.probabilities, filter_by=rule, n_jobs=1, min_examples_per_class=keep
+            batch.given_label, probabilities, filter_by=rule, n_jobs=1, min_examples_per_class=keep
         )
 
 
@@ -44,6 +48,9 @@ def our_mask(
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=40, deadline=None)
+@example(
+    seed=43834, rows=296, classes=10, noise=0.1, sharp=2.0, keep=1
+)  # a tie in rounding, decided by the order of a sum
 @given(
     seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 400), classes=st.integers(2, 15),
     noise=st.sampled_from([0.0, 0.1, 0.5, 1.0]), sharp=st.sampled_from([0.0, 2.0, 6.0]), keep=st.sampled_from([1, 4]),
