@@ -128,68 +128,54 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_the_key_of_wandb_is_written_nowhere(tmp_path: Path, temporary: Path) -> None:
-    """It is in the environment before the sweep's own Ray starts, so that every worker has it. With a logger Ray Tune keeps
-    its state in the sweep's folder.
+def test_trials_that_train_by_the_command_line(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All six verbs in every trial, of a config whose data lie where the command is given. The key of W&B is in the
+    environment before the sweep's own Ray starts, so that every worker has it, and it is written nowhere; with a logger
+    Ray Tune keeps its state in the sweep's folder.
     """
-    loggers = ["ray.tune.logger:JsonLoggerCallback"]
+    monkeypatch.chdir(tmp_path)
+    values = json.loads(Path(spec(tmp_path).base).read_text())
+    values["dataset"]["path"] = "data"
+    values["predict"]["training"]["epochs"] = 1
+    Path("base.json").write_text(json.dumps(values))
     one = spec(
         tmp_path,
-        space={"detect.budget": {"grid": [0.1]}},
-        tracking={"wandb": "offline", "loggers": loggers},
+        output="sweeps",
+        space={"train.epochs": {"grid": [1, 2]}},
+        objectives="dev_accuracy",
+        tracking={"wandb": "offline", "loggers": ["ray.tune.logger:JsonLoggerCallback"]},
     )
-    file = tmp_path / "sweep.json"
-    file.write_text(one.model_dump_json())
+    Path("sweep.json").write_text(one.model_dump_json())
     places = {
         name: str(temporary) for name in ("RAY_TMPDIR", "TMPDIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
     }
     told = subprocess.run(
-        [sys.executable, "-m", "rayclean", "sweep", str(file)],
+        [sys.executable, "-m", "rayclean", "sweep", "sweep.json"],
         env=os.environ | places | {"WANDB_API_KEY": KEY},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=300,
+        timeout=900,
         check=False,
     ).stdout
-    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(one).work), told.decode()
+
+    results = report(one)
+    assert results.failed == {}, told.decode()
+    assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
+    assert [len(row.epochs[0]) for row in results.rows] == [1, 2]
+    assert all({"dev_accuracy", "accuracy", "noise_final"} <= set(row.figures) for row in results.rows)
+    verbs = ("predict", "relabel", "train", "evaluate")
+    assert [len(stored(tmp_path, verb)) for verb in verbs] == [1, 1, 2, 2]
+    assert results.best is not None
+
+    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(one).work)
     assert KEY.encode() not in told
     assert list((tmp_path / "sweeps" / "toy" / "loggers").rglob("experiment_state*")), "no state of Ray Tune"
     assert list(temporary.glob("ray/session_*/logs/*worker*")), "no logs of Ray"
     for place in (tmp_path, temporary):
         for path in place.rglob("*"):
             assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-
-
-def test_trials_that_train_read_relative_paths(
-    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All six verbs in every trial, of a config whose data lie where the command is given."""
-    monkeypatch.chdir(tmp_path)
-    one = spec(tmp_path)
-    values = json.loads(Path(one.base).read_text())
-    values["dataset"]["path"] = "data"
-    values["predict"]["training"]["epochs"] = 1
-    Path(one.base).write_text(json.dumps(values))
-    results = sweep(
-        spec(
-            tmp_path,
-            output="sweeps",
-            space={"train.epochs": {"grid": [1, 2]}},
-            objectives="dev_accuracy",
-            tracking={"wandb": "off"},
-        )
-    )
-    assert results.failed == {}
-    assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
-    assert [len(row.epochs[0]) for row in results.rows] == [1, 2]
-    assert all({"dev_accuracy", "accuracy", "noise_final"} <= set(row.figures) for row in results.rows)
-    assert [len(stored(tmp_path, verb)) for verb in ("predict", "relabel", "train", "evaluate")] == [
-        1,
-        1,
-        2,
-        2,
-    ]
-    assert results.best is not None
 
 
 @pytest.mark.slow
