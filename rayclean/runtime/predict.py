@@ -198,7 +198,8 @@ class ShardRunner:
         outputs = [folder for folder in (features, predictions) if folder is not None]
         if all(_is_whole(folder, shard, ids) for folder in outputs):
             return {**_figures(outputs[-1], shard), "resumed": len(ids)}
-        kept, name = Folder(plan.kept) if plan.kept is not None else None, f"{_content(table)}.parquet"
+        kept = Folder(plan.kept) if plan.kept is not None else None
+        name = f"{_content(table)}.parquet" if kept is not None else ""  # every text is read for it
         if kept is not None and features is not None and kept.exists(name):
             features.take(kept, name, shard)
             return {**_figures(features, shard), "resumed": len(ids)}

@@ -214,9 +214,8 @@ class WandbTracker(Tracker):
         files |= {path: ("artifacts", "staging", path.name) for path in staged}
         for path, parts in files.items():
             if path.is_file():
-                target = self.root.path("wandb", *parts)
-                self.root.fs.makedirs(posixpath.dirname(target), exist_ok=True)
-                self.root.fs.put_file(str(path), target)
+                self.root.make("wandb", *parts[:-1])
+                self.root.fs.put_file(str(path), self.root.path("wandb", *parts))
 
     def close(self) -> None:
         """Close what is open as crashed: the next attempt logs it anew."""
