@@ -89,14 +89,15 @@ def nearest(
     count: int,
 ) -> list[tuple[Demonstration, ...]]:
     """The `count` most similar demonstrations per query, most similar last; fewer where there are no more, or none
-    that differs among the nearest `MOST_FETCHED` (a text that stands in the data thousands of times).
+    that differs among the nearest `MOST_FETCHED` (a text that stands in the data thousands of times). Equals to
+    `DIGITS` digits come in the order of their ids, if there are no more of them than that.
 
     Args:
         sources: where examples, features and suspects lie.
         ids: [Q] the queries' own example ids.
         texts: Q texts.
         features: [Q, D] unit features.
-        count: K.
+        count: K, at least 1.
     """
     chosen: list[tuple[Demonstration, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE
@@ -106,9 +107,17 @@ def nearest(
         for place, row in enumerate(rows.tolist()):
             chosen[row] = _pick(hits, place, known, int(ids[row]), texts[row], count)
         more = np.isfinite(hits.score).all(axis=1)  # there may be others behind what was fetched
-        short = np.array([len(chosen[row]) < count for row in rows])
-        rows, fetch = rows[more & short & (fetch < MOST_FETCHED)], min(4 * fetch, MOST_FETCHED)
+        last = zip(rows, hits.score[:, -1], strict=True)
+        undecided = np.array([not _settled(chosen[row], count, score) for row, score in last])
+        rows, fetch = rows[more & undecided & (fetch < MOST_FETCHED)], min(4 * fetch, MOST_FETCHED)
     return chosen
+
+
+def _settled(chosen: Sequence[Demonstration], count: int, last: float) -> bool:
+    """Whether nothing that was not fetched could be among the chosen. Shards are cut off by cosines of all digits, so
+    that of equals to the last one fetched (`last`: its rounded cosine) some may be missing, which come first by id.
+    """
+    return len(chosen) == count and chosen[0].similarity > last
 
 
 def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> _Hits:

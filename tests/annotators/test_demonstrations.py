@@ -81,6 +81,17 @@ def test_nearest_equals_brute_force(
         assert "text 0" not in [d.text.strip() for d in demonstrations] or row != 0
 
 
+def test_equals_come_by_id_for_any_layout(tmp_path: Path) -> None:
+    """200 cosines that are one number to five digits, ever greater behind them: no shard's cut decides."""
+    texts = [f"text {n}" for n in range(201)]
+    cosines = 0.1 + 1e-8 * np.arange(200)
+    features = np.concatenate([[[1.0, 0.0]], np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)])
+    for number, edges in enumerate([(), (150,), (20, 90, 160)]):
+        sources = write(tmp_path / str(number), edges, texts, features, {0})
+        (found,) = nearest(sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 4)
+        assert [d.text for d in found] == [f"text {n}" for n in (4, 3, 2, 1)]
+
+
 def test_fewer_than_asked_for(tmp_path: Path) -> None:
     sources = write(tmp_path, (2,), ["a", "b", "b", "c"], np.eye(4), {0, 21})
     (found,) = nearest(sources, np.array([0]), ["a"], np.eye(4, dtype=np.float32)[:1], 5)
