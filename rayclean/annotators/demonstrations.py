@@ -117,7 +117,8 @@ def _settled(chosen: Sequence[Demonstration], count: int, last: float) -> bool:
     """Whether nothing that was not fetched could be among the chosen. Shards are cut off by cosines of all digits, so
     that of equals to the last one fetched (`last`: its rounded cosine) some may be missing, which come first by id.
     """
-    return len(chosen) == count and chosen[0].similarity > last
+    least = chosen[0].similarity if len(chosen) == count else None
+    return least is not None and least > last
 
 
 def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> _Hits:

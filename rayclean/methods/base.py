@@ -133,6 +133,8 @@ class Questions:
     """Demonstrations per question; 0: none."""
     selector: Literal["nearest", "random"] = "nearest"
     """`nearest`: by cosine of the first network's features."""
+    corrupted: float = 0.0
+    """Share of the pool that is shown with a wrong label."""
     candidates: Literal["binary", "all"] = "all"
     """Possible answers: {given, predicted}, or every label."""
     accept: float = 0.0

@@ -29,7 +29,7 @@ Differences from the paper, whose inequalities and constants are not public (opt
 * EmbMix as in SelfMix (`alpha`, `temperature`) with the two networks' mean as soft target, within the hard examples of
   the global batch (`mix_pool`), and no pseudo-label term; its regulariser is the symmetric KL of two dropout passes over
   the hard rows (`kl_weight`).
-* An example is asked about until it is answered or abstained from, and the split always uses the given label.
+* An example is asked about until it is answered or abstained from (`requery`), and the split always uses the given label.
 """
 
 import functools
@@ -92,6 +92,8 @@ class NoiseAL(Method):
         """Reliable examples shown with a question; 0: none."""
         selector: Literal["nearest", "random"] = "nearest"
         """Which: nearest by the strong network's features, or random ones."""
+        corrupted_demonstrations: float = Field(0.0, ge=0, le=1)
+        """Ablation: this share of the reliable examples is shown with a wrong label, drawn by their ids."""
         candidates: Literal["all", "binary"] = "all"
         """Possible answers: every label (paper), or {given, predicted}."""
         accept: float = Field(0.0, ge=0, le=1)
@@ -101,6 +103,8 @@ class NoiseAL(Method):
         max_queries: int | None = Field(None, ge=0)
         """Questions in the whole training. Every one posed counts, each time it is posed, whatever comes back: one that
         failed may have cost as much as one that was answered."""
+        requery: bool = False
+        """Ask about purified examples in every epoch, with the demonstrations of that epoch; the last answer counts."""
         purified_loss: Literal[tuple(LOSSES)] = "reverse_cross_entropy"  # type: ignore[valid-type]
         """Loss on the answers."""
         without_answer: Literal["hard", "predicted", "drop"] = "hard"
@@ -248,11 +252,13 @@ class NoiseAL(Method):
     # -- the annotator -------------------------------------------------------------------------------------------------
 
     def queries(self, state: State, epoch: int) -> Questions | None:
-        """Purified examples that have no answer yet, those first of whose label the networks think least."""
+        """Purified examples that have no answer yet (all of them with `requery`), those first of whose label the networks
+        think least.
+        """
         if epoch <= self.config.warmup_epochs or not self.asks:
             return None
         purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
-        rows = purified[state["answer"][purified] == UNANSWERED]
+        rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]
         doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
         rows = rows[np.argsort(-doubt, kind="stable")][: round(self.config.budget * len(purified))]
         if self.config.max_queries is not None:
@@ -262,14 +268,16 @@ class NoiseAL(Method):
         return Questions(
             rows=rows, predicted=state["predicted"][rows].astype(np.int64),
             pool=state["subset"] == Subset.CLEAN, demonstrations=self.config.demonstrations,
-            selector=self.config.selector, candidates=self.config.candidates, accept=self.config.accept,
+            selector=self.config.selector, corrupted=self.config.corrupted_demonstrations,
+            candidates=self.config.candidates, accept=self.config.accept,
         )  # fmt: skip
 
     def revise(
         self, state: State, rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], epoch: int
     ) -> None:
-        """Keep the answers."""
-        state["answer"][rows] = labels
+        """Keep the answers; where nobody answered this time, the earlier one stands."""
+        came = labels != UNANSWERED
+        state["answer"][rows[came]] = labels[came]
         if "posed" in state:
             state["posed"][rows] += 1
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from rayclean.functional.hashing import mix
+from rayclean.functional.hashing import mix, uniform
 from rayclean.methods.base import Method, Questions
 from rayclean.schema import Consultation
 from rayclean.training.collectives import Collectives
@@ -73,12 +73,13 @@ def ask(
         read = _Reader(worker, method.networks[0])
         places, similarity = nearest(read, state.ids, texts, questions.rows, pool, count, collectives)
     labels = state.columns["given_label"]
+    shown = mislabelled(state.ids, labels, method.num_classes, questions.corrupted, seed)
     request = Consultation(
         ids=state.ids[questions.rows],
         given=labels[questions.rows],
         predicted=questions.predicted,
         neighbours=np.where(places >= 0, state.ids[places], -1),
-        neighbour_labels=np.where(places >= 0, labels[places], -1),
+        neighbour_labels=np.where(places >= 0, shown[places], -1),
         similarity=similarity,
         candidates=questions.candidates,
         accept=questions.accept,
@@ -147,6 +148,15 @@ def draw(ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, seed: int, 
         chosen = chosen[texts[chosen] != texts[rows[query]]][:count]
         drawn[query, : len(chosen)] = chosen
     return drawn
+
+
+def mislabelled(ids: Ints, labels: Ints, num_classes: int, share: float, seed: int) -> Ints:
+    """Labels [N] of which a share is wrong, drawn by id: an example shows the same one whoever sees it, and whenever."""
+    if not share:
+        return labels
+    wrong = uniform(ids, seed, "corrupted demonstrations") < share
+    others = mix(ids, seed, "labels of corrupted demonstrations") % np.uint64(max(num_classes - 1, 1))
+    return np.where(wrong, (labels + 1 + others.astype(np.int64)) % num_classes, labels)
 
 
 class _Reader:

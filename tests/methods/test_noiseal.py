@@ -179,6 +179,18 @@ def test_its_budget_counts_every_question_posed() -> None:
     assert state["posed"].tolist() == [1, 1, 1, 2, 0, 0, 0, 0, 0, 0]
 
 
+def test_it_may_ask_again_in_every_epoch() -> None:
+    one, state = asking(requery=True)
+    first = one.queries(state, 3)
+    assert first is not None
+    one.revise(state, first.rows, np.array([2, UNANSWERED, ABSTAINED, 0]), 3)
+    again = one.queries(state, 4)
+    assert again is not None
+    assert again.rows.tolist() == first.rows.tolist()
+    one.revise(state, again.rows, np.array([UNANSWERED, 1, 1, 2]), 4)
+    assert state["answer"][:4].tolist() == [2, 2, 1, 1]  # the last answers; the first one's still stands
+
+
 def test_an_annotator_that_only_fails_is_not_asked_for_ever() -> None:
     one, state = asking(max_queries=6)
     posed = 0

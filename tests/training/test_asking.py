@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from rayclean.artifacts import Folder
@@ -11,7 +12,7 @@ from rayclean.config import Plugin
 from rayclean.functional.partition import Subset
 from rayclean.schema import Consultation
 from rayclean.training import asking
-from rayclean.training.asking import draw, first_of_each, nearest
+from rayclean.training.asking import draw, first_of_each, mislabelled, nearest
 from rayclean.training.collectives import Collectives
 from rayclean.training.loop import fit
 from tests.training.toys import TOY, Answering, job, spec, write_examples
@@ -125,6 +126,40 @@ def test_the_loop_asks_about_purified_examples_and_takes_the_answers(tmp_path: P
     assert np.isnan(request.similarity).all() == (selector == "random")
     answers = table.loc[request.ids, "answer"].to_numpy()
     assert answers.tolist() == request.neighbour_labels[:, 0].tolist()
+
+
+def test_corrupted_demonstrations_are_wrong_for_everyone_alike(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 90, noise=0.3)
+    parts = [Folder(examples).read_table(shard) for shard in Folder(examples).shards()]
+    given = pa.concat_tables(parts).to_pandas().set_index("example_id")["given_label"]
+    shares = {}
+    for share in (0.0, 0.4, 1.0):
+        consult = Answering()
+        options = {"demonstrations": 3, "lambda_": 0.3, "corrupted_demonstrations": share}
+        method = Plugin(name="noiseal", weak={"name": TOY}, **options)
+        fit(
+            job(examples, tmp_path / str(share)),
+            spec(method=method, epochs=4, learning_rate=0.05),
+            consult=consult,
+        )
+        shown = np.concatenate(
+            [np.stack([r.neighbours, r.neighbour_labels]).reshape(2, -1) for r in consult.requests], 1
+        )
+        ids, labels = shown[:, shown[0] != -1]
+        assert all(len(set(labels[ids == one])) == 1 for one in ids)  # whoever sees it, and whenever
+        shares[share] = (given.loc[ids].to_numpy() != labels).mean()
+    assert shares[0.0] == 0
+    assert 0.1 < shares[0.4] < 0.7
+    assert shares[1.0] == 1
+
+
+def test_corrupted_labels_are_drawn_evenly_among_the_others() -> None:
+    ids, labels = np.arange(30_000), np.arange(30_000) % 3
+    wrong = mislabelled(ids, labels, 3, 0.4, seed=1)
+    shares = np.bincount((wrong - labels) % 3) / len(ids)
+    np.testing.assert_allclose(shares, [0.6, 0.2, 0.2], atol=0.01)
+    again = mislabelled(ids[::-1], labels[::-1], 3, 0.4, seed=1)
+    assert (again[::-1] == wrong).all()
 
 
 def test_without_an_annotator_methods_train_on(tmp_path: Path) -> None:
