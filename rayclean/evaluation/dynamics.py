@@ -208,7 +208,7 @@ def _row(epoch: int, record: Mapping[str, Any], counts: Counter[str]) -> dict[st
         "epoch": epoch,
         **{name: _finite(record.get(name)) for name in LOGGED},
         **{name: counts[name] if split else None for name in (*SUBSETS, "answered")},
-        **{f"{name}_wrong": noise.get(name) for name in (*SUBSETS, "answered", "answers")},
+        **{f"{name}_wrong": noise.get(name) for name in (*SUBSETS, "purified_after", "answered", "answers")},
     }
 
 

@@ -245,7 +245,10 @@ def _epoch_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The columns that any epoch has, each cell a value and, in small letters, an aside."""
 
     def wrong(row: dict[str, Any], name: str) -> str:
-        return "" if row[f"{name}_wrong"] is None else f"{percent(row[f'{name}_wrong'])} wrong"
+        if row[f"{name}_wrong"] is None:
+            return ""
+        after = f" → {percent(row['purified_after_wrong'])}" if name == "purified" and row["answered"] else ""
+        return f"{percent(row[f'{name}_wrong'])}{after} wrong"
 
     def reused(row: dict[str, Any]) -> str:
         return f"+ {number(row['from_ledger'])} reused" if row["from_ledger"] else ""

@@ -33,9 +33,10 @@ def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
 
     Returns:
         `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known truth.
-        `answered` and `answers`: the labels trained on, and the annotator's, of those that have an answer (the NoiseAL
-        paper's 17.89 % before and 14.54 % after). Names without such an example are left out; {} without truth or
-        subsets.
+        `purified_after`: of the purified examples again, with the annotator's answers in the place of their labels where
+        there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered` and `answers`: the labels trained
+        on, and the annotator's, of all examples that have an answer, in whatever subset they are now. Names without such
+        an example are left out; {} without truth or subsets.
     """
     if not load.sub("truth").shards() or not (shards := epoch.shards()):
         return {}
@@ -84,8 +85,9 @@ def count(columns: Columns, true: Labels) -> Counter[str]:
 
     Returns:
         `<subset>`: its examples, `<subset>_known`: those of known truth, `<subset>_wrong`: those of a wrong label;
-        likewise `answered`, the examples with an answer, and `answers_wrong`, the wrong ones among the answers. Empty
-        where the method makes no subsets.
+        likewise `answered`, the examples with an answer, and `answers_wrong`, the wrong ones among the answers;
+        `purified_after_wrong`: purified examples that are wrong once answers have replaced labels. Empty where the method
+        makes no subsets.
     """
     if not _has_subsets(columns):
         return Counter()
@@ -94,7 +96,9 @@ def count(columns: Columns, true: Labels) -> Counter[str]:
     members = {name: columns["subset"] == subset for name, subset in SUBSETS.items()}
     members["answered"] = columns["answer"] >= 0
     counts = Counter[str]()
-    counts["answers_wrong"] = int((known & members["answered"] & (columns["answer"] != true)).sum())
+    after = np.where(members["answered"], columns["answer"], columns["given_label"])
+    counts["answers_wrong"] = int((known & members["answered"] & (after != true)).sum())
+    counts["purified_after_wrong"] = int((known & members["purified"] & (after != true)).sum())
     for name, rows in members.items():
         counts[name] = int(rows.sum())
         counts[f"{name}_known"] = int((rows & known).sum())
@@ -111,6 +115,8 @@ def shares(counts: Counter[str]) -> dict[str, float]:
         for name in (*SUBSETS, "answered")
         if counts[f"{name}_known"]
     }
+    if "purified" in found:
+        found["purified_after"] = counts["purified_after_wrong"] / counts["purified_known"]
     if "answered" in found:
         found["answers"] = counts["answers_wrong"] / counts["answered_known"]
     return found

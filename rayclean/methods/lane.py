@@ -27,7 +27,8 @@ Differences from the paper (each can be turned by an option, except the first tw
   noisy labels: its confidence would blow up the one and drive the other to minus infinity.
 * Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`); the paper states neither.
 * Losses are means over the rows with their views (`reduction`), the paper writes sums.
-* One view by default (`views`); the paper's 256 rows for 32 originals are seven.
+* One view by default (`views`); the paper's 256 rows for 32 originals are seven. Networks of different encoders
+  (`auxiliary`) rewrite their own tokens: their views of a row have its label in common, not their text.
 """
 
 from typing import Any, Literal

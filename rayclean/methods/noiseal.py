@@ -26,7 +26,8 @@ Differences from the paper, whose inequalities and constants are not public (opt
   not say. Trainings no longer than the warm-up choose among all epochs.
 * A subset's mean loss is weighted by its share of the batch, so that rare subsets do not dominate (`subset_scale`).
 * Purified examples without an answer (budget, failure, abstention) train as hard ones in that epoch (`without_answer`).
-* EmbMix as in SelfMix (`alpha`, `temperature`) with the two networks' mean as soft target, within the hard examples of
+* EmbMix as in SelfMix (`alpha`, `temperature`) with the two networks' mean in this very forward pass as soft target and as
+  trust in the label, not as of the last review, within the hard examples of
   the global batch (`mix_pool`), and no pseudo-label term; its regulariser is the symmetric KL of two dropout passes over
   the hard rows (`kl_weight`).
 * An example is asked about until it is answered or abstained from (`requery`), and the split always uses the given label.
@@ -52,6 +53,8 @@ from rayclean.schema import UNANSWERED
 
 logger = logging.getLogger(__name__)
 
+DIGITS = 4
+"""Doubts are compared to so many digits, then by id: their last digits depend on batches and machines."""
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": losses.cross_entropy,
     "reverse_cross_entropy": losses.reverse_cross_entropy,
@@ -260,7 +263,9 @@ class NoiseAL(Method):
         purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
         rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]
         doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
-        rows = rows[np.argsort(-doubt, kind="stable")][: round(self.config.budget * len(purified))]
+        rows = rows[np.argsort(-doubt.round(DIGITS), kind="stable")][
+            : round(self.config.budget * len(purified))
+        ]
         if self.config.max_queries is not None:
             rows = rows[: max(self.config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
         if not len(rows):

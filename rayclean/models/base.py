@@ -8,7 +8,7 @@ the classes. Without a hidden layer both are the same.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,8 @@ class Encoder(nn.Module):
         max_length: int = 128
         """Tokens read of each text; the rest is cut and counted."""
 
+    pretrained_tokens: ClassVar[bool] = False
+    """Whether there are words (`Tokenizer.words`) and embeddings of them (`token_embeddings`) before any training."""
     default_epochs: int
     """Epochs where the config names none. May depend on the options: read it from the instance."""
     default_learning_rate: float

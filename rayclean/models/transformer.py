@@ -59,6 +59,8 @@ class TransformerEncoder(Encoder):
             files = stamps(self.model) if Path(self.model).is_dir() else []
             return {**super().identity(), "files": files}
 
+    pretrained_tokens = True
+
     def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
         super().__init__(config, num_classes)
         self._frozen_body: list[

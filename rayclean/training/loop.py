@@ -33,6 +33,9 @@ CHECKPOINT_SHARE = 0.1
 """Most of the time that may go into checkpoints: every epoch of a large network has one, but not every epoch of a head
 on cached features, which takes less time than writing one."""
 
+SHOWN = "shown"
+"""Folder of what a method's questions show, by the key of the training."""
+
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
@@ -123,7 +126,7 @@ def fit(
         # -- the annotator is asked, if the method wants to ------------------------------------------------------------
         asked: dict[str, float] = {}
         if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
-            asked = ask(worker, method, state, questions, consult, job.seed, epoch)
+            asked = ask(worker, method, state, questions, consult, job.seed, epoch, output.sub(SHOWN, key))
         begun = time.monotonic()
         networks.train()
         sums: dict[str, Tensor] = {}
@@ -225,5 +228,6 @@ def fit(
         results.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)
+        output.remove(SHOWN)
     collectives.barrier()
     return result

@@ -30,20 +30,28 @@ from rayclean.models.loading import encoder_class
 from rayclean.training.inputs import Features, Inputs, Rows, Tokens, open_tokens
 
 ON_TOKENS = ("switch_out", "drop", "swap", "synonyms", "wordnet")
+OF_EMBEDDINGS = ("synonyms", "wordnet")
 NAMES = ("auto", "dropout", *ON_TOKENS)
 
 Rewrite = Callable[[list[int], np.random.Generator], list[int]]
 
 
-def check(names: Sequence[str], reads_tokens: bool) -> None:
+def check(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> None:
     """Whether views of these names can be made.
 
+    Args:
+        names: of the views.
+        encoder: of the network that reads them.
+        reads_tokens: false where it reads features that were computed once.
+
     Raises:
-        ConfigError: an unknown name, one that needs tokens where the network reads cached features, or `wordnet` where it
-            is not installed.
+        ConfigError: an unknown name, one that needs tokens where the network reads cached features, or pre-trained token
+            embeddings where there are none, `wordnet` where it is not installed, or a view that is the text itself, since
+            there is no dropout.
     """
     if "wordnet" in names:
         installed_wordnet()
+    cls, options = encoder_class(encoder)
     for name in names:
         if name not in NAMES and ":" not in name:
             raise ConfigError(
@@ -53,6 +61,16 @@ def check(names: Sequence[str], reads_tokens: bool) -> None:
             raise ConfigError(
                 f"method.views: {name!r} rewrites texts, but the encoder's body is frozen and its features are cached; "
                 "use views = ['dropout'] with encoder.hidden > 0, or encoder.trainable = 'all'"
+            )
+        if name in OF_EMBEDDINGS and not cls.pretrained_tokens:
+            raise ConfigError(
+                f"method.views: {name!r} needs an encoder with pre-trained token embeddings (transformer), not "
+                f"{encoder.name!r}; use 'switch_out', 'drop' or 'swap'"
+            )
+        if not reads_tokens and not getattr(options, "hidden", 0):
+            raise ConfigError(
+                f"method.views: a view {name!r} would be the text itself: the encoder's body is frozen, and without a hidden "
+                "layer there is no dropout; set encoder.hidden (256, for example), or encoder.trainable = 'all'"
             )
 
 
@@ -72,7 +90,7 @@ class Views:
         self, names: Sequence[str], inputs: Inputs, network: Encoder, plugin: Plugin, examples: str, seed: int
     ):
         reads_tokens = isinstance(inputs, Tokens)
-        check(names, reads_tokens)
+        check(names, plugin, reads_tokens)
         auto = "synonyms" if reads_tokens and network.token_embeddings() is not None else "dropout"
         self.names = tuple(auto if name == "auto" else name for name in names)
         self.inputs, self.seed = inputs, seed
@@ -132,11 +150,8 @@ class Views:
             ]
             return functools.partial(switch_out, vocabulary=vocabulary)
         words, table = self.tokenizer.words(), network.token_embeddings()
-        if words is None or table is None:
-            raise ConfigError(
-                f"method.views: {name!r} needs an encoder with pre-trained token embeddings (transformer); "
-                "use 'switch_out', 'drop' or 'swap'"
-            )
+        assert words is not None  # an encoder with `pretrained_tokens` has both
+        assert table is not None
         return _replace(words, Synonyms(words, table) if name == "synonyms" else WordNet())
 
 

@@ -1,6 +1,6 @@
 """evaluate: measure against whatever truth is known, compare the networks, write `metrics.json` and `report.html`.
 
-THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known here, or undefined):
+Nothing but figures comes from `load/truth/`, here and beside a training (`evaluation.subsets`). Keys of `metrics.json` (null: not known here, or undefined):
 
     noise.given, noise.final        share of wrong labels before and after, over examples of known truth
     noise.by_split                  the same and the number of examples, per split
@@ -29,6 +29,7 @@ THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known
     training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at its end
     training.epochs[].clean, .hard, .purified  examples in NoiseAL's subsets, null before the first split
     training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
+    training.epochs[].purified_after_wrong  the same of the purified, with answers in the place of labels
     training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger answered
     training.epochs[].answered      examples with an answer so far
     training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the answers
@@ -36,7 +37,8 @@ THE ONLY PLACE THAT OPENS `load/truth/`. Keys of `metrics.json` (null: not known
     training.epochs[].clamp_rate    LANE: share of the last visits where the rival's probability was clamped
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
-    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling
+    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling, and by a method
+                                    that asks while it trains
     seconds.<verb>, seconds.total   wall time of the attempts that finished
     counts.*                        examples by split, suspects, labels by what became of them
     measured_on.*                   in words: on what the figures were measured, or why they are null
@@ -66,6 +68,13 @@ from rayclean.tasks import TASKS
 
 VERSION = 3
 
+NOTHING_ASKED: dict[str, Any] = {
+    "asked": 0,
+    "from_ledger": 0,
+    "tokens": {"prompt": 0, "answer": 0},
+    "cost": 0.0,
+}
+"""What a training without questions paid."""
 MAX_HARMED = 10
 """Changes that made a right label wrong, shown with their texts where the truth is known."""
 
@@ -119,7 +128,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         metrics["intervals"][f"accuracy.{kind}"] = measured
     trained = dynamics.read(load, run.require("train"))
     metrics["training"] = None if trained is None else {"epochs": trained.epochs}
-    metrics["cost"] = _cost(config, said["relabel"])
+    metrics["cost"] = _cost(config, [said["relabel"], said["train"].get("annotator", NOTHING_ASKED)])
     metrics["counts"] = _counts(tally, suspects, said, len(labels), tested["examples"])
     metrics["measured_on"] = measured_on(tally, tested)
     seconds = {verb: manifest.seconds for verb, manifest in done.items()}
@@ -253,14 +262,15 @@ def _write_true(load: Folder, folder: Folder) -> str:
     return folder.url()
 
 
-def _cost(config: Config, relabel: dict[str, Any]) -> dict[str, Any]:
+def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sum of what several verbs paid."""
     priced = bool(config.relabel.price_prompt or config.relabel.price_answer)
     return {
-        "amount": relabel["cost"] if priced else None,
-        "prompt_tokens": relabel["tokens"]["prompt"],
-        "answer_tokens": relabel["tokens"]["answer"],
-        "queries": relabel["asked"],
-        "from_ledger": relabel["from_ledger"],
+        "amount": sum(one["cost"] for one in paid) if priced else None,
+        "prompt_tokens": sum(one["tokens"]["prompt"] for one in paid),
+        "answer_tokens": sum(one["tokens"]["answer"] for one in paid),
+        "queries": sum(one["asked"] for one in paid),
+        "from_ledger": sum(one["from_ledger"] for one in paid),
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from rayclean import progress
 from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Budget
-from rayclean.annotators.ledger import Spent
+from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
 from rayclean.evaluation.subsets import subset_noise
@@ -44,7 +44,9 @@ def validate(config: Config, run: Run) -> None:
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
-            views.check(method.views, reads_tokens=not is_frozen(encoder) or encoder != config.encoder)
+            views.check(
+                method.views, encoder, reads_tokens=not is_frozen(encoder) or encoder != config.encoder
+            )
     if method.asks:
         annotator = build_annotator(config, ())
         annotator.check()
@@ -52,7 +54,7 @@ def validate(config: Config, run: Run) -> None:
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Train, and return epochs, best epoch, development figures, speed, and what the method says of itself."""
+    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator."""
     from rayclean.runtime.train import fit_jobs
 
     load = run.require("load")
@@ -118,6 +120,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         "dev_examples": result.dev_examples,
         "seconds": result.seconds,
         "examples_per_second": result.examples_per_second,
+        **({"annotator": _paid(config, run, out)} if method.asks else {}),
     }
 
 
@@ -136,9 +139,9 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
     }
     if any(sizes.values()):
         wrong = {name: f" ({noise[name]:.1%} wrong)" for name in sizes if name in noise}
+        if "answers" in noise and "purified" in wrong:  # before and after the annotator
+            wrong["purified"] = f" ({noise['purified']:.1%} → {noise['purified_after']:.1%} wrong)"
         parts.append(", ".join(f"{name} {size:,}{wrong.get(name, '')}" for name, size in sizes.items()))
-    if "answers" in noise:
-        parts.append(f"answers {noise['answers']:.1%} wrong, their labels {noise['answered']:.1%}")
     if record.get("asked") or record.get("from_ledger"):
         parts.append(f"asked {int(record['asked']):,} (+ {int(record['from_ledger']):,} from the ledger)")
     if record.get("annotator_failed"):
@@ -161,11 +164,40 @@ def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tupl
     return (annotator.identity(), config.relabel.calibration, budget, labels.to_json())
 
 
+def _session(out: Folder) -> str:
+    """Who pays, in the ledger."""
+    return f"train {out.name}"
+
+
+def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+    """Questions, tokens and money of this training, whatever came back; and how many answers cost nothing."""
+    spent = Ledger(run.sub("ledger"), _session(out)).spent
+    return {
+        "asked": spent.queries,
+        "from_ledger": sum(int(line.get("from_ledger", 0)) for line in _epochs(out)),
+        "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
+        "cost": _budget(config).cost(spent.prompt_tokens, spent.answer_tokens),
+    }
+
+
+def _budget(config: Config) -> Budget:
+    relabel = config.relabel
+    return Budget(
+        max_tokens=relabel.max_tokens, max_cost=relabel.max_cost,
+        price_prompt=relabel.price_prompt, price_answer=relabel.price_answer,
+    )  # fmt: skip
+
+
+def _epochs(out: Folder) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`."""
+    if not out.exists("metrics.jsonl"):
+        return []
+    return [json.loads(line) for line in out.read_text("metrics.jsonl").splitlines()]
+
+
 def _used(out: Folder) -> Spent:
     """What the epochs that an earlier attempt has finished took from the budget."""
-    if not out.exists("metrics.jsonl"):
-        return Spent()
-    lines = [json.loads(line) for line in out.read_text("metrics.jsonl").splitlines()]
+    lines = _epochs(out)
 
     def total(*keys: str) -> int:
         return sum(int(line.get(key, 0)) for line in lines for key in keys)
@@ -190,14 +222,12 @@ def _annotator(
         return
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
     annotator.check()
-    budget = Budget(
-        max_tokens=relabel.max_tokens, max_cost=relabel.max_cost,
-        price_prompt=relabel.price_prompt, price_answer=relabel.price_answer,
-    )  # fmt: skip
     calibration = annotator.calibration(relabel.calibration, len(labels))
     with serve.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
-        asking = Asking(ready, run.url("ledger"), f"train {out.name}", budget, relabel.max_error_rate, used)
+        asking = Asking(
+            ready, run.url("ledger"), _session(out), _budget(config), relabel.max_error_rate, used
+        )
         with consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
         ) as consult:

@@ -124,9 +124,10 @@ def test_noiseal_row_by_hand(tmp_path: Path) -> None:
     assert (second["clean"], second["hard"], second["purified"], second["answered"]) == (2, 2, 2, 3)
     assert (second["clean_wrong"], second["hard_wrong"], second["purified_wrong"]) == (0.0, 0.5, 1.0)
     assert (second["answered_wrong"], second["answers_wrong"]) == (1.0, 0.5)
+    assert second["purified_after_wrong"] == 0.0  # the answer to 20 is right, that to 50 is not one of these
     assert (second["asked"], second["from_ledger"], second["mean_weight"]) == (2, 1, None)
     assert subset_noise(load, train.sub("epochs", "epoch-002")) == {
-        "clean": 0.0, "hard": 0.5, "purified": 1.0, "answered": 1.0, "answers": 0.5,
+        "clean": 0.0, "hard": 0.5, "purified": 1.0, "purified_after": 0.0, "answered": 1.0, "answers": 0.5,
     }  # fmt: skip
     assert subset_noise(load, train.sub("epochs", "epoch-001")) == {}
 

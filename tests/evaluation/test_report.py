@@ -55,10 +55,12 @@ def trained(epochs: int = 4) -> Dynamics:
     """NoiseAL's columns: the first epoch has no subsets yet."""
     row = dict.fromkeys(
         ("loss", "dev_accuracy", "asked", "from_ledger", "clean", "hard", "purified", "answered", "negative_margins",
-         "mean_weight", *(f"{name}_wrong" for name in ("clean", "hard", "purified", "answered", "answers")))
+         "mean_weight", *(f"{name}_wrong" for name in (
+             "clean", "hard", "purified", "purified_after", "answered", "answers")))
     )  # fmt: skip
-    split = {"clean": 5, "hard": 1, "purified": 1234, "clean_wrong": 0.125, "asked": 7, "from_ledger": 3, "answered": 4,
-             "answered_wrong": 0.75, "answers_wrong": 0.25}  # fmt: skip
+    split = {"clean": 5, "hard": 1, "purified": 1234, "clean_wrong": 0.125, "purified_wrong": 0.5,
+             "purified_after_wrong": 0.375, "asked": 7, "from_ledger": 3, "answered": 4, "answered_wrong": 0.75,
+             "answers_wrong": 0.25}  # fmt: skip
     rows = [row | {"epoch": i, "loss": 1 / i} | (split if i > 1 else {}) for i in range(1, epochs + 1)]
     counts = np.zeros((epochs, 3, plots.BINS), np.int64)
     counts[:, 1, -1], counts[:, 2, 0] = 6, np.arange(1, epochs + 1)
@@ -154,7 +156,7 @@ def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: Tal
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2], re.S)
     assert len(rows) == 4
     assert rows[0].count("–") == 5  # not split yet
-    for text in ("1,234", "12.5 % wrong", "+ 3 reused", "75.0 % → 25.0 % wrong"):
+    for text in ("1,234", "12.5 % wrong", "+ 3 reused", "75.0 % → 25.0 % wrong", "50.0 % → 37.5 % wrong"):
         assert text in rows[1]
     assert ["best" in row for row in rows] == [False, False, True, False]
 

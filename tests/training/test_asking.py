@@ -11,11 +11,11 @@ from rayclean.artifacts import Folder
 from rayclean.config import Plugin
 from rayclean.functional.partition import Subset
 from rayclean.schema import Consultation
-from rayclean.training import asking
-from rayclean.training.asking import draw, first_of_each, mislabelled, nearest
+from rayclean.training import demonstrations
 from rayclean.training.collectives import Collectives
+from rayclean.training.demonstrations import draw, first_of_each, mislabelled, nearest
 from rayclean.training.loop import fit
-from tests.training.toys import TOY, Answering, job, spec, write_examples
+from tests.training.toys import TOY, Answering, Killed, job, spec, write_examples
 
 
 class Table:
@@ -30,7 +30,7 @@ class Table:
 
 @pytest.mark.parametrize("rows_per_block", [3, 256])
 def test_neighbours_are_those_of_brute_force(rows_per_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "EVALUATION_ROWS", rows_per_block)
+    monkeypatch.setattr(demonstrations, "EVALUATION_ROWS", rows_per_block)
     rng = np.random.default_rng(0)
     read = Table(rng.normal(size=(60, 5)))
     queries, pool = np.array([7, 0, 33, 59]), np.flatnonzero(rng.random(60) < 0.5)
@@ -52,13 +52,13 @@ def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.Mo
     queries, pool, texts = np.arange(0, count, 40), np.arange(1, count, 2), np.arange(count)
     found = []
     for rows_per_block in (count, 64, 7):
-        monkeypatch.setattr(asking, "EVALUATION_ROWS", rows_per_block)
-        monkeypatch.setattr(asking, "QUERIES", rows_per_block)
+        monkeypatch.setattr(demonstrations, "EVALUATION_ROWS", rows_per_block)
+        monkeypatch.setattr(demonstrations, "QUERIES", rows_per_block)
         found.append(nearest(read, np.arange(count), texts, queries, pool, 5, Collectives()))  # type: ignore[arg-type]
     for places, cosine in found[1:]:
         assert (places == found[0][0]).all()
         assert (cosine == found[0][1]).all()
-    cosine = np.round(read(queries) @ read(pool).T, asking.DIGITS)
+    cosine = np.round(read(queries) @ read(pool).T, demonstrations.DIGITS)
     expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
     assert found[0][0].tolist() == expected
 
@@ -160,6 +160,35 @@ def test_corrupted_labels_are_drawn_evenly_among_the_others() -> None:
     np.testing.assert_allclose(shares, [0.6, 0.2, 0.2], atol=0.01)
     again = mislabelled(ids[::-1], labels[::-1], 3, 0.4, seed=1)
     assert (again[::-1] == wrong).all()
+
+
+def test_an_attempt_that_repeats_an_epoch_asks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where it would find other neighbours, as with other workers in bfloat16: what was paid for is used."""
+
+    class Dying(Answering):
+        def __call__(self, asked: Any) -> Any:
+            super().__call__(asked)
+            raise Killed
+
+    examples = write_examples(tmp_path / "examples", 90, noise=0.3)
+    method = Plugin(name="noiseal", weak={"name": TOY}, demonstrations=3, lambda_=0.3)
+    one, how = job(examples, tmp_path / "out"), spec(method=method, epochs=4, learning_rate=0.05)
+    first, second = Dying(), Answering()
+    with pytest.raises(Killed):
+        fit(one, how, consult=first)
+
+    def others(*arguments: Any) -> Any:
+        return demonstrations.nobody(len(arguments[3]), arguments[5])
+
+    monkeypatch.setattr(demonstrations, "nearest", others)
+    fit(one, how, consult=second)
+    again, before = second.requests[0], first.requests[0]
+    assert (before.neighbours != -1).any()
+    for column in ("ids", "neighbours", "neighbour_labels", "similarity"):
+        np.testing.assert_array_equal(getattr(again, column), getattr(before, column))
+    assert not Folder(one.output).exists("shown")
 
 
 def test_without_an_annotator_methods_train_on(tmp_path: Path) -> None:

@@ -129,11 +129,16 @@ def test_auto_takes_what_there_is(examples: str, bert: Plugin) -> None:
     assert made(("auto",), examples, Plugin(name=TOY))[0].names == ("dropout",)
 
 
-def test_what_cannot_be_made_is_refused(examples: str) -> None:
+def test_what_cannot_be_made_is_refused(examples: str, bert: Plugin) -> None:
+    head = bert.model_copy(update={"trainable": "head"})
+    wide = head.model_copy(update={"hidden": 8})
     with pytest.raises(ConfigError, match="unknown view 'synonym'"):
-        check(["synonym"], reads_tokens=True)
+        check(["synonym"], bert, reads_tokens=True)
     with pytest.raises(ConfigError, match="or encoder"):
-        check(["drop"], reads_tokens=False)
-    check(["auto", "dropout"], reads_tokens=False)
-    with pytest.raises(ConfigError, match="needs an encoder with pre-trained"):
-        made(("synonyms",), examples, Plugin(name="bilstm"))
+        check(["drop"], wide, reads_tokens=False)
+    check(["auto", "dropout"], wide, reads_tokens=False)
+    with pytest.raises(ConfigError, match=r"'auto' would be the text itself.*set encoder.hidden"):
+        check(["auto"], head, reads_tokens=False)
+    check(["synonyms"], bert, reads_tokens=True)
+    with pytest.raises(ConfigError, match=r"needs an encoder with pre-trained.*not 'bilstm'"):
+        check(["synonyms"], Plugin(name="bilstm"), reads_tokens=True)

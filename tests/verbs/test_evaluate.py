@@ -83,7 +83,8 @@ def write(
         "detect": {"estimated_noise_rate": 0.25},
         "relabel": {"annotator": {"name": "knn", "model": "m"}, "cost": 0.5, "tokens": {"prompt": 30, "answer": 3},
                     "asked": 3 * asked, "from_ledger": 1, "go_on": None},
-        "train": {"method": "cross_entropy", "epochs": 3, "best_epoch": 2},
+        "train": {"method": "noiseal", "epochs": 3, "best_epoch": 2,
+                  "annotator": {"asked": 2, "from_ledger": 4, "tokens": {"prompt": 8, "answer": 2}, "cost": 0.25}},
     }  # fmt: skip
     for verb, metrics in said.items():
         manifest = {"verb": verb, "fingerprint": "f", "seconds": 2.0, "rayclean": "0", "metrics": metrics}
@@ -135,9 +136,17 @@ def test_figures_by_hand(tmp_path: Path, labelled: dict) -> None:
     assert metrics["annotator"]["errors"] == {"timeout": 1}
     assert metrics["counts"]["asked"] == 3
     assert metrics["cost"] == {
-        "amount": 0.5, "prompt_tokens": 30, "answer_tokens": 3, "queries": 3, "from_ledger": 1,
+        "amount": 0.75, "prompt_tokens": 38, "answer_tokens": 5, "queries": 5, "from_ledger": 5,
     }  # fmt: skip
     assert metrics["seconds"]["train"] == 2.0
+
+
+def test_a_method_that_asks_nobody_pays_nothing(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    manifest = run.read_json("train", "manifest.json")
+    del manifest["metrics"]["annotator"]
+    run.write_json(manifest, "train", "manifest.json")
+    assert run_it(config, run)["cost"]["amount"] == 0.5
 
 
 def test_accuracy_is_measured_on_the_truth_where_it_is_known(tmp_path: Path, labelled: dict) -> None:
