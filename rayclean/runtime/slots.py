@@ -9,6 +9,9 @@ from rayclean.config import ClusterConfig
 from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads, trains_on_gpu
 from rayclean.runtime.preflight import Demand, refuse
 
+QUANTUM = 10_000
+"""Ray counts resources in ten-thousandths."""
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -49,13 +52,16 @@ def slots(
         local = min(int(have), physical_threads()) if len(ray.nodes()) == 1 else int(have)
         return Slots(max(1, min(concurrent or local, trials)), 1.0)
     training = cluster.workers * cluster.cpus_per_worker
-    fit = int(have // (training + cpus))
+    fit = times(training + cpus, have)
     use_gpu = trains_on_gpu(cluster)
+    # A worker's share of a GPU lies on one of them.
+    each = times(cluster.gpus_per_worker, 1.0)
+    gpu_workers = int(gpus) * each if each else times(cluster.gpus_per_worker, gpus)
     if use_gpu:
-        fit = min(fit, int(gpus // (cluster.workers * cluster.gpus_per_worker)))
+        fit = min(fit, gpu_workers // cluster.workers)
     chosen = min(concurrent or max(fit, 1), max(trials, 1))
-    if chosen * cpus + training + 1 > have:
-        most = int((have - training - 1) / cpus)
+    most = times(cpus, have - training - 1)
+    if chosen > most:
         refuse(
             f"{chosen} trials at once hold {chosen * cpus:g} of {left}, and a training needs "
             f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every trial would wait "
@@ -64,9 +70,19 @@ def slots(
             if most >= 1
             else "lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus",
         )
-    if use_gpu and cluster.workers * cluster.gpus_per_worker > gpus:
+    if use_gpu and cluster.workers > gpu_workers:
+        room = f", {each} workers on each" if each > 1 else ""
         refuse(
-            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}",
+            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}{room}",
             "lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false",
         )
     return Slots(chosen, cpus)
+
+
+def times(piece: float, have: float) -> int:
+    """How often a piece fits into what there is, as Ray counts it; `//` on floats may be one short.
+
+    >>> times(0.1, 1.0), 1.0 // 0.1
+    (10, 9.0)
+    """
+    return round(have * QUANTUM) // max(1, round(piece * QUANTUM))

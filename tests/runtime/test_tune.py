@@ -44,6 +44,35 @@ def test_as_many_trials_as_fit(machine: Any) -> None:
     assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50) == Slots(4, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "workers", "fit"),
+    [(1, 0.1, 1, 10), (1, 0.2, 1, 5), (1, 0.5, 1, 2), (4, 0.1, 2, 20), (2, 0.4, 1, 4), (3, 0.6, 1, 3), (4, 2.0, 1, 2)],
+)  # fmt: skip
+def test_trials_share_gpus(machine: Any, gpus: int, share: float, workers: int, fit: int) -> None:
+    """Floats: 1 // .1 is 9, 1 // .2 is 4. And .4 of a GPU goes twice into each of two, not five times into both."""
+    machine(64, gpus=gpus)
+    cluster = ClusterConfig(workers=workers, gpus_per_worker=share)
+    assert slots(cluster, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == fit
+
+
+def test_a_training_whose_shares_of_gpus_lie_on_none_is_refused(machine: Any) -> None:
+    """Five times .4 are two GPUs, but each of them has room for two workers alone."""
+    machine(64, gpus=2)
+    with pytest.raises(ResourceError, match=r"5 x 0\.4 GPUs, the cluster has 2, 2 workers on each"):
+        slots(ClusterConfig(workers=5, gpus_per_worker=0.4), trains=True, concurrent=None, cpus=0.1, trials=9)
+
+
+def test_cpus_are_counted_as_ray_counts_them(machine: Any) -> None:
+    """In floats 11 // 1.1 is 9, and (5 - 1.1 - 1) / .1 is 28.999999999999996."""
+    machine(11)
+    assert slots(ClusterConfig(), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 10
+    machine(5)
+    training = ClusterConfig(cpus_per_worker=1.1)
+    with pytest.raises(ResourceError, match=r"trials.concurrent to at most 29,"):
+        slots(training, trains=True, concurrent=30, cpus=0.1, trials=50)
+    assert slots(training, trains=True, concurrent=29, cpus=0.1, trials=50).concurrent == 29
+
+
 def test_a_sweep_that_would_wait_for_ever_is_refused_with_the_fix(machine: Any) -> None:
     machine(8)
     training = ClusterConfig(workers=4)
