@@ -21,6 +21,9 @@ MAX_TICKS = 10
 WIDE = 100.0
 """Positive numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
 
+Level = frozenset[tuple[str, str]]
+"""Path and value of some fields, of those that a point has."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -127,12 +130,12 @@ def label(row: Row, fields: Sequence[Axis]) -> str:
     return ", ".join(parts(row, fields) if len(fields) < 2 else cells(row, fields))
 
 
-def level(row: Row, fields: Sequence[Axis]) -> str:
+def level(row: Row, fields: Sequence[Axis]) -> Level:
     """Tells points apart by some fields."""
-    return key([[axis.path, row.point[axis.path]] for axis in fields if axis.path in row.point])
+    return frozenset((axis.path, key(row.point[axis.path])) for axis in fields if axis.path in row.point)
 
 
-def levels(rows: Iterable[Row], fields: Sequence[Axis]) -> set[str]:
+def levels(rows: Iterable[Row], fields: Sequence[Axis]) -> set[Level]:
     """The different values of some fields together."""
     return {level(row, fields) for row in rows}
 

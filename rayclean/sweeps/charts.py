@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayclean.evaluation import plots
-from rayclean.sweeps.axes import Axis, key, label, level, levels, named, parts
+from rayclean.sweeps.axes import Axis, Level, key, label, level, levels, named, parts
 from rayclean.sweeps.results import Results, Row
 from rayclean.sweeps.space import show
 from rayclean.sweeps.wording import COUNTS, amount, digits
@@ -64,19 +64,32 @@ class Bundle:
 
     @classmethod
     def of(cls, rows: Sequence[Row], axis: Axis, fields: Sequence[Axis]) -> "Bundle":
-        """Lines told apart by as many of the other fields as `MAX_LINES` allows, in the order of the file."""
+        """Lines told apart by as many of the other fields as `MAX_LINES` allows, in the order of the file.
+
+        A point that lacks a field (no noise has no kind) is part of every line that has the values of its others.
+        """
         rows = [row for row in rows if axis.path in row.point]
-        others = [each for each in fields if each is not axis and len(levels(rows, [each])) > 1]
+        others = [each for each in fields if each is not axis and len(_firsts(rows, [each])) > 1]
         kept: list[Axis] = []
         for other in others:
-            if not other.ranged and len(levels(rows, [*kept, other])) <= MAX_LINES:
+            if not other.ranged and len(_firsts(rows, [*kept, other])) <= MAX_LINES:
                 kept.append(other)
-        found: dict[str, Line] = {}
-        for row in rows:
-            line = found.setdefault(level(row, kept), (label(row, kept), {}))
-            line[1].setdefault(row.point[axis.path], []).append(row)
-        told = list(found.values())
+        told: list[Line] = []
+        for first in _firsts(rows, kept):
+            points: dict[float, list[Row]] = {}
+            for row in rows:
+                if level(row, kept) <= level(first, kept):
+                    points.setdefault(row.point[axis.path], []).append(row)
+            told.append((label(first, kept), points))
         return cls(told, _hint(axis, told, kept, [other for other in others if other not in kept]))
+
+
+def _firsts(rows: Sequence[Row], fields: Sequence[Axis]) -> list[Row]:
+    """Of every line that some fields tell apart the first point that has all of its values."""
+    found: dict[Level, Row] = {}
+    for row in rows:
+        found.setdefault(level(row, fields), row)
+    return [row for own, row in found.items() if not any(own < other for other in found)]
 
 
 def _hint(axis: Axis, bundle: Sequence[Line], kept: list[Axis], rest: list[Axis]) -> str:
@@ -84,6 +97,9 @@ def _hint(axis: Axis, bundle: Sequence[Line], kept: list[Axis], rest: list[Axis]
     if kept:
         order = ", named in this order" if len(kept) > 1 else ""
         said.append(f"One {'colour' if axis.ranged else 'line'} per {named(kept)}{order}.")
+    on_lines = [id(row) for _, places in bundle for rows in places.values() for row in rows]
+    if len(set(on_lines)) < len(on_lines):
+        said.append("A point that lacks one of them is part of all lines that agree in the others.")
     averaged = [rows for _, places in bundle for rows in places.values() if len(rows) > 1]
     if rest and averaged:
         several = any(

@@ -130,7 +130,8 @@ class Trials(Options):
     cpus: float = Field(0.1, gt=0)
     """That a trial itself holds, beside those of its training workers: a trial that trains mostly waits."""
     seconds: float | None = Field(None, gt=0)
-    """Stop starting and running trials after so long; the same command goes on."""
+    """Stop starting and running trials after so long; the same command goes on. The clock starts with the first trial: what
+    trials share, which runs before, and the start of a language model always run to their end."""
     retries: int = Field(1, ge=0)
     """Of a trial whose process or node was lost."""
 

@@ -181,6 +181,63 @@ def test_one_line_for_each_combination_of_the_others(base: str) -> None:
     assert {line["line"]["color"] for line in lines} == set(COLOURS[:2])
 
 
+def test_a_point_that_lacks_a_field_is_part_of_every_line_that_agrees(base: str) -> None:
+    """No noise has no kind: both kinds of each method begin at it, and no line is a lone point."""
+    kind, method = "dataset.noise.kind", "method"
+    space = {
+        RATE: {"grid": [0.0, 0.2, 0.4]},
+        kind: {"grid": ["sym", "asym"], "when": {RATE: [0.2, 0.4]}},
+        method: {"grid": ["ce", "lane"]},
+    }
+    values = iter(range(100))
+    rows = [
+        ({RATE: rate, **({kind: each} if each else {}), method: name}, {"accuracy": Figure(next(values), 1.0, 3)})
+        for rate in (0.0, 0.2, 0.4)
+        for each in (("sym", "asym") if rate else (None,))
+        for name in ("ce", "lane")
+    ]  # fmt: skip
+    text = page(results(base, space, rows))
+    lines = charts(text)["lines-0-0"]["data"]
+    assert {line["name"]: (line["x"], line["y"]) for line in lines} == {
+        "sym, ce": ([0.0, 0.2, 0.4], [0, 2, 6]),
+        "sym, lane": ([0.0, 0.2, 0.4], [1, 3, 7]),
+        "asym, ce": ([0.0, 0.2, 0.4], [0, 4, 8]),
+        "asym, lane": ([0.0, 0.2, 0.4], [1, 5, 9]),
+    }
+    assert "A point that lacks one of them is part of all lines that agree in the others." in words(text)
+
+
+def test_a_field_that_only_some_points_have_tells_no_lines_apart_by_itself(base: str) -> None:
+    """K = 0 has no selector, and there is but one."""
+    shown, selector = "relabel.demonstrations", "relabel.selector"
+    space = {shown: {"grid": [0, 1, 3]}, selector: {"grid": ["nearest"], "when": {shown: [1, 3]}}}
+    rows = [
+        ({shown: k, **({selector: "nearest"} if k else {})}, {"accuracy": Figure(0.1 * k, None, 3)})
+        for k in (0, 1, 3)
+    ]
+    (line,) = charts(page(results(base, space, rows)))["lines-0-0"]["data"]
+    assert line["x"] == [0, 1, 3]
+
+
+def test_points_of_other_methods_stay_on_lines_of_their_own(base: str) -> None:
+    """A threshold that only one method has: the other method lacks it and agrees with none of its lines."""
+    fixed = "method.fixed_threshold"
+    space = {
+        RATE: {"grid": [0.2, 0.4]},
+        "method.threshold": {"grid": ["dynamic", "fixed"]},
+        fixed: {"grid": [0.5, 0.7], "when": {"method.threshold": "fixed"}},
+    }
+    kinds = [{"method.threshold": "dynamic"}, *({"method.threshold": "fixed", fixed: x} for x in (0.5, 0.7))]
+    rows = [
+        ({RATE: rate, **one}, {"accuracy": Figure(rate, None, 3)}) for rate in (0.2, 0.4) for one in kinds
+    ]
+    text = page(results(base, space, rows))
+    lines = charts(text)["lines-0-0"]["data"]
+    assert [line["name"] for line in lines] == ["dynamic, –", "fixed, 0.5", "fixed, 0.7"]
+    assert all(line["x"] == [0.2, 0.4] for line in lines)
+    assert "A point that lacks" not in words(text)
+
+
 def test_too_many_lines_are_averaged_over(base: str) -> None:
     of = grid(base, (LAMBDA, [0.1, 0.9]), ("train.epochs", list(range(1, 14))), (RATE, [0.2, 0.4]))
     text = page(of)
