@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rayclean.context import working_in
@@ -34,6 +35,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progr
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 import ray
+from pyarrow.fs import copy_files
 from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
@@ -119,7 +121,8 @@ def run_trials(
 
     Args:
         function: one trial, in a worker: takes the trial and a function for its lines, returns its result.
-        trials: small plain dicts; with `optuna` there are none, and a trial is what it draws.
+        trials: small plain dicts, each with a `name` where there are loggers; with `optuna` there are none, and a trial is
+            what it draws.
         where: how many at once.
         watcher: hears of everything, in this process.
         trains: whether trials start trainings; those that do not run their Ray Data items in their own process.
@@ -128,7 +131,9 @@ def run_trials(
         optuna: draws the trials.
         seconds: stop everything after so long.
         retries: of a trial whose process or node was lost.
-        loggers: Tune callbacks as `module:Class`; their files go to `folder`.
+        loggers: Tune callbacks as `module:Class`, whose config is the trial. Their files go to `folder`, into
+            `trials/<name>/`, and replace those that an attempt which was killed has left of the same trial; what `optuna`
+            draws has Tune's own, random names.
         folder: of further loggers.
     """
     keep = bool(loggers) and folder is not None
@@ -136,11 +141,13 @@ def run_trials(
     first = objectives[0] if objectives else None
     resources = PlacementGroupFactory([{"CPU": where.cpus}])
     search = searcher(optuna, objectives) if optuna is not None else None
+    further = [_Anew(), *(resolve("logger", {}, name)() for name in loggers), _Kept()] if loggers else []
+    name = _name if loggers and search is None else None
     reporting = search is not None or early.scheduler != "none"
     try:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(function, trains, where.concurrent), resources),
-            param_space={} if search is not None else {"trial": tune.grid_search(list(trials))},
+            param_space={} if search is not None else tune.grid_search(list(trials)),
             tune_config=tune.TuneConfig(
                 num_samples=optuna.samples if optuna is not None else 1,
                 max_concurrent_trials=where.concurrent,
@@ -148,13 +155,15 @@ def run_trials(
                 scheduler=scheduler(early, first) if reporting else None,
                 time_budget_s=seconds,
                 reuse_actors=not trains,
+                trial_name_creator=name,
+                trial_dirname_creator=name,
             ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=storage,
                 failure_config=tune.FailureConfig(max_failures=retries),
                 stop=plateau(early, first),
-                callbacks=[_Ears(watcher), *(resolve("logger", {}, name)() for name in loggers)],
+                callbacks=[_Ears(watcher), *further],
                 verbose=0,
             ),
         )
@@ -175,7 +184,7 @@ def _trainable(
         if not trains:
             torch.set_num_threads(max(1, physical_threads() // concurrent))
         with working_in(home), in_this_process() if not trains else nullcontext():
-            result = function(config.get("trial", config), lambda record: tune.report(_numbers(record)))
+            result = function(config, lambda record: tune.report(_numbers(record)))
         tune.report({**_numbers(result.get("figures", {})), "result": result})
 
     return trial
@@ -192,26 +201,53 @@ class _Ears(tune.Callback):
         self.watcher = watcher
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self.watcher.started(_what(trial))
+        self.watcher.started(dict(trial.config))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Record, **info: Any
     ) -> None:
         if "result" not in result:
-            self.watcher.told(_what(trial), result)
+            self.watcher.told(dict(trial.config), result)
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         last = trial.last_result or {}
-        self.watcher.ended(_what(trial), {PLATEAU: True} if PLATEAU in last else last.get("result"))
+        self.watcher.ended(dict(trial.config), {PLATEAU: True} if PLATEAU in last else last.get("result"))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        if trial.num_failures <= trial.max_failures:
-            return  # it starts again
-        text = str(trial.get_error() or trial.get_pickled_error() or "its process was lost")
-        self.watcher.ended(_what(trial), {"error": text.strip()[-1500:]})
+        # Where the driver writes: the folder that `get_error` reads has it seconds later.
+        said = Path(trial.error_file).read_text()
+        self.watcher.ended(dict(trial.config), {"error": said.strip()[-1500:]})
 
 
-def _what(trial: TuneTrial) -> Record:
-    return dict(trial.config.get("trial", trial.config))
+class _Anew(tune.Callback):
+    """Before loggers: a trial that begins again, after its worker or a whole attempt was lost, is logged anew."""
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        storage = trial.storage
+        if os.listdir(trial.local_path):  # its worker was lost; Tune may just be copying what was logged
+            with suppress(Exception):  # of the copy, which Tune repeats
+                storage.syncer.wait()
+            shutil.rmtree(trial.local_path)
+            os.mkdir(trial.local_path)
+        with suppress(FileNotFoundError):
+            storage.storage_filesystem.delete_dir(storage.trial_fs_path)
+
+
+class _Kept(tune.Callback):
+    """After loggers: what they wrote of a trial goes to their folder when it ends; Tune copies it seconds later, and a driver
+    that is killed before would not log the trial again.
+    """
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        files, folder = trial.storage.storage_filesystem, trial.storage.trial_fs_path
+        with suppress(OSError):  # Tune would call the trial failed
+            files.create_dir(folder)
+            copy_files(trial.local_path, folder, destination_filesystem=files)
+
+
+def _name(trial: TuneTrial) -> str:
+    return str(trial.config["name"])
