@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
+from rayclean import pipeline
+from rayclean.artifacts import Run, fingerprint
+from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.sweeps.plan import base_values, make_plan
+from rayclean.sweeps.plan import base_values, identity, make_plan, put_over
+from rayclean.sweeps.space import points
 from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep, load_sweeps
 from rayclean.sweeps.trial import TRUTH
 from tests.sweeps.bases import base
 
+CONFIGS = Path(__file__).parent.parent.parent / "configs" / "sweeps"
 GRID = {"detect.budget": {"grid": [0.1, 0.2]}}
 DRAWN = {"detect.budget": {"uniform": [0.1, 0.2]}}
 CHOSEN = {"detect.budget": {"choice": [0.1, 0.2]}}
@@ -272,8 +277,22 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_sweep(tmp_path / "none.toml")
 
 
-def test_every_shipped_sweep_is_valid() -> None:
-    folder = Path(__file__).parent.parent.parent / "configs" / "sweeps"
-    for path in sorted(folder.glob("*.toml")):
-        found = load_sweep(path)
-        assert Path(found.base).exists(), f"{path.name}: {found.base}"
+SHIPPED = {"annotator_budget": 15, "demonstrations": 7, "lambda": 10, "lane": 6, "noise": 21, "thresholds": 5}
+"""Points of each, under three seeds: 5 x 3; 1 + 3 x 2; 5 x 2; 6; (1 + 3 x 2) x 3; 2 + 2 + 1."""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_point_of_a_shipped_sweep_is_a_config_that_gives_other_results(
+    name: str, tmp_path: Path
+) -> None:
+    found = load_sweep(CONFIGS / f"{name}.toml")
+    values, of = base_values(found), points(found)
+    configs = [parse_config(put_over(values, point), where=str(point)) for point in of]
+    for config in configs:
+        pipeline.validate(config, ("train",), Run(str(tmp_path)))
+    assert len({fingerprint(identity(config)) for config in configs}) == len(of) == SHIPPED[name]
+    assert found.seeds == (0, 1, 2)
+
+
+def test_every_shipped_sweep_is_looked_at() -> None:
+    assert {path.stem for path in CONFIGS.iterdir()} == SHIPPED.keys()
