@@ -126,6 +126,12 @@ def changes(swept: Record, spec: Sweep) -> list[str]:
     return sorted(key for key in new if old.get(key) != new[key])
 
 
+def as_swept(spec: Sweep, swept: Record) -> Sweep:
+    """With what was set for all trials when they ran and is not said now."""
+    kept = {path: value for path, value in swept["set"].items() if path not in spec.space}
+    return spec.model_copy(update={"set": {**kept, **spec.set}})
+
+
 def _said(spec: Sweep) -> Record:
     """What `sweep.json` says of a sweep."""
     said = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))

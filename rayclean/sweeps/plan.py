@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +59,18 @@ class Plan:
     """So many trials with the same verb share it."""
 
     def shared(self, root: str) -> list[Level]:
-        """Verbs of several trials that are not finished, each once with a trial that stands for them; verb by verb."""
+        """Verbs of several trials that are not finished, each once with a trial that stands for them; verb by verb.
+
+        `load` is among them also where a trial is alone with it: only then is it known how much there is to ask.
+        """
         levels = []
         for verb in self.verbs:
             counts = Counter(work.prints[verb] for work in self.work.values())
+            enough = 1 if verb == "load" else self.sharers
             level = {}
             for work in self.work.values():
                 mark = work.prints[verb]
-                if counts[mark] >= self.sharers and mark not in level and not work.run(root).done(verb, mark):
+                if counts[mark] >= enough and mark not in level and not work.run(root).done(verb, mark):
                     level[mark] = (verb, work)
             if level:
                 levels.append(list(level.values()))
@@ -199,7 +204,22 @@ def sharing(sweep: Sweep, plan: Plan, todo: Mapping[str, Work]) -> Plan:
     values, first = base_values(sweep), any_point(sweep)
     work = [work_of(sweep, values, first, seed) for seed in sweep.seeds]
     # Some draws tell; should they agree on a verb by chance, it is run once too often, and every result is right.
-    draws = points(sweep.model_copy(update={"search": "random", "samples": DRAWS}))
+    draws = _at_random(sweep, DRAWS)
     others = [work_of(sweep, values, point, sweep.seeds[0]).prints for point in draws]
     verbs = tuple(v for v in plan.verbs if all(prints[v] == work[0].prints[v] for prints in others))
     return Plan(verbs, {each.trial.name: each for each in work}, sharers=1)
+
+
+def likely(sweep: Sweep, verbs: tuple[str, ...], count: int) -> Plan:
+    """Trials like those of so many points that Optuna has not drawn yet, to count by."""
+    values, work = base_values(sweep), dict[str, Work]()
+    for point in _at_random(sweep, count):
+        with suppress(ConfigError):  # where values do not fit together, a trial of Optuna's fails by itself
+            for seed in sweep.seeds:
+                one = work_of(sweep, values, point, seed)
+                work[one.trial.name] = one
+    return Plan(verbs, work)
+
+
+def _at_random(sweep: Sweep, count: int) -> list[Point]:
+    return points(sweep.model_copy(update={"search": "random", "samples": count}))

@@ -20,6 +20,7 @@ from rayclean.sweeps.identity import (
     GROWS,
     JOURNAL,
     SPEC,
+    as_swept,
     changes,
     draws_done,
     finished,
@@ -27,7 +28,18 @@ from rayclean.sweeps.identity import (
     same_sweep,
     take_over,
 )
-from rayclean.sweeps.plan import Level, Plan, Work, any_point, base_values, make_plan, root, sharing, work_of
+from rayclean.sweeps.plan import (
+    Level,
+    Plan,
+    Work,
+    any_point,
+    base_values,
+    likely,
+    make_plan,
+    root,
+    sharing,
+    work_of,
+)
 from rayclean.sweeps.results import Results, best_config, collect
 from rayclean.sweeps.space import suggester
 from rayclean.sweeps.spec import Sweep
@@ -38,8 +50,8 @@ from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
 if TYPE_CHECKING:
     from rayclean.runtime.steering import Optuna
 
-PREPARING = ("load", "predict", "detect")
-"""Verbs that ask nobody: they have the whole cluster, before a language model takes its part."""
+PREPARING = ("predict", "detect")
+"""Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
 Record = dict[str, Any]
 
 
@@ -82,6 +94,22 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
     return results
 
 
+def check(spec: Sweep) -> None:
+    """What can be known to be wrong before anything starts.
+
+    Raises:
+        RaycleanError: a trial without a result cannot work.
+    """
+    plan, folder = make_plan(spec), Folder(root(spec))
+    known = finished(spec, plan, trials.results(folder))
+    todo = [work for name, work in plan.work.items() if name not in known]
+    _validate(plan.verbs, todo if spec.search == "random" else [_sample(spec)], folder)
+
+
+def _sample(spec: Sweep) -> Work:
+    return work_of(spec, base_values(spec), any_point(spec), spec.seeds[0])
+
+
 def _run_missing(
     spec: Sweep, plan: Plan, known: Mapping[str, Record], folder: Folder, tracker: Tracker
 ) -> None:
@@ -96,12 +124,11 @@ def _run_missing(
     count = len(todo) if spec.search == "random" else spec.samples - draws_done(spec, known, folder)
     if count <= 0:
         return
-    sample = work_of(spec, values, any_point(spec), spec.seeds[0])
+    sample = _sample(spec)
     _validate(plan.verbs, [*todo.values()] or [sample], folder)
     shared = sharing(spec, plan, todo)
     levels = shared.shared(folder.url())
     asked = [work.config for work in todo.values()] or [sample.config]
-    likely = [*todo.values()] or [work_of(spec, values, any_point(spec), seed) for seed in spec.seeds]
     cluster = sample.config.cluster  # the same for all trials
     with connected(cluster):
         # Predict trains, too, and is left to the trials where they do not share it.
@@ -113,19 +140,24 @@ def _run_missing(
         alone = fits(trains=True, concurrent=None, trials=count)
         watch = Watch(spec, folder, plan, values, tracker, count)
         lost: dict[str, RaycleanError] = {}
-        before = [level for level in levels if level[0][0] in PREPARING]
-        lost |= _share(before[:1], lost, place, alone)  # `load`: then it is known how much there is to ask
-        console.print(
-            f"{where.concurrent} at once, each holds {where.cpus:g} CPU; {forecast(likely, folder, count if not todo else 1)}",
-            highlight=False,
+        loads, before = (
+            [level for level in levels if level[0][0] in verbs] for verbs in (("load",), PREPARING)
         )
-        lost |= _share(before[1:], lost, place, alone)
+        lost |= _share(loads, lost, place, alone)  # then it is known how much there is to ask
+        todo = _without(todo, lost, watch)
+        drawn = spec.search == "optuna"
+        works = likely(spec, plan.verbs, count).work if drawn else todo
+        questions = forecast([*works.values()], folder, plan.verbs, drawn=drawn)
+        console.print(
+            f"{where.concurrent} at once, each holds {where.cpus:g} CPU; {questions}", highlight=False
+        )
+        lost |= _share(before, lost, place, alone)
         todo = _without(todo, lost, watch)  # before a language model starts for nobody
         annotators = (build_annotator(config, ()) for config in asked)
         with serve.hosting(annotators, folder.url()) as servers:
             place = replace(place, servers=servers)
             waiting = replace(where, cpus=min(where.cpus, spec.trials.cpus))  # for tasks, which need the CPUs
-            lost |= _share(levels[len(before) :], lost, place, waiting)
+            lost |= _share(levels[len(loads) + len(before) :], lost, place, waiting)
             todo = _without(todo, lost, watch)
             _run(spec, todo, values, place, where, watch, trains=trains)
 
@@ -139,11 +171,19 @@ def search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
 
 
 def report(spec: Sweep) -> Results:
-    """Collect what is finished of a sweep and write `report.html`, `results.json` and, with an objective, `best.toml`."""
+    """Collect what is finished of a sweep and write `report.html`, `results.json` and, with an objective, `best.toml`.
+
+    What was set for it on the command line (where the data lie, say) need not be said again.
+
+    Raises:
+        ArtifactError: the folder holds another sweep.
+    """
     from rayclean.sweeps.report import render
 
     folder = Folder(root(spec))
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
+    if swept is not None:
+        spec = as_swept(spec, swept)
     if swept is not None and (changed := set(changes(swept, spec)) - GROWS):
         raise ArtifactError(
             f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its results are not "
@@ -169,11 +209,15 @@ def report(spec: Sweep) -> Results:
 
 def describe(spec: Sweep, plan: Plan, known: int) -> str:
     """What will run, before it does."""
-    if spec.search == "optuna":
-        return f"{spec.name}: {spec.samples} points suggested by Optuna x {len(spec.seeds)} seeds; verbs: {', '.join(plan.verbs)}"
-    own = plan.own()
+    drawn = spec.search == "optuna"
+    own = (likely(spec, plan.verbs, spec.samples) if drawn else plan).own()
     parts = ", ".join(f"{verb} {count:,}x" for verb, count in own.items())
     done = f", {known:,} finished" if known else ""
+    if drawn:
+        points = f"{spec.samples:,} points suggested by Optuna"
+        return (
+            f"{spec.name}: {points} x {len(spec.seeds)} seeds{done}; what they share runs once: about {parts}"
+        )
     return f"{spec.name}: {len(plan.work):,} trials{done}; what they share runs once: {parts}"
 
 
