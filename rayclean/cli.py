@@ -9,6 +9,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rayclean.artifacts import Run
     from rayclean.config import Config
     from rayclean.sweeps.results import Results
+    from rayclean.sweeps.spec import Sweep
 
 app = typer.Typer(
     help="Find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.",
@@ -205,34 +208,79 @@ def sweep(
     ] = False,
 ) -> None:
     """Run a config under many values; finished trials are reused, the same command goes on. Several sweep files run one
-    after another.
+    after another; one that fails costs none of the others.
     """
-    from rayclean.sweeps.spec import load_sweeps
+    from rayclean.sweeps.sweep import check
     from rayclean.sweeps.sweep import sweep as run
 
-    specs = load_sweeps(file, overrides or [])
     try:
-        whole = [_sweep_summary(run(spec, extend=extend)) for spec in specs]
+        whole = _each_sweep(file, overrides or [], lambda spec: run(spec, extend=extend), check)
     except KeyboardInterrupt:
         typer.secho("interrupted; finished trials are kept, the same command goes on", fg="yellow", err=True)
         raise typer.Exit(130) from None
-    if not all(whole):
+    if not whole:
         raise typer.Exit(1)
 
 
 @app.command(name="sweep-report")
 def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
-    """Show what of a sweep is finished: table, plots, and the best config where there is an objective."""
-    from rayclean.sweeps.spec import load_sweeps
+    """Show what of a sweep is finished: table, plots, and the best config where there is an objective. Overrides with which
+    it ran need not be given again.
+    """
     from rayclean.sweeps.sweep import report
 
-    whole = [_sweep_summary(report(spec)) for spec in load_sweeps(file, overrides or [])]
-    if not all(whole):
+    if not _each_sweep(file, overrides or [], report):
         raise typer.Exit(1)
 
 
-def _sweep_summary(results: "Results") -> bool:
-    """Print what came of a sweep; whether no trial failed."""
+def _each_sweep(
+    file: str,
+    overrides: list[str],
+    work: "Callable[[Sweep], Results]",
+    check: "Callable[[Sweep], None] | None" = None,
+) -> bool:
+    """Every sweep of a command, one after another. Of several all are checked before the first one runs, and one that
+    cannot run costs none of the others; of one alone the error is raised.
+
+    Returns:
+        Whether nothing failed.
+    """
+    from rayclean.sweeps.spec import load_sweep, sweep_files
+
+    files = sweep_files(file, overrides)
+    failed: dict[str, str] = {}
+
+    @contextmanager
+    def attempt(name: str) -> Iterator[None]:
+        try:
+            yield
+        except RaycleanError as error:
+            if len(files) == 1:
+                raise
+            failed[name] = str(error)
+            typer.secho(f"{name}: {error}", fg="red", err=True)
+
+    specs = {}
+    for name, own in files:
+        with attempt(name):
+            spec = load_sweep(name, own)
+            if check is not None and len(files) > 1:
+                check(spec)
+            specs[name] = spec
+    for name, spec in specs.items():
+        with attempt(name):
+            results = work(spec)
+            _sweep_summary(results)
+            if results.failed:
+                failed[name] = f"{len(results.failed)} trials failed"
+    if failed and len(files) > 1:
+        said = [f"  {name}: {why.splitlines()[0]}" for name, why in failed.items()]
+        typer.secho("\n".join([f"{len(failed)} of {len(files)} sweeps failed:", *said]), fg="red", err=True)
+    return not failed
+
+
+def _sweep_summary(results: "Results") -> None:
+    """Print what came of a sweep."""
     from rich.console import Console
 
     from rayclean.artifacts import Folder
@@ -253,7 +301,6 @@ def _sweep_summary(results: "Results") -> bool:
             fg="red",
             err=True,
         )
-    return not results.failed
 
 
 @app.callback(invoke_without_command=True)

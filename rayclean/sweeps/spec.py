@@ -331,16 +331,25 @@ def _is_section(path: list[str], value: dict[str, Any]) -> bool:
 
 
 def load_sweeps(file: str, overrides: list[str] | tuple[str, ...] = ()) -> list[Sweep]:
-    """The sweeps of a command: where every file on it is a sweep (what a shell makes of `configs/sweeps/*.toml`), all of
-    them, each with the other overrides; else the first one.
+    """The sweeps of a command, see `sweep_files`.
 
     Raises:
         ConfigError: as `load_sweep`.
     """
+    return [load_sweep(*each) for each in sweep_files(file, overrides)]
+
+
+def sweep_files(file: str, overrides: list[str] | tuple[str, ...] = ()) -> list[tuple[str, list[str]]]:
+    """The sweep files of a command, each with its overrides: where every file on it is a sweep (what a shell makes of
+    `configs/sweeps/*.toml`), all of them, each with the overrides that are no files; else the first one with all.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
     files = [file, *filter(is_file, overrides)]
     if len(files) > 1 and all("space" in read_values(each) for each in files):
-        return [load_sweep(each, [one for one in overrides if not is_file(one)]) for each in files]
-    return [load_sweep(file, overrides)]
+        return [(each, [one for one in overrides if not is_file(one)]) for each in files]
+    return [(file, list(overrides))]
 
 
 def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep:
