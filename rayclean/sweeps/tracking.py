@@ -12,7 +12,8 @@ artifact by their absolute paths, so `wandb sync` wants the copy where they lay 
     aws s3 cp --recursive s3://bucket/sweeps/name/wandb /tmp/rayclean-wandb-0123456789abcdef/wandb
     wandb sync /tmp/rayclean-wandb-0123456789abcdef/wandb/offline-run-*
 
-The key is read by wandb from WANDB_API_KEY, and never passes through here.
+The key is read by wandb from WANDB_API_KEY, and never passes through here. `auto` asks WANDB_MODE
+before it looks for the key: nothing is sent where that says `offline` or `disabled`.
 """
 
 import importlib.util
@@ -35,6 +36,8 @@ from rayclean.sweeps.trial import EPOCHS, RESULT, changes
 logger = logging.getLogger(__name__)
 
 LOGGED = "logged.json"
+ONLINE = ("online", "run", "shared")
+"""Values of WANDB_MODE with which W&B sends what is logged."""
 KEPT = ("config.json", RESULT, EPOCHS)
 """Files of a trial that go to W&B as its artifact."""
 
@@ -47,12 +50,20 @@ def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
         sweep: its name.
         root: its folder.
     """
-    mode = tracking.wandb
-    if mode == "off" or (mode == "auto" and importlib.util.find_spec("wandb") is None):
+    mode = _mode() if tracking.wandb == "auto" else tracking.wandb
+    if mode == "off":
         return Tracker()
-    if mode == "auto":
-        mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
     return WandbTracker(tracking, sweep, Folder(root), mode)
+
+
+def _mode() -> str:
+    """What `auto` stands for: what WANDB_MODE says, and without it online where there is a key."""
+    said = os.environ.get("WANDB_MODE")
+    if said == "disabled" or importlib.util.find_spec("wandb") is None:
+        return "off"
+    if said:
+        return "online" if said in ONLINE else "offline"  # also where it is no mode at all: nothing leaves
+    return "online" if os.environ.get("WANDB_API_KEY") else "offline"
 
 
 class Tracker:

@@ -219,15 +219,20 @@ def test_a_tracker_that_fails_costs_no_sweep(
 
 
 @pytest.mark.parametrize(
-    ("asked", "key", "mode"),
+    ("asked", "said", "key", "mode"),
     [
-        ("auto", KEY, "online"), ("auto", "", "offline"), ("offline", KEY, "offline"), ("online", "", "online"),
+        ("auto", None, KEY, "online"), ("auto", None, "", "offline"), ("auto", "", KEY, "online"),
+        ("auto", "offline", KEY, "offline"), ("auto", "dryrun", KEY, "offline"), ("auto", "ofline", KEY, "offline"),
+        ("auto", "online", "", "online"), ("offline", "online", KEY, "offline"), ("online", "offline", "", "online"),
     ],
 )  # fmt: skip
 def test_where_runs_go(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, asked: str, key: str, mode: str
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, asked: str, said: str | None, key: str, mode: str
 ) -> None:
+    """`said` by WANDB_MODE."""
     monkeypatch.setenv("WANDB_API_KEY", key)
+    if said is not None:
+        monkeypatch.setenv("WANDB_MODE", said)
     found = tracker(folder, wandb=asked)
     assert isinstance(found, WandbTracker)
     assert (found.mode, found.folder) == (mode, folder.path())
@@ -237,6 +242,10 @@ def test_off_or_not_installed_is_silent(
     works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert type(tracker(folder, wandb="off")) is Tracker
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        assert type(tracker(folder, wandb="auto")) is Tracker
+        assert type(tracker(folder, wandb="offline")) is WandbTracker
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
     silent = tracker(folder, wandb="auto")
     assert type(silent) is Tracker
