@@ -1,15 +1,21 @@
-"""What a sweep costs beside the work of its trials.
+"""What a sweep from cached predictions costs beside the work of its trials.
 
-    python benchmarks/sweep_overhead.py [--small]        # BBC News, 60 trials over detect.budget x relabel.accept x 3 seeds
+    python benchmarks/sweep_overhead.py [--small] [--output FILE]
 
-Trials re-run detect and relabel from cached predictions. Compared: the wall time of the sweep's trials (Ray Tune, its
-workers, collecting, the report) times the trials that ran side by side, against the sum of the seconds that the trials
-themselves measured. The first part, loading and predicting what all trials share, is not part of it: it is the same for
-a single trial.
+60 trials on BBC News: detect.budget x relabel.accept x 3 seeds. `load` and `predict`, which every sweep and every single
+trial needs as well, are run beforehand and are in no figure. Then the clock runs over the whole command's work, from the
+sweep file's plan to the written report: Ray is started and stopped, what trials share is run by 15 detects, every trial
+relabels and measures, results are collected, the page is written.
+
+Compared with it is the work itself: the seconds that the trials measured, each in its worker from its first verb to its
+result, and those that the shared detects measured. Both are taken while others run beside them, so a machine that is
+slower under load is no overhead of the sweep. What is left is: starting Ray and its workers, planning, handing trials out,
+reading their news, the report, and cores that had nothing to do.
+
+With --small: four trials, a bag of words after one epoch instead of MiniLM.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -19,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import claim, write_result
+from rayclean.sweeps.plan import Work
 from rayclean.sweeps.spec import Sweep
 
 BASE = """
@@ -36,45 +43,67 @@ folds = 2
 [annotator]
 name = "knn"
 """
+SMALL = {"encoder": {"name": "bag_of_words"}, "predict.mode": "in_sample", "predict.training.epochs": 1}
+BEFORE = ("load", "predict")
+"""Verbs that are in no figure."""
 
 
-def run(folder: Path, small: bool) -> dict[str, Any]:
-    """One sweep; returns seconds, sum of the trials' own, and how many ran at once."""
-    from rayclean.runtime import tune
-    from rayclean.sweeps import sweep as module
-
+def spec(folder: Path, small: bool) -> Sweep:
     base = folder / "base.toml"
     base.write_text(BASE)
-    budgets = [0.05, 0.1] if small else [0.02, 0.04, 0.06, 0.08, 0.1]
-    accepts = [0.5, 0.8] if small else [0.5, 0.6, 0.7, 0.8]
-    spec = Sweep(
+    return Sweep(
         name="overhead",
         base=str(base),
         output=str(folder / "sweeps"),
+        set=SMALL if small else {},
         seeds=[0] if small else [0, 1, 2],
-        space={"relabel.accept": {"grid": accepts}, "detect.budget": {"grid": budgets}},
+        space={
+            "relabel.accept": {"grid": [0.5, 0.8] if small else [0.5, 0.6, 0.7, 0.8]},
+            "detect.budget": {"grid": [0.05, 0.1] if small else [0.02, 0.04, 0.06, 0.08, 0.1]},
+        },
         tracking={"wandb": "off"},
     )
-    clock: dict[str, float] = {}
-    plain = tune.run_trials
 
-    def timed(*arguments: Any, **named: Any) -> None:
-        clock["concurrent"] = arguments[2].concurrent
-        start = time.perf_counter()
-        plain(*arguments, **named)
-        clock["trials"] = time.perf_counter() - start
 
-    tune.run_trials = timed
+def prepare(works: list[Work], url: str) -> None:
+    """Load and predict, once for each seed."""
+    from rayclean import pipeline
+    from rayclean.runtime.cluster import connected
+
+    with connected(works[0].config.cluster):
+        for work in {work.prints["predict"]: work for work in works}.values():
+            pipeline.run_verbs(work.config, BEFORE, run=work.run(url))
+
+
+def run(of: Sweep) -> dict[str, Any]:
+    """Seconds of the sweep, of its trials and of what they share."""
+    from rayclean.artifacts import Folder
+    from rayclean.runtime.cluster import physical_threads
+    from rayclean.sweeps import trial
+    from rayclean.sweeps.plan import make_plan, root
+    from rayclean.sweeps.sweep import sweep
+
+    plan, url = make_plan(of), root(of)
+    prepare([*plan.work.values()], url)
+    shared = [item for level in plan.shared(url) for item in level]
+    began = time.time()
     start = time.perf_counter()
-    try:
-        module.sweep(spec)
-    finally:
-        tune.run_trials = plain
-    clock["sweep"] = time.perf_counter() - start
-    results = json.loads((folder / "sweeps" / "overhead" / "results.json").read_text())
-    clock["own"] = sum(result["wall_seconds"] for result in results)
-    clock["count"] = len(results)
-    return clock
+    found = sweep(of)
+    wall = time.perf_counter() - start
+    results = trial.results(Folder(url)).values()
+    assert not found.failed
+    assert len(results) == len(plan.work)
+    manifests = [work.run(url).manifest(verb) for verb, work in shared]
+    return {
+        "trials": len(results),
+        "cores": physical_threads(),
+        "sweep_seconds": wall,
+        "trials_seconds": sum(result["wall_seconds"] for result in results),
+        "shared": [verb for verb, _ in shared],
+        "shared_seconds": sum(manifest.seconds for manifest in manifests if manifest is not None),
+        "seconds_until_the_first_trial": min(result["began"] for result in results) - began,
+        "seconds_of_each_trial": [result["wall_seconds"] for result in results],
+    }
 
 
 def main() -> None:
@@ -82,19 +111,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--small", action="store_true", help="four trials")
+    parser.add_argument("--output", help="file of the result")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        clock = run(Path(folder), arguments.small)
-    busy = clock["own"] / clock["concurrent"]
-    per_trial = clock["trials"] / clock["count"]
-    figures = {**clock, "busy_share": busy / clock["trials"], "seconds_per_trial": per_trial}
+        of = spec(Path(folder), arguments.small)
+        figures = run(of)
+    work = figures["trials_seconds"] + figures["shared_seconds"]
+    per_minute = 60 * figures["trials"] / figures["sweep_seconds"]
+    busy = work / (figures["cores"] * figures["sweep_seconds"])
+    figures |= {"work_seconds": work, "trials_per_minute": per_minute, "share_of_the_cores_at_work": busy}
+    print(
+        f"{figures['trials']} trials in {figures['sweep_seconds']:.1f} s, {per_minute:.1f} a minute; the work itself: "
+        f"{work:.1f} s on {figures['cores']} cores"
+    )
     claims = [
         claim("hundreds of cached trials in minutes: trials per minute", goal=">= 60",
-              measured=round(60 / per_trial, 1), holds=60 / per_trial >= 60),
-        claim("wall time of the trials / their own work side by side", goal="<= 2",
-              measured=round(clock["trials"] / busy, 2), holds=clock["trials"] <= 2 * busy),
+              measured=round(per_minute, 1), holds=per_minute >= 60),
+        claim("wall time of the sweep / its work shared by the cores", goal="<= 2",
+              measured=round(1 / busy, 2), holds=busy >= 0.5),
     ]  # fmt: skip
-    write_result(__file__, {"trials": int(clock["count"])}, 0, figures, claims, arguments.small)
+    said = of.model_dump(mode="json", include={"space", "set"}, exclude_none=True)
+    config = {"base": BASE, **said, "before": list(BEFORE)}
+    write_result(__file__, config, list(of.seeds), figures, claims, arguments.small, arguments.output)
 
 
 if __name__ == "__main__":
