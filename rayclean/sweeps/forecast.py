@@ -146,11 +146,10 @@ def _trainings(works: Sequence[Work], folder: Folder, data: Mapping[str, Data | 
         cls = resolve("method", METHODS, plugin.name)
         method = cls(build_options("method", cls, plugin.options), 2, work.config.seed)
         if method.asks:
-            most, shown, candidates = (
-                getattr(method.config, option, otherwise)
-                for option, otherwise in (("max_queries", None), ("demonstrations", 0), ("candidates", "all"))
-            )
-            yield _asking(plugin.name, work.config, most, shown, candidates, data[work.prints["load"]])
+            options, found = method.config, data[work.prints["load"]]
+            most: int | None = getattr(options, "max_queries", None)
+            shown, candidates = getattr(options, "demonstrations", 0), getattr(options, "candidates", "all")
+            yield _asking(plugin.name, work.config, most, shown, candidates, found)
 
 
 def _unfinished(works: Sequence[Work], verb: str, folder: Folder) -> list[Work]:
