@@ -146,7 +146,12 @@ class Tracking(Options):
     changes: int = Field(0, ge=0)
     """So many changed labels of every trial go to W&B as a table, with their texts; 0: none leave the run."""
     loggers: tuple[str, ...] = ()
-    """Further loggers of Ray Tune, as `module:Class`; `ray.tune.logger:TBXLoggerCallback` writes TensorBoard files."""
+    """Further loggers of Ray Tune, as `module:Class`; `ray.tune.logger:TBXLoggerCallback` writes TensorBoard files. They hear
+    of a trial's swept values, seed, name, epochs and result, and write to `loggers/trials/<name>/`, anew when the trial begins
+    anew. Less than W&B has: the whole config and tables of changed labels are not logged, nor are trials that were finished
+    before the logger was named, or in the moment before a kill. Points drawn by Optuna have folders with names of Tune's own,
+    and one that was killed leaves its own. A logger that sends elsewhere decides itself whether a trial that begins anew is
+    another run there."""
 
 
 class Sweep(Options):
