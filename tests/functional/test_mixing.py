@@ -65,11 +65,18 @@ def test_targets_carry_no_gradient():
     assert not mixing.co_refined_target(torch.tensor([1]), c, p).requires_grad
 
 
-def test_weights_are_those_of_the_beta_distribution():
-    weights = mixing.mix_weights(IDS, seed=0, epoch=3)
+@pytest.mark.parametrize("alpha", [0.75, 4.0])
+def test_weights_are_those_of_the_beta_distribution(alpha):
+    weights = mixing.mix_weights(IDS, 0, 3, alpha)
     assert ((weights >= 0.5) & (weights <= 1)).all()
     # lambda' = max(lambda, 1 - lambda): P(lambda' <= x) = F(x) - F(1 - x)
-    assert kstest(weights, lambda x: beta(0.75, 0.75).cdf(x) - beta(0.75, 0.75).cdf(1 - x)).pvalue > 1e-3
+    drawn = beta(alpha, alpha)
+    assert kstest(weights, lambda x: drawn.cdf(x) - drawn.cdf(1 - x)).pvalue > 1e-3
+
+
+def test_weights_depend_on_seed_and_epoch():
+    weights = mixing.mix_weights(IDS, seed=0, epoch=3)
+    assert (mixing.mix_weights(IDS, 0, 3, mixing.ALPHA) == weights).all()
     assert (mixing.mix_weights(IDS, 0, 4) != weights).mean() > 0.99
     assert (mixing.mix_weights(IDS, 1, 3) != weights).mean() > 0.99
     with pytest.raises(ValueError, match="alpha must be positive"):

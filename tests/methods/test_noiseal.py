@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from rayclean.functional import mixing
 from rayclean.functional.partition import Subset
@@ -51,6 +52,17 @@ def test_example_c() -> None:
     )  # half precision
     np.testing.assert_allclose(state["threshold_strong"], [0.56, 0.485, 0.641, 0.47, 0.53], atol=1e-6)
     np.testing.assert_allclose(state["threshold_weak"], [0.46, 0.43, 0.52, 0.43, 0.52], atol=1e-6)
+
+
+def test_thresholds_may_follow_the_probability_of_the_label() -> None:
+    """.3 q + .7 tau: example 2, sure of another class, has a threshold that falls."""
+    one = method(lambda_=0.3, ema_of="label")
+    state = reviewed(one)
+    state["threshold_strong"][:], state["threshold_weak"][:] = 0.5, 0.4
+    one.partition(state, 3)
+    assert state["subset"].tolist() == [R, H, P, H, H]  # by the thresholds before
+    np.testing.assert_allclose(state["threshold_strong"], [0.56, 0.485, 0.356, 0.44, 0.53], atol=1e-6)
+    np.testing.assert_allclose(state["threshold_weak"], [0.46, 0.43, 0.31, 0.34, 0.31], atol=1e-6)
 
 
 def test_thresholds_follow_from_one_over_k_also_while_warming_up() -> None:
@@ -245,6 +257,98 @@ def step(
         "predicted": torch.ones(count, dtype=torch.int16),
     }  # fmt: skip
     return one.loss(outputs, batch, rows, epoch), features
+
+
+IDS, LABELS = torch.arange(20, 25), torch.tensor([0, 1, 0, 2, 1])
+FEATURES = {
+    "strong": STRONG.log(),
+    "weak": torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, 2.0], [0.0, -1.5], [2.0, 1.0]]),
+}
+
+
+def classify(name: str, rows: Tensor) -> Tensor:
+    return rows if name == "strong" else rows @ torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.5, 1.0]])
+
+
+def probabilities(name: str) -> Tensor:
+    return classify(name, FEATURES[name]).softmax(1)
+
+
+def by_hand(one: NoiseAL, subsets: list[int], answers: list[int]) -> dict[str, Any]:
+    """Loss terms of five examples labelled 0, 1, 0, 2, 1, with ids from 20 on.
+
+    The strong network's features are its logits, log STRONG; the weak one's have two numbers, of which `classify` makes
+    logits. A second pass of either gives 1.5 times the logits.
+    """
+    outputs = {name: Output(FEATURES[name], classify(name, FEATURES[name])) for name in one.networks}
+    batch = StepBatch(
+        example_id=IDS, given_label=LABELS, valid=torch.ones(5, dtype=torch.bool), world_size=1, global_count=5,
+        total=lambda n: n, classify=classify,
+        again=lambda name, mask: Output(FEATURES[name][mask], 1.5 * outputs[name].logits[mask]),
+    )  # fmt: skip
+    rows = {"subset": torch.tensor(subsets), "answer": torch.tensor(answers), "predicted": torch.ones(5)}
+    return one.loss(outputs, batch, rows, 3)
+
+
+def test_losses_of_labels_and_of_answers_are_sums_over_the_batch_size() -> None:
+    """The strong network gives its rows' labels .7, .35, .02, .3, .2 and the answers 1 and 2 of rows 2 and 3 .97, .3."""
+    terms = by_hand(method(), [R, H, P, P, R], [-1, -1, 1, 2, -1])
+    assert terms["clean_strong"].item() == pytest.approx(-(np.log(0.7) + np.log(0.2)) / 5, rel=1e-5)
+    assert terms["purified_strong"].item() == pytest.approx(9.2103 * (0.03 + 0.7) / 5, rel=1e-5)
+    p = probabilities("weak").double().numpy()
+    assert terms["clean_weak"].item() == pytest.approx(-(np.log(p[0, 0]) + np.log(p[4, 1])) / 5, rel=1e-5)
+    reverse = 9.2103 * (2 - p[2, 1] - p[3, 2]) / 5
+    assert terms["purified_weak"].item() == pytest.approx(reverse, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"alpha": 4.0}])
+def test_the_hard_term_is_embmix(options: dict[str, float]) -> None:
+    """METHODS 13.4, step by step: of rows 1, 2 and 4 the first is mixed with the second, that with the third, that with
+    the first.
+    """
+    one = NoiseAL(NoiseAL.Config(kl_weight=0, **options), 3, seed=9)
+    terms = by_hand(one, [R, H, H, P, H], [-1, -1, -1, 0, -1])
+    hard = np.array([False, True, True, False, True])
+    partner = torch.from_numpy(mixing.partners(IDS.numpy(), hard, seed=9, epoch=3))
+    assert partner[hard].tolist() == [2, 4, 1]
+    share = torch.from_numpy(mixing.mix_weights(IDS.numpy(), 9, 3, options.get("alpha", 0.75))).float()
+    share = torch.maximum(share, 1 - share)[:, None]
+    joint = (probabilities("strong") + probabilities("weak")) / 2
+    trust = joint[torch.arange(5), LABELS][:, None]
+    refined = trust * torch.eye(3)[LABELS] + (1 - trust) * joint
+    powers = refined ** (1 / options.get("temperature", 0.5))
+    target = powers / powers.sum(1, keepdim=True)
+    target = share * target + (1 - share) * target[partner]
+    for name, features in FEATURES.items():
+        mixed = share * features + (1 - share) * features[partner]
+        values = -(target * classify(name, mixed).log_softmax(1)).sum(1)
+        assert terms[f"hard_{name}"].item() == pytest.approx(values[hard].sum().item() / 5, rel=1e-5)
+
+
+def test_two_passes_over_the_hard_rows_are_held_together() -> None:
+    batch = [R, H, H, P, H], [-1, -1, -1, 0, -1]
+    alone, both = by_hand(method(kl_weight=0), *batch), by_hand(method(), *batch)
+    for name in FEATURES:
+        p = probabilities(name)[[1, 2, 4]].double()
+        q = (1.5 * p.log()).softmax(1)
+        apart = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
+        assert apart > 0.01
+        found = both[f"hard_{name}"] - alone[f"hard_{name}"]
+        assert found.item() == pytest.approx(0.3 * apart.item() / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize("part", ["clean", "purified", "hard"])
+def test_a_weight_scales_its_term_and_no_other(part: str) -> None:
+    batch = [R, P, P, H, H], [-1, 2, 1, -1, -1]
+    plain = by_hand(method(), *batch)
+    for weight in (0.0, 2.0):
+        found = by_hand(method(**{f"{part}_weight": weight}), *batch)
+        for name, term in plain.items():
+            assert term.item() > 0
+            factor = weight if name.startswith(part) else 1
+            assert float(found.get(name, 0)) == pytest.approx(factor * term.item(), rel=1e-6)
+        if not weight and part != "clean":
+            assert not any(name.startswith(part) for name in found)
 
 
 def moved(term: torch.Tensor, features: torch.Tensor) -> list[int]:
