@@ -1,14 +1,21 @@
 """LANE's hooks: Example A in two epochs, the order of the updates, views, presets and ablations."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from rayclean.artifacts import Folder
+from rayclean.config import Plugin
 from rayclean.functional import contrastive
 from rayclean.methods.base import Output, StepBatch
 from rayclean.methods.lane import Lane, LaneLiteral
+from rayclean.training.loop import fit
+from tests.training.toys import job, spec, write_examples
 
 LABELS = torch.tensor([0, 0, 0, 0, 1])
 Z = [
@@ -113,6 +120,44 @@ def test_loss_is_the_weighted_sum_of_the_example() -> None:
     assert float(literal["weighted"]) == pytest.approx(10.948569, abs=1e-4)
 
 
+def test_no_gradient_flows_through_margins_and_weights() -> None:
+    """The weights are constants: all that the weighted term moves is the main network's logits, by weight (p - y) / B."""
+    one = method()
+    main, auxiliary = Z[1].clone().requires_grad_(), W[1].log().requires_grad_()
+    said = {"main": Output(torch.zeros(5, 4), main), "auxiliary": Output(torch.zeros(5, 4), auxiliary)}
+    seen = one.seen(said, batch())
+    assert not any(value.requires_grad for value in seen.values())
+    state = columns(one)
+    one.observe(state, np.arange(5), {name: value.numpy() for name, value in seen.items()}, 2)
+    weights = torch.from_numpy(state["weight"])
+    assert weights.min() < 0.9
+    term = one.loss(said, batch(), {"weight": weights}, 2)["weighted"]
+    moved, none = torch.autograd.grad(term, (main, auxiliary), allow_unused=True)
+    assert none is None
+    expected = weights[:, None] * (Z[1].softmax(1) - torch.eye(3)[LABELS]) / 5
+    torch.testing.assert_close(moved, expected)
+
+
+@pytest.mark.parametrize("cls", [Lane, LaneLiteral])
+def test_the_order_of_a_batch_changes_neither_loss_nor_state(cls: type[Lane]) -> None:
+    one, order = method(cls), torch.tensor([3, 0, 4, 2, 1])
+    labels, weights = torch.tensor([0, 1, 0, 2, 1]), torch.tensor([1, 0.7, 0.9, 0.2, 0.5])
+    generator = torch.Generator().manual_seed(0)
+    features, main, auxiliary = (torch.randn(2, 5, 3, generator=generator) for _ in range(3))  # with a view
+
+    def terms(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        said = {
+            "main": Output(features[:, rows].flatten(0, 1), main[:, rows].flatten(0, 1)),
+            "auxiliary": Output(features[:, rows].flatten(0, 1), auxiliary[:, rows].flatten(0, 1)),
+        }
+        return one.loss(said, replace(batch(labels[rows]), example_id=rows), {"weight": weights[rows]}, 1)
+
+    torch.testing.assert_close(terms(order), terms(torch.arange(5)))
+    state, permuted = two_epochs(one), two_epochs(method(cls), rows=order.tolist())
+    for name in one.state():
+        np.testing.assert_allclose(permuted[name], state[name], rtol=1e-12, err_msg=name)
+
+
 def test_contrastive_term_is_example_b() -> None:
     angles = torch.deg2rad(torch.tensor([0.0, 30, 90, 120]))
     features = torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -179,3 +224,53 @@ def test_the_clamp_rate_is_of_lost_margins_at_the_last_visit() -> None:
         assert one.summary(state)["clamp_rate"] == pytest.approx(rate)
     assert two_epochs(method(w_min=1e-3))["clamped"].sum() == 0
     assert two_epochs(method(similarity=False))["clamped"].sum() == 0
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that trains LANE on the same toy data with the same seed, and returns its columns by epoch."""
+    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
+    examples = write_examples(tmp_path / "examples", 60, noise=0.3)
+
+    def train(**options: Any) -> list[pd.DataFrame]:
+        one = job(examples, tmp_path / str(sorted(options.items())), keep_epochs=True)
+        fit(one, spec(method=Plugin(name="lane", **options), epochs=3, learning_rate=0.05))
+        names = [f"epoch-{epoch:03d}" for epoch in (1, 2, 3)]
+        return [
+            Folder(one.output).read_table("epochs", name, "part-00000.parquet").to_pandas() for name in names
+        ]
+
+    return train
+
+
+def test_without_weighting_all_weights_are_one_and_the_training_is_another(trained: Any) -> None:
+    *_, last = trained()
+    *_, plain = trained(weighting=False)
+    assert last["weight"].min() < 0.9
+    assert (plain["weight"] == 1).all()
+    assert (plain["weight_sum"] == 3).all()
+    assert (plain["margin_sum"] != last["margin_sum"]).mean() > 0.9
+
+
+def test_without_similarity_lost_margins_are_not_amplified(trained: Any) -> None:
+    """With all weights 1 both train the same networks, so that the margins are of the same logits."""
+    for aware, plain in zip(
+        trained(weighting=False), trained(weighting=False, similarity=False), strict=True
+    ):
+        assert (aware["margin_sum"] <= plain["margin_sum"]).all()
+        always_won = aware["margin_sum"] == plain["margin_sum"]
+        assert (plain["margin_sum"][always_won] > 0).all()
+        assert not always_won.all()
+    assert trained(similarity=False)[2]["weight"].min() < 0.9  # inferred from plain margins
+
+
+@pytest.mark.parametrize("mu", [0.0, -1.0])
+def test_a_fixed_mu_weighs_by_its_own_gaussian(trained: Any, mu: float) -> None:
+    first, *later = trained(mu=mu)
+    assert (first["weight"] == 1).all()  # its warm-up
+    for columns in later:
+        alm = columns["margin_sum"] / columns["visits"]
+        np.testing.assert_allclose(
+            columns["weight"], np.exp(-(np.minimum(alm - mu, 0) ** 2) / 2), rtol=1e-5, atol=1e-30
+        )
+    assert 0 < (later[-1]["weight"] < 0.5).sum() < 60
