@@ -12,19 +12,24 @@ import torch
 from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.methods import METHODS
-from rayclean.methods.base import Method, StepBatch
+from rayclean.methods.base import Method, State, StepBatch
 from rayclean.plugins import resolve
 from rayclean.schema import TRUTH
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
 from tests.models.tiny import write
-from tests.training.toys import ACCUMULATING, TOY, job, write_examples
+from tests.training.toys import ACCUMULATING, TOY, Answering, job, write_examples
 
 ALL = [*METHODS, ACCUMULATING]
 OPTIONS = {
     "lane_literal": {"views": ["swap", "switch_out"]},  # its own views need pre-trained embeddings
-    "noiseal": {"weak": {"name": TOY}, "warmup_epochs": 1},
-}
+    # Split after one epoch; a low threshold, so that the annotator is asked.
+    "noiseal": {
+        "weak": {"name": TOY}, "warmup_epochs": 1, "threshold": "fixed", "fixed_threshold": 0.35,
+    },
+}  # fmt: skip
+HOOKS = ("partition", "queries", "revise", "observe", "review", "summary", "quality")
+"""Those that are handed columns."""
 
 
 @pytest.fixture
@@ -43,40 +48,46 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
         return read(self, *parts, columns=columns)
 
     monkeypatch.setattr(Folder, "read_table", tripwire)
-    handed: list[Any] = []
-    observe, partition = (
-        getattr(resolve("method", METHODS, request.param), name) for name in ("observe", "partition")
-    )
+    handed: dict[str, list[set[str]]] = {}
     cls = resolve("method", METHODS, request.param)
-    monkeypatch.setattr(
-        cls, "observe", lambda self, state, *rest: (handed.append(set(state)), observe(self, state, *rest))
-    )
-    monkeypatch.setattr(
-        cls,
-        "partition",
-        lambda self, state, epoch: (handed.append(set(state)), partition(self, state, epoch)),
-    )
+    for hook in HOOKS:
+        monkeypatch.setattr(cls, hook, watched(getattr(cls, hook), handed.setdefault(hook, [])))
+    options = OPTIONS.get(request.param, {})
     spec = FitSpec(
         Plugin(name=TOY),
-        Plugin(name=request.param, **OPTIONS.get(request.param, {})),
+        Plugin(name=request.param, **options),
         TrainingConfig(epochs=2, batch_size=7),
         ("a", "b", "c"),
     )
-    return fit(job(examples, tmp_path / "out"), spec), Folder(str(tmp_path / "out")), cls, handed
+    result = fit(job(examples, tmp_path / "out"), spec, consult=Answering())
+    return result, Folder(str(tmp_path / "out")), cls(cls.Config(**options), 3), handed
+
+
+def watched(hook: Any, handed: list[set[str]]) -> Any:
+    """The hook, and a note of the columns it is handed."""
+
+    def noted(self: Method, state: State, *rest: Any) -> Any:
+        handed.append(set(state))
+        return hook(self, state, *rest)
+
+    return noted
 
 
 @pytest.mark.parametrize("trained", ALL, indirect=True)
 def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
-    result, output, cls, handed = trained
+    result, output, method, handed = trained
     assert math.isfinite(result.loss)
     table = output.read_table("dynamics", "part-00000.parquet").to_pandas()
-    columns = cls(cls.Config(), 3).state()
+    columns = method.state()
     assert set(table) == {"example_id", "quality", *columns}
     assert len(table) == 60
     assert np.isfinite(table["quality"]).all()
     assert (table["quality"] != table["quality"].iloc[0]).any()
-    assert all(names == {"example_id", "given_label", *columns} for names in handed)
-    assert handed
+    for hook, states in handed.items():
+        assert all(names == {"example_id", "given_label", *columns} for names in states), hook
+    called = {hook for hook, states in handed.items() if states}
+    idle = (set() if method.asks else {"revise"}) | (set() if method.reviews else {"review"})
+    assert called == {*HOOKS} - idle
 
 
 def batch(
