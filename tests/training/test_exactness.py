@@ -9,7 +9,9 @@ from safetensors.numpy import load_file
 
 from rayclean.artifacts import Folder
 from rayclean.config import Plugin
+from rayclean.training.data import open_job
 from rayclean.training.job import FitJob
+from rayclean.training.sampler import batches, share
 from tests.training.toys import (
     ACCUMULATING,
     DOUBLE,
@@ -59,7 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], FitJ
     folder = tmp_path_factory.mktemp("exactness")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYCLEAN_CACHE", str(folder / "cache"))
-        examples = write_examples(folder / "examples", N, dev=10, noise=0.2)
+        examples = write_examples(folder / "examples", N, dev=10, noise=0.2, longest=15)
         attempts: list[Attempt] = []
         found = {}
         for method in METHODS:
@@ -179,13 +181,33 @@ def test_nobody_twice_nobody_left_out(runs: Any) -> None:
         assert (dynamics["visits"] == EPOCHS).all()
 
 
-def test_resuming_with_the_same_number_repeats_every_bit(runs: Any) -> None:
-    (dynamics, _, weights), (dynamics2, _, weights2) = (
-        outcome(runs[ACCUMULATING, "1"]),
-        outcome(runs[ACCUMULATING, "1 then 1"]),
+@pytest.mark.parametrize("method", [ACCUMULATING, "noiseal", "lane"])
+def test_the_same_seed_repeats_every_bit_resumed_or_not(runs: Any, method: str) -> None:
+    (dynamics, history, weights), (dynamics2, history2, weights2) = (
+        outcome(runs[method, name]) for name in ("1", "1 then 1")
     )
     assert dynamics.equals(dynamics2)
+    assert [line["loss"] for line in history] == [line["loss"] for line in history2]
+    assert weights.keys() == weights2.keys()
     assert all((weights[name] == weights2[name]).all() for name in weights)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_batches_are_of_like_lengths_and_workers_pad_theirs_to_different_ones(
+    runs: Any, workers: int
+) -> None:
+    one = runs["cross_entropy", str(workers)]
+    data = open_job(one, {"main": Plugin(name=TOY)}, 3, Plugin(name=TOY))
+    lengths = data.lengths(data.train)
+    assert lengths is not None
+    grouped = batches(N, BATCH, one.seed, 1, lengths)
+    spans = np.array([np.ptp(lengths[batch]) for batch in grouped])
+    assert spans.mean() < np.ptp(lengths) / 3
+    longest = [
+        {lengths[np.maximum(share(batch, rank, workers), 0)].max() for rank in range(workers)}
+        for batch in grouped
+    ]
+    assert max(map(len, longest)) > 1
 
 
 def test_training_moved_the_weights(runs: Any) -> None:

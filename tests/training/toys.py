@@ -192,13 +192,27 @@ HALF = {"confidence": 5e-4}
 
 
 def write_examples(
-    folder: Path, count: int, *, dev: int = 0, noise: float = 0.0, shards: int = 3, seed: int = 0
+    folder: Path,
+    count: int,
+    *,
+    dev: int = 0,
+    noise: float = 0.0,
+    shards: int = 3,
+    seed: int = 0,
+    longest: int = 3,
 ) -> str:
-    """Texts of three classes; `count` train and `dev` dev examples in shards of a random order; ids are not dense."""
+    """Texts of three classes; `count` train and `dev` dev examples in shards of a random order; ids are not dense.
+
+    Texts have 3 to `longest` words and a word of their own.
+    """
     generator = np.random.default_rng(seed)
     total = count + dev
     classes = generator.integers(0, 3, total)
-    texts = [" ".join(generator.choice(WORDS[c].split(), 3)) + f" x{i}" for i, c in enumerate(classes)]
+    lengths = np.random.default_rng([seed, 1]).integers(3, longest, total, endpoint=True)
+    texts = [
+        " ".join(generator.choice(WORDS[c].split(), length)) + f" x{i}"
+        for i, (c, length) in enumerate(zip(classes, lengths, strict=True))
+    ]
     given = np.where(generator.random(total) < noise, (classes + 1) % 3, classes).astype(np.int32)
     split = np.array(["train"] * count + ["dev"] * dev)
     ids = generator.permutation(total * 7)[:total].astype(np.int64) - total * 3  # half of them are negative
