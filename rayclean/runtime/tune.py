@@ -225,12 +225,14 @@ class _Anew(tune.Callback):
     """Before loggers: a trial that begins again, after its worker or a whole attempt was lost, is logged anew."""
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        storage = trial.storage
-        if os.listdir(trial.local_path):  # its worker was lost; Tune may just be copying what was logged
+        storage, here = trial.storage, trial.local_path
+        assert storage is not None  # a trial that starts has both
+        assert here is not None
+        if os.listdir(here):  # its worker was lost; Tune may just be copying what was logged
             with suppress(Exception):  # of the copy, which Tune repeats
                 storage.syncer.wait()
-            shutil.rmtree(trial.local_path)
-            os.mkdir(trial.local_path)
+            shutil.rmtree(here)
+            os.mkdir(here)
         with suppress(FileNotFoundError):
             storage.storage_filesystem.delete_dir(storage.trial_fs_path)
 
@@ -243,6 +245,7 @@ class _Kept(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        assert trial.storage is not None
         files, folder = trial.storage.storage_filesystem, trial.storage.trial_fs_path
         with suppress(OSError):  # Tune would call the trial failed
             files.create_dir(folder)
