@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from rayclean import pipeline
@@ -23,14 +24,19 @@ from rayclean.runtime import serve
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.identity import finished, leave_out, same_sweep
 from rayclean.sweeps.plan import base_values, make_plan, work_of
-from rayclean.sweeps.spec import Sweep, load_sweep
+from rayclean.sweeps.spec import Sweep, Trials, load_sweep
 from rayclean.sweeps.sweep import report, sweep
+from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.watch import TUNE_KEYS, Watch
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
 from tests.sweeps.offline import read
 
-KEY = "0123456789abcdef0123456789abcdef01234567"
+KEYS = {
+    "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
+    "LLM_KEY": "sk-fedcba9876543210fedcba9876543210",
+}
 DOWN = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "health_timeout": 1.0}
 """An annotator that is not there."""
 
@@ -102,9 +108,7 @@ def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> Non
     with pytest.raises(ArtifactError, match="--extend"):
         sweep(larger)
     grown = sweep(larger, extend=True)
-    assert grown.rows[:4] == results.rows or {str(r.point) for r in results.rows} < {
-        str(r.point) for r in grown.rows
-    }
+    assert grown.rows[:4] == results.rows
     after = {
         name: os.stat(tmp_path / "sweeps/toy/store" / name).st_mtime_ns
         for name in stored(tmp_path, "relabel")
@@ -131,34 +135,42 @@ def temporary() -> Iterator[Path]:
 def test_trials_that_train_by_the_command_line(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All six verbs in every trial, of a config whose data lie where the command is given. The key of W&B is in the
-    environment before the sweep's own Ray starts, so that every worker has it, and it is written nowhere; with a logger
-    Ray Tune keeps its state in the sweep's folder.
+    """All six verbs in every trial, of a config whose data lie where the command is given. The keys of W&B and of an
+    annotator are in the environment before the sweep's own Ray starts, so that every worker has them, and are written
+    nowhere; with a logger Ray Tune keeps its state in the sweep's folder.
     """
     monkeypatch.chdir(tmp_path)
     values = json.loads(Path(spec(tmp_path).base).read_text())
+    for path in Path("data").iterdir():  # the annotator knows a label by the asterisk before its word
+        table = pq.read_table(path)
+        texts = [f"{row['text']} *{row['truth']}" for row in table.to_pylist()]
+        pq.write_table(table.set_column(table.column_names.index("text"), "text", [texts]), path)
     values["dataset"]["path"] = "data"
     values["predict"]["training"]["epochs"] = 1
+    values["annotator"] = {"name": "openai", "model": "tiny", "form": "choice", "api_key_env": "LLM_KEY"}
     Path("base.json").write_text(json.dumps(values))
-    one = spec(
-        tmp_path,
-        output="sweeps",
-        space={"train.epochs": {"grid": [1, 2]}},
-        objectives="dev_accuracy",
-        tracking={"wandb": "offline", "loggers": ["ray.tune.logger:JsonLoggerCallback"]},
-    )
-    Path("sweep.json").write_text(one.model_dump_json())
     places = {
         name: str(temporary) for name in ("RAY_TMPDIR", "TMPDIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
     }
-    told = subprocess.run(
-        [sys.executable, "-m", "rayclean", "sweep", "sweep.json"],
-        env=os.environ | places | {"WANDB_API_KEY": KEY},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=900,
-        check=False,
-    ).stdout
+    with serve_in_process() as server:
+        one = spec(
+            tmp_path,
+            output="sweeps",
+            set={"annotator.base_url": server.url},
+            space={"train.epochs": {"grid": [1, 2]}},
+            objectives="dev_accuracy",
+            tracking={"wandb": "offline", "changes": 3, "loggers": ["ray.tune.logger:JsonLoggerCallback"]},
+        )
+        Path("sweep.json").write_text(one.model_dump_json())
+        told = subprocess.run(
+            [sys.executable, "-m", "rayclean", "sweep", "sweep.json"],
+            env=os.environ | places | KEYS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=900,
+            check=False,
+        ).stdout
+    assert {sent["authorization"] for sent in server.headers} == {f"Bearer {KEYS['LLM_KEY']}"}, told.decode()
 
     results = report(one)
     assert results.failed == {}, told.decode()
@@ -169,13 +181,79 @@ def test_trials_that_train_by_the_command_line(
     assert [len(stored(tmp_path, verb)) for verb in verbs] == [1, 1, 2, 2]
     assert results.best is not None
 
-    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(one).work)
-    assert KEY.encode() not in told
-    assert list((tmp_path / "sweeps" / "toy" / "loggers").rglob("experiment_state*")), "no state of Ray Tune"
+    folder, plan, runs = tmp_path / "sweeps" / "toy", make_plan(one), logged(tmp_path)
+    assert runs.keys() == run_ids(tmp_path, plan.work)
+    for (name, work), row in zip(plan.work.items(), results.rows, strict=True):
+        numbers = [{k: v for k, v in line.items() if isinstance(v, int | float)} for line in row.epochs[0]]
+        assert logged_by_tune(folder, name) == numbers
+        table = changed_labels(runs[fingerprint(str(folder), name)])
+        assert table == trials.changes(work.run(str(folder)), 3)
+        assert len(table) == 3
+        assert all(change["given"] != change["final"] for change in table)
+        assert all(f"*{change['final']}" in change["text"] for change in table)
+    assert list((folder / "loggers").rglob("experiment_state*")), "no state of Ray Tune"
     assert list(temporary.glob("ray/session_*/logs/*worker*")), "no logs of Ray"
-    for place in (tmp_path, temporary):
-        for path in place.rglob("*"):
-            assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+    files = [path for place in (tmp_path, temporary) for path in place.rglob("*") if path.is_file()]
+    for key in KEYS.values():
+        assert key.encode() not in told
+        assert [path for path in files if key.encode() in path.read_bytes()] == []
+
+
+def logged_by_tune(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Lines of the epochs of a trial that Tune's own logger wrote, without what Tune adds to them."""
+    lines = (folder / "loggers" / "trials" / name / "result.json").read_text().splitlines()
+    return [
+        {key: value for key, value in line.items() if key not in TUNE_KEYS}
+        for line in map(json.loads, lines)
+        if "epoch" in line
+    ]
+
+
+def changed_labels(run: Path) -> list[dict[str, Any]]:
+    """The table of changed labels in an offline run."""
+    (file,) = [line["changes.path"] for line in read(run)["history"].values() if "changes.path" in line]
+    table = json.loads((run / "files" / file).read_text())
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_time_ends_a_sweep_and_the_same_command_goes_on(
+    tmp_path: Path, ray_embedded: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trials wait for an annotator that does not answer, until it does."""
+    slow = [True]
+    with serve_in_process(lambda prompt, before: "hang" if slow else None) as server:
+        one = spec(
+            tmp_path,
+            set={"annotator": {"name": "openai", "base_url": server.url, "model": "tiny", "form": "choice"}},
+            space={"detect.budget": {"grid": [0.05, 0.1]}},
+            trials={"seconds": 1.0},
+        )
+        results = sweep(one)
+        assert (results.rows, results.failed) == ([], {})
+        assert "2 trials have no result yet; the same command goes on" in capsys.readouterr().err
+        slow.clear()
+        results = sweep(one.model_copy(update={"trials": Trials(seconds=500.0)}))
+    assert [row.point["detect.budget"] for row in results.rows] == [0.05, 0.1]
+    assert len(stored(tmp_path, "predict")) == 1
+    for run in logged(tmp_path).values():
+        assert read(run)["exit"] == 0
+
+
+@pytest.mark.parametrize(("passed", "stopped"), [(2.0, []), (0.0, [True])])
+def test_a_trial_ended_by_time_was_not_stopped_for_its_figures(
+    tmp_path: Path, passed: float, stopped: list[bool]
+) -> None:
+    one = spec(
+        tmp_path, space={"train.epochs": {"grid": [3]}}, objectives="dev_accuracy", trials={"seconds": 1.0}
+    )
+    plan, folder = make_plan(one), Folder(str(tmp_path / "sweeps" / "toy"))
+    news = Watch(one, folder, plan, base_values(one), Tracker(), 1)
+    news.begun = time.monotonic() - passed
+    trial = {"name": next(iter(plan.work))}
+    news.started(trial)
+    news.told(trial, {"epoch": 1, "epochs": 3, "dev_accuracy": 0.5})
+    news.ended(trial, None)
+    assert [result["stopped"] for result in trials.results(folder).values()] == stopped
 
 
 @pytest.mark.slow
