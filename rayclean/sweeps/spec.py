@@ -140,7 +140,8 @@ class Tracking(Options):
     """Where trials are logged while they run; changes no result."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """`auto`: online with WANDB_API_KEY, offline without (`wandb sync` later), off where wandb is not installed."""
+    """`auto`: what WANDB_MODE says, if it is set; else online with WANDB_API_KEY, offline without (`wandb sync` later), off
+    where wandb is not installed."""
     project: str = "rayclean"
     """Of W&B."""
     changes: int = Field(0, ge=0)
@@ -333,15 +334,6 @@ def _is_section(path: list[str], value: dict[str, Any]) -> bool:
             return False
         model = models[0]
     return not issubclass(model, Plugin) or ("name" not in value and not any("." in key for key in value))
-
-
-def load_sweeps(file: str, overrides: list[str] | tuple[str, ...] = ()) -> list[Sweep]:
-    """The sweeps of a command, see `sweep_files`.
-
-    Raises:
-        ConfigError: as `load_sweep`.
-    """
-    return [load_sweep(*each) for each in sweep_files(file, overrides)]
 
 
 def sweep_files(file: str, overrides: list[str] | tuple[str, ...] = ()) -> list[tuple[str, list[str]]]:

@@ -12,7 +12,7 @@ from rayclean.config import parse_config
 from rayclean.errors import ConfigError
 from rayclean.sweeps.plan import base_values, identity, make_plan, put_over
 from rayclean.sweeps.space import points
-from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep, load_sweeps
+from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep, sweep_files
 from rayclean.sweeps.trial import TRUTH
 from tests.sweeps.bases import base
 
@@ -28,6 +28,11 @@ def write(folder: Path, **values: Any) -> Path:
     return path
 
 
+def load_sweeps(*command: str) -> list[Sweep]:
+    """The sweeps of a command: a file and what follows it."""
+    return [load_sweep(*each) for each in sweep_files(command[0], list(command[1:]))]
+
+
 def toml(folder: Path, text: str) -> Sweep:
     path = folder / "sweep.toml"
     path.write_text('name = "s"\nbase = "base.json"\n' + text)
@@ -41,17 +46,17 @@ def test_several_sweeps_run_one_after_another(tmp_path: Path) -> None:
         base(tmp_path)
         files.append(write(tmp_path, name=name).rename(tmp_path / f"{name}-sweep.json"))
     first, second = map(str, files)
-    found = load_sweeps(first, [second, "relabel.accept=0.7", "seeds=[5]"])
+    found = load_sweeps(first, second, "relabel.accept=0.7", "seeds=[5]")
     assert [(of.name, of.set, of.seeds) for of in found] == [
         ("a", {"relabel.accept": 0.7}, (5,)),
         ("b", {"relabel.accept": 0.7}, (5,)),
     ]
     cluster = tmp_path / "cluster.json"
     cluster.write_text(json.dumps({"cluster": {"workers": 2}}))
-    (only,) = load_sweeps(first, [str(cluster)])
+    (only,) = load_sweeps(first, str(cluster))
     assert (only.name, only.set) == ("a", {"cluster.workers": 2})
     with pytest.raises(ConfigError, match=r"b-sweep\.json is a sweep file.*one sweep at a time"):
-        load_sweeps(first, [second, str(cluster)])
+        load_sweeps(first, second, str(cluster))
     with pytest.raises(ConfigError, match="one sweep at a time"):
         load_sweep(first, [second])
 
