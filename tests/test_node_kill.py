@@ -85,6 +85,7 @@ def test_a_node_killed_during_predict(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # eleven commands, on two nodes that share this machine
 def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
     """NoiseAL on two elastic workers, one per node: the result of the unkilled run on one, no answer paid twice."""
     values = toy.config(toy.write(tmp_path / "data", rows=600, noise=0.3), tmp_path / "runs")
