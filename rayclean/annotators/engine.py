@@ -12,9 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from rayclean.annotators.base import Annotation, Annotator, Query
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.config import RelabelConfig
 from rayclean.errors import AnnotationError
 
 ERROR_RATE_FROM = 20
@@ -33,6 +35,25 @@ class Budget:
     """Currency per million prompt tokens."""
     price_answer: float = 0.0
     """Currency per million answer tokens."""
+
+    @classmethod
+    def of(cls, relabel: RelabelConfig) -> Self:
+        """That of a config."""
+        return cls(
+            relabel.max_queries,
+            relabel.max_tokens,
+            relabel.max_cost,
+            relabel.price_prompt,
+            relabel.price_answer,
+        )
+
+    def paid(self, spent: Spent) -> dict[str, Any]:
+        """What a verb says of its questions: `asked`, `tokens` (`prompt` and `answer`) and `cost`, in currency."""
+        return {
+            "asked": spent.queries,
+            "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
+            "cost": self.cost(spent.prompt_tokens, spent.answer_tokens),
+        }
 
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
         """Currency for so many tokens."""

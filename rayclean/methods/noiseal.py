@@ -26,10 +26,9 @@ Differences from the paper, whose inequalities and constants are not public (opt
   not say. Trainings no longer than the warm-up choose among all epochs.
 * A subset's mean loss is weighted by its share of the batch, so that rare subsets do not dominate (`subset_scale`).
 * Purified examples without an answer (budget, failure, abstention) train as hard ones in that epoch (`without_answer`).
-* EmbMix as in SelfMix (`alpha`, `temperature`) with the two networks' mean in this very forward pass as soft target and as
-  trust in the label, not as of the last review, within the hard examples of
-  the global batch (`mix_pool`), and no pseudo-label term; its regulariser is the symmetric KL of two dropout passes over
-  the hard rows (`kl_weight`).
+* EmbMix as in SelfMix (`alpha`, `temperature`) within the hard examples of the global batch (`mix_pool`), without a
+  pseudo-label term. Soft target and trust in the label are the two networks' mean in this very forward pass, not as of
+  the last review; the regulariser is the symmetric KL of two dropout passes over the hard rows (`kl_weight`).
 * An example is asked about until it is answered or abstained from (`requery`), and the split always uses the given label.
 """
 

@@ -68,8 +68,7 @@ class Asking:
         """Tokens and cost of so many questions, within the config's budgets."""
         relabel = self.config.relabel
         prompt, answer = (questions * each for each in self.tokens or (0, 0))
-        prices = Budget(price_prompt=relabel.price_prompt, price_answer=relabel.price_answer)
-        tokens, cost = prompt + answer, prices.cost(prompt, answer)
+        tokens, cost = prompt + answer, Budget.of(relabel).cost(prompt, answer)
         return (
             tokens if relabel.max_tokens is None else min(tokens, relabel.max_tokens),
             cost if relabel.max_cost is None else min(cost, relabel.max_cost),

@@ -139,9 +139,7 @@ def _ask(
     total: int,
 ) -> None:
     relabel = config.relabel
-    budget = Budget(
-        relabel.max_queries, relabel.max_tokens, relabel.max_cost, relabel.price_prompt, relabel.price_answer
-    )
+    budget = Budget.of(relabel)
     calibration = annotator.calibration(relabel.calibration, len(labels))
     scored = calibration == "batch" and len(labels) <= MAX_SCORED
     twins = calibration == "content_free"
@@ -217,10 +215,6 @@ def _metrics(
     before: int,
 ) -> dict[str, Any]:
     spent = Ledger(run.sub("ledger"), out.name).spent
-    price = config.relabel
-    cost = Budget(price_prompt=price.price_prompt, price_answer=price.price_answer).cost(
-        spent.prompt_tokens, spent.answer_tokens
-    )
     fresh, complete = spent.queries - before, figures["unasked"] == 0
     go_on = None
     if not complete:
@@ -241,9 +235,7 @@ def _metrics(
         "reverted": labels["reverted"],
         "labels": labels,
         "annotator": {"name": config.annotator.name, "model": figures.pop("model")},
-        "asked": spent.queries,
-        "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
-        "cost": cost,
+        **Budget.of(config.relabel).paid(spent),
         "seconds": round(seconds, 3),
         "queries_per_second": round(fresh / seconds, 3) if fresh and seconds > 0 else None,  # of this attempt
         "complete": complete,

@@ -10,6 +10,7 @@ per example, after each epoch), `dynamics/` (the same at the end, and its qualit
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rayclean import progress
@@ -173,19 +174,9 @@ def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     """Questions, tokens and money of this training, whatever came back; and how many answers cost nothing."""
     spent = Ledger(run.sub("ledger"), _session(out)).spent
     return {
-        "asked": spent.queries,
+        **Budget.of(config.relabel).paid(spent),
         "from_ledger": sum(int(line.get("from_ledger", 0)) for line in _epochs(out)),
-        "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
-        "cost": _budget(config).cost(spent.prompt_tokens, spent.answer_tokens),
     }
-
-
-def _budget(config: Config) -> Budget:
-    relabel = config.relabel
-    return Budget(
-        max_tokens=relabel.max_tokens, max_cost=relabel.max_cost,
-        price_prompt=relabel.price_prompt, price_answer=relabel.price_answer,
-    )  # fmt: skip
 
 
 def _epochs(out: Folder) -> list[dict[str, Any]]:
@@ -223,11 +214,10 @@ def _annotator(
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
+    budget = replace(Budget.of(relabel), max_queries=None)  # a method counts its questions itself
     with serve.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
-        asking = Asking(
-            ready, run.url("ledger"), _session(out), _budget(config), relabel.max_error_rate, used
-        )
+        asking = Asking(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
         ) as consult:
