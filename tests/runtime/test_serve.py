@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -132,6 +133,21 @@ class TestRefusals:
             ServerOptions(replicas=3, max_replicas=2)
         with pytest.raises(ValidationError, match=r"at least max_prompt_tokens"):
             ServedAnnotator.Config(max_prompt_tokens=1000, server=ServerOptions(max_model_len=1024))
+
+    @pytest.mark.parametrize(
+        ("dtype", "gains", "told"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0)]
+    )
+    def test_a_cpu_that_is_slow_in_bfloat16_is_told(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        dtype: Any,
+        gains: bool,
+        told: int,
+    ) -> None:
+        monkeypatch.setattr("rayclean.models.inference.gains_by_bfloat16", lambda device: gains)
+        serve._tell_slow_precision(ServerOptions(dtype=dtype))
+        assert caplog.text.count("annotator.server.dtype = 'float32' is faster here") == told
 
     def test_gguf_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
@@ -323,7 +339,8 @@ def real(ray_embedded: None) -> Iterator[tuple[ServedAnnotator, Path]]:
     except ConfigError as error:
         pytest.skip(error.message)
     # Generous: an engine that restarts on a busy machine shares its cores with everything else.
-    chosen = annotator(concurrency=8, deadline=900, health_timeout=300)
+    # In float32, as few CPUs are fast in bfloat16, and none of the model's own digits are lost.
+    chosen = annotator(concurrency=8, deadline=900, health_timeout=300, server=ServerOptions(dtype="float32"))
     with serve.hosted(chosen) as running:
         assert isinstance(running, ServedAnnotator)
         yield running, folder
@@ -374,9 +391,7 @@ class TestRealEngine:
                 expected = sum(logs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1]))
                 assert ids.shape[1] - start == len(label.word.split())
                 errors.append(abs(answer.scores[label.index] - expected))
-        # Logits between 16 and 32 step by 0.125 in the engine's bfloat16; a shifted token would be off by whole units.
-        assert max(errors) < 0.4
-        assert sum(errors) / len(errors) < 0.1
+        assert max(errors) < 1e-2
 
     @pytest.mark.slow
     def test_a_killed_engine_comes_back_and_no_query_is_lost(
