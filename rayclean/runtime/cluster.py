@@ -11,9 +11,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 from rayclean.config import ClusterConfig
+from rayclean.context import bound
 from rayclean.errors import ResourceError
 
 # Read by Ray when it is imported, so set before.
@@ -120,6 +122,24 @@ def trains_on_gpu(config: ClusterConfig) -> bool:
 def physical_threads() -> int:
     """Threads that one process may use on this machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+_sharers: ContextVar[int] = ContextVar("sharers", default=1)
+
+
+def sharing(count: int) -> AbstractContextManager[None]:
+    """While the block runs, so many pieces of work are under way on every machine side by side, this one among them."""
+    return bound(_sharers, count)
+
+
+def sharers() -> int:
+    """How many pieces of work share a machine; 1 outside of `sharing`."""
+    return _sharers.get()
+
+
+def own_threads() -> int:
+    """Threads that one process may use beside the others: more of them than cores wait for each other all the time."""
+    return max(1, physical_threads() // sharers())
 
 
 @contextmanager

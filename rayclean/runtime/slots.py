@@ -1,5 +1,6 @@
 """How many trials fit side by side: each holds a little CPU, and at least one training must find room beside them all."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,12 @@ class Slots:
 
     concurrent: int
     cpus: float
+
+    @property
+    def per_node(self) -> int:
+        """How many of them share a machine, as Ray spreads them."""
+        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+        return math.ceil(self.concurrent / max(1, nodes))
 
 
 def slots(
@@ -46,11 +53,12 @@ def slots(
     have = cpu_count() - sum(each.cpus for each in beside)
     gpus = gpu_count() - sum(each.gpus for each in beside)
     left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
+    # An embedded Ray counts more CPUs than there are cores, so that little things fit beside each other.
+    cores = physical_threads() if len(ray.nodes()) == 1 else have
     if not trains:
         if have < 1:
             refuse(f"a trial holds 1 of {left}", "; ".join(each.change for each in beside))
-        local = min(int(have), physical_threads()) if len(ray.nodes()) == 1 else int(have)
-        return Slots(max(1, min(concurrent or local, trials)), 1.0)
+        return Slots(max(1, min(concurrent or int(min(have, cores)), trials)), 1.0)
     training = cluster.workers * cluster.cpus_per_worker
     fit = times(training + cpus, have)
     use_gpu = trains_on_gpu(cluster)
@@ -59,6 +67,8 @@ def slots(
     gpu_workers = int(gpus) * each if each else times(cluster.gpus_per_worker, gpus)
     if use_gpu:
         fit = min(fit, gpu_workers // cluster.workers)
+    else:
+        fit = min(fit, int(cores) // cluster.workers)
     chosen = min(concurrent or max(fit, 1), max(trials, 1))
     most = times(cpus, have - training - 1)
     if chosen > most:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from rayclean.context import working_in
 from rayclean.errors import RaycleanError
 from rayclean.plugins import resolve
-from rayclean.runtime.cluster import physical_threads
+from rayclean.runtime.cluster import own_threads, sharing
 from rayclean.runtime.data import in_this_process
 from rayclean.runtime.slots import Slots
 
@@ -80,12 +80,12 @@ def run_side_by_side(
     Returns:
         For every item what our own error says of it, None where it succeeded. Any other exception is raised.
     """
-    home = os.getcwd()
+    home, per_node = os.getcwd(), where.per_node
 
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
         try:
-            with working_in(home):
+            with working_in(home), sharing(per_node):
                 function(item)
         except RaycleanError as error:
             return error
@@ -146,7 +146,7 @@ def run_trials(
     reporting = search is not None or early.scheduler != "none"
     try:
         tuner = tune.Tuner(
-            tune.with_resources(_trainable(function, trains, where.concurrent), resources),
+            tune.with_resources(_trainable(function, trains, where.per_node), resources),
             param_space={} if search is not None else tune.grid_search(list(trials)),
             tune_config=tune.TuneConfig(
                 num_samples=optuna.samples if optuna is not None else 1,
@@ -174,16 +174,15 @@ def run_trials(
 
 
 def _trainable(
-    function: Callable[[Record, Tell], Record], trains: bool, concurrent: int
+    function: Callable[[Record, Tell], Record], trains: bool, per_node: int
 ) -> Callable[[Record], None]:
     home = os.getcwd()
 
     def trial(config: Record) -> None:
         import torch
 
-        if not trains:
-            torch.set_num_threads(max(1, physical_threads() // concurrent))
-        with working_in(home), in_this_process() if not trains else nullcontext():
+        with sharing(per_node), working_in(home), in_this_process() if not trains else nullcontext():
+            torch.set_num_threads(own_threads())
             result = function(config, lambda record: tune.report(_numbers(record)))
         tune.report({**_numbers(result.get("figures", {})), "result": result})
 

@@ -11,7 +11,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     def pretend(nodes: list[float], threads: int, gpus: int = 0) -> None:
         alive = [{"Resources": {"CPU": cpus}, "Alive": True} for cpus in nodes]
         monkeypatch.setattr(module.ray, "nodes", lambda: alive)
-        monkeypatch.setattr(module, "physical_threads", lambda: threads)
+        monkeypatch.setattr(module, "own_threads", lambda: threads)
         monkeypatch.setattr(module, "gpu_count", lambda: gpus)
 
     return pretend

@@ -183,3 +183,22 @@ def test_workers_that_disagree_start_again(
     with pytest.raises(type(error)):
         runtime._work(work)
     assert bool(pinned) == ends
+
+
+@pytest.mark.parametrize(
+    ("local", "sharers", "threads"), [(1, 1, 12), (2, 1, 6), (1, 3, 4), (2, 3, 2), (4, 9, 1)]
+)
+def test_workers_share_the_cores_with_each_other_and_with_other_trainings(
+    monkeypatch: pytest.MonkeyPatch, ray_embedded: None, local: int, sharers: int, threads: int
+) -> None:
+    group = SimpleNamespace(get_world_size=lambda: 1, get_local_world_size=lambda: local)
+    monkeypatch.setattr(runtime.ray.train, "get_context", lambda: group)
+    monkeypatch.setattr(runtime, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(runtime, "physical_threads", lambda: 12)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    board = runtime._Board.remote()  # type: ignore[attr-defined]
+    runtime._work(
+        {"jobs": [], "spec": None, "board": board, "consult": None, "home": ".", "sharers": sharers}
+    )
+    assert chosen == [threads]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
@@ -42,6 +43,20 @@ def test_as_many_trials_as_fit(machine: Any) -> None:
     assert slots(ClusterConfig(workers=2), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
     machine(64, threads=4)
     assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50) == Slots(4, 1.0)
+    # No more trainings than cores for their workers, however many CPUs Ray was told of; unless the sweep asks for them.
+    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
+    assert slots(training, trains=True, concurrent=5, cpus=0.1, trials=50).concurrent == 5
+
+
+def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "physical_threads", lambda: 8)
+    assert (cluster.sharers(), cluster.own_threads()) == (1, 8)
+    with cluster.sharing(3):
+        assert (cluster.sharers(), cluster.own_threads()) == (3, 2)
+    with cluster.sharing(20):
+        assert cluster.own_threads() == 1
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": alive} for alive in (True, True, False)])
+    assert Slots(5, 0.1).per_node == 3
 
 
 @pytest.mark.parametrize(
@@ -249,3 +264,22 @@ def test_trials_read_relative_paths_as_the_command_does(
 
     run_side_by_side(copy, ["one.txt", "two.txt"], Slots(1, 0.1))
     assert (tmp_path / "two.txt").read_text() == "found"
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_trial_computes_on_its_share_of_the_cores(ray_embedded: None, tmp_path: Path, trains: bool) -> None:
+    """More threads than cores wait for each other all the time: three trainings with two each took four times as long."""
+
+    def threads(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+        return {"threads": torch.get_num_threads(), "sharers": cluster.sharers()}
+
+    heard, at_once = Heard(), 2
+    run_trials(threads, [{"x": 1}, {"x": 2}], Slots(at_once, 0.1), heard, trains=trains)
+    share = {"threads": max(1, cluster.physical_threads() // at_once), "sharers": at_once}
+    assert heard.results == {1: share, 2: share}
+
+    def note(name: str) -> None:
+        (tmp_path / name).write_text(str(cluster.sharers()))
+
+    run_side_by_side(note, ["one", "two"], Slots(at_once, 0.1))
+    assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "2"
