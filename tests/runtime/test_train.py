@@ -179,6 +179,7 @@ def test_workers_that_disagree_start_again(
         "board": board,
         "consult": None,
         "home": str(tmp_path),
+        "sharers": 1,
     }
     with pytest.raises(type(error)):
         runtime._work(work)
