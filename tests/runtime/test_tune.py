@@ -268,7 +268,7 @@ def test_trials_read_relative_paths_as_the_command_does(
 
 @pytest.mark.parametrize("trains", [True, False])
 def test_a_trial_computes_on_its_share_of_the_cores(ray_embedded: None, tmp_path: Path, trains: bool) -> None:
-    """More threads than cores wait for each other all the time: three trainings with two each took four times as long."""
+    """More threads than cores wait for each other all the time."""
 
     def threads(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
         return {"threads": torch.get_num_threads(), "sharers": cluster.sharers()}
