@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.node_cache import content_digest
 
 VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
 MANIFEST = "manifest.json"
@@ -69,8 +70,17 @@ def stamp(info: dict[str, Any]) -> str:
     return next((str(info[key]) for key in keys if info.get(key) is not None), "")
 
 
+def content_stamp(fs: fsspec.AbstractFileSystem, path: str, info: dict[str, Any]) -> str:
+    """The same for the same content: of a local file a digest, of any other its `stamp`.
+
+    Raises:
+        DataError: a local file cannot be read.
+    """
+    return content_digest(path) if isinstance(fs, LocalFileSystem) else stamp(info)
+
+
 def stamps(path: str) -> list[list[Any]]:
-    """Name, size and `stamp` of the files that a path, folder or glob stands for: other files, other stamps.
+    """Name, size and `content_stamp` of the files that a path, folder or glob stands for: other files, other stamps.
 
     >>> stamps("no-such-file.parquet")
     []
@@ -82,7 +92,7 @@ def stamps(path: str) -> list[list[Any]]:
     found = []
     for name in sorted(map(str, names)):
         info = fs.info(name)
-        found.append([posixpath.basename(name), info.get("size"), stamp(info)])
+        found.append([posixpath.basename(name), info.get("size"), content_stamp(fs, name, info)])
     return found
 
 

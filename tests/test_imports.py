@@ -11,8 +11,19 @@ import rayclean
 
 PACKAGE = Path(rayclean.__file__).parent
 
-# Who may import whom, inside rayclean. The frame (schema, errors, plugins, config, overrides, context, artifacts, progress) is below all.
-FRAME = {"schema", "errors", "plugins", "config", "overrides", "context", "artifacts", "progress"}
+# Who may import whom, inside rayclean. The frame (schema, errors, plugins, config, overrides, context, artifacts, node_cache, progress)
+# is below all.
+FRAME = {
+    "schema",
+    "errors",
+    "plugins",
+    "config",
+    "overrides",
+    "context",
+    "artifacts",
+    "node_cache",
+    "progress",
+}
 ALLOWED = {
     "functional": {"functional", "schema", "errors"},
     "tasks": FRAME | {"tasks", "functional"},

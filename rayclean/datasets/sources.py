@@ -14,7 +14,7 @@ import fsspec
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
-from rayclean.artifacts import stamp
+from rayclean.artifacts import content_stamp
 from rayclean.config import DatasetConfig
 from rayclean.datasets import BUILTIN, FORMATS, huggingface
 from rayclean.datasets.base import File, Reader, Segment
@@ -192,7 +192,7 @@ def _files(where: str, paths: list[str], any_ending: bool) -> tuple[File, ...]:
             url=path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)),
             name=posixpath.relpath(path, common or "."),
             size=int(info.get("size") or 0),
-            stamp=(stamp(info),),
+            stamp=(content_stamp(fs, path, info),),
         )
         for path, info in found.items()
     ]

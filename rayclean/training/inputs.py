@@ -26,6 +26,7 @@ from rayclean.datasets.augment import BackTranslation
 from rayclean.errors import ArtifactError, DataError
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
+from rayclean.node_cache import cache_root
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
 from rayclean.training.job import folder_key
@@ -193,7 +194,7 @@ def _write_ids(ids: Sequence[Rows], folder: Path) -> None:
 
 def _cached(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
     """The folder of this name in the node's cache; the first process makes it, the others wait for it."""
-    root = _cache_root()
+    root = cache_root()
     folder = root / name
     with open(root / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -207,18 +208,6 @@ def _cached(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
                 shutil.rmtree(partial, ignore_errors=True)
         os.utime(folder)
     return folder
-
-
-def _cache_root() -> Path:
-    """RAYCLEAN_CACHE, or a folder of this user alone among the temporary files of the node."""
-    named = os.environ.get("RAYCLEAN_CACHE")
-    root = Path(named) if named else Path(tempfile.gettempdir()) / f"rayclean-{os.getuid()}"
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if root.stat().st_uid != os.getuid():
-        raise DataError(
-            f"{root} belongs to another user; set RAYCLEAN_CACHE to a folder of your own on this node"
-        )
-    return root
 
 
 def _forget_old(root: Path) -> None:

@@ -35,7 +35,7 @@ VERSION = 1
 
 
 def source_fingerprint(config: Config) -> Any:
-    """Names, sizes and stamps (modification time, ETag, version) of all source files, as plain JSON values.
+    """Names, sizes and stamps (digest of a local file, else ETag, version or time) of all source files, as plain JSON values.
 
     A data set on the Hugging Face hub counts by name, config and revision; the hub is not asked.
 
