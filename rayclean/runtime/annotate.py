@@ -28,6 +28,7 @@ from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
 from rayclean.runtime import metrics
 from rayclean.runtime.data import is_in_this_process
+from rayclean.runtime.nodes import alive
 from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, Consultation, LabelSet
 
@@ -93,7 +94,7 @@ def ask(
     if not items:
         return
     served = isinstance(asking.annotator, ServedAnnotator)  # listens on loopback of the head node
-    if is_in_this_process() and not (served and len(ray.nodes()) > 1):
+    if is_in_this_process() and not (served and len(alive()) > 1):
         yield from _ask_here(asking, work, items, on_progress)
         return
     actor = _start(asking, work)

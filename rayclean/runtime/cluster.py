@@ -137,9 +137,11 @@ def sharers() -> int:
     return _sharers.get()
 
 
-def own_threads() -> int:
-    """Threads that one process may use beside the others: more of them than cores wait for each other all the time."""
-    return max(1, physical_threads() // sharers())
+def own_threads(processes: int = 1) -> int:
+    """Threads for each of so many processes of this work, beside what shares the machine: more of them than cores wait for
+    each other all the time.
+    """
+    return max(1, physical_threads() // (sharers() * processes))
 
 
 @contextmanager

@@ -24,6 +24,16 @@ Shape = dict[str, float]
 """Resources of one node."""
 
 
+def alive() -> list[dict[str, Any]]:
+    """Nodes that are there; Ray remembers dead ones, too."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def computing() -> list[float]:
+    """CPUs of each node that has at least one; the head of a cluster often has none."""
+    return [cpus for node in alive() if (cpus := node["Resources"].get("CPU", 0.0)) >= 1]
+
+
 def declared() -> list[tuple[int, Shape]]:
     """How many nodes of which size an autoscaler may add; empty where nothing is declared.
 
@@ -47,12 +57,12 @@ def most(resource: str) -> int:
 
 def may_grow_further() -> bool:
     """Whether nodes come from an autoscaler whose limits nobody declared."""
-    return not declared() and any(GROUP in node.get("Labels", {}) for node in _alive())
+    return not declared() and any(GROUP in node.get("Labels", {}) for node in alive())
 
 
 def shapes() -> list[Shape]:
     """The sizes of single nodes, each once: those that are there, and those that may come."""
-    there = [node["Resources"] for node in _alive()] + [shape for count, shape in declared() if count]
+    there = [node["Resources"] for node in alive()] + [shape for count, shape in declared() if count]
     sizes = [{unit: size for unit in ("CPU", "GPU") if (size := shape.get(unit, 0.0))} for shape in there]
     return [shape for place, shape in enumerate(sizes) if shape and shape not in sizes[:place]]
 
@@ -60,7 +70,3 @@ def shapes() -> list[Shape]:
 def fits(piece: Mapping[str, float], shape: Mapping[str, float]) -> bool:
     """Whether a node of this size holds the piece."""
     return all(shape.get(unit, 0.0) >= size for unit, size in piece.items())
-
-
-def _alive() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]

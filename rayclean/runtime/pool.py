@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-import ray
-
 from rayclean.runtime.cluster import gpu_count, own_threads
+from rayclean.runtime.nodes import computing
 
 ACTORS_PER_NODE = 4
 """Without GPUs, at most: each holds the networks once more."""
@@ -36,8 +35,7 @@ def pool(actors: int | None, items: int) -> Pool:
     items = max(items, 1)
     if gpus := gpu_count():
         return Pool(min(actors or gpus, gpus, items), 1.0, 1.0, own_threads())
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    nodes = [cpus for cpus in nodes if cpus >= 1] or [1]
+    nodes = computing() or [1.0]
     if actors is None:
         per_node = min(ACTORS_PER_NODE, own_threads())
         actors = len(nodes) * (per_node if items >= ITEMS_PER_ACTOR * per_node * len(nodes) else 1)
@@ -45,4 +43,4 @@ def pool(actors: int | None, items: int) -> Pool:
     per_node = math.ceil(actors / len(nodes))
     # Ray packs actors onto a node as long as they fit: one more than belongs there must not, and they spread.
     num_cpus = 1.0 if len(nodes) == 1 else max(1.0, math.ceil(100 * min(nodes) / (per_node + 1) + 1) / 100)
-    return Pool(actors, num_cpus, 0.0, max(1, own_threads() // per_node))
+    return Pool(actors, num_cpus, 0.0, own_threads(per_node))

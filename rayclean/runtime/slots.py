@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ray
-
 from rayclean.config import ClusterConfig
+from rayclean.runtime import nodes
 from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads, trains_on_gpu
 from rayclean.runtime.preflight import Demand, refuse
 
@@ -24,8 +23,7 @@ class Slots:
     @property
     def per_node(self) -> int:
         """How many of them share a machine, as Ray spreads them."""
-        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        return math.ceil(self.concurrent / max(1, nodes))
+        return math.ceil(self.concurrent / max(1, len(nodes.computing())))
 
 
 def slots(
@@ -54,7 +52,7 @@ def slots(
     gpus = gpu_count() - sum(each.gpus for each in beside)
     left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
     # An embedded Ray counts more CPUs than there are cores, so that little things fit beside each other.
-    cores = physical_threads() if len(ray.nodes()) == 1 else have
+    cores = physical_threads() if len(nodes.alive()) == 1 else have
     if not trains:
         if have < 1:
             refuse(f"a trial holds 1 of {left}", "; ".join(each.change for each in beside))

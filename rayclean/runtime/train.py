@@ -31,7 +31,7 @@ from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
 from rayclean.context import working_in
 from rayclean.errors import DisagreementError, RaycleanError, ResourceError
-from rayclean.runtime.cluster import is_embedded, physical_threads, sharers, trains_on_gpu
+from rayclean.runtime.cluster import is_embedded, own_threads, sharers, sharing, trains_on_gpu
 from rayclean.training.asking import Consult
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
@@ -178,7 +178,8 @@ def _work(config: dict[str, Any]) -> None:
         return  # an earlier attempt ended in an error that no repetition mends
     context = ray.train.get_context()
     alone = context.get_world_size() == 1
-    torch.set_num_threads(max(1, physical_threads() // (context.get_local_world_size() * config["sharers"])))
+    with sharing(config["sharers"]):
+        torch.set_num_threads(own_threads(context.get_local_world_size()))
     device = get_device()
     assert isinstance(device, torch.device)
     collectives = Collectives() if alone else Distributed(device)

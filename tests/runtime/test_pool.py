@@ -1,6 +1,7 @@
 """How many actors, and what each of them gets: on pretended clusters."""
 
 import pytest
+import ray
 
 from rayclean.runtime import pool as module
 from rayclean.runtime.pool import Pool, pool
@@ -10,8 +11,8 @@ from rayclean.runtime.pool import Pool, pool
 def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     def pretend(nodes: list[float], threads: int, gpus: int = 0) -> None:
         alive = [{"Resources": {"CPU": cpus}, "Alive": True} for cpus in nodes]
-        monkeypatch.setattr(module.ray, "nodes", lambda: alive)
-        monkeypatch.setattr(module, "own_threads", lambda: threads)
+        monkeypatch.setattr(ray, "nodes", lambda: alive)
+        monkeypatch.setattr(module, "own_threads", lambda processes=1: max(1, threads // processes))
         monkeypatch.setattr(module, "gpu_count", lambda: gpus)
 
     return pretend

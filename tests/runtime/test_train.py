@@ -15,6 +15,7 @@ from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.artifacts import Folder
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import DisagreementError, RaycleanError
+from rayclean.runtime import cluster
 from rayclean.runtime import train as runtime
 from rayclean.runtime.annotate import Asking, consulting
 from rayclean.runtime.train import fit_jobs
@@ -195,7 +196,7 @@ def test_workers_share_the_cores_with_each_other_and_with_other_trainings(
     group = SimpleNamespace(get_world_size=lambda: 1, get_local_world_size=lambda: local)
     monkeypatch.setattr(runtime.ray.train, "get_context", lambda: group)
     monkeypatch.setattr(runtime, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(runtime, "physical_threads", lambda: 12)
+    monkeypatch.setattr(cluster, "physical_threads", lambda: 12)
     chosen: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     board = runtime._Board.remote()  # type: ignore[attr-defined]

@@ -55,7 +55,13 @@ def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch
         assert (cluster.sharers(), cluster.own_threads()) == (3, 2)
     with cluster.sharing(20):
         assert cluster.own_threads() == 1
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": alive} for alive in (True, True, False)])
+    assert cluster.own_threads(3) == 2
+    with cluster.sharing(2):
+        assert cluster.own_threads(3) == 1
+    there = [(True, 0.0), (True, 8.0), (True, 8.0), (False, 8.0)]  # the first is a head that computes nothing
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"Alive": on, "Resources": {"CPU": cpus}} for on, cpus in there]
+    )
     assert Slots(5, 0.1).per_node == 3
 
 
