@@ -100,6 +100,8 @@ class WandbTracker(Tracker):
         self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
         self.folder = root.path() if root.is_local else _scratch(root)
         self.runs: dict[str, Any] = {}
+        # W&B would tell whoever uses `openai` about another product, and trace its calls where that is installed.
+        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         # What an artifact holds waits here for `wandb sync`; W&B's own place would be the home directory.
         self.data = os.environ.setdefault(
             "WANDB_DATA_DIR", os.path.abspath(os.path.join(self.folder, "wandb"))

@@ -2,8 +2,10 @@
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -207,6 +209,16 @@ def test_files_of_a_trial_are_its_artifact(works: list[Work], folder: Folder) ->
         "epochs.jsonl",
         "result.json",
     ]
+
+
+def test_wandb_advertises_nothing_to_who_asks_a_language_model(
+    works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(wandb, "termlog", lambda text, **more: said.append(text))
+    monkeypatch.setitem(sys.modules, "openai", ModuleType("openai"))
+    log(tracker(folder), works[0], folder)
+    assert said == []
 
 
 def test_a_tracker_that_fails_costs_no_sweep(
