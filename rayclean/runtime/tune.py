@@ -154,7 +154,9 @@ def run_trials(
                 search_alg=search,
                 scheduler=scheduler(early, first) if reporting else None,
                 time_budget_s=seconds,
-                reuse_actors=not trains,
+                # Starting a process costs as much as a short training; but one that is stopped may have a training under
+                # way, which only ends with its process.
+                reuse_actors=not trains or early == NEVER_EARLY,
                 trial_name_creator=name,
                 trial_dirname_creator=name,
             ),

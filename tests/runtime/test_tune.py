@@ -1,5 +1,6 @@
 """Ray Tune behind one function: what fits, what is refused, what is stopped early and frees what it held."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,25 @@ def test_trials_read_relative_paths_as_the_command_does(
 
     run_side_by_side(copy, ["one.txt", "two.txt"], Slots(1, 0.1))
     assert (tmp_path / "two.txt").read_text() == "found"
+
+
+@pytest.mark.parametrize(
+    ("trains", "early", "processes"),
+    [(True, Early(), 1), (False, Early("median"), 1), (True, Early("median"), 3)],
+)
+def test_a_process_runs_one_trial_after_another_unless_a_training_may_be_left_in_it(
+    ray_embedded: None, trains: bool, early: Early, processes: int
+) -> None:
+    def process(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+        tell({"epoch": 1, "dev_accuracy": 0.5})
+        return {"figures": {"dev_accuracy": 0.5}, "process": os.getpid()}
+
+    heard = Heard()
+    run_trials(
+        process, [{"x": x} for x in range(3)], Slots(1, 0.1), heard, trains=trains,
+        objectives=[("dev_accuracy", "max")], early=early,
+    )  # fmt: skip
+    assert len({result["process"] for result in heard.results.values()}) == processes
 
 
 @pytest.mark.parametrize("trains", [True, False])
