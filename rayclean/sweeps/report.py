@@ -31,7 +31,7 @@ MAX_METRICS = 12
 TERMINAL_METRICS = 6
 """Columns of figures that fit into a terminal."""
 HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
-"""What the terminal shows after the objectives, where it is there."""
+"""What is shown after the objectives, where it is there."""
 
 
 def render(results: Results) -> str:
@@ -210,15 +210,15 @@ def _views(results: Results, fields: Sequence[Axis]) -> tuple[list[dict[str, Any
 
 
 def _plotted(results: Results) -> list[str]:
-    """At most `MAX_METRICS`, in their order: what decides and the headlines before others, what differs before the rest."""
-    first = (*(objective.metric for objective in results.sweep.objectives), *HEADLINES)
+    """At most `MAX_METRICS`, the first of which is seen first: what decides, then what differs, headlines before others."""
+    objectives = [objective.metric for objective in results.sweep.objectives]
 
-    def rank(name: str) -> tuple[bool, bool]:
+    def rank(name: str) -> tuple[int, bool, bool]:
         values = {row.figures[name].mean for row in results.rows if name in row.figures}
-        return name not in first, len(values) < 2
+        decides = objectives.index(name) if name in objectives else len(objectives)
+        return decides, len(values) < 2, name not in HEADLINES
 
-    chosen = sorted(results.metrics, key=rank)[:MAX_METRICS]
-    return [name for name in results.metrics if name in chosen]
+    return sorted(results.metrics, key=rank)[:MAX_METRICS]
 
 
 def _table(results: Results, fields: Sequence[Axis]) -> dict[str, Any]:

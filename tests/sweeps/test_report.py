@@ -396,12 +396,27 @@ def test_metrics_can_be_switched(base: str) -> None:
     options = re.findall(r'<option value="(\d+)"[^>]*>([^<]*)', text)
     assert [int(value) for value, _ in options] == list(range(report.MAX_METRICS))
     shown = [name.split()[0] for _, name in options]
-    assert shown == [name for name in names if name not in ("same", "m10")]
-    assert options[-1][1] == "annotator_accuracy (measured on the truth)"
+    assert shown == ["annotator_accuracy", *(name for name in names[:-1] if name not in ("same", "m10"))]
+    assert options[0][1] == "annotator_accuracy (measured on the truth)"
     assert "Only in the table below: same, m10." in words(text)
     views = re.findall(r'<div data-view="(\d+)"( hidden)?>', text)
     assert views == [("0", ""), *((str(i), " hidden") for i in range(1, report.MAX_METRICS))]
     assert len(charts(text)) == report.MAX_METRICS
+
+
+def test_what_decides_is_seen_first_and_what_never_differs_last(base: str) -> None:
+    names = ["tokens", "dev_loss", "changed", "noise_final"]
+    rows = [
+        ({LAMBDA: x}, {name: Figure(1.0 if name == "dev_loss" else x, 0.1, 3) for name in names})
+        for x in (0.1, 0.2)
+    ]
+
+    def shown(*objectives: str) -> list[str]:
+        text = page(results(base, {LAMBDA: {"grid": [0.1, 0.2]}}, rows, objectives=objectives))
+        return [name.split()[0] for name in re.findall(r'<option value="\d+"[^>]*>([^<]*)', text)]
+
+    assert shown() == ["noise_final", "tokens", "changed", "dev_loss"]
+    assert shown("dev_loss", "changed") == ["dev_loss", "changed", "noise_final", "tokens"]
 
 
 def test_learning_curves_are_means_over_the_seeds_that_got_there(base: str) -> None:
