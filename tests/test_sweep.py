@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,14 +21,16 @@ import pytest
 from rayclean import pipeline
 from rayclean.artifacts import Folder, fingerprint
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
-from rayclean.runtime import serve
+from rayclean.runtime import serve, tune
+from rayclean.runtime.slots import Slots
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.identity import finished, leave_out, same_sweep
 from rayclean.sweeps.plan import base_values, make_plan, work_of
 from rayclean.sweeps.spec import Sweep, Trials, load_sweep
-from rayclean.sweeps.sweep import report, sweep
+from rayclean.sweeps.sweep import _share, report, sweep
 from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.watch import TUNE_KEYS, Watch
+from rayclean.sweeps.worker import Place
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
@@ -322,6 +325,29 @@ def test_no_question_of_relabel_is_paid_twice(
         assert (
             len(server.calls()) == 2 * results.rows[0].figures["asked"].mean
         )  # in both orders of the options
+
+
+@pytest.mark.parametrize(
+    ("verb", "count", "alone"),
+    [("load", 2, True), ("detect", 2, True), ("detect", 1, False), ("predict", 2, False), ("relabel", 2, False)],
+)  # fmt: skip
+def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill_it(
+    monkeypatch: pytest.MonkeyPatch, verb: str, count: int, alone: bool
+) -> None:
+    """And what trains or asks holds more than its own process."""
+    seen: list[Any] = []
+
+    def run(function: Any, items: list[Any], where: Slots, *, alone: bool) -> list[None]:
+        seen.append((len(items), where, alone))
+        return [None] * len(items)
+
+    monkeypatch.setattr(tune, "run_side_by_side", run)
+    works = [SimpleNamespace(prints={verb: str(place)}) for place in range(count)]
+    wide, cores = Slots(1, 0.1), Slots(2, 1.0)
+    level: Any = [(verb, work) for work in works]
+    assert _share([level], {}, Place("", (), None), wide, cores) == {}
+    assert _share([level], {}, Place("", (), None), wide) == {}
+    assert seen == [(count, cores if alone else wide, alone), (count, wide, False)]
 
 
 def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

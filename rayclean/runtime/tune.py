@@ -73,9 +73,15 @@ class Watcher(Protocol):
 
 
 def run_side_by_side(
-    function: Callable[[T], None], items: Sequence[T], where: Slots
+    function: Callable[[T], None], items: Sequence[T], where: Slots, *, alone: bool = False
 ) -> list[RaycleanError | None]:
     """`function(item)` for every item in workers of the cluster, so many at once.
+
+    Args:
+        function: takes an item.
+        items: anything that travels.
+        where: how many at once.
+        alone: each runs its Ray Data items in its own process.
 
     Returns:
         For every item what our own error says of it, None where it succeeded. Any other exception is raised.
@@ -85,7 +91,7 @@ def run_side_by_side(
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
         try:
-            with working_in(home), sharing(per_node):
+            with working_in(home), sharing(per_node), in_this_process() if alone else nullcontext():
                 function(item)
         except RaycleanError as error:
             return error

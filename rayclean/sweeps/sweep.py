@@ -4,6 +4,7 @@ What is finished stands in the trials' folders (`trial.py`), never in Ray Tune's
 sweep, and which results are of it, is `identity.py`'s to say.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 PREPARING = ("predict", "detect")
 """Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
+SINGLE = ("load", "detect")
+"""Those of them that hold nothing but the process they run in."""
 Record = dict[str, Any]
 
 
@@ -138,12 +141,13 @@ def _run_missing(
         place = Place(folder.url(), plan.verbs, {})
         where = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
         alone = fits(trains=True, concurrent=None, trials=count)
+        cores = fits(trains=False, concurrent=None, trials=sys.maxsize)
         watch = Watch(spec, folder, plan, values, tracker, count)
         lost: dict[str, RaycleanError] = {}
         loads, before = (
             [level for level in levels if level[0][0] in verbs] for verbs in (("load",), PREPARING)
         )
-        lost |= _share(loads, lost, place, alone)  # then it is known how much there is to ask
+        lost |= _share(loads, lost, place, alone, cores)  # then it is known how much there is to ask
         todo = _without(todo, lost, watch)
         drawn = spec.search == "optuna"
         works = likely(spec, plan.verbs, count).work if drawn else todo
@@ -151,7 +155,7 @@ def _run_missing(
         console.print(
             f"{where.concurrent} at once, each holds {where.cpus:g} CPU; {questions}", highlight=False
         )
-        lost |= _share(before, lost, place, alone)
+        lost |= _share(before, lost, place, alone, cores)
         todo = _without(todo, lost, watch)  # before a language model starts for nobody
         annotators = (build_annotator(config, ()) for config in asked)
         with serve.hosting(annotators, folder.url()) as servers:
@@ -241,9 +245,20 @@ def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
 
 
 def _share(
-    levels: Sequence[Level], lost: Mapping[str, RaycleanError], place: Place, slots: Any
+    levels: Sequence[Level],
+    lost: Mapping[str, RaycleanError],
+    place: Place,
+    slots: Any,
+    cores: Any = None,
 ) -> dict[str, RaycleanError]:
     """Run what several trials share, once each, verb after verb; of what hangs on something lost nothing is begun.
+
+    Args:
+        levels: verb by verb.
+        lost: what failed before.
+        place: what all trials have in common.
+        slots: how many at once, where each spreads over the cluster.
+        cores: how many at once, where each computes in its own process, as it does where there are as many of them.
 
     Returns:
         Fingerprint of a verb that failed -> its error.
@@ -257,7 +272,11 @@ def _share(
         for level in levels:
             gone = lost.keys() | failed.keys()
             possible = [item for item in level if not gone & set(item[1].prints.values())]
-            said = tune.run_side_by_side(partial(share, place=place), possible, slots)
+            # Enough of them keep all cores busy; starting further processes for each would cost more than the work itself.
+            single = cores is not None and level[0][0] in SINGLE and len(possible) >= cores.concurrent
+            said = tune.run_side_by_side(
+                partial(share, place=place), possible, cores if single else slots, alone=single
+            )
             for (verb, work), error in zip(possible, said, strict=True):
                 if error is not None:
                     failed[work.prints[verb]] = error

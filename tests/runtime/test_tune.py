@@ -13,6 +13,7 @@ from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
 from rayclean.runtime import cluster, nodes
 from rayclean.runtime import slots as where
+from rayclean.runtime.data import is_in_this_process
 from rayclean.runtime.preflight import Demand
 from rayclean.runtime.slots import Slots, slots
 from rayclean.runtime.steering import Early, Optuna
@@ -305,7 +306,7 @@ def test_a_trial_computes_on_its_share_of_the_cores(ray_embedded: None, tmp_path
     assert heard.results == {1: share, 2: share}
 
     def note(name: str) -> None:
-        (tmp_path / name).write_text(str(cluster.sharers()))
+        (tmp_path / name).write_text(f"{cluster.sharers()} {is_in_this_process()}")
 
-    run_side_by_side(note, ["one", "two"], Slots(at_once, 0.1))
-    assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "2"
+    run_side_by_side(note, ["one", "two"], Slots(at_once, 0.1), alone=not trains)
+    assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == f"2 {not trains}"
