@@ -15,7 +15,7 @@ import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.node_cache import content_digest
+from rayclean.node_cache import content_digests
 
 VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
 MANIFEST = "manifest.json"
@@ -70,17 +70,21 @@ def stamp(info: dict[str, Any]) -> str:
     return next((str(info[key]) for key in keys if info.get(key) is not None), "")
 
 
-def content_stamp(fs: fsspec.AbstractFileSystem, path: str, info: dict[str, Any]) -> str:
-    """The same for the same content: of a local file a digest, of any other its `stamp`.
+def content_stamps(fs: fsspec.AbstractFileSystem, infos: Mapping[str, dict[str, Any]]) -> list[str]:
+    """The same for the same content: of each local file a digest, of any other its `stamp`.
+
+    Args:
+        fs: where the files are.
+        infos: fsspec's description of each, by path.
 
     Raises:
         DataError: a local file cannot be read.
     """
-    return content_digest(path) if isinstance(fs, LocalFileSystem) else stamp(info)
+    return content_digests([*infos]) if isinstance(fs, LocalFileSystem) else [*map(stamp, infos.values())]
 
 
 def stamps(path: str) -> list[list[Any]]:
-    """Name, size and `content_stamp` of the files that a path, folder or glob stands for: other files, other stamps.
+    """Name, size and content's stamp of the files that a path, folder or glob stands for: other files, other stamps.
 
     >>> stamps("no-such-file.parquet")
     []
@@ -89,11 +93,11 @@ def stamps(path: str) -> list[list[Any]]:
     names = (
         fs.glob(plain) if fsspec.core.has_magic(plain) else ([plain] if fs.isfile(plain) else fs.find(plain))
     )
-    found = []
-    for name in sorted(map(str, names)):
-        info = fs.info(name)
-        found.append([posixpath.basename(name), info.get("size"), content_stamp(fs, name, info)])
-    return found
+    infos = {name: fs.info(name) for name in sorted(map(str, names))}
+    return [
+        [posixpath.basename(name), info.get("size"), mark]
+        for (name, info), mark in zip(infos.items(), content_stamps(fs, infos), strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,33 @@
 """This node's cache, and what local files hold, known by it without reading a file twice."""
 
-import functools
+import fcntl
 import hashlib
 import os
+import re
+import shutil
 import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from rayclean.errors import DataError
-from rayclean.progress import console
+from rayclean.progress import task
 
-SMALL = 2**20
-"""Bytes of a file that is quicker read again than looked up."""
+CACHE_DAYS = 7
+"""What nobody used for so long is removed when something is added."""
+DIGESTS = "digests"
+SMALL = 2**15
+"""Bytes of a file that is read again as fast as it is looked up."""
 LARGE = 2**30
-"""Bytes of a file that takes so long to read that it is said."""
+"""Bytes that take so long to read that progress is shown."""
+READERS = 8
+"""Files read at once."""
+
+Content = tuple[str, int, int, int, int]
+"""Path, size, times of content and of inode, inode: as long as they are the same, a file holds the same."""
+_seen: dict[Content, str] = {}
 
 
 def cache_root() -> Path:
@@ -31,44 +46,98 @@ def cache_root() -> Path:
     return root
 
 
-def content_digest(path: str | Path) -> str:
-    """32 hex digits of what a local file holds; read once as long as its place, size and time stay the same.
+def forget_old(root: Path) -> None:
+    """Remove what nobody used for `CACHE_DAYS`."""
+    for entry in [*root.iterdir(), *(root / DIGESTS).glob("*")]:
+        with suppress(OSError):  # another process removed it
+            if entry.name != DIGESTS and time.time() - entry.stat().st_mtime > CACHE_DAYS * 86400:
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                elif entry.parent.name == DIGESTS:
+                    entry.unlink()
+
+
+def content_digests(paths: Sequence[str]) -> list[str]:
+    """32 hex digits of what each local file holds.
 
     A time alone would not do: the same data set has another one in every copy, checkout and new container, and nothing
-    that was finished there would count any more.
+    that was finished there would count any more. A file is read once on this node as long as nobody touches it.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: a file cannot be read.
     """
-    where = os.path.realpath(path)
+    contents = [_content(path) for path in paths]
+    new = {content for content in contents if content not in _seen and not _is_kept(content)}
+    if not new:
+        return [_digest(content) for content in contents]
+    total = sum(size for _, size, *_ in new)
+    shown = task("read files once", total // 2**20, "MiB") if total >= LARGE else nullcontext()
+    with shown as bar, ThreadPoolExecutor(READERS) as pool:
+        digests = []
+        for content, digest in zip(contents, pool.map(_digest, contents), strict=True):
+            digests.append(digest)
+            if bar is not None and content in new:
+                bar.advance(content[1] // 2**20)
+    return digests
+
+
+def _content(path: str) -> Content:
     try:
-        status = os.stat(where)
-        return _digest(where, status.st_size, status.st_mtime_ns)
+        status = os.stat(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-@functools.lru_cache(maxsize=65536)
-def _digest(path: str, size: int, time: int) -> str:
-    if size < SMALL:
-        return _read(path)
-    key = hashlib.blake2b(os.fsencode(f"{path}\0{size}\0{time}"), digest_size=16).hexdigest()
-    known = cache_root() / "digests" / key
+def _digest(content: Content) -> str:
+    if content not in _seen:
+        _seen[content] = _read(content[0]) if content[1] < SMALL else _read_once(content)
+    return _seen[content]
+
+
+def _read_once(content: Content) -> str:
+    """Processes that want the same file wait for the first. A cache that cannot be used costs time alone."""
     try:
-        return known.read_text()
-    except FileNotFoundError:
-        pass
-    if size >= LARGE:
-        console.print(f"{path}: reading {size / LARGE:,.1f} GiB once, to know them again", highlight=False)
-    digest = _read(path)
-    known.parent.mkdir(exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=known.parent)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(digest)
-    os.replace(partial, known)
+        place = _place(content)
+        place.parent.mkdir(exist_ok=True)
+        kept = open(place, "a+")  # noqa: SIM115 (closed below)
+    except (OSError, DataError):
+        return _read(content[0])
+    with kept:
+        with suppress(OSError):
+            fcntl.flock(kept, fcntl.LOCK_EX)
+        kept.seek(0)
+        digest = kept.read()
+        if not _is_whole(digest):
+            digest = _read(content[0])
+            with suppress(OSError):
+                kept.truncate(0)
+                kept.write(digest)
+                kept.flush()
+        with suppress(OSError):
+            os.utime(place)
     return digest
 
 
+def _place(content: Content) -> Path:
+    key = hashlib.blake2b(os.fsencode("\0".join(map(str, content))), digest_size=16).hexdigest()
+    return cache_root() / DIGESTS / key
+
+
+def _is_kept(content: Content) -> bool:
+    try:
+        return content[1] >= SMALL and _is_whole(_place(content).read_text())
+    except (OSError, DataError):
+        return False
+
+
+def _is_whole(digest: str) -> bool:
+    return re.fullmatch("[0-9a-f]{32}", digest) is not None
+
+
 def _read(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error

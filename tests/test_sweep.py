@@ -329,7 +329,7 @@ def test_no_question_of_relabel_is_paid_twice(
 
 @pytest.mark.parametrize(
     ("verb", "count", "alone"),
-    [("load", 2, True), ("detect", 2, True), ("detect", 1, False), ("predict", 2, False), ("relabel", 2, False)],
+    [("load", 4, True), ("detect", 4, True), ("detect", 3, False), ("predict", 4, False), ("relabel", 4, False)],
 )  # fmt: skip
 def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill_it(
     monkeypatch: pytest.MonkeyPatch, verb: str, count: int, alone: bool

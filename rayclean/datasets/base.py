@@ -18,7 +18,7 @@ class File:
     size: int
     """Bytes; only decides how work is cut. `sys.maxsize` where it is only known once the file is open."""
     stamp: tuple[str, ...] = ()
-    """What changes when the content changes: modification time, ETag, checksum, version."""
+    """What changes when the content changes: a digest, ETag, checksum, time or version."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import fsspec
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
-from rayclean.artifacts import content_stamp
+from rayclean.artifacts import content_stamps
 from rayclean.config import DatasetConfig
 from rayclean.datasets import BUILTIN, FORMATS, huggingface
 from rayclean.datasets.base import File, Reader, Segment
@@ -192,9 +192,9 @@ def _files(where: str, paths: list[str], any_ending: bool) -> tuple[File, ...]:
             url=path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)),
             name=posixpath.relpath(path, common or "."),
             size=int(info.get("size") or 0),
-            stamp=(content_stamp(fs, path, info),),
+            stamp=(mark,),
         )
-        for path, info in found.items()
+        for (path, info), mark in zip(found.items(), content_stamps(fs, found), strict=True)
     ]
     return tuple(sorted(files, key=lambda file: file.name))
 

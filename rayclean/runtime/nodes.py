@@ -29,6 +29,12 @@ def alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def computers() -> int:
+    """How many nodes with a CPU there are, or may be."""
+    later = sum(count for count, shape in declared() if shape.get("CPU", 0.0) >= 1)
+    return max(len(computing()), later, 1)
+
+
 def computing() -> list[float]:
     """CPUs of each node that has at least one; the head of a cluster often has none."""
     return [cpus for node in alive() if (cpus := node["Resources"].get("CPU", 0.0)) >= 1]

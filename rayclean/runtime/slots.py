@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rayclean.config import ClusterConfig
 from rayclean.runtime import nodes
-from rayclean.runtime.cluster import cpu_count, gpu_count, physical_threads, trains_on_gpu
+from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, physical_threads, trains_on_gpu
 from rayclean.runtime.preflight import Demand, refuse
 
 QUANTUM = 10_000
@@ -23,7 +23,7 @@ class Slots:
     @property
     def per_node(self) -> int:
         """How many of them share a machine, as Ray spreads them."""
-        return math.ceil(self.concurrent / max(1, len(nodes.computing())))
+        return math.ceil(self.concurrent / nodes.computers())
 
 
 def slots(
@@ -52,7 +52,7 @@ def slots(
     gpus = gpu_count() - sum(each.gpus for each in beside)
     left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
     # An embedded Ray counts more CPUs than there are cores, so that little things fit beside each other.
-    cores = physical_threads() if len(nodes.alive()) == 1 else have
+    cores = physical_threads() if is_embedded() else have
     if not trains:
         if have < 1:
             refuse(f"a trial holds 1 of {left}", "; ".join(each.change for each in beside))

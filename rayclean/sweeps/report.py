@@ -31,7 +31,7 @@ MAX_METRICS = 12
 TERMINAL_METRICS = 6
 """Columns of figures that fit into a terminal."""
 HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
-"""What is shown after the objectives, where it is there."""
+"""What is shown after the objectives, where it is there; on the page only if it differs."""
 
 
 def render(results: Results) -> str:

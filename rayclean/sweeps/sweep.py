@@ -55,6 +55,8 @@ PREPARING = ("predict", "detect")
 """Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
 SINGLE = ("load", "detect")
 """Those of them that hold nothing but the process they run in."""
+ROUNDS = 2
+"""So many for each core are enough."""
 Record = dict[str, Any]
 
 
@@ -118,7 +120,7 @@ def _run_missing(
 ) -> None:
     """Every trial without a result."""
     from rayclean.runtime import serve
-    from rayclean.runtime.cluster import connected
+    from rayclean.runtime.cluster import connected, cpu_count
     from rayclean.runtime.preflight import preflight_sweep
     from rayclean.runtime.slots import slots
 
@@ -141,7 +143,7 @@ def _run_missing(
         place = Place(folder.url(), plan.verbs, {})
         where = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
         alone = fits(trains=True, concurrent=None, trials=count)
-        cores = fits(trains=False, concurrent=None, trials=sys.maxsize)
+        cores = fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None
         watch = Watch(spec, folder, plan, values, tracker, count)
         lost: dict[str, RaycleanError] = {}
         loads, before = (
@@ -272,8 +274,10 @@ def _share(
         for level in levels:
             gone = lost.keys() | failed.keys()
             possible = [item for item in level if not gone & set(item[1].prints.values())]
-            # Enough of them keep all cores busy; starting further processes for each would cost more than the work itself.
-            single = cores is not None and level[0][0] in SINGLE and len(possible) >= cores.concurrent
+            # Enough of them keep the cores busy nearly to the end; further processes for each would cost more.
+            single = (
+                cores is not None and level[0][0] in SINGLE and len(possible) >= ROUNDS * cores.concurrent
+            )
             said = tune.run_side_by_side(
                 partial(share, place=place), possible, cores if single else slots, alone=single
             )

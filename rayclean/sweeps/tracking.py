@@ -100,8 +100,6 @@ class WandbTracker(Tracker):
         self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
         self.folder = root.path() if root.is_local else _scratch(root)
         self.runs: dict[str, Any] = {}
-        # W&B would tell whoever uses `openai` about another product, and trace its calls where that is installed.
-        os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         # What an artifact holds waits here for `wandb sync`; W&B's own place would be the home directory.
         self.data = os.environ.setdefault(
             "WANDB_DATA_DIR", os.path.abspath(os.path.join(self.folder, "wandb"))
@@ -124,20 +122,25 @@ class WandbTracker(Tracker):
             if self.mode == "offline":
                 for left in self._offline(work):
                     shutil.rmtree(left)
-            self.runs[name] = wandb.init(
-                id=self.id_of(work),
-                project=self.tracking.project,
-                group=self.sweep,
-                name=work.trial.title[:128],
-                dir=self.folder,
-                mode=self.mode,  # type: ignore[arg-type]
-                resume="allow" if self.mode == "online" else None,
-                reinit="create_new",
-                config={**work.trial.overrides, "config": work.config.model_dump(mode="json")},
-                settings=wandb.Settings(
-                    silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
-                ),
-            )
+            with _without_weave():
+                self.runs[name] = wandb.init(
+                    id=self.id_of(work),
+                    project=self.tracking.project,
+                    group=self.sweep,
+                    name=work.trial.title[:128],
+                    dir=self.folder,
+                    mode=self.mode,  # type: ignore[arg-type]
+                    resume="allow" if self.mode == "online" else None,
+                    reinit="create_new",
+                    config={**work.trial.overrides, "config": work.config.model_dump(mode="json")},
+                    settings=wandb.Settings(
+                        silent=True,
+                        console="off",
+                        disable_git=True,
+                        x_disable_stats=True,
+                        x_disable_meta=True,
+                    ),
+                )
 
     def line(self, work: Work, record: dict[str, Any]) -> None:
         """Log the numbers of an epoch under its step."""
@@ -240,6 +243,18 @@ class WandbTracker(Tracker):
             shutil.rmtree(self.folder, ignore_errors=True)
             if os.environ.get("WANDB_DATA_DIR") == os.path.join(self.folder, "wandb"):
                 del os.environ["WANDB_DATA_DIR"]
+
+
+@contextmanager
+def _without_weave() -> Iterator[None]:
+    """W&B would tell whoever uses `openai` about another product, and trace its calls where that is installed."""
+    name, said = "WANDB_DISABLE_WEAVE", os.environ.get("WANDB_DISABLE_WEAVE")
+    os.environ[name] = said or "true"
+    try:
+        yield
+    finally:
+        if said is None:
+            del os.environ[name]
 
 
 def _scratch(root: Folder) -> str:

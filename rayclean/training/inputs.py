@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,15 +25,13 @@ from rayclean.datasets.augment import BackTranslation
 from rayclean.errors import ArtifactError, DataError
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
-from rayclean.node_cache import cache_root
+from rayclean.node_cache import cache_root, forget_old
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
 from rayclean.training.job import folder_key
 
 VERSION = 1
 """Part of a cache's name: raised when the files change."""
-CACHE_DAYS = 7
-"""Caches that nobody opened for so long are removed when a new one is made."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -199,7 +196,7 @@ def _cached(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
     with open(root / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _forget_old(root)
+            forget_old(root)
             partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=root))
             try:
                 (partial / "meta.json").write_text(json.dumps(write(partial)))
@@ -208,9 +205,3 @@ def _cached(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
                 shutil.rmtree(partial, ignore_errors=True)
         os.utime(folder)
     return folder
-
-
-def _forget_old(root: Path) -> None:
-    for entry in root.iterdir():
-        if entry.is_dir() and time.time() - entry.stat().st_mtime > CACHE_DAYS * 86400:
-            shutil.rmtree(entry, ignore_errors=True)

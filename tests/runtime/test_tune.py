@@ -27,12 +27,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(where, "gpu_count", lambda: gpus)
         monkeypatch.setattr(cluster, "gpu_count", lambda: gpus)
         monkeypatch.setattr(where, "physical_threads", lambda: threads)
+        monkeypatch.setenv(cluster.EMBEDDED, "1")
         monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {}, "Labels": labels or {}}])
 
     return of
 
 
-def test_as_many_trials_as_fit(machine: Any) -> None:
+def test_as_many_trials_as_fit(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(8)
     training = ClusterConfig(workers=2, cpus_per_worker=1.0)
     assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
@@ -48,6 +49,9 @@ def test_as_many_trials_as_fit(machine: Any) -> None:
     # No more trainings than cores for their workers, however many CPUs Ray was told of; unless the sweep asks for them.
     assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
     assert slots(training, trains=True, concurrent=5, cpus=0.1, trials=50).concurrent == 5
+    # A cluster has what it says, though only its head may be there yet.
+    monkeypatch.delenv(cluster.EMBEDDED)
+    assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=90).concurrent == 64
 
 
 def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +68,10 @@ def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         ray, "nodes", lambda: [{"Alive": on, "Resources": {"CPU": cpus}} for on, cpus in there]
     )
+    monkeypatch.delenv(nodes.DECLARED, raising=False)
     assert Slots(5, 0.1).per_node == 3
+    monkeypatch.setenv(nodes.DECLARED, "3xCPU:8,2xGPU:1,1xCPU:8+GPU:1")
+    assert Slots(5, 0.1).per_node == 2
 
 
 @pytest.mark.parametrize(
