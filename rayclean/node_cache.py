@@ -67,18 +67,18 @@ def content_digests(paths: Sequence[str]) -> list[str]:
         DataError: a file cannot be read.
     """
     contents = [_content(path) for path in paths]
-    new = {content for content in contents if content not in _seen and not _is_kept(content)}
-    if not new:
-        return [_digest(content) for content in contents]
+    for content in contents:
+        if content not in _seen and (kept := _kept(content)) is not None:
+            _seen[content] = kept
+    new = [content for content in dict.fromkeys(contents) if content not in _seen]
     total = sum(size for _, size, *_ in new)
     shown = task("read files once", total // 2**20, "MiB") if total >= LARGE else nullcontext()
     with shown as bar, ThreadPoolExecutor(READERS) as pool:
-        digests = []
-        for content, digest in zip(contents, pool.map(_digest, contents), strict=True):
-            digests.append(digest)
-            if bar is not None and content in new:
+        for content, digest in zip(new, pool.map(_read_once, new), strict=True):
+            _seen[content] = digest
+            if bar is not None:
                 bar.advance(content[1] // 2**20)
-    return digests
+    return [_seen[content] for content in contents]
 
 
 def _content(path: str) -> Content:
@@ -89,14 +89,10 @@ def _content(path: str) -> Content:
     return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _digest(content: Content) -> str:
-    if content not in _seen:
-        _seen[content] = _read(content[0]) if content[1] < SMALL else _read_once(content)
-    return _seen[content]
-
-
 def _read_once(content: Content) -> str:
     """Processes that want the same file wait for the first. A cache that cannot be used costs time alone."""
+    if content[1] < SMALL:
+        return _read(content[0])
     try:
         place = _place(content)
         place.parent.mkdir(exist_ok=True)
@@ -114,8 +110,6 @@ def _read_once(content: Content) -> str:
                 kept.truncate(0)
                 kept.write(digest)
                 kept.flush()
-        with suppress(OSError):
-            os.utime(place)
     return digest
 
 
@@ -124,11 +118,17 @@ def _place(content: Content) -> Path:
     return cache_root() / DIGESTS / key
 
 
-def _is_kept(content: Content) -> bool:
+def _kept(content: Content) -> str | None:
+    """What an earlier process read, and that it is used."""
+    if content[1] < SMALL:
+        return None
     try:
-        return content[1] >= SMALL and _is_whole(_place(content).read_text())
+        place = _place(content)
+        digest = place.read_text()
+        os.utime(place)
     except (OSError, DataError):
-        return False
+        return None
+    return digest if _is_whole(digest) else None
 
 
 def _is_whole(digest: str) -> bool:

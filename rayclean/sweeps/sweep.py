@@ -260,7 +260,7 @@ def _share(
         lost: what failed before.
         place: what all trials have in common.
         slots: how many at once, where each spreads over the cluster.
-        cores: how many at once, where each computes in its own process, as it does where there are as many of them.
+        cores: how many at once, where each computes in its own process, as it does where there are enough of them.
 
     Returns:
         Fingerprint of a verb that failed -> its error.

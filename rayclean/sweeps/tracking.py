@@ -247,7 +247,7 @@ class WandbTracker(Tracker):
 
 @contextmanager
 def _without_weave() -> Iterator[None]:
-    """W&B would tell whoever uses `openai` about another product, and trace its calls where that is installed."""
+    """W&B would tell whoever uses `openai` about another product, and trace its calls where that is imported."""
     name, said = "WANDB_DISABLE_WEAVE", os.environ.get("WANDB_DISABLE_WEAVE")
     os.environ[name] = said or "true"
     try:
