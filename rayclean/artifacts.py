@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from rayclean.cache import content_digests
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.node_cache import content_digests
 
 VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
 MANIFEST = "manifest.json"

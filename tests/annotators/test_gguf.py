@@ -52,7 +52,7 @@ def test_a_conversion_that_fails_leaves_nothing(source: Path, monkeypatch: pytes
     monkeypatch.setattr(gguf, "_convert", convert)
     with pytest.raises(KeyboardInterrupt):
         gguf.huggingface_folder(source)
-    assert list((gguf.cache_folder() / "models").iterdir()) == []
+    assert list(gguf.cache_folder("models").iterdir()) == []
 
 
 def test_another_file_is_another_folder(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,14 +61,3 @@ def test_another_file_is_another_folder(source: Path, monkeypatch: pytest.Monkey
     source.write_bytes(b"GGUF, another version")
     assert gguf.huggingface_folder(source) != first
     assert first.name.startswith("tiny-")
-
-
-def test_the_cache_has_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAYCLEAN_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert gguf.cache_folder() == Path("/x/rayclean")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/h")
-    assert gguf.cache_folder() == Path("/h/.cache/rayclean")
-    monkeypatch.setenv("RAYCLEAN_CACHE", "/own")
-    assert gguf.cache_folder() == Path("/own")
