@@ -81,14 +81,14 @@ _NUMBERS = re.compile(r"\[\n[\s\d.,eE+\-nul]*\]")
 """A list of numbers and nulls, one per line (no string holds a line break): curves take one line instead of many."""
 CODE = ("*.py", "annotators/templates/*")
 """The package's files on which results depend: its code and the prompts."""
-NO_RESULT = ("cli.py", "cli_jobs.py", "shipping.py", "evaluation", "sweeps", "runtime/jobs.py", "runtime/nodes.py",
-             "runtime/preflight.py", "runtime/slots.py", "runtime/steering.py", "runtime/tune.py")  # fmt: skip
+NO_RESULT = ("cli/main.py", "cli/jobs.py", "job_package.py", "evaluation", "sweeps", "runtime/jobs.py", "runtime/nodes.py",
+             "runtime/preflight.py", "runtime/trial_slots.py", "runtime/tune_rules.py", "runtime/tune.py")  # fmt: skip
 """But for these files and folders: pages, commands, sweeps and what a cluster has change no training's result."""
 
 
 def sources(package: Path = PACKAGE, further: Sequence[Path] = ()) -> str:
     """Hash of the files of `CODE`, and of some further ones, names and content: other code may give other results."""
-    from rayclean.artifacts import fingerprint
+    from rayclean.fingerprints import fingerprint
 
     files = {
         path.relative_to(package).as_posix(): path for pattern in CODE for path in package.rglob(pattern)

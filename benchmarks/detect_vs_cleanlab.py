@@ -59,7 +59,7 @@ def measure_ours(task: dict[str, Any]) -> dict[str, Any]:
         if task["tasks"]:
             from rayclean.config import ClusterConfig
             from rayclean.runtime.cluster import connected
-            from rayclean.runtime.data import map_items
+            from rayclean.runtime.ray_data import map_items
 
             stack.enter_context(connected(ClusterConfig(cpus=4)))
             mapper = partial(map_items, num_cpus=4 / task["tasks"])  # so many at a time

@@ -40,7 +40,7 @@ def auc(wrong: npt.NDArray[np.bool_], doubt: npt.NDArray[Any]) -> float | None:
 
 def measure(output: Any, root: Any, truth: str) -> dict[str, Any]:
     """Test accuracy of the best and the last epoch; detection and subsets per epoch."""
-    from rayclean.artifacts import Folder
+    from rayclean.folder import Folder
 
     true = table_of(Folder(truth), ["true_label"])
     found: dict[str, Any] = {

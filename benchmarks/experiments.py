@@ -58,8 +58,8 @@ SETS: dict[str, dict[str, Any]] = {
 def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
     """Load a set, compute its frozen features; returns the run's folder."""
     import rayclean
-    from rayclean.artifacts import fingerprint
     from rayclean.config import PredictConfig
+    from rayclean.fingerprints import fingerprint
     from rayclean.runtime.cluster import connected
     from rayclean.runtime.predict import compute_features
 
@@ -98,9 +98,11 @@ def corrupted(root: str, noise: dict[str, Any] | None, seed: int, code: str) -> 
     """Folder of corrupted labels (None: the given ones stay) and folder of the truth that belongs to them; other texts or
     other code (`code`: its hash) have a folder of their own.
     """
-    from rayclean.artifacts import Folder, Run, fingerprint
     from rayclean.datasets.instance_noise import out_of_fold_probabilities, text_features
+    from rayclean.fingerprints import fingerprint
+    from rayclean.folder import Folder
     from rayclean.functional.noise import NEEDS_FEATURES, corrupt
+    from rayclean.run import Run
     from rayclean.schema import LabelSet
 
     load = Folder(root).sub("load")
@@ -149,7 +151,7 @@ class Direct:
         from rayclean.annotators.engine import Engine
         from rayclean.annotators.ledger import Ledger
         from rayclean.annotators.served import ServedAnnotator
-        from rayclean.artifacts import Folder
+        from rayclean.folder import Folder
         from rayclean.schema import LabelSet
 
         if plugin["name"] == "simulated":
@@ -172,11 +174,13 @@ class Direct:
 
     def __call__(self, asked: Any) -> Any:
         """Labels and figures."""
-        from rayclean.annotators.consult import consult
+        from rayclean.annotators.between_epochs import answer_between_epochs
 
         calibration = "none" if self.annotator.calibrated else "batch"
         return self.runner.run(
-            consult(self.engine, asked, examples=self.examples, labels=self.labels, calibration=calibration)
+            answer_between_epochs(
+                self.engine, asked, examples=self.examples, labels=self.labels, calibration=calibration
+            )
         )
 
 
@@ -184,11 +188,12 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     """Train an arm and measure everything that any claim may ask for."""
     import torch
 
-    from rayclean.artifacts import Folder, fingerprint
     from rayclean.config import Plugin, TrainingConfig
+    from rayclean.fingerprints import fingerprint
+    from rayclean.folder import Folder
     from rayclean.schema import LabelSet
-    from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection, job_key
-    from rayclean.training.loop import finished, fit
+    from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec, job_key
+    from rayclean.training.loop import finished_result, fit
 
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -210,12 +215,14 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
         (json.dumps(annotator, sort_keys=True),),
     )  # fmt: skip
     job = FitJob(
-        "experiment", data, Selection("split"), seed, output, keep_last=True, keep_epochs=True, best_by="dev_accuracy"
+        "experiment", data, ExampleSelection("split"), seed, output, keep_last=True, keep_epochs=True, best_by="dev_accuracy"
     )  # fmt: skip
     consult = None
     if annotator:
         consult = Direct(annotator, task.get("words", {}), task.get("endpoint"), root, output, truth, seed)
-    if finished(job, job_key(job, spec)) is None:  # what is only read keeps the commit that it was trained at
+    if (
+        finished_result(job, job_key(job, spec)) is None
+    ):  # what is only read keeps the commit that it was trained at
         Folder(output).write_json(task["commit"], "commit.json")
     fit(job, spec, consult=consult)
     found = measure(Folder(output), Folder(root), truth)

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
+from rayclean.folder import Folder
 from rayclean.functional import contrastive, losses, mixing
 from rayclean.functional.margins import margin
 from rayclean.functional.partition import Subset
 from rayclean.models.base import pad
 from rayclean.models.loading import encoder_class
-from rayclean.training.build import autocasting
+from rayclean.training.setup import autocasting
 
 STRONG = {"name": "transformer", "model": "minilm", "trainable": "all", "max_length": 64}
 CLASSES = 6

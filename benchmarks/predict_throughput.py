@@ -49,10 +49,10 @@ def texts(rows: int, seed: int) -> list[str]:
 def rayclean(rows: list[str], shards: int, folder: str) -> dict[str, float]:
     import pyarrow as pa
 
-    from rayclean.artifacts import Folder
     from rayclean.config import ClusterConfig, Plugin, PredictConfig
+    from rayclean.folder import Folder
+    from rayclean.runtime.actor_pool import size_pool
     from rayclean.runtime.cluster import connected
-    from rayclean.runtime.pool import pool
     from rayclean.runtime.predict import compute_features
     from rayclean.schema import EXAMPLES
 
@@ -69,7 +69,7 @@ def rayclean(rows: list[str], shards: int, folder: str) -> dict[str, float]:
         examples.write_table(pa.table(columns, schema=EXAMPLES), f"part-{number:05d}.parquet")
     start = time.time()
     with connected(ClusterConfig()):
-        actors = pool(None, shards).actors
+        actors = size_pool(None, shards).actors
         compute_features(examples, output, Plugin(**ENCODER), seed=0, config=PredictConfig())
         total = time.time() - start
     ends = sorted(os.stat(output.path(shard)).st_mtime for shard in output.shards())

@@ -23,7 +23,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import rayclean
-from rayclean.artifacts import Folder, Run
+from rayclean.folder import Folder
+from rayclean.run import Run
 from rayclean.schema import matrix
 
 SEED = 0

@@ -69,7 +69,7 @@ class Stopwatch:
             self._replace(owner, name, self._state)
         self._replace(method, "seen", self._seen)
         self._replace(method, "partition", lambda function: self._apart("partition", 2, function))
-        self._replace(steps, "review", lambda function: self._apart("review", 3, function))
+        self._replace(steps, "review_examples", lambda function: self._apart("review", 3, function))
         self._replace(method, "review", lambda function: self._apart("review_columns", 4, function))
         try:
             yield

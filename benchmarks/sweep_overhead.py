@@ -77,20 +77,20 @@ def prepare(works: list[Work], url: str) -> None:
 
 def run(of: Sweep) -> dict[str, Any]:
     """Seconds of the sweep, of its trials and of what they share."""
-    from rayclean.artifacts import Folder
+    from rayclean.folder import Folder
     from rayclean.runtime.cluster import physical_threads
     from rayclean.sweeps import trial
-    from rayclean.sweeps.plan import make_plan, root
-    from rayclean.sweeps.sweep import sweep
+    from rayclean.sweeps.plan import make_plan, sweep_root
+    from rayclean.sweeps.sweep import run_sweep
 
-    plan, url = make_plan(of), root(of)
+    plan, url = make_plan(of), sweep_root(of)
     prepare([*plan.work.values()], url)
     shared = [item for level in plan.shared(url) for item in level]
     began = time.time()
     start = time.perf_counter()
-    found = sweep(of)
+    found = run_sweep(of)
     wall = time.perf_counter() - start
-    results = trial.results(Folder(url)).values()
+    results = trial.finished_results(Folder(url)).values()
     assert not found.failed
     assert len(results) == len(plan.work)
     manifests = [work.run(url).manifest(verb) for verb, work in shared]

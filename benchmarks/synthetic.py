@@ -56,11 +56,11 @@ class ArrayShard:
 
     def read(self, features: bool = False) -> Any:
         """The rows as a detector sees them; example_id = row."""
-        from rayclean.detectors.base import Batch
+        from rayclean.detectors.base import DetectorBatch
 
         p = self._rows("probabilities.npy")
         ids = np.arange(self.start, self.stop, dtype=np.int64)
-        return Batch(ids, self._rows("labels.npy"), np.zeros(len(ids), dtype=np.int32), p)
+        return DetectorBatch(ids, self._rows("labels.npy"), np.zeros(len(ids), dtype=np.int32), p)
 
     def _rows(self, name: str) -> Any:
         with open(Path(self.folder) / name, "rb") as file:

@@ -40,14 +40,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import claim, write_result
 from benchmarks.plain_loop import CLASSES, STRONG, PlainLoop
 from benchmarks.stopwatch import Profile, Stopwatch
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
+from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
 from rayclean.methods import METHODS
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import EXAMPLES
-from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
 from rayclean.training.state import ExampleState
 
@@ -101,7 +101,7 @@ def fitted(name: str, examples: str, seed: int, device: str) -> None:
     split, NoiseAL._split = NoiseAL._split, half_and_half  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as output:
-            job = FitJob("overhead", DataSpec(examples), Selection(), seed, output)
+            job = FitJob("overhead", DataSpec(examples), ExampleSelection(), seed, output)
             spec = FitSpec(
                 Plugin(**STRONG), Plugin(name=name, **METHODS_HERE[name]),
                 TrainingConfig(epochs=2, batch_size=BATCH), tuple("abcdef"),

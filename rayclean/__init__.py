@@ -19,7 +19,7 @@ _LAZY = {
     "Config": "rayclean.config",
     "load_config": "rayclean.config",
     "parse_config": "rayclean.config",
-    "Run": "rayclean.artifacts",
+    "Run": "rayclean.run",
     "RaycleanError": "rayclean.errors",
     **dict.fromkeys(
         ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "status", "revert"),
@@ -45,10 +45,20 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from rayclean.artifacts import Run
     from rayclean.config import Config, load_config, parse_config
     from rayclean.errors import RaycleanError
-    from rayclean.pipeline import clean, detect, evaluate, load, predict, relabel, revert, status, train
+    from rayclean.pipeline import (
+        clean,
+        detect,
+        evaluate,
+        load,
+        predict,
+        relabel,
+        revert,
+        status,
+        train,
+    )
+    from rayclean.run import Run
 
 
 def __getattr__(name: str) -> Any:

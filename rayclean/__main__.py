@@ -1,5 +1,5 @@
 """`python -m rayclean` is the `rayclean` command."""
 
-from rayclean.cli import main
+from rayclean.cli.main import main
 
 main()

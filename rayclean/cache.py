@@ -28,7 +28,7 @@ import platformdirs
 from filelock import FileLock
 
 from rayclean.errors import DataError, ResourceError
-from rayclean.progress import task
+from rayclean.progress import progress_bar
 
 CACHE_DAYS = 7
 """An entry that nobody has used for so many days is removed when a new one is added."""
@@ -156,7 +156,7 @@ def content_digests(paths: Sequence[str]) -> list[str]:
             _seen[content] = kept
     new = [content for content in dict.fromkeys(contents) if content not in _seen]
     total = sum(size for _, size, *_ in new)
-    shown = task("read files once", total // 2**20, "MiB") if total >= LARGE else nullcontext()
+    shown = progress_bar("read files once", total // 2**20, "MiB") if total >= LARGE else nullcontext()
     with shown as bar, ThreadPoolExecutor(READERS) as pool:
         for content, digest in zip(new, pool.map(_read_once, new), strict=True):
             _seen[content] = digest

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rayclean.annotators import ANNOTATORS
-from rayclean.artifacts import MANIFEST, VERBS, Folder, Run, fingerprint, stamps
 from rayclean.config import Config, Plugin, parse_config
 from rayclean.detectors import DETECTORS
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.fingerprints import fingerprint, stamps
+from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.models import ENCODERS
 from rayclean.plugins import build_options, resolve
 from rayclean.progress import console
+from rayclean.run import MANIFEST, VERBS, Run
 from rayclean.tasks import TASKS
 
 INPUTS: dict[str, tuple[str, ...]] = {
@@ -93,7 +95,7 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     return prints
 
 
-def validate(config: Config, verbs: Sequence[str] = VERBS, run: Run | None = None) -> None:
+def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None = None) -> None:
     """What can be known to be wrong before anything expensive starts: names, options, models, endpoints.
 
     Raises:
@@ -159,17 +161,17 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
                 todo.append(verb)
         if todo:
             _require_inputs(run, todo, prints)
-            validate(config, todo, run)
+            validate_verbs(config, todo, run)
         run.write_text(config.model_dump_json(indent=1), "config.json")
         for verb in verbs:
             if verb not in todo:
                 console.print(f"{verb}: done before, reused", highlight=False)
         if todo:
             from rayclean.runtime.cluster import connected
-            from rayclean.runtime.metrics import reporting
             from rayclean.runtime.preflight import preflight
+            from rayclean.runtime.prometheus import reporting_progress
 
-            with connected(config.cluster), reporting(run.name):
+            with connected(config.cluster), reporting_progress(run.name):
                 preflight(config, todo)
                 for verb in todo:
                     with run.exclusive(verb):
@@ -220,11 +222,11 @@ def status(config: Config) -> list[VerbStatus]:
 
 
 def revert(config: Config, **selection: Any) -> dict[str, Any]:
-    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.labels.revert`.
+    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.replay_reverts`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
     """
-    from rayclean.annotators.labels import revert as replay
+    from rayclean.annotators.final_labels import replay_reverts as replay
 
     run = open_run(config)
     with locked(run):
@@ -256,7 +258,7 @@ def resolved_config(run_folder: str) -> Config:
 
 
 def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
-    from rayclean.runtime.metrics import finished
+    from rayclean.runtime.prometheus import report_finished
 
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
@@ -264,7 +266,7 @@ def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> No
     run.outdate(verb)  # even under the same fingerprint (`--again`)
     seconds = time.monotonic() - start
     run.commit(verb, prints[verb], out, seconds, metrics)
-    finished(verb, seconds, metrics)
+    report_finished(verb, seconds, metrics)
     console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
 
 

@@ -31,7 +31,7 @@ class Options(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.OPERATIONAL))
 
 
-def nearest(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, known: list[str]) -> str:
     """The end of an error message: the names nearest to a wrong one, then all of them.
 
     >>> nearest("noiseall", ["noiseal", "lane"])
@@ -57,7 +57,7 @@ def resolve(family: str, registry: Mapping[str, str], name: str) -> type[Any]:
     module_name, separator, class_name = target.partition(":")
     if not separator:
         raise ConfigError(
-            f"unknown {family} {name!r}: {nearest(name, list(registry))}, or 'package.module:Class' for your own"
+            f"unknown {family} {name!r}: {did_you_mean(name, list(registry))}, or 'package.module:Class' for your own"
         )
     try:
         module = importlib.import_module(module_name)
@@ -88,7 +88,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         path = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             known = _fields_at(model, fault["loc"][:-1])
-            lines.append(f"{where}: unknown key {path!r}; {nearest(str(fault['loc'][-1]), known)}")
+            lines.append(f"{where}: unknown key {path!r}; {did_you_mean(str(fault['loc'][-1]), known)}")
         elif fault["type"] == "missing":
             lines.append(f"{where}: {path!r} is required and missing")
         else:

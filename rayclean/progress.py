@@ -11,19 +11,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as EtaColumn
 
-from rayclean.context import bound
+from rayclean.scoped import bound
 
 logger = logging.getLogger(__name__)
 console = Console(stderr=True)
 
-Observer = Callable[["Task", int], None]
+Observer = Callable[["ProgressBar", int], None]
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 SECONDS_BETWEEN_LINES = 20
 """Without a terminal, a line is logged at most this often."""
 
 
-class Task:
+class ProgressBar:
     """One piece of work under way."""
 
     def __init__(self, title: str, total: int | None, unit: str, bar: Progress | None):
@@ -64,7 +64,7 @@ class Task:
 
 
 @contextmanager
-def task(title: str, total: int | None, unit: str) -> Iterator[Task]:
+def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressBar]:
     """Show progress of `total` units (None: unknown) while the block runs.
 
     Args:
@@ -73,14 +73,14 @@ def task(title: str, total: int | None, unit: str) -> Iterator[Task]:
         unit: plural name of a unit ("examples").
     """
     if not console.is_terminal:
-        yield Task(title, total, unit, None)
+        yield ProgressBar(title, total, unit, None)
         return
     columns = (
         TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), EtaColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Task(title, total, unit, bar)
+        yield ProgressBar(title, total, unit, bar)
 
 
 def observed(observer: Observer) -> AbstractContextManager[None]:

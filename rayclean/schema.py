@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.errors import ConfigError
-from rayclean.plugins import nearest
+from rayclean.plugins import did_you_mean
 
 SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST = "train", "dev", "test"
 
@@ -139,7 +139,7 @@ class LabelSet:
             for name in names:
                 if name not in self._by_name:
                     raise ConfigError(
-                        f"dataset.{section}: unknown label {name!r}; {nearest(name, self.names)}"
+                        f"dataset.{section}: unknown label {name!r}; {did_you_mean(name, self.names)}"
                     )
         return LabelSet(
             Label(x.index, x.name, words.get(x.name, x.name), definitions.get(x.name, ""))

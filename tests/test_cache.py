@@ -10,9 +10,9 @@ import pytest
 from filelock import FileLock
 
 from rayclean import cache as cache_module
-from rayclean.artifacts import stamps
 from rayclean.cache import CACHE_DAYS, SMALL, cache_folder, cache_root, cached_inputs, content_digests
 from rayclean.errors import DataError, ResourceError
+from rayclean.fingerprints import stamps
 
 
 @pytest.fixture(autouse=True)

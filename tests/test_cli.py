@@ -14,7 +14,7 @@ from tests import toy
 WAITS = """
 import sys, time
 from pathlib import Path
-from rayclean import cli
+from rayclean.cli import main as cli
 
 @cli.app.command()
 def waits(folder: str) -> None:

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import rayclean
-from rayclean.artifacts import Run
 from rayclean.pipeline import fingerprints, status
+from rayclean.run import Run
 from tests import toy
 
 

@@ -19,8 +19,10 @@ FRAME = {
     "plugins",
     "config",
     "overrides",
-    "context",
-    "artifacts",
+    "scoped",
+    "folder",
+    "fingerprints",
+    "run",
     "cache",
     "progress",
 }
@@ -88,7 +90,7 @@ def test_only_evaluate_and_load_name_the_truth() -> None:
 
 
 def test_import_loads_neither_torch_nor_ray() -> None:
-    code = "import sys, rayclean, rayclean.cli; print([m for m in ('torch', 'ray', 'pyarrow') if m in sys.modules])"
+    code = "import sys, rayclean, rayclean.cli.main; print([m for m in ('torch', 'ray', 'pyarrow') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rayclean.artifacts import Run
+from rayclean.run import Run
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 

@@ -9,7 +9,7 @@ def test_rate_and_eta(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, lines = [0.0], []
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(progress.console, "print", lambda text, **_: lines.append(text))
-    task = progress.Task("relabel", 300, "queries", None)
+    task = progress.ProgressBar("relabel", 300, "queries", None)
     task.advance(100, resumed=True)
     clock[0] = 100.0  # a server started meanwhile
     task.advance(1)

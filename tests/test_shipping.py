@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rayclean.errors import ConfigError
-from rayclean.shipping import pack
+from rayclean.job_package import pack
 from rayclean.sweeps.plan import make_plan
 from rayclean.sweeps.results import command
 from rayclean.sweeps.spec import load_sweep

@@ -19,18 +19,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayclean import pipeline
-from rayclean.artifacts import Folder, fingerprint
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.runtime import serve, tune
-from rayclean.runtime.slots import Slots
+from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.identity import finished, leave_out, same_sweep
+from rayclean.sweeps.callbacks import TUNE_KEYS, Watch
 from rayclean.sweeps.plan import base_values, make_plan, work_of
+from rayclean.sweeps.remote import SweepContext
+from rayclean.sweeps.resume import finished_trials, leave_out, same_sweep
 from rayclean.sweeps.spec import Sweep, Trials, load_sweep
-from rayclean.sweeps.sweep import _share, report, sweep
+from rayclean.sweeps.sweep import _share, report_sweep, run_sweep
 from rayclean.sweeps.tracking import Tracker
-from rayclean.sweeps.watch import TUNE_KEYS, Watch
-from rayclean.sweeps.worker import Place
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
@@ -83,7 +84,7 @@ def run_ids(tmp_path: Path, trials: Iterable[str]) -> set[str]:
 
 def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> None:
     first = spec(tmp_path)
-    results = sweep(first)
+    results = run_sweep(first)
     assert results.failed == {}
     assert [row.point for row in results.rows] == [
         {"detect.budget": b, "relabel.accept": a} for b in (0.1, 0.2) for a in (0.5, 0.9)
@@ -106,11 +107,11 @@ def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> Non
         name: os.stat(tmp_path / "sweeps/toy/store" / name).st_mtime_ns
         for name in stored(tmp_path, "relabel")
     }
-    assert sweep(first).rows == results.rows
+    assert run_sweep(first).rows == results.rows
     larger = spec(tmp_path, space={**first.model_dump()["space"], "detect.budget": {"grid": [0.1, 0.2, 0.3]}})
     with pytest.raises(ArtifactError, match="--extend"):
-        sweep(larger)
-    grown = sweep(larger, extend=True)
+        run_sweep(larger)
+    grown = run_sweep(larger, extend=True)
     assert grown.rows[:4] == results.rows
     after = {
         name: os.stat(tmp_path / "sweeps/toy/store" / name).st_mtime_ns
@@ -122,7 +123,7 @@ def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> Non
     assert len(stored(tmp_path, "predict")) == 1
 
     # Everything is there to be read again.
-    assert report(larger).rows == grown.rows
+    assert report_sweep(larger).rows == grown.rows
     page = (tmp_path / "sweeps" / "toy" / "report.html").read_text()
     assert "detect.budget=0.1" in page
 
@@ -175,7 +176,7 @@ def test_trials_that_train_by_the_command_line(
         ).stdout
     assert {sent["authorization"] for sent in server.headers} == {f"Bearer {KEYS['LLM_KEY']}"}, told.decode()
 
-    results = report(one)
+    results = report_sweep(one)
     assert results.failed == {}, told.decode()
     assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
     assert [len(row.epochs[0]) for row in results.rows] == [1, 2]
@@ -190,7 +191,7 @@ def test_trials_that_train_by_the_command_line(
         numbers = [{k: v for k, v in line.items() if isinstance(v, int | float)} for line in row.epochs[0]]
         assert logged_by_tune(folder, name) == numbers
         table = changed_labels(runs[fingerprint(str(folder), name)])
-        assert table == trials.changes(work.run(str(folder)), 3)
+        assert table == trials.changed_examples(work.run(str(folder)), 3)
         assert len(table) == 3
         assert all(change["given"] != change["final"] for change in table)
         assert all(f"*{change['final']}" in change["text"] for change in table)
@@ -231,11 +232,11 @@ def test_time_ends_a_sweep_and_the_same_command_goes_on(
             space={"detect.budget": {"grid": [0.05, 0.1]}},
             trials={"seconds": 1.0},
         )
-        results = sweep(one)
+        results = run_sweep(one)
         assert (results.rows, results.failed) == ([], {})
         assert "2 trials have no result yet; the same command goes on" in capsys.readouterr().err
         slow.clear()
-        results = sweep(one.model_copy(update={"trials": Trials(seconds=500.0)}))
+        results = run_sweep(one.model_copy(update={"trials": Trials(seconds=500.0)}))
     assert [row.point["detect.budget"] for row in results.rows] == [0.05, 0.1]
     assert len(stored(tmp_path, "predict")) == 1
     for run in logged(tmp_path).values():
@@ -256,7 +257,7 @@ def test_a_trial_ended_by_time_was_not_stopped_for_its_figures(
     news.started(trial)
     news.told(trial, {"epoch": 1, "epochs": 3, "dev_accuracy": 0.5})
     news.ended(trial, None)
-    assert [result["stopped"] for result in trials.results(folder).values()] == stopped
+    assert [result["stopped"] for result in trials.finished_results(folder).values()] == stopped
 
 
 @pytest.mark.slow
@@ -310,7 +311,7 @@ def test_no_question_of_relabel_is_paid_twice(
             "form": "choice",
             "concurrency": 2,
         }
-        results = sweep(
+        results = run_sweep(
             spec(
                 tmp_path,
                 set={"annotator": annotator, "detect.budget": 0.2},
@@ -337,16 +338,16 @@ def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill
     """And what trains or asks holds more than its own process."""
     seen: list[Any] = []
 
-    def run(function: Any, items: list[Any], where: Slots, *, alone: bool) -> list[None]:
+    def run(function: Any, items: list[Any], where: TrialSlots, *, alone: bool) -> list[None]:
         seen.append((len(items), where, alone))
         return [None] * len(items)
 
     monkeypatch.setattr(tune, "run_side_by_side", run)
     works = [SimpleNamespace(prints={verb: str(place)}) for place in range(count)]
-    wide, cores = Slots(1, 0.1), Slots(2, 1.0)
+    wide, cores = TrialSlots(1, 0.1), TrialSlots(2, 1.0)
     level: Any = [(verb, work) for work in works]
-    assert _share([level], {}, Place("", (), None), wide, cores) == {}
-    assert _share([level], {}, Place("", (), None), wide) == {}
+    assert _share([level], {}, SweepContext("", (), None), wide, cores) == {}
+    assert _share([level], {}, SweepContext("", (), None), wide) == {}
     assert seen == [(count, cores if alone else wide, alone), (count, wide, False)]
 
 
@@ -358,8 +359,8 @@ def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.Cap
 
     def run(changed: float) -> None:
         plan = make_plan(one)
-        found = trials.results(folder)
-        leave_out(one, plan, folder, sorted(found.keys() - finished(one, plan, found).keys()))
+        found = trials.finished_results(folder)
+        leave_out(one, plan, folder, sorted(found.keys() - finished_trials(one, plan, found).keys()))
         for work in plan.work.values():
             trials.write_result(work, work.run(folder.url()), {"changed": changed}, [], 1.0)
 
@@ -369,15 +370,15 @@ def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.Cap
         os.utime(path, ns=(1, 1))  # a copy of the same data
     run(8.0)
     assert capsys.readouterr().err == ""
-    assert len(trials.results(folder)) == 2
+    assert len(trials.finished_results(folder)) == 2
     for path in (tmp_path / "data").rglob("*.parquet"):
         table = pq.read_table(path)
         pq.write_table(table.slice(0, table.num_rows - 1), path)
     run(9.0)
     assert "2 finished trials" in capsys.readouterr().err
-    assert len(trials.results(folder)) == 4
+    assert len(trials.finished_results(folder)) == 4
     shutil.rmtree(tmp_path / "data")
-    rows = report(one).rows
+    rows = report_sweep(one).rows
     assert [(row.point["detect.budget"], row.figures["changed"].mean) for row in rows] == [
         (0.1, 9.0),
         (0.2, 9.0),
@@ -386,7 +387,7 @@ def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.Cap
     base = json.loads(Path(one.base).read_text())
     Path(one.base).write_text(json.dumps(base | {"relabel": {"demonstrations": 3}}))
     with pytest.raises(ArtifactError, match="whose base differ"):
-        report(one)
+        report_sweep(one)
 
 
 def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) -> None:
@@ -398,7 +399,7 @@ def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) ->
         work.trial.name: {"point": {"detect.budget": 0.15}, "seed": 0},
         "of-other-data": {"point": {"detect.budget": 0.12}, "seed": 0},
     }
-    assert finished(one, make_plan(one), known) == {work.trial.name: work}
+    assert finished_trials(one, make_plan(one), known) == {work.trial.name: work}
 
 
 @pytest.mark.slow
@@ -409,13 +410,13 @@ def test_what_is_shared_and_fails_costs_only_those_who_share_it(tmp_path: Path, 
         space={"annotator": {"grid": [{"name": "knn"}, DOWN]}, "train.epochs": {"grid": [1, 2]}},
         tracking={"wandb": "off"},
     )
-    results = sweep(one)
+    results = run_sweep(one)
     assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
     assert len(results.failed) == 2
     assert all("127.0.0.1:9" in error for error in results.failed.values())
     # Where nobody can run, the error itself is what one is told.
     with pytest.raises(RaycleanError, match=r"127\.0\.0\.1:9"):
-        sweep(
+        run_sweep(
             spec(
                 tmp_path,
                 name="none",
@@ -433,7 +434,7 @@ def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None
         space={"annotator": {"grid": [{"name": "knn"}, DOWN]}},
         tracking={"wandb": "off"},
     )
-    results = sweep(one)
+    results = run_sweep(one)
     assert len(results.rows) == 1
     assert len(results.failed) == 1
     assert "openai" in next(iter(results.failed))
@@ -442,7 +443,7 @@ def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None
 
 def test_a_wrong_value_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"detect.budget = 7\.5"):
-        sweep(spec(tmp_path, space={"detect.budget": {"grid": [0.1, 7.5]}}))
+        run_sweep(spec(tmp_path, space={"detect.budget": {"grid": [0.1, 7.5]}}))
     assert not (tmp_path / "sweeps").exists()
 
 
@@ -457,7 +458,7 @@ def test_a_point_that_optuna_draws_twice_is_run_once(tmp_path: Path, ray_embedde
         objectives="changed",
         trials={"concurrent": 2},
     )
-    results = sweep(one)
+    results = run_sweep(one)
     assert results.failed == {}
     assert [row.point for row in results.rows] == [{"detect.budget": 0.2}]
     (run,) = logged(tmp_path).values()
@@ -475,14 +476,14 @@ def test_optuna_learns_from_dev_and_early_stopping_leaves_results(tmp_path: Path
         scheduler={"name": "asha", "grace": 1, "reduction": 2},
         set={"train.epochs": 6},
     )
-    results = sweep(one)
+    results = run_sweep(one)
     assert len(results.rows) == 4
     assert results.best is not None
     assert (tmp_path / "sweeps" / "toy" / "best.toml").exists()
     assert len(logged(tmp_path)) == 4
     for row in results.rows:
         assert len(row.epochs[0]) == 6 or row.stopped
-    more = sweep(one.model_copy(update={"samples": 5}), extend=True)
+    more = run_sweep(one.model_copy(update={"samples": 5}), extend=True)
     assert len(more.rows) == 5
     assert {str(row.point) for row in results.rows} < {str(row.point) for row in more.rows}
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayclean.annotators.base import Annotation, Query
-from rayclean.annotators.endpoint import Endpoint, EndpointError, usage
+from rayclean.annotators.endpoint import EndpointClient, EndpointError, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
 from rayclean.schema import Label
 
@@ -18,7 +18,7 @@ FLOOR = 1e-6
 
 
 async def ask_choice(
-    endpoint: Endpoint, blank: Annotation, query: Query, prompt: Prompt, config: Any
+    endpoint: EndpointClient, blank: Annotation, query: Query, prompt: Prompt, config: Any
 ) -> Annotation:
     """Ask in both orders and average.
 
@@ -69,7 +69,7 @@ async def ask_choice(
     )
 
 
-async def probe_choice(endpoint: Endpoint, model: str, constraint: str, logprobs: bool) -> None:
+async def probe_choice(endpoint: EndpointClient, model: str, constraint: str, logprobs: bool) -> None:
     """Ask what nobody answers with A or B; the constraint must force one of them all the same.
 
     Raises:
@@ -93,7 +93,7 @@ def _average(
 
 
 async def _ask(
-    endpoint: Endpoint, model: str, prompt: str, answers: list[str], constraint: str, logprobs: bool
+    endpoint: EndpointClient, model: str, prompt: str, answers: list[str], constraint: str, logprobs: bool
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """One request: probability per possible answer, and the answer's JSON."""
     body: dict[str, Any] = {

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotators.base import Demonstration
-from rayclean.artifacts import Folder
+from rayclean.folder import Folder
 from rayclean.functional.hashing import mix
 from rayclean.schema import matrix
 
@@ -30,7 +30,7 @@ DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Sources:
+class DemonstrationSources:
     """The finished folders that demonstrations come from, as URLs."""
 
     load: str
@@ -81,8 +81,8 @@ class _Hits:
         self.score, self.id, self.shard = (np.take_along_axis(x, best, axis=1) for x in (score, ids, shards))
 
 
-def nearest(
-    sources: Sources,
+def nearest_demonstrations(
+    sources: DemonstrationSources,
     ids: npt.NDArray[np.int64],
     texts: Sequence[str],
     features: npt.NDArray[np.float32],
@@ -121,7 +121,7 @@ def _settled(chosen: Sequence[Demonstration], count: int, last: float) -> bool:
     return least is not None and least > last
 
 
-def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> _Hits:
+def _search(sources: DemonstrationSources, features: npt.NDArray[np.float32], fetch: int) -> _Hits:
     shape = (len(features), fetch)
     hits = _Hits(np.full(shape, -np.inf), np.full(shape, np.iinfo(np.int64).max), np.full(shape, -1))
     for number, shard in enumerate(sources.shards()):
@@ -135,7 +135,7 @@ def _search(sources: Sources, features: npt.NDArray[np.float32], fetch: int) -> 
     return hits
 
 
-def _read(sources: Sources, hits: _Hits) -> dict[int, tuple[str, int]]:
+def _read(sources: DemonstrationSources, hits: _Hits) -> dict[int, tuple[str, int]]:
     """Text and given label of every hit."""
     known: dict[int, tuple[str, int]] = {}
     names = sources.shards()
@@ -166,7 +166,7 @@ def _pick(
     return tuple(reversed(picked))
 
 
-def random_pool(sources: Sources, seed: int) -> list[tuple[int, str, int]]:
+def random_pool(sources: DemonstrationSources, seed: int) -> list[tuple[int, str, int]]:
     """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, the same for any shard layout."""
     pool: dict[int, tuple[str, int]] = {}
     for shard in sources.shards():
@@ -182,7 +182,7 @@ def random_pool(sources: Sources, seed: int) -> list[tuple[int, str, int]]:
     return [(example, text, label) for example, (text, label) in pool.items()]
 
 
-def draw(
+def random_demonstrations(
     pool: Sequence[tuple[int, str, int]], example_id: int, text: str, count: int, seed: int
 ) -> tuple[Demonstration, ...]:
     """`count` demonstrations from the pool, drawn by the query's id; neither itself nor duplicates of its text."""

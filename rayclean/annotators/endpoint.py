@@ -52,7 +52,7 @@ def usage(answer: dict[str, Any]) -> tuple[int, int]:
     return prompt, written
 
 
-class Endpoint:
+class EndpointClient:
     """One endpoint, one connection pool.
 
     Args:

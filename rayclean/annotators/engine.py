@@ -70,7 +70,7 @@ class Budget:
 
 
 @dataclass
-class Tally:
+class AnswerCounts:
     """What this engine did."""
 
     asked: int = 0
@@ -127,7 +127,7 @@ class Engine:
         self.max_error_rate = max_error_rate
         self.on_progress = on_progress or (lambda count, reused: None)
         self.meter = meter or Meter()
-        self.tally = Tally()
+        self.tally = AnswerCounts()
         self._waiting = 0
         self._all_count = used is not None
         self._used = replace(used) if used is not None else ledger.spent
@@ -147,7 +147,7 @@ class Engine:
             AnnotationError: the annotator cannot start, or too many queries of this call failed. What was answered is in
                 the ledger: `recall` finds it.
         """
-        call = Tally()
+        call = AnswerCounts()
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
         free = {} if self._all_count else known
@@ -197,7 +197,9 @@ class Engine:
         """Whether the budget allows nothing more."""
         return not self.budget.allows(self._sent, self._used)
 
-    async def _once(self, key: str, query: Query, known: Annotation | None, call: Tally) -> Annotation | None:
+    async def _once(
+        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
+    ) -> Annotation | None:
         """Ask, or wait for whoever asks the same at this moment."""
         under_way = self._asked.get(key)
         if under_way is not None:
@@ -216,7 +218,9 @@ class Engine:
         future.set_result(answer)
         return answer
 
-    async def _ask(self, key: str, query: Query, known: Annotation | None, call: Tally) -> Annotation | None:
+    async def _ask(
+        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
+    ) -> Annotation | None:
         self._check_errors(call)
         if self.exhausted:
             self.tally.unasked += 1
@@ -251,7 +255,7 @@ class Engine:
         self._waiting += change
         self.meter.waiting(self._waiting)
 
-    def _check_errors(self, call: Tally) -> None:
+    def _check_errors(self, call: AnswerCounts) -> None:
         """Call by call: an endpoint that was down once may answer the next time."""
         failed = call.errors.total()
         if call.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * call.asked:

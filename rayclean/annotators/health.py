@@ -4,12 +4,12 @@ import asyncio
 import time
 from typing import Any
 
-from rayclean.annotators.endpoint import Endpoint, EndpointError
+from rayclean.annotators.endpoint import EndpointClient, EndpointError
 from rayclean.errors import AnnotationError
-from rayclean.plugins import nearest
+from rayclean.plugins import did_you_mean
 
 
-async def wait_until_healthy(endpoint: Endpoint, base_url: str, model: str, timeout: float) -> None:
+async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str, timeout: float) -> None:
     """Wait until the endpoint lists its models, and check that ours is among them.
 
     Raises:
@@ -38,7 +38,7 @@ async def wait_until_healthy(endpoint: Endpoint, base_url: str, model: str, time
                 ) from error
             await asyncio.sleep(min(2.0, max(timeout / 10, 0.05)))
     if model not in served:
-        raise AnnotationError(f"{base_url} does not serve {model!r}: {nearest(model, served)}")
+        raise AnnotationError(f"{base_url} does not serve {model!r}: {did_you_mean(model, served)}")
 
 
 def _names(answer: dict[str, Any]) -> list[str]:

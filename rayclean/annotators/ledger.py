@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from rayclean.annotators.base import Annotation
-from rayclean.artifacts import Folder
+from rayclean.folder import Folder
 
 logger = logging.getLogger(__name__)
 

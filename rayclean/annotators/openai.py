@@ -20,10 +20,10 @@ from pydantic import Field
 
 from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
 from rayclean.annotators.choice import ask_choice, probe_choice
-from rayclean.annotators.endpoint import Endpoint, EndpointError, api_key
+from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
+from rayclean.annotators.label_words import MAX_IDS, LabelWords, Tokens, ask_tokens, load_tokenizer
 from rayclean.annotators.prompts import Prompt, prompt_hash, template_source
-from rayclean.annotators.words import MAX_IDS, Tokens, Words, ask_tokens, load_tokenizer
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Label
 
@@ -86,8 +86,8 @@ class OpenAIAnnotator(Annotator):
             config.max_text_chars,
             config.max_demonstration_chars,
         )
-        self._endpoint: Endpoint | None = None
-        self._words: Words | None = None
+        self._endpoint: EndpointClient | None = None
+        self._words: LabelWords | None = None
         self._identity: dict[str, Any] | None = None
 
     @property
@@ -149,7 +149,7 @@ class OpenAIAnnotator(Annotator):
         config = self.config
         assert config.base_url is not None  # check() came first
         # A query may hold two connections: both orders of a choice.
-        self._endpoint = Endpoint(
+        self._endpoint = EndpointClient(
             config.base_url, config.api_key_env, config.timeout, config.deadline, 2 * config.concurrency
         )
         await wait_until_healthy(self._endpoint, config.base_url, self.model_name, config.health_timeout)
@@ -170,8 +170,8 @@ class OpenAIAnnotator(Annotator):
                 )
             ) from error
 
-    async def _probe_words(self, endpoint: Endpoint) -> None:
-        self._words = Words(
+    async def _probe_words(self, endpoint: EndpointClient) -> None:
+        self._words = LabelWords(
             load_tokenizer(self.config.tokenizer or self.config.model), self.labels, self._anchor()
         )
         ids = self._words.trie(label.index for label in self.labels)[()][:MAX_IDS]
@@ -208,7 +208,7 @@ class OpenAIAnnotator(Annotator):
                 answer_tokens=error.answer_tokens,
             )
 
-    async def _score_words(self, endpoint: Endpoint, blank: Annotation, query: Query) -> Annotation:
+    async def _score_words(self, endpoint: EndpointClient, blank: Annotation, query: Query) -> Annotation:
         assert self._words is not None
         prompt, tokens = self._fit(query)
         indices = [label.index for label in dict.fromkeys((*query.candidates, *query.scored))]

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rayclean.annotators.built_in import BUILT_IN
+from rayclean.annotators.model_source import BUILT_IN
 from rayclean.annotators.openai import OpenAIAnnotator
 from rayclean.errors import ConfigError
 from rayclean.plugins import Options

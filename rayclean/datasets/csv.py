@@ -13,7 +13,7 @@ from typing import Any
 
 import fsspec
 
-from rayclean.datasets.base import READ_ERRORS, Fault, File, Reader, Segment
+from rayclean.datasets.base import READ_ERRORS, FileSegment, Reader, RowFault, SourceFile
 from rayclean.errors import DataError
 
 MAX_RECORD = 16 * 1024 * 1024
@@ -23,30 +23,32 @@ MAX_RECORD = 16 * 1024 * 1024
 class Csv(Reader):
     """CSV and TSV with a header."""
 
-    def columns(self, file: File) -> list[str]:
+    def columns(self, file: SourceFile) -> list[str]:
         """The header."""
         return _header(file, next(_records(file), (0, [])))
 
-    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+    def rows(
+        self, segment: FileSegment, columns: Sequence[str]
+    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
         """Records after the header, 0-based; fields are strings, an empty field is ''."""
         records = _records(segment.file)
         header = _header(segment.file, next(records, (0, [])))
         positions = [header.index(name) for name in columns]
         for row, (_, record) in enumerate(records):
-            if isinstance(record, Fault):
+            if isinstance(record, RowFault):
                 yield row, record
             elif len(record) != len(header):
                 found = f"{len(record)} fields, the header has {len(header)}: {record}"
-                yield row, Fault("malformed CSV line", found.encode("utf-8", "backslashreplace").decode())
+                yield row, RowFault("malformed CSV line", found.encode("utf-8", "backslashreplace").decode())
             else:
                 yield row, _utf8([record[position] for position in positions])
 
 
-def _header(file: File, first: tuple[int, list[str] | Fault]) -> list[str]:
+def _header(file: SourceFile, first: tuple[int, list[str] | RowFault]) -> list[str]:
     record = first[1]
-    if isinstance(record, Fault):
+    if isinstance(record, RowFault):
         raise DataError(f"{file.url}: its first line is no CSV header ({record.value})")
-    if isinstance(_utf8(record), Fault) or any("\0" in name for name in record):
+    if isinstance(_utf8(record), RowFault) or any("\0" in name for name in record):
         raise DataError(f"{file.url}: its header is not UTF-8 text; is this a CSV file? Convert it to UTF-8")
     header = [name.removeprefix("\ufeff") for name in record]
     twice = sorted({name for name in header if header.count(name) > 1})
@@ -55,18 +57,18 @@ def _header(file: File, first: tuple[int, list[str] | Fault]) -> list[str]:
     return header
 
 
-def _utf8(values: list[str]) -> list[str] | Fault:
+def _utf8(values: list[str]) -> list[str] | RowFault:
     """The values, unless bytes were no UTF-8 (`surrogateescape` turned them into lone surrogates)."""
     for value in values:
         try:
             value.encode()
         except UnicodeEncodeError:
             raw = value.encode("utf-8", "surrogateescape")
-            return Fault("not UTF-8", raw[:200].decode("utf-8", "backslashreplace"))
+            return RowFault("not UTF-8", raw[:200].decode("utf-8", "backslashreplace"))
     return values
 
 
-def _records(file: File) -> Iterator[tuple[int, list[str] | Fault]]:
+def _records(file: SourceFile) -> Iterator[tuple[int, list[str] | RowFault]]:
     """Physical line and fields of each record; blank lines are skipped."""
     delimiter = "\t" if ".tsv" in file.name.lower() else ","
     csv.field_size_limit(MAX_RECORD)
@@ -84,7 +86,7 @@ def _records(file: File) -> Iterator[tuple[int, list[str] | Fault]]:
                 except csv.Error as error:
                     first = lines.give_back()
                     excerpt = first[:100].encode("utf-8", "backslashreplace").decode()
-                    yield lines.number, Fault("malformed CSV line", f"{error}: {excerpt}")
+                    yield lines.number, RowFault("malformed CSV line", f"{error}: {excerpt}")
                     parser = csv.reader(
                         lines, delimiter=delimiter, strict=True
                     )  # the old one is inside a quote

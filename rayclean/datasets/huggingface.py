@@ -14,9 +14,9 @@ from typing import Any
 import datasets
 import fsspec
 
-from rayclean.datasets.base import Fault, File, Reader, Segment
+from rayclean.datasets.base import FileSegment, Reader, RowFault, SourceFile
 from rayclean.errors import DataError
-from rayclean.plugins import nearest
+from rayclean.plugins import did_you_mean
 
 ROWS_PER_BATCH = 1024
 ROWS_PER_SEGMENT = 65536
@@ -26,22 +26,24 @@ PREFIX = "hf://"
 class HuggingFace(Reader):
     """One split of a data set, memory-mapped from the local cache."""
 
-    def columns(self, file: File) -> list[str]:
+    def columns(self, file: SourceFile) -> list[str]:
         """Names of the features."""
         return list(_open(file.url, self.split).column_names)
 
-    def label_names(self, file: File, column: str) -> list[str] | None:
+    def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Names of a `ClassLabel`."""
         feature = _open(file.url, self.split).features.get(column)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
-    def cut(self, file: File, size: int) -> list[Segment]:
+    def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
         """At rows, whatever `size`: the bytes of a row are not known."""
         rows = len(_open(file.url, self.split))
         starts = range(0, max(rows, 1), ROWS_PER_SEGMENT)
-        return [Segment(file, start, min(start + ROWS_PER_SEGMENT, rows)) for start in starts]
+        return [FileSegment(file, start, min(start + ROWS_PER_SEGMENT, rows)) for start in starts]
 
-    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+    def rows(
+        self, segment: FileSegment, columns: Sequence[str]
+    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
         """Rows [start, stop)."""
         data = _open(segment.file.url, self.split).select_columns(list(columns))
         stop = len(data) if segment.stop is None else segment.stop
@@ -51,10 +53,10 @@ class HuggingFace(Reader):
                 yield start + offset, list(cells)
 
 
-def file(url: str) -> File:
+def file(url: str) -> SourceFile:
     """A data set of the hub, or the folder of a saved one, as one file; the hub is not asked."""
     if url.startswith(PREFIX):
-        return File(url, url, sys.maxsize)
+        return SourceFile(url, url, sys.maxsize)
     fs, plain = fsspec.core.url_to_fs(url)
     folder = plain.rstrip("/")
     several = fs.exists(f"{folder}/dataset_dict.json")
@@ -63,7 +65,7 @@ def file(url: str) -> File:
         stamp = tuple(str(json.loads(fs.cat_file(state)).get("_fingerprint")) for state in states)
     except (OSError, ValueError) as error:
         raise DataError(f"{url}: no folder written by `save_to_disk` (its state.json: {error})") from error
-    return File(str(fs.unstrip_protocol(plain)), folder.rsplit("/", 1)[-1], sys.maxsize, stamp)
+    return SourceFile(str(fs.unstrip_protocol(plain)), folder.rsplit("/", 1)[-1], sys.maxsize, stamp)
 
 
 def is_saved(fs: fsspec.AbstractFileSystem, folder: str) -> bool:
@@ -87,6 +89,8 @@ def _open(url: str, split: str) -> datasets.Dataset:
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
-            raise DataError(f"{url}: no split {split!r} (dataset.hf_split); {nearest(split, list(found))}")
+            raise DataError(
+                f"{url}: no split {split!r} (dataset.hf_split); {did_you_mean(split, list(found))}"
+            )
         found = found[split]
     return found.with_format(None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from rayclean.datasets.base import READ_ERRORS, Fault, File, Reader, Segment, decoded
+from rayclean.datasets.base import READ_ERRORS, FileSegment, Reader, RowFault, SourceFile, decoded
 from rayclean.errors import DataError
 
 LINES_FOR_COLUMNS = 1000
@@ -22,7 +22,7 @@ class Jsonl(Reader):
 
     sparse = True
 
-    def columns(self, file: File) -> list[str]:
+    def columns(self, file: SourceFile) -> list[str]:
         """Keys in the first lines."""
         found: dict[str, None] = {}
         objects = 0
@@ -36,13 +36,15 @@ class Jsonl(Reader):
             )
         return list(found)
 
-    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+    def rows(
+        self, segment: FileSegment, columns: Sequence[str]
+    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
         """Lines as rows; a missing key is null."""
         for row, value in _objects(segment.file):
-            yield row, value if isinstance(value, Fault) else [value.get(name) for name in columns]
+            yield row, value if isinstance(value, RowFault) else [value.get(name) for name in columns]
 
 
-def _objects(file: File) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+def _objects(file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | RowFault]]:
     try:
         with fsspec.open(file.url, "rb", compression="infer") as handle:
             for row, line in enumerate(handle):
@@ -55,12 +57,12 @@ def _objects(file: File) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
         ) from error
 
 
-def _parse(line: bytes) -> dict[str, Any] | Fault:
+def _parse(line: bytes) -> dict[str, Any] | RowFault:
     text = decoded(line.removeprefix(b"\xef\xbb\xbf"))
-    if isinstance(text, Fault):
+    if isinstance(text, RowFault):
         return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Fault("malformed JSON line", f"{str(error)[:80]}: {text[:100]}")
-    return value if isinstance(value, dict) else Fault("malformed JSON line", f"no object: {text[:100]}")
+        return RowFault("malformed JSON line", f"{str(error)[:80]}: {text[:100]}")
+    return value if isinstance(value, dict) else RowFault("malformed JSON line", f"no object: {text[:100]}")

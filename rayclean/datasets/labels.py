@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rayclean.errors import DataError
-from rayclean.plugins import nearest
+from rayclean.plugins import did_you_mean
 
 MAX_LABELS = 100_000
 """More different values than this are no label column."""
 
 
 @dataclass
-class Seen:
+class LabelCounts:
     """A label value in the data: how often, and where first."""
 
     count: int
@@ -27,23 +27,25 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelMapping:
     """The label set and, per role, the index of each code; codes of no label are left out."""
 
     names: list[str]
     codes: dict[str, dict[str, int]]
-    unknown: dict[str, dict[str, Seen]]
+    unknown: dict[str, dict[str, LabelCounts]]
     named: bool
     """Whether the names were given, so that integers are indices."""
 
     def explain(self, code: str) -> str:
         """Why a code has no index."""
-        return f"unknown label {code[2:]!r}; {nearest(code[2:], self.names[:50])}"
+        return f"unknown label {code[2:]!r}; {did_you_mean(code[2:], self.names[:50])}"
 
 
 def resolve_labels(
-    seen: Mapping[str, Mapping[str, Seen]], given: Sequence[str] | None, hint: Sequence[str] | None = None
-) -> Labels:
+    seen: Mapping[str, Mapping[str, LabelCounts]],
+    given: Sequence[str] | None,
+    hint: Sequence[str] | None = None,
+) -> LabelMapping:
     """The label set of a data set.
 
     Args:
@@ -69,15 +71,15 @@ def resolve_labels(
             f"the data hold {only} of the labels {names[:10]}; at least two classes are needed. The label column holds "
             f"{values}: check dataset.label, dataset.labels and dataset.unlabelled"
         )
-    return Labels(names, indices, unknown, bool(given or hint))
+    return LabelMapping(names, indices, unknown, bool(given or hint))
 
 
-def truth_indices(codes: Mapping[str, int], labels: Labels) -> dict[str, int]:
+def truth_indices(codes: Mapping[str, int], labels: LabelMapping) -> dict[str, int]:
     """Index of each code in the truth column, read in the same way as labels; values outside the set are left out."""
     return _indices(codes, labels.names, labels.named)
 
 
-def _one_type(role: str, codes: Mapping[str, Seen]) -> None:
+def _one_type(role: str, codes: Mapping[str, LabelCounts]) -> None:
     first = {code[0]: (code[2:], seen) for code, seen in sorted(codes.items(), reverse=True)}
     if len(first) > 1:
         (i, at_i), (s, at_s) = first["i"], first["s"]

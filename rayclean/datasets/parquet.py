@@ -14,7 +14,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayclean.datasets.base import Fault, File, Reader, Segment, decoded
+from rayclean.datasets.base import FileSegment, Reader, RowFault, SourceFile, decoded
 from rayclean.errors import DataError
 
 ROWS_PER_BATCH = 1024
@@ -24,15 +24,15 @@ PICKLED = ("ray.data.", "arrow.py_extension_type")
 class Parquet(Reader):
     """Parquet files; labels may be dictionary-encoded."""
 
-    def columns(self, file: File) -> list[str]:
+    def columns(self, file: SourceFile) -> list[str]:
         """Names of the top-level columns."""
         with _opened(file) as parquet:
             return list(parquet.schema_arrow.names)
 
-    def cut(self, file: File, size: int) -> list[Segment]:
+    def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
         """At row groups."""
         if file.size <= size:
-            return [Segment(file)]
+            return [FileSegment(file)]
         with _opened(file) as parquet:
             sizes = [parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)]
         scale = file.size / max(sum(sizes), 1)  # sizes in the footer are uncompressed
@@ -40,11 +40,13 @@ class Parquet(Reader):
         for group, group_size in enumerate(sizes):
             filled += group_size * scale
             if filled >= size or group == len(sizes) - 1:
-                segments.append(Segment(file, start, group + 1))
+                segments.append(FileSegment(file, start, group + 1))
                 start, filled = group + 1, 0.0
-        return segments or [Segment(file)]
+        return segments or [FileSegment(file)]
 
-    def rows(self, segment: Segment, columns: Sequence[str]) -> Iterator[tuple[int, list[Any] | Fault]]:
+    def rows(
+        self, segment: FileSegment, columns: Sequence[str]
+    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
         """Values as Python objects; a string that is not UTF-8 faults its row."""
         with _opened(segment.file) as parquet:
             stop = parquet.num_row_groups if segment.stop is None else segment.stop
@@ -53,13 +55,13 @@ class Parquet(Reader):
             for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=list(columns)):
                 values = [_python(batch.column(name)) for name in columns]
                 for offset, cells in enumerate(zip(*values, strict=True)):
-                    bad = next((cell for cell in cells if isinstance(cell, Fault)), None)
+                    bad = next((cell for cell in cells if isinstance(cell, RowFault)), None)
                     yield row + offset, bad or list(cells)
                 row += batch.num_rows
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[pq.ParquetFile]:
+def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
     try:
         with fsspec.open(file.url, "rb") as handle:
             parquet = pq.ParquetFile(handle)

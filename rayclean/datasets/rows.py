@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.base import Fault
+from rayclean.datasets.base import RowFault
 from rayclean.errors import DataError
-from rayclean.plugins import nearest
+from rayclean.plugins import did_you_mean
 
 VALUE_CHARACTERS = 200
 """So much of a value at fault is kept in `rejected/`."""
@@ -21,7 +21,7 @@ NO_LABEL = "no label"
 
 
 @dataclass(frozen=True)
-class Columns:
+class RowColumns:
     """The columns that one file is read with."""
 
     text: tuple[str, ...]
@@ -37,7 +37,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedRow:
     """A usable row. Codes are None where there is no value."""
 
     text: str
@@ -48,7 +48,7 @@ class Parsed:
 
 def choose_columns(
     config: DatasetConfig, role: str, found: Sequence[str], where: str, sparse: bool = False
-) -> Columns:
+) -> RowColumns:
     """The columns of a file, in its role.
 
     A test file may hold the truth alone; a development or test file need not hold the truth. In a `sparse` file the truth
@@ -63,17 +63,17 @@ def choose_columns(
     truth = config.truth if role == "data" or sparse or config.truth in found else None
     if role == "test" and own is None and label not in found and truth is not None:
         label = None
-    columns = Columns(text, label, truth, config.id)
+    columns = RowColumns(text, label, truth, config.id)
     for name in columns.names:
         if name not in found and not (sparse and name == truth):
-            raise DataError(f"{where}: no column {name!r}; {nearest(name, list(found))}")
+            raise DataError(f"{where}: no column {name!r}; {did_you_mean(name, list(found))}")
     return columns
 
 
 class RowParser:
     """`values of Columns.names -> Parsed | Fault`."""
 
-    def __init__(self, config: DatasetConfig, columns: Columns, role: str):
+    def __init__(self, config: DatasetConfig, columns: RowColumns, role: str):
         self.separator = config.separator
         self.unlabelled = {str(value) for value in config.unlabelled}
         names = columns.names
@@ -84,39 +84,39 @@ class RowParser:
         )
         self.needs_label = role != "test"  # a test row may have the truth alone
 
-    def __call__(self, values: Sequence[Any]) -> Parsed | Fault:
+    def __call__(self, values: Sequence[Any]) -> ParsedRow | RowFault:
         """Check one row."""
         text = self._text([values[position] for position in self.text])
-        if isinstance(text, Fault):
+        if isinstance(text, RowFault):
             return text
         truth = None if self.truth is None else label_code(values[self.truth])
         if not isinstance(truth, str) or truth[2:] in self.unlabelled:
             truth = None
         label = None if self.label is None else label_code(values[self.label])
-        if isinstance(label, Fault):
+        if isinstance(label, RowFault):
             return label
         if label is not None and label[2:] in self.unlabelled:
             if self.needs_label or truth is None:
-                return Fault(NO_LABEL, label[2:])
+                return RowFault(NO_LABEL, label[2:])
             label = None
         if label is None and (self.needs_label or truth is None):
-            return Fault("null label", "" if self.label is None else repr(values[self.label]))
+            return RowFault("null label", "" if self.label is None else repr(values[self.label]))
         key = None if self.key is None else _key(values[self.key])
-        return key if isinstance(key, Fault) else Parsed(text, label, truth, key)
+        return key if isinstance(key, RowFault) else ParsedRow(text, label, truth, key)
 
-    def _text(self, parts: list[Any]) -> str | Fault:
+    def _text(self, parts: list[Any]) -> str | RowFault:
         for part in parts:
             if part is not None and not isinstance(part, str):
-                return Fault("text is not a string", f"{type(part).__name__}: {shown(part)}")
+                return RowFault("text is not a string", f"{type(part).__name__}: {shorten_value(part)}")
         if all(part is None for part in parts):
-            return Fault("null text")
+            return RowFault("null text")
         if not any(part is not None and part.strip() for part in parts):
-            return Fault("empty text", shown(parts[0]))
+            return RowFault("empty text", shorten_value(parts[0]))
         text = parts[0] if len(parts) == 1 else self.separator.join(part or "" for part in parts)
-        return text if is_unicode(text) else Fault("not valid Unicode", shown(text))
+        return text if is_unicode(text) else RowFault("not valid Unicode", shorten_value(text))
 
 
-def label_code(value: Any) -> str | Fault | None:
+def label_code(value: Any) -> str | RowFault | None:
     """The code of a label value; None for null, NaN and blank strings.
 
     >>> label_code(" sports "), label_code(3), label_code(3.0), label_code(float("nan")), label_code(True)
@@ -125,7 +125,7 @@ def label_code(value: Any) -> str | Fault | None:
     if isinstance(value, str):
         value = value.strip()
         if not is_unicode(value):
-            return Fault("not valid Unicode", shown(value))
+            return RowFault("not valid Unicode", shorten_value(value))
         return f"s:{value}" if value else None
     if value is None or value != value:
         return None
@@ -133,10 +133,12 @@ def label_code(value: Any) -> str | Fault | None:
         return f"s:{str(value).lower()}"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return f"i:{int(value)}"
-    return Fault("label is neither a string nor an integer", f"{type(value).__name__}: {shown(value)}")
+    return RowFault(
+        "label is neither a string nor an integer", f"{type(value).__name__}: {shorten_value(value)}"
+    )
 
 
-def shown(value: Any) -> str:
+def shorten_value(value: Any) -> str:
     """The beginning of a value, safe to write as UTF-8."""
     text = value if isinstance(value, str) else repr(value)
     return text[:VALUE_CHARACTERS].encode("utf-8", "backslashreplace").decode()[:VALUE_CHARACTERS]
@@ -153,11 +155,13 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _key(value: Any) -> str | int | Fault:
+def _key(value: Any) -> str | int | RowFault:
     if value is None or value == "":
-        return Fault("null key")
+        return RowFault("null key")
     if isinstance(value, bool) or not isinstance(value, str | int):
-        return Fault("key is neither a string nor an integer", f"{type(value).__name__}: {shown(value)}")
+        return RowFault(
+            "key is neither a string nor an integer", f"{type(value).__name__}: {shorten_value(value)}"
+        )
     if isinstance(value, str) and not is_unicode(value):
-        return Fault("not valid Unicode", shown(value))
+        return RowFault("not valid Unicode", shorten_value(value))
     return value

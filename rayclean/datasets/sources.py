@@ -14,12 +14,12 @@ import fsspec
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
-from rayclean.artifacts import content_stamps
 from rayclean.config import DatasetConfig
 from rayclean.datasets import BUILTIN, FORMATS, huggingface
-from rayclean.datasets.base import File, Reader, Segment
+from rayclean.datasets.base import FileSegment, Reader, SourceFile
 from rayclean.errors import ConfigError, DataError
-from rayclean.plugins import nearest, resolve
+from rayclean.fingerprints import content_stamps
+from rayclean.plugins import did_you_mean, resolve
 
 ENDINGS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -39,7 +39,7 @@ class Source:
     role: str
     format: str
     split: str
-    files: tuple[File, ...]
+    files: tuple[SourceFile, ...]
 
     def reader(self) -> Reader:
         """The format's reader."""
@@ -48,13 +48,13 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SourcePiece:
     """One piece of work: small files together, or a part of a large one."""
 
     index: int
     source: Source
     """With the files left out: a thousand names need not travel with every piece."""
-    segments: tuple[Segment, ...]
+    segments: tuple[FileSegment, ...]
 
     @property
     def name(self) -> str:
@@ -76,17 +76,17 @@ def find_sources(config: DatasetConfig) -> list[Source]:
     return sources
 
 
-def plan(sources: Sequence[Source]) -> list[Piece]:
+def cut_into_pieces(sources: Sequence[Source]) -> list[SourcePiece]:
     """Pieces in (role, file, row) order; depends on names and sizes of the files alone."""
-    pieces: list[Piece] = []
+    pieces: list[SourcePiece] = []
     for source in sources:
         reader = source.reader()
-        together: list[Segment] = []
+        together: list[FileSegment] = []
         bare = Source(source.role, source.format, source.split, ())
 
-        def flush(together: list[Segment], bare: Source = bare) -> None:
+        def flush(together: list[FileSegment], bare: Source = bare) -> None:
             if together:
-                pieces.append(Piece(len(pieces), bare, tuple(together)))
+                pieces.append(SourcePiece(len(pieces), bare, tuple(together)))
                 together.clear()
 
         filled = 0
@@ -100,7 +100,7 @@ def plan(sources: Sequence[Source]) -> list[Piece]:
             if filled + file.size > PIECE_BYTES or len(together) >= PIECE_FILES:
                 flush(together)
                 filled = 0
-            together.append(Segment(file))
+            together.append(FileSegment(file))
             filled += file.size
         flush(together)
     return pieces
@@ -126,8 +126,10 @@ def _find(config: DatasetConfig, role: str, path: str | Sequence[str]) -> Source
 
 def _builtin(role: str, where: str, paths: list[str], split: str) -> Source:
     if len(paths) > 1 or paths[0] not in BUILTIN:
-        raise ConfigError(f"{where}: {paths} is no built-in data set; {nearest(paths[0], list(BUILTIN))}")
-    file: File = resolve("built-in data set", BUILTIN, paths[0]).file()
+        raise ConfigError(
+            f"{where}: {paths} is no built-in data set; {did_you_mean(paths[0], list(BUILTIN))}"
+        )
+    file: SourceFile = resolve("built-in data set", BUILTIN, paths[0]).file()
     return Source(role, paths[0], split, (file,))
 
 
@@ -139,7 +141,7 @@ def _is_huggingface(path: str) -> bool:
     return huggingface.is_saved(*fsspec.core.url_to_fs(path))
 
 
-def _format(where: str, files: tuple[File, ...]) -> str:
+def _format(where: str, files: tuple[SourceFile, ...]) -> str:
     found = sorted({_ending(file.name) or "?" for file in files})
     formats = {ENDINGS.get(ending) for ending in found}
     if None in formats:
@@ -161,7 +163,7 @@ def _ending(name: str) -> str:
     return posixpath.splitext(name)[1]
 
 
-def _files(where: str, paths: list[str], any_ending: bool) -> tuple[File, ...]:
+def _files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceFile, ...]:
     """All files under the given paths, each once, sorted by name."""
     found: dict[str, dict[str, Any]] = {}
     roots: list[str] = []
@@ -188,7 +190,7 @@ def _files(where: str, paths: list[str], any_ending: bool) -> tuple[File, ...]:
     (fs,) = systems.values()
     common = posixpath.commonpath(roots)
     files = [
-        File(
+        SourceFile(
             url=path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)),
             name=posixpath.relpath(path, common or "."),
             size=int(info.get("size") or 0),
@@ -239,4 +241,4 @@ def _beside(path: str) -> str:
         ]
     except (OSError, ValueError, ImportError):
         return "; check the path and its protocol"
-    return f"; {nearest(posixpath.basename(plain), names)}" if names else ""
+    return f"; {did_you_mean(posixpath.basename(plain), names)}" if names else ""

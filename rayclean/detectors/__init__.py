@@ -5,6 +5,6 @@ DETECTORS: dict[str, str] = {
     "self_confidence": "rayclean.detectors.pointwise:SelfConfidence",
     "normalized_margin": "rayclean.detectors.pointwise:NormalizedMargin",
     "disagreement": "rayclean.detectors.pointwise:Disagreement",
-    "dynamics": "rayclean.detectors.dynamics:Dynamics",
+    "dynamics": "rayclean.detectors.training_dynamics:TrainingDynamics",
     "knn_vote": "rayclean.detectors.knn_vote:KnnVote",
 }

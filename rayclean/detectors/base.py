@@ -28,7 +28,7 @@ class Mapper(Protocol):
 
 
 @dataclass(frozen=True)
-class Batch:
+class DetectorBatch:
     """Columns of some examples, as detectors see them."""
 
     example_id: npt.NDArray[np.int64]
@@ -43,10 +43,10 @@ class Batch:
     """[B, D]; only for detectors with `needs_features`."""
 
 
-class Shard(Protocol):
+class DetectorShard(Protocol):
     """One shard of predictions, opened where it is needed."""
 
-    def read(self, features: bool = False) -> Batch:
+    def read(self, features: bool = False) -> DetectorBatch:
         """The shard's columns."""
         ...
 
@@ -65,11 +65,13 @@ class Detector:
         self.num_classes = num_classes
         self.seed = seed
 
-    def fit(self, shards: Sequence[Shard], mapper: Mapper) -> Any:
+    def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> Any:
         """State from all shards (picklable, small). None for detectors that look at one example at a time."""
         return None
 
-    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def score(
+        self, batch: DetectorBatch, state: Any
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality [B] (**lower = more likely wrong**) and vote [B] (True: this detector calls the label wrong)."""
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.detectors.base import Batch, Detector, Mapper, Shard
+from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapper
 from rayclean.functional import confident_learning as cl
 from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.functional.selection import Selection, UInt64
@@ -30,7 +30,7 @@ MIN_ITEMS, MAX_SHARDS = 16, 64
 
 
 @dataclass(frozen=True)
-class State:
+class JointState:
     """What is known after all passes."""
 
     thresholds: npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ class ConfidentLearning(Detector):
         min_examples_per_class: int = 1
         """Examples that every class keeps at least; classes with no more than that lose none."""
 
-    def fit(self, shards: Sequence[Shard], mapper: Mapper) -> State:
+    def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> JointState:
         """Thresholds, joint and cuts from all shards."""
         size = self.num_classes
         sums, counts = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
@@ -68,9 +68,11 @@ class ConfidentLearning(Detector):
             size, size
         )
         calibrated = cl.calibrate(joint, counts)
-        return State(limits, calibrated, self._cuts(calibrated, counts, shards, mapper))
+        return JointState(limits, calibrated, self._cuts(calibrated, counts, shards, mapper))
 
-    def score(self, batch: Batch, state: State) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def score(
+        self, batch: DetectorBatch, state: JointState
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality by the chosen score; vote = confident learning's mask."""
         score = normalized_margin if self.config.quality == "normalized_margin" else self_confidence
         quality = np.empty(len(batch.given_label), dtype=np.float32)
@@ -78,7 +80,7 @@ class ConfidentLearning(Detector):
             quality[rows] = score(batch.given_label[rows], batch.probabilities[rows])
         return quality, self.mask(batch, state)
 
-    def mask(self, batch: Batch, state: State) -> npt.NDArray[np.bool_]:
+    def mask(self, batch: DetectorBatch, state: JointState) -> npt.NDArray[np.bool_]:
         """Whether confident learning calls each label wrong [B]."""
         labels, probabilities = batch.given_label, batch.probabilities
         flagged = np.zeros(len(labels), dtype=np.bool_)
@@ -93,14 +95,14 @@ class ConfidentLearning(Detector):
         flagged[doubtful[cl.agrees(labels[doubtful], probabilities[doubtful])]] = False
         return flagged
 
-    def metrics(self, state: State) -> dict[str, float]:
+    def metrics(self, state: JointState) -> dict[str, float]:
         """`estimated_noise_rate`: share of the calibrated joint off its diagonal."""
         total = int(state.joint.sum())
         wrong = total - int(state.joint.trace())
         return {"estimated_noise_rate": wrong / total if total else 0.0}
 
     def _cuts(self, calibrated: npt.NDArray[np.int64], counts: npt.NDArray[np.int64],
-              shards: Sequence[Shard], mapper: Mapper) -> UInt64:  # fmt: skip
+              shards: Sequence[DetectorShard], mapper: Mapper) -> UInt64:  # fmt: skip
         rule, size = self.config.rule, self.num_classes
         if rule == "confident_learning":
             return np.zeros(0, dtype=np.uint64)
@@ -127,7 +129,9 @@ class ConfidentLearning(Detector):
         return cut
 
 
-def _mapped(mapper: Mapper, function: Callable[[Shard], R], shards: Sequence[Shard]) -> Iterator[R]:
+def _mapped(
+    mapper: Mapper, function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard]
+) -> Iterator[R]:
     """`function` of every shard, several shards per item: a pass over one takes less time than starting a task."""
     size = min(MAX_SHARDS, -(-len(shards) // MIN_ITEMS))
     groups = [shards[start : start + size] for start in range(0, len(shards), max(1, size))]
@@ -135,22 +139,26 @@ def _mapped(mapper: Mapper, function: Callable[[Shard], R], shards: Sequence[Sha
         yield from results
 
 
-def _each(function: Callable[[Shard], R], shards: Sequence[Shard]) -> list[R]:
+def _each(function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard]) -> list[R]:
     return [function(shard) for shard in shards]
 
 
-def _sums(shard: Shard, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _sums(shard: DetectorShard, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     batch = shard.read()
     return cl.self_confidence_sums(batch.given_label, batch.probabilities, size)
 
 
-def _joint(shard: Shard, limits: npt.NDArray[np.float64]) -> Sparse:
+def _joint(shard: DetectorShard, limits: npt.NDArray[np.float64]) -> Sparse:
     batch = shard.read()
     return _counted(cl.joint_cells(batch.given_label, batch.probabilities, limits), len(limits) ** 2)
 
 
 def _look(
-    shard: Shard, rule: Rule, cells: npt.NDArray[np.int64], shape: tuple[int, ...], selection: Selection
+    shard: DetectorShard,
+    rule: Rule,
+    cells: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
+    selection: Selection,
 ) -> Any:
     """One shard's part of one round: keys (few are left) or counts."""
     lower = np.full(shape, np.iinfo(np.uint64).max)
@@ -165,7 +173,7 @@ def _look(
 
 
 def _keys(
-    rule: Rule, batch: Batch, lower: UInt64
+    rule: Rule, batch: DetectorBatch, lower: UInt64
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], UInt64]:
     keys = cl.doubt_keys if rule == "prune_by_class" else cl.margin_keys
     return keys(batch.given_label, batch.probabilities, batch.example_id, lower)

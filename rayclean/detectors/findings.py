@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean import schema
-from rayclean.artifacts import Folder
 from rayclean.config import DetectConfig
+from rayclean.folder import Folder
 from rayclean.functional.combine import allowed, combine, most_doubtful
 from rayclean.functional.hashing import mix
 
@@ -24,7 +24,7 @@ def id_fingerprint(ids: npt.NDArray[np.int64]) -> int:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedSuspects:
     """The suspects, and what is needed to combine qualities again."""
 
     kind: str
@@ -49,7 +49,9 @@ class Chosen:
         return np.where(self.ids[place] == ids, self.ranks[place], -1)
 
 
-def select(names: list[str], detectors: list[str], out: Folder, config: DetectConfig, total: int) -> Chosen:
+def select_suspects(
+    names: list[str], detectors: list[str], out: Folder, config: DetectConfig, total: int
+) -> SelectedSuspects:
     """Choose the suspects: the lowest combined qualities among the eligible examples.
 
     Args:
@@ -63,7 +65,7 @@ def select(names: list[str], detectors: list[str], out: Folder, config: DetectCo
     ordered = [_ordered(names, key, out, total) for key in detectors] if kind == "mean_rank" else []
     nobody = np.zeros(0, dtype=np.int64)
     limit = allowed(config.budget, total)
-    scales = Chosen(kind, ordered, nobody, nobody, limit, 0)
+    scales = SelectedSuspects(kind, ordered, nobody, nobody, limit, 0)
     quality, ids = [np.zeros(0, dtype=np.float32)], [nobody]
     for name in names:
         table = out.read_table(
@@ -75,7 +77,7 @@ def select(names: list[str], detectors: list[str], out: Folder, config: DetectCo
     eligible = sum(map(len, ids))
     suspects = most_doubtful(np.concatenate(quality), np.concatenate(ids), limit)
     order = np.argsort(suspects)
-    return Chosen(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible)
+    return SelectedSuspects(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible)
 
 
 def _ordered(names: list[str], detector: str, out: Folder, total: int) -> npt.NDArray[np.float32]:
@@ -89,7 +91,9 @@ def _ordered(names: list[str], detector: str, out: Folder, total: int) -> npt.ND
     return values
 
 
-def write(names: list[str], detectors: list[str], out: Folder, chosen: Chosen) -> dict[str, Any]:
+def write_findings(
+    names: list[str], detectors: list[str], out: Folder, chosen: SelectedSuspects
+) -> dict[str, Any]:
     """Write the findings; returns their counts."""
     target = schema.findings(detectors)
     totals: dict[str, Any] = {

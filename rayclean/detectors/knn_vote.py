@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from rayclean.detectors.base import Batch, Detector, Mapper, Shard
+from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapper
 from rayclean.errors import DataError
 from rayclean.plugins import Options
 
@@ -38,12 +38,12 @@ class KnnVote(Detector):
 
     needs_features = True
 
-    def fit(self, shards: Sequence[Shard], mapper: Mapper) -> tuple[Shard, ...]:
+    def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> tuple[DetectorShard, ...]:
         """The shards themselves: every batch that is scored walks over them, so nothing is gathered."""
         return tuple(shards)
 
     def score(
-        self, batch: Batch, state: tuple[Shard, ...]
+        self, batch: DetectorBatch, state: tuple[DetectorShard, ...]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]; an example without any neighbour has quality 1."""
         vectors = _unit(batch)
@@ -63,7 +63,7 @@ class KnnVote(Detector):
         return quality.astype(np.float32), quality < self.config.threshold
 
 
-def _unit(batch: Batch) -> npt.NDArray[np.float64]:
+def _unit(batch: DetectorBatch) -> npt.NDArray[np.float64]:
     """Features [B, D] of length 1 in units of 2**-24, as integers.
 
     Products of integers and all their partial sums stay below 2**49 (Cauchy-Schwarz), so float64 adds them exactly,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from rayclean.detectors.base import Batch, Detector
+from rayclean.detectors.base import Detector, DetectorBatch
 from rayclean.functional import scores
 from rayclean.plugins import Options
 
@@ -20,7 +20,9 @@ class SelfConfidence(Detector):
         threshold: float = Field(0.5, ge=0, le=1)
         """Votes against labels below it; 0.5: the model holds the label for more likely wrong than right."""
 
-    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def score(
+        self, batch: DetectorBatch, state: Any
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
         quality = scores.self_confidence(batch.given_label, batch.probabilities)
         return quality, quality < self.config.threshold
@@ -35,7 +37,9 @@ class NormalizedMargin(Detector):
         threshold: float = Field(0.5, ge=0, le=1)
         """Votes against labels below it; 0.5: another label is more probable."""
 
-    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def score(
+        self, batch: DetectorBatch, state: Any
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
         quality = scores.normalized_margin(batch.given_label, batch.probabilities)
         return quality, quality < self.config.threshold
@@ -44,7 +48,9 @@ class NormalizedMargin(Detector):
 class Disagreement(Detector):
     """Quality = 1 where the model predicts the given label, 0 where it predicts another one."""
 
-    def score(self, batch: Batch, state: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def score(
+        self, batch: DetectorBatch, state: Any
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
         quality = scores.disagreement(batch.given_label, batch.predicted_label)
         return quality, quality == 0

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean import schema
-from rayclean.artifacts import Folder
-from rayclean.detectors.base import Batch, Detector
+from rayclean.detectors.base import Detector, DetectorBatch
 from rayclean.detectors.findings import id_fingerprint
-from rayclean.detectors.shards import PredictionShard, require_valid, require_whole
+from rayclean.detectors.prediction_shards import PredictionShard, require_valid, require_whole
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.folder import Folder
 
 
 def survey_shard(name: str, load: str, predict: str, num_classes: int) -> tuple[int, int]:
@@ -89,7 +89,7 @@ class Scorer:
         Folder(self.out).write_table(pa.table(columns), "scores", name)
         return len(batch.example_id)
 
-    def _suggested(self, batch: Batch, name: str) -> npt.NDArray[np.int32]:
+    def _suggested(self, batch: DetectorBatch, name: str) -> npt.NDArray[np.int32]:
         """The predicted label, or the runner-up where the prediction is the given label."""
         table = Folder(self.predict).read_table(
             "predictions", name, columns=["example_id", "runner_up_label"]
@@ -98,7 +98,7 @@ class Scorer:
         agree = batch.predicted_label == batch.given_label
         return np.where(agree, table["runner_up_label"].to_numpy(), batch.predicted_label).astype(np.int32)
 
-    def _eligible(self, batch: Batch, name: str) -> npt.NDArray[np.bool_]:
+    def _eligible(self, batch: DetectorBatch, name: str) -> npt.NDArray[np.bool_]:
         """Whether an example may be a suspect."""
         eligible = np.ones(len(batch.example_id), dtype=np.bool_)
         if self.require_disagreement:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from rayclean.evaluation.tally import DECISIONS, Bools, Floats, Suspects, Tally
+from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
 from rayclean.functional.calibration import expected_calibration_error
 
 RELIABILITY_BINS = 10
@@ -26,7 +26,7 @@ SYSTEMATIC_BELOW = 0.7
 """A ROC-AUC of detection below this means that the model repeats the errors it was trained on."""
 
 
-def interval(successes: int, trials: int) -> list[float] | None:
+def binomial_interval(successes: int, trials: int) -> list[float] | None:
     """95 % Clopper-Pearson interval of a rate; None without trials.
 
     >>> [round(x, 4) for x in interval(0, 10)], [round(x, 4) for x in interval(5, 10)]
@@ -73,7 +73,7 @@ def precision_at(quality: Floats, wrong: Bools, count: int) -> float | None:
     return float((wrong[below].sum() + share * wrong[tied].sum()) / count)
 
 
-def reliability(confidence: Floats, correct: Bools) -> list[dict[str, Any]]:
+def reliability_curve(confidence: Floats, correct: Bools) -> list[dict[str, Any]]:
     """Per equal-width bin of confidence that holds answers: its edges, their number, mean confidence and accuracy."""
     bins = RELIABILITY_BINS
     index = np.minimum((confidence.astype(np.float64) * bins).astype(np.int64), bins - 1)
@@ -94,10 +94,10 @@ class Metric(NamedTuple):
     needs: tuple[str, ...]
 
 
-def _of_answers(function: Callable[[Floats, Bools], Any]) -> Callable[[Suspects], Any]:
+def _of_answers(function: Callable[[Floats, Bools], Any]) -> Callable[[SuspectRanking], Any]:
     """A function of (confidence, correct) over answered suspects whose truth is one of the candidates."""
 
-    def metric(suspects: Suspects) -> Any:
+    def metric(suspects: SuspectRanking) -> Any:
         rows = (suspects.chosen >= 0) & suspects.among_candidates()
         if not rows.any():
             return None
@@ -106,16 +106,16 @@ def _of_answers(function: Callable[[Floats, Bools], Any]) -> Callable[[Suspects]
     return metric
 
 
-def _accuracy_all(suspects: Suspects) -> float | None:
+def _accuracy_all(suspects: SuspectRanking) -> float | None:
     rows = (suspects.chosen >= 0) & (suspects.truth >= 0)
     return rate(int((suspects.chosen[rows] == suspects.truth[rows]).sum()), int(rows.sum()))
 
 
-def _truth_among(suspects: Suspects) -> float | None:
+def _truth_among(suspects: SuspectRanking) -> float | None:
     return rate(int(suspects.among_candidates().sum()), int((suspects.truth >= 0).sum()))
 
 
-def _by_split(tally: Tally) -> dict[str, Any]:
+def _by_split(tally: RunCounts) -> dict[str, Any]:
     return {
         split: {
             "examples": c["examples"],
@@ -126,7 +126,7 @@ def _by_split(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _detector(tally: Tally, name: str) -> dict[str, Any]:
+def _detector(tally: RunCounts, name: str) -> dict[str, Any]:
     quality, wrong, votes = tally.quality(name), tally.wrong, tally.votes[name]
     return {
         "roc_auc": roc_auc(quality, wrong),
@@ -139,7 +139,7 @@ def _detector(tally: Tally, name: str) -> dict[str, Any]:
     }
 
 
-def _outcomes(suspects: Suspects) -> dict[str, int]:
+def _outcomes(suspects: SuspectRanking) -> dict[str, int]:
     return {name: int(suspects.decided(name).sum()) for name in DECISIONS}
 
 
@@ -166,7 +166,7 @@ METRICS: dict[str, Metric] = {
         _of_answers(lambda confidence, correct: expected_calibration_error(confidence, correct, RELIABILITY_BINS)),
         ("judged",),
     ),
-    "annotator.reliability": Metric(_of_answers(reliability), ("judged",)),
+    "annotator.reliability": Metric(_of_answers(reliability_curve), ("judged",)),
     "annotator.outcomes": Metric(_outcomes, ("suspects",)),
     "annotator.errors": Metric(lambda s: dict(sorted(s.error_kinds.items())), ("suspects",)),
 }  # fmt: skip
@@ -192,22 +192,24 @@ def compute(facts: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, metric in METRICS.items():
         values = [facts.get(need) for need in metric.needs]
-        put(result, name, None if any(value is None for value in values) else metric.function(*values))
-    put(result, "intervals", intervals(facts.get("truth")))
+        put_metric(result, name, None if any(value is None for value in values) else metric.function(*values))
+    put_metric(result, "intervals", intervals(facts.get("truth")))
     return result
 
 
-def intervals(tally: Tally | None) -> dict[str, list[float] | None]:
+def intervals(tally: RunCounts | None) -> dict[str, list[float] | None]:
     """95 % intervals of `INTERVALS`."""
     if tally is None:
         return dict.fromkeys(INTERVALS)
     counts = Counter({name: tally.total(name) for name in ("wrong_given", "wrong_final", "known", "harmed", "repaired",
                                                            "suspects_wrong", "suspects_known")})  # fmt: skip
     counts["clean"] = counts["known"] - counts["wrong_given"]
-    return {name: interval(counts[hits], counts[trials]) for name, (hits, trials) in INTERVALS.items()}
+    return {
+        name: binomial_interval(counts[hits], counts[trials]) for name, (hits, trials) in INTERVALS.items()
+    }
 
 
-def put(nested: dict[str, Any], name: str, value: Any) -> None:
+def put_metric(nested: dict[str, Any], name: str, value: Any) -> None:
     """Set `a.b.c` in nested dicts."""
     *parents, last = name.split(".")
     for part in parents:
@@ -215,7 +217,7 @@ def put(nested: dict[str, Any], name: str, value: Any) -> None:
     nested[last] = value
 
 
-def get(nested: Mapping[str, Any], name: str) -> Any:
+def get_metric(nested: Mapping[str, Any], name: str) -> Any:
     """`a.b.c` of nested dicts, None where it is not there."""
     value: Any = nested
     for part in name.split("."):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rayclean.evaluation.metrics import SYSTEMATIC_BELOW, get
-from rayclean.evaluation.tally import Tally
-from rayclean.evaluation.wording import percent
+from rayclean.evaluation.counts import RunCounts
+from rayclean.evaluation.formatting import format_percent
+from rayclean.evaluation.metrics import SYSTEMATIC_BELOW, get_metric
 
 SYSTEMATIC = (
     "The model repeats the errors: systematic noise. Detection finds wrong labels hardly better than chance (ROC-AUC "
@@ -20,7 +20,7 @@ INVISIBLE = (
 ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
 
 
-def measured_on(tally: Tally, tested: Mapping[str, Any]) -> dict[str, str]:
+def measured_on(tally: RunCounts, tested: Mapping[str, Any]) -> dict[str, str]:
     """On what the figures are measured.
 
     Args:
@@ -56,14 +56,14 @@ def notes(
     """
     found: list[str] = []
     auc, estimate, share = (
-        get(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
+        get_metric(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
     )
     if auc is not None and auc < SYSTEMATIC_BELOW:
         found.append(SYSTEMATIC.format(value=auc))
     if not metrics["counts"]["known"]:
         found.append(INVISIBLE)
         if estimate is not None and share is not None:
-            found.append(ESTIMATE.format(estimate=percent(estimate), share=percent(share)))
+            found.append(ESTIMATE.format(estimate=format_percent(estimate), share=format_percent(share)))
     if metrics["harm"] and metrics["counts"]["harmed"] > metrics["counts"]["repaired"]:
         found.append(
             f"Relabelling did more harm than good: {metrics['counts']['harmed']:,} right labels were made wrong, "

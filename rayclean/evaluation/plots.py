@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.evaluation.tally import BINS, Suspects
+from rayclean.evaluation.counts import BINS, SuspectRanking
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8A8F98"
 MAX_CLASSES = 20
@@ -23,16 +23,16 @@ KINDS = (("truth unknown", GREY), ("label is right", BLUE), ("label is wrong", O
 TAIL = 0.01
 """Share of the examples that may lie beyond the end of an axis without one of its own; they are in the last bar."""
 
-Figure = dict[str, Any]
+PlotlyFigure = dict[str, Any]
 
 
-def plain(text: str, length: int = 32) -> str:
+def plain_values(text: str, length: int = 32) -> str:
     """Text that plotly shows as it is: its labels know some HTML, and so would a user's text."""
     text = text if len(text) <= length else text[: length - 1] + "…"
     return html.escape(text, quote=False)
 
 
-def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> Figure:
+def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> PlotlyFigure:
     """Examples by quality; right and wrong labels apart where the truth is known.
 
     Args:
@@ -53,7 +53,7 @@ def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> Figure:
 
 def epoch_histograms(
     histograms: npt.NDArray[np.int64], axis: str, top: float, bounded: bool = True
-) -> list[Figure]:
+) -> list[PlotlyFigure]:
     """Examples by a scalar, a small figure for each of some epochs, with the same horizontal axis.
 
     Args:
@@ -90,7 +90,7 @@ def _end(histograms: npt.NDArray[np.int64]) -> int:
     return BINS
 
 
-def roc(curve: Mapping[str, npt.NDArray[np.float64]]) -> Figure:
+def roc_plot(curve: Mapping[str, npt.NDArray[np.float64]]) -> PlotlyFigure:
     """Wrong labels found over right labels doubted, for every possible budget."""
     hover = "doubts %{x:.1%} of the right labels<br>finds %{y:.1%} of the wrong ones<extra></extra>"
     data = [
@@ -100,9 +100,9 @@ def roc(curve: Mapping[str, npt.NDArray[np.float64]]) -> Figure:
     return {"data": data, "layout": _unit(_layout("right labels doubted", "wrong labels found"))}
 
 
-def precision_recall(
+def precision_recall_plot(
     curve: Mapping[str, npt.NDArray[np.float64]], noise: float, budget: tuple[float | None, float | None]
-) -> Figure:
+) -> PlotlyFigure:
     """Share of doubted labels that are wrong, over wrong labels found.
 
     Args:
@@ -128,7 +128,7 @@ def precision_recall(
     return {"data": data, "layout": _unit(_layout("wrong labels found", "doubted labels that are wrong"))}
 
 
-def confidence_histogram(suspects: Suspects) -> Figure:
+def confidence_histogram(suspects: SuspectRanking) -> PlotlyFigure:
     """Answers by calibrated confidence and by what came of them."""
     edges = np.linspace(0, 1, 21)
     centres = ((edges[1:] + edges[:-1]) / 2).tolist()
@@ -146,7 +146,7 @@ def confidence_histogram(suspects: Suspects) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def reliability_plot(rows: Sequence[Mapping[str, Any]]) -> PlotlyFigure:
     """Accuracy over confidence, a dot per bin, its area by its answers."""
     largest = max((row["count"] for row in rows), default=1)
     sizes = [8 + 20 * (row["count"] / largest) ** 0.5 for row in rows]
@@ -161,7 +161,7 @@ def reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return {"data": data, "layout": _unit(_layout("confidence", "share of right answers"))}
 
 
-def heat(pairs: Mapping[tuple[int, int], int], names: Sequence[str]) -> dict[str, Any] | None:
+def heat_map(pairs: Mapping[tuple[int, int], int], names: Sequence[str]) -> dict[str, Any] | None:
     """A confusion matrix with the strength of each cell's colour; None where there are too many classes.
 
     Off the diagonal strength is relative to the most frequent confusion: the diagonal would drown it.

@@ -17,14 +17,20 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from rayclean.artifacts import VERBS
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots
-from rayclean.evaluation.cards import NETWORKS, cards
-from rayclean.evaluation.dynamics import MEASURES, Dynamics
+from rayclean.evaluation.counts import DECISIONS, RunCounts
+from rayclean.evaluation.formatting import (
+    format_count,
+    format_figure,
+    format_money,
+    format_percent,
+    format_seconds,
+)
+from rayclean.evaluation.headlines import NETWORKS, headlines
 from rayclean.evaluation.subsets import SUBSETS
-from rayclean.evaluation.tally import DECISIONS, Tally
-from rayclean.evaluation.wording import money, number, percent, share, span
+from rayclean.evaluation.training_history import MEASURES, TrainingHistory
+from rayclean.run import VERBS
 
 SHORT = 260
 """Characters of a text shown at once; the rest is a click away."""
@@ -53,13 +59,13 @@ MEANS = {
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportInputs:
     """What the report shows beside the metrics."""
 
     name: str
     config: dict[str, Any]
     labels: list[str]
-    tally: Tally
+    tally: RunCounts
     said: dict[str, dict[str, Any]]
     """Metrics of the verbs before."""
     changes: list[dict[str, Any]]
@@ -68,11 +74,11 @@ class Material:
     """Changes that made a right label wrong."""
     rejected: list[dict[str, Any]]
     """Rows of `schema.REJECTED`."""
-    dynamics: Dynamics | None = None
+    dynamics: TrainingHistory | None = None
     """Of the training that wrote `train/`."""
 
 
-def render(metrics: Mapping[str, Any], material: Material) -> str:
+def render_report(metrics: Mapping[str, Any], material: ReportInputs) -> str:
     """The page."""
     environment = Environment(
         loader=PackageLoader("rayclean.evaluation"),
@@ -82,18 +88,18 @@ def render(metrics: Mapping[str, Any], material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "span": span,
-        "money": money,
-        "share": share,
+        "percent": format_percent,
+        "number": format_count,
+        "span": format_seconds,
+        "money": format_money,
+        "share": format_figure,
     }
     tally = material.tally
     training, training_charts = _training(material)
     return environment.get_template("report.html.jinja").render(
         m=metrics,
         material=material,
-        cards=cards(metrics),
+        cards=headlines(metrics),
         verbs=_verbs(metrics, material),
         heats=_heats(tally, material.labels, metrics),
         charts=_charts(metrics, tally) | training_charts,
@@ -111,13 +117,13 @@ def render(metrics: Mapping[str, Any], material: Material) -> str:
     )
 
 
-def terminal_table(metrics: Mapping[str, Any]) -> Table:
+def run_table(metrics: Mapping[str, Any]) -> Table:
     """The headline figures for a terminal."""
     table = Table(box=box.SIMPLE_HEAD, title="What came of it", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
-    for card in cards(metrics):
+    for card in headlines(metrics):
         table.add_row(escape(card.title), escape(card.value), escape(card.brief))
     for name, text in metrics["measured_on"].items():
         table.add_row(f"{name} measured on", "", escape(text))
@@ -126,7 +132,7 @@ def terminal_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def _verbs(metrics: Mapping[str, Any], material: Material) -> list[dict[str, Any]]:
+def _verbs(metrics: Mapping[str, Any], material: ReportInputs) -> list[dict[str, Any]]:
     counts, cost = metrics["counts"], metrics["cost"]
     train = material.said["train"]
     outcome: dict[str, Callable[[], str]] = {
@@ -134,7 +140,9 @@ def _verbs(metrics: Mapping[str, Any], material: Material) -> list[dict[str, Any
             f"{counts['examples']:,} examples, {counts['test']:,} for the test, {counts['rejected']:,} rejected"
         ),
         "predict": lambda: f"{counts['examples']:,} predictions over {counts['classes']:,} classes",
-        "detect": lambda: f"{counts['suspects']:,} suspects ({percent(metrics['detection']['share'])})",
+        "detect": lambda: (
+            f"{counts['suspects']:,} suspects ({format_percent(metrics['detection']['share'])})"
+        ),
         "relabel": lambda: f"{counts['changed']:,} labels changed, {counts['asked']:,} suspects asked",
         "train": lambda: (
             f"{train.get('method', '')}, {train.get('epochs', '?')} epochs, best {train.get('best_epoch', '?')}"
@@ -145,7 +153,7 @@ def _verbs(metrics: Mapping[str, Any], material: Material) -> list[dict[str, Any
     }
     paid = f"{cost['prompt_tokens'] + cost['answer_tokens']:,} tokens"
     if cost["amount"] is not None:
-        paid += f", {money(cost['amount'])}"
+        paid += f", {format_money(cost['amount'])}"
     total = max(metrics["seconds"]["total"], 1e-9)
     return [
         {"name": verb, "did": DID[verb], "outcome": outcome[verb](), "seconds": metrics["seconds"][verb],
@@ -154,31 +162,31 @@ def _verbs(metrics: Mapping[str, Any], material: Material) -> list[dict[str, Any
     ]  # fmt: skip
 
 
-def _heats(tally: Tally, labels: list[str], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _heats(tally: RunCounts, labels: list[str], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     heats = [{
         "title": "What relabelling changed", "rows": "given label", "columns": "final label",
-        "matrix": plots.heat(tally.given_final, labels), "top": metrics["confusion"]["given_final"],
+        "matrix": plots.heat_map(tally.given_final, labels), "top": metrics["confusion"]["given_final"],
     }]  # fmt: skip
     if metrics["confusion"]["given_true"] is not None:
         heats.append({
             "title": "Where the noise is", "rows": "given label", "columns": "true label",
-            "matrix": plots.heat(tally.given_true, labels), "top": metrics["confusion"]["given_true"],
+            "matrix": plots.heat_map(tally.given_true, labels), "top": metrics["confusion"]["given_true"],
         })  # fmt: skip
     return heats
 
 
-def _charts(metrics: Mapping[str, Any], tally: Tally) -> dict[str, plots.Figure]:
+def _charts(metrics: Mapping[str, Any], tally: RunCounts) -> dict[str, plots.PlotlyFigure]:
     charts = {"quality": plots.quality_histogram(tally.histogram, tally.cut)}
     detection = metrics["detection"]
     if detection["roc_auc"] is not None:
         curve = figures.curve(tally.quality(), tally.wrong)
-        charts["roc"] = plots.roc(curve)
+        charts["roc"] = plots.roc_plot(curve)
         at = (detection["recall_at_budget"], detection["precision_at_budget"])
-        charts["precision_recall"] = plots.precision_recall(curve, metrics["noise"]["given"], at)
+        charts["precision_recall"] = plots.precision_recall_plot(curve, metrics["noise"]["given"], at)
     if metrics["counts"]["asked"] > metrics["counts"]["error"]:
         charts["confidence"] = plots.confidence_histogram(tally.suspects)
     if metrics["annotator"]["reliability"]:
-        charts["reliability"] = plots.reliability(metrics["annotator"]["reliability"])
+        charts["reliability"] = plots.reliability_plot(metrics["annotator"]["reliability"])
     return charts
 
 
@@ -191,7 +199,7 @@ def _outcomes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _training(material: Material) -> tuple[dict[str, Any] | None, dict[str, plots.Figure]]:
+def _training(material: ReportInputs) -> tuple[dict[str, Any] | None, dict[str, plots.PlotlyFigure]]:
     """What the section on the training shows, and its charts."""
     if material.dynamics is None:
         return None, {}
@@ -213,10 +221,12 @@ def _training(material: Material) -> tuple[dict[str, Any] | None, dict[str, plot
     }, charts
 
 
-def _multiples(dynamics: Dynamics, drawn: list[int]) -> tuple[list[dict[str, Any]], dict[str, plots.Figure]]:
+def _multiples(
+    dynamics: TrainingHistory, drawn: list[int]
+) -> tuple[list[dict[str, Any]], dict[str, plots.PlotlyFigure]]:
     """A row of small charts per measure: histograms of some of the epochs."""
     measures: list[dict[str, Any]] = []
-    charts: dict[str, plots.Figure] = {}
+    charts: dict[str, plots.PlotlyFigure] = {}
     for key, histograms in dynamics.histograms.items():
         measure, chosen = MEASURES[key], histograms[drawn]
         epochs = [dynamics.epochs[place]["epoch"] for place in drawn]
@@ -247,26 +257,30 @@ def _epoch_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def wrong(row: dict[str, Any], name: str) -> str:
         if row[f"{name}_wrong"] is None:
             return ""
-        after = f" → {percent(row['purified_after_wrong'])}" if name == "purified" and row["answered"] else ""
-        return f"{percent(row[f'{name}_wrong'])}{after} wrong"
+        after = (
+            f" → {format_percent(row['purified_after_wrong'])}"
+            if name == "purified" and row["answered"]
+            else ""
+        )
+        return f"{format_percent(row[f'{name}_wrong'])}{after} wrong"
 
     def reused(row: dict[str, Any]) -> str:
-        return f"+ {number(row['from_ledger'])} reused" if row["from_ledger"] else ""
+        return f"+ {format_count(row['from_ledger'])} reused" if row["from_ledger"] else ""
 
     def answers(row: dict[str, Any]) -> str:
         if row["answers_wrong"] is None:
             return ""
-        return f"{percent(row['answered_wrong'])} → {percent(row['answers_wrong'])} wrong"
+        return f"{format_percent(row['answered_wrong'])} → {format_percent(row['answers_wrong'])} wrong"
 
     nothing: Callable[[dict[str, Any]], str] = lambda row: ""  # noqa: E731
     columns: list[tuple[str, str, Callable[[Any], str], Callable[[dict[str, Any]], str]]] = [
         ("loss", "loss", lambda value: f"{value:.4g}", nothing),
-        ("dev accuracy", "dev_accuracy", percent, nothing),
-        *((name, name, number, lambda row, name=name: wrong(row, name)) for name in SUBSETS),
-        ("asked", "asked", number, reused),
-        ("answers so far", "answered", number, answers),
-        ("negative margins", "negative_margins", number, nothing),
-        ("mean weight", "mean_weight", share, nothing),
+        ("dev accuracy", "dev_accuracy", format_percent, nothing),
+        *((name, name, format_count, lambda row, name=name: wrong(row, name)) for name in SUBSETS),
+        ("asked", "asked", format_count, reused),
+        ("answers so far", "answered", format_count, answers),
+        ("negative margins", "negative_margins", format_count, nothing),
+        ("mean weight", "mean_weight", format_figure, nothing),
     ]
     there = [column for column in columns if any(row[column[1]] is not None for row in rows)]
     return {

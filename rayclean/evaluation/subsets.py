@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.artifacts import Folder
-from rayclean.evaluation.tally import UNKNOWN, lookup
+from rayclean.evaluation.counts import UNKNOWN, lookup
+from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
 
 Labels = npt.NDArray[np.int64]
@@ -43,12 +43,12 @@ def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
     if not _has_subsets(epoch.read_table(shards[0]).column_names):
         return {}
     counts = Counter[str]()
-    for _, columns, true in joined(load, [epoch]):
-        counts.update(count(columns, true))
-    return shares(counts)
+    for _, columns, true in joined_subsets(load, [epoch]):
+        counts.update(count_subsets(columns, true))
+    return subset_shares(counts)
 
 
-def joined(
+def joined_subsets(
     load: Folder, epochs: Sequence[Folder]
 ) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], Labels]]:
     """All parts of some epochs of one training, with the truth.
@@ -76,7 +76,7 @@ def joined(
                     yield place, columns, lookup(columns["example_id"], part, known)
 
 
-def count(columns: Columns, true: Labels) -> Counter[str]:
+def count_subsets(columns: Columns, true: Labels) -> Counter[str]:
     """Counts of some rows, to be added up for `shares`.
 
     Args:
@@ -106,7 +106,7 @@ def count(columns: Columns, true: Labels) -> Counter[str]:
     return counts
 
 
-def shares(counts: Counter[str]) -> dict[str, float]:
+def subset_shares(counts: Counter[str]) -> dict[str, float]:
     """Shares of wrong labels, as `subset_noise` returns them, from the sum of all counts."""
     if not any(counts[name] for name in SUBSETS):  # not split yet
         return {}

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rayclean.models.base import Encoder
-from rayclean.models.words import PAD, RESERVED, WordTokenizer
+from rayclean.models.hashed_words import PAD, RESERVED, WordTokenizer
 
 
 class BagOfWordsEncoder(Encoder):

@@ -1,7 +1,7 @@
 """A bidirectional LSTM trained from scratch: the weak network of NoiseAL, and a fast one anywhere.
 
 One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3 (METHODS: defaults). Words are hashed
-(`models/words.py`), so no vocabulary is fitted.
+(`models/hashed_words.py`), so no vocabulary is fitted.
 """
 
 from contextlib import nullcontext
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rayclean.models.base import Encoder
+from rayclean.models.hashed_words import PAD, RESERVED, WordTokenizer
 from rayclean.models.inference import gains_by_bfloat16
-from rayclean.models.words import PAD, RESERVED, WordTokenizer
 
 
 class BiLSTMEncoder(Encoder):

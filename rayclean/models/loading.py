@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.folder import Folder
 from rayclean.models import ENCODERS
 from rayclean.models.base import DESCRIPTION, Encoder
 from rayclean.plugins import build_options, resolve
@@ -34,7 +34,7 @@ def build_encoder(plugin: Plugin, num_classes: int, seed: int = 0) -> Encoder:
         return cls(config, num_classes)
 
 
-def describe(folder: str) -> dict[str, Any]:
+def describe_encoder(folder: str) -> dict[str, Any]:
     """What `rayclean.json` of a saved network says: encoder, options, num_classes, feature_dim, labels.
 
     Raises:
@@ -57,7 +57,7 @@ def load_encoder(folder: str) -> Encoder:
         ArtifactError: the folder holds no network.
         ConfigError: a body that was saved as a reference cannot be found here.
     """
-    description = describe(folder)
+    description = describe_encoder(folder)
     cls, _ = encoder_class(Plugin(name=description["encoder"], **description["options"]))
     source = Folder(folder)
     if source.is_local:

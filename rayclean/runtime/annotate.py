@@ -20,15 +20,15 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.consult import consult
+from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.served import ServedAnnotator
-from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
-from rayclean.runtime import metrics
-from rayclean.runtime.data import is_in_this_process
+from rayclean.folder import Folder
+from rayclean.runtime import prometheus
 from rayclean.runtime.nodes import alive
+from rayclean.runtime.ray_data import is_in_this_process
 from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, Consultation, LabelSet
 
@@ -44,7 +44,7 @@ POLL = 1.0
 
 
 @dataclass(frozen=True)
-class Asking:
+class AskOutcome:
     """How an engine is built, wherever it runs."""
 
     annotator: Annotator
@@ -57,7 +57,7 @@ class Asking:
     max_error_rate: float
     used: Spent | None = None
     """What of the budget was used before, where answers of the ledger count, too (`Engine`)."""
-    run: str = field(default_factory=metrics.run_name)
+    run: str = field(default_factory=prometheus.run_name)
     """Whose metrics the answers count to."""
 
     def engine(self, on_progress: Callable[[int, bool], None] | None = None) -> Engine:
@@ -70,12 +70,12 @@ class Asking:
             used=self.used,
             max_error_rate=self.max_error_rate,
             on_progress=on_progress,
-            meter=metrics.meter(self.run),
+            meter=prometheus.meter_answers(self.run),
         )
 
 
-def ask(
-    asking: Asking,
+def ask_queries(
+    asking: AskOutcome,
     work: Callable[[Engine, T], Awaitable[R]],
     items: Sequence[T],
     on_progress: Callable[[int, bool], None],
@@ -134,7 +134,7 @@ def ask(
 
 
 def _ask_here(
-    asking: Asking,
+    asking: AskOutcome,
     work: Callable[[Engine, T], Awaitable[R]],
     items: Sequence[T],
     on_progress: Callable[[int, bool], None],
@@ -154,7 +154,7 @@ def _ask_here(
             engine.ledger.close()
 
 
-def _start(asking: Asking, work: Callable[[Engine, Any], Awaitable[Any]]) -> Any:
+def _start(asking: AskOutcome, work: Callable[[Engine, Any], Awaitable[Any]]) -> Any:
     """The actor, on the head node."""
     node = head_node_id()
     strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
@@ -166,9 +166,9 @@ def _start(asking: Asking, work: Callable[[Engine, Any], Awaitable[Any]]) -> Any
 
 @contextmanager
 def consulting(
-    asking: Asking, *, examples: str, labels: LabelSet, calibration: str
+    asking: AskOutcome, *, examples: str, labels: LabelSet, calibration: str
 ) -> Iterator["Consultant"]:
-    """An annotator for methods that ask between epochs, as long as the block runs; see `annotators/consult.py`.
+    """An annotator for methods that ask between epochs, as long as the block runs; see `annotators/between_epochs.py`.
 
     Args:
         asking: whom to ask and what may be spent.
@@ -176,7 +176,7 @@ def consulting(
         labels: all labels.
         calibration: of the answers, as in `relabel`.
     """
-    work = functools.partial(consult, examples=examples, labels=labels, calibration=calibration)
+    work = functools.partial(answer_between_epochs, examples=examples, labels=labels, calibration=calibration)
     actor = _start(asking, work)
     try:
         yield Consultant(actor, asking.annotator)

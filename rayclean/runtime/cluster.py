@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 from rayclean.config import ClusterConfig
-from rayclean.context import bound
 from rayclean.errors import ResourceError
+from rayclean.scoped import bound
 
 # Read by Ray when it is imported, so set before.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rayclean import progress
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config, Plugin
+from rayclean.folder import Folder
 from rayclean.models.loading import load_encoder
+from rayclean.run import Run
 from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
 from rayclean.runtime.train import fit_jobs
-from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 
 PLAIN = Plugin(name="cross_entropy")
 """The method of all compared networks: only their labels differ."""
@@ -76,7 +77,7 @@ def _trained(
         FitJob(
             f"compare-{name}",
             DataSpec(run.require("load").url("examples"), folder, column, features),
-            Selection("split"),
+            ExampleSelection("split"),
             config.seed,
             out.url("networks", name),
             best_by="dev_accuracy",  # as `train` does
@@ -85,7 +86,7 @@ def _trained(
     ]
     if jobs:
         spec = FitSpec(config.encoder, PLAIN, config.train, tuple(names))
-        with progress.task("evaluate: train", None, "epochs") as task:
+        with progress.progress_bar("evaluate: train", None, "epochs") as task:
             seen: set[tuple[str, int]] = set()
 
             def tell(record: dict[str, Any]) -> None:

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from requests.exceptions import RequestException
 
-from rayclean.artifacts import fingerprint
 from rayclean.errors import ArtifactError, ResourceError
+from rayclean.fingerprints import fingerprint
 from rayclean.runtime import cluster as cluster  # sets what Ray reads when it is imported
 
 from ray.exceptions import AuthenticationError  # isort: skip
@@ -34,8 +34,8 @@ UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A run, ready to be sent (`rayclean.shipping.pack`)."""
+class JobPackage:
+    """A run, ready to be sent (`rayclean.job_package.pack`)."""
 
     name: str
     run: str
@@ -53,7 +53,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Job:
+class RunJob:
     """One attempt at a run."""
 
     id: str
@@ -87,7 +87,7 @@ class Jobs:
             self.client = JobSubmissionClient(address)
         self.address = self.client.get_address()
 
-    def latest(self, run: str, name: str) -> Job | None:
+    def latest(self, run: str, name: str) -> RunJob | None:
         """The last attempt at a run; None: never submitted to this cluster.
 
         Args:
@@ -99,7 +99,7 @@ class Jobs:
             found = [_job(details, prefix) for details in self.client.list_jobs()]
         return max((job for job in found if job is not None), key=lambda job: job.attempt, default=None)
 
-    def submit(self, parcel: Parcel, *, again: bool = False) -> tuple[Job, bool]:
+    def submit(self, parcel: JobPackage, *, again: bool = False) -> tuple[RunJob, bool]:
         """Start a job, unless the same work is under way or done.
 
         Args:
@@ -137,9 +137,9 @@ class Jobs:
                     raise
                 self._require_same(other, parcel)  # somebody else submitted it at the same moment
                 return other, False
-        return Job(name, attempt, JobStatus.PENDING, parcel.fingerprint, ""), True
+        return RunJob(name, attempt, JobStatus.PENDING, parcel.fingerprint, ""), True
 
-    def _require_same(self, job: Job, parcel: Parcel) -> None:
+    def _require_same(self, job: RunJob, parcel: JobPackage) -> None:
         if job.print_ != parcel.fingerprint:
             raise ArtifactError(
                 f"{job.id} works in {parcel.run} with another config: wait for it, stop it (`{self.stop(job.id)}`), "
@@ -151,7 +151,7 @@ class Jobs:
         token = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
         return f"{token}ray job stop {job} --address {self.address}"
 
-    def state(self, job: str) -> Job:
+    def state(self, job: str) -> RunJob:
         """How far a job is.
 
         Raises:
@@ -198,12 +198,12 @@ def submission_id(run: str, name: str) -> str:
     return f"rayclean-{re.sub('[^A-Za-z0-9-]', '-', name)}-{fingerprint(run)[:8]}"
 
 
-def _job(details: JobDetails, prefix: str) -> Job | None:
+def _job(details: JobDetails, prefix: str) -> RunJob | None:
     head, _, attempt = (details.submission_id or "").rpartition("-")
     if head != prefix or not attempt.isdigit():
         return None
     print_ = (details.metadata or {}).get("rayclean", "")
-    return Job(f"{prefix}-{attempt}", int(attempt), str(details.status), print_, details.message or "")
+    return RunJob(f"{prefix}-{attempt}", int(attempt), str(details.status), print_, details.message or "")
 
 
 @contextmanager

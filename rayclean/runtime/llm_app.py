@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
 
-from rayclean.annotators.built_in import BUILT_IN, model_source
+from rayclean.annotators.model_source import BUILT_IN, model_source
 from rayclean.annotators.served import ServerOptions
 
 INGRESS_CPUS = 1

@@ -16,7 +16,7 @@ from rayclean.runtime import llm_app
 from rayclean.runtime.cluster import gpu_count
 
 
-class Service(Options):
+class LlmService(Options):
     """Arguments of the application: those of the annotator `served` that say what is served and how."""
 
     model: str = "smollm2-135m"
@@ -26,7 +26,7 @@ class Service(Options):
     server: ServerOptions = ServerOptions()
 
 
-def app(args: Service) -> Any:
+def app(args: LlmService) -> Any:
     """The application; Ray Serve calls it on the cluster, which may still be without the nodes that it will run on: the
     replicas wait for them.
 

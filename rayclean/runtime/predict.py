@@ -18,17 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import Plugin, PredictConfig
 from rayclean.errors import ArtifactError, RaycleanError
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.functional.hashing import folds
 from rayclean.models.base import Encoder
 from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
 from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
-from rayclean.progress import Task, task
-from rayclean.runtime.data import map_actors, map_items
-from rayclean.runtime.pool import pool
+from rayclean.progress import ProgressBar, progress_bar
+from rayclean.runtime.actor_pool import size_pool
+from rayclean.runtime.ray_data import map_actors, map_items
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
 
@@ -37,7 +38,7 @@ CUT = b"rayclean.cut"
 
 
 @dataclass(frozen=True)
-class Plan:
+class InferencePlan:
     """What an actor is told: plain values, so that it pickles small and builds its networks itself."""
 
     examples: str
@@ -81,7 +82,7 @@ def compute_features(
     Returns:
         Sums over all shards: `rows`, `cut`, `resumed` (rows that were there or kept).
     """
-    plan = Plan(
+    plan = InferencePlan(
         examples.url(), output.url(), None, (), encoder, seed, config.precision, config.tokens_per_batch
     )
     if kept is not None:
@@ -113,7 +114,7 @@ def predict_shards(
         Sums over all shards: `rows`, `cut`, `resumed`, `correct`, `log_loss`, `labelled`.
     """
     where = features.url() if features is not None else None
-    plan = Plan(
+    plan = InferencePlan(
         examples.url(),
         where,
         output.url(),
@@ -130,8 +131,8 @@ def predict_heads(
     examples: Folder, features: Folder, output: Folder, networks: Sequence[str], *, seed: int
 ) -> dict[str, Any]:
     """Write `predictions/` from cached features: only the heads of saved networks are run. Returns what `predict_shards` does."""
-    plan = Plan(examples.url(), features.url(), output.url(), tuple(networks), None, seed)
-    with task("predict", count_rows(examples), "examples") as progress:
+    plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, seed)
+    with progress_bar("predict", count_rows(examples), "examples") as progress:
         return _sum(map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
 
 
@@ -144,12 +145,12 @@ def count_rows(folder: Folder, *parts: str) -> int:
     return total
 
 
-def _run(plan: Plan, config: PredictConfig, title: str) -> dict[str, Any]:
+def _run(plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples = Folder(plan.examples)
     shards = examples.shards()
-    size = pool(config.actors, len(shards))
+    size = size_pool(config.actors, len(shards))
     plan = replace(plan, threads=size.threads, use_gpu=size.num_gpus > 0)
-    with task(title, count_rows(examples), "examples") as progress:
+    with progress_bar(title, count_rows(examples), "examples") as progress:
         results = map_actors(
             functools.partial(ShardRunner, plan), shards,
             actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus,
@@ -157,7 +158,7 @@ def _run(plan: Plan, config: PredictConfig, title: str) -> dict[str, Any]:
         return _sum(results, progress)
 
 
-def _sum(results: Iterator[dict[str, Any]], progress: Task) -> dict[str, Any]:
+def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, Any]:
     """Shards come in any order; sums are exact, so that they do not depend on it."""
     figures: dict[str, list[float]] = {}
     for result in results:
@@ -173,7 +174,7 @@ def _sum(results: Iterator[dict[str, Any]], progress: Task) -> dict[str, Any]:
 class ShardRunner:
     """What an actor runs: networks loaded once, then shard after shard."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: InferencePlan):
         torch.set_num_threads(plan.threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
         self.plan = plan
         self.examples = Folder(plan.examples)
@@ -225,7 +226,7 @@ class ShardRunner:
         return {**_figures(outputs[-1], shard), "resumed": 0}
 
 
-def _run_heads(plan: Plan, shard: str) -> dict[str, Any]:
+def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     assert plan.features is not None
     assert plan.predictions is not None
     output, features = Folder(plan.predictions), Folder(plan.features)
@@ -251,7 +252,7 @@ def _run_heads(plan: Plan, shard: str) -> dict[str, Any]:
     return {**_figures(output, shard), "resumed": 0}
 
 
-def _which(ids: npt.NDArray[np.int64], plan: Plan) -> npt.NDArray[np.int16]:
+def _which(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
     """The fold of each example, which is its network; FOLD_NONE where one network predicts all."""
     if len(plan.networks) > 1:
         return folds(ids, plan.seed, len(plan.networks))

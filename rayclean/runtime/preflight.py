@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Demand:
+class ResourceDemand:
     """What something holds while it runs."""
 
     what: str
@@ -43,19 +43,19 @@ def preflight(config: Config, verbs: Sequence[str]) -> None:
         ResourceError: it does not fit; the message says what to change.
     """
     training = training_demand(config.cluster)
-    check([training])
+    check_fits([training])
     annotator = build_annotator(config, ()) if {"relabel", "train"} & set(verbs) else None
     if not isinstance(annotator, ServedAnnotator):
         return
     server = server_demand(annotator.config.server)
     if "relabel" in verbs:
-        check([server])
+        check_fits([server])
     cls = resolve("method", METHODS, config.method.name)
     if "train" in verbs and cls(build_options("method", cls, config.method.options), 2, config.seed).asks:
-        check([training, server])
+        check_fits([training, server])
 
 
-def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Demand]:
+def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
     """The same for a sweep, whose trials share all of its language models from the first question to the last trial.
 
     Args:
@@ -69,8 +69,8 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Demand]:
         ResourceError: it does not fit; the message says what to change.
     """
     training = training_demand(configs[0].cluster)
-    check([training])
-    servers: dict[str, Demand] = {}
+    check_fits([training])
+    servers: dict[str, ResourceDemand] = {}
     for config in configs:
         annotator = build_annotator(config, ())
         if isinstance(annotator, ServedAnnotator):
@@ -78,15 +78,15 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Demand]:
             key = f"{own.model} {own.revision} {own.server.model_dump_json()}"
             servers[key] = servers.get(key) or server_demand(own.server)
     if servers:
-        check([*([training] if trains else []), *servers.values()])
+        check_fits([*([training] if trains else []), *servers.values()])
     return [*servers.values()]
 
 
-def training_demand(cluster: ClusterConfig) -> Demand:
+def training_demand(cluster: ClusterConfig) -> ResourceDemand:
     """One training: its workers, and a CPU for their data."""
     gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster) else 0.0
     piece = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if gpus else {})
-    return Demand(
+    return ResourceDemand(
         f"training on {cluster.workers} x {cluster.cpus_per_worker:g} CPUs"
         + (f" and {cluster.workers} x {cluster.gpus_per_worker:g} GPUs" if gpus else "")
         + ", and 1 CPU for data",
@@ -98,7 +98,7 @@ def training_demand(cluster: ClusterConfig) -> Demand:
     )
 
 
-def server_demand(options: ServerOptions) -> Demand:
+def server_demand(options: ServerOptions) -> ResourceDemand:
     """A served language model: its replicas, and a CPU for HTTP."""
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     if use_gpu:
@@ -110,14 +110,14 @@ def server_demand(options: ServerOptions) -> Demand:
                 "several nodes, and every token waits for the network between them; at most %d fit on one",
                 options.tensor_parallel, most,
             )  # fmt: skip
-        return Demand(
+        return ResourceDemand(
             f"the language model on {options.replicas} x {options.tensor_parallel} GPUs",
             options.replicas + INGRESS_CPUS,
             gpus,
             "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
             {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes where it must
         )
-    return Demand(
+    return ResourceDemand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",
         options.replicas * options.cpus + INGRESS_CPUS,
         0.0,
@@ -126,7 +126,7 @@ def server_demand(options: ServerOptions) -> Demand:
     )
 
 
-def check(demands: Sequence[Demand]) -> None:
+def check_fits(demands: Sequence[ResourceDemand]) -> None:
     """Whether all of them fit at once, and each process of theirs on some node.
 
     Where an autoscaler may add nobody knows how much, what does not fit is only a warning.
@@ -143,7 +143,7 @@ def check(demands: Sequence[Demand]) -> None:
             change = "; ".join(demand.change for demand in demands)
             if unit == "CPU" and is_embedded():
                 change += "; or raise cluster.cpus (logical CPUs of the embedded Ray)"
-            refuse(f"{what}: needs {need:g} {unit}s, the cluster has {have}", change)
+            refuse_or_warn(f"{what}: needs {need:g} {unit}s, the cluster has {have}", change)
         free = ray.available_resources().get(unit, 0.0)
         if need > free and need <= ray.cluster_resources().get(unit, 0.0):
             logger.warning(
@@ -154,11 +154,11 @@ def check(demands: Sequence[Demand]) -> None:
         _check_piece(demand)
 
 
-def _check_piece(demand: Demand) -> None:
+def _check_piece(demand: ResourceDemand) -> None:
     shapes = nodes.shapes()
     if not any(nodes.fits(demand.piece, shape) for shape in shapes):
         there = ", ".join(_size(shape) for shape in shapes) or "none"
-        refuse(
+        refuse_or_warn(
             f"{demand.what}: a process of it needs {_size(demand.piece)} on one node, the nodes have {there}",
             demand.change,
         )
@@ -168,7 +168,7 @@ def _size(shape: Mapping[str, float]) -> str:
     return " and ".join(f"{size:g} {unit}s" for unit, size in shape.items())
 
 
-def refuse(problem: str, change: str) -> None:
+def refuse_or_warn(problem: str, change: str) -> None:
     """Say that something does not fit: an error, or a warning where an autoscaler may add nobody knows how much.
 
     Raises:

@@ -29,14 +29,14 @@ from typing import Any
 import ray
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.built_in import model_source
+from rayclean.annotators.model_source import model_source
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, model_name
-from rayclean.artifacts import fingerprint
-from rayclean.context import bound
 from rayclean.errors import AnnotationError, ConfigError
+from rayclean.fingerprints import fingerprint
 from rayclean.runtime import llm_app, serve_state
 from rayclean.runtime.cluster import gpu_count, is_embedded
-from rayclean.runtime.preflight import check, server_demand
+from rayclean.runtime.preflight import check_fits, server_demand
+from rayclean.scoped import bound
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ APP = re.compile(r"rayclean-llm-(?P<work>[0-9a-f]{8})-(?P<job>[0-9a-f]{8})")
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ServedEndpoint:
     """A running server."""
 
     url: str
@@ -78,13 +78,13 @@ def hosted(annotator: Annotator, owner: str | None = None) -> Iterator[Annotator
     if (endpoint := _running.get().get(_server_of(annotator))) is not None:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
         return
-    validate(annotator)
+    validate_server(annotator)
     config = annotator.config
     with served_llm(config.model, config.revision, config.server, owner) as endpoint:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
 
 
-Endpoints = dict[str, Endpoint]
+Endpoints = dict[str, ServedEndpoint]
 """By what is served and how."""
 
 _running: ContextVar[Endpoints] = ContextVar("running", default={})  # noqa: B039  # never changed in place
@@ -105,7 +105,7 @@ def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterat
     with ExitStack() as stack:
         for annotator in annotators:
             if isinstance(annotator, ServedAnnotator) and _server_of(annotator) not in endpoints:
-                validate(annotator)
+                validate_server(annotator)
                 config = annotator.config
                 server = served_llm(config.model, config.revision, config.server, owner)
                 endpoints[_server_of(annotator)] = stack.enter_context(server)
@@ -122,7 +122,7 @@ def _server_of(annotator: ServedAnnotator) -> str:
     return f"{config.model} {config.revision} {config.server.model_dump_json()}"
 
 
-def validate(annotator: Annotator) -> None:
+def validate_server(annotator: Annotator) -> None:
     """Refuse what cannot work before anything expensive starts; nothing is checked of other annotators.
 
     Raises:
@@ -171,7 +171,7 @@ def _check_length(folder: Path, max_model_len: int) -> None:
 @contextmanager
 def served_llm(
     model: str, revision: str | None = None, options: ServerOptions | None = None, owner: str | None = None
-) -> Iterator[Endpoint]:
+) -> Iterator[ServedEndpoint]:
     """The model behind an OpenAI-compatible endpoint while the block runs; Ray must be connected.
 
     Args:
@@ -193,7 +193,7 @@ def served_llm(
     if (Path(source) / "config.json").is_file():
         _check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
-    check([server_demand(options)])
+    check_fits([server_demand(options)])
     if not use_gpu and is_embedded():  # the replicas' CPU is this one
         _tell_slow_precision(options)
     app = llm_app.build(name, model, options, use_gpu)
@@ -211,7 +211,7 @@ def served_llm(
         url = f"{root}/{app_name}/v1"
         serve_state.wait_until_up(app_name, url, name, options.start_timeout)
         try:
-            yield Endpoint(url, name, source)
+            yield ServedEndpoint(url, name, source)
         except AnnotationError as error:
             raise serve_state.with_state(error, app_name) from error
     finally:

@@ -27,15 +27,16 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
-from rayclean.artifacts import Folder, fingerprint
 from rayclean.config import ClusterConfig
-from rayclean.context import working_in
 from rayclean.errors import DisagreementError, RaycleanError, ResourceError
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.runtime.cluster import is_embedded, own_threads, sharers, sharing, trains_on_gpu
-from rayclean.training.asking import Consult
+from rayclean.scoped import working_in
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
-from rayclean.training.loop import finished, fit
+from rayclean.training.loop import finished_result, fit
+from rayclean.training.query_annotator import AskAnnotator
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ COLLECTIVE_SECONDS = 600
 """A worker that waits so long for another one fails, and the group starts again."""
 SECONDS_BETWEEN_POLLS = 0.5
 
-Progress = Callable[[dict[str, Any]], None]
+OnEpoch = Callable[[dict[str, Any]], None]
 """Called in the driver with every epoch's line of `metrics.jsonl`; after a lost worker the lines of the epochs
 that its checkpoint holds come again."""
 
@@ -55,8 +56,8 @@ def fit_jobs(
     spec: FitSpec,
     cluster: ClusterConfig,
     work: str,
-    progress: Progress = lambda record: None,
-    consult: Consult | None = None,
+    progress: OnEpoch = lambda record: None,
+    consult: AskAnnotator | None = None,
 ) -> dict[str, FitResult]:
     """Train all jobs that are not finished yet, one after another on the cluster's workers.
 
@@ -79,11 +80,11 @@ def fit_jobs(
         "names must be distinct"
     )
     keys = {job.name: job_key(job, spec) for job in jobs}
-    todo = [job for job in jobs if finished(job, keys[job.name]) is None]
+    todo = [job for job in jobs if finished_result(job, keys[job.name]) is None]
     if todo:
         name = f"fit-{fingerprint(keys)}-{uuid.uuid4().hex[:8]}"
         _train(todo, spec, cluster, work, name, progress, consult)
-    results = {job.name: finished(job, keys[job.name]) for job in jobs}
+    results = {job.name: finished_result(job, keys[job.name]) for job in jobs}
     missing = [name for name, result in results.items() if result is None]
     if missing:
         raise RaycleanError(
@@ -98,8 +99,8 @@ def _train(
     cluster: ClusterConfig,
     work: str,
     name: str,
-    progress: Progress,
-    consult: Consult | None,
+    progress: OnEpoch,
+    consult: AskAnnotator | None,
 ) -> None:
     use_gpu = trains_on_gpu(cluster)
     board = _Board.remote()  # type: ignore[attr-defined]
@@ -227,7 +228,7 @@ class _Board:
         return lines
 
 
-def _watch(board: Any, progress: Progress, stop: threading.Event) -> None:
+def _watch(board: Any, progress: OnEpoch, stop: threading.Event) -> None:
     while True:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
         with contextlib.suppress(RayActorError):  # it comes back

@@ -16,12 +16,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from rayclean.context import working_in
 from rayclean.errors import RaycleanError
 from rayclean.plugins import resolve
 from rayclean.runtime.cluster import own_threads, sharing
-from rayclean.runtime.data import in_this_process
-from rayclean.runtime.slots import Slots
+from rayclean.runtime.ray_data import in_this_process
+from rayclean.runtime.trial_slots import TrialSlots
+from rayclean.scoped import working_in
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # results stand in the trials' folders
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the caller's
@@ -40,11 +40,11 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
-from rayclean.runtime.steering import (
+from rayclean.runtime.tune_rules import (
     NEVER_EARLY,
     PLATEAU,
-    Early,
-    Objective,
+    EarlyStopping,
+    ObjectiveDirection,
     Optuna,
     plateau,
     scheduler,
@@ -73,7 +73,7 @@ class Watcher(Protocol):
 
 
 def run_side_by_side(
-    function: Callable[[T], None], items: Sequence[T], where: Slots, *, alone: bool = False
+    function: Callable[[T], None], items: Sequence[T], where: TrialSlots, *, alone: bool = False
 ) -> list[RaycleanError | None]:
     """`function(item)` for every item in workers of the cluster, so many at once.
 
@@ -111,12 +111,12 @@ def run_side_by_side(
 def run_trials(
     function: Callable[[Record, Tell], Record],
     trials: Sequence[Record],
-    where: Slots,
+    where: TrialSlots,
     watcher: Watcher,
     *,
     trains: bool,
-    objectives: Sequence[Objective] = (),
-    early: Early = NEVER_EARLY,
+    objectives: Sequence[ObjectiveDirection] = (),
+    early: EarlyStopping = NEVER_EARLY,
     optuna: Optuna | None = None,
     seconds: float | None = None,
     retries: int = 1,

@@ -9,15 +9,15 @@ from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.openai import OpenAIAnnotator
 from rayclean.annotators.prompts import Option
-from rayclean.artifacts import Folder
 from rayclean.config import Config
+from rayclean.folder import Folder
 from rayclean.functional.combine import allowed
 from rayclean.methods import METHODS
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import Label, LabelSet
+from rayclean.sweeps.page.wording import amount
 from rayclean.sweeps.plan import Work
-from rayclean.sweeps.store import FREE, TrialRun
-from rayclean.sweeps.wording import amount
+from rayclean.sweeps.trial_run import FREE, TrialRun
 
 CHARACTERS_PER_TOKEN = 4
 TOKENS_AROUND = 40

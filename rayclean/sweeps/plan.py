@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayclean import pipeline
-from rayclean.artifacts import VERBS, Run, fingerprint
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
+from rayclean.fingerprints import fingerprint
 from rayclean.overrides import read_values, set_path
+from rayclean.run import VERBS, Run
 from rayclean.sweeps.space import Point, Trial, only_valid, points
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.store import FREE, TrialRun
+from rayclean.sweeps.trial_run import FREE, TrialRun
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
 """Verbs of a trial that trains nothing at the end."""
@@ -48,7 +49,7 @@ Level = list[tuple[str, Work]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """All trials that can be named before the sweep starts; with Optuna there are none yet."""
 
     verbs: tuple[str, ...]
@@ -90,7 +91,7 @@ class Plan:
         return {verb: len({work.prints[verb] for work in self.work.values()}) for verb in self.verbs}
 
 
-def root(sweep: Sweep) -> str:
+def sweep_root(sweep: Sweep) -> str:
     """Folder of a sweep's artifacts."""
     return Run(f"{sweep.output.rstrip('/')}/{sweep.name}").url()
 
@@ -120,7 +121,7 @@ def any_point(sweep: Sweep) -> Point:
     return only_valid(sweep, first)
 
 
-def trains(sweep: Sweep) -> bool:
+def needs_training(sweep: Sweep) -> bool:
     """Whether trials train a model at the end.
 
     Raises:
@@ -147,18 +148,18 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
     )
     config = parse_config(own, where=where)
     try:
-        prints = pipeline.fingerprints(config, Run(root(sweep)))
+        prints = pipeline.fingerprints(config, Run(sweep_root(sweep)))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     last = (
-        "train" if trains(sweep) else "relabel"
+        "train" if needs_training(sweep) else "relabel"
     )  # it hangs on everything before it, the data files' stamps included
-    mark = fingerprint(last, prints[last], identity(config), config.seed)
-    config = config.model_copy(update={"name": mark, "output": f"{root(sweep)}/trials"})
+    mark = fingerprint(last, prints[last], sweep_identity(config), config.seed)
+    config = config.model_copy(update={"name": mark, "output": f"{sweep_root(sweep)}/trials"})
     return Work(Trial(dict(point), seed, mark), config, prints)
 
 
-def identity(config: Config) -> dict[str, Any]:
+def sweep_identity(config: Config) -> dict[str, Any]:
     """What of a config bears on results, but for its seed: equal for configs that give the same ones, however they are
     written (`0` and `0.0`, a default that is named) and wherever and however fast they run.
 
@@ -171,16 +172,16 @@ def identity(config: Config) -> dict[str, Any]:
     return said | pipeline.check_plugins(config)
 
 
-def make_plan(sweep: Sweep) -> Plan:
+def make_plan(sweep: Sweep) -> SweepPlan:
     """Every trial of the sweep, by seeds within points.
 
     Raises:
         ConfigError: any of them cannot work, or a swept field changes no result.
     """
     values = base_values(sweep)
-    verbs = VERBS if trains(sweep) else LABELS_ONLY
+    verbs = VERBS if needs_training(sweep) else LABELS_ONLY
     if sweep.search == "optuna":
-        return Plan(verbs, {})
+        return SweepPlan(verbs, {})
     work = [work_of(sweep, values, point, seed) for point in points(sweep) for seed in sweep.seeds]
     named: dict[str, Work] = {}
     for each in work:
@@ -191,26 +192,26 @@ def make_plan(sweep: Sweep) -> Plan:
             raise ConfigError(
                 f"{sweep.name}: {', '.join(apart)} changes no result, only how the work is done; set it for all trials in [set]"
             )
-    return Plan(verbs, named)
+    return SweepPlan(verbs, named)
 
 
-def sharing(sweep: Sweep, plan: Plan, todo: Mapping[str, Work]) -> Plan:
+def shared_work(sweep: Sweep, plan: SweepPlan, todo: Mapping[str, Work]) -> SweepPlan:
     """Of the trials without a result, the plan of what is run before them.
 
     Optuna names none: whatever it draws, its trials share the verbs that hang on no swept field, once for each seed.
     """
     if sweep.search != "optuna":
-        return Plan(plan.verbs, dict(todo))
+        return SweepPlan(plan.verbs, dict(todo))
     values, first = base_values(sweep), any_point(sweep)
     work = [work_of(sweep, values, first, seed) for seed in sweep.seeds]
     # Some draws tell; should they agree on a verb by chance, it is run once too often, and every result is right.
     draws = _at_random(sweep, DRAWS)
     others = [work_of(sweep, values, point, sweep.seeds[0]).prints for point in draws]
     verbs = tuple(v for v in plan.verbs if all(prints[v] == work[0].prints[v] for prints in others))
-    return Plan(verbs, {each.trial.name: each for each in work}, sharers=1)
+    return SweepPlan(verbs, {each.trial.name: each for each in work}, sharers=1)
 
 
-def likely(sweep: Sweep, verbs: tuple[str, ...], count: int) -> Plan:
+def likely(sweep: Sweep, verbs: tuple[str, ...], count: int) -> SweepPlan:
     """Trials like those of so many points that Optuna has not drawn yet, to count by."""
     values, work = base_values(sweep), dict[str, Work]()
     for point in _at_random(sweep, count):
@@ -218,7 +219,7 @@ def likely(sweep: Sweep, verbs: tuple[str, ...], count: int) -> Plan:
             for seed in sweep.seeds:
                 one = work_of(sweep, values, point, seed)
                 work[one.trial.name] = one
-    return Plan(verbs, work)
+    return SweepPlan(verbs, work)
 
 
 def _at_random(sweep: Sweep, count: int) -> list[Point]:

@@ -14,16 +14,16 @@ import numpy as np
 import tomli_w
 from scipy import stats
 
-from rayclean.artifacts import fingerprint
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.sweeps.plan import base_values, identity, put_over
+from rayclean.fingerprints import fingerprint
+from rayclean.sweeps.plan import base_values, put_over, sweep_identity
 from rayclean.sweeps.space import Point, show
 from rayclean.sweeps.spec import Objective, Sweep, is_condition
 
 
 @dataclass(frozen=True)
-class Figure:
+class PointFigure:
     """One figure of a point over its seeds."""
 
     mean: float
@@ -44,7 +44,7 @@ class Row:
 
     point: Point
     seeds: tuple[int, ...]
-    figures: dict[str, Figure]
+    figures: dict[str, PointFigure]
     is_reference: bool
     """Whether it is what others are compared with."""
     stopped: int
@@ -280,7 +280,7 @@ def short(path: str) -> str:
 
 def _figures(
     trials: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]
-) -> dict[str, Figure]:
+) -> dict[str, PointFigure]:
     # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither averaged nor
     # compared. At a plateau they are near enough for a mean, not for a test.
     counted = {seed: result for seed, result in trials.items() if result["stopped"] is not True} or trials
@@ -296,7 +296,7 @@ def _figures(
         values = list(own.values())
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
         difference = float(np.mean([a - b for a, b in pairs])) if pairs else None
-        found[name] = Figure(float(np.mean(values)), sd, len(values), _paired(pairs), difference)
+        found[name] = PointFigure(float(np.mean(values)), sd, len(values), _paired(pairs), difference)
     return found
 
 
@@ -328,7 +328,7 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
     """Equal for configs that give the same results; None where the base with this point is no config."""
     try:
-        return fingerprint(identity(parse_config(put_over(values, point))))
+        return fingerprint(sweep_identity(parse_config(put_over(values, point))))
     except ConfigError:
         return None
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rayclean.artifacts import fingerprint
+from rayclean.fingerprints import fingerprint
 from rayclean.sweeps.spec import Dimension, Sweep, is_condition
 
 Point = dict[str, Any]

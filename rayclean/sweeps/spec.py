@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from rayclean.config import Config, Plugin
 from rayclean.errors import ConfigError
 from rayclean.overrides import assignments, is_file, read_values, set_path
-from rayclean.plugins import Options, explain, nearest
+from rayclean.plugins import Options, did_you_mean, explain
 
 OBJECTIVES: dict[str, Literal["max", "min"]] = {
     "dev_accuracy": "max",
@@ -100,7 +100,7 @@ class Objective(Options):
         if metric not in OBJECTIVES:
             raise ValueError(
                 f"{metric!r} cannot decide between trials (figures of the test set or of the truth are shown, "
-                f"never chosen by): {nearest(metric, list(OBJECTIVES))}"
+                f"never chosen by): {did_you_mean(metric, list(OBJECTIVES))}"
             )
         return metric
 

@@ -12,44 +12,45 @@ from typing import TYPE_CHECKING, Any
 
 from rayclean import pipeline, progress
 from rayclean.annotators import build_annotator
-from rayclean.artifacts import Folder, Run
 from rayclean.errors import ArtifactError, RaycleanError
+from rayclean.folder import Folder
 from rayclean.progress import console
+from rayclean.run import Run
 from rayclean.sweeps import trial as trials
+from rayclean.sweeps.callbacks import Watch
 from rayclean.sweeps.forecast import forecast
-from rayclean.sweeps.identity import (
-    GROWS,
-    JOURNAL,
-    SPEC,
-    as_swept,
-    changes,
-    draws_done,
-    finished,
-    leave_out,
-    same_sweep,
-    take_over,
-)
 from rayclean.sweeps.plan import (
     Level,
-    Plan,
+    SweepPlan,
     Work,
     any_point,
     base_values,
     likely,
     make_plan,
-    root,
-    sharing,
+    shared_work,
+    sweep_root,
     work_of,
 )
+from rayclean.sweeps.remote import ERROR, SweepContext, run_named_trial, run_shared_work, run_suggested_trial
 from rayclean.sweeps.results import Results, best_config, collect
+from rayclean.sweeps.resume import (
+    GROWS,
+    JOURNAL,
+    SPEC,
+    as_swept,
+    config_changes,
+    draws_done,
+    finished_trials,
+    leave_out,
+    same_sweep,
+    take_over,
+)
 from rayclean.sweeps.space import suggester
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker, open_tracker
-from rayclean.sweeps.watch import Watch
-from rayclean.sweeps.worker import ERROR, Place, named, share, suggested
 
 if TYPE_CHECKING:
-    from rayclean.runtime.steering import Optuna
+    from rayclean.runtime.tune_rules import Optuna
 
 PREPARING = ("predict", "detect")
 """Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
@@ -60,7 +61,7 @@ ROUNDS = 2
 Record = dict[str, Any]
 
 
-def sweep(spec: Sweep, *, extend: bool = False) -> Results:
+def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
     """Run every trial of a sweep that has no result yet, and write its report.
 
     Args:
@@ -77,36 +78,36 @@ def sweep(spec: Sweep, *, extend: bool = False) -> Results:
         ResourceError: trials and their trainings would wait for each other for ever.
     """
     plan = make_plan(spec)
-    folder = Folder(root(spec))
+    folder = Folder(sweep_root(spec))
     with pipeline.locked(Run(folder.url())):
         same_sweep(spec, folder, extend)
-        found = trials.results(folder)
-        done = finished(spec, plan, found)
+        found = trials.finished_results(folder)
+        done = finished_trials(spec, plan, found)
         known = take_over(done, found, folder)
         leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
         tracker = open_tracker(spec.tracking, spec.name, folder.url())
-        console.print(describe(spec, plan, len(known)), highlight=False)
+        console.print(describe_sweep(spec, plan, len(known)), highlight=False)
         try:
             for name, work in done.items():
-                tracker.replay(work, known[name], trials.epochs(folder, name))
+                tracker.replay(work, known[name], trials.trial_epochs(folder, name))
             _run_missing(spec, plan, known, folder, tracker)
         finally:
             tracker.close()
-        results = report(spec)
+        results = report_sweep(spec)
     unfinished = 0 if spec.search == "optuna" else len(plan.work) - len(results.failed) - results.finished
     if unfinished:
         console.print(f"{unfinished} trials have no result yet; the same command goes on", style="yellow")
     return results
 
 
-def check(spec: Sweep) -> None:
+def check_sweep(spec: Sweep) -> None:
     """What can be known to be wrong before anything starts.
 
     Raises:
         RaycleanError: a trial without a result cannot work.
     """
-    plan, folder = make_plan(spec), Folder(root(spec))
-    known = finished(spec, plan, trials.results(folder))
+    plan, folder = make_plan(spec), Folder(sweep_root(spec))
+    known = finished_trials(spec, plan, trials.finished_results(folder))
     todo = [work for name, work in plan.work.items() if name not in known]
     _validate(plan.verbs, todo if spec.search == "random" else [_sample(spec)], folder)
 
@@ -116,13 +117,13 @@ def _sample(spec: Sweep) -> Work:
 
 
 def _run_missing(
-    spec: Sweep, plan: Plan, known: Mapping[str, Record], folder: Folder, tracker: Tracker
+    spec: Sweep, plan: SweepPlan, known: Mapping[str, Record], folder: Folder, tracker: Tracker
 ) -> None:
     """Every trial without a result."""
     from rayclean.runtime import serve
     from rayclean.runtime.cluster import connected, cpu_count
     from rayclean.runtime.preflight import preflight_sweep
-    from rayclean.runtime.slots import slots
+    from rayclean.runtime.trial_slots import trial_slots
 
     values = base_values(spec)
     todo = {name: work for name, work in plan.work.items() if name not in known}
@@ -131,7 +132,7 @@ def _run_missing(
         return
     sample = _sample(spec)
     _validate(plan.verbs, [*todo.values()] or [sample], folder)
-    shared = sharing(spec, plan, todo)
+    shared = shared_work(spec, plan, todo)
     levels = shared.shared(folder.url())
     asked = [work.config for work in todo.values()] or [sample.config]
     cluster = sample.config.cluster  # the same for all trials
@@ -139,8 +140,8 @@ def _run_missing(
         # Predict trains, too, and is left to the trials where they do not share it.
         trains = "train" in plan.verbs or shared.leaves("predict", folder.url())
         models = preflight_sweep(asked, trains=trains)
-        fits = partial(slots, cluster, cpus=spec.trials.cpus)
-        place = Place(folder.url(), plan.verbs, {})
+        fits = partial(trial_slots, cluster, cpus=spec.trials.cpus)
+        place = SweepContext(folder.url(), plan.verbs, {})
         where = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
         alone = fits(trains=True, concurrent=None, trials=count)
         cores = fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None
@@ -168,15 +169,15 @@ def _run_missing(
             _run(spec, todo, values, place, where, watch, trains=trains)
 
 
-def search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
+def search_sweep(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
     """How the missing points are drawn: not as those before, of which an object store has no journal."""
-    from rayclean.runtime.steering import Optuna
+    from rayclean.runtime.tune_rules import Optuna
 
     study = folder.path(JOURNAL) if folder.is_local else None
     return Optuna(suggester(spec), missing, spec.draw_seed + spec.samples - missing, study)
 
 
-def report(spec: Sweep) -> Results:
+def report_sweep(spec: Sweep) -> Results:
     """Collect what is finished of a sweep and write `report.html`, `results.json` and, with an objective, `best.toml`.
 
     What was set for it on the command line (where the data lie, say) need not be said again.
@@ -184,36 +185,36 @@ def report(spec: Sweep) -> Results:
     Raises:
         ArtifactError: the folder holds another sweep.
     """
-    from rayclean.sweeps.report import render
+    from rayclean.sweeps.page.report import render_sweep
 
-    folder = Folder(root(spec))
+    folder = Folder(sweep_root(spec))
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
     if swept is not None:
         spec = as_swept(spec, swept)
-    if swept is not None and (changed := set(changes(swept, spec)) - GROWS):
+    if swept is not None and (changed := set(config_changes(swept, spec)) - GROWS):
         raise ArtifactError(
             f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its results are not "
             "this sweep's; undo the change, or give the sweep another name and run it"
         )
     left_out = set(swept.get("left_out", ())) if swept is not None else set()
-    found = {name: result for name, result in trials.results(folder).items() if name not in left_out}
+    found = {name: result for name, result in trials.finished_results(folder).items() if name not in left_out}
     failed = {}
-    for name in trials.names(folder, ERROR):
+    for name in trials.label_names(folder, ERROR):
         if name not in found and name not in left_out:
             entry = folder.read_json("trials", name, ERROR)
             failed[entry["title"]] = entry["error"]
-    epochs = {name: trials.epochs(folder, name) for name in found}
+    epochs = {name: trials.trial_epochs(folder, name) for name in found}
     results = collect(spec, found, failed, epochs)
     folder.write_json([found[name] for name in sorted(found)], "results.json")
     if results.best is not None:
         folder.write_text(best_config(results), "best.toml")
     else:
         folder.remove("best.toml")
-    folder.write_text(render(results), "report.html")
+    folder.write_text(render_sweep(results), "report.html")
     return results
 
 
-def describe(spec: Sweep, plan: Plan, known: int) -> str:
+def describe_sweep(spec: Sweep, plan: SweepPlan, known: int) -> str:
     """What will run, before it does."""
     drawn = spec.search == "optuna"
     own = (likely(spec, plan.verbs, spec.samples) if drawn else plan).own()
@@ -243,13 +244,13 @@ def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
         mark = "".join(part if isinstance(part, str) else str(part) for part in parts)
         if mark not in seen:
             seen.add(mark)
-            pipeline.validate(config, verbs, work.run(folder.url()))
+            pipeline.validate_verbs(config, verbs, work.run(folder.url()))
 
 
 def _share(
     levels: Sequence[Level],
     lost: Mapping[str, RaycleanError],
-    place: Place,
+    place: SweepContext,
     slots: Any,
     cores: Any = None,
 ) -> dict[str, RaycleanError]:
@@ -270,7 +271,7 @@ def _share(
     failed: dict[str, RaycleanError] = {}
     if not levels:
         return failed
-    with progress.task("shared by trials", sum(map(len, levels)), "verbs") as task:
+    with progress.progress_bar("shared by trials", sum(map(len, levels)), "verbs") as task:
         for level in levels:
             gone = lost.keys() | failed.keys()
             possible = [item for item in level if not gone & set(item[1].prints.values())]
@@ -279,7 +280,7 @@ def _share(
                 cores is not None and level[0][0] in SINGLE and len(possible) >= ROUNDS * cores.concurrent
             )
             said = tune.run_side_by_side(
-                partial(share, place=place), possible, cores if single else slots, alone=single
+                partial(run_shared_work, place=place), possible, cores if single else slots, alone=single
             )
             for (verb, work), error in zip(possible, said, strict=True):
                 if error is not None:
@@ -310,29 +311,29 @@ def _run(
     spec: Sweep,
     todo: Mapping[str, Work],
     values: Record,
-    place: Place,
+    place: SweepContext,
     slots: Any,
     watch: Watch,
     *,
     trains: bool,
 ) -> None:
     """Every trial that has no result."""
-    from rayclean.runtime import steering, tune
+    from rayclean.runtime import tune, tune_rules
 
     folder, early = Folder(place.url), spec.scheduler
-    optuna = search(spec, folder, watch.total) if spec.search == "optuna" else None
-    with progress.task(f"sweep {spec.name}", watch.total, "trials") as watch.task:
+    optuna = search_sweep(spec, folder, watch.total) if spec.search == "optuna" else None
+    with progress.progress_bar(f"sweep {spec.name}", watch.total, "trials") as watch.task:
         watch.begin()
         tune.run_trials(
-            partial(suggested, spec=spec, values=values, place=place)
+            partial(run_suggested_trial, spec=spec, values=values, place=place)
             if optuna
-            else partial(named, work=dict(todo), place=place),
+            else partial(run_named_trial, work=dict(todo), place=place),
             [{"name": name, **work.trial.overrides} for name, work in todo.items()],
             slots,
             watch,
             trains=trains,
             objectives=[(objective.metric, objective.mode) for objective in spec.objectives],
-            early=steering.Early(early.name, early.grace, early.reduction, early.plateau),
+            early=tune_rules.EarlyStopping(early.name, early.grace, early.reduction, early.plateau),
             optuna=optuna,
             seconds=spec.trials.seconds,
             retries=spec.trials.retries,

@@ -28,10 +28,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rayclean.artifacts import Folder, fingerprint
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.spec import Tracking
-from rayclean.sweeps.trial import EPOCHS, RESULT, changes
+from rayclean.sweeps.trial import EPOCHS, RESULT, changed_examples
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class WandbTracker(Tracker):
             if self.tracking.changes and not result["stopped"]:
                 import wandb
 
-                rows = changes(own, self.tracking.changes)
+                rows = changed_examples(own, self.tracking.changes)
                 columns: list[str | int] = list(rows[0]) if rows else ["example_id"]
                 run.log({"changes": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
             self._keep(run, own)

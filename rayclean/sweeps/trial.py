@@ -9,12 +9,12 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 
 from rayclean import pipeline, progress
-from rayclean.artifacts import Folder
 from rayclean.config import Config, parse_config
-from rayclean.evaluation.excerpts import shown
+from rayclean.evaluation.example_rows import changed_rows
+from rayclean.folder import Folder
 from rayclean.schema import LabelSet
 from rayclean.sweeps.plan import Work
-from rayclean.sweeps.store import TrialRun
+from rayclean.sweeps.trial_run import TrialRun
 from rayclean.verbs.evaluate import measure_labels
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
@@ -44,7 +44,7 @@ def run_trial(
     """
     run = work.run(root)
     with run.alone():
-        if (known := finished(run)) is not None:
+        if (known := finished_trial(run)) is not None:
             return known
         start = time.monotonic()
         told: set[int] = set()
@@ -62,7 +62,7 @@ def run_trial(
         return write_result(work, run, figures(work.config, run, verbs), records, time.monotonic() - start)
 
 
-def finished(run: TrialRun) -> dict[str, Any] | None:
+def finished_trial(run: TrialRun) -> dict[str, Any] | None:
     """The result of a trial that has one."""
     return dict(run.read_json(RESULT)) if run.exists(RESULT) else None
 
@@ -147,25 +147,25 @@ def _tokens(run: TrialRun) -> tuple[int, int]:
     return total[0], total[1]
 
 
-def changes(run: TrialRun, limit: int) -> list[dict[str, Any]]:
+def changed_examples(run: TrialRun, limit: int) -> list[dict[str, Any]]:
     """The most valuable changes of labels, with their texts."""
     labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
     _, tally, suspects = measure_labels(parse_config(run.read_json("config.json")), run)
-    rows = shown(run, suspects, tally, labels, limit, harmful=False)
+    rows = changed_rows(run, suspects, tally, labels, limit, harmful=False)
     return [{key: row[key] for key in ("example_id", "text", "given", "final", "confidence")} for row in rows]
 
 
-def results(folder: Folder) -> dict[str, dict[str, Any]]:
+def finished_results(folder: Folder) -> dict[str, dict[str, Any]]:
     """Every finished trial in a sweep's folder, by name."""
-    return {name: folder.read_json("trials", name, RESULT) for name in names(folder, RESULT)}
+    return {name: folder.read_json("trials", name, RESULT) for name in label_names(folder, RESULT)}
 
 
-def epochs(folder: Folder, name: str) -> list[dict[str, Any]]:
+def trial_epochs(folder: Folder, name: str) -> list[dict[str, Any]]:
     """Lines of the epochs of a finished trial in a sweep's folder; [] where nothing was trained."""
     return [json.loads(line) for line in folder.read_text("trials", name, EPOCHS).splitlines()]
 
 
-def names(folder: Folder, file: str) -> list[str]:
+def label_names(folder: Folder, file: str) -> list[str]:
     """Names of the trials in a sweep's folder that have a file, sorted."""
     try:
         entries = folder.fs.ls(folder.path("trials"), detail=False)

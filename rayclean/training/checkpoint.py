@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from rayclean.artifacts import Folder
+from rayclean.folder import Folder
 from rayclean.training.state import ExampleState
 
 FILE = "checkpoint.safetensors"
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a job is."""
 
     epoch: int = 0
@@ -35,7 +35,7 @@ class Progress:
     """The lines of `metrics.jsonl`."""
 
 
-def weights(networks: nn.Module) -> dict[str, Tensor]:
+def checkpoint_weights(networks: nn.Module) -> dict[str, Tensor]:
     """A private copy of all weights on the CPU."""
     return {
         name: value.detach().to("cpu", copy=True).contiguous()
@@ -43,16 +43,16 @@ def weights(networks: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def write(
+def write_checkpoint(
     folder: Folder,
     key: str,
     networks: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: ExampleState,
-    progress: Progress,
+    progress: TrainingProgress,
 ) -> None:
     """Replace the job's checkpoint."""
-    tensors = {f"weights/{name}": value for name, value in weights(networks).items()}
+    tensors = {f"weights/{name}": value for name, value in checkpoint_weights(networks).items()}
     tensors |= {f"best/{name}": value for name, value in progress.best_weights.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": v.detach().cpu().contiguous() for name, v in moments.items()}
@@ -68,19 +68,19 @@ def write(
     folder.write_bytes(content, FILE)
 
 
-def read(
+def read_checkpoint(
     folder: Folder, key: str, networks: nn.Module, optimizer: torch.optim.Optimizer, state: ExampleState
-) -> Progress:
+) -> TrainingProgress:
     """Take over the job's checkpoint, if there is one and it belongs to exactly this job; a new start otherwise."""
     if not folder.exists(FILE):
-        return Progress()
+        return TrainingProgress()
     content = folder.fs.cat_file(folder.path(FILE))
     length = int.from_bytes(
         content[:8], "little"
     )  # safetensors: length of the header, the header (JSON), the tensors
     about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["rayclean"])
     if about["key"] != key:
-        return Progress()
+        return TrainingProgress()
     tensors = load(content)
 
     def under(prefix: str) -> dict[str, Tensor]:
@@ -95,4 +95,4 @@ def read(
         moments.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.load(tensors["ids"].numpy(), {name: value.numpy() for name, value in under("state/").items()})
-    return Progress(about["epoch"], about["best_epoch"], under("best/"), about["history"])
+    return TrainingProgress(about["epoch"], about["best_epoch"], under("best/"), about["history"])

@@ -15,15 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rayclean.artifacts import Folder, fingerprint
 from rayclean.cache import cached_inputs
 from rayclean.config import Plugin
-from rayclean.datasets.augment import BackTranslation
 from rayclean.errors import ArtifactError, DataError
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
+from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
 
 VERSION = 1
@@ -32,7 +33,7 @@ VERSION = 1
 Rows = npt.NDArray[np.int64]
 
 
-class Inputs(Protocol):
+class NetworkInputs(Protocol):
     """What networks read, by row."""
 
     truncated: int
@@ -51,16 +52,16 @@ class Inputs(Protocol):
         ...
 
 
-def open_inputs(examples: str, features: str | None, encoder: Plugin) -> Inputs:
+def open_inputs(examples: str, features: str | None, encoder: Plugin) -> NetworkInputs:
     """Tokens or features of all examples from this node's cache, made first if it is not there."""
     if features is not None:
         source = Folder(features)
         key = fingerprint(VERSION, source.url(), folder_key(features))
-        return Features(cached_inputs(f"features-{key}", lambda folder: _write_features(source, folder)))
+        return FeatureInputs(cached_inputs(f"features-{key}", lambda folder: _write_features(source, folder)))
     return open_tokens(examples, encoder)
 
 
-def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "Tokens":
+def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "TokenInputs":
     """Tokens of all examples as an encoder reads them; with `rewrite`, of texts rewritten by that function.
 
     Args:
@@ -76,7 +77,7 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made twice.
     key = fingerprint(VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
     folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
-    return Tokens(folder, tokenizer.pad_id)
+    return TokenInputs(folder, tokenizer.pad_id)
 
 
 class _Mapped:
@@ -99,7 +100,7 @@ class _Mapped:
         return np.asarray(self.sorted_rows[where])
 
 
-class Tokens(_Mapped):
+class TokenInputs(_Mapped):
     """Token ids of different lengths, one after another."""
 
     def __init__(self, folder: Path, pad_id: int):
@@ -122,7 +123,7 @@ class Tokens(_Mapped):
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
 
-class Features(_Mapped):
+class FeatureInputs(_Mapped):
     """Features of a frozen encoder."""
 
     def __init__(self, folder: Path):

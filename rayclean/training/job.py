@@ -9,8 +9,9 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rayclean.artifacts import Folder, fingerprint, stamp
 from rayclean.config import Plugin, TrainingConfig
+from rayclean.fingerprints import fingerprint, stamp
+from rayclean.folder import Folder
 
 VERSION = 5
 """Part of every job's key: raised when the code changes what training yields."""
@@ -33,7 +34,7 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ExampleSelection:
     """Which examples train and which decide on the best epoch; both by `example_id` alone."""
 
     kind: Literal["split", "fold"] = "split"
@@ -51,7 +52,7 @@ class FitJob:
     name: str
     """For people: progress and errors."""
     data: DataSpec
-    select: Selection
+    select: ExampleSelection
     seed: int
     output: str
     """Folder for `model/`, `metrics.jsonl`, `dynamics/`, and `result.json`, which is written last."""

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rayclean.artifacts import Folder
 from rayclean.errors import RaycleanError
+from rayclean.folder import Folder
 from rayclean.models.base import Encoder
-from rayclean.training import build, checkpoint, results, steps
-from rayclean.training.asking import Consult, ask
+from rayclean.training import checkpoint, job_outputs, setup, steps
 from rayclean.training.collectives import Collectives
-from rayclean.training.data import open_job
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
-from rayclean.training.sampler import batches, share
+from rayclean.training.job_data import open_job
+from rayclean.training.query_annotator import AskAnnotator, ask_annotator
+from rayclean.training.sampler import global_batches, own_share
 from rayclean.training.state import ExampleState
 from rayclean.training.worker import Worker
 
@@ -39,7 +39,7 @@ SHOWN = "shown"
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
-def finished(job: FitJob, key: str) -> FitResult | None:
+def finished_result(job: FitJob, key: str) -> FitResult | None:
     """The result of a job that already ran with exactly this key."""
     output = Folder(job.output)
     if not output.exists("result.json"):
@@ -55,7 +55,7 @@ def fit(
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch = lambda record: None,
     checkpoint_share: float = CHECKPOINT_SHARE,
-    consult: Consult | None = None,
+    consult: AskAnnotator | None = None,
 ) -> FitResult:
     """Train one job and write its folder; a finished job is only read, an unfinished one goes on at its last epoch.
 
@@ -78,9 +78,9 @@ def fit(
     """
     collectives = collectives or Collectives()
     key = job_key(job, spec)
-    result = finished(job, key)
-    steps.agree(collectives, "what is to be trained", int(key, 16) >> 1)
-    steps.agree(collectives, "whether the job is finished", int(result is not None))
+    result = finished_result(job, key)
+    steps.agree_on_job(collectives, "what is to be trained", int(key, 16) >> 1)
+    steps.agree_on_job(collectives, "whether the job is finished", int(result is not None))
     if result is not None:
         return result
     device = torch.device(device)
@@ -88,29 +88,29 @@ def fit(
     first = collectives.rank == 0
 
     # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed -----------------
-    method = build.build_method(job, spec)
+    method = setup.build_method(job, spec)
     encoders = method.encoders(spec.encoder)
     torch.manual_seed(job.seed)
-    networks = build.build_networks(encoders, len(spec.labels)).to(device)
+    networks = setup.build_networks(encoders, len(spec.labels)).to(device)
     data = open_job(job, encoders, len(spec.labels), spec.encoder)
     main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
-    views = build.build_views(method, networks, encoders, data, job)
+    views = setup.build_views(method, networks, encoders, data, job)
     epochs = spec.training.epochs or method.default_epochs or main.default_epochs
     first_choice = method.first_choice if method.first_choice <= epochs else 1
     batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
     lengths = data.lengths(data.train)
     steps_per_epoch = math.ceil(len(data.train.ids) / batch_size)
     updates = math.ceil(steps_per_epoch / accumulate)
-    optimizer = build.build_optimizer(networks, encoders, spec)
+    optimizer = setup.build_optimizer(networks, encoders, spec)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = ExampleState(data.train.ids, data.train.labels, method.state())
-    worker = Worker(networks, data, collectives, device, build.autocasting(spec.training.precision, device))
+    worker = Worker(networks, data, collectives, device, setup.autocasting(spec.training.precision, device))
 
     # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
-    progress = checkpoint.read(output, key, networks, optimizer, state)
-    steps.agree(collectives, "the last finished epoch", progress.epoch)
+    progress = checkpoint.read_checkpoint(output, key, networks, optimizer, state)
+    steps.agree_on_job(collectives, "the last finished epoch", progress.epoch)
     if first:
-        results.forget_epochs(output, after=progress.epoch)
+        job_outputs.forget_epochs(output, after=progress.epoch)
         for record in progress.history:
             on_epoch(record)
     last_write, write_seconds = time.monotonic(), 0.0
@@ -119,21 +119,25 @@ def fit(
         if steps.out_of_patience(progress, spec.training.patience):
             break
         start = time.monotonic()
-        torch.manual_seed(build.epoch_seed(job.seed, epoch, collectives.rank))
+        torch.manual_seed(setup.epoch_seed(job.seed, epoch, collectives.rank))
         method.partition(state.columns, epoch)
         state.take_over(collectives.from_first)
 
         # -- the annotator is asked, if the method wants to ------------------------------------------------------------
         asked: dict[str, float] = {}
         if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
-            asked = ask(worker, method, state, questions, consult, job.seed, epoch, output.sub(SHOWN, key))
+            asked = ask_annotator(
+                worker, method, state, questions, consult, job.seed, epoch, output.sub(SHOWN, key)
+            )
         begun = time.monotonic()
         networks.train()
         sums: dict[str, Tensor] = {}
 
-        for step, positions in enumerate(batches(len(state.ids), batch_size, job.seed, epoch, lengths)):
+        for step, positions in enumerate(
+            global_batches(len(state.ids), batch_size, job.seed, epoch, lengths)
+        ):
             # -- this worker's rows of the global batch ----------------------------------------------------------------
-            mine = share(positions, collectives.rank, collectives.world_size)
+            mine = own_share(positions, collectives.rank, collectives.world_size)
             batch, inputs = steps.step_batch(worker, views, mine, len(positions), epoch)
 
             # -- forward -----------------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ def fit(
                 ]
                 if not all(map(math.isfinite, norms)):  # after averaging: every worker sees it and stops
                     raise RaycleanError(steps.not_finite(job, epoch, step + 1, terms))
-                rate = build.schedule(
+                rate = setup.schedule(
                     (epoch - 1) * updates + step // accumulate, epochs * updates, spec.training.warmup
                 )
                 for parameter_group in optimizer.param_groups:
@@ -173,7 +177,7 @@ def fit(
 
         # -- the networks read everything once more, if the method wants to see them settled ---------------------------
         if method.reviews:
-            steps.review(worker, method, state, epoch)
+            steps.review_examples(worker, method, state, epoch)
 
         # -- the epoch's line: training loss, development loss ---------------------------------------------------------
         seconds = time.monotonic() - begun
@@ -182,7 +186,7 @@ def fit(
             / collectives.world_size
             / steps_per_epoch
         )
-        dev_loss, dev_accuracy = steps.evaluate(worker, method.networks[0])
+        dev_loss, dev_accuracy = steps.evaluate_dev(worker, method.networks[0])
         record = {
             "job": job.name,
             "epoch": epoch,
@@ -202,30 +206,30 @@ def fit(
         progress.history.append(record)
         if epoch >= first_choice and steps.is_best(record, progress, job):
             progress.best_epoch = epoch
-            progress.best_weights = checkpoint.weights(networks) if first else {}
+            progress.best_weights = checkpoint.checkpoint_weights(networks) if first else {}
 
         # -- once in a while: a checkpoint -----------------------------------------------------------------------------
         if first:
-            results.write_history(output, progress)
+            job_outputs.write_history(output, progress)
             if job.keep_epochs:
-                results.write_epoch(output, state, epoch)
+                job_outputs.write_epoch(output, state, epoch)
             # A method's next questions hang on this very epoch: an attempt that began again at an earlier one could come
             # to other questions, and pay for both.
             now = time.monotonic()
             if consult is not None or now - last_write >= write_seconds / checkpoint_share:
-                checkpoint.write(output, key, networks, optimizer, state, progress)
+                checkpoint.write_checkpoint(output, key, networks, optimizer, state, progress)
                 last_write = time.monotonic()
                 write_seconds = last_write - now
             on_epoch(record)
 
     # -- results, `result.json` last: a job with a result is whole -------------------------------------------------------
-    result = results.summarise(job, key, progress, data, collectives.world_size)
+    result = job_outputs.summarise(job, key, progress, data, collectives.world_size)
     if first:
         if job.keep_last:
-            results.save_network(main, output, "model_last", spec.labels)
+            job_outputs.save_network(main, output, "model_last", spec.labels)
         networks.load_state_dict(progress.best_weights)
-        results.save_network(main, output, "model", spec.labels, job.standalone)
-        results.write_dynamics(output, state, method)
+        job_outputs.save_network(main, output, "model", spec.labels, job.standalone)
+        job_outputs.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)
         output.remove(SHOWN)

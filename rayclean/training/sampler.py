@@ -12,7 +12,7 @@ MEGA_BATCHES = 50
 few enough that batches stay random."""
 
 
-def batches(
+def global_batches(
     count: int, batch_size: int, seed: int, epoch: int, lengths: npt.NDArray[np.int64] | None = None
 ) -> list[npt.NDArray[np.int64]]:
     """The global batches of one epoch: every position in [0, count) exactly once.
@@ -40,7 +40,7 @@ def batches(
     return [grouped[i] for i in generator.permutation(len(grouped))]
 
 
-def share(batch: npt.NDArray[np.int64], rank: int, world_size: int) -> npt.NDArray[np.int64]:
+def own_share(batch: npt.NDArray[np.int64], rank: int, world_size: int) -> npt.NDArray[np.int64]:
     """One worker's rows of a global batch: positions rank, rank + W, ..., padded with -1 to the same number on
     every worker, at least one.
 

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from rayclean.errors import DisagreementError
 from rayclean.methods.base import Method, StepBatch
-from rayclean.training.checkpoint import Progress
+from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob
-from rayclean.training.sampler import share
+from rayclean.training.sampler import own_share
 from rayclean.training.state import ExampleState
 from rayclean.training.views import Views
 from rayclean.training.worker import EVALUATION_ROWS, Inputs, Worker
@@ -61,7 +61,7 @@ def step_batch(
 
 
 @torch.no_grad()
-def evaluate(worker: Worker, name: str) -> tuple[float | None, float | None]:
+def evaluate_dev(worker: Worker, name: str) -> tuple[float | None, float | None]:
     """Mean cross-entropy and accuracy of the network `name` over all workers' shares of dev; None without dev."""
     part, collectives = worker.data.dev, worker.collectives
     if len(part.ids) == 0:
@@ -83,7 +83,7 @@ def evaluate(worker: Worker, name: str) -> tuple[float | None, float | None]:
 
 
 @torch.no_grad()
-def review(worker: Worker, method: Method, state: ExampleState, epoch: int) -> None:
+def review_examples(worker: Worker, method: Method, state: ExampleState, epoch: int) -> None:
     """Let every network read all training examples in evaluation mode, and the method take note."""
     worker.networks.eval()
     train, collectives = worker.data.train, worker.collectives
@@ -92,7 +92,7 @@ def review(worker: Worker, method: Method, state: ExampleState, epoch: int) -> N
         order = np.argsort(lengths, kind="stable")
     size = EVALUATION_ROWS * collectives.world_size
     for start in range(0, len(order), size):
-        mine = share(order[start : start + size], collectives.rank, collectives.world_size)
+        mine = own_share(order[start : start + size], collectives.rank, collectives.world_size)
         filled = np.maximum(mine, 0)
         inputs = worker.inputs(train, filled)
         outputs = {name: worker.forward(name, inputs[name]) for name in worker.networks}
@@ -111,7 +111,7 @@ def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> 
     )
 
 
-def is_best(record: Mapping[str, Any], progress: Progress, job: FitJob) -> bool:
+def is_best(record: Mapping[str, Any], progress: TrainingProgress, job: FitJob) -> bool:
     """Whether an epoch is better than the best one so far; without development examples every epoch is."""
     if not progress.best_epoch or record["dev_loss"] is None:
         return True
@@ -125,12 +125,12 @@ def _rank(record: Mapping[str, Any], job: FitJob) -> tuple[float, float]:
     return (record["dev_accuracy"] if job.best_by == "dev_accuracy" else low, low)
 
 
-def out_of_patience(progress: Progress, patience: int | None) -> bool:
+def out_of_patience(progress: TrainingProgress, patience: int | None) -> bool:
     """Whether so many epochs brought no better one; counted from the first epoch that may be chosen."""
     return patience is not None and 0 < progress.best_epoch <= progress.epoch - patience
 
 
-def agree(collectives: Collectives, what: str, value: int) -> None:
+def agree_on_job(collectives: Collectives, what: str, value: int) -> None:
     """Every worker reads the job's folder itself; a network file system may show them different states of it.
 
     A collective.

@@ -4,7 +4,7 @@
 |---|---|---|
 | `auto` | `synonyms` where the network reads tokens and has pre-trained embeddings, `dropout` elsewhere | |
 | `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
-| `switch_out`, `drop`, `swap` | see `datasets/augment.py`, on token ids | tokens |
+| `switch_out`, `drop`, `swap` | see `training/augment.py`, on token ids | tokens |
 | `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
 | `wordnet` | tokens replaced by synonyms that are tokens, too | a pre-trained encoder; NLTK and its corpus `wordnet` |
 | `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
@@ -22,12 +22,20 @@ import numpy.typing as npt
 from torch import Tensor
 
 from rayclean.config import Plugin
-from rayclean.datasets.augment import Replacing, Synonyms, WordNet, drop, installed_wordnet, swap, switch_out
 from rayclean.errors import ConfigError
 from rayclean.functional.hashing import mix
 from rayclean.models.base import Encoder, Tokenizer, pad
 from rayclean.models.loading import encoder_class
-from rayclean.training.inputs import Features, Inputs, Rows, Tokens, open_tokens
+from rayclean.training.augment import (
+    Replacing,
+    Synonyms,
+    WordNet,
+    drop_words,
+    installed_wordnet,
+    swap_words,
+    switch_out,
+)
+from rayclean.training.inputs import FeatureInputs, NetworkInputs, Rows, TokenInputs, open_tokens
 
 ON_TOKENS = ("switch_out", "drop", "swap", "synonyms", "wordnet")
 OF_EMBEDDINGS = ("synonyms", "wordnet")
@@ -36,7 +44,7 @@ NAMES = ("auto", "dropout", *ON_TOKENS)
 Rewrite = Callable[[list[int], np.random.Generator], list[int]]
 
 
-def check(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> None:
+def check_views(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> None:
     """Whether views of these names can be made.
 
     Args:
@@ -87,17 +95,23 @@ class Views:
     """
 
     def __init__(
-        self, names: Sequence[str], inputs: Inputs, network: Encoder, plugin: Plugin, examples: str, seed: int
+        self,
+        names: Sequence[str],
+        inputs: NetworkInputs,
+        network: Encoder,
+        plugin: Plugin,
+        examples: str,
+        seed: int,
     ):
-        reads_tokens = isinstance(inputs, Tokens)
-        check(names, plugin, reads_tokens)
+        reads_tokens = isinstance(inputs, TokenInputs)
+        check_views(names, plugin, reads_tokens)
         auto = "synonyms" if reads_tokens and network.token_embeddings() is not None else "dropout"
         self.names = tuple(auto if name == "auto" else name for name in names)
         self.inputs, self.seed = inputs, seed
         cls, options = encoder_class(plugin)
         self.tokenizer: Tokenizer = cls.tokenizer(options)
         self.rewrites: dict[str, Rewrite] = {}
-        self.rewritten: dict[str, Tokens] = {}
+        self.rewritten: dict[str, TokenInputs] = {}
         for name in {*self.names} - {"dropout"}:
             if name in ON_TOKENS:
                 self.rewrites[name] = self._rewrite(name, network)
@@ -112,10 +126,10 @@ class Views:
             rows: [B] rows of the inputs.
             epoch: other epochs give other views.
         """
-        if isinstance(self.inputs, Features):
+        if isinstance(self.inputs, FeatureInputs):
             features = self.inputs.batch(rows)["features"]
             return {"features": features.repeat(1 + len(self.names), 1)}
-        assert isinstance(self.inputs, Tokens)
+        assert isinstance(self.inputs, TokenInputs)
         originals = self.inputs.tokens_of(rows)
         tokens = list(originals)
         for number, name in enumerate(self.names):
@@ -141,9 +155,9 @@ class Views:
 
     def _rewrite(self, name: str, network: Encoder) -> Rewrite:
         if name == "drop":
-            return drop
+            return drop_words
         if name == "swap":
-            return swap
+            return swap_words
         if name == "switch_out":
             vocabulary = [
                 token for token in range(self.tokenizer.vocabulary) if token not in self.tokenizer.special_ids

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from rayclean.methods.base import Output
 from rayclean.training.collectives import Collectives
-from rayclean.training.data import JobData, Part
 from rayclean.training.inputs import Rows
+from rayclean.training.job_data import JobData, Part
 
 EVALUATION_ROWS = 256
 """Rows per batch where nothing is learnt."""

@@ -16,15 +16,16 @@ from functools import partial
 from typing import Any
 
 from rayclean import progress, schema
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
 from rayclean.detectors import DETECTORS
 from rayclean.detectors.base import Detector, Mapper
-from rayclean.detectors.findings import Chosen, select, write
+from rayclean.detectors.findings import SelectedSuspects, select_suspects, write_findings
+from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.scoring import Scorer, survey_shard
-from rayclean.detectors.shards import PredictionShard
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.folder import Folder
 from rayclean.plugins import build_options, resolve
+from rayclean.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def validate(config: Config, run: Run) -> None:
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     """Score every example, choose the suspects, write `findings/`."""
-    from rayclean.runtime.data import map_items
+    from rayclean.runtime.ray_data import map_items
 
     load, predict = run.require("load"), run.require("predict")
     _require_features(config, predict)
@@ -55,8 +56,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     }
     survey = _survey_all(names, load, predict, out, len(labels), map_items)
     fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, map_items)
-    chosen = select(names, list(detectors), out, config.detect, survey["examples"])
-    totals = write(names, list(detectors), out, chosen)
+    chosen = select_suspects(names, list(detectors), out, config.detect, survey["examples"])
+    totals = write_findings(names, list(detectors), out, chosen)
     if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):
         raise ArtifactError(
             f"findings hold {totals['examples']} examples, load/examples {survey['examples']}, or other ids; "
@@ -101,7 +102,7 @@ def _survey_all(
     if not out.exists("survey.json"):
         look = partial(survey_shard, load=load.url(), predict=predict.url(), num_classes=num_classes)
         total = {"examples": 0, "fingerprint": 0}
-        with progress.task("check predictions", len(names), "shards") as task:
+        with progress.progress_bar("check predictions", len(names), "shards") as task:
             for count, print_ in mapper(look, names):
                 total["examples"] += count
                 total["fingerprint"] = (total["fingerprint"] + print_) % 2**64
@@ -123,7 +124,7 @@ def _score_all(
     shards = [PredictionShard(predict.url(), name) for name in names]
     states = {}
     for key, detector in detectors.items():
-        with progress.task(f"fit {key}", None, "steps") as task:
+        with progress.progress_bar(f"fit {key}", None, "steps") as task:
             states[key] = detector.fit(shards, _watched(mapper, task))
     fitted = {key: detector.metrics(states[key]) for key, detector in detectors.items()}
     out.write_json(fitted, "fitted.json")
@@ -136,13 +137,13 @@ def _score_all(
         config.detect.require_disagreement,
         config.dataset.dev.clean,
     )
-    with progress.task("detect", total, "examples") as task:
+    with progress.progress_bar("detect", total, "examples") as task:
         for count in mapper(scorer, [name for name in names if name not in finished]):
             task.advance(count)
     return fitted
 
 
-def _watched(mapper: Mapper, task: progress.Task) -> Mapper:
+def _watched(mapper: Mapper, task: progress.ProgressBar) -> Mapper:
     def mapped(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         for result in mapper(function, items):
             task.advance()
@@ -152,7 +153,7 @@ def _watched(mapper: Mapper, task: progress.Task) -> Mapper:
 
 
 def _metrics(
-    totals: dict[str, Any], fitted: dict[str, dict[str, float]], chosen: Chosen, total: int
+    totals: dict[str, Any], fitted: dict[str, dict[str, float]], chosen: SelectedSuspects, total: int
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "examples": total,

@@ -54,15 +54,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.artifacts import VERBS, Folder, Run
 from rayclean.config import Config
-from rayclean.evaluation import dynamics, report
 from rayclean.evaluation import metrics as figures
-from rayclean.evaluation.cards import NETWORKS
-from rayclean.evaluation.excerpts import rejected, shown
+from rayclean.evaluation import report, training_history
+from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned, lookup
+from rayclean.evaluation.example_rows import changed_rows, rejected_rows
+from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.notes import measured_on, notes
-from rayclean.evaluation.tally import UNKNOWN, Suspects, Tally, aligned, lookup
+from rayclean.folder import Folder
 from rayclean.plugins import build_options, resolve
+from rayclean.run import VERBS, Run
 from rayclean.runtime.compare import train_and_test
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
@@ -84,7 +85,7 @@ def validate(config: Config, run: Run) -> None:
     """Nothing that other verbs do not check: the options are plain values."""
 
 
-def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], Tally, Suspects]:
+def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts, SuspectRanking]:
     """Everything but the networks: `metrics` of noise, detection, annotator and confusion after relabel, and what they
     were counted from.
     """
@@ -92,7 +93,7 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], Tally, Sus
     labels = LabelSet.from_json(load.read_text("labels.json"))
     columns = ["example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
                "candidates", "error"]  # fmt: skip
-    suspects = Suspects.read(
+    suspects = SuspectRanking.read(
         relabel.read_table("annotations", name, columns=columns) for name in relabel.shards("annotations")
     )
     tally = _count(config, run, suspects)
@@ -125,9 +126,9 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         metrics[name] = {kind: tested["scores"].get(kind, {}).get(name) for kind in NETWORKS}
     for kind in NETWORKS:
         hits = tested["scores"].get(kind, {}).get("hits")
-        measured = None if hits is None else figures.interval(hits, tested["examples"])
+        measured = None if hits is None else figures.binomial_interval(hits, tested["examples"])
         metrics["intervals"][f"accuracy.{kind}"] = measured
-    trained = dynamics.read(load, run.require("train"))
+    trained = training_history.read_history(load, run.require("train"))
     metrics["training"] = None if trained is None else {"epochs": trained.epochs}
     metrics["cost"] = _cost(config, [said["relabel"], said["train"].get("annotator", NOTHING_ASKED)])
     metrics["counts"] = _counts(tally, suspects, said, len(labels), tested["examples"])
@@ -139,7 +140,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     out.write_json(metrics, "metrics.json")
     if config.evaluate.report:
         out.write_text(
-            report.render(metrics, _material(config, run, tally, suspects, said, trained)), "report.html"
+            report.render_report(metrics, _material(config, run, tally, suspects, said, trained)),
+            "report.html",
         )
     out.remove("compare")
     return metrics
@@ -148,32 +150,32 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
 def _material(
     config: Config,
     run: Run,
-    tally: Tally,
-    suspects: Suspects,
+    tally: RunCounts,
+    suspects: SuspectRanking,
     said: dict[str, dict[str, Any]],
-    trained: dynamics.Dynamics | None,
-) -> report.Material:
+    trained: training_history.TrainingHistory | None,
+) -> report.ReportInputs:
     load = run.require("load")
     labels = LabelSet.from_json(load.read_text("labels.json"))
-    return report.Material(
+    return report.ReportInputs(
         name=config.name,
         config=config.model_dump(mode="json"),
         labels=labels.names,
         tally=tally,
         said=said,
-        changes=shown(run, suspects, tally, labels, config.evaluate.top_changes, harmful=False),
-        harmed=shown(run, suspects, tally, labels, MAX_HARMED, harmful=True),
-        rejected=rejected(load),
+        changes=changed_rows(run, suspects, tally, labels, config.evaluate.top_changes, harmful=False),
+        harmed=changed_rows(run, suspects, tally, labels, MAX_HARMED, harmful=True),
+        rejected=rejected_rows(load),
         dynamics=trained,
     )
 
 
-def _count(config: Config, run: Run, suspects: Suspects) -> Tally:
+def _count(config: Config, run: Run, suspects: SuspectRanking) -> RunCounts:
     """All examples, a shard at a time."""
     load, detect, relabel = run.require("load"), run.require("detect"), run.require("relabel")
     names = [detector.name for detector in config.detect.detectors]
     own = [f"{kind}_{name}" for name in names for kind in ("quality", "vote")]
-    tally = Tally(suspects, names)
+    tally = RunCounts(suspects, names)
     for shard in load.shards("examples"):
         ids = load.read_table("examples", shard, columns=["example_id"])["example_id"].to_numpy()
         found = detect.read_table("findings", shard, columns=["example_id", "quality", "suspect", *own])
@@ -206,7 +208,7 @@ def _injected(load: Folder) -> dict[str, Any] | None:
     return {key: noise[key] for key in ("kind", "requested_rate", "realised_rate", "seed")}
 
 
-def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: Tally) -> dict[str, Any]:
+def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: RunCounts) -> dict[str, Any]:
     """Scores of every network on the test examples: on the true labels where known, else on the given ones.
 
     Returns:
@@ -276,7 +278,7 @@ def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(
-    tally: Tally, suspects: Suspects, said: dict[str, Any], classes: int, tested: int
+    tally: RunCounts, suspects: SuspectRanking, said: dict[str, Any], classes: int, tested: int
 ) -> dict[str, int]:
     names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
     return {

@@ -17,18 +17,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
-from rayclean.datasets import figures
-from rayclean.datasets.labels import Seen, resolve_labels
-from rayclean.datasets.options import check_options, noise_mapping
-from rayclean.datasets.prepare import find_duplicates, prepare_noise
+from rayclean.datasets.checks import check_options, check_rejected, check_roles, check_truth, noise_mapping
+from rayclean.datasets.first_pass import LoadJob, PieceSummary, read_summary, stage_piece
+from rayclean.datasets.global_pass import find_duplicates, prepare_noise
+from rayclean.datasets.labels import LabelCounts, resolve_labels
 from rayclean.datasets.rows import choose_columns
-from rayclean.datasets.shards import Finish, Shard, finish_shard
-from rayclean.datasets.sources import Piece, find_sources, plan
-from rayclean.datasets.stage import Job, Summary, read_summary, stage_piece
+from rayclean.datasets.second_pass import SecondPass, StagedShard, finish_shard
+from rayclean.datasets.sources import SourcePiece, cut_into_pieces, find_sources
+from rayclean.datasets.summary import load_metrics, truths_by_role, write_truth
 from rayclean.errors import DataError
-from rayclean.progress import task
+from rayclean.folder import Folder
+from rayclean.progress import progress_bar
+from rayclean.run import Run
 from rayclean.schema import Label, LabelSet
 
 VERSION = 1
@@ -82,14 +83,14 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         DataError: too many rows cannot be used, or the labels make no classification.
     """
     sources = find_sources(config.dataset)
-    pieces = plan(sources)
-    job = Job(config.dataset, out.url(), config.seed)
+    pieces = cut_into_pieces(sources)
+    job = LoadJob(config.dataset, out.url(), config.seed)
     summaries = _stage(job, pieces)
     for source in sources:
         if not sum(summary.rows for summary in summaries if summary.role == source.role):
             raise DataError(f"{source.files[0].url}: empty; the {source.role} files hold no rows")
     shards = [
-        Shard(f"{piece.name}-{number:04d}", piece.source.role, rows, {})
+        StagedShard(f"{piece.name}-{number:04d}", piece.source.role, rows, {})
         for piece, summary in zip(pieces, summaries, strict=True)
         for number, rows in enumerate(summary.shards)
         if rows
@@ -97,21 +98,21 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     hint = None
     if config.dataset.labels is None:
         hint = sources[0].reader().label_names(sources[0].files[0], config.dataset.label)
-    figures.check_rejected(config.dataset, summaries, None, [])
+    check_rejected(config.dataset, summaries, None, [])
     labels = resolve_labels(_seen(summaries), config.dataset.labels, hint)
     shards = find_duplicates(out, shards)
-    figures.check_rejected(config.dataset, summaries, labels, shards)
-    figures.check_truth(config.dataset, summaries)
+    check_rejected(config.dataset, summaries, labels, shards)
+    check_truth(config.dataset, summaries)
     label_set = LabelSet(Label(index, name, name) for index, name in enumerate(labels.names))
     label_set = label_set.described(config.dataset.words, config.dataset.definitions)
-    truths = figures.truths(config.dataset, summaries, labels)
-    finish = Finish(job, replace(labels, unknown={}), truths, noise_mapping(config.dataset, labels.names))
+    truths = truths_by_role(config.dataset, summaries, labels)
+    finish = SecondPass(job, replace(labels, unknown={}), truths, noise_mapping(config.dataset, labels.names))
     prepare_noise(out, finish, shards)
     results = _finish(finish, shards)
     out.write_text(label_set.to_json(), "labels.json")
-    figures.write_truth(out, finish, summaries, results)
-    metrics = figures.metrics(summaries, results, labels)
-    figures.check_roles(metrics, summaries, labels, shards)
+    write_truth(out, finish, summaries, results)
+    metrics = load_metrics(summaries, results, labels)
+    check_roles(metrics, summaries, labels, shards)
     _check_complete(out, summaries)
     if not metrics["examples"] - metrics["dev"]:
         raise DataError(
@@ -122,11 +123,11 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     return metrics
 
 
-def _stage(job: Job, pieces: list[Piece]) -> list[Summary]:
-    from rayclean.runtime.data import map_items
+def _stage(job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
+    from rayclean.runtime.ray_data import map_items
 
-    done: dict[int, Summary] = {}
-    with task("load: read", None, "rows") as bar:
+    done: dict[int, PieceSummary] = {}
+    with progress_bar("load: read", None, "rows") as bar:
         for piece in pieces:
             summary = read_summary(job, piece)
             if summary is not None:
@@ -139,16 +140,16 @@ def _stage(job: Job, pieces: list[Piece]) -> list[Summary]:
     return [done[piece.index] for piece in pieces]
 
 
-def _stage_indexed(job: Job, piece: Piece) -> tuple[int, Summary]:
+def _stage_indexed(job: LoadJob, piece: SourcePiece) -> tuple[int, PieceSummary]:
     return piece.index, stage_piece(job, piece)
 
 
-def _finish(finish: Finish, shards: list[Shard]) -> list[dict[str, Any]]:
-    from rayclean.runtime.data import map_items
+def _finish(finish: SecondPass, shards: list[StagedShard]) -> list[dict[str, Any]]:
+    from rayclean.runtime.ray_data import map_items
 
     folder = Folder(finish.job.out)
     done: dict[str, dict[str, Any]] = {}
-    with task("load: write", sum(shard.rows for shard in shards), "examples") as bar:
+    with progress_bar("load: write", sum(shard.rows for shard in shards), "examples") as bar:
         for shard in shards:
             if folder.exists("stage", "shards", f"{shard.name}.json"):
                 done[shard.name] = folder.read_json("stage", "shards", f"{shard.name}.json")
@@ -160,20 +161,20 @@ def _finish(finish: Finish, shards: list[Shard]) -> list[dict[str, Any]]:
     return [done[shard.name] for shard in shards]
 
 
-def _seen(summaries: Iterable[Summary]) -> dict[str, dict[str, Seen]]:
+def _seen(summaries: Iterable[PieceSummary]) -> dict[str, dict[str, LabelCounts]]:
     """Label values of all pieces by role; the first place is the first in file order."""
-    merged: dict[str, dict[str, Seen]] = {"data": {}, "dev": {}, "test": {}}
+    merged: dict[str, dict[str, LabelCounts]] = {"data": {}, "dev": {}, "test": {}}
     for summary in summaries:
         codes = merged[summary.role]
         for code, seen in summary.labels.items():
             if code in codes:
                 codes[code].count += seen.count
             else:
-                codes[code] = Seen(seen.count, seen.source, seen.row)
+                codes[code] = LabelCounts(seen.count, seen.source, seen.row)
     return merged
 
 
-def _check_complete(out: Folder, summaries: list[Summary]) -> None:
+def _check_complete(out: Folder, summaries: list[PieceSummary]) -> None:
     """Rows written = rows read, counted in the files themselves."""
 
     def count(path: tuple[str, str]) -> int:

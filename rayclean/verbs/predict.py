@@ -20,14 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config, Plugin
-from rayclean.datasets.given import check_columns, find_files, gather
+from rayclean.datasets.own_probabilities import check_columns, find_files, gather
 from rayclean.errors import ArtifactError, ConfigError
-from rayclean.models.loading import describe, encoder_class
-from rayclean.progress import task
+from rayclean.folder import Folder
+from rayclean.models.loading import describe_encoder, encoder_class
+from rayclean.progress import progress_bar
+from rayclean.run import Run
 from rayclean.schema import LabelSet
-from rayclean.training.job import DataSpec, FitJob, FitResult, FitSpec, Selection
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitResult, FitSpec
 
 VERSION = 1
 
@@ -46,7 +47,7 @@ def validate(config: Config, run: Run) -> None:
         assert config.predict.path is not None
         check_columns(find_files(config.predict.path), _key(config))
     if config.predict.model is not None:
-        describe(config.predict.model)
+        describe_encoder(config.predict.model)
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         "log_loss_given": figures["log_loss"] / figures["labelled"],
         "truncated": embedded["cut"],
         "truncated_share": embedded["cut"] / embedded["rows"],
-        "max_length": options.max_length if settings.model is None else describe(settings.model)["options"]["max_length"],
+        "max_length": options.max_length if settings.model is None else describe_encoder(settings.model)["options"]["max_length"],
         "examples_per_second": _rate(embedded, seconds["features" if frozen or given else "predict"]),
         **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
         **({"ignored_rows": passed_over} if given else {}),
@@ -125,7 +126,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
 
 def _check_classes(model: str, names: list[str]) -> None:
     """A classifier of other classes, or of the same ones in another order, would mean something else."""
-    known = list(describe(model)["labels"])
+    known = list(describe_encoder(model)["labels"])
     if known != names:
         raise ConfigError(
             f"predict.model: {model} knows the classes {known}, the data set has {names}; set dataset.labels to the "
@@ -141,16 +142,16 @@ def _fit(
 
     data = DataSpec(examples.url(), features=features.url() if features is not None else None)
     if config.predict.mode == "in_sample":
-        selections = {"all": Selection("split")}
+        selections = {"all": ExampleSelection("split")}
     else:
         count = config.predict.folds
-        selections = {f"fold-{fold}": Selection("fold", fold, count) for fold in range(count)}
+        selections = {f"fold-{fold}": ExampleSelection("fold", fold, count) for fold in range(count)}
     jobs = [
         FitJob(name, data, selection, config.seed, out.url("models", name))
         for name, selection in selections.items()
     ]
     spec = FitSpec(config.encoder, Plugin(name="cross_entropy"), config.predict.training, tuple(names))
-    with task("fit", None, "epochs") as progress:
+    with progress_bar("fit", None, "epochs") as progress:
         seen: set[tuple[Any, ...]] = set()
 
         def tell(record: dict[str, Any]) -> None:
@@ -185,7 +186,7 @@ def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) 
             Path(folder) / "values.bin",
             elsewhere=np.concatenate([np.empty(0, np.int64), *ids["test"]]), unusable=rejected,
         )  # fmt: skip
-        with task("predict", len(values), "examples") as progress:
+        with progress_bar("predict", len(values), "examples") as progress:
             for shard, shard_ids in zip(load.shards("examples"), ids["examples"], strict=True):
                 labels = load.read_table("examples", shard, columns=["given_label"])["given_label"]
                 rows = np.array(values[total["rows"] : total["rows"] + len(shard_ids)])

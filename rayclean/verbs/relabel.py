@@ -3,7 +3,7 @@
     detect/findings + load/examples + predict/features
       -> queries/      two candidates and demonstrations per suspect, by rank        (removed at the end)
       -> answers/      what the annotator said: from the ledger, or asked now         (removed at the end)
-      -> annotations/  the decision on every suspect                                  (annotators/labels.py)
+      -> annotations/  the decision on every suspect                                  (annotators/final_labels.py)
       -> labels/       the label of every example: given labels + accepted changes - reverts
 
 What was answered is in `<run>/ledger/`, so another threshold or calibration asks nobody, and so does a crash.
@@ -23,19 +23,20 @@ import pyarrow.compute as pc
 from rayclean import progress
 from rayclean.annotators import build_annotator
 from rayclean.annotators.base import MAX_SCORED, Annotator
-from rayclean.annotators.decide import ANSWERS, answer_rows, decide
-from rayclean.annotators.demonstrations import Sources, random_pool
+from rayclean.annotators.decisions import ANSWERS, answer_rows, decide
+from rayclean.annotators.demonstrations import DemonstrationSources, random_pool
 from rayclean.annotators.engine import Budget, Engine
-from rayclean.annotators.labels import write_labels
+from rayclean.annotators.final_labels import write_labels
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.annotators.questions import Questions, read_chunk, suspects
+from rayclean.annotators.queries import QueryBuilder, read_chunk, suspects_of
 from rayclean.annotators.served import ServedAnnotator
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
+from rayclean.folder import Folder
 from rayclean.plugins import build_options, resolve
+from rayclean.run import Run
 from rayclean.runtime import serve
-from rayclean.runtime.annotate import Asking, ask
-from rayclean.runtime.data import map_items
+from rayclean.runtime.annotate import AskOutcome, ask_queries
+from rayclean.runtime.ray_data import map_items
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 
@@ -58,7 +59,7 @@ def validate(config: Config, run: Run) -> None:
     """
     annotator = build_annotator(config, ())
     annotator.check()
-    serve.validate(annotator)
+    serve.validate_server(annotator)
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
@@ -70,13 +71,13 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     annotator = build_annotator(config, tuple(labels))
     annotator.check()
     shards = load.shards("examples")
-    counts = {shard: len(suspects(detect.url(), shard)) for shard in shards}
+    counts = {shard: len(suspects_of(detect.url(), shard)) for shard in shards}
     total = sum(counts.values())
     rows = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
     chunks = [chunk for chunk in range(-(-total // rows)) if not out.exists("answers", _part(chunk))]
     start, before = time.monotonic(), Ledger(run.sub("ledger"), out.name).spent.queries
     if chunks:
-        sources = Sources(load.url(), run.require("predict").url(), detect.url())
+        sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url())
         _build(config, annotator, labels, sources, counts, rows, out)
         _ask(config, annotator, labels, run, out, chunks, total)
     seconds = time.monotonic() - start
@@ -92,14 +93,14 @@ def _build(
     config: Config,
     annotator: Annotator,
     labels: LabelSet,
-    sources: Sources,
+    sources: DemonstrationSources,
     counts: dict[str, int],
     rows: int,
     out: Folder,
 ) -> None:
     task = resolve("task", TASKS, config.task.name)
     count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
-    questions = Questions(
+    questions = QueryBuilder(
         sources,
         task(build_options("task", task, config.task.options), labels),
         out.url(),
@@ -111,7 +112,7 @@ def _build(
         rows,
     )
     todo = [shard for shard in counts if not out.exists("queries", "built", f"{shard}.json")]
-    with progress.task("relabel: questions", sum(counts.values()), "suspects") as bar:
+    with progress.progress_bar("relabel: questions", sum(counts.values()), "suspects") as bar:
         bar.advance(sum(counts[shard] for shard in counts if shard not in todo), resumed=True)
         for built in map_items(questions.build, _groups(todo, counts)):
             bar.advance(built)
@@ -144,7 +145,7 @@ def _ask(
     scored = calibration == "batch" and len(labels) <= MAX_SCORED
     twins = calibration == "content_free"
     used = _used(out) if run.shares_ledger else None
-    asking = Asking(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate, used)
+    asking = AskOutcome(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate, used)
     work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(
@@ -155,8 +156,8 @@ def _ask(
         )
         if any(list(map_items(needs, chunks))):
             server = serve.hosted(annotator, run.url())
-    with progress.task("relabel: answers", total, "queries") as bar, server as ready:
-        for _ in ask(
+    with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
+        for _ in ask_queries(
             replace(asking, annotator=ready),
             work,
             chunks,
@@ -176,7 +177,9 @@ def _used(out: Folder) -> Spent:
     return used
 
 
-def _needs_asking(chunk: int, asking: Asking, out: str, labels: LabelSet, scored: bool, twins: bool) -> bool:
+def _needs_asking(
+    chunk: int, asking: AskOutcome, out: str, labels: LabelSet, scored: bool, twins: bool
+) -> bool:
     """Whether a chunk holds a question that the ledger does not answer and the budget allows."""
     engine = asking.engine()
     _, queries = read_chunk(Folder(out), chunk, labels, scored)

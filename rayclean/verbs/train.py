@@ -17,15 +17,16 @@ from rayclean import progress
 from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config
 from rayclean.evaluation.subsets import subset_noise
+from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.plugins import build_options, resolve
+from rayclean.run import Run
 from rayclean.schema import LabelSet
-from rayclean.training.asking import Consult
-from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
+from rayclean.training.query_annotator import AskAnnotator
 
 VERSION = 3
 
@@ -39,19 +40,19 @@ def validate(config: Config, run: Run) -> None:
     from rayclean.models.loading import encoder_class
     from rayclean.runtime import serve
     from rayclean.training import views
-    from rayclean.training.data import is_frozen
+    from rayclean.training.job_data import is_frozen
 
     method = _method(config, 2)
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
-            views.check(
+            views.check_views(
                 method.views, encoder, reads_tokens=not is_frozen(encoder) or encoder != config.encoder
             )
     if method.asks:
         annotator = build_annotator(config, ())
         annotator.check()
-        serve.validate(annotator)
+        serve.validate_server(annotator)
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     job = FitJob(
         "train",
         data,
-        Selection("split"),
+        ExampleSelection("split"),
         config.seed,
         out.url(),
         keep_last=True,
@@ -92,7 +93,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     seen: set[int] = set()
     heard = progress.listener()
     with (
-        progress.task("train", config.train.epochs, "epochs") as task,
+        progress.progress_bar("train", config.train.epochs, "epochs") as task,
         _annotator(config, run, out, labels, method) as consult,
     ):
 
@@ -203,10 +204,10 @@ def _used(out: Folder) -> Spent:
 @contextmanager
 def _annotator(
     config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
-) -> Iterator[Consult | None]:
+) -> Iterator[AskAnnotator | None]:
     """The annotator while the block runs, its server with it; None for a method that does not ask."""
     from rayclean.runtime import serve
-    from rayclean.runtime.annotate import Asking, consulting
+    from rayclean.runtime.annotate import AskOutcome, consulting
 
     if not method.asks:
         yield None
@@ -217,7 +218,7 @@ def _annotator(
     budget = replace(Budget.of(relabel), max_queries=None)  # a method counts its questions itself
     with serve.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
-        asking = Asking(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
+        asking = AskOutcome(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
         ) as consult:

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 
 from rayclean.annotators.base import Annotation, Annotator, Query
-from rayclean.annotators.consult import consult
+from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.simulated import SimulatedAnnotator
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
 from rayclean.errors import AnnotationError
+from rayclean.folder import Folder
 from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, Label, LabelSet
 from rayclean.training.loop import fit
 from tests.training.toys import TOY, WORDS, job, spec, write_examples
@@ -79,7 +79,9 @@ def asked(examples: str, count: int, shown: int = 2, **changes: Any) -> Consulta
 def run(annotator: Annotator, what: Consultation, examples: str, ledger: Path, **options: Any) -> Any:
     calibration = options.pop("calibration", "none")
     engine = Engine(annotator, Ledger(Folder(str(ledger)), "test"), **options)
-    return asyncio.run(consult(engine, what, examples=examples, labels=LABELS, calibration=calibration))
+    return asyncio.run(
+        answer_between_epochs(engine, what, examples=examples, labels=LABELS, calibration=calibration)
+    )
 
 
 def test_labels_and_figures_and_nothing_is_paid_twice(examples: str, tmp_path: Path) -> None:
@@ -198,7 +200,9 @@ def purified(folder: Path, accuracy: float, *, noise: float, learning_rate: floa
             return count, selector
 
         def __call__(self, what: Consultation) -> Any:
-            work = consult(self.engine, what, examples=examples, labels=LABELS, calibration="none")
+            work = answer_between_epochs(
+                self.engine, what, examples=examples, labels=LABELS, calibration="none"
+            )
             return asyncio.run(work)
 
     method = Plugin(name="noiseal", weak={"name": TOY}, warmup_epochs=2, lambda_=0.3, **options)

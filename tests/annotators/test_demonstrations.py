@@ -9,13 +9,18 @@ import pytest
 
 from rayclean import schema
 from rayclean.annotators import demonstrations as module
-from rayclean.annotators.demonstrations import Sources, draw, nearest, random_pool
-from rayclean.artifacts import Folder
+from rayclean.annotators.demonstrations import (
+    DemonstrationSources,
+    nearest_demonstrations,
+    random_demonstrations,
+    random_pool,
+)
+from rayclean.folder import Folder
 
 
 def write(
     folder: Path, edges: tuple[int, ...], texts: list[str], features: np.ndarray, suspects: set[int]
-) -> Sources:
+) -> DemonstrationSources:
     root = Folder(str(folder))
     for number, (start, stop) in enumerate(pairwise([0, *edges, len(texts)])):
         part, ids = f"part-{number:05d}.parquet", np.arange(start, stop, dtype=np.int64) * 7
@@ -31,7 +36,7 @@ def write(
         vectors = {"example_id": ids, "features": schema.list_column(features[start:stop].astype(np.float32))}
         table = pa.table(vectors, schema=schema.features(features.shape[1]))
         root.write_table(table.take(np.arange(stop - start)[::-1].copy()), "predict", "features", part)
-    return Sources(*(root.url(verb) for verb in ("load", "predict", "detect")))
+    return DemonstrationSources(*(root.url(verb) for verb in ("load", "predict", "detect")))
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def test_nearest_equals_brute_force(
     sources = write(tmp_path, edges, texts, features, suspects)
     rows = [0, 5, 33, 59, 8]  # 8 is no suspect: it must not meet itself
     unit = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
-    found = nearest(sources, np.array(rows) * 7, [texts[r] for r in rows], unit[rows], 4)
+    found = nearest_demonstrations(sources, np.array(rows) * 7, [texts[r] for r in rows], unit[rows], 4)
     for row, demonstrations in zip(rows, found, strict=True):
         expected = brute(texts, features, suspects, row, 4)
         assert [d.text.strip() for d in demonstrations] == [texts[r].strip() for r in expected]
@@ -88,16 +93,18 @@ def test_equals_come_by_id_for_any_layout(tmp_path: Path) -> None:
     features = np.concatenate([[[1.0, 0.0]], np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)])
     for number, edges in enumerate([(), (150,), (20, 90, 160)]):
         sources = write(tmp_path / str(number), edges, texts, features, {0})
-        (found,) = nearest(sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 4)
+        (found,) = nearest_demonstrations(
+            sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 4
+        )
         assert [d.text for d in found] == [f"text {n}" for n in (4, 3, 2, 1)]
 
 
 def test_fewer_than_asked_for(tmp_path: Path) -> None:
     sources = write(tmp_path, (2,), ["a", "b", "b", "c"], np.eye(4), {0, 21})
-    (found,) = nearest(sources, np.array([0]), ["a"], np.eye(4, dtype=np.float32)[:1], 5)
+    (found,) = nearest_demonstrations(sources, np.array([0]), ["a"], np.eye(4, dtype=np.float32)[:1], 5)
     assert [d.text for d in found] == ["b"]
     nothing = write(tmp_path / "none", (), ["a", "b"], np.eye(2), {0, 7})
-    assert nearest(nothing, np.array([0]), ["a"], np.eye(2, dtype=np.float32)[:1], 5) == [()]
+    assert nearest_demonstrations(nothing, np.array([0]), ["a"], np.eye(2, dtype=np.float32)[:1], 5) == [()]
 
 
 def test_a_text_that_is_everywhere_has_fewer_demonstrations(
@@ -108,10 +115,10 @@ def test_a_text_that_is_everywhere_has_fewer_demonstrations(
     texts = ["same"] * 300 + [f"other {n}" for n in range(5)]
     sources = write(tmp_path, (100,), texts, features, {0, 7 * 300})
     ids, queries = np.array([0, 7 * 300]), features[[0, 300]].astype(np.float32)
-    first, second = nearest(sources, ids, ["same", "other 0"], queries, 3)
+    first, second = nearest_demonstrations(sources, ids, ["same", "other 0"], queries, 3)
     assert [len(first), len(second)] == [3, 3]
     monkeypatch.setattr(module, "MOST_FETCHED", 64)
-    first, second = nearest(sources, ids, ["same", "other 0"], queries, 3)
+    first, second = nearest_demonstrations(sources, ids, ["same", "other 0"], queries, 3)
     assert [len(first), len(second)] == [0, 3]
 
 
@@ -126,10 +133,10 @@ def test_random_ones_depend_on_ids_alone(tmp_path: Path, data: tuple[list[str], 
     assert pools[0] == pools[1] == pools[2]
     assert len(pools[0]) == 12
     assert not suspects & {example for example, _, _ in pools[0]}
-    first = draw(pools[0], 0, "text 0", 3, seed=1)
-    assert first == draw(pools[0], 0, "text 0", 3, seed=1)
-    assert first != draw(pools[0], 1, "text 1", 3, seed=1)
+    first = random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
+    assert first == random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
+    assert first != random_demonstrations(pools[0], 1, "text 1", 3, seed=1)
     own, text, _ = pools[0][0]
-    assert text not in [d.text for d in draw(pools[0], own, text, 50, seed=1)]
-    assert len(draw(pools[0], own, text, 50, seed=1)) <= 11
-    assert draw(pools[0], 0, "text 0", 0, seed=1) == ()
+    assert text not in [d.text for d in random_demonstrations(pools[0], own, text, 50, seed=1)]
+    assert len(random_demonstrations(pools[0], own, text, 50, seed=1)) <= 11
+    assert random_demonstrations(pools[0], 0, "text 0", 0, seed=1) == ()

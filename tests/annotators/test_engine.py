@@ -17,8 +17,8 @@ import pytest
 from rayclean.annotators.base import Annotation, Annotator, Query
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError
+from rayclean.folder import Folder
 from tests.annotators.questions import LABELS, query
 
 
@@ -182,7 +182,7 @@ from rayclean.annotators.base import Annotation, Annotator
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators import ledger
-from rayclean.artifacts import Folder
+from rayclean.folder import Folder
 from tests.annotators.questions import LABELS, query
 
 ledger.MERGE_AT = 5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rayclean.annotators import ledger as module
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
-from rayclean.artifacts import Folder
+from rayclean.folder import Folder
 
 
 def annotation(number: int, error: str | None = None, session: str = "s", raw: str = "") -> Annotation:

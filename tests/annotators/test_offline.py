@@ -11,7 +11,7 @@ import pytest
 from rayclean.annotators.base import Annotation, Annotator, Demonstration, Query
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.simulated import SimulatedAnnotator
-from rayclean.artifacts import Folder
+from rayclean.folder import Folder
 from rayclean.schema import TRUTH
 from tests.annotators.questions import LABELS, query
 

@@ -15,8 +15,8 @@ from rayclean.annotators.endpoint import api_key
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
-from rayclean.artifacts import Folder
 from rayclean.errors import AnnotationError, ConfigError
+from rayclean.folder import Folder
 from rayclean.schema import Label
 from tests.annotators.hostile import Fault, serve_in_process, tokenizer_folder
 from tests.annotators.questions import LABELS, query
@@ -186,9 +186,9 @@ def test_a_cut_connection_is_counted(tokenizer: str) -> None:
             await asker.start()
             assert asker._endpoint is not None
             await asker._endpoint.close()
-            from rayclean.annotators.endpoint import Endpoint
+            from rayclean.annotators.endpoint import EndpointClient
 
-            asker._endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", None, 1.0, 1.0, 4)
+            asker._endpoint = EndpointClient(f"http://127.0.0.1:{port}/v1", None, 1.0, 1.0, 4)
             return (await asker.annotate([query(1)]))[0]
 
         assert asyncio.run(go()).error_kind == "connection"

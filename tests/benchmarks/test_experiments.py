@@ -16,7 +16,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks import common, experiment_measures, experiments  # noqa: E402
 from benchmarks import experiment_tables as tables  # noqa: E402
-from rayclean.artifacts import Folder  # noqa: E402
+from rayclean.folder import Folder  # noqa: E402
 
 NOISE = {"kind": "sym", "rate": 0.4}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rayclean.artifacts import Run
+from rayclean.run import Run
 from tests import toy
 from tests.cluster.heads import Head, head
 
@@ -123,11 +123,11 @@ def test_a_killed_driver_resubmitted_goes_on(cluster: Head, tmp_path: Path) -> N
 
 
 def test_the_cluster_exports_the_figures_of_runs(cluster: Head, tmp_path: Path) -> None:
-    """Every figure that `runtime/metrics.py` names, under its name in Prometheus.
+    """Every figure that `runtime/prometheus.py` names, under its name in Prometheus.
 
     Scraped while a job runs: Ray forgets a gauge 20 seconds after its last report, and a process that ended makes none.
     """
-    import rayclean.runtime.metrics as metrics
+    import rayclean.runtime.prometheus as metrics
 
     wanted = set(re.findall(r"rayclean_\w+", metrics.__doc__ or "")) - {
         "rayclean_tokens_total"

@@ -470,16 +470,16 @@ def test_jobs_run_commands_that_rayclean_understands(tmp_path: Path) -> None:
 def test_the_serve_config_satisfies_rays_schema() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from rayclean.runtime.llm_service import Service
+    from rayclean.runtime.llm_service import LlmService
 
     (service,) = of_kind("RayService")
     config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
     (application,) = config.applications
     assert application.import_path == "rayclean.runtime.llm_service:app"
-    assert Service(**application.args).server.gpu is True  # decided here, not by what is up when it starts
+    assert LlmService(**application.args).server.gpu is True  # decided here, not by what is up when it starts
     without = yaml.safe_load(rendered(gpu_workers={"max": 0})["kuberay/rayservice.yaml"])
     (on_cpus,) = yaml.safe_load(without["spec"]["serveConfigV2"])["applications"]
-    assert Service(**on_cpus["args"]).server.gpu is False
+    assert LlmService(**on_cpus["args"]).server.gpu is False
     planted = yaml.safe_load(service["spec"]["serveConfigV2"].replace("import_path", "importpath"))
     with pytest.raises(ValueError, match="import"):
         ServeDeploySchema.model_validate(planted)
@@ -581,8 +581,8 @@ def test_aws_nodes_of_named_subnets_have_no_public_address() -> None:
 
 
 def test_dashboards_draw_only_metrics_that_exist() -> None:
-    """Every query of the Grafana file names a metric of `runtime/metrics.py`, or one of Ray's own."""
-    import rayclean.runtime.metrics as metrics
+    """Every query of the Grafana file names a metric of `runtime/prometheus.py`, or one of Ray's own."""
+    import rayclean.runtime.prometheus as metrics
 
     board = json.loads((CLUSTER / "grafana" / "rayclean.json").read_text())
     known = set(re.findall(r"rayclean_\w+", metrics.__doc__ or ""))

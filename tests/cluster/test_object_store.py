@@ -15,10 +15,11 @@ import pytest
 from rayclean import pipeline
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
-from rayclean.artifacts import Folder, Run
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
+from rayclean.folder import Folder
 from rayclean.models.loading import DESCRIPTION
+from rayclean.run import Run
 from tests import toy
 from tests.cluster.object_store import BUCKET, object_store
 
@@ -40,7 +41,9 @@ def test_whole_files_and_listings_that_are_never_stale(s3: str) -> None:
     folder.write_table(pa.table({"example_id": [1, 2]}), "part-00000.parquet")
     assert folder.shards() == ["part-00000.parquet"]
     # Another process, which shares no cache with this one.
-    code = f"from rayclean.artifacts import Folder; Folder({folder.url()!r}).write_text('z', 'part-00001.parquet')"
+    code = (
+        f"from rayclean.folder import Folder; Folder({folder.url()!r}).write_text('z', 'part-00001.parquet')"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert folder.shards() == ["part-00000.parquet", "part-00001.parquet"]
     assert folder.exists("part-00001.parquet")
@@ -56,7 +59,7 @@ def test_a_write_that_is_interrupted_leaves_nothing(s3: str, monkeypatch: pytest
         sink.write(b"PAR1")
         raise SystemExit(143)
 
-    monkeypatch.setattr("rayclean.artifacts.pq.write_table", stopped)
+    monkeypatch.setattr("rayclean.folder.pq.write_table", stopped)
     with pytest.raises(SystemExit):
         folder.write_table(pa.table({"example_id": [1]}), "part-00000.parquet")
     assert folder.shards() == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayclean.artifacts import Run
+from rayclean.run import Run
 from tests import toy
 from tests.cluster.heads import BIN, free_ports, head
 

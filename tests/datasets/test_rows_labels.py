@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.base import Fault
-from rayclean.datasets.identity import key_id, row_id
-from rayclean.datasets.labels import Seen, resolve_labels, truth_indices
-from rayclean.datasets.rows import Columns, RowParser, choose_columns, label_code
+from rayclean.datasets.base import RowFault
+from rayclean.datasets.example_id import key_id, row_id
+from rayclean.datasets.labels import LabelCounts, resolve_labels, truth_indices
+from rayclean.datasets.rows import RowColumns, RowParser, choose_columns, label_code
 from rayclean.errors import DataError
 
 
 def parse(values, role="data", **kw):
-    columns = Columns(("text",), "label", "truth", "key")
+    columns = RowColumns(("text",), "label", "truth", "key")
     parsed = RowParser(DatasetConfig(path="x", **kw), columns, role)(values)
-    return parsed.reason if isinstance(parsed, Fault) else parsed
+    return parsed.reason if isinstance(parsed, RowFault) else parsed
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_test_row_may_have_the_truth_alone():
 
 
 def test_several_text_columns_are_joined():
-    parser = RowParser(DatasetConfig(path="x"), Columns(("a", "b"), "label", None, None), "data")
+    parser = RowParser(DatasetConfig(path="x"), RowColumns(("a", "b"), "label", None, None), "data")
     assert parser(["p", "q", "x"]).text == "p [SEP] q"
     assert parser(["p", None, "x"]).text == "p [SEP] "
     assert parser([None, " ", "x"]).reason == "empty text"
@@ -76,7 +76,7 @@ def test_missing_column_lists_the_nearest():
 
 
 def seen(*codes):
-    return {code: Seen(1, "file", row) for row, code in enumerate(codes)}
+    return {code: LabelCounts(1, "file", row) for row, code in enumerate(codes)}
 
 
 def indices(codes, given=None, hint=None):
@@ -144,4 +144,4 @@ def test_ids_are_int64_and_never_the_padding(key):
 @given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.integers())))
 def test_any_label_value_is_a_code_a_null_or_a_fault(value):
     code = label_code(value)
-    assert code is None or isinstance(code, Fault) or code[:2] in ("s:", "i:")
+    assert code is None or isinstance(code, RowFault) or code[:2] in ("s:", "i:")

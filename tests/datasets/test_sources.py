@@ -6,8 +6,8 @@ import fsspec
 import pytest
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.base import File
-from rayclean.datasets.sources import PIECE_BYTES, PIECE_FILES, Source, find_sources, plan
+from rayclean.datasets.base import SourceFile
+from rayclean.datasets.sources import PIECE_BYTES, PIECE_FILES, Source, cut_into_pieces, find_sources
 from rayclean.errors import ConfigError, DataError
 
 
@@ -78,25 +78,25 @@ def test_mixed_formats_and_unknown_built_ins(folder):
 
 
 def source(*sizes):
-    files = tuple(File(f"{i:05}", f"{i:05}", size) for i, size in enumerate(sizes))
+    files = tuple(SourceFile(f"{i:05}", f"{i:05}", size) for i, size in enumerate(sizes))
     return Source("data", "csv", "train", files)
 
 
 def test_a_thousand_small_files_are_a_few_pieces():
-    pieces = plan([source(*[1000] * 1000)])
+    pieces = cut_into_pieces([source(*[1000] * 1000)])
     assert len(pieces) == -(-1000 // PIECE_FILES)
     assert [s.file.name for p in pieces for s in p.segments] == [f"{i:05}" for i in range(1000)]
     assert [p.index for p in pieces] == list(range(len(pieces)))
 
 
 def test_large_files_are_pieces_of_their_own_in_order():
-    pieces = plan([source(10, PIECE_BYTES + 1, 10, 10, PIECE_BYTES - 5, 1)])
+    pieces = cut_into_pieces([source(10, PIECE_BYTES + 1, 10, 10, PIECE_BYTES - 5, 1)])
     assert [[s.file.name[-1] for s in p.segments] for p in pieces] == [["0"], ["1"], ["2", "3"], ["4", "5"]]
 
 
 def test_pieces_go_on_counting_over_roles():
-    dev = Source("dev", "csv", "train", (File("d", "d", 1),))
-    assert [(p.name, p.source.role) for p in plan([source(1), dev])] == [
+    dev = Source("dev", "csv", "train", (SourceFile("d", "d", 1),))
+    assert [(p.name, p.source.role) for p in cut_into_pieces([source(1), dev])] == [
         ("part-00000", "data"),
         ("part-00001", "dev"),
     ]

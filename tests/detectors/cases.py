@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from rayclean.detectors.base import Batch
+from rayclean.detectors.base import DetectorBatch
 
 
 @dataclass(frozen=True)
 class MemoryShard:
-    batch: Batch
+    batch: DetectorBatch
 
-    def read(self, features: bool = False) -> Batch:
+    def read(self, features: bool = False) -> DetectorBatch:
         return self.batch
 
 
@@ -27,7 +27,7 @@ def backwards(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[
     return iter([function(item) for item in reversed(list(items))])
 
 
-def noisy_case(seed: int, rows: int, classes: int, noise: float = 0.2, sharp: float = 3.0) -> Batch:
+def noisy_case(seed: int, rows: int, classes: int, noise: float = 0.2, sharp: float = 3.0) -> DetectorBatch:
     """Predictions of a good model for labels of which a share is wrong."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, classes, rows)
@@ -41,12 +41,12 @@ def noisy_case(seed: int, rows: int, classes: int, noise: float = 0.2, sharp: fl
         if rows < 1000
         else rng.permutation(rows).astype(np.int64) * 7919
     )
-    return Batch(ids, given, p.argmax(axis=1).astype(np.int32), p)
+    return DetectorBatch(ids, given, p.argmax(axis=1).astype(np.int32), p)
 
 
-def take(batch: Batch, rows: Any) -> Batch:
+def take(batch: DetectorBatch, rows: Any) -> DetectorBatch:
     features = None if batch.features is None else batch.features[rows]
-    return Batch(
+    return DetectorBatch(
         batch.example_id[rows],
         batch.given_label[rows],
         batch.predicted_label[rows],
@@ -55,7 +55,7 @@ def take(batch: Batch, rows: Any) -> Batch:
     )
 
 
-def cut(batch: Batch, edges: Iterable[int], order: Any = None) -> list[MemoryShard]:
+def cut(batch: DetectorBatch, edges: Iterable[int], order: Any = None) -> list[MemoryShard]:
     """The batch in shards between sorted edges, its rows reordered before."""
     whole = batch if order is None else take(batch, order)
     bounds = [0, *sorted(edges), len(batch.example_id)]

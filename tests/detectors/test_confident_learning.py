@@ -8,7 +8,7 @@ from cleanlab.filter import find_label_issues
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rayclean.detectors.base import Batch
+from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.confident_learning import ConfidentLearning
 from rayclean.functional import selection
 from rayclean.functional.scores import normalized_margin, self_confidence
@@ -17,7 +17,7 @@ from tests.detectors.cases import backwards, cut, in_process, noisy_case, take
 RULES = ("prune_by_noise_rate", "prune_by_class", "confident_learning")
 
 
-def cleanlab_mask(batch: Batch, rule: str, keep: int = 1) -> np.ndarray:
+def cleanlab_mask(batch: DetectorBatch, rule: str, keep: int = 1) -> np.ndarray:
     """Of the same numbers in double precision: cleanlab's means of single ones are off by 1e-7, and one probability in
     hundreds of thousands lies between the two.
     """
@@ -30,7 +30,12 @@ def cleanlab_mask(batch: Batch, rule: str, keep: int = 1) -> np.ndarray:
 
 
 def our_mask(
-    batch: Batch, rule: str, keep: int = 1, edges: Any = (), order: Any = None, mapper: Any = in_process
+    batch: DetectorBatch,
+    rule: str,
+    keep: int = 1,
+    edges: Any = (),
+    order: Any = None,
+    mapper: Any = in_process,
 ) -> np.ndarray:
     """The mask by example_id, in the order of the batch."""
     detector = ConfidentLearning(
@@ -74,7 +79,7 @@ def test_mask_depends_neither_on_cuts_nor_on_order(
     if ties:  # few distinct values, as a quantised or saturated model gives them
         coarse = np.round(batch.probabilities * 8) + 0.125
         coarse = (coarse / coarse.sum(axis=1, keepdims=True)).astype(np.float32)
-        batch = Batch(batch.example_id, batch.given_label, batch.predicted_label, coarse)
+        batch = DetectorBatch(batch.example_id, batch.given_label, batch.predicted_label, coarse)
     whole = our_mask(batch, rule)
     edges = data.draw(st.lists(st.integers(0, 300), max_size=6))
     order = np.random.default_rng(seed).permutation(300)
@@ -104,7 +109,7 @@ def test_absent_classes_and_a_class_of_one(rule: str) -> None:
     batch = noisy_case(11, 500, 8, 0.3)
     given_label = np.where(np.isin(batch.given_label, (2, 7)), 0, batch.given_label).astype(np.int32)
     given_label[17] = 7
-    batch = Batch(batch.example_id, given_label, batch.predicted_label, batch.probabilities)
+    batch = DetectorBatch(batch.example_id, given_label, batch.predicted_label, batch.probabilities)
     assert (our_mask(batch, rule) == cleanlab_mask(batch, rule)).all()
 
 
@@ -112,7 +117,7 @@ def test_number_pruned_per_class_under_massive_ties() -> None:
     """All examples of a class share one margin: exactly as many are flagged as cleanlab flags."""
     p = np.where(np.arange(300)[:, None] < 200, [[0.9, 0.1]], [[0.2, 0.8]]).astype(np.float32)
     given_label = np.r_[np.zeros(150), np.ones(50), np.zeros(30), np.ones(70)].astype(np.int32)
-    batch = Batch(np.arange(300), given_label, p.argmax(axis=1).astype(np.int32), p)
+    batch = DetectorBatch(np.arange(300), given_label, p.argmax(axis=1).astype(np.int32), p)
     for rule in RULES:
         ours, theirs = our_mask(batch, rule), cleanlab_mask(batch, rule)
         assert (
@@ -129,7 +134,9 @@ def test_agreeing_labels_are_never_flagged() -> None:
 
 def test_empty_shards_and_one_label_only() -> None:
     batch = noisy_case(4, 60, 3)
-    ones = Batch(batch.example_id, np.ones(60, dtype=np.int32), batch.predicted_label, batch.probabilities)
+    ones = DetectorBatch(
+        batch.example_id, np.ones(60, dtype=np.int32), batch.predicted_label, batch.probabilities
+    )
     for rule in RULES:
         assert (our_mask(batch, rule, edges=[0, 0, 60]) == our_mask(batch, rule)).all()
         flagged = our_mask(

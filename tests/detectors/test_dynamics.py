@@ -4,19 +4,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayclean.artifacts import Folder
-from rayclean.detectors.base import Batch
-from rayclean.detectors.dynamics import Dynamics
+from rayclean.detectors.base import DetectorBatch
+from rayclean.detectors.training_dynamics import TrainingDynamics
 from rayclean.errors import ArtifactError, DataError
+from rayclean.folder import Folder
 
 
 class InMemory:
     def __init__(self, ids: list[int]):
         self.ids = np.array(ids)
 
-    def read(self, features: bool = False) -> Batch:
+    def read(self, features: bool = False) -> DetectorBatch:
         labels = np.zeros(len(self.ids), dtype=np.int32)
-        return Batch(self.ids, labels, labels, np.full((len(self.ids), 2), 0.5, dtype=np.float32))
+        return DetectorBatch(self.ids, labels, labels, np.full((len(self.ids), 2), 0.5, dtype=np.float32))
 
 
 def write(folder: Path, ids: list[int], quality: list[float]) -> str:
@@ -28,7 +28,7 @@ def write(folder: Path, ids: list[int], quality: list[float]) -> str:
 
 def test_qualities_are_found_by_id_whatever_the_order(tmp_path: Path) -> None:
     path = write(tmp_path, [50, 10, 40, 20, 30, 60], [-5.0, -1.0, -4.0, -2.0, -3.0, -6.0])
-    detector = Dynamics(Dynamics.Config(path=path, share=0.3), 2)
+    detector = TrainingDynamics(TrainingDynamics.Config(path=path, share=0.3), 2)
     shards = [InMemory([10, 60, 99]), InMemory([20, 50])]
     files = detector.fit(shards, map)  # type: ignore[arg-type]
     quality, vote = detector.score(shards[0].read(), files)
@@ -39,14 +39,14 @@ def test_qualities_are_found_by_id_whatever_the_order(tmp_path: Path) -> None:
 
 def test_what_cannot_be_used_says_so(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="train/dynamics of a finished run"):
-        Dynamics(Dynamics.Config(path=str(tmp_path / "nowhere")), 2).fit([InMemory([1])], map)  # type: ignore[arg-type]
+        TrainingDynamics(TrainingDynamics.Config(path=str(tmp_path / "nowhere")), 2).fit([InMemory([1])], map)  # type: ignore[arg-type]
     path = write(tmp_path / "other", list(range(6)), [0.0] * 6)
     with pytest.raises(DataError, match="none of these examples"):
-        Dynamics(Dynamics.Config(path=path), 2).fit([InMemory([77])], map)  # type: ignore[arg-type]
+        TrainingDynamics(TrainingDynamics.Config(path=path), 2).fit([InMemory([77])], map)  # type: ignore[arg-type]
 
 
 def test_dynamics_written_anew_are_another_detector(tmp_path: Path) -> None:
     path = write(tmp_path, list(range(6)), [0.0] * 6)
-    before = Dynamics.Config(path=path).identity()
+    before = TrainingDynamics.Config(path=path).identity()
     write(tmp_path, list(range(7)), [0.0] * 7)
-    assert Dynamics.Config(path=path).identity() != before
+    assert TrainingDynamics.Config(path=path).identity() != before

@@ -4,20 +4,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayclean.detectors import knn_vote
-from rayclean.detectors.base import Batch
+from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.knn_vote import KnnVote
 from rayclean.errors import DataError
 from tests.detectors.cases import backwards, cut, in_process
 
 
-def batch_of(features: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> Batch:
+def batch_of(features: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> DetectorBatch:
     rows = len(labels)
     p = np.full((rows, 3), 1 / 3, dtype=np.float32)
     ids = np.arange(rows) if ids is None else ids
-    return Batch(ids, labels.astype(np.int32), np.zeros(rows, np.int32), p, features.astype(np.float32))
+    return DetectorBatch(
+        ids, labels.astype(np.int32), np.zeros(rows, np.int32), p, features.astype(np.float32)
+    )
 
 
-def vote(batch: Batch, k: int, edges: list[int] | None = None) -> np.ndarray:
+def vote(batch: DetectorBatch, k: int, edges: list[int] | None = None) -> np.ndarray:
     detector = KnnVote(KnnVote.Config(neighbours=k), 3)
     shards = cut(batch, edges or [])
     state = detector.fit(shards, in_process)
@@ -75,7 +77,7 @@ def test_exact_for_any_cut_and_order(seed: int, rows: int, k: int, copies: bool,
     assert (detector.score(batch, state)[0] == found).all()
 
 
-def reference(batch: Batch, k: int) -> np.ndarray:
+def reference(batch: DetectorBatch, k: int) -> np.ndarray:
     """The definition, one example at a time."""
     vectors = knn_vote._unit(batch)
     quality = []

@@ -4,18 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayclean.artifacts import Folder
 from rayclean.detectors import DETECTORS
-from rayclean.detectors.base import Batch
+from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.pointwise import Disagreement, NormalizedMargin, SelfConfidence
 from rayclean.errors import ConfigError
+from rayclean.folder import Folder
 from rayclean.plugins import build_options, resolve
 from tests.detectors.cases import cut, in_process, noisy_case
 
 
 def test_votes_and_qualities() -> None:
     p = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]], dtype=np.float32)
-    batch = Batch(np.arange(3), np.zeros(3, np.int32), p.argmax(axis=1).astype(np.int32), p)
+    batch = DetectorBatch(np.arange(3), np.zeros(3, np.int32), p.argmax(axis=1).astype(np.int32), p)
     quality, vote = SelfConfidence(SelfConfidence.Config(), 2).score(batch, None)
     assert quality.tolist() == [0.75, 0.25, 0.5]
     assert vote.tolist() == [False, True, False]
@@ -38,7 +38,9 @@ def test_contract(name: str, tmp_path: Path) -> None:
     cls = resolve("detector", DETECTORS, name)
     base = noisy_case(1, 400, 5, 0.3, 6.0)
     features = base.probabilities.copy()
-    batch = Batch(base.example_id, base.given_label, base.predicted_label, base.probabilities, features)
+    batch = DetectorBatch(
+        base.example_id, base.given_label, base.predicted_label, base.probabilities, features
+    )
     given = base.probabilities[np.arange(400), base.given_label]
     Folder(str(tmp_path)).write_table(
         pa.table({"example_id": base.example_id, "quality": given}), "part-00000.parquet"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.artifacts import Folder
-from rayclean.evaluation import dynamics, plots, subsets
+from rayclean.evaluation import plots, subsets, training_history
+from rayclean.evaluation.counts import BINS, UNKNOWN
 from rayclean.evaluation.subsets import subset_noise
-from rayclean.evaluation.tally import BINS, UNKNOWN
+from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
 from tests.verbs.test_evaluate import labelled, run_it, write  # noqa: F401
 
@@ -81,7 +81,7 @@ def counted(histogram: np.ndarray, top: float = 1.0) -> dict[float, int]:
 
 
 def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
-    found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, NOISEAL))
+    found = training_history.read_history(write_truth(tmp_path), write_epochs(tmp_path, NOISEAL))
     assert found is not None
     assert list(found.histograms) == [
         "strong", "strong_loss", "strong_confidence", "weak", "weak_loss", "weak_confidence", "co_prediction",
@@ -98,11 +98,11 @@ def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
     assert counted(joint[WRONG]) == {0.25: 1, 0.125: 1}
     assert found.histograms["weak"][0].sum() == len(IDS)
     loss = found.histograms["strong_loss"][0]  # -log .875, .875, 1 | -log .125, 0
-    assert counted(loss[RIGHT], dynamics.HIGHEST_LOSS) == {0.1: 2, 0.0: 1}
-    assert counted(loss[WRONG], dynamics.HIGHEST_LOSS) == {2.0: 1, 19.9: 1}
+    assert counted(loss[RIGHT], training_history.HIGHEST_LOSS) == {0.1: 2, 0.0: 1}
+    assert counted(loss[WRONG], training_history.HIGHEST_LOSS) == {2.0: 1, 19.9: 1}
     joint_loss = found.histograms["co_prediction_loss"][0]  # of the mean: -log .75, .875, 1 | -log .25, .125
-    assert counted(joint_loss[RIGHT], dynamics.HIGHEST_LOSS) == {0.2: 1, 0.1: 1, 0.0: 1}
-    assert counted(joint_loss[WRONG], dynamics.HIGHEST_LOSS) == {1.3: 1, 2.0: 1}
+    assert counted(joint_loss[RIGHT], training_history.HIGHEST_LOSS) == {0.2: 1, 0.1: 1, 0.0: 1}
+    assert counted(joint_loss[WRONG], training_history.HIGHEST_LOSS) == {1.3: 1, 2.0: 1}
     assert counted(found.histograms["strong_confidence"][0][WRONG]) == {0.75: 2}
     assert counted(found.histograms["weak_confidence"][0][RIGHT]) == {0.625: 1, 0.875: 1, 0.995: 1}
     assert counted(found.histograms["co_prediction_confidence"][0][WRONG]) == {0.625: 2}
@@ -113,7 +113,7 @@ def test_noiseal_row_by_hand(tmp_path: Path) -> None:
     train = write_epochs(tmp_path, warmup, NOISEAL)
     write_log(train, {"loss": 0.5}, {"asked": 2, "from_ledger": 1, "unanswered": 0})
     load = write_truth(tmp_path)
-    found = dynamics.read(load, train)
+    found = training_history.read_history(load, train)
     assert found is not None
     first, second = found.epochs
     assert (first["epoch"], first["loss"], first["dev_accuracy"]) == (1, 0.5, 0.75)
@@ -134,7 +134,7 @@ def test_noiseal_row_by_hand(tmp_path: Path) -> None:
 
 def test_one_network_alone_has_no_co_prediction(tmp_path: Path) -> None:
     alone = {name: values for name, values in NOISEAL.items() if not name.endswith("_weak")}
-    found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, alone))
+    found = training_history.read_history(write_truth(tmp_path), write_epochs(tmp_path, alone))
     assert found is not None
     assert list(found.histograms) == ["strong", "strong_loss", "strong_confidence"]
 
@@ -142,7 +142,7 @@ def test_one_network_alone_has_no_co_prediction(tmp_path: Path) -> None:
 def test_lane_by_hand(tmp_path: Path) -> None:
     train = write_epochs(tmp_path, LANE)
     write_log(train, {"negative_margins": 2, "mean_weight": 0.75, "negative_mean": -5.0})
-    found = dynamics.read(write_truth(tmp_path), train)
+    found = training_history.read_history(write_truth(tmp_path), train)
     assert found is not None
     assert list(found.histograms) == ["weight", "weight_below_one", "mean_weight"]
     weight, below, mean = (histogram[0] for histogram in found.histograms.values())
@@ -165,19 +165,19 @@ def test_lane_by_hand(tmp_path: Path) -> None:
 
 def test_loss_of_cross_entropy(tmp_path: Path) -> None:
     losses = [0.05, 3.05, 0.05, 0.25, float("inf"), float("nan")]
-    found = dynamics.read(write_truth(tmp_path), write_epochs(tmp_path, {"loss": losses}))
+    found = training_history.read_history(write_truth(tmp_path), write_epochs(tmp_path, {"loss": losses}))
     assert found is not None
     assert list(found.histograms) == ["loss"]
     loss = found.histograms["loss"][0]
-    assert counted(loss[RIGHT], dynamics.HIGHEST_LOSS) == {0.0: 2, 0.2: 1}
-    assert counted(loss[WRONG], dynamics.HIGHEST_LOSS) == {3.0: 1, 19.9: 1}
+    assert counted(loss[RIGHT], training_history.HIGHEST_LOSS) == {0.0: 2, 0.2: 1}
+    assert counted(loss[WRONG], training_history.HIGHEST_LOSS) == {3.0: 1, 19.9: 1}
     assert loss[UNKNOWN_ROW].sum() == 0
     assert found.epochs[0]["loss"] is None  # nothing was logged
 
 
 def test_without_truth_everything_is_in_one_histogram(tmp_path: Path) -> None:
     train = write_epochs(tmp_path, NOISEAL)
-    found = dynamics.read(Folder(str(tmp_path / "load")), train)
+    found = training_history.read_history(Folder(str(tmp_path / "load")), train)
     assert found is not None
     for histogram in found.histograms.values():
         assert histogram[:, UNKNOWN_ROW].sum() == len(IDS)
@@ -190,18 +190,18 @@ def test_without_truth_everything_is_in_one_histogram(tmp_path: Path) -> None:
 
 def test_an_older_run_has_no_dynamics(tmp_path: Path) -> None:
     load, train = write_truth(tmp_path), Folder(str(tmp_path / "train"))
-    assert dynamics.read(load, train) is None
+    assert training_history.read_history(load, train) is None
     write_log(train, {})
-    assert dynamics.read(load, train) is None  # figures alone, no epochs
+    assert training_history.read_history(load, train) is None  # figures alone, no epochs
     train.write_text("", "epochs", "epoch-001", "empty.txt")
-    assert dynamics.read(load, train) is None
+    assert training_history.read_history(load, train) is None
 
 
 def test_columns_that_nobody_knows_leave_the_figures(tmp_path: Path) -> None:
     load, train = write_truth(tmp_path), write_epochs(tmp_path, {"curious": [0.5] * 6})
-    assert dynamics.read(load, train) is None
+    assert training_history.read_history(load, train) is None
     write_log(train, {"dev_accuracy": None, "dev_loss": float("inf")})
-    found = dynamics.read(load, train)
+    found = training_history.read_history(load, train)
     assert found is not None
     assert found.histograms == {}
     assert (found.epochs[0]["loss"], found.epochs[0]["dev_accuracy"]) == (1.0, None)
@@ -210,7 +210,7 @@ def test_columns_that_nobody_knows_leave_the_figures(tmp_path: Path) -> None:
 
 def test_epochs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     train = write_epochs(tmp_path, *({"loss": [i / 10 + 0.05] * 6} for i in range(12)))
-    found = dynamics.read(write_truth(tmp_path), train)
+    found = training_history.read_history(write_truth(tmp_path), train)
     assert found is not None
     assert [row["epoch"] for row in found.epochs] == list(range(1, 13))
     assert found.histograms["loss"].sum(axis=1).argmax(axis=1).tolist() == list(range(12))
@@ -237,7 +237,7 @@ def test_shards_change_nothing_and_counts_equal_those_of_whole_columns(
     train = write_epochs(folder, columns, cut=cuts[1], ids=ids, given=given_label.tolist())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subsets, "PARTS", parts)
-        found = dynamics.read(load, train)
+        found = training_history.read_history(load, train)
         noise = subset_noise(load, train.sub("epochs", "epoch-001"))
     assert found is not None
     kinds = (

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from rayclean.evaluation import metrics
-from rayclean.evaluation.tally import DECISIONS, Suspects, Tally
+from rayclean.evaluation.counts import DECISIONS, RunCounts, SuspectRanking
 
 
-def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decision=()) -> Suspects:
+def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decision=()) -> SuspectRanking:
     count = len(given)
     pairs = (
         np.stack([np.array(given, np.int64), np.array(suggested, np.int64)], axis=1)
         if count
         else np.zeros((0, 2), int)
     )
-    return Suspects(
+    return SuspectRanking(
         example_id=np.arange(count), rank=np.arange(count), given=np.array(given, np.int64),
         chosen=np.array(chosen, np.int64), confidence=np.array(confidence, np.float32),
         decision=np.array([DECISIONS.index(d) for d in decision], np.int8), candidates=pairs,
@@ -75,14 +75,14 @@ def test_precision_at_does_not_depend_on_order(rows, count, random) -> None:
 def test_interval_holds_its_tails(trials: int, data) -> None:
     # Clopper-Pearson inverts the binomial test: at each end the observed count lies in a tail of exactly 2.5 %
     hits = data.draw(st.integers(0, trials))
-    low, high = metrics.interval(hits, trials)
+    low, high = metrics.binomial_interval(hits, trials)
     assert low <= hits / trials <= high
     assert low == 0 if hits == 0 else math.isclose(binom.sf(hits - 1, trials, low), 0.025, rel_tol=1e-6)
     assert high == 1 if hits == trials else math.isclose(binom.cdf(hits, trials, high), 0.025, rel_tol=1e-6)
 
 
 def test_reliability_bins_by_hand() -> None:
-    rows = metrics.reliability(
+    rows = metrics.reliability_curve(
         np.array([0.55, 0.65, 0.6, 1.0], np.float32), np.array([True, False, True, True])
     )
     assert [(row["low"], row["count"], row["accuracy"]) for row in rows] == [
@@ -114,13 +114,13 @@ def test_annotator_metrics_by_hand() -> None:
 
 
 def test_missing_facts_give_null() -> None:
-    found = metrics.compute({"tally": Tally(suspects()), "suspects": suspects()})
+    found = metrics.compute({"tally": RunCounts(suspects()), "suspects": suspects()})
     assert found["noise"]["given"] is None
     assert found["harm"] is None
     assert found["annotator"]["accuracy"] is None
     assert set(found["intervals"].values()) == {None}
     assert all(
-        metrics.get(found, name) is None
+        metrics.get_metric(found, name) is None
         for name, metric in metrics.METRICS.items()
         if "truth" in metric.needs
     )

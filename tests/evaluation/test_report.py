@@ -9,16 +9,16 @@ from rich.console import Console
 
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots, report
-from rayclean.evaluation.dynamics import Dynamics
+from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.notes import measured_on, notes
-from rayclean.evaluation.tally import Tally
+from rayclean.evaluation.training_history import TrainingHistory
 from tests.evaluation.test_tally import asked, columns, facts
 
 EVIL = "<script>alert('label')</script>"
 TEXT = "<img src=x onerror=alert('text')> </script><!-- " + "long " * 200
 
 
-def measured(tally: Tally, known: bool = True) -> dict:
+def measured(tally: RunCounts, known: bool = True) -> dict:
     """What the verb adds to the figures."""
     tested = {"examples": 0, "true": 0, "reason": "there are no test examples", "trained_on_true": 0}
     given = (
@@ -51,7 +51,7 @@ SAID = {
 }
 
 
-def trained(epochs: int = 4) -> Dynamics:
+def trained(epochs: int = 4) -> TrainingHistory:
     """NoiseAL's columns: the first epoch has no subsets yet."""
     row = dict.fromkeys(
         ("loss", "dev_accuracy", "asked", "from_ledger", "clean", "hard", "purified", "answered", "negative_margins",
@@ -64,11 +64,14 @@ def trained(epochs: int = 4) -> Dynamics:
     rows = [row | {"epoch": i, "loss": 1 / i} | (split if i > 1 else {}) for i in range(1, epochs + 1)]
     counts = np.zeros((epochs, 3, plots.BINS), np.int64)
     counts[:, 1, -1], counts[:, 2, 0] = 6, np.arange(1, epochs + 1)
-    return Dynamics(rows, {"co_prediction": counts})
+    return TrainingHistory(rows, {"co_prediction": counts})
 
 
 def page(
-    tally: Tally, known: bool = True, labels: tuple[str, ...] = (EVIL, "b"), dynamics: Dynamics | None = None
+    tally: RunCounts,
+    known: bool = True,
+    labels: tuple[str, ...] = (EVIL, "b"),
+    dynamics: TrainingHistory | None = None,
 ) -> str:
     change = {
         "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "given": EVIL,
@@ -77,13 +80,15 @@ def page(
     bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
     config = {"name": EVIL, "method": {"name": "cross_entropy"}}
     said = SAID | {"train": {"method": EVIL, "best_epoch": 3}}
-    material = report.Material(EVIL, config, list(labels), tally, said, [change], [change], [bad], dynamics)
-    return report.render(measured(tally, known), material)
+    material = report.ReportInputs(
+        EVIL, config, list(labels), tally, said, [change], [change], [bad], dynamics
+    )
+    return report.render_report(measured(tally, known), material)
 
 
 @pytest.fixture(scope="module")
-def tally() -> Tally:
-    tally = Tally(asked(), ["d"])
+def tally() -> RunCounts:
+    tally = RunCounts(asked(), ["d"])
     tally.add(columns())
     return tally
 
@@ -92,7 +97,7 @@ def without_plotly(html: str) -> str:
     return html.replace(report.get_plotlyjs(), "")
 
 
-def test_texts_of_users_are_escaped_everywhere(tally: Tally) -> None:
+def test_texts_of_users_are_escaped_everywhere(tally: RunCounts) -> None:
     html = without_plotly(page(tally))
     assert "&lt;script&gt;alert" in html
     assert "<script>alert" not in html
@@ -102,21 +107,21 @@ def test_texts_of_users_are_escaped_everywhere(tally: Tally) -> None:
     assert all("nonce=" in script for script in scripts)
 
 
-def test_page_asks_no_network(tally: Tally) -> None:
+def test_page_asks_no_network(tally: RunCounts) -> None:
     html = page(tally)
     assert html.count(report.get_plotlyjs()) == 1
     assert not re.findall(r"""(?:src|href)\s*=\s*["']""", without_plotly(html))
     assert "default-src 'none'" in html
 
 
-def test_long_texts_fold_and_keep_their_whole(tally: Tally) -> None:
+def test_long_texts_fold_and_keep_their_whole(tally: RunCounts) -> None:
     html = without_plotly(page(tally))
     assert html.count('<details class="text"') == 2
     assert html.count("long " * 200) == 2
 
 
-def test_page_without_truth_and_without_suspects(tally: Tally) -> None:
-    nobody = Tally(type(tally.suspects).read([]), ["d"])
+def test_page_without_truth_and_without_suspects(tally: RunCounts) -> None:
+    nobody = RunCounts(type(tally.suspects).read([]), ["d"])
     nobody.add(columns() | {"truth": np.full(8, -1), "suspect": np.zeros(8, bool)})
     html = without_plotly(page(nobody, known=False))
     assert "Systematic noise is invisible to self-prediction" in html
@@ -125,14 +130,14 @@ def test_page_without_truth_and_without_suspects(tally: Tally) -> None:
     assert json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S)[1]).keys() == {"quality"}
 
 
-def test_a_thousand_classes_are_listed_not_drawn(tally: Tally) -> None:
+def test_a_thousand_classes_are_listed_not_drawn(tally: RunCounts) -> None:
     html = without_plotly(page(tally, labels=tuple(f"class {i}" for i in range(1000))))
     assert 'class="heat"' not in html
     assert "most frequent" in html
     assert len(html) < 100_000
 
 
-def test_training_shows_first_middle_and_last_epoch(tally: Tally) -> None:
+def test_training_shows_first_middle_and_last_epoch(tally: RunCounts) -> None:
     assert "Training</h2>" not in without_plotly(page(tally))
     html = without_plotly(page(tally, dynamics=trained()))
     assert "Training</h2>" in html
@@ -148,7 +153,7 @@ def test_training_shows_first_middle_and_last_epoch(tally: Tally) -> None:
     assert "truth unknown</span>" not in html
 
 
-def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: Tally) -> None:
+def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: RunCounts) -> None:
     html = without_plotly(page(tally, dynamics=trained()))
     table = re.search(r'<table class="epochs">(.*?)</table>', html, re.S)[1]
     head = re.findall(r"<th[^>]*>([^<]*)</th>", table.partition("<tbody>")[0])
@@ -161,14 +166,14 @@ def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: Tal
     assert ["best" in row for row in rows] == [False, False, True, False]
 
 
-def test_training_without_known_columns_is_a_table_alone(tally: Tally) -> None:
-    html = without_plotly(page(tally, dynamics=Dynamics(trained().epochs, {})))
+def test_training_without_known_columns_is_a_table_alone(tally: RunCounts) -> None:
+    html = without_plotly(page(tally, dynamics=TrainingHistory(trained().epochs, {})))
     assert "Training</h2>" in html
     assert "How the examples spread" not in html
     assert 'data-chart="training-' not in html
 
 
-def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(tally: Tally) -> None:
+def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(tally: RunCounts) -> None:
     html = without_plotly(page(tally, dynamics=trained(300)))
     table = re.search(r'<table class="epochs">(.*?)</table>', html, re.S)[1]
     epochs = [int(number) for number in re.findall(r"<tr><th>(\d+)", table)]
@@ -180,18 +185,18 @@ def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(tally: Tally) ->
 
 
 def test_systematic_noise_is_named() -> None:
-    tally = Tally(asked(), ["d"])
+    tally = RunCounts(asked(), ["d"])
     tally.add(columns() | {"quality": 1 - columns()["quality"]})
     assert "The model repeats the errors: systematic noise" in page(tally)
 
 
-def test_charts_are_valid_plotly_and_hold_no_markup(tally: Tally) -> None:
+def test_charts_are_valid_plotly_and_hold_no_markup(tally: RunCounts) -> None:
     charts = report._charts(measured(tally), tally)
     assert set(charts) == {"quality", "roc", "precision_recall", "confidence", "reliability"}
     for chart in charts.values():
         go.Figure(chart)  # raises on a wrong key
         json.dumps(chart, allow_nan=False)
-    assert plots.plain("<b>x</b>") == "&lt;b&gt;x&lt;/b&gt;"
+    assert plots.plain_values("<b>x</b>") == "&lt;b&gt;x&lt;/b&gt;"
 
 
 def test_quality_histogram_counts_all() -> None:
@@ -205,9 +210,9 @@ def test_quality_histogram_counts_all() -> None:
     assert "shapes" not in chart["layout"]
 
 
-def test_terminal_table_shows_the_headlines_and_no_markup(tally: Tally) -> None:
+def test_terminal_table_shows_the_headlines_and_no_markup(tally: RunCounts) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(report.terminal_table(measured(tally)))
+    console.print(report.run_table(measured(tally)))
     text = console.export_text()
     assert "42.9 % → 28.6 %" in text
     assert "1 of 4 right labels made wrong" in text

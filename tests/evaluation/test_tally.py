@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayclean.errors import ArtifactError
+from rayclean.evaluation.counts import RunCounts, SuspectRanking, aligned, lookup
 from rayclean.evaluation.metrics import compute
-from rayclean.evaluation.tally import Suspects, Tally, aligned, lookup
 
 
 def annotations(rows: list[tuple]) -> pa.Table:
@@ -43,20 +43,20 @@ def columns(n: int = 8) -> dict[str, np.ndarray]:
     }
 
 
-def asked() -> Suspects:
-    return Suspects.read([annotations([
+def asked() -> SuspectRanking:
+    return SuspectRanking.read([annotations([
         (70, 0, 1, 1, 0.9, "changed"), (40, 0, 1, 1, 0.8, "changed"), (60, 1, 0, 0, 0.7, "changed"),
         (50, 0, 1, 1, 0.6, "changed"),
     ])])  # fmt: skip
 
 
-def facts(tally: Tally) -> dict:
+def facts(tally: RunCounts) -> dict:
     return {"tally": tally, "truth": tally, "suspects": tally.suspects, "judged": tally.suspects}
 
 
 def test_counts_by_hand() -> None:
     # 7 of known truth; wrong before: 70, 50, 40; wrong after: 60 (harm), 50 (reverted)
-    tally = Tally(asked(), ["d"])
+    tally = RunCounts(asked(), ["d"])
     tally.add(columns())
     found = compute(facts(tally))
     assert found["noise"]["given"] == 3 / 7
@@ -83,9 +83,9 @@ def test_counts_by_hand() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(8)), st.lists(st.integers(0, 8), max_size=3))
 def test_shards_and_order_change_nothing(order: list[int], cuts: list[int]) -> None:
-    whole = Tally(asked(), ["d"])
+    whole = RunCounts(asked(), ["d"])
     whole.add(columns())
-    parts = Tally(asked(), ["d"])
+    parts = RunCounts(asked(), ["d"])
     edges = [0, *sorted(cuts), 8]
     for start, stop in itertools.pairwise(edges):
         parts.add({name: column[order[start:stop]] for name, column in columns().items()})
@@ -95,7 +95,9 @@ def test_shards_and_order_change_nothing(order: list[int], cuts: list[int]) -> N
 
 
 def test_suspects_without_answers() -> None:
-    found = Suspects.read([annotations([(3, 0, 1, None, None, "error"), (1, 0, 1, None, None, "unasked")])])
+    found = SuspectRanking.read(
+        [annotations([(3, 0, 1, None, None, "error"), (1, 0, 1, None, None, "unasked")])]
+    )
     assert found.example_id.tolist() == [1, 3]
     assert found.chosen.tolist() == [-1, -1]
     assert np.isnan(found.confidence).all()
@@ -103,7 +105,7 @@ def test_suspects_without_answers() -> None:
 
 
 def test_no_suspects_at_all() -> None:
-    found = Suspects.read([])
+    found = SuspectRanking.read([])
     assert len(found.example_id) == 0
     assert not found.among_candidates().any()
 
@@ -111,7 +113,7 @@ def test_no_suspects_at_all() -> None:
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
     table = table.set_column(7, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
-    found = Suspects.read([table])
+    found = SuspectRanking.read([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]
 

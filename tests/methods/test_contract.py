@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
+from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, State, StepBatch
 from rayclean.plugins import resolve

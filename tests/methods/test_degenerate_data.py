@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
+from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.schema import EXAMPLES
 from rayclean.training.job import FitSpec

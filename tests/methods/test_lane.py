@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
+from rayclean.folder import Folder
 from rayclean.functional import contrastive
 from rayclean.methods.base import Output, StepBatch
 from rayclean.methods.lane import Lane, LaneLiteral

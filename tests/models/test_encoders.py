@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.models.base import pad
+from rayclean.models.hashed_words import EMPTY, WordTokenizer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
-from rayclean.models.words import EMPTY, WordTokenizer
 
 TEXTS = ["rose", "ship anchor tide crane dock sail cargo", "the oven and the butter " * 40, "?!", "new soil"]
 KINDS = ["frozen", "cls", "trained", "normalised", "bilstm", "bag_of_words"]
@@ -198,7 +198,7 @@ def test_minilm_finds_meaning() -> None:
 
 def test_hashes_are_the_same_in_every_process() -> None:
     # crc32("rose") = 0x3F5A4A2F... is fixed; the golden ids guard against hash(), which changes with PYTHONHASHSEED
-    code = "from rayclean.models.words import WordTokenizer as W; print(W(1000, 9, True)(['Rose soil!'])[0][0].tolist())"
+    code = "from rayclean.models.hashed_words import WordTokenizer as W; print(W(1000, 9, True)(['Rose soil!'])[0][0].tolist())"
     outputs = {
         subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
         for seed in ("1", "2")

@@ -9,16 +9,18 @@ from ray.job_submission import JobDetails, JobStatus
 
 from rayclean.errors import ArtifactError, ResourceError
 from rayclean.runtime import jobs as module
-from rayclean.runtime.jobs import Jobs, Parcel
+from rayclean.runtime.jobs import JobPackage, Jobs
 
-PARCEL = Parcel("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": "{}"})
-OTHER = Parcel("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": '{"seed": 1}'})
+PARCEL = JobPackage("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": "{}"})
+OTHER = JobPackage(
+    "run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": '{"seed": 1}'}
+)
 
 
 class Server:
     """Knows no job until somebody submits one; a rival may be faster."""
 
-    def __init__(self, rival: Parcel | None):
+    def __init__(self, rival: JobPackage | None):
         self.rival, self.known = rival, []
 
     def get_address(self) -> str:
@@ -37,28 +39,28 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Callable[[Parcel | None], Jobs]:
-    def start(rival: Parcel | None) -> Jobs:
+def server(monkeypatch: pytest.MonkeyPatch) -> Callable[[JobPackage | None], Jobs]:
+    def start(rival: JobPackage | None) -> Jobs:
         monkeypatch.setattr(module, "JobSubmissionClient", lambda address: Server(rival))
         return Jobs("http://10.0.0.1:8265")
 
     return start
 
 
-def test_of_two_at_the_same_moment_one_starts(server: Callable[[Parcel | None], Jobs]) -> None:
+def test_of_two_at_the_same_moment_one_starts(server: Callable[[JobPackage | None], Jobs]) -> None:
     job, new = server(None).submit(PARCEL)
     assert (job.attempt, new) == (1, True)
     job, new = server(PARCEL).submit(PARCEL)
     assert (job.under_way, new) == (True, False)
 
 
-def test_a_rival_with_another_config_is_no_success(server: Callable[[Parcel | None], Jobs]) -> None:
+def test_a_rival_with_another_config_is_no_success(server: Callable[[JobPackage | None], Jobs]) -> None:
     with pytest.raises(ArtifactError, match=r"works in s3://bucket/runs/run with another config"):
         server(OTHER).submit(PARCEL)
 
 
 def test_another_refusal_stays_one(
-    server: Callable[[Parcel | None], Jobs], monkeypatch: pytest.MonkeyPatch
+    server: Callable[[JobPackage | None], Jobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = server(PARCEL)
     monkeypatch.setattr(jobs.client, "list_jobs", list)
@@ -67,7 +69,7 @@ def test_another_refusal_stays_one(
 
 
 def test_a_tunnel_that_breaks_is_explained(
-    server: Callable[[Parcel | None], Jobs], monkeypatch: pytest.MonkeyPatch
+    server: Callable[[JobPackage | None], Jobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray's client hands on what requests raises, which is no ConnectionError of Python's."""
     with socket.socket() as probe:
@@ -89,7 +91,10 @@ def test_a_tunnel_that_breaks_is_explained(
 
 @pytest.mark.parametrize(("mode", "prefix"), [("token", "RAY_AUTH_MODE=token "), (None, "")])
 def test_the_command_that_stops_a_job_works_as_it_stands(
-    server: Callable[[Parcel | None], Jobs], monkeypatch: pytest.MonkeyPatch, mode: str | None, prefix: str
+    server: Callable[[JobPackage | None], Jobs],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str | None,
+    prefix: str,
 ) -> None:
     jobs = server(None)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)

@@ -3,8 +3,8 @@
 import pytest
 import ray
 
-from rayclean.runtime import pool as module
-from rayclean.runtime.pool import Pool, pool
+from rayclean.runtime import actor_pool as module
+from rayclean.runtime.actor_pool import PoolSize, size_pool
 
 
 @pytest.fixture
@@ -21,17 +21,17 @@ def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("nodes", "threads", "actors", "items", "expected"),
     [
-        ([4], 2, None, 8, Pool(2, 1.0, 0.0, 1)),  # two cores, many items: an actor each
-        ([4], 2, None, 7, Pool(1, 1.0, 0.0, 2)),  # few items: one with both
-        ([4], 2, None, 0, Pool(1, 1.0, 0.0, 2)),
-        ([16], 16, None, 100, Pool(4, 1.0, 0.0, 4)),
-        ([16], 16, 8, 100, Pool(8, 1.0, 0.0, 2)),  # asked for
-        ([16], 16, 8, 3, Pool(3, 1.0, 0.0, 5)),
+        ([4], 2, None, 8, PoolSize(2, 1.0, 0.0, 1)),  # two cores, many items: an actor each
+        ([4], 2, None, 7, PoolSize(1, 1.0, 0.0, 2)),  # few items: one with both
+        ([4], 2, None, 0, PoolSize(1, 1.0, 0.0, 2)),
+        ([16], 16, None, 100, PoolSize(4, 1.0, 0.0, 4)),
+        ([16], 16, 8, 100, PoolSize(8, 1.0, 0.0, 2)),  # asked for
+        ([16], 16, 8, 3, PoolSize(3, 1.0, 0.0, 5)),
     ],
 )
-def test_cores_are_shared(cluster, nodes, threads, actors, items, expected: Pool) -> None:  # type: ignore[no-untyped-def]
+def test_cores_are_shared(cluster, nodes, threads, actors, items, expected: PoolSize) -> None:  # type: ignore[no-untyped-def]
     cluster(nodes, threads)
-    assert pool(actors, items) == expected
+    assert size_pool(actors, items) == expected
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 6, 16, 64])
@@ -39,7 +39,7 @@ def test_cores_are_shared(cluster, nodes, threads, actors, items, expected: Pool
 @pytest.mark.parametrize("actors", [None, 2, 5])
 def test_actors_fit_and_spread_over_nodes(cluster, cpus: int, count: int, actors: int | None) -> None:  # type: ignore[no-untyped-def]
     cluster([float(cpus)] * count, cpus)
-    found = pool(actors, 1000)
+    found = size_pool(actors, 1000)
     per_node = -(-found.actors // count)
     if per_node <= cpus:
         assert per_node * found.num_cpus <= cpus, "they must all find a place"
@@ -49,7 +49,7 @@ def test_actors_fit_and_spread_over_nodes(cluster, cpus: int, count: int, actors
 
 def test_an_actor_per_gpu(cluster) -> None:  # type: ignore[no-untyped-def]
     cluster([16.0], 16, gpus=4)
-    assert pool(None, 100).actors == 4
-    assert pool(8, 100).actors == 4
-    assert pool(None, 2).actors == 2
-    assert pool(None, 100).num_gpus == 1.0
+    assert size_pool(None, 100).actors == 4
+    assert size_pool(8, 100).actors == 4
+    assert size_pool(None, 2).actors == 2
+    assert size_pool(None, 100).num_gpus == 1.0

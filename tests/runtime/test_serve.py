@@ -99,7 +99,7 @@ class TestRefusals:
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"config\.json"):
-            serve.validate(annotator(model=str(tmp_path)))
+            serve.validate_server(annotator(model=str(tmp_path)))
 
     def test_a_hub_model_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
@@ -107,14 +107,16 @@ class TestRefusals:
             annotator(model="nobody/no-such-model", revision="v1").check()
 
     def test_a_model_that_reads_less(self, model_folder: Path) -> None:
-        serve.validate(annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096)))
+        serve.validate_server(annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096)))
         with pytest.raises(ConfigError, match=r"max_model_len = 4097.*at most 4096"):
-            serve.validate(annotator(model=str(model_folder), server=ServerOptions(max_model_len=4097)))
+            serve.validate_server(
+                annotator(model=str(model_folder), server=ServerOptions(max_model_len=4097))
+            )
 
     def test_an_unreadable_model_config(self, model_folder: Path) -> None:
         (model_folder / "config.json").write_text("{")
         with pytest.raises(ConfigError, match=r"cannot read the model's"):
-            serve.validate(annotator(model=str(model_folder)))
+            serve.validate_server(annotator(model=str(model_folder)))
 
     def test_another_vllm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(serve.importlib.metadata, "version", lambda name: "0.31.0")
@@ -166,7 +168,7 @@ def test_a_service_may_start_before_the_nodes_that_it_will_run_on(monkeypatch: p
     monkeypatch.setattr(
         llm_app, "build", lambda name, model, options, use_gpu: (name, options.replicas, use_gpu)
     )
-    service = llm_service.Service(server=ServerOptions(gpu=True, replicas=99))
+    service = llm_service.LlmService(server=ServerOptions(gpu=True, replicas=99))
     assert llm_service.app(service) == (model_name(BUILT_IN), 99, True)
 
 
@@ -298,7 +300,7 @@ class TestLifeOfTheServer:
 
     def test_other_annotators_start_nothing(self) -> None:
         plain = KnnAnnotator(KnnAnnotator.Config(), LABELS)
-        serve.validate(plain)
+        serve.validate_server(plain)
         with serve.hosted(plain) as same:
             assert same is plain
 

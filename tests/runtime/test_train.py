@@ -12,15 +12,15 @@ import torch
 
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.simulated import SimulatedAnnotator
-from rayclean.artifacts import Folder
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import DisagreementError, RaycleanError
+from rayclean.folder import Folder
 from rayclean.runtime import cluster
 from rayclean.runtime import train as runtime
-from rayclean.runtime.annotate import Asking, consulting
+from rayclean.runtime.annotate import AskOutcome, consulting
 from rayclean.runtime.train import fit_jobs
 from rayclean.schema import Label, LabelSet
-from rayclean.training.job import FitJob, FitSpec, Selection
+from rayclean.training.job import ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
 from tests.training.toys import (
     ACCUMULATING,
@@ -45,7 +45,8 @@ def dynamics(one: FitJob) -> Any:
 def test_jobs_share_a_group_and_are_done_once(tmp_path: Path, ray_embedded: None) -> None:
     examples = write_examples(tmp_path / "examples", 60)
     jobs = [
-        job(examples, tmp_path / f"{f}", name=f"fold {f}", select=Selection("fold", f, 2)) for f in range(2)
+        job(examples, tmp_path / f"{f}", name=f"fold {f}", select=ExampleSelection("fold", f, 2))
+        for f in range(2)
     ]
     lines: list[Any] = []
     results = fit_jobs(jobs, spec(epochs=2), ONE, str(tmp_path / "work"), lines.append)
@@ -57,7 +58,7 @@ def test_jobs_share_a_group_and_are_done_once(tmp_path: Path, ray_embedded: None
     ]
     assert not list((tmp_path / "work").iterdir())
     here = fit(
-        job(examples, tmp_path / "here", name="fold 1", select=Selection("fold", 1, 2)), spec(epochs=2)
+        job(examples, tmp_path / "here", name="fold 1", select=ExampleSelection("fold", 1, 2)), spec(epochs=2)
     )
     assert results["fold 1"].loss == pytest.approx(here.loss, abs=1e-6)
 
@@ -109,7 +110,7 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
     found = {}
     for name in ("killed", "calm"):
         annotator = SimulatedAnnotator(SimulatedAnnotator.Config(tokens=7), tuple(labels))
-        asking = Asking(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
+        asking = AskOutcome(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
         options = {"weak": {"name": TOY}, "warmup_epochs": 2, "lambda_": 0.3, "demonstrations": 2}
         method = Plugin(name="noiseal", **options)
         if name == "killed":

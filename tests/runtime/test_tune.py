@@ -12,12 +12,12 @@ import torch
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
 from rayclean.runtime import cluster, nodes
-from rayclean.runtime import slots as where
-from rayclean.runtime.data import is_in_this_process
-from rayclean.runtime.preflight import Demand
-from rayclean.runtime.slots import Slots, slots
-from rayclean.runtime.steering import Early, Optuna
+from rayclean.runtime import trial_slots as where
+from rayclean.runtime.preflight import ResourceDemand
+from rayclean.runtime.ray_data import is_in_this_process
+from rayclean.runtime.trial_slots import TrialSlots, trial_slots
 from rayclean.runtime.tune import run_side_by_side, run_trials
+from rayclean.runtime.tune_rules import EarlyStopping, Optuna
 
 
 @pytest.fixture
@@ -36,22 +36,25 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_as_many_trials_as_fit(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(8)
     training = ClusterConfig(workers=2, cpus_per_worker=1.0)
-    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
-    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=2).concurrent == 2
-    assert slots(training, trains=True, concurrent=2, cpus=0.1, trials=50).concurrent == 2
+    assert trial_slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
+    assert trial_slots(training, trains=True, concurrent=None, cpus=0.1, trials=2).concurrent == 2
+    assert trial_slots(training, trains=True, concurrent=2, cpus=0.1, trials=50).concurrent == 2
     machine(8, gpus=1)
     shared = ClusterConfig(gpus_per_worker=0.5)
-    assert slots(shared, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
+    assert trial_slots(shared, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
     # One GPU for two workers: trainings use none, and neither does what is computed here.
-    assert slots(ClusterConfig(workers=2), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
+    assert (
+        trial_slots(ClusterConfig(workers=2), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent
+        == 3
+    )
     machine(64, threads=4)
-    assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50) == Slots(4, 1.0)
+    assert trial_slots(training, trains=False, concurrent=None, cpus=0.1, trials=50) == TrialSlots(4, 1.0)
     # No more trainings than cores for their workers, however many CPUs Ray was told of; unless the sweep asks for them.
-    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
-    assert slots(training, trains=True, concurrent=5, cpus=0.1, trials=50).concurrent == 5
+    assert trial_slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 2
+    assert trial_slots(training, trains=True, concurrent=5, cpus=0.1, trials=50).concurrent == 5
     # A cluster has what it says, though only its head may be there yet.
     monkeypatch.delenv(cluster.EMBEDDED)
-    assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=90).concurrent == 64
+    assert trial_slots(training, trains=False, concurrent=None, cpus=0.1, trials=90).concurrent == 64
 
 
 def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +72,9 @@ def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch
         ray, "nodes", lambda: [{"Alive": on, "Resources": {"CPU": cpus}} for on, cpus in there]
     )
     monkeypatch.delenv(nodes.DECLARED, raising=False)
-    assert Slots(5, 0.1).per_node == 3
+    assert TrialSlots(5, 0.1).per_node == 3
     monkeypatch.setenv(nodes.DECLARED, "3xCPU:8,2xGPU:1,1xCPU:8+GPU:1")
-    assert Slots(5, 0.1).per_node == 2
+    assert TrialSlots(5, 0.1).per_node == 2
 
 
 @pytest.mark.parametrize(
@@ -82,25 +85,27 @@ def test_trials_share_gpus(machine: Any, gpus: int, share: float, workers: int, 
     """Floats: 1 // .1 is 9, 1 // .2 is 4. And .4 of a GPU goes twice into each of two, not five times into both."""
     machine(64, gpus=gpus)
     cluster = ClusterConfig(workers=workers, gpus_per_worker=share)
-    assert slots(cluster, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == fit
+    assert trial_slots(cluster, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == fit
 
 
 def test_a_training_whose_shares_of_gpus_lie_on_none_is_refused(machine: Any) -> None:
     """Five times .4 are two GPUs, but each of them has room for two workers alone."""
     machine(64, gpus=2)
     with pytest.raises(ResourceError, match=r"5 x 0\.4 GPUs, the cluster has 2, 2 workers on each"):
-        slots(ClusterConfig(workers=5, gpus_per_worker=0.4), trains=True, concurrent=None, cpus=0.1, trials=9)
+        trial_slots(
+            ClusterConfig(workers=5, gpus_per_worker=0.4), trains=True, concurrent=None, cpus=0.1, trials=9
+        )
 
 
 def test_cpus_are_counted_as_ray_counts_them(machine: Any) -> None:
     """In floats 11 // 1.1 is 9, and (5 - 1.1 - 1) / .1 is 28.999999999999996."""
     machine(11)
-    assert slots(ClusterConfig(), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 10
+    assert trial_slots(ClusterConfig(), trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 10
     machine(5)
     training = ClusterConfig(cpus_per_worker=1.1)
     with pytest.raises(ResourceError, match=r"trials.concurrent to at most 29,"):
-        slots(training, trains=True, concurrent=30, cpus=0.1, trials=50)
-    assert slots(training, trains=True, concurrent=29, cpus=0.1, trials=50).concurrent == 29
+        trial_slots(training, trains=True, concurrent=30, cpus=0.1, trials=50)
+    assert trial_slots(training, trains=True, concurrent=29, cpus=0.1, trials=50).concurrent == 29
 
 
 def test_a_sweep_that_would_wait_for_ever_is_refused_with_the_fix(machine: Any) -> None:
@@ -109,36 +114,46 @@ def test_a_sweep_that_would_wait_for_ever_is_refused_with_the_fix(machine: Any) 
     with pytest.raises(
         ResourceError, match=r"6 trials at once hold 6 of 8 CPUs.*trials.concurrent to at most 3"
     ):
-        slots(training, trains=True, concurrent=6, cpus=1.0, trials=50)
-    assert slots(training, trains=True, concurrent=3, cpus=1.0, trials=50).concurrent == 3
+        trial_slots(training, trains=True, concurrent=6, cpus=1.0, trials=50)
+    assert trial_slots(training, trains=True, concurrent=3, cpus=1.0, trials=50).concurrent == 3
     machine(4)
     with pytest.raises(ResourceError, match=r"lower trials.cpus, cluster.workers"):
-        slots(training, trains=True, concurrent=1, cpus=1.0, trials=50)
+        trial_slots(training, trains=True, concurrent=1, cpus=1.0, trials=50)
     machine(64, gpus=2)
     with pytest.raises(ResourceError, match=r"4 x 1 GPUs, the cluster has 2"):
-        slots(ClusterConfig(workers=4, use_gpu=True), trains=True, concurrent=1, cpus=0.1, trials=50)
+        trial_slots(ClusterConfig(workers=4, use_gpu=True), trains=True, concurrent=1, cpus=0.1, trials=50)
 
 
 def test_a_sweep_waits_for_an_autoscaler_that_does_not_say_how_far_it_goes(
     machine: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine(2, labels={nodes.GROUP: "workers"})
-    assert slots(ClusterConfig(workers=4), trains=True, concurrent=3, cpus=0.1, trials=50) == Slots(3, 0.1)
+    assert trial_slots(
+        ClusterConfig(workers=4), trains=True, concurrent=3, cpus=0.1, trials=50
+    ) == TrialSlots(3, 0.1)
     assert "may wait for ever" in caplog.text
 
 
 def test_trials_leave_room_for_a_language_model(machine: Any) -> None:
     """8 CPUs, of which the model holds 4: one training of 2 and its data beside the trials, no longer three."""
     machine(8)
-    model = Demand("the language model", 4.0, 0.0, "lower cluster.llm.replicas")
+    model = ResourceDemand("the language model", 4.0, 0.0, "lower cluster.llm.replicas")
     training = ClusterConfig(workers=2)
-    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
-    assert slots(training, trains=True, concurrent=None, cpus=0.1, trials=50, beside=[model]).concurrent == 1
-    assert slots(training, trains=False, concurrent=None, cpus=0.1, trials=50, beside=[model]).concurrent == 4
+    assert trial_slots(training, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == 3
+    assert (
+        trial_slots(training, trains=True, concurrent=None, cpus=0.1, trials=50, beside=[model]).concurrent
+        == 1
+    )
+    assert (
+        trial_slots(training, trains=False, concurrent=None, cpus=0.1, trials=50, beside=[model]).concurrent
+        == 4
+    )
     with pytest.raises(ResourceError, match=r"of 4 CPUs that the language model leave"):
-        slots(ClusterConfig(workers=3), trains=True, concurrent=None, cpus=0.1, trials=50, beside=[model])
+        trial_slots(
+            ClusterConfig(workers=3), trains=True, concurrent=None, cpus=0.1, trials=50, beside=[model]
+        )
     with pytest.raises(ResourceError, match=r"holds 1 of 0 CPUs.*lower cluster.llm.replicas"):
-        slots(training, trains=False, concurrent=None, cpus=0.1, trials=50, beside=[model, model])
+        trial_slots(training, trains=False, concurrent=None, cpus=0.1, trials=50, beside=[model, model])
 
 
 class Heard:
@@ -178,8 +193,8 @@ def test_early_stopping_stops_the_worst_and_frees_what_they_held(ray_embedded: N
     """One trial at a time and 3 CPUs beside it: four leaked actors would leave the last one waiting."""
     heard = Heard()
     run_trials(
-        learn, [{"x": x} for x in (9, 8, 2, 1)], Slots(1, 0.1), heard, trains=True,
-        objectives=[("dev_accuracy", "max")], early=Early("asha", grace=2, reduction=2),
+        learn, [{"x": x} for x in (9, 8, 2, 1)], TrialSlots(1, 0.1), heard, trains=True,
+        objectives=[("dev_accuracy", "max")], early=EarlyStopping("asha", grace=2, reduction=2),
     )  # fmt: skip
     assert set(heard.results) == {9, 8, 2, 1}
     assert heard.results[9]["figures"]["dev_accuracy"] == pytest.approx(9.08)
@@ -200,8 +215,8 @@ def test_the_median_rule_stops_the_worst_of_more_trials_than_fit(ray_embedded: N
     """The others are at their end when a later one is compared with them."""
     heard = Heard()
     run_trials(
-        quick, [{"x": x} for x in (9, 8, 7, 6, 1)], Slots(1, 0.1), heard, trains=False,
-        objectives=[("dev_accuracy", "max")], early=Early("median", grace=2),
+        quick, [{"x": x} for x in (9, 8, 7, 6, 1)], TrialSlots(1, 0.1), heard, trains=False,
+        objectives=[("dev_accuracy", "max")], early=EarlyStopping("median", grace=2),
     )  # fmt: skip
     assert set(heard.results) == {9, 8, 7, 6, 1}
     assert [len(heard.lines[x]) for x in (9, 8, 7)] == [8, 8, 8]  # never paused and begun again
@@ -218,8 +233,8 @@ def test_a_plateau_ends_a_trial(ray_embedded: None) -> None:
 
     heard = Heard()
     run_trials(
-        flat, [{"x": 1}], Slots(1, 0.1), heard, trains=False,
-        objectives=[("dev_accuracy", "max")], early=Early(plateau=3),
+        flat, [{"x": 1}], TrialSlots(1, 0.1), heard, trains=False,
+        objectives=[("dev_accuracy", "max")], early=EarlyStopping(plateau=3),
     )  # fmt: skip
     assert heard.results[1] == {"plateau": True}
     assert 3 <= len(heard.lines[1]) < 29
@@ -241,7 +256,7 @@ def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None, object
 
     heard = Heard()
     run_trials(
-        half, [], Slots(1, 0.1), heard, trains=False, objectives=[(name, "min") for name in objectives],
+        half, [], TrialSlots(1, 0.1), heard, trains=False, objectives=[(name, "min") for name in objectives],
         optuna=Optuna(its_number, 4, 0, None),
     )  # fmt: skip
     assert [("error" in result) for _, result in sorted(heard.results.items())] == [False, True, False, True]
@@ -253,7 +268,7 @@ def test_side_by_side_says_what_failed_and_runs_the_others(ray_embedded: None, t
             raise RaycleanError("no more than this")
         (tmp_path / str(x)).touch()
 
-    said = run_side_by_side(work, [0, 1, 2], Slots(1, 0.1))
+    said = run_side_by_side(work, [0, 1, 2], TrialSlots(1, 0.1))
     assert [str(error) if error else None for error in said] == [None, "no more than this", None]
     assert (tmp_path / "2").exists()
 
@@ -271,22 +286,22 @@ def test_trials_read_relative_paths_as_the_command_does(
         return {"text": Path("given.txt").read_text()}
 
     heard = Heard()
-    run_trials(read, [{"x": 1}, {"x": 2}], Slots(1, 0.1), heard, trains=trains)
+    run_trials(read, [{"x": 1}, {"x": 2}], TrialSlots(1, 0.1), heard, trains=trains)
     assert heard.results == {1: {"text": "found"}, 2: {"text": "found"}}
 
     def copy(name: str) -> None:
         Path(name).write_text(Path("given.txt").read_text())
 
-    run_side_by_side(copy, ["one.txt", "two.txt"], Slots(1, 0.1))
+    run_side_by_side(copy, ["one.txt", "two.txt"], TrialSlots(1, 0.1))
     assert (tmp_path / "two.txt").read_text() == "found"
 
 
 @pytest.mark.parametrize(
     ("trains", "early", "processes"),
-    [(True, Early(), 1), (False, Early("median"), 1), (True, Early("median"), 3)],
+    [(True, EarlyStopping(), 1), (False, EarlyStopping("median"), 1), (True, EarlyStopping("median"), 3)],
 )
 def test_a_process_runs_one_trial_after_another_unless_a_training_may_be_left_in_it(
-    ray_embedded: None, trains: bool, early: Early, processes: int
+    ray_embedded: None, trains: bool, early: EarlyStopping, processes: int
 ) -> None:
     def process(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
         tell({"epoch": 1, "dev_accuracy": 0.5})
@@ -294,7 +309,7 @@ def test_a_process_runs_one_trial_after_another_unless_a_training_may_be_left_in
 
     heard = Heard()
     run_trials(
-        process, [{"x": x} for x in range(3)], Slots(1, 0.1), heard, trains=trains,
+        process, [{"x": x} for x in range(3)], TrialSlots(1, 0.1), heard, trains=trains,
         objectives=[("dev_accuracy", "max")], early=early,
     )  # fmt: skip
     assert len({result["process"] for result in heard.results.values()}) == processes
@@ -308,12 +323,12 @@ def test_a_trial_computes_on_its_share_of_the_cores(ray_embedded: None, tmp_path
         return {"threads": torch.get_num_threads(), "sharers": cluster.sharers()}
 
     heard, at_once = Heard(), 2
-    run_trials(threads, [{"x": 1}, {"x": 2}], Slots(at_once, 0.1), heard, trains=trains)
+    run_trials(threads, [{"x": 1}, {"x": 2}], TrialSlots(at_once, 0.1), heard, trains=trains)
     share = {"threads": max(1, cluster.physical_threads() // at_once), "sharers": at_once}
     assert heard.results == {1: share, 2: share}
 
     def note(name: str) -> None:
         (tmp_path / name).write_text(f"{cluster.sharers()} {is_in_this_process()}")
 
-    run_side_by_side(note, ["one", "two"], Slots(at_once, 0.1), alone=not trains)
+    run_side_by_side(note, ["one", "two"], TrialSlots(at_once, 0.1), alone=not trains)
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == f"2 {not trains}"

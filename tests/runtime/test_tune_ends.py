@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rayclean.runtime.slots import Slots
+from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.runtime.tune import run_trials
 
 LOGGERS = ["ray.tune.logger:JsonLoggerCallback", "ray.tune.logger:TBXLoggerCallback"]
@@ -71,7 +71,7 @@ def test_what_is_lost_begins_anew_and_so_does_its_log(ray_embedded: None, tmp_pa
         run_trials(
             three_epochs,
             trials,
-            Slots(1, 0.1),
+            TrialSlots(1, 0.1),
             heard,
             trains=False,
             retries=1,
@@ -101,7 +101,7 @@ def test_time_ends_all_trials_and_none_has_a_result(ray_embedded: None) -> None:
         return {"figures": {"dev_accuracy": 0.5}}
 
     heard = Heard()
-    run_trials(slow, [{"name": "a"}, {"name": "b"}], Slots(1, 0.1), heard, trains=False, seconds=1)
+    run_trials(slow, [{"name": "a"}, {"name": "b"}], TrialSlots(1, 0.1), heard, trains=False, seconds=1)
     assert heard.results == {}
 
 
@@ -116,5 +116,7 @@ def test_the_log_of_a_trial_that_ended_is_whole_before_the_next_one_begins(
         return {"lines": len(log.read_text().splitlines()) if log.exists() else 0}
 
     heard, trials = Heard(), [{"name": "first"}, {"name": "second"}]
-    run_trials(look, trials, Slots(1, 0.1), heard, trains=False, loggers=LOGGERS[:1], folder=str(tmp_path))
+    run_trials(
+        look, trials, TrialSlots(1, 0.1), heard, trains=False, loggers=LOGGERS[:1], folder=str(tmp_path)
+    )
     assert heard.results == {"first": {"lines": 0}, "second": {"lines": 2}}

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from rayclean.artifacts import Folder
-from rayclean.cli import app
-from rayclean.sweeps.identity import same_sweep
-from rayclean.sweeps.plan import root
+from rayclean.cli.main import app
+from rayclean.folder import Folder
+from rayclean.sweeps.plan import sweep_root
+from rayclean.sweeps.remote import ERROR
+from rayclean.sweeps.resume import same_sweep
 from rayclean.sweeps.spec import load_sweep
-from rayclean.sweeps.worker import ERROR
 from tests.sweeps.bases import base
 
 
@@ -23,8 +23,8 @@ def test_a_sweep_that_failed_does_not_hide_the_next_one(tmp_path: Path) -> None:
         values = {"name": name, "base": "base.json", "output": str(tmp_path / "sweeps"), "space": space}
         path.write_text(json.dumps(values))
         files.append(str(path))
-        same_sweep(load_sweep(path), Folder(root(load_sweep(path))), extend=False)
-    folder = Folder(root(load_sweep(files[0])))
+        same_sweep(load_sweep(path), Folder(sweep_root(load_sweep(path))), extend=False)
+    folder = Folder(sweep_root(load_sweep(files[0])))
     folder.write_json({"title": "a trial", "error": "no label is left"}, "trials", "one", ERROR)
     said = CliRunner().invoke(app, ["sweep-report", *files])
     assert said.exit_code == 1

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from rayclean.artifacts import Folder
 from rayclean.errors import ArtifactError
+from rayclean.folder import Folder
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.identity import finished, same_sweep, take_over
-from rayclean.sweeps.plan import make_plan, root
+from rayclean.sweeps.plan import make_plan, sweep_root
+from rayclean.sweeps.resume import finished_trials, same_sweep, take_over
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.sweep import report
+from rayclean.sweeps.sweep import report_sweep
 from tests.sweeps.bases import base, sweep
 
 BUDGET, ACCEPT = "detect.budget", "relabel.accept"
@@ -22,7 +22,7 @@ SEARCHED: dict[str, Any] = {"search": "optuna", "objectives": "changed"}
 
 def begin(of: Sweep, *, ended: bool = True) -> Folder:
     """The folder of a sweep that was begun, with the result of a trial."""
-    folder = Folder(root(of))
+    folder = Folder(sweep_root(of))
     same_sweep(of, folder, extend=False)
     if ended:
         folder.write_json({"point": {}, "seed": 0}, "trials", "one", trials.RESULT)
@@ -103,12 +103,14 @@ def test_trials_from_before_a_field_was_swept_stand_at_their_point(tmp_path: Pat
     new = sweep(tmp_path, {BUDGET: {"grid": [0.1]}, ACCEPT: {"grid": [0.6, 0.8]}}, seeds=(0, 1))
     same_sweep(new, folder, extend=True)
     plan = make_plan(new)
-    known = take_over(finished(new, plan, trials.results(folder)), trials.results(folder), folder)
+    known = take_over(
+        finished_trials(new, plan, trials.finished_results(folder)), trials.finished_results(folder), folder
+    )
     assert [each["point"] for each in known.values()] == [{BUDGET: 0.1, ACCEPT: 0.6}]
     for name, each in plan.work.items():
         if name not in known:
             trials.write_result(each, each.run(folder.url()), {"changed": 2.0}, [], 1.0)
-    rows = report(new).rows
+    rows = report_sweep(new).rows
     assert [(row.point, row.seeds) for row in rows] == [
         ({BUDGET: 0.1, ACCEPT: 0.6}, (0, 1)),
         ({BUDGET: 0.1, ACCEPT: 0.8}, (0, 1)),

@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 
 from rayclean import pipeline
-from rayclean.artifacts import VERBS
 from rayclean.errors import ConfigError
-from rayclean.sweeps.plan import LABELS_ONLY, base_values, make_plan, put_over, root, sharing, trains, work_of
+from rayclean.run import VERBS
+from rayclean.sweeps.plan import (
+    LABELS_ONLY,
+    base_values,
+    make_plan,
+    needs_training,
+    put_over,
+    shared_work,
+    sweep_root,
+    work_of,
+)
 from rayclean.sweeps.spec import Sweep
 from tests.sweeps.bases import base, sweep
 
@@ -35,7 +44,7 @@ def test_every_point_under_every_seed(tmp_path: Path) -> None:
         assert each.config.seed == each.trial.seed
         assert each.config.name == each.trial.name
         assert not each.config.evaluate.compare
-        assert pipeline.open_run(each.config).path() == f"{root(of)}/trials/{each.trial.name}"
+        assert pipeline.open_run(each.config).path() == f"{sweep_root(of)}/trials/{each.trial.name}"
 
 
 def test_set_holds_in_every_trial_and_may_turn_on_what_is_off(tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def test_trials_train_where_a_field_or_an_objective_has_to_do_with_it(
     tmp_path: Path, space: dict[str, Any], more: dict[str, Any], expected: bool
 ) -> None:
     of = sweep(tmp_path, {path: {"grid": [value]} for path, value in space.items()}, **more)
-    assert trains(of) is expected
+    assert needs_training(of) is expected
     assert make_plan(of).verbs == (VERBS if expected else LABELS_ONLY)
 
 
@@ -158,7 +167,7 @@ def test_a_figure_of_a_training_needs_one(tmp_path: Path) -> None:
 
 def finish(of: Sweep, work: Any, verb: str) -> None:
     """As if a trial had run a verb."""
-    run = work.run(root(of))
+    run = work.run(sweep_root(of))
     run.commit(verb, work.prints[verb], run.begin(verb, work.prints[verb]), 0.0, {})
 
 
@@ -168,7 +177,7 @@ def test_what_trials_share_is_named_once(tmp_path: Path) -> None:
     plan = make_plan(of)
     assert plan.own() == {"load": 1, "predict": 1, "detect": 2, "relabel": 2, "train": 4, "evaluate": 4}
     work = list(plan.work.values())
-    assert [[(verb, each.trial.name) for verb, each in level] for level in plan.shared(root(of))] == [
+    assert [[(verb, each.trial.name) for verb, each in level] for level in plan.shared(sweep_root(of))] == [
         [("load", work[0].trial.name)],
         [("predict", work[0].trial.name)],
         [("detect", work[0].trial.name), ("detect", work[2].trial.name)],
@@ -184,7 +193,7 @@ def test_what_is_finished_is_not_shared_again(tmp_path: Path) -> None:
     finish(of, work[1], "predict")
     finish(of, work[0], "detect")
     finish(of, work[0], "train")  # of no other trial: never shared
-    levels = plan.shared(root(of))
+    levels = plan.shared(sweep_root(of))
     assert [[verb for verb, _ in level] for level in levels] == [["detect"], ["relabel", "relabel"]]
     assert levels[0][0][1].trial.point[BUDGET] == 0.2
 
@@ -272,25 +281,25 @@ def test_what_trials_of_optuna_share_is_run_beforehand(tmp_path: Path) -> None:
         objectives="dev_loss",
         seeds=(0, 1),
     )
-    shared = sharing(of, make_plan(of), {})
-    levels = shared.shared(root(of))
+    shared = shared_work(of, make_plan(of), {})
+    levels = shared.shared(sweep_root(of))
     assert [[(verb, work.trial.seed) for verb, work in level] for level in levels] == [
         [("load", 0), ("load", 1)],
         [("predict", 0), ("predict", 1)],
     ]
-    assert not shared.leaves("predict", root(of))
-    assert shared.leaves("detect", root(of))
+    assert not shared.leaves("predict", sweep_root(of))
+    assert shared.leaves("detect", sweep_root(of))
     finish(of, levels[0][0][1], "load")
-    assert [work.trial.seed for _, work in shared.shared(root(of))[0]] == [1]
+    assert [work.trial.seed for _, work in shared.shared(sweep_root(of))[0]] == [1]
 
 
 def test_what_is_neither_shared_nor_finished_is_left_to_trials(tmp_path: Path) -> None:
     of = sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1))
     plan = make_plan(of)
-    assert plan.leaves("predict", root(of))
+    assert plan.leaves("predict", sweep_root(of))
     for work in plan.work.values():
         finish(of, work, "predict")
-    assert not plan.leaves("predict", root(of))
+    assert not plan.leaves("predict", sweep_root(of))
     shared = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0,)))
     assert not shared.leaves("predict", str(tmp_path / "empty"))
 

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from rayclean.sweeps import report
-from rayclean.sweeps.axes import axes
-from rayclean.sweeps.charts import COLOURS
-from rayclean.sweeps.parallel import ABSENT
-from rayclean.sweeps.results import Figure, Results, Row, best, command, front
+from rayclean.sweeps.page import report
+from rayclean.sweeps.page.axes import axes
+from rayclean.sweeps.page.charts import COLOURS
+from rayclean.sweeps.page.parallel import ABSENT
+from rayclean.sweeps.results import PointFigure, Results, Row, best, command, front
 from rayclean.sweeps.spec import Sweep
 
 EVIL = "<script>alert(1)</script>"
@@ -31,7 +31,7 @@ def base(tmp_path: Path) -> str:
 def results(
     base: str,
     space: dict[str, Any],
-    rows: list[tuple[dict[str, Any], dict[str, Figure]]],
+    rows: list[tuple[dict[str, Any], dict[str, PointFigure]]],
     reference: int | None = None,
     failed: dict[str, str] | None = None,
     epochs: dict[int, dict[int, list[dict[str, Any]]]] | None = None,
@@ -56,13 +56,17 @@ def one(base: str, **more: Any) -> Results:
     """One numeric field, three seeds, a reference, an objective and a figure of the truth."""
     values = [0.1, 0.5, 0.7]
     dev = [
-        Figure(0.7012, 0.0101, 3, 0.0312, -0.05),
-        Figure(0.8134, 0.0202, 3, 0.2, 0.06),
-        Figure(0.7512, 0.0303, 3),
+        PointFigure(0.7012, 0.0101, 3, 0.0312, -0.05),
+        PointFigure(0.8134, 0.0202, 3, 0.2, 0.06),
+        PointFigure(0.7512, 0.0303, 3),
     ]
-    test = [Figure(0.71, 0.01, 3, 0.0004, -0.04), Figure(0.82, 0.02, 3, 1.0, 0.0), Figure(0.75, 0.03, 3)]
+    test = [
+        PointFigure(0.71, 0.01, 3, 0.0004, -0.04),
+        PointFigure(0.82, 0.02, 3, 1.0, 0.0),
+        PointFigure(0.75, 0.03, 3),
+    ]
     rows = [
-        ({LAMBDA: value}, {"dev_accuracy": d, "accuracy": t, "tokens": Figure(12345.0, 10.4, 3)})
+        ({LAMBDA: value}, {"dev_accuracy": d, "accuracy": t, "tokens": PointFigure(12345.0, 10.4, 3)})
         for value, d, t in zip(values, dev, test, strict=True)
     ]
     return results(
@@ -76,14 +80,15 @@ def grid(base: str, *values: tuple[str, list[Any]], **more: Any) -> Results:
     for path, each in values:
         points = [{**point, path: value} for point in points for value in each]
     rows = [
-        (point, {"accuracy": Figure(0.5 + 0.001 * i, 0.01 * (i + 1), 3)}) for i, point in enumerate(points)
+        (point, {"accuracy": PointFigure(0.5 + 0.001 * i, 0.01 * (i + 1), 3)})
+        for i, point in enumerate(points)
     ]
     return results(base, {path: {"grid": each} for path, each in values}, rows, **more)
 
 
 def page(of: Results) -> str:
     """Without plotly itself, whose code has everything in it."""
-    whole = report.render(of)
+    whole = report.render_sweep(of)
     assert whole.count(report.get_plotlyjs()) == 1
     return whole.replace(report.get_plotlyjs(), "")
 
@@ -109,7 +114,7 @@ def table_rows(text: str) -> list[str]:
 
 def printed(of: Results) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(report.terminal_table(of))
+    console.print(report.sweep_table(of))
     return console.file.getvalue()
 
 
@@ -161,7 +166,7 @@ def test_line_has_means_and_deviations(base: str) -> None:
 
 
 def test_one_seed_has_no_deviation_and_says_so(base: str) -> None:
-    rows = [({LAMBDA: value}, {"accuracy": Figure(value, None, 1)}) for value in (0.25, 0.75)]
+    rows = [({LAMBDA: value}, {"accuracy": PointFigure(value, None, 1)}) for value in (0.25, 0.75)]
     text = page(results(base, {LAMBDA: {"grid": [0.25, 0.75]}}, rows, seeds=(4,)))
     assert "0.2500" in table_rows(text)[0]
     assert "±" not in table_rows(text)[0]
@@ -191,7 +196,7 @@ def test_a_point_that_lacks_a_field_is_part_of_every_line_that_agrees(base: str)
     }
     values = iter(range(100))
     rows = [
-        ({RATE: rate, **({kind: each} if each else {}), method: name}, {"accuracy": Figure(next(values), 1.0, 3)})
+        ({RATE: rate, **({kind: each} if each else {}), method: name}, {"accuracy": PointFigure(next(values), 1.0, 3)})
         for rate in (0.0, 0.2, 0.4)
         for each in (("sym", "asym") if rate else (None,))
         for name in ("ce", "lane")
@@ -212,7 +217,7 @@ def test_a_field_that_only_some_points_have_tells_no_lines_apart_by_itself(base:
     shown, selector = "relabel.demonstrations", "relabel.selector"
     space = {shown: {"grid": [0, 1, 3]}, selector: {"grid": ["nearest"], "when": {shown: [1, 3]}}}
     rows = [
-        ({shown: k, **({selector: "nearest"} if k else {})}, {"accuracy": Figure(0.1 * k, None, 3)})
+        ({shown: k, **({selector: "nearest"} if k else {})}, {"accuracy": PointFigure(0.1 * k, None, 3)})
         for k in (0, 1, 3)
     ]
     (line,) = charts(page(results(base, space, rows)))["lines-0-0"]["data"]
@@ -229,7 +234,9 @@ def test_points_of_other_methods_stay_on_lines_of_their_own(base: str) -> None:
     }
     kinds = [{"method.threshold": "dynamic"}, *({"method.threshold": "fixed", fixed: x} for x in (0.5, 0.7))]
     rows = [
-        ({RATE: rate, **one}, {"accuracy": Figure(rate, None, 3)}) for rate in (0.2, 0.4) for one in kinds
+        ({RATE: rate, **one}, {"accuracy": PointFigure(rate, None, 3)})
+        for rate in (0.2, 0.4)
+        for one in kinds
     ]
     text = page(results(base, space, rows))
     lines = charts(text)["lines-0-0"]["data"]
@@ -280,7 +287,7 @@ def test_the_heat_map_is_of_fields_that_occur_together(base: str) -> None:
     }
     apart = [{threshold: 0.1}, {threshold: 0.2}, {sigma: 1}, {sigma: 2}]
     named = [{"method.name": "a" if threshold in point else "b", **point} for point in apart]
-    figures = {"accuracy": Figure(0.5, None, 1)}
+    figures = {"accuracy": PointFigure(0.5, None, 1)}
     text = page(results(base, space, [(point, figures) for point in named]))
     assert "accuracy over threshold and name" in words(text)
     only = page(results(base, space, [(point, figures) for point in apart]))
@@ -307,12 +314,12 @@ def test_missing_figures_and_fields(base: str) -> None:
         LAMBDA: {"uniform": (0.0, 1.0), "when": {"train.labels": "final"}},
     }
     rows = [
-        ({"train.labels": "given"}, {"accuracy": Figure(0.5, None, 1)}),
+        ({"train.labels": "given"}, {"accuracy": PointFigure(0.5, None, 1)}),
         (
             {"train.labels": "final", LAMBDA: 0.3},
-            {"accuracy": Figure(0.7, 0.1, 2), "harm": Figure(0.01, 0.0, 2)},
+            {"accuracy": PointFigure(0.7, 0.1, 2), "harm": PointFigure(0.01, 0.0, 2)},
         ),
-        ({"train.labels": "final", LAMBDA: 0.6}, {"harm": Figure(0.02, 0.0, 3)}),
+        ({"train.labels": "final", LAMBDA: 0.6}, {"harm": PointFigure(0.02, 0.0, 3)}),
     ]
     of = results(base, space, rows, samples=3)
     text = page(of)
@@ -333,7 +340,7 @@ def test_missing_figures_and_fields(base: str) -> None:
 def test_pareto_front_is_marked_joined_and_listed(base: str) -> None:
     figures = [(0.7, 100.0), (0.8, 300.0), (0.75, 400.0), (0.9, 900.0)]
     rows = [
-        ({LAMBDA: 0.1 * i}, {"dev_accuracy": Figure(a, 0.01, 3), "tokens": Figure(t, 1.0, 3)})
+        ({LAMBDA: 0.1 * i}, {"dev_accuracy": PointFigure(a, 0.01, 3), "tokens": PointFigure(t, 1.0, 3)})
         for i, (a, t) in enumerate(figures)
     ]
     of = results(base, {LAMBDA: {"grid": [0.0, 0.1, 0.2, 0.3]}}, rows, objectives=("dev_accuracy", "tokens"))
@@ -357,7 +364,7 @@ def test_every_condition_has_a_front_of_its_own(base: str) -> None:
     rows = [
         (
             {LAMBDA: x, rate: r},
-            {"dev_accuracy": Figure(x - r, 0.01, 3), "tokens": Figure(100 * x + r, 1.0, 3)},
+            {"dev_accuracy": PointFigure(x - r, 0.01, 3), "tokens": PointFigure(100 * x + r, 1.0, 3)},
         )
         for r in (0.2, 0.4)
         for x in (0.5, 0.9)
@@ -376,7 +383,11 @@ def test_a_front_in_three_dimensions_is_not_joined(base: str) -> None:
     rows = [
         (
             {LAMBDA: x},
-            {"dev_accuracy": Figure(x, 0.0, 3), "tokens": Figure(x, 0.0, 3), "cost": Figure(1 - x, 0.0, 3)},
+            {
+                "dev_accuracy": PointFigure(x, 0.0, 3),
+                "tokens": PointFigure(x, 0.0, 3),
+                "cost": PointFigure(1 - x, 0.0, 3),
+            },
         )
         for x in (0.25, 0.5)
     ]
@@ -389,7 +400,7 @@ def test_a_front_in_three_dimensions_is_not_joined(base: str) -> None:
 def test_metrics_can_be_switched(base: str) -> None:
     names = ["tokens", "same", *(f"m{i}" for i in range(11)), "annotator_accuracy"]
     rows = [
-        ({LAMBDA: x}, {name: Figure(1.0 if name == "same" else x, 0.1, 3) for name in names})
+        ({LAMBDA: x}, {name: PointFigure(1.0 if name == "same" else x, 0.1, 3) for name in names})
         for x in (0.1, 0.2)
     ]
     text = page(results(base, {LAMBDA: {"grid": [0.1, 0.2]}}, rows))
@@ -407,7 +418,7 @@ def test_metrics_can_be_switched(base: str) -> None:
 def test_what_decides_is_seen_first_and_what_never_differs_last(base: str) -> None:
     names = ["tokens", "dev_loss", "changed", "noise_final"]
     rows = [
-        ({LAMBDA: x}, {name: Figure(1.0 if name == "dev_loss" else x, 0.1, 3) for name in names})
+        ({LAMBDA: x}, {name: PointFigure(1.0 if name == "dev_loss" else x, 0.1, 3) for name in names})
         for x in (0.1, 0.2)
     ]
 
@@ -433,7 +444,7 @@ def test_learning_curves_are_means_over_the_seeds_that_got_there(base: str) -> N
 
 def test_only_the_best_learning_curves_are_drawn(base: str) -> None:
     values = [i / 100 for i in range(15)]
-    rows = [({LAMBDA: x}, {"dev_accuracy": Figure(x, 0.0, 3)}) for x in values]
+    rows = [({LAMBDA: x}, {"dev_accuracy": PointFigure(x, 0.0, 3)}) for x in values]
     epochs = {i: {0: [{"epoch": 1, "dev_accuracy": x}]} for i, x in enumerate(values)}
     of = results(base, {LAMBDA: {"grid": values}}, rows, epochs=epochs, objectives=("dev_accuracy",))
     text = page(of)
@@ -508,7 +519,7 @@ def test_head_counts_what_stopped_and_what_is_unfinished(base: str) -> None:
 def test_conditions_are_not_chosen_between(base: str) -> None:
     space = {RATE: {"grid": [0.2, 0.4]}, LAMBDA: {"grid": [0.1, 0.5]}}
     means = {(0.2, 0.1): 0.9, (0.4, 0.1): 0.2, (0.2, 0.5): 0.8, (0.4, 0.5): 0.7}
-    rows = [({RATE: x, LAMBDA: y}, {"dev_accuracy": Figure(m, 0.0, 3)}) for (x, y), m in means.items()]
+    rows = [({RATE: x, LAMBDA: y}, {"dev_accuracy": PointFigure(m, 0.0, 3)}) for (x, y), m in means.items()]
     of = results(base, space, rows, objectives=("dev_accuracy",))
     assert of.best is not None
     assert of.best.point == {RATE: 0.4, LAMBDA: 0.5}
@@ -518,7 +529,7 @@ def test_conditions_are_not_chosen_between(base: str) -> None:
 
 def test_terminal_table(base: str) -> None:
     of = one(base)
-    table = report.terminal_table(of)
+    table = report.sweep_table(of)
     assert [str(column.header) for column in table.columns] == [
         "lambda",
         "seeds",
@@ -536,9 +547,9 @@ def test_terminal_table(base: str) -> None:
 
 def test_terminal_table_is_short_and_takes_no_markup(base: str) -> None:
     names = ["a", "b", "c", "d", "e", "noise_final", "accuracy"]
-    rows = [({"dataset.text": "[red]x[/red]"}, {name: Figure(0.5, None, 3) for name in names})]
+    rows = [({"dataset.text": "[red]x[/red]"}, {name: PointFigure(0.5, None, 3) for name in names})]
     of = results(base, {"dataset.text": {"grid": ["[red]x[/red]"]}}, rows)
-    headers = [str(column.header) for column in report.terminal_table(of).columns]
+    headers = [str(column.header) for column in report.sweep_table(of).columns]
     assert headers == ["text", "seeds", "accuracy", "noise_final", "a", "b", "c", "d"]
     assert "[red]x[/red]" in printed(of)
 

@@ -12,7 +12,17 @@ from scipy import stats
 from rayclean.config import Config, load_config, parse_config
 from rayclean.pipeline import check_plugins
 from rayclean.sweeps.plan import base_values, make_plan, put_over, work_of
-from rayclean.sweeps.results import Figure, Results, Row, best, best_config, collect, command, front, setting
+from rayclean.sweeps.results import (
+    PointFigure,
+    Results,
+    Row,
+    best,
+    best_config,
+    collect,
+    command,
+    front,
+    setting,
+)
 from rayclean.sweeps.space import Point, points
 from rayclean.sweeps.spec import OBJECTIVES, Objective, Sweep
 from rayclean.sweeps.trial import TRUTH
@@ -32,7 +42,7 @@ def references(of: Sweep) -> list[Point]:
 
 
 def row(point: Point, **means: float) -> Row:
-    return Row(point, (0,), {name: Figure(mean, None, 1) for name, mean in means.items()}, False, 0, {})
+    return Row(point, (0,), {name: PointFigure(mean, None, 1) for name, mean in means.items()}, False, 0, {})
 
 
 def objectives(*names: str) -> list[Objective]:
@@ -77,7 +87,7 @@ def test_a_figure_that_some_trials_lack_is_compared_where_both_have_it(tmp_path:
     ).rows  # fmt: skip
     assert rows[0].figures["x"].seeds == 3
     assert rows[0].figures["x"].p == pytest.approx(stats.ttest_rel(first, second).pvalue)
-    assert rows[0].figures["y"] == Figure(1.0, None, 1)
+    assert rows[0].figures["y"] == PointFigure(1.0, None, 1)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +135,7 @@ def test_what_was_stopped_is_compared_with_nothing(tmp_path: Path) -> None:
     alone = rows((0.1, 3), (0.2, 0), (0.2, 1))[0].figures["dev_accuracy"]
     assert (alone.p, alone.difference) == (None, pytest.approx(own[2] - reference[2]))
     everyone = rows(*((0.1, seed) for seed in range(4)))[0].figures["dev_accuracy"]
-    assert everyone == Figure(pytest.approx(np.mean(own)), pytest.approx(np.std(own, ddof=1)), 4)
+    assert everyone == PointFigure(pytest.approx(np.mean(own)), pytest.approx(np.std(own, ddof=1)), 4)
 
 
 def test_what_was_at_a_plateau_is_whole_and_may_be_best(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from rayclean.artifacts import Folder
-from rayclean.cli import app
+from rayclean.cli.main import app
 from rayclean.errors import ArtifactError, ConfigError, ResourceError
+from rayclean.folder import Folder
 from rayclean.sweeps import sweep as module
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.identity import same_sweep
-from rayclean.sweeps.plan import make_plan, root
+from rayclean.sweeps.plan import make_plan, sweep_root
 from rayclean.sweeps.results import Results
+from rayclean.sweeps.resume import same_sweep
 from rayclean.sweeps.spec import Sweep, load_sweep
 from tests.sweeps.bases import base, sweep
 
@@ -48,10 +48,10 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(spec.name)
         if spec.name == "full":
             raise ResourceError("the cluster is full\nlower cluster.workers")
-        same_sweep(spec, Folder(root(spec)), extend)
-        return module.report(spec)
+        same_sweep(spec, Folder(sweep_root(spec)), extend)
+        return module.report_sweep(spec)
 
-    monkeypatch.setattr(module, "sweep", at_once)
+    monkeypatch.setattr(module, "run_sweep", at_once)
     return names
 
 
@@ -89,14 +89,14 @@ def test_a_sweep_whose_trials_failed_is_in_the_summary(
 ) -> None:
     base(tmp_path)
     files = [write(tmp_path, "ill"), write(tmp_path, "good")]
-    plain: Callable[..., Results] = module.sweep
+    plain: Callable[..., Results] = module.run_sweep
 
     def ill(spec: Sweep, **more: Any) -> Results:
         results = plain(spec, **more)
         results.failed.update({"a trial": "no label is left"} if spec.name == "ill" else {})
         return results
 
-    monkeypatch.setattr(module, "sweep", ill)
+    monkeypatch.setattr(module, "run_sweep", ill)
     said = run("sweep", *files)
     assert said.exit_code == 1
     assert begun == ["ill", "good"]
@@ -109,10 +109,10 @@ def test_what_is_finished_is_not_checked_again(tmp_path: Path) -> None:
         tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,), set={"annotator": {"name": "openai", "model": "m"}}
     )
     with pytest.raises(ConfigError, match="base_url is required"):
-        module.check(of)
+        module.check_sweep(of)
     (work,) = make_plan(of).work.values()
-    trials.write_result(work, work.run(root(of)), {"changed": 1.0}, [], 1.0)
-    module.check(of)
+    trials.write_result(work, work.run(sweep_root(of)), {"changed": 1.0}, [], 1.0)
+    module.check_sweep(of)
 
 
 def test_a_report_needs_no_overrides_again(tmp_path: Path) -> None:
@@ -122,15 +122,15 @@ def test_a_report_needs_no_overrides_again(tmp_path: Path) -> None:
     file = write(tmp_path, "s", set={"relabel.accept": 0.7})
     where = f"dataset.path={tmp_path / 'moved'}"
     ran = load_sweep(file, [where])
-    same_sweep(ran, Folder(root(ran)), extend=False)
+    same_sweep(ran, Folder(sweep_root(ran)), extend=False)
     for work in make_plan(ran).work.values():
-        trials.write_result(work, work.run(root(ran)), {"changed": 3.0}, [], 1.0)
-    with_it, without = (module.report(load_sweep(file, own)) for own in ([where], []))
+        trials.write_result(work, work.run(sweep_root(ran)), {"changed": 3.0}, [], 1.0)
+    with_it, without = (module.report_sweep(load_sweep(file, own)) for own in ([where], []))
     assert without.rows == with_it.rows
     (row,) = without.rows
     assert f"{tmp_path}/moved" in row.commands[0]
     assert run("sweep-report", file).exit_code == 0
     with pytest.raises(ArtifactError, match="whose base differ"):
-        module.report(load_sweep(file, [f"dataset.path={tmp_path / 'data'}"]))
+        module.report_sweep(load_sweep(file, [f"dataset.path={tmp_path / 'data'}"]))
     with pytest.raises(ArtifactError, match="whose base differ"):
-        module.report(load_sweep(file, ["relabel.accept=0.8"]))
+        module.report_sweep(load_sweep(file, ["relabel.accept=0.8"]))

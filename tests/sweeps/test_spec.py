@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from rayclean import pipeline
-from rayclean.artifacts import Run, fingerprint
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.sweeps.plan import base_values, identity, make_plan, put_over
+from rayclean.fingerprints import fingerprint
+from rayclean.run import Run
+from rayclean.sweeps.plan import base_values, make_plan, put_over, sweep_identity
 from rayclean.sweeps.space import points
 from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep, sweep_files
 from rayclean.sweeps.trial import TRUTH
@@ -294,8 +295,8 @@ def test_every_point_of_a_shipped_sweep_is_a_config_that_gives_other_results(
     values, of = base_values(found), points(found)
     configs = [parse_config(put_over(values, point), where=str(point)) for point in of]
     for config in configs:
-        pipeline.validate(config, ("train",), Run(str(tmp_path)))
-    assert len({fingerprint(identity(config)) for config in configs}) == len(of) == SHIPPED[name]
+        pipeline.validate_verbs(config, ("train",), Run(str(tmp_path)))
+    assert len({fingerprint(sweep_identity(config)) for config in configs}) == len(of) == SHIPPED[name]
     assert found.seeds == (0, 1, 2)
 
 

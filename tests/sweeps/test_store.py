@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rayclean.artifacts import VERBS, Run
 from rayclean.errors import ArtifactError
-from rayclean.sweeps.store import TrialRun
+from rayclean.run import VERBS, Run
+from rayclean.sweeps.trial_run import TrialRun
 
 A = {verb: f"{verb[0]}aaa" for verb in VERBS}
 B = A | {"detect": "dbbb", "relabel": "rbbb", "train": "tbbb", "evaluate": "ebbb"}
@@ -74,7 +74,7 @@ def test_a_commit_leaves_unfinished_work_of_others(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
-from rayclean.sweeps.store import TrialRun
+from rayclean.sweeps.trial_run import TrialRun
 run = TrialRun(sys.argv[1], "other", {"load": "laaa", "predict": "paaa"})
 with run.exclusive("predict"):
     print("held", flush=True)

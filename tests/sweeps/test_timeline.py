@@ -2,8 +2,8 @@
 
 import pytest
 
+from rayclean.sweeps.page.timeline import at_once, bars
 from rayclean.sweeps.results import Row
-from rayclean.sweeps.timeline import at_once, bars
 
 
 def row(**spans: tuple[float, float]) -> Row:

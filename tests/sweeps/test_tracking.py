@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rayclean.artifacts import Folder, fingerprint
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.sweeps import tracking
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import Work, make_plan

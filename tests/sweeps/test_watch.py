@@ -5,23 +5,23 @@ from typing import Any, Literal
 
 import pytest
 
-from rayclean.artifacts import Folder
-from rayclean.runtime import steering
-from rayclean.runtime.steering import Early
+from rayclean.folder import Folder
+from rayclean.runtime import tune_rules
+from rayclean.runtime.tune_rules import EarlyStopping
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.identity import draws, draws_done, same_sweep
-from rayclean.sweeps.plan import base_values, make_plan, root, work_of
+from rayclean.sweeps.callbacks import Watch
+from rayclean.sweeps.plan import base_values, make_plan, sweep_root, work_of
+from rayclean.sweeps.resume import draws, draws_done, same_sweep
 from rayclean.sweeps.spec import Objective, Sweep
-from rayclean.sweeps.sweep import report, search
+from rayclean.sweeps.sweep import report_sweep, search_sweep
 from rayclean.sweeps.tracking import Tracker
-from rayclean.sweeps.watch import Watch
 from tests.sweeps.bases import sweep
 
 BUDGET = "detect.budget"
 
 
 def watch(of: Sweep) -> Watch:
-    return Watch(of, Folder(root(of)), make_plan(of), base_values(of), Tracker(), 9)
+    return Watch(of, Folder(sweep_root(of)), make_plan(of), base_values(of), Tracker(), 9)
 
 
 def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Trial:
 @pytest.mark.parametrize("rule", ["asha", "median"])
 def test_nobody_is_stopped_after_the_last_epoch(rule: Literal["asha", "median"]) -> None:
     """Five good trials, then two bad ones: the one that has trained to its end goes on to its result."""
-    judge = steering.scheduler(Early(rule, grace=2, reduction=2), ("dev_accuracy", "max"))
+    judge = tune_rules.scheduler(EarlyStopping(rule, grace=2, reduction=2), ("dev_accuracy", "max"))
     assert judge is not None
 
     def told(name: str, accuracy: float, epochs: int) -> str:
@@ -55,7 +55,7 @@ def test_nobody_is_stopped_after_the_last_epoch(rule: Literal["asha", "median"])
 
 
 def test_a_plateau_ends_only_what_would_go_on() -> None:
-    rule = steering.plateau(Early(plateau=2), ("dev_accuracy", "max"))
+    rule = tune_rules.plateau(EarlyStopping(plateau=2), ("dev_accuracy", "max"))
     records = [line(1), line(2), line(3)]
     assert [rule("a", record) for record in records] == [False, True, False]
     assert ["plateau" in record for record in records] == [False, True, False]
@@ -76,11 +76,11 @@ def test_a_stopped_trial_has_its_last_line(
     for number in (1, 2):
         news.told({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
     news.ended({"name": name}, said)
-    result = trials.results(news.folder)[name]
+    result = trials.finished_results(news.folder)[name]
     assert result["stopped"] == stopped
     assert result["figures"] == {"dev_accuracy": 0.5}
-    assert [each["epoch"] for each in trials.epochs(news.folder, name)] == [1, 2]
-    assert "plateau" not in trials.epochs(news.folder, name)[-1]
+    assert [each["epoch"] for each in trials.trial_epochs(news.folder, name)] == [1, 2]
+    assert "plateau" not in trials.trial_epochs(news.folder, name)[-1]
 
 
 def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         news.told({"name": name}, line(number))
     news.ended({"name": name}, None)
-    assert trials.results(news.folder) == {}
+    assert trials.finished_results(news.folder) == {}
 
 
 def searched(tmp_path: Path, **more: Any) -> Sweep:
@@ -101,7 +101,9 @@ def searched(tmp_path: Path, **more: Any) -> Sweep:
 def come_to(of: Sweep, point: dict[str, Any], *seeds: int) -> dict[str, Any]:
     """What a worker says of a point that it has run."""
     works = [work_of(of, base_values(of), point, seed) for seed in seeds]
-    results = [trials.write_result(work, work.run(root(of)), {"changed": 1.0}, [], 1.0) for work in works]
+    results = [
+        trials.write_result(work, work.run(sweep_root(of)), {"changed": 1.0}, [], 1.0) for work in works
+    ]
     return {"figures": {"changed": 1.0}, "point": point, "trials": results}
 
 
@@ -115,12 +117,12 @@ def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_
     news.ended(lost, {"error": "first line\nits process was lost"})
     name = work_of(of, base_values(of), told, 1).trial.name
     news.ended(told, {"trial": name, "error": "no label is left", "figures": {}})
-    assert report(of).failed == {
+    assert report_sweep(of).failed == {
         "detect.budget=0.125 seed=1": "first line\nits process was lost",
         "detect.budget=0.125 seed=2": "first line\nits process was lost",
         "detect.budget=0.15 seed=1": "no label is left",
     }
-    assert draws_done(of, trials.results(news.folder), news.folder) == 0
+    assert draws_done(of, trials.finished_results(news.folder), news.folder) == 0
 
 
 def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None
         news.ended(twice, come_to(of, twice, 0, 1))
     come_to(of, {BUDGET: 0.15}, 0, 1)  # killed before it was counted
     come_to(of, {BUDGET: 0.175}, 0)  # under one seed only
-    known = trials.results(news.folder)
+    known = trials.finished_results(news.folder)
     assert draws_done(of, known, news.folder) == 3
     assert draws_done(of, {}, news.folder) == 0  # of other data: all are drawn again
 
@@ -142,14 +144,14 @@ def test_a_stopped_draw_counts(tmp_path: Path) -> None:
     news, point = watch(of), {BUDGET: 0.125}
     news.told(point, line(1))
     news.ended(point, None)
-    assert draws_done(of, trials.results(news.folder), news.folder) == 1
+    assert draws_done(of, trials.finished_results(news.folder), news.folder) == 1
     assert list(draws(news.folder).values()) == [1]
 
 
 @pytest.mark.parametrize("url", ["memory://store", "{tmp_path}"])
 def test_what_is_missing_is_not_drawn_as_what_is_known(tmp_path: Path, url: str) -> None:
     of, folder = searched(tmp_path, samples=5, draw_seed=7), Folder(url.format(tmp_path=tmp_path))
-    first, later = search(of, folder, 5), search(of, folder, 3)
+    first, later = search_sweep(of, folder, 5), search_sweep(of, folder, 3)
     assert (first.seed, first.samples) == (7, 5)
     assert (later.seed, later.samples) == (9, 3)
     assert (later.study is None) == (not folder.is_local)

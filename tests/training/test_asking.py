@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
+from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
 from rayclean.schema import Consultation
-from rayclean.training import demonstrations
+from rayclean.training import query_demonstrations
 from rayclean.training.collectives import Collectives
-from rayclean.training.demonstrations import draw, first_of_each, mislabelled, nearest
 from rayclean.training.loop import fit
+from rayclean.training.query_demonstrations import draw_from_pool, first_of_each, mislabelled, nearest_in_pool
 from tests.training.toys import TOY, Answering, Killed, job, spec, write_examples
 
 
@@ -30,13 +30,13 @@ class Table:
 
 @pytest.mark.parametrize("rows_per_block", [3, 256])
 def test_neighbours_are_those_of_brute_force(rows_per_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demonstrations, "EVALUATION_ROWS", rows_per_block)
+    monkeypatch.setattr(query_demonstrations, "EVALUATION_ROWS", rows_per_block)
     rng = np.random.default_rng(0)
     read = Table(rng.normal(size=(60, 5)))
     queries, pool = np.array([7, 0, 33, 59]), np.flatnonzero(rng.random(60) < 0.5)
     pool = np.union1d(pool, [7])  # a query may itself be in the pool
     texts = rng.permutation(60)
-    found, cosine = nearest(read, np.arange(60), texts, queries, pool, 4, Collectives())  # type: ignore[arg-type]
+    found, cosine = nearest_in_pool(read, np.arange(60), texts, queries, pool, 4, Collectives())  # type: ignore[arg-type]
     for row, query in enumerate(queries):
         others = pool[pool != query]
         expected = others[np.argsort(-(read.features[others] @ read.features[query]))[:4]]
@@ -52,13 +52,13 @@ def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.Mo
     queries, pool, texts = np.arange(0, count, 40), np.arange(1, count, 2), np.arange(count)
     found = []
     for rows_per_block in (count, 64, 7):
-        monkeypatch.setattr(demonstrations, "EVALUATION_ROWS", rows_per_block)
-        monkeypatch.setattr(demonstrations, "QUERIES", rows_per_block)
-        found.append(nearest(read, np.arange(count), texts, queries, pool, 5, Collectives()))  # type: ignore[arg-type]
+        monkeypatch.setattr(query_demonstrations, "EVALUATION_ROWS", rows_per_block)
+        monkeypatch.setattr(query_demonstrations, "QUERIES", rows_per_block)
+        found.append(nearest_in_pool(read, np.arange(count), texts, queries, pool, 5, Collectives()))  # type: ignore[arg-type]
     for places, cosine in found[1:]:
         assert (places == found[0][0]).all()
         assert (cosine == found[0][1]).all()
-    cosine = np.round(read(queries) @ read(pool).T, demonstrations.DIGITS)
+    cosine = np.round(read(queries) @ read(pool).T, query_demonstrations.DIGITS)
     expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
     assert found[0][0].tolist() == expected
 
@@ -71,15 +71,17 @@ def test_copies_of_a_text_take_no_places() -> None:
     texts = np.array([7] * 30 + [8] * 20 + [1, 2])
     pool = first_of_each(texts, np.arange(1, 52))
     assert pool.tolist() == [1, 30, 50, 51]
-    found, _ = nearest(Table(features), np.arange(52), texts, np.array([0]), pool, 3, Collectives())  # type: ignore[arg-type]
+    found, _ = nearest_in_pool(Table(features), np.arange(52), texts, np.array([0]), pool, 3, Collectives())  # type: ignore[arg-type]
     assert found.tolist() == [[30, 50, 51]]
-    drawn = draw(np.arange(52), texts, np.array([0]), pool, 5, seed=0, epoch=1)
+    drawn = draw_from_pool(np.arange(52), texts, np.array([0]), pool, 5, seed=0, epoch=1)
     assert set(drawn[0].tolist()) == {-1, 30, 50, 51}  # there are no more
 
 
 def test_a_pool_smaller_than_asked() -> None:
     read, everyone = Table(np.eye(4) + 0.1), np.arange(4)
-    found, cosine = nearest(read, everyone, everyone, np.array([0, 1]), np.array([0, 2]), 3, Collectives())  # type: ignore[arg-type]
+    found, cosine = nearest_in_pool(
+        read, everyone, everyone, np.array([0, 1]), np.array([0, 2]), 3, Collectives()
+    )  # type: ignore[arg-type]
     assert found.tolist() == [[2, -1, -1], [0, 2, -1]] or found.tolist() == [[2, -1, -1], [2, 0, -1]]
     assert (cosine[found < 0] == 0).all()
 
@@ -87,12 +89,12 @@ def test_a_pool_smaller_than_asked() -> None:
 def test_random_demonstrations_depend_on_the_example_alone() -> None:
     ids, texts = np.arange(50) * 3, np.arange(50)
     rows, pool = np.array([4, 9, 30]), np.array([1, 4, 5, 6, 7, 30])
-    found = draw(ids, texts, rows, pool, 4, seed=0, epoch=2)
+    found = draw_from_pool(ids, texts, rows, pool, 4, seed=0, epoch=2)
     assert all(rows[i] not in found[i] for i in range(3))
     assert set(found.ravel().tolist()) <= set(pool.tolist())
-    assert draw(ids, texts, rows[::-1], pool, 4, seed=0, epoch=2)[::-1].tolist() == found.tolist()
-    assert draw(ids, texts, rows, pool, 4, seed=0, epoch=3).tolist() != found.tolist()
-    assert (draw(ids, texts, np.array([4]), np.array([4, 5]), 4, 0, 1) == [[5, -1, -1, -1]]).all()
+    assert draw_from_pool(ids, texts, rows[::-1], pool, 4, seed=0, epoch=2)[::-1].tolist() == found.tolist()
+    assert draw_from_pool(ids, texts, rows, pool, 4, seed=0, epoch=3).tolist() != found.tolist()
+    assert (draw_from_pool(ids, texts, np.array([4]), np.array([4, 5]), 4, 0, 1) == [[5, -1, -1, -1]]).all()
 
 
 @pytest.mark.parametrize("selector", ["nearest", "random"])
@@ -180,9 +182,9 @@ def test_an_attempt_that_repeats_an_epoch_asks_the_same(
         fit(one, how, consult=first)
 
     def others(*arguments: Any) -> Any:
-        return demonstrations.nobody(len(arguments[3]), arguments[5])
+        return query_demonstrations.no_neighbours(len(arguments[3]), arguments[5])
 
-    monkeypatch.setattr(demonstrations, "nearest", others)
+    monkeypatch.setattr(query_demonstrations, "nearest_in_pool", others)
     fit(one, how, consult=second)
     again, before = second.requests[0], first.requests[0]
     assert (before.neighbours != -1).any()

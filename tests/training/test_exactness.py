@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
-from rayclean.training.data import open_job
+from rayclean.folder import Folder
 from rayclean.training.job import FitJob
-from rayclean.training.sampler import batches, share
+from rayclean.training.job_data import open_job
+from rayclean.training.sampler import global_batches, own_share
 from tests.training.toys import (
     ACCUMULATING,
     DOUBLE,
@@ -200,11 +200,11 @@ def test_batches_are_of_like_lengths_and_workers_pad_theirs_to_different_ones(
     data = open_job(one, {"main": Plugin(name=TOY)}, 3, Plugin(name=TOY))
     lengths = data.lengths(data.train)
     assert lengths is not None
-    grouped = batches(N, BATCH, one.seed, 1, lengths)
+    grouped = global_batches(N, BATCH, one.seed, 1, lengths)
     spans = np.array([np.ptp(lengths[batch]) for batch in grouped])
     assert spans.mean() < np.ptp(lengths) / 3
     longest = [
-        {lengths[np.maximum(share(batch, rank, workers), 0)].max() for rank in range(workers)}
+        {lengths[np.maximum(own_share(batch, rank, workers), 0)].max() for rank in range(workers)}
         for batch in grouped
     ]
     assert max(map(len, longest)) > 1

@@ -12,17 +12,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DataError, RaycleanError
+from rayclean.folder import Folder
 from rayclean.functional.hashing import folds
 from rayclean.methods.base import Method
 from rayclean.schema import EXAMPLES, LABELS, features, list_column
-from rayclean.training.build import schedule
-from rayclean.training.checkpoint import Progress
-from rayclean.training.data import JobData, open_job
-from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection, job_key
+from rayclean.training.checkpoint import TrainingProgress
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec, job_key
+from rayclean.training.job_data import JobData, open_job
 from rayclean.training.loop import fit
+from rayclean.training.setup import schedule
 from rayclean.training.steps import is_best
 from tests.training.toys import (
     ACCUMULATING,
@@ -131,7 +131,7 @@ def test_the_job_says_what_selects(tmp_path: Path) -> None:
     ],
 )
 def test_which_epoch_is_better(best_by: Any, new: tuple[Any, Any], better: bool) -> None:
-    progress = Progress(epoch=2, best_epoch=1, history=[{"dev_loss": 0.5, "dev_accuracy": 0.7}] * 2)
+    progress = TrainingProgress(epoch=2, best_epoch=1, history=[{"dev_loss": 0.5, "dev_accuracy": 0.7}] * 2)
     record = {"dev_loss": new[0], "dev_accuracy": new[1]}
     assert is_best(record, progress, job("", Path("unused"), best_by=best_by)) == better
 
@@ -261,7 +261,7 @@ def test_folds_partition_the_examples(tmp_path: Path) -> None:
     ids = np.sort(np.concatenate([everything.train.ids, everything.dev.ids]))
     assert (len(everything.train.ids), len(everything.dev.ids)) == (200, 50)
     for fold in range(4):
-        one = job(examples, tmp_path, select=Selection("fold", fold, 4))
+        one = job(examples, tmp_path, select=ExampleSelection("fold", fold, 4))
         data = opened(one)
         used = np.sort(np.concatenate([data.train.ids, data.dev.ids]))
         assert used.tolist() == ids[folds(ids, one.seed, 4) != fold].tolist()

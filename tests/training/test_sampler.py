@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayclean.training.sampler import MEGA_BATCHES, batches, share
+from rayclean.training.sampler import MEGA_BATCHES, global_batches, own_share
 
 
 @given(
@@ -18,11 +18,11 @@ def test_each_position_once_for_any_number_of_workers(
     count: int, size: int, workers: int, epoch: int, grouped: bool
 ) -> None:
     lengths = np.arange(count) % 7 if grouped else None
-    whole = batches(count, size, 0, epoch, lengths)
+    whole = global_batches(count, size, 0, epoch, lengths)
     assert len(whole) == -(-count // size)
     seen = []
     for batch in whole:
-        shares = [share(batch, rank, workers) for rank in range(workers)]
+        shares = [own_share(batch, rank, workers) for rank in range(workers)]
         assert len({len(mine) for mine in shares}) == 1  # the same number of rows everywhere, so nobody waits
         together = np.concatenate(shares)
         assert sorted(together[together >= 0]) == sorted(batch)
@@ -32,7 +32,7 @@ def test_each_position_once_for_any_number_of_workers(
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
     order = [
-        np.concatenate(batches(100, 8, seed, epoch)).tolist()
+        np.concatenate(global_batches(100, 8, seed, epoch)).tolist()
         for seed, epoch in ((0, 1), (0, 2), (1, 1), (0, 1))
     ]
     assert order[0] == order[3]
@@ -45,7 +45,7 @@ def test_grouping_saves_padding_and_stays_random() -> None:
     def padded(whole: list[np.ndarray]) -> int:
         return sum(int(lengths[batch].max()) * len(batch) for batch in whole)
 
-    plain, grouped = batches(4000, 32, 0, 1), batches(4000, 32, 0, 1, lengths)
+    plain, grouped = global_batches(4000, 32, 0, 1), global_batches(4000, 32, 0, 1, lengths)
     assert padded(grouped) < 1.1 * lengths.sum() < padded(plain) / 1.5
     means = [lengths[batch].mean() for batch in grouped[:MEGA_BATCHES]]
     assert np.corrcoef(means, np.arange(len(means)))[0, 1] < 0.5  # short texts do not all come first

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin
 from rayclean.errors import ConfigError
+from rayclean.folder import Folder
 from rayclean.models.base import Encoder
 from rayclean.models.loading import build_encoder
 from rayclean.training.inputs import open_tokens
-from rayclean.training.views import Views, check
+from rayclean.training.views import Views, check_views
 from tests.models.tiny import write
 from tests.training.toys import TOY, write_examples
 
@@ -102,7 +102,7 @@ def test_wordnet_replaces_tokens_by_tokens(
         def synsets(self, word: str) -> list[Synset]:
             return [Synset()] if word == "rose" else []
 
-    monkeypatch.setattr("rayclean.datasets.augment.installed_wordnet", Reader)
+    monkeypatch.setattr("rayclean.training.augment.installed_wordnet", Reader)
     monkeypatch.setattr("rayclean.training.views.installed_wordnet", Reader)
     views, _, _ = made(("wordnet",), examples, bert)
     words = views.tokenizer.words()
@@ -133,12 +133,12 @@ def test_what_cannot_be_made_is_refused(examples: str, bert: Plugin) -> None:
     head = bert.model_copy(update={"trainable": "head"})
     wide = head.model_copy(update={"hidden": 8})
     with pytest.raises(ConfigError, match="unknown view 'synonym'"):
-        check(["synonym"], bert, reads_tokens=True)
+        check_views(["synonym"], bert, reads_tokens=True)
     with pytest.raises(ConfigError, match="or encoder"):
-        check(["drop"], wide, reads_tokens=False)
-    check(["auto", "dropout"], wide, reads_tokens=False)
+        check_views(["drop"], wide, reads_tokens=False)
+    check_views(["auto", "dropout"], wide, reads_tokens=False)
     with pytest.raises(ConfigError, match=r"'auto' would be the text itself.*set encoder.hidden"):
-        check(["auto"], head, reads_tokens=False)
-    check(["synonyms"], bert, reads_tokens=True)
+        check_views(["auto"], head, reads_tokens=False)
+    check_views(["synonyms"], bert, reads_tokens=True)
     with pytest.raises(ConfigError, match=r"needs an encoder with pre-trained.*not 'bilstm'"):
-        check(["synonyms"], Plugin(name="bilstm"), reads_tokens=True)
+        check_views(["synonyms"], Plugin(name="bilstm"), reads_tokens=True)

@@ -14,16 +14,16 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from rayclean.artifacts import Folder
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import RaycleanError
+from rayclean.folder import Folder
 from rayclean.methods.base import Method, Output, State, StepBatch
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.models.base import Encoder, Tokenizer
 from rayclean.plugins import Options
 from rayclean.schema import EXAMPLES
 from rayclean.training.collectives import Collectives, Distributed
-from rayclean.training.job import DataSpec, FitJob, FitSpec, Selection
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
 
 WORDS = ("red green blue", "one two three", "cat dog bird")
@@ -224,7 +224,12 @@ def write_examples(
 
 
 def job(examples: str, output: Path, **changes: Any) -> FitJob:
-    values: dict[str, Any] = {"name": "toy", "data": DataSpec(examples), "select": Selection(), "seed": 3}
+    values: dict[str, Any] = {
+        "name": "toy",
+        "data": DataSpec(examples),
+        "select": ExampleSelection(),
+        "seed": 3,
+    }
     return FitJob(**{**values, "output": str(output), **changes})
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from rayclean import schema
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config, parse_config
-from rayclean.datasets.identity import key_id
+from rayclean.datasets.example_id import key_id
+from rayclean.folder import Folder
+from rayclean.run import Run
 from rayclean.schema import Label, LabelSet
 from tests.toy import SHARED, TOPICS
 

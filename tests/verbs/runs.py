@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from rayclean import schema
-from rayclean.artifacts import Folder, Run
 from rayclean.config import Config, parse_config
-from rayclean.detectors.base import Batch
+from rayclean.detectors.base import DetectorBatch
+from rayclean.folder import Folder
+from rayclean.run import Run
 from rayclean.schema import Label, LabelSet, list_column
 from tests.detectors.cases import take
 
@@ -21,7 +22,7 @@ def config_of(folder: Path, *overrides: str) -> Config:
 
 
 def build(
-    folder: Path, batch: Batch, edges: tuple[int, ...] = (), dev: Any = None, name: str = "test"
+    folder: Path, batch: DetectorBatch, edges: tuple[int, ...] = (), dev: Any = None, name: str = "test"
 ) -> Run:
     """Write load/ and predict/ of a batch, cut at `edges`; `dev` marks development examples."""
     run = Run(str(folder / name))
@@ -53,7 +54,7 @@ def build(
     return run
 
 
-def predictions(batch: Batch) -> pa.Table:
+def predictions(batch: DetectorBatch) -> pa.Table:
     p = batch.probabilities
     rows = np.arange(len(p))
     order = np.argsort(-p, axis=1, kind="stable")

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from rayclean import schema
-from rayclean.artifacts import Folder
-from rayclean.detectors.base import Batch
+from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.confident_learning import ConfidentLearning
 from rayclean.detectors.findings import id_fingerprint
+from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.scoring import Scorer
-from rayclean.detectors.shards import PredictionShard
 from rayclean.errors import ArtifactError, ConfigError, DataError
+from rayclean.folder import Folder
 from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.verbs import detect
 from tests.detectors.cases import cut, in_process, noisy_case, take
@@ -21,13 +21,13 @@ from tests.verbs.runs import build, config_of, findings_of
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mapper in this process; `test_on_ray` has the real one."""
-    from rayclean.runtime import data
+    from rayclean.runtime import ray_data
 
-    monkeypatch.setattr(data, "map_items", in_process)
+    monkeypatch.setattr(ray_data, "map_items", in_process)
 
 
-def with_features(batch: Batch) -> Batch:
-    return Batch(
+def with_features(batch: DetectorBatch) -> DetectorBatch:
+    return DetectorBatch(
         batch.example_id,
         batch.given_label,
         batch.predicted_label,
@@ -38,7 +38,7 @@ def with_features(batch: Batch) -> Batch:
 
 def run_detect(
     folder: Path,
-    batch: Batch,
+    batch: DetectorBatch,
     *overrides: str,
     edges: tuple[int, ...] = (),
     dev: Any = None,
@@ -167,7 +167,7 @@ def test_combinations(tmp_path: Path, local: None, kind: str) -> None:
 
 
 def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rayclean.runtime import data
+    from rayclean.runtime import ray_data
 
     batch = noisy_case(8, 300, 3, 0.3)
     run = build(tmp_path, batch, (100, 200))
@@ -182,7 +182,7 @@ def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.Monke
                 scored.append(item)
             yield function(item)
 
-    monkeypatch.setattr(data, "map_items", dies_at_the_third)
+    monkeypatch.setattr(ray_data, "map_items", dies_at_the_third)
     out = run.begin("detect", "f")
     with pytest.raises(RuntimeError, match="node lost"):
         detect.run(config, run, out)
@@ -195,10 +195,10 @@ def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.Monke
                 again.append(item)
             yield function(item)
 
-    monkeypatch.setattr(data, "map_items", counts)
+    monkeypatch.setattr(ray_data, "map_items", counts)
     metrics = detect.run(config, run, out)
     assert again == ["part-00002.parquet"]
-    monkeypatch.setattr(data, "map_items", in_process)
+    monkeypatch.setattr(ray_data, "map_items", in_process)
     fresh = run.begin("detect", "g")
     assert detect.run(config, run, fresh) == metrics
     for name, column in findings_of(fresh).items():
@@ -206,10 +206,10 @@ def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert detect.run(config, run, out) == metrics  # once more over what is there
 
 
-def spoil(batch: Batch, row: int, values: list[float]) -> Batch:
+def spoil(batch: DetectorBatch, row: int, values: list[float]) -> DetectorBatch:
     p = batch.probabilities.copy()
     p[row] = values
-    return Batch(batch.example_id, batch.given_label, batch.predicted_label, p)
+    return DetectorBatch(batch.example_id, batch.given_label, batch.predicted_label, p)
 
 
 @pytest.mark.parametrize(
@@ -238,14 +238,16 @@ def test_labels_outside_the_set_are_refused(tmp_path: Path, local: None, label: 
     given_label = batch.given_label.copy()
     given_label[5] = label
     with pytest.raises(DataError, match=rf"{batch.example_id[5]} has given_label {label}, expected 0 to 2"):
-        run_detect(tmp_path, Batch(batch.example_id, given_label, batch.predicted_label, batch.probabilities))
+        run_detect(
+            tmp_path, DetectorBatch(batch.example_id, given_label, batch.predicted_label, batch.probabilities)
+        )
 
 
 def test_duplicates_and_foreign_predictions_are_refused(tmp_path: Path, local: None) -> None:
     batch = noisy_case(11, 30, 3)
     ids = batch.example_id.copy()
     ids[3] = ids[4]
-    twice = Batch(ids, batch.given_label, batch.predicted_label, batch.probabilities)
+    twice = DetectorBatch(ids, batch.given_label, batch.predicted_label, batch.probabilities)
     with pytest.raises(DataError, match=f"{ids[4]} occurs 2 times"):
         run_detect(tmp_path / "a", twice)
     run = build(tmp_path / "b", batch)

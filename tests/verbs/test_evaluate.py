@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from rayclean import parse_config, schema
-from rayclean.annotators.labels import ANNOTATIONS
-from rayclean.artifacts import Run
+from rayclean.annotators.final_labels import ANNOTATIONS
 from rayclean.config import Config
 from rayclean.errors import ArtifactError
+from rayclean.run import Run
 from rayclean.schema import EXAMPLES, LABELS, REJECTED, TRUTH, Label, LabelSet
 from rayclean.verbs import evaluate
 

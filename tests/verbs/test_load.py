@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayclean.artifacts import Folder, Run
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError, DataError
+from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
-from rayclean.runtime import data as runtime_data
+from rayclean.run import Run
+from rayclean.runtime import ray_data as runtime_data
 from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet
 from rayclean.verbs import load
 

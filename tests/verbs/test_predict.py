@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayclean.artifacts import Folder
 from rayclean.config import Config
 from rayclean.errors import ConfigError, DataError
+from rayclean.folder import Folder
 from rayclean.functional.hashing import folds
 from rayclean.models.loading import load_encoder
 from rayclean.verbs import predict
@@ -129,7 +129,7 @@ def test_given(ray_embedded: None, tmp_path: Path) -> None:
     predict.validate(config, run)
     metrics = predict.run(config, run, out)
     rows = check(config, run, out, metrics)
-    from rayclean.datasets.identity import key_id
+    from rayclean.datasets.example_id import key_id
 
     for key, value in zip(KEYS, values, strict=True):
         np.testing.assert_allclose(rows[key_id(key)]["probabilities"], value, atol=1e-6)

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rayclean.artifacts import Run
 from rayclean.config import Config, parse_config
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.models.loading import load_encoder
+from rayclean.run import Run
 from rayclean.schema import LABELS, Label, LabelSet
 from rayclean.verbs import train
 from tests.training.toys import write_examples

@@ -1,0 +1,152 @@
+"""The commands that talk to a cluster's job server: `submit` and `logs`; `status --address` asks here, too."""
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rayclean.errors import ConfigError, ResourceError
+
+if TYPE_CHECKING:
+    from rayclean.config import Config
+    from rayclean.runtime.jobs import Jobs, RunJob
+
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+FileArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="Config file, or a sweep file with --verb sweep.")
+]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE|FILE]...",
+        help="Overrides like detect.budget=0.05, and config files laid over the first one (configs/cluster/*.toml).",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The cluster's dashboard, like http://127.0.0.1:8265. Without it: RAY_API_SERVER_ADDRESS or RAY_ADDRESS."
+    ),
+]
+VerbOption = Annotated[
+    str, typer.Option(help="clean, sweep, or one of load predict detect relabel train evaluate.")
+]
+
+
+def submit(
+    config: FileArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    verb: VerbOption = "clean",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the job's log until it ends.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Even if this very job has succeeded before.")
+    ] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="--verb sweep only: the sweep's space grew; run what is new.")
+    ] = False,
+) -> None:
+    """Run a config on a Ray cluster. The same work is never started twice; after a failure it goes on where it was."""
+    from rayclean.job_package import pack
+    from rayclean.runtime.jobs import Jobs
+
+    parcel = pack(verb, config, overrides or [], extend=extend)
+    jobs = Jobs(address)
+    job, new = jobs.submit(parcel, again=again)
+    if new:
+        typer.echo(f"submitted {job.id} to {jobs.address}")
+    elif job.under_way:
+        typer.echo(f"{job.id} is {job.state} already; nothing was started")
+    else:
+        typer.echo(f"{job.id} has done this; --again submits it once more (finished verbs are reused)")
+    if follow:
+        _follow(jobs, job)
+        return
+    asked = shlex.join([config, *(overrides or []), *(["--address", address] if address else [])])
+    asked += f" --verb {verb}" if verb == "sweep" else ""
+    typer.echo(f"its log: rayclean logs {asked} --follow")
+    if verb != "sweep":
+        typer.echo(f"how far: rayclean status {asked}")
+    typer.echo(f"stop it: {jobs.stop(job.id)}")
+
+
+def logs(
+    config: FileArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    verb: VerbOption = "clean",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+) -> None:
+    """Print what the last job of a run has printed."""
+    from rayclean.errors import ArtifactError
+    from rayclean.job_package import pack
+    from rayclean.runtime.jobs import Jobs
+
+    parcel = pack(verb, config, overrides or [])
+    jobs = Jobs(address)
+    job = jobs.latest(parcel.run, parcel.name)
+    if job is None:
+        raise ArtifactError(
+            f"{jobs.address} knows no job that works in {parcel.run}; submit it first: rayclean submit {config}"
+        )
+    if follow:
+        _follow(jobs, job)
+    else:
+        typer.echo(jobs.logs(job.id), nl=False)
+
+
+def show_job(address: str | None, config: "Config") -> bool:
+    """One line on the last job of a run, if `--address` or the environment names a job server.
+
+    Args:
+        address: of the job server, as on the command line; one that does not answer is an error then.
+        config: of the run.
+
+    Returns:
+        Whether a job server has answered.
+    """
+    from rayclean.runtime.jobs import Jobs
+
+    if not address and not any(os.environ.get(name) for name in ADDRESSES):
+        return False
+    try:
+        jobs = Jobs(address)
+        job = jobs.latest(_run_url(config), config.name)
+    except ResourceError as error:
+        if address:
+            raise
+        typer.secho(f"no state of the job: {error}", fg="yellow", err=True)
+        return False
+    typer.echo(
+        f"no job of this run on {jobs.address}"
+        if job is None
+        else f"{job.id} (attempt {job.attempt}): {job.state}. {job.message}"
+    )
+    return True
+
+
+def _run_url(config: "Config") -> str:
+    """As `submit` names it; a job can be looked up without the package that opens its bucket."""
+    from rayclean.pipeline import open_run
+
+    try:
+        return open_run(config).url()
+    except ConfigError:
+        return os.path.join(config.output, config.name)
+
+
+def _follow(jobs: "Jobs", job: "RunJob") -> None:
+    for piece in jobs.follow(job.id):
+        typer.echo(piece, nl=False)
+    ended = jobs.state(job.id)
+    typer.echo(f"{job.id}: {ended.state}")
+    if ended.state != "SUCCEEDED":
+        typer.secho(
+            f"{ended.message}\nfinished work is kept: the same command submits the next attempt, which goes on from here",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(1)

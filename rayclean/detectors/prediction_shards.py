@@ -1,0 +1,126 @@
+"""Shards of predictions in a run folder, and the checks that they must pass before any detector sees them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from rayclean.detectors.base import DetectorBatch
+from rayclean.errors import ArtifactError, DataError
+from rayclean.folder import Folder
+from rayclean.schema import matrix
+
+ROW_SUM_TOLERANCE = 1e-3
+"""How far the probabilities of an example may sum from 1: rounding of K float32 or of a float16 softmax."""
+
+
+@dataclass(frozen=True)
+class PredictionShard:
+    """`predict/predictions/<name>`, and `predict/features/<name>` for detectors that need it."""
+
+    folder: str
+    """URL of the folder of predict."""
+    name: str
+    """File name, `part-*.parquet`."""
+
+    def read(self, features: bool = False) -> DetectorBatch:
+        """The shard's columns.
+
+        Raises:
+            DataError: a value is missing.
+            ArtifactError: features that do not belong to these predictions.
+        """
+        folder = Folder(self.folder)
+        columns = ["example_id", "given_label", "predicted_label", "probabilities"]
+        table = folder.read_table("predictions", self.name, columns=columns)
+        require_whole(table, f"predictions/{self.name}")
+        ids = table["example_id"].to_numpy()
+        return DetectorBatch(
+            example_id=ids,
+            given_label=table["given_label"].to_numpy(),
+            predicted_label=table["predicted_label"].to_numpy(),
+            probabilities=matrix(table["probabilities"]),
+            features=self._features(folder, ids) if features else None,
+        )
+
+    def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:
+        table = folder.read_table("features", self.name, columns=["example_id", "features"])
+        require_whole(table, f"features/{self.name}")
+        own = table["example_id"].to_numpy()
+        values = matrix(table["features"])
+        if np.array_equal(own, ids):
+            return values
+        order, wanted = np.argsort(own, kind="stable"), np.argsort(ids, kind="stable")
+        if not np.array_equal(own[order], ids[wanted]):
+            raise ArtifactError(
+                f"features/{self.name} holds other examples than predictions/{self.name} in {self.folder}; "
+                "remove the folder and run predict again"
+            )
+        joined = np.empty_like(values)
+        joined[wanted] = values[order]
+        return joined
+
+
+def require_whole(table: pa.Table, where: str) -> None:
+    """Refuse missing values.
+
+    Raises:
+        DataError: some column holds a null; names the example.
+    """
+    for name in table.column_names:
+        if table[name].null_count:
+            row = table[name].is_null().to_pylist().index(True)
+            raise DataError(
+                f"{where}: example {table['example_id'][row].as_py()} has no {name}; expected a value in every row. "
+                "Mend the predictions (predict.path), or run predict again"
+            )
+
+
+def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
+    """Refuse predictions that would spoil thresholds silently.
+
+    Raises:
+        DataError: probabilities of another number of classes, not finite, outside [0, 1] or not summing to 1; a label
+            outside the label set; an id that occurs twice. Names the example, the value and what to do.
+    """
+    found = batch.probabilities.shape[1]
+    if found != num_classes:
+        raise DataError(
+            f"{where}: {found} probabilities per example, but the label set has {num_classes} labels; "
+            "one probability per label, in the order of dataset.labels, is expected"
+        )
+    ids, counts = np.unique(batch.example_id, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(
+            f"{where}: example {ids[counts > 1][0]} occurs {counts.max()} times; every id must be unique"
+        )
+    for column in ("given_label", "predicted_label"):
+        label = getattr(batch, column)
+        _refuse(
+            (label < 0) | (label >= num_classes), batch, where,
+            lambda row, column=column, label=label: f"{column} {label[row]}, expected 0 to {num_classes - 1}; "
+            "list the value under dataset.unlabelled, or mend dataset.labels",
+        )  # fmt: skip
+    p = batch.probabilities
+    low, high, total = p.min(axis=1), p.max(axis=1), p.sum(axis=1, dtype=np.float64)
+    mend = "check what wrote them (softmax over all labels, float32), or run predict again"
+    _refuse(
+        ~np.isfinite(total), batch, where,
+        lambda row: f"probability {p[row][~np.isfinite(p[row])][0]}, expected finite numbers; {mend}",
+    )  # fmt: skip
+    _refuse(
+        (low < -1e-6) | (high > 1 + 1e-6), batch, where,
+        lambda row: f"probability {low[row] if low[row] < 0 else high[row]}, expected [0, 1]; {mend}",
+    )  # fmt: skip
+    _refuse(
+        np.abs(total - 1) > ROW_SUM_TOLERANCE, batch, where,
+        lambda row: f"probabilities that sum to {total[row]:.6g}, expected 1 within {ROW_SUM_TOLERANCE}; {mend}",
+    )  # fmt: skip
+
+
+def _refuse(wrong, batch: DetectorBatch, where: str, say) -> None:  # type: ignore[no-untyped-def]
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{where}: example {batch.example_id[row]} has {say(row)} ({int(wrong.sum())} such here)"
+        )

@@ -1,0 +1,89 @@
+"""Training dynamics as a detector: the quality that a robust method gave every example while it trained.
+
+NoiseAL's co-prediction and LANE's averaged margins see an example over many epochs and two networks, where one
+prediction sees it once. `rayclean train` leaves them in `train/dynamics/`; a later run, or a run of another name on
+the same data, names that folder and lets them vote beside confident learning:
+
+    [detect]
+    detectors = ["confident_learning", { name = "dynamics", path = "runs/first/train/dynamics" }]
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapper
+from rayclean.errors import ArtifactError, DataError
+from rayclean.fingerprints import stamps
+from rayclean.folder import Folder
+from rayclean.plugins import Options
+
+
+class TrainingDynamics(Detector):
+    """Quality = share of the examples that a training found worse; 0.5 where it did not train on an example (dev)."""
+
+    class Config(Options):
+        """Options beside `name`."""
+
+        path: str
+        """Folder `train/dynamics` of a finished run on the same data."""
+        share: float = Field(0.1, gt=0, lt=1)
+        """Votes against the labels of this share of lowest quality."""
+
+        def identity(self) -> dict[str, object]:
+            """The options, and which files lie there."""
+            return {**super().identity(), "files": stamps(self.path)}
+
+    config: Config
+
+    def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> str:
+        """Nothing is fitted; only whether this is the right folder is looked at, and which files lie there.
+
+        Raises:
+            ArtifactError: there is no dynamics.
+            DataError: none of the examples was trained on: other data, or other keys.
+        """
+        files = str(stamps(self.config.path))
+        ids, _ = _read(self.config.path, files)
+        if not any(np.isin(shard.read().example_id, ids).any() for shard in shards):
+            raise DataError(
+                f"detector dynamics: {self.config.path} holds none of these examples; it was written by a run on other "
+                "data, or with another dataset.id"
+            )
+        return files
+
+    def score(
+        self, batch: DetectorBatch, state: str
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Quality and vote [B]."""
+        ids, worse = _read(self.config.path, state)
+        where = np.minimum(np.searchsorted(ids, batch.example_id), len(ids) - 1)
+        known = ids[where] == batch.example_id
+        found = np.where(known, worse[where], 0.5)
+        return found.astype(np.float32), known & (found < self.config.share)
+
+
+@lru_cache(maxsize=1)  # a process scores many shards
+def _read(path: str, files: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Sorted ids, and the share of all examples with a lower quality than theirs: 16 bytes per example.
+
+    Args:
+        path: of the folder.
+        files: which files lie there: others are read anew.
+    """
+    folder = Folder(path)
+    names = folder.shards()
+    if not names:
+        raise ArtifactError(
+            f"detector dynamics: {path} holds no dynamics; give the folder train/dynamics of a finished run"
+        )
+    tables = [folder.read_table(name, columns=["example_id", "quality"]) for name in names]
+    ids, quality = (
+        np.concatenate([table[name].to_numpy() for table in tables]) for name in ("example_id", "quality")
+    )
+    order = np.argsort(ids, kind="stable")
+    quality = quality[order].astype(np.float64)
+    return ids[order], np.searchsorted(np.sort(quality), quality) / len(ids)

@@ -1,0 +1,77 @@
+"""The few rows that the report shows with their texts, found without reading the others'."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayclean.evaluation.counts import RunCounts, SuspectRanking
+from rayclean.folder import Folder
+from rayclean.run import Run
+from rayclean.schema import LabelSet
+
+MAX_REJECTED = 20
+"""Rejected rows shown."""
+
+
+def changed_rows(
+    run: Run, suspects: SuspectRanking, tally: RunCounts, labels: LabelSet, limit: int, *, harmful: bool
+) -> list[dict[str, Any]]:
+    """Changes with their texts: the surest first, of equal ones the most doubtful label.
+
+    Args:
+        run: where texts, findings and answers lie.
+        suspects: all of them, with truth.
+        tally: knows which changes were reverted.
+        labels: names.
+        limit: so many at most.
+        harmful: only changes that made a right label wrong.
+    """
+    stands = suspects.decided("changed") & ~np.isin(suspects.example_id, list(tally.reverted))
+    if harmful:
+        stands &= (suspects.truth == suspects.given) & (suspects.truth >= 0)
+    rows = np.flatnonzero(stands)
+    rows = rows[np.lexsort((suspects.rank[rows], -suspects.confidence[rows]))][:limit]
+    wanted = suspects.example_id[rows]
+    texts = _rows_of(run.require("load"), "examples", wanted, ["text"])
+    findings = _rows_of(run.require("detect"), "findings", wanted, ["quality", "reason"])
+    answers = _rows_of(run.require("relabel"), "annotations", wanted, ["raw", "model"])
+    shown = []
+    for row in rows:
+        key, truth = int(suspects.example_id[row]), int(suspects.truth[row])
+        shown.append({
+            **texts[key], **findings[key], **answers[key],
+            "example_id": key,
+            "given": labels[int(suspects.given[row])].name,
+            "final": labels[int(suspects.chosen[row])].name,
+            "true": labels[truth].name if truth >= 0 else None,
+            "confidence": float(suspects.confidence[row]),
+        })  # fmt: skip
+    return shown
+
+
+def _rows_of(
+    folder: Folder, part: str, ids: npt.NDArray[np.int64], columns: Sequence[str]
+) -> dict[int, dict[str, Any]]:
+    """A few rows by id; other columns than the id are read only of shards that hold one of them."""
+    found: dict[int, dict[str, Any]] = {}
+    wanted = pa.array(ids)
+    for shard in folder.shards(part) if len(ids) else []:
+        hit = pc.is_in(folder.read_table(part, shard, columns=["example_id"])["example_id"], wanted)
+        if pc.any(hit).as_py():
+            table = folder.read_table(part, shard, columns=["example_id", *columns]).filter(hit)
+            found |= {row.pop("example_id"): row for row in table.to_pylist()}
+    return found
+
+
+def rejected_rows(load: Folder) -> list[dict[str, Any]]:
+    """The first rows of `load/rejected/`."""
+    rows: list[dict[str, Any]] = []
+    for shard in load.shards("rejected"):
+        if len(rows) >= MAX_REJECTED:
+            break
+        rows += load.read_table("rejected", shard).slice(0, MAX_REJECTED - len(rows)).to_pylist()
+    return rows

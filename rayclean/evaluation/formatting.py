@@ -1,0 +1,66 @@
+"""Numbers as people read them."""
+
+
+def format_percent(value: float | None) -> str:
+    """A share in per cent; more digits where it is small.
+
+    >>> percent(0.2346), percent(0.00042), percent(0), percent(1.0), percent(None)
+    ('23.5 %', '0.042 %', '0 %', '100 %', 'not known')
+    """
+    if value is None:
+        return "not known"
+    if value in (0, 1):
+        return f"{100 * value:.0f} %"
+    if value < 0.01:
+        return f"{100 * value:.2g} %" if value >= 1e-6 else "< 0.0001 %"
+    return f"{100 * value:.1f} %"
+
+
+def format_figure(value: float | None) -> str:
+    """A figure in [0, 1] that is no percentage.
+
+    >>> share(0.98765), share(None)
+    ('0.988', 'not known')
+    """
+    return "not known" if value is None else f"{value:.3f}"
+
+
+def format_count(value: float | None) -> str:
+    """A count with its thousands apart.
+
+    >>> number(1234567)
+    '1,234,567'
+    """
+    return "not known" if value is None else f"{value:,.0f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A time.
+
+    >>> span(3.21), span(75), span(7260)
+    ('3.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def format_money(amount: float | None) -> str:
+    """A cost in the currency of the config's prices.
+
+    >>> money(12.5), money(0.00123)
+    ('12.50', '0.0012')
+    """
+    if amount is None:
+        return "not known"
+    return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.2g}"
+
+
+def format_interval(interval: list[float] | None) -> str:
+    """An interval of a share, '' if there is none.
+
+    >>> between([0.1, 0.2])
+    '95 %: 10.0 % to 20.0 %'
+    """
+    return "" if interval is None else f"95 %: {format_percent(interval[0])} to {format_percent(interval[1])}"

@@ -1,0 +1,148 @@
+"""The headline figures, each with what it means in plain words; the page and the terminal show the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayclean.evaluation.formatting import (
+    format_count,
+    format_figure,
+    format_interval,
+    format_money,
+    format_percent,
+)
+from rayclean.evaluation.metrics import get_metric
+
+NETWORKS = ("given", "cleaned", "true", "trained", "last")
+"""Networks that are tested: on given, cleaned and true labels, and the one that the `train` verb wrote, as it was after
+its best epoch and after its last."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One headline figure."""
+
+    title: str
+    value: str
+    brief: str
+    """A few words for the terminal."""
+    means: str
+    """What it means, for somebody who has never heard of it."""
+    aside: str = ""
+    """An interval, or where the figure comes from."""
+
+
+def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
+    """The cards whose figures are known."""
+    counts = metrics["counts"]
+    known = [
+        card for card in (_noise(metrics), _repaired(metrics), _harm(metrics), _accuracy(metrics)) if card
+    ]
+    changed = Headline(
+        "Labels changed", format_count(counts["changed"]), f"of {counts['suspects']:,} doubted",
+        f"{counts['suspects']:,} of {counts['examples']:,} labels were doubted ({format_percent(metrics['detection']['share'])}); "
+        f"the annotator's answer changed {counts['changed']:,} of them.",
+        f"{counts['reverted']:,} reverted by hand" if counts["reverted"] else "",
+    )  # fmt: skip
+    rest = [card for card in (_detection(metrics), _annotator(metrics), _cost(metrics)) if card]
+    return [*known, changed, *rest]
+
+
+def _noise(metrics: Mapping[str, Any]) -> Headline | None:
+    given, final, estimate = (metrics["noise"][name] for name in ("given", "final", "estimated"))
+    if given is not None:
+        return Headline(
+            "Wrong labels", f"{format_percent(given)} → {format_percent(final)}", "before → after relabelling",
+            "Share of wrong labels, before and after relabelling.", format_interval(metrics["intervals"]["noise.final"]),
+        )  # fmt: skip
+    if estimate is None:
+        return None
+    return Headline(
+        "Wrong labels, estimated", format_percent(estimate), "before relabelling, by confident learning",
+        "The truth is not known; confident learning estimates this share of wrong labels before relabelling.",
+    )  # fmt: skip
+
+
+def _repaired(metrics: Mapping[str, Any]) -> Headline | None:
+    if metrics["repaired"] is None:
+        return None
+    counts = metrics["counts"]
+    return Headline(
+        "Repaired", format_percent(metrics["repaired"]), f"{counts['repaired']:,} of {counts['wrong_given']:,} wrong labels",
+        f"{counts['repaired']:,} of {counts['wrong_given']:,} wrong labels were made right.",
+        format_interval(metrics["intervals"]["repaired"]),
+    )  # fmt: skip
+
+
+def _harm(metrics: Mapping[str, Any]) -> Headline | None:
+    if metrics["harm"] is None:
+        return None
+    counts = metrics["counts"]
+    clean = counts["known"] - counts["wrong_given"]
+    return Headline(
+        "Harm", format_percent(metrics["harm"]), f"{counts['harmed']:,} of {clean:,} right labels made wrong",
+        f"{counts['harmed']:,} of {clean:,} right labels were made wrong: the price of relabelling.",
+        format_interval(metrics["intervals"]["harm"]),
+    )  # fmt: skip
+
+
+def _accuracy(metrics: Mapping[str, Any]) -> Headline | None:
+    accuracy = metrics["accuracy"]
+    if accuracy["trained"] is None:
+        return None
+    if accuracy["given"] is None or accuracy["cleaned"] is None:
+        return Headline(
+            "Test accuracy", format_percent(accuracy["trained"]), "of the trained network",
+            "Share of test examples that the trained network labels right.",
+            format_interval(metrics["intervals"]["accuracy.trained"]),
+        )  # fmt: skip
+    best = (
+        f"; {format_percent(accuracy['true'])} with the true labels" if accuracy["true"] is not None else ""
+    )
+    return Headline(
+        "Test accuracy", f"{format_percent(accuracy['given'])} → {format_percent(accuracy['cleaned'])}", f"given → cleaned labels{best}",
+        f"The same network trained on the given and on the cleaned labels{best}.",
+        format_interval(metrics["intervals"]["accuracy.cleaned"]),
+    )  # fmt: skip
+
+
+def _detection(metrics: Mapping[str, Any]) -> Headline | None:
+    detection = metrics["detection"]
+    if detection["roc_auc"] is None:
+        return None
+    return Headline(
+        "Detection", format_figure(detection["roc_auc"]), "ROC-AUC; 0.5 is chance, 1 is perfect",
+        "How well doubt tells wrong labels from right ones (ROC-AUC): 0.5 is chance, 1 is perfect.",
+        f"{format_percent(detection['precision_at_budget'])} of the doubted labels are wrong"
+        if detection["precision_at_budget"] is not None else "",
+    )  # fmt: skip
+
+
+def _annotator(metrics: Mapping[str, Any]) -> Headline | None:
+    accuracy = get_metric(metrics, "annotator.accuracy")
+    if accuracy is None:
+        return None
+    return Headline(
+        "Annotator", format_percent(accuracy), "right where the truth is a candidate",
+        "Share of right answers where the true label is one of the two candidates.",
+        f"which holds for {format_percent(get_metric(metrics, 'annotator.truth_among_candidates'))} of the suspects",
+    )  # fmt: skip
+
+
+def _cost(metrics: Mapping[str, Any]) -> Headline | None:
+    cost = metrics["cost"]
+    tokens = cost["prompt_tokens"] + cost["answer_tokens"]
+    if not tokens and cost["amount"] is None:
+        return None
+    reused = (
+        f"{cost['from_ledger']:,} answers came from the ledger and cost nothing"
+        if cost["from_ledger"]
+        else ""
+    )
+    priced = cost["amount"] is not None
+    return Headline(
+        "Cost", format_money(cost["amount"]) if priced else f"{tokens:,} tokens", f"{cost['queries']:,} queries, {tokens:,} tokens",
+        f"{cost['queries']:,} queries with {tokens:,} tokens"
+        + (", at the prices of the config." if priced else "; the config names no price."),
+        reused,
+    )  # fmt: skip

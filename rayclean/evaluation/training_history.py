@@ -1,0 +1,217 @@
+"""How a training went: a row of figures per epoch, and how the scalars that a method keeps per example spread.
+
+A robust method bets that right and wrong labels drift apart: in the probability of the label (NoiseAL), in the weight
+inferred from its margins (LANE), in the loss (cross-entropy). Here one sees whether they did. The method never saw
+which labels are wrong; where the truth is not known, all examples are in one histogram.
+
+Everything is counted part by part from `train/epochs/`: a few thousand numbers per epoch stay in memory, not an array of
+the examples.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean.evaluation.counts import BINS, UNKNOWN
+from rayclean.evaluation.subsets import SUBSETS, Columns, count_subsets, joined_subsets, subset_shares
+from rayclean.folder import Folder
+
+Floats = npt.NDArray[np.floating[Any]]
+
+HIGHEST_LOSS = 20.0
+"""Losses above are counted in the last bin: a label of probability exp(-20) is hopeless enough."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A scalar per example whose distribution is drawn where a method keeps what it is computed from."""
+
+    title: str
+    means: str
+    """What to look for, in plain words."""
+    axis: str
+    needs: tuple[str, ...]
+    """Columns of `train/epochs/`."""
+    values: Callable[[Columns], Floats]
+    """[B] from these columns; NaN: not counted."""
+    top: float = 1.0
+    """The bins divide [0, top]; what is above is in the last one."""
+    bounded: bool = True
+    """Whether nothing can be above `top`."""
+
+
+def _mean_weight(columns: Columns) -> Floats:
+    visits = columns["visits"]
+    return np.where(visits > 0, columns["weight_sum"] / np.maximum(visits, 1), np.nan)
+
+
+def _below_one(columns: Columns) -> Floats:
+    return np.where(columns["weight"] < 1, columns["weight"], np.nan)
+
+
+def _co_prediction(columns: Columns) -> Floats:
+    return np.asarray((columns["label_probability_strong"] + columns["label_probability_weak"]) / 2)
+
+
+def _loss(probability: Floats) -> Floats:
+    """-log of the label's probability."""
+    return np.asarray(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)))
+
+
+def _of_network(name: str, title: str, probability: tuple[str, ...], joint: str) -> dict[str, Measure]:
+    """What NoiseAL's verdicts rest on, of one network or of both together.
+
+    Args:
+        name: key of the measures.
+        title: in a chart.
+        probability: columns of the label's probability, whose mean is taken.
+        joint: column of the highest class probability.
+    """
+    mean: Callable[[Columns], Floats] = lambda columns: np.mean([columns[q] for q in probability], axis=0)  # noqa: E731
+    return {
+        f"{name}_loss": Measure(
+            f"{title}: loss", "Minus the logarithm of the label's probability. Wrong labels should gather on the right.",
+            "loss", probability, lambda columns: _loss(mean(columns)), HIGHEST_LOSS, bounded=False,
+        ),
+        f"{name}_confidence": Measure(
+            f"{title}: confidence", "The highest probability of any class, which the thresholds follow.",
+            "confidence", (joint, *probability), lambda columns: columns[joint].astype(np.float32),
+        ),
+    }  # fmt: skip
+
+
+MEASURES: dict[str, Measure] = {
+    "strong": Measure(
+        "Strong network", "Probability that the strong network gives the label, after the epoch.",
+        "probability of the label", ("label_probability_strong",), lambda columns: columns["label_probability_strong"],
+    ),
+    **_of_network("strong", "Strong network", ("label_probability_strong",), "confidence_strong"),
+    "weak": Measure(
+        "Weak network", "The same of the weak network.",
+        "probability of the label", ("label_probability_weak",), lambda columns: columns["label_probability_weak"],
+    ),
+    **_of_network("weak", "Weak network", ("label_probability_weak",), "confidence_weak"),
+    "co_prediction": Measure(
+        "Co-prediction", "The mean of both networks. Wrong labels should gather on the left, right ones on the right.",
+        "probability of the label", ("label_probability_strong", "label_probability_weak"), _co_prediction,
+    ),
+    **_of_network("co_prediction", "Co-prediction", ("label_probability_strong", "label_probability_weak"), "confidence"),
+    "loss": Measure(
+        "Loss", "Cross-entropy of each label when it was trained on. Wrong labels stay on the right until the network has "
+        "learnt them by heart.",
+        "loss", ("loss",), lambda columns: columns["loss"], HIGHEST_LOSS, bounded=False,
+    ),
+    "weight": Measure(
+        "Weight", "What each example counted for when it was last trained on. Wrong labels should count for little, on the left.",
+        "weight", ("weight",), lambda columns: columns["weight"],
+    ),
+    "weight_below_one": Measure(
+        "Weight, of those below 1", "The same without the examples of full weight, which would drown the others.",
+        "weight", ("weight",), _below_one,
+    ),
+    "mean_weight": Measure(
+        "Mean weight", "Mean of an example's weights over its visits so far.",
+        "mean weight", ("weight_sum", "visits"), _mean_weight,
+    ),
+}  # fmt: skip
+
+LOGGED = (
+    "loss",
+    "dev_loss",
+    "dev_accuracy",
+    "asked",
+    "from_ledger",
+    "negative_margins",
+    "mean_weight",
+    "clamp_rate",
+)
+"""Figures taken from `train/metrics.jsonl` as they stand."""
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """What the report shows of a training."""
+
+    epochs: list[dict[str, Any]]
+    """A row per epoch, as in `metrics.json` under `training.epochs`."""
+    histograms: dict[str, npt.NDArray[np.int64]]
+    """By name of the measure, [E, 3, BINS] examples: truth unknown, label right, label wrong. Only measures that the
+    method has and that count anything."""
+
+
+def read_history(load: Folder, train: Folder) -> TrainingHistory | None:
+    """The dynamics of a finished training; None where it left nothing to show (an older run).
+
+    Args:
+        load: the folder of `load`; there may be no truth in it.
+        train: the folder of `train`.
+    """
+    if not (folders := _epochs(train)):
+        return None
+    logged = _logged(train)
+    counts = [Counter[str]() for _ in folders]
+    histograms: dict[str, npt.NDArray[np.int64]] = {}
+    for place, columns, true in joined_subsets(load, list(folders.values())):
+        counts[place].update(count_subsets(columns, true))
+        kind = np.where(true == UNKNOWN, 0, np.where(columns["given_label"] == true, 1, 2))
+        for name, measure in MEASURES.items():
+            if set(measure.needs) <= set(columns):
+                whole = histograms.setdefault(name, np.zeros((len(folders), 3, BINS), dtype=np.int64))
+                whole[place] += _histogram(measure.values(columns), kind, measure.top)
+    there = [name for name in MEASURES if name in histograms and histograms[name].any()]
+    if not there and not logged:
+        return None
+    rows = [_row(epoch, logged.get(epoch, {}), own) for epoch, own in zip(folders, counts, strict=True)]
+    return TrainingHistory(rows, {name: histograms[name] for name in there})
+
+
+def _epochs(train: Folder) -> dict[int, Folder]:
+    """The folders of `train/epochs/` that hold examples, by their number and in its order."""
+    try:
+        entries = train.fs.ls(train.path("epochs"), detail=False)
+    except FileNotFoundError:
+        return {}
+    found = (re.search(r"epoch-(\d+)/?$", str(entry)) for entry in entries)
+    numbers = sorted((int(match[1]), match[0].rstrip("/")) for match in found if match)
+    folders = {number: train.sub("epochs", name) for number, name in numbers}
+    return {number: folder for number, folder in folders.items() if folder.shards()}
+
+
+def _logged(train: Folder) -> dict[int, dict[str, Any]]:
+    """The lines of `train/metrics.jsonl` by epoch."""
+    if not train.exists("metrics.jsonl"):
+        return {}
+    records = [json.loads(line) for line in train.read_text("metrics.jsonl").splitlines() if line.strip()]
+    return {record["epoch"]: record for record in records}
+
+
+def _histogram(values: Floats, kind: npt.NDArray[np.int64], top: float) -> npt.NDArray[np.int64]:
+    """Counts [3, BINS] over [0, top] by kind [B]; values outside are in the first or last bin, NaN in none."""
+    counted = ~np.isnan(values)
+    inside = np.clip(values[counted].astype(np.float64), 0, top)
+    bins = np.minimum((inside * (BINS / top)).astype(np.int64), BINS - 1)
+    return np.bincount(kind[counted] * BINS + bins, minlength=3 * BINS).reshape(3, BINS)
+
+
+def _row(epoch: int, record: Mapping[str, Any], counts: Counter[str]) -> dict[str, Any]:
+    """An epoch's figures: null what the method does not have, or has not yet."""
+    noise = subset_shares(counts)
+    split = any(counts[name] for name in SUBSETS)
+    return {
+        "epoch": epoch,
+        **{name: _finite(record.get(name)) for name in LOGGED},
+        **{name: counts[name] if split else None for name in (*SUBSETS, "answered")},
+        **{f"{name}_wrong": noise.get(name) for name in (*SUBSETS, "purified_after", "answered", "answers")},
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None

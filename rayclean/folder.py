@@ -1,0 +1,167 @@
+"""Folders on any file system that fsspec knows, with files that are whole or absent."""
+
+import json
+import os
+import posixpath
+import shutil
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from rayclean.errors import ArtifactError, ConfigError
+
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Protocols of file systems without folders."""
+
+
+def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a path or URL, and the path as that file system writes it (absolute where local).
+
+    Raises:
+        ConfigError: the URL's protocol is unknown, or its package is not installed.
+    """
+    try:
+        # Other processes write here, too: a listing that is kept would hide what they wrote.
+        fs, plain = fsspec.core.url_to_fs(str(path), use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"cannot open {str(path)!r}: {error}; install the package of its protocol (rayclean[s3] for s3://, rayclean[gcs] for gs://)"
+        ) from error
+    return fs, plain
+
+
+class Folder:
+    """A folder on any file system, with whole-file writes: a file that exists is whole."""
+
+    def __init__(self, root: str):
+        self.fs, self.root = filesystem(root)
+
+    def path(self, *parts: str) -> str:
+        """Path of something in the folder, as its file system writes it."""
+        return posixpath.join(self.root, *parts)
+
+    def url(self, *parts: str) -> str:
+        """Path with its protocol, to be opened anywhere (another process, pyarrow, Ray)."""
+        return str(self.fs.unstrip_protocol(self.path(*parts))) if not self.is_local else self.path(*parts)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether renames are atomic here."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def sub(self, *parts: str) -> "Folder":
+        """A folder below this one."""
+        return Folder(self.url(*parts))
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; a verb's unfinished folder has the same name in every attempt at the same work."""
+        return self.root.rstrip("/").rpartition("/")[2]
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self.fs.exists(self.path(*parts)))
+
+    def read_text(self, *parts: str) -> str:
+        """Content of a text file.
+
+        Raises:
+            ArtifactError: it does not exist.
+        """
+        try:
+            return str(self.fs.cat_file(self.path(*parts)).decode())
+        except FileNotFoundError as error:
+            raise ArtifactError(
+                f"{self.url(*parts)} does not exist; run the verb that writes it first"
+            ) from error
+
+    def write_text(self, text: str, *parts: str) -> None:
+        """Write a text file whole or not at all."""
+        self.write_bytes(text.encode(), *parts)
+
+    def write_bytes(self, content: bytes | memoryview, *parts: str) -> None:
+        """Write a file whole or not at all."""
+        self._put(self.path(*parts), lambda path: self._pipe(path, content))
+
+    def read_json(self, *parts: str) -> Any:
+        """Content of a JSON file."""
+        return json.loads(self.read_text(*parts))
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Write a JSON file whole or not at all; NaN is refused, write null."""
+        self.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), *parts)
+
+    def read_table(self, *parts: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet file as a table; `columns` reads only those."""
+        with self.fs.open(self.path(*parts), "rb") as file:
+            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+
+    def write_table(self, table: pa.Table, *parts: str) -> None:
+        """Write a Parquet file whole or not at all."""
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, compression="zstd")
+        self.write_bytes(memoryview(content.getvalue()), *parts)
+
+    def take(self, source: "Folder", name: str, *parts: str) -> None:
+        """Have a file of another folder on the same file system here, too, whole or not at all: on a disk as a second name
+        of the same content (nothing here is written in place), elsewhere as a copy.
+        """
+
+        def link(path: str) -> None:
+            try:
+                os.link(source.path(name), path)
+            except OSError:  # a disk without links, or another one
+                shutil.copyfile(source.path(name), path)
+
+        self._put(
+            self.path(*parts), link if self.is_local else lambda path: self.fs.copy(source.path(name), path)
+        )
+
+    def shards(self, *parts: str) -> list[str]:
+        """Sorted names of the Parquet shards in a sub-folder ([] where it does not exist)."""
+        try:
+            entries = self.fs.ls(self.path(*parts), detail=False)
+        except FileNotFoundError:
+            return []
+        names = (posixpath.basename(str(entry)) for entry in entries)
+        return sorted(name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+
+    def remove(self, *parts: str) -> None:
+        """Remove a file or a folder with all it holds; silent if it is not there."""
+        if self.exists(*parts):
+            self.fs.rm(self.path(*parts), recursive=True)
+
+    def make(self, *parts: str) -> None:
+        """Have a folder here. Object stores need none, and would make a bucket of a mistyped name."""
+        self._make(self.path(*parts))
+
+    def _make(self, path: str) -> None:
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        if not OBJECT_STORES & protocols:
+            self.fs.makedirs(path, exist_ok=True)
+
+    def _pipe(self, path: str, content: bytes | memoryview) -> None:
+        if not self.is_local:
+            # In one request: a file object that an exception closes (a signal, a full memory) uploads what it has got.
+            self.fs.pipe_file(path, bytes(content))
+            return
+        with self.fs.open(path, "wb") as file:
+            file.write(content)
+
+    def _put(self, path: str, write: Any) -> None:
+        self._make(posixpath.dirname(path))
+        if not self.is_local:
+            write(path)  # object stores show an object only when its upload has ended
+            return
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)

@@ -1,0 +1,100 @@
+"""Figures of runs on a cluster for Prometheus; `cluster/grafana/rayclean.json` draws them.
+
+    rayclean_done_total{run, work, unit}       examples predicted, queries answered, epochs trained ...; its rate is rows/s
+    rayclean_expected{run, work, unit}         how many there will be
+    rayclean_answers_total{run, outcome}       asked of the annotator: "ok", or the kind of the error
+    rayclean_tokens_total{run, kind}           prompt and answer
+    rayclean_waiting{run}                      queries not answered yet
+    rayclean_verb_seconds{run, verb}           of every finished verb, and its figures (suspects, changed, ...):
+    rayclean_figure{run, verb, figure}
+
+Ray's node agents export them under these names with the prefix `ray_`. An embedded Ray has no agent, so nothing is counted there.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+from rayclean import progress
+from rayclean.annotators.base import Annotation
+from rayclean.annotators.engine import Meter
+from rayclean.runtime.cluster import is_embedded
+from rayclean.scoped import bound
+
+from ray.util.metrics import Counter, Gauge  # isort: skip
+
+_run: ContextVar[str] = ContextVar("run", default="")
+
+
+@contextmanager
+def reporting_progress(run: str) -> Iterator[None]:
+    """What is done inside the block counts to this run, if Ray is a cluster."""
+    if is_embedded():
+        yield
+        return
+    with bound(_run, run), progress.observed(_progressed):
+        yield
+
+
+def run_name() -> str:
+    """Whose work this is; empty where nothing is counted."""
+    return _run.get()
+
+
+def report_finished(verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
+    """A verb has ended; its numbers become gauges."""
+    if not (run := run_name()):
+        return
+    _gauge("rayclean_verb_seconds", "Wall time of a finished verb.", "run", "verb").set(
+        seconds, {"run": run, "verb": verb}
+    )
+    for name, value in figures.items():
+        if isinstance(value, int | float):
+            _gauge("rayclean_figure", "A figure of a finished verb.", "run", "verb", "figure").set(
+                float(value), {"run": run, "verb": verb, "figure": name}
+            )
+
+
+def meter_answers(run: str) -> Meter:
+    """What counts the answers of an engine."""
+    return _Meter(run) if run else Meter()
+
+
+class _Meter(Meter):
+    def __init__(self, run: str):
+        self.run = {"run": run}
+
+    def waiting(self, count: int) -> None:
+        _gauge("rayclean_waiting", "Queries not answered yet.", "run").set(count, self.run)
+
+    def answered(self, annotation: Annotation) -> None:
+        outcome = "ok" if annotation.error is None else annotation.error_kind or "invalid"
+        _counter("rayclean_answers", "Questions asked, by outcome.", "run", "outcome").inc(
+            1, {**self.run, "outcome": outcome}
+        )
+        for kind, tokens in (("prompt", annotation.prompt_tokens), ("answer", annotation.answer_tokens)):
+            if tokens:
+                _counter("rayclean_tokens", "Tokens of the annotator.", "run", "kind").inc(
+                    tokens, {**self.run, "kind": kind}
+                )
+
+
+def _progressed(task: progress.ProgressBar, amount: int) -> None:
+    tags = {"run": run_name(), "work": task.title, "unit": task.unit}
+    _counter("rayclean_done", "Units of work done.", "run", "work", "unit").inc(amount, tags)
+    if task.total:
+        _gauge("rayclean_expected", "Units of work there will be.", "run", "work", "unit").set(
+            task.total, tags
+        )
+
+
+@lru_cache
+def _counter(name: str, text: str, *tags: str) -> Counter:
+    return Counter(name, text, tags)
+
+
+@lru_cache
+def _gauge(name: str, text: str, *tags: str) -> Gauge:
+    return Gauge(name, text, tags)

@@ -1,0 +1,96 @@
+"""How many trials fit side by side: each holds a little CPU, and at least one training must find room beside them all."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rayclean.config import ClusterConfig
+from rayclean.runtime import nodes
+from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, physical_threads, trains_on_gpu
+from rayclean.runtime.preflight import ResourceDemand, refuse_or_warn
+
+QUANTUM = 10_000
+"""Ray counts resources in ten-thousandths."""
+
+
+@dataclass(frozen=True)
+class TrialSlots:
+    """How many trials run at once, and what each holds beside what its training holds."""
+
+    concurrent: int
+    cpus: float
+
+    @property
+    def per_node(self) -> int:
+        """How many of them share a machine, as Ray spreads them."""
+        return math.ceil(self.concurrent / nodes.computers())
+
+
+def trial_slots(
+    cluster: ClusterConfig,
+    *,
+    trains: bool,
+    concurrent: int | None,
+    cpus: float,
+    trials: int,
+    beside: Sequence[ResourceDemand] = (),
+) -> TrialSlots:
+    """What fits at once on the connected cluster.
+
+    Args:
+        cluster: what one training takes.
+        trains: whether trials start trainings of their own.
+        concurrent: trials at once as configured; None: as many as fit.
+        cpus: that a trial which trains holds; one that does not computes by itself and holds 1.
+        trials: how many there are.
+        beside: what else is held as long as they run (language models).
+
+    Raises:
+        ResourceError: with so many trials at once no training fits beside them, and all would wait for ever.
+    """
+    have = cpu_count() - sum(each.cpus for each in beside)
+    gpus = gpu_count() - sum(each.gpus for each in beside)
+    left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
+    # An embedded Ray counts more CPUs than there are cores, so that little things fit beside each other.
+    cores = physical_threads() if is_embedded() else have
+    if not trains:
+        if have < 1:
+            refuse_or_warn(f"a trial holds 1 of {left}", "; ".join(each.change for each in beside))
+        return TrialSlots(max(1, min(concurrent or int(min(have, cores)), trials)), 1.0)
+    training = cluster.workers * cluster.cpus_per_worker
+    fit = times_it_fits(training + cpus, have)
+    use_gpu = trains_on_gpu(cluster)
+    # A worker's share of a GPU lies on one of them.
+    each = times_it_fits(cluster.gpus_per_worker, 1.0)
+    gpu_workers = int(gpus) * each if each else times_it_fits(cluster.gpus_per_worker, gpus)
+    if use_gpu:
+        fit = min(fit, gpu_workers // cluster.workers)
+    else:
+        fit = min(fit, int(cores) // cluster.workers)
+    chosen = min(concurrent or max(fit, 1), max(trials, 1))
+    most = times_it_fits(cpus, have - training - 1)
+    if chosen > most:
+        refuse_or_warn(
+            f"{chosen} trials at once hold {chosen * cpus:g} of {left}, and a training needs "
+            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every trial would wait "
+            "for ever",
+            f"set trials.concurrent to at most {most}, or lower trials.cpus = {cpus:g}"
+            if most >= 1
+            else "lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus",
+        )
+    if use_gpu and cluster.workers > gpu_workers:
+        room = f", {each} workers on each" if each > 1 else ""
+        refuse_or_warn(
+            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}{room}",
+            "lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false",
+        )
+    return TrialSlots(chosen, cpus)
+
+
+def times_it_fits(piece: float, have: float) -> int:
+    """How often a piece fits into what there is, as Ray counts it; `//` on floats may be one short.
+
+    >>> times(0.1, 1.0), 1.0 // 0.1
+    (10, 9.0)
+    """
+    return round(have * QUANTUM) // max(1, round(piece * QUANTUM))

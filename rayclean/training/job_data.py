@@ -1,0 +1,169 @@
+"""The rows of one job on one worker: which examples train, which decide, the labels of both, what each network reads.
+
+Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks of the
+same encoder read the same inputs.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import Tensor
+
+from rayclean.config import Plugin
+from rayclean.errors import ArtifactError, DataError
+from rayclean.folder import Folder
+from rayclean.functional.hashing import folds, uniform
+from rayclean.models import ENCODERS
+from rayclean.plugins import build_options, resolve
+from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
+from rayclean.training.inputs import NetworkInputs, Rows, open_inputs
+from rayclean.training.job import FitJob
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some examples, sorted by id."""
+
+    ids: Rows
+    labels: Rows
+    rows: dict[str, Rows]
+    """By network: rows of its inputs."""
+
+
+@dataclass(frozen=True)
+class JobData:
+    """What one job trains on and what decides on its best epoch."""
+
+    inputs: dict[str, NetworkInputs]
+    """By network; the same object where they read the same."""
+    train: Part
+    dev: Part
+    examples: str
+    """Folder of example shards."""
+
+    @cached_property
+    def texts_of_train(self) -> Rows:
+        """[N] a hash of every training example's text, blanks around it left out; read when it is first asked for."""
+        folder, found = Folder(self.examples), np.zeros(len(self.train.ids), dtype=np.int64)
+        for shard in folder.shards():
+            table = folder.read_table(shard, columns=["example_id", "text"])
+            ids = table["example_id"].to_numpy()
+            places = np.minimum(np.searchsorted(self.train.ids, ids), len(found) - 1)
+            rows = np.flatnonzero(self.train.ids[places] == ids)
+            found[places[rows]] = [_hash(text) for text in table["text"].take(rows).to_pylist()]
+        return found
+
+    def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
+        """Every network's inputs [B, ...] of some examples of a part; the same object where they read the same."""
+        made: dict[int, dict[str, Tensor]] = {}
+        for name, inputs in self.inputs.items():
+            if id(inputs) not in made:
+                made[id(inputs)] = inputs.batch(part.rows[name][chosen])
+        return {name: made[id(inputs)] for name, inputs in self.inputs.items()}
+
+    def lengths(self, part: Part) -> Rows | None:
+        """Tokens per example, of the first network that reads tokens; None where all read features."""
+        for name, inputs in self.inputs.items():
+            if (lengths := inputs.lengths(part.rows[name])) is not None:
+                return lengths
+        return None
+
+
+def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, featured: Plugin) -> JobData:
+    """Select the job's examples and open what each network reads.
+
+    Args:
+        job: which examples.
+        encoders: by network.
+        num_classes: K.
+        featured: the encoder that computed the job's cached features, if there are any; networks of it read these if
+            its body is frozen. All others read tokens.
+
+    Raises:
+        DataError: no training example, a label outside the classes, or examples without label or features.
+    """
+    ids, given, splits = _columns(job.data.examples, "given_label")
+    labels = given
+    if job.data.labels is not None:
+        their_ids, theirs, _ = _columns(job.data.labels, job.data.label_column)
+        where = np.minimum(np.searchsorted(their_ids, ids), max(len(their_ids) - 1, 0))
+        missing = their_ids[where] != ids if len(their_ids) else np.ones(len(ids), dtype=np.bool_)
+        if missing.any():
+            raise DataError(
+                f"{job.data.labels}: no row for {int(missing.sum())} of {len(ids)} examples (first id "
+                f"{ids[missing][0]}); it was made from other examples: run the verb that writes it again"
+            )
+        labels = theirs[where]
+    train, dev = _select(job, ids, splits)
+    train, dev = train & (labels >= 0), dev & (given >= 0)
+    if not train.any():
+        raise DataError(
+            f"{job.name}: no training example among the {len(ids)} of {job.data.examples}; check the split"
+        )
+    largest = max(int(labels[train].max()), int(given[dev].max(initial=0)))
+    if largest >= num_classes:
+        raise DataError(
+            f"{job.name}: label {largest} found, expected less than the {num_classes} classes: run load again"
+        )
+    inputs: dict[str, NetworkInputs] = {}
+    for name, encoder in encoders.items():
+        same = [other for other in inputs if encoders[other] == encoder]
+        features = job.data.features if encoder == featured and is_frozen(encoder) else None
+        inputs[name] = inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder)
+
+    def part(mask: npt.NDArray[np.bool_], values: Rows) -> Part:
+        return Part(ids[mask], values[mask], {name: each.rows(ids[mask]) for name, each in inputs.items()})
+
+    return JobData(inputs, part(train, labels), part(dev, given), job.data.examples)
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.strip().encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def is_frozen(encoder: Plugin) -> bool:
+    """Whether only what comes after an encoder's body is trained."""
+    cls = resolve("encoder", ENCODERS, encoder.name)
+    return bool(cls.is_frozen(build_options("encoder", cls, encoder.options)))
+
+
+def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
+    """Ids sorted, labels (-1 where null) and whether the split is dev; a shard at a time."""
+    folder = Folder(url)
+    shards = folder.shards()
+    if not shards:
+        raise ArtifactError(f"{folder.url()} holds no shards: run the verb that writes it first")
+    ids, labels, dev = [], [], []
+    for shard in shards:
+        table = folder.read_table(shard)
+        missing = {"example_id", label_column} - set(table.column_names)
+        if missing:
+            raise ArtifactError(
+                f"{folder.url(shard)} lacks {sorted(missing)}, found {table.column_names}: run its verb again"
+            )
+        ids.append(table["example_id"].to_numpy())
+        labels.append(pc.fill_null(table[label_column].cast(pa.int64()), -1).to_numpy())
+        split = (
+            table["split"].to_numpy(zero_copy_only=False) if "split" in table.column_names else SPLIT_TRAIN
+        )
+        dev.append(np.broadcast_to(np.asarray(split == SPLIT_DEV, dtype=np.bool_), len(ids[-1])))
+    every = np.concatenate(ids)
+    order = np.argsort(every, kind="stable")
+    return every[order], np.concatenate(labels)[order], np.concatenate(dev)[order]
+
+
+def _select(
+    job: FitJob, ids: Rows, dev: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    if job.select.kind == "split":
+        return ~dev, dev
+    seen = folds(ids, job.seed, job.select.folds) != job.select.fold
+    held_back = uniform(ids, job.seed, "fold-dev") < job.select.dev_share
+    return seen & ~held_back, seen & held_back

@@ -1,0 +1,91 @@
+"""What a job leaves in its folder: the networks, a line per epoch, the columns of its method, `result.json`."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.folder import Folder
+from rayclean.methods.base import Method
+from rayclean.models.base import Encoder
+from rayclean.training.checkpoint import TrainingProgress
+from rayclean.training.job import FitJob, FitResult
+from rayclean.training.job_data import JobData
+from rayclean.training.state import ExampleState
+
+DYNAMICS_ROWS = 65536
+
+
+def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, workers: int) -> FitResult:
+    """What `result.json` says."""
+    best, last = progress.history[progress.best_epoch - 1], progress.history[-1]
+    training = [len(data.train.ids) / record["examples_per_second"] for record in progress.history]
+    return FitResult(
+        name=job.name,
+        key=key,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        selected_by=job.best_by if len(data.dev.ids) else "last",
+        loss=last["loss"],
+        dev_loss=best["dev_loss"],
+        dev_accuracy=best["dev_accuracy"],
+        train_examples=len(data.train.ids),
+        dev_examples=len(data.dev.ids),
+        truncated=max(inputs.truncated for inputs in data.inputs.values()),
+        seconds=round(sum(record["seconds"] for record in progress.history), 3),
+        examples_per_second=round(len(data.train.ids) * progress.epoch / sum(training), 1),
+        workers=workers,
+    )
+
+
+def save_network(
+    network: Encoder, output: Folder, name: str, labels: tuple[str, ...], standalone: bool = False
+) -> None:
+    """Write a network to a sub-folder, wherever that is; `standalone`: a frozen body, too."""
+    body = True if standalone else None
+    output.remove(name)
+    if output.is_local:
+        network.save(Path(output.path(name)), labels, body=body)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(Path(folder) / name, labels, body=body)
+        output.fs.put(str(Path(folder) / name), output.path(name), recursive=True)
+
+
+def write_history(output: Folder, progress: TrainingProgress) -> None:
+    """Write `metrics.jsonl`, whole, so that an epoch repeated after a crash has one line."""
+    output.write_text("".join(json.dumps(record) + "\n" for record in progress.history), "metrics.jsonl")
+
+
+def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
+    """`epochs/epoch-003/part-*.parquet`: the label trained on and the method's columns as they are after an epoch."""
+    labels = state.columns["given_label"].astype(np.int32)
+    _write_columns(output.sub("epochs", f"epoch-{epoch:03d}"), state, {"given_label": labels})
+
+
+def forget_epochs(output: Folder, after: int) -> None:
+    """Remove the columns of later epochs: an attempt that did not get to a checkpoint left them, and the one that goes on
+    may end before.
+    """
+    if not output.exists("epochs"):
+        return
+    for path in output.fs.ls(output.path("epochs"), detail=False):
+        name = str(path).rstrip("/").rpartition("/")[2]
+        if int(name.removeprefix("epoch-")) > after:
+            output.remove("epochs", name)
+
+
+def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
+    """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more likely wrong)."""
+    _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})
+
+
+def _write_columns(folder: Folder, state: ExampleState, further: dict[str, npt.NDArray[Any]]) -> None:
+    folder.remove()
+    table = pa.table({"example_id": state.ids, **state.own, **further})
+    for number, start in enumerate(range(0, len(state.ids), DYNAMICS_ROWS)):
+        folder.write_table(table.slice(start, DYNAMICS_ROWS), f"part-{number:05d}.parquet")
