@@ -20,7 +20,6 @@ from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.hashing import folds, uniform
 from rayclean.models import ENCODERS
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.training.inputs import NetworkInputs, Rows, open_inputs
 from rayclean.training.job import FitJob
@@ -130,8 +129,8 @@ def _hash(text: str) -> int:
 
 def is_frozen(encoder: Plugin) -> bool:
     """Whether only what comes after an encoder's body is trained."""
-    cls = resolve("encoder", ENCODERS, encoder.name)
-    return bool(cls.is_frozen(build_options("encoder", cls, encoder.options)))
+    cls, options = ENCODERS.checked(encoder)
+    return cls.is_frozen(options)
 
 
 def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
