@@ -41,12 +41,18 @@ def test_type_default_bounds_and_nested_keys() -> None:
     assert options["dev.share"][1:3] == ("number, >= 0, < 1", "0.0")
     assert options["noise"].default == "none"
     assert options["noise.kind"].type.startswith('"sym" | ')
-    assert "server.replicas" in {option.key for option in describe_options(find_options("annotator.served")[1])}
+    assert "server.replicas" in {
+        option.key for option in describe_options(find_options("annotator.served")[1])
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("detcet", "did you mean detect"), ("annotator.opanai", "did you mean openai"), ("knn", "annotator.knn")],
+    [
+        ("detcet", "did you mean detect"),
+        ("annotator.opanai", "did you mean openai"),
+        ("knn", "annotator.knn"),
+    ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=nearest):

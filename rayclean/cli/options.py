@@ -106,9 +106,19 @@ def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[Optio
         ]
         kind = ", ".join([_type_name(field.annotation), *bounds])
         default = "required" if field.is_required() else _toml(field.get_default(call_default_factory=True))
-        yield Option(prefix + key, kind, default, " ".join((field.description or "").split()))
+        yield Option(prefix + key, kind, default, _help(model, key))
         if nested is not None:
             yield from describe_options(nested, f"{prefix}{key}.")
+
+
+def _help(model: "type[Options]", key: str) -> str:
+    """The docstring under a field, or under the field of the base class whose default it changes."""
+    inherited = (
+        base.model_fields[key].description
+        for base in model.__mro__
+        if key in getattr(base, "model_fields", {})
+    )
+    return " ".join(next((text for text in inherited if text), "").split())
 
 
 def _families() -> "dict[str, Family[Any]]":
