@@ -4,7 +4,6 @@ Only ids and labels are in memory (about 40 bytes per example); tokens or featur
 same encoder read the same inputs.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.hashing import folds, uniform
 from rayclean.functional.lookup import lookup
+from rayclean.hashing import int64
 from rayclean.models import ENCODERS
 from rayclean.plugins import build_options, resolve
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
@@ -57,7 +57,7 @@ class JobData:
             ids = table["example_id"].to_numpy()
             positions, is_trained = lookup(self.train.ids, ids)
             rows = np.flatnonzero(is_trained)
-            found[positions[rows]] = [_hash(text) for text in table["text"].take(rows).to_pylist()]
+            found[positions[rows]] = [int64(text.strip()) for text in table["text"].take(rows).to_pylist()]
         return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
@@ -121,11 +121,6 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
         return Part(ids[mask], values[mask], {name: each.rows(ids[mask]) for name, each in inputs.items()})
 
     return JobData(inputs, part(train, labels), part(dev, given), job.data.examples)
-
-
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.strip().encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
 
 
 def is_frozen(encoder: Plugin) -> bool:
