@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import rayclean
-from rayclean.pipeline import fingerprints, status
 from rayclean.run import Run
+from rayclean.run_status import status
+from rayclean.verb_fingerprints import fingerprints
 from tests import toy
 
 

@@ -23,7 +23,6 @@ from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
@@ -70,8 +69,7 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
         encoder: whose tokenizer.
         rewrite: `"package.module:function"`, see `datasets.augment.BackTranslation`.
     """
-    cls = resolve("encoder", ENCODERS, encoder.name)
-    options = build_options("encoder", cls, encoder.options)
+    cls, options = ENCODERS.checked(encoder)
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
     function = BackTranslation(rewrite) if rewrite is not None else None

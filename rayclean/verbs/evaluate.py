@@ -63,7 +63,6 @@ from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
-from rayclean.plugins import build_options, resolve
 from rayclean.run import VERBS, Run
 from rayclean.runtime.compare import train_and_test
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
@@ -244,8 +243,7 @@ def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: RunCou
     if config.evaluate.compare and tally.of(SPLIT_TRAIN, "known"):
         result["trained_on_true"] = tally.of(SPLIT_TRAIN, "known")
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
-    cls = resolve("task", TASKS, config.task.name)
-    task = cls(build_options("task", cls, config.task.options), labels)
+    task = TASKS.build(config.task, labels)
     answers = train_and_test(config, run, out.sub("compare"), labels.names, labelled)
     scores: dict[str, Any] = {}
     for kind, (own, predicted) in answers.items():
