@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, help="steps per block")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--output", help="file of the result")
     arguments = parser.parse_args()
     cuda = arguments.device.startswith("cuda")
     blocks = arguments.blocks or (2 if arguments.small else 12)
@@ -178,7 +179,7 @@ def main() -> None:
             ]  # fmt: skip
     config = {"strong": STRONG, "methods": METHODS_HERE, "batch": BATCH, "blocks": blocks, "block": block}
     config["device"] = arguments.device
-    write_result(__file__, config, arguments.seed, figures, claims, arguments.small)
+    write_result(__file__, config, arguments.seed, figures, claims, arguments.small, arguments.output)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
 from rayclean.schema import matrix
@@ -90,12 +91,12 @@ class _Mapped:
 
     def rows(self, ids: Rows) -> Rows:
         """Row of every id."""
-        where = np.minimum(np.searchsorted(self.sorted_ids, ids), max(len(self.sorted_ids) - 1, 0))
-        if len(self.sorted_ids) == 0 or (self.sorted_ids[where] != ids).any():
+        position, found = lookup(self.sorted_ids, ids)
+        if not found.all():
             raise DataError(
                 f"{self.name} lacks some of the {len(ids)} examples of the job: run the verb that writes it again"
             )
-        return np.asarray(self.sorted_rows[where])
+        return np.asarray(self.sorted_rows[position])
 
 
 class TokenInputs(_Mapped):

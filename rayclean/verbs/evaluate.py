@@ -57,11 +57,12 @@ import pyarrow.compute as pc
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
-from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned, lookup
+from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup_values
 from rayclean.run import VERBS, Run
 from rayclean.runtime.compare import train_and_test
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
@@ -197,7 +198,7 @@ def _truth(load: Folder, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[
     if not load.exists("truth", shard):
         return np.full(len(ids), UNKNOWN, dtype=np.int64)
     table = load.read_table("truth", shard).drop_null()
-    return lookup(ids, table["example_id"].to_numpy(), table["true_label"].to_numpy())
+    return lookup_values(table["example_id"].to_numpy(), table["true_label"].to_numpy(), ids)
 
 
 def _injected(load: Folder) -> dict[str, Any] | None:
@@ -246,7 +247,7 @@ def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: RunCou
     answers = train_and_test(config, run, out.sub("compare"), labels.names, labelled)
     scores: dict[str, Any] = {}
     for kind, (own, predicted) in answers.items():
-        answer = lookup(np.concatenate(ids)[there], own, predicted)
+        answer = lookup_values(own, predicted, np.concatenate(ids)[there])
         hits = int((answer == label[there]).sum())
         scores[kind] = {**task.metrics(answer, label[there]), "hits": hits}
     return result | {"scores": scores}
