@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
 from rayclean.functional.calibration import expected_calibration_error
@@ -235,21 +235,19 @@ def confusions(
     return [{"from": names[a], "to": names[b], "count": n} for n, a, b in apart[:limit]]
 
 
-def curve(quality: Floats, wrong: Bools, points: int = 200) -> dict[str, npt.NDArray[np.float64]]:
-    """ROC and precision-recall curves, thinned out evenly to at most `points` thresholds.
+def detection_curves(quality: Floats, wrong: Bools, points: int = 200) -> dict[str, npt.NDArray[np.float64]]:
+    """ROC and precision-recall curves of "the given label is wrong", thinned out evenly to at most `points` thresholds.
+
+    Args:
+        quality: [M], lower = more likely wrong.
+        wrong: [M], with both values.
+        points: most points of a curve.
 
     Returns:
         `false_positive_rate`, `recall`, `precision`, [P] each, from the strictest threshold to the loosest.
     """
-    order = np.argsort(quality, kind="stable")
-    ordered = wrong[order]
-    ends = np.flatnonzero(np.append(np.diff(quality[order]) != 0, True))  # one point per distinct quality
-    if len(ends) > points:
-        ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).astype(np.int64))]
-    hits = np.cumsum(ordered)[ends].astype(np.float64)
-    false = ends + 1 - hits
-    return {
-        "false_positive_rate": false / max(len(wrong) - int(wrong.sum()), 1),
-        "recall": hits / max(int(wrong.sum()), 1),
-        "precision": hits / (ends + 1),
-    }
+    false_rate, recall, _ = roc_curve(wrong, -quality, drop_intermediate=False)
+    thinned = np.unique(np.linspace(1, len(recall) - 1, points).astype(np.int64))  # the first doubts nothing
+    false_rate, recall = false_rate[thinned], recall[thinned]
+    hits, false = recall * wrong.sum(), false_rate * (~wrong).sum()
+    return {"false_positive_rate": false_rate, "recall": recall, "precision": hits / (hits + false)}

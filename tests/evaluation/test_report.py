@@ -5,10 +5,11 @@ import re
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from rayclean.evaluation import metrics as figures
-from rayclean.evaluation import plots, report
+from rayclean.evaluation import plots, report, training_section
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.training_history import TrainingHistory
@@ -94,7 +95,7 @@ def tally() -> RunCounts:
 
 
 def without_plotly(html: str) -> str:
-    return html.replace(report.get_plotlyjs(), "")
+    return html.replace(get_plotlyjs(), "")
 
 
 def test_texts_of_users_are_escaped_everywhere(tally: RunCounts) -> None:
@@ -109,7 +110,7 @@ def test_texts_of_users_are_escaped_everywhere(tally: RunCounts) -> None:
 
 def test_page_asks_no_network(tally: RunCounts) -> None:
     html = page(tally)
-    assert html.count(report.get_plotlyjs()) == 1
+    assert html.count(get_plotlyjs()) == 1
     assert not re.findall(r"""(?:src|href)\s*=\s*["']""", without_plotly(html))
     assert "default-src 'none'" in html
 
@@ -180,7 +181,7 @@ def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(tally: RunCounts
     assert epochs[0] == 1
     assert epochs[-1] == 300
     assert 3 in epochs
-    assert len(epochs) == report.MAX_EPOCHS + 1
+    assert len(epochs) == training_section.MAX_EPOCHS + 1
     assert "279 epochs in between are left out" in html
 
 
