@@ -114,7 +114,7 @@ def test_annotator_metrics_by_hand() -> None:
 
 
 def test_missing_facts_give_null() -> None:
-    found = metrics.compute({"tally": RunCounts(suspects()), "suspects": suspects()})
+    found = metrics.compute({"counts": RunCounts(suspects()), "suspects": suspects()})
     assert found["noise"]["given"] is None
     assert found["harm"] is None
     assert found["annotator"]["accuracy"] is None
