@@ -81,7 +81,9 @@ def near_pairs(queries: Points, candidates: Points, least: Floats, count: int, s
     if len(unknown) and len(candidates.groups) > count:
         last = np.partition(rough[unknown], -count, axis=1)[:, -count].astype(np.float64)
         limit[unknown] = last - (2 * error + slack)
-    limit = np.maximum(limit, -2 * ONE).astype(np.float32)  # below any cosine, but above the -inf of excluded pairs
+    limit = np.maximum(limit, -2 * ONE).astype(
+        np.float32
+    )  # below any cosine, but above the -inf of excluded pairs
     found = np.flatnonzero(rough >= np.nextafter(limit, np.float32(-np.inf))[:, None])
     row, column = np.divmod(found, max(rough.shape[1], 1))
     return row, column, _cosines(queries.vectors, candidates.vectors, row, column)
@@ -178,6 +180,8 @@ class NearestNeighbours:
         ids = np.concatenate([self.ids[touched].reshape(-1), ids])
         order = np.lexsort((ids, -steps, row))
         first = np.searchsorted(row[order], np.arange(len(touched)))
-        best = order[(first[:, None] + np.arange(count)).reshape(-1)]  # every row has as many, if only empty places
+        best = order[
+            (first[:, None] + np.arange(count)).reshape(-1)
+        ]  # every row has as many, if only empty places
         self.steps[touched] = steps[best].reshape(-1, count)
         self.ids[touched] = ids[best].reshape(-1, count)
