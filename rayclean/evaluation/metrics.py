@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
@@ -29,14 +29,13 @@ SYSTEMATIC_BELOW = 0.7
 def binomial_interval(successes: int, trials: int) -> list[float] | None:
     """95 % Clopper-Pearson interval of a rate; None without trials.
 
-    >>> [round(x, 4) for x in interval(0, 10)], [round(x, 4) for x in interval(5, 10)]
+    >>> [round(x, 4) for x in binomial_interval(0, 10)], [round(x, 4) for x in binomial_interval(5, 10)]
     ([0.0, 0.3085], [0.1871, 0.8129])
     """
     if not trials:
         return None
-    low = float(beta.ppf(0.025, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(0.975, successes + 1, trials - successes)) if successes < trials else 1.0
-    return [low, high]
+    low, high = binomtest(successes, trials).proportion_ci(method="exact")
+    return [float(low), float(high)]
 
 
 def rate(successes: int, trials: int) -> float | None:
