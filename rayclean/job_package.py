@@ -15,11 +15,12 @@ from rayclean.config import Config, load_config, parse_config
 from rayclean.datasets import BUILTIN
 from rayclean.errors import ConfigError
 from rayclean.overrides import read_values
-from rayclean.pipeline import check_plugins, open_run
+from rayclean.pipeline import open_run
 from rayclean.run import VERBS
 from rayclean.runtime.jobs import JobPackage
 from rayclean.sweeps.plan import any_point, base_values, put_over, sweep_root
 from rayclean.sweeps.spec import load_sweep
+from rayclean.verb_fingerprints import check_plugins
 
 COMMANDS = ("clean", *VERBS, "sweep")
 _MAYBE_PATHS = ("path", "model", "tokenizer", "template", "truth_path")
@@ -95,8 +96,8 @@ def _check_path(key: str, path: str) -> None:
     if "://" not in path and not os.path.isabs(path):
         place = "your home" if path.startswith("~") else "this folder"
         raise ConfigError(
-            f"{key} = {path!r} is relative to {place}, which a cluster does not have: give a URL (s3://, gs://, "
-            "...) or an absolute path on a disk that every node mounts"
+            f"{key} = {path!r} is relative to {place}, which a cluster does not have: give a URL (s3://, "
+            "gs://, ...) or an absolute path on a disk that every node mounts"
         )
 
 

@@ -171,8 +171,8 @@ def list_column(values: npt.NDArray[np.float32]) -> pa.Array:
 
 
 UNANSWERED, ABSTAINED = -1, -2
-"""Values in the place of a label for a queried example. UNANSWERED: no answer came, because the budget ended or
-the annotator failed. ABSTAINED: the annotator did not choose, or was not sure enough."""
+"""Values in the place of a label for a queried example. UNANSWERED: no answer came, because the budget ended
+or the annotator failed. ABSTAINED: the annotator did not choose, or was not sure enough."""
 
 
 @dataclass(frozen=True)

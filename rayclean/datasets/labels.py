@@ -95,9 +95,7 @@ def noise_indices(dataset: DatasetConfig, names: Sequence[str]) -> dict[int, int
     indices = {name: index for index, name in enumerate(names)}
     for name in (*dataset.noise.mapping, *dataset.noise.mapping.values()):
         if name not in indices:
-            raise ConfigError(
-                f"dataset.noise.mapping: unknown label {name!r}; {did_you_mean(name, list(names))}"
-            )
+            raise ConfigError(f"dataset.noise.mapping: unknown label {name!r}; {did_you_mean(name, names)}")
     return {indices[label]: indices[wrong] for label, wrong in dataset.noise.mapping.items()}
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rayclean.datasets.example_id import key_id
 from rayclean.errors import DataError
 from rayclean.folder import filesystem
+from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
 
 _COLUMN = "probabilities"
@@ -96,8 +97,8 @@ def gather_probabilities(
     passed_over = 0
     for file, keys, rows in _read_batches(files, key, num_classes):
         found = np.array(keys if key == "example_id" else [key_id(each) for each in keys], dtype=np.int64)
-        position, hit = _find(sorted_ids, found)
-        _, is_not_needed = _find(sorted_not_needed, found)
+        position, hit = lookup(sorted_ids, found)
+        _, is_not_needed = lookup(sorted_not_needed, found)
         passed_over += int((~hit & is_not_needed).sum())
         unknown += [keys[row] for row in np.flatnonzero(~hit & ~is_not_needed)[: rejected + 1]]
         if len(unknown) > rejected:
@@ -124,16 +125,6 @@ def gather_probabilities(
             f"{ids[missing][0]}, row {missing.argmax()} of load/examples); every example needs a row"
         )
     return values, passed_over + len(unknown)
-
-
-def _find(
-    sorted_ids: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Position of each id among the sorted ones, and whether it is there."""
-    if not len(sorted_ids):
-        return np.zeros(len(ids), dtype=np.intp), np.zeros(len(ids), dtype=np.bool_)
-    position = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
-    return position, sorted_ids[position] == ids
 
 
 def _read_batches(

@@ -1,7 +1,7 @@
 """The interface of a task: whatever depends on what a label is.
 
-A task says which answers an annotator chooses from and which metrics measure labels. Classification is the only
-task so far: the tables in `schema.py` hold one class index per example.
+A task says which answers an annotator chooses from and which metrics measure labels. Classification is the
+only task so far: the tables in `schema.py` hold one class index per example.
 """
 
 from typing import Any
