@@ -95,6 +95,7 @@ def fit(
     data = open_job(job, encoders, len(spec.labels), spec.encoder)
     main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
     views = setup.build_views(method, networks, encoders, data, job)
+    setup.keep_used_tokens(networks, data, views)
     epochs = spec.training.epochs or method.default_epochs or main.default_epochs
     first_choice = method.first_choice if method.first_choice <= epochs else 1
     batch_size, accumulate = spec.training.batch_size, spec.training.accumulate

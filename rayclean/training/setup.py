@@ -15,6 +15,7 @@ from rayclean.methods.base import Method
 from rayclean.models import ENCODERS
 from rayclean.models.base import Encoder
 from rayclean.plugins import build_options, resolve
+from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
 from rayclean.training.views import Views
@@ -35,6 +36,16 @@ def build_networks(encoders: Mapping[str, Plugin], num_classes: int) -> nn.Modul
         cls = resolve("encoder", ENCODERS, encoder.name)
         networks[name] = cls(build_options("encoder", cls, encoder.options), num_classes)
     return nn.ModuleDict(networks)
+
+
+def keep_used_tokens(networks: nn.ModuleDict, data: JobData, views: Mapping[str, Views]) -> None:
+    """Tell every network which token ids occur in the job's examples, unless views may bring others."""
+    for name, network in networks.items():
+        inputs = data.inputs[name]
+        if isinstance(inputs, TokenInputs) and not (name in views and views[name].adds_tokens):
+            assert isinstance(network, Encoder)
+            rows = np.concatenate([data.train.rows[name], data.dev.rows[name]])
+            network.keep_tokens(inputs.used(rows))
 
 
 def build_views(
