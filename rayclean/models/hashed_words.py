@@ -73,7 +73,7 @@ class WordEncoder(Encoder):
     """Base of the encoders that learn a table of embeddings of hashed words, `self.embedding`, from scratch.
 
     An optimiser reads and writes the whole table in every step, although the rows of words that no text uses never get a
-    gradient. A training is therefore told which token ids it will meet (`keep_tokens`) and works on the table of these:
+    gradient. `keep_tokens` announces which token ids a training will meet, and it works on the table of these:
     with a thousand short texts it is a tenth of the table, and a step takes a tenth of the time. Rows that are left out
     keep their initial values.
     """
