@@ -8,7 +8,7 @@ per example, after each epoch), `dynamics/` (the same at the end, and its qualit
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,6 @@ from rayclean.evaluation.subsets import subset_noise
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
-from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
 from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
@@ -42,7 +41,7 @@ def validate(config: Config, run: Run) -> None:
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
-    method = _method(config, 2)
+    method = METHODS.build(config.method, 2, config.seed)
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
@@ -55,8 +54,17 @@ def validate(config: Config, run: Run) -> None:
         serve.validate_server(annotator)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator."""
+def run(
+    config: Config, run: Run, out: Folder, on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
+) -> dict[str, Any]:
+    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator.
+
+    Args:
+        config: of the run.
+        run: the run folder.
+        out: folder to write into.
+        on_epoch: called with the line of `metrics.jsonl` of every epoch, once each.
+    """
     from rayclean.runtime.train import fit_jobs
 
     load = run.require("load")
@@ -82,7 +90,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         standalone=True,
         best_by="dev_accuracy",
     )
-    method = _method(config, len(labels))
+    method = METHODS.build(config.method, len(labels), config.seed)
     spec = FitSpec(
         config.encoder,
         config.method,
@@ -91,7 +99,6 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         _answers_depend_on(config, labels, method),
     )
     seen: set[int] = set()
-    heard = progress.listener()
     with (
         progress.progress_bar("train", config.train.epochs, "epochs") as task,
         _annotator(config, run, out, labels, method) as consult,
@@ -104,7 +111,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
             )  # an epoch repeated after a lost worker is no news
             if record["epoch"] not in seen:
                 seen.add(record["epoch"])
-                heard(record)
+                on_epoch(record)
                 noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
                 task.note(epoch_note(record, noise))
 
@@ -149,12 +156,6 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
     if record.get("annotator_failed"):
         parts.append("THE ANNOTATOR FAILED")
     return " · ".join(parts)
-
-
-def _method(config: Config, num_classes: int) -> Method:
-    cls = resolve("method", METHODS, config.method.name)
-    method: Method = cls(build_options("method", cls, config.method.options), num_classes, config.seed)
-    return method
 
 
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
