@@ -1,7 +1,6 @@
 """evaluate: measure against whatever truth is known, compare the networks, write `metrics.json` and `report.html`.
 
-Opens `load/truth/`. Beside it only `evaluation.subsets` does, for figures shown next to a training, and the simulated
-annotator. Keys of `metrics.json` (null: not known here, or undefined):
+Opens `load/truth/`; beside it only the simulated annotator does. Keys of `metrics.json` (null: not known here, or undefined):
 
     noise.given, noise.final        share of wrong labels before and after, over examples of known truth
     noise.by_split                  the same and the number of examples, per split
