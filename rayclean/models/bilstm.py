@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rayclean.models.base import Encoder
 from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
-from rayclean.models.inference import gains_by_bfloat16
+from rayclean.models.precision import gains_by_bfloat16
 
 
 class BiLSTMEncoder(WordEncoder):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.base import Encoder
+from rayclean.models.precision import training_autocast
 from rayclean.training import checkpoint, job_outputs, setup, steps
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
@@ -105,7 +106,7 @@ def fit(
     optimizer = setup.build_optimizer(networks, encoders, spec)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = ExampleState(data.train.ids, data.train.labels, method.state())
-    worker = Worker(networks, data, collectives, device, setup.autocasting(spec.training.precision, device))
+    worker = Worker(networks, data, collectives, device, training_autocast(spec.training.precision, device))
 
     # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
     progress = checkpoint.read_checkpoint(output, key, networks, optimizer, state)

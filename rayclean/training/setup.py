@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
 from rayclean.training.views import Views
-from rayclean.training.worker import Autocast
 
 
 def build_method(job: FitJob, spec: FitSpec) -> Method:
@@ -95,14 +92,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return (total - step) / max(total - rising, 1)
-
-
-def autocasting(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Autocast:
-    """A context for forward passes. `auto` is bfloat16 on GPUs that compute in it, float32 elsewhere: few CPUs gain."""
-    hardware = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" or (precision == "auto" and hardware):
-        return lambda: torch.autocast(device.type, torch.bfloat16)
-    return nullcontext
 
 
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:

@@ -40,7 +40,9 @@ def validate(config: Config, run: Run) -> None:
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
-    method = METHODS.build(config.method, 2, config.seed)  # the number of classes is not known yet, nor needed
+    method = METHODS.build(
+        config.method, 2, config.seed
+    )  # the number of classes is not known yet, nor needed
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
