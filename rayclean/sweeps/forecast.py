@@ -141,9 +141,9 @@ def _trainings(works: Sequence[Work], folder: Folder, data: Mapping[str, Data | 
     """Of methods that ask between epochs: how much hangs on how training goes."""
     for work in _unfinished(works, "train", folder):
         plugin = work.config.method
-        method = METHODS.build(plugin, 2, work.config.seed)
-        if method.asks:
-            options, found = method.config, data[work.prints["load"]]
+        method, options = METHODS.checked(plugin)
+        if method.may_ask(options):
+            found = data[work.prints["load"]]
             most: int | None = getattr(options, "max_queries", None)
             shown, candidates = getattr(options, "demonstrations", 0), getattr(options, "candidates", "all")
             yield _asking(plugin.name, work.config, most, shown, candidates, found)
