@@ -19,7 +19,7 @@ from rayclean.pipeline import check_plugins, open_run
 from rayclean.run import VERBS
 from rayclean.runtime.jobs import JobPackage
 from rayclean.sweeps.plan import any_point, base_values, put_over, sweep_root
-from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.sweep_file import load_sweep
 
 COMMANDS = ("clean", *VERBS, "sweep")
 PATHS = ("path", "model", "tokenizer", "template", "truth_path")

@@ -11,7 +11,7 @@ import fcntl
 import importlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -140,7 +140,14 @@ def clean(config: Config, *, again: bool = False) -> Run:
     return run_verbs(config, VERBS, again=again)
 
 
-def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, run: Run | None = None) -> Run:
+def run_verbs(
+    config: Config,
+    verbs: tuple[str, ...],
+    *,
+    again: bool = False,
+    run: Run | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> Run:
     """Some verbs, in order; finished ones are reused.
 
     Args:
@@ -148,6 +155,7 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
         verbs: a part of `VERBS`.
         again: run them even if they are finished.
         run: where artifacts lie; the folder that the config names by default.
+        on_epoch: called with the line of `metrics.jsonl` after every epoch of the final training.
 
     Raises:
         RaycleanError: the config cannot work, or what a verb raises.
@@ -178,7 +186,7 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
                         if again or not run.done(
                             verb, prints[verb]
                         ):  # another trial of a sweep may have been faster
-                            _run_verb(config, run, verb, prints)
+                            _run_verb(config, run, verb, prints, on_epoch)
         if "evaluate" in verbs:  # the two files that people look for stand at the top
             for name in ("metrics.json", "report.html"):
                 if run.exists("evaluate", name):
@@ -257,12 +265,19 @@ def resolved_config(run_folder: str) -> Config:
     return config.model_copy(update={"output": output, "name": name})
 
 
-def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
+def _run_verb(
+    config: Config,
+    run: Run,
+    verb: str,
+    prints: dict[str, str],
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
     from rayclean.runtime.prometheus import report_finished
 
     start = time.monotonic()
     out = run.begin(verb, prints[verb])
-    metrics = _verb(verb).run(config, run, out)
+    further = {"on_epoch": on_epoch} if verb == "train" else {}
+    metrics = _verb(verb).run(config, run, out, **further)
     run.outdate(verb)  # even under the same fingerprint (`--again`)
     seconds = time.monotonic() - start
     run.commit(verb, prints[verb], out, seconds, metrics)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -86,17 +85,3 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressB
 def observed(observer: Observer) -> AbstractContextManager[None]:
     """`observer` hears how much more is done of every task that begins in the block."""
     return bound(_observer, observer)
-
-
-Listener = Callable[[dict[str, Any]], None]
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
-
-
-def listening(listener: Listener) -> AbstractContextManager[None]:
-    """`listener` hears of every epoch of the final training (its line of `metrics.jsonl`) while the block runs."""
-    return bound(_listener, listener)
-
-
-def listener() -> Listener:
-    """Who listens here; nobody by default. Another thread must be handed it: it has a context of its own."""
-    return _listener.get() or (lambda record: None)

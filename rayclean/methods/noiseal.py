@@ -46,7 +46,7 @@ from torch import Tensor
 from rayclean.config import Plugin
 from rayclean.functional import losses, mixing, partition, thresholds
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import Method, Output, Questions, State, StepBatch
+from rayclean.methods.base import ExpectedQueries, Method, Output, Questions, State, StepBatch
 from rayclean.plugins import Options
 from rayclean.schema import UNANSWERED
 
@@ -143,8 +143,15 @@ class NoiseAL(Method):
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         super().__init__(config, num_classes, seed)
         self.networks = ("strong", "weak") if config.networks == "both" else (config.networks,)
-        self.asks = config.budget > 0 and config.max_queries != 0
+        self.asks = self.expected_queries(config) is not None
         self.first_choice = config.warmup_epochs + 1
+
+    @classmethod
+    def expected_queries(cls, config: Config) -> ExpectedQueries | None:
+        """See base class."""
+        if config.budget == 0 or config.max_queries == 0:
+            return None
+        return ExpectedQueries(config.max_queries, config.demonstrations, config.candidates)
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The run's encoder is the strong one."""

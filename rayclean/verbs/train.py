@@ -8,7 +8,7 @@ per example, after each epoch), `dynamics/` (the same at the end, and its qualit
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -55,8 +55,17 @@ def validate(config: Config, run: Run) -> None:
         serve.validate_server(annotator)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator."""
+def run(
+    config: Config, run: Run, out: Folder, on_epoch: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator.
+
+    Args:
+        config: of the run.
+        run: its finished verbs.
+        out: folder that the verb fills.
+        on_epoch: called once with each epoch's line of `metrics.jsonl`, as soon as the epoch is over.
+    """
     from rayclean.runtime.train import fit_jobs
 
     load = run.require("load")
@@ -91,7 +100,6 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         _answers_depend_on(config, labels, method),
     )
     seen: set[int] = set()
-    heard = progress.listener()
     with (
         progress.progress_bar("train", config.train.epochs, "epochs") as task,
         _annotator(config, run, out, labels, method) as consult,
@@ -104,7 +112,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
             )  # an epoch repeated after a lost worker is no news
             if record["epoch"] not in seen:
                 seen.add(record["epoch"])
-                heard(record)
+                if on_epoch is not None:
+                    on_epoch(record)
                 noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
                 task.note(epoch_note(record, noise))
 
