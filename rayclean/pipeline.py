@@ -222,11 +222,11 @@ def status(config: Config) -> list[VerbStatus]:
 
 
 def revert(config: Config, **selection: Any) -> dict[str, Any]:
-    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.replay_reverts`.
+    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.revert_changes`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
     """
-    from rayclean.annotators.final_labels import replay_reverts as replay
+    from rayclean.annotators.final_labels import revert_changes
 
     run = open_run(config)
     with locked(run):
@@ -234,7 +234,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
             raise ArtifactError(
                 f"{run.url('relabel')} is missing or was made from another config: run `rayclean clean` first, then revert"
             )
-        result: dict[str, Any] = replay(config, run, **selection)
+        result: dict[str, Any] = revert_changes(run, **selection)
         # The labels were rewritten by replay; under the new list of reverts this very folder is what relabel would write.
         manifest = run.read_json("relabel", MANIFEST)
         run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)

@@ -1,8 +1,8 @@
-"""Which labelled examples stand before a question: the nearest ones, or random ones, that are no suspects.
+"""Demonstrations of a query: labelled examples that are no suspects, either the nearest ones or random ones.
 
-The nearest are exact: cosine in the features of `predict`, one shard of the data in memory at a time, the best of
-every shard merged. Left out are suspects, the query itself and exact duplicates of its text (their labels would give
-the answer away, right or wrong). The most similar stands last, next to the question.
+The search for the nearest is exact: cosine in the features of `predict`, one shard of the data in memory at a time, the
+best of every shard merged. Suspects, the query itself and exact duplicates of its text are left out (labels of
+duplicates would give the answer away, right or wrong). The most similar demonstration is the last, next to the text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,18 +20,18 @@ from rayclean.functional.hashing import mix
 from rayclean.schema import matrix
 
 SPARE = 16
-"""So many more neighbours are fetched than asked for, since some turn out to be duplicates."""
+"""Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
 MOST_FETCHED = 2048
-"""No query fetches more neighbours: 48 KiB of memory each."""
+"""Most neighbours that are fetched for a query (48 KiB of memory)."""
 RANDOM_POOL = 1024
-"""`random` draws from so many examples, themselves drawn by a hash of their ids."""
+"""Number of examples from which `random` draws; they are chosen by a hash of their ids."""
 DIGITS = 5
-"""Cosines are compared to so many digits, then by id: their last digits depend on the machine."""
+"""Digits to which cosines are compared, ties by id: their last digits depend on the machine."""
 
 
 @dataclass(frozen=True)
 class DemonstrationSources:
-    """The finished folders that demonstrations come from, as URLs."""
+    """URLs of the finished folders that demonstrations come from."""
 
     load: str
     predict: str
@@ -44,7 +44,7 @@ class DemonstrationSources:
     def examples(
         self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")
     ) -> pa.Table:
-        """The examples of a shard that are no suspects."""
+        """Examples of a shard that are no suspects."""
         findings = Folder(self.detect).read_table("findings", shard, columns=["example_id", "suspect"])
         suspects = findings.filter(findings["suspect"])["example_id"].to_numpy()
         table = Folder(self.load).read_table("examples", shard, columns=columns)
@@ -67,7 +67,7 @@ class _Hits:
     """The best examples so far of each of Q queries."""
 
     score: npt.NDArray[np.float64]
-    """[Q, M], descending; -inf: none."""
+    """[Q, M] Rounded cosines, descending; -inf where there is no example."""
     id: npt.NDArray[np.int64]
     shard: npt.NDArray[np.int64]
 
@@ -88,16 +88,18 @@ def nearest_demonstrations(
     features: npt.NDArray[np.float32],
     count: int,
 ) -> list[tuple[Demonstration, ...]]:
-    """The `count` most similar demonstrations per query, most similar last; fewer where there are no more, or none
-    that differs among the nearest `MOST_FETCHED` (a text that stands in the data thousands of times). Equals to
-    `DIGITS` digits come in the order of their ids, if there are no more of them than that.
+    """The `count` most similar demonstrations per query, the most similar last.
+
+    There are fewer where the data hold no more, or where the nearest `MOST_FETCHED` are all duplicates (a text that
+    occurs thousands of times). Examples whose cosines are equal to `DIGITS` digits come in the order of their ids, if
+    there are at most `MOST_FETCHED` of them.
 
     Args:
-        sources: where examples, features and suspects lie.
-        ids: [Q] the queries' own example ids.
-        texts: Q texts.
-        features: [Q, D] unit features.
-        count: K, at least 1.
+        sources: folders of examples, features and suspects.
+        ids: [Q] example ids of the queries.
+        texts: Q texts of the queries.
+        features: [Q, D] unit features of the queries.
+        count: number of demonstrations, at least 1.
     """
     chosen: list[tuple[Demonstration, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
+from rayclean.annotations import DECISIONS, SuspectRanking
+from rayclean.evaluation.counts import Bools, Floats, RunCounts
 from rayclean.functional.calibration import expected_calibration_error
 
 RELIABILITY_BINS = 10

@@ -54,10 +54,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.annotations import SuspectRanking
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
-from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned, lookup
+from rayclean.evaluation.counts import UNKNOWN, RunCounts, aligned, lookup
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.notes import measured_on, notes
@@ -91,11 +92,7 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
     """
     load, relabel = run.require("load"), run.require("relabel")
     labels = LabelSet.from_json(load.read_text("labels.json"))
-    columns = ["example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
-               "candidates", "error"]  # fmt: skip
-    suspects = SuspectRanking.read(
-        relabel.read_table("annotations", name, columns=columns) for name in relabel.shards("annotations")
-    )
+    suspects = SuspectRanking.read(relabel)
     tally = _count(config, run, suspects)
     said = {verb: manifest.metrics for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     known = tally.total("known")
