@@ -83,7 +83,8 @@ def decisions(choices: Choices, given: _Indices, accept: float) -> list[str]:
     """
     labels = accepted_labels(choices, accept)
     changed = (labels >= 0) & (labels != given)
-    return np.where(changed, "changed", np.where(choices.chosen == given, "kept", "abstained")).tolist()
+    decided = np.where(changed, "changed", np.where(choices.chosen == given, "kept", "abstained"))
+    return [str(decision) for decision in decided]
 
 
 def write_decisions(out: Folder, num_classes: int, calibration: str, accept: float) -> dict[str, Any]:

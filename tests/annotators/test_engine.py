@@ -75,7 +75,7 @@ def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) ->
         own = engine(tmp_path, fake, session, budget=budget, used=used)
         answers = asyncio.run(own.answer(queries))
         assert fake.asked.total() == asked
-        assert own.counts.asked + own.tally.reused + own.tally.unasked == len(queries)
+        assert own.counts.asked + own.counts.reused + own.counts.unasked == len(queries)
         return [answer.example_id for answer in answers if answer is not None]
 
     first = list(range(10))
