@@ -16,6 +16,7 @@ import pyarrow as pa
 from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
 from rayclean.run import Run
 from rayclean.schema import LABELS, LabelSet
@@ -46,12 +47,10 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         ids, given = table["example_id"].to_numpy(), table["given_label"].to_numpy()
         source = np.full(len(ids), "given", dtype=object)
         final, confidence = given.copy(), np.full(len(ids), np.nan, np.float32)
-        rows = np.minimum(np.searchsorted(suspects.example_id, ids), max(len(suspects.example_id) - 1, 0))
-        if len(suspects.example_id):
-            found = np.flatnonzero(suspects.example_id[rows] == ids)
-            at = rows[found]
-            source[found], confidence[found] = sources[at], suspects.confidence[at]
-            final[found[is_changed[at]]] = suspects.chosen[at[is_changed[at]]]
+        position, is_suspect = lookup(suspects.example_id, ids)
+        at = position[is_suspect]
+        source[is_suspect], confidence[is_suspect] = sources[at], suspects.confidence[at]
+        final[is_suspect] = np.where(is_changed[at], suspects.chosen[at], given[is_suspect])
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
         columns = [

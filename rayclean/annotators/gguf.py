@@ -5,7 +5,6 @@ vLLM and transformers work best from a Hugging Face folder in bfloat16, so the w
 folder is kept in the node's cache (`rayclean/cache.py`).
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayclean.cache import cache_folder
 from rayclean.errors import ConfigError, ResourceError
+from rayclean.hashing import file_digest
 
 CONVERTER = 1
 """Version of the conversion: files that another version converted are converted again."""
@@ -34,7 +34,7 @@ def huggingface_folder(source: Path) -> Path:
     """
     if not source.is_file():
         raise ConfigError(f"there is no GGUF file {str(source)!r}; expected a path to an existing file")
-    digest = _digest(source)
+    digest = file_digest(source, "sha256")
     folder = cache_folder("models") / f"{source.stem}-{digest[:12]}-v{CONVERTER}"
     if (folder / "config.json").is_file():
         return folder
@@ -57,11 +57,6 @@ def huggingface_folder(source: Path) -> Path:
     return folder
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _convert(source: Path, target: Path) -> None:
     where, name = str(source.parent), source.name
     try:
@@ -81,5 +76,5 @@ def _convert(source: Path, target: Path) -> None:
     model.bfloat16().save_pretrained(target)
     tokenizer.save_pretrained(target)
     (target / "source.json").write_text(
-        json.dumps({"file": name, "sha256": _digest(source), "converter": CONVERTER}, indent=1)
+        json.dumps({"file": name, "sha256": file_digest(source, "sha256"), "converter": CONVERTER}, indent=1)
     )

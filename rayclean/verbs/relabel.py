@@ -35,7 +35,6 @@ from rayclean.annotators.queries import QueryBuilder, read_chunk, suspects_of
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config, RelabelConfig
 from rayclean.folder import Folder
-from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
 from rayclean.runtime import serve
 from rayclean.runtime.annotate import AskOutcome, ask_queries
@@ -118,11 +117,10 @@ def _query_builder(
     rows_per_chunk: int,
 ) -> QueryBuilder:
     """Makes the queries that a config describes."""
-    task = resolve("task", TASKS, config.task.name)
     count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
     return QueryBuilder(
         sources,
-        task(build_options("task", task, config.task.options), labels),
+        TASKS.build(config.task, labels),
         out.url(),
         config.relabel.candidates,
         count,
