@@ -13,7 +13,7 @@ from typing import Any
 
 from rayclean.errors import ConfigError
 
-FILES = (".toml", ".json")
+_ENDINGS = (".toml", ".json")
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def is_file(override: str) -> bool:
     >>> is_file("configs/cluster/laptop.toml"), is_file("dataset.path=x.json")
     (True, False)
     """
-    return override.endswith(FILES) and "=" not in override
+    return override.endswith(_ENDINGS) and "=" not in override
 
 
 def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -63,7 +63,7 @@ def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     if not equals or not path:
         raise ConfigError(
             f"override {override!r}: expected section.key=value, for example detect.budget=0.05, or a config file "
-            f"({' or '.join(FILES)})"
+            f"({' or '.join(_ENDINGS)})"
         )
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
