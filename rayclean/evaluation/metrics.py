@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
@@ -34,9 +34,8 @@ def binomial_interval(successes: int, trials: int) -> list[float] | None:
     """
     if not trials:
         return None
-    low = float(beta.ppf(0.025, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(0.975, successes + 1, trials - successes)) if successes < trials else 1.0
-    return [low, high]
+    low, high = binomtest(successes, trials).proportion_ci(method="exact")
+    return [float(low), float(high)]
 
 
 def rate(successes: int, trials: int) -> float | None:

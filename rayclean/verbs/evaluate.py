@@ -1,7 +1,7 @@
 """Measure against whatever truth is known, compare the networks, write `metrics.json` and `report.html`.
 
-The truth (`load/truth/`) is opened here, by `evaluation.subsets` for figures shown beside a training, and by the
-simulated annotator; nowhere else. Keys of `metrics.json` (null: not known here, or undefined):
+The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere else. Keys of `metrics.json` (null: not
+known here, or undefined):
 
     noise.given, noise.final        share of wrong labels before and after, over examples of known truth
     noise.by_split                  the same and the number of examples, per split
