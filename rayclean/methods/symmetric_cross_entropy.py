@@ -1,7 +1,7 @@
 """Symmetric cross-entropy (SCE): Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019.
 
 Cross-entropy learns from the label as if it were right; reverse cross-entropy, with prediction and label exchanged,
-tolerates symmetric noise. Their weighted sum does both: alpha * CE + beta * RCE, equation 8.
+tolerates symmetric noise. Their weighted sum does both: alpha * CE + beta * RCE, equation 6.
 
 | paper | here |
 |---|---|
@@ -34,7 +34,7 @@ class SymmetricCrossEntropy(Method):
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
-        """The two terms of equation 8, each with its weight."""
+        """The two terms of equation 6, each with its weight."""
         logits, labels = outputs["main"].logits, batch.given_label
         return {
             "cross_entropy": self.config.alpha * batch.mean(cross_entropy(logits, labels)),

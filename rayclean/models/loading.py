@@ -14,7 +14,7 @@ from rayclean.plugins import Options, Plugin
 
 
 def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Options]:
-    """The class that a config names, and its checked options.
+    """The class of encoder that a config names, and its checked options.
 
     Raises:
         ConfigError: an unknown name or option.

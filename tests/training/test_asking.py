@@ -58,7 +58,7 @@ def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.Mo
     for places, cosine in found[1:]:
         assert (places == found[0][0]).all()
         assert (cosine == found[0][1]).all()
-    cosine = np.round(read(queries) @ read(pool).T, query_demonstrations.DIGITS)
+    cosine = np.round(read(queries) @ read(pool).T, query_demonstrations._DIGITS)
     expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
     assert found[0][0].tolist() == expected
 
