@@ -49,7 +49,8 @@ def preflight(config: Config, verbs: Sequence[str]) -> None:
     server = server_demand(annotator.config.server)
     if "relabel" in verbs:
         check_fits([server])
-    if "train" in verbs and METHODS.build(config.method, 2, config.seed).asks:
+    method, options = METHODS.checked(config.method)
+    if "train" in verbs and method.expected_queries(options) is not None:
         check_fits([training, server])
 
 
