@@ -63,13 +63,18 @@ ALLOWED = {
 OPEN_TRUTH = {
     "datasets/second_pass.py",  # load writes it
     "datasets/summary.py",
+    "evaluation/label_metrics.py",
     "evaluation/subsets.py",
-    "verbs/evaluate.py",
 }
 """The modules that write or read `load/truth/`."""
-READ_TRUE_LABELS = {"annotators/simulated.py", "evaluation/subsets.py", "schema.py", "verbs/evaluate.py"}
-"""The modules that name the column `true_label`. The simulated annotator reads it from a path that only an experiment
-sets among its options."""
+NAME_TRUE_LABEL = {
+    "annotators/simulated.py",  # reads it from a path among its options that only an experiment sets
+    "evaluation/label_metrics.py",
+    "evaluation/subsets.py",
+    "schema.py",
+    "verbs/evaluate.py",
+}
+"""The modules that name the column `true_label`."""
 
 MODULE_NAMES = {
     "faiss-cpu": "faiss",
@@ -144,9 +149,18 @@ def declared_modules(requirements: list[str]) -> set[str]:
     return {MODULE_NAMES.get(name, name.replace("-", "_")) for name in names}
 
 
-def test_only_load_and_evaluation_open_the_truth() -> None:
+def test_only_load_writes_the_truth_and_only_evaluation_reads_it() -> None:
     assert {relative(path) for path in MODULES if opens_truth(path)} == OPEN_TRUTH
-    assert {relative(path) for path in MODULES if "true_label" in texts(parsed(path))} == READ_TRUE_LABELS
+    assert {relative(path) for path in MODULES if "true_label" in texts(parsed(path))} == NAME_TRUE_LABEL
+
+
+def test_of_the_verbs_only_evaluate_knows_evaluation() -> None:
+    importing = {
+        path.name
+        for path in MODULES
+        if owner(path) == "verbs" and any(name.startswith("rayclean.evaluation") for name in imported(path))
+    }
+    assert importing == {"evaluate.py"}
 
 
 def opens_truth(path: Path) -> bool:
