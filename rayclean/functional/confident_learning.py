@@ -21,15 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rayclean.functional.selection import UInt64, key_values, sort_keys
+from rayclean.functional.types import Labels, Probabilities
 
-Labels = npt.NDArray[np.integer]
-Probabilities = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
 
 TOLERANCE = 1e-6
 """cleanlab's `FLOATING_POINT_COMPARISON`."""
 BLOCK = 1 << 18
-"""Probabilities looked at together (1 MiB): temporaries stay in the processor's cache."""
+"""Number of probabilities processed at once (1 MiB), so that temporaries stay in the processor's cache."""
 _UNIT = float(1 << 32)
 
 
@@ -176,13 +175,13 @@ def margin_keys(
 def doubt_keys(
     labels: Labels, probabilities: Probabilities, ids: npt.NDArray[np.int64], lower: UInt64
 ) -> tuple[npt.NDArray[np.intp], Counts, UInt64]:
-    """The same with one cell per given label i and the value -p[i].
+    """Sort keys of -p[i], for given label i, that may reach the lower bound of their label.
 
     Args:
         labels: [B] given labels.
         probabilities: [B, K].
         ids: [B] example ids.
-        lower: [K] keys.
+        lower: [K] keys; the greatest possible key for labels that do not matter.
 
     Returns:
         [E] row in the batch, [E] given label, [E] key; a superset of the keys >= `lower`.
@@ -194,7 +193,7 @@ def doubt_keys(
 
 
 def agrees(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
-    """Whether the given label is the most probable one, or within `TOLERANCE` of it [B]; such labels are no issues."""
+    """Whether the given label is the most probable one, or within `TOLERANCE` of it [B]; such labels are not doubted."""
     raised = probabilities.copy()
     raised[np.arange(len(labels)), labels.astype(np.intp)] += np.float32(TOLERANCE)
     return np.asarray(raised.argmax(axis=1) == labels)

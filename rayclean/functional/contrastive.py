@@ -36,18 +36,18 @@ TAU = 0.3
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every anchor beside every column."""
+    """All pairs of an anchor and a column."""
 
     similarity: Tensor
-    """[B, G] s."""
+    """[B, G] s_ik."""
     labels: Tensor
-    """[B] int64, of the anchors."""
+    """[B] int64 labels of the anchors."""
     column_labels: Tensor
-    """[G] int64"""
+    """[G] int64 labels of the columns."""
     positive: Tensor
-    """[B, G] bool: another row of the same label."""
+    """[B, G] bool: the column is another row with the same label."""
     negative: Tensor
-    """[B, G] bool: a row of another label."""
+    """[B, G] bool: the column is a row with another label."""
 
     def mean_positive(self) -> Tensor:
         """Mean similarity to the positives [B]; 0 where there is none."""
@@ -74,7 +74,7 @@ def pair(
     Args:
         anchors: [B, D] features.
         labels: [B] int64.
-        position: [B] int64, where each anchor stands among the columns: it is no partner of itself.
+        position: [B] int64, which column each anchor is: it is no partner of itself.
         columns: [G, D] features of all rows, gathered with gradient.
         column_labels: [G] int64.
         column_valid: [G] bool, False for padding; all are valid by default.
@@ -107,7 +107,7 @@ def lcl(
 ) -> tuple[Tensor, Tensor]:
     """Label-aware contrastive loss.
 
-    The gradient flows through `weights` into the auxiliary network; detach them if it shall not.
+    The gradient flows through `weights` into the auxiliary network unless they are detached.
 
     Args:
         pairs: see `pair`.
@@ -121,22 +121,22 @@ def lcl(
     """
     counted = pairs.positive.any(1)
     log_w = pairs.log_weights(weights, w_min)
-    own = log_w.gather(1, pairs.labels[:, None])[:, 0]
+    log_w_label = log_w.gather(1, pairs.labels[:, None])[:, 0]
     weighted = pairs.similarity + log_w[:, pairs.column_labels]
     log_ratio = pairs.mean_positive() - _log_sum(weighted, pairs.positive | pairs.negative)
-    values = -(own + log_ratio) if variant == "paper" else -own.exp() * log_ratio
+    values = -(log_w_label + log_ratio) if variant == "paper" else -log_w_label.exp() * log_ratio
     return values.masked_fill(~counted, 0.0), counted
 
 
 def lscl(pairs: Pairs, weights: Tensor, w_min: float = W_MIN) -> tuple[Tensor, Tensor]:
     """LANE's label-aware supervised contrastive loss: the denominator holds the negatives only, as printed.
 
-    So it may be negative. With unit features, w in [w_min, 1] and n negatives it lies in
+    Its values may be negative. With unit features, w in [w_min, 1] and n negatives it lies in
     [log(n w_min) - 2/tau, log n + 2/tau - log w_min]; without `w_min` the auxiliary network could push it to minus
     infinity just by being sure. For a denominator of all others, use `lcl` with the same `w_min`.
 
-    The gradient flows through `weights` (where they are not clamped) into the auxiliary network, as in LCL's code;
-    detach them if it shall not.
+    The gradient flows through `weights` (where they are not clamped) into the auxiliary network, as in LCL's code,
+    unless they are detached.
 
     Args:
         pairs: see `pair`.
@@ -148,9 +148,9 @@ def lscl(pairs: Pairs, weights: Tensor, w_min: float = W_MIN) -> tuple[Tensor, T
     """
     counted = pairs.positive.any(1) & pairs.negative.any(1)
     log_w = pairs.log_weights(weights, w_min)
-    own = log_w.gather(1, pairs.labels[:, None])[:, 0]
+    log_w_label = log_w.gather(1, pairs.labels[:, None])[:, 0]
     weighted = pairs.similarity + log_w[:, pairs.column_labels]
-    values = _log_sum(weighted, pairs.negative) - own - pairs.mean_positive()
+    values = _log_sum(weighted, pairs.negative) - log_w_label - pairs.mean_positive()
     return values.masked_fill(~counted, 0.0), counted
 
 

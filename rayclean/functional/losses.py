@@ -6,7 +6,7 @@ gradient overflows. p = softmax(z), p_y the probability of the label.
 | function | value | reference |
 |---|---|---|
 | `cross_entropy` | -sum_k g_k log p_k | |
-| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., "Symmetric cross entropy", ICCV 2019, section "Symmetric Cross Entropy Learning" |
+| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., ICCV 2019, section "Symmetric Cross Entropy Learning" |
 | `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
 | `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
 
@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LOG_ZERO = math.log(1e-4)
-"""A: what stands for log 0 of a one-hot label (the authors' code clamps the label at 1e-4)."""
+"""A: the value taken for log 0 of a one-hot label (the authors' code clamps the label at 1e-4)."""
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """-log p_y of hard labels, or -sum_k g_k log p_k of soft ones.
+    """Cross-entropy: -log p_y of hard labels, -sum_k g_k log p_k of soft ones.
 
     Args:
         logits: [B, K].
@@ -46,7 +46,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_ZERO) -> Tensor:
-    """-sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 - p_y).
+    """Reverse cross-entropy: -sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 - p_y).
 
     The authors' code clamps p at 1e-7 besides; that changes the value by less than K 1e-6 and is left out.
 
@@ -65,7 +65,7 @@ def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_
 
 
 def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) -> Tensor:
-    """(1 - p_y^q) / q: half the MAE at q = 1, and CE in the limit q -> 0.
+    """Generalized cross-entropy: (1 - p_y^q) / q, which is half the MAE at q = 1 and CE in the limit q -> 0.
 
     Args:
         logits: [B, K].
@@ -76,7 +76,7 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) ->
         [B], in [0, 1/q].
 
     Raises:
-        ValueError: q outside (0, 1].
+        ValueError: q is outside (0, 1].
 
     >>> generalized_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([0]))  # p_y = .5
     tensor([0.5492])
@@ -87,13 +87,15 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) ->
 
 
 def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:
-    """(KL(p, q) + KL(q, p)) / 2 = 1/2 sum_k (p_k - q_k) (log p_k - log q_k) of two passes over the same rows.
+    """Symmetric KL divergence of two passes over the same rows.
+
+    (KL(p, q) + KL(q, p)) / 2 = 1/2 sum_k (p_k - q_k) (log p_k - log q_k)
 
     The factor 1/2 is R-Drop's and that of SelfMix's code, which NoiseAL builds on.
 
     Args:
-        logits: [B, K], of p.
-        others: [B, K], of q.
+        logits: [B, K] logits of p.
+        others: [B, K] logits of q.
 
     Returns:
         [B], >= 0; 0 where the passes agree.

@@ -1,7 +1,7 @@
 """LANE's margins and the weights inferred from them (equations 1-6 of the paper).
 
-N examples, G rows of one global batch, K classes. What has to do with networks is torch, what is kept per example is
-NumPy in float64. One step of LANE reads:
+N examples, G rows of one global batch, K classes. Networks' outputs are torch tensors, values kept per
+example NumPy arrays in float64. One step of LANE reads:
 
     margin, rival = margins.margin(logits, labels)                            # Eq. 1
     adjusted = margins.label_aware(margin, weights of the rival, w_min)       # Eq. 3
@@ -76,7 +76,7 @@ def label_aware(margins: Tensor, weights: Tensor, w_min: float = W_MIN) -> Tenso
 
 
 def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Floats:
-    """ALM [N] from the sums and the numbers of updates; 0 where there was none, which no weight is inferred from."""
+    """ALM [N] from the sums and the numbers of updates; 0 without any update, from which no weight is inferred."""
     return np.asarray(total / np.maximum(count, 1), dtype=np.float64)
 
 
@@ -92,7 +92,7 @@ def update_average(
         total: [N] sum of the (label-aware) margins so far.
         count: [N] number of them.
         rows: [G] positions in `total` and `count`, unique.
-        margins: [G] the new ones.
+        margins: [G] the new margins.
 
     Returns:
         ALM of these rows before [G] (0 where unseen) and after [G].
@@ -115,8 +115,8 @@ def update_average(
 class NegativeMargins:
     """Statistics of N^t, the negative ALMs: updated in O(batch) and equal to a full recompute.
 
-    Sums are of ALM - shift: with a shift near the mean, the variance does not cancel. Made anew at every epoch
-    (`of` the whole column), they neither drift nor have to be part of a checkpoint.
+    Sums are of ALM - shift: with a shift near the mean, the variance does not cancel. Computed anew at every
+    epoch (`of` the whole column), they neither drift nor have to be part of a checkpoint.
     """
 
     count: int = 0
@@ -128,7 +128,7 @@ class NegativeMargins:
 
     @classmethod
     def of(cls, alm: Floats) -> "NegativeMargins":
-        """Statistics of the negative ones of some ALMs [N]."""
+        """Statistics of the negative values among some ALMs [N]."""
         negative = alm[alm < 0]
         if not len(negative):
             return cls()
@@ -160,7 +160,7 @@ class NegativeMargins:
 
     def sigma_squared(self, mode: SigmaMode = "variance") -> float:
         """sigma_t^2 of Eq. 4: v_t, or v_t^2 by the letter; infinite, so that all weights are 1, where N^t has less
-        than two members or they are all alike.
+        than two members or all of them are equal.
         """
         variance = self.variance
         if self.count < 2 or variance < V_MIN:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rayclean.functional.types import Ids
+
 DIGITS = 5
 """`NearestNeighbours` compares cosines to so many digits, then by id: further digits of features depend on the batches
 and the machine that they were computed with."""
@@ -31,7 +33,6 @@ _FEW = 1 / 32
 """Above this share of a block's pairs, a matrix product in float64 is faster than pair by pair."""
 _NONE = -(2**62)
 
-Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]
 

@@ -31,9 +31,8 @@ import numpy.typing as npt
 from scipy.stats import truncnorm
 
 from rayclean.functional.hashing import mix, uniform
+from rayclean.functional.types import Ids, Labels
 
-Ids = npt.NDArray[np.int64]
-Labels = npt.NDArray[np.int32]
 Kind = Literal["sym", "sym_incl", "asym", "asym_map", "idn_softmax", "idn_xia", "lane_shuffle", "lane_flip"]
 
 NEEDS_FEATURES = ("idn_softmax", "idn_xia")
@@ -47,7 +46,7 @@ IDN_SCALE = 3.0
 
 
 def is_local(kind: str, exact: bool) -> bool:
-    """Whether a kind looks at one example at a time, so that shards can be corrupted apart."""
+    """Whether a kind looks at one example at a time, so that each shard can be corrupted by itself."""
     return kind == "asym_map" or (kind in ("sym", "asym") and not exact)
 
 
@@ -69,12 +68,12 @@ def corrupt(
         ids: [N] example ids, unique.
         labels: [N] in [0, K).
         num_classes: K, at least 2.
-        kind: see the table above.
+        kind: a kind of the table above.
         rate: eta in [0, 1].
-        seed: of everything random.
-        exact: `sym`, `asym`: flip exactly round(eta N) ids.
-        mapping: `asym_map`: class -> wrong class.
-        features: `idn_xia`: [N, S] numeric features; `idn_softmax`: [N, K] out-of-fold class probabilities.
+        seed: seed of all draws.
+        exact: for `sym` and `asym`, flip exactly round(eta N) ids.
+        mapping: for `asym_map`, class -> wrong class.
+        features: for `idn_xia`, [N, S] numeric features; for `idn_softmax`, [N, K] out-of-fold class probabilities.
 
     Returns:
         [N] int32, in the order of `ids`.
@@ -160,7 +159,7 @@ def _floor(value: float) -> int:
 
 
 def _first(ids: Ids, seed: int, count: int) -> npt.NDArray[np.bool_]:
-    """[N] True for the `count` ids that come first in hash order; the hash is a bijection, so there are no ties."""
+    """Whether each id is one of the `count` first in hash order [N]; the hash is a bijection, so there are no ties."""
     chosen = np.zeros(len(ids), bool)
     chosen[_order(ids, seed, "noise select")[:count]] = True
     return chosen
@@ -171,7 +170,7 @@ def _order(ids: Ids, seed: int, purpose: str) -> npt.NDArray[np.int64]:
 
 
 def _other(ids: Ids, labels: Labels, num_classes: int, seed: int) -> Labels:
-    """[N] a class other than `labels`, uniformly."""
+    """A class other than the label, uniformly drawn [N]."""
     step = 1 + (uniform(ids, seed, "noise class") * (num_classes - 1)).astype(np.int32)
     return ((labels + step) % num_classes).astype(np.int32)
 
@@ -214,7 +213,7 @@ def _feature_dependent(
 
     W [K, S, K] is standard normal; features are standardised and every row is scaled to length `IDN_SCALE`.
     """
-    order = np.argsort(ids)  # sums of floats in one order, whatever the order of the examples
+    order = np.argsort(ids)  # floats are summed in one order, whatever the order of the examples
     x = np.asarray(features, np.float64)
     deviation = x[order].std(0)
     x = (x - x[order].mean(0)) / np.where(deviation > 0, deviation, 1)

@@ -1,4 +1,4 @@
-"""What decides that a label is believed: a threshold per example (NoiseAL, DISC), or a mixture over losses (DivideMix).
+"""Criteria for believing a label: a threshold per example (NoiseAL, DISC), or a mixture over losses (DivideMix).
 
 N examples. A verdict is `label probability > threshold`, or `posterior > 0.5`; `partition` makes subsets of verdicts.
 """
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.mixture import GaussianMixture
 
 APART = 1e-3
-"""Component means of min-max normalised losses nearer than this are one component."""
+"""Components whose means (of min-max normalised losses) differ by less than this count as one."""
 
 
 def exponential_average(
@@ -29,10 +29,10 @@ def exponential_average(
         rate: lambda in [0, 1].
 
     Returns:
-        [N] tau(t) of `threshold`'s dtype, between the two.
+        [N] tau(t), between the two, of `threshold`'s dtype.
 
     Raises:
-        ValueError: lambda outside [0, 1].
+        ValueError: lambda is outside [0, 1].
 
     >>> exponential_average(np.array([1 / 6]), np.array([0.5]), 0.9).round(6)
     array([0.466667])
@@ -45,12 +45,12 @@ def exponential_average(
 def clean_posterior(losses: npt.NDArray[Any], seed: int = 0) -> npt.NDArray[np.float64]:
     """omega: the posterior of the lower component of a two-component Gaussian mixture fitted to all losses.
 
-    Losses are scaled to [0, 1] and fitted in sorted order, so that omega does not depend on theirs. Beyond the two
+    Losses are scaled to [0, 1] and fitted in sorted order, so that omega does not depend on the order of the examples. Beyond the two
     means omega need not be monotone, because the components' variances differ.
 
     Args:
         losses: [N] per-example cross-entropy.
-        seed: of the mixture's initialisation.
+        seed: seed of the mixture's initialisation.
 
     Returns:
         [N] in [0, 1]; all 1 where the losses do not fall into two components (all equal, or means nearer than 1e-3).
