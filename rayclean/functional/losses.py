@@ -7,6 +7,7 @@ gradient overflows. p = softmax(z), p_y the probability of the label.
 |---|---|---|
 | `cross_entropy` | -sum_k g_k log p_k | |
 | `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., ICCV 2019, section "Symmetric Cross Entropy Learning" |
+| `symmetric_cross_entropy` | alpha CE + beta RCE | the same section |
 | `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
 | `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
 
@@ -62,6 +63,21 @@ def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_
     tensor([6.9563])
     """
     return log_zero * torch.expm1(log_probability(logits, labels))
+
+
+def symmetric_cross_entropy(logits: Tensor, labels: Tensor, alpha: float = 0.1, beta: float = 1.0) -> Tensor:
+    """Symmetric cross-entropy: the weighted sum alpha CE + beta RCE.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int64.
+        alpha: weight of CE; 0.1 is the paper's for CIFAR-10 (6 for CIFAR-100).
+        beta: weight of RCE; 1 is the paper's for CIFAR-10 (0.1 for CIFAR-100).
+
+    Returns:
+        [B], >= 0.
+    """
+    return alpha * cross_entropy(logits, labels) + beta * reverse_cross_entropy(logits, labels)
 
 
 def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) -> Tensor:
