@@ -1,10 +1,13 @@
-"""Calibration of an annotator's scores: its bias towards some labels, probabilities, and which answers are accepted.
+"""Calibration of an annotator's scores: its bias towards some labels, probabilities, and which answers are
+accepted.
 
-Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has fewer.
-A small language model prefers some label words whatever the text says; subtracting each label's mean score over many
-texts (batch calibration), or its score for a text without content, removes that and needs no truth.
+Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has
+fewer. A small language model prefers some label words whatever the text says; subtracting each label's mean
+score over many texts (batch calibration), or its score for a text without content, removes that and needs no
+truth.
 
-References: Zhou et al., "Batch calibration", ICLR 2024, eq. 5; Zhao et al., "Calibrate before use", ICML 2021.
+References: Zhou et al., "Batch calibration", ICLR 2024, eq. 5; Zhao et al., "Calibrate before use", ICML
+2021.
 """
 
 import numpy as np
@@ -19,7 +22,8 @@ LEAST_TEXTS = 8
 def label_sums(
     labels: Ints, scores: Floats, num_classes: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Sum and number of the scores of each label; those of several batches may be added before `batch_bias` divides them.
+    """Sum and number of the scores of each label; those of several batches may be added before `batch_bias`
+    divides them.
 
     Args:
         labels: [M] label index of each score, -1 for none.
@@ -47,8 +51,8 @@ def batch_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
 def steady_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
     """`batch_bias`, but 0 everywhere for fewer than `LEAST_TEXTS` texts.
 
-    The mean of a few answers is mostly these answers (of a single one it is that answer), and subtracting it leaves
-    nothing to decide by.
+    The mean of a few answers is mostly these answers (of a single one it is that answer), and subtracting it
+    leaves nothing to decide by.
 
     >>> steady_bias(np.array([-6.0, -9.0]), np.array([3, 3]))
     array([0., 0.])
@@ -76,7 +80,8 @@ def probabilities(scores: Floats, bias: Floats, candidates: Ints) -> npt.NDArray
 
 
 def choose(probability: Floats, candidates: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The most probable candidate [B] and its probability [B]; the candidate is -1 where two tie or there is none.
+    """The most probable candidate [B] and its probability [B]; the candidate is -1 where two tie or there is
+    none.
 
     >>> choose(np.array([[0.2, 0.8], [0.5, 0.5]]), np.array([[3, 7], [3, 7]]))
     (array([ 7, -1]), array([0.8, 0.5]))
@@ -91,7 +96,8 @@ def choose(probability: Floats, candidates: Ints) -> tuple[npt.NDArray[np.int64]
 
 
 def accepted(chosen: Ints, given: Ints, confidence: Floats, threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether each choice changes its label [B]: it is another label, chosen with a confidence of at least `threshold`.
+    """Whether each choice changes its label [B]: it is another label, chosen with a confidence of at least
+    `threshold`.
 
     >>> accepted(np.array([1, 1, 0, -1]), np.array([0, 0, 0, 0]), np.array([0.9, 0.6, 0.9, 0.5]), 0.7)
     array([ True, False, False, False])
@@ -101,9 +107,11 @@ def accepted(chosen: Ints, given: Ints, confidence: Floats, threshold: float) ->
 
 
 def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 10) -> float:
-    """Mean distance of confidence and accuracy over equal-width bins, weighted by the bins' sizes; NaN if empty.
+    """Mean distance of confidence and accuracy over equal-width bins, weighted by the bins' sizes; NaN if
+    empty.
 
-    ECE = sum_b n_b / N |mean confidence_b - mean correct_b|; a confidence on an edge belongs to the bin above it.
+    ECE = sum_b n_b / N |mean confidence_b - mean correct_b|; a confidence on an edge belongs to the bin above
+    it.
 
     Reference: Guo et al., "On calibration of modern neural networks", ICML 2017, eq. 3.
     """

@@ -1,14 +1,15 @@
 """Contrastive losses on labels: LCL and LANE's LSCL; one value per anchor, the caller reduces them.
 
-B anchors (this worker's rows), G columns (the rows of the global batch, the anchors among them), D features, K
-classes. Anchors and columns are separate arguments, so that W workers that gather their columns with gradient compute exactly
-what one worker computes on all rows:
+B anchors (this worker's rows), G columns (the rows of the global batch, the anchors among them), D features,
+K classes. Anchors and columns are separate arguments, so that W workers that gather their columns with
+gradient compute exactly what one worker computes on all rows:
 
     pairs = contrastive.pair(features, labels, position, all_features, all_labels, all_valid, tau=0.3)
     values, counted = contrastive.lscl(pairs, weights)
     loss = batch.mean_over(values, counted)
 
-s_ik = h_i h_k / tau, P_i the other columns of the anchor's label, w_i the auxiliary network's class probabilities:
+s_ik = h_i h_k / tau, P_i the other columns of the anchor's label, w_i the auxiliary network's class
+probabilities:
 
 | function | value of anchor i |
 |---|---|
@@ -17,8 +18,9 @@ s_ik = h_i h_k / tau, P_i the other columns of the anchor's label, w_i the auxil
 
 With equal weights, `lcl` is the supervised contrastive loss (SCL).
 
-References: Gunel et al., "Supervised contrastive learning for pre-trained language model fine-tuning", ICLR 2021 (SCL);
-Suresh & Ong, "Not all negatives are equal: label-aware contrastive loss", EMNLP 2021; LANE, the L_con of Eq. 8-9.
+References: Gunel et al., "Supervised contrastive learning for pre-trained language model fine-tuning", ICLR
+2021 (SCL); Suresh & Ong, "Not all negatives are equal: label-aware contrastive loss", EMNLP 2021; LANE, the
+L_con of Eq. 8-9.
 """
 
 from dataclasses import dataclass
@@ -79,8 +81,8 @@ def pair(
         column_labels: [G] int64.
         column_valid: [G] bool, False for padding; all are valid by default.
         tau: temperature.
-        normalize: divide features by their L2 norm. Unbounded features make LSCL unbounded, so this is the default
-            though LANE does not state it.
+        normalize: divide features by their L2 norm. Unbounded features make LSCL unbounded, so this is the
+            default though LANE does not state it.
 
     Raises:
         ValueError: `position`, `columns` and `column_labels` are not given together, or tau is not positive.
@@ -112,12 +114,12 @@ def lcl(
     Args:
         pairs: see `pair`.
         weights: [B, K] w, rows sum to 1.
-        variant: "paper": w_{i,y_i} inside the logarithm; "code": before it, as in the authors' code. They differ in
-            value and gradient.
+        variant: "paper": w_{i,y_i} inside the logarithm; "code": before it, as in the authors' code. They
+            differ in value and gradient.
         w_min: w is clamped from below; the default only keeps the logarithm finite.
 
-    Returns:
-        Values [B] (>= 0 in the "paper" variant) and which rows [B] count: those with a positive (the others are 0).
+    Returns: Values [B] (>= 0 in the "paper" variant) and which rows [B] count: those with a positive (the
+        others are 0).
     """
     counted = pairs.positive.any(1)
     log_w = pairs.log_weights(weights, w_min)
@@ -131,12 +133,12 @@ def lcl(
 def lscl(pairs: Pairs, weights: Tensor, w_min: float = W_MIN) -> tuple[Tensor, Tensor]:
     """LANE's label-aware supervised contrastive loss: the denominator holds the negatives only, as printed.
 
-    Its values may be negative. With unit features, w in [w_min, 1] and n negatives it lies in
-    [log(n w_min) - 2/tau, log n + 2/tau - log w_min]; without `w_min` the auxiliary network could push it to minus
-    infinity just by being sure. For a denominator of all others, use `lcl` with the same `w_min`.
+    Its values may be negative. With unit features, w in [w_min, 1] and n negatives it lies in [log(n w_min) -
+    2/tau, log n + 2/tau - log w_min]; without `w_min` the auxiliary network could push it to minus infinity
+    just by being sure. For a denominator of all others, use `lcl` with the same `w_min`.
 
-    The gradient flows through `weights` (where they are not clamped) into the auxiliary network, as in LCL's code,
-    unless they are detached.
+    The gradient flows through `weights` (where they are not clamped) into the auxiliary network, as in LCL's
+    code, unless they are detached.
 
     Args:
         pairs: see `pair`.
@@ -155,6 +157,7 @@ def lscl(pairs: Pairs, weights: Tensor, w_min: float = W_MIN) -> tuple[Tensor, T
 
 
 def _log_sum(exponents: Tensor, mask: Tensor) -> Tensor:
-    """The log sum exp over the masked entries of each row [B]; finite, with a gradient of 0, where there is none."""
+    """The log sum exp over the masked entries of each row [B]; finite, with a gradient of 0, where there is
+    none."""
     exponents = exponents.masked_fill(~mask, -torch.inf).masked_fill(~mask.any(1, keepdim=True), 0.0)
     return exponents.logsumexp(1)

@@ -1,7 +1,7 @@
 """Hashes of `example_id`: randomness that belongs to an example and not to its position.
 
-Everything drawn per example (its fold, its split, whether its label is flipped) is a function of (seed, purpose, id),
-and does not depend on shards, order or number of workers.
+Everything drawn per example (its fold, its split, whether its label is flipped) is a function of (seed,
+purpose, id), and does not depend on shards, order or number of workers.
 """
 
 import numpy as np

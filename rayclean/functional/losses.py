@@ -6,15 +6,15 @@ gradient overflows. p = softmax(z), p_y the probability of the label.
 | function | value | reference |
 |---|---|---|
 | `cross_entropy` | -sum_k g_k log p_k | |
-| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., ICCV 2019, section "Symmetric Cross Entropy Learning" |
+| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., ICCV 2019, "Symmetric Cross Entropy Learning" |
 | `symmetric_cross_entropy` | alpha CE + beta RCE | the same section |
 | `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
 | `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
 
-RCE, which is -A / 2 times the mean absolute error (MAE), is a symmetric loss: its sum over all labels is constant, which
-makes it tolerant to uniform noise below 1 - 1/K (Ghosh et al., "Robust loss functions under label noise", AAAI 2017).
-Its gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: it cannot mend a confident mistake and learns
-slowly from scratch, so it follows a warm-up with cross-entropy.
+RCE, which is -A / 2 times the mean absolute error (MAE), is a symmetric loss: its sum over all labels is
+constant, which makes it tolerant to uniform noise below 1 - 1/K (Ghosh et al., "Robust loss functions under
+label noise", AAAI 2017). Its gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: it cannot
+mend a confident mistake and learns slowly from scratch, so it follows a warm-up with cross-entropy.
 """
 
 import math
@@ -47,7 +47,8 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_ZERO) -> Tensor:
-    """Reverse cross-entropy: -sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 - p_y).
+    """Reverse cross-entropy: -sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 -
+    p_y).
 
     The authors' code clamps p at 1e-7 besides; that changes the value by less than K 1e-6 and is left out.
 

@@ -10,13 +10,15 @@ example NumPy arrays in float64. One step of LANE reads:
     weight = margins.gaussian_weights(after, negatives.mean, negatives.sigma_squared())   # Eq. 4-6
 
 Readings taken where the paper is ambiguous:
-* Eq. 6 is the *variance* sigma_t^2 (Algorithm 1 computes "mu_t and sigma_t^2"); `sigma_squared("literal")` squares it
-  once more, as Eq. 4 and 6 read together by the letter. Only the first is free of scale.
+* Eq. 6 is the *variance* sigma_t^2 (Algorithm 1 computes "mu_t and sigma_t^2"); `sigma_squared("literal")`
+  squares it once more, as Eq. 4 and 6 read together by the letter. Only the first is free of scale.
 * mu and sigma are those of all of N^t (Eq. 5-6), not of the examples under the mean.
-* N^t is every example seen so far whose latest ALM is negative; `NegativeMargins.of(after)` of one batch alone is
-  Algorithm 1's letter. With n negatives no weight is below exp(-(n - 1) / 2), so a batch can hardly reject anything.
+* N^t is every example seen so far whose latest ALM is negative; `NegativeMargins.of(after)` of one batch
+  alone is Algorithm 1's letter. With n negatives no weight is below exp(-(n - 1) / 2), so a batch can hardly
+  reject anything.
 * t of the ALM counts visits of the example, which is the epoch where each is visited once an epoch.
-* w is clamped at `w_min`, because the auxiliary network learns from the noisy labels too and its w may go to 0.
+* w is clamped at `w_min`, because the auxiliary network learns from the noisy labels too and its w may go to
+  0.
 """
 
 import math
@@ -76,7 +78,8 @@ def label_aware(margins: Tensor, weights: Tensor, w_min: float = W_MIN) -> Tenso
 
 
 def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Floats:
-    """ALM [N] from the sums and the numbers of updates; 0 without any update, from which no weight is inferred."""
+    """ALM [N] from the sums and the numbers of updates; 0 without any update, from which no weight is
+    inferred."""
     return np.asarray(total / np.maximum(count, 1), dtype=np.float64)
 
 
@@ -137,7 +140,8 @@ class NegativeMargins:
         return cls(len(negative), float(shifted.sum()), float((shifted**2).sum()), shift)
 
     def moved(self, before: Floats, after: Floats) -> "NegativeMargins":
-        """Statistics after the ALMs `before` [G] of one batch have become `after` [G], the same rows in order."""
+        """Statistics after the ALMs `before` [G] of one batch have become `after` [G], the same rows in
+        order."""
         if self.count == 0:
             return self.of(after)
         old, new = before[before < 0] - self.shift, after[after < 0] - self.shift
@@ -159,8 +163,8 @@ class NegativeMargins:
         return max(self.squares / self.count - (self.total / self.count) ** 2, 0.0) if self.count else 0.0
 
     def sigma_squared(self, mode: SigmaMode = "variance") -> float:
-        """sigma_t^2 of Eq. 4: v_t, or v_t^2 by the letter; infinite, so that all weights are 1, where N^t has less
-        than two members or all of them are equal.
+        """sigma_t^2 of Eq. 4: v_t, or v_t^2 by the letter; infinite, so that all weights are 1, where N^t has
+        less than two members or all of them are equal.
         """
         variance = self.variance
         if self.count < 2 or variance < V_MIN:

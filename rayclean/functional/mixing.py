@@ -1,4 +1,5 @@
-"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H; DivideMix, MixMatch).
+"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H; DivideMix,
+MixMatch).
 
 B rows, K classes, D features. With c the confidence in the given label, pbar the networks' mean
 probabilities, and lambda' and the partner pi(i) of every row drawn by its id:
@@ -8,9 +9,10 @@ probabilities, and lambda' and the partner pi(i) of every row drawn by its id:
     h~ = lambda'_i h_i + (1 - lambda'_i) h_pi(i)         and g~ likewise
     L_H = mean CE(classify(h~), g~)
 
-Reference: Qiao et al., SelfMix, COLING 2022, with alpha = .75 and T = .5. NoiseAL's targets are not public; here they
-are SelfMix's, with the mean of the two networks. lambda' is drawn per row rather than per batch, and from
-(seed, epoch, id) rather than from a generator, so that it depends neither on ranks nor on the order of the rows.
+Reference: Qiao et al., SelfMix, COLING 2022, with alpha = .75 and T = .5. NoiseAL's targets are not public;
+here they are SelfMix's, with the mean of the two networks. lambda' is drawn per row rather than per batch,
+and from (seed, epoch, id) rather than from a generator, so that it depends neither on ranks nor on the order
+of the rows.
 """
 
 import numpy as np
@@ -58,7 +60,8 @@ def co_refined_target(
 
     Args:
         labels: [B] int64 given labels.
-        label_confidence: [B] c in [0, 1]; the mean of the networks' q for NoiseAL, the posterior for DivideMix.
+        label_confidence: [B] c in [0, 1]; the mean of the networks' q for NoiseAL, the posterior for
+            DivideMix.
         probabilities: [B, K] pbar.
         temperature: T.
 

@@ -1,8 +1,8 @@
 """Label noise for experiments: eight ways to make labels wrong, each with a known rate.
 
-Every draw is a hash of (`example_id`, seed, purpose), and whatever is chosen globally ("exactly so many ids", a
-permutation) goes by the order of such hashes, so that the result depends neither on the order of the examples nor
-on how they are cut into shards. N examples, K classes, eta the requested rate:
+Every draw is a hash of (`example_id`, seed, purpose), and whatever is chosen globally ("exactly so many ids",
+a permutation) goes by the order of such hashes, so that the result depends neither on the order of the
+examples nor on how they are cut into shards. N examples, K classes, eta the requested rate:
 
 | kind | a label y becomes | share of wrong labels |
 |---|---|---|
@@ -10,17 +10,18 @@ on how they are cut into shards. N examples, K classes, eta the requested rate:
 | `sym_incl` | one of all K classes (y among them), for exactly floor(eta N) ids | eta (1 - 1/K) on average |
 | `asym` | (y + 1) mod K with probability eta | eta |
 | `asym_map` | mapping[y] with probability eta, where mapped | eta x mapped share |
-| `idn_softmax` | the class a model confuses it with, for exactly floor(eta N) ids | exactly floor(eta N) / N |
+| `idn_softmax` | the class a model confuses it with, for floor(eta N) ids | exactly floor(eta N) / N |
 | `idn_xia` | a class drawn from a random feature-dependent softmax | about eta |
-| `lane_shuffle` | the label of another of round(eta N) chosen ids, by permuting them | eta (1 - sum of squared class shares) |
+| `lane_shuffle` | permuted among round(eta N) chosen ids | eta (1 - sum of squared class shares) |
 | `lane_flip` | another class, uniformly, for exactly round(eta N) ids | exactly round(eta N) / N |
 
 `sym` and `asym` flip exactly round(eta N) ids with `exact=True`. rate = 0 changes nothing, whatever the kind.
 
-Sources: `sym_incl`: Li et al., DivideMix, ICLR 2020 (code). `asym`: Qiao et al., SelfMix, COLING 2022 (code; pair flip).
-`idn_softmax`: Algan & Ulusoy, "Label noise types and their effects on deep learning", 2020 (code). `idn_xia`: Xia et
-al., "Part-dependent label noise", NeurIPS 2020, as in the code of DISC (CVPR 2023). `lane_*`: the two readings of the
-sentence on noise in the LANE paper ("randomly shuffle the labels of 20 %", "are intentionally flipped").
+Sources: `sym_incl`: Li et al., DivideMix, ICLR 2020 (code). `asym`: Qiao et al., SelfMix, COLING 2022 (code;
+pair flip). `idn_softmax`: Algan & Ulusoy, "Label noise types and their effects on deep learning", 2020
+(code). `idn_xia`: Xia et al., "Part-dependent label noise", NeurIPS 2020, as in the code of DISC (CVPR 2023).
+`lane_*`: the two readings of the sentence on noise in the LANE paper ("randomly shuffle the labels of 20 %",
+"are intentionally flipped").
 """
 
 from collections.abc import Mapping
@@ -73,7 +74,8 @@ def corrupt(
         seed: seed of all draws.
         exact: for `sym` and `asym`, flip exactly round(eta N) ids.
         mapping: for `asym_map`, class -> wrong class.
-        features: for `idn_xia`, [N, S] numeric features; for `idn_softmax`, [N, K] out-of-fold class probabilities.
+        features: for `idn_xia`, [N, S] numeric features; for `idn_softmax`, [N, K] out-of-fold class
+            probabilities.
 
     Returns:
         [N] int32, in the order of `ids`.
@@ -159,7 +161,8 @@ def _floor(value: float) -> int:
 
 
 def _first(ids: Ids, seed: int, count: int) -> npt.NDArray[np.bool_]:
-    """Whether each id is one of the `count` first in hash order [N]; the hash is a bijection, so there are no ties."""
+    """Whether each id is one of the `count` first in hash order [N]; the hash is a bijection, so there are no
+    ties."""
     chosen = np.zeros(len(ids), bool)
     chosen[_order(ids, seed, "noise select")[:count]] = True
     return chosen
@@ -189,8 +192,8 @@ def _most_confused(
 ) -> Labels:
     """Flip `count` labels to what a classifier confuses them with.
 
-    First the examples whose most probable class is not their label, surest first; if those are too few, the others
-    by the probability of their most probable wrong class (a random one where that probability is 0).
+    First the examples whose most probable class is not their label, surest first; if those are too few, the
+    others by the probability of their most probable wrong class (a random one where that probability is 0).
     """
     num_classes = probabilities.shape[1]
     rows = np.arange(len(ids))
@@ -209,7 +212,8 @@ def _most_confused(
 def _feature_dependent(
     ids: Ids, labels: Labels, num_classes: int, features: npt.NDArray[np.floating], seed: int, rate: float
 ) -> Labels:
-    """Flip x with probability q ~ TruncNormal(eta, 0.1) on [0, 1] to a class drawn from softmax(x W_y), y excluded.
+    """Flip x with probability q ~ TruncNormal(eta, 0.1) on [0, 1] to a class drawn from softmax(x W_y), y
+    excluded.
 
     W [K, S, K] is standard normal; features are standardised and every row is scaled to length `IDN_SCALE`.
     """

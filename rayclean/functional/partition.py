@@ -1,8 +1,8 @@
 """The split of examples into clean, hard and purified ones, by NoiseAL's rules and by DISC's.
 
-N examples. Two networks (or two views) v have judged each label: q^v is the probability of the given label, tau^v the
-example's threshold, and the verdicts are a = [q^s > tau^s] and b = [q^w > tau^w]. pbar and taubar are the means of the
-two networks' probabilities and thresholds.
+N examples. Two networks (or two views) v have judged each label: q^v is the probability of the given label,
+tau^v the example's threshold, and the verdicts are a = [q^s > tau^s] and b = [q^w > tau^w]. pbar and taubar
+are the means of the two networks' probabilities and thresholds.
 
 | | verdicts (default) | agreement | disc |
 |---|---|---|---|
@@ -13,10 +13,11 @@ two networks' probabilities and thresholds.
 
 *Disputed*: argmax pbar is not the given label. *Sure*: max_k pbar_k > min(taubar + sigma, 0.99).
 
-The NoiseAL paper's own inequalities are not public. Known are a first split into a consistency and a discrepancy set
-by both networks, and that P is "high confidence but low clean probability"; the first two columns are reconstructions.
-*Disputed* follows from *neither* and *sure* while taubar + sigma <= 0.99. It is required besides, because thresholds of
-sure networks rise above the cap: a small dip of an example that both predict as labelled would purify it otherwise.
+The NoiseAL paper's own inequalities are not public. Known are a first split into a consistency and a
+discrepancy set by both networks, and that P is "high confidence but low clean probability"; the first two
+columns are reconstructions. *Disputed* follows from *neither* and *sure* while taubar + sigma <= 0.99. It is
+required besides, because thresholds of sure networks rise above the cap: a small dip of an example that both
+predict as labelled would purify it otherwise.
 """
 
 from enum import IntEnum
@@ -107,8 +108,8 @@ def by_disc(
     threshold: Values,
     sigma: float = 0.5,
 ) -> npt.NDArray[np.int8]:
-    """DISC's selection (Li et al., CVPR 2023, with the constants of its code): HARD where the verdicts differ, the
-    rest unused.
+    """DISC's selection (Li et al., CVPR 2023, with the constants of its code): HARD where the verdicts
+    differ, the rest unused.
 
     Args:
         strong: [N] a, of the strong view.
@@ -116,7 +117,8 @@ def by_disc(
         disputed: [N] argmax pbar != given label.
         confidence: [N] max_k pbar_k.
         threshold: [N] taubar.
-        sigma: by how much the confidence of P must exceed taubar; at 1 or more only the cap of 0.99 lets any in.
+        sigma: by how much the confidence of P must exceed taubar; at 1 or more only the cap of 0.99 lets any
+            in.
 
     Returns:
         [N] `Subset`.
@@ -136,8 +138,8 @@ def most_likely_clean(
         label_probability: [N] the given label's probability, the networks' mean.
         share: share of each class, rounded up.
 
-    Returns:
-        Whether each example is chosen [N]; at least one of every class that occurs is. Ties go to the example that comes first.
+    Returns: Whether each example is chosen [N]; at least one of every class that occurs is. Ties go to the
+        example that comes first.
 
     >>> most_likely_clean(np.array([0, 0, 0, 1]), np.array([0.2, 0.9, 0.9, 0.1]), share=0.3)
     array([False,  True, False,  True])

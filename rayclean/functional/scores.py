@@ -29,7 +29,8 @@ def self_confidence(labels: Labels, probabilities: Probabilities) -> npt.NDArray
 
 
 def normalized_margin(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.float32]:
-    """The lead of the given label over the best other one, moved to [0, 1]: (p[y] - max over j != y of p[j] + 1) / 2.
+    """The lead of the given label over the best other one, moved to [0, 1]: (p[y] - max over j != y of p[j] +
+    1) / 2.
 
     Below 0.5 another class is more probable than the given one.
 

@@ -1,13 +1,13 @@
 """The n greatest values of each of many groups, exactly, over data that is never all in one place.
 
-A radix selection by map and reduce. Every value has a 64-bit key that sorts like it; a shard counts, per group, how
-many keys fall into each of a few bins of an interval; the sum of all shards' counts tells in which bin the n-th
-greatest key lies, and that bin is the interval of the next round. As soon as few keys are left in all intervals
-together they are collected and sorted. State: a few numbers per group and at most `MAX_COUNTERS` counters, whatever
-the number of examples.
+A radix selection by map and reduce. Every value has a 64-bit key that sorts like it; a shard counts, per
+group, how many keys fall into each of a few bins of an interval; the sum of all shards' counts tells in which
+bin the n-th greatest key lies, and that bin is the interval of the next round. As soon as few keys are left
+in all intervals together they are collected and sorted. State: a few numbers per group and at most
+`MAX_COUNTERS` counters, whatever the number of examples.
 
-Because counts are integers, and ties are broken by a hash of `example_id`, the result depends neither on how the
-data is cut into shards nor on the order in which they come.
+Because counts are integers, and ties are broken by a hash of `example_id`, the result depends neither on how
+the data is cut into shards nor on the order in which they come.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ MAX_COUNTERS = 1 << 21
 MAX_COLLECTED = 1 << 20
 """Greatest number of keys that are collected and sorted in one place, over all groups (12 MiB)."""
 MAX_UNPROBED = 1 << 17
-"""Greatest number of keys that are collected without any round of counting, which would not pay for so few."""
+"""Greatest number of keys that are collected without any round of counting, which would not pay."""
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -30,8 +30,8 @@ UInt64 = npt.NDArray[np.uint64]
 def sort_keys(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> UInt64:
     """A key per value that sorts like it; among equal values, like a hash of the id.
 
-    The high half holds the bits of the float32 in sortable form, the low half 32 bits of hash: of several equal
-    values at the cut, which ones are taken is arbitrary, but the same ones every time.
+    The high half holds the bits of the float32 in sortable form, the low half 32 bits of hash: of several
+    equal values at the cut, which ones are taken is arbitrary, but the same ones every time.
 
     Args:
         values: [N] finite.
@@ -56,12 +56,12 @@ def key_values(keys: UInt64) -> npt.NDArray[np.float32]:
 class Selection:
     """The search for the `need` greatest keys of each of G groups.
 
-    Use: while `open`, map `tally` (or, once `collectable`, `pick`) over the shards' keys of `lower`, and hand the
-    results to `narrow` (or `finish`). Then `cut` [G] is the smallest key taken of each group.
+    Use: while `open`, map `tally` (or, once `collectable`, `pick`) over the shards' keys of `lower`, and hand
+    the results to `narrow` (or `finish`). Then `cut` [G] is the smallest key taken of each group.
     """
 
     need: npt.NDArray[np.int64]
-    """[G] number of keys that are still to be taken from the interval of each group; 1 <= need <= population."""
+    """[G] number of keys still to be taken from the interval of each group; 1 <= need <= population."""
     population: npt.NDArray[np.int64]
     """[G] number of keys in the interval."""
     low: UInt64

@@ -21,7 +21,6 @@ from rayclean.functional.hashing import folds, uniform
 from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
 from rayclean.models import ENCODERS
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.training.inputs import NetworkInputs, Rows, open_inputs
 from rayclean.training.job import FitJob
@@ -125,8 +124,8 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
 
 def is_frozen(encoder: Plugin) -> bool:
     """Whether only what comes after an encoder's body is trained."""
-    cls = resolve("encoder", ENCODERS, encoder.name)
-    return bool(cls.is_frozen(build_options("encoder", cls, encoder.options)))
+    cls, options = ENCODERS.checked(encoder)
+    return cls.is_frozen(options)
 
 
 def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:

@@ -1,6 +1,8 @@
 """relabel from finished load, predict and detect: every suspect decided once, replayed, reverted bit for bit."""
 
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,20 @@ from rayclean.annotators.final_labels import ANNOTATIONS, replay_reverts
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
+from rayclean.runtime.ray_data import in_this_process
 from rayclean.schema import Label, LabelSet
 from rayclean.verbs import relabel
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
 
-pytestmark = pytest.mark.usefixtures("ray_embedded")
-
 ROWS, SUSPECTS, LOST = 90, 23, 5
 """Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
+
+
+@pytest.fixture(autouse=True)
+def in_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything runs here, but for the tests that ask for Ray."""
+    with nullcontext() if "ray_embedded" in request.fixturenames else in_this_process():
+        yield
 
 
 def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Config:
@@ -60,9 +68,7 @@ def make(folder: Path, shards: int = 3) -> Run:
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
         columns = [ids[rows], given[rows], suggested[rows], np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
                    ["x"] * len(rows)]  # fmt: skip
-        run.write_table(
-            pa.table(columns, schema=pa.schema(schema.FINDINGS_FIXED)), "detect", "findings", part
-        )
+        run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
         run.write_json(
             {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}},
@@ -201,7 +207,8 @@ def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch:
     assert results[0] == results[1]
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path) -> None:
+def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embedded: None) -> None:
+    """On Ray: the annotator's errors come from the process that asks as they were there."""
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
 
