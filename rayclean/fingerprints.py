@@ -14,8 +14,7 @@ from rayclean.hashing import digest
 
 
 def fingerprint(*parts: Any) -> str:
-    """A hash over plain JSON values, 16 hexadecimal digits; equal values give equal fingerprints in any
-    process.
+    """A hash over JSON values, 16 hexadecimal digits; equal values give equal fingerprints in any process.
 
     >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
     True
@@ -25,8 +24,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def stamp(info: dict[str, Any]) -> str:
-    """The part of fsspec's description of a file that changes with its content: an ETag or checksum, else a
-    time.
+    """The part of fsspec's description of a file that changes with its content: ETag, checksum or time.
 
     >>> stamp({"name": "x", "size": 3, "mtime": 12.5})
     '12.5'

@@ -66,15 +66,13 @@ class Detector:
         self.seed = seed
 
     def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> Any:
-        """The state that `score` needs from all shards (picklable, small); None if each example is scored by
-        itself."""
+        """The state that `score` needs (picklable, small); None if each example is scored by itself."""
         return None
 
     def score(
         self, batch: DetectorBatch, state: Any
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Quality [B] (**lower = more likely wrong**) and vote [B] (True: this detector calls the label
-        wrong)."""
+        """Quality [B] (**lower = more likely wrong**) and vote [B] (True: the label is called wrong)."""
         raise NotImplementedError
 
     def metrics(self, state: Any) -> dict[str, float]:

@@ -1,5 +1,4 @@
-"""From scores to findings: the combined quality, the suspects under the budget, and the reason for each
-suspect.
+"""From scores to findings: combined quality, suspects under the budget, and the reason for each suspect.
 
 `scores/part-*.parquet` is read a shard at a time; one float32 per detector and example (exact ranks need all
 qualities in order) and 12 bytes per eligible example stay in memory.
@@ -21,8 +20,7 @@ from rayclean.functional.lookup import lookup_values
 
 
 def id_fingerprint(ids: npt.NDArray[np.int64]) -> int:
-    """A hash of a set of ids, in any order; the hash of a union of disjoint sets is the sum of theirs modulo
-    2**64."""
+    """A hash of a set of ids; the hash of a union of disjoint sets is the sum of theirs modulo 2**64."""
     return int(np.add.reduce(mix(ids, 0, "fingerprint"), dtype=np.uint64))
 
 

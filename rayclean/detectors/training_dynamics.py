@@ -24,8 +24,7 @@ from rayclean.plugins import Options
 
 
 class TrainingDynamics(Detector):
-    """Quality = share of the examples that a training found worse; 0.5 where it did not train on an example
-    (dev)."""
+    """Quality = share of the examples that a training found worse; 0.5 for examples it did not train on."""
 
     class Config(Options):
         """Options beside `name`."""

@@ -34,8 +34,8 @@ def relative_rank(ordered: Quality, values: Quality) -> npt.NDArray[np.float64]:
 def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality]) -> Quality:
     """One quality per example from the qualities that several detectors gave it.
 
-    Args: kind: `mean_rank` (mean of the ranks in [0, 1]), `mean` (of the qualities) or `min` (the lowest
-        quality).
+    Args:
+        kind: `mean_rank` (mean of the ranks in [0, 1]), `mean` (of the qualities) or `min` (lowest quality).
         qualities: [B] per detector.
         ordered: [N] per detector, the qualities of all examples in order; only for `mean_rank`.
 
@@ -56,8 +56,7 @@ def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality])
 
 
 def allowed(budget: float | int, total: int) -> int:
-    """The greatest number of suspects that a budget allows: the budget itself if it is a count, a share
-    rounded down.
+    """The greatest number of suspects that a budget allows; a share is rounded down.
 
     >>> allowed(0.1, 29), allowed(0.29, 100), allowed(500, 29)
     (2, 29, 29)

@@ -197,7 +197,8 @@ def doubt_keys(
 
 def agrees(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
     """Whether the given label is the most probable one, or within `TOLERANCE` of it [B]; such labels are not
-    doubted."""
+    doubted.
+    """
     raised = probabilities.copy()
     raised[np.arange(len(labels)), labels.astype(np.intp)] += np.float32(TOLERANCE)
     return np.asarray(raised.argmax(axis=1) == labels)

@@ -118,8 +118,9 @@ def lcl(
             differ in value and gradient.
         w_min: w is clamped from below; the default only keeps the logarithm finite.
 
-    Returns: Values [B] (>= 0 in the "paper" variant) and which rows [B] count: those with a positive (the
-        others are 0).
+    Returns:
+        Values [B] (>= 0 in the "paper" variant) and whether each row counts [B], which takes a positive (the
+        value of others is 0).
     """
     counted = pairs.positive.any(1)
     log_w = pairs.log_weights(weights, w_min)
@@ -158,6 +159,7 @@ def lscl(pairs: Pairs, weights: Tensor, w_min: float = W_MIN) -> tuple[Tensor, T
 
 def _log_sum(exponents: Tensor, mask: Tensor) -> Tensor:
     """The log sum exp over the masked entries of each row [B]; finite, with a gradient of 0, where there is
-    none."""
+    none.
+    """
     exponents = exponents.masked_fill(~mask, -torch.inf).masked_fill(~mask.any(1, keepdim=True), 0.0)
     return exponents.logsumexp(1)

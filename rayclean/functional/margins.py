@@ -17,8 +17,7 @@ Readings taken where the paper is ambiguous:
   alone is Algorithm 1's letter. With n negatives no weight is below exp(-(n - 1) / 2), so a batch can hardly
   reject anything.
 * t of the ALM counts visits of the example, which is the epoch where each is visited once an epoch.
-* w is clamped at `w_min`, because the auxiliary network learns from the noisy labels too and its w may go to
-  0.
+* w is clamped at `w_min`, because the auxiliary network learns from noisy labels too and its w may go to 0.
 """
 
 import math
@@ -79,7 +78,8 @@ def label_aware(margins: Tensor, weights: Tensor, w_min: float = W_MIN) -> Tenso
 
 def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Floats:
     """ALM [N] from the sums and the numbers of updates; 0 without any update, from which no weight is
-    inferred."""
+    inferred.
+    """
     return np.asarray(total / np.maximum(count, 1), dtype=np.float64)
 
 
@@ -141,7 +141,8 @@ class NegativeMargins:
 
     def moved(self, before: Floats, after: Floats) -> "NegativeMargins":
         """Statistics after the ALMs `before` [G] of one batch have become `after` [G], the same rows in
-        order."""
+        order.
+        """
         if self.count == 0:
             return self.of(after)
         old, new = before[before < 0] - self.shift, after[after < 0] - self.shift

@@ -1,5 +1,4 @@
-"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H; DivideMix,
-MixMatch).
+"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H, DivideMix).
 
 B rows, K classes, D features. With c the confidence in the given label, pbar the networks' mean
 probabilities, and lambda' and the partner pi(i) of every row drawn by its id:

@@ -40,7 +40,8 @@ Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]
 
 def fixed_point(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Features [N, D] scaled to length 1, as integers in units of 2**-24, which float32 holds exactly; zeros
-    stay zeros."""
+    stay zeros.
+    """
     vectors = np.array(features, dtype=np.float64)
     length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
     vectors /= np.where(length > 0, length, 1.0)

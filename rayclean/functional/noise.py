@@ -162,7 +162,8 @@ def _floor(value: float) -> int:
 
 def _first(ids: Ids, seed: int, count: int) -> npt.NDArray[np.bool_]:
     """Whether each id is one of the `count` first in hash order [N]; the hash is a bijection, so there are no
-    ties."""
+    ties.
+    """
     chosen = np.zeros(len(ids), bool)
     chosen[_order(ids, seed, "noise select")[:count]] = True
     return chosen

@@ -138,8 +138,9 @@ def most_likely_clean(
         label_probability: [N] the given label's probability, the networks' mean.
         share: share of each class, rounded up.
 
-    Returns: Whether each example is chosen [N]; at least one of every class that occurs is. Ties go to the
-        example that comes first.
+    Returns:
+        Whether each example is chosen [N]; at least one of every class that occurs is. Ties go to the example
+        that comes first.
 
     >>> most_likely_clean(np.array([0, 0, 0, 1]), np.array([0.2, 0.9, 0.9, 0.1]), share=0.3)
     array([False,  True, False,  True])

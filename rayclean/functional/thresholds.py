@@ -54,8 +54,9 @@ def clean_posterior(losses: npt.NDArray[Any], seed: int = 0) -> npt.NDArray[np.f
         losses: [N] per-example cross-entropy.
         seed: seed of the mixture's initialisation.
 
-    Returns: [N] in [0, 1]; all 1 where the losses do not fall into two components (all equal, or means nearer
-        than 1e-3).
+    Returns:
+        [N] in [0, 1]; all 1 where the losses do not fall into two components (all losses are equal, or the
+        components' means differ by less than 1e-3).
 
     Raises:
         ValueError: a loss is NaN or infinite.

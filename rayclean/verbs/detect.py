@@ -106,8 +106,7 @@ def _score_all(
     names: list[str], detectors: dict[str, Detector], total: int, load: Folder, predict: Folder, out: Folder,
     config: Config, mapper: Mapper,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Fit all detectors and score the shards that an earlier attempt has not scored; returns the detectors'
-    metrics."""
+    """Fit all detectors and score the shards that are not scored yet; returns the detectors' metrics."""
     finished = set(out.shards("scores"))
     if set(names) <= finished and out.exists("fitted.json"):
         found: dict[str, dict[str, float]] = out.read_json("fitted.json")
