@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from rayclean.evaluation.plots import plain_values
@@ -82,8 +83,9 @@ def plain_name(field: SweptField) -> str:
 
 def _new_study(objectives: Sequence[Objective]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = ["maximize" if each.mode == "max" else "minimize" for each in objectives]
-    return optuna.create_study(directions=directions or ["maximize"])
+    maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+    directions = [maximize if each.mode == "max" else minimize for each in objectives]
+    return optuna.create_study(directions=directions or [maximize])
 
 
 def _trial(
