@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +120,7 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
 
 
 def _refuse_label(
-    column: str, label: npt.NDArray[np.int64], num_classes: int, batch: DetectorBatch, where: str
+    column: str, label: npt.NDArray[np.integer[Any]], num_classes: int, batch: DetectorBatch, where: str
 ) -> None:
     """Raise DataError for the first row whose label is no class."""
     _refuse(
