@@ -23,7 +23,6 @@ from rayclean.sweeps.page.study import plain_name, study_of
 from rayclean.sweeps.page.wording import WHOLE, amount
 from rayclean.sweeps.results import Row
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Objective
 
 MAX_CELLS = 20
 """Rows and columns of a heat map; with more values the points are dots."""
@@ -132,7 +131,7 @@ def over_two(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -> 
     rest = [field for field in fields if field not in pair and len(distinct_values(rows, [field])) > 1]
     title = f"{metric} over {across.name} and {down.name}"
     if any(field.dimension.ranged or len(field.values) > MAX_CELLS for field in pair):
-        study = study_of(rows, fields, [_as_objective(metric)])
+        study = study_of(rows, fields, [metric])
         figure = optuna_plots.plot_rank(
             study, [plain_name(across), plain_name(down)], target_name=plain_values(metric)
         )
@@ -146,7 +145,7 @@ def importance(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -
     """How much of a metric's best values each field explains (PED-ANOVA, Watanabe et al., 2023); None where fields are not
     drawn or points are few.
     """
-    study = study_of(rows, [field for field in fields if field.varies], [_as_objective(metric)])
+    study = study_of(rows, [field for field in fields if field.varies], [metric])
     known = study.get_trials(deepcopy=False)
     drawn = sum(field.dimension.drawn and field.varies for field in fields)
     if drawn < 2 or len(known) < ENOUGH or len({trial.value for trial in known}) < 2:
@@ -213,8 +212,3 @@ def _label_axis(update: Any, field: SweptField) -> None:
     update(title_text=plain_name(field), type="log" if field.log else "linear")
     if not field.dimension.ranged and len(field.values) <= MAX_TICKS and not crowded:
         update(tickvals=field.values, ticktext=[plain_values(show(value), 20) for value in field.values])
-
-
-def _as_objective(metric: str) -> Objective:
-    """A metric in the place of an objective, in a study that nothing is chosen by."""
-    return Objective.model_construct(metric=metric, mode="max")
