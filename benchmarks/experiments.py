@@ -267,6 +267,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=max(1, len(os.sched_getaffinity(0))))
     parser.add_argument("--small", action="store_true", help="BBC News, one seed, few epochs")
+    parser.add_argument("--output", help="file of the result")
     arguments = parser.parse_args()
     seeds = [0] if arguments.small else list(range(arguments.seeds))
     experiments = []
@@ -339,7 +340,7 @@ def main() -> None:
         for one in experiment["claims"]
     ]
     every_seed = {name: seeds_of(experiment) for name, experiment in known.items()}
-    path = write_result(__file__, {"seeds": every_seed}, 0, known, claims, arguments.small)
+    path = write_result(__file__, {"seeds": every_seed}, 0, known, claims, arguments.small, arguments.output)
     if not arguments.small:
         path.with_suffix(".md").write_text(markdown(known))
 

@@ -1,32 +1,33 @@
-"""Who answers when asked about a doubtful label. Add one: a file with a subclass of `Annotator`, a line here."""
+"""Annotators, which answer queries about doubtful labels. To add one: a file with a subclass of `Annotator`, a line here."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rayclean.config import Config
-from rayclean.plugins import build_options, resolve
+from rayclean.plugins import Family, Plugin
 from rayclean.schema import Label
 
 if TYPE_CHECKING:
     from rayclean.annotators.base import Annotator
 
-ANNOTATORS: dict[str, str] = {
-    "served": "rayclean.annotators.served:ServedAnnotator",
-    "openai": "rayclean.annotators.openai:OpenAIAnnotator",
-    "knn": "rayclean.annotators.knn:KnnAnnotator",
-    "simulated": "rayclean.annotators.simulated:SimulatedAnnotator",
-}
+ANNOTATORS: "Family[Annotator]" = Family(
+    "annotator",
+    {
+        "served": "rayclean.annotators.served:ServedAnnotator",
+        "openai": "rayclean.annotators.openai:OpenAIAnnotator",
+        "knn": "rayclean.annotators.knn:KnnAnnotator",
+        "simulated": "rayclean.annotators.simulated:SimulatedAnnotator",
+    },
+)
 
 
 def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
-    """The annotator that a config names, not yet started; without labels it can only be checked.
+    """The annotator that a config chooses, not yet started; without labels it can only be checked.
 
     Raises:
         ConfigError: an unknown name or option.
     """
-    cls = resolve("annotator", ANNOTATORS, config.annotator.name)
     options = config.annotator.options
-    if config.annotator.name == "served":  # how large it is on this cluster changes no answer
+    if config.annotator.name == "served":  # the size of the server on this cluster changes no answer
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
-    annotator: Annotator = cls(build_options("annotator", cls, options), labels, config.seed)
-    return annotator
+    return ANNOTATORS.build(Plugin(name=config.annotator.name, **options), labels, config.seed)

@@ -1,8 +1,7 @@
-"""How right a method's subsets are: the share of wrong labels among its clean, hard and purified examples.
+"""The noise of a method's subsets: the share of wrong labels among its clean, hard and purified examples.
 
-The method never sees these figures. They are computed beside the training, from the columns that it leaves after each
-epoch (`train/epochs/`) and the truth, where there is one. What stays in memory are some parts and counts, whatever the
-number of examples.
+`evaluate` computes these figures from the columns that a training leaves after each epoch (`train/epochs/`) and the
+truth, where there is one. Some parts and counts are in memory at once, whatever the number of examples.
 """
 
 from collections import Counter
@@ -12,45 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.evaluation.counts import UNKNOWN, lookup
+from rayclean.evaluation.counts import UNKNOWN
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup, lookup_values
 from rayclean.functional.partition import Subset
 
-Labels = npt.NDArray[np.int64]
-Columns = Mapping[str, npt.NDArray[Any]]
+_Labels = npt.NDArray[np.int64]
+EpochColumns = Mapping[str, npt.NDArray[Any]]
 
 SUBSETS = {member.name.lower(): member for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED)}
 PARTS = 16
 """Parts of an epoch whose truth is looked up at once: the more, the less often the truth is read."""
 
 
-def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
-    """Shares of wrong labels after one epoch.
-
-    Args:
-        load: the folder of `load`; there may be no truth in it.
-        epoch: `train/epochs/epoch-<number>/` of a method with the columns `subset` and `answer`.
-
-    Returns:
-        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known truth.
-        `purified_after`: of the purified examples again, with the annotator's answers in the place of their labels where
-        there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered` and `answers`: the labels trained
-        on, and the annotator's, of all examples that have an answer, in whatever subset they are now. Names without such
-        an example are left out; {} without truth or subsets.
-    """
-    if not load.sub("truth").shards() or not (shards := epoch.shards()):
-        return {}
-    if not _has_subsets(epoch.read_table(shards[0]).column_names):
-        return {}
-    counts = Counter[str]()
-    for _, columns, true in joined_subsets(load, [epoch]):
-        counts.update(count_subsets(columns, true))
-    return subset_shares(counts)
-
-
 def joined_subsets(
     load: Folder, epochs: Sequence[Folder]
-) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], Labels]]:
+) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], _Labels]]:
     """All parts of some epochs of one training, with the truth.
 
     Args:
@@ -58,7 +34,8 @@ def joined_subsets(
         epochs: folders of the same examples in the same parts, as the training loop writes them.
 
     Yields:
-        The epoch's place in `epochs`, a part's columns [B], its true labels [B], `UNKNOWN` where they are not known.
+        The position of the epoch in `epochs`, the columns [B] of a part, and its true labels [B], `UNKNOWN` where they
+        are not known.
     """
     shards = [epoch.shards() for epoch in epochs]
     names = sorted(set().union(*shards))
@@ -68,19 +45,19 @@ def joined_subsets(
         parts = [table["example_id"].to_numpy() for table in ids]
         edges = np.cumsum([len(part) for part in parts])[:-1]
         true = np.split(_true_labels(load, np.concatenate(parts)), edges)
-        for place, (epoch, own) in enumerate(zip(epochs, shards, strict=True)):
+        for place, (epoch, epoch_shards) in enumerate(zip(epochs, shards, strict=True)):
             for name, part, known in zip(block, parts, true, strict=True):
-                if name in own:
+                if name in epoch_shards:
                     table = epoch.read_table(name)
                     columns = {column: table[column].to_numpy() for column in table.column_names}
-                    yield place, columns, lookup(columns["example_id"], part, known)
+                    yield place, columns, lookup_values(part, known, columns["example_id"])
 
 
-def count_subsets(columns: Columns, true: Labels) -> Counter[str]:
-    """Counts of some rows, to be added up for `shares`.
+def count_subsets(columns: EpochColumns, true: _Labels) -> Counter[str]:
+    """Counts of some rows, to be added up for `subset_shares`.
 
     Args:
-        columns: of `joined`.
+        columns: of `joined_subsets`.
         true: [B] true labels.
 
     Returns:
@@ -107,7 +84,15 @@ def count_subsets(columns: Columns, true: Labels) -> Counter[str]:
 
 
 def subset_shares(counts: Counter[str]) -> dict[str, float]:
-    """Shares of wrong labels, as `subset_noise` returns them, from the sum of all counts."""
+    """Shares of wrong labels after one epoch, from the sum of the counts of its parts.
+
+    Returns:
+        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known truth.
+        `purified_after`: of the purified examples again, with the annotator's answers in the place of their labels where
+        there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered` and `answers`: the labels trained
+        on, and the annotator's, of all examples that have an answer, in whatever subset they are now. Names without such
+        an example are left out; {} without truth or subsets.
+    """
     if not any(counts[name] for name in SUBSETS):  # not split yet
         return {}
     found = {
@@ -127,10 +112,10 @@ def _has_subsets(names: Any) -> bool:
 
 
 def _first_with(name: str, epochs: Sequence[Folder], shards: Sequence[Sequence[str]]) -> Folder:
-    return next(epoch for epoch, own in zip(epochs, shards, strict=True) if name in own)
+    return next(epoch for epoch, names in zip(epochs, shards, strict=True) if name in names)
 
 
-def _true_labels(load: Folder, ids: Labels) -> Labels:
+def _true_labels(load: Folder, ids: _Labels) -> _Labels:
     """The true label of each id [N], in one pass over the truth, a shard in memory at a time."""
     true = np.full(len(ids), UNKNOWN, dtype=np.int64)
     order = np.argsort(ids, kind="stable")
@@ -139,7 +124,6 @@ def _true_labels(load: Folder, ids: Labels) -> Labels:
     for shard in truth.shards() if len(ids) else []:
         table = truth.read_table(shard, columns=["example_id", "true_label"]).drop_null()
         found = table["example_id"].to_numpy()
-        place = np.minimum(np.searchsorted(ordered, found), len(ids) - 1)
-        mine = ordered[place] == found
+        place, mine = lookup(ordered, found)
         true[order[place[mine]]] = table["true_label"].to_numpy()[mine]
     return true

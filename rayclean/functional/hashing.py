@@ -1,13 +1,13 @@
-"""Randomness that belongs to an example, not to its position: hashes of `example_id`.
+"""Hashes of `example_id`: randomness that belongs to an example and not to its position.
 
-Everything drawn per example (its fold, its split, whether its label is flipped) comes from (seed, purpose, id), so
-that it does not depend on shards, order or number of workers.
+Everything drawn per example (its fold, its split, whether its label is flipped) is a function of (seed,
+purpose, id), and does not depend on shards, order or number of workers.
 """
-
-import zlib
 
 import numpy as np
 import numpy.typing as npt
+
+from rayclean.hashing import uint32
 
 
 def mix(ids: npt.NDArray[np.int64], seed: int, purpose: str) -> npt.NDArray[np.uint64]:
@@ -23,7 +23,7 @@ def mix(ids: npt.NDArray[np.int64], seed: int, purpose: str) -> npt.NDArray[np.u
 
     Reference: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
     """
-    salt = np.uint64(((seed & 0xFFFFFFFF) << 32) | zlib.crc32(purpose.encode()))
+    salt = np.uint64(((seed & 0xFFFFFFFF) << 32) | uint32(purpose))
     with np.errstate(over="ignore"):
         return _splitmix(_splitmix(np.asarray(ids).astype(np.uint64) ^ _splitmix(salt)))
 

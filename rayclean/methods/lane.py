@@ -39,7 +39,6 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from rayclean.config import Plugin
 from rayclean.functional import contrastive, losses
 from rayclean.functional.margins import (
     W_MIN,
@@ -51,7 +50,7 @@ from rayclean.functional.margins import (
     update_average,
 )
 from rayclean.methods.base import Method, Output, State, StepBatch
-from rayclean.plugins import Options
+from rayclean.plugins import Options, Plugin
 
 
 class Lane(Method):
@@ -80,9 +79,9 @@ class Lane(Method):
         normalize: bool = True
         """Features of unit length in the contrastive loss."""
         contrastive_weight: float = Field(1.0, ge=0)
-        """Of L_con; 0 drops it."""
+        """Weight of L_con; 0 drops it."""
         denominator: Literal["negatives", "all"] = "negatives"
-        """Of the contrastive loss: as printed, or all others as in LCL."""
+        """Denominator of the contrastive loss: the negatives as printed, or all other rows as in LCL."""
         detach_weights: bool = False
         """Keep the contrastive loss from training the auxiliary network."""
         similarity: bool = True

@@ -30,7 +30,7 @@ from rayclean.runtime import prometheus
 from rayclean.runtime.nodes import alive
 from rayclean.runtime.ray_data import is_in_this_process
 from rayclean.runtime.serve import head_node_id
-from rayclean.schema import UNANSWERED, Consultation, LabelSet
+from rayclean.schema import UNANSWERED, LabelSet, MethodQueries
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -197,7 +197,7 @@ class Consultant:
         """What the annotator makes of the method's wish."""
         return self.annotator.demonstrations(count, selector)
 
-    def __call__(self, asked: Consultation) -> tuple[Any, dict[str, float]]:
+    def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
         """Labels and figures; none, if the process that asks died again and again."""
         try:
             result, error = cloudpickle.loads(ray.get(self.actor.run.remote(cloudpickle.dumps(asked))))

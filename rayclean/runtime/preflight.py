@@ -15,7 +15,6 @@ from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ResourceError
 from rayclean.methods import METHODS
-from rayclean.plugins import build_options, resolve
 from rayclean.runtime import nodes
 from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
 from rayclean.runtime.llm_app import INGRESS_CPUS
@@ -50,8 +49,8 @@ def preflight(config: Config, verbs: Sequence[str]) -> None:
     server = server_demand(annotator.config.server)
     if "relabel" in verbs:
         check_fits([server])
-    cls = resolve("method", METHODS, config.method.name)
-    if "train" in verbs and cls(build_options("method", cls, config.method.options), 2, config.seed).asks:
+    method, options = METHODS.checked(config.method)
+    if "train" in verbs and method.expected_queries(options) is not None:
         check_fits([training, server])
 
 

@@ -29,8 +29,8 @@ from typing import Any
 import ray
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.model_source import model_source
-from rayclean.annotators.served import ServedAnnotator, ServerOptions, model_name
+from rayclean.annotators.model_source import model_name, model_source
+from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.runtime import llm_app, serve_state
@@ -222,7 +222,7 @@ def _tell_slow_precision(options: ServerOptions) -> None:
     """Without AVX-512 a CPU's products in bfloat16 take about six times as long as in float32."""
     import torch
 
-    from rayclean.models.inference import gains_by_bfloat16
+    from rayclean.models.precision import gains_by_bfloat16
 
     if options.dtype != "float32" and not gains_by_bfloat16(torch.device("cpu")):
         logger.warning(

@@ -6,7 +6,6 @@ from rayclean.annotators.estimate import LoadedTexts, QuestionEstimate, estimate
 from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
-from rayclean.plugins import build_options, resolve
 from rayclean.sweeps.page.wording import amount
 from rayclean.sweeps.plan import Work
 
@@ -38,11 +37,13 @@ def forecast(works: Sequence[Work], folder: Folder, verbs: Sequence[str], *, dra
 
 def _estimate_training(config: Config, data: LoadedTexts | None) -> QuestionEstimate | None:
     """The questions of the configured method in one training; None: it asks nothing."""
-    method, name = resolve("method", METHODS, config.method.name), config.method.name
-    queries = method.expected_queries(build_options("method", method, config.method.options))
+    method, options = METHODS.checked(config.method)
+    queries = method.expected_queries(options)
     if queries is None:
         return None
-    return estimate_questions(name, config, data, queries.most, queries.demonstrations, queries.candidates)
+    return estimate_questions(
+        config.method.name, config, data, queries.most, queries.demonstrations, queries.candidates
+    )
 
 
 def _sentence(group: Sequence[QuestionEstimate], most: str) -> str:

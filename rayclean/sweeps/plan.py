@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rayclean import pipeline
 from rayclean.annotators import ANNOTATORS
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
@@ -18,6 +17,7 @@ from rayclean.run import VERBS, Run
 from rayclean.sweeps.space import Point, Trial, only_valid, points
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial_run import TrialRun
+from rayclean.verb_fingerprints import check_plugins, fingerprints
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
 """Verbs of a trial that does not train a model at the end."""
@@ -146,7 +146,7 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
     where = f"{sweep.name} at {named}"
     config = parse_config(put_over(values, {**point, "seed": seed}), where=where)
     try:
-        digests = pipeline.fingerprints(config, Run(sweep_root(sweep)))
+        digests = fingerprints(config, Run(sweep_root(sweep)))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     last = (
@@ -167,7 +167,7 @@ def sweep_identity(config: Config) -> dict[str, Any]:
     sections = ("dataset", "predict", "detect", "relabel", "train")
     identity = {section: getattr(config, section).identity() for section in sections}
     del identity["detect"]["detectors"]  # they are plug-ins
-    return identity | pipeline.check_plugins(config)
+    return identity | check_plugins(config)
 
 
 def make_plan(sweep: Sweep) -> SweepPlan:

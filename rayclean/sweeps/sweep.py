@@ -66,7 +66,7 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
     """
     plan = make_plan(spec)
     folder = Folder(sweep_root(spec))
-    with pipeline.locked(Run(folder.url())):
+    with Run(folder.url()).locked():
         resume.same_sweep(spec, folder, extend)
         found = trials.finished_results(folder)
         done = resume.finished_trials(spec, plan, found)

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from rayclean import pipeline
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.example_rows import changed_rows
+from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.schema import LabelSet
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.trial_run import TrialRecord, TrialRun
-from rayclean.verbs.evaluate import measure_labels
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
 Stopped = bool | Literal["plateau"]

@@ -20,9 +20,9 @@ from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
@@ -30,21 +30,28 @@ from rayclean.training.job import folder_key
 VERSION = 1
 """Part of a cache's name: raised when the files change."""
 
+ROWS_AT_ONCE = 1 << 16
+"""Rows whose tokens are in memory at once while those that occur are looked up."""
+
 Rows = npt.NDArray[np.int64]
 
 
 class NetworkInputs(Protocol):
-    """What networks read, by row."""
+    """Inputs of networks, by row."""
 
     truncated: int
     """Texts cut at the encoder's `max_length`."""
 
     def rows(self, ids: Rows) -> Rows:
-        """Row of every id. Raises DataError: an id is not there."""
+        """Row of every id.
+
+        Raises:
+            DataError: an id is missing.
+        """
         ...
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """The networks' inputs [B, ...]."""
+        """Tensors [B, ...] by name."""
         ...
 
     def lengths(self, rows: Rows) -> Rows | None:
@@ -67,10 +74,9 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     Args:
         examples: folder of example shards.
         encoder: whose tokenizer.
-        rewrite: `"package.module:function"`, see `datasets.augment.BackTranslation`.
+        rewrite: `"package.module:function"`, see `training.augment.BackTranslation`.
     """
-    cls = resolve("encoder", ENCODERS, encoder.name)
-    options = build_options("encoder", cls, encoder.options)
+    cls, options = ENCODERS.checked(encoder)
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
     function = BackTranslation(rewrite) if rewrite is not None else None
@@ -92,12 +98,12 @@ class _Mapped:
 
     def rows(self, ids: Rows) -> Rows:
         """Row of every id."""
-        where = np.minimum(np.searchsorted(self.sorted_ids, ids), max(len(self.sorted_ids) - 1, 0))
-        if len(self.sorted_ids) == 0 or (self.sorted_ids[where] != ids).any():
+        position, found = lookup(self.sorted_ids, ids)
+        if not found.all():
             raise DataError(
                 f"{self.name} lacks some of the {len(ids)} examples of the job: run the verb that writes it again"
             )
-        return np.asarray(self.sorted_rows[where])
+        return np.asarray(self.sorted_rows[position])
 
 
 class TokenInputs(_Mapped):
@@ -118,6 +124,15 @@ class TokenInputs(_Mapped):
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         return [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
 
+    def used(self, rows: Rows) -> Rows:
+        """The token ids that occur in some rows, sorted."""
+        occurs = np.zeros(0, dtype=np.bool_)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            tokens = np.concatenate(self.tokens_of(rows[start : start + ROWS_AT_ONCE]))
+            occurs = np.pad(occurs, (0, max(0, int(tokens.max(initial=-1)) + 1 - len(occurs))))
+            occurs[tokens] = True
+        return np.flatnonzero(occurs)
+
     def lengths(self, rows: Rows) -> Rows:
         """Tokens per row."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
@@ -136,7 +151,7 @@ class FeatureInputs(_Mapped):
         return {"features": torch.from_numpy(np.asarray(self.features[rows]))}
 
     def lengths(self, rows: Rows) -> None:
-        """All rows are of one size."""
+        """None, since all rows are of one size."""
 
 
 def _write_tokens(
@@ -147,7 +162,7 @@ def _write_tokens(
         for shard in source.shards():
             table = source.read_table(shard, columns=["example_id", "text"])
             texts = table["text"].to_pylist()
-            tokens, cut = tokenizer(texts if rewrite is None else rewrite(texts, ()))
+            tokens, cut = tokenizer(texts if rewrite is None else rewrite(texts))
             ids.append(table["example_id"].to_numpy())
             lengths.append(np.array([len(t) for t in tokens], dtype=np.int64))
             truncated += int(cut.sum())

@@ -1,4 +1,4 @@
-"""Which training examples a method's questions show: the nearest ones, or random ones, from a pool that the method names.
+"""Demonstrations of a method's questions: the nearest or random training examples of a pool that the method names.
 
 Neighbours are searched exactly, in the features of the first network as it is at that moment: every worker reads its share
 of the pool in blocks, keeps the best of each query, and the best of all workers are merged.
@@ -13,34 +13,32 @@ import torch
 from torch.nn import functional as F
 
 from rayclean.functional.hashing import mix, uniform
+from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.training.collectives import Collectives
 from rayclean.training.worker import EVALUATION_ROWS, Worker
 
-DIGITS = 5
-"""Cosines are compared to so many digits, then by id: their last digits depend on batches and machines."""
-POSITIONS = 2**40
-"""More examples than there are; a rounded cosine times this, minus a position, is one whole number that orders both."""
-NOBODY = -(2**62)
-QUERIES = 8192
-"""Queries compared with a block of the pool at once."""
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float32]
 
 
-def first_of_each(texts: Ints, pool: Ints) -> Ints:
+def first_of_each(texts: _Ints, pool: _Ints) -> _Ints:
     """Of the pool's positions, in rising order, the first of each text."""
     _, first = np.unique(texts[pool], return_index=True)
     return pool[np.sort(first)]
 
 
 def nearest_in_pool(
-    read: "TextReader", ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, collectives: Collectives
-) -> tuple[Ints, Floats]:
+    read: "TextReader",
+    ids: _Ints,
+    texts: _Ints,
+    rows: _Ints,
+    pool: _Ints,
+    count: int,
+    collectives: Collectives,
+) -> tuple[_Ints, _Floats]:
     """The `count` members of the pool nearest to each of some examples, none of its own text.
 
-    Rows are ordered by rounded cosine, then position, wherever some are cut off: neither blocks nor the number of workers
-    decide between equals.
+    They are ordered by rounded cosine, then by position: neither blocks nor the number of workers decide between equals.
 
     Args:
         read: unit features of positions.
@@ -60,25 +58,26 @@ def nearest_in_pool(
     padded[: len(mine)] = mine
     gathered, columns = collectives.gather(padded, {"features": read(np.maximum(padded, 0))})
     queries = columns["features"][np.searchsorted(gathered, rows)]
-    best = np.full((len(rows), count), NOBODY, dtype=np.int64)
+    nearest = NearestNeighbours(queries, texts[rows], count)
     share = pool[rank::world_size]
     for start in range(0, len(share), EVALUATION_ROWS):
         block = share[start : start + EVALUATION_ROWS]
-        vectors = read(block).T
-        for part in (slice(first, first + QUERIES) for first in range(0, len(rows), QUERIES)):
-            order = _order(queries[part] @ vectors, block)
-            order[texts[block] == texts[rows[part], None]] = NOBODY
-            best[part] = _highest(np.concatenate([best[part], order], axis=1), count)
+        nearest.add(read(block), block, texts[block])
     if world_size > 1:
-        every = collectives.gather_rows(torch.from_numpy(best).to(read.device)).cpu().numpy()
-        parts = range(0, len(every), len(rows))
-        best = _highest(np.concatenate([every[i : i + len(rows)] for i in parts], axis=1), count)
-    cosine, places = _read_order(best)
-    none = best == NOBODY
-    return np.where(none, -1, places), np.where(none, 0, cosine).astype(np.float32)
+        found = (nearest.ids, nearest.steps)
+        every = [
+            collectives.gather_rows(torch.from_numpy(part).to(read.device)).cpu().numpy() for part in found
+        ]
+        for other in range(world_size):
+            if other != rank:
+                part = slice(other * len(rows), (other + 1) * len(rows))
+                nearest.merge(every[0][part], every[1][part])
+    return nearest.ids, nearest.cosines.astype(np.float32)
 
 
-def draw_from_pool(ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, seed: int, epoch: int) -> Ints:
+def draw_from_pool(
+    ids: _Ints, texts: _Ints, rows: _Ints, pool: _Ints, count: int, seed: int, epoch: int
+) -> _Ints:
     """Up to `count` members of the pool per query [Q, M], drawn by its id, none of its text; -1 where there are no more."""
     drawn = np.full((len(rows), count), -1, dtype=np.int64)
     for query, hashed in enumerate(mix(ids[rows], seed, f"demonstrations of epoch {epoch}")):
@@ -89,7 +88,7 @@ def draw_from_pool(ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, s
     return drawn
 
 
-def mislabelled(ids: Ints, labels: Ints, num_classes: int, share: float, seed: int) -> Ints:
+def mislabelled(ids: _Ints, labels: _Ints, num_classes: int, share: float, seed: int) -> _Ints:
     """Labels [N] of which a share is wrong, drawn by id: an example shows the same one whoever sees it, and whenever."""
     if not share:
         return labels
@@ -98,7 +97,7 @@ def mislabelled(ids: Ints, labels: Ints, num_classes: int, share: float, seed: i
     return np.where(wrong, (labels + 1 + others.astype(np.int64)) % num_classes, labels)
 
 
-def no_neighbours(queries: int, count: int) -> tuple[Ints, Floats]:
+def no_neighbours(queries: int, count: int) -> tuple[_Ints, _Floats]:
     """Positions and cosines [queries, count] where nothing is shown."""
     return np.full((queries, count), -1, dtype=np.int64), np.zeros((queries, count), dtype=np.float32)
 
@@ -111,7 +110,7 @@ class TextReader:
         worker.networks[name].eval()
 
     @torch.no_grad()
-    def __call__(self, positions: Ints) -> npt.NDArray[np.float32]:
+    def __call__(self, positions: _Ints) -> npt.NDArray[np.float32]:
         """[len(positions), D]"""
         parts = [np.zeros((0, 0), dtype=np.float32)]
         for start in range(0, len(positions), EVALUATION_ROWS):
@@ -120,22 +119,3 @@ class TextReader:
             features = self.worker.forward(self.name, inputs).features.float()
             parts.append(F.normalize(features, dim=1).cpu().numpy())
         return np.ascontiguousarray(np.concatenate(parts[1:] or parts))
-
-
-def _order(cosine: npt.NDArray[np.float32], places: Ints) -> Ints:
-    """Greater where the rounded cosine is, and among equals where the position is smaller."""
-    steps: Ints = np.rint(cosine.astype(np.float64) * 10**DIGITS).astype(np.int64)
-    return np.asarray(steps * POSITIONS - places)
-
-
-def _read_order(order: Ints) -> tuple[npt.NDArray[np.float64], Ints]:
-    """Rounded cosines and positions."""
-    steps = -(-order // POSITIONS)
-    return steps / 10**DIGITS, steps * POSITIONS - order
-
-
-def _highest(order: Ints, count: int) -> Ints:
-    """The `count` highest of each row, in falling order."""
-    if order.shape[1] > count:
-        order = np.partition(order, order.shape[1] - count, axis=1)[:, -count:]
-    return np.asarray(np.sort(order, axis=1)[:, ::-1])

@@ -1,9 +1,7 @@
-"""What a job is made of before its first step: method, networks, views, optimiser, learning rates, precision, seeds."""
+"""Set-up of a job before its first step: method, networks, views, optimiser, learning rates, seeds."""
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,27 +12,33 @@ from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.models import ENCODERS
 from rayclean.models.base import Encoder
-from rayclean.plugins import build_options, resolve
+from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
 from rayclean.training.views import Views
-from rayclean.training.worker import Autocast
 
 
 def build_method(job: FitJob, spec: FitSpec) -> Method:
     """The method of the specification, with the job's seed."""
-    cls = resolve("method", METHODS, spec.method.name)
-    method: Method = cls(build_options("method", cls, spec.method.options), len(spec.labels), job.seed)
-    return method
+    return METHODS.build(spec.method, len(spec.labels), job.seed)
 
 
 def build_networks(encoders: Mapping[str, Plugin], num_classes: int) -> nn.ModuleDict:
     """One network per name, in one module."""
     networks = {}
     for name, encoder in encoders.items():
-        cls = resolve("encoder", ENCODERS, encoder.name)
-        networks[name] = cls(build_options("encoder", cls, encoder.options), num_classes)
+        networks[name] = ENCODERS.build(encoder, num_classes)
     return nn.ModuleDict(networks)
+
+
+def keep_used_tokens(networks: nn.ModuleDict, data: JobData, views: Mapping[str, Views]) -> None:
+    """Tell every network which token ids occur in the job's examples, unless views may bring others."""
+    for name, network in networks.items():
+        inputs = data.inputs[name]
+        if isinstance(inputs, TokenInputs) and not (name in views and views[name].adds_tokens):
+            assert isinstance(network, Encoder)
+            rows = np.concatenate([data.train.rows[name], data.dev.rows[name]])
+            network.keep_tokens(inputs.used(rows))
 
 
 def build_views(
@@ -44,7 +48,7 @@ def build_views(
     data: JobData,
     job: FitJob,
 ) -> dict[str, Views]:
-    """By network, the same object where they read the same; {} where the method wants none."""
+    """Views by network, one object for networks that read the same inputs; {} where the method has no views."""
     made: dict[int, Views] = {}
     for name in method.networks if method.views else ():
         inputs, network = data.inputs[name], networks[name]
@@ -90,14 +94,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return (total - step) / max(total - rising, 1)
 
 
-def autocasting(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Autocast:
-    """A context for forward passes. `auto` is bfloat16 on GPUs that compute in it, float32 elsewhere: few CPUs gain."""
-    hardware = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" or (precision == "auto" and hardware):
-        return lambda: torch.autocast(device.type, torch.bfloat16)
-    return nullcontext
-
-
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """Seed of a worker's generators for an epoch (dropout): resuming at an epoch boundary repeats it exactly."""
+    """Seed of a worker's generators for an epoch (dropout), so that resuming at an epoch boundary repeats it exactly."""
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,10 +1,10 @@
 """Train a network on the final labels, by the configured method.
 
-Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only what comes
-after the body is trained, on features that were computed once. A method that asks (NoiseAL) has the annotator at hand
-from the first epoch to the last, over the run's ledger. Writes `model/` (the epoch of the highest
-accuracy on the development examples), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (what the method noted
-per example, after each epoch), `dynamics/` (the same at the end, and its quality) and `result.json`.
+Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the layers
+after the body are trained, on features that were computed once. A method that asks (NoiseAL) reaches the annotator
+between epochs, over the run's ledger. Writes `model/` (the epoch of the highest accuracy on the development examples),
+`model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per example, after each epoch),
+`dynamics/` (these columns at the end, and the method's quality) and `result.json`.
 """
 
 import json
@@ -18,11 +18,9 @@ from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.config import Config
-from rayclean.evaluation.subsets import subset_noise
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
-from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
 from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
@@ -32,7 +30,7 @@ VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
-    """The encoders, the method and, if it asks, the annotator exist, and their options are right.
+    """Check that the encoders, the method and, if it asks, the annotator exist, and that their options are right.
 
     Raises:
         ConfigError: an unknown name or option, or one that cannot work.
@@ -42,29 +40,31 @@ def validate(config: Config, run: Run) -> None:
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
-    method = _method(config, 2)
+    method = METHODS.build(
+        config.method, 2, config.seed
+    )  # the number of classes is not known yet, nor needed
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
             views.check_views(
                 method.views, encoder, reads_tokens=not is_frozen(encoder) or encoder != config.encoder
             )
-    if method.asks:
+    if method.expected_queries(method.config) is not None:
         annotator = build_annotator(config, ())
         annotator.check()
         serve.validate_server(annotator)
 
 
 def run(
-    config: Config, run: Run, out: Folder, on_epoch: Callable[[dict[str, Any]], None] | None = None
+    config: Config, run: Run, out: Folder, on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
 ) -> dict[str, Any]:
     """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator.
 
     Args:
         config: of the run.
-        run: its finished verbs.
-        out: folder that the verb fills.
-        on_epoch: called once with each epoch's line of `metrics.jsonl`, as soon as the epoch is over.
+        run: the run folder.
+        out: folder to write into.
+        on_epoch: called with the line of `metrics.jsonl` of every epoch, once each.
     """
     from rayclean.runtime.train import fit_jobs
 
@@ -81,43 +81,27 @@ def run(
         features=features.url() if features.shards() else None,
     )
     job = FitJob(
-        "train",
-        data,
-        ExampleSelection("split"),
-        config.seed,
-        out.url(),
-        keep_last=True,
-        keep_epochs=True,
-        standalone=True,
-        best_by="dev_accuracy",
-    )
-    method = _method(config, len(labels))
-    spec = FitSpec(
-        config.encoder,
-        config.method,
-        config.train,
-        tuple(labels.names),
-        _answers_depend_on(config, labels, method),
-    )
-    seen: set[int] = set()
+        "train", data, ExampleSelection("split"), config.seed, out.url(),
+        keep_last=True, keep_epochs=True, standalone=True, best_by="dev_accuracy",
+    )  # fmt: skip
+    method = METHODS.build(config.method, len(labels), config.seed)
+    answers_depend_on = _answers_depend_on(config, labels, method)
+    spec = FitSpec(config.encoder, config.method, config.train, tuple(labels.names), answers_depend_on)
+    shown: set[int] = set()
     with (
-        progress.progress_bar("train", config.train.epochs, "epochs") as task,
-        _annotator(config, run, out, labels, method) as consult,
+        progress.progress_bar("train", config.train.epochs, "epochs") as bar,
+        _annotator(config, run, out, labels, method) as annotator,
     ):
 
-        def tell(record: dict[str, Any]) -> None:
-            task.total = record["epochs"]
-            task.advance(
-                max(0, record["epoch"] - task.done)
-            )  # an epoch repeated after a lost worker is no news
-            if record["epoch"] not in seen:
-                seen.add(record["epoch"])
-                if on_epoch is not None:
-                    on_epoch(record)
-                noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
-                task.note(epoch_note(record, noise))
+        def show(record: dict[str, Any]) -> None:
+            bar.total = record["epochs"]
+            bar.advance(max(0, record["epoch"] - bar.done))  # an epoch may be repeated after a lost worker
+            if record["epoch"] not in shown:
+                shown.add(record["epoch"])
+                on_epoch(record)
+                bar.note(epoch_note(record))
 
-        result = fit_jobs([job], spec, config.cluster, out.url("ray"), tell, consult)["train"]
+        result = fit_jobs([job], spec, config.cluster, out.url("ray"), show, annotator)["train"]
     out.remove("ray")
     return {
         "method": config.method.name,
@@ -131,16 +115,19 @@ def run(
         "dev_examples": result.dev_examples,
         "seconds": result.seconds,
         "examples_per_second": result.examples_per_second,
-        **({"annotator": _paid(config, run, out)} if method.asks else {}),
+        **(
+            {"annotator": _paid(config, run, out)}
+            if method.expected_queries(method.config) is not None
+            else {}
+        ),
     }
 
 
-def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
+def epoch_note(record: dict[str, Any]) -> str:
     """One line for the terminal: losses, development accuracy, sizes of subsets, questions.
 
     Args:
         record: the epoch's line of `metrics.jsonl`.
-        noise: share of wrong labels per subset, where the truth is known; nobody but the reader ever sees it.
     """
     parts = [f"epoch {record['epoch']}/{record['epochs']}", f"loss {record['loss']:.4g}"]
     if record["dev_accuracy"] is not None:
@@ -149,10 +136,7 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
         name.removeprefix("size_"): int(value) for name, value in record.items() if name.startswith("size_")
     }
     if any(sizes.values()):
-        wrong = {name: f" ({noise[name]:.1%} wrong)" for name in sizes if name in noise}
-        if "answers" in noise and "purified" in wrong:  # before and after the annotator
-            wrong["purified"] = f" ({noise['purified']:.1%} → {noise['purified_after']:.1%} wrong)"
-        parts.append(", ".join(f"{name} {size:,}{wrong.get(name, '')}" for name, size in sizes.items()))
+        parts.append(", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     if record.get("asked") or record.get("from_ledger"):
         parts.append(f"asked {int(record['asked']):,} (+ {int(record['from_ledger']):,} from the ledger)")
     if record.get("annotator_failed"):
@@ -160,15 +144,9 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
     return " · ".join(parts)
 
 
-def _method(config: Config, num_classes: int) -> Method:
-    cls = resolve("method", METHODS, config.method.name)
-    method: Method = cls(build_options("method", cls, config.method.options), num_classes, config.seed)
-    return method
-
-
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
-    """Part of the job's key: another annotator, or other words for it, trains another model."""
-    if not method.asks:
+    """Values of the job's key on which answers depend: another annotator, or other words, trains another model."""
+    if method.expected_queries(method.config) is None:
         return ()
     annotator = build_annotator(config, tuple(labels))
     budget = (config.relabel.max_tokens, config.relabel.max_cost)
@@ -176,12 +154,12 @@ def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tupl
 
 
 def _session(out: Folder) -> str:
-    """Who pays, in the ledger."""
+    """Name under which the ledger books what this training asks."""
     return f"train {out.name}"
 
 
 def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Questions, tokens and money of this training, whatever came back; and how many answers cost nothing."""
+    """Questions, tokens and money of this training, failed questions included, and the number of free answers."""
     spent = Ledger(run.sub("ledger"), _session(out)).spent
     return {
         **Budget.of(config.relabel).paid(spent),
@@ -197,7 +175,7 @@ def _epochs(out: Folder) -> list[dict[str, Any]]:
 
 
 def _used(out: Folder) -> Spent:
-    """What the epochs that an earlier attempt has finished took from the budget."""
+    """Budget that the finished epochs of an earlier attempt took."""
     lines = _epochs(out)
 
     def total(*keys: str) -> int:
@@ -218,7 +196,7 @@ def _annotator(
     from rayclean.runtime import serve
     from rayclean.runtime.annotate import AskOutcome, consulting
 
-    if not method.asks:
+    if method.expected_queries(method.config) is None:
         yield None
         return
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
@@ -230,5 +208,5 @@ def _annotator(
         asking = AskOutcome(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
-        ) as consult:
-            yield consult
+        ) as asker:
+            yield asker

@@ -9,8 +9,9 @@ import pytest
 
 from rayclean.config import Plugin
 from rayclean.folder import Folder
+from rayclean.functional import neighbours
 from rayclean.functional.partition import Subset
-from rayclean.schema import Consultation
+from rayclean.schema import MethodQueries
 from rayclean.training import query_demonstrations
 from rayclean.training.collectives import Collectives
 from rayclean.training.loop import fit
@@ -53,12 +54,12 @@ def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.Mo
     found = []
     for rows_per_block in (count, 64, 7):
         monkeypatch.setattr(query_demonstrations, "EVALUATION_ROWS", rows_per_block)
-        monkeypatch.setattr(query_demonstrations, "QUERIES", rows_per_block)
+        monkeypatch.setattr(neighbours, "QUERY_ROWS", rows_per_block)
         found.append(nearest_in_pool(read, np.arange(count), texts, queries, pool, 5, Collectives()))  # type: ignore[arg-type]
     for places, cosine in found[1:]:
         assert (places == found[0][0]).all()
         assert (cosine == found[0][1]).all()
-    cosine = np.round(read(queries) @ read(pool).T, query_demonstrations.DIGITS)
+    cosine = np.round(read(queries) @ read(pool).T, neighbours.DIGITS)
     expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
     assert found[0][0].tolist() == expected
 
@@ -113,7 +114,7 @@ def test_the_loop_asks_about_purified_examples_and_takes_the_answers(tmp_path: P
         n: Folder(one.output).read_table("epochs", f"epoch-{n:03d}", "part-00000.parquet").to_pandas()
         for n in range(1, 7)
     }
-    request: Consultation = consult.requests[0]
+    request: MethodQueries = consult.requests[0]
     first = (
         next(n for n in range(3, 7) if (epochs[n]["subset"] == Subset.PURIFIED).any()) if len(asked) else 3
     )

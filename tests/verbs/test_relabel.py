@@ -1,6 +1,8 @@
 """relabel from finished load, predict and detect: every suspect decided once, replayed, reverted bit for bit."""
 
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,25 @@ import pyarrow as pa
 import pytest
 
 from rayclean import schema
-from rayclean.annotators.final_labels import ANNOTATIONS, replay_reverts
+from rayclean.annotations import ANNOTATIONS
+from rayclean.annotators.final_labels import revert_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
+from rayclean.runtime.ray_data import in_this_process
 from rayclean.schema import Label, LabelSet
 from rayclean.verbs import relabel
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
 
-pytestmark = pytest.mark.usefixtures("ray_embedded")
-
 ROWS, SUSPECTS, LOST = 90, 23, 5
 """Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
+
+
+@pytest.fixture(autouse=True)
+def in_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything runs here, but for the tests that ask for Ray."""
+    with nullcontext() if "ray_embedded" in request.fixturenames else in_this_process():
+        yield
 
 
 def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Config:
@@ -60,9 +69,7 @@ def make(folder: Path, shards: int = 3) -> Run:
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
         columns = [ids[rows], given[rows], suggested[rows], np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
                    ["x"] * len(rows)]  # fmt: skip
-        run.write_table(
-            pa.table(columns, schema=pa.schema(schema.FINDINGS_FIXED)), "detect", "findings", part
-        )
+        run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
         run.write_json(
             {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}},
@@ -201,7 +208,8 @@ def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch:
     assert results[0] == results[1]
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path) -> None:
+def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embedded: None) -> None:
+    """On Ray: the annotator's errors come from the process that asks as they were there."""
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
 
@@ -244,15 +252,15 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     original, before = content(), table(run, "relabel", "labels")
     changed = [key for key, row in before.items() if row["source"] == "changed"]
     assert SUSPECTS - LOST <= len(changed) <= SUSPECTS  # where the truth is lost, it guesses
-    one = replay_reverts(config, run, example_ids=[changed[0]])
+    one = revert_changes(run, example_ids=[changed[0]])
     assert one == {"reverted": 1, "changed": len(changed) - 1}
     after = table(run, "relabel", "labels")
     assert after[changed[0]]["source"] == "reverted"
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
-    assert replay_reverts(config, run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
+    assert revert_changes(run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
     from_label = sum(before[key]["given_label"] == 2 for key in changed[1:])
-    assert replay_reverts(config, run, from_label="HATE")["reverted"] == from_label
-    assert replay_reverts(config, run, everything=True)["changed"] == 0
+    assert revert_changes(run, from_label="HATE")["reverted"] == from_label
+    assert revert_changes(run, everything=True)["changed"] == 0
     for row in table(run, "relabel", "labels").values():
         assert row["final_label"] == row["given_label"]
     given = [
@@ -266,18 +274,18 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert final == given
     redone = do(config, run, "again")  # another relabelling keeps what was reverted
     assert (redone["reverted"], redone["labels"]["changed"]) == (len(changed), 0)
-    assert replay_reverts(config, run, everything=True, undo=True) == {
+    assert revert_changes(run, everything=True, undo=True) == {
         "reverted": len(changed),
         "changed": len(changed),
     }
     assert content() == original
     assert len(run.read_text("ledger", "reverts.jsonl").splitlines()) == 4  # append-only
     with pytest.raises(ConfigError, match="say what to revert"):
-        replay_reverts(config, run)
-    with pytest.raises(ConfigError, match="no label was changed there"):
-        replay_reverts(config, run, example_ids=[10**9])
+        revert_changes(run)
+    with pytest.raises(ConfigError, match="its label was not changed"):
+        revert_changes(run, example_ids=[10**9])
     with pytest.raises(ConfigError, match="did you mean HATE"):
-        replay_reverts(config, run, to_label="HATR")
+        revert_changes(run, to_label="HATR")
 
 
 def test_no_suspects(tmp_path: Path) -> None:
