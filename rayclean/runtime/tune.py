@@ -45,15 +45,14 @@ from rayclean.runtime.tune_rules import (
     EarlyStopping,
     ObjectiveDirection,
     Optuna,
+    Record,
     plateau,
     scheduler,
     searcher,
 )
 
 T = TypeVar("T")
-
-Record = dict[str, Any]
-OnEpoch = Callable[[Record], None]
+_OnEpoch = Callable[[Record], None]
 
 
 class TrialObserver(Protocol):
@@ -112,7 +111,7 @@ def run_side_by_side(
 
 
 def run_trials(
-    function: Callable[[Record, OnEpoch], Record],
+    function: Callable[[Record, _OnEpoch], Record],
     trials: Sequence[Record],
     where: TrialSlots,
     observer: TrialObserver,
@@ -169,7 +168,7 @@ def run_trials(
 
 
 def _trainable(
-    function: Callable[[Record, OnEpoch], Record], trains: bool, per_node: int
+    function: Callable[[Record, _OnEpoch], Record], trains: bool, per_node: int
 ) -> Callable[[Record], None]:
     home = os.getcwd()
 
