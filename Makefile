@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Processes that run tests: those that need Ray run on one of them.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wandb --extra s3 --no-annotate --no-header \
   --python-version 3.11
 CLOUDS := --extra gcs --extra up
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format bench-small lock manifests
+.PHONY: help install quickstart test test-durations test-slow lint format bench-small lock manifests
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,11 +32,15 @@ $(VENV)/.installed: requirements-dev.lock
 quickstart: install  ## clean a real news corpus with 20 % injected noise, everything local
 	$(BIN)/rayclean clean configs/quickstart.toml
 
-test: install  ## the default suite: CPU, offline, under 12 minutes
-	$(BIN)/python -m pytest
+test: install  ## the default suite: CPU, offline, under 8 minutes on 2 cores
+	$(PYTEST) $(PARALLEL)
+	$(PYTEST) --doctest-modules $$(grep -rl '>>>' rayclean --include='*.py')
+
+test-durations: install  ## the same without the examples of docstrings; writes benchmarks/results/test_durations.json
+	$(PYTEST) $(PARALLEL) -p tests.durations
 
 test-slow: install  ## the tests that take minutes: kill -9, two-node clusters, benchmarks' smoke runs
-	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=3600
+	$(PYTEST) -m "slow and not gpu" --timeout=3600
 
 lint: install  ## ruff and mypy --strict
 	$(BIN)/ruff check .

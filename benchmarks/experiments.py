@@ -61,6 +61,7 @@ def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
     from rayclean.config import PredictConfig
     from rayclean.fingerprints import fingerprint
     from rayclean.runtime.cluster import connected
+    from rayclean.runtime.engines import Engines
     from rayclean.runtime.predict import compute_features
 
     options = dict(SETS[name])
@@ -82,7 +83,10 @@ def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
             features = run.sub("features", part)
             if not (features.exists("done") and features.read_text("done") == made_of):
                 features.remove()  # shards of another encoder, texts or code would be taken for finished ones
-                compute_features(load.sub(part), features, config.encoder, seed=0, config=PredictConfig())
+                engines = Engines(config.cluster, on_ray=True)
+                compute_features(
+                    engines, load.sub(part), features, config.encoder, seed=0, config=PredictConfig()
+                )
                 features.write_text(made_of, "done")
     return run.root
 
@@ -267,6 +271,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=max(1, len(os.sched_getaffinity(0))))
     parser.add_argument("--small", action="store_true", help="BBC News, one seed, few epochs")
+    parser.add_argument("--output", help="file of the result")
     arguments = parser.parse_args()
     seeds = [0] if arguments.small else list(range(arguments.seeds))
     experiments = []
@@ -339,7 +344,7 @@ def main() -> None:
         for one in experiment["claims"]
     ]
     every_seed = {name: seeds_of(experiment) for name, experiment in known.items()}
-    path = write_result(__file__, {"seeds": every_seed}, 0, known, claims, arguments.small)
+    path = write_result(__file__, {"seeds": every_seed}, 0, known, claims, arguments.small, arguments.output)
     if not arguments.small:
         path.with_suffix(".md").write_text(markdown(known))
 

@@ -1,19 +1,84 @@
-"""Fixtures for all tests: one embedded Ray for the whole session, and no trace outside temporary folders."""
+"""What all tests share: the environment, one embedded Ray, the cache, the order of tests and their groups.
+
+A test that needs Ray asks for `ray_embedded`, or bears the mark `ray` where it starts a Ray in a process of its own.
+Under pytest-xdist (`--dist loadgroup`) all of these run on one worker, one after another; of all other tests those of
+a file stay together, since they share what is expensive to set up.
+"""
 
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 import pytest
 
+# Toy tensors on several threads only wait for each other. PyTorch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--shuffle SEED` runs the tests in another order: no test may depend on it."""
+    help_ = "run files, classes and tests in an order drawn with this seed"
+    parser.addoption("--shuffle", type=int, metavar="SEED", help=help_)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test its group, the longest group first; draw the order if `--shuffle` is given."""
+    seed = config.getoption("--shuffle")
+    if seed is not None:
+        order = random.Random(seed)
+        for key in (lambda item: item.nodeid, lambda item: (item.path, item.parent), lambda item: item.path):
+            _shuffle(items, key, order)
+    with_ray = [
+        item for item in items if "ray_embedded" in item.fixturenames or item.get_closest_marker("ray")
+    ]
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = "ray" if item in with_ray else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item not in with_ray)
+
+
+def _shuffle(items: list[pytest.Item], key: Callable[[pytest.Item], Hashable], order: random.Random) -> None:
+    """Reorder the groups of items with the same key; the order inside of each group stays."""
+    groups: dict[Hashable, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    names = list(groups)
+    order.shuffle(names)
+    items[:] = [item for name in names for item in groups[name]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes into the caches of the user: rayclean's and W&B's lie in a temporary folder.
+
+    The workers of pytest-xdist share it, as processes on one machine do: a language model is converted once.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "caches"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYCLEAN_CACHE", str(folder / "rayclean"))
+        for name in ("CACHE", "CONFIG", "DATA"):
+            patch.setenv(f"WANDB_{name}_DIR", str(folder / "wandb" / name.lower()))
+        yield folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for this test alone: nothing is found that another test has left."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("RAYCLEAN_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
-def ray_embedded() -> Iterator[None]:
-    """An embedded Ray that all tests share; starting one costs seconds."""
+def ray_embedded(session_cache: Path) -> Iterator[None]:
+    """An embedded Ray for all tests that ask for it: starting one takes seconds."""
     from rayclean.config import ClusterConfig
     from rayclean.runtime.cluster import connected
 

@@ -169,11 +169,9 @@ def test_a_bug_in_the_annotator_is_no_answer(tmp_path: Path) -> None:
 
 
 def test_the_window_hides_latency(tmp_path: Path) -> None:
-    fake = Fake(0.1)
-    start = time.monotonic()
-    asyncio.run(engine(tmp_path, fake, concurrency=32).answer([query(n) for n in range(320)]))
-    assert fake.peak == 32
-    assert time.monotonic() - start < 8  # one after the other: 32 s; 1.2 s on an idle machine
+    fake = Fake(0.05)
+    asyncio.run(engine(tmp_path, fake, concurrency=32).answer([query(n) for n in range(160)]))
+    assert fake.peak == 32  # so many wait for the endpoint at the same time, and never more
 
 
 CHILD = """
@@ -213,7 +211,7 @@ def test_sigkill_costs_at_most_the_window(tmp_path: Path) -> None:
     while True:
         before = log.stat().st_size
         process = start()
-        if kills < 10:
+        if kills < 5:
             while process.poll() is None and log.stat().st_size == before:
                 time.sleep(0.005)  # it imports
             time.sleep(choose.uniform(0.0, 0.1))

@@ -11,16 +11,15 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def small(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / script), "--small", *arguments]
+    output = folder / "result.json"
+    command = [sys.executable, str(BENCHMARKS / script), "--small", "--output", str(output), *arguments]
     environment = {
         **os.environ,
         "RAYCLEAN_EXPERIMENTS": str(folder / "runs"),
         "RAYCLEAN_CACHE": str(folder / "cache"),
     }
     subprocess.run(command, check=True, timeout=600, cwd=folder, env=environment)
-    result: dict[str, Any] = json.loads(
-        (BENCHMARKS / "results" / f"{Path(script).stem}.small.json").read_text()
-    )
+    result: dict[str, Any] = json.loads(output.read_text())
     assert result["small"]
     assert {"machine", "versions", "commit", "config", "seed", "figures"} <= set(result)
     return result

@@ -13,7 +13,6 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, State, StepBatch
-from rayclean.plugins import resolve
 from rayclean.schema import TRUTH
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
@@ -35,7 +34,6 @@ HOOKS = ("partition", "queries", "revise", "observe", "review", "summary", "qual
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
     """A method trained on noisy labels beside a truth that nothing may open."""
-    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
     examples = write_examples(tmp_path / "load" / "examples", 60, dev=20, noise=0.3)
     for shard in Folder(examples).shards():
         ids = Folder(examples).read_table(shard)["example_id"]
@@ -49,7 +47,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
 
     monkeypatch.setattr(Folder, "read_table", tripwire)
     handed: dict[str, list[set[str]]] = {}
-    cls = resolve("method", METHODS, request.param)
+    cls = METHODS.resolve(request.param)
     for hook in HOOKS:
         monkeypatch.setattr(cls, hook, watched(getattr(cls, hook), handed.setdefault(hook, [])))
     options = OPTIONS.get(request.param, {})
@@ -134,11 +132,8 @@ def test_base_is_cross_entropy() -> None:
     assert method.seen(outputs, rows)["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])
 
 
-def test_a_transformer_and_the_same_one_with_another_dropout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_transformer_and_the_same_one_with_another_dropout(tmp_path: Path) -> None:
     """NoiseAL's other pair of networks: trained whole, from the same pre-trained weights."""
-    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
     model = write(tmp_path / "bert")
     strong = Plugin(name="transformer", model=model, max_length=16)
     weak = {"name": "transformer", "model": model, "max_length": 16, "dropout": 0.5}

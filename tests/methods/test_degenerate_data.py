@@ -30,14 +30,14 @@ DATA = {
 }
 """Texts and given labels."""
 NUMBER_OF_CLASSES = {"two classes": 2, "a hundred classes": 100}
+WHOLE = ("cross_entropy", "noiseal", "lane")
+"""Methods that meet all data; the losses of the others share the path of cross entropy through the loop."""
+HARDEST = ("one class", "a hundred classes")
+CASES = [(method, name) for method in METHODS for name in (DATA if method in WHOLE else HARDEST)]
 
 
-@pytest.mark.parametrize("name", DATA)
-@pytest.mark.parametrize("method", METHODS)
-def test_training_ends_with_finite_losses_and_qualities(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, name: str
-) -> None:
-    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
+@pytest.mark.parametrize(("method", "name"), CASES)
+def test_training_ends_with_finite_losses_and_qualities(tmp_path: Path, method: str, name: str) -> None:
     texts, labels = DATA[name]
     columns = [range(len(texts)), texts, pa.array(labels, pa.int32()), ["train"] * len(texts)]
     Folder(str(tmp_path / "examples")).write_table(pa.table(columns, schema=EXAMPLES), "part-00000.parquet")

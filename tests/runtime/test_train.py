@@ -1,7 +1,6 @@
 """The loop on Ray Train: the same results, through lost workers; errors come out as they went in."""
 
 import json
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +12,12 @@ import torch
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
-from rayclean.errors import DisagreementError, RaycleanError
+from rayclean.errors import ArtifactError, DisagreementError, RaycleanError
 from rayclean.folder import Folder
-from rayclean.runtime import cluster
+from rayclean.runtime import threads as threads_module
 from rayclean.runtime import train as runtime
-from rayclean.runtime.annotate import AskOutcome, consulting
-from rayclean.runtime.train import fit_jobs
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.training.job import ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
@@ -34,43 +33,44 @@ from tests.training.toys import (
     write_examples,
 )
 
-ONE = ClusterConfig(workers=1)
-TWO = ClusterConfig(workers=2)
+ONE = Engines(ClusterConfig(workers=1), on_ray=True)
+TWO = Engines(ClusterConfig(workers=2), on_ray=True)
 
 
 def dynamics(one: FitJob) -> Any:
     return Folder(one.output).read_table("dynamics", "part-00000.parquet").to_pandas()
 
 
-def test_jobs_share_a_group_and_are_done_once(tmp_path: Path, ray_embedded: None) -> None:
-    examples = write_examples(tmp_path / "examples", 60)
+def test_jobs_share_a_group_are_done_once_and_an_error_comes_out_as_it_was(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, work = write_examples(tmp_path / "examples", 60), str(tmp_path / "work")
     jobs = [
         job(examples, tmp_path / f"{f}", name=f"fold {f}", select=ExampleSelection("fold", f, 2))
         for f in range(2)
     ]
+    broken = job(str(tmp_path / "nothing"), tmp_path / "broken", name="broken")
     lines: list[Any] = []
-    results = fit_jobs(jobs, spec(epochs=2), ONE, str(tmp_path / "work"), lines.append)
-    assert [(line["job"], line["epoch"]) for line in lines] == [
-        ("fold 0", 1),
-        ("fold 0", 2),
-        ("fold 1", 1),
-        ("fold 1", 2),
-    ]
+    with pytest.raises(ArtifactError, match="holds no shards") as caught:
+        ONE.fit_jobs([*jobs, broken], spec(epochs=2), work, lines.append)
+    assert type(caught.value) is ArtifactError
+    expected = [("fold 0", 1), ("fold 0", 2), ("fold 1", 1), ("fold 1", 2)]
+    assert [(line["job"], line["epoch"]) for line in lines] == expected
     assert not list((tmp_path / "work").iterdir())
-    here = fit(
-        job(examples, tmp_path / "here", name="fold 1", select=ExampleSelection("fold", 1, 2)), spec(epochs=2)
+
+    trained: list[list[str]] = []
+    monkeypatch.setattr(
+        runtime, "train_on_workers", lambda todo, *_: trained.append([job.name for job in todo])
     )
+    results = ONE.fit_jobs(jobs, spec(epochs=2), work, lines.append)
+    assert trained == []  # both are done, nothing is started
+    select = ExampleSelection("fold", 1, 2)
+    here = fit(job(examples, tmp_path / "here", name="fold 1", select=select), spec(epochs=2))
     assert results["fold 1"].loss == pytest.approx(here.loss, abs=1e-6)
-
-    start = time.monotonic()
-    assert fit_jobs(jobs, spec(epochs=2), ONE, str(tmp_path / "work"), lines.append) == results
-    assert time.monotonic() - start < 1  # nothing was started
-    assert len(lines) == 4
-
-    # Ray Train resumes a run of the same name whatever its hyper-parameters; here they are part of every name.
-    other = fit_jobs(jobs[:1], spec(epochs=2, learning_rate=0.5), ONE, str(tmp_path / "work"), lines.append)
-    assert [line["epoch"] for line in lines[4:]] == [1, 2]
-    assert other["fold 0"].loss != results["fold 0"].loss
+    # Ray Train resumes a run of the same name whatever its hyper-parameters; here they decide what is done.
+    with pytest.raises(RaycleanError, match="without a result for"):
+        ONE.fit_jobs(jobs[:1], spec(epochs=2, learning_rate=0.5), work, lines.append)
+    assert trained == [["fold 0"]]
 
 
 @pytest.mark.slow  # the test after it covers the same and more
@@ -84,8 +84,8 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_embedded: None) -> 
         return FitSpec(Plugin(name=TOY), Plugin(name=method, **options), training, ("a", "b", "c"))
 
     killed, calm = job(examples, tmp_path / "killed"), job(examples, tmp_path / "calm")
-    results = fit_jobs(
-        [killed], how(SELF_KILLING, marker=str(marker)), TWO, str(tmp_path / "work"), lines.append
+    results = TWO.fit_jobs(
+        [killed], how(SELF_KILLING, marker=str(marker)), str(tmp_path / "work"), lines.append
     )
     assert marker.exists()
     first = [line for line in lines if line["epoch"] == 1]
@@ -110,7 +110,7 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
     found = {}
     for name in ("killed", "calm"):
         annotator = SimulatedAnnotator(SimulatedAnnotator.Config(tokens=7), tuple(labels))
-        asking = AskOutcome(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
+        asking = AskingPlan(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
         options = {"weak": {"name": TOY}, "warmup_epochs": 2, "lambda_": 0.3, "demonstrations": 2}
         method = Plugin(name="noiseal", **options)
         if name == "killed":
@@ -118,9 +118,9 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
         one = job(examples, tmp_path / name)
         training = TrainingConfig(batch_size=8, epochs=5, learning_rate=0.05)
         how = FitSpec(Plugin(name=TOY), method, training, ("a", "b", "c"))
-        with consulting(asking, examples=examples, labels=labels, calibration="none") as consult:
+        with TWO.consulting(asking, examples=examples, labels=labels, calibration="none") as consult:
             if name == "killed":
-                fit_jobs([one], how, TWO, str(tmp_path / "work"), consult=consult)
+                TWO.fit_jobs([one], how, str(tmp_path / "work"), consult=consult)
             else:
                 fit(one, how, consult=consult)
         lines = [
@@ -140,18 +140,36 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
         )
 
 
-def test_an_error_of_a_worker_comes_out_as_it_was(tmp_path: Path, ray_embedded: None) -> None:
-    examples = write_examples(tmp_path / "examples", 20)
-    with pytest.raises(RaycleanError, match="epoch 1, step 1") as caught:
-        fit_jobs([job(examples, tmp_path / "out")], spec(encoder=NAN), ONE, str(tmp_path / "work"))
-    assert type(caught.value) is RaycleanError
-
-
 @pytest.mark.slow
 def test_an_error_on_two_workers_ends_the_run(tmp_path: Path, ray_embedded: None) -> None:
     examples = write_examples(tmp_path / "examples", 20)
     with pytest.raises(RaycleanError, match="epoch 1, step 1"):
-        fit_jobs([job(examples, tmp_path / "out")], spec(encoder=NAN), TWO, str(tmp_path / "work"))
+        TWO.fit_jobs([job(examples, tmp_path / "out")], spec(encoder=NAN), str(tmp_path / "work"))
+
+
+def work_without_ray(
+    monkeypatch: pytest.MonkeyPatch, jobs: list[FitJob], pinned: list[Any], workers: int, sharers: int = 1
+) -> list[int]:
+    """What one of several workers on a node does, with lists in the place of Ray's actors.
+
+    Returns:
+        The numbers of threads that it set.
+    """
+    chosen: list[int] = []
+    context = SimpleNamespace(get_world_size=lambda: workers, get_local_world_size=lambda: workers)
+    board = SimpleNamespace(
+        error=SimpleNamespace(remote=lambda: None),
+        fail=SimpleNamespace(remote=pinned.append),
+        tell=SimpleNamespace(remote=None),
+    )
+    fake = SimpleNamespace(get=lambda found: found, train=SimpleNamespace(get_context=lambda: context))
+    monkeypatch.setattr(runtime, "ray", fake)
+    monkeypatch.setattr(runtime, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(runtime, "Distributed", lambda device: None)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    work = {"jobs": jobs, "spec": spec(), "board": board, "consult": None, "home": ".", "sharers": sharers}
+    runtime._work(work)
+    return chosen
 
 
 @pytest.mark.parametrize(("error", "ends"), [(DisagreementError("a"), False), (RaycleanError("b"), True)])
@@ -164,27 +182,9 @@ def test_workers_that_disagree_start_again(
     def fail(*arguments: Any, **named: Any) -> None:
         raise error
 
-    context = SimpleNamespace(get_world_size=lambda: 2, get_local_world_size=lambda: 2)
-    board = SimpleNamespace(
-        error=SimpleNamespace(remote=lambda: None), fail=SimpleNamespace(remote=pinned.append),
-        tell=SimpleNamespace(remote=None),
-    )  # fmt: skip
-    fake = SimpleNamespace(get=lambda found: found, train=SimpleNamespace(get_context=lambda: context))
-    monkeypatch.setattr(runtime, "ray", fake)
-    monkeypatch.setattr(runtime, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(runtime, "Distributed", lambda device: None)
     monkeypatch.setattr(runtime, "fit", fail)
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    work = {
-        "jobs": [job("", tmp_path)],
-        "spec": spec(),
-        "board": board,
-        "consult": None,
-        "home": str(tmp_path),
-        "sharers": 1,
-    }
     with pytest.raises(type(error)):
-        runtime._work(work)
+        work_without_ray(monkeypatch, [job("", tmp_path)], pinned, workers=2)
     assert bool(pinned) == ends
 
 
@@ -192,16 +192,8 @@ def test_workers_that_disagree_start_again(
     ("local", "sharers", "threads"), [(1, 1, 12), (2, 1, 6), (1, 3, 4), (2, 3, 2), (4, 9, 1)]
 )
 def test_workers_share_the_cores_with_each_other_and_with_other_trainings(
-    monkeypatch: pytest.MonkeyPatch, ray_embedded: None, local: int, sharers: int, threads: int
+    monkeypatch: pytest.MonkeyPatch, local: int, sharers: int, threads: int
 ) -> None:
-    group = SimpleNamespace(get_world_size=lambda: 1, get_local_world_size=lambda: local)
-    monkeypatch.setattr(runtime.ray.train, "get_context", lambda: group)
-    monkeypatch.setattr(runtime, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(cluster, "physical_threads", lambda: 12)
-    chosen: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
-    board = runtime._Board.remote()  # type: ignore[attr-defined]
-    runtime._work(
-        {"jobs": [], "spec": None, "board": board, "consult": None, "home": ".", "sharers": sharers}
-    )
+    monkeypatch.setattr(threads_module, "physical_threads", lambda: 12)
+    chosen = work_without_ray(monkeypatch, [], [], workers=local, sharers=sharers)
     assert chosen == [threads]

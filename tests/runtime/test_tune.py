@@ -10,10 +10,11 @@ import torch
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
-from rayclean.runtime import cluster, nodes
+from rayclean.runtime import cluster, nodes, threads
 from rayclean.runtime import trial_slots as where
+from rayclean.runtime.engines import Workplace
 from rayclean.runtime.preflight import ResourceDemand
-from rayclean.runtime.ray_data import is_in_this_process
+from rayclean.runtime.threads import own_threads
 from rayclean.runtime.trial_slots import TrialSlots, trial_slots
 from rayclean.runtime.tune import run_side_by_side, run_trials
 from rayclean.runtime.tune_rules import EarlyStopping, Optuna
@@ -59,15 +60,12 @@ def test_as_many_trials_as_fit(machine: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "physical_threads", lambda: 8)
-    assert (cluster.sharers(), cluster.own_threads()) == (1, 8)
-    with cluster.sharing(3):
-        assert (cluster.sharers(), cluster.own_threads()) == (3, 2)
-    with cluster.sharing(20):
-        assert cluster.own_threads() == 1
-    assert cluster.own_threads(3) == 2
-    with cluster.sharing(2):
-        assert cluster.own_threads(3) == 1
+    monkeypatch.setattr(threads, "physical_threads", lambda: 8)
+    assert own_threads() == 8
+    assert own_threads(3) == 2
+    assert own_threads(20) == 1
+    assert own_threads(processes=3) == 2
+    assert own_threads(2, 3) == 1
     there = [(True, 0.0), (True, 8.0), (True, 8.0), (False, 8.0)]  # the first is a head that computes nothing
     monkeypatch.setattr(
         ray, "nodes", lambda: [{"Alive": on, "Resources": {"CPU": cpus}} for on, cpus in there]
@@ -173,83 +171,56 @@ class Heard:
         self.results[trial["x"]] = result
 
 
-def learn(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-    """Eight epochs, the better the larger x; a group of its own is held meanwhile, like a training's."""
+def learn(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
+    """Eight epochs, the better the larger x, and no better from one to the next if x is odd.
+
+    A group of its own is held meanwhile, like a training's.
+    """
 
     @ray.remote(num_cpus=1)
     class Training:
         def ready(self) -> bool:
             return True
 
+    Path(trial["folder"], str(os.getpid())).touch()
     training = Training.options(scheduling_strategy="DEFAULT").remote()
     ray.get(training.ready.remote())
     for epoch in range(1, 9):
-        tell({"epoch": epoch, "dev_accuracy": trial["x"] + epoch / 100, "note": "words are no metric"})
+        better = 0 if trial["x"] % 2 else epoch / 100
+        tell({"epoch": epoch, "dev_accuracy": trial["x"] + better, "note": "words are no metric"})
         time.sleep(0.05)
     ray.kill(training)
     return {"figures": {"dev_accuracy": trial["x"] + 0.08}, "trial": trial["x"]}
 
 
-def test_early_stopping_stops_the_worst_and_frees_what_they_held(ray_embedded: None) -> None:
-    """One trial at a time and 3 CPUs beside it: four leaked actors would leave the last one waiting."""
+def test_early_stopping_ends_trials_and_frees_what_they_held(ray_embedded: None, tmp_path: Path) -> None:
+    """One trial at a time and 3 CPUs beside it: four leaked actors would leave the last one waiting.
+
+    A process whose trial is stopped may have a training under way, so none runs a second trial.
+    """
     heard = Heard()
     run_trials(
-        learn, [{"x": x} for x in (9, 8, 2, 1)], TrialSlots(1, 0.1), heard, trains=True,
-        objectives=[("dev_accuracy", "max")], early=EarlyStopping("asha", grace=2, reduction=2),
+        learn, [{"x": x, "folder": str(tmp_path)} for x in (3, 10, 8, 2)], TrialSlots(1, 0.1), heard, trains=True,
+        objectives=[("dev_accuracy", "max")], early=EarlyStopping("asha", grace=2, reduction=2, plateau=3),
     )  # fmt: skip
-    assert set(heard.results) == {9, 8, 2, 1}
-    assert heard.results[9]["figures"]["dev_accuracy"] == pytest.approx(9.08)
-    assert len(heard.lines[9]) == 8
-    assert heard.results[1] is None  # stopped: no result of its own
-    assert len(heard.lines[1]) < 8
-
-
-def quick(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-    """Eight epochs, the better the larger x."""
-    for epoch in range(1, 9):
-        tell({"epoch": epoch, "dev_accuracy": trial["x"] + epoch / 100})
-        time.sleep(0.05)
-    return {"figures": {"dev_accuracy": trial["x"] + 0.08}}
-
-
-def test_the_median_rule_stops_the_worst_of_more_trials_than_fit(ray_embedded: None) -> None:
-    """The others are at their end when a later one is compared with them."""
-    heard = Heard()
-    run_trials(
-        quick, [{"x": x} for x in (9, 8, 7, 6, 1)], TrialSlots(1, 0.1), heard, trains=False,
-        objectives=[("dev_accuracy", "max")], early=EarlyStopping("median", grace=2),
-    )  # fmt: skip
-    assert set(heard.results) == {9, 8, 7, 6, 1}
-    assert [len(heard.lines[x]) for x in (9, 8, 7)] == [8, 8, 8]  # never paused and begun again
-    assert heard.results[1] is None
-    assert len(heard.lines[1]) == 2
-
-
-def test_a_plateau_ends_a_trial(ray_embedded: None) -> None:
-    def flat(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-        for epoch in range(1, 30):
-            tell({"epoch": epoch, "dev_accuracy": 0.5})
-            time.sleep(0.05)
-        return {"figures": {"dev_accuracy": 0.5}}
-
-    heard = Heard()
-    run_trials(
-        flat, [{"x": 1}], TrialSlots(1, 0.1), heard, trains=False,
-        objectives=[("dev_accuracy", "max")], early=EarlyStopping(plateau=3),
-    )  # fmt: skip
-    assert heard.results[1] == {"plateau": True}
-    assert 3 <= len(heard.lines[1]) < 29
+    assert set(heard.results) == {3, 10, 8, 2}
+    assert heard.results[3] == {"plateau": True}
+    assert 3 <= len(heard.lines[3]) < 8
+    assert heard.results[10]["figures"]["dev_accuracy"] == pytest.approx(10.08)
+    assert len(heard.lines[10]) == 8
+    assert heard.results[2] is None  # stopped: no result of its own
+    assert len(heard.lines[2]) < 8
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def its_number(trial: Any) -> None:
     trial.suggest_int("x", trial.number, trial.number)
 
 
-@pytest.mark.parametrize("objectives", [["cost"], ["cost", "asked"]])
-def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None, objectives: list[str]) -> None:
-    """Epochs do not have the objective, and every second point fails."""
+def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None) -> None:
+    """Epochs do not have the objectives, and every second point fails."""
 
-    def half(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    def half(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
         tell({"epoch": 1, "dev_accuracy": 0.5})
         if trial["x"] % 2:
             return {"error": "no label is left", "figures": {}}
@@ -257,79 +228,57 @@ def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None, object
 
     heard = Heard()
     run_trials(
-        half, [], TrialSlots(1, 0.1), heard, trains=False, objectives=[(name, "min") for name in objectives],
+        half, [], TrialSlots(1, 0.1), heard, trains=False, objectives=[("cost", "min"), ("asked", "min")],
         optuna=Optuna(its_number, 4, 0, None),
     )  # fmt: skip
     assert [("error" in result) for _, result in sorted(heard.results.items())] == [False, True, False, True]
 
 
-def test_side_by_side_says_what_failed_and_runs_the_others(ray_embedded: None, tmp_path: Path) -> None:
-    def work(x: int) -> None:
-        if x == 1:
-            raise RaycleanError("no more than this")
-        (tmp_path / str(x)).touch()
-
-    said = run_side_by_side(work, [0, 1, 2], TrialSlots(1, 0.1))
-    assert [str(error) if error else None for error in said] == [None, "no more than this", None]
-    assert (tmp_path / "2").exists()
-
-
-@pytest.mark.parametrize("trains", [True, False])
-def test_trials_read_relative_paths_as_the_command_does(
-    ray_embedded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trains: bool
-) -> None:
-    """Also two trials after each other in one process, and with Ray's own default, which moves every trial away."""
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the command is given; Ray's own default moves every trial away from it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "1")
     Path("given.txt").write_text("found")
-
-    def read(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-        return {"text": Path("given.txt").read_text()}
-
-    heard = Heard()
-    run_trials(read, [{"x": 1}, {"x": 2}], TrialSlots(1, 0.1), heard, trains=trains)
-    assert heard.results == {1: {"text": "found"}, 2: {"text": "found"}}
-
-    def copy(name: str) -> None:
-        Path(name).write_text(Path("given.txt").read_text())
-
-    run_side_by_side(copy, ["one.txt", "two.txt"], TrialSlots(1, 0.1))
-    assert (tmp_path / "two.txt").read_text() == "found"
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("trains", "early", "processes"),
-    [(True, EarlyStopping(), 1), (False, EarlyStopping("median"), 1), (True, EarlyStopping("median"), 3)],
-)
-def test_a_process_runs_one_trial_after_another_unless_a_training_may_be_left_in_it(
-    ray_embedded: None, trains: bool, early: EarlyStopping, processes: int
+@pytest.mark.parametrize("alone", [True, False])
+def test_side_by_side_says_what_failed_and_runs_the_others(
+    ray_embedded: None, here: Path, alone: bool
 ) -> None:
-    def process(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    def work(x: int, place: Workplace) -> None:
+        if x == 1:
+            raise RaycleanError("no more than this")
+        Path(str(x)).write_text(f"{Path('given.txt').read_text()} {place.sharers} {place.in_process}")
+
+    said = run_side_by_side(work, [0, 1, 2], TrialSlots(2, 0.1), alone=alone)
+    assert [str(error) if error else None for error in said] == [None, "no more than this", None]
+    assert (here / "0").read_text() == (here / "2").read_text() == f"found 2 {alone}"
+
+
+@pytest.mark.parametrize(("trains", "early"), [(True, EarlyStopping()), (False, EarlyStopping("median"))])
+def test_trials_run_where_the_command_does_on_their_share_of_the_cores_one_after_another(
+    ray_embedded: None, here: Path, trains: bool, early: EarlyStopping
+) -> None:
+    """A process that nothing can leave a training in runs many trials; more threads than cores wait for each other."""
+
+    def look(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
         tell({"epoch": 1, "dev_accuracy": 0.5})
-        return {"figures": {"dev_accuracy": 0.5}, "process": os.getpid()}
-
-    heard = Heard()
-    run_trials(
-        process, [{"x": x} for x in range(3)], TrialSlots(1, 0.1), heard, trains=trains,
-        objectives=[("dev_accuracy", "max")], early=early,
-    )  # fmt: skip
-    assert len({result["process"] for result in heard.results.values()}) == processes
-
-
-@pytest.mark.parametrize("trains", [True, False])
-def test_a_trial_computes_on_its_share_of_the_cores(ray_embedded: None, tmp_path: Path, trains: bool) -> None:
-    """More threads than cores wait for each other all the time."""
-
-    def threads(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-        return {"threads": torch.get_num_threads(), "sharers": cluster.sharers()}
+        return {
+            "figures": {"dev_accuracy": 0.5}, "text": Path("given.txt").read_text(), "process": os.getpid(),
+            "threads": torch.get_num_threads(), "sharers": place.sharers, "here": place.in_process,
+        }  # fmt: skip
 
     heard, at_once = Heard(), 2
-    run_trials(threads, [{"x": 1}, {"x": 2}], TrialSlots(at_once, 0.1), heard, trains=trains)
-    share = {"threads": max(1, cluster.physical_threads() // at_once), "sharers": at_once}
-    assert heard.results == {1: share, 2: share}
-
-    def note(name: str) -> None:
-        (tmp_path / name).write_text(f"{cluster.sharers()} {is_in_this_process()}")
-
-    run_side_by_side(note, ["one", "two"], TrialSlots(at_once, 0.1), alone=not trains)
-    assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == f"2 {not trains}"
+    run_trials(
+        look, [{"x": x} for x in range(6)], TrialSlots(at_once, 0.1), heard, trains=trains,
+        objectives=[("dev_accuracy", "max")], early=early,
+    )  # fmt: skip
+    assert set(heard.results) == set(range(6))
+    assert len({result.pop("process") for result in heard.results.values()}) < 6
+    for result in heard.results.values():
+        assert result == {
+            "figures": {"dev_accuracy": 0.5}, "text": "found", "sharers": at_once, "here": not trains,
+            "threads": max(1, threads.physical_threads() // at_once),
+        }  # fmt: skip

@@ -1,6 +1,8 @@
-"""METHODS 15.4: the same model and the same state for any number of workers, killed in between or not."""
+"""The same model and the same state for any number of workers, killed in between or not."""
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from safetensors.numpy import load_file
 
 from rayclean.config import Plugin
 from rayclean.folder import Folder
-from rayclean.training.job import FitJob
+from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import open_job
 from rayclean.training.sampler import global_batches, own_share
 from tests.training.toys import (
@@ -50,31 +52,62 @@ DOUBLES = {
     ),
     "lane": Plugin(name="lane", views=["switch_out", "drop"]),
 }
-"""In double precision, where the state must be equal to 1e-9 (METHODS 15.4)."""
+"""In double precision, where the state must be equal to 1e-9."""
 KILLED = {"2 then 3": (2, 1, 3), "1 then 2": (1, 2, 2), "1 then 1": (1, 1, 1)}
 """Workers, epoch after which they die, workers of the next attempt."""
+KILLED_METHODS = ["noiseal", *(pytest.param(name, marks=pytest.mark.slow) for name in (ACCUMULATING, "lane"))]
+"""The default run kills the one with the most to lose: two networks, and answers that were paid."""
+
+Runs = dict[tuple[str, str], FitJob]
+"""By method and number of workers, or name of the kill."""
+
+
+class Group:
+    """Runs that are trained together: the processes import PyTorch once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.examples = write_examples(folder / "examples", N, dev=10, noise=0.2, longest=15)
+        self.attempts: list[Attempt] = []
+        self.runs: Runs = {}
+
+    def add(self, method: str, name: str, how: FitSpec, *attempts: tuple[int, int | None]) -> None:
+        """A run, as workers and the epoch after which they die of each of its attempts."""
+        one = job(self.examples, self.folder / f"{len(self.attempts)}", keep_last=True)
+        self.attempts += [(workers, one, how, epoch) for workers, epoch in attempts]
+        self.runs[method, name] = one
+
+    def add_calm(self, method: str, how: FitSpec, workers: Iterable[int] = (1, 2, 3)) -> None:
+        """Runs that nobody kills."""
+        for count in workers:
+            self.add(method, str(count), how, (count, None))
+
+    def add_killed(self, method: str, how: FitSpec) -> None:
+        """Runs that are killed and gone on with."""
+        for name, (workers, epoch, then) in KILLED.items():
+            self.add(method, name, how, (workers, epoch), (then, None))
+
+    def train(self) -> Runs:
+        """Run all attempts in the order in which they were added."""
+        run_attempts(self.attempts, self.folder)
+        return self.runs
+
+
+def single(method: str) -> FitSpec:
+    """How a method is trained in single precision."""
+    return spec(method=METHODS[method], epochs=EPOCHS, batch_size=BATCH, learning_rate=0.03)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], FitJob]:
-    """Every run of this file, all in one group of three processes."""
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The runs of the default suite, all in one group of three processes."""
     folder = tmp_path_factory.mktemp("exactness")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYCLEAN_CACHE", str(folder / "cache"))
-        examples = write_examples(folder / "examples", N, dev=10, noise=0.2, longest=15)
-        attempts: list[Attempt] = []
-        found = {}
+        group = Group(folder)
         for method in METHODS:
-            how = spec(method=METHODS[method], epochs=EPOCHS, batch_size=BATCH, learning_rate=0.03)
-            for workers in (1, 2, 3):
-                one = job(examples, folder / f"{len(attempts)}", keep_last=True)
-                attempts.append((workers, one, how, None))
-                found[method, str(workers)] = one
-            for name, (workers, epoch, then) in KILLED.items():
-                if method in (ACCUMULATING, "noiseal", "lane"):
-                    one = job(examples, folder / f"{len(attempts)}", keep_last=True)
-                    attempts += [(workers, one, how, epoch), (then, one, how, None)]
-                    found[method, name] = one
+            group.add_calm(method, single(method))
+        group.add_killed("noiseal", single("noiseal"))
         for method, plugin in DOUBLES.items():
             how = spec(
                 encoder=DOUBLE,
@@ -84,11 +117,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], FitJ
                 learning_rate=0.05,
                 precision="float32",
             )
-            for workers in (1, 2, 3):
-                one = job(examples, folder / f"{len(attempts)}", keep_last=True)
-                attempts.append((workers, one, how, None))
-                found[f"double {method}", str(workers)] = one
-        run_attempts(attempts, folder)
+            group.add_calm(f"double {method}", how)
+        return group.train()
+
+
+@pytest.fixture(scope="module")
+def further_kills(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The other methods, killed, and the same of one worker alone."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYCLEAN_CACHE", str(folder / "cache"))
+        group = Group(folder)
+        for method in (ACCUMULATING, "lane"):
+            group.add_calm(method, single(method), [1])
+            group.add_killed(method, single(method))
+        return group.train()
+
+
+@pytest.fixture
+def killed(request: pytest.FixtureRequest, method: str) -> Runs:
+    """The group in which a method was killed."""
+    found: Runs = request.getfixturevalue("runs" if method == "noiseal" else "further_kills")
     return found
 
 
@@ -153,9 +202,9 @@ def test_dynamic_thresholds_filled_every_subset(runs: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("name", KILLED)
-@pytest.mark.parametrize("method", [ACCUMULATING, "noiseal", "lane"])
-def test_killed_and_resumed_with_another_number(runs: Any, method: str, name: str) -> None:
-    assert_same(runs[method, "1"], runs[method, name])
+@pytest.mark.parametrize("method", KILLED_METHODS)
+def test_killed_and_resumed_with_another_number(killed: Runs, method: str, name: str) -> None:
+    assert_same(killed[method, "1"], killed[method, name])
 
 
 def test_noiseal_split_and_asked(runs: Any) -> None:
@@ -175,16 +224,16 @@ def test_lane_down_weighed_somebody(runs: Any) -> None:
 
 
 def test_nobody_twice_nobody_left_out(runs: Any) -> None:
-    for workers in ("1", "2", "3", "2 then 3"):
+    for workers in ("1", "2", "3"):
         dynamics, _, _ = outcome(runs[ACCUMULATING, workers])
         assert len(dynamics) == N
         assert (dynamics["visits"] == EPOCHS).all()
 
 
-@pytest.mark.parametrize("method", [ACCUMULATING, "noiseal", "lane"])
-def test_the_same_seed_repeats_every_bit_resumed_or_not(runs: Any, method: str) -> None:
+@pytest.mark.parametrize("method", KILLED_METHODS)
+def test_the_same_seed_repeats_every_bit_resumed_or_not(killed: Runs, method: str) -> None:
     (dynamics, history, weights), (dynamics2, history2, weights2) = (
-        outcome(runs[method, name]) for name in ("1", "1 then 1")
+        outcome(killed[method, name]) for name in ("1", "1 then 1")
     )
     assert dynamics.equals(dynamics2)
     assert [line["loss"] for line in history] == [line["loss"] for line in history2]

@@ -13,11 +13,10 @@ from rayclean.annotators.final_labels import ANNOTATIONS, replay_reverts
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.verbs import relabel
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
-
-pytestmark = pytest.mark.usefixtures("ray_embedded")
 
 ROWS, SUSPECTS, LOST = 90, 23, 5
 """Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
@@ -72,10 +71,10 @@ def make(folder: Path, shards: int = 3) -> Run:
     return run
 
 
-def do(config: Config, run: Run, print_: str = "f") -> dict[str, Any]:
+def do(config: Config, run: Run, print_: str = "f", engines: Engines = IN_PROCESS) -> dict[str, Any]:
     relabel.validate(config, run)
     out = run.begin("relabel", print_)
-    metrics = relabel.run(config, run, out)
+    metrics = relabel.run(config, run, out, engines)
     run.commit("relabel", print_, out, 0.0, metrics)
     json.dumps(metrics, allow_nan=False)
     return metrics
@@ -201,7 +200,8 @@ def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch:
     assert results[0] == results[1]
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path) -> None:
+def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embedded: None) -> None:
+    """On Ray: the annotator's errors come from the process that asks as they were there."""
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
 
@@ -213,14 +213,15 @@ def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path) -> None:
 
         return fault
 
-    options = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}
+    options, on_ray = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}, Engines(on_ray=True)
     with serve_in_process(every(4)) as server, pytest.raises(AnnotationError, match="client"):
-        do(config_of(tmp_path, {**options, "base_url": server.url}), run)  # all suspects fail
+        do(config_of(tmp_path, {**options, "base_url": server.url}), run, "f", on_ray)  # all suspects fail
     with serve_in_process(every(40)) as server:
         metrics = do(
             config_of(tmp_path, {**options, "base_url": server.url}, relabel={"max_error_rate": 0.5}),
             run,
             "g",
+            on_ray,
         )
     assert metrics["errors"] == {"client": 3}
     assert metrics["error"] == 3
