@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.served import ServedAnnotator, model_name
+from rayclean.annotators.model_source import model_name
+from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
 
 VLLM = "0.29."
