@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rayclean.annotators import ANNOTATORS
 from rayclean.config import Config, Plugin, parse_config
@@ -28,6 +28,10 @@ from rayclean.plugins import build_options, resolve
 from rayclean.progress import console
 from rayclean.run import MANIFEST, VERBS, Run
 from rayclean.tasks import TASKS
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Workplace
+    from rayclean.runtime.needs import VerbNeeds
 
 INPUTS: dict[str, tuple[str, ...]] = {
     "load": (),
@@ -140,7 +144,14 @@ def clean(config: Config, *, again: bool = False) -> Run:
     return run_verbs(config, VERBS, again=again)
 
 
-def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, run: Run | None = None) -> Run:
+def run_verbs(
+    config: Config,
+    verbs: tuple[str, ...],
+    *,
+    again: bool = False,
+    run: Run | None = None,
+    place: "Workplace | None" = None,
+) -> Run:
     """Some verbs, in order; finished ones are reused.
 
     Args:
@@ -148,6 +159,7 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
         verbs: a part of `VERBS`.
         again: run them even if they are finished.
         run: where artifacts lie; the folder that the config names by default.
+        place: what the run shares with others that run side by side; None: nothing.
 
     Raises:
         RaycleanError: the config cannot work, or what a verb raises.
@@ -167,18 +179,7 @@ def run_verbs(config: Config, verbs: tuple[str, ...], *, again: bool = False, ru
             if verb not in todo:
                 console.print(f"{verb}: done before, reused", highlight=False)
         if todo:
-            from rayclean.runtime.cluster import connected
-            from rayclean.runtime.preflight import preflight
-            from rayclean.runtime.prometheus import reporting_progress
-
-            with connected(config.cluster), reporting_progress(run.name):
-                preflight(config, todo)
-                for verb in todo:
-                    with run.exclusive(verb):
-                        if again or not run.done(
-                            verb, prints[verb]
-                        ):  # another trial of a sweep may have been faster
-                            _run_verb(config, run, verb, prints)
+            _run_unfinished(config, run, todo, prints, again, place)
         if "evaluate" in verbs:  # the two files that people look for stand at the top
             for name in ("metrics.json", "report.html"):
                 if run.exists("evaluate", name):
@@ -257,17 +258,34 @@ def resolved_config(run_folder: str) -> Config:
     return config.model_copy(update={"output": output, "name": name})
 
 
-def _run_verb(config: Config, run: Run, verb: str, prints: dict[str, str]) -> None:
-    from rayclean.runtime.prometheus import report_finished
+def _run_unfinished(
+    config: Config,
+    run: Run,
+    todo: Sequence[str],
+    prints: dict[str, str],
+    again: bool,
+    place: "Workplace | None",
+) -> None:
+    from rayclean.runtime.engines import Workplace
+    from rayclean.runtime.session import Session
 
-    start = time.monotonic()
-    out = run.begin(verb, prints[verb])
-    metrics = _verb(verb).run(config, run, out)
-    run.outdate(verb)  # even under the same fingerprint (`--again`)
-    seconds = time.monotonic() - start
-    run.commit(verb, prints[verb], out, seconds, metrics)
-    report_finished(verb, seconds, metrics)
-    console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
+    def needs(verbs: Sequence[str]) -> "list[VerbNeeds]":
+        return [_verb(verb).needs(config, run) for verb in verbs]
+
+    with Session(config.cluster, run.name, place or Workplace()) as session:
+        session.prepare(needs(todo))
+        for position, verb in enumerate(todo):
+            with run.exclusive(verb):
+                if not again and run.done(verb, prints[verb]):  # another trial of a sweep was faster
+                    continue
+                start = time.monotonic()
+                out = run.begin(verb, prints[verb])
+                metrics = _verb(verb).run(config, run, out, session.engines(needs(todo[position:])))
+                run.outdate(verb)  # even under the same fingerprint (`--again`)
+                seconds = time.monotonic() - start
+                run.commit(verb, prints[verb], out, seconds, metrics)
+                session.report_finished(verb, seconds, metrics)
+                console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
 
 
 def _require_inputs(run: Run, todo: list[str], prints: dict[str, str]) -> None:

@@ -34,11 +34,7 @@ os.environ.setdefault(
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progress
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
-import ray
 from pyarrow.fs import copy_files
-from ray import tune
-from ray.tune.execution.placement_groups import PlacementGroupFactory
-from ray.tune.experiment import Trial as TuneTrial
 
 from rayclean.runtime.tune_rules import (
     NEVER_EARLY,
@@ -50,6 +46,11 @@ from rayclean.runtime.tune_rules import (
     scheduler,
     searcher,
 )
+
+import ray
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.experiment import Trial as TuneTrial
 
 T = TypeVar("T")
 

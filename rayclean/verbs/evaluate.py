@@ -64,9 +64,11 @@ from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
 from rayclean.plugins import build_options, resolve
 from rayclean.run import VERBS, Run
-from rayclean.runtime.compare import train_and_test
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
+from rayclean.verbs.compare_networks import train_and_test
 
 VERSION = 3
 
@@ -113,7 +115,12 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
     return metrics, tally, suspects
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The training workers where networks are compared; time to run the network."""
+    return VerbNeeds(trains=config.evaluate.compare, network=True, seconds=network_seconds(config, run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Write `metrics.json` and `report.html`; returns the metrics."""
     start = time.monotonic()
     load = run.require("load")
@@ -121,7 +128,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     metrics, tally, suspects = measure_labels(config, run)
     done = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     said = {verb: manifest.metrics for verb, manifest in done.items()}
-    tested = _test(config, run, out, labels, tally)
+    tested = _test(engines, config, run, out, labels, tally)
     for name in ("accuracy", "f1_macro", "f1_weighted"):
         metrics[name] = {kind: tested["scores"].get(kind, {}).get(name) for kind in NETWORKS}
     for kind in NETWORKS:
@@ -208,7 +215,9 @@ def _injected(load: Folder) -> dict[str, Any] | None:
     return {key: noise[key] for key in ("kind", "requested_rate", "realised_rate", "seed")}
 
 
-def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: RunCounts) -> dict[str, Any]:
+def _test(
+    engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, tally: RunCounts
+) -> dict[str, Any]:
     """Scores of every network on the test examples: on the true labels where known, else on the given ones.
 
     Returns:
@@ -245,7 +254,7 @@ def _test(config: Config, run: Run, out: Folder, labels: LabelSet, tally: RunCou
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
     cls = resolve("task", TASKS, config.task.name)
     task = cls(build_options("task", cls, config.task.options), labels)
-    answers = train_and_test(config, run, out.sub("compare"), labels.names, labelled)
+    answers = train_and_test(engines, config, run, out.sub("compare"), labels.names, labelled)
     scores: dict[str, Any] = {}
     for kind, (own, predicted) in answers.items():
         answer = lookup(np.concatenate(ids)[there], own, predicted)

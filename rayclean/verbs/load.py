@@ -30,6 +30,8 @@ from rayclean.errors import DataError
 from rayclean.folder import Folder
 from rayclean.progress import progress_bar
 from rayclean.run import Run
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import Label, LabelSet
 
 VERSION = 1
@@ -73,7 +75,14 @@ def validate(config: Config, run: Run) -> None:
         choose_columns(config.dataset, source.role, found, full[0].url, reader.sparse)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """Time to read the source files."""
+    sources = find_sources(config.dataset)
+    size = sum(file.size for source in sources for file in source.files)
+    return VerbNeeds(seconds=SECONDS_PER_BYTE * size)
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Write `examples/`, `test/`, `truth/`, `rejected/` and `labels.json`.
 
     Returns:
@@ -85,7 +94,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     sources = find_sources(config.dataset)
     pieces = cut_into_pieces(sources)
     job = LoadJob(config.dataset, out.url(), config.seed)
-    summaries = _stage(job, pieces)
+    summaries = _stage(engines, job, pieces)
     for source in sources:
         if not sum(summary.rows for summary in summaries if summary.role == source.role):
             raise DataError(f"{source.files[0].url}: empty; the {source.role} files hold no rows")
@@ -108,7 +117,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     truths = truths_by_role(config.dataset, summaries, labels)
     finish = SecondPass(job, replace(labels, unknown={}), truths, noise_mapping(config.dataset, labels.names))
     prepare_noise(out, finish, shards)
-    results = _finish(finish, shards)
+    results = _finish(engines, finish, shards)
     out.write_text(label_set.to_json(), "labels.json")
     write_truth(out, finish, summaries, results)
     metrics = load_metrics(summaries, results, labels)
@@ -123,9 +132,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     return metrics
 
 
-def _stage(job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
-    from rayclean.runtime.ray_data import map_items
-
+def _stage(engines: Engines, job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
     done: dict[int, PieceSummary] = {}
     with progress_bar("load: read", None, "rows") as bar:
         for piece in pieces:
@@ -134,7 +141,7 @@ def _stage(job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
                 done[piece.index] = summary
                 bar.advance(summary.rows, resumed=True)
         todo = [piece for piece in pieces if piece.index not in done]
-        for index, summary in map_items(partial(_stage_indexed, job), todo):
+        for index, summary in engines.map_items(partial(_stage_indexed, job), todo):
             done[index] = summary
             bar.advance(summary.rows)
     return [done[piece.index] for piece in pieces]
@@ -144,9 +151,7 @@ def _stage_indexed(job: LoadJob, piece: SourcePiece) -> tuple[int, PieceSummary]
     return piece.index, stage_piece(job, piece)
 
 
-def _finish(finish: SecondPass, shards: list[StagedShard]) -> list[dict[str, Any]]:
-    from rayclean.runtime.ray_data import map_items
-
+def _finish(engines: Engines, finish: SecondPass, shards: list[StagedShard]) -> list[dict[str, Any]]:
     folder = Folder(finish.job.out)
     done: dict[str, dict[str, Any]] = {}
     with progress_bar("load: write", sum(shard.rows for shard in shards), "examples") as bar:
@@ -155,7 +160,7 @@ def _finish(finish: SecondPass, shards: list[StagedShard]) -> list[dict[str, Any
                 done[shard.name] = folder.read_json("stage", "shards", f"{shard.name}.json")
                 bar.advance(shard.rows, resumed=True)
         todo = [shard for shard in shards if shard.name not in done]
-        for result in map_items(partial(finish_shard, finish), todo):
+        for result in engines.map_items(partial(finish_shard, finish), todo):
             done[result["name"]] = result
             bar.advance(result["rows"])
     return [done[shard.name] for shard in shards]

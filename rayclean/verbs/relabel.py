@@ -34,9 +34,10 @@ from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
-from rayclean.runtime import serve
-from rayclean.runtime.annotate import AskOutcome, ask_queries
-from rayclean.runtime.ray_data import map_items
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
+from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 
@@ -59,10 +60,17 @@ def validate(config: Config, run: Run) -> None:
     """
     annotator = build_annotator(config, ())
     annotator.check()
-    serve.validate_server(annotator)
+    validate_server(annotator)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The annotator's language model, and time to build and answer the queries."""
+    annotator = build_annotator(config, ())
+    server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
+    return VerbNeeds(server=server, seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Ask, decide, write; see the top of this file."""
     load, detect = run.require("load"), run.require("detect")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
@@ -78,8 +86,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     start, before = time.monotonic(), Ledger(run.sub("ledger"), out.name).spent.queries
     if chunks:
         sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url())
-        _build(config, annotator, labels, sources, counts, rows, out)
-        _ask(config, annotator, labels, run, out, chunks, total)
+        _build(engines, config, annotator, labels, sources, counts, rows, out)
+        _ask(engines, config, annotator, labels, run, out, chunks, total)
     seconds = time.monotonic() - start
     calibration = annotator.calibration(config.relabel.calibration, len(labels))
     figures = decide(out, len(labels), calibration, config.relabel.accept)
@@ -90,6 +98,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
 
 
 def _build(
+    engines: Engines,
     config: Config,
     annotator: Annotator,
     labels: LabelSet,
@@ -114,7 +123,7 @@ def _build(
     todo = [shard for shard in counts if not out.exists("queries", "built", f"{shard}.json")]
     with progress.progress_bar("relabel: questions", sum(counts.values()), "suspects") as bar:
         bar.advance(sum(counts[shard] for shard in counts if shard not in todo), resumed=True)
-        for built in map_items(questions.build, _groups(todo, counts)):
+        for built in engines.map_items(questions.build, _groups(todo, counts)):
             bar.advance(built)
 
 
@@ -131,6 +140,7 @@ def _groups(shards: Sequence[str], counts: dict[str, int]) -> list[list[str]]:
 
 
 def _ask(
+    engines: Engines,
     config: Config,
     annotator: Annotator,
     labels: LabelSet,
@@ -145,7 +155,7 @@ def _ask(
     scored = calibration == "batch" and len(labels) <= MAX_SCORED
     twins = calibration == "content_free"
     used = _used(out) if run.shares_ledger else None
-    asking = AskOutcome(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate, used)
+    asking = AskingPlan(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate, used)
     work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(
@@ -154,10 +164,10 @@ def _ask(
         needs = partial(
             _needs_asking, asking=asking, out=out.url(), labels=labels, scored=scored, twins=twins
         )
-        if any(list(map_items(needs, chunks))):
-            server = serve.hosted(annotator, run.url())
+        if any(list(engines.map_items(needs, chunks))):
+            server = engines.hosted(annotator, run.url())
     with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
-        for _ in ask_queries(
+        for _ in engines.ask_queries(
             replace(asking, annotator=ready),
             work,
             chunks,
@@ -178,7 +188,7 @@ def _used(out: Folder) -> Spent:
 
 
 def _needs_asking(
-    chunk: int, asking: AskOutcome, out: str, labels: LabelSet, scored: bool, twins: bool
+    chunk: int, asking: AskingPlan, out: str, labels: LabelSet, scored: bool, twins: bool
 ) -> bool:
     """Whether a chunk holds a question that the ledger does not answer and the budget allows."""
     engine = asking.engine()

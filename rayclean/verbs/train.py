@@ -17,6 +17,7 @@ from rayclean import progress
 from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config
 from rayclean.evaluation.subsets import subset_noise
 from rayclean.folder import Folder
@@ -24,6 +25,10 @@ from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import VerbNeeds, network_seconds
+from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.query_annotator import AskAnnotator
@@ -38,7 +43,6 @@ def validate(config: Config, run: Run) -> None:
         ConfigError: an unknown name or option, or one that cannot work.
     """
     from rayclean.models.loading import encoder_class
-    from rayclean.runtime import serve
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
@@ -52,13 +56,18 @@ def validate(config: Config, run: Run) -> None:
     if method.asks:
         annotator = build_annotator(config, ())
         annotator.check()
-        serve.validate_server(annotator)
+        validate_server(annotator)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The training workers, and at the same time the language model of a method that asks."""
+    annotator = build_annotator(config, ()) if _method(config, 2).asks else None
+    server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
+    return VerbNeeds(trains=True, network=True, server=server, seconds=network_seconds(config, run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator."""
-    from rayclean.runtime.train import fit_jobs
-
     load = run.require("load")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
         config.dataset.words, config.dataset.definitions
@@ -94,7 +103,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     heard = progress.listener()
     with (
         progress.progress_bar("train", config.train.epochs, "epochs") as task,
-        _annotator(config, run, out, labels, method) as consult,
+        _annotator(engines, config, run, out, labels, method) as consult,
     ):
 
         def tell(record: dict[str, Any]) -> None:
@@ -108,7 +117,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
                 noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
                 task.note(epoch_note(record, noise))
 
-        result = fit_jobs([job], spec, config.cluster, out.url("ray"), tell, consult)["train"]
+        result = engines.fit_jobs([job], spec, out.url("ray"), tell, consult)["train"]
     out.remove("ray")
     return {
         "method": config.method.name,
@@ -203,12 +212,9 @@ def _used(out: Folder) -> Spent:
 
 @contextmanager
 def _annotator(
-    config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
+    engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
 ) -> Iterator[AskAnnotator | None]:
     """The annotator while the block runs, its server with it; None for a method that does not ask."""
-    from rayclean.runtime import serve
-    from rayclean.runtime.annotate import AskOutcome, consulting
-
     if not method.asks:
         yield None
         return
@@ -216,10 +222,10 @@ def _annotator(
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
     budget = replace(Budget.of(relabel), max_queries=None)  # a method counts its questions itself
-    with serve.hosted(annotator, run.url()) as ready:
+    with engines.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
-        asking = AskOutcome(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
-        with consulting(
+        asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
+        with engines.consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
         ) as consult:
             yield consult

@@ -1,10 +1,11 @@
 """How many actors, and what each of them gets: on pretended clusters."""
 
 import pytest
-import ray
 
 from rayclean.runtime import actor_pool as module
 from rayclean.runtime.actor_pool import PoolSize, size_pool
+
+import ray
 
 
 @pytest.fixture

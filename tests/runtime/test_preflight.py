@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
 
 from rayclean.config import Config, parse_config
@@ -16,6 +15,8 @@ from rayclean.errors import ResourceError
 from rayclean.overrides import read_values
 from rayclean.runtime import cluster, nodes, preflight
 from rayclean.runtime.cluster import trains_on_gpu
+
+import ray
 
 ALL = ("load", "predict", "detect", "relabel", "train", "evaluate")
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 from pydantic import ValidationError
 
 from rayclean.annotators import gguf, served
@@ -24,6 +23,8 @@ from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_h
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.runtime import llm_app, llm_service, serve, serve_state
 from rayclean.schema import Label
+
+import ray
 
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "hate", "hate speech")]
 BUILT_IN = "smollm2-135m"
@@ -199,6 +200,7 @@ def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> object:
         from fastapi import FastAPI
+
         from ray import serve as ray_serve
 
         api = FastAPI()

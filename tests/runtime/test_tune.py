@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 
 from rayclean.config import ClusterConfig
@@ -18,6 +17,8 @@ from rayclean.runtime.ray_data import is_in_this_process
 from rayclean.runtime.trial_slots import TrialSlots, trial_slots
 from rayclean.runtime.tune import run_side_by_side, run_trials
 from rayclean.runtime.tune_rules import EarlyStopping, Optuna
+
+import ray
 
 
 @pytest.fixture
