@@ -110,8 +110,9 @@ def questions_of(lines: list[dict[str, Any]]) -> dict[str, float]:
 
 def wrong_of(ids: Any, given: Any, true: dict[str, Any]) -> tuple[Any, Any]:
     """Which labels are wrong, and of which examples the truth is known."""
-    where = np.minimum(np.searchsorted(true["example_id"], ids), len(true["example_id"]) - 1)
-    label = np.where(true["example_id"][where] == ids, true["true_label"][where], -1)
+    from rayclean.functional.lookup import lookup_values
+
+    label = lookup_values(true["example_id"], true["true_label"], ids)
     return label != given, label >= 0
 
 

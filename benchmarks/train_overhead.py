@@ -45,7 +45,6 @@ from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
 from rayclean.methods import METHODS
 from rayclean.methods.noiseal import NoiseAL
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import EXAMPLES
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
@@ -89,8 +88,7 @@ def half_and_half(self: NoiseAL, state: Any) -> Any:
 
 def state_bytes(name: str) -> float:
     """Bytes per example of a million examples' columns, as allocated."""
-    cls = resolve("method", METHODS, name)
-    method = cls(build_options("method", cls, {}), CLASSES)
+    method = METHODS.build(Plugin(name=name), CLASSES)
     ids = np.arange(1_000_000)
     state = ExampleState(ids, np.zeros(len(ids), dtype=np.int64), method.state())
     return sum(column.nbytes for column in state.own.values()) / len(ids)
@@ -115,7 +113,7 @@ def compared(name: str, examples: str, block: int, blocks: int, seed: int, devic
     """Blocks of both loops, their ratios, the share of state, and seconds between epochs."""
     other = PlainLoop(name, examples, (LEFT_OUT + blocks) * block, seed, device)
     watch = Stopwatch(device, block, other.train)
-    with watch.installed(resolve("method", METHODS, name)):
+    with watch.installed(METHODS.resolve(name)):
         fitted(name, examples, seed, device)
     pairs = watch.pairs[LEFT_OUT:]
     assert len(pairs) == blocks
@@ -137,7 +135,7 @@ def profiled(name: str, examples: str, steps: int, seed: int, device: str) -> di
     """Where the time of some steps of `fit` goes."""
     profile = Profile(device, steps)
     watch = Stopwatch(device, 0, None, on_step=profile.step)
-    with watch.installed(resolve("method", METHODS, name)):
+    with watch.installed(METHODS.resolve(name)):
         fitted(name, examples, seed, device)
     return profile.figures()
 

@@ -22,9 +22,9 @@ _LAZY = {
     "Run": "rayclean.run",
     "RaycleanError": "rayclean.errors",
     **dict.fromkeys(
-        ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "status", "revert"),
-        "rayclean.pipeline",
+        ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "revert"), "rayclean.pipeline"
     ),
+    "status": "rayclean.run_status",
 }
 
 __all__ = [
@@ -47,18 +47,9 @@ __all__ = [
 if TYPE_CHECKING:
     from rayclean.config import Config, load_config, parse_config
     from rayclean.errors import RaycleanError
-    from rayclean.pipeline import (
-        clean,
-        detect,
-        evaluate,
-        load,
-        predict,
-        relabel,
-        revert,
-        status,
-        train,
-    )
+    from rayclean.pipeline import clean, detect, evaluate, load, predict, relabel, revert, train
     from rayclean.run import Run
+    from rayclean.run_status import status
 
 
 def __getattr__(name: str) -> Any:

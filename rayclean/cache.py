@@ -11,7 +11,6 @@ and `locks/` that bear a name it gave them and that nobody has used for `CACHE_D
 the user removes them.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from typing import Any, Literal
 import platformdirs
 from filelock import FileLock
 
+from rayclean import hashing
 from rayclean.errors import DataError, ResourceError
 from rayclean.progress import progress_bar
 
@@ -194,7 +194,7 @@ def _read_once(content: Content) -> str:
 
 
 def _place(content: Content) -> Path:
-    key = hashlib.blake2b(os.fsencode("\0".join(map(str, content))), digest_size=16).hexdigest()
+    key = hashing.digest("\0".join(map(str, content)))
     return cache_folder("digests") / key
 
 
@@ -217,7 +217,6 @@ def _is_whole(digest: str) -> bool:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashing.file_digest(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error

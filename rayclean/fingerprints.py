@@ -1,6 +1,5 @@
 """Fingerprints: whether finished work is of this config, this code and these data, known without repeating it."""
 
-import hashlib
 import json
 import posixpath
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from rayclean.cache import content_digests
 from rayclean.folder import filesystem
+from rayclean.hashing import digest
 
 
 def fingerprint(*parts: Any) -> str:
@@ -20,7 +20,7 @@ def fingerprint(*parts: Any) -> str:
     True
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest(text, digits=16)
 
 
 def stamp(info: dict[str, Any]) -> str:

@@ -15,11 +15,12 @@ from rayclean.config import Config, load_config, parse_config
 from rayclean.datasets import BUILTIN
 from rayclean.errors import ConfigError
 from rayclean.overrides import read_values
-from rayclean.pipeline import check_plugins, open_run
+from rayclean.pipeline import open_run
 from rayclean.run import VERBS
 from rayclean.runtime.jobs import JobPackage
 from rayclean.sweeps.plan import any_point, base_values, put_over, sweep_root
 from rayclean.sweeps.spec import load_sweep
+from rayclean.verb_fingerprints import check_plugins
 
 COMMANDS = ("clean", *VERBS, "sweep")
 PATHS = ("path", "model", "tokenizer", "template", "truth_path")

@@ -1,14 +1,14 @@
-"""One resolver for everything that is chosen by name: encoders, detectors, annotators, methods, tasks.
+"""Everything that is chosen by name: encoders, detectors, annotators, methods and tasks.
 
-Each family keeps a literal dict of `name -> "module:Class"` in its `__init__.py`; the only other way in is to write
-`"module:Class"` as the name. A plug-in class carries its options as a nested pydantic model `Config`, so that
-adding one means adding one file.
+Each kind is a `Family`: a literal dict of `name -> "module:Class"` in the `__init__.py` of its package. The only other
+way in is to write `"module:Class"` as the name. A plug-in class carries its options as a nested pydantic model
+`Config`, so that adding a plug-in means adding one file and one line.
 """
 
 import difflib
 import importlib
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,10 +16,11 @@ from rayclean.errors import ConfigError
 
 
 class Options(BaseModel):
-    """Base of every plug-in's `Config`: unknown keys are refused, docstrings under fields are their help.
+    """Base of every section and of every plug-in's `Config`: unknown keys are refused.
 
-    `OPERATIONAL` names the fields that change how the work is done but not its result (timeouts, concurrency):
-    they are left out of fingerprints, so changing them re-runs nothing.
+    The docstring under a field is its help text (`rayclean options`). `OPERATIONAL` names the fields that change how
+    the work is done but not its result (timeouts, concurrency): they are left out of fingerprints, so changing them
+    re-runs nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
@@ -31,54 +32,95 @@ class Options(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.OPERATIONAL))
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
-    """The end of an error message: the names nearest to a wrong one, then all of them.
+class Plugin(Options, extra="allow"):
+    """A plug-in chosen by name, with its options beside the name: `{name = "knn", neighbours = 20}`."""
 
-    >>> nearest("noiseall", ["noiseal", "lane"])
-    'did you mean noiseal? known: lane, noiseal'
-    """
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{hint}known: {', '.join(sorted(known))}"
+    name: str
+    """Name of a built-in plug-in, or `package.module:Class` for one of your own."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside `name`, not checked yet."""
+        return dict(self.model_extra or {})
 
 
-def resolve(family: str, registry: Mapping[str, str], name: str) -> type[Any]:
-    """The class behind a plug-in name.
+PluginClass = TypeVar("PluginClass")
+
+
+class Family(dict[str, str], Generic[PluginClass]):
+    """The plug-ins of one kind, as a dict of `name -> "module:Class"`.
 
     Args:
-        family: what the name stands for, for the error message ("annotator").
-        registry: the family's literal dict of `name -> "module:Class"`.
-        name: a key of `registry`, or `"module:Class"`.
+        kind: what a name stands for ("annotator"), for error messages.
+        classes: the literal dict.
+    """
+
+    def __init__(self, kind: str, classes: Mapping[str, str]):
+        super().__init__(classes)
+        self.kind = kind
+
+    def resolve(self, name: str) -> type[PluginClass]:
+        """The class behind a name; see `resolve`."""
+        return cast("type[PluginClass]", resolve(self.kind, self, name))
+
+    def checked(self, plugin: Plugin) -> tuple[type[PluginClass], Options]:
+        """The class that a config chooses, and its validated options.
+
+        Raises:
+            ConfigError: an unknown name or key (with the nearest valid ones), or a wrong value.
+        """
+        cls = self.resolve(plugin.name)
+        model: type[Options] = cls.Config  # type: ignore[attr-defined]
+        try:
+            return cls, model(**plugin.options)
+        except ValidationError as error:
+            raise ConfigError(explain(error, model, f"{self.kind} {cls.__name__}")) from None
+
+    def build(self, plugin: Plugin, *arguments: Any) -> PluginClass:
+        """An instance of the class that a config chooses, made from its validated options and further arguments.
+
+        Raises:
+            ConfigError: an unknown name or key (with the nearest valid ones), or a wrong value.
+        """
+        cls, options = self.checked(plugin)
+        return cast("PluginClass", cast(Any, cls)(options, *arguments))
+
+
+def resolve(kind: str, classes: Mapping[str, str], name: str) -> Any:
+    """The class (or function) behind a name.
+
+    Args:
+        kind: what the name stands for ("annotator"), for error messages.
+        classes: the known names, each with its `"module:Class"`.
+        name: a key of `classes`, or `"module:Class"`.
 
     Raises:
         ConfigError: the name is neither, or its module or class does not exist.
     """
-    target = registry.get(name, name)
-    module_name, separator, class_name = target.partition(":")
+    module_name, separator, class_name = classes.get(name, name).partition(":")
     if not separator:
         raise ConfigError(
-            f"unknown {family} {name!r}: {did_you_mean(name, list(registry))}, or 'package.module:Class' for your own"
+            f"unknown {kind} {name!r}: {did_you_mean(name, classes)}, or 'package.module:Class' for your own"
         )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"{family} {name!r}: cannot import {module_name!r} ({error})") from error
+        raise ConfigError(f"{kind} {name!r}: cannot import {module_name!r} ({error})") from error
     if not hasattr(module, class_name):
-        raise ConfigError(f"{family} {name!r}: module {module_name!r} has no class {class_name!r}")
-    found: type[Any] = getattr(module, class_name)
-    return found
+        raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no class {class_name!r}")
+    return getattr(module, class_name)
 
 
-def build_options(family: str, cls: type[Any], options: Mapping[str, Any]) -> Any:
-    """A plug-in's validated `Config` from the keys written beside its name.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the names nearest to a wrong one, then all of them.
 
-    Raises:
-        ConfigError: an unknown key (with the nearest valid ones) or a wrong value.
+    >>> did_you_mean("noiseall", ["noiseal", "lane"])
+    'did you mean noiseal? known: lane, noiseal'
     """
-    try:
-        return cls.Config(**options)
-    except ValidationError as error:
-        raise ConfigError(explain(error, cls.Config, f"{family} {cls.__name__}")) from None
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
@@ -97,15 +139,20 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     return "\n".join(lines)
 
 
+def nested_options(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, alone or as an alternative to None; None for a plain value or a list."""
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     """The valid keys of the nested model that `path` leads to."""
     for part in path:
         field = model.model_fields.get(str(part))
-        if field is None:
+        nested = nested_options(field.annotation) if field is not None else None
+        if nested is None:
             break
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not nested:
-            break
-        model = nested[0]
+        model = nested
     return list(model.model_fields)

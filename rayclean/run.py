@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rayclean.errors import ArtifactError
+from filelock import FileLock, Timeout
+
+from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 
 VERBS = ("load", "predict", "detect", "relabel", "train", "evaluate")
@@ -25,10 +27,12 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished verb says of itself."""
+    """What `manifest.json` of a finished verb says."""
 
     verb: str
+    """Name of the verb."""
     fingerprint: str
+    """Hash of everything that its result depends on."""
     seconds: float
     """Wall time of the attempt that finished it."""
     rayclean: str
@@ -41,10 +45,10 @@ class Run(Folder):
     """One run: `<output>/<name>/`."""
 
     shares_ledger = False
-    """Whether others pay into the same ledger: then their answers count towards this one's budgets, too."""
+    """Whether other runs write into the same ledger; their answers then count towards this run's budgets, too."""
 
     def manifest(self, verb: str) -> Manifest | None:
-        """What the finished verb says of itself; None if it is not finished."""
+        """The manifest of a verb; None if the verb is not finished."""
         if not self.exists(verb, MANIFEST):
             return None
         try:
@@ -55,10 +59,10 @@ class Run(Folder):
                 f"remove the folder {self.url(verb)} and run the verb again"
             ) from error
 
-    def done(self, verb: str, print_: str) -> bool:
+    def done(self, verb: str, fingerprint: str) -> bool:
         """Whether the verb is finished with exactly this fingerprint."""
         manifest = self.manifest(verb)
-        return manifest is not None and manifest.fingerprint == print_
+        return manifest is not None and manifest.fingerprint == fingerprint
 
     def require(self, verb: str) -> Folder:
         """The folder of a finished verb.
@@ -71,40 +75,68 @@ class Run(Folder):
         return self.sub(verb)
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one process at a time work in this run folder; the lock goes with the process, however it ends.
+
+        Object stores have no locks; there the fingerprints still keep two runs of one config consistent.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+            ArtifactError: another process works in it.
+        """
+        try:
+            self.make()
+            if not self.is_local:  # a missing or foreign bucket is noticed before anything runs
+                self.write_text("", ".lock")
+        except OSError as error:
+            raise ConfigError(
+                f"output: cannot write to {self.url()} ({error}); choose another folder (output=...)"
+            ) from error
+        if not self.is_local:
+            yield
+            return
+        try:
+            held = FileLock(self.path(".lock")).acquire(blocking=False)
+        except Timeout as error:
+            raise ArtifactError(
+                f"another rayclean works in {self.url()}; wait for it, or choose another name (name=...)"
+            ) from error
+        with held:
+            yield
+
+    @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
-        """Nobody else writes this verb while the block runs: whoever works in a run folder has it for themselves."""
+        """Keep other processes from writing this verb while the block runs; `locked` already does so for a plain run."""
         yield
 
     def kept_features(self) -> Folder | None:
-        """Where features of a frozen encoder outlive the verb that made them; None: nowhere, a run computes them once."""
+        """Folder where features of a frozen encoder outlive the verb that made them; None: a run computes them once."""
         return None
 
     def outdate(self, verb: str) -> None:
-        """Verbs after this one are made from what it was: they no longer look whole."""
-        for after in VERBS[VERBS.index(verb) + 1 :]:
-            self.remove(after, MANIFEST)
+        """Make the verbs after this one look unfinished: they were made from what it was before."""
+        for later in VERBS[VERBS.index(verb) + 1 :]:
+            self.remove(later, MANIFEST)
 
-    def begin(self, verb: str, print_: str) -> Folder:
+    def begin(self, verb: str, fingerprint: str) -> Folder:
         """The folder to write into: a new one, or what a crashed attempt of the same fingerprint left."""
-        partial = self.sub(".partial", f"{verb}-{print_}")
+        partial = self.sub(".partial", f"{verb}-{fingerprint}")
         partial.make()
         return partial
 
     def commit(
-        self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]
+        self, verb: str, fingerprint: str, partial: Folder, seconds: float, metrics: dict[str, Any]
     ) -> Manifest:
         """Make a partial folder the verb's folder; `manifest.json` appears last."""
         from rayclean import __version__
 
-        manifest = Manifest(verb, print_, round(seconds, 3), __version__, metrics)
+        manifest = Manifest(verb, fingerprint, round(seconds, 3), __version__, metrics)
         self.remove(verb, MANIFEST)  # from here on the old folder no longer looks whole
         self.remove(verb)
         if self.is_local:
             partial.write_json(asdict(manifest), MANIFEST)
             os.makedirs(os.path.dirname(self.path(verb)), exist_ok=True)
-            os.replace(
-                partial.root, self.path(verb)
-            )  # one rename: at any moment the work is in one of the two places
+            os.replace(partial.root, self.path(verb))  # at any moment the work is in one of the two places
         else:
             self.fs.copy(partial.root.rstrip("/") + "/", self.path(verb) + "/", recursive=True)
             self.write_json(asdict(manifest), verb, MANIFEST)

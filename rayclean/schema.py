@@ -170,25 +170,31 @@ def list_column(values: npt.NDArray[np.float32]) -> pa.Array:
 
 
 UNANSWERED, ABSTAINED = -1, -2
-"""What stands for the label of an example that was asked about while training: nobody answered (budget, failure); the
-annotator did not choose, or was not sure enough."""
+"""Values in the place of a label, for an example that a training method queried: UNANSWERED where no answer came (the
+budget ended or the annotator failed), ABSTAINED where the annotator did not choose or was not sure enough."""
 
 
 @dataclass(frozen=True)
-class Consultation:
-    """What a method that trains asks the annotator before one epoch, in plain values."""
+class MethodQueries:
+    """The queries of a training method before one epoch, as plain arrays.
+
+    Training makes them and annotators answer them, and neither package imports the other: this message is defined beside
+    the tables because both see it here.
+    """
 
     ids: npt.NDArray[np.int64]
-    """[Q] examples, the most wanted first."""
+    """[Q] `example_id` of the queried examples, the most wanted first."""
     given: npt.NDArray[np.int64]
-    """[Q] their given labels."""
+    """[Q] given labels of the queried examples."""
     predicted: npt.NDArray[np.int64]
     """[Q] labels that the networks suggest."""
     neighbours: npt.NDArray[np.int64]
-    """[Q, M] examples to show, the most similar first, none of the query's text or of another one's; -1 = none."""
+    """[Q, M] `example_id` of the demonstrations, the most similar first, all of different texts; -1 = none."""
     neighbour_labels: npt.NDArray[np.int64]
-    """[Q, M] their given labels."""
+    """[Q, M] labels that the demonstrations show."""
     similarity: npt.NDArray[np.float32]
-    """[Q, M] cosines; NaN where they were drawn at random."""
+    """[Q, M] cosine similarity of demonstration and query; NaN where demonstrations were drawn at random."""
     candidates: Literal["binary", "all"]
+    """Possible answers: the given and the predicted label, or every label."""
     accept: float
+    """Least calibrated probability of an answer that counts."""

@@ -1,4 +1,4 @@
-"""What holds while a block runs: the value of a context variable, the working folder."""
+"""Values that hold while a block runs: of a context variable, and the working folder."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @contextmanager
 def bound(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """The variable has this value in the block, in this thread and task; what it had before comes back after it."""
+    """Give a context variable a value in the block, for this thread and task; afterwards it has its former one."""
     token = variable.set(value)
     try:
         yield
@@ -20,7 +20,7 @@ def bound(variable: ContextVar[T], value: T) -> Iterator[None]:
 
 
 def working_in(folder: str) -> AbstractContextManager[None]:
-    """The folder where the command was given, in a worker that Ray started elsewhere: configs may name files relative to
-    it. Nothing changes on a node that does not have it.
+    """Work in the folder where the command was given, so that relative paths in configs mean the same in a worker that
+    Ray started elsewhere. On a node without that folder nothing changes.
     """
     return chdir(folder) if os.path.isdir(folder) else nullcontext()

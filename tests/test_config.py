@@ -6,7 +6,7 @@ import pytest
 
 from rayclean.config import Config, load_config, parse_config
 from rayclean.errors import ConfigError
-from rayclean.pipeline import check_plugins
+from rayclean.verb_fingerprints import check_plugins
 
 FOLDER = Path(__file__).parent.parent / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name not in ("sweeps", "cluster"))
@@ -145,7 +145,8 @@ def test_a_file_laid_over_that_is_not_there(tmp_path: Path) -> None:
 
 def test_the_size_of_the_cluster_sizes_the_language_model_and_re_runs_nothing(tmp_path: Path) -> None:
     from rayclean.annotators import build_annotator
-    from rayclean.pipeline import fingerprints, open_run
+    from rayclean.pipeline import open_run
+    from rayclean.verb_fingerprints import fingerprints
 
     data = tmp_path / "x.csv"
     data.write_text("text,label\na,b\nc,d\n")

@@ -24,8 +24,9 @@ from rayclean.annotators.base import Annotation, Query
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
-from rayclean.pipeline import fingerprints, status
 from rayclean.run import Run
+from rayclean.run_status import status
+from rayclean.verb_fingerprints import fingerprints
 from tests import toy
 from tests.command import run_command
 

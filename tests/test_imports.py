@@ -22,12 +22,13 @@ FRAME = {
     "scoped",
     "folder",
     "fingerprints",
+    "hashing",
     "run",
     "cache",
     "progress",
 }
 ALLOWED = {
-    "functional": {"functional", "schema", "errors"},
+    "functional": {"functional", "hashing", "schema", "errors"},
     "tasks": FRAME | {"tasks", "functional"},
     "datasets": FRAME | {"datasets", "functional"},
     "models": FRAME | {"models", "functional"},

@@ -7,6 +7,8 @@ import pytest
 import rayclean
 from rayclean import pipeline
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.run import VERBS
+from rayclean.verb_fingerprints import check_plugins, fingerprints
 from tests import toy
 
 
@@ -19,7 +21,7 @@ def changed(config: rayclean.Config, *overrides: str) -> set[str]:
     """Verbs whose fingerprint another config changes."""
     run = pipeline.open_run(config)
     other = rayclean.parse_config(config.model_dump(mode="json", exclude_none=True), overrides)
-    old, new = pipeline.fingerprints(config, run), pipeline.fingerprints(other, run)
+    old, new = fingerprints(config, run), fingerprints(other, run)
     return {verb for verb in old if old[verb] != new[verb]}
 
 
@@ -44,21 +46,21 @@ def changed(config: rayclean.Config, *overrides: str) -> set[str]:
 def test_a_key_re_runs_the_verb_that_reads_it_and_what_follows(
     config: rayclean.Config, override: str, first: str | None
 ) -> None:
-    verbs = list(pipeline.VERBS)
+    verbs = list(VERBS)
     expected = set(verbs[verbs.index(first) :]) if first else set()
     assert changed(config, override) == expected
 
 
 def test_other_data_is_noticed(config: rayclean.Config, tmp_path: Path) -> None:
     run = pipeline.open_run(config)
-    before = pipeline.fingerprints(config, run)
+    before = fingerprints(config, run)
     toy.write(tmp_path / "data", rows=61)
-    assert pipeline.fingerprints(config, run)["load"] != before["load"]
+    assert fingerprints(config, run)["load"] != before["load"]
 
 
 def test_one_process_at_a_time(config: rayclean.Config) -> None:
     run = pipeline.open_run(config)
-    with pipeline.locked(run), pytest.raises(ArtifactError, match="another rayclean"), pipeline.locked(run):
+    with run.locked(), pytest.raises(ArtifactError, match="another rayclean"), run.locked():
         pass
 
 
@@ -70,11 +72,11 @@ def test_a_verb_does_not_run_on_inputs_that_are_not_there(config: rayclean.Confi
 def test_again_makes_what_follows_stale(config: rayclean.Config, ray_embedded: None) -> None:
     rayclean.load(config)
     run = pipeline.open_run(config)
-    out = run.begin("predict", pipeline.fingerprints(config, run)["predict"])
-    run.commit("predict", pipeline.fingerprints(config, run)["predict"], out, 0.0, {})
-    assert {row.verb: row.state for row in pipeline.status(config)}["predict"] == "done"
+    out = run.begin("predict", fingerprints(config, run)["predict"])
+    run.commit("predict", fingerprints(config, run)["predict"], out, 0.0, {})
+    assert {row.verb: row.state for row in rayclean.status(config)}["predict"] == "done"
     rayclean.load(config, again=True)
-    assert {row.verb: row.state for row in pipeline.status(config)}["predict"] != "done"
+    assert {row.verb: row.state for row in rayclean.status(config)}["predict"] != "done"
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
@@ -85,8 +87,8 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 def finish(config: rayclean.Config, verb: str) -> None:
     """Pretend that a verb is done under this config."""
     run = pipeline.open_run(config)
-    prints = pipeline.fingerprints(config, run)
-    run.commit(verb, prints[verb], run.begin(verb, prints[verb]), 0.0, {})
+    expected = fingerprints(config, run)
+    run.commit(verb, expected[verb], run.begin(verb, expected[verb]), 0.0, {})
 
 
 def test_a_stale_relabelling_is_not_reverted(config: rayclean.Config) -> None:
@@ -94,13 +96,13 @@ def test_a_stale_relabelling_is_not_reverted(config: rayclean.Config) -> None:
     other = rayclean.parse_config(config.model_dump(mode="json", exclude_none=True), ["detect.budget=0.05"])
     with pytest.raises(ArtifactError, match="another config"):
         rayclean.revert(other, everything=True)
-    assert pipeline.status(other)[3].state == "stale"
+    assert rayclean.status(other)[3].state == "stale"
 
 
 def test_what_comes_after_a_verb_that_runs_again_runs_again_too(
     config: rayclean.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for verb in pipeline.VERBS:
+    for verb in VERBS:
         finish(config, verb)
     executed = []
 
@@ -117,19 +119,12 @@ def test_what_comes_after_a_verb_that_runs_again_runs_again_too(
             executed.append(self.name)
             return {}
 
-    prints = pipeline.fingerprints(config, pipeline.open_run(config))
-    monkeypatch.setattr(pipeline, "fingerprints", lambda config, run: prints)
-    monkeypatch.setattr(pipeline, "_verb", Verb)
     run = pipeline.open_run(config)
-    pipeline._run_verb(config, run, "detect", prints)  # what `detect --again` does
-    assert [row.state for row in pipeline.status(config)] == [
-        "done",
-        "done",
-        "done",
-        "missing",
-        "missing",
-        "missing",
-    ]
+    fingerprint = fingerprints(config, run)["detect"]
+    monkeypatch.setattr(pipeline, "verb_module", Verb)
+    pipeline._run_verb(config, run, "detect", fingerprint)  # what `detect --again` does
+    monkeypatch.undo()
+    assert [row.state for row in rayclean.status(config)] == ["done"] * 3 + ["missing"] * 3
     assert executed == ["detect"]
 
 
@@ -149,18 +144,18 @@ def test_replaced_probabilities_and_weights_are_other_inputs(config: rayclean.Co
     values["predict"] = {"mode": "given", "path": str(given)}
     changed_config = rayclean.parse_config(values)
     run = pipeline.open_run(changed_config)
-    before = pipeline.fingerprints(changed_config, run)
+    before = fingerprints(changed_config, run)
     given.write_bytes(b"22")
-    after = pipeline.fingerprints(changed_config, run)
+    after = fingerprints(changed_config, run)
     assert before["predict"] != after["predict"]
     assert before["load"] == after["load"]
     body = tmp_path / "body"
     body.mkdir()
     (body / "model.safetensors").write_bytes(b"1")
     options = {"name": "transformer", "model": str(body)}
-    plugins = pipeline.check_plugins(rayclean.parse_config({**values, "encoder": options}))
+    plugins = check_plugins(rayclean.parse_config({**values, "encoder": options}))
     (body / "model.safetensors").write_bytes(b"22")
-    assert pipeline.check_plugins(rayclean.parse_config({**values, "encoder": options})) != plugins
+    assert check_plugins(rayclean.parse_config({**values, "encoder": options})) != plugins
 
 
 def test_an_unknown_protocol_says_what_to_install(config: rayclean.Config) -> None:

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rayclean.config import Config
-from rayclean.plugins import build_options, resolve
+from rayclean.plugins import Family, Plugin
 from rayclean.schema import Label
 
 if TYPE_CHECKING:
     from rayclean.annotators.base import Annotator
 
-ANNOTATORS: dict[str, str] = {
-    "served": "rayclean.annotators.served:ServedAnnotator",
-    "openai": "rayclean.annotators.openai:OpenAIAnnotator",
-    "knn": "rayclean.annotators.knn:KnnAnnotator",
-    "simulated": "rayclean.annotators.simulated:SimulatedAnnotator",
-}
+ANNOTATORS: "Family[Annotator]" = Family(
+    "annotator",
+    {
+        "served": "rayclean.annotators.served:ServedAnnotator",
+        "openai": "rayclean.annotators.openai:OpenAIAnnotator",
+        "knn": "rayclean.annotators.knn:KnnAnnotator",
+        "simulated": "rayclean.annotators.simulated:SimulatedAnnotator",
+    },
+)
 
 
 def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
@@ -24,9 +27,7 @@ def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
     Raises:
         ConfigError: an unknown name or option.
     """
-    cls = resolve("annotator", ANNOTATORS, config.annotator.name)
     options = config.annotator.options
     if config.annotator.name == "served":  # how large it is on this cluster changes no answer
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
-    annotator: Annotator = cls(build_options("annotator", cls, options), labels, config.seed)
-    return annotator
+    return ANNOTATORS.build(Plugin(name=config.annotator.name, **options), labels, config.seed)

@@ -9,12 +9,12 @@ What an answer means (calibration, acceptance) is not decided here: an annotatio
 threshold or calibration re-reads the ledger and asks nobody.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
+from rayclean.hashing import digest
 from rayclean.plugins import Options
 from rayclean.schema import Label
 
@@ -160,7 +160,7 @@ class Annotator:
         text = json.dumps(
             [self.identity(), content, *further], sort_keys=True, ensure_ascii=False, default=str
         )
-        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        return digest(text)
 
     async def start(self) -> None:
         """Connect and probe.

@@ -16,7 +16,7 @@ from rayclean.annotators.engine import Engine
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
 from rayclean.functional.calibration import choose, label_sums, probabilities, steady_bias
-from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, LabelSet
+from rayclean.schema import ABSTAINED, UNANSWERED, LabelSet, MethodQueries
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 
 async def answer_between_epochs(
-    engine: Engine, asked: Consultation, *, examples: str, labels: LabelSet, calibration: str
+    engine: Engine, asked: MethodQueries, *, examples: str, labels: LabelSet, calibration: str
 ) -> tuple[Ints, dict[str, float]]:
     """Labels [Q] and figures.
 
@@ -83,7 +83,9 @@ def _tokens(engine: Engine) -> int:
     return engine.ledger.spent.prompt_tokens + engine.ledger.spent.answer_tokens
 
 
-def _query(asked: Consultation, row: int, texts: dict[int, str], labels: LabelSet, calibration: str) -> Query:
+def _query(
+    asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet, calibration: str
+) -> Query:
     given, predicted = int(asked.given[row]), int(asked.predicted[row])
     everyone = tuple(labels)
     if asked.candidates == "all":
@@ -105,7 +107,7 @@ def _query(asked: Consultation, row: int, texts: dict[int, str], labels: LabelSe
     )
 
 
-def _shown(asked: Consultation, row: int, texts: dict[int, str]) -> tuple[Demonstration, ...]:
+def _shown(asked: MethodQueries, row: int, texts: dict[int, str]) -> tuple[Demonstration, ...]:
     """The most similar last."""
     shown = [
         Demonstration(texts[int(other)], int(label), None if np.isnan(cosine) else float(cosine))

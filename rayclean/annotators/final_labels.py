@@ -18,6 +18,7 @@ import pyarrow as pa
 from rayclean.config import Config
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
 from rayclean.run import Run
 from rayclean.schema import LABELS, LabelSet
@@ -116,9 +117,7 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
     for shard in examples.shards("examples"):
         table = examples.read_table("examples", shard, columns=["example_id", "given_label", "split"])
         ids, given = table["example_id"].to_numpy(), table["given_label"].to_numpy()
-        rows = np.searchsorted(decisions.example_id, ids)
-        rows = np.minimum(rows, max(len(decisions.example_id) - 1, 0))
-        suspect = decisions.example_id[rows] == ids if len(decisions.example_id) else np.zeros(len(ids), bool)
+        rows, suspect = lookup(decisions.example_id, ids)
         source = np.full(len(ids), "given", dtype=object)
         final, confidence = given.copy(), np.full(len(ids), np.nan, np.float32)
         at = rows[suspect]

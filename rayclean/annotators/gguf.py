@@ -6,7 +6,6 @@ folder is kept in the node's cache (`rayclean/cache.py`).
 Nothing of the package is imported: only its file is opened.
 """
 
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayclean.cache import cache_folder
 from rayclean.errors import ConfigError, ResourceError
+from rayclean.hashing import file_digest
 
 CONVERTER = 1
 """Version of the conversion; another one converts anew."""
@@ -47,11 +47,6 @@ def gguf_file(package_or_path: str | Path) -> Path:
     return found[0]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def huggingface_folder(package_or_path: str | Path) -> Path:
     """A Hugging Face folder (config, bfloat16 safetensors, tokenizer, chat template) made from a GGUF model.
 
@@ -66,7 +61,7 @@ def huggingface_folder(package_or_path: str | Path) -> Path:
         ResourceError: the cache cannot be written.
     """
     source = gguf_file(package_or_path)
-    folder = cache_folder("models") / f"{source.stem}-{_digest(source)[:12]}-v{CONVERTER}"
+    folder = cache_folder("models") / f"{source.stem}-{file_digest(source, 'sha256')[:12]}-v{CONVERTER}"
     if (folder / "config.json").is_file():
         return folder
     try:
@@ -107,5 +102,5 @@ def _convert(source: Path, target: Path) -> None:
     model.bfloat16().save_pretrained(target)
     tokenizer.save_pretrained(target)
     (target / "source.json").write_text(
-        json.dumps({"file": name, "sha256": _digest(source), "converter": CONVERTER}, indent=1)
+        json.dumps({"file": name, "sha256": file_digest(source, "sha256"), "converter": CONVERTER}, indent=1)
     )

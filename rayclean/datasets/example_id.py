@@ -3,7 +3,7 @@
 With a user's key it is a hash of the key alone, otherwise of the file's name and the row in it.
 """
 
-import hashlib
+from rayclean.hashing import int64
 
 PADDING = -1
 """Never an `example_id`: samplers fill up batches with it."""
@@ -33,6 +33,6 @@ def _hash(text: str) -> int:
     content = text.encode("utf-8", "surrogatepass")
     value = PADDING
     while value == PADDING:
-        value = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+        value = int64(content)
         content += b"\0"
     return value

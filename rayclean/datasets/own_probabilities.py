@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from rayclean.datasets.example_id import key_id
 from rayclean.errors import DataError
 from rayclean.folder import filesystem
+from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
 
 COLUMN = "probabilities"
@@ -87,8 +88,8 @@ def gather(
     passed = 0
     for where, keys, rows in _batches(files, key, num_classes):
         found_ids = np.array(keys if key == "example_id" else [key_id(k) for k in keys], dtype=np.int64)
-        position, hit = _find(sorted_ids, found_ids)
-        _, tolerated = _find(known, found_ids)
+        position, hit = lookup(sorted_ids, found_ids)
+        _, tolerated = lookup(known, found_ids)
         passed += int((~hit & tolerated).sum())
         strangers += [keys[row] for row in np.flatnonzero(~hit & ~tolerated)[: unusable + 1]]
         if len(strangers) > unusable:
@@ -113,15 +114,6 @@ def gather(
             f"{ids[~seen][0]}, row {int(np.flatnonzero(~seen)[0])} of load/examples); every example needs a row"
         )
     return values, passed + len(strangers)
-
-
-def _find(
-    sorted_ids: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    if not len(sorted_ids):
-        return np.zeros(len(wanted), dtype=np.intp), np.zeros(len(wanted), dtype=np.bool_)
-    position = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
-    return position, sorted_ids[position] == wanted
 
 
 def _batches(

@@ -1,10 +1,20 @@
 """What makes a label doubtful. Add a detector: a file with a subclass of `Detector`, a line here."""
 
-DETECTORS: dict[str, str] = {
-    "confident_learning": "rayclean.detectors.confident_learning:ConfidentLearning",
-    "self_confidence": "rayclean.detectors.pointwise:SelfConfidence",
-    "normalized_margin": "rayclean.detectors.pointwise:NormalizedMargin",
-    "disagreement": "rayclean.detectors.pointwise:Disagreement",
-    "dynamics": "rayclean.detectors.training_dynamics:TrainingDynamics",
-    "knn_vote": "rayclean.detectors.knn_vote:KnnVote",
-}
+from typing import TYPE_CHECKING
+
+from rayclean.plugins import Family
+
+if TYPE_CHECKING:
+    from rayclean.detectors.base import Detector
+
+DETECTORS: "Family[Detector]" = Family(
+    "detector",
+    {
+        "confident_learning": "rayclean.detectors.confident_learning:ConfidentLearning",
+        "self_confidence": "rayclean.detectors.pointwise:SelfConfidence",
+        "normalized_margin": "rayclean.detectors.pointwise:NormalizedMargin",
+        "disagreement": "rayclean.detectors.pointwise:Disagreement",
+        "dynamics": "rayclean.detectors.training_dynamics:TrainingDynamics",
+        "knn_vote": "rayclean.detectors.knn_vote:KnnVote",
+    },
+)

@@ -16,6 +16,7 @@ from rayclean.config import DetectConfig
 from rayclean.folder import Folder
 from rayclean.functional.combine import allowed, combine, most_doubtful
 from rayclean.functional.hashing import mix
+from rayclean.functional.lookup import lookup_values
 
 
 def id_fingerprint(ids: npt.NDArray[np.int64]) -> int:
@@ -43,10 +44,7 @@ class SelectedSuspects:
 
     def rank(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rank of each id, -1 = no suspect."""
-        if not len(self.ids):
-            return np.full(len(ids), -1, dtype=np.int64)
-        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[place] == ids, self.ranks[place], -1)
+        return lookup_values(self.ids, self.ranks, ids)
 
 
 def select_suspects(

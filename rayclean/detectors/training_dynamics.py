@@ -19,6 +19,7 @@ from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapp
 from rayclean.errors import ArtifactError, DataError
 from rayclean.fingerprints import stamps
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
 from rayclean.plugins import Options
 
 
@@ -60,10 +61,9 @@ class TrainingDynamics(Detector):
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
         ids, worse = _read(self.config.path, state)
-        where = np.minimum(np.searchsorted(ids, batch.example_id), len(ids) - 1)
-        known = ids[where] == batch.example_id
-        found = np.where(known, worse[where], 0.5)
-        return found.astype(np.float32), known & (found < self.config.share)
+        position, known = lookup(ids, batch.example_id)
+        quality = np.where(known, worse[position], 0.5)
+        return quality.astype(np.float32), known & (quality < self.config.share)
 
 
 @lru_cache(maxsize=1)  # a process scores many shards

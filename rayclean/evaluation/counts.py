@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.errors import ArtifactError
+from rayclean.functional.lookup import lookup_values
 
 Ints = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -27,21 +28,6 @@ BINS = 200
 DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
 
 
-def lookup(ids: Ints, keys: Ints, values: Ints, missing: int = UNKNOWN) -> npt.NDArray[np.int64]:
-    """The value of each id; `keys` need no order.
-
-    >>> lookup(np.array([7, 3, 9]), keys=np.array([9, 7]), values=np.array([90, 70]))
-    array([70, -1, 90])
-    """
-    found = np.full(len(ids), missing, dtype=np.int64)
-    if len(keys):
-        order = np.argsort(keys, kind="stable")
-        place = order[np.minimum(np.searchsorted(keys, ids, sorter=order), len(keys) - 1)]
-        hit = keys[place] == ids
-        found[hit] = values[place][hit]
-    return found
-
-
 def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     """The rows of a table in the order of `ids`.
 
@@ -49,7 +35,7 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
         ArtifactError: it holds other examples.
     """
     own = table["example_id"].to_numpy()
-    rows = lookup(ids, own, np.arange(len(own)))
+    rows = lookup_values(own, np.arange(len(own)), ids)
     if len(own) != len(ids) or (rows < 0).any():
         raise ArtifactError(
             f"{where} holds {len(own)} examples, load/examples {len(ids)} in this shard, or other ids; "
@@ -188,7 +174,7 @@ class RunCounts:
         _add_pairs(self.given_true, given[known], truth[known])
         self._add_quality(columns, known, wrong, suspect)
         self.reverted.update(columns["example_id"][columns["source"] == "reverted"].tolist())
-        place = lookup(self.suspects.example_id, columns["example_id"], np.arange(len(given)))
+        place = lookup_values(columns["example_id"], np.arange(len(given)), self.suspects.example_id)
         self.suspects.truth[place >= 0] = truth[place[place >= 0]]
 
     def _add_quality(self, columns: Mapping[str, Any], known: Bools, wrong: Bools, suspect: Bools) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.evaluation.counts import UNKNOWN, lookup
+from rayclean.evaluation.counts import UNKNOWN
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup, lookup_values
 from rayclean.functional.partition import Subset
 
 Labels = npt.NDArray[np.int64]
@@ -73,7 +74,7 @@ def joined_subsets(
                 if name in own:
                     table = epoch.read_table(name)
                     columns = {column: table[column].to_numpy() for column in table.column_names}
-                    yield place, columns, lookup(columns["example_id"], part, known)
+                    yield place, columns, lookup_values(part, known, columns["example_id"])
 
 
 def count_subsets(columns: Columns, true: Labels) -> Counter[str]:
@@ -139,7 +140,6 @@ def _true_labels(load: Folder, ids: Labels) -> Labels:
     for shard in truth.shards() if len(ids) else []:
         table = truth.read_table(shard, columns=["example_id", "true_label"]).drop_null()
         found = table["example_id"].to_numpy()
-        place = np.minimum(np.searchsorted(ordered, found), len(ids) - 1)
-        mine = ordered[place] == found
+        place, mine = lookup(ordered, found)
         true[order[place[mine]]] = table["true_label"].to_numpy()[mine]
     return true

@@ -4,10 +4,10 @@ Everything drawn per example (its fold, its split, whether its label is flipped)
 that it does not depend on shards, order or number of workers.
 """
 
-import zlib
-
 import numpy as np
 import numpy.typing as npt
+
+from rayclean.hashing import uint32
 
 
 def mix(ids: npt.NDArray[np.int64], seed: int, purpose: str) -> npt.NDArray[np.uint64]:
@@ -23,7 +23,7 @@ def mix(ids: npt.NDArray[np.int64], seed: int, purpose: str) -> npt.NDArray[np.u
 
     Reference: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
     """
-    salt = np.uint64(((seed & 0xFFFFFFFF) << 32) | zlib.crc32(purpose.encode()))
+    salt = np.uint64(((seed & 0xFFFFFFFF) << 32) | uint32(purpose))
     with np.errstate(over="ignore"):
         return _splitmix(_splitmix(np.asarray(ids).astype(np.uint64) ^ _splitmix(salt)))
 

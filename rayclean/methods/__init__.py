@@ -1,11 +1,21 @@
 """How to train in spite of label noise. Add a method: a file with a subclass of `Method`, a line here."""
 
-METHODS: dict[str, str] = {
-    "cross_entropy": "rayclean.methods.cross_entropy:CrossEntropy",
-    "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
-    "lane": "rayclean.methods.lane:Lane",
-    "lane_literal": "rayclean.methods.lane:LaneLiteral",
-    "noiseal": "rayclean.methods.noiseal:NoiseAL",
-    "reverse_cross_entropy": "rayclean.methods.reverse_cross_entropy:ReverseCrossEntropy",
-    "symmetric_cross_entropy": "rayclean.methods.symmetric_cross_entropy:SymmetricCrossEntropy",
-}
+from typing import TYPE_CHECKING
+
+from rayclean.plugins import Family
+
+if TYPE_CHECKING:
+    from rayclean.methods.base import Method
+
+METHODS: "Family[Method]" = Family(
+    "method",
+    {
+        "cross_entropy": "rayclean.methods.cross_entropy:CrossEntropy",
+        "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
+        "lane": "rayclean.methods.lane:Lane",
+        "lane_literal": "rayclean.methods.lane:LaneLiteral",
+        "noiseal": "rayclean.methods.noiseal:NoiseAL",
+        "reverse_cross_entropy": "rayclean.methods.reverse_cross_entropy:ReverseCrossEntropy",
+        "symmetric_cross_entropy": "rayclean.methods.symmetric_cross_entropy:SymmetricCrossEntropy",
+    },
+)

@@ -7,12 +7,12 @@ costs little (Weinberger et al., "Feature hashing for large scale multitask lear
 import functools
 import itertools
 import re
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from rayclean.hashing import uint32
 from rayclean.models.base import Tokenizer
 
 PAD, EMPTY, RESERVED = 0, 1, 2
@@ -23,7 +23,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @functools.lru_cache(maxsize=1 << 17)
 def _hash(word: str) -> int:
-    return zlib.crc32(word.encode())  # the same in every process, unlike hash()
+    return uint32(word)
 
 
 class WordTokenizer(Tokenizer):

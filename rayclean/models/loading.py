@@ -6,24 +6,23 @@ from typing import Any
 
 import torch
 
-from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.models import ENCODERS
 from rayclean.models.base import DESCRIPTION, Encoder
-from rayclean.plugins import build_options, resolve
+from rayclean.plugins import Options, Plugin
 
 
-def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Any]:
+def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Options]:
     """The class that a config names, and its checked options.
 
     Raises:
         ConfigError: an unknown name or option.
     """
-    cls = resolve("encoder", ENCODERS, plugin.name)
+    cls, options = ENCODERS.checked(plugin)
     if not (isinstance(cls, type) and issubclass(cls, Encoder)):
         raise ConfigError(f"encoder {plugin.name!r} is no subclass of rayclean.models.base.Encoder")
-    return cls, build_options("encoder", cls, plugin.options)
+    return cls, options
 
 
 def build_encoder(plugin: Plugin, num_classes: int, seed: int = 0) -> Encoder:

@@ -18,7 +18,7 @@ from rayclean.errors import AnnotationError
 from rayclean.runtime import prometheus
 from rayclean.runtime.asking import AskingPlan, OnProgress, Work
 from rayclean.runtime.serve import head_node_id
-from rayclean.schema import UNANSWERED, Consultation
+from rayclean.schema import UNANSWERED, MethodQueries
 
 import ray
 from ray import cloudpickle
@@ -113,7 +113,7 @@ class Consultant:
         """What the annotator makes of the method's wish."""
         return self.annotator.demonstrations(count, selector)
 
-    def __call__(self, asked: Consultation) -> tuple[Any, dict[str, float]]:
+    def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
         """Labels and figures; none, if the process that asks died again and again."""
         try:
             result, error = cloudpickle.loads(ray.get(self.actor.run.remote(cloudpickle.dumps(asked))))

@@ -19,7 +19,7 @@ from rayclean.errors import RaycleanError
 from rayclean.runtime.asking import AskingPlan, OnProgress, Work, ask_here, local_engine
 from rayclean.runtime.needs import uses_gpu
 from rayclean.runtime.threads import own_threads
-from rayclean.schema import Consultation, LabelSet
+from rayclean.schema import LabelSet, MethodQueries
 
 if TYPE_CHECKING:
     from rayclean.runtime.serve import ServedEndpoint
@@ -234,14 +234,14 @@ IN_PROCESS = Engines()
 class LocalConsultant:
     """A `training.query_annotator.AskAnnotator` with its engine in this process."""
 
-    def __init__(self, annotator: Annotator, answer: Callable[[Consultation], Any]):
+    def __init__(self, annotator: Annotator, answer: Callable[[MethodQueries], Any]):
         self.annotator, self.answer = annotator, answer
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
         """Number and selector that the annotator uses for the method's wish."""
         return self.annotator.demonstrations(count, selector)
 
-    def __call__(self, asked: Consultation) -> tuple[Any, dict[str, float]]:
+    def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
         """Labels and figures of the questions."""
         found: tuple[Any, dict[str, float]] = self.answer(asked)
         return found

@@ -41,7 +41,7 @@ class VerbNeeds:
 def loaded_examples(run: Run) -> int:
     """Examples that the finished load of a run counted; 0 where it has not run."""
     manifest = run.manifest("load")
-    return 0 if manifest is None else int(manifest.metrics["examples"])
+    return 0 if manifest is None else int(manifest.metrics.get("examples", 0))
 
 
 def network_seconds(config: Config, run: Run) -> float:

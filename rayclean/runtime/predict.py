@@ -5,7 +5,6 @@ shard that is there and holds exactly the ids of its examples is not made again,
 """
 
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -263,12 +262,7 @@ def _which(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.in
 
 def _content(examples: pa.Table) -> str:
     """Hash of ids and texts, in their order."""
-    digest = hashlib.blake2b(examples["example_id"].to_numpy().tobytes(), digest_size=16)
-    for text in examples["text"].to_pylist():
-        encoded = text.encode()
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
-    return digest.hexdigest()
+    return fingerprint(examples["example_id"].to_pylist(), examples["text"].to_pylist())
 
 
 def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:

@@ -12,30 +12,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from rayclean.errors import RaycleanError
-from rayclean.plugins import resolve
-from rayclean.runtime.cluster import own_threads, sharing
-from rayclean.runtime.ray_data import in_this_process
-from rayclean.runtime.trial_slots import TrialSlots
-from rayclean.scoped import working_in
-
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # results stand in the trials' folders
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the caller's
-os.environ.setdefault(
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
-)  # a trial that failed has no figures, and is told
-os.environ.setdefault(
-    "RAY_CHDIR_TO_TRIAL_DIR", "0"
-)  # configs name files relative to where the command was given
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progress
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-
 from pyarrow.fs import copy_files
 
+from rayclean.errors import RaycleanError
+from rayclean.plugins import resolve
+from rayclean.runtime import environment as environment
+from rayclean.runtime.engines import Workplace
+from rayclean.runtime.threads import own_threads
+from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.runtime.tune_rules import (
     NEVER_EARLY,
     PLATEAU,
@@ -46,6 +34,7 @@ from rayclean.runtime.tune_rules import (
     scheduler,
     searcher,
 )
+from rayclean.scoped import working_in
 
 import ray
 from ray import tune
@@ -74,12 +63,12 @@ class Watcher(Protocol):
 
 
 def run_side_by_side(
-    function: Callable[[T], None], items: Sequence[T], where: TrialSlots, *, alone: bool = False
+    function: Callable[[T, Workplace], None], items: Sequence[T], where: TrialSlots, *, alone: bool = False
 ) -> list[RaycleanError | None]:
     """`function(item)` for every item in workers of the cluster, so many at once.
 
     Args:
-        function: takes an item.
+        function: takes an item, and what it shares with the others.
         items: anything that travels.
         where: how many at once.
         alone: each runs its Ray Data items in its own process.
@@ -87,13 +76,13 @@ def run_side_by_side(
     Returns:
         For every item what our own error says of it, None where it succeeded. Any other exception is raised.
     """
-    home, per_node = os.getcwd(), where.per_node
+    home, workplace = os.getcwd(), Workplace(where.per_node, in_process=alone)
 
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
         try:
-            with working_in(home), sharing(per_node), in_this_process() if alone else nullcontext():
-                function(item)
+            with working_in(home):
+                function(item, workplace)
         except RaycleanError as error:
             return error
         return None
@@ -110,7 +99,7 @@ def run_side_by_side(
 
 
 def run_trials(
-    function: Callable[[Record, Tell], Record],
+    function: Callable[[Record, Tell, Workplace], Record],
     trials: Sequence[Record],
     where: TrialSlots,
     watcher: Watcher,
@@ -127,7 +116,7 @@ def run_trials(
     """Run trials until all have ended, or the time is over.
 
     Args:
-        function: one trial, in a worker: takes the trial and a function for its lines, returns its result.
+        function: one trial, in a worker: takes the trial and a function for its lines, and what it shares with other trials; returns its result.
         trials: small plain dicts, each with a `name` where there are loggers; with `optuna` there are none, and a trial is
             what it draws.
         where: how many at once.
@@ -183,16 +172,16 @@ def run_trials(
 
 
 def _trainable(
-    function: Callable[[Record, Tell], Record], trains: bool, per_node: int
+    function: Callable[[Record, Tell, Workplace], Record], trains: bool, per_node: int
 ) -> Callable[[Record], None]:
-    home = os.getcwd()
+    home, workplace = os.getcwd(), Workplace(per_node, in_process=not trains)
 
     def trial(config: Record) -> None:
         import torch
 
-        with sharing(per_node), working_in(home), in_this_process() if not trains else nullcontext():
-            torch.set_num_threads(own_threads())
-            result = function(config, lambda record: tune.report(_numbers(record)))
+        with working_in(home):
+            torch.set_num_threads(own_threads(per_node))
+            result = function(config, lambda record: tune.report(_numbers(record)), workplace)
         tune.report({**_numbers(result.get("figures", {})), "result": result})
 
     return trial

@@ -13,7 +13,6 @@ from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.functional.combine import allowed
 from rayclean.methods import METHODS
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import Label, LabelSet
 from rayclean.sweeps.page.wording import amount
 from rayclean.sweeps.plan import Work
@@ -142,8 +141,7 @@ def _trainings(works: Sequence[Work], folder: Folder, data: Mapping[str, Data | 
     """Of methods that ask between epochs: how much hangs on how training goes."""
     for work in _unfinished(works, "train", folder):
         plugin = work.config.method
-        cls = resolve("method", METHODS, plugin.name)
-        method = cls(build_options("method", cls, plugin.options), 2, work.config.seed)
+        method = METHODS.build(plugin, 2, work.config.seed)
         if method.asks:
             options, found = method.config, data[work.prints["load"]]
             most: int | None = getattr(options, "max_queries", None)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rayclean import pipeline
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
@@ -16,6 +15,7 @@ from rayclean.run import VERBS, Run
 from rayclean.sweeps.space import Point, Trial, only_valid, points
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial_run import FREE, TrialRun
+from rayclean.verb_fingerprints import check_plugins, fingerprints
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
 """Verbs of a trial that trains nothing at the end."""
@@ -148,7 +148,7 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
     )
     config = parse_config(own, where=where)
     try:
-        prints = pipeline.fingerprints(config, Run(sweep_root(sweep)))
+        prints = fingerprints(config, Run(sweep_root(sweep)))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     last = (
@@ -169,7 +169,7 @@ def sweep_identity(config: Config) -> dict[str, Any]:
     sections = ("dataset", "predict", "detect", "relabel", "train")
     said = {section: getattr(config, section).identity() for section in sections}
     del said["detect"]["detectors"]  # they are plug-ins
-    return said | pipeline.check_plugins(config)
+    return said | check_plugins(config)
 
 
 def make_plan(sweep: Sweep) -> SweepPlan:

@@ -1,8 +1,8 @@
 """What runs in the cluster's workers: what trials share, and the trials themselves."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from rayclean import pipeline
 from rayclean.errors import RaycleanError
@@ -10,6 +10,9 @@ from rayclean.sweeps.plan import Work, work_of
 from rayclean.sweeps.space import drawn
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial import run_trial
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Workplace
 
 ERROR = "error.json"
 
@@ -29,28 +32,28 @@ class SweepContext:
     """Language models that run for all of them (`runtime.serve.hosting`)."""
 
 
-def run_shared_work(item: tuple[str, Work], place: SweepContext) -> None:
+def run_shared_work(item: tuple[str, Work], workplace: "Workplace", place: SweepContext) -> None:
     """One verb that several trials share, by one of them."""
-    from rayclean.runtime import serve
-
     verb, work = item
-    with serve.running(place.servers):
-        pipeline.run_verbs(work.config, (verb,), run=work.run(place.url))
+    workplace = replace(workplace, endpoints=place.servers)
+    pipeline.run_verbs(work.config, (verb,), run=work.run(place.url), place=workplace)
 
 
-def run_named_trial(record: Record, tell: Tell, work: Mapping[str, Work], place: SweepContext) -> Record:
+def run_named_trial(
+    record: Record, tell: Tell, workplace: "Workplace", work: Mapping[str, Work], place: SweepContext
+) -> Record:
     """A trial known beforehand: `record` has its name."""
-    return _guarded(work[record["name"]], place, tell)
+    return _guarded(work[record["name"]], place, workplace, tell)
 
 
 def run_suggested_trial(
-    record: Record, tell: Tell, spec: Sweep, values: Record, place: SweepContext
+    record: Record, tell: Tell, workplace: "Workplace", spec: Sweep, values: Record, place: SweepContext
 ) -> Record:
     """A point that Optuna drew, under every seed; its figures are their means."""
     point, results = drawn(spec, record), []
     heard = tell if len(spec.seeds) == 1 else _nobody
     for seed in spec.seeds:
-        result = _guarded(work_of(spec, values, point, seed), place, heard)
+        result = _guarded(work_of(spec, values, point, seed), place, workplace, heard)
         if "error" in result:
             return result
         results.append(result)
@@ -59,14 +62,12 @@ def run_suggested_trial(
     return {"figures": means, "point": point, "trials": results}
 
 
-def _guarded(work: Work, place: SweepContext, tell: Tell) -> Record:
+def _guarded(work: Work, place: SweepContext, workplace: "Workplace", tell: Tell) -> Record:
     """A trial whose own error ends it alone."""
-    from rayclean.runtime import serve
-
     run = work.run(place.url)
     try:
-        with serve.running(place.servers):
-            result = run_trial(work, place.url, place.verbs, tell)
+        workplace = replace(workplace, endpoints=place.servers)
+        result = run_trial(work, place.url, place.verbs, tell, workplace)
     except RaycleanError as error:
         run.write_json({"title": work.trial.title, "error": str(error)}, ERROR)
         return {"trial": work.trial.name, "error": str(error), "figures": {}}

@@ -79,7 +79,7 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
     """
     plan = make_plan(spec)
     folder = Folder(sweep_root(spec))
-    with pipeline.locked(Run(folder.url())):
+    with Run(folder.url()).locked():
         same_sweep(spec, folder, extend)
         found = trials.finished_results(folder)
         done = finished_trials(spec, plan, found)

@@ -4,11 +4,11 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.compute as pc
 
-from rayclean import pipeline, progress
+from rayclean import pipeline
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.example_rows import changed_rows
 from rayclean.folder import Folder
@@ -16,6 +16,9 @@ from rayclean.schema import LabelSet
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.trial_run import TrialRun
 from rayclean.verbs.evaluate import measure_labels
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Workplace
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
 Stopped = bool | Literal["plateau"]
@@ -29,7 +32,11 @@ TRUTH = (
 
 
 def run_trial(
-    work: Work, root: str, verbs: tuple[str, ...], tell: Callable[[dict[str, Any]], None]
+    work: Work,
+    root: str,
+    verbs: tuple[str, ...],
+    tell: Callable[[dict[str, Any]], None],
+    place: "Workplace",
 ) -> dict[str, Any]:
     """Run what is not finished of a trial and write its result; a finished one is only read.
 
@@ -38,6 +45,7 @@ def run_trial(
         root: folder of the sweep.
         verbs: that it runs.
         tell: hears of every epoch: `epoch`, `dev_accuracy`, `dev_loss`, `loss` and what the method says of itself.
+        place: what the trial shares with others.
 
     Returns:
         What `result.json` says.
@@ -53,8 +61,7 @@ def run_trial(
             told.add(record["epoch"])
             tell(record)
 
-        with progress.listening(heard):
-            pipeline.run_verbs(work.config, verbs, run=run)
+        pipeline.run_verbs(work.config, verbs, run=run, on_epoch=heard, place=place)
         records = history(run)
         if not told:  # the training was finished, by this trial before it was killed or by one that shares it
             for record in records:

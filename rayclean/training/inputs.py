@@ -20,9 +20,9 @@ from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
 from rayclean.models.base import Tokenizer, pad
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
@@ -69,8 +69,7 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
         encoder: whose tokenizer.
         rewrite: `"package.module:function"`, see `datasets.augment.BackTranslation`.
     """
-    cls = resolve("encoder", ENCODERS, encoder.name)
-    options = build_options("encoder", cls, encoder.options)
+    cls, options = ENCODERS.checked(encoder)
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
     function = BackTranslation(rewrite) if rewrite is not None else None
@@ -92,12 +91,12 @@ class _Mapped:
 
     def rows(self, ids: Rows) -> Rows:
         """Row of every id."""
-        where = np.minimum(np.searchsorted(self.sorted_ids, ids), max(len(self.sorted_ids) - 1, 0))
-        if len(self.sorted_ids) == 0 or (self.sorted_ids[where] != ids).any():
+        position, found = lookup(self.sorted_ids, ids)
+        if not found.all():
             raise DataError(
                 f"{self.name} lacks some of the {len(ids)} examples of the job: run the verb that writes it again"
             )
-        return np.asarray(self.sorted_rows[where])
+        return np.asarray(self.sorted_rows[position])
 
 
 class TokenInputs(_Mapped):

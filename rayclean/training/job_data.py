@@ -4,7 +4,6 @@ Only ids and labels are in memory (about 40 bytes per example); tokens or featur
 same encoder read the same inputs.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +18,9 @@ from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.hashing import folds, uniform
+from rayclean.functional.lookup import lookup
+from rayclean.hashing import int64
 from rayclean.models import ENCODERS
-from rayclean.plugins import build_options, resolve
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.training.inputs import NetworkInputs, Rows, open_inputs
 from rayclean.training.job import FitJob
@@ -54,9 +54,9 @@ class JobData:
         for shard in folder.shards():
             table = folder.read_table(shard, columns=["example_id", "text"])
             ids = table["example_id"].to_numpy()
-            places = np.minimum(np.searchsorted(self.train.ids, ids), len(found) - 1)
-            rows = np.flatnonzero(self.train.ids[places] == ids)
-            found[places[rows]] = [_hash(text) for text in table["text"].take(rows).to_pylist()]
+            positions, is_trained = lookup(self.train.ids, ids)
+            rows = np.flatnonzero(is_trained)
+            found[positions[rows]] = [int64(text.strip()) for text in table["text"].take(rows).to_pylist()]
         return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
@@ -92,14 +92,13 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
     labels = given
     if job.data.labels is not None:
         their_ids, theirs, _ = _columns(job.data.labels, job.data.label_column)
-        where = np.minimum(np.searchsorted(their_ids, ids), max(len(their_ids) - 1, 0))
-        missing = their_ids[where] != ids if len(their_ids) else np.ones(len(ids), dtype=np.bool_)
-        if missing.any():
+        position, found = lookup(their_ids, ids)
+        if not found.all():
             raise DataError(
-                f"{job.data.labels}: no row for {int(missing.sum())} of {len(ids)} examples (first id "
-                f"{ids[missing][0]}); it was made from other examples: run the verb that writes it again"
+                f"{job.data.labels}: no row for {int((~found).sum())} of {len(ids)} examples (first id "
+                f"{ids[~found][0]}); it was made from other examples: run the verb that writes it again"
             )
-        labels = theirs[where]
+        labels = theirs[position]
     train, dev = _select(job, ids, splits)
     train, dev = train & (labels >= 0), dev & (given >= 0)
     if not train.any():
@@ -123,15 +122,10 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
     return JobData(inputs, part(train, labels), part(dev, given), job.data.examples)
 
 
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.strip().encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
-
-
 def is_frozen(encoder: Plugin) -> bool:
     """Whether only what comes after an encoder's body is trained."""
-    cls = resolve("encoder", ENCODERS, encoder.name)
-    return bool(cls.is_frozen(build_options("encoder", cls, encoder.options)))
+    cls, options = ENCODERS.checked(encoder)
+    return cls.is_frozen(options)
 
 
 def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:

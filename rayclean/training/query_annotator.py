@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 
 from rayclean.folder import Folder
 from rayclean.methods.base import Method, Questions
-from rayclean.schema import Consultation
+from rayclean.schema import MethodQueries
 from rayclean.training import query_demonstrations
 from rayclean.training.collectives import Collectives
 from rayclean.training.state import ExampleState
@@ -36,7 +36,7 @@ class AskAnnotator(Protocol):
         """How many demonstrations the annotator wants, and which, where the method says `count` and `selector`."""
         ...
 
-    def __call__(self, asked: Consultation) -> tuple[Ints, dict[str, float]]:
+    def __call__(self, asked: MethodQueries) -> tuple[Ints, dict[str, float]]:
         """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a failing annotator."""
         ...
 
@@ -90,7 +90,7 @@ def ask_annotator(
     displayed = query_demonstrations.mislabelled(
         state.ids, labels, method.num_classes, questions.corrupted, seed
     )
-    request = Consultation(
+    request = MethodQueries(
         ids=state.ids[questions.rows],
         given=labels[questions.rows],
         predicted=questions.predicted,
@@ -119,7 +119,7 @@ def _written(folder: Folder, name: str, ids: Ints) -> tuple[Ints, Floats] | None
 
 
 def _first_asks(
-    consult: AskAnnotator, request: Consultation, collectives: Collectives
+    consult: AskAnnotator, request: MethodQueries, collectives: Collectives
 ) -> tuple[Ints, dict[str, float]]:
     """The first worker's answers; the others have -1 and nothing, and wait as long as it takes."""
     answers: tuple[Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}

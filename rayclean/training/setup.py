@@ -14,7 +14,6 @@ from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.models import ENCODERS
 from rayclean.models.base import Encoder
-from rayclean.plugins import build_options, resolve
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
 from rayclean.training.views import Views
@@ -23,17 +22,14 @@ from rayclean.training.worker import Autocast
 
 def build_method(job: FitJob, spec: FitSpec) -> Method:
     """The method of the specification, with the job's seed."""
-    cls = resolve("method", METHODS, spec.method.name)
-    method: Method = cls(build_options("method", cls, spec.method.options), len(spec.labels), job.seed)
-    return method
+    return METHODS.build(spec.method, len(spec.labels), job.seed)
 
 
 def build_networks(encoders: Mapping[str, Plugin], num_classes: int) -> nn.ModuleDict:
     """One network per name, in one module."""
     networks = {}
     for name, encoder in encoders.items():
-        cls = resolve("encoder", ENCODERS, encoder.name)
-        networks[name] = cls(build_options("encoder", cls, encoder.options), num_classes)
+        networks[name] = ENCODERS.build(encoder, num_classes)
     return nn.ModuleDict(networks)
 
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rayclean.functional.lookup import lookup
+
 RESERVED = ("example_id", "given_label")
 """Read-only columns that every method finds beside its own."""
 
@@ -46,8 +48,7 @@ class ExampleState:
         Raises:
             KeyError: an id is not in the table.
         """
-        rows = np.searchsorted(self.ids, ids)
-        found = self.ids[np.minimum(rows, len(self.ids) - 1)] == ids
+        rows, found = lookup(self.ids, ids)
         if not found.all():
             raise KeyError(
                 f"{int((~found).sum())} ids are not in the training set, among them {ids[~found][:3].tolist()}"

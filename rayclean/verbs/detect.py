@@ -24,7 +24,6 @@ from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.scoring import Scorer, survey_shard
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
-from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
@@ -41,7 +40,7 @@ def validate(config: Config, run: Run) -> None:
         ConfigError: an unknown name or option.
     """
     for plugin in config.detect.detectors:
-        build_options("detector", resolve("detector", DETECTORS, plugin.name), plugin.options)
+        DETECTORS.checked(plugin)
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
@@ -56,8 +55,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     labels = schema.LabelSet.from_json(load.read_text("labels.json"))
     names = _same_shards(load, predict)
     detectors = {
-        plugin.name: _build(plugin.name, plugin.options, len(labels), config.seed)
-        for plugin in config.detect.detectors
+        plugin.name: DETECTORS.build(plugin, len(labels), config.seed) for plugin in config.detect.detectors
     }
     survey = _survey_all(names, load, predict, out, len(labels), engines.map_items)
     fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, engines.map_items)
@@ -73,16 +71,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     return _metrics(totals, fitted, chosen, survey["examples"])
 
 
-def _build(name: str, options: dict[str, Any], num_classes: int, seed: int) -> Detector:
-    cls = resolve("detector", DETECTORS, name)
-    detector: Detector = cls(build_options("detector", cls, options), num_classes, seed)
-    return detector
-
-
 def _require_features(config: Config, predict: Folder) -> None:
-    needing = [
-        p.name for p in config.detect.detectors if resolve("detector", DETECTORS, p.name).needs_features
-    ]
+    needing = [p.name for p in config.detect.detectors if DETECTORS.resolve(p.name).needs_features]
     if needing and predict.shards("features") != predict.shards("predictions"):
         raise ConfigError(
             f"detector {needing[0]!r} needs features, and {predict.url('features')} holds none; "

@@ -57,12 +57,12 @@ import pyarrow.compute as pc
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
-from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned, lookup
+from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
-from rayclean.plugins import build_options, resolve
+from rayclean.functional.lookup import lookup_values
 from rayclean.run import VERBS, Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import VerbNeeds, network_seconds
@@ -205,7 +205,7 @@ def _truth(load: Folder, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[
     if not load.exists("truth", shard):
         return np.full(len(ids), UNKNOWN, dtype=np.int64)
     table = load.read_table("truth", shard).drop_null()
-    return lookup(ids, table["example_id"].to_numpy(), table["true_label"].to_numpy())
+    return lookup_values(table["example_id"].to_numpy(), table["true_label"].to_numpy(), ids)
 
 
 def _injected(load: Folder) -> dict[str, Any] | None:
@@ -252,12 +252,11 @@ def _test(
     if config.evaluate.compare and tally.of(SPLIT_TRAIN, "known"):
         result["trained_on_true"] = tally.of(SPLIT_TRAIN, "known")
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
-    cls = resolve("task", TASKS, config.task.name)
-    task = cls(build_options("task", cls, config.task.options), labels)
+    task = TASKS.build(config.task, labels)
     answers = train_and_test(engines, config, run, out.sub("compare"), labels.names, labelled)
     scores: dict[str, Any] = {}
     for kind, (own, predicted) in answers.items():
-        answer = lookup(np.concatenate(ids)[there], own, predicted)
+        answer = lookup_values(own, predicted, np.concatenate(ids)[there])
         hits = int((answer == label[there]).sum())
         scores[kind] = {**task.metrics(answer, label[there]), "hits": hits}
     return result | {"scores": scores}

@@ -32,7 +32,6 @@ from rayclean.annotators.queries import QueryBuilder, read_chunk, suspects_of
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config
 from rayclean.folder import Folder
-from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import IN_PROCESS, Engines
@@ -107,11 +106,10 @@ def _build(
     rows: int,
     out: Folder,
 ) -> None:
-    task = resolve("task", TASKS, config.task.name)
     count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
     questions = QueryBuilder(
         sources,
-        task(build_options("task", task, config.task.options), labels),
+        TASKS.build(config.task, labels),
         out.url(),
         config.relabel.candidates,
         count,

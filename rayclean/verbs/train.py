@@ -23,10 +23,9 @@ from rayclean.evaluation.subsets import subset_noise
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
-from rayclean.plugins import build_options, resolve
 from rayclean.run import Run
 from rayclean.runtime.asking import AskingPlan
-from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.engines import IN_PROCESS, Engines, OnEpoch
 from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
@@ -46,7 +45,7 @@ def validate(config: Config, run: Run) -> None:
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
-    method = _method(config, 2)
+    method = METHODS.build(config.method, 2, config.seed)
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
@@ -61,13 +60,27 @@ def validate(config: Config, run: Run) -> None:
 
 def needs(config: Config, run: Run) -> VerbNeeds:
     """The training workers, and at the same time the language model of a method that asks."""
-    annotator = build_annotator(config, ()) if _method(config, 2).asks else None
+    annotator = build_annotator(config, ()) if METHODS.build(config.method, 2, config.seed).asks else None
     server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
     return VerbNeeds(trains=True, network=True, server=server, seconds=network_seconds(config, run))
 
 
-def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
-    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator."""
+def run(
+    config: Config,
+    run: Run,
+    out: Folder,
+    engines: Engines = IN_PROCESS,
+    on_epoch: OnEpoch = lambda record: None,
+) -> dict[str, Any]:
+    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator.
+
+    Args:
+        config: of the run.
+        run: the run folder.
+        out: folder to write into.
+        engines: where the network is trained, and the annotator asked.
+        on_epoch: called with the line of `metrics.jsonl` of every epoch, once each.
+    """
     load = run.require("load")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
         config.dataset.words, config.dataset.definitions
@@ -91,7 +104,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         standalone=True,
         best_by="dev_accuracy",
     )
-    method = _method(config, len(labels))
+    method = METHODS.build(config.method, len(labels), config.seed)
     spec = FitSpec(
         config.encoder,
         config.method,
@@ -100,7 +113,6 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         _answers_depend_on(config, labels, method),
     )
     seen: set[int] = set()
-    heard = progress.listener()
     with (
         progress.progress_bar("train", config.train.epochs, "epochs") as task,
         _annotator(engines, config, run, out, labels, method) as consult,
@@ -113,7 +125,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             )  # an epoch repeated after a lost worker is no news
             if record["epoch"] not in seen:
                 seen.add(record["epoch"])
-                heard(record)
+                on_epoch(record)
                 noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
                 task.note(epoch_note(record, noise))
 
@@ -158,12 +170,6 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
     if record.get("annotator_failed"):
         parts.append("THE ANNOTATOR FAILED")
     return " · ".join(parts)
-
-
-def _method(config: Config, num_classes: int) -> Method:
-    cls = resolve("method", METHODS, config.method.name)
-    method: Method = cls(build_options("method", cls, config.method.options), num_classes, config.seed)
-    return method
 
 
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import Plugin
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
-from rayclean.schema import ABSTAINED, UNANSWERED, Consultation, Label, LabelSet
+from rayclean.schema import ABSTAINED, UNANSWERED, Label, LabelSet, MethodQueries
 from rayclean.training.loop import fit
 from tests.training.toys import TOY, WORDS, job, spec, write_examples
 
@@ -62,7 +62,7 @@ def rows_of(examples: str) -> Any:
     return pd.concat([folder.read_table(shard).to_pandas() for shard in folder.shards()]).reset_index()
 
 
-def asked(examples: str, count: int, shown: int = 2, **changes: Any) -> Consultation:
+def asked(examples: str, count: int, shown: int = 2, **changes: Any) -> MethodQueries:
     table = rows_of(examples)
     ids, others = table["example_id"].to_numpy(), table["given_label"].to_numpy()
     neighbours = np.stack([np.roll(ids, -row - 1)[:shown] for row in range(count)])
@@ -73,10 +73,10 @@ def asked(examples: str, count: int, shown: int = 2, **changes: Any) -> Consulta
         "similarity": np.tile(np.linspace(0.9, 0.8, shown, dtype=np.float32), (count, 1)),
         "candidates": "all", "accept": 0.0,
     }  # fmt: skip
-    return Consultation(**{**values, **changes})
+    return MethodQueries(**{**values, **changes})
 
 
-def run(annotator: Annotator, what: Consultation, examples: str, ledger: Path, **options: Any) -> Any:
+def run(annotator: Annotator, what: MethodQueries, examples: str, ledger: Path, **options: Any) -> Any:
     calibration = options.pop("calibration", "none")
     engine = Engine(annotator, Ledger(Folder(str(ledger)), "test"), **options)
     return asyncio.run(
@@ -199,7 +199,7 @@ def purified(folder: Path, accuracy: float, *, noise: float, learning_rate: floa
         def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
             return count, selector
 
-        def __call__(self, what: Consultation) -> Any:
+        def __call__(self, what: MethodQueries) -> Any:
             work = answer_between_epochs(
                 self.engine, what, examples=examples, labels=LABELS, calibration="none"
             )

@@ -9,7 +9,7 @@ from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.pointwise import Disagreement, NormalizedMargin, SelfConfidence
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
-from rayclean.plugins import build_options, resolve
+from rayclean.plugins import Plugin
 from tests.detectors.cases import cut, in_process, noisy_case
 
 
@@ -35,7 +35,6 @@ def test_votes_and_qualities() -> None:
 @pytest.mark.parametrize("name", sorted(DETECTORS))
 def test_contract(name: str, tmp_path: Path) -> None:
     """Every registered detector: one quality in [0, 1] and one vote per example, lower where labels are wrong."""
-    cls = resolve("detector", DETECTORS, name)
     base = noisy_case(1, 400, 5, 0.3, 6.0)
     features = base.probabilities.copy()
     batch = DetectorBatch(
@@ -46,7 +45,7 @@ def test_contract(name: str, tmp_path: Path) -> None:
         pa.table({"example_id": base.example_id, "quality": given}), "part-00000.parquet"
     )
     options = {"path": str(tmp_path), "share": 0.3} if name == "dynamics" else {}
-    detector = cls(build_options("detector", cls, options), 5)
+    detector = DETECTORS.build(Plugin(name=name, **options), 5)
     state = detector.fit(cut(batch, [150]), in_process)
     quality, vote = detector.score(batch, state)
     assert quality.dtype == np.float32
@@ -62,4 +61,4 @@ def test_contract(name: str, tmp_path: Path) -> None:
 
 def test_unknown_option_is_named() -> None:
     with pytest.raises(ConfigError, match="threshold"):
-        build_options("detector", SelfConfidence, {"treshold": 0.1})
+        DETECTORS.checked(Plugin(name="self_confidence", treshold=0.1))

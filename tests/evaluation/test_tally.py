@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayclean.errors import ArtifactError
-from rayclean.evaluation.counts import RunCounts, SuspectRanking, aligned, lookup
+from rayclean.evaluation.counts import RunCounts, SuspectRanking, aligned
 from rayclean.evaluation.metrics import compute
 
 
@@ -116,10 +116,6 @@ def test_every_label_a_candidate() -> None:
     found = SuspectRanking.read([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]
-
-
-def test_lookup_of_nothing() -> None:
-    assert lookup(np.array([1, 2]), np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == [-1, -1]
 
 
 def test_aligned_puts_rows_in_order_and_refuses_others() -> None:

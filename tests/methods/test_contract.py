@@ -13,7 +13,6 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, State, StepBatch
-from rayclean.plugins import resolve
 from rayclean.schema import TRUTH
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
@@ -48,7 +47,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
 
     monkeypatch.setattr(Folder, "read_table", tripwire)
     handed: dict[str, list[set[str]]] = {}
-    cls = resolve("method", METHODS, request.param)
+    cls = METHODS.resolve(request.param)
     for hook in HOOKS:
         monkeypatch.setattr(cls, hook, watched(getattr(cls, hook), handed.setdefault(hook, [])))
     options = OPTIONS.get(request.param, {})

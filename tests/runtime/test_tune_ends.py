@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rayclean.runtime.engines import Workplace
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.runtime.tune import run_trials
 
@@ -31,7 +32,7 @@ class Heard:
         self.results[trial["name"]] = result
 
 
-def three_epochs(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+def three_epochs(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
     """In the second one a trial meets its bug, or its process exits, as often as `dies` says."""
     deaths = Path(trial["deaths"], trial["name"])
     deaths.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ def test_what_is_lost_begins_anew_and_so_does_its_log(ray_embedded: None, tmp_pa
 
 
 def test_time_ends_all_trials_and_none_has_a_result(ray_embedded: None) -> None:
-    def slow(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    def slow(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
         tell({"epoch": 1, "dev_accuracy": 0.5})
         time.sleep(60)
         return {"figures": {"dev_accuracy": 0.5}}
@@ -110,7 +111,7 @@ def test_the_log_of_a_trial_that_ended_is_whole_before_the_next_one_begins(
 ) -> None:
     """Tune itself copies logs every ten seconds: a driver killed before would have lost that of a trial with a result."""
 
-    def look(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    def look(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
         tell({"epoch": 1, "dev_accuracy": 0.5})
         log = tmp_path / "trials" / "first" / "result.json"
         return {"lines": len(log.read_text().splitlines()) if log.exists() else 0}

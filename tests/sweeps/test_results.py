@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
-from rayclean.pipeline import check_plugins
 from rayclean.sweeps.plan import base_values, make_plan, put_over, work_of
 from rayclean.sweeps.results import (
     PointFigure,
@@ -26,6 +25,7 @@ from rayclean.sweeps.results import (
 from rayclean.sweeps.space import Point, points
 from rayclean.sweeps.spec import OBJECTIVES, Objective, Sweep
 from rayclean.sweeps.trial import TRUTH
+from rayclean.verb_fingerprints import check_plugins
 from tests.sweeps.bases import base, result, sweep
 
 BUDGET, ACCEPT, RATE = "detect.budget", "relabel.accept", "dataset.noise.rate"

@@ -10,7 +10,7 @@ import pytest
 from rayclean.config import Plugin
 from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
-from rayclean.schema import Consultation
+from rayclean.schema import MethodQueries
 from rayclean.training import query_demonstrations
 from rayclean.training.collectives import Collectives
 from rayclean.training.loop import fit
@@ -113,7 +113,7 @@ def test_the_loop_asks_about_purified_examples_and_takes_the_answers(tmp_path: P
         n: Folder(one.output).read_table("epochs", f"epoch-{n:03d}", "part-00000.parquet").to_pandas()
         for n in range(1, 7)
     }
-    request: Consultation = consult.requests[0]
+    request: MethodQueries = consult.requests[0]
     first = (
         next(n for n in range(3, 7) if (epochs[n]["subset"] == Subset.PURIFIED).any()) if len(asked) else 3
     )

@@ -1,0 +1,81 @@
+"""The commands about a run that start no verb: `config`, `status` and `revert`."""
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from rayclean.cli.arguments import AddressOption, ConfigArgument, OverridesArgument, read_config
+from rayclean.cli.jobs import show_job
+from rayclean.errors import RaycleanError, ResourceError
+
+
+def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+    """Print the resolved config (defaults, file and overrides) as JSON after checking all of it."""
+    from rayclean.verb_fingerprints import check_plugins
+
+    resolved = read_config(config, overrides)
+    check_plugins(resolved)
+    typer.echo(resolved.model_dump_json(indent=1))
+
+
+def show_status(
+    config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None
+) -> None:
+    """Show what of a run is done, what comes next, and the exact command to go on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rayclean.pipeline import open_run
+    from rayclean.run_status import status
+
+    resolved = read_config(config, overrides)
+    answered = show_job(address, resolved)
+    try:
+        rows = status(resolved)
+    except Exception as error:  # every object store has its own: no key, no such bucket, no way there
+        if not answered or isinstance(error, RaycleanError):
+            raise
+        raise ResourceError(
+            f"this machine cannot read the run folder or the data of {resolved.name!r}: {error}"
+        ) from error
+    table = Table(title=f"{resolved.output}/{resolved.name}", title_justify="left")
+    for column in ("verb", "state", "seconds", ""):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for row in rows:
+        seconds = f"{row.seconds:,.1f}" if row.seconds is not None else ""
+        table.add_row(row.verb, row.state, seconds, row.detail)
+    Console().print(table)
+    following = next((row.verb for row in rows if row.state != "done"), None)
+    if following is None:
+        typer.echo(f"complete; report: {open_run(resolved).url('report.html')}")
+        return
+    at = ["--address", address] if address else []
+    command = shlex.join(["rayclean", "submit" if answered else "clean", config, *(overrides or []), *at])
+    typer.echo(f"next: {following}\ngo on with: {command}")
+
+
+def revert_changes(
+    config: ConfigArgument,
+    example_id: Annotated[list[int] | None, typer.Option(help="Only these examples (repeatable).")] = None,
+    below: Annotated[float | None, typer.Option(help="Only changes with a confidence below this.")] = None,
+    from_label: Annotated[str | None, typer.Option(help="Only changes away from this label.")] = None,
+    to_label: Annotated[str | None, typer.Option(help="Only changes to this label.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All changes of the run.")] = False,
+    undo: Annotated[bool, typer.Option(help="Take earlier reverts of the selection back.")] = False,
+) -> None:
+    """Undo changes of labels: the labels are replayed from the ledger without the selected answers."""
+    from rayclean.pipeline import revert
+
+    result = revert(
+        read_config(config, None),
+        example_ids=example_id or None,
+        below=below,
+        from_label=from_label,
+        to_label=to_label,
+        everything=everything,
+        undo=undo,
+    )
+    what = "applied again" if undo else "reverted"
+    typer.echo(f"{result['reverted']} labels {what}, {result['changed']} changes remain")
+    typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")

@@ -1,0 +1,121 @@
+"""The commands that run a config under many values: `sweep` and `sweep-report`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rayclean.cli.arguments import OverridesArgument
+from rayclean.errors import RaycleanError
+
+if TYPE_CHECKING:
+    from rayclean.sweeps.results import Results
+    from rayclean.sweeps.spec import Sweep
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep file (configs/sweeps/*.toml).")]
+SHOWN_ERRORS = 3
+"""Errors of failed trials that are printed."""
+
+
+def sweep(
+    file: SweepArgument,
+    overrides: OverridesArgument = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Keep the trials of a smaller space and run the new ones.")
+    ] = False,
+) -> None:
+    """Run a config under many values; finished trials are reused, the same command goes on. Several sweep files run one
+    after another; one that fails costs none of the others.
+    """
+    from rayclean.sweeps.sweep import check_sweep, run_sweep
+
+    try:
+        complete = _each_sweep(
+            file, overrides or [], lambda spec: run_sweep(spec, extend=extend), check_sweep
+        )
+    except KeyboardInterrupt:
+        typer.secho("interrupted; finished trials are kept, the same command goes on", fg="yellow", err=True)
+        raise typer.Exit(130) from None
+    if not complete:
+        raise typer.Exit(1)
+
+
+def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
+    """Show what of a sweep is finished: table, plots, and the best config where there is an objective. Overrides with which
+    it ran need not be given again.
+    """
+    from rayclean.sweeps.sweep import report_sweep
+
+    if not _each_sweep(file, overrides or [], report_sweep):
+        raise typer.Exit(1)
+
+
+def _each_sweep(
+    file: str,
+    overrides: list[str],
+    work: "Callable[[Sweep], Results]",
+    check: "Callable[[Sweep], None] | None" = None,
+) -> bool:
+    """Work on every sweep of a command, one after another. Of several all are checked before the first one runs, and one
+    that cannot run costs none of the others; of one alone the error is raised.
+
+    Returns:
+        Whether nothing failed.
+    """
+    from rayclean.sweeps.spec import load_sweep, sweep_files
+
+    files = sweep_files(file, overrides)
+    failed: dict[str, str] = {}
+
+    @contextmanager
+    def attempt(name: str) -> Iterator[None]:
+        try:
+            yield
+        except RaycleanError as error:
+            if len(files) == 1:
+                raise
+            failed[name] = str(error)
+            typer.secho(f"{name}: {error}", fg="red", err=True)
+
+    specs = {}
+    for name, file_overrides in files:
+        with attempt(name):
+            spec = load_sweep(name, file_overrides)
+            if check is not None and len(files) > 1:
+                check(spec)
+            specs[name] = spec
+    for name, spec in specs.items():
+        with attempt(name):
+            results = work(spec)
+            _print_results(results)
+            if results.failed:
+                failed[name] = f"{len(results.failed)} trials failed"
+    if failed and len(files) > 1:
+        lines = [f"  {name}: {reason.splitlines()[0]}" for name, reason in failed.items()]
+        typer.secho("\n".join([f"{len(failed)} of {len(files)} sweeps failed:", *lines]), fg="red", err=True)
+    return not failed
+
+
+def _print_results(results: "Results") -> None:
+    """Print the table of a sweep, where its report lies, and the errors of failed trials."""
+    from rich.console import Console
+
+    from rayclean.folder import Folder
+    from rayclean.sweeps.page.report import sweep_table
+    from rayclean.sweeps.plan import sweep_root
+
+    console, folder = Console(), Folder(sweep_root(results.sweep))
+    console.print(sweep_table(results))
+    if results.best is not None:
+        console.print(f"best config: {folder.url('best.toml')}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder.url('report.html')}", highlight=False, soft_wrap=True)
+    if results.failed:
+        for title, error in list(results.failed.items())[:SHOWN_ERRORS]:
+            typer.secho(f"failed: {title}: {error}", fg="red", err=True)
+        typer.secho(
+            f"{len(results.failed)} trials failed; mend the cause and run the same command: only trials without a "
+            "result run again",
+            fg="red",
+            err=True,
+        )

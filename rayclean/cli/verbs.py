@@ -1,0 +1,88 @@
+"""The commands that run verbs: `load predict detect relabel train evaluate`, and `clean` for all of them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rayclean.cli.arguments import ConfigArgument, OverridesArgument, read_config
+
+if TYPE_CHECKING:
+    from rayclean.run import Run
+
+AgainOption = Annotated[
+    bool,
+    typer.Option(
+        "--again", help="Run it even if it is done; `relabel --again` asks only what failed or is unasked."
+    ),
+]
+HELP = {
+    "clean": "Run all six verbs; finished ones are reused, a crashed one goes on where it was.",
+    "load": "Read and validate the data set; give every example its id.",
+    "predict": "Train on the data and predict the very same examples.",
+    "detect": "Find the doubtful labels.",
+    "relabel": "Ask the annotator to choose between two candidates for each doubtful label.",
+    "train": "Train on the final labels.",
+    "evaluate": "Measure against whatever truth is known, and write the report.",
+}
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Register a command for each verb, and `clean`."""
+    for verb, text in HELP.items():
+        app.command(name=verb, help=text)(_predict if verb == "predict" else _command(verb))
+
+
+def _command(verb: str) -> Callable[..., None]:
+    def command(
+        config: ConfigArgument, overrides: OverridesArgument = None, again: AgainOption = False
+    ) -> None:
+        _run(verb, config, overrides, again)
+
+    return command
+
+
+def _predict(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    model: Annotated[
+        str | None, typer.Option(help="Score with this trained classifier (runs/<name>/train/model).")
+    ] = None,
+    again: AgainOption = False,
+) -> None:
+    chosen = [] if model is None else ["predict.mode=model", f"predict.model={model}"]
+    _run("predict", config, [*(overrides or []), *chosen], again)
+
+
+def _run(verb: str, config: str, overrides: list[str] | None, again: bool) -> None:
+    from rayclean.pipeline import run_verbs
+    from rayclean.run import VERBS
+
+    verbs = VERBS if verb == "clean" else (verb,)
+    try:
+        run = run_verbs(read_config(config, overrides), verbs, again=again)
+    except KeyboardInterrupt:
+        text = "interrupted; finished work is kept, the same command goes on from here"
+        typer.secho(text, fg="yellow", err=True)
+        raise typer.Exit(130) from None
+    _print_result(run, verbs[-1])
+
+
+def _print_result(run: "Run", verb: str) -> None:
+    """Print the headline figures after `evaluate`, and the plain figures of any other verb."""
+    from rich.console import Console
+
+    console = Console()
+    if verb == "evaluate":
+        from rayclean.evaluation.report import run_table
+
+        console.print(run_table(run.read_json("metrics.json")))
+        console.print(f"report: {run.url('report.html')}", highlight=False, soft_wrap=True)
+        return
+    manifest = run.manifest(verb)
+    assert manifest is not None
+    console.print(f"{verb}: {run.url(verb)} ({manifest.seconds:,.1f} s)", highlight=False, soft_wrap=True)
+    for key, value in manifest.metrics.items():
+        if isinstance(value, int | float | str | bool) or value is None:
+            shown = f"{value:,}" if type(value) is int else value
+            console.print(f"  {key}: {shown}", highlight=False)

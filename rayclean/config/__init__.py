@@ -1,0 +1,127 @@
+"""The configuration of a run: typed, frozen, checked before anything expensive starts.
+
+A config is a sparse TOML file over the defaults written here; machines write JSON. Dotted overrides come last:
+`rayclean clean configs/quickstart.toml configs/cluster/one-gpu.toml detect.budget=0.05`. Every section is named after
+the verb that reads it, so that changing a key re-runs that verb and those after it, never those before.
+
+Sections whose `name` chooses a plug-in (`[encoder] [annotator] [method]`, the entries of `detect.detectors`)
+take the plug-in's own options beside the name; the options are declared and documented in the plug-in's file.
+`rayclean options` lists all of them.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from rayclean.config.cluster_section import ClusterConfig, LLMSize
+from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
+from rayclean.config.verb_sections import (
+    DetectConfig,
+    EvaluateConfig,
+    PredictConfig,
+    RelabelConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from rayclean.errors import ConfigError
+from rayclean.overrides import apply_override, read_values
+from rayclean.plugins import Options, Plugin, explain
+
+__all__ = [
+    "ClusterConfig",
+    "Config",
+    "DatasetConfig",
+    "DetectConfig",
+    "EvaluateConfig",
+    "LLMSize",
+    "NoiseConfig",
+    "Plugin",
+    "PredictConfig",
+    "RelabelConfig",
+    "Split",
+    "TrainConfig",
+    "TrainingConfig",
+    "load_config",
+    "parse_config",
+]
+
+CONFIG_VERSION = 1
+"""Version of the config's meaning; a config that names another one is refused."""
+
+
+class Config(Options):
+    """The configuration of a whole run; `load_config` reads one from TOML or JSON and applies overrides."""
+
+    version: int = CONFIG_VERSION
+    """Version of the config's meaning; a file of another version is refused."""
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: artifacts go to `<output>/<name>/`."""
+    output: str = "runs"
+    """Folder of all runs, on any file system that fsspec knows."""
+    seed: int = 0
+    """Seed of everything random."""
+    task: Plugin = Plugin(name="classification")
+    """What a label is (`rayclean/tasks/`)."""
+    dataset: DatasetConfig
+    """The labelled data set; its `path` is the only key without a default."""
+    encoder: Plugin = Plugin(name="transformer")
+    """The network that reads text (`rayclean/models/`)."""
+    predict: PredictConfig = PredictConfig()
+    """Self-prediction: how a model predicts the examples it was trained on."""
+    detect: DetectConfig = DetectConfig()
+    """Which examples are doubtful."""
+    annotator: Plugin = Plugin(name="knn")
+    """Who answers the questions about doubtful labels (`rayclean/annotators/`)."""
+    relabel: RelabelConfig = RelabelConfig()
+    """What the annotator is asked and when its answer is taken."""
+    method: Plugin = Plugin(name="cross_entropy")
+    """How to train in spite of noise (`rayclean/methods/`, one file per paper)."""
+    train: TrainConfig = TrainConfig()
+    """The final training, by the configured method."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """What is measured at the end."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where the work runs."""
+
+    @field_validator("version")
+    @classmethod
+    def _version_known(cls, version: int) -> int:
+        if version != CONFIG_VERSION:
+            raise ValueError(
+                f"this rayclean reads version {CONFIG_VERSION}, the config says {version}; "
+                "see CHANGELOG.md for what changed, or install the rayclean that wrote it"
+            )
+        return version
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a config file (.toml by hand, .json by machine) and apply overrides, in order.
+
+    Args:
+        path: the file.
+        overrides: strings like `detect.budget=0.05`, whose value is read as TOML and, where it is no TOML, as a
+            string; or further config files, laid over what came before (`configs/cluster/one-gpu.toml`).
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or a value is wrong.
+    """
+    return parse_config(read_values(path), overrides, str(path))
+
+
+def parse_config(
+    values: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "config"
+) -> Config:
+    """A checked config from plain values and overrides.
+
+    Raises:
+        ConfigError: a key or a value is wrong.
+    """
+    values = copy.deepcopy(values)  # overrides must not touch the caller's values
+    for override in overrides:
+        apply_override(values, override)
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Config, where)) from None

@@ -1,0 +1,52 @@
+"""The section `[cluster]` of a config: where the work runs and how large its parts are."""
+
+from pydantic import Field, model_validator
+
+from rayclean.plugins import Options
+
+
+class LLMSize(Options):
+    """Size of a served language model on this cluster; `None` leaves what `annotator.server` says."""
+
+    replicas: int | None = Field(None, ge=1)
+    """Copies of the model, each with its share of the requests."""
+    max_replicas: int | None = Field(None, ge=1)
+    """Largest number of copies, started while requests queue up."""
+    tensor_parallel: int | None = Field(None, ge=1)
+    """GPUs that share one copy."""
+    max_num_seqs: int | None = Field(None, ge=1)
+    """Sequences that one copy computes together."""
+    gpu: bool | None = None
+    """Whether the model runs on GPUs; false: on CPUs."""
+
+
+class ClusterConfig(Options):
+    """Where the work runs; it changes no result, so it is part of no fingerprint."""
+
+    address: str | None = None
+    """Ray address; `None`: the one in RAY_ADDRESS, else an embedded Ray on this machine."""
+    ray: bool | None = None
+    """Whether verbs run on Ray: `true`: always; `false`: never, everything runs in this process; `None`: Ray starts when it
+    is worth it: for a cluster, several workers, a GPU, a served language model, or more than half a minute of work."""
+    cpus: int | None = Field(None, ge=1)
+    """Logical CPUs of an embedded Ray; `None`: at least 4, so that two-core machines do not starve."""
+    gpus: int | None = Field(None, ge=0)
+    """GPUs of an embedded Ray; `None`: all that are seen."""
+    workers: int = Field(1, ge=1)
+    """Number of workers that train one network together; results do not depend on it."""
+    max_workers: int | None = Field(None, ge=1)
+    """Number of workers if the cluster has room (elastic training); at least `workers` are needed to start."""
+    cpus_per_worker: float = Field(1.0, gt=0)
+    """CPUs reserved for each training worker."""
+    use_gpu: bool | None = None
+    """Whether training uses GPUs; `None`: a GPU per worker if the cluster has one."""
+    gpus_per_worker: float = Field(1.0, gt=0)
+    """GPUs of each training worker; below 1 several workers, or trials of a sweep, share one."""
+    llm: LLMSize = LLMSize()
+    """Size of the language model of the annotator `served`."""
+
+    @model_validator(mode="after")
+    def _workers_in_order(self) -> "ClusterConfig":
+        if self.max_workers is not None and self.max_workers < self.workers:
+            raise ValueError(f"max_workers must be at least workers = {self.workers}, got {self.max_workers}")
+        return self

@@ -1,0 +1,161 @@
+"""The sections of a config that are named after verbs: `[predict] [detect] [relabel] [train] [evaluate]`."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from rayclean.plugins import Options, Plugin
+
+
+class TrainingConfig(Options):
+    """How a network is trained; `None` takes the default of the encoder (`models/<encoder>.py`)."""
+
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training examples; `None`: as many as the method or the encoder prefers."""
+    batch_size: int = Field(32, ge=1)
+    """Examples per batch, over all workers together."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimiser step; their gradients are averaged."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Learning rate of the configured encoder; a second network of another kind keeps the default of its kind."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay of AdamW."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises; then it falls linearly to 0."""
+    clip: float = Field(1.0, gt=0)
+    """Maximum norm of each network's gradient."""
+    patience: int | None = Field(None, ge=1)
+    """Epochs without a better one before training stops (`predict`: by dev loss, `train`: by dev accuracy); `None` trains
+    all epochs. The best epoch is kept either way."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of training; `auto`: bfloat16 on GPUs that have it."""
+
+
+class TrainConfig(TrainingConfig):
+    """The final training, by the configured method; read by `train`."""
+
+    labels: Literal["final", "given"] = "final"
+    """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do."""
+
+
+class PredictConfig(Options):
+    """Self-prediction: a model predicts the very examples it was trained on; read by `predict`."""
+
+    mode: Literal["out_of_fold", "in_sample", "given", "model"] = "out_of_fold"
+    """Which model predicts: `out_of_fold`: K models, each for the fold it did not see; `in_sample`: one model, stopped
+    early on dev loss; `given`: your own probabilities (`path`); `model`: a classifier trained before (`model`)."""
+    model: str | None = None
+    """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`; nothing is trained then."""
+    folds: int = Field(5, ge=2)
+    """Number of folds; an example's fold is a hash of its `example_id`."""
+    path: str | tuple[str, ...] | None = None
+    """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K floats)."""
+    training: TrainingConfig = TrainingConfig()
+    """How the self-prediction model is trained."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of inference; `auto`: bfloat16 where the hardware is faster in it."""
+    tokens_per_batch: int | None = Field(None, ge=1)
+    """Padded tokens per inference batch, whose rows are of similar length; `None`: 16,384 on a GPU, 2,048 on a CPU."""
+    actors: int | None = Field(None, ge=1)
+    """Size of the actor pool; `None`: one per GPU, or up to four per node without."""
+
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("tokens_per_batch", "actors")
+
+    @model_validator(mode="after")
+    def _given_needs_path(self) -> "PredictConfig":
+        if (self.mode == "given") != (self.path is not None):
+            raise ValueError("mode = 'given' needs path, and path needs mode = 'given'")
+        if (self.mode == "model") != (self.model is not None):
+            raise ValueError("mode = 'model' needs model, and model needs mode = 'model'")
+        return self
+
+
+class DetectConfig(Options):
+    """Which examples are doubtful; read by `detect`."""
+
+    detectors: tuple[Plugin, ...] = (
+        Plugin(name="confident_learning"),
+        Plugin(name="self_confidence"),
+    )
+    """Detectors, by name or with options (`{name = "knn_vote", ...}`); `findings/` keeps the quality and vote of each."""
+    combine: Literal["mean_rank", "mean", "min"] = "mean_rank"
+    """How several qualities become one: mean of ranks in [0, 1], mean of scores, or the lowest score."""
+    budget: float | int = 0.1
+    """Largest number of suspects: a share of the examples (float in (0, 1]) or a count (integer)."""
+    require_disagreement: bool = True
+    """Whether only examples whose predicted label differs from the given one can be suspects; for the others the two
+    candidates coincide."""
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_in_range(cls, budget: float | int) -> float | int:
+        if isinstance(budget, int) and not isinstance(budget, bool):
+            if budget < 1:
+                raise ValueError(f"a count must be at least 1, got {budget}")
+        elif not 0 < budget <= 1:
+            raise ValueError(f"a share must lie in (0, 1], got {budget}; a count must be an integer")
+        return budget
+
+    @field_validator("detectors", mode="before")
+    @classmethod
+    def _names_are_enough(cls, detectors: Any) -> Any:
+        return tuple({"name": d} if isinstance(d, str) else d for d in detectors)
+
+    @field_validator("detectors")
+    @classmethod
+    def _some_and_once(cls, detectors: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
+        names = [d.name for d in detectors]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"name at least one detector and each once, got {names}")
+        return detectors
+
+
+class RelabelConfig(Options):
+    """What the annotator is asked and when its answer is taken; read by `relabel`."""
+
+    candidates: Literal["binary", "all"] = "binary"
+    """Labels to choose from: the given and the predicted one (`binary`), or every label (`all`)."""
+    demonstrations: int = Field(0, ge=0, le=30)
+    """Number of solved examples shown in a prompt, taken from the examples that are no suspects."""
+    selector: Literal["nearest", "random"] = "nearest"
+    """How demonstrations are chosen: the nearest by cosine of the features, or at random."""
+    calibration: Literal["auto", "none", "batch", "content_free"] = "auto"
+    """Correction of a model's bias towards some labels: `batch` subtracts each label's mean score over all queries,
+    `content_free` the score of a text without content. `auto`: `batch` for label words (`content_free` with more than
+    32 classes), `none` for choices and for annotators that are no language model."""
+    accept: float = Field(0.6, ge=0, le=1)
+    """Lowest calibrated probability of the chosen label that changes a label; below it the given label is kept. At 0.5
+    every answer between two candidates counts, however close; a higher value harms fewer right labels and repairs fewer
+    wrong ones."""
+    max_queries: int | None = Field(None, ge=0)
+    """Budget of queries sent; answers found in the ledger cost nothing. Budgets hold per relabelling: they survive a
+    crash, and count anew once the configuration of relabel, or of a verb before it, changes."""
+    max_tokens: int | None = Field(None, ge=0)
+    """Budget of tokens, prompt and answer together, for relabel and once more for a method that asks while it trains."""
+    max_cost: float | None = Field(None, ge=0)
+    """Budget in currency; needs `price_prompt` and `price_answer`."""
+    price_prompt: float = Field(0.0, ge=0)
+    """Price in currency per million prompt tokens."""
+    price_answer: float = Field(0.0, ge=0)
+    """Price in currency per million answer tokens."""
+    max_error_rate: float = Field(0.2, ge=0, le=1)
+    """Largest share of failed queries, of at least 20; above it the run stops."""
+
+    OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_error_rate",)
+
+    @model_validator(mode="after")
+    def _cost_needs_prices(self) -> "RelabelConfig":
+        if self.max_cost is not None and not (self.price_prompt or self.price_answer):
+            raise ValueError("max_cost needs price_prompt and price_answer (currency per million tokens)")
+        return self
+
+
+class EvaluateConfig(Options):
+    """What is measured at the end; read by `evaluate`."""
+
+    compare: bool = True
+    """Whether the same network is also trained on the given labels and, where known, on the true ones."""
+    report: bool = True
+    """Whether `report.html` is written beside `metrics.json`."""
+    top_changes: int = Field(30, ge=0)
+    """Number of changes, the surest first, that the report shows with their texts."""

@@ -1,0 +1,95 @@
+"""The fingerprint of every verb under a config, which decides whether finished work is reused.
+
+A verb's fingerprint is a hash of its inputs' fingerprints, of the part of the config that it reads, and of its
+code's VERSION. It is computed from the config alone, so that `status` and `clean` know before any work what is
+finished, what is stale and what comes next: changing `detect.budget` re-runs detect and what follows, never predict.
+"""
+
+import importlib
+from typing import Any
+
+from rayclean.annotators import ANNOTATORS
+from rayclean.config import Config, Plugin
+from rayclean.detectors import DETECTORS
+from rayclean.fingerprints import fingerprint, stamps
+from rayclean.methods import METHODS
+from rayclean.models import ENCODERS
+from rayclean.plugins import Family
+from rayclean.run import VERBS, Run
+from rayclean.tasks import TASKS
+
+INPUTS: dict[str, tuple[str, ...]] = {
+    "load": (),
+    "predict": ("load",),
+    "detect": ("load", "predict"),
+    "relabel": ("load", "predict", "detect"),
+    "train": ("load", "predict", "relabel"),
+    "evaluate": ("load", "predict", "detect", "relabel", "train"),
+}
+"""The finished folders that each verb reads."""
+
+
+def verb_module(verb: str) -> Any:
+    """The module of a verb, with its `VERSION`, `validate(config, run)` and `run(config, run, out)`."""
+    return importlib.import_module(f"rayclean.verbs.{verb}")
+
+
+def check_plugins(config: Config) -> dict[str, Any]:
+    """Resolve every name in the config and check its options.
+
+    Returns:
+        The identity of every plug-in, as plain JSON values, for fingerprints.
+
+    Raises:
+        ConfigError: an unknown name or option, with the nearest valid ones.
+    """
+
+    def identity(family: Family[Any], plugin: Plugin) -> dict[str, Any]:
+        _, options = family.checked(plugin)
+        return {"name": plugin.name, **options.identity()}
+
+    return {
+        "task": identity(TASKS, config.task),
+        "encoder": identity(ENCODERS, config.encoder),
+        "detectors": [identity(DETECTORS, detector) for detector in config.detect.detectors],
+        "annotator": identity(ANNOTATORS, config.annotator),
+        "method": identity(METHODS, config.method),
+    }
+
+
+def fingerprints(config: Config, run: Run) -> dict[str, str]:
+    """The fingerprint that each verb's folder must have under this config.
+
+    Raises:
+        ConfigError: a plug-in or an option is wrong.
+        DataError: the data set cannot be found.
+    """
+    plugins = check_plugins(config)
+    dataset = config.dataset.identity()
+    prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
+    # Replaced probabilities or a classifier trained anew are other inputs.
+    brought = [stamps(path) for path in (*_paths(config.predict.path), *_paths(config.predict.model))]
+    reads: dict[str, Any] = {
+        "load": [dataset, config.seed, verb_module("load").source_fingerprint(config)],
+        "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), brought, config.seed],
+        "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
+        "relabel": [plugins["annotator"], config.relabel.identity(), prompts, config.seed, _reverts(run)],
+        "train": [plugins["encoder"], plugins["method"], config.train.identity(), config.seed],
+        "evaluate": [config.evaluate.identity()],
+    }
+    found: dict[str, str] = {}
+    for verb in VERBS:
+        inputs = [found[name] for name in INPUTS[verb]]
+        found[verb] = fingerprint(verb, verb_module(verb).VERSION, inputs, reads[verb])
+    return found
+
+
+def _paths(path: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if path is None else (path,) if isinstance(path, str) else path
+
+
+def _reverts(run: Run) -> str:
+    """A fingerprint of the changes that were taken back; empty without any."""
+    if not run.exists("ledger", "reverts.jsonl"):
+        return ""
+    return fingerprint(run.read_text("ledger", "reverts.jsonl"))
