@@ -11,7 +11,7 @@ from rayclean.config import Plugin, PredictConfig
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.loading import build_encoder
-from rayclean.runtime.engines import Engines
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.predict import InferencePlan, ShardRunner, predict_shards
 from rayclean.schema import EXAMPLES, matrix
 from tests.toy import SHARED
@@ -51,25 +51,26 @@ def read(folder: Folder, column: str) -> dict[int, np.ndarray]:
     }
 
 
-def test_layout_order_and_actors_change_nothing(ray_embedded: None, tmp_path: Path) -> None:
+def test_layout_order_and_engines_change_nothing(tmp_path: Path, on_ray: Engines) -> None:
+    """Two actors of Ray, and this process."""
     found = []
-    for edges, order, actors in (
-        ([10, 11, 30], np.arange(40), 2),
-        ([], np.random.default_rng(3).permutation(40), 1),
+    for engines, edges, order, actors in (
+        (on_ray, [10, 11, 30], np.arange(40), 2),
+        (IN_PROCESS, [], np.random.default_rng(3).permutation(40), 1),
     ):
         where = tmp_path / str(actors)
         source = examples(where / "examples", edges, order)
         output, features = Folder(str(where / "predictions")), Folder(str(where / "features"))
         config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
         figures = predict_shards(
-            Engines(on_ray=True), source, output, networks(where, 3), seed=1, config=config, features=features
+            engines, source, output, networks(where, 3), seed=1, config=config, features=features
         )
         assert figures["rows"] == 40
         assert figures["labelled"] == 30
         assert figures["resumed"] == 0
         found.append((read(output, "probabilities"), read(features, "features")))
     again = predict_shards(
-        Engines(on_ray=True), source, output, networks(where, 3), seed=1, config=config, features=features
+        IN_PROCESS, source, output, networks(where, 3), seed=1, config=config, features=features
     )
     assert again == {**figures, "resumed": 40}
     for one, other in zip(*found, strict=True):
@@ -96,7 +97,7 @@ def test_features_are_computed_once_for_the_same_ids_and_texts(tmp_path: Path) -
 
     def embed(source: Folder, name: str, where: str = "one") -> tuple[int, Folder]:
         output = Folder(str(tmp_path / name))
-        plan = InferencePlan(source.url(), output.url(), None, (), BAG, kept=str(kept / where))
+        plan = InferencePlan(source.url(), output.url(), None, (), BAG, threads=1, kept=str(kept / where))
         return ShardRunner(plan)("part-00000.parquet")["resumed"], output
 
     source = examples(tmp_path / "examples", [], np.arange(40))
@@ -125,7 +126,7 @@ def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -
         network.head.weight.fill_(float("nan"))
     network.save(tmp_path / "network")
     runner = ShardRunner(
-        InferencePlan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),))
+        InferencePlan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),), threads=1)
     )
     with pytest.raises(RaycleanError, match=r"40 of 40 examples.*first example_id 7"):
         runner("part-00000.parquet")
@@ -134,7 +135,7 @@ def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -
 
 def test_a_shard_of_other_examples_is_made_again(tmp_path: Path) -> None:
     source = examples(tmp_path / "examples", [], np.arange(40))
-    plan = InferencePlan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)))
+    plan = InferencePlan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)), threads=1)
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 0
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 40
     examples(tmp_path / "examples", [], np.arange(40)[::-1])

@@ -14,10 +14,10 @@ from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DisagreementError, RaycleanError
 from rayclean.folder import Folder
-from rayclean.runtime import threads as threads_module
+from rayclean.runtime import threads as threads_of
 from rayclean.runtime import train as runtime
 from rayclean.runtime.asking import AskingPlan
-from rayclean.runtime.engines import Engines
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.training.job import ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
@@ -59,9 +59,11 @@ def test_jobs_share_a_group_are_done_once_and_an_error_comes_out_as_it_was(
     assert not list((tmp_path / "work").iterdir())
 
     trained: list[list[str]] = []
-    monkeypatch.setattr(
-        runtime, "train_on_workers", lambda todo, *_: trained.append([job.name for job in todo])
-    )
+
+    def not_again(todo: list[FitJob], *_: Any) -> None:
+        trained.append([job.name for job in todo])
+
+    monkeypatch.setattr(runtime, "train_on_workers", not_again)
     results = ONE.fit_jobs(jobs, spec(epochs=2), work, lines.append)
     assert trained == []  # both are done, nothing is started
     select = ExampleSelection("fold", 1, 2)
@@ -110,7 +112,7 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
     found = {}
     for name in ("killed", "calm"):
         annotator = SimulatedAnnotator(SimulatedAnnotator.Config(tokens=7), tuple(labels))
-        asking = AskingPlan(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
+        plan = AskingPlan(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
         options = {"weak": {"name": TOY}, "warmup_epochs": 2, "lambda_": 0.3, "demonstrations": 2}
         method = Plugin(name="noiseal", **options)
         if name == "killed":
@@ -118,11 +120,9 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
         one = job(examples, tmp_path / name)
         training = TrainingConfig(batch_size=8, epochs=5, learning_rate=0.05)
         how = FitSpec(Plugin(name=TOY), method, training, ("a", "b", "c"))
-        with TWO.consulting(asking, examples=examples, labels=labels, calibration="none") as consult:
-            if name == "killed":
-                TWO.fit_jobs([one], how, str(tmp_path / "work"), consult=consult)
-            else:
-                fit(one, how, consult=consult)
+        engines = TWO if name == "killed" else IN_PROCESS
+        with engines.consulting(plan, examples=examples, labels=labels, calibration="none") as consult:
+            engines.fit_jobs([one], how, str(tmp_path / "work"), consult=consult)
         lines = [
             json.loads(line)
             for file in (tmp_path / f"ledger-{name}").rglob("*.jsonl")
@@ -194,6 +194,6 @@ def test_workers_that_disagree_start_again(
 def test_workers_share_the_cores_with_each_other_and_with_other_trainings(
     monkeypatch: pytest.MonkeyPatch, local: int, sharers: int, threads: int
 ) -> None:
-    monkeypatch.setattr(threads_module, "physical_threads", lambda: 12)
+    monkeypatch.setattr(threads_of, "physical_threads", lambda: 12)
     chosen = work_without_ray(monkeypatch, [], [], workers=local, sharers=sharers)
     assert chosen == [threads]

@@ -199,7 +199,7 @@ def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch:
     assert results[0] == results[1]
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embedded: None) -> None:
+def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: Engines) -> None:
     """On Ray: the annotator's errors come from the process that asks as they were there."""
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
@@ -212,9 +212,9 @@ def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embed
 
         return fault
 
-    options, on_ray = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}, Engines(on_ray=True)
+    options = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}
     with serve_in_process(every(4)) as server, pytest.raises(AnnotationError, match="client"):
-        do(config_of(tmp_path, {**options, "base_url": server.url}), run, "f", on_ray)  # all suspects fail
+        do(config_of(tmp_path, {**options, "base_url": server.url}), run, engines=on_ray)  # all suspects fail
     with serve_in_process(every(40)) as server:
         metrics = do(
             config_of(tmp_path, {**options, "base_url": server.url}, relabel={"max_error_rate": 0.5}),
