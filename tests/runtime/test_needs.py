@@ -1,5 +1,8 @@
 """Whether Ray is worth starting for a verb."""
 
+import subprocess
+import sys
+
 import pytest
 
 from rayclean.annotators.served import ServerOptions
@@ -61,3 +64,15 @@ def test_a_session_of_small_verbs_connects_to_nothing(monkeypatch: pytest.Monkey
     with Session(ClusterConfig(), "run", Workplace()) as session:
         session.prepare([SMALL, LARGE])
         assert not session.engines([SMALL, LARGE]).on_ray
+
+
+def test_verbs_and_engines_neither_import_ray_nor_touch_the_environment() -> None:
+    code = (
+        "import os, sys; before = dict(os.environ)\n"
+        "import rayclean.runtime.session, rayclean.runtime.predict\n"
+        "from rayclean.verbs import detect, evaluate, load, predict, relabel, train\n"
+        "print('ray' in sys.modules, sorted(name for name in os.environ if name.startswith(('RAY', 'TUNE', 'VLLM'))"
+        " and name not in before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False []"
