@@ -189,7 +189,7 @@ def _fit(
 def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) -> tuple[dict[str, Any], int]:
     """Write `predictions/` from the user's probabilities."""
     from rayclean.models.probabilities import FOLD_NONE, prediction_table
-    from rayclean.runtime.predict import label_figures
+    from rayclean.runtime.shard_figures import label_figures
 
     assert config.predict.path is not None
     ids = {
