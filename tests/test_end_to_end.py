@@ -26,7 +26,9 @@ from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
 from rayclean.run import Run
 from rayclean.run_status import status
+from rayclean.runtime.engines import IN_PROCESS
 from rayclean.verb_fingerprints import fingerprints
+from rayclean.verbs import relabel
 from tests import toy
 from tests.command import run_command
 
@@ -143,7 +145,7 @@ def test_the_language_model_was_there_and_is_gone(cleaned: Cleaned) -> None:
 
 
 def test_scores_are_the_model_s_own_log_probabilities(
-    copied: Cleaned, monkeypatch: pytest.MonkeyPatch
+    copied: Cleaned, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Relabelling once more asks nothing, and finds in the ledger what a forward pass of Transformers gives."""
     import torch
@@ -161,10 +163,13 @@ def test_scores_are_the_model_s_own_log_probabilities(
         return answers
 
     monkeypatch.setattr(Engine, "answer", recorded)
-    before, config = final_labels(copied.run), copied.config()
-    rayclean.relabel(config, again=True)
-    assert final_labels(copied.run) == before
-    findings = table(copied.run, "detect", "findings").values()
+    run, config = copied.run, rayclean.parse_config(copied.values)
+    before = final_labels(run)
+    out = run.begin("relabel", "again")
+    relabel.run(config, run, out, IN_PROCESS)
+    run.commit("relabel", "again", out, 0.0, {})
+    assert final_labels(run) == before
+    findings = table(run, "detect", "findings").values()
     assert len(asked) == sum(row["suspect"] for row in findings) > 20
 
     annotator = build_annotator(config, tuple(next(iter(asked)).scored))
