@@ -19,7 +19,7 @@ from rayclean.functional.margins import margin
 from rayclean.functional.partition import Subset
 from rayclean.models.base import pad
 from rayclean.models.loading import encoder_class
-from rayclean.training.setup import autocasting
+from rayclean.models.precision import training_autocast
 
 STRONG = {"name": "transformer", "model": "minilm", "trainable": "all", "max_length": 64}
 CLASSES = 6
@@ -32,7 +32,7 @@ class PlainLoop:
         table = Folder(examples).read_table("part-00000.parquet")
         self.name, self.device = name, device
         self.labels = torch.from_numpy(table["given_label"].to_numpy().astype(np.int64))
-        self.autocast = autocasting("auto", torch.device(device))
+        self.autocast = training_autocast("auto", torch.device(device))
         names = {"noiseal": ("strong", "weak"), "lane": ("main", "auxiliary")}[name]
         plugins = (Plugin(**STRONG), Plugin(name="bilstm") if name == "noiseal" else Plugin(**STRONG))
         torch.manual_seed(seed)

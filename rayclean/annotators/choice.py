@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rayclean.annotators.base import Annotation, Query
+from rayclean.annotators.base import ANSWER_TOKENS, PROMPT_CHARACTERS, Annotation, Expected, Query
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
 from rayclean.schema import Label
@@ -32,11 +32,7 @@ async def ask_choice(
     letters = len(query.candidates) == 2
     prompts, options = [], []
     for order in orders:
-        answers = string.ascii_uppercase if letters else [label.word for label in order]
-        shown = [
-            Option(answer, label.word, label.definition)
-            for answer, label in zip(answers, order, strict=False)
-        ]
+        shown = shown_options(order)
         options.append([option.answer for option in shown])
         prompts.append(prompt.render(query, options=shown))
     read = letters and config.logprobs
@@ -67,6 +63,21 @@ async def ask_choice(
         prompt_tokens=sum(prompt for prompt, _ in tokens),
         answer_tokens=sum(written for _, written in tokens),
     )
+
+
+def shown_options(candidates: Sequence[Label]) -> list[Option]:
+    """The possible answers as a prompt shows them: the letters A and B for two candidates, else their words."""
+    answers = string.ascii_uppercase if len(candidates) == 2 else [label.word for label in candidates]
+    return [
+        Option(answer, label.word, label.definition)
+        for answer, label in zip(answers, candidates, strict=False)
+    ]
+
+
+def expected_choice(query: Query, prompt: Prompt) -> Expected:
+    """An estimate of what a choice takes: two requests, one for each order."""
+    characters = len(prompt.render(query, options=shown_options(query.candidates)))
+    return Expected(2, 2 * (characters // PROMPT_CHARACTERS), 2 * ANSWER_TOKENS)
 
 
 async def probe_choice(endpoint: EndpointClient, model: str, constraint: str, logprobs: bool) -> None:

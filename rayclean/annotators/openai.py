@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
-from rayclean.annotators.choice import ask_choice, probe_choice
+from rayclean.annotators.base import MAX_SCORED, PROMPT_CHARACTERS, Annotation, Annotator, Expected, Query
+from rayclean.annotators.choice import ask_choice, expected_choice, probe_choice
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
 from rayclean.annotators.label_words import MAX_IDS, LabelWords, Tokens, ask_tokens, load_tokenizer
@@ -143,6 +143,15 @@ class OpenAIAnnotator(Annotator):
         """See base class; label words are scored all at once, so that one question serves every pair of candidates."""
         blank = super().content_free(query)
         return replace(blank, candidates=self.labels) if self.config.form == "label_words" else blank
+
+    def expected(self, query: Query) -> Expected:
+        """See base class. Of a label word of several tokens, all but the first cost the prompt again, which is not counted:
+        only the model's tokenizer knows.
+        """
+        if self.config.form == "choice":
+            return expected_choice(query, self.prompt)
+        tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
+        return Expected(1, min(tokens, self.config.max_prompt_tokens), 1)
 
     async def start(self) -> None:
         """Wait until the endpoint is healthy, then probe it."""

@@ -31,7 +31,7 @@ ROOM = 32
 """Tokens kept free after a prompt, for the longest label word."""
 
 RESERVED = ("model", "served_model_name", "revision", "tokenizer", "dtype", "max_model_len", "max_num_seqs",
-            "tensor_parallel_size", "enable_prefix_caching", "trust_remote_code")  # fmt: skip
+            "tensor_parallel_size", "block_size", "enable_prefix_caching", "trust_remote_code")  # fmt: skip
 
 
 class ServerOptions(Options):
@@ -39,7 +39,7 @@ class ServerOptions(Options):
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = (
         "max_model_len", "max_num_seqs", "replicas", "max_replicas", "tensor_parallel", "gpu", "cpus",
-        "kv_cache_gib", "start_timeout", "attempts",
+        "kv_cache_gib", "block_size", "start_timeout", "attempts",
     )  # fmt: skip
 
     dtype: Literal["bfloat16", "float16", "float32", "auto"] = "bfloat16"
@@ -60,6 +60,9 @@ class ServerOptions(Options):
     """Logical CPUs that a CPU engine reserves; vLLM uses the cores it finds."""
     kv_cache_gib: int = Field(1, ge=1)
     """CPU only: memory for the key-value cache. On a GPU set `engine_kwargs.gpu_memory_utilization`."""
+    block_size: int | None = Field(None, ge=1)
+    """Tokens per block of the key-value cache, the unit in which prompts share prefixes; `None`: vLLM's own on a GPU, 32 on
+    a CPU, where vLLM's 128 computes the short prompts of label words again."""
     start_timeout: float = Field(900.0, gt=0)
     """Seconds until the model must answer, download included."""
     attempts: int = Field(2, ge=1)

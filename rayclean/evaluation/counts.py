@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.floating[Any]]
 UNKNOWN = -1
 """Index that stands for a label that is not known."""
 BINS = 200
-"""Bins of the histogram of qualities; drawn with fewer."""
+"""Bins of the histograms; charts draw fewer."""
 DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
 
 
@@ -34,14 +34,14 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     Raises:
         ArtifactError: it holds other examples.
     """
-    own = table["example_id"].to_numpy()
-    rows = lookup_values(own, np.arange(len(own)), ids)
-    if len(own) != len(ids) or (rows < 0).any():
+    table_ids = table["example_id"].to_numpy()
+    rows = lookup_values(table_ids, np.arange(len(table_ids)), ids)
+    if len(table_ids) != len(ids) or (rows < 0).any():
         raise ArtifactError(
-            f"{where} holds {len(own)} examples, load/examples {len(ids)} in this shard, or other ids; "
+            f"{where} holds {len(table_ids)} examples, load/examples {len(ids)} in this shard, or other ids; "
             "run the verb that wrote it again"
         )
-    return table if np.array_equal(rows, np.arange(len(own))) else table.take(rows)
+    return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SuspectRanking:
     candidates: npt.NDArray[np.int64]
     """[S, 2], or [S, 0] where every label was a candidate."""
     truth: npt.NDArray[np.int64]
-    """Filled by `Tally.add`."""
+    """True label, `UNKNOWN` where it is not known; filled by `RunCounts.add`."""
     error_kinds: Counter[str]
 
     @classmethod
@@ -116,6 +116,7 @@ class SuspectRanking:
 
 COUNTS = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
           "suspects_known", "suspects_wrong")  # fmt: skip
+"""What is counted in every split; `known`: examples of known truth."""
 
 
 @dataclass
@@ -123,15 +124,17 @@ class RunCounts:
     """Counts of all examples; `add` takes the shards in any order."""
 
     suspects: SuspectRanking
+    """All suspects; `add` fills in their true labels."""
     detectors: Sequence[str] = ()
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    """By split."""
-    sources: Counter[str] = field(default_factory=Counter)
+    """Names of the detectors."""
+    by_split: dict[str, Counter[str]] = field(default_factory=dict)
+    """The counts named in `COUNTS`, by split."""
     given_final: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Examples by given and final label."""
     given_true: Counter[tuple[int, int]] = field(default_factory=Counter)
-    given_labels: Counter[int] = field(default_factory=Counter)
+    """Examples of known truth by given and true label."""
     votes: dict[str, Counter[str]] = field(default_factory=dict)
-    """By detector: votes, those on examples of known truth, those on wrong labels."""
+    """By detector: number of votes, of those on examples of known truth, of those on wrong labels."""
     histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, BINS), dtype=np.int64))
     """Examples by quality in [0, 1]: truth unknown, label right, label wrong."""
     cut: float = -np.inf
@@ -166,10 +169,8 @@ class RunCounts:
         }
         for split in np.unique(columns["split"]):
             rows = columns["split"] == split
-            counter = self.counts.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
+            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
             counter.update({name: int((flag & rows).sum()) for name, flag in flags.items()})
-        self.sources.update(_counted(columns["source"]))
-        self.given_labels.update(_counted(given))
         _add_pairs(self.given_final, given, final)
         _add_pairs(self.given_true, given[known], truth[known])
         self._add_quality(columns, known, wrong, suspect)
@@ -197,11 +198,15 @@ class RunCounts:
 
     def total(self, name: str) -> int:
         """A count over all splits."""
-        return sum(counter[name] for counter in self.counts.values())
+        return sum(counter[name] for counter in self.by_split.values())
+
+    def totals(self) -> Counter[str]:
+        """All counts over all splits."""
+        return sum(self.by_split.values(), Counter[str]())
 
     def of(self, split: str, name: str) -> int:
         """A count of one split."""
-        return self.counts[split][name] if split in self.counts else 0
+        return self.by_split[split][name] if split in self.by_split else 0
 
     @property
     def wrong(self) -> Bools:
@@ -216,11 +221,6 @@ class RunCounts:
     def quality(self, detector: str = "") -> npt.NDArray[np.float32]:
         """[M] Quality, of the combination or of one detector."""
         return np.concatenate([np.zeros(0, dtype=np.float32), *self._quality.get(detector, [])])
-
-
-def _counted(values: npt.NDArray[Any]) -> dict[Any, int]:
-    kinds, counts = np.unique(values, return_counts=True)
-    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
 def _add_pairs(counter: Counter[tuple[int, int]], first: Ints, second: Ints) -> None:

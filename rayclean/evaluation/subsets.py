@@ -1,8 +1,7 @@
 """How right a method's subsets are: the share of wrong labels among its clean, hard and purified examples.
 
-The method never sees these figures. They are computed beside the training, from the columns that it leaves after each
-epoch (`train/epochs/`) and the truth, where there is one. What stays in memory are some parts and counts, whatever the
-number of examples.
+`evaluate` computes these figures from the columns that a training leaves after each epoch (`train/epochs/`) and the
+truth, where there is one. Some parts and counts are in memory at once, whatever the number of examples.
 """
 
 from collections import Counter
@@ -23,30 +22,6 @@ Columns = Mapping[str, npt.NDArray[Any]]
 SUBSETS = {member.name.lower(): member for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED)}
 PARTS = 16
 """Parts of an epoch whose truth is looked up at once: the more, the less often the truth is read."""
-
-
-def subset_noise(load: Folder, epoch: Folder) -> dict[str, float]:
-    """Shares of wrong labels after one epoch.
-
-    Args:
-        load: the folder of `load`; there may be no truth in it.
-        epoch: `train/epochs/epoch-<number>/` of a method with the columns `subset` and `answer`.
-
-    Returns:
-        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known truth.
-        `purified_after`: of the purified examples again, with the annotator's answers in the place of their labels where
-        there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered` and `answers`: the labels trained
-        on, and the annotator's, of all examples that have an answer, in whatever subset they are now. Names without such
-        an example are left out; {} without truth or subsets.
-    """
-    if not load.sub("truth").shards() or not (shards := epoch.shards()):
-        return {}
-    if not _has_subsets(epoch.read_table(shards[0]).column_names):
-        return {}
-    counts = Counter[str]()
-    for _, columns, true in joined_subsets(load, [epoch]):
-        counts.update(count_subsets(columns, true))
-    return subset_shares(counts)
 
 
 def joined_subsets(
@@ -108,7 +83,15 @@ def count_subsets(columns: Columns, true: Labels) -> Counter[str]:
 
 
 def subset_shares(counts: Counter[str]) -> dict[str, float]:
-    """Shares of wrong labels, as `subset_noise` returns them, from the sum of all counts."""
+    """Shares of wrong labels after one epoch, from the sum of the counts of its parts.
+
+    Returns:
+        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known truth.
+        `purified_after`: of the purified examples again, with the annotator's answers in the place of their labels where
+        there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered` and `answers`: the labels trained
+        on, and the annotator's, of all examples that have an answer, in whatever subset they are now. Names without such
+        an example are left out; {} without truth or subsets.
+    """
     if not any(counts[name] for name in SUBSETS):  # not split yet
         return {}
     found = {

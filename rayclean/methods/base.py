@@ -36,8 +36,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
-from rayclean.config import Plugin
-from rayclean.plugins import Options
+from rayclean.plugins import Options, Plugin
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class StepBatch:
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of `values` over the valid rows of the global batch, scaled so that the mean of all workers'
-        gradients is the gradient of the global mean: W x local sum / global count (METHODS 15.2.5).
+        gradients is the gradient of the global mean: W x local sum / global count.
 
         Args:
             values: [B], or [R] with those of the views; a view is a row of its own.
@@ -141,6 +140,18 @@ class Questions:
     """Least calibrated probability of an answer that counts."""
 
 
+@dataclass(frozen=True)
+class ExpectedQueries:
+    """What a method asks the annotator in one training, as far as its options tell."""
+
+    most: int | None
+    """The most questions; None: that depends on how training goes."""
+    demonstrations: int
+    """Demonstrations per question."""
+    candidates: Literal["binary", "all"]
+    """Which labels a question offers."""
+
+
 class Method:
     """Base of all methods; as it stands it is cross-entropy on the given labels."""
 
@@ -153,8 +164,6 @@ class Method:
     """Ways to rewrite the texts of every batch (`training/views.py`), each one a view; () = the texts alone."""
     reviews: bool = False
     """Whether all training examples are read once more at the end of every epoch, in evaluation mode."""
-    asks: bool = False
-    """Whether `queries` may ask an annotator; then the verb that trains prepares one."""
     first_choice: int = 1
     """First epoch that may be kept as the best one, and from which patience counts: after a warm-up, whose networks the
     method has not touched yet. A training that ends before it chooses among all its epochs."""
@@ -165,6 +174,11 @@ class Method:
         self.config = config
         self.num_classes = num_classes
         self.seed = seed
+
+    @classmethod
+    def expected_queries(cls, config: Any) -> ExpectedQueries | None:
+        """An upper bound on what a training with these options asks the annotator; None: it asks nothing."""
+        return None
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The encoder of every network, given the run's own; in the order of `networks`."""

@@ -39,7 +39,6 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from rayclean.config import Plugin
 from rayclean.functional import contrastive, losses
 from rayclean.functional.margins import (
     W_MIN,
@@ -51,7 +50,7 @@ from rayclean.functional.margins import (
     update_average,
 )
 from rayclean.methods.base import Method, Output, State, StepBatch
-from rayclean.plugins import Options
+from rayclean.plugins import Options, Plugin
 
 
 class Lane(Method):

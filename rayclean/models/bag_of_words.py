@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rayclean.models.base import Encoder
-from rayclean.models.hashed_words import PAD, RESERVED, WordTokenizer
+from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
 
 
-class BagOfWordsEncoder(Encoder):
+class BagOfWordsEncoder(WordEncoder):
     """Hashed 1-2-grams -> mean of embeddings -> MLP, D = hidden."""
 
     class Config(Encoder.Config):
@@ -53,5 +53,5 @@ class BagOfWordsEncoder(Encoder):
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, hidden]."""
-        features: Tensor = self.mlp(self.embedding(batch["input_ids"]))
+        features: Tensor = self.mlp(self.embedding(self.rows(batch["input_ids"])))
         return features

@@ -103,6 +103,15 @@ class Encoder(nn.Module):
         """Pre-trained embeddings [vocabulary, D'] of the token ids; None where they are learnt from scratch."""
         return None
 
+    def keep_tokens(self, used: npt.NDArray[np.int64]) -> None:
+        """Announce, before a training, the only token ids that it will meet, sorted. An encoder that learns a table of
+        embeddings from scratch trains the rows of these alone; here nothing happens.
+        """
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights that `save` writes, by name; those of token ids that `keep_tokens` left out included."""
+        return self.state_dict()
+
     @property
     def frozen(self) -> bool:
         """`is_frozen` of this network's options."""
@@ -151,10 +160,8 @@ class Encoder(nn.Module):
                 where it came from, so that the heads of K folds take kilobytes.
         """
         self.describe(folder, labels)
-        save_file(
-            {name: value.contiguous() for name, value in self.state_dict().items()},
-            folder / "weights.safetensors",
-        )
+        weights = {name: value.contiguous() for name, value in self.weights().items()}
+        save_file(weights, folder / "weights.safetensors")
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:

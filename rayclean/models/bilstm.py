@@ -1,6 +1,6 @@
 """A bidirectional LSTM trained from scratch: the weak network of NoiseAL, and a fast one anywhere.
 
-One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3 (METHODS: defaults). Words are hashed
+One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3. Words are hashed
 (`models/hashed_words.py`), so no vocabulary is fitted.
 """
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rayclean.models.base import Encoder
-from rayclean.models.hashed_words import PAD, RESERVED, WordTokenizer
-from rayclean.models.inference import gains_by_bfloat16
+from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
+from rayclean.models.precision import gains_by_bfloat16
 
 
-class BiLSTMEncoder(Encoder):
+class BiLSTMEncoder(WordEncoder):
     """Hashed words -> embeddings -> BiLSTM -> [mean; max] over time, D = 4 x hidden."""
 
     class Config(Encoder.Config):
@@ -58,7 +58,7 @@ class BiLSTMEncoder(Encoder):
         """Features [B, 4 x hidden]."""
         mask = batch["attention_mask"]
         lengths = mask.sum(1)
-        embedded = self.dropout(self.embedding(batch["input_ids"]))
+        embedded = self.dropout(self.embedding(self.rows(batch["input_ids"])))
         # Packed, or the backward direction of a short text would start on its padding.
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         # A CPU that has no bfloat16 of its own has no LSTM in it either: oneDNN refuses, or takes ten times as long.

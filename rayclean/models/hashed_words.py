@@ -8,12 +8,15 @@ import functools
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
 from rayclean.hashing import uint32
-from rayclean.models.base import Tokenizer
+from rayclean.models.base import Encoder, Tokenizer
 
 PAD, EMPTY, RESERVED = 0, 1, 2
 """Ids that are no word: padding, and a text without any word."""
@@ -64,3 +67,42 @@ class WordTokenizer(Tokenizer):
             if len(words) > self.max_length:
                 break
         return words
+
+
+class WordEncoder(Encoder):
+    """Base of the encoders that learn a table of embeddings of hashed words, `self.embedding`, from scratch.
+
+    An optimiser reads and writes the whole table in every step, although the rows of words that no text uses never get a
+    gradient. `keep_tokens` announces which token ids a training will meet, and it works on the table of these:
+    with a thousand short texts it is a tenth of the table, and a step takes a tenth of the time. Rows that are left out
+    keep their initial values.
+    """
+
+    embedding: nn.Embedding | nn.EmbeddingBag
+
+    def __init__(self, config: Any, num_classes: int):
+        super().__init__(config, num_classes)
+        self.kept: Tensor | None = None
+        """[U] sorted token ids whose rows are in `embedding`; None: all."""
+
+    def keep_tokens(self, used: npt.NDArray[np.int64]) -> None:
+        """Leave in `embedding` the rows of padding and of these token ids; `weights` has them all nevertheless."""
+        table = self.embedding.weight.detach()
+        self.kept = torch.from_numpy(np.union1d([PAD], used)).to(table.device)
+        self.whole_table = table
+        self.row_of_token = torch.full((len(table),), -1, device=table.device)
+        self.row_of_token[self.kept] = torch.arange(len(self.kept), device=table.device)
+        self.embedding.weight = nn.Parameter(table[self.kept])
+
+    def rows(self, token_ids: Tensor) -> Tensor:
+        """Rows of `embedding` that hold the embeddings of token ids [B, L]."""
+        return token_ids if self.kept is None else self.row_of_token[token_ids]
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights, with the whole table."""
+        weights = super().weights()
+        if self.kept is not None:
+            weights["embedding.weight"] = self.whole_table.index_copy(
+                0, self.kept, self.embedding.weight.detach()
+            )
+        return weights

@@ -5,14 +5,11 @@ before everything is tokenised, texts are taken in windows of similar numbers of
 sorted by tokens. That leaves about as little padding as sorting all at once.
 """
 
-import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +17,9 @@ import torch
 from torch import Tensor
 
 from rayclean.models.base import Encoder, Tokenizer, pad
+from rayclean.models.precision import Precision, inference_autocast
 
 T = TypeVar("T")
-Precision = Literal["auto", "float32", "bfloat16"]
 
 WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to sort."""
@@ -30,7 +27,7 @@ WINDOW_TOKENS = 1 << 17
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the networks say of N texts."""
+    """Features and logits of N texts."""
 
     features: npt.NDArray[np.float32]
     """[N, D] of the first network: one space for all, whichever network predicts."""
@@ -38,33 +35,6 @@ class Outputs:
     """[N, K] of each text's own network."""
     cut: npt.NDArray[np.bool_]
     """[N] whether the text was longer than the network reads."""
-
-
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where asked for, or where `auto` and the hardware gains by it; a plain context otherwise."""
-    if precision == "float32" or (precision == "auto" and not gains_by_bfloat16(device)):
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def gains_by_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32: compute capability 8 on a GPU, AMX or AMD's AVX512-BF16 on a CPU.
-
-    Intel's AVX512-BF16 without AMX multiplies more slowly in bfloat16 than in float32 (MiniLM: .6 of the rows per second).
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return bool(torch.cpu._is_avx512_bf16_supported()) and _is_amd()
-
-
-@functools.cache
-def _is_amd() -> bool:
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return False
 
 
 def default_tokens_per_batch(device: torch.device) -> int:
@@ -107,7 +77,7 @@ def infer(
             yield list(_batches(window, tokens, which, len(networks), tokenizer.pad_id, tokens_per_batch))
 
     # Entered once for all batches: autocast keeps the weights it has cast until it is left.
-    with torch.inference_mode(), autocast(precision, device):
+    with torch.inference_mode(), inference_autocast(precision, device)():
         for batches in ahead(prepared):
             done = []
             for index, rows, batch in batches:
@@ -118,8 +88,8 @@ def infer(
                     done.append((index, rows.numpy(), encoded, network.logits(encoded)))
             # Fetched after the whole window, so that a GPU never waits for the copies.
             for index, where, encoded, scores in done:
-                own = which[where] == index
-                logits[where[own]] = scores.cpu().numpy()[own]
+                its_rows = which[where] == index
+                logits[where[its_rows]] = scores.cpu().numpy()[its_rows]
                 if index == 0:
                     features[where] = encoded.cpu().numpy()
     return Outputs(features, logits, cut)
@@ -142,7 +112,10 @@ def _batches(
     pad_id: int,
     tokens_per_batch: int,
 ) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
-    """(network, rows, padded batch): the first network sees all rows (its features are everyone's), others their own."""
+    """Yield (network, rows, padded batch).
+
+    The first network reads all rows, since features are always its own, the others the rows that they predict.
+    """
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
     for index in range(networks):
         mine = order if index == 0 else order[which[window[order]] == index]

@@ -1,11 +1,10 @@
-"""Ray Data: inference over example shards on a pool of actors, each of which loads its networks once.
+"""Inference over example shards by processes that each load their networks once.
 
-One item is one shard: the actor reads it, runs it, writes the output shard whole and returns figures. An output
+One item is one shard: a process reads it, runs it, writes the output shard whole and returns figures. An output
 shard that is there and holds exactly the ids of its examples is not made again, so a restarted run goes on.
 """
 
 import functools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from rayclean.config import Plugin, PredictConfig
@@ -28,16 +26,14 @@ from rayclean.models.loading import build_encoder, encoder_class, load_encoder
 from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
 from rayclean.progress import ProgressBar, progress_bar
 from rayclean.runtime.engines import Engines
+from rayclean.runtime.shard_figures import CUT, count_rows, shard_figures
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
-
-CUT = b"rayclean.cut"
-"""Key in a shard's schema metadata: how many of its texts were cut at `max_length`."""
 
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """What an actor is told: plain values, so that it pickles small and builds its networks itself."""
+    """What a process computes, in plain values: it is small to send, and the process builds its networks itself."""
 
     examples: str
     """Folder of example shards."""
@@ -142,15 +138,6 @@ def predict_heads(
         return _sum(engines.map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
 
 
-def count_rows(folder: Folder, *parts: str) -> int:
-    """Rows of all shards in a folder, from the files' footers."""
-    total = 0
-    for shard in folder.shards(*parts):
-        with folder.fs.open(folder.path(*parts, shard), "rb") as file:
-            total += pq.ParquetFile(file).metadata.num_rows
-    return total
-
-
 def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples = Folder(plan.examples)
     with progress_bar(title, count_rows(examples), "examples") as progress:
@@ -172,7 +159,7 @@ def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, 
 
 
 class ShardRunner:
-    """What an actor runs: networks loaded once, then shard after shard."""
+    """Networks that are loaded once and then run over shard after shard."""
 
     def __init__(self, plan: InferencePlan, threads: int = 1, use_gpu: bool = False):
         torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
@@ -199,12 +186,12 @@ class ShardRunner:
         predictions = Folder(plan.predictions) if plan.predictions is not None else None
         outputs = [folder for folder in (features, predictions) if folder is not None]
         if all(_is_whole(folder, shard, ids) for folder in outputs):
-            return {**_figures(outputs[-1], shard), "resumed": len(ids)}
+            return {**shard_figures(outputs[-1], shard), "resumed": len(ids)}
         kept = Folder(plan.kept) if plan.kept is not None else None
         name = f"{_content(table)}.parquet" if kept is not None else ""  # every text is read for it
         if kept is not None and features is not None and kept.exists(name):
             features.take(kept, name, shard)
-            return {**_figures(features, shard), "resumed": len(ids)}
+            return {**shard_figures(features, shard), "resumed": len(ids)}
         if not self.networks:  # only when there is work: a restarted run that is done loads nothing
             self._load()
         which = _which(ids, plan)
@@ -224,7 +211,7 @@ class ShardRunner:
             _check_finite(found.logits, ids, "logits")
             output = prediction_table(ids, table["given_label"], softmax(found.logits), which)
             predictions.write_table(output.replace_schema_metadata(cut), shard)
-        return {**_figures(outputs[-1], shard), "resumed": 0}
+        return {**shard_figures(outputs[-1], shard), "resumed": 0}
 
 
 def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
@@ -234,7 +221,7 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     table = Folder(plan.examples).read_table(shard, columns=["example_id", "given_label"])
     ids = table["example_id"].to_numpy()
     if _is_whole(output, shard, ids):
-        return {**_figures(output, shard), "resumed": len(ids)}
+        return {**shard_figures(output, shard), "resumed": len(ids)}
     if not _is_whole(features, shard, ids):
         raise ArtifactError(
             f"{features.url(shard)} does not hold the examples of that shard: run predict again"
@@ -250,7 +237,7 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     assert logits is not None
     _check_finite(logits, ids, "logits")
     output.write_table(prediction_table(ids, table["given_label"], softmax(logits), which), shard)
-    return {**_figures(output, shard), "resumed": 0}
+    return {**shard_figures(output, shard), "resumed": 0}
 
 
 def _which(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
@@ -271,30 +258,6 @@ def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:
     return bool(
         np.array_equal(folder.read_table(shard, columns=["example_id"])["example_id"].to_numpy(), ids)
     )
-
-
-def _figures(folder: Folder, shard: str) -> dict[str, Any]:
-    """Sums over a written shard; the same whether it was written now or by an earlier attempt."""
-    with folder.fs.open(folder.path(shard), "rb") as file:
-        parquet = pq.ParquetFile(file)
-        metadata = parquet.schema_arrow.metadata or {}
-        result = {"rows": parquet.metadata.num_rows, "cut": int(json.loads(metadata.get(CUT, b"0")))}
-        if "given_probability" not in parquet.schema_arrow.names:
-            return result
-        columns = ["given_label", "given_probability", "predicted_label"]
-        return result | label_figures(parquet.read(columns=columns))
-
-
-def label_figures(predictions: pa.Table) -> dict[str, float]:
-    """Sums of agreement and log-loss on the given labels, over rows that have one."""
-    known = predictions.filter(predictions["given_label"].is_valid())
-    given = known["given_label"].to_numpy()
-    probability = known["given_probability"].to_numpy().astype(np.float64)
-    return {
-        "labelled": len(given),
-        "correct": int((known["predicted_label"].to_numpy() == given).sum()),
-        "log_loss": float(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)).sum()),
-    }
 
 
 def _check_finite(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], what: str) -> None:

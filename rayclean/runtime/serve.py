@@ -167,7 +167,7 @@ def _tell_slow_precision(options: ServerOptions) -> None:
     """Without AVX-512 a CPU's products in bfloat16 take about six times as long as in float32."""
     import torch
 
-    from rayclean.models.inference import gains_by_bfloat16
+    from rayclean.models.precision import gains_by_bfloat16
 
     if options.dtype != "float32" and not gains_by_bfloat16(torch.device("cpu")):
         logger.warning(

@@ -21,29 +21,49 @@ ERROR_LINE = re.compile(r"[A-Za-z_.]*(Error|Exception)\b.*:")
 
 
 def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
-    """Return as soon as the server lists the model; say now and then that it is still starting.
+    """Return as soon as the server lists the model; show every step of its start, and now and then its time.
 
     Raises:
         ResourceError: it failed, with the replica's own error, or did not answer in time.
     """
-    start = told = time.monotonic()
+    start = time.monotonic()
+    step, shown_at = "", start
     while True:
         status, message = state(app_name)
+        now = time.monotonic()
         if status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise ResourceError(f"the language model {model!r} does not start.\n{cause(message, _logs())}")
         if status == "RUNNING" and model in listed(url):
-            console.print(f"relabel: {model} is up after {time.monotonic() - start:.0f} s", highlight=False)
+            console.print(f"relabel: {model}: ready after {now - start:.0f} s", highlight=False)
             return
-        now = time.monotonic()
         if now - start > timeout:
             raise ResourceError(
                 f"the language model {model!r} did not answer within {timeout:g} s (state {status}: {message}); "
                 "raise annotator.server.start_timeout, or look at the logs of Ray Serve"
             )
-        if now - told > LINE_SECONDS:
-            told = now
-            console.print(f"relabel: starting {model}, {now - start:.0f} s", highlight=False)
+        if (current := _step(app_name)) != step or now - shown_at > LINE_SECONDS:
+            step, shown_at = current, now
+            console.print(f"relabel: {model}: {step}, {now - start:.0f} s", highlight=False)
         time.sleep(POLL_SECONDS)
+
+
+def _step(app_name: str) -> str:
+    """What the start of an application waits for."""
+    from ray import serve
+
+    app = serve.status().applications.get(app_name)
+    states = (
+        [
+            str(getattr(name, "value", name))
+            for each in app.deployments.values()
+            for name in each.replica_states
+        ]
+        if app
+        else []
+    )
+    if not states:
+        return "starting Ray Serve"
+    return "loading weights and starting the engine" if "STARTING" in states else "waiting for its endpoint"
 
 
 def listed(url: str) -> list[str]:

@@ -1,20 +1,16 @@
-"""Views of a text: other ways to say it, which keep its label (for LANE, SCL and LCL).
-
-A view is a function of (seed, example_id, epoch, number of the view) and of nothing else, so that it does not depend
-on shards, order or workers. The operations:
+"""Rewriting operations for views: other ways to say a text, which keep its label (for LANE, SCL and LCL).
 
 | operation | what it does | source |
 |---|---|---|
 | `switch_out` | replaces n words by random ones, p(n) ~ exp(-n / tau) | Wang et al., EMNLP 2018 |
-| `drop` | leaves out words | Wei & Zou, "EDA", EMNLP 2019 |
-| `swap` | swaps words | the same |
+| `drop_words` | leaves out words | Wei & Zou, "EDA", EMNLP 2019 |
+| `swap_words` | swaps words | Wei & Zou, "EDA", EMNLP 2019 |
 | `Synonyms` | replaces words by their neighbours in a table of word embeddings | |
 | `WordNet` | replaces words by members of the synsets that they are in | Miller, CACM 1995 |
-| `BackTranslation` | translates there and back, by a function of yours | Sennrich et al., ACL 2016 |
+| `BackTranslation` | translates to another language and back, by a user's function | Sennrich et al., ACL 2016 |
 
 LANE does not state how much is replaced: 10 % of the words is the reading taken, for SwitchOut as an expectation.
-The first three take words or token ids alike; `Words` applies them to a text. Its words are what white space
-separates, so a text written without it is one word; only `Synonyms` and `WordNet` look inside.
+The first five work on tokens (`training/views.py` applies them), `BackTranslation` on texts.
 """
 
 import functools
@@ -29,7 +25,6 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 
 from rayclean.errors import ConfigError, DataError
-from rayclean.functional.hashing import mix
 from rayclean.plugins import resolve
 
 T = TypeVar("T")
@@ -38,44 +33,10 @@ Translate = Callable[[Sequence[str]], Sequence[str]]
 SHARE = 0.1
 """Share of the words that an operation touches."""
 MIN_COSINE = 0.6
-"""A word whose embedding is nearer than this may stand for another."""
+"""Least cosine of two words' embeddings for one to stand for the other."""
 MAX_SYNONYMS = 10
+"""Most words that may stand for one word."""
 _WORD = re.compile(r"[^\W\d_]+")
-
-
-class Operation:
-    """One way to rewrite texts; subclasses write `rewrite`, or `__call__` where a whole batch is cheaper at once."""
-
-    def rewrite(self, text: str, rng: np.random.Generator) -> str:
-        """A view of one text; all randomness comes from `rng`."""
-        raise NotImplementedError
-
-    def __call__(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
-        """Views [B] of texts [B], with one generator each."""
-        return [self.rewrite(text, rng) for text, rng in zip(texts, rngs, strict=True)]
-
-
-def views(
-    operations: Sequence[Operation], ids: npt.NDArray[np.int64], texts: Sequence[str], epoch: int, seed: int
-) -> list[list[str]]:
-    """Views of a batch of texts.
-
-    Args:
-        operations: one per view; the same one twice gives two different views.
-        ids: [B] example ids.
-        texts: [B].
-        epoch: other epochs give other views.
-        seed: of the run.
-
-    Returns:
-        V lists of B texts.
-    """
-    return [
-        operation(
-            texts, [np.random.default_rng(h) for h in mix(ids, seed, f"view {number} of epoch {epoch}")]
-        )
-        for number, operation in enumerate(operations)
-    ]
 
 
 @functools.lru_cache(maxsize=512)
@@ -142,53 +103,29 @@ def swap_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHAR
     return swapped
 
 
-class EdaWords(Operation):
-    """Any change of a list of words: `Words(drop)`, `Words(swap)`, `Words(partial(switch_out, vocabulary=words))`."""
-
-    def __init__(self, change: Callable[[list[str], np.random.Generator], list[str]]):
-        self.change = change
-
-    def rewrite(self, text: str, rng: np.random.Generator) -> str:
-        """The changed words with one space between them."""
-        return " ".join(self.change(text.split(), rng))
-
-
-class Replacing(Operation):
-    """Replaces words by others of the same meaning: each with probability `rate`, at least one; subclasses know which."""
+class Replacing:
+    """Replaces tokens by others of the same meaning; a subclass knows which they are."""
 
     rate: float = SHARE
-    """Share of the words that can be replaced."""
+    """Share of the replaceable words that are replaced."""
 
     def neighbours(self, word: str) -> list[str]:
         """At most ten words that may stand for `word`, the best first."""
         raise NotImplementedError
 
     def chosen(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """Which of the words that can be replaced are."""
+        """Mask [count] of the replaceable words that are replaced: each with probability `rate`, at least one."""
         chosen = rng.random(count) < self.rate
         if not chosen.any():
             chosen[rng.integers(count)] = True
         return chosen
-
-    def rewrite(self, text: str, rng: np.random.Generator) -> str:
-        """All but the replaced words stays as it was, white space and marks included."""
-        found = [(match, near) for match in _WORD.finditer(text) if (near := self.neighbours(match.group()))]
-        if not found:
-            return text
-        parts, end = [], 0
-        for (match, near), replace in zip(found, self.chosen(len(found), rng), strict=True):
-            if replace:
-                word = near[int(rng.integers(len(near)))]
-                parts += [text[end : match.start()], word.capitalize() if match.group().istitle() else word]
-                end = match.end()
-        return "".join([*parts, text[end:]])
 
 
 class WordNet(Replacing):
     """Members of a word's synsets, those of its most frequent meaning first.
 
     Args:
-        reader: gives synsets of a word, which give their lemmas, as NLTK's reader of the corpus does; None: that one.
+        reader: gives the synsets of a word, which give their lemmas; None: NLTK's reader of the corpus.
 
     Raises:
         ConfigError: NLTK or its corpus `wordnet` is not installed; nothing is downloaded.
@@ -199,24 +136,24 @@ class WordNet(Replacing):
         self._known: dict[str, list[str]] = {}
 
     def neighbours(self, word: str) -> list[str]:
-        """Single words in lower case, without the word itself; none of a word of one or two letters, most of which are
-        function words (WordNet knows `a` as the angstrom).
+        """Single words in lower case, without the word itself. A word of one or two letters has none: most of these are
+        function words, which WordNet takes for something else (`a` is the angstrom).
         """
-        own = word.lower()
-        if len(own) < 3:
+        word = word.lower()
+        if len(word) < 3:
             return []
-        if own not in self._known:
-            lemmas = (lemma.lower() for synset in self.reader.synsets(own) for lemma in synset.lemma_names())
-            others = dict.fromkeys(lemma for lemma in lemmas if lemma != own and _WORD.fullmatch(lemma))
-            self._known[own] = list(others)[:MAX_SYNONYMS]
-        return self._known[own]
+        if word not in self._known:
+            lemmas = (lemma.lower() for synset in self.reader.synsets(word) for lemma in synset.lemma_names())
+            others = dict.fromkeys(lemma for lemma in lemmas if lemma != word and _WORD.fullmatch(lemma))
+            self._known[word] = list(others)[:MAX_SYNONYMS]
+        return self._known[word]
 
 
 def installed_wordnet() -> Any:
     """NLTK's reader of WordNet.
 
     Raises:
-        ConfigError: the package or its corpus is not there.
+        ConfigError: the package or its corpus is not installed.
     """
     try:
         reader = importlib.import_module("nltk.corpus").wordnet
@@ -264,18 +201,18 @@ class Synonyms(Replacing):
         row = self.rows.get(word, self.rows.get(word.lower()))
         if row is None:
             return []
-        own = self.words[row]
-        if own not in self._known:  # a product with the table per word met, not V x V in advance
+        word = self.words[row]
+        if word not in self._known:  # one product with the table per word met, not V x V in advance
             cosine = self.table @ self.table[row]
             near = np.flatnonzero(cosine > self.min_cosine)
             near = near[np.lexsort((near, -cosine[near]))]
-            others = [self.words[i] for i in near if self.words[i].lower() != own.lower()]
-            self._known[own] = others[:MAX_SYNONYMS]
-        return self._known[own]
+            others = [self.words[i] for i in near if self.words[i].lower() != word.lower()]
+            self._known[word] = others[:MAX_SYNONYMS]
+        return self._known[word]
 
 
-class BackTranslation(Operation):
-    """Asks a function of yours, named `"package.module:function"`, for texts translated there and back.
+class BackTranslation:
+    """A user's function, named `"package.module:function"`, that translates texts to another language and back.
 
     The function takes a list of texts and returns as many, in order; to be reproducible it must not draw at random.
     """
@@ -284,8 +221,8 @@ class BackTranslation(Operation):
         self.name = name
         self.translate = cast(Translate, resolve("translator", {}, name))
 
-    def __call__(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
-        """The whole batch at once.
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """The texts [N] translated and translated back, [N].
 
         Raises:
             DataError: the function returned another number of texts, or something that is no text.

@@ -1,9 +1,9 @@
-"""One safetensors file per job that holds all that an epoch boundary needs: whole or absent, no pickle.
+"""The checkpoint of a job: one safetensors file that holds all that an epoch boundary needs, whole or absent, no pickle.
 
-Inside: weights of all networks, AdamW's moments, the per-example state with its ids, and the weights of the best
-epoch so far; in the header the epoch, the history and the key of the job. Nothing else has to be kept: the order of
-the examples is a function of (seed, epoch), the learning rate of the step, and random generators are seeded anew
-from (seed, epoch, rank) each epoch. So a job goes on under another number of workers as if nothing had happened.
+Its tensors are the weights of all networks, AdamW's moments, the per-example state with its ids, and the weights of the
+best epoch so far; its header has the epoch, the history and the key of the job. Nothing else has to be kept: the order of
+the examples is a function of (seed, epoch), the learning rate is one of the step, and random generators are seeded anew
+from (seed, epoch, rank) each epoch. So a job continues under another number of workers as if nothing had happened.
 """
 
 import json
@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from rayclean.folder import Folder
+from rayclean.models.safetensors_header import metadata_of
 from rayclean.training.state import ExampleState
 
 FILE = "checkpoint.safetensors"
@@ -23,7 +24,7 @@ FILE = "checkpoint.safetensors"
 
 @dataclass
 class TrainingProgress:
-    """How far a job is."""
+    """Progress of a job, as of its last finished epoch."""
 
     epoch: int = 0
     """Last finished epoch; 0 = none."""
@@ -58,28 +59,24 @@ def write_checkpoint(
         tensors |= {f"optimizer/{index}/{name}": v.detach().cpu().contiguous() for name, v in moments.items()}
     tensors["ids"] = torch.from_numpy(np.array(state.ids))
     tensors |= {f"state/{name}": torch.from_numpy(column) for name, column in state.own.items()}
-    about = {
-        "key": key,
-        "epoch": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "history": progress.history,
-    }
-    content = save(tensors, metadata={"rayclean": json.dumps(about)})
-    folder.write_bytes(content, FILE)
+    header = {
+        "key": key, "epoch": progress.epoch, "best_epoch": progress.best_epoch, "history": progress.history,
+    }  # fmt: skip
+    folder.write_bytes(save(tensors, metadata={"rayclean": json.dumps(header)}), FILE)
 
 
 def read_checkpoint(
     folder: Folder, key: str, networks: nn.Module, optimizer: torch.optim.Optimizer, state: ExampleState
 ) -> TrainingProgress:
-    """Take over the job's checkpoint, if there is one and it belongs to exactly this job; a new start otherwise."""
+    """Load the job's checkpoint into networks, optimiser and state, and return its progress.
+
+    Without a checkpoint, or with one of another key, nothing is loaded and the progress is that of a new start.
+    """
     if not folder.exists(FILE):
         return TrainingProgress()
     content = folder.fs.cat_file(folder.path(FILE))
-    length = int.from_bytes(
-        content[:8], "little"
-    )  # safetensors: length of the header, the header (JSON), the tensors
-    about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["rayclean"])
-    if about["key"] != key:
+    header = json.loads(metadata_of(content)["rayclean"])
+    if header["key"] != key:
         return TrainingProgress()
     tensors = load(content)
 
@@ -95,4 +92,4 @@ def read_checkpoint(
         moments.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.load(tensors["ids"].numpy(), {name: value.numpy() for name, value in under("state/").items()})
-    return TrainingProgress(about["epoch"], about["best_epoch"], under("best/"), about["history"])
+    return TrainingProgress(header["epoch"], header["best_epoch"], under("best/"), header["history"])

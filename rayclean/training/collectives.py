@@ -1,4 +1,4 @@
-"""What workers tell each other, behind one small interface: alone, or over `torch.distributed` (gloo, nccl).
+"""Collective operations among the workers of a training: a process alone, or `torch.distributed` (gloo, nccl).
 
 Everything is exact: rows are gathered with their ids and sorted by id, so that every worker sees the same rows in
 the same order whatever their number, and applies the same update to its replica of the per-example state.
@@ -13,46 +13,48 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-Columns = dict[str, npt.NDArray[Any]]
+RowColumns = dict[str, npt.NDArray[Any]]
 
-BUCKET = 2**24
-"""Gradients are averaged in buckets of so many elements: one message instead of hundreds, without a second copy of
+BUCKET_ELEMENTS = 2**24
+"""Elements of gradients that are averaged in one message: one message instead of hundreds, without a second copy of
 a large network's gradients."""
 
 
 class Collectives:
-    """One process alone; the base of the distributed one."""
+    """Collective operations of one process alone, which is also the base of `Distributed`."""
 
     rank: int = 0
     world_size: int = 1
 
-    def gather(self, ids: npt.NDArray[np.int64], columns: Columns) -> tuple[npt.NDArray[np.int64], Columns]:
-        """The rows of all workers, sorted by id, without padding.
+    def gather(
+        self, ids: npt.NDArray[np.int64], columns: RowColumns
+    ) -> tuple[npt.NDArray[np.int64], RowColumns]:
+        """Gather the rows of all workers, sorted by id, without padding.
 
         Args:
-            ids: [B] of this worker, -1 = padding; the same B on every worker.
+            ids: [B] example ids of this worker, -1 = padding; the same B on every worker.
             columns: [B, ...] each, any dtype; the same names, dtypes and trailing shapes on every worker.
 
         Returns:
             Ids [G] and columns [G, ...].
         """
-        valid = ids != -1  # other negative numbers are ids like any
+        valid = ids != -1  # other negative numbers are ordinary ids
         order = np.argsort(ids[valid], kind="stable")
         return ids[valid][order], {name: column[valid][order] for name, column in columns.items()}
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Rows [W x R, ...] of all workers by rank, of `rows` [R, ...] here; the same shape and dtype on every worker.
+        """Gather `rows` [R, ...] of every worker to [W x R, ...], by rank; the same shape and dtype on every worker.
 
-        Gradients flow back to the worker that a row is of: the gradient of a row is the sum over all workers' losses.
+        Gradients flow back: the gradient of a row, on the worker that it comes from, is the sum over all workers' losses.
         """
         return rows
 
     def from_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The first worker's `values`, on every worker; the same shape and dtype everywhere."""
+        """Hand the first worker's `values` to every worker; the same shape and dtype everywhere."""
         return values
 
     def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
-        """Element-wise sum over workers, in float64."""
+        """Sum over workers, element by element, in float64."""
         return np.asarray(values, dtype=np.float64)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -68,16 +70,22 @@ class Collectives:
 
 
 class Distributed(Collectives):
-    """The process group that is already initialised, in rank order."""
+    """Collective operations over the process group that is already initialised."""
 
     def __init__(self, device: torch.device | str = "cpu"):
-        """Args: device: where the backend wants its tensors (a GPU for nccl)."""
+        """Join the group.
+
+        Args:
+            device: where the backend wants its tensors (a GPU for nccl).
+        """
         self.device = torch.device(device)
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
-    def gather(self, ids: npt.NDArray[np.int64], columns: Columns) -> tuple[npt.NDArray[np.int64], Columns]:
-        """One message of bytes, so that every dtype arrives as it was."""
+    def gather(
+        self, ids: npt.NDArray[np.int64], columns: RowColumns
+    ) -> tuple[npt.NDArray[np.int64], RowColumns]:
+        """Gather ids and columns in one message of bytes, so that every dtype arrives as it was."""
         rows = len(ids)
         packed = {"": ids, **columns}
         mine = np.concatenate(
@@ -97,39 +105,38 @@ class Distributed(Collectives):
         return super().gather(gathered.pop(""), gathered)
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """All-gather with gradient."""
+        """Gather by an all-gather whose backward pass sums each row's gradient over the workers."""
         gathered: Tensor = _GatherRows.apply(rows.contiguous(), self.rank)  # type: ignore[no-untyped-call]
         return gathered
 
     def from_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Broadcast, as bytes."""
-        packed = torch.from_numpy(np.ascontiguousarray(values).reshape(-1).view(np.uint8).copy()).to(
-            self.device
-        )
+        """Broadcast the values as bytes."""
+        packed = torch.from_numpy(np.ascontiguousarray(values).reshape(-1).view(np.uint8).copy())
+        packed = packed.to(self.device)
         dist.broadcast(packed, 0)
         return packed.cpu().numpy().view(values.dtype).reshape(values.shape)
 
     def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
-        """All-reduce."""
+        """Sum by an all-reduce."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return np.asarray(total.cpu().numpy())
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Bucket by bucket, in the order of the parameters."""
+        """Average bucket by bucket, in the order of the parameters."""
         bucket: list[Tensor] = []
         for parameter in parameters:
             super().average_gradients([parameter])
             assert parameter.grad is not None
             bucket.append(parameter.grad)
-            if sum(gradient.numel() for gradient in bucket) >= BUCKET:
+            if sum(gradient.numel() for gradient in bucket) >= BUCKET_ELEMENTS:
                 self._average(bucket)
                 bucket = []
         if bucket:
             self._average(bucket)
 
     def barrier(self) -> None:
-        """Sum of nothing."""
+        """Wait by an all-reduce that every worker must join."""
         self.sum([0.0])
 
     def _average(self, gradients: list[Tensor]) -> None:
@@ -142,10 +149,15 @@ class Distributed(Collectives):
 
 
 class _GatherRows(torch.autograd.Function):
-    """All-gather whose backward sums every row's gradient over the workers and hands each worker its own rows."""
+    """All-gather whose backward sums every row's gradient over the workers and hands each worker its own rows.
+
+    PyTorch's own one (`torch.distributed.nn.functional.all_gather`) is deprecated, and its successor needs a
+    reduce-scatter, which not every backend has.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, rank: int) -> Tensor:
+        """Rows [W x R, ...] of all workers."""
         ctx.rank, ctx.rows = rank, len(rows)
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, rows)
@@ -153,6 +165,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Gradient [R, ...] of this worker's rows."""
         (gradient,) = gradients
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)

@@ -30,6 +30,9 @@ from rayclean.training.job import folder_key
 VERSION = 1
 """Part of a cache's name: raised when the files change."""
 
+ROWS_AT_ONCE = 1 << 16
+"""Rows whose tokens are in memory at once while those that occur are looked up."""
+
 Rows = npt.NDArray[np.int64]
 
 
@@ -67,7 +70,7 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     Args:
         examples: folder of example shards.
         encoder: whose tokenizer.
-        rewrite: `"package.module:function"`, see `datasets.augment.BackTranslation`.
+        rewrite: `"package.module:function"`, see `training.augment.BackTranslation`.
     """
     cls, options = ENCODERS.checked(encoder)
     tokenizer: Tokenizer = cls.tokenizer(options)
@@ -117,6 +120,15 @@ class TokenInputs(_Mapped):
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         return [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
 
+    def used(self, rows: Rows) -> Rows:
+        """The token ids that occur in some rows, sorted."""
+        occurs = np.zeros(0, dtype=np.bool_)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            tokens = np.concatenate(self.tokens_of(rows[start : start + ROWS_AT_ONCE]))
+            occurs = np.pad(occurs, (0, max(0, int(tokens.max(initial=-1)) + 1 - len(occurs))))
+            occurs[tokens] = True
+        return np.flatnonzero(occurs)
+
     def lengths(self, rows: Rows) -> Rows:
         """Tokens per row."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
@@ -146,7 +158,7 @@ def _write_tokens(
         for shard in source.shards():
             table = source.read_table(shard, columns=["example_id", "text"])
             texts = table["text"].to_pylist()
-            tokens, cut = tokenizer(texts if rewrite is None else rewrite(texts, ()))
+            tokens, cut = tokenizer(texts if rewrite is None else rewrite(texts))
             ids.append(table["example_id"].to_numpy())
             lengths.append(np.array([len(t) for t in tokens], dtype=np.int64))
             truncated += int(cut.sum())

@@ -13,7 +13,7 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-VERSION = 5
+VERSION = 6
 """Part of every job's key: raised when the code changes what training yields."""
 
 

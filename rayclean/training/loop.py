@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.base import Encoder
+from rayclean.models.precision import training_autocast
 from rayclean.training import checkpoint, job_outputs, setup, steps
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
@@ -95,6 +96,7 @@ def fit(
     data = open_job(job, encoders, len(spec.labels), spec.encoder)
     main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
     views = setup.build_views(method, networks, encoders, data, job)
+    setup.keep_used_tokens(networks, data, views)
     epochs = spec.training.epochs or method.default_epochs or main.default_epochs
     first_choice = method.first_choice if method.first_choice <= epochs else 1
     batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
@@ -104,7 +106,7 @@ def fit(
     optimizer = setup.build_optimizer(networks, encoders, spec)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = ExampleState(data.train.ids, data.train.labels, method.state())
-    worker = Worker(networks, data, collectives, device, setup.autocasting(spec.training.precision, device))
+    worker = Worker(networks, data, collectives, device, training_autocast(spec.training.precision, device))
 
     # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
     progress = checkpoint.read_checkpoint(output, key, networks, optimizer, state)

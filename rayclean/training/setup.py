@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +12,10 @@ from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.models import ENCODERS
 from rayclean.models.base import Encoder
+from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
 from rayclean.training.views import Views
-from rayclean.training.worker import Autocast
 
 
 def build_method(job: FitJob, spec: FitSpec) -> Method:
@@ -31,6 +29,16 @@ def build_networks(encoders: Mapping[str, Plugin], num_classes: int) -> nn.Modul
     for name, encoder in encoders.items():
         networks[name] = ENCODERS.build(encoder, num_classes)
     return nn.ModuleDict(networks)
+
+
+def keep_used_tokens(networks: nn.ModuleDict, data: JobData, views: Mapping[str, Views]) -> None:
+    """Tell every network which token ids occur in the job's examples, unless views may bring others."""
+    for name, network in networks.items():
+        inputs = data.inputs[name]
+        if isinstance(inputs, TokenInputs) and not (name in views and views[name].adds_tokens):
+            assert isinstance(network, Encoder)
+            rows = np.concatenate([data.train.rows[name], data.dev.rows[name]])
+            network.keep_tokens(inputs.used(rows))
 
 
 def build_views(
@@ -84,14 +92,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return (total - step) / max(total - rising, 1)
-
-
-def autocasting(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> Autocast:
-    """A context for forward passes. `auto` is bfloat16 on GPUs that compute in it, float32 elsewhere: few CPUs gain."""
-    hardware = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" or (precision == "auto" and hardware):
-        return lambda: torch.autocast(device.type, torch.bfloat16)
-    return nullcontext
 
 
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:

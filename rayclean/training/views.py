@@ -107,6 +107,8 @@ class Views:
         check_views(names, plugin, reads_tokens)
         auto = "synonyms" if reads_tokens and network.token_embeddings() is not None else "dropout"
         self.names = tuple(auto if name == "auto" else name for name in names)
+        self.adds_tokens = not {*self.names} <= {"dropout", "drop", "swap"}
+        """Whether a view may hold tokens that occur in no text."""
         self.inputs, self.seed = inputs, seed
         cls, options = encoder_class(plugin)
         self.tokenizer: Tokenizer = cls.tokenizer(options)

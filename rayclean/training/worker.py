@@ -1,14 +1,13 @@
 """One worker at work: its networks, its data, its place among all workers, and how it runs a network."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rayclean.methods.base import Output
+from rayclean.models.precision import Autocast
 from rayclean.training.collectives import Collectives
 from rayclean.training.inputs import Rows
 from rayclean.training.job_data import JobData, Part
@@ -16,7 +15,6 @@ from rayclean.training.job_data import JobData, Part
 EVALUATION_ROWS = 256
 """Rows per batch where nothing is learnt."""
 
-Autocast = Callable[[], AbstractContextManager[Any]]
 Inputs = dict[str, Tensor]
 """What one network reads of some examples, [B, ...] each."""
 

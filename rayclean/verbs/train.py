@@ -1,10 +1,10 @@
 """Train a network on the final labels, by the configured method.
 
-Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only what comes
-after the body is trained, on features that were computed once. A method that asks (NoiseAL) has the annotator at hand
-from the first epoch to the last, over the run's ledger. Writes `model/` (the epoch of the highest
-accuracy on the development examples), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (what the method noted
-per example, after each epoch), `dynamics/` (the same at the end, and its quality) and `result.json`.
+Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the layers
+after the body are trained, on features that were computed once. A method that asks (NoiseAL) reaches the annotator
+between epochs, over the run's ledger. Writes `model/` (the epoch of the highest accuracy on the development examples),
+`model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per example, after each epoch),
+`dynamics/` (these columns at the end, and the method's quality) and `result.json`.
 """
 
 import json
@@ -19,7 +19,6 @@ from rayclean.annotators.engine import Budget
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config
-from rayclean.evaluation.subsets import subset_noise
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
@@ -36,7 +35,7 @@ VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
-    """The encoders, the method and, if it asks, the annotator exist, and their options are right.
+    """Check that the encoders, the method and, if it asks, the annotator exist, and that their options are right.
 
     Raises:
         ConfigError: an unknown name or option, or one that cannot work.
@@ -45,14 +44,16 @@ def validate(config: Config, run: Run) -> None:
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
-    method = METHODS.build(config.method, 2, config.seed)
+    method = METHODS.build(
+        config.method, 2, config.seed
+    )  # the number of classes is not known yet, nor needed
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
             views.check_views(
                 method.views, encoder, reads_tokens=not is_frozen(encoder) or encoder != config.encoder
             )
-    if method.asks:
+    if method.expected_queries(method.config) is not None:
         annotator = build_annotator(config, ())
         annotator.check()
         validate_server(annotator)
@@ -60,7 +61,8 @@ def validate(config: Config, run: Run) -> None:
 
 def needs(config: Config, run: Run) -> VerbNeeds:
     """The training workers, and at the same time the language model of a method that asks."""
-    annotator = build_annotator(config, ()) if METHODS.build(config.method, 2, config.seed).asks else None
+    method, options = METHODS.checked(config.method)
+    annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
     server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
     return VerbNeeds(trains=True, network=True, server=server, seconds=network_seconds(config, run))
 
@@ -78,7 +80,7 @@ def run(
         config: of the run.
         run: the run folder.
         out: folder to write into.
-        engines: where the network is trained, and the annotator asked.
+        engines: where the network is trained and the annotator asked.
         on_epoch: called with the line of `metrics.jsonl` of every epoch, once each.
     """
     load = run.require("load")
@@ -94,42 +96,27 @@ def run(
         features=features.url() if features.shards() else None,
     )
     job = FitJob(
-        "train",
-        data,
-        ExampleSelection("split"),
-        config.seed,
-        out.url(),
-        keep_last=True,
-        keep_epochs=True,
-        standalone=True,
-        best_by="dev_accuracy",
-    )
+        "train", data, ExampleSelection("split"), config.seed, out.url(),
+        keep_last=True, keep_epochs=True, standalone=True, best_by="dev_accuracy",
+    )  # fmt: skip
     method = METHODS.build(config.method, len(labels), config.seed)
-    spec = FitSpec(
-        config.encoder,
-        config.method,
-        config.train,
-        tuple(labels.names),
-        _answers_depend_on(config, labels, method),
-    )
-    seen: set[int] = set()
+    answers_depend_on = _answers_depend_on(config, labels, method)
+    spec = FitSpec(config.encoder, config.method, config.train, tuple(labels.names), answers_depend_on)
+    shown: set[int] = set()
     with (
-        progress.progress_bar("train", config.train.epochs, "epochs") as task,
-        _annotator(engines, config, run, out, labels, method) as consult,
+        progress.progress_bar("train", config.train.epochs, "epochs") as bar,
+        _annotator(engines, config, run, out, labels, method) as annotator,
     ):
 
-        def tell(record: dict[str, Any]) -> None:
-            task.total = record["epochs"]
-            task.advance(
-                max(0, record["epoch"] - task.done)
-            )  # an epoch repeated after a lost worker is no news
-            if record["epoch"] not in seen:
-                seen.add(record["epoch"])
+        def show(record: dict[str, Any]) -> None:
+            bar.total = record["epochs"]
+            bar.advance(max(0, record["epoch"] - bar.done))  # an epoch may be repeated after a lost worker
+            if record["epoch"] not in shown:
+                shown.add(record["epoch"])
                 on_epoch(record)
-                noise = subset_noise(load, out.sub("epochs", f"epoch-{record['epoch']:03d}"))
-                task.note(epoch_note(record, noise))
+                bar.note(epoch_note(record))
 
-        result = engines.fit_jobs([job], spec, out.url("ray"), tell, consult)["train"]
+        result = engines.fit_jobs([job], spec, out.url("ray"), show, annotator)["train"]
     out.remove("ray")
     return {
         "method": config.method.name,
@@ -143,16 +130,19 @@ def run(
         "dev_examples": result.dev_examples,
         "seconds": result.seconds,
         "examples_per_second": result.examples_per_second,
-        **({"annotator": _paid(config, run, out)} if method.asks else {}),
+        **(
+            {"annotator": _paid(config, run, out)}
+            if method.expected_queries(method.config) is not None
+            else {}
+        ),
     }
 
 
-def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
+def epoch_note(record: dict[str, Any]) -> str:
     """One line for the terminal: losses, development accuracy, sizes of subsets, questions.
 
     Args:
         record: the epoch's line of `metrics.jsonl`.
-        noise: share of wrong labels per subset, where the truth is known; nobody but the reader ever sees it.
     """
     parts = [f"epoch {record['epoch']}/{record['epochs']}", f"loss {record['loss']:.4g}"]
     if record["dev_accuracy"] is not None:
@@ -161,10 +151,7 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
         name.removeprefix("size_"): int(value) for name, value in record.items() if name.startswith("size_")
     }
     if any(sizes.values()):
-        wrong = {name: f" ({noise[name]:.1%} wrong)" for name in sizes if name in noise}
-        if "answers" in noise and "purified" in wrong:  # before and after the annotator
-            wrong["purified"] = f" ({noise['purified']:.1%} → {noise['purified_after']:.1%} wrong)"
-        parts.append(", ".join(f"{name} {size:,}{wrong.get(name, '')}" for name, size in sizes.items()))
+        parts.append(", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     if record.get("asked") or record.get("from_ledger"):
         parts.append(f"asked {int(record['asked']):,} (+ {int(record['from_ledger']):,} from the ledger)")
     if record.get("annotator_failed"):
@@ -173,8 +160,8 @@ def epoch_note(record: dict[str, Any], noise: dict[str, float]) -> str:
 
 
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
-    """Part of the job's key: another annotator, or other words for it, trains another model."""
-    if not method.asks:
+    """Values of the job's key on which answers depend: another annotator, or other words, trains another model."""
+    if method.expected_queries(method.config) is None:
         return ()
     annotator = build_annotator(config, tuple(labels))
     budget = (config.relabel.max_tokens, config.relabel.max_cost)
@@ -182,12 +169,12 @@ def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tupl
 
 
 def _session(out: Folder) -> str:
-    """Who pays, in the ledger."""
+    """Name under which the ledger books what this training asks."""
     return f"train {out.name}"
 
 
 def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Questions, tokens and money of this training, whatever came back; and how many answers cost nothing."""
+    """Questions, tokens and money of this training, failed questions included, and the number of free answers."""
     spent = Ledger(run.sub("ledger"), _session(out)).spent
     return {
         **Budget.of(config.relabel).paid(spent),
@@ -203,7 +190,7 @@ def _epochs(out: Folder) -> list[dict[str, Any]]:
 
 
 def _used(out: Folder) -> Spent:
-    """What the epochs that an earlier attempt has finished took from the budget."""
+    """Budget that the finished epochs of an earlier attempt took."""
     lines = _epochs(out)
 
     def total(*keys: str) -> int:
@@ -221,7 +208,7 @@ def _annotator(
     engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
 ) -> Iterator[AskAnnotator | None]:
     """The annotator while the block runs, its server with it; None for a method that does not ask."""
-    if not method.asks:
+    if method.expected_queries(method.config) is None:
         yield None
         return
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
@@ -233,5 +220,5 @@ def _annotator(
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with engines.consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
-        ) as consult:
-            yield consult
+        ) as asker:
+            yield asker

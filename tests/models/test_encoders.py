@@ -64,6 +64,25 @@ def test_saved_network_comes_back(kind: str, tiny_bert: str, folder: Path) -> No
         torch.testing.assert_close(before, after, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["bilstm", "bag_of_words"])
+def test_kept_tokens_alone_are_trained_and_all_are_saved(kind: str, tiny_bert: str, folder: Path) -> None:
+    network = build_encoder(plugin(kind, tiny_bert), 3, seed=5).eval()
+    table, before = network.embedding.weight.detach().clone(), run(network, TEXTS)
+    used = np.unique(np.concatenate(network.tokenizer(network.config)(TEXTS)[0]))
+    network.keep_tokens(used)
+    assert len(network.embedding.weight) == len(used) + 1 < len(table)  # padding is kept, too
+    for full, kept in zip(before, run(network, TEXTS), strict=True):
+        assert torch.equal(full, kept)
+    with torch.no_grad():
+        network.embedding.weight.add_(1)
+    table[[0, *used]] += 1
+    network.save(folder)
+    again = load_encoder(str(folder))
+    assert torch.equal(again.embedding.weight, table)
+    for full, kept in zip(run(again, TEXTS), run(network, TEXTS), strict=True):
+        assert torch.equal(full, kept)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_seed_alone_decides_on_the_weights(kind: str, tiny_bert: str) -> None:
     one = build_encoder(plugin(kind, tiny_bert), 3, seed=1)

@@ -46,9 +46,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def check(config: Config, verbs: Sequence[str]) -> None:
-    """Preflight of verbs of a run that has not begun."""
+    """Preflight of verbs of a run that has not begun; load would look at its files, and holds nothing."""
     run = Run("nowhere")
-    preflight.preflight(config.cluster, [verb_module(verb).needs(config, run) for verb in verbs])
+    needs = [verb_module(verb).needs(config, run) for verb in verbs if verb != "load"]
+    preflight.preflight(config.cluster, needs)
 
 
 def config(*overrides: str, annotator: str = "served", method: str = "noiseal") -> Config:

@@ -152,7 +152,7 @@ class TestRefusals:
         gains: bool,
         told: int,
     ) -> None:
-        monkeypatch.setattr("rayclean.models.inference.gains_by_bfloat16", lambda device: gains)
+        monkeypatch.setattr("rayclean.models.precision.gains_by_bfloat16", lambda device: gains)
         serve._tell_slow_precision(ServerOptions(dtype=dtype))
         assert caplog.text.count("annotator.server.dtype = 'float32' is faster here") == told
 

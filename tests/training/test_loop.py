@@ -19,6 +19,7 @@ from rayclean.functional.hashing import folds
 from rayclean.methods.base import Method
 from rayclean.schema import EXAMPLES, LABELS, features, list_column
 from rayclean.training.checkpoint import TrainingProgress
+from rayclean.training.inputs import open_tokens
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec, job_key
 from rayclean.training.job_data import JobData, open_job
 from rayclean.training.loop import fit
@@ -50,7 +51,7 @@ def history(output: str) -> list[dict[str, Any]]:
 
 
 def test_overfits_32_examples(tmp_path: Path) -> None:
-    """METHODS 3: every label is learnt, also the wrong ones; the only word that tells them apart is `x<i>`."""
+    """Every label is learnt, also the wrong ones; the only word that tells them apart is `x<i>`."""
     examples = write_examples(tmp_path / "examples", 32, dev=0, noise=0.3)
     words = FitSpec(
         Plugin(name="bag_of_words"), Plugin(name="cross_entropy"), TrainingConfig(epochs=30), ("a", "b", "c")
@@ -66,6 +67,42 @@ def test_overfits_32_examples(tmp_path: Path) -> None:
     assert len(table) == 32
     assert table["loss"].max() < 0.5  # below log 2: every given label has more than half of the probability
     assert np.allclose(table["quality"], -table["loss"])
+
+
+@pytest.mark.parametrize("encoder", ["bag_of_words", "bilstm"])
+def test_words_that_no_example_uses_do_not_matter(
+    encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = write_examples(tmp_path / "examples", 32, dev=8)
+    options = {"buckets": 300, "embedding": 8, "hidden": 8}
+    words = FitSpec(
+        Plugin(name=encoder, **options),
+        Plugin(name="cross_entropy"),
+        TrainingConfig(epochs=3),
+        ("a", "b", "c"),
+    )
+    kept = fit(job(examples, tmp_path / "kept"), words)
+    monkeypatch.setattr("rayclean.training.setup.keep_used_tokens", lambda *arguments: None)
+    whole = fit(job(examples, tmp_path / "whole"), words)
+    assert kept.dev_loss == pytest.approx(whole.dev_loss, abs=1e-5)
+    small, large = (
+        load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("kept", "whole")
+    )
+    assert small.keys() == large.keys()
+    used = opened_tokens(examples, words.encoder)
+    for name in small:
+        same = (
+            (small[name][used], large[name][used])
+            if name == "embedding.weight"
+            else (small[name], large[name])
+        )
+        np.testing.assert_allclose(*same, atol=1e-4)
+
+
+def opened_tokens(examples: str, encoder: Plugin) -> Any:
+    """The token ids that occur in the examples."""
+    inputs = open_tokens(examples, encoder)
+    return np.unique(np.concatenate(inputs.tokens_of(np.arange(40))))
 
 
 def test_best_epoch_is_kept_and_last_beside_it(tmp_path: Path) -> None:

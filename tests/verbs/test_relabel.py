@@ -59,9 +59,7 @@ def make(folder: Path, shards: int = 3) -> Run:
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
         columns = [ids[rows], given[rows], suggested[rows], np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
                    ["x"] * len(rows)]  # fmt: skip
-        run.write_table(
-            pa.table(columns, schema=pa.schema(schema.FINDINGS_FIXED)), "detect", "findings", part
-        )
+        run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
         run.write_json(
             {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}},

@@ -1,6 +1,3 @@
-import re
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,19 +7,13 @@ from rayclean.errors import ConfigError, DataError
 from rayclean.training import augment
 from rayclean.training.augment import (
     BackTranslation,
-    EdaWords,
     Synonyms,
     WordNet,
     drop_words,
     swap_words,
     switch_counts,
     switch_out,
-    views,
 )
-
-VOCABULARY = [f"v{i}" for i in range(50)]
-TEXTS = [" ".join(f"w{i}" for i in range(n)) for n in (1, 2, 5, 12, 40, 3, 20)]
-IDS = np.array([11, 2**40, 5, 7, 900, 1, 77], dtype=np.int64)
 
 # good - great - fine are within 37 degrees of each other, bad is opposite, film and movie stand apart
 WORDS = ["good", "great", "fine", "bad", "film", "movie", "##ing", "42", "Good"]
@@ -39,12 +30,6 @@ TABLE = np.array(
         [1, 0, 0],
     ]
 )
-OPERATIONS = {
-    "switch_out": EdaWords(partial(switch_out, vocabulary=VOCABULARY)),
-    "drop": EdaWords(drop_words),
-    "swap": EdaWords(swap_words),
-    "synonyms": Synonyms([f"w{i}" for i in range(40)] + WORDS, np.vstack([np.eye(40, 3), TABLE])),
-}
 tokens = st.lists(st.integers(0, 9), max_size=40)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -55,28 +40,6 @@ def upper_case(texts):
 
 def one_too_few(texts):
     return texts[1:]
-
-
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_view_is_a_function_of_seed_id_epoch_and_number(operation):
-    chosen = [operation] * 2
-    both = views(chosen, IDS, TEXTS, epoch=1, seed=3)
-    assert both == views(chosen, IDS, TEXTS, 1, 3)
-    order = np.random.default_rng(0).permutation(len(IDS))
-    shuffled = views(chosen, IDS[order], [TEXTS[i] for i in order], 1, 3)
-    assert [[view[np.flatnonzero(order == i)[0]] for i in range(len(IDS))] for view in shuffled] == both
-    parts = [views(chosen, IDS[i : i + 2], TEXTS[i : i + 2], 1, 3) for i in range(0, len(IDS), 2)]
-    assert [[view for part in parts for view in part[v]] for v in range(2)] == both
-
-
-@pytest.mark.parametrize("name", ["switch_out", "drop", "swap"])
-def test_other_seeds_epochs_and_numbers_give_other_views(name):
-    operation = OPERATIONS[name]
-    long = [" ".join(f"w{i}" for i in range(60))] * 7
-    first, second = views([operation] * 2, IDS, long, 1, 3)
-    for other in (second, views([operation], IDS, long, 2, 3)[0], views([operation], IDS, long, 1, 4)[0]):
-        assert first != other
-    assert len(set(first)) > 3  # the same text under other ids
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 37, 128, 2000])
@@ -140,14 +103,6 @@ def test_extreme_rates():
     assert swap_words([1, 2], rng) == [2, 1]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-@pytest.mark.parametrize("text", ["", "   ", "?!", "日本語の文", "one"])
-def test_odd_texts(operation, text):
-    view = views([operation], np.array([1]), [text], 1, 0)[0][0]
-    assert isinstance(view, str)
-    assert bool(view.strip()) == bool(text.strip())
-
-
 def test_neighbours_are_near_and_words():
     synonyms = Synonyms(WORDS, TABLE)
     # cos(good, great) = .95 / sqrt(.9925) = .954, cos(good, fine) = .8; "Good" itself, ##ing and 42 are none
@@ -171,21 +126,10 @@ def test_at_most_ten_synonyms():
     assert [cosine[w] for w in found] == sorted((cosine[w] for w in found), reverse=True)
 
 
-def test_synonyms_leave_the_rest_as_it_was():
-    synonyms = Synonyms(WORDS, TABLE)
-    text = "  A Good film,\tnot bad!\n(42%)"
-    seen = set(views([synonyms] * 60, np.array([9]), [text], 1, 0)[v][0] for v in range(60))
-    pattern = r"  A (Good|Great|Fine) (film|movie),\tnot bad!\n\(42%\)"
-    assert all(re.fullmatch(pattern, view) for view in seen)
-    assert text not in seen  # at least one word is replaced
-    assert len(seen) >= 3
-    assert views([synonyms], np.array([9]), ["not bad"], 1, 0) == [["not bad"]]
-
-
-def test_synonyms_replace_a_tenth_of_the_words_that_have_some():
-    text = " ".join(["good"] * 1000)
-    view = views([Synonyms(WORDS, TABLE)], np.array([9]), [text], 1, 0)[0][0].split()
-    assert sum(word != "good" for word in view) == pytest.approx(100, abs=40)
+def test_a_tenth_of_the_replaceable_words_is_replaced():
+    synonyms, rng = Synonyms(WORDS, TABLE), np.random.default_rng(0)
+    assert synonyms.chosen(1000, rng).sum() == pytest.approx(100, abs=40)
+    assert all(synonyms.chosen(2, rng).any() for _ in range(50))  # at least one
 
 
 def test_a_table_must_fit_its_vocabulary():
@@ -195,9 +139,9 @@ def test_a_table_must_fit_its_vocabulary():
 
 def test_back_translation_by_name():
     operation = BackTranslation(f"{__name__}:upper_case")
-    assert views([operation], np.array([1, 2]), ["ab", "c"], 1, 0) == [["AB", "C"]]
+    assert operation(["ab", "c"]) == ["AB", "C"]
     with pytest.raises(DataError, match="one_too_few' returned 1 values for 2 texts"):
-        views([BackTranslation(f"{__name__}:one_too_few")], np.array([1, 2]), ["ab", "c"], 1, 0)
+        BackTranslation(f"{__name__}:one_too_few")(["ab", "c"])
     for name in ("nowhere:translate", f"{__name__}:missing", "plain"):
         with pytest.raises(ConfigError, match="translator"):
             BackTranslation(name)
@@ -227,9 +171,6 @@ def test_wordnet_takes_single_words_of_the_synsets_in_their_order() -> None:
     wordnet = WordNet(Reader())
     assert wordnet.neighbours("Film") == ["movie", "cinema", "celluloid"]
     assert wordnet.neighbours("unknown") == wordnet.neighbours("at") == []
-    seen = {wordnet.rewrite("A Film, at  last!", np.random.default_rng(seed)) for seed in range(50)}
-    assert seen == {f"A {word}, at  last!" for word in ("Movie", "Cinema", "Celluloid")}
-    assert wordnet.rewrite("at last", np.random.default_rng(0)) == "at last"
 
 
 @pytest.mark.parametrize(("there", "missing"), [(False, "the package nltk"), (True, "corpus 'wordnet'")])

@@ -50,15 +50,15 @@ def asked() -> SuspectRanking:
     ])])  # fmt: skip
 
 
-def facts(tally: RunCounts) -> dict:
-    return {"tally": tally, "truth": tally, "suspects": tally.suspects, "judged": tally.suspects}
+def facts(counts: RunCounts) -> dict:
+    return {"counts": counts, "truth": counts, "suspects": counts.suspects, "judged": counts.suspects}
 
 
 def test_counts_by_hand() -> None:
     # 7 of known truth; wrong before: 70, 50, 40; wrong after: 60 (harm), 50 (reverted)
-    tally = RunCounts(asked(), ["d"])
-    tally.add(columns())
-    found = compute(facts(tally))
+    counts = RunCounts(asked(), ["d"])
+    counts.add(columns())
+    found = compute(facts(counts))
     assert found["noise"]["given"] == 3 / 7
     assert found["noise"]["final"] == 2 / 7
     assert found["harm"] == 1 / 4
@@ -74,10 +74,10 @@ def test_counts_by_hand() -> None:
     assert found["detection"]["detectors"]["d"]["votes"] == 4
     assert found["noise"]["by_split"]["dev"] == {"examples": 2, "given": 1 / 2, "final": 1 / 2}
     assert found["annotator"]["accuracy"] == 3 / 4
-    assert tally.reverted == {50}
-    assert tally.cut == pytest.approx(0.3)
-    assert tally.given_final == {(0, 1): 2, (0, 0): 2, (1, 0): 1, (1, 1): 3}
-    assert tally.given_true == {(0, 1): 3, (0, 0): 1, (1, 1): 3}
+    assert counts.reverted == {50}
+    assert counts.cut == pytest.approx(0.3)
+    assert counts.given_final == {(0, 1): 2, (0, 0): 2, (1, 0): 1, (1, 1): 3}
+    assert counts.given_true == {(0, 1): 3, (0, 0): 1, (1, 1): 3}
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,78 @@
+"""EmbMix in a training step: hard examples of all workers mixed in embedding space (`functional/mixing.py` has the maths).
+
+NoiseAL's L_H (Yuan et al., ACL 2024) after SelfMix (Qiao et al., COLING 2022).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rayclean.functional import losses, mixing
+from rayclean.methods.base import Output, StepBatch
+
+
+@dataclass(frozen=True)
+class StepSubsets:
+    """How this worker's rows of a batch train."""
+
+    clean: Tensor
+    """[B] bool: R, trained on `labels`."""
+    purified: Tensor
+    """[B] bool: P, trained on `answers`."""
+    hard: Tensor
+    """[B] bool: H, mixed."""
+    labels: Tensor
+    """[B] int64 labels of R; H trusts them as far as the networks do."""
+    answers: Tensor
+    """[B] int64 labels of P; without meaning elsewhere."""
+
+
+@dataclass(frozen=True)
+class EmbMix:
+    """Partners and shares of this worker's rows, drawn from the global batch, and their mixed soft targets."""
+
+    partner: Tensor
+    """[B] row of the gathered batch that a row is mixed with."""
+    share: Tensor
+    """[B] lambda' of the row itself."""
+    target: Tensor
+    """[B, K] g~."""
+
+    @classmethod
+    def draw(
+        cls, batch: StepBatch, members: Tensor, targets: Tensor, seed: int, epoch: int, alpha: float
+    ) -> "EmbMix":
+        """Mix the members of the global batch among themselves. A collective.
+
+        Args:
+            batch: this worker's rows.
+            members: [B] bool, which rows are mixed.
+            targets: [B, K] soft targets g.
+            seed: of the job.
+            epoch: other epochs give other partners and shares.
+            alpha: of Beta(alpha, alpha).
+        """
+        ids = batch.gather(batch.example_id)
+        all_members = batch.gather((members & batch.valid).to(torch.int8)) > 0
+        partner = mixing.partners(ids.cpu().numpy(), all_members.cpu().numpy(), seed, epoch)
+        mine = slice(batch.rank * len(members), (batch.rank + 1) * len(members))
+        partner_of_mine = torch.from_numpy(partner[mine]).to(ids.device)
+        share = torch.from_numpy(mixing.mix_weights(batch.example_id.cpu().numpy(), seed, epoch, alpha)).to(
+            targets
+        )
+        return cls(
+            partner_of_mine, share, mixing.interpolate(targets, batch.gather(targets)[partner_of_mine], share)
+        )
+
+    def loss(self, batch: StepBatch, name: str, output: Output) -> Tensor:
+        """[B] CE(classify(h~), g~) of the network of a name. A collective."""
+        mixed = mixing.interpolate(output.features, batch.gather(output.features)[self.partner], self.share)
+        return losses.cross_entropy(batch.classify(name, mixed), self.target)
+
+
+def dropout_divergence(batch: StepBatch, name: str, output: Output, mask: Tensor) -> Tensor:
+    """[B] symmetric KL of two dropout passes of a network over the rows of `mask` [B]; 0 elsewhere."""
+    second = batch.again(name, mask).logits
+    values = torch.zeros_like(output.logits[:, 0])
+    return values.masked_scatter(mask, losses.symmetric_kl(output.logits[mask], second).to(values))

@@ -1,0 +1,46 @@
+"""Sums over a written shard of features or predictions, the same whether it was written now or by an earlier attempt."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayclean.folder import Folder
+
+CUT = b"rayclean.cut"
+"""Key in a shard's schema metadata: how many of its texts were cut at `max_length`."""
+
+
+def count_rows(folder: Folder, *parts: str) -> int:
+    """Rows of all shards in a folder, from the files' footers."""
+    total = 0
+    for shard in folder.shards(*parts):
+        with folder.fs.open(folder.path(*parts, shard), "rb") as file:
+            total += pq.ParquetFile(file).metadata.num_rows
+    return total
+
+
+def shard_figures(folder: Folder, shard: str) -> dict[str, Any]:
+    """Rows and cut texts of a shard; of predictions also the sums of `label_figures`."""
+    with folder.fs.open(folder.path(shard), "rb") as file:
+        parquet = pq.ParquetFile(file)
+        metadata = parquet.schema_arrow.metadata or {}
+        result = {"rows": parquet.metadata.num_rows, "cut": int(json.loads(metadata.get(CUT, b"0")))}
+        if "given_probability" not in parquet.schema_arrow.names:
+            return result
+        columns = ["given_label", "given_probability", "predicted_label"]
+        return result | label_figures(parquet.read(columns=columns))
+
+
+def label_figures(predictions: pa.Table) -> dict[str, float]:
+    """Sums of agreement and log-loss on the given labels, over rows that have one."""
+    known = predictions.filter(predictions["given_label"].is_valid())
+    given = known["given_label"].to_numpy()
+    probability = known["given_probability"].to_numpy().astype(np.float64)
+    return {
+        "labelled": len(given),
+        "correct": int((known["predicted_label"].to_numpy() == given).sum()),
+        "log_loss": float(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)).sum()),
+    }

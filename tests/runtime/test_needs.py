@@ -1,0 +1,78 @@
+"""Whether Ray is worth starting for a verb."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rayclean.annotators.served import ServerOptions
+from rayclean.config import ClusterConfig
+from rayclean.errors import ConfigError
+from rayclean.runtime import needs
+from rayclean.runtime.engines import Workplace
+from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs_cluster
+from rayclean.runtime.session import Session
+
+SMALL, LARGE = VerbNeeds(seconds=SMALL_SECONDS), VerbNeeds(seconds=SMALL_SECONDS + 1)
+SERVES = VerbNeeds(server=ServerOptions())
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster, no GPU."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(needs, "is_on_cluster", lambda: False)
+    monkeypatch.setattr(needs, "uses_gpu", lambda cluster: False)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "verb", "on_ray"),
+    [
+        ({}, SMALL, False),
+        ({}, LARGE, True),
+        ({}, SERVES, True),
+        ({"workers": 2}, SMALL, True),
+        ({"max_workers": 2}, SMALL, True),
+        ({"address": "auto"}, SMALL, True),
+        ({"address": "local"}, SMALL, False),
+        ({"ray": True}, SMALL, True),
+        ({"ray": False}, LARGE, False),
+    ],
+)
+def test_what_is_small_runs_in_this_process(
+    cluster: dict[str, object], verb: VerbNeeds, on_ray: bool
+) -> None:
+    assert is_worth_ray(ClusterConfig(**cluster), verb) is on_ray
+
+
+def test_a_gpu_is_worth_ray_to_verbs_that_run_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "uses_gpu", lambda cluster: True)
+    assert not needs_cluster(ClusterConfig(), VerbNeeds())
+    assert needs_cluster(ClusterConfig(), VerbNeeds(network=True))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "verb"), [({"workers": 2}, SMALL), ({"address": "auto"}, SMALL), ({}, SERVES)]
+)
+def test_what_needs_ray_cannot_do_without(cluster: dict[str, object], verb: VerbNeeds) -> None:
+    with pytest.raises(ConfigError, match=r"cluster\.ray = false"):
+        is_worth_ray(ClusterConfig(ray=False, **cluster), verb)
+
+
+def test_a_session_of_small_verbs_connects_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_connect", lambda *_: pytest.fail("it connects"))
+    with Session(ClusterConfig(), "run", Workplace()) as session:
+        session.prepare([SMALL, LARGE])
+        assert not session.engines([SMALL, LARGE]).on_ray
+
+
+def test_verbs_and_engines_neither_import_ray_nor_touch_the_environment() -> None:
+    code = (
+        "import os, sys; before = dict(os.environ)\n"
+        "import rayclean.runtime.session, rayclean.runtime.predict\n"
+        "from rayclean.verbs import detect, evaluate, load, predict, relabel, train\n"
+        "print('ray' in sys.modules, sorted(name for name in os.environ if name.startswith(('RAY', 'TUNE', 'VLLM'))"
+        " and name not in before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False []"
