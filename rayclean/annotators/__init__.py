@@ -1,7 +1,7 @@
 """Who answers when asked about a doubtful label. Add one: a file with a subclass of `Annotator`, a line here."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rayclean.config import Config
 from rayclean.plugins import Family, Plugin
@@ -28,6 +28,9 @@ def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
         ConfigError: an unknown name or option.
     """
     options = config.annotator.options
-    if config.annotator.name == "served":  # how large it is on this cluster changes no answer
+    cls: Any = ANNOTATORS.resolve(config.annotator.name)
+    if (
+        "server" in cls.Config.model_fields
+    ):  # `cluster.llm` sizes the server for this cluster, which changes no answer
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
     return ANNOTATORS.build(Plugin(name=config.annotator.name, **options), labels, config.seed)

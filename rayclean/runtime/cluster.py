@@ -25,17 +25,18 @@ from ray.exceptions import AuthenticationError
 logger = logging.getLogger(__name__)
 
 MIN_LOGICAL_CPUS = 4
-"""Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait for each other for ever."""
+"""Least CPUs of an embedded Ray: Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait
+for each other for ever."""
 TOKEN = (
     "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key auth_token of the secret that bears the "
     "RayCluster's name)"
 )
-"""What to do where a token is missing or wrong."""
+"""Advice in the error of a missing or wrong token."""
 
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[None]:
-    """Ray is there inside the block; an embedded one is shut down after it. Re-entrant: an outer connection stays."""
+    """Connect to Ray while the block runs, and shut an embedded Ray down after it; a connection that exists is kept."""
     if ray.is_initialized():
         yield
         return

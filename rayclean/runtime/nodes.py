@@ -1,7 +1,7 @@
-"""What the cluster is made of: the nodes that are there, and those that an autoscaler may add.
+"""The nodes of the connected cluster, and those that an autoscaler may add.
 
-Ray's open-source autoscalers tell nobody how far they may go, so whoever starts the nodes says it in their environment,
-as number and size of each kind; the files under `cluster/` do:
+Ray's open-source autoscalers do not publish their limits, so the environment of the nodes declares them, as number and
+size of each kind; the files under `cluster/` do so:
 
     RAYCLEAN_MAX_NODES=8xCPU:8,4xCPU:8+GPU:1
 """
@@ -26,12 +26,12 @@ Shape = dict[str, float]
 
 
 def alive() -> list[dict[str, Any]]:
-    """Nodes that are there; Ray remembers dead ones, too."""
+    """Nodes that are alive; Ray lists dead ones, too."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def computers() -> int:
-    """How many nodes with a CPU there are, or may be."""
+    """Number of nodes with a CPU, those that an autoscaler may add included; at least 1."""
     later = sum(count for count, shape in declared() if shape.get("CPU", 0.0) >= 1)
     return max(len(computing()), later, 1)
 
@@ -57,7 +57,7 @@ def declared() -> list[tuple[int, Shape]]:
 
 
 def most(resource: str) -> int:
-    """What is there now, or what an autoscaler may add: a cluster may start without any worker node."""
+    """Amount of a resource now, or what an autoscaler may reach: a cluster may start without any worker node."""
     later = sum(count * shape.get(resource, 0.0) for count, shape in declared())
     return int(max(ray.cluster_resources().get(resource, 0.0), later))
 

@@ -1,4 +1,4 @@
-"""Before a run: does the cluster have what its config asks for? Otherwise it would wait for ever, without a word.
+"""Compares what a run asks for with what the cluster has: what does not fit would wait for ever without a message.
 
 Training needs its workers and one CPU for data; a served language model its replicas and one CPU for HTTP; a method that
 asks while it trains needs both at once. A sweep's language models stay while its trials train.
@@ -27,15 +27,15 @@ INGRESS_CPUS = 1
 
 @dataclass(frozen=True)
 class ResourceDemand:
-    """What something holds while it runs."""
+    """Resources that a training or a language model holds while it runs."""
 
     what: str
     cpus: float
     gpus: float
     change: str
-    """How it is made smaller."""
+    """Advice that makes the demand smaller."""
     piece: Mapping[str, float] = field(default_factory=dict)
-    """What each of its processes holds on one node."""
+    """Resources that each of its processes holds on one node."""
 
 
 def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
@@ -53,7 +53,7 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
 
 
 def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
-    """The same for a sweep, whose trials share all of its language models from the first question to the last trial.
+    """Compare what a sweep holds with what the cluster has; its trials share all of its language models from the first question to the last trial.
 
     Args:
         configs: of its trials, on one cluster.
@@ -124,7 +124,7 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
 
 
 def check_fits(demands: Sequence[ResourceDemand]) -> None:
-    """Whether all of them fit at once, and each process of theirs on some node.
+    """Check that all demands fit at once, and that each of their processes fits on some node.
 
     Where an autoscaler may add nobody knows how much, what does not fit is only a warning.
 

@@ -42,7 +42,7 @@ def map_actors(
     num_cpus: float = 1.0,
     num_gpus: float = 0.0,
 ) -> Iterator[R]:
-    """The same on a pool of actors, each of which calls `factory` once (loads its model) and then its result per item."""
+    """`function(item)` for every item on a pool of actors, each of which calls `factory` once (loads its model) and then its result per item."""
     return _run(
         items,
         _Actor,
