@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.nodeid import NodeId
 
 if TYPE_CHECKING:
     from rayclean.runtime.engines import Engines
@@ -29,7 +30,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help=help_)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give every test its group, the longest group first; draw the order if `--shuffle` is given."""
     seed = config.getoption("--shuffle")
@@ -40,11 +40,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     with_ray = [
         item for item in items if "ray_embedded" in item.fixturenames or item.get_closest_marker("ray")
     ]
-    if config.pluginmanager.hasplugin("xdist"):
+    if getattr(config.option, "loadgroup", False):  # on a worker of pytest-xdist
         for item in items:
-            group = "ray" if item in with_ray else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+            _set_group(item, "ray" if item in with_ray else item.nodeid.partition("::")[0])
     items.sort(key=lambda item: item not in with_ray)
+
+
+def _set_group(item: pytest.Item, group: str) -> None:
+    """Append the group to the id, where pytest-xdist's scheduler looks for it.
+
+    The mark `xdist_group` of pytest-xdist 3.8 has no effect with pytest 9.2: it sets an attribute that is no longer read.
+    """
+    item._id = NodeId.parse(f"{item.nodeid}@{group}")
+    assert item.nodeid.endswith(f"@{group}"), "tests would start Ray on every worker"
 
 
 def _shuffle(items: list[pytest.Item], key: Callable[[pytest.Item], Hashable], order: random.Random) -> None:
