@@ -26,6 +26,7 @@ from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
 from rayclean.run import Run
 from rayclean.run_status import status
+from rayclean.runtime import nodes
 from rayclean.runtime.engines import IN_PROCESS
 from rayclean.schema import LabelSet
 from rayclean.verb_fingerprints import fingerprints
@@ -75,8 +76,10 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cl
     folder, mark = tmp_path_factory.mktemp("clean"), uuid.uuid4().hex
     values = toy.config(toy.write(folder / "data", rows=300), folder / "runs")
     values["dataset"]["words"] = {"harbour": "sea port"}  # of two tokens
-    # In float32, as few CPUs are fast in bfloat16, and none of the model's own digits are lost.
-    values["annotator"] = {"name": "served", "concurrency": 8, "server": {"dtype": "float32"}}
+    # In float32, as few CPUs are fast in bfloat16, and none of the model's own digits are lost. Not compiled, which takes
+    # longer than the few questions.
+    server = {"dtype": "float32", "engine_kwargs": {"enforce_eager": True}}
+    values["annotator"] = {"name": "served", "concurrency": 8, "server": server}
     values["relabel"] = {"demonstrations": 4}
     values["cluster"] = {"ray": True}
     file = folder / "config.json"
@@ -146,7 +149,7 @@ def test_the_language_model_was_there_and_is_gone(cleaned: Cleaned) -> None:
 
 
 def test_scores_are_the_model_s_own_log_probabilities(
-    copied: Cleaned, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+    copied: Cleaned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Relabelling once more asks nothing, and finds in the ledger what a forward pass of Transformers gives."""
     import torch
@@ -164,6 +167,7 @@ def test_scores_are_the_model_s_own_log_probabilities(
         return answers
 
     monkeypatch.setattr(Engine, "answer", recorded)
+    monkeypatch.setattr(nodes, "alive", lambda: [])  # no cluster, on whose head a server would listen
     run, config = copied.run, rayclean.parse_config(copied.values)
     before = final_labels(run)
     out = run.begin("relabel", "again")
