@@ -1,8 +1,8 @@
 """What all tests share: the environment, one embedded Ray, the cache, the order of tests and their groups.
 
 A test that needs Ray asks for `ray_embedded`, or bears the mark `ray` where it starts a Ray in a process of its own.
-Under pytest-xdist (`--dist loadgroup`) all of these run on one worker, one after another; of all other tests those of
-a file stay together, since they share what is expensive to set up.
+Under pytest-xdist (`--dist loadgroup`) all tests on the embedded Ray run on one worker, one after another. Of all other
+tests those of a file stay together, since they share what is expensive to set up.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.nodeid import NodeId
 
 if TYPE_CHECKING:
     from rayclean.runtime.engines import Engines
@@ -29,22 +30,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help=help_)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every test its group, the longest group first; draw the order if `--shuffle` is given."""
+    """Give every test its group, the longest groups first; draw the order if `--shuffle` is given."""
     seed = config.getoption("--shuffle")
     if seed is not None:
         order = random.Random(seed)
         for key in (lambda item: item.nodeid, lambda item: (item.path, item.parent), lambda item: item.path):
             _shuffle(items, key, order)
-    with_ray = [
-        item for item in items if "ray_embedded" in item.fixturenames or item.get_closest_marker("ray")
-    ]
-    if config.pluginmanager.hasplugin("xdist"):
+    if getattr(config.option, "loadgroup", False):  # on a worker of pytest-xdist
         for item in items:
-            group = "ray" if item in with_ray else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item not in with_ray)
+            _set_group(item, "ray" if _on_embedded_ray(item) else item.nodeid.partition("::")[0])
+    items.sort(key=lambda item: 0 if _on_embedded_ray(item) else 1 if item.get_closest_marker("llm") else 2)
+
+
+def _on_embedded_ray(item: pytest.Item) -> bool:
+    return "ray_embedded" in item.fixturenames  # type: ignore[attr-defined]
+
+
+def _set_group(item: pytest.Item, group: str) -> None:
+    """Append the group to the id, where pytest-xdist's scheduler looks for it.
+
+    The mark `xdist_group` of pytest-xdist 3.8 has no effect with pytest 9.2: it sets an attribute that is no longer read.
+    """
+    item._id = NodeId.parse(f"{item.nodeid}@{group}")
+    assert item.nodeid.endswith(f"@{group}"), "tests would start Ray on every worker"
 
 
 def _shuffle(items: list[pytest.Item], key: Callable[[pytest.Item], Hashable], order: random.Random) -> None:

@@ -43,6 +43,7 @@ KEYS = {
     "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
     "LLM_KEY": "sk-fedcba9876543210fedcba9876543210",
 }
+OFFLINE = {"wandb": "offline"}
 DOWN = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "health_timeout": 1.0}
 """An annotator that is not there."""
 
@@ -60,7 +61,7 @@ def spec(tmp_path: Path, **values: Any) -> Sweep:
         "output": str(tmp_path / "sweeps"),
         "seeds": [0],
         "space": {"detect.budget": {"grid": [0.1, 0.2]}, "relabel.accept": {"grid": [0.5, 0.9]}},
-        "tracking": {"wandb": "offline"},
+        "tracking": {"wandb": "off"},
     }
     return Sweep(**{**own, **values})
 
@@ -102,7 +103,6 @@ def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> Non
     assert changed[0] >= changed[1]
     assert changed[2] >= changed[3]
     assert changed[2] > changed[0]
-    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(first).work)
 
     # The same command runs nothing; another space is refused, or grows when asked to.
     before = {
@@ -121,7 +121,6 @@ def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> Non
     }
     assert before.items() <= after.items()
     assert len(after) == 6
-    assert logged(tmp_path).keys() == run_ids(tmp_path, make_plan(larger).work)
     assert len(stored(tmp_path, "predict")) == 1
 
     # Everything is there to be read again.
@@ -138,6 +137,7 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.ray
 def test_trials_that_train_by_the_command_line(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,8 +228,6 @@ def test_time_ends_a_sweep_and_the_same_command_goes_on(
         results = run_sweep(one.model_copy(update={"trials": Trials(seconds=500.0)}))
     assert [row.point["detect.budget"] for row in results.rows] == [0.05, 0.1]
     assert len(stored(tmp_path, "predict")) == 1
-    for run in logged(tmp_path).values():
-        assert read(run)["exit"] == 0
 
 
 @pytest.mark.parametrize(("passed", "stopped"), [(2.0, []), (0.0, [True])])
@@ -307,7 +305,6 @@ def test_no_question_of_relabel_is_paid_twice(
                 tmp_path,
                 set={"annotator": annotator, "detect.budget": 0.2},
                 space={"relabel.accept": {"grid": [0.5, 0.9]}},
-                tracking={"wandb": "off"},
             )
         )
         assert results.failed == {}
@@ -401,7 +398,6 @@ def test_what_is_shared_and_fails_costs_only_those_who_share_it(tmp_path: Path, 
     one = spec(
         tmp_path,
         space={"annotator": {"grid": [{"name": "knn"}, DOWN]}, "train.epochs": {"grid": [1, 2]}},
-        tracking={"wandb": "off"},
     )
     results = run_sweep(one)
     assert [row.point["train.epochs"] for row in results.rows] == [1, 2]
@@ -415,7 +411,6 @@ def test_what_is_shared_and_fails_costs_only_those_who_share_it(tmp_path: Path, 
                 name="none",
                 space={"train.epochs": {"grid": [1, 2]}},
                 set={"annotator": DOWN},
-                tracking={"wandb": "off"},
             )
         )
 
@@ -425,7 +420,6 @@ def test_a_trial_that_fails_costs_only_itself(tmp_path: Path, ray_embedded: None
     one = spec(
         tmp_path,
         space={"annotator": {"grid": [{"name": "knn"}, DOWN]}},
-        tracking={"wandb": "off"},
     )
     results = run_sweep(one)
     assert len(results.rows) == 1
@@ -449,6 +443,7 @@ def test_a_point_that_optuna_draws_twice_is_run_once(tmp_path: Path, ray_embedde
         search="optuna",
         samples=3,
         objectives="changed",
+        tracking=OFFLINE,
         trials={"concurrent": 2},
     )
     results = run_sweep(one)
@@ -465,6 +460,7 @@ def test_optuna_learns_from_dev_and_early_stopping_leaves_results(tmp_path: Path
         space={"train.learning_rate": {"log_uniform": [1e-5, 0.1]}, "train.batch_size": {"choice": [16, 32]}},
         search="optuna",
         samples=4,
+        tracking=OFFLINE,
         objectives="dev_loss",
         scheduler={"name": "asha", "grace": 1, "reduction": 2},
         set={"train.epochs": 6},
@@ -490,7 +486,14 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
     choose = random.Random(seed)
     space = {"method": {"grid": [{"name": "cross_entropy"}, {"name": "generalized_cross_entropy"}]},
              "detect.budget": {"grid": [0.1, 0.2]}}  # fmt: skip
-    own = spec(tmp_path, space=space, seeds=[0, 1], objectives="dev_accuracy", set={"train.epochs": 2})
+    own = spec(
+        tmp_path,
+        space=space,
+        seeds=[0, 1],
+        tracking=OFFLINE,
+        objectives="dev_accuracy",
+        set={"train.epochs": 2},
+    )
     files = {}
     for name in ("calm", "toy"):
         values = {**own.model_dump(mode="json"), "name": name}

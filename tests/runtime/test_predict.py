@@ -97,7 +97,7 @@ def test_features_are_computed_once_for_the_same_ids_and_texts(tmp_path: Path) -
 
     def embed(source: Folder, name: str, where: str = "one") -> tuple[int, Folder]:
         output = Folder(str(tmp_path / name))
-        plan = InferencePlan(source.url(), output.url(), None, (), BAG, threads=1, kept=str(kept / where))
+        plan = InferencePlan(source.url(), output.url(), None, (), BAG, kept=str(kept / where))
         return ShardRunner(plan)("part-00000.parquet")["resumed"], output
 
     source = examples(tmp_path / "examples", [], np.arange(40))
@@ -126,7 +126,7 @@ def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -
         network.head.weight.fill_(float("nan"))
     network.save(tmp_path / "network")
     runner = ShardRunner(
-        InferencePlan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),), threads=1)
+        InferencePlan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),))
     )
     with pytest.raises(RaycleanError, match=r"40 of 40 examples.*first example_id 7"):
         runner("part-00000.parquet")
@@ -135,7 +135,7 @@ def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -
 
 def test_a_shard_of_other_examples_is_made_again(tmp_path: Path) -> None:
     source = examples(tmp_path / "examples", [], np.arange(40))
-    plan = InferencePlan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)), threads=1)
+    plan = InferencePlan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)))
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 0
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 40
     examples(tmp_path / "examples", [], np.arange(40)[::-1])

@@ -125,14 +125,14 @@ class TestRefusals:
             server_checks.validate_server(annotator(model=str(model_folder)))
 
     def test_another_vllm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(serve.importlib.metadata, "version", lambda name: "0.31.0")
+        monkeypatch.setattr(server_checks.importlib.metadata, "version", lambda name: "0.31.0")
         with pytest.raises(ConfigError, match=r"needs vLLM 0\.29\.x.*found 0\.31\.0"):
-            serve._check_vllm()
+            server_checks._check_vllm()
 
     def test_no_vllm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(server_checks.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ConfigError, match=r"pip install 'rayclean\[llm-cpu\]'"):
-            serve._check_vllm()
+            server_checks._check_vllm()
 
     def test_options_that_contradict(self) -> None:
         with pytest.raises(ValidationError, match="are set by rayclean"):
