@@ -1,8 +1,8 @@
-"""Config files and what is laid over them, still unchecked: further files and dotted overrides.
+"""Config files, and the further files and dotted overrides laid over them; nothing is validated here.
 
     rayclean clean configs/quickstart.toml configs/cluster/one-gpu.toml detect.budget=0.05
 
-What stands later wins, key by key; a list or a value is replaced as a whole.
+Later ones win, key by key; a list or a value is replaced as a whole.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Any
 
 from rayclean.errors import ConfigError
 
-FILES = (".toml", ".json")
+_FILE_ENDINGS = (".toml", ".json")
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
-    """What a config file says, unchecked.
+    """The values of a config file, not validated.
 
     Raises:
         ConfigError: it cannot be read as TOML or JSON.
@@ -44,11 +44,11 @@ def is_file(override: str) -> bool:
     >>> is_file("configs/cluster/laptop.toml"), is_file("dataset.path=x.json")
     (True, False)
     """
-    return override.endswith(FILES) and "=" not in override
+    return override.endswith(_FILE_ENDINGS) and "=" not in override
 
 
 def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path and value of everything that an override sets.
+    """Path and value of each key that an override sets.
 
     >>> list(assignments("detect.budget=5")), list(assignments("annotator.name=knn"))
     ([(('detect', 'budget'), 5)], [(('annotator', 'name'), 'knn')])
@@ -62,8 +62,8 @@ def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     path, equals, raw = override.partition("=")
     if not equals or not path:
         raise ConfigError(
-            f"override {override!r}: expected section.key=value, for example detect.budget=0.05, or a config file "
-            f"({' or '.join(FILES)})"
+            f"override {override!r}: expected section.key=value, for example detect.budget=0.05, or a config "
+            f"file ({' or '.join(_FILE_ENDINGS)})"
         )
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
@@ -94,7 +94,7 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """
     *parents, last = path
     for part in parents:
-        if values.get(part) is None:  # a machine's JSON writes a section that is not there as null
+        if values.get(part) is None:  # JSON written by a program holds an absent section as null
             values[part] = {}
         values = values[part]
         if not isinstance(values, dict):
@@ -103,6 +103,7 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of everything in nested dicts that is not itself a filled dict."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, (*above, key))

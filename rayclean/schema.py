@@ -1,14 +1,14 @@
-"""The tables that verbs hand to each other, and the words for their columns.
+"""The tables that verbs write and read, the label set, and the columns' names.
 
-Every table is keyed by `example_id` (int64), never by position. Labels travel as int32 indices into the label set,
-whose names, words and definitions stand in `load/labels.json`. Shards of one verb carry the names of the shards of
-the verb before (`part-00003.parquet` of predictions holds exactly the examples of `part-00003.parquet` of
-examples), so that work is divided, resumed and joined shard by shard with flat memory.
+Every table is keyed by `example_id` (int64), never by position. Labels are int32 indices into the label set,
+whose names, words and definitions are in `load/labels.json`. The shards of all verbs have the same names
+(`part-00003.parquet` of predictions holds exactly the examples of `part-00003.parquet` of examples), so that
+work is divided, resumed and joined shard by shard in constant memory.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,16 +26,16 @@ EXAMPLES = pa.schema(
 """`load/examples/` (split train or dev) and `load/test/` (split test, where given_label may be null)."""
 
 TRUTH = pa.schema([("example_id", pa.int64()), ("true_label", pa.int32())])
-"""`load/truth/`: opened by `evaluate` alone. true_label is null where the truth is not known."""
+"""`load/truth/`: true labels, for evaluation alone. true_label is null where the truth is not known."""
 
 REJECTED = pa.schema(
     [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())]
 )
-"""`load/rejected/`: file, 0-based row in it, why it cannot be used, and the beginning of the value at fault."""
+"""`load/rejected/`: file, 0-based row in it, why it was rejected, and the offending value's beginning."""
 
 
 def predictions(num_classes: int) -> pa.Schema:
-    """`predict/predictions/`: one row per example, probabilities of all K classes included."""
+    """`predict/predictions/`: one row per example, with the probabilities of all K classes."""
     return pa.schema(
         [
             ("example_id", pa.int64()),
@@ -57,22 +57,23 @@ def features(dim: int) -> pa.Schema:
     return pa.schema([("example_id", pa.int64()), ("features", pa.list_(pa.float32(), dim))])
 
 
-FINDINGS_FIXED = [
-    ("example_id", pa.int64()),
-    ("given_label", pa.int32()),
-    ("suggested_label", pa.int32()),
-    ("quality", pa.float32()),  # lower = more likely wrong
-    ("suspect", pa.bool_()),
-    ("rank", pa.int64()),  # 0 = most doubtful; -1 = no suspect
-    ("reason", pa.string()),
-]
-
-
 def findings(detectors: Sequence[str]) -> pa.Schema:
     """`detect/findings/`: the combined quality, and each detector's own quality and vote."""
-    votes = [(f"{kind}_{name}", pa.float32() if kind == "quality" else pa.bool_())
-             for name in detectors for kind in ("quality", "vote")]  # fmt: skip
-    return pa.schema([*FINDINGS_FIXED, *votes])
+    combined = [
+        ("example_id", pa.int64()),
+        ("given_label", pa.int32()),
+        ("suggested_label", pa.int32()),
+        ("quality", pa.float32()),  # lower = more likely wrong
+        ("suspect", pa.bool_()),
+        ("rank", pa.int64()),  # 0 = most doubtful; -1 = not a suspect
+        ("reason", pa.string()),
+    ]
+    by_detector = [
+        (f"{kind}_{name}", type_)
+        for name in detectors
+        for kind, type_ in (("quality", pa.float32()), ("vote", pa.bool_()))
+    ]
+    return pa.schema([*combined, *by_detector])
 
 
 LABELS = pa.schema(
@@ -85,12 +86,12 @@ LABELS = pa.schema(
         ("split", pa.string()),
     ]
 )
-"""`relabel/labels/`: the label of every example of `load/examples/` after relabelling, and where it comes from."""
+"""`relabel/labels/`: the label of every example of `load/examples/` after relabelling, and its source."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """One class: its index, its name, the word a language model scores for it, and its definition ('' if none)."""
+    """One class: index, name, the word that a language model scores for it, and definition ('' if none)."""
 
     index: int
     name: str
@@ -130,7 +131,7 @@ class LabelSet:
         return [label.name for label in self.labels]
 
     def described(self, words: Mapping[str, str], definitions: Mapping[str, str]) -> "LabelSet":
-        """The same classes with the words and definitions of a config, so that rewording a prompt re-reads no data.
+        """The same classes with the words and definitions of a config: rewording a prompt re-reads no data.
 
         Raises:
             ConfigError: a word or definition for a label that is not in the set.
@@ -142,8 +143,8 @@ class LabelSet:
                         f"dataset.{section}: unknown label {name!r}; {did_you_mean(name, self.names)}"
                     )
         return LabelSet(
-            Label(x.index, x.name, words.get(x.name, x.name), definitions.get(x.name, ""))
-            for x in self.labels
+            replace(label, word=words.get(label.name, label.name), definition=definitions.get(label.name, ""))
+            for label in self.labels
         )
 
     def to_json(self) -> str:
@@ -170,16 +171,16 @@ def list_column(values: npt.NDArray[np.float32]) -> pa.Array:
 
 
 UNANSWERED, ABSTAINED = -1, -2
-"""Values in the place of a label, for an example that a training method queried: UNANSWERED where no answer came (the
-budget ended or the annotator failed), ABSTAINED where the annotator did not choose or was not sure enough."""
+"""Values in the place of a label for a queried example. UNANSWERED: no answer came, because the budget ended
+or the annotator failed. ABSTAINED: the annotator did not choose, or was not sure enough."""
 
 
 @dataclass(frozen=True)
 class MethodQueries:
     """The queries of a training method before one epoch, as plain arrays.
 
-    Training makes them and annotators answer them, and neither package imports the other: this message is defined beside
-    the tables because both see it here.
+    Training makes them and annotators answer them, and neither package imports the other: this message is
+    defined beside the tables because both see it here.
     """
 
     ids: npt.NDArray[np.int64]
@@ -189,7 +190,8 @@ class MethodQueries:
     predicted: npt.NDArray[np.int64]
     """[Q] labels that the networks suggest."""
     neighbours: npt.NDArray[np.int64]
-    """[Q, M] `example_id` of the demonstrations, the most similar first, all of different texts; -1 = none."""
+    """[Q, M] `example_id` of the demonstrations, the most similar first; -1 = none. No two of them, nor
+    one of them and the query, have the same text."""
     neighbour_labels: npt.NDArray[np.int64]
     """[Q, M] labels that the demonstrations show."""
     similarity: npt.NDArray[np.float32]

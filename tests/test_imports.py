@@ -15,6 +15,7 @@ PACKAGE = Path(rayclean.__file__).parent
 # is below all.
 FRAME = {
     "schema",
+    "annotations",
     "errors",
     "plugins",
     "config",

@@ -1,8 +1,23 @@
-"""Reading labelled text from anywhere: one file per format and per built-in data set.
+"""Reading labelled text from anywhere: a file per format and per built-in data set, and the passes of `load`.
 
-`FORMATS` and `BUILTIN` are the registries; adding a format means a file with a subclass of `base.Reader` and a line
-here. `sources` finds the files and cuts them into pieces of work, `rows` checks one row, `labels` turns label values
-into indices, `stage` and `shards` are what a worker does with a piece, `identity` makes `example_id`.
+`FORMATS` and `BUILTIN` are the registries; a new format is a file with a subclass of `base.Reader`, and
+a line here.
+
+    sources.py        finds the files and cuts them into pieces of work
+    first_pass.py     source -> staged shards, one piece at a time, in workers. For every row:
+                        columns.py             chooses its text, label, truth and key columns
+                        csv.py, jsonl.py, ...  read it
+                        row_validation.py      accepts or rejects it
+                        example_id.py          identifies it
+    global_pass.py    what needs all examples, in the driver: label values, duplicate keys, some noise
+                        labels.py              turns label values into indices
+                        instance_noise.py      computes features of texts for noise that depends on them
+    second_pass.py    staged shards -> examples/ test/ truth/, one shard at a time, in workers
+    rejected_rows.py  what a rejected row is, and how both passes write rejected/
+    checks.py         what stops a load
+    summary.py        what a load reports
+
+`own_probabilities.py` belongs to `predict`: it reads probabilities that users bring.
 """
 
 FORMATS: dict[str, str] = {

@@ -1,20 +1,27 @@
-"""Options of `[dataset]` that contradict each other or name what is not there: found before any work."""
+"""What stops a load: contradictory options, too many rejected rows, empty roles, a missing truth, lost rows.
+
+`check_options` runs before any work, the others as soon as the passes have found what they need.
+"""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rayclean.config import DatasetConfig
+import pyarrow.parquet as pq
+
+from rayclean.config import DatasetConfig, NoiseConfig
 from rayclean.datasets.first_pass import PieceSummary
-from rayclean.datasets.labels import LabelMapping
-from rayclean.datasets.rows import NO_LABEL
+from rayclean.datasets.labels import LabelMapping, noise_indices
+from rayclean.datasets.rejected_rows import NO_LABEL
 from rayclean.datasets.second_pass import StagedShard
+from rayclean.datasets.sources import Source
 from rayclean.errors import ConfigError, DataError
-from rayclean.plugins import did_you_mean
+from rayclean.folder import Folder
 from rayclean.schema import Label, LabelSet
 
 
 def check_options(dataset: DatasetConfig) -> None:
-    """Options that contradict each other.
+    """Stop if options of `[dataset]` contradict each other or name a label that does not exist.
 
     Raises:
         ConfigError: they do; the message says what to change.
@@ -31,10 +38,9 @@ def check_options(dataset: DatasetConfig) -> None:
         raise ConfigError(
             f"dataset.truth and dataset.label are both {dataset.label!r}; leave truth out if it is not known"
         )
-    if dataset.dev.share + dataset.test.share >= 1:
-        raise ConfigError(
-            f"dataset.dev.share + dataset.test.share = {dataset.dev.share + dataset.test.share:g} leaves nothing to clean"
-        )
+    shares = dataset.dev.share + dataset.test.share
+    if shares >= 1:
+        raise ConfigError(f"dataset.dev.share + dataset.test.share = {shares:g} leaves nothing to clean")
     for name, split in (("dev", dataset.dev), ("test", dataset.test)):
         if split.label is not None and split.path is None:
             raise ConfigError(
@@ -43,24 +49,29 @@ def check_options(dataset: DatasetConfig) -> None:
     if dataset.test.clean:
         raise ConfigError("dataset.test.clean has no meaning: test examples are never cleaned; remove it")
     if dataset.labels is not None:
-        named = LabelSet(Label(index, name, name) for index, name in enumerate(dataset.labels))
-        named.described(dataset.words, dataset.definitions)
-        noise_mapping(dataset, list(dataset.labels))
-    noise = dataset.noise
-    if noise is None:
-        return
+        label_set = LabelSet(Label(index, name, name) for index, name in enumerate(dataset.labels))
+        label_set.described(dataset.words, dataset.definitions)
+        noise_indices(dataset, dataset.labels)
+    if dataset.noise is not None:
+        _check_noise(dataset, dataset.noise)
+
+
+def _check_noise(dataset: DatasetConfig, noise: NoiseConfig) -> None:
     if dataset.truth is not None:
         raise ConfigError(
-            "dataset.noise on top of real noise would leave no single truth: remove dataset.noise to measure against the "
-            f"column {dataset.truth!r}, or set dataset.label to it and remove dataset.truth to inject noise into true labels"
+            "dataset.noise on top of real noise would leave no single truth: remove dataset.noise to measure "
+            f"against the column {dataset.truth!r}, or set dataset.label to it and remove dataset.truth to "
+            "inject noise into true labels"
         )
     if (noise.kind == "asym_map") != bool(noise.mapping):
         raise ConfigError(
-            "dataset.noise.mapping (label -> wrong label) and kind = 'asym_map' go together; set both or neither"
+            "dataset.noise.mapping (label -> wrong label) and kind = 'asym_map' go together; set both or "
+            "neither"
         )
     if noise.exact and noise.kind not in ("sym", "asym"):
         raise ConfigError(
-            f"dataset.noise.exact is for sym and asym; {noise.kind} has its own count (rayclean/functional/noise.py)"
+            f"dataset.noise.exact is for sym and asym; {noise.kind} has its own count "
+            "(rayclean/functional/noise.py)"
         )
     itself = [name for name, wrong in noise.mapping.items() if name == wrong]
     if itself:
@@ -69,33 +80,30 @@ def check_options(dataset: DatasetConfig) -> None:
         )
 
 
-def noise_mapping(dataset: DatasetConfig, names: list[str]) -> dict[int, int]:
-    """`noise.mapping` as indices.
+def check_sources_hold_rows(sources: list[Source], summaries: list[PieceSummary]) -> None:
+    """Stop if the files of a role hold no rows at all.
 
     Raises:
-        ConfigError: it names an unknown label.
+        DataError: names the role and its first file.
     """
-    if dataset.noise is None:
-        return {}
-    for name in (*dataset.noise.mapping, *dataset.noise.mapping.values()):
-        if name not in names:
-            raise ConfigError(f"dataset.noise.mapping: unknown label {name!r}; {did_you_mean(name, names)}")
-    return {names.index(a): names.index(b) for a, b in dataset.noise.mapping.items()}
+    for source in sources:
+        if not sum(summary.rows for summary in summaries if summary.role == source.role):
+            raise DataError(f"{source.files[0].url}: empty; the {source.role} files hold no rows")
 
 
 def check_rejected(
     dataset: DatasetConfig,
     summaries: list[PieceSummary],
-    labels: LabelMapping | None,
-    shards: list[StagedShard],
+    labels: LabelMapping | None = None,
+    shards: list[StagedShard] | None = None,
 ) -> None:
-    """Stop if too many rows cannot be used; rows whose label is one of `unlabelled` do not count.
+    """Stop if too many rows are rejected; rows whose label is one of `dataset.unlabelled` do not count.
 
     Args:
         dataset: for `max_rejected`.
         summaries: of all pieces.
-        labels: None before the label set is known.
-        shards: with their duplicates.
+        labels: None as long as the label set is unknown.
+        shards: with their duplicates; None as long as those are unknown.
 
     Raises:
         DataError: the three most frequent reasons, with an example of each.
@@ -106,15 +114,16 @@ def check_rejected(
         for reason, entry in summary.rejected.items():
             reasons[reason] += entry["count"]
             examples.setdefault(reason, f"{entry['source']} row {entry['row']}: {entry['value']!r}")
-    for codes in (labels.unknown if labels else {}).values():
-        for code, seen in codes.items():
-            reasons["unknown label"] += seen.count
-            assert labels is not None
-            examples.setdefault("unknown label", f"{seen.source} row {seen.row}: {labels.explain(code)}")
-    for shard in shards:
-        for where in shard.duplicates.values():
+    if labels is not None:
+        for codes in labels.unknown.values():
+            for code, counts in codes.items():
+                reasons["unknown label"] += counts.count
+                place = f"{counts.source} row {counts.row}"
+                examples.setdefault("unknown label", f"{place}: {labels.explain(code)}")
+    for shard in shards or []:
+        for place in shard.duplicates.values():
             reasons["duplicate key"] += 1
-            examples.setdefault("duplicate key", f"the key of {where} comes again")
+            examples.setdefault("duplicate key", f"the key of {place} comes again")
     rows = sum(summary.rows for summary in summaries) - reasons.pop(NO_LABEL, 0)
     count = sum(reasons.values())
     if count <= dataset.max_rejected * rows and rows:
@@ -132,36 +141,65 @@ def check_rejected(
     )
 
 
+def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:
+    """Stop if the truth column has no value in any row (JSON Lines may leave it out row by row).
+
+    Raises:
+        DataError: it has none.
+    """
+    if dataset.truth is not None and not any(summary.truths for summary in summaries):
+        raise DataError(
+            f"dataset.truth = {dataset.truth!r}: no row has a value there; leave dataset.truth out, or check "
+            "its name"
+        )
+
+
 def check_roles(
     metrics: dict[str, Any], summaries: list[PieceSummary], labels: LabelMapping, shards: list[StagedShard]
 ) -> None:
-    """Stop if nothing of the development or test files is left: nobody gives files that are not to be used.
+    """Stop if all rows of the development or test files are rejected, or if nothing is left to clean.
 
     Raises:
-        DataError: why the first row of them cannot be used.
+        DataError: why the first row of those files cannot be used.
     """
     for role in ("dev", "test"):
         read = sum(summary.rows for summary in summaries if summary.role == role)
         if not read or metrics[role]:
             continue
-        repeated = [where for shard in shards if shard.role == role for where in shard.duplicates.values()]
-        unknown = sum(seen.count for seen in labels.unknown.get(role, {}).values())
+        repeated = [place for shard in shards if shard.role == role for place in shard.duplicates.values()]
+        unknown = sum(counts.count for counts in labels.unknown.get(role, {}).values())
         why = f"{unknown:,} have an unknown label" if unknown else "see the reasons in rejected/"
         if repeated:
             why = (
-                f"{len(repeated):,} have a key that came before, the first that of {repeated[0]}: keys (dataset.id) must differ "
-                "between all files; without dataset.id a row's text and place are its key"
+                f"{len(repeated):,} have a key that came before, the first that of {repeated[0]}: keys "
+                "(dataset.id) must differ between all files; without dataset.id a row's place "
+                "is its key"
             )
         raise DataError(f"none of the {read:,} rows of the {role} files can be used: {why}")
+    if not metrics["examples"] - metrics["dev"]:
+        raise DataError(
+            "no example is left to clean or train on: check dataset.dev.share, dataset.test.share and "
+            "rejected rows"
+        )
 
 
-def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:
-    """Stop if no row at all holds the truth that the config speaks of (JSON Lines may leave it out row by row).
+def check_complete(out: Folder, summaries: list[PieceSummary]) -> None:
+    """Stop if rows were lost: the written files together must hold as many rows as were read.
 
     Raises:
-        DataError: it is nowhere.
+        DataError: they do not.
     """
-    if dataset.truth is not None and not any(summary.truths for summary in summaries):
+
+    def count_rows(path: tuple[str, str]) -> int:
+        with out.fs.open(out.path(*path), "rb") as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+
+    paths = [(part, name) for part in ("examples", "test", "rejected") for name in out.shards(part)]
+    with ThreadPoolExecutor(16) as pool:
+        written = sum(pool.map(count_rows, paths))
+    read = sum(summary.rows for summary in summaries)
+    if written != read:
         raise DataError(
-            f"dataset.truth = {dataset.truth!r}: no row has a value there; leave dataset.truth out, or check its name"
+            f"{read} rows were read but {written} written: files changed while they were read, or a disk "
+            f"lost some; remove {out.root} and run `rayclean load` again"
         )

@@ -1,11 +1,11 @@
-"""`example_id`: an int64 that belongs to an example whatever machine, order, sharding or other examples.
+"""`example_id`: an int64 that does not depend on the machine, the order, the shards or the other examples.
 
-With a user's key it is a hash of the key alone, otherwise of the file's name and the row in it.
+It is a hash of the user's key where there is one, and of the file's name and the row's number otherwise.
 """
 
 from rayclean.hashing import int64
 
-PADDING = -1
+_PADDING = -1
 """Never an `example_id`: samplers fill up batches with it."""
 
 
@@ -31,8 +31,8 @@ def row_id(role: str, name: str, row: int) -> int:
 
 def _hash(text: str) -> int:
     content = text.encode("utf-8", "surrogatepass")
-    value = PADDING
-    while value == PADDING:
+    value = _PADDING
+    while value == _PADDING:
         value = int64(content)
         content += b"\0"
     return value

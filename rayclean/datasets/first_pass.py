@@ -1,7 +1,8 @@
-"""First pass over the data: read a piece of the source, check and identify its rows, and write them down in shards.
+"""First pass of `load`: read a piece of the source, validate and identify its rows, and stage them in shards.
 
-After it, everything global is known from small summaries (the values of the label column, counts, ids), and the
-source is never read again: what follows works on `stage/` alone, which goes when `load` is done.
+After it, everything global is known from small summaries (label values and their counts, numbers of rows),
+and the source is never read again: the later passes read `stage/` alone, which is removed when `load` is
+done.
 """
 
 from collections import Counter
@@ -11,73 +12,76 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.base import RowFault
+from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
-from rayclean.datasets.rows import ParsedRow, RowParser, choose_columns, shorten_value
+from rayclean.datasets.rejected_rows import RejectedRow, shorten_value, write_rejected
+from rayclean.datasets.row_validation import RowValidator, ValidRow
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
 from rayclean.folder import Folder
-from rayclean.schema import REJECTED
 
 STAGED = pa.schema(
     [
         ("example_id", pa.int64()),
         ("text", pa.string()),
-        ("label", pa.string()),  # code, see rayclean.datasets.rows
+        ("label", pa.string()),  # a code, see row_validation.py
         ("truth", pa.string()),
         ("key", pa.string()),
         ("source", pa.dictionary(pa.int32(), pa.string())),
         ("row", pa.int64()),
     ]
 )
+"""`stage/rows/`: valid rows of the source, one shard per file."""
 
 
 @dataclass(frozen=True)
 class LoadJob:
-    """What every worker of `load` needs to know."""
+    """One run of `load`, as its workers need to know it."""
 
     config: DatasetConfig
     out: str
-    """Folder that is written, as a URL."""
+    """URL of the folder that is written."""
     seed: int
 
 
 @dataclass
 class PieceSummary:
-    """What the driver learns of a piece."""
+    """The driver's knowledge of a piece after the first pass."""
 
     role: str
     rows: int = 0
+    """Rows read, valid or not."""
     shards: list[int] = field(default_factory=list)
-    """Usable rows of each shard."""
+    """Valid rows of each shard."""
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """reason -> count, and source, row and value of the first."""
+    """reason -> number of rejected rows, and source, row and value of the first one."""
     labels: dict[str, LabelCounts] = field(default_factory=dict)
+    """Code of a label -> where the label column holds it."""
     truths: dict[str, int] = field(default_factory=dict)
+    """Code of a label -> number of rows whose truth column holds it."""
     empty: list[str] = field(default_factory=list)
-    """Files without rows."""
+    """Names of files without rows."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The summary as values that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "PieceSummary":
         """Inverse of `to_json`."""
-        return cls(
-            **{**values, "labels": {code: LabelCounts(**seen) for code, seen in values["labels"].items()}}
-        )
+        labels = {code: LabelCounts(**counts) for code, counts in values["labels"].items()}
+        return cls(**{**values, "labels": labels})
 
 
 def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
-    """Read one piece and write `stage/rows/<piece>-<n>.parquet`, `rejected/<piece>-<n>-read.parquet` and a summary.
+    """Read a piece; write its shards to `stage/rows/`, its rejected rows to `rejected/`, and its summary.
 
     Raises:
-        DataError: a file cannot be read, lacks a column, or its label column has no end of values.
+        DataError: a file cannot be read or lacks a column, or a label column holds too many different values.
     """
     folder = Folder(job.out)
-    writer = _Writer(job, piece, folder)
+    writer = _ShardWriter(job, piece, folder)
     reader = piece.source.reader()
     for segment in piece.segments:
         name = segment.file.name
@@ -86,11 +90,11 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
             writer.summary.empty.append(name)
             continue
         columns = choose_columns(job.config, piece.source.role, found, segment.file.url, reader.sparse)
-        parse = RowParser(job.config, columns, piece.source.role)
-        before = writer.summary.rows
+        validate = RowValidator(job.config, columns, piece.source.role)
+        rows_before = writer.summary.rows
         for row, values in reader.rows(segment, columns.names):
-            writer.add(name, row, values if isinstance(values, RowFault) else parse(values))
-        if writer.summary.rows == before:
+            writer.add(name, row, values if isinstance(values, RejectedRow) else validate(values))
+        if writer.summary.rows == rows_before:
             writer.summary.empty.append(name)
     writer.flush()
     folder.write_json(writer.summary.to_json(), "stage", "pieces", f"{piece.name}.json")
@@ -98,15 +102,15 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
 
 
 def read_summary(job: LoadJob, piece: SourcePiece) -> PieceSummary | None:
-    """The summary that an earlier attempt left, if it finished the piece."""
+    """The summary that an earlier attempt at this load left; None if it did not finish the piece."""
     folder = Folder(job.out)
     if not folder.exists("stage", "pieces", f"{piece.name}.json"):
         return None
     return PieceSummary.from_json(folder.read_json("stage", "pieces", f"{piece.name}.json"))
 
 
-class _Writer:
-    """Collects rows until a shard is full."""
+class _ShardWriter:
+    """Collects the rows of a piece and writes a shard whenever enough have come together."""
 
     def __init__(self, job: LoadJob, piece: SourcePiece, folder: Folder):
         self.job, self.piece, self.folder = job, piece, folder
@@ -116,76 +120,74 @@ class _Writer:
         self.number = 0
         self._clear()
 
-    def add(self, source: str, row: int, parsed: ParsedRow | RowFault) -> None:
-        """One row of the source, usable or not."""
+    def add(self, source: str, row: int, checked: ValidRow | RejectedRow) -> None:
+        """Add one row of the source, valid or rejected."""
         self.summary.rows += 1
-        if isinstance(parsed, RowFault):
-            value = shorten_value(parsed.value)
-            self.faults.append((source, row, parsed.reason, value))
+        if isinstance(checked, RejectedRow):
+            value = shorten_value(checked.value)
+            self.rejected.append((source, row, checked.reason, value))
             entry = self.summary.rejected.setdefault(
-                parsed.reason, {"count": 0, "source": source, "row": row, "value": value}
+                checked.reason, {"count": 0, "source": source, "row": row, "value": value}
             )
             entry["count"] += 1
         else:
-            self._keep(source, row, parsed)
-        if len(self.kept) + len(self.faults) >= self.job.config.rows_per_shard:
+            self._stage(source, row, checked)
+        if len(self.valid) + len(self.rejected) >= self.job.config.rows_per_shard:
             self.flush()
 
-    def _keep(self, source: str, row: int, parsed: ParsedRow) -> None:
-        id_ = row_id(self.role, source, row) if parsed.key is None else key_id(parsed.key)
-        key = None if parsed.key is None else repr(parsed.key)
-        self.kept.append((id_, parsed.text, parsed.label, parsed.truth, key, source, row))
-        if parsed.label is not None:
-            seen = self.summary.labels.get(parsed.label)
-            if seen is not None:
-                seen.count += 1
+    def _stage(self, source: str, row: int, valid: ValidRow) -> None:
+        id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)
+        key = None if valid.key is None else repr(valid.key)
+        self.valid.append((id_, valid.text, valid.label, valid.truth, key, source, row))
+        if valid.label is not None:
+            counts = self.summary.labels.get(valid.label)
+            if counts is not None:
+                counts.count += 1
             else:
-                self.summary.labels[parsed.label] = LabelCounts(1, source, row)
-                check_label_count(len(self.summary.labels))
-        if parsed.truth is not None:
-            self.truths[parsed.truth] += 1
-            check_label_count(len(self.truths))
+                self.summary.labels[valid.label] = LabelCounts(1, source, row)
+                _check_label_count(len(self.summary.labels))
+        if valid.truth is not None:
+            self.truths[valid.truth] += 1
+            _check_label_count(len(self.truths))
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the collected rows as one shard."""
         self.summary.truths = dict(self.truths)
         name = f"{self.piece.name}-{self.number:04d}"
-        if self.kept:
-            columns = [list(column) for column in zip(*self.kept, strict=True)]
-            arrays = [
-                pa.array(column, field.type.value_type).dictionary_encode()
-                if isinstance(field.type, pa.DictionaryType)
-                else pa.array(column, field.type)
-                for column, field in zip(columns, STAGED, strict=True)
-            ]
-            self.folder.write_table(pa.table(arrays, schema=STAGED), "stage", "rows", f"{name}.parquet")
-        if self.faults:
-            write_rejected(self.folder, f"{name}-read", self.faults)
-        if self.kept or self.faults:
-            self.summary.shards.append(len(self.kept))
+        if self.valid:
+            self.folder.write_table(_staged_table(self.valid), "stage", "rows", f"{name}.parquet")
+        if self.rejected:
+            write_rejected(self.folder, f"{name}-read", self.rejected)
+        if self.valid or self.rejected:
+            self.summary.shards.append(len(self.valid))
             self.number += 1
         self._clear()
 
     def _clear(self) -> None:
-        self.kept: list[tuple[Any, ...]] = []
-        self.faults: list[tuple[str, int, str, str]] = []
+        self.valid: list[tuple[Any, ...]] = []
+        self.rejected: list[tuple[str, int, str, str]] = []
 
 
-def write_rejected(folder: Folder, name: str, faults: list[tuple[str, int, str, str]]) -> None:
-    """Write rows (source, row, reason, value) that cannot be used."""
-    columns = [list(column) for column in zip(*faults, strict=True)]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, REJECTED, strict=True)]
-    folder.write_table(pa.table(arrays, schema=REJECTED), "rejected", f"{name}.parquet")
+def _staged_table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    """Rows in the order of `STAGED`'s columns as a table."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    arrays = [
+        pa.array(column, field.type.value_type).dictionary_encode()
+        if isinstance(field.type, pa.DictionaryType)
+        else pa.array(column, field.type)
+        for column, field in zip(columns, STAGED, strict=True)
+    ]
+    return pa.table(arrays, schema=STAGED)
 
 
-def check_label_count(count: int) -> None:
-    """Stop at a label column that is none.
+def _check_label_count(count: int) -> None:
+    """Stop at a column of so many different values that it can hold no classes.
 
     Raises:
-        DataError: too many different values.
+        DataError: there are more than `MAX_LABELS` values.
     """
     if count > MAX_LABELS:
         raise DataError(
-            f"the label column (dataset.label or dataset.truth) holds more than {MAX_LABELS:,} different values; "
-            "classification needs classes: check which column it is"
+            f"the label column (dataset.label or dataset.truth) holds more than {MAX_LABELS:,} different "
+            "values; classification needs classes: check which column it is"
         )

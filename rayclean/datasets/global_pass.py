@@ -1,83 +1,140 @@
-"""What needs all examples at once, done by the driver between the two passes: duplicates and some kinds of noise.
+"""Global pass of `load`: what needs all examples, in the driver between the first and the second pass.
 
-Duplicates take 8 bytes per example, noise that chooses globally 12 (int64 id, int32 label); texts are only read
-for noise that depends on them.
+Label values come from the summaries of the first pass. Duplicates take 8 bytes per example in memory, noise
+that chooses globally 12 (int64 id, int32 label); texts are read only for noise that depends on them.
 """
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayclean.config import DatasetConfig
+from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.instance_noise import out_of_fold_probabilities, text_features
-from rayclean.datasets.second_pass import SecondPass, StagedShard, select_rows
+from rayclean.datasets.labels import LabelCounts, LabelMapping, truth_indices
+from rayclean.datasets.second_pass import SecondPassJob, StagedShard, select_rows
+from rayclean.datasets.sources import SourcePiece
+from rayclean.errors import DataError
 from rayclean.folder import Folder
 from rayclean.functional.noise import NEEDS_FEATURES, corrupt, is_local
+from rayclean.plugins import did_you_mean
+
+
+def staged_shards(pieces: Sequence[SourcePiece], summaries: Sequence[PieceSummary]) -> list[StagedShard]:
+    """The shards that the first pass has staged, in (role, file, row) order; none is without valid rows."""
+    return [
+        StagedShard(f"{piece.name}-{number:04d}", piece.source.role, rows, {})
+        for piece, summary in zip(pieces, summaries, strict=True)
+        for number, rows in enumerate(summary.shards)
+        if rows
+    ]
+
+
+def merge_label_counts(summaries: Iterable[PieceSummary]) -> dict[str, dict[str, LabelCounts]]:
+    """Role -> code of a label -> its count and its first place in file order, over all pieces."""
+    merged: dict[str, dict[str, LabelCounts]] = {"data": {}, "dev": {}, "test": {}}
+    for summary in summaries:
+        codes = merged[summary.role]
+        for code, counts in summary.labels.items():
+            if code in codes:
+                codes[code].count += counts.count
+            else:
+                codes[code] = replace(counts)
+    return merged
+
+
+def resolve_truth(
+    dataset: DatasetConfig, summaries: Iterable[PieceSummary], labels: LabelMapping
+) -> dict[str, dict[str, int]]:
+    """Role -> code in the truth column -> index of the label.
+
+    Raises:
+        DataError: no value of the column is a label.
+    """
+    found: dict[str, Counter[str]] = {}
+    for summary in summaries:
+        found.setdefault(summary.role, Counter()).update(summary.truths)
+    indices = {role: truth_indices(codes, labels) for role, codes in found.items()}
+    if found.get("data") and not indices["data"]:
+        values = [code[2:] for code in list(found["data"])[:10]]
+        raise DataError(
+            f"dataset.truth = {dataset.truth!r} holds {values}, none of which is a label; "
+            f"{did_you_mean(values[0], labels.names)}"
+        )
+    return indices
 
 
 def find_duplicates(folder: Folder, shards: list[StagedShard]) -> list[StagedShard]:
-    """The shards, told which of their rows repeat the `example_id` of an earlier row (in role, file, row order)."""
+    """The shards, with the rows that repeat the `example_id` of an earlier row (in role, file, row order)."""
     ids = np.empty(sum(shard.rows for shard in shards), np.int64)
     start = 0
     for shard in shards:
-        ids[start : start + shard.rows] = _ids(folder, shard)
+        ids[start : start + shard.rows] = _read_ids(folder, shard)
         start += shard.rows
-    ids.sort()  # in place: 8 bytes per example in all
+    ids.sort()  # in place, so that all ids are in memory once
     repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
     if not len(repeated):
         return shards
-    first: dict[int, tuple[str, str, int]] = {}
-    told = []
+    first_places: dict[int, tuple[str, str, int]] = {}
+    checked = []
     for shard in shards:
-        part = _ids(folder, shard)
-        positions = np.flatnonzero(np.isin(part, repeated))
+        ids_of_shard = _read_ids(folder, shard)
+        positions = np.flatnonzero(np.isin(ids_of_shard, repeated))
         duplicates: dict[int, str] = {}
-        if len(positions):  # one file name may stand in two roles: the role is part of where a row is
+        if len(positions):
             table = folder.read_table("stage", "rows", f"{shard.name}.parquet", columns=["source", "row"])
-            for position, row in zip(
-                positions.tolist(), table.take(pa.array(positions)).to_pylist(), strict=True
-            ):
-                where = (shard.role, row["source"], row["row"])
-                if (before := first.setdefault(int(part[position]), where)) != where:
-                    duplicates[position] = f"{before[1]} row {before[2]}"
-        told.append(StagedShard(shard.name, shard.role, shard.rows, duplicates))
-    return told
+            rows = table.take(pa.array(positions)).to_pylist()
+            for position, row in zip(positions.tolist(), rows, strict=True):
+                place = (shard.role, row["source"], row["row"])  # two roles may have files of the same name
+                first = first_places.setdefault(int(ids_of_shard[position]), place)
+                if first != place:
+                    duplicates[position] = f"{first[1]} row {first[2]}"
+        checked.append(replace(shard, duplicates=duplicates))
+    return checked
 
 
-def _ids(folder: Folder, shard: StagedShard) -> npt.NDArray[np.int64]:
+def _read_ids(folder: Folder, shard: StagedShard) -> npt.NDArray[np.int64]:
     table = folder.read_table("stage", "rows", f"{shard.name}.parquet", columns=["example_id"])
     ids: npt.NDArray[np.int64] = table["example_id"].to_numpy()
     return ids
 
 
-def prepare_noise(folder: Folder, finish: SecondPass, shards: list[StagedShard]) -> None:
-    """Write `stage/noise/<shard>.parquet` (example_id, label) for kinds of noise that need all examples at once."""
-    noise = finish.job.config.noise
+def prepare_noise(folder: Folder, job: SecondPassJob, shards: list[StagedShard]) -> None:
+    """Write `stage/noise/<shard>.parquet` (example_id, label) for noise that needs all examples at once."""
+    noise = job.load.config.noise
     if noise is None or is_local(noise.kind, noise.exact):
         return
-    columns = ["example_id", "label"] + (["text"] if noise.kind in NEEDS_FEATURES else [])
-    names, ids_parts, label_parts, texts = [], [], [], []
+    needs_features = noise.kind in NEEDS_FEATURES
+    columns = ["example_id", "label"] + (["text"] if needs_features else [])
+    names, ids_of_shards, labels_of_shards, texts = [], [], [], []
     for shard in shards:
         if shard.role != "data":
             continue
-        chosen = select_rows(finish, shard, columns)
+        selected = select_rows(job, shard, columns)
+        noisy = pa.array(selected.noisy)
         names.append(shard.name)
-        ids_parts.append(chosen.ids[chosen.noisy])
-        label_parts.append(chosen.labels[chosen.noisy])
-        if noise.kind in NEEDS_FEATURES:
-            texts += (
-                chosen.table["text"].filter(pa.array(chosen.keep)).filter(pa.array(chosen.noisy)).to_pylist()
-            )
-    ids, labels = np.concatenate(ids_parts), np.concatenate(label_parts)
-    seed = finish.job.seed if noise.seed is None else noise.seed
-    classes = len(finish.labels.names)
+        ids_of_shards.append(selected.ids[selected.noisy])
+        labels_of_shards.append(selected.labels[selected.noisy])
+        if needs_features:
+            texts += selected.table["text"].filter(pa.array(selected.keep)).filter(noisy).to_pylist()
+    ids, labels = np.concatenate(ids_of_shards), np.concatenate(labels_of_shards)
+    seed = job.load.seed if noise.seed is None else noise.seed
+    classes = len(job.labels.names)
     features = None
-    if noise.kind in NEEDS_FEATURES and len(ids):
+    if needs_features and len(ids):
         features = text_features(ids, texts, seed)
         if noise.kind == "idn_softmax":
             features = out_of_fold_probabilities(ids, features, labels, classes, seed)
-    noisy = corrupt(ids, labels, classes, noise.kind, noise.rate, seed, exact=noise.exact, features=features)
+    corrupted = corrupt(
+        ids, labels, classes, noise.kind, noise.rate, seed, exact=noise.exact, features=features
+    )
     start = 0
-    for name, part in zip(names, ids_parts, strict=True):
-        table = pa.table({"example_id": part, "label": noisy[start : start + len(part)]})
+    for name, ids_of_shard in zip(names, ids_of_shards, strict=True):
+        stop = start + len(ids_of_shard)
+        table = pa.table({"example_id": ids_of_shard, "label": corrupted[start:stop]})
         folder.write_table(table, "stage", "noise", f"{name}.parquet")
-        start += len(part)
+        start = stop

@@ -1,8 +1,9 @@
-"""Hugging Face data sets (https://huggingface.co/docs/datasets): from the hub, or folders saved with `save_to_disk`.
+"""Hugging Face data sets (https://huggingface.co/docs/datasets), of the hub or saved with `save_to_disk`.
 
 `hf://ag_news`, `hf://glue:sst2`, `hf://owner/name:config@revision`. An example row of `hf://ag_news`:
-`{"text": "Wall St. Bears Claw Back Into the Black ...", "label": 2}`, where `label` is a `ClassLabel` that names its
-classes. No code of a data set is run. A folder may hold one split or several; `dataset.hf_split` chooses.
+`{"text": "Wall St. Bears Claw Back Into the Black ...", "label": 2}`, where `label` is a `ClassLabel` that
+names its classes. Code that a data set brings is never run. A folder may hold one split or several;
+`dataset.hf_split` chooses.
 """
 
 import json
@@ -14,12 +15,12 @@ from typing import Any
 import datasets
 import fsspec
 
-from rayclean.datasets.base import FileSegment, Reader, RowFault, SourceFile
+from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile
+from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
 
-ROWS_PER_BATCH = 1024
-ROWS_PER_SEGMENT = 65536
+_ROWS_PER_SEGMENT = 65536
 PREFIX = "hf://"
 
 
@@ -31,20 +32,20 @@ class HuggingFace(Reader):
         return list(_open(file.url, self.split).column_names)
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
-        """Names of a `ClassLabel`."""
+        """Class names of a `ClassLabel` column; None for any other column."""
         feature = _open(file.url, self.split).features.get(column)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
-        """At rows, whatever `size`: the bytes of a row are not known."""
+        """Segments of a fixed number of rows, whatever `size` is: the bytes of a row are unknown."""
         rows = len(_open(file.url, self.split))
-        starts = range(0, max(rows, 1), ROWS_PER_SEGMENT)
-        return [FileSegment(file, start, min(start + ROWS_PER_SEGMENT, rows)) for start in starts]
+        starts = range(0, max(rows, 1), _ROWS_PER_SEGMENT)
+        return [FileSegment(file, start, min(start + _ROWS_PER_SEGMENT, rows)) for start in starts]
 
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
-    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
-        """Rows [start, stop)."""
+    ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
+        """Rows [start, stop) of the split."""
         data = _open(segment.file.url, self.split).select_columns(list(columns))
         stop = len(data) if segment.stop is None else segment.stop
         for start in range(segment.start, stop, ROWS_PER_BATCH):
@@ -53,14 +54,18 @@ class HuggingFace(Reader):
                 yield start + offset, list(cells)
 
 
-def file(url: str) -> SourceFile:
-    """A data set of the hub, or the folder of a saved one, as one file; the hub is not asked."""
+def source_file(url: str) -> SourceFile:
+    """A data set on the hub, or a folder saved with `save_to_disk`, as one file; the hub is not contacted.
+
+    Raises:
+        DataError: the folder was not written by `save_to_disk`.
+    """
     if url.startswith(PREFIX):
         return SourceFile(url, url, sys.maxsize)
     fs, plain = fsspec.core.url_to_fs(url)
     folder = plain.rstrip("/")
-    several = fs.exists(f"{folder}/dataset_dict.json")
-    states = sorted(fs.glob(f"{folder}/*/state.json")) if several else [f"{folder}/state.json"]
+    has_splits = fs.exists(f"{folder}/dataset_dict.json")
+    states = sorted(fs.glob(f"{folder}/*/state.json")) if has_splits else [f"{folder}/state.json"]
     try:
         stamp = tuple(str(json.loads(fs.cat_file(state)).get("_fingerprint")) for state in states)
     except (OSError, ValueError) as error:
@@ -84,8 +89,9 @@ def _open(url: str, split: str) -> datasets.Dataset:
             found = datasets.load_dataset(name, config or None, split=split, revision=revision or None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{url}: cannot open this Hugging Face data set ({str(error).splitlines()[0]}); check the name, the config after ':' "
-            f"and dataset.hf_split ({split!r}), or the network (HF_HUB_OFFLINE reads the local cache alone)"
+            f"{url}: cannot open this Hugging Face data set ({str(error).splitlines()[0]}); check the name, "
+            f"the config after ':' and dataset.hf_split ({split!r}), or the network (HF_HUB_OFFLINE "
+            "reads the local cache alone)"
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:

@@ -1,7 +1,8 @@
-"""What instance-dependent noise needs to know about texts: numbers for `idn_xia`, probabilities for `idn_softmax`.
+"""Features for instance-dependent noise: TF-IDF for `idn_xia`, class probabilities for `idn_softmax`.
 
-Both look at all texts at once, in memory: noise that depends on the text is made for experiments on sets of up to
-some hundred thousand examples. Examples are put in the order of their ids first, so that shards change nothing.
+Both take all texts at once, in memory: noise that depends on the text is meant for experiments on up to some
+hundred thousand examples. Examples are processed in the order of their ids, so that results do not depend on
+shards.
 """
 
 from collections.abc import Sequence
@@ -14,17 +15,17 @@ from sklearn.linear_model import LogisticRegression
 
 from rayclean.functional.hashing import folds
 
-COMPONENTS = 50
-FOLDS = 5
+_COMPONENTS = 50
+_FOLDS = 5
 
 
 def text_features(ids: npt.NDArray[np.int64], texts: Sequence[str], seed: int) -> npt.NDArray[np.float64]:
-    """[N, S <= 50] TF-IDF of words, reduced by SVD; in the order of `ids`."""
+    """[N, S <= 50] TF-IDF of words, reduced by a singular value decomposition; in the order of `ids`."""
     order = np.argsort(ids)
     tfidf = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
         [texts[i] for i in order]
     )
-    size = min(COMPONENTS, tfidf.shape[1] - 1, tfidf.shape[0])
+    size = min(_COMPONENTS, tfidf.shape[1] - 1, tfidf.shape[0])
     dense = (
         TruncatedSVD(size, random_state=seed & 0x7FFFFFFF).fit_transform(tfidf)
         if size > 1
@@ -42,14 +43,14 @@ def out_of_fold_probabilities(
     num_classes: int,
     seed: int,
 ) -> npt.NDArray[np.float64]:
-    """[N, K] class probabilities of logistic regressions that did not see the example; in the order of `ids`.
+    """[N, K] class probabilities by logistic regressions that did not see the example; in the order of `ids`.
 
-    A class that a fold's other examples lack gets probability 0.
+    A class that no example of the other folds has gets probability 0.
     """
     order = np.argsort(ids)
-    fold = folds(ids, seed, FOLDS)
+    fold = folds(ids, seed, _FOLDS)
     probabilities = np.zeros((len(ids), num_classes))
-    for number in range(FOLDS):
+    for number in range(_FOLDS):
         inside, outside = order[fold[order] == number], order[fold[order] != number]
         if not len(inside):
             continue

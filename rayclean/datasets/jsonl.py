@@ -8,25 +8,24 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import fsspec
-
-from rayclean.datasets.base import READ_ERRORS, FileSegment, Reader, RowFault, SourceFile, decoded
+from rayclean.datasets.base import FileSegment, Reader, SourceFile, decode_utf8, open_compressed
+from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 
-LINES_FOR_COLUMNS = 1000
-"""The columns of a file are the keys seen in so many lines: objects may leave out keys."""
+_LINES_FOR_COLUMNS = 1000
+"""Number of first lines whose keys are the columns of a file: an object may leave out keys."""
 
 
 class Jsonl(Reader):
-    """JSON Lines; a line that is no object in UTF-8 faults its row."""
+    """JSON Lines; a line that is no JSON object in UTF-8 is rejected."""
 
     sparse = True
 
     def columns(self, file: SourceFile) -> list[str]:
-        """Keys in the first lines."""
+        """Keys of the objects in the first lines."""
         found: dict[str, None] = {}
         objects = 0
-        for _, value in itertools.islice(_objects(file), LINES_FOR_COLUMNS):
+        for _, value in itertools.islice(_objects(file), _LINES_FOR_COLUMNS):
             if isinstance(value, dict):
                 objects += 1
                 found.update(dict.fromkeys(value))
@@ -38,31 +37,28 @@ class Jsonl(Reader):
 
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
-    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
-        """Lines as rows; a missing key is null."""
+    ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
+        """Lines that are not blank; a missing key is null."""
         for row, value in _objects(segment.file):
-            yield row, value if isinstance(value, RowFault) else [value.get(name) for name in columns]
+            yield row, value if isinstance(value, RejectedRow) else [value.get(name) for name in columns]
 
 
-def _objects(file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | RowFault]]:
-    try:
-        with fsspec.open(file.url, "rb", compression="infer") as handle:
-            for row, line in enumerate(handle):
-                stripped = line.strip()
-                if stripped:
-                    yield row, _parse(stripped)
-    except READ_ERRORS as error:
-        raise DataError(
-            f"{file.url}: cannot be read ({error}); check the path, permissions and compression"
-        ) from error
+def _objects(file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | RejectedRow]]:
+    with open_compressed(file) as handle:
+        for row, line in enumerate(handle):
+            stripped = line.strip()
+            if stripped:
+                yield row, _parse(stripped)
 
 
-def _parse(line: bytes) -> dict[str, Any] | RowFault:
-    text = decoded(line.removeprefix(b"\xef\xbb\xbf"))
-    if isinstance(text, RowFault):
+def _parse(line: bytes) -> dict[str, Any] | RejectedRow:
+    text = decode_utf8(line.removeprefix(b"\xef\xbb\xbf"))
+    if isinstance(text, RejectedRow):
         return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return RowFault("malformed JSON line", f"{str(error)[:80]}: {text[:100]}")
-    return value if isinstance(value, dict) else RowFault("malformed JSON line", f"no object: {text[:100]}")
+        return RejectedRow("malformed JSON line", f"{str(error)[:80]}: {text[:100]}")
+    return (
+        value if isinstance(value, dict) else RejectedRow("malformed JSON line", f"no object: {text[:100]}")
+    )

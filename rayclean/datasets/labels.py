@@ -1,25 +1,26 @@
-"""From the label values found in all files to the label set and the index of every value.
+"""The label set of a data set, and the index of every label value that its files hold.
 
-* Without `dataset.labels` the set is the sorted values (integers by number), or the names that a Hugging Face data set
-  itself gives to its integers.
-* With it, strings are names and integers are indices; integers are names too if all names are integers ("1".."4").
-  Where the column holds strings of digits and no name (a CSV), they are indices.
+* Without `dataset.labels` the set is the sorted values (integers by number), or the names that a Hugging Face
+  data set itself gives to its integers.
+* With it, strings are names and integers are indices; integers are names too if all names are integers
+  ("1".."4"). Where the column holds strings of digits and no name (a CSV), they are indices.
 * A column must be of one type: strings or integers.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rayclean.errors import DataError
+from rayclean.config import DatasetConfig
+from rayclean.errors import ConfigError, DataError
 from rayclean.plugins import did_you_mean
 
 MAX_LABELS = 100_000
-"""More different values than this are no label column."""
+"""Most different values that a label column may hold."""
 
 
 @dataclass
 class LabelCounts:
-    """A label value in the data: how often, and where first."""
+    """How often a label value occurs in the data, and where first."""
 
     count: int
     source: str
@@ -28,13 +29,15 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """The label set and, per role, the index of each code; codes of no label are left out."""
+    """The label set, and the index of each code that the data hold."""
 
     names: list[str]
     codes: dict[str, dict[str, int]]
+    """role -> code -> index, of codes that are in the label set."""
     unknown: dict[str, dict[str, LabelCounts]]
-    named: bool
-    """Whether the names were given, so that integers are indices."""
+    """role -> code -> where it occurs, of codes that are not in the label set."""
+    names_given: bool
+    """Whether the config or the file names the labels, so that integers are indices."""
 
     def explain(self, code: str) -> str:
         """Why a code has no index."""
@@ -42,69 +45,88 @@ class LabelMapping:
 
 
 def resolve_labels(
-    seen: Mapping[str, Mapping[str, LabelCounts]],
+    counts: Mapping[str, Mapping[str, LabelCounts]],
     given: Sequence[str] | None,
-    hint: Sequence[str] | None = None,
+    from_file: Sequence[str] | None = None,
 ) -> LabelMapping:
     """The label set of a data set.
 
     Args:
-        seen: role -> code -> where the label column holds it.
+        counts: role -> code -> where the label column holds it.
         given: `dataset.labels`.
-        hint: names that the file gives to integers.
+        from_file: names that the file itself gives to integers.
 
     Raises:
         DataError: strings and integers mixed, or fewer than two classes.
     """
-    for role, codes in seen.items():
-        _one_type(role, codes)
-    names = list(given or hint or _sorted({code for codes in seen.values() for code in codes}))
-    indices = {role: _indices(codes, names, bool(given or hint)) for role, codes in seen.items()}
+    for role, codes in counts.items():
+        _check_one_type(role, codes)
+    names_given = bool(given or from_file)
+    names = list(given or from_file or _sorted_names({code for codes in counts.values() for code in codes}))
+    indices = {role: _indices(codes, names, names_given) for role, codes in counts.items()}
     unknown = {
-        role: {c: s for c, s in codes.items() if c not in indices[role]} for role, codes in seen.items()
+        role: {code: places for code, places in codes.items() if code not in indices[role]}
+        for role, codes in counts.items()
     }
     found = set(indices["data"].values())
     if len(found) < 2:
         only = f"only {names[found.pop()]!r}" if found else "none"
-        values = ", ".join(repr(code[2:]) for code in list(seen["data"])[:10]) or "nothing"
+        values = ", ".join(repr(code[2:]) for code in list(counts["data"])[:10]) or "nothing"
         raise DataError(
-            f"the data hold {only} of the labels {names[:10]}; at least two classes are needed. The label column holds "
-            f"{values}: check dataset.label, dataset.labels and dataset.unlabelled"
+            f"the data hold {only} of the labels {names[:10]}; at least two classes are needed. The label "
+            f"column holds {values}: check dataset.label, dataset.labels and dataset.unlabelled"
         )
-    return LabelMapping(names, indices, unknown, bool(given or hint))
+    return LabelMapping(names, indices, unknown, names_given)
 
 
 def truth_indices(codes: Mapping[str, int], labels: LabelMapping) -> dict[str, int]:
-    """Index of each code in the truth column, read in the same way as labels; values outside the set are left out."""
-    return _indices(codes, labels.names, labels.named)
+    """Index of each code in the truth column, by the rules for labels; unknown codes are left out."""
+    return _indices(codes, labels.names, labels.names_given)
 
 
-def _one_type(role: str, codes: Mapping[str, LabelCounts]) -> None:
-    first = {code[0]: (code[2:], seen) for code, seen in sorted(codes.items(), reverse=True)}
-    if len(first) > 1:
-        (i, at_i), (s, at_s) = first["i"], first["s"]
+def noise_indices(dataset: DatasetConfig, names: Sequence[str]) -> dict[int, int]:
+    """`dataset.noise.mapping` (label -> wrong label) as indices; {} without noise.
+
+    Raises:
+        ConfigError: it names an unknown label.
+    """
+    if dataset.noise is None:
+        return {}
+    indices = {name: index for index, name in enumerate(names)}
+    for name in (*dataset.noise.mapping, *dataset.noise.mapping.values()):
+        if name not in indices:
+            raise ConfigError(f"dataset.noise.mapping: unknown label {name!r}; {did_you_mean(name, names)}")
+    return {indices[label]: indices[wrong] for label, wrong in dataset.noise.mapping.items()}
+
+
+def _check_one_type(role: str, codes: Mapping[str, LabelCounts]) -> None:
+    examples = {code[0]: (code[2:], counts) for code, counts in sorted(codes.items(), reverse=True)}
+    if len(examples) > 1:
+        (integer, first), (string, other) = examples["i"], examples["s"]
         raise DataError(
-            f"the label column of the {role} files mixes types: the integer {i} ({at_i.source} row {at_i.row}) and the "
-            f"string {s!r} ({at_s.source} row {at_s.row}); write all labels as strings, or all as integers"
+            f"the label column of the {role} files mixes types: the integer {integer} ({first.source} row "
+            f"{first.row}) and the string {string!r} ({other.source} row {other.row}); write all labels as "
+            "strings, or all as integers"
         )
 
 
-def _sorted(codes: set[str]) -> list[str]:
+def _sorted_names(codes: set[str]) -> list[str]:
+    """Values of codes in the order of the alphabet, or of numbers where all are integers."""
     if all(_is_integer(code[2:]) for code in codes):
         return sorted({code[2:] for code in codes}, key=int)
     return sorted({code[2:] for code in codes})
 
 
-def _indices(codes: Mapping[str, object], names: Sequence[str], named: bool) -> dict[str, int]:
+def _indices(codes: Mapping[str, object], names: Sequence[str], names_given: bool) -> dict[str, int]:
     by_name = {name: index for index, name in enumerate(names)}
-    numbers_are_names = not named or all(_is_integer(name) for name in names)
+    numbers_are_names = not names_given or all(_is_integer(name) for name in names)
     digits_are_indices = not any(code[2:] in by_name for code in codes) and all(
         _is_integer(code[2:]) for code in codes
     )
     indices = {}
     for code in codes:
         value = code[2:]
-        by_index = named and digits_are_indices if code[0] == "s" else not numbers_are_names
+        by_index = names_given and digits_are_indices if code[0] == "s" else not numbers_are_names
         index = int(value) if by_index else by_name.get(value, -1)
         if 0 <= index < len(names):
             indices[code] = index
@@ -112,7 +134,7 @@ def _indices(codes: Mapping[str, object], names: Sequence[str], named: bool) -> 
 
 
 def _is_integer(text: str) -> bool:
-    """Whether a text is an integer as Python writes it; "007" is a name.
+    """Whether a text is an integer in Python's spelling; "007" is a name.
 
     >>> [_is_integer(text) for text in ("3", "-1", "007", "3.0", "x")]
     [True, True, False, False, False]

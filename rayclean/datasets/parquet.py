@@ -1,6 +1,6 @@
 """Apache Parquet: https://parquet.apache.org. Cut at row groups, read in small batches.
 
-An example row, as the shared benchmark sets have them: `{"text": "How far is it from Denver to Aspen ?", "label": 5}`.
+An example row: `{"text": "How far is it from Denver to Aspen ?", "label": 5}`.
 
 Only plain columns are read: Arrow extension types whose metadata holds pickled Python objects (`ray.data.*`,
 `arrow.py_extension_type`) could run code when opened, so files that carry them are refused.
@@ -14,11 +14,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayclean.datasets.base import FileSegment, Reader, RowFault, SourceFile, decoded
+from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, decode_utf8
+from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 
-ROWS_PER_BATCH = 1024
-PICKLED = ("ray.data.", "arrow.py_extension_type")
+_PICKLED = ("ray.data.", "arrow.py_extension_type")
 
 
 class Parquet(Reader):
@@ -30,11 +30,13 @@ class Parquet(Reader):
             return list(parquet.schema_arrow.names)
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
-        """At row groups."""
+        """Segments that begin and end at row groups."""
         if file.size <= size:
             return [FileSegment(file)]
         with _opened(file) as parquet:
-            sizes = [parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)]
+            sizes = [
+                parquet.metadata.row_group(group).total_byte_size for group in range(parquet.num_row_groups)
+            ]
         scale = file.size / max(sum(sizes), 1)  # sizes in the footer are uncompressed
         segments, start, filled = [], 0, 0.0
         for group, group_size in enumerate(sizes):
@@ -46,17 +48,17 @@ class Parquet(Reader):
 
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
-    ) -> Iterator[tuple[int, list[Any] | RowFault]]:
-        """Values as Python objects; a string that is not UTF-8 faults its row."""
+    ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
+        """Values as Python objects; a row with a string that is not UTF-8 is rejected."""
         with _opened(segment.file) as parquet:
             stop = parquet.num_row_groups if segment.stop is None else segment.stop
-            row = sum(parquet.metadata.row_group(i).num_rows for i in range(segment.start))
+            row = sum(parquet.metadata.row_group(group).num_rows for group in range(segment.start))
             groups = list(range(segment.start, stop))
             for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=list(columns)):
-                values = [_python(batch.column(name)) for name in columns]
+                values = [_python_values(batch.column(name)) for name in columns]
                 for offset, cells in enumerate(zip(*values, strict=True)):
-                    bad = next((cell for cell in cells if isinstance(cell, RowFault)), None)
-                    yield row + offset, bad or list(cells)
+                    rejected = next((cell for cell in cells if isinstance(cell, RejectedRow)), None)
+                    yield row + offset, rejected or list(cells)
                 row += batch.num_rows
 
 
@@ -66,17 +68,18 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
         with fsspec.open(file.url, "rb") as handle:
             parquet = pq.ParquetFile(handle)
             for field in parquet.schema_arrow:
-                kind = _extension(field)
-                if kind.startswith(PICKLED):
+                kind = _extension_type(field)
+                if kind.startswith(_PICKLED):
                     raise DataError(
-                        f"{file.name}: column {field.name!r} is of the Arrow extension type {kind!r}, which may hold "
-                        "pickled Python objects; write it again with plain types (strings, numbers, lists)"
+                        f"{file.name}: column {field.name!r} is of the Arrow extension type {kind!r}, "
+                        "which may hold pickled Python objects; write it again with plain types (strings, "
+                        "numbers, lists)"
                     )
             yield parquet
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"{file.url}: not a whole Parquet file ({str(error).splitlines()[0]}); it may be half written or of another "
-            "format. Write it again or take it out of dataset.path"
+            f"{file.url}: not a whole Parquet file ({str(error).splitlines()[0]}); it may be half written "
+            "or of another format. Write it again or take it out of dataset.path"
         ) from error
     except OSError as error:
         raise DataError(
@@ -84,13 +87,15 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def _extension(field: pa.Field) -> str:
+def _extension_type(field: pa.Field) -> str:
+    """Name of a column's Arrow extension type; '' for a plain column."""
     if isinstance(field.type, pa.BaseExtensionType):
         return str(field.type.extension_name)
     return str((field.metadata or {}).get(b"ARROW:extension:name", b""), "utf-8", "replace")
 
 
-def _python(column: pa.Array) -> list[Any]:
+def _python_values(column: pa.Array) -> list[Any]:
+    """Python objects of a column, with a `RejectedRow` in the place of bytes that are not UTF-8."""
     if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
@@ -102,4 +107,4 @@ def _python(column: pa.Array) -> list[Any]:
         return list(column.cast(pa.large_string()).to_pylist())
     except (pa.ArrowInvalid, UnicodeDecodeError):
         raw = column.cast(pa.large_binary()).to_pylist()
-        return [None if cell is None else decoded(cell) for cell in raw]
+        return [None if cell is None else decode_utf8(cell) for cell in raw]

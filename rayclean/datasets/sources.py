@@ -1,8 +1,8 @@
 """Which files a config names, and how they are cut into pieces of work.
 
-A path is a file, a folder (searched at all depths; names that begin with `.` or `_` are left out), a glob, or a list
-of them, on any file system that fsspec knows. A file is identified by its path relative to the deepest folder that
-all given paths have in common, so that moving the whole data set changes no `example_id`.
+A path is a file, a folder (searched at all depths; names that begin with `.` or `_` are left out), a glob, or
+a list of them, on any file system that fsspec knows. A file is identified by its path relative to the deepest
+folder that all given paths have in common, so that moving the whole data set changes no `example_id`.
 """
 
 import posixpath
@@ -21,15 +21,20 @@ from rayclean.errors import ConfigError, DataError
 from rayclean.fingerprints import content_stamps
 from rayclean.plugins import did_you_mean, resolve
 
-ENDINGS = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-}  # fmt: skip
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_ENDINGS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 PIECE_BYTES = 32 * 1024 * 1024
-"""About so much of the source is one piece of work."""
+"""Approximate size of a piece of work."""
 PIECE_FILES = 256
-"""At most so many small files are one piece."""
+"""Most small files in one piece."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Source:
     files: tuple[SourceFile, ...]
 
     def reader(self) -> Reader:
-        """The format's reader."""
+        """A reader of the format."""
         reader: Reader = resolve("format", {**FORMATS, **BUILTIN}, self.format)(self.split)
         return reader
 
@@ -53,83 +58,83 @@ class SourcePiece:
 
     index: int
     source: Source
-    """With the files left out: a thousand names need not travel with every piece."""
+    """The role and format, without the files: a thousand names need not be sent with every piece."""
     segments: tuple[FileSegment, ...]
 
     @property
     def name(self) -> str:
-        """`part-00012`: the beginning of its shards' names."""
+        """The beginning of the names of its shards, for example `part-00012`."""
         return f"part-{self.index:05d}"
 
 
 def find_sources(config: DatasetConfig) -> list[Source]:
-    """The files of the data set, and of the development and test set where they have their own.
+    """The files of the data set, and of the development and test set where the config names files for them.
 
     Raises:
-        ConfigError: the format cannot be told, or a built-in data set is not installed.
+        ConfigError: the format cannot be recognised, or a built-in data set is not installed.
         DataError: a path does not exist or cannot be listed.
     """
-    sources = [_find(config, "data", config.path)]
+    sources = [_find_source(config, "data", config.path)]
     for role, split in (("dev", config.dev), ("test", config.test)):
         if split.path is not None:
-            sources.append(_find(config, role, split.path))
+            sources.append(_find_source(config, role, split.path))
     return sources
 
 
 def cut_into_pieces(sources: Sequence[Source]) -> list[SourcePiece]:
-    """Pieces in (role, file, row) order; depends on names and sizes of the files alone."""
+    """Pieces in (role, file, row) order; they depend on nothing but the names and sizes of the files."""
     pieces: list[SourcePiece] = []
     for source in sources:
         reader = source.reader()
-        together: list[FileSegment] = []
-        bare = Source(source.role, source.format, source.split, ())
+        small_files: list[FileSegment] = []
+        without_files = Source(source.role, source.format, source.split, ())
 
-        def flush(together: list[FileSegment], bare: Source = bare) -> None:
-            if together:
-                pieces.append(SourcePiece(len(pieces), bare, tuple(together)))
-                together.clear()
+        def flush(segments: list[FileSegment], source: Source = without_files) -> None:
+            if segments:
+                pieces.append(SourcePiece(len(pieces), source, tuple(segments)))
+                segments.clear()
 
         filled = 0
         for file in source.files:
             if file.size > PIECE_BYTES:
-                flush(together)
+                flush(small_files)
                 for segment in reader.cut(file, PIECE_BYTES):
                     flush([segment])
                 filled = 0
                 continue
-            if filled + file.size > PIECE_BYTES or len(together) >= PIECE_FILES:
-                flush(together)
+            if filled + file.size > PIECE_BYTES or len(small_files) >= PIECE_FILES:
+                flush(small_files)
                 filled = 0
-            together.append(FileSegment(file))
+            small_files.append(FileSegment(file))
             filled += file.size
-        flush(together)
+        flush(small_files)
     return pieces
 
 
-def _find(config: DatasetConfig, role: str, path: str | Sequence[str]) -> Source:
+def _find_source(config: DatasetConfig, role: str, path: str | Sequence[str]) -> Source:
     paths = [path] if isinstance(path, str) else list(path)
     where = "dataset.path" if role == "data" else f"dataset.{role}.path"
     if not paths:
         raise ConfigError(f"{where} is an empty list; name at least one file")
     format_: str = config.format
     if format_ == "builtin" or (format_ == "auto" and len(paths) == 1 and paths[0] in BUILTIN):
-        return _builtin(role, where, paths, config.hf_split)
-    if format_ == "auto" and all(_is_huggingface(p) for p in paths):
+        return _builtin_source(role, where, paths, config.hf_split)
+    if format_ == "auto" and all(_is_huggingface(each) for each in paths):
         format_ = "huggingface"
     if format_ == "huggingface":
-        files = tuple(huggingface.file(p) for p in paths)
+        files = tuple(huggingface.source_file(each) for each in paths)
     else:
-        files = _files(where, paths, any_ending=format_ != "auto")
-        format_ = _format(where, files) if format_ == "auto" else format_
+        files = _list_files(where, paths, any_ending=format_ != "auto")
+        format_ = _format_of(where, files) if format_ == "auto" else format_
     return Source(role, format_, config.hf_split, files)
 
 
-def _builtin(role: str, where: str, paths: list[str], split: str) -> Source:
+def _builtin_source(role: str, where: str, paths: list[str], split: str) -> Source:
     if len(paths) > 1 or paths[0] not in BUILTIN:
         raise ConfigError(
             f"{where}: {paths} is no built-in data set; {did_you_mean(paths[0], list(BUILTIN))}"
         )
-    file: SourceFile = resolve("built-in data set", BUILTIN, paths[0]).file()
+    file: SourceFile = resolve("built-in data set", BUILTIN, paths[0]).source_file()
     return Source(role, paths[0], split, (file,))
 
 
@@ -137,33 +142,35 @@ def _is_huggingface(path: str) -> bool:
     if path.startswith(huggingface.PREFIX):
         return True
     if "://" in path and not path.startswith("file://"):
-        return False  # saying format = "huggingface" saves two requests to a remote store for everybody else
+        return False  # needs format = "huggingface": looking would cost all other users two requests
     return huggingface.is_saved(*fsspec.core.url_to_fs(path))
 
 
-def _format(where: str, files: tuple[SourceFile, ...]) -> str:
+def _format_of(where: str, files: tuple[SourceFile, ...]) -> str:
     found = sorted({_ending(file.name) or "?" for file in files})
-    formats = {ENDINGS.get(ending) for ending in found}
+    formats = {_ENDINGS.get(ending) for ending in found}
     if None in formats:
         raise ConfigError(
-            f"{where}: cannot tell the format of {files[0].name!r} by its ending; known: {', '.join(ENDINGS)} "
-            f"(compressed: {', '.join(COMPRESSED)}). Set dataset.format to parquet, csv or jsonl"
+            f"{where}: cannot tell the format of {files[0].name!r} by its ending; known: "
+            f"{', '.join(_ENDINGS)} (compressed: {', '.join(_COMPRESSED)}). Set dataset.format to parquet, "
+            "csv or jsonl"
         )
     if len(formats) > 1:
         raise ConfigError(
-            f"{where}: files of several formats ({', '.join(found)}); name one kind with a glob, or set dataset.format"
+            f"{where}: files of several formats ({', '.join(found)}); name one kind with a glob, or set "
+            "dataset.format"
         )
     return str(formats.pop())
 
 
 def _ending(name: str) -> str:
     name = name.lower()
-    for ending in COMPRESSED:
+    for ending in _COMPRESSED:
         name = name.removesuffix(ending)
     return posixpath.splitext(name)[1]
 
 
-def _files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceFile, ...]:
+def _list_files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceFile, ...]:
     """All files under the given paths, each once, sorted by name."""
     found: dict[str, dict[str, Any]] = {}
     roots: list[str] = []
@@ -175,17 +182,18 @@ def _files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceFile, 
             root, infos = _expand(fs, plain, any_ending)
         except (OSError, ValueError, ImportError) as error:
             raise DataError(
-                f"{where}: cannot read {path!r} ({type(error).__name__}: {error}){_beside(path)}"
+                f"{where}: cannot read {path!r} ({type(error).__name__}: {error}){_hint(path)}"
             ) from error
         if not infos:
             raise DataError(
-                f"{where}: {path!r} holds no file to read; expected files ending in {', '.join(ENDINGS)}"
+                f"{where}: {path!r} holds no file to read; expected files ending in {', '.join(_ENDINGS)}"
             )
         roots.append(root)
         found.update(infos)
     if len(systems) > 1:
         raise ConfigError(
-            f"{where}: paths on several file systems ({', '.join(sorted(systems))}); bring them together on one"
+            f"{where}: paths on several file systems ({', '.join(sorted(systems))}); bring them together on "
+            "one"
         )
     (fs,) = systems.values()
     common = posixpath.commonpath(roots)
@@ -194,9 +202,9 @@ def _files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceFile, 
             url=path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path)),
             name=posixpath.relpath(path, common or "."),
             size=int(info.get("size") or 0),
-            stamp=(mark,),
+            stamp=(stamp,),
         )
-        for (path, info), mark in zip(found.items(), content_stamps(fs, found), strict=True)
+        for (path, info), stamp in zip(found.items(), content_stamps(fs, found), strict=True)
     ]
     return tuple(sorted(files, key=lambda file: file.name))
 
@@ -212,7 +220,7 @@ def _expand(
         infos = {
             path: info
             for path, info in fs.glob(plain, detail=True).items()
-            if info.get("type") != "directory" and "/." not in path.removeprefix(root)  # as a shell does
+            if info.get("type") != "directory" and "/." not in path.removeprefix(root)  # like a shell
         }
         if not infos:
             raise FileNotFoundError(f"no file matches {plain}")
@@ -225,20 +233,19 @@ def _expand(
         path: info
         for path, info in fs.find(plain, detail=True).items()
         if not any(part.startswith((".", "_")) for part in posixpath.relpath(path, root).split("/"))
-        and (any_ending or _ending(path) in ENDINGS)
+        and (any_ending or _ending(path) in _ENDINGS)
     }
     return root, infos
 
 
-def _beside(path: str) -> str:
-    """Names near a local path that does not exist."""
+def _hint(path: str) -> str:
+    """Advice on a path that cannot be read: similar names in its folder if it is local and does not exist."""
     try:
         fs, plain = fsspec.core.url_to_fs(path)
         if not isinstance(fs, LocalFileSystem) or fs.exists(plain):
             return "; check permissions"
-        names = [posixpath.basename(str(entry)) for entry in fs.ls(posixpath.dirname(plain), detail=False)][
-            :20
-        ]
+        entries = fs.ls(posixpath.dirname(plain), detail=False)[:20]
+        names = [posixpath.basename(str(entry)) for entry in entries]
     except (OSError, ValueError, ImportError):
         return "; check the path and its protocol"
     return f"; {did_you_mean(posixpath.basename(plain), names)}" if names else ""

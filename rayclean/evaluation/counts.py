@@ -5,15 +5,15 @@ examples whose truth is known, one bool and one float32 per quality (the ROC-AUC
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from rayclean.annotations import SuspectRanking
 from rayclean.errors import ArtifactError
 from rayclean.functional.lookup import lookup_values
 
@@ -24,8 +24,7 @@ Floats = npt.NDArray[np.floating[Any]]
 UNKNOWN = -1
 """Index that stands for a label that is not known."""
 BINS = 200
-"""Bins of the histogram of qualities; drawn with fewer."""
-DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
+"""Bins of the histograms; charts draw fewer."""
 
 
 def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
@@ -34,88 +33,19 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     Raises:
         ArtifactError: it holds other examples.
     """
-    own = table["example_id"].to_numpy()
-    rows = lookup_values(own, np.arange(len(own)), ids)
-    if len(own) != len(ids) or (rows < 0).any():
+    table_ids = table["example_id"].to_numpy()
+    rows = lookup_values(table_ids, np.arange(len(table_ids)), ids)
+    if len(table_ids) != len(ids) or (rows < 0).any():
         raise ArtifactError(
-            f"{where} holds {len(own)} examples, load/examples {len(ids)} in this shard, or other ids; "
+            f"{where} holds {len(table_ids)} examples, load/examples {len(ids)} in this shard, or other ids; "
             "run the verb that wrote it again"
         )
-    return table if np.array_equal(rows, np.arange(len(own))) else table.take(rows)
-
-
-@dataclass(frozen=True)
-class SuspectRanking:
-    """What became of every suspect, sorted by id."""
-
-    example_id: npt.NDArray[np.int64]
-    rank: npt.NDArray[np.int64]
-    given: npt.NDArray[np.int64]
-    chosen: npt.NDArray[np.int64]
-    """`UNKNOWN`: no answer or a tie."""
-    confidence: npt.NDArray[np.float32]
-    """NaN without an answer."""
-    decision: npt.NDArray[np.int8]
-    """Index into `DECISIONS`."""
-    candidates: npt.NDArray[np.int64]
-    """[S, 2], or [S, 0] where every label was a candidate."""
-    truth: npt.NDArray[np.int64]
-    """Filled by `Tally.add`."""
-    error_kinds: Counter[str]
-
-    @classmethod
-    def read(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
-        """From the columns of `relabel/annotations/`, in any order."""
-        names = (
-            "example_id",
-            "rank",
-            "given_label",
-            "suggested_label",
-            "chosen_label",
-            "confidence",
-            "decision",
-        )
-        empty = {name: np.zeros(0, dtype=np.int64) for name in names}
-        parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
-        every, kinds = False, Counter[str]()
-        for table in tables:
-            decision = np.array([DECISIONS.index(x) for x in table["decision"].to_pylist()], dtype=np.int8)
-            parts["decision"].append(decision)
-            parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
-            for name in names[:5]:
-                parts[name].append(pc.fill_null(table[name], UNKNOWN).to_numpy().astype(np.int64))
-            every |= bool((pc.max(pc.list_value_length(table["candidates"])).as_py() or 0) > 2)
-            errors = table["error"].filter(pc.equal(table["decision"], "error")).to_pylist()
-            kinds.update((text or "unknown").partition(":")[0] for text in errors)
-        columns = {name: np.concatenate(part) for name, part in parts.items()}
-        order = np.argsort(columns["example_id"], kind="stable")
-        columns = {name: column[order] for name, column in columns.items()}
-        pairs = np.stack([columns["given_label"], columns["suggested_label"]], axis=1).astype(np.int64)
-        return cls(
-            example_id=columns["example_id"],
-            rank=columns["rank"],
-            given=columns["given_label"],
-            chosen=columns["chosen_label"],
-            confidence=columns["confidence"].astype(np.float32),
-            decision=columns["decision"].astype(np.int8),
-            candidates=pairs[:, :0] if every else pairs,
-            truth=np.full(len(order), UNKNOWN, dtype=np.int64),
-            error_kinds=kinds,
-        )
-
-    def among_candidates(self) -> Bools:
-        """Whether the truth (where known) is one of the candidates [S]."""
-        if self.candidates.shape[1] == 0:
-            return np.asarray(self.truth >= 0)
-        return np.asarray((self.truth >= 0) & (self.candidates == self.truth[:, None]).any(axis=1))
-
-    def decided(self, name: str) -> Bools:
-        """Which suspects ended so [S]."""
-        return np.asarray(self.decision == DECISIONS.index(name))
+    return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
 
 
 COUNTS = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
           "suspects_known", "suspects_wrong")  # fmt: skip
+"""What is counted in every split; `known`: examples of known truth."""
 
 
 @dataclass
@@ -123,15 +53,17 @@ class RunCounts:
     """Counts of all examples; `add` takes the shards in any order."""
 
     suspects: SuspectRanking
+    """All suspects; `add` fills in their true labels."""
     detectors: Sequence[str] = ()
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    """By split."""
-    sources: Counter[str] = field(default_factory=Counter)
+    """Names of the detectors."""
+    by_split: dict[str, Counter[str]] = field(default_factory=dict)
+    """The counts named in `COUNTS`, by split."""
     given_final: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Examples by given and final label."""
     given_true: Counter[tuple[int, int]] = field(default_factory=Counter)
-    given_labels: Counter[int] = field(default_factory=Counter)
+    """Examples of known truth by given and true label."""
     votes: dict[str, Counter[str]] = field(default_factory=dict)
-    """By detector: votes, those on examples of known truth, those on wrong labels."""
+    """By detector: number of votes, of those on examples of known truth, of those on wrong labels."""
     histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, BINS), dtype=np.int64))
     """Examples by quality in [0, 1]: truth unknown, label right, label wrong."""
     cut: float = -np.inf
@@ -166,10 +98,8 @@ class RunCounts:
         }
         for split in np.unique(columns["split"]):
             rows = columns["split"] == split
-            counter = self.counts.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
+            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
             counter.update({name: int((flag & rows).sum()) for name, flag in flags.items()})
-        self.sources.update(_counted(columns["source"]))
-        self.given_labels.update(_counted(given))
         _add_pairs(self.given_final, given, final)
         _add_pairs(self.given_true, given[known], truth[known])
         self._add_quality(columns, known, wrong, suspect)
@@ -197,11 +127,15 @@ class RunCounts:
 
     def total(self, name: str) -> int:
         """A count over all splits."""
-        return sum(counter[name] for counter in self.counts.values())
+        return sum(counter[name] for counter in self.by_split.values())
+
+    def totals(self) -> Counter[str]:
+        """All counts over all splits."""
+        return sum(self.by_split.values(), Counter[str]())
 
     def of(self, split: str, name: str) -> int:
         """A count of one split."""
-        return self.counts[split][name] if split in self.counts else 0
+        return self.by_split[split][name] if split in self.by_split else 0
 
     @property
     def wrong(self) -> Bools:
@@ -216,11 +150,6 @@ class RunCounts:
     def quality(self, detector: str = "") -> npt.NDArray[np.float32]:
         """[M] Quality, of the combination or of one detector."""
         return np.concatenate([np.zeros(0, dtype=np.float32), *self._quality.get(detector, [])])
-
-
-def _counted(values: npt.NDArray[Any]) -> dict[Any, int]:
-    kinds, counts = np.unique(values, return_counts=True)
-    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
 def _add_pairs(counter: Counter[tuple[int, int]], first: Ints, second: Ints) -> None:

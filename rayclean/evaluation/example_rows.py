@@ -1,4 +1,4 @@
-"""The few rows that the report shows with their texts, found without reading the others'."""
+"""The few rows that the report shows with their texts, read without the texts of all others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,32 +8,33 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.evaluation.counts import RunCounts, SuspectRanking
+from rayclean.annotations import SuspectRanking
+from rayclean.evaluation.counts import RunCounts
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.schema import LabelSet
 
 MAX_REJECTED = 20
-"""Rejected rows shown."""
+"""Most rejected rows that are shown."""
 
 
 def changed_rows(
-    run: Run, suspects: SuspectRanking, tally: RunCounts, labels: LabelSet, limit: int, *, harmful: bool
+    run: Run, suspects: SuspectRanking, counts: RunCounts, labels: LabelSet, limit: int, *, harmful: bool
 ) -> list[dict[str, Any]]:
     """Changes with their texts: the surest first, of equal ones the most doubtful label.
 
     Args:
-        run: where texts, findings and answers lie.
-        suspects: all of them, with truth.
-        tally: knows which changes were reverted.
-        labels: names.
-        limit: so many at most.
-        harmful: only changes that made a right label wrong.
+        run: holds texts, findings and answers.
+        suspects: all suspects, with their true labels.
+        counts: of the run; holds which changes were reverted.
+        labels: the label set.
+        limit: largest number of rows.
+        harmful: whether only changes that made a right label wrong are wanted.
     """
-    stands = suspects.decided("changed") & ~np.isin(suspects.example_id, list(tally.reverted))
+    kept = suspects.decided("changed") & ~np.isin(suspects.example_id, list(counts.reverted))
     if harmful:
-        stands &= (suspects.truth == suspects.given) & (suspects.truth >= 0)
-    rows = np.flatnonzero(stands)
+        kept &= (suspects.truth == suspects.given) & (suspects.truth >= 0)
+    rows = np.flatnonzero(kept)
     rows = rows[np.lexsort((suspects.rank[rows], -suspects.confidence[rows]))][:limit]
     wanted = suspects.example_id[rows]
     texts = _rows_of(run.require("load"), "examples", wanted, ["text"])

@@ -1,11 +1,11 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, for the report and the terminal."""
 
 
 def format_percent(value: float | None) -> str:
     """A share in per cent; more digits where it is small.
 
-    >>> percent(0.2346), percent(0.00042), percent(0), percent(1.0), percent(None)
-    ('23.5 %', '0.042 %', '0 %', '100 %', 'not known')
+    >>> [format_percent(share) for share in (0.2346, 0.00042, 0, 1.0, None)]
+    ['23.5 %', '0.042 %', '0 %', '100 %', 'not known']
     """
     if value is None:
         return "not known"
@@ -19,25 +19,25 @@ def format_percent(value: float | None) -> str:
 def format_figure(value: float | None) -> str:
     """A figure in [0, 1] that is no percentage.
 
-    >>> share(0.98765), share(None)
+    >>> format_figure(0.98765), format_figure(None)
     ('0.988', 'not known')
     """
     return "not known" if value is None else f"{value:.3f}"
 
 
 def format_count(value: float | None) -> str:
-    """A count with its thousands apart.
+    """A count with separated thousands.
 
-    >>> number(1234567)
+    >>> format_count(1234567)
     '1,234,567'
     """
     return "not known" if value is None else f"{value:,.0f}"
 
 
 def format_seconds(seconds: float) -> str:
-    """A time.
+    """A duration in seconds, minutes or hours.
 
-    >>> span(3.21), span(75), span(7260)
+    >>> format_seconds(3.21), format_seconds(75), format_seconds(7260)
     ('3.2 s', '1 min 15 s', '2 h 1 min')
     """
     if seconds < 60:
@@ -49,7 +49,7 @@ def format_seconds(seconds: float) -> str:
 def format_money(amount: float | None) -> str:
     """A cost in the currency of the config's prices.
 
-    >>> money(12.5), money(0.00123)
+    >>> format_money(12.5), format_money(0.00123)
     ('12.50', '0.0012')
     """
     if amount is None:
@@ -58,9 +58,9 @@ def format_money(amount: float | None) -> str:
 
 
 def format_interval(interval: list[float] | None) -> str:
-    """An interval of a share, '' if there is none.
+    """A 95 % interval of a share; empty where there is none.
 
-    >>> between([0.1, 0.2])
+    >>> format_interval([0.1, 0.2])
     '95 %: 10.0 % to 20.0 %'
     """
     return "" if interval is None else f"95 %: {format_percent(interval[0])} to {format_percent(interval[1])}"

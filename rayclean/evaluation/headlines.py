@@ -23,17 +23,19 @@ class Headline:
     """One headline figure."""
 
     title: str
+    """Name of the figure."""
     value: str
+    """The figure as people read it."""
     brief: str
     """A few words for the terminal."""
     means: str
-    """What it means, for somebody who has never heard of it."""
+    """Its meaning, for somebody who has never heard of it."""
     aside: str = ""
     """An interval, or where the figure comes from."""
 
 
 def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
-    """The cards whose figures are known."""
+    """The headline figures that are known."""
     counts = metrics["counts"]
     known = [
         card for card in (_noise(metrics), _repaired(metrics), _harm(metrics), _accuracy(metrics)) if card

@@ -1,25 +1,26 @@
-"""Every figure of `metrics.json`: a function of named facts, and the facts that it needs.
+"""Every figure of `metrics.json`: a function of named facts, and the names of the facts that it needs.
 
-A metric whose facts are not all there (no truth, no test split, no answer) is null, and so is one that is undefined
+A metric is null where one of its facts is missing (no truth, no test split, no answer) or where it is undefined
 (the ROC-AUC of one class). Rates of the data are exact for the examples whose truth is known; the intervals in
 `intervals` say how far they carry over to more data of the same kind.
 
 References: Clopper and Pearson, Biometrika 26, 1934 (intervals); Guo et al., ICML 2017 (calibration error).
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
+from rayclean.annotations import DECISIONS, SuspectRanking
+from rayclean.evaluation.counts import Bools, Floats, RunCounts
 from rayclean.functional.calibration import expected_calibration_error
 
 RELIABILITY_BINS = 10
+"""Equal-width bins of confidence."""
 TOP_SHARE = 0.1
 """`precision_at_10` looks at this share of the examples, the lowest qualities."""
 SYSTEMATIC_BELOW = 0.7
@@ -29,14 +30,13 @@ SYSTEMATIC_BELOW = 0.7
 def binomial_interval(successes: int, trials: int) -> list[float] | None:
     """95 % Clopper-Pearson interval of a rate; None without trials.
 
-    >>> [round(x, 4) for x in interval(0, 10)], [round(x, 4) for x in interval(5, 10)]
+    >>> [round(end, 4) for end in binomial_interval(0, 10)], [round(end, 4) for end in binomial_interval(5, 10)]
     ([0.0, 0.3085], [0.1871, 0.8129])
     """
     if not trials:
         return None
-    low = float(beta.ppf(0.025, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(0.975, successes + 1, trials - successes)) if successes < trials else 1.0
-    return [low, high]
+    low, high = binomtest(successes, trials).proportion_ci(method="exact")
+    return [float(low), float(high)]
 
 
 def rate(successes: int, trials: int) -> float | None:
@@ -59,7 +59,7 @@ def average_precision(quality: Floats, wrong: Bools) -> float | None:
 
 
 def precision_at(quality: Floats, wrong: Bools, count: int) -> float | None:
-    """Share of wrong labels among the `count` lowest qualities; of tied ones at the edge a proportional share counts.
+    """Share of wrong labels among the `count` lowest qualities; of ties at the last place a proportional part counts.
 
     >>> precision_at(np.array([0.1, 0.2, 0.2, 0.9]), np.array([True, True, False, False]), 2)
     0.75
@@ -78,20 +78,22 @@ def reliability_curve(confidence: Floats, correct: Bools) -> list[dict[str, Any]
     bins = RELIABILITY_BINS
     index = np.minimum((confidence.astype(np.float64) * bins).astype(np.int64), bins - 1)
     rows = []
-    for bin_ in np.unique(index).tolist():
-        inside = index == bin_
+    for number in np.unique(index).tolist():
+        inside = index == number
         rows.append({
-            "low": bin_ / bins, "high": (bin_ + 1) / bins, "count": int(inside.sum()),
+            "low": number / bins, "high": (number + 1) / bins, "count": int(inside.sum()),
             "confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean()),
         })  # fmt: skip
     return rows
 
 
 class Metric(NamedTuple):
-    """A figure: how it is computed, and from which facts (the arguments of `function`)."""
+    """A figure of `metrics.json`."""
 
     function: Callable[..., Any]
+    """Computes it from the facts that it needs."""
     needs: tuple[str, ...]
+    """Names of the facts, which are the arguments of `function`."""
 
 
 def _of_answers(function: Callable[[Floats, Bools], Any]) -> Callable[[SuspectRanking], Any]:
@@ -111,27 +113,27 @@ def _accuracy_all(suspects: SuspectRanking) -> float | None:
     return rate(int((suspects.chosen[rows] == suspects.truth[rows]).sum()), int(rows.sum()))
 
 
-def _truth_among(suspects: SuspectRanking) -> float | None:
+def _truth_among_candidates(suspects: SuspectRanking) -> float | None:
     return rate(int(suspects.among_candidates().sum()), int((suspects.truth >= 0).sum()))
 
 
-def _by_split(tally: RunCounts) -> dict[str, Any]:
+def _by_split(counts: RunCounts) -> dict[str, Any]:
     return {
         split: {
-            "examples": c["examples"],
-            "given": rate(c["wrong_given"], c["known"]),
-            "final": rate(c["wrong_final"], c["known"]),
+            "examples": counter["examples"],
+            "given": rate(counter["wrong_given"], counter["known"]),
+            "final": rate(counter["wrong_final"], counter["known"]),
         }
-        for split, c in sorted(tally.counts.items())
+        for split, counter in sorted(counts.by_split.items())
     }
 
 
-def _detector(tally: RunCounts, name: str) -> dict[str, Any]:
-    quality, wrong, votes = tally.quality(name), tally.wrong, tally.votes[name]
+def _detector(counts: RunCounts, name: str) -> dict[str, Any]:
+    quality, wrong, votes = counts.quality(name), counts.wrong, counts.votes[name]
     return {
         "roc_auc": roc_auc(quality, wrong),
         "average_precision": average_precision(quality, wrong),
-        "precision_at_budget": precision_at(quality, wrong, int(tally.suspect.sum())),
+        "precision_at_budget": precision_at(quality, wrong, int(counts.suspect.sum())),
         "precision_at_10": precision_at(quality, wrong, round(TOP_SHARE * len(wrong))),
         "votes": votes["votes"],
         "precision_of_votes": rate(votes["wrong"], votes["known"]),
@@ -146,7 +148,7 @@ def _outcomes(suspects: SuspectRanking) -> dict[str, int]:
 METRICS: dict[str, Metric] = {
     "noise.given": Metric(lambda t: rate(t.total("wrong_given"), t.total("known")), ("truth",)),
     "noise.final": Metric(lambda t: rate(t.total("wrong_final"), t.total("known")), ("truth",)),
-    "noise.by_split": Metric(_by_split, ("tally",)),
+    "noise.by_split": Metric(_by_split, ("counts",)),
     "noise.estimated": Metric(lambda value: value, ("estimated_noise_rate",)),
     "harm": Metric(lambda t: rate(t.total("harmed"), t.total("known") - t.total("wrong_given")), ("truth",)),
     "repaired": Metric(lambda t: rate(t.total("repaired"), t.total("wrong_given")), ("truth",)),
@@ -157,11 +159,11 @@ METRICS: dict[str, Metric] = {
     "detection.precision_at_10": Metric(
         lambda t: precision_at(t.quality(), t.wrong, round(TOP_SHARE * len(t.wrong))), ("truth",)
     ),
-    "detection.share": Metric(lambda t: rate(t.total("suspects"), t.total("examples")), ("tally",)),
+    "detection.share": Metric(lambda t: rate(t.total("suspects"), t.total("examples")), ("counts",)),
     "detection.detectors": Metric(lambda t: {name: _detector(t, name) for name in t.detectors}, ("truth",)),
     "annotator.accuracy": Metric(_of_answers(lambda _, correct: float(correct.mean())), ("judged",)),
     "annotator.accuracy_all": Metric(_accuracy_all, ("judged",)),
-    "annotator.truth_among_candidates": Metric(_truth_among, ("judged",)),
+    "annotator.truth_among_candidates": Metric(_truth_among_candidates, ("judged",)),
     "annotator.ece": Metric(
         _of_answers(lambda confidence, correct: expected_calibration_error(confidence, correct, RELIABILITY_BINS)),
         ("judged",),
@@ -186,8 +188,9 @@ def compute(facts: Mapping[str, Any]) -> dict[str, Any]:
     """All metrics as nested plain values; null where a fact is missing or the metric is undefined.
 
     Args:
-        facts: `tally`; `truth` (the tally again, None where no truth is known); `suspects`; `judged` (the suspects
-            again, None where the truth of none is known); `estimated_noise_rate` (None without confident learning).
+        facts: `counts` (`RunCounts`); `truth` (the same, None where no truth is known); `suspects`
+            (`SuspectRanking`); `judged` (the same, None where the truth of none is known); `estimated_noise_rate`
+            (None without confident learning).
     """
     result: dict[str, Any] = {}
     for name, metric in METRICS.items():
@@ -197,15 +200,14 @@ def compute(facts: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def intervals(tally: RunCounts | None) -> dict[str, list[float] | None]:
+def intervals(counts: RunCounts | None) -> dict[str, list[float] | None]:
     """95 % intervals of `INTERVALS`."""
-    if tally is None:
+    if counts is None:
         return dict.fromkeys(INTERVALS)
-    counts = Counter({name: tally.total(name) for name in ("wrong_given", "wrong_final", "known", "harmed", "repaired",
-                                                           "suspects_wrong", "suspects_known")})  # fmt: skip
-    counts["clean"] = counts["known"] - counts["wrong_given"]
+    totals = counts.totals()
+    totals["clean"] = totals["known"] - totals["wrong_given"]
     return {
-        name: binomial_interval(counts[hits], counts[trials]) for name, (hits, trials) in INTERVALS.items()
+        name: binomial_interval(totals[hits], totals[trials]) for name, (hits, trials) in INTERVALS.items()
     }
 
 
@@ -218,7 +220,7 @@ def put_metric(nested: dict[str, Any], name: str, value: Any) -> None:
 
 
 def get_metric(nested: Mapping[str, Any], name: str) -> Any:
-    """`a.b.c` of nested dicts, None where it is not there."""
+    """The value at `a.b.c` of nested dicts; None where there is none."""
     value: Any = nested
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -228,28 +230,27 @@ def get_metric(nested: Mapping[str, Any], name: str) -> Any:
 def confusions(
     pairs: Mapping[tuple[int, int], int], names: list[str], limit: int = 20
 ) -> list[dict[str, Any]]:
-    """The most frequent pairs of different labels, as names; ties by index."""
-    apart = sorted(
-        ((n, a, b) for (a, b), n in pairs.items() if a != b), key=lambda row: (-row[0], row[1], row[2])
-    )
-    return [{"from": names[a], "to": names[b], "count": n} for n, a, b in apart[:limit]]
+    """The most frequent pairs of different labels, by name; ties are in the order of indices."""
+    different = sorted((-count, first, second) for (first, second), count in pairs.items() if first != second)
+    return [
+        {"from": names[first], "to": names[second], "count": -negative}
+        for negative, first, second in different[:limit]
+    ]
 
 
-def curve(quality: Floats, wrong: Bools, points: int = 200) -> dict[str, npt.NDArray[np.float64]]:
-    """ROC and precision-recall curves, thinned out evenly to at most `points` thresholds.
+def detection_curves(quality: Floats, wrong: Bools, points: int = 200) -> dict[str, npt.NDArray[np.float64]]:
+    """ROC and precision-recall curves of "the given label is wrong", thinned out evenly to at most `points` thresholds.
+
+    Args:
+        quality: [M], lower = more likely wrong.
+        wrong: [M], with both values.
+        points: most points of a curve.
 
     Returns:
         `false_positive_rate`, `recall`, `precision`, [P] each, from the strictest threshold to the loosest.
     """
-    order = np.argsort(quality, kind="stable")
-    ordered = wrong[order]
-    ends = np.flatnonzero(np.append(np.diff(quality[order]) != 0, True))  # one point per distinct quality
-    if len(ends) > points:
-        ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).astype(np.int64))]
-    hits = np.cumsum(ordered)[ends].astype(np.float64)
-    false = ends + 1 - hits
-    return {
-        "false_positive_rate": false / max(len(wrong) - int(wrong.sum()), 1),
-        "recall": hits / max(int(wrong.sum()), 1),
-        "precision": hits / (ends + 1),
-    }
+    false_rate, recall, _ = roc_curve(wrong, -quality, drop_intermediate=False)
+    thinned = np.unique(np.linspace(1, len(recall) - 1, points).astype(np.int64))  # the first doubts nothing
+    false_rate, recall = false_rate[thinned], recall[thinned]
+    hits, false = recall * wrong.sum(), false_rate * (~wrong).sum()
+    return {"false_positive_rate": false_rate, "recall": recall, "precision": hits / (hits + false)}

@@ -7,37 +7,37 @@ from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.formatting import format_percent
 from rayclean.evaluation.metrics import SYSTEMATIC_BELOW, get_metric
 
-SYSTEMATIC = (
+_SYSTEMATIC = (
     "The model repeats the errors: systematic noise. Detection finds wrong labels hardly better than chance (ROC-AUC "
     "{value:.2f}). Errors that follow a rule of their own are learnt by the model like any other rule, and self-prediction "
     "cannot see them; another encoder, more folds or a detector that looks at neighbours (knn_vote) may."
 )
-INVISIBLE = (
+_INVISIBLE = (
     "The truth is not known here, so these figures cannot tell how many labels were wrong or whether a change was right. "
     "Systematic noise is invisible to self-prediction: a rule by which labels are wrong is learnt by the model like any "
     "other. Have a person check a random sample of the changes and of the labels that were not doubted."
 )
-ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
+_ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
 
 
-def measured_on(tally: RunCounts, tested: Mapping[str, Any]) -> dict[str, str]:
-    """On what the figures are measured.
+def measured_on(counts: RunCounts, tested: Mapping[str, Any]) -> dict[str, str]:
+    """Say on what the figures are measured.
 
     Args:
-        tally: of all examples.
+        counts: of all examples.
         tested: `examples`, `true`, `reason`, `trained_on_true`.
     """
-    known, total = tally.total("known"), tally.total("examples")
+    known, total = counts.total("known"), counts.total("examples")
     labels = f"{known:,} of {total:,} examples, whose true label is known" if known else (
         f"nothing: the true label of none of the {total:,} examples is known (dataset.truth), so these figures are null"
     )  # fmt: skip
     if tested["reason"]:
         return {"labels": labels, "accuracy": f"nothing: {tested['reason']}"}
-    count, true = tested["examples"], tested["true"]
-    accuracy = f"{count:,} test examples, " + (
-        "on their true labels" if true == count
+    examples, true = tested["examples"], tested["true"]
+    accuracy = f"{examples:,} test examples, " + (
+        "on their true labels" if true == examples
         else "on their given labels, since their truth is not known: wrong labels among them lower every figure" if not true
-        else f"{true:,} on their true labels and {count - true:,} on their given ones, whose truth is not known"
+        else f"{true:,} on their true labels and {examples - true:,} on their given ones, whose truth is not known"
     )  # fmt: skip
     if tested["trained_on_true"]:
         accuracy += f"; the network on true labels was trained on {tested['trained_on_true']:,} examples"
@@ -45,13 +45,13 @@ def measured_on(tally: RunCounts, tested: Mapping[str, Any]) -> dict[str, str]:
 
 
 def notes(
-    metrics: Mapping[str, Any], said: Mapping[str, Mapping[str, Any]], tested: Mapping[str, Any]
+    metrics: Mapping[str, Any], verb_metrics: Mapping[str, Mapping[str, Any]], tested: Mapping[str, Any]
 ) -> list[str]:
     """Limits and warnings, the gravest first.
 
     Args:
-        metrics: of `metrics.compute` and more, as in `metrics.json`.
-        said: what the verbs before said of themselves.
+        metrics: the content of `metrics.json`, without seconds and notes.
+        verb_metrics: metrics in the manifests of the other verbs.
         tested: as in `measured_on`.
     """
     found: list[str] = []
@@ -59,20 +59,20 @@ def notes(
         get_metric(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
     )
     if auc is not None and auc < SYSTEMATIC_BELOW:
-        found.append(SYSTEMATIC.format(value=auc))
+        found.append(_SYSTEMATIC.format(value=auc))
     if not metrics["counts"]["known"]:
-        found.append(INVISIBLE)
+        found.append(_INVISIBLE)
         if estimate is not None and share is not None:
-            found.append(ESTIMATE.format(estimate=format_percent(estimate), share=format_percent(share)))
+            found.append(_ESTIMATE.format(estimate=format_percent(estimate), share=format_percent(share)))
     if metrics["harm"] and metrics["counts"]["harmed"] > metrics["counts"]["repaired"]:
         found.append(
             f"Relabelling did more harm than good: {metrics['counts']['harmed']:,} right labels were made wrong, "
             f"{metrics['counts']['repaired']:,} wrong ones right. Raise relabel.accept, or ask a better annotator."
         )
     for verb, key in (("detect", "note"), ("relabel", "go_on")):
-        if said[verb].get(key):
-            found.append(f"{verb}: {said[verb][key]}.")
-    found += [f"load: {warning}." for warning in said["load"].get("warnings", [])]
+        if verb_metrics[verb].get(key):
+            found.append(f"{verb}: {verb_metrics[verb][key]}.")
+    found += [f"load: {warning}." for warning in verb_metrics["load"].get("warnings", [])]
     if tested["reason"]:
         found.append(f"The networks are not compared: {tested['reason']}.")
     return found

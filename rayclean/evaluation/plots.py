@@ -1,4 +1,4 @@
-"""The charts of the report, as plain plotly figures, and the tables that are drawn with CSS.
+"""The charts of the report, as plotly figures in plain JSON values, and the matrices that are drawn with CSS.
 
 Colours are those of Okabe and Ito, which colour-blind people can tell apart, with a second sign (a line's dashes, a
 legend) beside the colour. Text and grid take their colours from the page, so that charts follow light and dark.
@@ -10,78 +10,82 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import plotly.graph_objects as go
 
-from rayclean.evaluation.counts import BINS, SuspectRanking
+from rayclean.annotations import SuspectRanking
+from rayclean.evaluation.counts import BINS
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8A8F98"
 MAX_CLASSES = 20
-"""A matrix of more classes than this says nothing on a page: the most frequent pairs are listed instead."""
+"""Most classes that a matrix can show; of more, the most frequent pairs are listed instead."""
 BARS = 50
-"""Of a histogram."""
+"""Bars of a histogram."""
 KINDS = (("truth unknown", GREY), ("label is right", BLUE), ("label is wrong", ORANGE))
 """Rows of histograms of examples, and how they are drawn."""
 TAIL = 0.01
-"""Share of the examples that may lie beyond the end of an axis without one of its own; they are in the last bar."""
+"""Share of the examples that may lie beyond the end of an unbounded axis; they are counted in the last bar."""
 
 PlotlyFigure = dict[str, Any]
+"""The data and the layout of a figure, as plotly.js reads them."""
 
 
 def plain_values(text: str, length: int = 32) -> str:
-    """Text that plotly shows as it is: its labels know some HTML, and so would a user's text."""
+    """Text that plotly shows as it is: plotly renders some HTML in labels, also where it comes from data."""
     text = text if len(text) <= length else text[: length - 1] + "…"
     return html.escape(text, quote=False)
 
 
 def quality_histogram(histogram: npt.NDArray[np.int64], cut: float) -> PlotlyFigure:
-    """Examples by quality; right and wrong labels apart where the truth is known.
+    """Examples by quality; right and wrong labels in two colours where the truth is known.
 
     Args:
         histogram: [3, BINS] counts over [0, 1]: truth unknown, label right, label wrong.
         cut: highest quality of a suspect; -inf if there is none.
     """
-    data = _bars(histogram.reshape(3, BARS, BINS // BARS).sum(axis=2), 1.0, "quality")
-    layout = _layout("quality (low = doubtful)", "examples", barmode="stack", bargap=0.04)
-    layout["xaxis"]["range"] = [0, 1]
+    bars = _bars(histogram.reshape(3, BARS, BINS // BARS).sum(axis=2), 1.0, "quality")
+    figure = _figure(bars, "quality (low = doubtful)", "examples", barmode="stack", bargap=0.04)
+    figure.update_layout(xaxis_range=[0, 1], showlegend=len(bars) > 1)
     if np.isfinite(cut):
-        line = {"type": "line", "x0": cut, "x1": cut, "y0": 0, "y1": 1, "yref": "paper"}
-        layout["shapes"] = [line | {"line": {"color": GREY, "dash": "dash", "width": 1.5}}]
-        note = {"x": cut, "y": 1.0, "yref": "paper", "yanchor": "top", "showarrow": False}
-        layout["annotations"] = [note | {"text": "last suspect", "xanchor": "left" if cut < 0.5 else "right"}]
-    layout["showlegend"] = len(data) > 1
-    return {"data": data, "layout": layout}
+        side = "left" if cut < 0.5 else "right"
+        figure.add_shape(type="line", x0=cut, x1=cut, y0=0, y1=1, yref="paper",
+                         line={"color": GREY, "dash": "dash", "width": 1.5})  # fmt: skip
+        figure.add_annotation(x=cut, y=1.0, yref="paper", yanchor="top", xanchor=side, text="last suspect",
+                              showarrow=False)  # fmt: skip
+    return _plain(figure)
 
 
 def epoch_histograms(
     histograms: npt.NDArray[np.int64], axis: str, top: float, bounded: bool = True
 ) -> list[PlotlyFigure]:
-    """Examples by a scalar, a small figure for each of some epochs, with the same horizontal axis.
+    """Examples by a scalar: a small figure for each of some epochs, all with the same horizontal axis.
 
     Args:
         histograms: [E, 3, BINS] counts over [0, top]: truth unknown, label right, label wrong.
-        axis: what the scalar is.
+        axis: name of the scalar.
         top: end of the last bin.
         bounded: whether the scalar cannot exceed `top`; otherwise the axis ends where hardly any example is left.
     """
-    bins = BINS if bounded else _end(histograms)
+    bins = BINS if bounded else _bins_in_use(histograms)
     kept = histograms[..., :bins].copy()
     kept[..., -1] += histograms[..., bins:].sum(axis=-1)
     end = top * bins / BINS
     title = axis if bounded else f"{axis} (last bar: and above)"
     figures = []
     for counts in kept.reshape(len(kept), 3, BARS, bins // BARS).sum(axis=3):
-        layout = _layout(title, "examples", barmode="stack", bargap=0.04)
-        layout["xaxis"] |= {"range": [0, end], "nticks": 6}
-        layout["yaxis"] |= {"nticks": 5}
-        layout |= {"height": 220, "margin": {"l": 44, "r": 8, "t": 8, "b": 36}}
+        figure = _figure(_bars(counts, end, axis), title, "examples", barmode="stack", bargap=0.04)
+        figure.update_layout(height=220, margin={"l": 44, "r": 8, "t": 8, "b": 36})
+        figure.update_xaxes(range=[0, end], nticks=6)
+        figure.update_yaxes(nticks=5)
         if not counts.any():
-            middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
-            layout["annotations"] = [middle | {"showarrow": False, "text": "no example"}]
-            layout["yaxis"] |= {"range": [0, 1], "showticklabels": False, "showgrid": False}
-        figures.append({"data": _bars(counts, end, axis), "layout": layout})
+            figure.add_annotation(
+                x=0.5, y=0.5, xref="paper", yref="paper", text="no example", showarrow=False
+            )
+            figure.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
+        figures.append(_plain(figure))
     return figures
 
 
-def _end(histograms: npt.NDArray[np.int64]) -> int:
+def _bins_in_use(histograms: npt.NDArray[np.int64]) -> int:
     """The fewest bins, of a quarter, a half or all of them, that hold all but `TAIL` of each epoch's examples."""
     for bins in (BINS // 4, BINS // 2):
         beyond = histograms[..., bins:].sum(axis=(1, 2))
@@ -90,75 +94,72 @@ def _end(histograms: npt.NDArray[np.int64]) -> int:
     return BINS
 
 
-def roc_plot(curve: Mapping[str, npt.NDArray[np.float64]]) -> PlotlyFigure:
+def roc_plot(curves: Mapping[str, npt.NDArray[np.float64]]) -> PlotlyFigure:
     """Wrong labels found over right labels doubted, for every possible budget."""
     hover = "doubts %{x:.1%} of the right labels<br>finds %{y:.1%} of the wrong ones<extra></extra>"
-    data = [
-        _line([0.0, *curve["false_positive_rate"].tolist()], [0.0, *curve["recall"].tolist()], BLUE, hover),
-        _line([0, 1], [0, 1], GREY, "guessing<extra></extra>", dash="dot"),
-    ]
-    return {"data": data, "layout": _unit(_layout("right labels doubted", "wrong labels found"))}
+    false, recall = curves["false_positive_rate"].tolist(), curves["recall"].tolist()
+    lines = [_line([0.0, *false], [0.0, *recall], hover), _reference([0, 1], "guessing")]
+    return _plain(_unit_square(_figure(lines, "right labels doubted", "wrong labels found")))
 
 
 def precision_recall_plot(
-    curve: Mapping[str, npt.NDArray[np.float64]], noise: float, budget: tuple[float | None, float | None]
+    curves: Mapping[str, npt.NDArray[np.float64]], noise: float, budget: tuple[float | None, float | None]
 ) -> PlotlyFigure:
     """Share of doubted labels that are wrong, over wrong labels found.
 
     Args:
-        curve: of `metrics.curve`.
-        noise: share of wrong labels: what guessing reaches.
+        curves: of `metrics.detection_curves`.
+        noise: share of wrong labels, which is what guessing reaches.
         budget: recall and precision of the suspects.
     """
     hover = "finds %{x:.1%} of the wrong labels<br>%{y:.1%} of the doubted are wrong<extra></extra>"
-    data = [
-        _line(curve["recall"].tolist(), curve["precision"].tolist(), BLUE, hover),
-        _line([0, 1], [noise, noise], GREY, "guessing<extra></extra>", dash="dot"),
+    traces = [
+        _line(curves["recall"].tolist(), curves["precision"].tolist(), hover),
+        _reference([noise, noise], "guessing"),
     ]
     if None not in budget:
-        point = {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [budget[0]],
-            "y": [budget[1]],
-            "showlegend": False,
-        }
         marker = {"color": ORANGE, "size": 11, "line": {"color": BLUE, "width": 1.5}}
-        data.append(point | {"marker": marker, "hovertemplate": "these suspects<br>" + hover})
-    return {"data": data, "layout": _unit(_layout("wrong labels found", "doubted labels that are wrong"))}
+        hover = "these suspects<br>" + hover
+        traces.append(
+            go.Scatter(x=budget[:1], y=budget[1:], mode="markers", marker=marker, hovertemplate=hover)
+        )
+    return _plain(_unit_square(_figure(traces, "wrong labels found", "doubted labels that are wrong")))
 
 
 def confidence_histogram(suspects: SuspectRanking) -> PlotlyFigure:
-    """Answers by calibrated confidence and by what came of them."""
+    """Answers by calibrated confidence, in a colour for each decision."""
     edges = np.linspace(0, 1, 21)
     centres = ((edges[1:] + edges[:-1]) / 2).tolist()
-    data = []
+    bars = []
     for name, colour in (("changed", ORANGE), ("kept", BLUE), ("abstained", GREY)):
         values = suspects.confidence[suspects.decided(name) & np.isfinite(suspects.confidence)]
         counts = np.histogram(values, bins=edges)[0]
         if counts.any():
-            data.append({
-                "type": "bar", "name": name, "x": centres, "y": counts.tolist(), "marker": {"color": colour},
-                "hovertemplate": "confidence %{x:.2f}<br>%{y:,} answers<extra>" + name + "</extra>",
-            })  # fmt: skip
-    layout = _layout("calibrated confidence", "answers", barmode="stack", bargap=0.06, showlegend=True)
-    layout["xaxis"]["range"] = [0, 1]
-    return {"data": data, "layout": layout}
+            hover = f"confidence %{{x:.2f}}<br>%{{y:,}} answers<extra>{name}</extra>"
+            bars.append(_bar(name, colour, centres, counts.tolist(), hover))
+    figure = _figure(bars, "calibrated confidence", "answers", barmode="stack", bargap=0.06, showlegend=True)
+    return _plain(figure.update_layout(xaxis_range=[0, 1]))
 
 
-def reliability_plot(rows: Sequence[Mapping[str, Any]]) -> PlotlyFigure:
-    """Accuracy over confidence, a dot per bin, its area by its answers."""
-    largest = max((row["count"] for row in rows), default=1)
-    sizes = [8 + 20 * (row["count"] / largest) ** 0.5 for row in rows]
-    dots = {
-        "type": "scatter", "mode": "lines+markers", "showlegend": False,
-        "x": [row["confidence"] for row in rows], "y": [row["accuracy"] for row in rows],
-        "customdata": [row["count"] for row in rows],
-        "marker": {"color": BLUE, "size": sizes, "opacity": 0.85}, "line": {"color": BLUE, "width": 1.5},
-        "hovertemplate": "says %{x:.0%}, is right %{y:.0%}<br>%{customdata:,} answers<extra></extra>",
-    }  # fmt: skip
-    data = [dots, _line([0, 1], [0, 1], GREY, "perfectly calibrated<extra></extra>", dash="dot")]
-    return {"data": data, "layout": _unit(_layout("confidence", "share of right answers"))}
+def reliability_plot(bins: Sequence[Mapping[str, Any]]) -> PlotlyFigure:
+    """Accuracy over confidence: a dot per bin of `metrics.reliability_curve`, its area by its answers."""
+    largest = max((row["count"] for row in bins), default=1)
+    dots = _line(
+        [row["confidence"] for row in bins],
+        [row["accuracy"] for row in bins],
+        "says %{x:.0%}, is right %{y:.0%}<br>%{customdata:,} answers<extra></extra>",
+    ).update(
+        mode="lines+markers",
+        customdata=[row["count"] for row in bins],
+        line_width=1.5,
+        marker={
+            "color": BLUE,
+            "size": [8 + 20 * (row["count"] / largest) ** 0.5 for row in bins],
+            "opacity": 0.85,
+        },
+    )
+    traces = [dots, _reference([0, 1], "perfectly calibrated")]
+    return _plain(_unit_square(_figure(traces, "confidence", "share of right answers")))
 
 
 def heat_map(pairs: Mapping[tuple[int, int], int], names: Sequence[str]) -> dict[str, Any] | None:
@@ -173,56 +174,85 @@ def heat_map(pairs: Mapping[tuple[int, int], int], names: Sequence[str]) -> dict
     rows = []
     for a in range(size):
         counts = [pairs.get((a, b), 0) for b in range(size)]
+        strengths = [(n / largest) ** 0.5 if largest and a != b else 0.0 for b, n in enumerate(counts)]
         cells = [
-            {
-                "count": n,
-                "same": a == b,
-                "strength": round((n / largest) ** 0.5, 3) if largest and a != b else 0.0,
-            }
-            for b, n in enumerate(counts)
+            {"count": n, "same": a == b, "strength": round(strength, 3)}
+            for b, (n, strength) in enumerate(zip(counts, strengths, strict=True))
         ]
         rows.append({"name": names[a], "cells": cells, "total": sum(counts)})
     return {"names": list(names), "rows": rows}
 
 
-def _bars(counts: npt.NDArray[np.int64], end: float, what: str) -> list[dict[str, Any]]:
+def _bars(counts: npt.NDArray[np.int64], end: float, axis: str) -> list[go.Bar]:
     """Stacked bars of the kinds that occur.
 
     Args:
         counts: [3, bars] over [0, end], a row for each of `KINDS`.
-        end: of the last bar.
-        what: the scalar, for whoever points at a bar.
+        end: end of the last bar.
+        axis: name of the scalar, shown where somebody points at a bar.
     """
     centres = ((np.arange(counts.shape[1]) + 0.5) * (end / counts.shape[1])).tolist()
     return [
-        {"type": "bar", "name": name, "x": centres, "y": row.tolist(), "marker": {"color": colour},
-         "hovertemplate": what + " %{x:.2f}<br>%{y:,} examples<extra>" + name + "</extra>"}
-        for (name, colour), row in zip(KINDS, counts, strict=True) if row.any()
-    ]  # fmt: skip
+        _bar(
+            name,
+            colour,
+            centres,
+            row.tolist(),
+            f"{axis} %{{x:.2f}}<br>%{{y:,}} examples<extra>{name}</extra>",
+        )
+        for (name, colour), row in zip(KINDS, counts, strict=True)
+        if row.any()
+    ]
 
 
-def _line(x: list[float], y: list[float], colour: str, hover: str, dash: str = "solid") -> dict[str, Any]:
-    return {
-        "type": "scatter", "mode": "lines", "x": x, "y": y, "showlegend": False,
-        "line": {"color": colour, "width": 2, "dash": dash}, "hovertemplate": hover,
-    }  # fmt: skip
+def _bar(name: str, colour: str, x: list[float], y: list[int], hover: str) -> go.Bar:
+    return go.Bar(name=name, x=x, y=y, marker_color=colour, hovertemplate=hover)
 
 
-def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
-    axis = {"zeroline": False, "fixedrange": True, "automargin": True, "gridcolor": "rgba(128,128,128,0.2)"}
-    return {
-        "xaxis": {**axis, "title": {"text": x}, "showgrid": False},
-        "yaxis": {**axis, "title": {"text": y}, "rangemode": "tozero"},
-        "margin": {"l": 48, "r": 12, "t": 24, "b": 40}, "height": 300, "showlegend": False,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 12}, "hovermode": "closest",
-        **more,
-    }  # fmt: skip
+def _line(x: list[float], y: list[float], hover: str) -> go.Scatter:
+    return go.Scatter(x=x, y=y, mode="lines", line={"color": BLUE, "width": 2}, hovertemplate=hover)
 
 
-def _unit(layout: dict[str, Any]) -> dict[str, Any]:
+def _reference(y: list[float], name: str) -> go.Scatter:
+    """A dotted line from the left edge of a unit square to the right one, to compare with."""
+    return _line([0, 1], y, f"{name}<extra></extra>").update(line={"color": GREY, "dash": "dot"})
+
+
+def _figure(traces: Sequence[Any], x: str, y: str, **layout: Any) -> go.Figure:
+    """A figure in the style of the report.
+
+    Args:
+        traces: what is drawn.
+        x: title of the horizontal axis.
+        y: title of the vertical axis.
+        layout: further properties of the layout.
+    """
+    figure = go.Figure(traces, layout={"template": "none", "height": 300, "showlegend": False, **layout})
+    figure.update_layout(
+        margin={"l": 48, "r": 12, "t": 24, "b": 40},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12},
+        hovermode="closest",
+    )
+    figure.update_xaxes(title_text=x, showgrid=False)
+    figure.update_yaxes(title_text=y, rangemode="tozero")
+    return figure.for_each_xaxis(_plain_axis).for_each_yaxis(_plain_axis)
+
+
+def _plain_axis(axis: Any) -> None:
+    axis.update(zeroline=False, fixedrange=True, automargin=True, gridcolor="rgba(128,128,128,0.2)")
+
+
+def _unit_square(figure: go.Figure) -> go.Figure:
     """Both axes are shares."""
-    for name in ("xaxis", "yaxis"):
-        layout[name] |= {"range": [0, 1.02], "tickformat": ".0%"}
-    return layout
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(range=[0, 1.02], tickformat=".0%")
+    return figure
+
+
+def _plain(figure: go.Figure) -> PlotlyFigure:
+    """The figure as plain JSON values, without a template: the page has its style."""
+    figure.layout.template = None
+    return dict(figure.to_plotly_json())

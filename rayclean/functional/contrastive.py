@@ -1,8 +1,8 @@
-"""Contrastive losses on labels: SCL, LCL and LANE's LSCL; one value per anchor, the caller reduces them.
+"""Contrastive losses on labels: LCL and LANE's LSCL; one value per anchor, the caller reduces them.
 
 B anchors (this worker's rows), G columns (the rows of the global batch, the anchors among them), D features, K
-classes. Anchors and columns are apart so that W workers that gather their columns with gradient compute exactly what
-one worker computes on all rows:
+classes. Anchors and columns are separate arguments, so that W workers that gather their columns with gradient compute exactly
+what one worker computes on all rows:
 
     pairs = contrastive.pair(features, labels, position, all_features, all_labels, all_valid, tau=0.3)
     values, counted = contrastive.lscl(pairs, weights)
@@ -12,11 +12,12 @@ s_ik = h_i h_k / tau, P_i the other columns of the anchor's label, w_i the auxil
 
 | function | value of anchor i |
 |---|---|
-| `scl` | -1/P_i sum_{p in P_i} log [ e^{s_ip} / sum_{k != i} e^{s_ik} ] |
 | `lcl` | -1/P_i sum_{p in P_i} log [ w_{i,y_i} e^{s_ip} / sum_{k != i} w_{i,y_k} e^{s_ik} ] |
 | `lscl` | -1/P_i sum_{p in P_i} log [ w_{i,y_i} e^{s_ip} / sum_{k: y_k != y_i} w_{i,y_k} e^{s_ik} ] |
 
-References: Gunel et al., "Supervised contrastive learning for pre-trained language model fine-tuning", ICLR 2021;
+With equal weights, `lcl` is the supervised contrastive loss (SCL).
+
+References: Gunel et al., "Supervised contrastive learning for pre-trained language model fine-tuning", ICLR 2021 (SCL);
 Suresh & Ong, "Not all negatives are equal: label-aware contrastive loss", EMNLP 2021; LANE, the L_con of Eq. 8-9.
 """
 
@@ -99,17 +100,6 @@ def pair(
         partner = partner & column_valid[None, :]
     same = labels[:, None] == column_labels[None, :]
     return Pairs(anchors @ columns.T / tau, labels, column_labels, partner & same, partner & ~same)
-
-
-def scl(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Supervised contrastive loss; its denominator holds positives and negatives.
-
-    Returns:
-        Values [B], >= 0, and which rows [B] count: those with a positive (the others are 0).
-    """
-    counted = pairs.positive.any(1)
-    values = _log_sum(pairs.similarity, pairs.positive | pairs.negative) - pairs.mean_positive()
-    return values.masked_fill(~counted, 0.0), counted
 
 
 def lcl(

@@ -6,15 +6,14 @@ gradient overflows. p = softmax(z), p_y the probability of the label.
 | function | value | reference |
 |---|---|---|
 | `cross_entropy` | -sum_k g_k log p_k | |
-| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., "Symmetric cross entropy", ICCV 2019, Eq. 5 |
-| `symmetric_cross_entropy` | alpha CE + beta RCE | the same, Eq. 6 |
+| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., "Symmetric cross entropy", ICCV 2019, section "Symmetric Cross Entropy Learning" |
 | `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
-| `absolute_error` | 2 (1 - p_y) | Ghosh et al., "Robust loss functions under label noise", AAAI 2017 |
 | `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
 
-RCE and MAE are symmetric losses: their sum over all labels is constant, which makes them tolerant to uniform noise
-below 1 - 1/K. Their gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: they cannot mend a
-confident mistake and learn slowly from scratch, so they follow a warm-up with cross-entropy.
+RCE, which is -A / 2 times the mean absolute error (MAE), is a symmetric loss: its sum over all labels is constant, which
+makes it tolerant to uniform noise below 1 - 1/K (Ghosh et al., "Robust loss functions under label noise", AAAI 2017).
+Its gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: it cannot mend a confident mistake and learns
+slowly from scratch, so it follows a warm-up with cross-entropy.
 """
 
 import math
@@ -100,19 +99,6 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) ->
     if not 0 < q <= 1:
         raise ValueError(f"q must be in (0, 1], got {q}")
     return -torch.expm1(q * log_probability(logits, labels)) / q
-
-
-def absolute_error(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean absolute error against the one-hot label, sum_k |p_k - q_k| = 2 (1 - p_y).
-
-    Args:
-        logits: [B, K].
-        labels: [B] int64.
-
-    Returns:
-        [B], in [0, 2].
-    """
-    return -2 * torch.expm1(log_probability(logits, labels))
 
 
 def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:

@@ -151,16 +151,6 @@ def expected_rate(
     return rate
 
 
-def transition_counts(before: Labels, after: Labels, num_classes: int) -> npt.NDArray[np.int64]:
-    """[K, K] numbers of examples whose label went from row to column.
-
-    >>> transition_counts(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
-    [[1, 1], [0, 1]]
-    """
-    flat = np.asarray(before, np.int64) * num_classes + np.asarray(after, np.int64)
-    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
 def _round(value: float) -> int:
     return int(np.floor(value + 0.5))  # half up; Python's round() would go to even
 

@@ -140,6 +140,18 @@ class Questions:
     """Least calibrated probability of an answer that counts."""
 
 
+@dataclass(frozen=True)
+class ExpectedQueries:
+    """What a method asks the annotator in one training, as far as its options tell."""
+
+    most: int | None
+    """The most questions; None: that depends on how training goes."""
+    demonstrations: int
+    """Demonstrations per question."""
+    candidates: Literal["binary", "all"]
+    """Which labels a question offers."""
+
+
 class Method:
     """Base of all methods; as it stands it is cross-entropy on the given labels."""
 
@@ -164,9 +176,9 @@ class Method:
         self.seed = seed
 
     @classmethod
-    def may_ask(cls, config: Any) -> bool:
-        """Whether `queries` may ask an annotator under these options; then the verb that trains prepares one."""
-        return False
+    def expected_queries(cls, config: Any) -> ExpectedQueries | None:
+        """An upper bound on what a training with these options asks the annotator; None: it asks nothing."""
+        return None
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The encoder of every network, given the run's own; in the order of `networks`."""

@@ -1,5 +1,6 @@
 """Reverse cross-entropy (RCE) after a warm-up with cross-entropy: the loss that NoiseAL puts on relabelled examples,
-alone. Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019, equation 5.
+alone. Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019, section "Symmetric Cross
+Entropy Learning".
 
 RCE = -A (1 - p[y]): half of -A times the mean absolute error, so it tolerates symmetric noise below 1 - 1/K and pair
 noise below one half. Its gradient vanishes where p[y] is near 0: it cannot begin from scratch and cannot mend a

@@ -1,7 +1,8 @@
 """Symmetric cross-entropy (SCE): Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019.
 
 Cross-entropy learns from the label as if it were right; reverse cross-entropy, with prediction and label exchanged,
-tolerates symmetric noise. Their weighted sum does both: alpha * CE + beta * RCE, equation 6.
+tolerates symmetric noise. Their weighted sum does both: alpha * CE + beta * RCE (section "Symmetric Cross Entropy
+Learning").
 
 | paper | here |
 |---|---|
@@ -27,14 +28,14 @@ class SymmetricCrossEntropy(Method):
         """Options beside `name`."""
 
         alpha: float = Field(0.1, ge=0)
-        """Weight of cross-entropy; section 4.2: 0.1 on CIFAR-10, 6 on CIFAR-100."""
+        """Weight of cross-entropy; the paper takes 0.1 on CIFAR-10, 6 on CIFAR-100."""
         beta: float = Field(1.0, ge=0)
-        """Weight of reverse cross-entropy; section 4.2: 1 on CIFAR-10, 0.1 on CIFAR-100."""
+        """Weight of reverse cross-entropy; the paper takes 1 on CIFAR-10, 0.1 on CIFAR-100."""
 
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
-        """The two terms of equation 6, each with its weight."""
+        """Cross-entropy and reverse cross-entropy, each with its weight."""
         logits, labels = outputs["main"].logits, batch.given_label
         return {
             "cross_entropy": self.config.alpha * batch.mean(cross_entropy(logits, labels)),

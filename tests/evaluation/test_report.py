@@ -5,44 +5,47 @@ import re
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from rayclean.evaluation import metrics as figures
-from rayclean.evaluation import plots, report
+from rayclean.evaluation import plots, report, training_section
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.training_history import TrainingHistory
-from tests.evaluation.test_tally import asked, columns, facts
+from tests.evaluation.test_counts import asked, columns, facts
 
 EVIL = "<script>alert('label')</script>"
 TEXT = "<img src=x onerror=alert('text')> </script><!-- " + "long " * 200
 
 
-def measured(tally: RunCounts, known: bool = True) -> dict:
+def measured(counts: RunCounts, known: bool = True) -> dict:
     """What the verb adds to the figures."""
     tested = {"examples": 0, "true": 0, "reason": "there are no test examples", "trained_on_true": 0}
     given = (
-        facts(tally) if known else {"tally": tally, "suspects": tally.suspects, "estimated_noise_rate": 0.2}
+        facts(counts)
+        if known
+        else {"counts": counts, "suspects": counts.suspects, "estimated_noise_rate": 0.2}
     )
     m = figures.compute(given)
     m["noise"]["injected"] = None
     m["annotator"] |= {"name": "served", "model": EVIL}
-    m["confusion"] = {"given_final": figures.confusions(tally.given_final, [EVIL, "b"]), "given_true": None}
+    m["confusion"] = {"given_final": figures.confusions(counts.given_final, [EVIL, "b"]), "given_true": None}
     for name in ("accuracy", "f1_macro", "f1_weighted"):
         m[name] = dict.fromkeys(report.NETWORKS)
     m["cost"] = {"amount": None, "prompt_tokens": 10, "answer_tokens": 1, "queries": 4, "from_ledger": 0}
     names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
-    m["counts"] = {name: tally.total(name) for name in names} | {
-        "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "rejected": 1, "asked": len(tally.suspects.rank),
+    m["counts"] = {name: counts.total(name) for name in names} | {
+        "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "rejected": 1, "asked": len(counts.suspects.rank),
         "error": 0, "kept": 0, "abstained": 0, "unasked": 0, "reverted": 1,
     }  # fmt: skip
-    m["measured_on"] = measured_on(tally, tested)
+    m["measured_on"] = measured_on(counts, tested)
     m["seconds"] = {"load": 1.0, "evaluate": 2.0, "total": 3.0}
-    m["notes"] = notes(m, SAID, tested)
+    m["notes"] = notes(m, VERB_METRICS, tested)
     return m
 
 
-SAID = {
+VERB_METRICS = {
     "load": {"warnings": [EVIL], "rejected": {EVIL: 1}},
     "detect": {},
     "relabel": {},
@@ -68,7 +71,7 @@ def trained(epochs: int = 4) -> TrainingHistory:
 
 
 def page(
-    tally: RunCounts,
+    counts: RunCounts,
     known: bool = True,
     labels: tuple[str, ...] = (EVIL, "b"),
     dynamics: TrainingHistory | None = None,
@@ -79,26 +82,26 @@ def page(
     }  # fmt: skip
     bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
     config = {"name": EVIL, "method": {"name": "cross_entropy"}}
-    said = SAID | {"train": {"method": EVIL, "best_epoch": 3}}
+    verb_metrics = VERB_METRICS | {"train": {"method": EVIL, "best_epoch": 3}}
     material = report.ReportInputs(
-        EVIL, config, list(labels), tally, said, [change], [change], [bad], dynamics
+        EVIL, config, list(labels), counts, verb_metrics, [change], [change], [bad], dynamics
     )
-    return report.render_report(measured(tally, known), material)
+    return report.render_report(measured(counts, known), material)
 
 
 @pytest.fixture(scope="module")
-def tally() -> RunCounts:
-    tally = RunCounts(asked(), ["d"])
-    tally.add(columns())
-    return tally
+def counts() -> RunCounts:
+    counts = RunCounts(asked(), ["d"])
+    counts.add(columns())
+    return counts
 
 
 def without_plotly(html: str) -> str:
-    return html.replace(report.get_plotlyjs(), "")
+    return html.replace(get_plotlyjs(), "")
 
 
-def test_texts_of_users_are_escaped_everywhere(tally: RunCounts) -> None:
-    html = without_plotly(page(tally))
+def test_texts_of_users_are_escaped_everywhere(counts: RunCounts) -> None:
+    html = without_plotly(page(counts))
     assert "&lt;script&gt;alert" in html
     assert "<script>alert" not in html
     assert "<img" not in html
@@ -107,21 +110,21 @@ def test_texts_of_users_are_escaped_everywhere(tally: RunCounts) -> None:
     assert all("nonce=" in script for script in scripts)
 
 
-def test_page_asks_no_network(tally: RunCounts) -> None:
-    html = page(tally)
-    assert html.count(report.get_plotlyjs()) == 1
+def test_page_asks_no_network(counts: RunCounts) -> None:
+    html = page(counts)
+    assert html.count(get_plotlyjs()) == 1
     assert not re.findall(r"""(?:src|href)\s*=\s*["']""", without_plotly(html))
     assert "default-src 'none'" in html
 
 
-def test_long_texts_fold_and_keep_their_whole(tally: RunCounts) -> None:
-    html = without_plotly(page(tally))
+def test_long_texts_fold_and_keep_their_whole(counts: RunCounts) -> None:
+    html = without_plotly(page(counts))
     assert html.count('<details class="text"') == 2
     assert html.count("long " * 200) == 2
 
 
-def test_page_without_truth_and_without_suspects(tally: RunCounts) -> None:
-    nobody = RunCounts(type(tally.suspects).read([]), ["d"])
+def test_page_without_truth_and_without_suspects(counts: RunCounts) -> None:
+    nobody = RunCounts(type(counts.suspects).read([]), ["d"])
     nobody.add(columns() | {"truth": np.full(8, -1), "suspect": np.zeros(8, bool)})
     html = without_plotly(page(nobody, known=False))
     assert "Systematic noise is invisible to self-prediction" in html
@@ -130,16 +133,16 @@ def test_page_without_truth_and_without_suspects(tally: RunCounts) -> None:
     assert json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S)[1]).keys() == {"quality"}
 
 
-def test_a_thousand_classes_are_listed_not_drawn(tally: RunCounts) -> None:
-    html = without_plotly(page(tally, labels=tuple(f"class {i}" for i in range(1000))))
+def test_a_thousand_classes_are_listed_not_drawn(counts: RunCounts) -> None:
+    html = without_plotly(page(counts, labels=tuple(f"class {i}" for i in range(1000))))
     assert 'class="heat"' not in html
     assert "most frequent" in html
     assert len(html) < 100_000
 
 
-def test_training_shows_first_middle_and_last_epoch(tally: RunCounts) -> None:
-    assert "Training</h2>" not in without_plotly(page(tally))
-    html = without_plotly(page(tally, dynamics=trained()))
+def test_training_shows_first_middle_and_last_epoch(counts: RunCounts) -> None:
+    assert "Training</h2>" not in without_plotly(page(counts))
+    html = without_plotly(page(counts, dynamics=trained()))
     assert "Training</h2>" in html
     assert "<script>alert" not in html
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S)[1])
@@ -153,8 +156,8 @@ def test_training_shows_first_middle_and_last_epoch(tally: RunCounts) -> None:
     assert "truth unknown</span>" not in html
 
 
-def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: RunCounts) -> None:
-    html = without_plotly(page(tally, dynamics=trained()))
+def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(counts: RunCounts) -> None:
+    html = without_plotly(page(counts, dynamics=trained()))
     table = re.search(r'<table class="epochs">(.*?)</table>', html, re.S)[1]
     head = re.findall(r"<th[^>]*>([^<]*)</th>", table.partition("<tbody>")[0])
     assert head == ["epoch", "loss", "clean", "hard", "purified", "asked", "answers so far"]
@@ -166,32 +169,32 @@ def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(tally: Run
     assert ["best" in row for row in rows] == [False, False, True, False]
 
 
-def test_training_without_known_columns_is_a_table_alone(tally: RunCounts) -> None:
-    html = without_plotly(page(tally, dynamics=TrainingHistory(trained().epochs, {})))
+def test_training_without_known_columns_is_a_table_alone(counts: RunCounts) -> None:
+    html = without_plotly(page(counts, dynamics=TrainingHistory(trained().epochs, {})))
     assert "Training</h2>" in html
     assert "How the examples spread" not in html
     assert 'data-chart="training-' not in html
 
 
-def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(tally: RunCounts) -> None:
-    html = without_plotly(page(tally, dynamics=trained(300)))
+def test_long_trainings_are_thinned_out_and_keep_the_best_epoch(counts: RunCounts) -> None:
+    html = without_plotly(page(counts, dynamics=trained(300)))
     table = re.search(r'<table class="epochs">(.*?)</table>', html, re.S)[1]
     epochs = [int(number) for number in re.findall(r"<tr><th>(\d+)", table)]
     assert epochs[0] == 1
     assert epochs[-1] == 300
     assert 3 in epochs
-    assert len(epochs) == report.MAX_EPOCHS + 1
+    assert len(epochs) == training_section.MAX_EPOCHS + 1
     assert "279 epochs in between are left out" in html
 
 
 def test_systematic_noise_is_named() -> None:
-    tally = RunCounts(asked(), ["d"])
-    tally.add(columns() | {"quality": 1 - columns()["quality"]})
-    assert "The model repeats the errors: systematic noise" in page(tally)
+    counts = RunCounts(asked(), ["d"])
+    counts.add(columns() | {"quality": 1 - columns()["quality"]})
+    assert "The model repeats the errors: systematic noise" in page(counts)
 
 
-def test_charts_are_valid_plotly_and_hold_no_markup(tally: RunCounts) -> None:
-    charts = report._charts(measured(tally), tally)
+def test_charts_are_valid_plotly_and_hold_no_markup(counts: RunCounts) -> None:
+    charts = report._charts(measured(counts), counts)
     assert set(charts) == {"quality", "roc", "precision_recall", "confidence", "reliability"}
     for chart in charts.values():
         go.Figure(chart)  # raises on a wrong key
@@ -210,9 +213,9 @@ def test_quality_histogram_counts_all() -> None:
     assert "shapes" not in chart["layout"]
 
 
-def test_terminal_table_shows_the_headlines_and_no_markup(tally: RunCounts) -> None:
+def test_terminal_table_shows_the_headlines_and_no_markup(counts: RunCounts) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(report.run_table(measured(tally)))
+    console.print(report.run_table(measured(counts)))
     text = console.export_text()
     assert "42.9 % → 28.6 %" in text
     assert "1 of 4 right labels made wrong" in text

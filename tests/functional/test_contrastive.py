@@ -16,8 +16,15 @@ H = torch.stack([ANGLES.cos(), ANGLES.sin()], 1)
 Y = torch.tensor([0, 0, 1, 1])
 W = torch.tensor([[0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.5, 0.5]], dtype=torch.float64)
 
+
+def scl(pairs: contrastive.Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """The supervised contrastive loss: LCL with equal weights."""
+    classes = int(pairs.column_labels.max()) + 1
+    return contrastive.lcl(pairs, pairs.similarity.new_full((len(pairs.labels), classes), 1 / classes))
+
+
 LOSSES = {
-    "scl": lambda pairs, w: contrastive.scl(pairs),
+    "scl": lambda pairs, w: scl(pairs),
     "lcl": contrastive.lcl,
     "lcl_code": lambda pairs, w: contrastive.lcl(pairs, w, "code"),
     "lscl": contrastive.lscl,
@@ -166,20 +173,19 @@ def test_without_the_clamp_a_sure_auxiliary_network_pushes_lscl_down():
 def test_relations_between_the_losses(seed):
     h, y, w = case(seed)
     pairs = contrastive.pair(h, y)
-    scl, counted = contrastive.scl(pairs)
+    equal, counted = scl(pairs)
     lcl, _ = contrastive.lcl(pairs, w)
     lscl, _ = contrastive.lscl(pairs, w, w_min=1e-12)
-    assert (scl >= 0).all()
+    assert (equal >= 0).all()
     assert (lcl >= 0).all()
-    torch.testing.assert_close(contrastive.lcl(pairs, torch.full_like(w, 1 / 3))[0], scl)
     assert (lscl <= lcl + 1e-12).all()  # its denominator lacks the positives
-    one = y.eq(y[0]).all()
-    assert (counted | (scl == 0)).all()
-    assert not one or (lscl == 0).all()
+    one_class = y.eq(y[0]).all()
+    assert (counted | (equal == 0)).all()
+    assert not one_class or (lscl == 0).all()
 
 
 def test_identical_features_give_the_logarithm_of_the_others():
-    values, _ = contrastive.scl(contrastive.pair(torch.ones(5, 3), torch.zeros(5, dtype=torch.int64)))
+    values, _ = scl(contrastive.pair(torch.ones(5, 3), torch.zeros(5, dtype=torch.int64)))
     assert values.tolist() == pytest.approx([math.log(4)] * 5)
 
 
@@ -225,8 +231,8 @@ def test_w_of_zero_and_features_of_zero_or_half_precision_stay_finite(loss):
 
 
 def test_without_normalisation_lengths_matter():
-    values, _ = contrastive.scl(contrastive.pair(H, Y, tau=1.0, normalize=False))
-    longer, _ = contrastive.scl(contrastive.pair(2 * H, Y, tau=4.0, normalize=False))  # (2 h)(2 h) / 4
+    values, _ = scl(contrastive.pair(H, Y, tau=1.0, normalize=False))
+    longer, _ = scl(contrastive.pair(2 * H, Y, tau=4.0, normalize=False))  # (2 h)(2 h) / 4
     torch.testing.assert_close(values, longer)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from rayclean.config import Plugin
 from rayclean.folder import Folder
+from rayclean.functional import neighbours
 from rayclean.functional.partition import Subset
 from rayclean.schema import MethodQueries
 from rayclean.training import query_demonstrations
@@ -53,12 +54,12 @@ def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.Mo
     found = []
     for rows_per_block in (count, 64, 7):
         monkeypatch.setattr(query_demonstrations, "EVALUATION_ROWS", rows_per_block)
-        monkeypatch.setattr(query_demonstrations, "QUERIES", rows_per_block)
+        monkeypatch.setattr(neighbours, "QUERY_ROWS", rows_per_block)
         found.append(nearest_in_pool(read, np.arange(count), texts, queries, pool, 5, Collectives()))  # type: ignore[arg-type]
     for places, cosine in found[1:]:
         assert (places == found[0][0]).all()
         assert (cosine == found[0][1]).all()
-    cosine = np.round(read(queries) @ read(pool).T, query_demonstrations._DIGITS)
+    cosine = np.round(read(queries) @ read(pool).T, neighbours.DIGITS)
     expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
     assert found[0][0].tolist() == expected
 

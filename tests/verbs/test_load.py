@@ -468,15 +468,15 @@ def test_a_crash_while_the_stage_is_removed(tmp_path, in_process, monkeypatch):
 
 def test_lost_shard_is_noticed(tmp_path, in_process, monkeypatch):
     path = write_jsonl(tmp_path / "a.jsonl", rows())
-    real = load._finish
+    real = load._second_pass
 
-    def losing(finish, shards):
-        results = real(finish, shards)
-        run = Run(finish.job.out)
+    def losing(job, shards):
+        results = real(job, shards)
+        run = Run(job.load.out)
         run.remove("examples", run.shards("examples")[0])
         return results
 
-    monkeypatch.setattr(load, "_finish", losing)
+    monkeypatch.setattr(load, "_second_pass", losing)
     with pytest.raises(DataError, match="300 rows were read but"):
         Loaded(tmp_path, path=path, rows_per_shard=100)
 

@@ -5,17 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.base import RowFault
+from rayclean.datasets.columns import RowColumns, choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.labels import LabelCounts, resolve_labels, truth_indices
-from rayclean.datasets.rows import RowColumns, RowParser, choose_columns, label_code
+from rayclean.datasets.rejected_rows import RejectedRow
+from rayclean.datasets.row_validation import RowValidator, label_code
 from rayclean.errors import DataError
 
 
 def parse(values, role="data", **kw):
     columns = RowColumns(("text",), "label", "truth", "key")
-    parsed = RowParser(DatasetConfig(path="x", **kw), columns, role)(values)
-    return parsed.reason if isinstance(parsed, RowFault) else parsed
+    parsed = RowValidator(DatasetConfig(path="x", **kw), columns, role)(values)
+    return parsed.reason if isinstance(parsed, RejectedRow) else parsed
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_test_row_may_have_the_truth_alone():
 
 
 def test_several_text_columns_are_joined():
-    parser = RowParser(DatasetConfig(path="x"), RowColumns(("a", "b"), "label", None, None), "data")
+    parser = RowValidator(DatasetConfig(path="x"), RowColumns(("a", "b"), "label", None, None), "data")
     assert parser(["p", "q", "x"]).text == "p [SEP] q"
     assert parser(["p", None, "x"]).text == "p [SEP] "
     assert parser([None, " ", "x"]).reason == "empty text"
@@ -79,8 +80,8 @@ def seen(*codes):
     return {code: LabelCounts(1, "file", row) for row, code in enumerate(codes)}
 
 
-def indices(codes, given=None, hint=None):
-    found = resolve_labels({"data": seen(*codes)}, given, hint)
+def indices(codes, given=None, from_file=None):
+    found = resolve_labels({"data": seen(*codes)}, given, from_file)
     return found.names, [found.codes["data"].get(code) for code in codes]
 
 
@@ -93,7 +94,7 @@ def test_label_sets():
     assert indices(["s:1", "s:0"], ("x", "y"))[1] == [1, 0]  # a CSV of indices
     assert indices(["s:x", "s:y", "s:1"], ("x", "y"))[1] == [0, 1, None]
     assert indices(["i:0", "i:-1", "i:1", "i:2"], ("x", "y"))[1] == [0, None, 1, None]
-    assert indices(["i:0", "i:1"], hint=("no", "yes")) == (["no", "yes"], [0, 1])
+    assert indices(["i:0", "i:1"], from_file=("no", "yes")) == (["no", "yes"], [0, 1])
 
 
 def test_unknown_labels_name_the_nearest():
@@ -144,4 +145,4 @@ def test_ids_are_int64_and_never_the_padding(key):
 @given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.integers())))
 def test_any_label_value_is_a_code_a_null_or_a_fault(value):
     code = label_code(value)
-    assert code is None or isinstance(code, RowFault) or code[:2] in ("s:", "i:")
+    assert code is None or isinstance(code, RejectedRow) or code[:2] in ("s:", "i:")

@@ -1,0 +1,42 @@
+"""Rows of the source that cannot be used, and the tables in `rejected/` that list them with the reason.
+
+Readers reject what is malformed (`csv.py`, `jsonl.py`, `parquet.py`), `row_validation.py` rejects unusable
+texts, labels and keys, and `second_pass.py` rejects unknown labels and duplicate keys.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from rayclean.folder import Folder
+from rayclean.schema import REJECTED
+
+VALUE_CHARACTERS = 200
+"""Longest excerpt of a rejected value that `rejected/` keeps."""
+
+NO_LABEL = "no label"
+"""Reason for rows whose label is one of `dataset.unlabelled`; they do not count against `max_rejected`."""
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """Why a row cannot be used."""
+
+    reason: str
+    value: str = ""
+    """The offending value."""
+
+
+def shorten_value(value: Any) -> str:
+    """The beginning of a value, safe to write as UTF-8."""
+    text = value if isinstance(value, str) else repr(value)
+    return text[:VALUE_CHARACTERS].encode("utf-8", "backslashreplace").decode()[:VALUE_CHARACTERS]
+
+
+def write_rejected(folder: Folder, name: str, rows: Sequence[tuple[str, int, str, str]]) -> None:
+    """Write `rejected/<name>.parquet`: source, row, reason and value of each row."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, REJECTED, strict=True)]
+    folder.write_table(pa.table(arrays, schema=REJECTED), "rejected", f"{name}.parquet")

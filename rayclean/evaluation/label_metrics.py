@@ -1,0 +1,95 @@
+"""What the labels of a run are worth against whatever truth is known: noise, detection, annotator, confusion."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean.annotations import SuspectRanking
+from rayclean.config import Config
+from rayclean.evaluation import metrics as figures
+from rayclean.evaluation.counts import UNKNOWN, RunCounts, aligned
+from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup_values
+from rayclean.run import Run
+from rayclean.schema import LabelSet
+
+
+def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts, SuspectRanking]:
+    """Everything that needs no network, measured after relabel.
+
+    Returns:
+        The metrics of noise, detection, annotator and confusion, and the counts and the suspects that they are of.
+    """
+    load, detect, relabel = run.require("load"), run.require("detect"), run.require("relabel")
+    labels = LabelSet.from_json(load.read_text("labels.json"))
+    suspects = SuspectRanking.read(relabel)
+    counts = _count_shards(config, load, detect, relabel, suspects)
+    verb_metrics = {
+        verb: manifest.metrics for verb in ("detect", "relabel") if (manifest := run.manifest(verb))
+    }
+    known = counts.total("known")
+    metrics = figures.compute({
+        "counts": counts,
+        "truth": counts if known else None,
+        "suspects": suspects,
+        "judged": suspects if (suspects.truth >= 0).any() else None,
+        "estimated_noise_rate": verb_metrics["detect"].get("estimated_noise_rate"),
+    })  # fmt: skip
+    metrics["noise"]["injected"] = _injected_noise(load)
+    metrics["annotator"] |= verb_metrics["relabel"]["annotator"]
+    metrics["confusion"] = {
+        "given_final": figures.confusions(counts.given_final, labels.names),
+        "given_true": figures.confusions(counts.given_true, labels.names) if known else None,
+    }
+    return metrics, counts, suspects
+
+
+def true_labels(load: Folder, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The true label of each id [B], `UNKNOWN` where it is not known.
+
+    Args:
+        load: the folder of `load`.
+        shard: name of the shard that holds the ids.
+        ids: [B].
+    """
+    if not load.exists("truth", shard):
+        return np.full(len(ids), UNKNOWN, dtype=np.int64)
+    table = load.read_table("truth", shard).drop_null()
+    return lookup_values(table["example_id"].to_numpy(), table["true_label"].to_numpy(), ids)
+
+
+def _count_shards(
+    config: Config, load: Folder, detect: Folder, relabel: Folder, suspects: SuspectRanking
+) -> RunCounts:
+    """Count all examples, a shard at a time."""
+    detectors = [detector.name for detector in config.detect.detectors]
+    columns = [
+        "quality",
+        "suspect",
+        *(f"{kind}_{name}" for name in detectors for kind in ("quality", "vote")),
+    ]
+    counts = RunCounts(suspects, detectors)
+    for shard in load.shards("examples"):
+        ids = load.read_table("examples", shard, columns=["example_id"])["example_id"].to_numpy()
+        findings = detect.read_table("findings", shard, columns=["example_id", *columns])
+        findings = aligned(findings, ids, f"findings/{shard}")
+        final = aligned(relabel.read_table("labels", shard), ids, f"labels/{shard}")
+        counts.add({
+            "example_id": ids,
+            "given": final["given_label"].to_numpy(),
+            "final": final["final_label"].to_numpy(),
+            "truth": true_labels(load, shard, ids),
+            "split": np.asarray(final["split"].to_pylist(), dtype=np.str_),
+            "source": np.asarray(final["source"].to_pylist(), dtype=np.str_),
+            **{name: findings[name].to_numpy() for name in columns},
+        })  # fmt: skip
+    return counts
+
+
+def _injected_noise(load: Folder) -> dict[str, Any] | None:
+    """Kind, rates and seed of noise injected on purpose; None without any."""
+    if not load.exists("truth", "noise.json"):
+        return None
+    noise = load.read_json("truth", "noise.json")
+    return {key: noise[key] for key in ("kind", "requested_rate", "realised_rate", "seed")}

@@ -1,0 +1,82 @@
+"""The blocks of the documentation: TOML is a valid config, commands are valid command lines, the example method works."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+
+from rayclean.cli.main import app
+from rayclean.config import parse_config
+from rayclean.methods.base import Method, Output, StepBatch
+from rayclean.sweeps.spec import load_sweep
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(*languages: str) -> list[Any]:
+    """The blocks of some languages, each with the page and line where it stands."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in BLOCK.finditer(text):
+            if match[1] in languages:
+                line = text[: match.start()].count("\n") + 1
+                found.append(pytest.param(match[2], id=f"{page.name}:{line}"))
+    return found
+
+
+def commands() -> Iterator[Any]:
+    for block in blocks("bash"):
+        for line in block.values[0].splitlines():
+            if line.startswith("rayclean "):
+                yield pytest.param(shlex.split(line, comments=True)[1:], id=f"{block.id} {line[:50].strip()}")
+
+
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_toml_is_a_config(block: str, tmp_path: Path) -> None:
+    values = tomllib.loads(block)
+    if "base" in values:
+        path = tmp_path / "sweep.toml"
+        base = (ROOT / "configs" / "sweeps" / values["base"]).resolve()
+        path.write_text(block.replace(values["base"], str(base)))
+        assert load_sweep(path, ["dataset.path=train.parquet", "dataset.test.path=test.parquet"]).name
+        return
+    values.setdefault("dataset", {"path": "data.csv"})
+    parse_config(values)
+
+
+@pytest.mark.parametrize("arguments", commands())
+def test_commands_are_parsed(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    name, *rest = arguments
+    command: Any = typer.main.get_command(app)
+    context = command.commands[name].make_context(name, rest)
+    if name not in ("sweep", "sweep-report"):
+        parse_config({"dataset": {"path": "data.csv"}}, context.params.get("overrides") or [])
+
+
+def test_the_example_method_is_cross_entropy_for_a_beta_of_one() -> None:
+    namespace: dict[str, Any] = {"__name__": "bootstrapping"}
+    example = next(block.values[0] for block in blocks("python") if "Method" in block.values[0])
+    exec(compile(example, "docs/extending.md", "exec"), namespace)
+    cls = namespace["SoftBootstrapping"]
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 2, 1, 0])
+    batch = StepBatch(
+        example_id=torch.tensor([5, 6, 7, -1]), given_label=labels, valid=torch.tensor([True, True, True, False]),
+        world_size=1, global_count=3, total=lambda count: count,
+    )  # fmt: skip
+    outputs = {"main": Output(torch.zeros(4, 2), torch.randn(4, 3))}
+    (plain,) = Method(Method.Config(), 3).loss(outputs, batch, {}, 1).values()
+    (same,) = cls(cls.Config(beta=1.0), 3).loss(outputs, batch, {}, 1).values()
+    (softer,) = cls(cls.Config(), 3).loss(outputs, batch, {}, 1).values()
+    torch.testing.assert_close(same, plain)
+    assert softer != plain
