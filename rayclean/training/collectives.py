@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-RowColumns = dict[str, npt.NDArray[Any]]
+_Columns = dict[str, npt.NDArray[Any]]
 
 BUCKET_ELEMENTS = 2**24
 """Elements of gradients that are averaged in one message: one message instead of hundreds, without a second copy of
@@ -27,8 +27,8 @@ class Collectives:
     world_size: int = 1
 
     def gather(
-        self, ids: npt.NDArray[np.int64], columns: RowColumns
-    ) -> tuple[npt.NDArray[np.int64], RowColumns]:
+        self, ids: npt.NDArray[np.int64], columns: _Columns
+    ) -> tuple[npt.NDArray[np.int64], _Columns]:
         """Gather the rows of all workers, sorted by id, without padding.
 
         Args:
@@ -83,8 +83,8 @@ class Distributed(Collectives):
         self.world_size = dist.get_world_size()
 
     def gather(
-        self, ids: npt.NDArray[np.int64], columns: RowColumns
-    ) -> tuple[npt.NDArray[np.int64], RowColumns]:
+        self, ids: npt.NDArray[np.int64], columns: _Columns
+    ) -> tuple[npt.NDArray[np.int64], _Columns]:
         """Gather ids and columns in one message of bytes, so that every dtype arrives as it was."""
         rows = len(ids)
         packed = {"": ids, **columns}

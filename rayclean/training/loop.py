@@ -38,7 +38,7 @@ epoch of a head on cached features, which takes less time than writing one."""
 DEMONSTRATIONS = "shown"
 """Folder of the demonstrations that a method's questions show, by the key of the training."""
 
-OnEpoch = Callable[[dict[str, Any]], None]
+_OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def finished_result(job: FitJob, key: str) -> FitResult | None:
@@ -55,7 +55,7 @@ def fit(
     spec: FitSpec,
     collectives: Collectives | None = None,
     device: torch.device | str = "cpu",
-    on_epoch: OnEpoch = lambda record: None,
+    on_epoch: _OnEpoch = lambda record: None,
     checkpoint_share: float = CHECKPOINT_SHARE,
     consult: AskAnnotator | None = None,
 ) -> FitResult:
