@@ -18,13 +18,13 @@ A method declares its networks, its per-example state columns and its hooks, and
     quality(state)                   after training: lower = more likely wrong
 
 Exactness for any number of workers: `functional/` returns one value per example; `loss` reduces them with
-`batch.mean` / `batch.mean_over`, which divide by *global* counts, so that W workers give the gradient of one. All
-bookkeeping is detached. A method never sees true labels, the true noise rate or test accuracy.
+`batch.mean` / `batch.mean_over`, which divide by *global* counts, so that W workers give the gradient of one.
+All bookkeeping is detached. A method never sees true labels, the true noise rate or test accuracy.
 
-A method object itself holds nothing that must outlive an epoch: that is a column or a parameter of a network, and
-`partition` makes anew what a method derives from columns for speed. What is random per example derives from (seed, epoch,
-example_id) by `rayclean.functional.hashing`. So a checkpoint is whole with the networks, the optimiser and the columns,
-and reloads under another number of workers.
+A method object itself holds nothing that must outlive an epoch: that is a column or a parameter of a network,
+and `partition` makes anew what a method derives from columns for speed. What is random per example derives
+from (seed, epoch, example_id) by `rayclean.functional.hashing`. So a checkpoint is whole with the networks,
+the optimiser and the columns, and reloads under another number of workers.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,9 @@ from rayclean.plugins import Options, Plugin
 
 @dataclass(frozen=True)
 class Output:
-    """Output of one network for this worker's rows of a batch and their V views: R = (1 + V) B rows, originals first."""
+    """Output of one network for this worker's rows of a batch and their V views: R = (1 + V) B rows,
+    originals first.
+    """
 
     features: Tensor
     """[R, D] input of the linear head (`Encoder.refine`)."""
@@ -72,12 +74,13 @@ class StepBatch:
     rank: int = 0
     """This worker's place among all."""
     gather: Callable[[Tensor], Tensor] = lambda rows: rows
-    """Rows [W x R, ...] of all workers, by rank, padding included; gradients flow back to the worker that a row comes from.
-    A collective, like `total`."""
+    """Rows [W x R, ...] of all workers, by rank, padding included; gradients flow back to the worker that a
+    row comes from. A collective, like `total`."""
     classify: Callable[[str, Tensor], Tensor] = _no_network
     """Logits [M, K] that the network of a name gives features [M, D], mixed ones for example."""
     again: Callable[[str, Tensor], Output] = _no_network
-    """Runs the network of a name once more, with another dropout mask, on some of the originals: `mask` [B] bool."""
+    """Runs the network of a name once more, with another dropout mask, on some of the originals: `mask` [B]
+    bool."""
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of `values` over the valid rows of the global batch, scaled so that the mean of all workers'
@@ -92,12 +95,15 @@ class StepBatch:
         )
 
     def count(self, mask: Tensor) -> int:
-        """Members of a subset, `mask` [B] or [R] bool, in the whole global batch; a collective, like `total`."""
+        """Members of a subset, `mask` [B] or [R] bool, in the whole global batch; a
+        collective, like `total`.
+        """
         return self.total(int((mask & self._valid_like(mask)).sum()))
 
     def mean_over(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Mean of `values` [B] or [R] over a subset, `mask` bool, of the global batch, scaled like `mean`; a collective.
-        A subset that is empty on this worker, or everywhere, gives exactly 0 with a gradient of 0.
+        """Mean of `values` [B] or [R] over a subset, `mask` bool, of the global batch, scaled like `mean`; a
+        collective. A subset that is empty on this worker, or everywhere, gives exactly 0 with a gradient of
+        0.
         """
         return self.sum_over(values, mask) / max(self.count(mask), 1)
 
@@ -114,8 +120,8 @@ def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
 
 
 State = dict[str, npt.NDArray[Any]]
-"""Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K]. Beside the
-method's own columns there are, read-only, `example_id` and `given_label`."""
+"""Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K].
+Beside the method's own columns there are, read-only, `example_id` and `given_label`."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +167,13 @@ class Method:
     networks: tuple[str, ...] = ("main",)
     """Names of the networks trained together in one worker; the first one predicts."""
     views: tuple[str, ...] = ()
-    """Ways to rewrite the texts of every batch (`training/views.py`), each one a view; () = the texts alone."""
+    """Ways to rewrite the texts of every batch (`training/views.py`), each one a view; () = the texts
+    alone."""
     reviews: bool = False
     """Whether all training examples are read once more at the end of every epoch, in evaluation mode."""
     first_choice: int = 1
-    """First epoch that may be kept as the best one, and from which patience counts: after a warm-up, whose networks the
-    method has not touched yet. A training that ends before it chooses among all its epochs."""
+    """First epoch that may be kept as the best one, and from which patience counts: after a warm-up, whose
+    networks the method has not touched yet. A training that ends before it chooses among all its epochs."""
     default_epochs: int | None = None
     """Epochs where the config names none; None: the first encoder's own default."""
 
@@ -221,19 +228,24 @@ class Method:
         Args:
             state: whole columns.
             rows: [Q] the positions that were asked about.
-            labels: [Q] the answers; UNANSWERED where nobody answered (budget, failure), ABSTAINED where the annotator
-                did not choose or was not sure enough: asking again would cost again and say the same.
+            labels: [Q] the answers; UNANSWERED where nobody answered (budget, failure), ABSTAINED where the
+                annotator did not choose or was not sure enough: asking again would cost again and say the
+                same.
             epoch: 1-based.
         """
 
     def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
-        """Per-row scalars [B] that `review` needs of rows with given `labels` [B]; networks are in evaluation mode."""
+        """Per-row scalars [B] that `review` needs of rows with given `labels` [B]; networks are in evaluation
+        mode.
+        """
         return {}
 
     def review(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
     ) -> None:
-        """Update columns in place from what `judged` said of some rows; called until all have been reviewed."""
+        """Update columns in place from what `judged` said of some rows; called until all have
+        been reviewed.
+        """
 
     def summary(self, state: State) -> dict[str, float]:
         """Figures of an epoch's line: sizes of subsets, answers, thresholds; no truth."""

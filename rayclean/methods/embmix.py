@@ -1,4 +1,5 @@
-"""EmbMix in a training step: hard examples of all workers mixed in embedding space (`functional/mixing.py` has the maths).
+"""EmbMix in a training step: hard examples of all workers mixed in embedding space (`functional/mixing.py`
+has the maths).
 
 NoiseAL's L_H (Yuan et al., ACL 2024) after SelfMix (Qiao et al., COLING 2022).
 """
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rayclean.functional import losses, mixing
+from rayclean.functional.partition import Subset
 from rayclean.methods.base import Output, StepBatch
 
 
@@ -27,10 +29,20 @@ class StepSubsets:
     answers: Tensor
     """[B] int64 labels of P; without meaning elsewhere."""
 
+    @classmethod
+    def of(cls, batch: StepBatch, rows: dict[str, Tensor]) -> "StepSubsets":
+        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is hard."""
+        subset, answer = rows["subset"], rows["answer"].long()
+        clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
+        silent = purified & (answer < 0)
+        return cls(clean, purified & ~silent, hard | silent, batch.given_label, answer.clamp(min=0))
+
 
 @dataclass(frozen=True)
 class EmbMix:
-    """Partners and shares of this worker's rows, drawn from the global batch, and their mixed soft targets."""
+    """Partners and shares of this worker's rows, drawn from the global batch, and their mixed
+    soft targets.
+    """
 
     partner: Tensor
     """[B] row of the gathered batch that a row is mixed with."""

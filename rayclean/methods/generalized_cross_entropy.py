@@ -1,15 +1,16 @@
-"""Generalised cross-entropy (GCE): Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks
-with Noisy Labels", NeurIPS 2018.
+"""Generalised cross-entropy (GCE): Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep
+Neural Networks with Noisy Labels", NeurIPS 2018.
 
-The loss runs from cross-entropy (q -> 0), which learns fast and fits every wrong label, to the mean absolute error
-(q = 1), which tolerates symmetric noise and learns slowly: (1 - p[y]^q) / q, equation 6.
+The loss runs from cross-entropy (q -> 0), which learns fast and fits every wrong label, to the mean absolute
+error (q = 1), which tolerates symmetric noise and learns slowly: (1 - p[y]^q) / q, equation 6.
 
 | paper | here |
 |---|---|
 | q | `config.q` |
 | L_q | `functional.losses.generalized_cross_entropy` |
 
-Differences from the paper: the truncated variant (section 3.3), which prunes examples between epochs, is not included.
+Differences from the paper: the truncated variant (section 3.3), which prunes examples between epochs, is not
+included.
 """
 
 from pydantic import Field

@@ -1,11 +1,12 @@
-"""LANE: label-aware noise elimination for fine-grained text classification (the paper's Algorithm 1, equations 1-9).
+"""LANE: label-aware noise elimination for fine-grained text classification (the paper's Algorithm 1,
+equations 1-9).
 
-The margin of a label against its strongest rival tells a wrong label from a hard one, but in fine-grained tasks classes
-are so alike that right labels have small margins, too. An auxiliary network weighs the rival: a lost margin counts the
-less, the more probable that network finds the rival, hence the less such a loss speaks against the label. Averages of
-these label-aware margins over the epochs (ALM) follow a distribution whose lower tail is down-weighted by a Gaussian
-inferred from the data, without a threshold; a contrastive loss on views pulls equal labels together, weighted by the
-auxiliary network likewise.
+The margin of a label against its strongest rival tells a wrong label from a hard one, but in fine-grained
+tasks classes are so alike that right labels have small margins, too. An auxiliary network weighs the rival: a
+lost margin counts the less, the more probable that network finds the rival, hence the less such a loss speaks
+against the label. Averages of these label-aware margins over the epochs (ALM) follow a distribution whose
+lower tail is down-weighted by a Gaussian inferred from the data, without a threshold; a contrastive loss on
+views pulls equal labels together, weighted by the auxiliary network likewise.
 
 | paper | here |
 |---|---|
@@ -15,20 +16,25 @@ auxiliary network likewise.
 | mu_t, sigma_t (5, 6), lambda (4) | `functional.margins.NegativeMargins`, `gaussian_weights`; column `weight` |
 | L_wCE (7), auxiliary CE, L_con | terms `weighted`, `auxiliary`, `contrastive`; `functional.contrastive.lscl` |
 
-Presets: the defaults are the readings recommended; `lane_literal` (`LaneLiteral`) takes the paper by the letter.
+Presets: the defaults are the readings recommended; `lane_literal` (`LaneLiteral`) takes the paper by the
+letter.
 
 Differences from the paper (each can be turned by an option, except the first two):
-* t of the ALM counts an example's visits; margins come from the training forward pass, dropout on, of the original.
+* t of the ALM counts an example's visits; margins come from the training forward pass, dropout on, of the
+  original.
 * A row without another row of its label, or without one of another label, has no contrastive term.
-* N^t holds all examples seen so far (`scope`); by the letter of Algorithm 1 it holds those of the batch, where with n
-  negatives no weight falls below exp(-(n - 1) / 2).
-* sigma_t^2 is the variance of equation 6 (`sigma`); by the letter equation 4 squares it again, which has no scale.
-* w is clamped at 0.05 (`w_min`) in margins and contrastive loss, because the auxiliary network learns from the same
-  noisy labels: its confidence would blow up the one and drive the other to minus infinity.
-* Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`); the paper states neither.
+* N^t holds all examples seen so far (`scope`); by the letter of Algorithm 1 it holds those of the batch,
+  where with n negatives no weight falls below exp(-(n - 1) / 2).
+* sigma_t^2 is the variance of equation 6 (`sigma`); by the letter equation 4 squares it again, which has no
+  scale.
+* w is clamped at 0.05 (`w_min`) in margins and contrastive loss, because the auxiliary network learns from
+  the same noisy labels: its confidence would blow up the one and drive the other to minus infinity.
+* Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`); the paper states
+  neither.
 * Losses are means over the rows with their views (`reduction`), the paper writes sums.
-* One view by default (`views`); the paper's 256 rows for 32 originals are seven. Networks of different encoders
-  (`auxiliary`) rewrite their own tokens: their views of a row have its label in common, not their text.
+* One view by default (`views`); the paper's 256 rows for 32 originals are seven. Networks of different
+  encoders (`auxiliary`) rewrite their own tokens: their views of a row have its label in common, not their
+  text.
 """
 
 from typing import Any, Literal
@@ -62,8 +68,8 @@ class Lane(Method):
         auxiliary: Plugin | None = None
         """Encoder of the auxiliary network; None: the run's own."""
         views: tuple[str, ...] | None = None
-        """Views of every example (`training/views.py`); None: one, by synonyms where the network reads text and has
-        pre-trained embeddings, by dropout elsewhere."""
+        """Views of every example (`training/views.py`); None: one, by synonyms where the network reads text
+        and has pre-trained embeddings, by dropout elsewhere."""
         scope: Literal["global", "batch"] = "global"
         """N^t: all examples seen so far, or those of the batch."""
         sigma: Literal["variance", "literal"] = "variance"
@@ -103,15 +109,16 @@ class Lane(Method):
         super().__init__(config, num_classes, seed)
         self.views = ("auto",) if config.views is None else config.views
         self._negative = NegativeMargins()
-        """Sums over N^t that follow the columns within an epoch; `partition` makes them anew from the columns."""
+        """Sums over N^t that follow the columns within an epoch; `partition` makes them anew from the
+        columns."""
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """Two networks of the run's encoder, unless the auxiliary one has its own."""
         return {"main": encoder, "auxiliary": self.config.auxiliary or encoder}
 
     def state(self) -> dict[str, tuple[str, float]]:
-        """21 bytes per example: the ALM as sum and number, the last weight, the sum of all weights, and whether w was
-        clamped at the last visit.
+        """21 bytes per example: the ALM as sum and number, the last weight, the sum of all weights, and
+        whether w was clamped at the last visit.
         """
         return {
             "margin_sum": ("float64", 0.0),
@@ -196,8 +203,8 @@ class Lane(Method):
         return loss(pairs, w, w_min=self.config.w_min)
 
     def summary(self, state: State) -> dict[str, float]:
-        """The tail: how many ALMs are negative, mu and sigma of them, the mean weight; and the clamp rate, the share of
-        the last visits whose margin was lost to a rival of probability below `w_min`.
+        """The tail: how many ALMs are negative, mu and sigma of them, the mean weight; and the clamp rate,
+        the share of the last visits whose margin was lost to a rival of probability below `w_min`.
         """
         negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
         return {

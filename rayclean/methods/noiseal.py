@@ -1,16 +1,17 @@
-"""NoiseAL: Yuan et al., "Hide and Seek in Noise Labels: Noise-Robust Collaborative Active Learning with LLMs-Powered
-Assistance", ACL 2024 (long papers, pp. 10977-11011; arXiv 2504.02901).
+"""NoiseAL: Yuan et al., "Hide and Seek in Noise Labels: Noise-Robust Collaborative Active Learning with
+LLMs-Powered Assistance", ACL 2024 (long papers, pp. 10977-11011; arXiv 2504.02901).
 
-Two networks of different strength judge each label together (co-prediction). A threshold per example, which follows
-its confidence over the epochs, turns each network's probability of the given label into a verdict, and the verdicts
-split the data in three: *reliable* examples are trained on as they are labelled, *purified* ones (both networks sure of
-another class) are sent to a language model with nearest reliable examples as demonstrations and trained on its answer
-by a loss that tolerates its mistakes, and *hard* ones are mixed in embedding space without trust in their label.
+Two networks of different strength judge each label together (co-prediction). A threshold per example, which
+follows its confidence over the epochs, turns each network's probability of the given label into a verdict,
+and the verdicts split the data in three: *reliable* examples are trained on as they are labelled, *purified*
+ones (both networks sure of another class) are sent to a language model with nearest reliable examples as
+demonstrations and trained on its answer by a loss that tolerates its mistakes, and *hard* ones are mixed in
+embedding space without trust in their label.
 
 | paper | here |
 |---|---|
 | strong / weak network (BERT, BiLSTM) | networks `strong` (the run's encoder) and `weak` (`config.weak`) |
-| tau(t) = lambda p(t) + (1 - lambda) tau(t-1) | `_move_thresholds`, `functional.thresholds.exponential_average`, `config.lambda_`; columns `threshold_*` |
+| tau(t) = lambda p(t) + (1 - lambda) tau(t-1) | `_move_thresholds`, `config.lambda_`; columns `threshold_*` |
 | q, m: probability of the label, confidence | columns `label_probability_*`, `confidence_*` |
 | R, H, P | `Subset.CLEAN`, `HARD`, `PURIFIED`; `functional.partition.by_verdicts`; column `subset` |
 | label of the LLM | column `answer`; negative = none |
@@ -20,20 +21,22 @@ by a loss that tolerates its mistakes, and *hard* ones are mixed in embedding sp
 
 Options are in `noiseal_options.py`, what only ablations need in `noiseal_ablations.py`.
 
-Differences from the paper, whose inequalities and constants are not public (options in parentheses, where there is one):
-* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks' mean prediction
-  is not the given label, because thresholds of sure networks rise above the cap of 0.99 and a small dip would purify a
-  right label.
-* lambda = 0.7 (`lambda_`), tau(0) = 1/K, p(t) the highest class probability (`ema_of`); probabilities are read in
-  evaluation mode after each epoch.
-* The best epoch is one after the warm-up (`warmup_epochs`), whose networks are plain cross-entropy's; the paper does
-  not say. Trainings no longer than the warm-up choose among all epochs.
-* A subset's mean loss is weighted by its share of the batch, so that rare subsets do not dominate (`subset_scale`).
-* Purified examples without an answer (budget, failure, abstention) train as hard ones in that epoch (`without_answer`).
-* EmbMix as in SelfMix (`alpha`, `temperature`) within the hard examples of the global batch (`mix_pool`), without a
-  pseudo-label term. Soft target and trust in the label are the two networks' mean in this very forward pass, not as of
-  the last review; the regulariser is the symmetric KL of two dropout passes over the hard rows (`kl_weight`).
-* An example is asked about until it is answered or abstained from (`requery`), and the split always uses the given label.
+Differences from the paper, whose inequalities and constants are not public (options in parentheses):
+* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks'
+  mean prediction is not the given label, because thresholds of sure networks rise above the cap of 0.99 and a
+  small dip would purify a right label.
+* lambda = 0.7 (`lambda_`), tau(0) = 1/K, p(t) the highest class probability (`ema_of`); probabilities are
+  read in evaluation mode after each epoch.
+* The best epoch is one after the warm-up (`warmup_epochs`), whose networks are plain cross-entropy's; the
+  paper does not say. Trainings no longer than the warm-up choose among all epochs.
+* A subset's mean loss is weighted by its share of the batch: rare ones do not dominate (`subset_scale`).
+* Purified examples without an answer (budget, failure, abstention) train as hard ones (`without_answer`).
+* EmbMix as in SelfMix (`alpha`, `temperature`) within the hard examples of the global batch (`mix_pool`),
+  without a pseudo-label term. Soft target and trust in the label are the two networks' mean in this very
+  forward pass, not as of the last review; the regulariser is the symmetric KL of two dropout passes over the
+  hard rows (`kl_weight`).
+* An example is asked about until it is answered or abstained from (`requery`), and the split always uses the
+  given label.
 """
 
 import logging
@@ -86,9 +89,8 @@ class NoiseAL(Method):
         return {name: encoder if name == "strong" else self.config.weak for name in self.networks}
 
     def state(self) -> dict[str, tuple[str, float]]:
-        """31 bytes per example with both networks (35 from 32,768 classes on; 2 more with `max_queries`). The networks'
-        joint confidence is in half precision: it ranks questions and is held against a threshold, nothing is summed
-        from it.
+        """31 bytes per example with both networks (35 from 32,768 classes on; 2 more with `max_queries`). The
+        joint confidence is in half precision: it ranks questions and is compared with a threshold.
         """
         label = "int16" if self.num_classes <= np.iinfo(np.int16).max else "int32"
         columns: dict[str, tuple[str, float]] = {}
@@ -114,16 +116,18 @@ class NoiseAL(Method):
     def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
         """Nothing to update during an epoch: `review` does it afterwards."""
 
-    # -- after an epoch: probabilities of the networks in evaluation mode -----------------------------------------------
+    # -- after an epoch: probabilities of the networks in evaluation mode ------------------------------------
 
     def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
-        """Probability q of the label and confidence m of each network; argmax and max of the networks' mean."""
+        """Probability q of the label and confidence m of each network; argmax and max of the
+        networks' mean.
+        """
         probabilities = {name: output.logits.softmax(-1) for name, output in outputs.items()}
         seen = {}
         for name, p in probabilities.items():
             seen[f"label_probability_{name}"] = p.gather(1, labels[:, None])[:, 0]
             seen[f"confidence_{name}"] = p.amax(1)
-        joint = _mean(list(probabilities.values()))
+        joint = torch.stack(list(probabilities.values())).mean(0)
         if self.config.partition == "agreement":
             first, last = (probabilities[self.networks[place]].argmax(1) for place in (0, -1))
             seen["agree"] = (first == last).to(torch.int8)
@@ -136,7 +140,7 @@ class NoiseAL(Method):
         for name, values in seen.items():
             state[name][rows] = values
 
-    # -- before an epoch: split, then let the thresholds follow --------------------------------------------------------
+    # -- before an epoch: split, then let the thresholds follow ----------------------------------------------
 
     def partition(self, state: State, epoch: int) -> None:
         """R, H and P by the last epoch's probabilities and the thresholds before it; then tau(t)."""
@@ -190,20 +194,19 @@ class NoiseAL(Method):
         """[N] qbar."""
         return np.asarray(np.mean([state[f"label_probability_{name}"] for name in self.networks], axis=0))
 
-    # -- the annotator -------------------------------------------------------------------------------------------------
+    # -- the annotator ---------------------------------------------------------------------------------------
 
     def queries(self, state: State, epoch: int) -> Questions | None:
-        """Purified examples that have no answer yet (all of them with `requery`), those first of whose label the networks
-        think least.
+        """Purified examples that have no answer yet (all of them with `requery`), those first of whose label
+        the networks think least.
         """
         if epoch <= self.config.warmup_epochs or self.expected_queries(self.config) is None:
             return None
         purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
         rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]
         doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
-        rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")][
-            : round(self.config.budget * len(purified))
-        ]
+        most = round(self.config.budget * len(purified))
+        rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")][:most]
         if self.config.max_queries is not None:
             rows = rows[: max(self.config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
         if not len(rows):
@@ -224,7 +227,7 @@ class NoiseAL(Method):
         if "posed" in state:
             state["posed"][rows] += 1
 
-    # -- losses --------------------------------------------------------------------------------------------------------
+    # -- losses ----------------------------------------------------------------------------------------------
 
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
@@ -252,13 +255,12 @@ class NoiseAL(Method):
         """R, P and H as they train in this step: a purified example without an answer is a hard one."""
         if self.config.adopt or self.config.without_answer != "hard":
             return ablations.step_subsets(self.config, batch, rows)
-        subset, answer = rows["subset"], rows["answer"].long()
-        clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
-        silent = purified & (answer < 0)
-        return StepSubsets(clean, purified & ~silent, hard | silent, batch.given_label, answer.clamp(min=0))
+        return StepSubsets.of(batch, rows)
 
     def _mean(self, batch: StepBatch, values: Tensor, mask: Tensor) -> Tensor:
-        """The subset's mean times its share of the batch, which is its sum over the batch's size; or the plain mean."""
+        """The subset's mean times its share of the batch, which is its sum over the batch's size; or the
+        plain mean.
+        """
         if self.config.subset_scale:
             return batch.mean(values.masked_fill(~mask, 0.0))
         return batch.mean_over(values, mask)
@@ -267,7 +269,7 @@ class NoiseAL(Method):
         self, outputs: dict[str, Output], batch: StepBatch, subsets: StepSubsets, epoch: int
     ) -> dict[str, Tensor]:
         """L_H: EmbMix over the global batch, and the KL of two dropout passes over the hard rows here."""
-        joint = _mean([output.logits.softmax(-1).detach() for output in outputs.values()])
+        joint = torch.stack([output.logits.softmax(-1).detach() for output in outputs.values()]).mean(0)
         trust = joint.gather(1, subsets.labels[:, None])[:, 0]
         targets = mixing.co_refined_target(subsets.labels, trust, joint, self.config.temperature)
         hard = subsets.hard
@@ -282,7 +284,7 @@ class NoiseAL(Method):
             terms[f"hard_{name}"] = self.config.hard_weight * term
         return terms
 
-    # -- figures --------------------------------------------------------------------------------------------------------
+    # -- figures ---------------------------------------------------------------------------------------------
 
     def summary(self, state: State) -> dict[str, float]:
         """Sizes of the subsets, answers so far, mean thresholds."""
@@ -295,8 +297,3 @@ class NoiseAL(Method):
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Co-prediction: the mean of the networks' probabilities of the given label."""
         return self._mean_label_probability(state).astype(np.float64)
-
-
-def _mean(probabilities: list[Tensor]) -> Tensor:
-    """Mean [B, K] over networks."""
-    return torch.stack(probabilities).mean(0)

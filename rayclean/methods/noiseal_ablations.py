@@ -1,4 +1,6 @@
-"""Ablations of NoiseAL: other thresholds, other splits, other uses of the answers. The main line is in `noiseal.py`."""
+"""Ablations of NoiseAL: other thresholds, other splits, other uses of the answers. The main line is in
+`noiseal.py`.
+"""
 
 import functools
 from collections.abc import Callable

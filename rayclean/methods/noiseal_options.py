@@ -24,8 +24,8 @@ class NoiseALOptions(Options):
     networks: Literal["both", "strong", "weak"] = "both"
     """`strong`, `weak`: ablation, one network alone, whose verdict counts for both."""
     weak: Plugin = Plugin(name="bilstm")
-    """The weak network's encoder. `{name = "transformer", dropout = 0.3, ...}`, the strong one's model with another
-    dropout, gives the paper's pair of two BERTs."""
+    """The weak network's encoder. `{name = "transformer", dropout = 0.3, ...}`, the strong one's model with
+    another dropout, gives the paper's pair of two BERTs."""
     warmup_epochs: int = Field(2, ge=1)
     """Epochs with cross-entropy on all examples (paper: 2 of 6)."""
     lambda_: float = Field(0.7, ge=0, le=1)
@@ -40,8 +40,8 @@ class NoiseALOptions(Options):
     partition: Literal["verdicts", "agreement", "disc"] = "verdicts"
     """Reading of the split, see `functional/partition.py`; `agreement` and `disc` are ablations."""
     sigma: float | None = Field(None, ge=0)
-    """How much the confidence of a purified example must exceed its threshold; none: the partition's own constant,
-    0.5 for `disc` and 0 for the others."""
+    """How much the confidence of a purified example must exceed its threshold; none: the partition's own
+    constant, 0.5 for `disc` and 0 for the others."""
     demonstrations: int = Field(5, ge=0)
     """Reliable examples shown with a question; 0: none."""
     selector: Literal["nearest", "random"] = "nearest"
@@ -55,17 +55,19 @@ class NoiseALOptions(Options):
     budget: float = Field(1.0, ge=0, le=1)
     """Share of an epoch's purified examples that may be asked about; 0: no annotator."""
     max_queries: int | None = Field(None, ge=0)
-    """Questions in the whole training. Every one posed counts, each time it is posed, whatever comes back: one that
-    failed may have cost as much as one that was answered."""
+    """Questions in the whole training. Every one posed counts, each time it is posed, whatever comes back:
+    one that failed may have cost as much as one that was answered."""
     requery: bool = False
-    """Ask about purified examples in every epoch, with the demonstrations of that epoch; the last answer counts."""
+    """Ask about purified examples in every epoch, with the demonstrations of that epoch; the last answer
+    counts."""
     purified_loss: Literal[tuple(PURIFIED_LOSSES)] = "reverse_cross_entropy"  # type: ignore[valid-type]
     """Loss on the answers."""
     without_answer: Literal["hard", "predicted", "drop"] = "hard"
-    """Ablation: train purified examples without an answer as hard ones, on the networks' own prediction, or not."""
+    """Ablation: train purified examples without an answer as hard ones, on the networks' own prediction, or
+    not."""
     adopt: bool = False
-    """Ablation: an answered example counts as reliable, with the answer as its label. Those without an answer train
-    as `without_answer` says."""
+    """Ablation: an answered example counts as reliable, with the answer as its label. Those without an answer
+    train as `without_answer` says."""
     clean_weight: float = Field(1.0, ge=0)
     """Weight of L_R."""
     purified_weight: float = Field(1.0, ge=0)
@@ -73,7 +75,8 @@ class NoiseALOptions(Options):
     hard_weight: float = Field(1.0, ge=0)
     """Weight of L_H; 0 drops it."""
     subset_scale: bool = True
-    """Weigh a subset's mean by its share of the batch; false: the plain sum of means, as written in the paper."""
+    """Weigh a subset's mean by its share of the batch; false: the plain sum of means, as written in the
+    paper."""
     temperature: float = Field(mixing.TEMPERATURE, gt=0)
     """Temperature T of EmbMix's targets."""
     alpha: float = Field(mixing.ALPHA, gt=0)

@@ -1,15 +1,17 @@
-"""Reverse cross-entropy (RCE) after a warm-up with cross-entropy: the loss that NoiseAL puts on relabelled examples,
-alone. Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019, section "Symmetric Cross Entropy Learning".
+"""Reverse cross-entropy (RCE) after a warm-up with cross-entropy: the loss that NoiseAL puts on relabelled
+examples, alone. Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019,
+section "Symmetric Cross Entropy Learning".
 
-RCE = -A (1 - p[y]): half of -A times the mean absolute error, so it tolerates symmetric noise below 1 - 1/K and pair
-noise below one half. Its gradient vanishes where p[y] is near 0: it cannot begin from scratch and cannot mend a
-confident mistake, hence the warm-up.
+RCE = -A (1 - p[y]): half of -A times the mean absolute error, so it tolerates symmetric noise below 1 - 1/K
+and pair noise below one half. Its gradient vanishes where p[y] is near 0: it cannot begin from scratch and
+cannot mend a confident mistake, hence the warm-up.
 
 | paper | here |
 |---|---|
 | l_rce, A | `functional.losses.reverse_cross_entropy`, `LOG_ZERO` |
 
-Differences from the paper: there RCE never stands alone; the warm-up is ours, and the best epoch is one after it.
+Differences from the paper: there RCE never stands alone; the warm-up is ours, and the best epoch is one after
+it.
 """
 
 from typing import Any

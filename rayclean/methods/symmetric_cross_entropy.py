@@ -1,16 +1,17 @@
-"""Symmetric cross-entropy (SCE): Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019.
+"""Symmetric cross-entropy (SCE): Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy
+Labels", ICCV 2019.
 
-Cross-entropy learns from the label as if it were right; reverse cross-entropy, with prediction and label exchanged,
-tolerates symmetric noise. Their weighted sum does both: alpha * CE + beta * RCE (section "Symmetric Cross Entropy
-Learning").
+Cross-entropy learns from the label as if it were right; reverse cross-entropy, with prediction and label
+exchanged, tolerates symmetric noise. Their weighted sum does both: alpha * CE + beta * RCE (section
+"Symmetric Cross Entropy Learning").
 
 | paper | here |
 |---|---|
 | alpha, beta | `config.alpha`, `config.beta` |
 | A = log 0 | `functional.losses.LOG_ZERO` = log 1e-4 |
 
-Differences from the paper: none known; A follows the authors' code (one-hot labels clamped at 1e-4) instead of the -4
-of the text.
+Differences from the paper: none known; A follows the authors' code (one-hot labels clamped at 1e-4) instead
+of the -4 of the text.
 """
 
 from pydantic import Field

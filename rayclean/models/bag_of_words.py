@@ -1,7 +1,7 @@
 """Words and word pairs without order, in a mean of embeddings and a small MLP: the fastest baseline.
 
-Joulin et al., "Bag of tricks for efficient text classification", 2017 (fastText), with a hidden layer. Differences
-from the paper: hashed unigrams too, AdamW instead of SGD with hierarchical softmax.
+Joulin et al., "Bag of tricks for efficient text classification", 2017 (fastText), with a hidden layer.
+Differences from the paper: hashed unigrams too, AdamW instead of SGD with hierarchical softmax.
 """
 
 from typing import Any
@@ -14,9 +14,9 @@ from rayclean.models.base import Encoder
 from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
 
 INITIAL_DEVIATION = 0.1
-"""Standard deviation of the initial embeddings. N-grams that no training text has keep theirs; with PyTorch's deviation
-of 1 they drown the ones that were learnt: of 1,000 AG News texts with 20 % wrong labels .53 instead of .71 are predicted
-right out of fold."""
+"""Standard deviation of the initial embeddings. N-grams that no training text has keep theirs; with PyTorch's
+deviation of 1 they drown the ones that were learnt: of 1,000 AG News texts with 20 % wrong labels .53 instead
+of .71 are predicted right out of fold."""
 
 
 class BagOfWordsEncoder(WordEncoder):

@@ -1,8 +1,8 @@
 """The encoder seam: encode -> features, refine -> refined features, classify -> logits.
 
-The parts are apart because features are cached (a frozen encoder computes them once, and only what comes after is
-trained) and kept for retrieval, while methods mix (EmbMix) or compare (contrastive losses) what stands right before
-the classes. Without a hidden layer both are the same.
+The parts are apart because features are cached (a frozen encoder computes them once, and only what comes
+after is trained) and kept for retrieval, while methods mix (EmbMix) or compare (contrastive losses) what
+stands right before the classes. Without a hidden layer both are the same.
 """
 
 import json
@@ -47,7 +47,9 @@ class Tokenizer:
 
 
 def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tensor]:
-    """A batch of the network's inputs: `input_ids` [B, L] and `attention_mask` [B, L], L the longest of the batch."""
+    """A batch of the network's inputs: `input_ids` [B, L] and `attention_mask` [B, L], L the longest of the
+    batch.
+    """
     longest = max((len(t) for t in tokens), default=1) or 1
     ids = np.full((len(tokens), longest), pad_id, dtype=np.int64)
     mask = np.zeros((len(tokens), longest), dtype=np.int64)
@@ -60,8 +62,8 @@ def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tenso
 class Encoder(nn.Module):
     """Base of all encoders: a body that embeds a batch of tokens, and a linear head `self.head`.
 
-    A subclass builds its body in `__init__` and calls `self.build_head(dim)`; it overrides `encode` and `tokenizer`,
-    and `save` and `load` where its weights are not simply its `state_dict`.
+    A subclass builds its body in `__init__` and calls `self.build_head(dim)`; it overrides `encode` and
+    `tokenizer`, and `save` and `load` where its weights are not simply its `state_dict`.
     """
 
     class Config(Options):
@@ -71,7 +73,8 @@ class Encoder(nn.Module):
         """Tokens read of each text; the rest is cut and counted."""
 
     pretrained_tokens: ClassVar[bool] = False
-    """Whether there are words (`Tokenizer.words`) and embeddings of them (`token_embeddings`) before any training."""
+    """Whether there are words (`Tokenizer.words`) and embeddings of them (`token_embeddings`) before any
+    training."""
     default_epochs: int
     """Epochs where the config names none. May depend on the options: read it from the instance."""
     default_learning_rate: float
@@ -100,16 +103,20 @@ class Encoder(nn.Module):
         return 0.1
 
     def token_embeddings(self) -> npt.NDArray[np.float32] | None:
-        """Pre-trained embeddings [vocabulary, D'] of the token ids; None where they are learnt from scratch."""
+        """Pre-trained embeddings [vocabulary, D'] of the token ids; None where they are learnt
+        from scratch.
+        """
         return None
 
     def keep_tokens(self, used: npt.NDArray[np.int64]) -> None:
-        """Announce, before a training, the only token ids that it will meet, sorted. An encoder that learns a table of
-        embeddings from scratch trains the rows of these alone; here nothing happens.
+        """Announce, before a training, the only token ids that it will meet, sorted. An encoder that learns a
+        table of embeddings from scratch trains the rows of these alone; here nothing happens.
         """
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights that `save` writes, by name; those of token ids that `keep_tokens` left out included."""
+        """All weights that `save` writes, by name; those of token ids that `keep_tokens` left
+        out included.
+        """
         return self.state_dict()
 
     @property
@@ -125,14 +132,17 @@ class Encoder(nn.Module):
         self.head = nn.Linear(hidden or feature_dim, self.num_classes)
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the others.
+        """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the
+        others.
 
         A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
 
     def refine(self, features: Tensor) -> Tensor:
-        """Input of the linear head: the hidden layer [B, hidden] where there is one, else the features [B, D]."""
+        """Input of the linear head: the hidden layer [B, hidden] where there is one, else the features [B,
+        D].
+        """
         refined: Tensor = self.hidden(features) if hasattr(self, "hidden") else features
         return refined
 
@@ -151,13 +161,14 @@ class Encoder(nn.Module):
         return refined, self.classify(refined)
 
     def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
-        """Write the network so that `rayclean.models.loading.load_encoder` reads it back; safetensors, no pickle.
+        """Write the network so that `rayclean.models.loading.load_encoder` reads it back; safetensors, no
+        pickle.
 
         Args:
             folder: made if it is not there.
             labels: names of the classes in index order, for whoever opens the folder later.
-            body: write the body's weights too. None: only if they were trained; a frozen body stays a reference to
-                where it came from, so that the heads of K folds take kilobytes.
+            body: write the body's weights too. None: only if they were trained; a frozen body stays a
+                reference to where it came from, so that the heads of K folds take kilobytes.
         """
         self.describe(folder, labels)
         weights = {name: value.contiguous() for name, value in self.weights().items()}

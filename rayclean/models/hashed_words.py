@@ -1,4 +1,5 @@
-"""Words without a vocabulary: a text becomes hashes of its words, so there is nothing to fit, to store or to ship.
+"""Words without a vocabulary: a text becomes hashes of its words, so there is nothing to fit, to store or to
+ship.
 
 Two words may share a row of the embedding table; with a table several times the number of frequent words that
 costs little (Weinberger et al., "Feature hashing for large scale multitask learning", 2009).
@@ -72,10 +73,10 @@ class WordTokenizer(Tokenizer):
 class WordEncoder(Encoder):
     """Base of the encoders that learn a table of embeddings of hashed words, `self.embedding`, from scratch.
 
-    An optimiser reads and writes the whole table in every step, although the rows of words that no text uses never get a
-    gradient. `keep_tokens` announces which token ids a training will meet, and it works on the table of these:
-    with a thousand short texts it is a tenth of the table, and a step takes a tenth of the time. Rows that are left out
-    keep their initial values.
+    An optimiser reads and writes the whole table in every step, although the rows of words that no text uses
+    never get a gradient. `keep_tokens` announces which token ids a training will meet, and it works on the
+    table of these: with a thousand short texts it is a tenth of the table, and a step takes a tenth of the
+    time. Rows that are left out keep their initial values.
     """
 
     embedding: nn.Embedding | nn.EmbeddingBag
@@ -86,7 +87,9 @@ class WordEncoder(Encoder):
         """[U] sorted token ids whose rows are in `embedding`; None: all."""
 
     def keep_tokens(self, used: npt.NDArray[np.int64]) -> None:
-        """Leave in `embedding` the rows of padding and of these token ids; `weights` has them all nevertheless."""
+        """Leave in `embedding` the rows of padding and of these token ids; `weights` has them all
+        nevertheless.
+        """
         table = self.embedding.weight.detach()
         self.kept = torch.from_numpy(np.union1d([PAD], used)).to(table.device)
         self.whole_table = table

@@ -1,8 +1,8 @@
 """Running networks over many texts on one device: tokenise, sort by length, batch by padded tokens, forward.
 
-A thread tokenises and pads ahead of the forward pass, so that the device does not wait for text. To let it start
-before everything is tokenised, texts are taken in windows of similar numbers of characters; inside a window they are
-sorted by tokens. That leaves about as little padding as sorting all at once.
+A thread tokenises and pads ahead of the forward pass, so that the device does not wait for text. To let it
+start before everything is tokenised, texts are taken in windows of similar numbers of characters; inside a
+window they are sorted by tokens. That leaves about as little padding as sorting all at once.
 """
 
 import queue
@@ -22,7 +22,8 @@ from rayclean.models.precision import Precision, inference_autocast
 T = TypeVar("T")
 
 WINDOW_TOKENS = 1 << 17
-"""Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to sort."""
+"""Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to
+sort."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Outputs:
 def default_tokens_per_batch(device: torch.device) -> int:
     """Padded tokens in a batch: enough to fill a GPU, few enough that a CPU's activations stay in its caches.
 
-    On two cores MiniLM reads 2.1 times as many rows per second in batches of 2,048 tokens as in batches of 16,384.
+    On two cores MiniLM reads 2.1 times as many rows per second in batches of 2,048 tokens as in batches of
+    16,384.
     """
     return 16384 if device.type == "cuda" else 2048
 
@@ -60,7 +62,8 @@ def infer(
         networks: in evaluation mode, on one device, of one encoder.
         tokenizer: theirs.
         texts: N of them.
-        which: [N] index into `networks` of the network whose logits a text gets; the first one's for all if absent.
+        which: [N] index into `networks` of the network whose logits a text gets; the first one's for all if
+            absent.
         precision: of the bodies; features and logits are float32 either way.
         tokens_per_batch: padded tokens in a batch (one text at least); None: `default_tokens_per_batch`.
     """
@@ -114,7 +117,8 @@ def _batches(
 ) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
     """Yield (network, rows, padded batch).
 
-    The first network reads all rows, since features are always its own, the others the rows that they predict.
+    The first network reads all rows, since features are always its own, the others the rows that they
+    predict.
     """
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
     for index in range(networks):
@@ -128,7 +132,8 @@ def _batches(
 
 
 def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
-    """The items of an iterator that runs in a thread, at most `depth` finished items ahead of whoever takes them.
+    """The items of an iterator that runs in a thread, at most `depth` finished items ahead of whoever takes
+    them.
 
     An exception of the producer is raised here; if the consumer stops early, the producer does too.
     """

@@ -1,7 +1,8 @@
 """Precision of forward passes: what `precision = "auto"` means for training and for inference.
 
-Both take bfloat16 where the device multiplies in it and float32 elsewhere. They differ on CPUs: training stays in float32,
-because backward passes gain on few of them; inference takes bfloat16 on those that gain (AMX, AMD's AVX512-BF16).
+Both take bfloat16 where the device multiplies in it and float32 elsewhere. They differ on CPUs: training
+stays in float32, because backward passes gain on few of them; inference takes bfloat16 on those that gain
+(AMX, AMD's AVX512-BF16).
 """
 
 import functools
@@ -30,9 +31,11 @@ def inference_autocast(precision: Precision, device: torch.device) -> Autocast:
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32: compute capability 8 on a GPU, AMX or AMD's AVX512-BF16 on a CPU.
+    """Whether bfloat16 is faster than float32: compute capability 8 on a GPU, AMX or AMD's AVX512-BF16 on a
+    CPU.
 
-    Intel's AVX512-BF16 without AMX multiplies more slowly in bfloat16 than in float32 (MiniLM: .6 of the rows per second).
+    Intel's AVX512-BF16 without AMX multiplies more slowly in bfloat16 than in float32 (MiniLM: .6 of the rows
+    per second).
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,4 +1,6 @@
-"""Metadata of a safetensors file whose bytes are in memory; the library itself reads it from local files alone."""
+"""Metadata of a safetensors file whose bytes are in memory; the library itself reads it from local files
+alone.
+"""
 
 import json
 

@@ -1,7 +1,7 @@
 """Any encoder of the Hugging Face hub or of a local folder, fine-tuned whole or with a frozen body.
 
-A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first asked to encode: heads
-train on cached features without it, and K of them are saved in kilobytes with a reference to the body.
+A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first asked to encode:
+heads train on cached features without it, and K of them are saved in kilobytes with a reference to the body.
 Weights are read from safetensors alone and no code of a repository is ever run.
 """
 
@@ -37,7 +37,8 @@ class TransformerEncoder(Encoder):
         """Options beside `name`."""
 
         model: str = "bert-base-uncased"
-        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2 out of a Python package."""
+        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2 out of a Python
+        package."""
         revision: str | None = None
         """Commit, tag or branch of a hub id; name a commit and the run can be repeated for ever."""
         pooling: Literal["mean", "cls"] = "mean"
@@ -49,10 +50,11 @@ class TransformerEncoder(Encoder):
         trainable: Literal["all", "head"] = "all"
         """`head`: the body is frozen, its features are computed once and only what comes after is trained."""
         hidden: int = Field(0, ge=0)
-        """Width of a layer (GELU, dropout) between features and classes; 0: none, the classifier is linear."""
+        """Width of a layer (GELU, dropout) between features and classes; 0: none, the classifier is
+        linear."""
         dropout: float | None = Field(None, ge=0, lt=1)
-        """Dropout of the body, wherever it has some, and of the layer of `hidden`; None: the model's own, and 0.1. Two
-        networks of one model and different dropout are NoiseAL's pair of two BERTs."""
+        """Dropout of the body, wherever it has some, and of the layer of `hidden`; None: the model's own, and
+        0.1. Two networks of one model and different dropout are NoiseAL's pair of two BERTs."""
 
         def identity(self) -> dict[str, Any]:
             """The options, and what lies in a local folder: replaced weights are another encoder."""
@@ -63,9 +65,8 @@ class TransformerEncoder(Encoder):
 
     def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
         super().__init__(config, num_classes)
-        self._frozen_body: list[
-            nn.Module
-        ] = []  # in a list: no sub-module, so it is neither trained nor saved
+        # In a list: no sub-module, so it is neither trained nor saved.
+        self._frozen_body: list[nn.Module] = []
         if self.frozen:
             self.default_epochs, self.default_learning_rate = 10, 5e-3
             if feature_dim is None:
@@ -74,12 +75,13 @@ class TransformerEncoder(Encoder):
             self.default_epochs, self.default_learning_rate = 5, 2e-5
             self.body = _load_body(config)
             feature_dim = self._pin(self.body.config)
-        self.build_head(
-            feature_dim, config.hidden, HIDDEN_DROPOUT if config.dropout is None else config.dropout
-        )
+        dropout = HIDDEN_DROPOUT if config.dropout is None else config.dropout
+        self.build_head(feature_dim, config.hidden, dropout)
 
     def _pin(self, described: Any) -> int:
-        """Remember the very commit that a hub id stood for, so that a saved head finds the same body; its hidden size."""
+        """Remember the very commit that a hub id stood for, so that a saved head finds the same body; its
+        hidden size.
+        """
         if commit := getattr(described, "_commit_hash", None):
             self.config = self.config.model_copy(update={"revision": commit})
         return int(described.hidden_size)
@@ -130,7 +132,9 @@ class TransformerEncoder(Encoder):
         return self._frozen_body[0]
 
     def save(self, folder: Path, labels: Sequence[str] = (), *, body: bool | None = None) -> None:
-        """Write `rayclean.json`, `head.safetensors` (all but the body), and the body with its tokenizer in Hugging Face layout to `encoder/`."""
+        """Write `rayclean.json`, `head.safetensors` (all but the body), and the body with its tokenizer in
+        Hugging Face layout to `encoder/`.
+        """
         self.describe(folder, labels)
         after = {name: value for name, value in self.state_dict().items() if not name.startswith("body.")}
         save_file({name: value.contiguous() for name, value in after.items()}, folder / "head.safetensors")
@@ -147,9 +151,7 @@ class TransformerEncoder(Encoder):
             config = config.model_copy(update={"model": str(folder / "encoder"), "revision": None})
         network = cls(config, description["num_classes"], description["feature_dim"])
         loaded = network.load_state_dict(load_file(folder / "head.safetensors"), strict=False)
-        missing = [
-            name for name in loaded.missing_keys if not name.startswith("body.")
-        ]  # the body is there already
+        missing = [name for name in loaded.missing_keys if not name.startswith("body.")]  # it is loaded
         if missing or loaded.unexpected_keys:
             raise ArtifactError(
                 f"{folder / 'head.safetensors'} holds other weights than {DESCRIPTION} says: {missing} are missing, "
@@ -268,7 +270,9 @@ def _load_tokenizer(config: Any) -> Any:
 
 
 def _with_dropout(described: Any, config: Any) -> Any:
-    """The model's configuration with every dropout in it replaced (`hidden_dropout_prob`, `attention_dropout`, `attn_pdrop`)."""
+    """The model's configuration with every dropout in it replaced (`hidden_dropout_prob`,
+    `attention_dropout`, `attn_pdrop`).
+    """
     names = [
         name
         for name, value in described.to_dict().items()
@@ -295,7 +299,5 @@ def _load_body(config: Any) -> Any:
             f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone"
         )
     if getattr(body, "pooler", None) is not None:
-        body.pooler = (
-            None  # unused: it would be trained, saved and waited for without ever getting a gradient
-        )
+        body.pooler = None  # unused: it would be trained and saved without ever getting a gradient
     return body

@@ -9,8 +9,8 @@
 | `WordNet` | replaces words by members of the synsets that they are in | Miller, CACM 1995 |
 | `BackTranslation` | translates to another language and back, by a user's function | Sennrich et al., ACL 2016 |
 
-LANE does not state how much is replaced: 10 % of the words is the reading taken, for SwitchOut as an expectation.
-The first five work on tokens (`training/views.py` applies them), `BackTranslation` on texts.
+LANE does not state how much is replaced: 10 % of the words is the reading taken, for SwitchOut as an
+expectation. The first five work on tokens (`training/views.py` applies them), `BackTranslation` on texts.
 """
 
 import functools
@@ -114,7 +114,9 @@ class Replacing:
         raise NotImplementedError
 
     def chosen(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """Mask [count] of the replaceable words that are replaced: each with probability `rate`, at least one."""
+        """Mask [count] of the replaceable words that are replaced: each with probability `rate`, at least
+        one.
+        """
         chosen = rng.random(count) < self.rate
         if not chosen.any():
             chosen[rng.integers(count)] = True
@@ -136,8 +138,8 @@ class WordNet(Replacing):
         self._known: dict[str, list[str]] = {}
 
     def neighbours(self, word: str) -> list[str]:
-        """Single words in lower case, without the word itself. A word of one or two letters has none: most of these are
-        function words, which WordNet takes for something else (`a` is the angstrom).
+        """Single words in lower case, without the word itself. A word of one or two letters has none: most of
+        these are function words, which WordNet takes for something else (`a` is the angstrom).
         """
         word = word.lower()
         if len(word) < 3:
@@ -212,9 +214,11 @@ class Synonyms(Replacing):
 
 
 class BackTranslation:
-    """A user's function, named `"package.module:function"`, that translates texts to another language and back.
+    """A user's function, named `"package.module:function"`, that translates texts to another language and
+    back.
 
-    The function takes a list of texts and returns as many, in order; to be reproducible it must not draw at random.
+    The function takes a list of texts and returns as many, in order; to be reproducible it must not draw at
+    random.
     """
 
     def __init__(self, name: str):

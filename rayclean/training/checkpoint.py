@@ -1,9 +1,11 @@
-"""The checkpoint of a job: one safetensors file that holds all that an epoch boundary needs, whole or absent, no pickle.
+"""The checkpoint of a job: one safetensors file that holds all that an epoch boundary needs, whole or absent,
+no pickle.
 
-Its tensors are the weights of all networks, AdamW's moments, the per-example state with its ids, and the weights of the
-best epoch so far; its header has the epoch, the history and the key of the job. Nothing else has to be kept: the order of
-the examples is a function of (seed, epoch), the learning rate is one of the step, and random generators are seeded anew
-from (seed, epoch, rank) each epoch. So a job continues under another number of workers as if nothing had happened.
+Its tensors are the weights of all networks, AdamW's moments, the per-example state with its ids, and the
+weights of the best epoch so far; its header has the epoch, the history and the key of the job. Nothing else
+has to be kept: the order of the examples is a function of (seed, epoch), the learning rate is one of the
+step, and random generators are seeded anew from (seed, epoch, rank) each epoch. So a job continues under
+another number of workers as if nothing had happened.
 """
 
 import json
@@ -70,7 +72,8 @@ def read_checkpoint(
 ) -> TrainingProgress:
     """Load the job's checkpoint into networks, optimiser and state, and return its progress.
 
-    Without a checkpoint, or with one of another key, nothing is loaded and the progress is that of a new start.
+    Without a checkpoint, or with one of another key, nothing is loaded and the progress is that of a new
+    start.
     """
     if not folder.exists(FILE):
         return TrainingProgress()

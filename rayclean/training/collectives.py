@@ -1,7 +1,9 @@
-"""Collective operations among the workers of a training: a process alone, or `torch.distributed` (gloo, nccl).
+"""Collective operations among the workers of a training: a process alone, or `torch.distributed` (gloo,
+nccl).
 
-Everything is exact: rows are gathered with their ids and sorted by id, so that every worker sees the same rows in
-the same order whatever their number, and applies the same update to its replica of the per-example state.
+Everything is exact: rows are gathered with their ids and sorted by id, so that every worker sees the same
+rows in the same order whatever their number, and applies the same update to its replica of the per-example
+state.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-RowColumns = dict[str, npt.NDArray[Any]]
+_Columns = dict[str, npt.NDArray[Any]]
 
 BUCKET_ELEMENTS = 2**24
-"""Elements of gradients that are averaged in one message: one message instead of hundreds, without a second copy of
-a large network's gradients."""
+"""Elements of gradients that are averaged in one message: one message instead of hundreds, without a second
+copy of a large network's gradients."""
 
 
 class Collectives:
@@ -26,9 +28,7 @@ class Collectives:
     rank: int = 0
     world_size: int = 1
 
-    def gather(
-        self, ids: npt.NDArray[np.int64], columns: RowColumns
-    ) -> tuple[npt.NDArray[np.int64], RowColumns]:
+    def gather(self, ids: npt.NDArray[np.int64], columns: _Columns) -> tuple[npt.NDArray[np.int64], _Columns]:
         """Gather the rows of all workers, sorted by id, without padding.
 
         Args:
@@ -43,9 +43,11 @@ class Collectives:
         return ids[valid][order], {name: column[valid][order] for name, column in columns.items()}
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Gather `rows` [R, ...] of every worker to [W x R, ...], by rank; the same shape and dtype on every worker.
+        """Gather `rows` [R, ...] of every worker to [W x R, ...], by rank; the same shape and dtype on every
+        worker.
 
-        Gradients flow back: the gradient of a row, on the worker that it comes from, is the sum over all workers' losses.
+        Gradients flow back: the gradient of a row, on the worker that it comes from, is the sum over all
+        workers' losses.
         """
         return rows
 
@@ -82,9 +84,7 @@ class Distributed(Collectives):
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
-    def gather(
-        self, ids: npt.NDArray[np.int64], columns: RowColumns
-    ) -> tuple[npt.NDArray[np.int64], RowColumns]:
+    def gather(self, ids: npt.NDArray[np.int64], columns: _Columns) -> tuple[npt.NDArray[np.int64], _Columns]:
         """Gather ids and columns in one message of bytes, so that every dtype arrives as it was."""
         rows = len(ids)
         packed = {"": ids, **columns}
@@ -149,7 +149,8 @@ class Distributed(Collectives):
 
 
 class _GatherRows(torch.autograd.Function):
-    """All-gather whose backward sums every row's gradient over the workers and hands each worker its own rows.
+    """All-gather whose backward sums every row's gradient over the workers and hands each worker its own
+    rows.
 
     PyTorch's own one (`torch.distributed.nn.functional.all_gather`) is deprecated, and its successor needs a
     reduce-scatter, which not every backend has.

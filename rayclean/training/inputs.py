@@ -1,8 +1,9 @@
 """Tokens or cached features of all examples, memory-mapped from a cache on this node.
 
-Inputs are written once per node to flat NumPy files (values, offsets, sorted ids) under a name that carries the
-content they were made from, and opened read-only by every worker of the node: K folds and W workers share one copy
-in the page cache. Flat files rather than Arrow, because a random batch is then a few slices of one array.
+Inputs are written once per node to flat NumPy files (values, offsets, sorted ids) under a name that carries
+the content they were made from, and opened read-only by every worker of the node: K folds and W workers share
+one copy in the page cache. Flat files rather than Arrow, because a random batch is then a few slices of one
+array.
 """
 
 import json

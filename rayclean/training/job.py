@@ -1,8 +1,8 @@
 """Training jobs in plain values: picklable, comparable, and with the key under which their results are found.
 
-A job names its data by folder, says which examples it trains on and where its results go. Many jobs (the K folds of
-`predict`, the three models that `evaluate` compares) share one specification and run one after another in one group
-of workers.
+A job names its data by folder, says which examples it trains on and where its results go. Many jobs (the K
+folds of `predict`, the three models that `evaluate` compares) share one specification and run one after
+another in one group of workers.
 """
 
 import os
@@ -29,8 +29,8 @@ class DataSpec:
     label_column: str = "given_label"
     """Column of `labels`. Examples whose label is null are left out."""
     features: str | None = None
-    """Folder of shards (`schema.features`) that the same encoder computed, in case its body is frozen: then the head is
-    trained on these. An encoder that is trained whole reads the texts, whatever is given here."""
+    """Folder of shards (`schema.features`) that the same encoder computed, in case its body is frozen: then
+    the head is trained on these. An encoder that is trained whole reads the texts, whatever is given here."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,11 @@ class FitJob:
     keep_epochs: bool = False
     """Also write the method's columns after every epoch, to `epochs/`: what the report draws over time."""
     standalone: bool = False
-    """Write a frozen body beside its head, so that the folder can be given away; else a reference to the body."""
+    """Write a frozen body beside its head, so that the folder can be given away; else a reference to the
+    body."""
     best_by: Literal["dev_loss", "dev_accuracy"] = "dev_loss"
-    """Criterion of the best epoch, and of patience. `dev_loss`: the lowest, where the network's probabilities matter;
-    `dev_accuracy`: the highest, of equal ones the lower dev loss. The earlier epoch breaks ties."""
+    """Criterion of the best epoch, and of patience. `dev_loss`: the lowest, where the network's probabilities
+    matter; `dev_accuracy`: the highest, of equal ones the lower dev loss. The earlier epoch breaks ties."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class FitSpec:
     labels: tuple[str, ...]
     """Names of the classes in index order; K of them."""
     annotator: tuple[Any, ...] = ()
-    """Values on which the answers of the annotator depend that the method may ask; () where there is no annotator."""
+    """Values on which the answers of the annotator depend that the method may ask; () where there is no
+    annotator."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class FitResult:
     loss: float
     """Mean training loss of the last epoch."""
     dev_loss: float | None
-    """Mean cross-entropy of the best epoch on the given development labels; None without development examples."""
+    """Mean cross-entropy of the best epoch on the given development labels; None without development
+    examples."""
     dev_accuracy: float | None
     """Accuracy of the best epoch on the given development labels; None without development examples."""
     train_examples: int
@@ -124,7 +127,8 @@ def folder_key(url: str) -> list[tuple[str, int, str]]:
 
 
 def job_key(job: FitJob, spec: FitSpec) -> str:
-    """Hash of everything that a job's result depends on: data, selection, seed, encoder, method, training, classes.
+    """Hash of everything that a job's result depends on: data, selection, seed, encoder, method, training,
+    classes.
 
     The folder of its output and the number of workers are no part of it.
     """

@@ -1,7 +1,8 @@
-"""Data of one job on one worker: training and development examples, their labels, and the inputs of each network.
+"""Data of one job on one worker: training and development examples, their labels, and the inputs of each
+network.
 
-Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks of the
-same encoder read the same inputs.
+Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks
+of the same encoder read the same inputs.
 """
 
 from collections.abc import Mapping
@@ -60,7 +61,9 @@ class JobData:
         return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
-        """Inputs [B, ...] of some examples of a part, by network; one object for networks that read the same."""
+        """Inputs [B, ...] of some examples of a part, by network; one object for networks that
+        read the same.
+        """
         made: dict[int, dict[str, Tensor]] = {}
         for name, inputs in self.inputs.items():
             if id(inputs) not in made:
@@ -82,8 +85,8 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
         job: which examples.
         encoders: by network.
         num_classes: K.
-        featured: the encoder that computed the job's cached features, if there are any; networks of it read these if
-            its body is frozen. All others read tokens.
+        featured: the encoder that computed the job's cached features, if there are any; networks of it read
+            these if its body is frozen. All others read tokens.
 
     Raises:
         DataError: no training example, a label outside the classes, or examples without label or features.

@@ -1,4 +1,6 @@
-"""Outputs of a job in its folder: the networks, a line per epoch, the columns of its method, `result.json`."""
+"""Outputs of a job in its folder: the networks, a line per epoch, the columns of its method,
+`result.json`.
+"""
 
 import json
 import tempfile
@@ -46,7 +48,9 @@ def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, 
 def save_network(
     network: Encoder, output: Folder, name: str, labels: tuple[str, ...], standalone: bool = False
 ) -> None:
-    """Write a network to a sub-folder on any file system; `standalone`: with its body, also where that is frozen."""
+    """Write a network to a sub-folder on any file system; `standalone`: with its body, also where that is
+    frozen.
+    """
     body = True if standalone else None
     output.remove(name)
     if output.is_local:
@@ -63,7 +67,9 @@ def write_history(output: Folder, progress: TrainingProgress) -> None:
 
 
 def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
-    """`epochs/epoch-003/part-*.parquet`: the label trained on and the method's columns as they are after an epoch."""
+    """`epochs/epoch-003/part-*.parquet`: the label trained on and the method's columns as they are after an
+    epoch.
+    """
     labels = state.columns["given_label"].astype(np.int32)
     _write_columns(output.sub("epochs", f"epoch-{epoch:03d}"), state, {"given_label": labels})
 
@@ -79,7 +85,9 @@ def forget_epochs(output: Folder, after: int) -> None:
 
 
 def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
-    """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more likely wrong)."""
+    """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more
+    likely wrong).
+    """
     _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})
 
 

@@ -1,10 +1,10 @@
 """The training loop: one job, any method, any number of workers. Read it top to bottom.
 
-Every worker runs the same lines. Weights, optimiser and per-example state are replicas that stay equal, because each
-step applies the same averaged gradient and the same gathered observations everywhere. So any number of workers gives the
-same model, dropout aside: every worker draws the masks of its own rows. Gradients are averaged by hand after `backward`
-rather than by DDP: a method may then call several networks, halves of them, or one of them twice in a step, and no
-parameter has to take part in every loss.
+Every worker runs the same lines. Weights, optimiser and per-example state are replicas that stay equal,
+because each step applies the same averaged gradient and the same gathered observations everywhere. So any
+number of workers gives the same model, dropout aside: every worker draws the masks of its own rows. Gradients
+are averaged by hand after `backward` rather than by DDP: a method may then call several networks, halves of
+them, or one of them twice in a step, and no parameter has to take part in every loss.
 
 The loop knows neither Ray nor true labels nor which method it runs.
 """
@@ -32,13 +32,13 @@ from rayclean.training.state import ExampleState
 from rayclean.training.worker import Worker
 
 CHECKPOINT_SHARE = 0.1
-"""Largest share of the time that goes into checkpoints. Every epoch of a large network has a checkpoint, but not every
-epoch of a head on cached features, which takes less time than writing one."""
+"""Largest share of the time that goes into checkpoints. Every epoch of a large network has a checkpoint, but
+not every epoch of a head on cached features, which takes less time than writing one."""
 
 DEMONSTRATIONS = "shown"
 """Folder of the demonstrations that a method's questions show, by the key of the training."""
 
-OnEpoch = Callable[[dict[str, Any]], None]
+_OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def finished_result(job: FitJob, key: str) -> FitResult | None:
@@ -55,21 +55,22 @@ def fit(
     spec: FitSpec,
     collectives: Collectives | None = None,
     device: torch.device | str = "cpu",
-    on_epoch: OnEpoch = lambda record: None,
+    on_epoch: _OnEpoch = lambda record: None,
     checkpoint_share: float = CHECKPOINT_SHARE,
     consult: AskAnnotator | None = None,
 ) -> FitResult:
-    """Train one job and write its folder; a finished job is only read, an unfinished one goes on at its last epoch.
+    """Train one job and write its folder; a finished job is only read, an unfinished one goes on at its last
+    epoch.
 
     Args:
         job: what to train on, and where results go.
         spec: how to train.
         collectives: this worker's place among all; alone by default.
         device: where the networks are.
-        on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`; where an earlier
-            attempt trained some epochs, first with their lines.
-        checkpoint_share: largest share of the time that goes into checkpoints; infinite: one after every epoch, as
-            always where a method asks.
+        on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`;
+            where an earlier attempt trained some epochs, first with their lines.
+        checkpoint_share: largest share of the time that goes into checkpoints; infinite: one after every
+            epoch, as always where a method asks.
         consult: brings a method's questions to the annotator; None: methods train without answers.
 
     Raises:
@@ -89,7 +90,7 @@ def fit(
     output = Folder(job.output)
     first = collectives.rank == 0
 
-    # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed -----------------
+    # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed --------
     method = setup.build_method(job, spec)
     encoders = method.encoders(spec.encoder)
     torch.manual_seed(job.seed)
@@ -109,7 +110,7 @@ def fit(
     state = ExampleState(data.train.ids, data.train.labels, method.state())
     worker = Worker(networks, data, collectives, device, training_autocast(spec.training.precision, device))
 
-    # -- go on where an earlier attempt stopped ------------------------------------------------------------------------
+    # -- go on where an earlier attempt stopped --------------------------------------------------------------
     progress = checkpoint.read_checkpoint(output, key, networks, optimizer, state)
     steps.agree_on_job(collectives, "the last finished epoch", progress.epoch)
     if first:
@@ -126,7 +127,7 @@ def fit(
         method.partition(state.columns, epoch)
         state.take_over(collectives.from_first)
 
-        # -- the annotator is asked, if the method wants to ------------------------------------------------------------
+        # -- the annotator is asked, if the method wants to --------------------------------------------------
         asked: dict[str, float] = {}
         if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
             asked = ask_annotator(
@@ -139,20 +140,20 @@ def fit(
         for step, positions in enumerate(
             global_batches(len(state.ids), batch_size, job.seed, epoch, lengths)
         ):
-            # -- this worker's rows of the global batch ----------------------------------------------------------------
+            # -- this worker's rows of the global batch ------------------------------------------------------
             mine = own_share(positions, collectives.rank, collectives.world_size)
             batch, inputs = steps.step_batch(worker, views, mine, len(positions), epoch)
 
-            # -- forward -----------------------------------------------------------------------------------------------
+            # -- forward -------------------------------------------------------------------------------------
             outputs = {name: worker.forward(name, inputs[name]) for name in networks}
 
-            # -- the method's columns, updated from the whole global batch before the loss --------------------------------
+            # -- the method's columns, updated from the whole global batch before the loss -------------------
             with torch.no_grad():
                 seen = {name: value.cpu().numpy() for name, value in method.seen(outputs, batch).items()}
             ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
             method.observe(state.columns, state.rows(ids), seen, epoch)
 
-            # -- loss and gradient; after `accumulate` batches one optimiser step -----------------------------------------
+            # -- loss and gradient; after `accumulate` batches one optimiser step ----------------------------
             terms = method.loss(outputs, batch, state.take(mine, device), epoch)
             group = min(
                 accumulate, steps_per_epoch - step // accumulate * accumulate
@@ -176,11 +177,11 @@ def fit(
             for name, term in terms.items():
                 sums[name] = sums[name] + term.detach().double() if name in sums else term.detach().double()
 
-        # -- the networks read everything once more in evaluation mode, if the method reviews --------------------------
+        # -- the networks read everything once more in evaluation mode, if the method reviews ----------------
         if method.reviews:
             steps.review_examples(worker, method, state, epoch)
 
-        # -- the epoch's line: training loss, development loss ---------------------------------------------------------
+        # -- the epoch's line: training loss, development loss -----------------------------------------------
         seconds = time.monotonic() - begun
         totals = collectives.sum([float(total) for total in sums.values()])
         means = totals / collectives.world_size / steps_per_epoch
@@ -206,7 +207,7 @@ def fit(
             progress.best_epoch = epoch
             progress.best_weights = checkpoint.checkpoint_weights(networks) if first else {}
 
-        # -- once in a while: a checkpoint -----------------------------------------------------------------------------
+        # -- once in a while: a checkpoint -------------------------------------------------------------------
         if first:
             job_outputs.write_history(output, progress)
             if job.keep_epochs:
@@ -220,7 +221,7 @@ def fit(
                 write_seconds = last_write - now
             on_epoch(record)
 
-    # -- results, `result.json` last: a job with a result is whole -------------------------------------------------------
+    # -- results, `result.json` last: a job with a result is whole -------------------------------------------
     result = job_outputs.summarise(job, key, progress, data, collectives.world_size)
     if first:
         if job.keep_last:

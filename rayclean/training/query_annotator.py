@@ -1,10 +1,12 @@
-"""A method's questions on their way to the annotator, and the answers back: between two epochs, on every worker alike.
+"""A method's questions on their way to the annotator, and the answers back: between two epochs, on every
+worker alike.
 
-The loop knows an annotator only as an `AskAnnotator`: plain ids go out, labels come back. One worker asks; the others wait in
-short steps, so that hours of asking are no time-out of a collective.
+The loop knows an annotator only as an `AskAnnotator`: plain ids go out, labels come back. One worker asks;
+the others wait in short steps, so that hours of asking are no time-out of a collective.
 
-The demonstrations of each question are written down before anybody is asked: an attempt that repeats the epoch asks the
-same, also where its features differ in the last digits (other workers, lower precision), and so pays for no answer twice.
+The demonstrations of each question are written down before anybody is asked: an attempt that repeats the
+epoch asks the same, also where its features differ in the last digits (other workers, lower precision), and
+so pays for no answer twice.
 """
 
 import threading
@@ -33,11 +35,15 @@ class AskAnnotator(Protocol):
     """Carrier of a method's questions to the annotator."""
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and kind of the demonstrations that the annotator wants, where the method asks for `count` by `selector`."""
+        """Number and kind of the demonstrations that the annotator wants, where the method asks for `count`
+        by `selector`.
+        """
         ...
 
     def __call__(self, asked: MethodQueries) -> tuple[_Ints, dict[str, float]]:
-        """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a failing annotator."""
+        """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a
+        failing annotator.
+        """
         ...
 
 
@@ -121,7 +127,9 @@ def _written(folder: Folder, name: str, ids: _Ints) -> tuple[_Ints, _Floats] | N
 def _first_asks(
     consult: AskAnnotator, request: MethodQueries, collectives: Collectives
 ) -> tuple[_Ints, dict[str, float]]:
-    """Answers and figures on the first worker; the other workers wait, however long, and get -1 and no figures."""
+    """Answers and figures on the first worker; the other workers wait, however long, and get -1 and no
+    figures.
+    """
     answers: tuple[_Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
     if collectives.world_size == 1:
         return consult(request)

@@ -1,10 +1,11 @@
-"""Demonstrations of a method's questions: the nearest or random training examples of a pool that the method names.
+"""Demonstrations of a method's questions: the nearest or random training examples of a pool that the method
+names.
 
-Neighbours are searched exactly, in the features of the first network as it is at that moment: every worker reads its share
-of the pool in blocks, keeps the best of each query, and the best of all workers are merged.
+Neighbours are searched exactly, in the features of the first network as it is at that moment: every worker
+reads its share of the pool in blocks, keeps the best of each query, and the best of all workers are merged.
 
-A text that stands in the data many times is shown once, and not to itself: of the pool's examples with the same text only
-the first is a possible demonstration.
+A text that stands in the data many times is shown once, and not to itself: of the pool's examples with the
+same text only the first is a possible demonstration.
 """
 
 import numpy as np
@@ -38,7 +39,8 @@ def nearest_in_pool(
 ) -> tuple[_Ints, _Floats]:
     """The `count` members of the pool nearest to each of some examples, none of its own text.
 
-    They are ordered by rounded cosine, then by position: neither blocks nor the number of workers decide between equals.
+    They are ordered by rounded cosine, then by position: neither blocks nor the number of workers decide
+    between equals.
 
     Args:
         read: unit features of positions.
@@ -78,7 +80,9 @@ def nearest_in_pool(
 def draw_from_pool(
     ids: _Ints, texts: _Ints, rows: _Ints, pool: _Ints, count: int, seed: int, epoch: int
 ) -> _Ints:
-    """Up to `count` members of the pool per query [Q, M], drawn by its id, none of its text; -1 where there are no more."""
+    """Up to `count` members of the pool per query [Q, M], drawn by its id, none of its text; -1 where there
+    are no more.
+    """
     drawn = np.full((len(rows), count), -1, dtype=np.int64)
     for query, hashed in enumerate(mix(ids[rows], seed, f"demonstrations of epoch {epoch}")):
         size = min(count + 1, len(pool))
@@ -89,7 +93,9 @@ def draw_from_pool(
 
 
 def mislabelled(ids: _Ints, labels: _Ints, num_classes: int, share: float, seed: int) -> _Ints:
-    """Labels [N] of which a share is wrong, drawn by id: an example shows the same one whoever sees it, and whenever."""
+    """Labels [N] of which a share is wrong, drawn by id: an example shows the same one whoever sees it, and
+    whenever.
+    """
     if not share:
         return labels
     wrong = uniform(ids, seed, "corrupted demonstrations") < share

@@ -48,7 +48,9 @@ def build_views(
     data: JobData,
     job: FitJob,
 ) -> dict[str, Views]:
-    """Views by network, one object for networks that read the same inputs; {} where the method has no views."""
+    """Views by network, one object for networks that read the same inputs; {} where the method
+    has no views.
+    """
     made: dict[int, Views] = {}
     for name in method.networks if method.views else ():
         inputs, network = data.inputs[name], networks[name]
@@ -65,7 +67,8 @@ def build_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov, Hutter, 2019); biases and LayerNorm do not decay.
 
-    The configured learning rate is that of the configured encoder; a network of another one has its own default.
+    The configured learning rate is that of the configured encoder; a network of another one has its own
+    default.
     """
     groups = []
     for name, network in networks.items():
@@ -83,7 +86,8 @@ def build_optimizer(
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate at a 0-based step: linear up over `warmup` of the steps, then linear down to 0.
+    """Share of the peak learning rate at a 0-based step: linear up over `warmup` of the steps, then linear
+    down to 0.
 
     >>> [round(schedule(step, 10, 0.2), 3) for step in (0, 1, 2, 5, 9)]
     [0.5, 1.0, 1.0, 0.625, 0.125]
@@ -95,5 +99,7 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """Seed of a worker's generators for an epoch (dropout), so that resuming at an epoch boundary repeats it exactly."""
+    """Seed of a worker's generators for an epoch (dropout), so that resuming at an epoch boundary repeats it
+    exactly.
+    """
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

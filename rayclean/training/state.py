@@ -1,4 +1,5 @@
-"""Scalars that a method keeps per example, keyed by `example_id`: replicated on every worker, part of the checkpoint.
+"""Scalars that a method keeps per example, keyed by `example_id`: replicated on every worker, part of the
+checkpoint.
 
 Scalars only, no [N, K] and no [N, T]: LANE's 20 bytes per example are 200 MB at 10^7 examples.
 """
@@ -56,7 +57,9 @@ class ExampleState:
         return rows
 
     def take(self, positions: npt.NDArray[np.int64], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Entries of every own column at `positions` [B]; the initial value where a position is -1 (padding)."""
+        """Entries of every own column at `positions` [B]; the initial value where a position
+        is -1 (padding).
+        """
         padding = positions < 0
         taken = {}
         for name, column in self.own.items():
@@ -66,8 +69,9 @@ class ExampleState:
         return taken
 
     def take_over(self, from_first: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
-        """Replace every worker's columns by the first one's (`Collectives.from_first`). Fits on whole columns, such as a
-        mixture, are iterative: another processor's last digits could decide otherwise about an example.
+        """Replace every worker's columns by the first one's (`Collectives.from_first`). Fits on whole
+        columns, such as a mixture, are iterative: another processor's last digits could decide otherwise
+        about an example.
         """
         for column in self.own.values():
             column[:] = from_first(column)

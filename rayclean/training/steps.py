@@ -1,4 +1,6 @@
-"""Steps of the loop: making a batch, development loss, the review after an epoch, and the rules that end a training."""
+"""Steps of the loop: making a batch, development loss, the review after an epoch, and the rules that end a
+training.
+"""
 
 import math
 from collections.abc import Mapping
@@ -30,8 +32,8 @@ def step_batch(
 ) -> tuple[StepBatch, dict[str, Inputs]]:
     """This worker's rows of a global batch, and every network's inputs for them and their views.
 
-    A padding row (-1) carries the inputs of the first training example, so that every network can compute with it
-    whatever it does inside; its id is -1 and it is in no mean.
+    A padding row (-1) carries the inputs of the first training example, so that every network can compute
+    with it whatever it does inside; its id is -1 and it is in no mean.
     """
     train, collectives, device = worker.data.train, worker.collectives, worker.device
     filled = np.maximum(positions, 0)
@@ -62,7 +64,9 @@ def step_batch(
 
 @torch.no_grad()
 def evaluate_dev(worker: Worker, name: str) -> tuple[float | None, float | None]:
-    """Mean cross-entropy and accuracy of the network `name` over all workers' shares of dev; None without dev."""
+    """Mean cross-entropy and accuracy of the network `name` over all workers' shares of dev; None without
+    dev.
+    """
     part, collectives = worker.data.dev, worker.collectives
     if len(part.ids) == 0:
         return None, None
@@ -112,7 +116,9 @@ def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> 
 
 
 def is_best(record: Mapping[str, Any], progress: TrainingProgress, job: FitJob) -> bool:
-    """Whether an epoch is better than the best one so far; without development examples every epoch counts as better."""
+    """Whether an epoch is better than the best one so far; without development examples every epoch counts as
+    better.
+    """
     if not progress.best_epoch or record["dev_loss"] is None:
         return True
     best = progress.history[progress.best_epoch - 1]
@@ -133,7 +139,8 @@ def out_of_patience(progress: TrainingProgress, patience: int | None) -> bool:
 def agree_on_job(collectives: Collectives, what: str, value: int) -> None:
     """Check that every worker has the same `value`. A collective.
 
-    Every worker reads the job's folder itself, and a network file system may show them different states of it.
+    Every worker reads the job's folder itself, and a network file system may show them different states of
+    it.
 
     Raises:
         DisagreementError: some worker's `value` is not the first one's; on every worker.

@@ -1,4 +1,5 @@
-"""Views of the rows of a batch: the texts rewritten on their tokens, or the same input under another dropout mask.
+"""Views of the rows of a batch: the texts rewritten on their tokens, or the same input under another dropout
+mask.
 
 | name | what it does | needs |
 |---|---|---|
@@ -9,9 +10,9 @@
 | `wordnet` | tokens replaced by synonyms that are tokens, too | a pre-trained encoder; NLTK and its corpus `wordnet` |
 | `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
 
-Rewriting tokens instead of texts costs microseconds instead of another tokenisation. Special tokens stay where they
-are. A view depends on (seed, epoch, example_id, number of the view) alone. A view keeps label and id of its
-original and never updates per-example state.
+Rewriting tokens instead of texts costs microseconds instead of another tokenisation. Special tokens stay
+where they are. A view depends on (seed, epoch, example_id, number of the view) alone. A view keeps label and
+id of its original and never updates per-example state.
 """
 
 import functools
@@ -53,9 +54,9 @@ def check_views(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> No
         reads_tokens: false where it reads features that were computed once.
 
     Raises:
-        ConfigError: an unknown name, one that needs tokens where the network reads cached features, or pre-trained token
-            embeddings where there are none, `wordnet` where it is not installed, or a view that is the text itself, since
-            there is no dropout.
+        ConfigError: an unknown name, one that needs tokens where the network reads cached features, or
+            pre-trained token embeddings where there are none, `wordnet` where it is not installed, or a view
+            that is the text itself, since there is no dropout.
     """
     if "wordnet" in names:
         installed_wordnet()

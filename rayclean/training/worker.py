@@ -1,4 +1,6 @@
-"""A worker of a training: its networks, data and device, its place among all workers, and how it runs a network."""
+"""A worker of a training: its networks, data and device, its place among all workers, and how it runs a
+network.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,8 +61,8 @@ class Worker:
         return _at_least_single(logits)
 
     def again(self, name: str, inputs: Inputs, mask: Tensor) -> Output:
-        """Run one network once more, on the rows of `mask` [B]. An empty batch is not handed to it, since not every
-        network can compute with one.
+        """Run one network once more, on the rows of `mask` [B]. An empty batch is not handed to it, since not
+        every network can compute with one.
         """
         if not mask.any():
             head: nn.Linear = self.networks[name].head  # type: ignore[assignment]

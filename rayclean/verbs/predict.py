@@ -1,15 +1,16 @@
 """Let a model predict the very examples it was trained on, and write what it thinks of every given label.
 
-`out_of_fold` (K networks, each predicts the fold it did not see), `in_sample` (one network, early stopped on the
-development loss), `given` (your own probabilities), `model` (a classifier that `train` wrote before scores them, and
-nothing is trained). Writes `predictions/`, `features/` and `models/`, in shards named
-like those of `load/examples/`.
+`out_of_fold` (K networks, each predicts the fold it did not see), `in_sample` (one network, early stopped on
+the development loss), `given` (your own probabilities), `model` (a classifier that `train` wrote before
+scores them, and nothing is trained). Writes `predictions/`, `features/` and `models/`, in shards named like
+those of `load/examples/`.
 
-A frozen encoder is run once: `features/` are its own (`test_features/` those of the test examples, for `evaluate`), and
-only K heads are trained and run on them; trials of a sweep that differ in labels alone run it once. With a trained body
-`features/` are those of network 0 for every example, its own training examples included: K networks have K
-spaces, and retrieval needs one. In mode `given` they come from the encoder as it is before any training, in mode `model`
-from the classifier, unless the configured encoder is frozen: then they are its own, since `train` reads them.
+A frozen encoder is run once: `features/` are its own (`test_features/` those of the test examples, for
+`evaluate`), and only K heads are trained and run on them; trials of a sweep that differ in labels alone run
+it once. With a trained body `features/` are those of network 0 for every example, its own training examples
+included: K networks have K spaces, and retrieval needs one. In mode `given` they come from the encoder as it
+is before any training, in mode `model` from the classifier, unless the configured encoder is frozen: then
+they are its own, since `train` reads them.
 """
 
 import tempfile

@@ -1,10 +1,11 @@
 """Train a network on the final labels, by the configured method.
 
-Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the layers
-after the body are trained, on features that were computed once. A method that asks (NoiseAL) reaches the annotator
-between epochs, over the run's ledger. Writes `model/` (the epoch of the highest accuracy on the development examples),
-`model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per example, after each epoch),
-`dynamics/` (these columns at the end, and the method's quality) and `result.json`.
+Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the
+layers after the body are trained, on features that were computed once. A method that asks (NoiseAL) reaches
+the annotator between epochs, over the run's ledger. Writes `model/` (the epoch of the highest accuracy on the
+development examples), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per
+example, after each epoch), `dynamics/` (these columns at the end, and the method's quality) and
+`result.json`.
 """
 
 import json
@@ -35,7 +36,8 @@ VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check that the encoders, the method and, if it asks, the annotator exist, and that their options are right.
+    """Check that the encoders, the method and, if it asks, the annotator exist, and that their options are
+    right.
 
     Raises:
         ConfigError: an unknown name or option, or one that cannot work.
@@ -160,7 +162,9 @@ def epoch_note(record: dict[str, Any]) -> str:
 
 
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
-    """Values of the job's key on which answers depend: another annotator, or other words, trains another model."""
+    """Values of the job's key on which answers depend: another annotator, or other words, trains another
+    model.
+    """
     if method.expected_queries(method.config) is None:
         return ()
     annotator = build_annotator(config, tuple(labels))
@@ -174,7 +178,9 @@ def _session(out: Folder) -> str:
 
 
 def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Questions, tokens and money of this training, failed questions included, and the number of free answers."""
+    """Questions, tokens and money of this training, failed questions included, and the number of free
+    answers.
+    """
     spent = Ledger(run.sub("ledger"), _session(out)).spent
     return {
         **Budget.of(config.relabel).paid(spent),
