@@ -6,7 +6,8 @@
     ├── ArtifactError      a run folder that is missing, half written, or of another version
     ├── ResourceError      the cluster or the machine lacks what the config asks for
     ├── AnnotationError    an endpoint that is down, ignores its constraint, or fails too often
-    └── DisagreementError  workers of one training that see different states of its folder: starting again mends it
+    └── DisagreementError  workers of one training that see different states of its folder: starting again
+    mends it
 
 Every message states what was found, what was expected and what to do next. `ValueError` is kept for bad
 arguments of the pure functions in `rayclean.functional`; `assert` is kept for invariants of rayclean itself.

@@ -60,7 +60,9 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """The last part of the path; a verb's unfinished folder has the same name in every attempt at the same work."""
+        """The last part of the path; a verb's unfinished folder has the same name in every attempt at the
+        same work.
+        """
         return self.root.rstrip("/").rpartition("/")[2]
 
     def exists(self, *parts: str) -> bool:
@@ -108,8 +110,8 @@ class Folder:
         self.write_bytes(memoryview(content.getvalue()), *parts)
 
     def take(self, source: "Folder", name: str, *parts: str) -> None:
-        """Have a file of another folder on the same file system here, too, whole or not at all: on a disk as a second name
-        of the same content (nothing here is written in place), elsewhere as a copy.
+        """Have a file of another folder on the same file system here, too, whole or not at all: on a disk as
+        a second name of the same content (nothing here is written in place), elsewhere as a copy.
         """
 
         def link(path: str) -> None:

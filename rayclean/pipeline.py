@@ -109,7 +109,8 @@ def run_verbs(
 
 
 def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None = None) -> None:
-    """Check what can be known to be wrong before anything expensive starts: names, options, models, endpoints.
+    """Check what can be known to be wrong before anything expensive starts: names, options, models,
+    endpoints.
 
     Raises:
         RaycleanError: it cannot work.
@@ -119,7 +120,8 @@ def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None
 
 
 def revert(config: Config, **selection: Any) -> dict[str, Any]:
-    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.replay_reverts`.
+    """Undo changes of labels by replaying less of the ledger; see
+    `rayclean.annotators.final_labels.replay_reverts`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
 

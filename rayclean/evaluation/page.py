@@ -35,8 +35,8 @@ def render_page(
     """An HTML page that needs no network; everything that comes from data is escaped.
 
     Args:
-        template: file in `templates/` of the package, or of `rayclean.evaluation`, which holds the style sheet.
-        values: what the template shows; `nonce` and `plotlyjs` are added.
+        template: file in `templates/` of the package, or of `rayclean.evaluation`, where the style sheet is.
+        values: content of the page; `nonce` and `plotlyjs` are added.
         package: package of the template.
         filters: further filters, by name.
     """

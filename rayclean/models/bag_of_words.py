@@ -28,7 +28,7 @@ class BagOfWordsEncoder(WordEncoder):
         hidden: int = Field(128, ge=1)
         """Size of the hidden layer, which is the features."""
         dropout: float = Field(0.1, ge=0, lt=1)
-        """On features."""
+        """Dropout rate of the features."""
 
     default_epochs = 10
     default_learning_rate = 5e-3

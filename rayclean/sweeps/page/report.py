@@ -4,13 +4,10 @@ Everything that comes from data (values of points, errors, names, commands) is e
 `plain_values`.
 """
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
-
+from rayclean.evaluation.page import render_page
 from rayclean.sweeps.page.field_plots import metric_plots
 from rayclean.sweeps.page.fields import SweptField, cells, named_values, swept_fields
 from rayclean.sweeps.page.plots import learning_curves, pareto, timeline
@@ -30,15 +27,6 @@ HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
 
 def render_sweep(results: Results) -> str:
     """The page."""
-    environment = Environment(
-        # The style is that of the report of a run.
-        loader=ChoiceLoader([PackageLoader("rayclean.sweeps.page"), PackageLoader("rayclean.evaluation")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"show": show}
     sweep, rows, fields = results.sweep, results.rows, swept_fields(results)
     plotted = metrics_by_interest(results)[:MAX_METRICS]
     curves = learning_curves(results, fields)
@@ -54,7 +42,7 @@ def render_sweep(results: Results) -> str:
     drawn = [*fronts, *(plot for _, _, plots in views for plot in plots)]
     drawn += [plot for plot in (curves and curves[0], times) if plot is not None]
     names = {id(plot): f"plot-{place}" for place, plot in enumerate(drawn)}
-    return environment.get_template("sweep.html.jinja").render(
+    values = dict(
         sweep=sweep,
         results=results,
         fields=fields,
@@ -77,9 +65,8 @@ def render_sweep(results: Results) -> str:
         table=_table(results, fields),
         name_of=lambda plot: names[id(plot)],
         charts={names[id(plot)]: plot.figure for plot in drawn},
-        plotlyjs=get_plotlyjs(),
-        nonce=secrets.token_urlsafe(16),
     )
+    return render_page("sweep.html.jinja", values, package="rayclean.sweeps.page", filters={"show": show})
 
 
 def metrics_by_interest(results: Results) -> list[str]:
