@@ -20,11 +20,11 @@ from rayclean.models import ENCODERS
 from rayclean.plugins import Options
 
 DESCRIPTION = "rayclean.json"
-"""Beside the weights: which encoder, its options, the classes."""
+"""File beside the weights that names the encoder, its options and the classes."""
 
 
 HIDDEN_DROPOUT = 0.1
-"""Of the hidden layer, where an encoder's options do not say otherwise."""
+"""Dropout of the hidden layer, where an encoder's options do not name one."""
 
 
 class Tokenizer:
@@ -42,7 +42,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def words(self) -> list[str] | None:
-        """What each token id stands for; None where ids are hashes."""
+        """Word of each token id; None where ids are hashes."""
         return None
 
 
@@ -92,6 +92,13 @@ class Encoder(nn.Module):
         """Whether only the head is trained, so that features may be computed once and cached."""
         return False
 
+    @classmethod
+    def seconds_per_text(cls, config: Any) -> float:
+        """Rough seconds that a run on a CPU spends on a text: what reading it takes, and ten times as much where the
+        whole network is trained. Small work is not worth starting Ray for (`runtime.needs`).
+        """
+        return 0.1
+
     def token_embeddings(self) -> npt.NDArray[np.float32] | None:
         """Pre-trained embeddings [vocabulary, D'] of the token ids; None where they are learnt from scratch."""
         return None
@@ -120,12 +127,12 @@ class Encoder(nn.Module):
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the others.
 
-        These are what a frozen encoder computes once and keeps.
+        A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
 
     def refine(self, features: Tensor) -> Tensor:
-        """What stands right before the classes: the hidden layer [B, hidden] where there is one, else the features [B, D]."""
+        """Input of the linear head: the hidden layer [B, hidden] where there is one, else the features [B, D]."""
         refined: Tensor = self.hidden(features) if hasattr(self, "hidden") else features
         return refined
 

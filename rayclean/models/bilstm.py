@@ -32,7 +32,7 @@ class BiLSTMEncoder(WordEncoder):
         hidden: int = Field(128, ge=1)
         """Size of the LSTM's state, per direction."""
         dropout: float = Field(0.1, ge=0, lt=1)
-        """On embeddings and features."""
+        """Dropout of embeddings and features."""
 
     default_epochs = 10
     default_learning_rate = 1e-3
@@ -48,6 +48,11 @@ class BiLSTMEncoder(WordEncoder):
     def tokenizer(cls, config: Any) -> WordTokenizer:
         """Hashed words."""
         return WordTokenizer(config.buckets, config.max_length)
+
+    @classmethod
+    def seconds_per_text(cls, config: Any) -> float:
+        """The time of a small recurrent network."""
+        return 3e-3
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, 4 x hidden]."""

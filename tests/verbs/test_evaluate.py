@@ -1,4 +1,4 @@
-"""The verb on a small run folder written by hand; training and testing networks is `runtime.compare`, tried end to end."""
+"""The verb on a small run folder written by hand; training and testing networks is `verbs.compare_networks`, tried end to end."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rayclean import parse_config, schema
-from rayclean.annotators.final_labels import ANNOTATIONS
+from rayclean.annotations import ANNOTATIONS
 from rayclean.config import Config
 from rayclean.errors import ArtifactError
 from rayclean.run import Run

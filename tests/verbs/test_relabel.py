@@ -1,8 +1,6 @@
 """relabel from finished load, predict and detect: every suspect decided once, replayed, reverted bit for bit."""
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +9,18 @@ import pyarrow as pa
 import pytest
 
 from rayclean import schema
-from rayclean.annotators.final_labels import ANNOTATIONS, replay_reverts
+from rayclean.annotations import ANNOTATIONS
+from rayclean.annotators.final_labels import revert_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
-from rayclean.runtime.ray_data import in_this_process
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.verbs import relabel
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
 
 ROWS, SUSPECTS, LOST = 90, 23, 5
 """Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
-
-
-@pytest.fixture(autouse=True)
-def in_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Everything runs here, but for the tests that ask for Ray."""
-    with nullcontext() if "ray_embedded" in request.fixturenames else in_this_process():
-        yield
 
 
 def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Config:
@@ -78,10 +70,10 @@ def make(folder: Path, shards: int = 3) -> Run:
     return run
 
 
-def do(config: Config, run: Run, print_: str = "f") -> dict[str, Any]:
+def do(config: Config, run: Run, print_: str = "f", engines: Engines = IN_PROCESS) -> dict[str, Any]:
     relabel.validate(config, run)
     out = run.begin("relabel", print_)
-    metrics = relabel.run(config, run, out)
+    metrics = relabel.run(config, run, out, engines)
     run.commit("relabel", print_, out, 0.0, metrics)
     json.dumps(metrics, allow_nan=False)
     return metrics
@@ -207,7 +199,7 @@ def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch:
     assert results[0] == results[1]
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embedded: None) -> None:
+def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: Engines) -> None:
     """On Ray: the annotator's errors come from the process that asks as they were there."""
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
@@ -222,12 +214,13 @@ def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embed
 
     options = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}
     with serve_in_process(every(4)) as server, pytest.raises(AnnotationError, match="client"):
-        do(config_of(tmp_path, {**options, "base_url": server.url}), run)  # all suspects fail
+        do(config_of(tmp_path, {**options, "base_url": server.url}), run, engines=on_ray)  # all suspects fail
     with serve_in_process(every(40)) as server:
         metrics = do(
             config_of(tmp_path, {**options, "base_url": server.url}, relabel={"max_error_rate": 0.5}),
             run,
             "g",
+            on_ray,
         )
     assert metrics["errors"] == {"client": 3}
     assert metrics["error"] == 3
@@ -251,15 +244,15 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     original, before = content(), table(run, "relabel", "labels")
     changed = [key for key, row in before.items() if row["source"] == "changed"]
     assert SUSPECTS - LOST <= len(changed) <= SUSPECTS  # where the truth is lost, it guesses
-    one = replay_reverts(config, run, example_ids=[changed[0]])
+    one = revert_changes(run, example_ids=[changed[0]])
     assert one == {"reverted": 1, "changed": len(changed) - 1}
     after = table(run, "relabel", "labels")
     assert after[changed[0]]["source"] == "reverted"
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
-    assert replay_reverts(config, run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
+    assert revert_changes(run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
     from_label = sum(before[key]["given_label"] == 2 for key in changed[1:])
-    assert replay_reverts(config, run, from_label="HATE")["reverted"] == from_label
-    assert replay_reverts(config, run, everything=True)["changed"] == 0
+    assert revert_changes(run, from_label="HATE")["reverted"] == from_label
+    assert revert_changes(run, everything=True)["changed"] == 0
     for row in table(run, "relabel", "labels").values():
         assert row["final_label"] == row["given_label"]
     given = [
@@ -273,18 +266,18 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert final == given
     redone = do(config, run, "again")  # another relabelling keeps what was reverted
     assert (redone["reverted"], redone["labels"]["changed"]) == (len(changed), 0)
-    assert replay_reverts(config, run, everything=True, undo=True) == {
+    assert revert_changes(run, everything=True, undo=True) == {
         "reverted": len(changed),
         "changed": len(changed),
     }
     assert content() == original
     assert len(run.read_text("ledger", "reverts.jsonl").splitlines()) == 4  # append-only
     with pytest.raises(ConfigError, match="say what to revert"):
-        replay_reverts(config, run)
-    with pytest.raises(ConfigError, match="no label was changed there"):
-        replay_reverts(config, run, example_ids=[10**9])
+        revert_changes(run)
+    with pytest.raises(ConfigError, match="its label was not changed"):
+        revert_changes(run, example_ids=[10**9])
     with pytest.raises(ConfigError, match="did you mean HATE"):
-        replay_reverts(config, run, to_label="HATR")
+        revert_changes(run, to_label="HATR")
 
 
 def test_no_suspects(tmp_path: Path) -> None:
