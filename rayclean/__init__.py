@@ -1,6 +1,8 @@
-"""rayclean: find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.
+"""rayclean: find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite
+of the rest.
 
-The six verbs `load predict detect relabel train evaluate`, and `clean` for all of them, are functions of a config:
+The six verbs `load predict detect relabel train evaluate`, and `clean` for all of them, are functions of a
+config:
 
     import rayclean
     config = rayclean.load_config("configs/quickstart.toml", ["detect.budget=0.05"])

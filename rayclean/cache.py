@@ -5,10 +5,10 @@
     <root>/locks/     held while an entry is made
     <root>/models/    language models converted from GGUF
 
-The root is `RAYCLEAN_CACHE`, else the user's cache folder of the platform (`~/.cache/rayclean` on Linux). It may be a
-folder that holds other things, too: rayclean removes only entries of `inputs/`, `digests/`
-and `locks/` that bear a name it gave them and that nobody has used for `CACHE_DAYS` days. Converted models stay until
-the user removes them.
+The root is `RAYCLEAN_CACHE`, else the user's cache folder of the platform (`~/.cache/rayclean` on Linux). It
+may be a folder that holds other things, too: rayclean removes only entries of `inputs/`, `digests/` and
+`locks/` that bear a name it gave them and that nobody has used for `CACHE_DAYS` days. Converted models stay
+until the user removes them.
 """
 
 import json
@@ -56,8 +56,8 @@ _OWN_NAMES = {
 def cache_root() -> Path:
     """The root of the cache, made where it is missing.
 
-    Without `RAYCLEAN_CACHE`, and where the user's cache folder cannot be written (a read-only home), it is a folder of
-    this user among the temporary files of the node.
+    Without `RAYCLEAN_CACHE`, and where the user's cache folder cannot be written (a read-only home), it is a
+    folder of this user among the temporary files of the node.
 
     Raises:
         ResourceError: the folder that `RAYCLEAN_CACHE` names cannot be written.
@@ -117,12 +117,15 @@ def cached_inputs(name: str, write: Callable[[Path], dict[str, Any]]) -> Path:
 
 
 def _lock(name: str) -> FileLock:
-    """One process of this node at a time makes the entry of this name; the lock goes with the process, however it ends."""
+    """One process of this node at a time makes the entry of this name; the lock goes with the process,
+    however it ends.
+    """
     return FileLock(cache_folder("locks") / f"{name}.lock")
 
 
 def evict_unused() -> None:
-    """Remove the entries of `inputs/`, `digests/` and `locks/` that rayclean made and nobody has used for `CACHE_DAYS` days.
+    """Remove the entries of `inputs/`, `digests/` and `locks/` that rayclean made and nobody has used for
+    `CACHE_DAYS` days.
 
     Links and names that rayclean does not give are left alone, whatever their age.
     """
@@ -144,8 +147,9 @@ def evict_unused() -> None:
 def content_digests(paths: Sequence[str]) -> list[str]:
     """A digest of 32 hex digits of the content of each local file.
 
-    A time alone would not do: the same data set has another one in every copy, checkout and new container, and nothing
-    that was finished there would count any more. A file is read once on this node as long as nobody touches it.
+    A time alone would not do: the same data set has another one in every copy, checkout and new container,
+    and nothing that was finished there would count any more. A file is read once on this node as long as
+    nobody touches it.
 
     Raises:
         DataError: a file cannot be read.
@@ -199,7 +203,9 @@ def _place(content: Content) -> Path:
 
 
 def _kept(content: Content) -> str | None:
-    """The digest that an earlier process left, which counts as used now; None where there is none that is whole."""
+    """The digest that an earlier process left, which counts as used now; None where there is none that is
+    whole.
+    """
     if content[1] < SMALL:
         return None
     try:

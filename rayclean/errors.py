@@ -6,7 +6,7 @@
     ├── ArtifactError      a run folder that is missing, half written, or of another version
     ├── ResourceError      the cluster or the machine lacks what the config asks for
     ├── AnnotationError    an endpoint that is down, ignores its constraint, or fails too often
-    └── DisagreementError  workers of one training that see different states of its folder: starting again mends it
+    └── DisagreementError  workers of one training that see different states of its folder
 
 Every message states what was found, what was expected and what to do next. `ValueError` is kept for bad
 arguments of the pure functions in `rayclean.functional`; `assert` is kept for invariants of rayclean itself.
@@ -45,4 +45,4 @@ class AnnotationError(RaycleanError):
 
 
 class DisagreementError(RaycleanError):
-    """Workers of one training see different states of its folder; starting again mends it."""
+    """Workers of one training see different states of its folder; run the same command again."""

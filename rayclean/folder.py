@@ -51,7 +51,7 @@ class Folder:
 
     @property
     def is_local(self) -> bool:
-        """Whether renames are atomic here."""
+        """Whether the folder is on a local or network disk, where renames are atomic."""
         return isinstance(self.fs, LocalFileSystem)
 
     def sub(self, *parts: str) -> "Folder":
@@ -60,15 +60,17 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """The last part of the path; a verb's unfinished folder has the same name in every attempt at the same work."""
+        """The last part of the path; a verb's unfinished folder has the same name in every attempt at the
+        same work.
+        """
         return self.root.rstrip("/").rpartition("/")[2]
 
     def exists(self, *parts: str) -> bool:
-        """Whether a file or folder is there."""
+        """Whether a file or folder exists."""
         return bool(self.fs.exists(self.path(*parts)))
 
     def read_text(self, *parts: str) -> str:
-        """Content of a text file.
+        """The content of a text file.
 
         Raises:
             ArtifactError: it does not exist.
@@ -89,7 +91,7 @@ class Folder:
         self._put(self.path(*parts), lambda path: self._pipe(path, content))
 
     def read_json(self, *parts: str) -> Any:
-        """Content of a JSON file."""
+        """The content of a JSON file."""
         return json.loads(self.read_text(*parts))
 
     def write_json(self, value: Any, *parts: str) -> None:
@@ -108,8 +110,8 @@ class Folder:
         self.write_bytes(memoryview(content.getvalue()), *parts)
 
     def take(self, source: "Folder", name: str, *parts: str) -> None:
-        """Have a file of another folder on the same file system here, too, whole or not at all: on a disk as a second name
-        of the same content (nothing here is written in place), elsewhere as a copy.
+        """Put a file of another folder on the same file system into this one, whole or not at all: on a disk as
+        a hard link (files are never written in place), elsewhere as a copy.
         """
 
         def link(path: str) -> None:
@@ -137,7 +139,9 @@ class Folder:
             self.fs.rm(self.path(*parts), recursive=True)
 
     def make(self, *parts: str) -> None:
-        """Have a folder here. Object stores need none, and would make a bucket of a mistyped name."""
+        """Make the folder where it is missing, except on object stores, which need none and would make a bucket
+        of a mistyped name.
+        """
         self._make(self.path(*parts))
 
     def _make(self, path: str) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from rayclean.config import Config, parse_config
 from rayclean.errors import ArtifactError
 from rayclean.progress import console
-from rayclean.run import MANIFEST, VERBS, Run
+from rayclean.run import MANIFEST, VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
 if TYPE_CHECKING:
-    from rayclean.runtime.engines import Workplace
+    from rayclean.runtime.engines import Engines, Workplace
     from rayclean.runtime.needs import VerbNeeds
 
 _OnEpoch = Callable[[dict[str, Any]], None]
@@ -106,7 +106,8 @@ def run_verbs(
 
 
 def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None = None) -> None:
-    """Check what can be known to be wrong before anything expensive starts: names, options, models, endpoints.
+    """Check what can be known to be wrong before anything expensive starts: names, options, models,
+    endpoints.
 
     Raises:
         RaycleanError: it cannot work.
@@ -116,7 +117,8 @@ def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None
 
 
 def revert(config: Config, **selection: Any) -> dict[str, Any]:
-    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.revert_changes`.
+    """Undo changes of labels by replaying less of the ledger; see
+    `rayclean.annotators.final_labels.revert_changes`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
 
@@ -175,16 +177,27 @@ def _run_unfinished(
         for position, verb in enumerate(todo):
             with run.exclusive(verb):  # another trial of a sweep may have finished it meanwhile
                 if again or not run.done(verb, expected[verb]):
-                    start = time.monotonic()
-                    out = run.begin(verb, expected[verb])
                     engines = session.engines(needs(todo[position:]))
-                    listening = {"on_epoch": on_epoch} if verb == "train" and on_epoch is not None else {}
-                    metrics = verb_module(verb).run(config, run, out, engines, **listening)
-                    run.outdate(verb)  # even under the same fingerprint (`--again`)
-                    seconds = time.monotonic() - start
-                    run.commit(verb, expected[verb], out, seconds, metrics)
-                    session.report_finished(verb, seconds, metrics)
-                    console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
+                    done = _run_verb(config, run, verb, expected[verb], engines, on_epoch)
+                    session.report_finished(verb, done.seconds, done.metrics)
+
+
+def _run_verb(
+    config: Config,
+    run: Run,
+    verb: str,
+    fingerprint: str,
+    engines: "Engines",
+    on_epoch: _OnEpoch | None = None,
+) -> Manifest:
+    start = time.monotonic()
+    out = run.begin(verb, fingerprint)
+    listening = {"on_epoch": on_epoch} if verb == "train" and on_epoch is not None else {}
+    metrics = verb_module(verb).run(config, run, out, engines, **listening)
+    run.outdate(verb)  # even under the same fingerprint (`--again`)
+    manifest = run.commit(verb, fingerprint, out, time.monotonic() - start, metrics)
+    console.print(f"{verb}: done in {manifest.seconds:,.1f} s", highlight=False)
+    return manifest
 
 
 def _require_inputs(run: Run, todo: list[str], expected: dict[str, str]) -> None:

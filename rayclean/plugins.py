@@ -1,8 +1,8 @@
 """Everything that is chosen by name: encoders, detectors, annotators, methods and tasks.
 
-Each kind is a `Family`: a literal dict of `name -> "module:Class"` in the `__init__.py` of its package. The only other
-way in is to write `"module:Class"` as the name. A plug-in class carries its options as a nested pydantic model
-`Config`, so that adding a plug-in means adding one file and one line.
+Each kind is a `Family`: a literal dict of `name -> "module:Class"` in the `__init__.py` of its package. The
+only other way in is to write `"module:Class"` as the name. A plug-in class carries its options as a nested
+pydantic model `Config`, so that adding a plug-in means adding one file and one line.
 """
 
 import difflib
@@ -18,9 +18,9 @@ from rayclean.errors import ConfigError
 class Options(BaseModel):
     """Base of every section and of every plug-in's `Config`: unknown keys are refused.
 
-    The docstring under a field is its help text (`rayclean options`). `OPERATIONAL` names the fields that change how
-    the work is done but not its result (timeouts, concurrency): they are left out of fingerprints, so changing them
-    re-runs nothing.
+    The docstring under a field is its help text (`rayclean options`). `OPERATIONAL` names the fields that
+    change how the work is done but not its result (timeouts, concurrency): they are left out of fingerprints,
+    so changing them re-runs nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
@@ -77,7 +77,8 @@ class Family(dict[str, str], Generic[PluginClass]):
             raise ConfigError(explain(error, model, f"{self.kind} {cls.__name__}")) from None
 
     def build(self, plugin: Plugin, *arguments: Any) -> PluginClass:
-        """An instance of the class that a config chooses, made from its validated options and further arguments.
+        """An instance of the class that a config chooses, made from its validated options and further
+        arguments.
 
         Raises:
             ConfigError: an unknown name or key (with the nearest valid ones), or a wrong value.
@@ -124,7 +125,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """A pydantic error in rayclean's words: one line per fault with got, expected and the nearest valid key."""
+    """A pydantic error in rayclean's words: one line per fault with got, expected and the nearest valid
+    key.
+    """
     lines = []
     for fault in error.errors():
         path = ".".join(str(part) for part in fault["loc"])

@@ -38,7 +38,8 @@ class ProgressBar:
         self.observer = _observer.get()
         self.done = 0
         self.uncounted = 0
-        """Units that count for no rate: those of an earlier attempt, and those done before the clock was started."""
+        """Units that count for no rate: those of an earlier attempt, and those done before the clock was
+        started."""
         self.start: float | None = None
         self.last_line = time.monotonic()
         self.id: TaskID | None = None
@@ -71,7 +72,9 @@ class ProgressBar:
         console.print(f"{self.title}: {text}", highlight=False)
 
     def _rate(self, now: float) -> float:
-        """Units per second since the first report; 0 while there was only one, which says nothing of the speed."""
+        """Units per second since the first report; 0 while there was only one, which says nothing of the
+        speed.
+        """
         elapsed = now - self.start if self.start is not None else 0.0
         return (self.done - self.uncounted) / elapsed if elapsed > 0 else 0.0
 

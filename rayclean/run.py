@@ -1,10 +1,10 @@
 """The run folder: `runs/<name>/<verb>/...` on any file system that fsspec knows.
 
-A verb writes into `.partial/<verb>-<fingerprint>/` and moves it to `<verb>/` last, with `manifest.json` as the very
-last thing that appears: a verb folder with a manifest is whole. The fingerprint hashes the fingerprints of the
-verb's inputs, the part of the config that it reads and the version of its code; the same fingerprint means that
-the folder is reused, another one that the verb runs again. After a crash the same command finds the partial folder
-of the same fingerprint and goes on with the shards that are not there yet.
+A verb writes into `.partial/<verb>-<fingerprint>/` and moves it to `<verb>/` last, with `manifest.json` as
+the very last thing that appears: a verb folder with a manifest is whole. The fingerprint hashes the
+fingerprints of the verb's inputs, the part of the config that it reads and the version of its code; the same
+fingerprint means that the folder is reused, another one that the verb runs again. After a crash the same
+command finds the partial folder of the same fingerprint and goes on with the shards that are not there yet.
 
 `ledger/` lies beside the verbs and is never removed: it holds every answer an annotator was ever paid for.
 """
@@ -45,7 +45,8 @@ class Run(Folder):
     """One run: `<output>/<name>/`."""
 
     shares_ledger = False
-    """Whether other runs write into the same ledger; their answers then count towards this run's budgets, too."""
+    """Whether other runs write into the same ledger; their answers then count towards this run's budgets,
+    too."""
 
     def manifest(self, verb: str) -> Manifest | None:
         """The manifest of a verb; None if the verb is not finished."""
@@ -106,11 +107,15 @@ class Run(Folder):
 
     @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
-        """Keep other processes from writing this verb while the block runs; `locked` already does so for a plain run."""
+        """Keep other processes from writing this verb while the block runs; `locked` already does so for a
+        plain run.
+        """
         yield
 
     def kept_features(self) -> Folder | None:
-        """Folder where features of a frozen encoder outlive the verb that made them; None: a run computes them once."""
+        """Folder where features of a frozen encoder outlive the verb that made them; None: a run computes
+        them once.
+        """
         return None
 
     def outdate(self, verb: str) -> None:

@@ -11,7 +11,9 @@ T = TypeVar("T")
 
 @contextmanager
 def bound(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Give a context variable a value in the block, for this thread and task; afterwards it has its former one."""
+    """Give a context variable a value in the block, for this thread and task; afterwards it has its former
+    one.
+    """
     token = variable.set(value)
     try:
         yield
@@ -20,7 +22,7 @@ def bound(variable: ContextVar[T], value: T) -> Iterator[None]:
 
 
 def working_in(folder: str) -> AbstractContextManager[None]:
-    """Work in the folder where the command was given, so that relative paths in configs mean the same in a worker that
-    Ray started elsewhere. On a node without that folder nothing changes.
+    """Work in the folder where the command was given, so that relative paths in configs mean the same in a
+    worker that Ray started elsewhere. On a node without that folder nothing changes.
     """
     return chdir(folder) if os.path.isdir(folder) else nullcontext()

@@ -1,8 +1,9 @@
 """The fingerprint of every verb under a config, which decides whether finished work is reused.
 
-A verb's fingerprint is a hash of its inputs' fingerprints, of the part of the config that it reads, and of its
-code's VERSION. It is computed from the config alone, so that `status` and `clean` know before any work what is
-finished, what is stale and what comes next: changing `detect.budget` re-runs detect and what follows, never predict.
+A verb's fingerprint is a hash of its inputs' fingerprints, of the part of the config that it reads, and of
+its code's VERSION. It is computed from the config alone, so that `status` and `clean` know before any work
+what is finished, what is stale and what comes next: changing `detect.budget` re-runs detect and what follows,
+never predict.
 """
 
 import importlib

@@ -8,6 +8,7 @@ import rayclean
 from rayclean import pipeline
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.run import VERBS
+from rayclean.runtime.engines import IN_PROCESS
 from rayclean.verb_fingerprints import check_plugins, fingerprints
 from tests import toy
 
@@ -115,14 +116,14 @@ def test_what_comes_after_a_verb_that_runs_again_runs_again_too(
         def validate(self, config: object, run: object) -> None:
             pass
 
-        def run(self, config: object, run: object, out: object) -> dict:
+        def run(self, config: object, run: object, out: object, engines: object) -> dict:
             executed.append(self.name)
             return {}
 
     run = pipeline.open_run(config)
     fingerprint = fingerprints(config, run)["detect"]
     monkeypatch.setattr(pipeline, "verb_module", Verb)
-    pipeline._run_verb(config, run, "detect", fingerprint)  # what `detect --again` does
+    pipeline._run_verb(config, run, "detect", fingerprint, IN_PROCESS)  # what `detect --again` does
     monkeypatch.undo()
     assert [row.state for row in rayclean.status(config)] == ["done"] * 3 + ["missing"] * 3
     assert executed == ["detect"]

@@ -14,7 +14,7 @@ import typer
 from rayclean.cli.main import app
 from rayclean.config import parse_config
 from rayclean.methods.base import Method, Output, StepBatch
-from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.sweep_file import load_sweep
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,4 +1,6 @@
-"""The commands that talk to a cluster's job server: `submit` and `logs`; `status` asks it for the state of a job."""
+"""The commands that talk to a cluster's job server: `submit` and `logs`; `status` asks it for the state of a
+job.
+"""
 
 import os
 import shlex
@@ -38,7 +40,9 @@ def submit(
         bool, typer.Option("--extend", help="--verb sweep only: the sweep's space grew; run what is new.")
     ] = False,
 ) -> None:
-    """Run a config on a Ray cluster. The same work is never started twice; after a failure it goes on where it was."""
+    """Run a config on a Ray cluster. The same work is never started twice; after a failure it goes on where
+    it was.
+    """
     from rayclean.job_package import pack
     from rayclean.runtime.jobs import Jobs
 

@@ -27,7 +27,7 @@ verbs.add_verbs(app)
 app.command(name="options")(options.show_options)
 app.command(name="config")(runs.show_config)
 app.command(name="status")(runs.show_status)
-app.command(name="revert")(runs.revert_changes)
+app.command(name="revert")(runs.revert_labels)
 app.command(name="sweep")(sweeps.sweep)
 app.command(name="sweep-report")(sweeps.sweep_report)
 app.command(name="submit")(jobs.submit)
@@ -44,15 +44,17 @@ def _version(
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Leave as after Ctrl-C, through every `finally`: a language model on a cluster would outlive this process."""
+    """Leave as after Ctrl-C, through every `finally`: a language model on a cluster would outlive this
+    process.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever loses patience sends SIGKILL
     os.write(2, b"stopped by SIGTERM; finished work is kept, the same command goes on from here\n")
     raise SystemExit(128 + number)
 
 
 def main() -> None:
-    """Run the command line: errors that a user can mend are printed without a traceback; SIGTERM (`ray job stop`, `scancel`,
-    `kubectl delete`) ends it in order.
+    """Run the command line: errors that a user can mend are printed without a traceback; SIGTERM (`ray job
+    stop`, `scancel`, `kubectl delete`) ends it in order.
     """
     signal.signal(signal.SIGTERM, _on_sigterm)
     debug = bool(os.environ.get("RAYCLEAN_DEBUG"))

@@ -1,4 +1,6 @@
-"""The command `options`: what can be written into a config, from the types, defaults and docstrings of the code."""
+"""The command `options`: what can be written into a config, from the types, defaults and docstrings of the
+code.
+"""
 
 import inspect
 import json
@@ -74,7 +76,8 @@ def show_options(
 
 
 def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
-    """The class that the name of a section (`detect`) or a plug-in (`annotator.openai`) stands for, and its options.
+    """The class that the name of a section (`detect`) or a plug-in (`annotator.openai`) stands for, and its
+    options.
 
     Raises:
         ConfigError: there is none of that name.
@@ -93,7 +96,9 @@ def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
 
 
 def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[ConfigKey]:
-    """The keys of a model, those of nested tables with their dotted paths; of a whole config without its sections."""
+    """The keys of a model, those of nested tables with their dotted paths; of a whole config without its
+    sections.
+    """
     from rayclean.config import Config
 
     for key, field in model.model_fields.items():

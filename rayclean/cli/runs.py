@@ -55,7 +55,7 @@ def show_status(
     typer.echo(f"next: {following}\ngo on with: {command}")
 
 
-def revert_changes(
+def revert_labels(
     config: ConfigArgument,
     example_id: Annotated[list[int] | None, typer.Option(help="Only these examples (repeatable).")] = None,
     below: Annotated[float | None, typer.Option(help="Only changes with a confidence below this.")] = None,

@@ -25,8 +25,8 @@ def sweep(
         bool, typer.Option("--extend", help="Keep the trials of a smaller space and run the new ones.")
     ] = False,
 ) -> None:
-    """Run a config under many values; finished trials are reused, the same command goes on. Several sweep files run one
-    after another; one that fails costs none of the others.
+    """Run a config under many values; finished trials are reused, the same command goes on. Several sweep
+    files run one after another; one that fails costs none of the others.
     """
     from rayclean.sweeps.sweep import check_sweep, run_sweep
 
@@ -42,8 +42,8 @@ def sweep(
 
 
 def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
-    """Show what of a sweep is finished: table, plots, and the best config where there is an objective. Overrides with which
-    it ran need not be given again.
+    """Show what of a sweep is finished: table, plots, and the best config where there is an objective.
+    Overrides with which it ran need not be given again.
     """
     from rayclean.sweeps.sweep import report_sweep
 
@@ -57,8 +57,8 @@ def _each_sweep(
     work: "Callable[[Sweep], Results]",
     check: "Callable[[Sweep], None] | None" = None,
 ) -> bool:
-    """Work on every sweep of a command, one after another. Of several all are checked before the first one runs, and one
-    that cannot run costs none of the others; of one alone the error is raised.
+    """Work on every sweep of a command, one after another. Of several all are checked before the first one
+    runs, and one that cannot run costs none of the others; of one alone the error is raised.
 
     Returns:
         Whether nothing failed.

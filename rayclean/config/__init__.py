@@ -1,8 +1,9 @@
 """The configuration of a run: typed, frozen, checked before anything expensive starts.
 
-A config is a sparse TOML file over the defaults written here; machines write JSON. Dotted overrides come last:
-`rayclean clean configs/quickstart.toml configs/cluster/one-gpu.toml detect.budget=0.05`. Every section is named after
-the verb that reads it, so that changing a key re-runs that verb and those after it, never those before.
+A config is a sparse TOML file over the defaults written here; machines write JSON. Dotted overrides come
+last: `rayclean clean configs/quickstart.toml configs/cluster/one-gpu.toml detect.budget=0.05`. Every section
+is named after the verb that reads it, so that changing a key re-runs that verb and those after it, never
+those before.
 
 Sections whose `name` chooses a plug-in (`[encoder] [annotator] [method]`, the entries of `detect.detectors`)
 take the plug-in's own options beside the name; the options are declared and documented in the plug-in's file.
@@ -101,8 +102,8 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
     Args:
         path: the file.
-        overrides: strings like `detect.budget=0.05`, whose value is read as TOML and, where it is no TOML, as a
-            string; or further config files, laid over what came before (`configs/cluster/one-gpu.toml`).
+        overrides: strings like `detect.budget=0.05`, whose value is read as TOML and, where it is no TOML, as
+            a string; or further config files, laid over what came before (`configs/cluster/one-gpu.toml`).
 
     Raises:
         ConfigError: the file cannot be read, or a key or a value is wrong.

@@ -35,7 +35,8 @@ class ClusterConfig(Options):
     workers: int = Field(1, ge=1)
     """Number of workers that train one network together; results do not depend on it."""
     max_workers: int | None = Field(None, ge=1)
-    """Number of workers if the cluster has room (elastic training); at least `workers` are needed to start."""
+    """Number of workers if the cluster has room (elastic training); at least `workers` are needed to
+    start."""
     cpus_per_worker: float = Field(1.0, gt=0)
     """CPUs reserved for each training worker."""
     use_gpu: bool | None = None

@@ -13,9 +13,11 @@ class Split(Options):
     path: str | tuple[str, ...] | None = None
     """Separate file(s), read with the data set's format and columns."""
     share: float = Field(0.0, ge=0, lt=1)
-    """Share of the data set's examples, drawn by a hash of `example_id`, so that the order of rows does not matter."""
+    """Share of the data set's examples, drawn by a hash of `example_id`, so that the order of rows does not
+    matter."""
     label: str | None = None
-    """Column of the given label where it differs from `dataset.label`; a test file may hold only the truth."""
+    """Column of the given label where it differs from `dataset.label`; a test file may hold only the
+    truth."""
     clean: bool = False
     """Declares the labels of the development examples right, so that they are never suspects."""
 
@@ -34,11 +36,13 @@ class NoiseConfig(Options):
     ] = "sym"
     """Noise model; `rayclean/functional/noise.py` defines each."""
     rate: float = Field(0.2, ge=0, le=1)
-    """Requested share of wrong labels; the realised one is reported, since several kinds redraw the true label."""
+    """Requested share of wrong labels; the realised one is reported, since several kinds redraw the true
+    label."""
     seed: int | None = None
     """Seed of the noise alone; without it the run's seed."""
     exact: bool = False
-    """Whether `sym` and `asym` flip exactly round(rate x N) labels instead of each with probability `rate`."""
+    """Whether `sym` and `asym` flip exactly round(rate x N) labels instead of each with probability
+    `rate`."""
     mapping: dict[str, str] = Field(default_factory=dict)
     """Label -> wrong label, for `asym_map`."""
 
@@ -47,8 +51,8 @@ class DatasetConfig(Options):
     """The labelled data set: where it is, which columns mean what, how it is split; read by `load`."""
 
     path: str | tuple[str, ...]
-    """File, folder, glob or URL (s3://, gs://, hdfs://, ...), a list of them, `hf://name[:config]` for a Hugging
-    Face data set, or the name of a built-in one (`bbc_news`)."""
+    """File, folder, glob or URL (s3://, gs://, hdfs://, ...), a list of them, `hf://name[:config]` for a
+    Hugging Face data set, or the name of a built-in one (`bbc_news`)."""
     format: Literal["auto", "parquet", "csv", "jsonl", "huggingface", "builtin"] = "auto"
     """Format of the files; `auto` goes by the ending of their names."""
     hf_split: str = "train"
@@ -70,16 +74,18 @@ class DatasetConfig(Options):
     definitions: dict[str, str] = Field(default_factory=dict)
     """Label -> its meaning, as shown in prompts."""
     words: dict[str, str] = Field(default_factory=dict)
-    """Label -> a word or short phrase that a language model can score (verbaliser); without it the label itself."""
+    """Label -> a word or short phrase that a language model can score (verbaliser); without it the label
+    itself."""
     dev: Split = Split(share=0.1)
-    """Development examples, for early stopping and model selection; a share of the data is cleaned like the rest."""
+    """Development examples, for early stopping and model selection; a share of the data is cleaned like the
+    rest."""
     test: Split = Split()
     """Test examples, which are never cleaned and read by `evaluate` alone."""
     noise: NoiseConfig | None = None
     """Noise to inject into the examples that will be cleaned; never into test or a separate dev set."""
     max_rejected: float = Field(0.1, ge=0, le=1)
-    """Largest share of unusable rows; above it the run stops, since the config is probably wrong. Rows without a label
-    (`unlabelled`) do not count."""
+    """Largest share of unusable rows; above it the run stops, since the config is probably wrong. Rows
+    without a label (`unlabelled`) do not count."""
     rows_per_shard: int = Field(8192, ge=1)
     """Examples per shard, the unit of parallel work and of resuming."""
 

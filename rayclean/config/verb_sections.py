@@ -17,7 +17,8 @@ class TrainingConfig(Options):
     accumulate: int = Field(1, ge=1)
     """Batches per optimiser step; their gradients are averaged."""
     learning_rate: float | None = Field(None, gt=0)
-    """Learning rate of the configured encoder; a second network of another kind keeps the default of its kind."""
+    """Learning rate of the configured encoder; a second network of another kind keeps the default of its
+    kind."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW."""
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -25,8 +26,8 @@ class TrainingConfig(Options):
     clip: float = Field(1.0, gt=0)
     """Maximum norm of each network's gradient."""
     patience: int | None = Field(None, ge=1)
-    """Epochs without a better one before training stops (`predict`: by dev loss, `train`: by dev accuracy); `None` trains
-    all epochs. The best epoch is kept either way."""
+    """Epochs without a better one before training stops (`predict`: by dev loss, `train`: by dev accuracy);
+    `None` trains all epochs. The best epoch is kept either way."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of training; `auto`: bfloat16 on GPUs that have it."""
 
@@ -42,20 +43,24 @@ class PredictConfig(Options):
     """Self-prediction: a model predicts the very examples it was trained on; read by `predict`."""
 
     mode: Literal["out_of_fold", "in_sample", "given", "model"] = "out_of_fold"
-    """Which model predicts: `out_of_fold`: K models, each for the fold it did not see; `in_sample`: one model, stopped
-    early on dev loss; `given`: your own probabilities (`path`); `model`: a classifier trained before (`model`)."""
+    """Which model predicts: `out_of_fold`: K models, each for the fold it did not see; `in_sample`: one
+    model, stopped early on dev loss; `given`: your own probabilities (`path`); `model`: a classifier trained
+    before (`model`)."""
     model: str | None = None
-    """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`; nothing is trained then."""
+    """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`; nothing is trained
+    then."""
     folds: int = Field(5, ge=2)
     """Number of folds; an example's fold is a hash of its `example_id`."""
     path: str | tuple[str, ...] | None = None
-    """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K floats)."""
+    """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K
+    floats)."""
     training: TrainingConfig = TrainingConfig()
     """How the self-prediction model is trained."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of inference; `auto`: bfloat16 where the hardware is faster in it."""
     tokens_per_batch: int | None = Field(None, ge=1)
-    """Padded tokens per inference batch, whose rows are of similar length; `None`: 16,384 on a GPU, 2,048 on a CPU."""
+    """Padded tokens per inference batch, whose rows are of similar length; `None`: 16,384 on a GPU, 2,048 on
+    a CPU."""
     actors: int | None = Field(None, ge=1)
     """Size of the actor pool; `None`: one per GPU, or up to four per node without."""
 
@@ -77,14 +82,15 @@ class DetectConfig(Options):
         Plugin(name="confident_learning"),
         Plugin(name="self_confidence"),
     )
-    """Detectors, by name or with options (`{name = "knn_vote", ...}`); `findings/` keeps the quality and vote of each."""
+    """Detectors, by name or with options (`{name = "knn_vote", ...}`); `findings/` keeps the quality and vote
+    of each."""
     combine: Literal["mean_rank", "mean", "min"] = "mean_rank"
     """How several qualities become one: mean of ranks in [0, 1], mean of scores, or the lowest score."""
     budget: float | int = 0.1
     """Largest number of suspects: a share of the examples (float in (0, 1]) or a count (integer)."""
     require_disagreement: bool = True
-    """Whether only examples whose predicted label differs from the given one can be suspects; for the others the two
-    candidates coincide."""
+    """Whether only examples whose predicted label differs from the given one can be suspects; for the others
+    the two candidates coincide."""
 
     @field_validator("budget")
     @classmethod
@@ -120,18 +126,20 @@ class RelabelConfig(Options):
     selector: Literal["nearest", "random"] = "nearest"
     """How demonstrations are chosen: the nearest by cosine of the features, or at random."""
     calibration: Literal["auto", "none", "batch", "content_free"] = "auto"
-    """Correction of a model's bias towards some labels: `batch` subtracts each label's mean score over all queries,
-    `content_free` the score of a text without content. `auto`: `batch` for label words (`content_free` with more than
-    32 classes), `none` for choices and for annotators that are no language model."""
+    """Correction of a model's bias towards some labels: `batch` subtracts each label's mean score over all
+    queries, `content_free` the score of a text without content. `auto`: `batch` for label words
+    (`content_free` with more than 32 classes), `none` for choices and for annotators that are no language
+    model."""
     accept: float = Field(0.6, ge=0, le=1)
-    """Lowest calibrated probability of the chosen label that changes a label; below it the given label is kept. At 0.5
-    every answer between two candidates counts, however close; a higher value harms fewer right labels and repairs fewer
-    wrong ones."""
+    """Lowest calibrated probability of the chosen label that changes a label; below it the given label is
+    kept. At 0.5 every answer between two candidates counts, however close; a higher value harms fewer right
+    labels and repairs fewer wrong ones."""
     max_queries: int | None = Field(None, ge=0)
-    """Budget of queries sent; answers found in the ledger cost nothing. Budgets hold per relabelling: they survive a
-    crash, and count anew once the configuration of relabel, or of a verb before it, changes."""
+    """Budget of queries sent; answers found in the ledger cost nothing. Budgets hold per relabelling: they
+    survive a crash, and count anew once the configuration of relabel, or of a verb before it, changes."""
     max_tokens: int | None = Field(None, ge=0)
-    """Budget of tokens, prompt and answer together, for relabel and once more for a method that asks while it trains."""
+    """Budget of tokens, prompt and answer together, for relabel and once more for a method that asks while it
+    trains."""
     max_cost: float | None = Field(None, ge=0)
     """Budget in currency; needs `price_prompt` and `price_answer`."""
     price_prompt: float = Field(0.0, ge=0)

@@ -1,7 +1,7 @@
 """Counting a run shard by shard: what the metrics and the report are computed from.
 
-What stays in memory: counts by split, pairs of labels that occur, 21 bytes and a few numbers per suspect, and, of
-examples whose truth is known, one bool and one float32 per quality (the ROC-AUC needs all of them).
+What stays in memory: counts by split, pairs of labels that occur, 21 bytes and a few numbers per suspect,
+and, of examples whose truth is known, one bool and one float32 per quality (the ROC-AUC needs all of them).
 """
 
 from collections import Counter
@@ -78,8 +78,8 @@ class RunCounts:
         """Count a shard.
 
         Args:
-            columns: `example_id`, `given`, `final`, `truth` (`UNKNOWN` where not known), `split`, `source`, `quality`,
-                `suspect`, and `quality_<detector>`, `vote_<detector>`, [B] each.
+            columns: `example_id`, `given`, `final`, `truth` (`UNKNOWN` where not known), `split`, `source`,
+                `quality`, `suspect`, and `quality_<detector>`, `vote_<detector>`, [B] each.
         """
         given, final, truth = columns["given"], columns["final"], columns["truth"]
         known, suspect = truth >= 0, columns["suspect"]

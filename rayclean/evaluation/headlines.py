@@ -14,8 +14,8 @@ from rayclean.evaluation.formatting import (
 from rayclean.evaluation.metrics import get_metric
 
 NETWORKS = ("given", "cleaned", "true", "trained", "last")
-"""Networks that are tested: on given, cleaned and true labels, and the one that the `train` verb wrote, as it was after
-its best epoch and after its last."""
+"""Networks that are tested: on given, cleaned and true labels, and the one that the `train` verb wrote, as it
+was after its best epoch and after its last."""
 
 
 @dataclass(frozen=True)

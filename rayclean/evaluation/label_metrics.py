@@ -1,4 +1,6 @@
-"""What the labels of a run are worth against whatever truth is known: noise, detection, annotator, confusion."""
+"""What the labels of a run are worth against whatever truth is known: noise, detection, annotator,
+confusion.
+"""
 
 from typing import Any
 
@@ -19,7 +21,8 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
     """Everything that needs no network, measured after relabel.
 
     Returns:
-        The metrics of noise, detection, annotator and confusion, and the counts and the suspects that they are of.
+        The metrics of noise, detection, annotator and confusion, and the counts and the suspects that they
+        are of.
     """
     load, detect, relabel = run.require("load"), run.require("detect"), run.require("relabel")
     labels = LabelSet.from_json(load.read_text("labels.json"))

@@ -30,15 +30,15 @@ def render_page(
     values: Mapping[str, Any],
     *,
     package: str = "rayclean.evaluation",
-    filters: Mapping[str, Callable[..., str]] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> str:
     """An HTML page that needs no network; everything that comes from data is escaped.
 
     Args:
-        template: file in `templates/` of the package, or of `rayclean.evaluation`, which holds the style sheet.
-        values: what the template shows; `nonce` and `plotlyjs` are added.
+        template: file in `templates/` of the package, or of `rayclean.evaluation`, where the style sheet is.
+        values: content of the page; `nonce` and `plotlyjs` are added.
         package: package of the template.
-        filters: further filters, by name.
+        functions: functions that the template may call, by name.
     """
     environment = Environment(
         loader=ChoiceLoader(
@@ -49,6 +49,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= FILTERS | dict(filters or {})
+    environment.filters |= FILTERS
+    environment.globals |= functions or {}
     nonce = secrets.token_urlsafe(16)
     return environment.get_template(template).render(**values, plotlyjs=get_plotlyjs(), nonce=nonce)

@@ -1,7 +1,8 @@
 """The charts of the report, as plotly figures in plain JSON values, and the matrices that are drawn with CSS.
 
-Colours are those of Okabe and Ito, which colour-blind people can tell apart, with a second sign (a line's dashes, a
-legend) beside the colour. Text and grid take their colours from the page, so that charts follow light and dark.
+Colours are those of Okabe and Ito, which colour-blind people can tell apart, with a second sign (a line's
+dashes, a legend) beside the colour. Text and grid take their colours from the page, so that charts follow
+light and dark.
 """
 
 import html
@@ -23,7 +24,8 @@ BARS = 50
 KINDS = (("truth unknown", GREY), ("label is right", BLUE), ("label is wrong", ORANGE))
 """Rows of histograms of examples, and how they are drawn."""
 TAIL = 0.01
-"""Share of the examples that may lie beyond the end of an unbounded axis; they are counted in the last bar."""
+"""Share of the examples that may lie beyond the end of an unbounded axis; they are counted in the last
+bar."""
 
 PlotlyFigure = dict[str, Any]
 """The data and the layout of a figure, as plotly.js reads them."""
@@ -63,7 +65,8 @@ def epoch_histograms(
         histograms: [E, 3, BINS] counts over [0, top]: truth unknown, label right, label wrong.
         axis: name of the scalar.
         top: end of the last bin.
-        bounded: whether the scalar cannot exceed `top`; otherwise the axis ends where hardly any example is left.
+        bounded: whether the scalar cannot exceed `top`; otherwise the axis ends where hardly any example is
+            left.
     """
     bins = BINS if bounded else _bins_in_use(histograms)
     kept = histograms[..., :bins].copy()
@@ -86,7 +89,9 @@ def epoch_histograms(
 
 
 def _bins_in_use(histograms: npt.NDArray[np.int64]) -> int:
-    """The fewest bins, of a quarter, a half or all of them, that hold all but `TAIL` of each epoch's examples."""
+    """The fewest bins, of a quarter, a half or all of them, that hold all but `TAIL` of each epoch's
+    examples.
+    """
     for bins in (BINS // 4, BINS // 2):
         beyond = histograms[..., bins:].sum(axis=(1, 2))
         if (beyond <= TAIL * histograms.sum(axis=(1, 2))).all():

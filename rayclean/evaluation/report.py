@@ -61,7 +61,8 @@ class ReportInputs:
     verb_metrics: dict[str, dict[str, Any]]
     """Metrics in the manifests of the other verbs."""
     changes: list[dict[str, Any]]
-    """The most valuable changes: text, given, final, true, confidence, reason, raw, model, quality, example_id."""
+    """The most valuable changes: text, given, final, true, confidence, reason, raw, model, quality,
+    example_id."""
     harmed: list[dict[str, Any]]
     """Changes that made a right label wrong."""
     rejected: list[dict[str, Any]]

@@ -1,7 +1,8 @@
 """The noise of a method's subsets: the share of wrong labels among its clean, hard and purified examples.
 
-`evaluate` computes these figures from the columns that a training leaves after each epoch (`train/epochs/`) and the
-truth, where there is one. Some parts and counts are in memory at once, whatever the number of examples.
+`evaluate` computes these figures from the columns that a training leaves after each epoch (`train/epochs/`)
+and the truth, where there is one. Some parts and counts are in memory at once, whatever the number of
+examples.
 """
 
 from collections import Counter
@@ -34,8 +35,8 @@ def joined_subsets(
         epochs: folders of the same examples in the same parts, as the training loop writes them.
 
     Yields:
-        The position of the epoch in `epochs`, the columns [B] of a part, and its true labels [B], `UNKNOWN` where they
-        are not known.
+        The position of the epoch in `epochs`, the columns [B] of a part, and its true labels [B], `UNKNOWN`
+        where they are not known.
     """
     shards = [epoch.shards() for epoch in epochs]
     names = sorted(set().union(*shards))
@@ -61,10 +62,10 @@ def count_subsets(columns: EpochColumns, true: _Labels) -> Counter[str]:
         true: [B] true labels.
 
     Returns:
-        `<subset>`: its examples, `<subset>_known`: those of known truth, `<subset>_wrong`: those of a wrong label;
-        likewise `answered`, the examples with an answer, and `answers_wrong`, the wrong ones among the answers;
-        `purified_after_wrong`: purified examples that are wrong once answers have replaced labels. Empty where the method
-        makes no subsets.
+        `<subset>`: its examples, `<subset>_known`: those of known truth, `<subset>_wrong`: those of a wrong
+        label; likewise `answered`, the examples with an answer, and `answers_wrong`, the wrong ones among the
+        answers; `purified_after_wrong`: purified examples that are wrong once answers have replaced labels.
+        Empty where the method makes no subsets.
     """
     if not _has_subsets(columns):
         return Counter()
@@ -87,11 +88,11 @@ def subset_shares(counts: Counter[str]) -> dict[str, float]:
     """Shares of wrong labels after one epoch, from the sum of the counts of its parts.
 
     Returns:
-        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known truth.
-        `purified_after`: of the purified examples again, with the annotator's answers in the place of their labels where
-        there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered` and `answers`: the labels trained
-        on, and the annotator's, of all examples that have an answer, in whatever subset they are now. Names without such
-        an example are left out; {} without truth or subsets.
+        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known
+        truth. `purified_after`: of the purified examples again, with the annotator's answers in the place of
+        their labels where there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered`
+        and `answers`: the labels trained on, and the annotator's, of all examples that have an answer, in
+        whatever subset they are now. Names without such an example are left out; {} without truth or subsets.
     """
     if not any(counts[name] for name in SUBSETS):  # not split yet
         return {}

@@ -1,10 +1,13 @@
-"""The course of a training: a row of figures per epoch, and how the scalars that a method keeps per example spread.
+"""The course of a training: a row of figures per epoch, and how the scalars that a method keeps per example
+spread.
 
-A robust method bets that right and wrong labels drift apart: in the probability of the label (NoiseAL), in the weight
-inferred from its margins (LANE), in the loss (cross-entropy). The histograms show whether they did. The method never saw
-which labels are wrong; where the truth is not known, all examples are in one histogram.
+A robust method bets that right and wrong labels drift apart: in the probability of the label (NoiseAL), in
+the weight inferred from its margins (LANE), in the loss (cross-entropy). The histograms show whether they
+did. The method never saw which labels are wrong; where the truth is not known, all examples are in one
+histogram.
 
-Everything is counted part by part from `train/epochs/`, so that a few thousand numbers per epoch stay in memory.
+Everything is counted part by part from `train/epochs/`, so that a few thousand numbers per epoch stay in
+memory.
 """
 
 import json
@@ -144,8 +147,8 @@ class TrainingHistory:
     epochs: list[dict[str, Any]]
     """A row per epoch, as in `metrics.json` under `training.epochs`."""
     histograms: dict[str, npt.NDArray[np.int64]]
-    """Counts [E, 3, BINS] of examples by measure: truth unknown, label right, label wrong; only measures that the method
-    has and that count anything."""
+    """Counts [E, 3, BINS] of examples by measure: truth unknown, label right, label wrong; only measures that
+    the method has and that count anything."""
 
 
 def read_history(load: Folder, train: Folder) -> TrainingHistory | None:
@@ -197,7 +200,9 @@ def _logged(train: Folder) -> dict[int, dict[str, Any]]:
 
 
 def _histogram(values: Floats, kind: npt.NDArray[np.int64], top: float) -> npt.NDArray[np.int64]:
-    """Counts [3, BINS] over [0, top] by kind [B]; values outside are in the first or last bin, NaN in none."""
+    """Counts [3, BINS] over [0, top] by kind [B]; values outside are in the first or last bin, NaN in
+    none.
+    """
     counted = ~np.isnan(values)
     inside = np.clip(values[counted].astype(np.float64), 0, top)
     bins = np.minimum((inside * (BINS / top)).astype(np.int64), BINS - 1)

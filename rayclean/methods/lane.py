@@ -79,7 +79,7 @@ class Lane(Method):
         mu_warmup: int = Field(1, ge=0)
         """Epochs with weights of 1 before a fixed mu: at the start all margins are negative."""
         w_min: float = Field(W_MIN, gt=0, le=1)
-        """Least w."""
+        """Lower bound of a weight w."""
         tau: float = Field(contrastive.TAU, gt=0)
         """Temperature of the contrastive loss."""
         normalize: bool = True

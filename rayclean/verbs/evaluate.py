@@ -1,7 +1,7 @@
 """Measure against whatever truth is known, compare the networks, write `metrics.json` and `report.html`.
 
-The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere else. Keys of `metrics.json` (null: not
-known here, or undefined):
+The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere else. Keys of `metrics.json`
+(null: not known here, or undefined):
 
     noise.given, noise.final        share of wrong labels before and after, over examples of known truth
     noise.by_split                  the same and the number of examples, per split
@@ -9,12 +9,14 @@ known here, or undefined):
     noise.injected                  kind, requested and realised rate, where noise was injected on purpose
     harm                            clean labels made wrong, as a share of the clean labels
     repaired                        wrong labels made right, as a share of the wrong labels
-    detection.roc_auc               of the combined quality for "the given label is wrong"; .average_precision likewise
+    detection.roc_auc               of the combined quality for "the given label is wrong";
+                                    .average_precision likewise
     detection.precision_at_budget   share of the suspects whose label is wrong
     detection.recall_at_budget      share of the wrong labels that are suspects
     detection.precision_at_10       share of wrong labels among the 10 % of lowest quality
     detection.share                 suspects, as a share of the examples
-    detection.detectors.<name>      the same of each detector alone (.precision_at_budget: of as many lowest qualities
+    detection.detectors.<name>      the same of each detector alone (.precision_at_budget: of as many lowest
+                                    qualities
                                     as there are suspects), its votes, their precision and recall
     annotator.accuracy              right answers, over answered suspects whose truth is one of the candidates
     annotator.accuracy_all          right answers, over all answered suspects
@@ -22,23 +24,29 @@ known here, or undefined):
     annotator.ece, .reliability     calibration of its confidence, in total and by bins
     annotator.outcomes, .errors     suspects by what became of them; failed queries by kind
     annotator.name, .model          who answered
-    accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true labels
-    accuracy.trained, .last         test accuracy of the network that `train` wrote, by the configured method, at its best
+    accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true
+                                    labels
+    accuracy.trained, .last         test accuracy of the network that `train` wrote, by the configured
+                                    method, at its best
                                     epoch and at its last
     f1_macro.*, f1_weighted.*       the same as F1
     training                        what the method left behind; null where a run has no `train/epochs/`
-    training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at its end
+    training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at
+                                    its end
     training.epochs[].clean, .hard, .purified  examples in NoiseAL's subsets, null before the first split
     training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
     training.epochs[].purified_after_wrong  the same of the purified, with answers in the place of labels
-    training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger answered
+    training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger
+                                    answered
     training.epochs[].answered      examples with an answer so far
-    training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the answers
+    training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the
+                                    answers
     training.epochs[].negative_margins, .mean_weight  LANE: examples of negative average margin; mean weight
     training.epochs[].clamp_rate    LANE: share of the last visits where the rival's probability was clamped
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
-    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling, and by a method
+    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling,
+                                    and by a method
                                     that asks while it trains
     seconds.<verb>, seconds.total   wall time of the attempts that finished
     counts.*                        examples by split, suspects, labels by what became of them

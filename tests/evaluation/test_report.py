@@ -124,7 +124,7 @@ def test_long_texts_fold_and_keep_their_whole(counts: RunCounts) -> None:
 
 
 def test_page_without_truth_and_without_suspects(counts: RunCounts) -> None:
-    nobody = RunCounts(type(counts.suspects).read([]), ["d"])
+    nobody = RunCounts(type(counts.suspects).from_tables([]), ["d"])
     nobody.add(columns() | {"truth": np.full(8, -1), "suspect": np.zeros(8, bool)})
     html = without_plotly(page(nobody, known=False))
     assert "Systematic noise is invisible to self-prediction" in html

@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from rayclean.sweeps.page import report
@@ -94,8 +95,8 @@ def grid(base: str, *values: tuple[str, list[Any]], **more: Any) -> Results:
 def page(of: Results) -> str:
     """Without plotly itself, whose code has everything in it."""
     whole = report.render_sweep(of)
-    assert whole.count(report.get_plotlyjs()) == 1
-    return whole.replace(report.get_plotlyjs(), "")
+    assert whole.count(get_plotlyjs()) == 1
+    return whole.replace(get_plotlyjs(), "")
 
 
 def charts(text: str) -> dict[str, Any]:

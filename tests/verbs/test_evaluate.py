@@ -97,7 +97,7 @@ def labelled(monkeypatch: pytest.MonkeyPatch) -> dict:
     """Stands for the networks; holds the labels that they were to be trained on."""
     seen: dict = {}
 
-    def train_and_test(config, run, out, names, labels):
+    def train_and_test(engines, config, run, out, names, labels):
         for kind, (folder, column) in labels.items():
             shards = [] if folder is None else Run(folder).shards()
             rows = [row for shard in shards for row in Run(folder).read_table(shard).to_pylist()]

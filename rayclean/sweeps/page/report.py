@@ -5,12 +5,9 @@ Everything that comes from data (values of points, errors, names, commands) is e
 """
 
 import itertools
-import secrets
 from collections.abc import Callable, Sequence
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
-
+from rayclean.evaluation.page import render_page
 from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.page.field_plots import metric_plots
 from rayclean.sweeps.page.fields import cells, named_values, swept_fields
@@ -29,12 +26,7 @@ HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
 
 def render_sweep(results: Results) -> str:
     """The page."""
-    # The style is that of the report of a run.
-    loader = ChoiceLoader([PackageLoader("rayclean.sweeps.page"), PackageLoader("rayclean.evaluation")])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {
+    functions = {
         each.__name__: each
         for each in (amount, mark, difference, show, values_of, cells, named_values, trial_command, is_among, best_config)
     }  # fmt: skip
@@ -47,7 +39,7 @@ def render_sweep(results: Results) -> str:
     drawn = [*fronts, *itertools.chain(*views.values()), curves, timeline]
     names = {id(plot): f"plot-{place}" for place, plot in enumerate(drawn) if plot is not None}
     figures = all_figures(results)
-    return environment.get_template("sweep.html.jinja").render(
+    values = dict(
         sweep=sweep,
         results=results,
         fields=fields,
@@ -68,9 +60,8 @@ def render_sweep(results: Results) -> str:
         truth=[name for name in results.metrics if name in TRUTH_FIGURES],
         name_of=lambda plot: names[id(plot)],
         charts={names[id(plot)]: plot.figure for plot in drawn if plot is not None},
-        plotlyjs=get_plotlyjs(),
-        nonce=secrets.token_urlsafe(16),
     )
+    return render_page("sweep.html.jinja", values, package="rayclean.sweeps.page", functions=functions)
 
 
 def metrics_by_interest(results: Results) -> list[str]:
