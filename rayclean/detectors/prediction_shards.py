@@ -98,11 +98,14 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
         )
     for column in ("given_label", "predicted_label"):
         label = getattr(batch, column)
-        _refuse(
-            (label < 0) | (label >= num_classes), batch, where,
-            lambda row, column=column, label=label: f"{column} {label[row]}, expected 0 to {num_classes - 1}; "
-            "list the value under dataset.unlabelled, or mend dataset.labels",
-        )  # fmt: skip
+
+        def describe(row: int, column: str = column, label: npt.NDArray[np.int32] = label) -> str:
+            return (
+                f"{column} {label[row]}, expected 0 to {num_classes - 1}; list the value under dataset.unlabelled, "
+                "or mend dataset.labels"
+            )
+
+        _refuse((label < 0) | (label >= num_classes), batch, where, describe)
     p = batch.probabilities
     low, high, total = p.min(axis=1), p.max(axis=1), p.sum(axis=1, dtype=np.float64)
     mend = "check what wrote them (softmax over all labels, float32), or run predict again"
