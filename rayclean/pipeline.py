@@ -14,7 +14,7 @@ from rayclean.progress import console
 from rayclean.run import MANIFEST, VERBS, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
-OnEpoch = Callable[[dict[str, Any]], None]
+_OnEpoch = Callable[[dict[str, Any]], None]
 """Called with the line of `metrics.jsonl` of every epoch of the final training."""
 
 
@@ -64,7 +64,7 @@ def run_verbs(
     *,
     again: bool = False,
     run: Run | None = None,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: _OnEpoch | None = None,
 ) -> Run:
     """Run some verbs, in order; finished ones are reused.
 
@@ -119,14 +119,14 @@ def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None
 
 
 def revert(config: Config, **selection: Any) -> dict[str, Any]:
-    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.replay_reverts`.
+    """Undo changes of labels by replaying less of the ledger; see `rayclean.annotators.final_labels.revert_changes`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
 
     Raises:
         ArtifactError: the labels were never written, or under another config.
     """
-    from rayclean.annotators.final_labels import replay_reverts
+    from rayclean.annotators.final_labels import revert_changes
 
     run = open_run(config)
     with run.locked():
@@ -135,7 +135,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
                 f"{run.url('relabel')} is missing or was made from another config: "
                 "run `rayclean clean` first, then revert"
             )
-        result: dict[str, Any] = replay_reverts(config, run, **selection)
+        result: dict[str, Any] = revert_changes(run, **selection)
         # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would write.
         manifest = run.read_json("relabel", MANIFEST)
         run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)
@@ -158,7 +158,9 @@ def resolved_config(run_folder: str) -> Config:
     return config.model_copy(update={"output": output, "name": name})
 
 
-def _run_verb(config: Config, run: Run, verb: str, fingerprint: str, on_epoch: OnEpoch | None = None) -> None:
+def _run_verb(
+    config: Config, run: Run, verb: str, fingerprint: str, on_epoch: _OnEpoch | None = None
+) -> None:
     from rayclean.runtime.prometheus import report_finished
 
     start = time.monotonic()

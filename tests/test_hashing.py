@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rayclean import hashing
-from rayclean.annotators.served import content_hash
+from rayclean.annotators.model_source import content_hash
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.functional.hashing import folds, mix
 

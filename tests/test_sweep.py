@@ -29,10 +29,11 @@ from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import base_values, make_plan, work_of
 from rayclean.sweeps.remote import SweepContext
 from rayclean.sweeps.resume import finished_trials, leave_out, same_sweep
-from rayclean.sweeps.spec import Sweep, Trials
-from rayclean.sweeps.sweep import _SharedVerbs, report_sweep, run_sweep
+from rayclean.sweeps.shared import SharedVerbs
+from rayclean.sweeps.spec import Sweep, Tracking, Trials
+from rayclean.sweeps.sweep import report_sweep, run_sweep
 from rayclean.sweeps.sweep_file import load_sweep
-from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.tracking import open_tracker
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
@@ -239,7 +240,9 @@ def test_a_trial_ended_by_time_was_not_stopped_for_its_figures(
         tmp_path, space={"train.epochs": {"grid": [3]}}, objectives="dev_accuracy", trials={"seconds": 1.0}
     )
     plan, folder = make_plan(one), Folder(str(tmp_path / "sweeps" / "toy"))
-    news = SweepObserver(one, folder, plan, base_values(one), Tracker(), 1)
+    news = SweepObserver(
+        one, folder, plan, base_values(one), open_tracker(Tracking(wandb="off"), "toy", folder.url()), 1
+    )
     news.begun = time.monotonic() - passed
     trial = {"name": next(iter(plan.work))}
     news.started(trial)
@@ -335,7 +338,7 @@ def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill
     wide, cores = TrialSlots(1, 0.1), TrialSlots(2, 1.0)
     level: Any = [(verb, work) for work in works]
     for cores_or_none in (cores, None):
-        shared = _SharedVerbs(SweepContext("", (), None), wide, cores_or_none)
+        shared = SharedVerbs(SweepContext("", (), None), wide, cores_or_none)
         shared.run([level])
         assert shared.failed == {}
     assert seen == [(count, cores if alone else wide, alone), (count, wide, False)]

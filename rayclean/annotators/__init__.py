@@ -1,4 +1,4 @@
-"""Who answers when asked about a doubtful label. Add one: a file with a subclass of `Annotator`, a line here."""
+"""Annotators, which answer queries about doubtful labels. To add one: a file with a subclass of `Annotator`, a line here."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,12 +22,12 @@ ANNOTATORS: "Family[Annotator]" = Family(
 
 
 def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
-    """The annotator that a config names, not yet started; without labels it can only be checked.
+    """The annotator that a config chooses, not yet started; without labels it can only be checked.
 
     Raises:
         ConfigError: an unknown name or option.
     """
     options = config.annotator.options
-    if config.annotator.name == "served":  # how large it is on this cluster changes no answer
+    if config.annotator.name == "served":  # the size of the server on this cluster changes no answer
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
     return ANNOTATORS.build(Plugin(name=config.annotator.name, **options), labels, config.seed)

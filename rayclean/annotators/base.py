@@ -1,12 +1,12 @@
-"""The annotator seam: who answers when asked about a doubtful label.
+"""The annotator seam: how a doubtful label is put to an annotator, and how the answer comes back.
 
 An annotator turns a list of queries into a list of annotations in the order asked. It never raises for a single
 query: a failed one is an annotation with `error` filled and no label. It does raise `AnnotationError` from `start`,
 before anything was paid: when its endpoint is down, serves another model, or ignores the constraint to the
-candidates (it is asked a question whose natural answer lies outside them).
+candidates.
 
-What an answer means (calibration, acceptance) is not decided here: an annotation keeps raw scores, so that another
-threshold or calibration re-reads the ledger and asks nobody.
+Whether an answer changes a label (calibration, acceptance) is not decided here: an annotation keeps raw scores, so that
+another acceptance or calibration reads the ledger again and sends no query (`decisions.py`).
 """
 
 import json
@@ -19,7 +19,7 @@ from rayclean.plugins import Options
 from rayclean.schema import Label
 
 MAX_SCORED = 32
-"""Up to so many classes every label is scored for every text, which batch calibration needs."""
+"""Most classes for which every label is scored for every text, which batch calibration needs."""
 
 PROMPT_CHARACTERS = 4
 """Characters of a prompt's token, about."""
@@ -31,49 +31,50 @@ ANSWER_TOKENS = 8
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A labelled text shown before the question."""
+    """A labelled text that the prompt shows before the text to label."""
 
     text: str
     label: int
-    """Index of its given label."""
+    """Index of the text's given label."""
     similarity: float | None = None
-    """Cosine to the query's text; None where not measured. Never part of a key: its last digits depend on the machine."""
+    """Cosine to the query's text; None where not measured. Not part of a key: its last digits depend on the machine."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question: which of the candidates labels the text?"""
+    """One question: which of the candidates is the label of the text?"""
 
     example_id: int
     text: str
     candidates: tuple[Label, ...]
-    """The only possible answers: {given, predicted}, or all K (order carries no meaning)."""
+    """The only possible answers: the given and the suggested label, or all K; their order carries no meaning."""
     demonstrations: tuple[Demonstration, ...] = ()
-    """Most similar last."""
+    """Labelled texts, the most similar last."""
     previous_label: int | None = None
-    """Given label; shown by prompt forms that say so."""
-    predicted_label: int | None = None
-    """The model's label; shown by prompt forms that say so."""
+    """Index of the given label; shown by prompt templates that use it."""
+    suggested_label: int | None = None
+    """Index of the label that the model suggests; shown by prompt templates that use it."""
     scored: tuple[Label, ...] = ()
     """Further labels whose score is wanted for calibration; never an answer. Ignored where scores cost extra."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One answer, as it is kept in the ledger for ever."""
+    """One answer, as the ledger keeps it for ever."""
 
     key: str
-    """`Annotator.key(query)`: what was asked of whom; the same key is never paid for twice."""
+    """`Annotator.key(query)`: the content address of query and annotator; the same key is never paid for twice."""
     example_id: int
     label: int | None
     """Index of the chosen candidate by raw scores; None: abstained or failed."""
     scores: dict[int, float] = field(default_factory=dict)
-    """Raw log-probability (or log-vote) per label index, candidates and `scored` ones."""
+    """Raw log-probability (or logarithm of a vote) by label index, of the candidates and of `Query.scored`."""
     raw: str = ""
     """The answer verbatim."""
     model: str = ""
     """Model and revision, as the endpoint names it."""
     prompt_hash: str = ""
+    """Hash over the prompts that were sent."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
     seconds: float = 0.0
@@ -82,11 +83,11 @@ class Annotation:
     written: float = 0.0
     """Unix time of the answer."""
     session: str = ""
-    """Which run of which config paid for it."""
+    """Name of the ledger's session that paid for the answer."""
 
     @property
     def error_kind(self) -> str | None:
-        """The part of `error` that is counted."""
+        """The kind of the error, under which failures are counted; None without an error."""
         return self.error.partition(":")[0] if self.error else None
 
 
@@ -109,7 +110,7 @@ class Annotator:
         """Options beside `name`; fields listed in `OPERATIONAL` change no answer."""
 
         concurrency: int = 16
-        """Queries in flight at once; also the most answers that a crash can make you pay twice."""
+        """Queries in flight at once; also the most answers that a crash can make you pay for twice."""
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
@@ -124,27 +125,27 @@ class Annotator:
         self.seed = seed
 
     def check(self) -> None:
-        """Cheap checks in the driver before any work.
+        """Check cheaply, in the driver and before any work, that the options can work here.
 
         Raises:
-            ConfigError: the options cannot work here (no address, a missing environment variable).
+            ConfigError: they cannot (no address, a missing environment variable).
         """
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """How many demonstrations a query gets and which, when the config says `count` and `selector`."""
+        """Number and selector of the demonstrations that a query gets, when the config says `count` and `selector`."""
         return count, selector
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """How its scores become probabilities: `none`, `batch` or `content_free`.
+        """How scores become probabilities: `none`, `batch` or `content_free`.
 
         Args:
             configured: `relabel.calibration`; `auto` leaves it to the annotator.
-            num_classes: K.
+            num_classes: number of classes K.
         """
         return "none" if self.calibrated or configured == "auto" else configured
 
     def content_free(self, query: Query) -> Query:
-        """The same question about a text that says nothing: what it scores is the annotator's bias.
+        """The same question about a text without content: the scores of its answer are the annotator's bias.
 
         Reference: Zhao et al., "Calibrate before use", ICML 2021, section 4.
         """
@@ -154,7 +155,7 @@ class Annotator:
             text="N/A",
             demonstrations=(),
             previous_label=None,
-            predicted_label=None,
+            suggested_label=None,
             scored=(),
         )
 
@@ -168,7 +169,7 @@ class Annotator:
         return {"class": type(self).__qualname__, "options": self.config.identity()}
 
     def key(self, query: Query) -> str:
-        """Content address of a question: equal keys mean that the same answer is due.
+        """Content address of a question: equal keys mean that one answer serves both.
 
         `example_id` is not part of it: two examples with the same text, candidates and demonstrations are one question.
         """
@@ -176,10 +177,14 @@ class Annotator:
 
     def address(self, query: Query, *further: Any) -> str:
         """Hash over the annotator's identity, the query's content and whatever else an answer depends on."""
-        content = asdict(query)
-        del content["example_id"]
-        for demonstration in content["demonstrations"]:
-            del demonstration["similarity"]
+        content = {
+            "text": query.text,
+            "candidates": [asdict(label) for label in query.candidates],
+            "demonstrations": [{"text": shown.text, "label": shown.label} for shown in query.demonstrations],
+            "previous_label": query.previous_label,
+            "predicted_label": query.suggested_label,
+            "scored": [asdict(label) for label in query.scored],
+        }
         text = json.dumps(
             [self.identity(), content, *further], sort_keys=True, ensure_ascii=False, default=str
         )
@@ -189,11 +194,11 @@ class Annotator:
         """Connect and probe.
 
         Raises:
-            AnnotationError: the endpoint is down, holds another model, or ignores the constraint.
+            AnnotationError: the endpoint is down, serves another model, or ignores the constraint.
         """
 
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
-        """Answer; one annotation per query, in the order asked."""
+        """Answer queries: one annotation per query, in the order asked."""
         raise NotImplementedError
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
-"""An annotator for a method that asks between epochs: the same engine and ledger as `relabel`, labels back at once.
+"""MaybeAnswers for a training method that queries the annotator between epochs, with the engine and ledger of `relabel`.
 
-`relabel` asks files of suspects and writes a decision on each; a method asks about a few examples, needs their labels now
-and goes on whatever happens: an annotator that is down costs answers, never the training.
+`relabel` works on files of suspects and writes a decision on each. A method asks about a few examples, needs their labels
+at once, and goes on in any case: an annotator that is down costs answers, never the training.
 """
 
 import logging
@@ -11,67 +11,60 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayclean.annotators.base import MAX_SCORED, Annotation, Demonstration, Query
+from rayclean.annotators.base import Annotation, Demonstration, Query
+from rayclean.annotators.calibration_queries import (
+    MaybeAnswers,
+    answer_for_calibration,
+    content_free_queries,
+    labels_to_score,
+)
+from rayclean.annotators.decisions import accepted_labels, choose_candidates
 from rayclean.annotators.engine import Engine
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
-from rayclean.functional.calibration import choose, label_sums, probabilities, steady_bias
+from rayclean.functional.calibration import label_sums, steady_bias
 from rayclean.schema import ABSTAINED, UNANSWERED, LabelSet, MethodQueries
 
 logger = logging.getLogger(__name__)
 
-Ints = npt.NDArray[np.int64]
-
 
 async def answer_between_epochs(
     engine: Engine, asked: MethodQueries, *, examples: str, labels: LabelSet, calibration: str
-) -> tuple[Ints, dict[str, float]]:
-    """Labels [Q] and figures.
+) -> tuple[npt.NDArray[np.int64], dict[str, float]]:
+    """Labels [Q] (or `ABSTAINED`, `UNANSWERED`) for the queries of a method, and counts of this call.
 
     Args:
-        engine: whom to ask, over which ledger, with what budget.
-        asked: the questions.
-        examples: folder of example shards, for the texts.
+        engine: annotator, ledger and budget.
+        asked: the queries.
+        examples: folder of example shards, which hold the texts.
         labels: all labels.
         calibration: `none`, `batch` (over the answers of this call) or `content_free`.
     """
     texts = _texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours != -1]))
     queries = [_query(asked, row, texts, labels, calibration) for row in range(len(asked.ids))]
-    blanks = (
-        [engine.annotator.content_free(query) for query in queries] if calibration == "content_free" else []
-    )
-    unique = list(dict.fromkeys(blanks))
-    before = (engine.tally.asked, engine.tally.reused, _tokens(engine))
+    neutral = content_free_queries(engine.annotator, queries, calibration)
+    before = (engine.counts.asked, engine.counts.reused, _tokens_spent(engine))
     failure = None
     try:
-        answers = await engine.answer([*unique, *queries])
+        answers, content_free = await answer_for_calibration(engine.answer, queries, neutral)
     except AnnotationError as error:
         failure = str(error)
         logger.warning("the annotator failed, training goes on with the answers that came: %s", failure)
-        answers = await engine.recall([*unique, *queries])
-    bias_of = dict(zip(unique, answers, strict=False))
-    decided = _decide(
-        queries,
-        answers[len(unique) :],
-        [bias_of[blank] for blank in blanks],
-        len(labels),
-        calibration,
-        asked.accept,
-    )
-    figures = {
-        "asked": engine.tally.asked - before[0],
-        "from_ledger": engine.tally.reused - before[1],
-        "unanswered": int((decided == UNANSWERED).sum()),
-        "abstained": int((decided == ABSTAINED).sum()),
-        "tokens": _tokens(engine) - before[2],
-        **_worth(answers),
+        answers, content_free = await answer_for_calibration(engine.recall, queries, neutral)
+    chosen = _choose_labels(queries, answers, content_free, len(labels), calibration, asked.accept)
+    return chosen, {
+        "asked": engine.counts.asked - before[0],
+        "from_ledger": engine.counts.reused - before[1],
+        "unanswered": int((chosen == UNANSWERED).sum()),
+        "abstained": int((chosen == ABSTAINED).sum()),
+        "tokens": _tokens_spent(engine) - before[2],
+        **_tokens_of([*answers, *content_free]),
         "annotator_failed": float(failure is not None),
     }
-    return decided, figures
 
 
-def _worth(answers: Sequence[Annotation | None]) -> dict[str, int]:
-    """Tokens of the answers, whoever paid them and when: what they cost a run that begins with an empty ledger."""
+def _tokens_of(answers: MaybeAnswers) -> dict[str, int]:
+    """Tokens of the answers, whoever paid for them and when: their price in a run that begins with an empty ledger."""
     each = {answer.key: answer for answer in answers if answer is not None}.values()
     return {
         "prompt_tokens": sum(answer.prompt_tokens for answer in each),
@@ -79,48 +72,40 @@ def _worth(answers: Sequence[Annotation | None]) -> dict[str, int]:
     }
 
 
-def _tokens(engine: Engine) -> int:
+def _tokens_spent(engine: Engine) -> int:
     return engine.ledger.spent.prompt_tokens + engine.ledger.spent.answer_tokens
 
 
 def _query(
     asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet, calibration: str
 ) -> Query:
-    given, predicted = int(asked.given[row]), int(asked.predicted[row])
-    everyone = tuple(labels)
-    if asked.candidates == "all":
-        candidates = everyone
-    else:
-        candidates = tuple(labels[index] for index in sorted({given, predicted}))
-    scores_all = (
-        calibration == "batch" and len(everyone) <= MAX_SCORED
-    )  # as relabel: equal questions, equal keys
-    scored = tuple(label for label in everyone if label not in candidates) if scores_all else ()
+    given, suggested = int(asked.given[row]), int(asked.predicted[row])
+    wanted = range(len(labels)) if asked.candidates == "all" else sorted({given, suggested})
+    candidates = tuple(labels[index] for index in wanted)
     return Query(
         int(asked.ids[row]),
         texts[int(asked.ids[row])],
         candidates,
-        _shown(asked, row, texts),
+        _demonstrations(asked, row, texts),
         given,
-        predicted,
-        scored,
+        suggested,
+        labels_to_score(labels, candidates, calibration),
     )
 
 
-def _shown(asked: MethodQueries, row: int, texts: dict[int, str]) -> tuple[Demonstration, ...]:
-    """The most similar last."""
-    shown = [
-        Demonstration(texts[int(other)], int(label), None if np.isnan(cosine) else float(cosine))
-        for other, label, cosine in zip(
-            asked.neighbours[row], asked.neighbour_labels[row], asked.similarity[row], strict=True
-        )
-        if other != -1
+def _demonstrations(asked: MethodQueries, row: int, texts: dict[int, str]) -> tuple[Demonstration, ...]:
+    """Demonstrations of one query, the most similar last."""
+    columns = zip(asked.neighbours[row], asked.neighbour_labels[row], asked.similarity[row], strict=True)
+    nearest_first = [
+        Demonstration(texts[int(example)], int(label), None if np.isnan(cosine) else float(cosine))
+        for example, label, cosine in columns
+        if example != -1
     ]
-    return tuple(reversed(shown))
+    return tuple(reversed(nearest_first))
 
 
-def _texts(examples: str, ids: Ints) -> dict[int, str]:
-    """Texts by id, a shard in memory at a time."""
+def _texts(examples: str, ids: npt.NDArray[np.int64]) -> dict[int, str]:
+    """Texts by id, with one shard in memory at a time."""
     folder = Folder(examples)
     texts: dict[int, str] = {}
     for shard in folder.shards():
@@ -130,43 +115,33 @@ def _texts(examples: str, ids: Ints) -> dict[int, str]:
     return texts
 
 
-def _decide(
+def _choose_labels(
     queries: Sequence[Query],
-    answers: Sequence[Annotation | None],
-    blanks: Sequence[Annotation | None],
+    answers: MaybeAnswers,
+    content_free: MaybeAnswers,
     num_classes: int,
     calibration: str,
     accept: float,
-) -> Ints:
-    """Calibrated choice per answer."""
-    good = {
-        row: (query, answer, blank)
-        for row, (query, answer, blank) in enumerate(
-            zip(queries, answers, blanks or [None] * len(answers), strict=True)
-        )
-        if _is_good(answer) and (not blanks or _is_good(blank))
-    }
-    decided = np.full(len(queries), UNANSWERED, dtype=np.int64)
-    if not good:
-        return decided
+) -> npt.NDArray[np.int64]:
+    """The label of each query [Q]; `UNANSWERED` where its answer, or that of its content-free query, is missing."""
+    scores = [_scores_of(answer) for answer in answers]
+    neutral = [_scores_of(answer) for answer in content_free] or [{}] * len(answers)
+    answered = [
+        bool(found) and (bool(bias) or not content_free) for found, bias in zip(scores, neutral, strict=True)
+    ]
+    candidates = [
+        [label.index for label in query.candidates] if known else []
+        for query, known in zip(queries, answered, strict=True)
+    ]
     bias = np.zeros(num_classes)
-    if calibration == "batch":
-        every = [pair for _, answer, _ in good.values() if answer for pair in answer.scores.items()]
-        indices, scores = (np.array(column) for column in zip(*every, strict=True))
-        bias = steady_bias(*label_sums(indices, scores, num_classes))
-    width = max(len(query.candidates) for query in queries)
-    candidates = np.full((len(good), width), -1, dtype=np.int64)
-    scored, offsets = np.zeros(candidates.shape), np.zeros(candidates.shape)
-    for place, (query, answer, blank) in enumerate(good.values()):
-        assert answer is not None
-        for column, label in enumerate(query.candidates):
-            candidates[place, column] = label.index
-            scored[place, column] = answer.scores[label.index]
-            offsets[place, column] = blank.scores[label.index] if blank is not None else bias[label.index]
-    chosen, confidence = choose(probabilities(scored, offsets, candidates), candidates)
-    decided[list(good)] = np.where((chosen < 0) | (confidence < accept), ABSTAINED, chosen)
-    return decided
+    if calibration == "batch" and any(answered):
+        pairs = [pair for found in scores for pair in found.items()]
+        indices, values = (np.array(column) for column in zip(*pairs, strict=True))
+        bias = steady_bias(*label_sums(indices, values, num_classes))
+    choices = choose_candidates(candidates, scores, neutral, bias)
+    return np.where(answered, accepted_labels(choices, accept), UNANSWERED)
 
 
-def _is_good(answer: Annotation | None) -> bool:
-    return answer is not None and answer.error is None and bool(answer.scores)
+def _scores_of(answer: Annotation | None) -> dict[int, float]:
+    """Scores of an answer; none without an answer or where it failed."""
+    return answer.scores if answer is not None and answer.error is None else {}

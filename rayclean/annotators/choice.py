@@ -1,4 +1,9 @@
-"""The choice form: a constrained answer in chat form, both orders asked, probabilities averaged."""
+"""The prompt form `choice`: a chat answer that is constrained to the candidates, asked in both orders.
+
+With two candidates the answers are the letters A and B, and their log-probabilities are read. With more, the answer is
+a label's word and counts as probability 1. The probabilities of both orders are averaged, which cancels a preference for
+the first option; orders that disagree give probabilities near 1/2.
+"""
 
 import asyncio
 import json
@@ -6,151 +11,154 @@ import math
 import string
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayclean.annotators.base import ANSWER_TOKENS, PROMPT_CHARACTERS, Annotation, Expected, Query
-from rayclean.annotators.endpoint import EndpointClient, EndpointError, usage
+from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
 from rayclean.schema import Label
 
+if TYPE_CHECKING:
+    from rayclean.annotators.openai import OpenAIAnnotator
+
 FLOOR = 1e-6
 """Least probability of a candidate, so that its logarithm is finite."""
+BLANKS = ' \t\n▁Ġ"'
+"""Characters around a letter in a token of one tokenizer or another."""
 
 
-async def ask_choice(
-    endpoint: EndpointClient, blank: Annotation, query: Query, prompt: Prompt, config: Any
-) -> Annotation:
-    """Ask in both orders and average.
+class ChoiceForm:
+    """Asks for the choice between candidates in chat form."""
 
-    With two candidates the answers are the letters A and B and their log-probabilities are read; with more, the
-    answer is a word and counts as probability 1. Disagreement between the orders shows as a probability near 1/2.
-
-    Raises:
-        EndpointError: a request failed, or an answer is none of the candidates.
-    """
-    orders = (query.candidates, query.candidates[::-1])
-    letters = len(query.candidates) == 2
-    prompts, options = [], []
-    for order in orders:
-        shown = shown_options(order)
-        options.append([option.answer for option in shown])
-        prompts.append(prompt.render(query, options=shown))
-    read = letters and config.logprobs
-    results = await asyncio.gather(
-        *(
-            _ask(endpoint, blank.model, text, answers, config.constraint, read)
-            for text, answers in zip(prompts, options, strict=True)
-        ),
-        return_exceptions=True,  # both are paid: wait for both
+    REQUIREMENT = (
+        "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or 'structured_outputs', "
+        "and annotator.logprobs = false if it has no log-probabilities"
     )
-    done = [result for result in results if not isinstance(result, BaseException)]
-    for result in results:
-        if isinstance(result, EndpointError):
-            for _, answer in done:
-                result.paid(*usage(answer))
-        if isinstance(result, BaseException):
-            raise result
-    scores = _average(orders, options, [probabilities for probabilities, _ in done])
-    ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
-    tie = len(ranked) > 1 and math.isclose(scores[ranked[0].index], scores[ranked[1].index], abs_tol=1e-9)
-    tokens = [usage(answer) for _, answer in done]
-    return replace(
-        blank,
-        label=None if tie else ranked[0].index,
-        scores=scores,
-        raw=json.dumps([answer["choices"][0] for _, answer in done]),
-        prompt_hash=prompt_hash(*prompts),
-        prompt_tokens=sum(prompt for prompt, _ in tokens),
-        answer_tokens=sum(written for _, written in tokens),
-    )
+    """The end of the error message about an endpoint that the probe refuses."""
+
+    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label], model: str):
+        self.config = config
+        self.prompt = prompt
+        self.model = model
+
+    def load(self) -> None:
+        """Nothing is needed beside the endpoint."""
+
+    async def probe(self, post: Post) -> None:
+        """Ask a question that nobody answers with A or B: the constraint must force one of them all the same.
+
+        Raises:
+            EndpointError: it does not, or the letters' log-probabilities do not come back.
+        """
+        question = "What is the capital of France? Answer with the name of the city."
+        await self._ask(post, question, ["A", "B"], self.config.logprobs)
+
+    def expected(self, query: Query) -> Expected:
+        """An estimate of what a choice takes: two requests, one for each order."""
+        characters = len(self.prompt.render(query, options=_options(query.candidates)))
+        return Expected(2, 2 * (characters // PROMPT_CHARACTERS), 2 * ANSWER_TOKENS)
+
+    async def answer(self, post: Post, query: Query, unanswered: Annotation) -> Annotation:
+        """`unanswered` completed by the endpoint's answers in both orders.
+
+        Raises:
+            EndpointError: a request failed, or an answer is none of the candidates.
+        """
+        orders = (query.candidates, query.candidates[::-1])
+        shown = [_options(order) for order in orders]
+        prompts = [self.prompt.render(query, options=options) for options in shown]
+        logprobs = len(query.candidates) == 2 and self.config.logprobs
+        results = await asyncio.gather(
+            *(
+                self._ask(post, prompt, [option.answer for option in options], logprobs)
+                for prompt, options in zip(prompts, shown, strict=True)
+            ),
+            return_exceptions=True,  # both are paid: wait for both
+        )
+        done = [result for result in results if not isinstance(result, BaseException)]
+        for result in results:
+            if isinstance(result, EndpointError):
+                for _, response in done:
+                    result.paid(*usage(response))
+            if isinstance(result, BaseException):
+                raise result
+        scores = _average(orders, [probabilities for probabilities, _ in done])
+        ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
+        is_tie = len(ranked) > 1 and math.isclose(*(scores[x.index] for x in ranked[:2]), abs_tol=1e-9)
+        tokens = [usage(response) for _, response in done]
+        return replace(
+            unanswered,
+            label=None if is_tie else ranked[0].index,
+            scores=scores,
+            raw=json.dumps([response["choices"][0] for _, response in done]),
+            prompt_hash=prompt_hash(*prompts),
+            prompt_tokens=sum(prompt for prompt, _ in tokens),
+            answer_tokens=sum(answer for _, answer in tokens),
+        )
+
+    async def _ask(
+        self, post: Post, prompt: str, answers: list[str], logprobs: bool
+    ) -> tuple[list[float], dict[str, Any]]:
+        """One request: the probability of each possible answer, and the endpoint's whole response."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": 64,
+        }
+        if self.config.constraint == "structured_outputs":
+            body["structured_outputs"] = {"choice": answers}
+        else:
+            schema = {
+                "type": "object",
+                "properties": {"answer": {"type": "string", "enum": answers}},
+                "required": ["answer"],
+                "additionalProperties": False,
+            }
+            named = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        if logprobs:
+            body |= {"logprobs": True, "top_logprobs": 20}
+        response = await post("chat/completions", body)
+        try:
+            return _probabilities(response, answers, self.config.constraint, logprobs), response
+        except EndpointError as error:
+            raise error.paid(*usage(response)) from None
 
 
-def shown_options(candidates: Sequence[Label]) -> list[Option]:
-    """The possible answers as a prompt shows them: the letters A and B for two candidates, else their words."""
-    answers = string.ascii_uppercase if len(candidates) == 2 else [label.word for label in candidates]
-    return [
-        Option(answer, label.word, label.definition)
-        for answer, label in zip(answers, candidates, strict=False)
-    ]
+def _options(order: Sequence[Label]) -> list[Option]:
+    """The candidates as the prompt shows them: two as letters, more by their words."""
+    answers = string.ascii_uppercase if len(order) == 2 else [label.word for label in order]
+    return [Option(answer, x.word, x.definition) for answer, x in zip(answers, order, strict=False)]
 
 
-def expected_choice(query: Query, prompt: Prompt) -> Expected:
-    """An estimate of what a choice takes: two requests, one for each order."""
-    characters = len(prompt.render(query, options=shown_options(query.candidates)))
-    return Expected(2, 2 * (characters // PROMPT_CHARACTERS), 2 * ANSWER_TOKENS)
-
-
-async def probe_choice(endpoint: EndpointClient, model: str, constraint: str, logprobs: bool) -> None:
-    """Ask what nobody answers with A or B; the constraint must force one of them all the same.
-
-    Raises:
-        EndpointError: it does not, or the letters' log-probabilities do not come back.
-    """
-    question = "What is the capital of France? Answer with the name of the city."
-    await _ask(endpoint, model, question, ["A", "B"], constraint, logprobs)
-
-
-def _average(
-    orders: Sequence[Sequence[Label]],
-    options: Sequence[Sequence[str]],
-    probabilities: Sequence[dict[str, float]],
-) -> dict[int, float]:
-    """Log of the mean probability per label index."""
+def _average(orders: Sequence[Sequence[Label]], probabilities: Sequence[list[float]]) -> dict[int, float]:
+    """Logarithm of the mean probability over the orders, by label index."""
     mean: dict[int, float] = {}
-    for order, answers, found in zip(orders, options, probabilities, strict=True):
-        for label, answer in zip(order, answers, strict=True):
-            mean[label.index] = mean.get(label.index, 0.0) + found[answer] / len(orders)
+    for order, found in zip(orders, probabilities, strict=True):
+        for label, probability in zip(order, found, strict=True):
+            mean[label.index] = mean.get(label.index, 0.0) + probability / len(orders)
     return {index: math.log(max(p, FLOOR)) for index, p in mean.items()}
 
 
-async def _ask(
-    endpoint: EndpointClient, model: str, prompt: str, answers: list[str], constraint: str, logprobs: bool
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """One request: probability per possible answer, and the answer's JSON."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "temperature": 0,
-        "max_tokens": 64,
-    }
-    if constraint == "structured_outputs":
-        body["structured_outputs"] = {"choice": answers}
-    else:
-        schema = {
-            "type": "object",
-            "properties": {"answer": {"type": "string", "enum": answers}},
-            "required": ["answer"],
-            "additionalProperties": False,
-        }
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": schema},
-        }
-    if logprobs:
-        body |= {"logprobs": True, "top_logprobs": 20}
-    answer = await endpoint.post("chat/completions", body)
+def _probabilities(
+    response: dict[str, Any], answers: list[str], constraint: str, logprobs: bool
+) -> list[float]:
+    """Probability of each possible answer according to one response."""
     try:
-        return _read(answer, answers, constraint, logprobs), answer
-    except EndpointError as error:
-        raise error.paid(*usage(answer)) from None
-
-
-def _read(answer: dict[str, Any], answers: list[str], constraint: str, logprobs: bool) -> dict[str, float]:
-    """Probability per possible answer."""
-    try:
-        choice = answer["choices"][0]
+        choice = response["choices"][0]
         text = choice["message"]["content"].strip()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise EndpointError(
-            "invalid", f"no answer in the response ({type(error).__name__} {error})"
-        ) from None
-    chosen = text if constraint == "structured_outputs" else _field(text)
+        message = f"no answer in the response ({type(error).__name__} {error})"
+        raise EndpointError("invalid", message) from None
+    chosen = text if constraint == "structured_outputs" else _json_answer(text)
     if chosen not in answers:
         raise EndpointError("outside", f"answered {text[:80]!r}, expected one of {answers[:8]}")
-    return _letters(choice, answers) if logprobs else {a: float(a == chosen) for a in answers}
+    return _letters(choice, answers) if logprobs else [float(answer == chosen) for answer in answers]
 
 
-def _field(text: str) -> str | None:
+def _json_answer(text: str) -> str | None:
+    """The value of `answer` in a JSON object; None for anything else."""
     try:
         value = json.loads(text)["answer"]
     except (ValueError, KeyError, TypeError):
@@ -158,22 +166,22 @@ def _field(text: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _letters(choice: dict[str, Any], answers: list[str]) -> dict[str, float]:
-    """Probabilities of the letters at the token that spells the answer, normalised over them."""
+def _letters(choice: dict[str, Any], answers: list[str]) -> list[float]:
+    """Probabilities of the letters at the token that spells the answer, normalised over the letters."""
     try:
         for token in choice["logprobs"]["content"]:
-            if token["token"].strip(' \t\n▁Ġ"') in answers:
+            if token["token"].strip(BLANKS) in answers:
                 found = dict.fromkeys(answers, FLOOR)
                 for other in token["top_logprobs"]:
-                    letter = other["token"].strip(' \t\n▁Ġ"')
+                    letter = other["token"].strip(BLANKS)
                     if letter in found:
                         found[letter] += math.exp(min(float(other["logprob"]), 0.0))
                 total = sum(found.values())
                 if not total > len(answers) * FLOOR:
                     break
-                return {letter: p / total for letter, p in found.items()}
+                return [p / total for p in found.values()]
     except (KeyError, TypeError, ValueError, AttributeError):
         pass
     raise EndpointError(
-        "invalid", "no log-probabilities for the letters; annotator.logprobs = false does without them"
+        "invalid", "no log-probabilities for the letters; set annotator.logprobs = false to do without them"
     )

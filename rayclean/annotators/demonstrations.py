@@ -21,7 +21,7 @@ from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.schema import matrix
 
 SPARE = 16
-"""So many more neighbours are fetched than asked for, since some turn out to be duplicates."""
+"""Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
 MOST_FETCHED = 2048
 """No query fetches more neighbours: 32 KiB of memory each."""
 RANDOM_POOL = 1024
@@ -30,7 +30,7 @@ RANDOM_POOL = 1024
 
 @dataclass(frozen=True)
 class DemonstrationSources:
-    """The finished folders that demonstrations come from, as URLs."""
+    """URLs of the finished folders that demonstrations come from."""
 
     load: str
     predict: str
@@ -43,7 +43,7 @@ class DemonstrationSources:
     def examples(
         self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")
     ) -> pa.Table:
-        """The examples of a shard that are no suspects."""
+        """Examples of a shard that are no suspects."""
         findings = Folder(self.detect).read_table("findings", shard, columns=["example_id", "suspect"])
         suspects = findings.filter(findings["suspect"])["example_id"].to_numpy()
         table = Folder(self.load).read_table("examples", shard, columns=columns)

@@ -1,29 +1,44 @@
-"""HTTP to an OpenAI-compatible endpoint: retries, deadline, errors by kind. The API key never leaves this file."""
+"""HTTP to an OpenAI-compatible endpoint: retries until a deadline, errors by kind. The API key never leaves this file.
+
+The `openai` package is not used, for four reasons: when a deadline ends its retries, it does not say what had failed; a
+body that is cut off escapes as a bare JSONDecodeError; it sends the organization, project and custom headers of the
+environment (OPENAI_*) to every endpoint; and its import takes seconds in every process that asks.
+"""
 
 import asyncio
+import itertools
 import json
 import os
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
-import tenacity
 
 from rayclean.errors import ConfigError
 
-LONGEST_WAIT = 60.0
-"""Seconds; a longer `Retry-After` is cut to this."""
+FIRST_WAIT, MAX_BACKOFF, MAX_JITTER = 0.25, 30.0, 0.5
+"""Seconds between two attempts: the first wait, which doubles with every attempt up to the second value, and the most
+that is added at random, so that queries that failed together do not come back together."""
+MAX_RETRY_AFTER = 60.0
+"""Seconds; a longer `Retry-After` of the server is cut to this."""
+
+Post = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Sends a JSON body to a path of the endpoint and returns the JSON object that it answers."""
 
 
 class EndpointError(Exception):
-    """A request that failed for good.
+    """A request that failed.
 
     Attributes:
         kind: timeout, connection, rate_limit, server, client, invalid or outside.
         transient: whether the same request may succeed later.
-        retry_after: seconds that the server asked to wait, if it did.
+        retry_after: seconds that the server asked to wait, None if it did not.
         status: HTTP status, None without an answer.
-        prompt_tokens: paid for an answer that is of no use.
-        answer_tokens: the same.
+        prompt_tokens: prompt tokens that were paid for although the answer is of no use.
+        answer_tokens: answer tokens that were paid for although the answer is of no use.
     """
 
     def __init__(self, kind: str, message: str, *, transient: bool = False, retry_after: float | None = None,
@@ -37,39 +52,35 @@ class EndpointError(Exception):
         self.answer_tokens = 0
 
     def paid(self, prompt_tokens: int, answer_tokens: int) -> "EndpointError":
-        """Itself, with so many tokens more on the bill."""
+        """This error, with tokens added to what was paid for."""
         self.prompt_tokens += prompt_tokens
         self.answer_tokens += answer_tokens
         return self
 
 
 def usage(answer: dict[str, Any]) -> tuple[int, int]:
-    """Prompt and answer tokens that an answer says it cost; 0 where it does not say."""
-    said = answer.get("usage")
-    said = said if isinstance(said, dict) else {}
-    counts = (said.get("prompt_tokens"), said.get("completion_tokens"))
-    prompt, written = (count if isinstance(count, int) else 0 for count in counts)
-    return prompt, written
+    """Prompt and answer tokens that an endpoint counts for an answer; 0 where it does not say."""
+    counted = answer.get("usage")
+    if not isinstance(counted, dict):
+        return 0, 0
+    prompt, completion = (counted.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return prompt if isinstance(prompt, int) else 0, completion if isinstance(completion, int) else 0
 
 
 class EndpointClient:
-    """One endpoint, one connection pool.
+    """One endpoint and its connection pool.
 
     Args:
-        base_url: with the version part ("http://127.0.0.1:8000/v1").
+        base_url: the endpoint's address with the version part ("http://127.0.0.1:8000/v1").
         api_key_env: name of the environment variable that holds the key; None: no key is sent.
         timeout: seconds per request.
-        deadline: seconds per `post`, all retries together.
-        connections: open at once.
+        connections: most connections open at once.
 
     Raises:
         ConfigError: the environment variable is not set.
     """
 
-    def __init__(
-        self, base_url: str, api_key_env: str | None, timeout: float, deadline: float, connections: int
-    ):
-        self.deadline = deadline
+    def __init__(self, base_url: str, api_key_env: str | None, timeout: float, connections: int):
         self.timeout = timeout
         self._key = api_key(api_key_env)
         self._client = httpx.AsyncClient(
@@ -77,71 +88,62 @@ class EndpointClient:
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=timeout,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            # No proxy stands between a machine and itself, whatever HTTP_PROXY says.
+            trust_env=urlsplit(base_url).hostname not in ("localhost", "127.0.0.1", "::1"),
         )
 
-    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The JSON object that the endpoint answers; transient failures are repeated until the deadline.
+    def within(self, seconds: float) -> Post:
+        """A `Post` that repeats transient failures; all its calls together end at most `seconds` from now.
 
-        Waits grow exponentially with jitter; a longer `Retry-After` of the server is honoured (up to a minute).
-
-        Raises:
-            EndpointError: failed for good, or the deadline is over.
+        Waits between attempts grow exponentially; a longer `Retry-After` of the server is honoured (up to a minute). The
+        `Post` raises `EndpointError` for a failure that is not transient, and when time is over: the last failure.
         """
-        last: EndpointError | None = None
+        return partial(self._post, seconds=seconds, until=asyncio.get_running_loop().time() + seconds)
+
+    async def _post(self, path: str, body: dict[str, Any], *, seconds: float, until: float) -> dict[str, Any]:
+        failure = EndpointError("timeout", f"no answer within {seconds:g} s", transient=True)
         try:
-            async with asyncio.timeout(self.deadline):
-                async for attempt in tenacity.AsyncRetrying(
-                    retry=tenacity.retry_if_exception(lambda e: isinstance(e, EndpointError) and e.transient),
-                    stop=tenacity.stop_before_delay(self.deadline),
-                    wait=_wait,
-                    reraise=True,
-                ):
-                    with attempt:
-                        try:
-                            return await self.request("POST", path, body)
-                        except EndpointError as error:
-                            last = error
-                            raise
+            async with asyncio.timeout_at(until):
+                for backoff in _backoffs():
+                    try:
+                        return await self.request("POST", path, body)
+                    except EndpointError as error:
+                        failure = error
+                    wait = max(backoff, min(failure.retry_after or 0.0, MAX_RETRY_AFTER))
+                    if not failure.transient or asyncio.get_running_loop().time() + wait >= until:
+                        break
+                    await asyncio.sleep(wait)
         except TimeoutError:
-            raise last or EndpointError(
-                "timeout", f"no answer within {self.deadline:g} s", transient=True
-            ) from None
-        raise AssertionError("unreachable: the retry loop returns or raises")
+            pass
+        raise failure from None
 
     async def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One attempt.
+        """The JSON object that the endpoint answers to one request.
 
         Raises:
-            EndpointError: it failed.
+            EndpointError: the request failed.
         """
         try:
             response = await self._client.request(method, path, json=body)
         except httpx.TimeoutException as error:
             raise EndpointError("timeout", f"no answer within {self.timeout:g} s", transient=True) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise EndpointError(
-                "connection", f"{type(error).__name__} {error}".strip(), transient=True
-            ) from error
+            message = f"{type(error).__name__} {error}".strip()
+            raise EndpointError("connection", message, transient=True) from error
         except httpx.HTTPError as error:
             raise EndpointError("client", f"{type(error).__name__} {error}".strip()) from error
-        status = response.status_code
+        status, excerpt = response.status_code, self._excerpt(response)
         if status != 200:
-            raise EndpointError(
-                _kind(status),
-                f"HTTP {status}: {self._excerpt(response)}",
-                transient=status in (408, 409, 429) or status >= 500,
-                retry_after=_retry_after(response),
-                status=status,
-            )
+            transient = status in (408, 409, 429) or status >= 500
+            raise EndpointError(_kind(status), f"HTTP {status}: {excerpt}", transient=transient,
+                                retry_after=_retry_after(response), status=status)  # fmt: skip
         try:
             answer = response.json()
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            what = "an HTML page" if "<html" in response.text[:500].lower() else "no JSON"
-            raise EndpointError("invalid", f"{what}: {self._excerpt(response)}", status=status) from None
+            found = "an HTML page" if "<html" in response.text[:500].lower() else "no JSON"
+            raise EndpointError("invalid", f"{found}: {excerpt}", status=status) from None
         if not isinstance(answer, dict):
-            raise EndpointError(
-                "invalid", f"expected a JSON object: {self._excerpt(response)}", status=status
-            )
+            raise EndpointError("invalid", f"expected a JSON object: {excerpt}", status=status)
         return answer
 
     async def close(self) -> None:
@@ -149,19 +151,20 @@ class EndpointClient:
         await self._client.aclose()
 
     def _excerpt(self, response: httpx.Response) -> str:
+        """The beginning of a body on one line, the key blacked out."""
         text = " ".join(response.text[:1000].split())
         return (text.replace(self._key, "***") if self._key else text)[:160]
 
 
 def api_key(variable: str | None) -> str | None:
-    """The key in an environment variable.
+    """The key in an environment variable; None without a variable.
 
     Raises:
-        ConfigError: the variable is not set, or holds what no HTTP header can carry.
+        ConfigError: the variable is not set, or holds characters that no HTTP header can carry.
     """
     if variable is None:
         return None
-    key = os.environ.get(variable, "").strip()  # files with secrets like to end in a line break
+    key = os.environ.get(variable, "").strip()  # files with secrets often end in a line break
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(
             f"annotator.api_key_env: the key in {variable!r} holds characters that no HTTP header can carry "
@@ -169,30 +172,26 @@ def api_key(variable: str | None) -> str | None:
         )
     if not key:
         raise ConfigError(
-            f"annotator.api_key_env: the environment variable {variable!r} is not set; export it first (on a cluster: where `ray start` runs on the head node)"
+            f"annotator.api_key_env: the environment variable {variable!r} is not set; export it first "
+            "(on a cluster: where `ray start` runs on the head node)"
         )
     return key
 
 
 def _kind(status: int) -> str:
-    if status == 408:
-        return "timeout"
-    if status == 429:
-        return "rate_limit"
-    return "server" if status >= 500 else "client"
+    """The kind of error that an HTTP status stands for."""
+    named = {408: "timeout", 429: "rate_limit"}
+    return named.get(status, "server" if status >= 500 else "client")
 
 
 def _retry_after(response: httpx.Response) -> float | None:
     try:
         return max(float(response.headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):  # an HTTP date: rare, and the growing waits do as well
+    except (KeyError, ValueError):  # an HTTP date is rare, and the growing waits serve as well
         return None
 
 
-_growing = tenacity.wait_exponential_jitter(initial=0.25, max=30, jitter=0.5)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, EndpointError) and error.retry_after else 0.0
-    return max(float(_growing(state)), min(asked, LONGEST_WAIT))
+def _backoffs() -> Iterator[float]:
+    """Seconds to wait after the first, second, ... failed attempt; without end."""
+    for attempt in itertools.count():
+        yield min(FIRST_WAIT * 2.0 ** min(attempt, 16), MAX_BACKOFF) + random.uniform(0.0, MAX_JITTER)

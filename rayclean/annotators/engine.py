@@ -1,7 +1,7 @@
-"""Asking many queries at once: ledger first, bounded concurrency, budgets, error rate.
+"""The engine that asks many queries at once: ledger first, bounded concurrency, budgets, error rate.
 
     engine = Engine(annotator, ledger, budget=Budget(max_tokens=1_000_000), concurrency=32)
-    annotations = await engine.answer(queries)        # in the order asked; None: left unasked by the budget
+    annotations = await engine.answer(queries)        # in the order asked; None: the budget ended before
 
 A query holds its slot of the concurrency window until its answer is durable in the ledger. So however the process
 dies, at most `concurrency` answers are paid for and not recorded, whatever the file system.
@@ -20,17 +20,18 @@ from rayclean.config import RelabelConfig
 from rayclean.errors import AnnotationError
 
 ERROR_RATE_FROM = 20
-"""The error rate is judged from so many queries on."""
+"""Least number of queries from which an error rate is computed."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent, over the whole session of a ledger; None: no limit."""
+    """The most that may be spent over the whole session of a ledger; None: no limit. `allows` applies it."""
 
     max_queries: int | None = None
     max_tokens: int | None = None
-    """Prompt and answer together."""
+    """Most prompt and answer tokens together."""
     max_cost: float | None = None
+    """Most currency, by the two prices."""
     price_prompt: float = 0.0
     """Currency per million prompt tokens."""
     price_answer: float = 0.0
@@ -38,7 +39,7 @@ class Budget:
 
     @classmethod
     def of(cls, relabel: RelabelConfig) -> Self:
-        """That of a config."""
+        """The budget that a config sets."""
         return cls(
             relabel.max_queries,
             relabel.max_tokens,
@@ -48,7 +49,7 @@ class Budget:
         )
 
     def paid(self, spent: Spent) -> dict[str, Any]:
-        """What a verb says of its questions: `asked`, `tokens` (`prompt` and `answer`) and `cost`, in currency."""
+        """A verb's metrics of its queries: `asked`, `tokens` (`prompt` and `answer`) and `cost` in currency."""
         return {
             "asked": spent.queries,
             "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
@@ -56,11 +57,11 @@ class Budget:
         }
 
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
-        """Currency for so many tokens."""
+        """Price of some tokens, in currency."""
         return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
 
     def allows(self, sent: int, spent: Spent) -> bool:
-        """Whether one more query may be sent after `sent` queries, of which `spent` came back."""
+        """Whether one more query may be sent, after `sent` queries whose answers so far took `spent`."""
         tokens = spent.prompt_tokens + spent.answer_tokens
         return (
             (self.max_queries is None or sent < self.max_queries)
@@ -71,41 +72,42 @@ class Budget:
 
 @dataclass
 class AnswerCounts:
-    """What this engine did."""
+    """Numbers of the queries of one engine, or of one call of `Engine.answer`."""
 
     asked: int = 0
+    """Queries that were sent."""
     reused: int = 0
-    """Answers found in the ledger."""
+    """Queries that the ledger answered."""
     unasked: int = 0
-    """Left by the budget."""
+    """Queries for which the budget was too small."""
     errors: Counter[str] = field(default_factory=Counter)
-    """By kind."""
+    """Failed queries by kind of error."""
 
 
 class Meter:
-    """Hears what an engine does; this one does nothing with it."""
+    """Receives the counts of an engine, for metrics; this base class ignores them."""
 
     def waiting(self, count: int) -> None:
-        """So many queries are not answered yet."""
+        """Called with the number of queries that are not answered yet, whenever it changes."""
 
     def answered(self, annotation: Annotation) -> None:
-        """One was asked, with or without success."""
+        """Called for every query that was sent, with its answer or error."""
 
 
 class Engine:
-    """Answers queries; budgets and tally go over all calls of `answer`.
+    """Answers queries; budget and counts go over all calls of `answer`.
 
     Args:
-        annotator: who is asked; `start`ed here before the first query that the ledger does not answer.
-        ledger: what was answered before, and where answers go.
-        budget: when to stop asking.
-        used: what of the budget was used before, if answers of the ledger count like those asked now; None: they are free,
-            and what the ledger's session has paid counts. Trials of a sweep share a ledger: one that took what others
-            paid for, and spent its own budget on top, would have more answers than by itself.
-        concurrency: queries in flight at once; None: the annotator's own.
-        max_error_rate: above this share of failed queries (of at least 20) `answer` raises.
-        on_progress: called with (number of queries done, whether they came from the ledger).
-        meter: hears of every answer that was asked for, and of what waits.
+        annotator: answers the queries; the engine calls `start` before the first query that the ledger does not answer.
+        ledger: holds the earlier answers and receives new ones.
+        budget: the most that may be spent.
+        used: the part of the budget that was used before, where answers from the ledger use the budget, too; None: they
+            are free, and the answers that the ledger's session has paid for use it. Trials of a sweep share a ledger: a
+            trial with free answers of other trials, and its own budget on top, would get more answers than alone.
+        concurrency: queries in flight at once; None: as the annotator's options say.
+        max_error_rate: share of failed queries (of at least `ERROR_RATE_FROM`) above which `answer` raises.
+        on_progress: called with (number of queries done, whether the ledger answered them).
+        meter: receives every new answer and the number of waiting queries.
     """
 
     def __init__(
@@ -127,12 +129,12 @@ class Engine:
         self.max_error_rate = max_error_rate
         self.on_progress = on_progress or (lambda count, reused: None)
         self.meter = meter or Meter()
-        self.tally = AnswerCounts()
+        self.counts = AnswerCounts()
         self._waiting = 0
-        self._all_count = used is not None
+        self._ledger_uses_budget = used is not None
         self._used = replace(used) if used is not None else ledger.spent
         self._sent = self._used.queries
-        self._asked: dict[str, asyncio.Future[Annotation | None]] = {}
+        self._in_flight: dict[str, asyncio.Future[Annotation | None]] = {}
         self._window = asyncio.Semaphore(self.concurrency)
         self._starting = asyncio.Lock()
         self._started = False
@@ -141,19 +143,19 @@ class Engine:
     async def answer(self, queries: Sequence[Query]) -> list[Annotation | None]:
         """One annotation per query, in the order asked; None where the budget ended before.
 
-        Earlier queries are asked first. Equal questions, also of calls under way, are asked once.
+        Earlier queries are asked first. Equal questions, also of concurrent calls, are asked once.
 
         Raises:
-            AnnotationError: the annotator cannot start, or too many queries of this call failed. What was answered is in
-                the ledger: `recall` finds it.
+            AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers that came are in
+                the ledger, where `recall` finds them.
         """
         call = AnswerCounts()
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
-        free = {} if self._all_count else known
+        free = {} if self._ledger_uses_budget else known
         found: dict[str, Annotation | None] = dict(free)
         reused = sum(key in free for key in keys)
-        self.tally.reused += reused
+        self.counts.reused += reused
         self.on_progress(reused, True)
         todo = {key: query for key, query in zip(keys, queries, strict=True) if key not in free}
         if todo.keys() - known.keys() and not self.exhausted:
@@ -170,10 +172,9 @@ class Engine:
                 self.on_progress(1, key in known)
 
         workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(todo)))]
-        outcomes = await asyncio.gather(
-            *workers, return_exceptions=True
-        )  # what is in flight ends and is recorded
-        self._wait(-sum(1 for _ in iterator))  # left behind by workers that failed
+        # An error in one worker lets the others finish: answers in flight are paid for and must be recorded.
+        outcomes = await asyncio.gather(*workers, return_exceptions=True)
+        self._wait(-sum(1 for _ in iterator))  # queries that failed workers did not reach
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -184,7 +185,7 @@ class Engine:
         ]
 
     async def recall(self, queries: Sequence[Query]) -> list[Annotation | None]:
-        """What the ledger answers, None where it does not; nobody is asked."""
+        """The answers in the ledger, None for a query without one; sends no query."""
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
         return [
@@ -194,27 +195,27 @@ class Engine:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget allows nothing more."""
+        """Whether the budget allows no further query."""
         return not self.budget.allows(self._sent, self._used)
 
     async def _once(
         self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
     ) -> Annotation | None:
-        """Ask, or wait for whoever asks the same at this moment."""
-        under_way = self._asked.get(key)
-        if under_way is not None:
-            return await asyncio.shield(under_way)
+        """Ask, or wait for a concurrent call that asks the same question."""
+        in_flight = self._in_flight.get(key)
+        if in_flight is not None:
+            return await asyncio.shield(in_flight)
         future: asyncio.Future[Annotation | None] = asyncio.get_running_loop().create_future()
-        self._asked[key] = future
+        self._in_flight[key] = future
         try:
             async with self._window:
                 answer = await self._ask(key, query, known, call)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-            future.exception()  # seen: nobody else may be waiting
+            future.exception()  # retrieved, as no other call may be waiting
             raise
         finally:
-            del self._asked[key]
+            del self._in_flight[key]
         future.set_result(answer)
         return answer
 
@@ -223,12 +224,12 @@ class Engine:
     ) -> Annotation | None:
         self._check_errors(call)
         if self.exhausted:
-            self.tally.unasked += 1
+            self.counts.unasked += 1
             return None
         self._sent += 1
         if known is not None:
             self._used.add(known)
-            self.tally.reused += 1
+            self.counts.reused += 1
             return known
         start = time.monotonic()
         (annotation,) = await self.annotator.annotate([query])
@@ -241,13 +242,13 @@ class Engine:
             session=self.ledger.session,
         )
         await self.ledger.put(annotation)
-        if self._all_count:
+        if self._ledger_uses_budget:
             self._used.add(annotation)
         self.meter.answered(annotation)
-        for tally in (self.tally, call):
-            tally.asked += 1
+        for counts in (self.counts, call):
+            counts.asked += 1
             if annotation.error is not None:
-                tally.errors[annotation.error_kind or "invalid"] += 1
+                counts.errors[annotation.error_kind or "invalid"] += 1
         self._last_error = annotation.error or self._last_error
         return annotation
 
@@ -256,13 +257,13 @@ class Engine:
         self.meter.waiting(self._waiting)
 
     def _check_errors(self, call: AnswerCounts) -> None:
-        """Call by call: an endpoint that was down once may answer the next time."""
+        """Raise if too many queries of one call failed; later calls start anew, as an endpoint may come back."""
         failed = call.errors.total()
         if call.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * call.asked:
             kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(call.errors.items()))
             raise AnnotationError(
                 f"{failed} of {call.asked} queries failed ({kinds}; the last: {self._last_error}), more than "
-                f"relabel.max_error_rate = {self.max_error_rate:g}. Mend the endpoint and run the same command: the "
+                f"relabel.max_error_rate = {self.max_error_rate:g}. Repair the endpoint and run the same command: the "
                 "good answers are in the ledger and cost nothing again"
             )
 

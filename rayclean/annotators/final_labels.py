@@ -1,21 +1,19 @@
-"""From answers to labels, and back: replay, revert, apply again.
+"""From decisions to the final label of every example, and back: replay, revert, apply again.
 
-`annotations/` holds what became of every suspect; `labels/` the label of every example. Labels are never edited, only
+`annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never edited, only
 replayed: given labels + accepted changes - reverts. `ledger/reverts.jsonl` is append-only like the ledger itself; each
 line names changes (example and the label it was changed to) to revert, or to apply again.
 """
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayclean.config import Config
+from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
@@ -23,110 +21,36 @@ from rayclean.plugins import did_you_mean
 from rayclean.run import Run
 from rayclean.schema import LABELS, LabelSet
 
-ANNOTATIONS = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("rank", pa.int64()),
-        ("given_label", pa.int32()),
-        ("suggested_label", pa.int32()),
-        ("chosen_label", pa.int32()),  # by calibrated probability; null: no answer, or a tie
-        ("confidence", pa.float32()),  # calibrated probability of chosen_label; null: no answer
-        ("decision", pa.string()),  # changed, kept, abstained, error, unasked
-        ("accepted", pa.bool_()),  # whether the label changes (before reverts)
-        ("candidates", pa.list_(pa.int32())),
-        ("scores", pa.list_(pa.float32())),  # raw log-probability per candidate; empty without an answer
-        ("probabilities", pa.list_(pa.float32())),  # calibrated probability per candidate
-        ("error", pa.string()),
-        ("prompt_tokens", pa.int32()),
-        ("answer_tokens", pa.int32()),
-        ("seconds", pa.float32()),
-        ("reused", pa.bool_()),  # the answer was paid for by an earlier run
-        ("key", pa.string()),  # of the ledger
-        ("prompt_hash", pa.string()),
-        ("model", pa.string()),
-        ("raw", pa.string()),
-        ("written", pa.float64()),
-    ]
-)
-"""`relabel/annotations/`: one row per suspect, most doubtful first."""
-
 Change = tuple[int, int]
-"""Example and the label that it was changed to."""
+"""Id of an example, and the label that it was changed to."""
 
-REVERTS = ("ledger", "reverts.jsonl")
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What became of all suspects, sorted by id: 21 bytes each."""
-
-    example_id: npt.NDArray[np.int64]
-    given: npt.NDArray[np.int32]
-    chosen: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
-    """NaN where there was no answer."""
-    decision: npt.NDArray[np.int8]
-    """Index into `SOURCES`."""
-
-    SOURCES = ("changed", "kept", "abstained", "error", "unasked")
-
-    @classmethod
-    def read(cls, relabel: Folder) -> "Decisions":
-        """From `annotations/`."""
-        parts: list[tuple[npt.NDArray[Any], ...]] = [
-            tuple(np.empty(0, dtype) for dtype in (np.int64, np.int32, np.int32, np.float32, np.int8))
-        ]
-        for name in relabel.shards("annotations"):
-            table = relabel.read_table("annotations", name,
-                columns=["example_id", "given_label", "chosen_label", "confidence", "decision"])  # fmt: skip
-            decision = table["decision"].combine_chunks().dictionary_encode()
-            codes = np.array([cls.SOURCES.index(x) for x in decision.dictionary.to_pylist()], dtype=np.int8)
-            parts.append((
-                table["example_id"].to_numpy(), table["given_label"].to_numpy(),
-                table["chosen_label"].fill_null(-1).to_numpy(),
-                table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32),
-                codes[decision.indices.to_numpy(zero_copy_only=False)] if len(codes) else np.empty(0, np.int8),
-            ))  # fmt: skip
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        order = np.argsort(columns[0], kind="stable")
-        return cls(*(column[order] for column in columns))
-
-    def changes(self) -> npt.NDArray[np.bool_]:
-        """Which suspects' labels change, before reverts."""
-        return np.asarray(self.decision == self.SOURCES.index("changed"))
+_REVERTS = ("ledger", "reverts.jsonl")
 
 
 def write_labels(run: Run, out: Folder) -> dict[str, int]:
     """Replay: write `labels/` for every example from `annotations/` in the same folder and the run's reverts.
 
     Returns:
-        Number of examples by source.
+        Number of examples by source (`given`, the decisions, `reverted`).
     """
-    decisions = Decisions.read(out)
-    undone = reverted(run)
-    is_undone = np.array(
-        [
-            pair in undone
-            for pair in zip(decisions.example_id.tolist(), decisions.chosen.tolist(), strict=True)
-        ],
-        bool,
-    )
-    counts = dict.fromkeys(("given", *Decisions.SOURCES, "reverted"), 0)
-    changes = decisions.changes()
+    suspects = SuspectRanking.read(out)
+    undone = reverted_changes(run)
+    changes = zip(suspects.example_id.tolist(), suspects.chosen.tolist(), strict=True)
+    is_undone = np.array([change in undone for change in changes], dtype=bool) & suspects.decided("changed")
+    is_changed = suspects.decided("changed") & ~is_undone
+    sources = np.array(DECISIONS, dtype=object)[suspects.decision]
+    sources[is_undone] = "reverted"
+    counts = dict.fromkeys(("given", *DECISIONS, "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):
         table = examples.read_table("examples", shard, columns=["example_id", "given_label", "split"])
         ids, given = table["example_id"].to_numpy(), table["given_label"].to_numpy()
-        rows, suspect = lookup(decisions.example_id, ids)
         source = np.full(len(ids), "given", dtype=object)
         final, confidence = given.copy(), np.full(len(ids), np.nan, np.float32)
-        at = rows[suspect]
-        names = np.array(Decisions.SOURCES, dtype=object)[decisions.decision[at]]
-        changed = changes[at] & ~is_undone[at]
-        names[changes[at] & is_undone[at]] = "reverted"
-        source[suspect] = names
-        confidence[suspect] = decisions.confidence[at]
-        final[np.flatnonzero(suspect)[changed]] = decisions.chosen[at][changed]
+        position, is_suspect = lookup(suspects.example_id, ids)
+        at = position[is_suspect]
+        source[is_suspect], confidence[is_suspect] = sources[at], suspects.confidence[at]
+        final[is_suspect] = np.where(is_changed[at], suspects.chosen[at], given[is_suspect])
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
         columns = [
@@ -137,19 +61,18 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
     return counts
 
 
-def reverted(run: Run) -> set[Change]:
+def reverted_changes(run: Run) -> set[Change]:
     """The changes that are reverted now, by replay of `ledger/reverts.jsonl`."""
     undone: set[Change] = set()
-    if run.exists(*REVERTS):
-        for line in run.read_text(*REVERTS).splitlines():
+    if run.exists(*_REVERTS):
+        for line in run.read_text(*_REVERTS).splitlines():
             record = json.loads(line)
             changes = {(int(example), int(label)) for example, label in record["changes"]}
             undone = undone | changes if record["action"] == "revert" else undone - changes
     return undone
 
 
-def replay_reverts(
-    config: Config,
+def revert_changes(
     run: Run,
     *,
     example_ids: list[int] | None = None,
@@ -164,8 +87,7 @@ def replay_reverts(
     Criteria narrow each other: a change is selected if it meets all that are given.
 
     Args:
-        config: of the run.
-        run: with a finished relabel.
+        run: the run, with a finished relabel.
         example_ids: only these examples.
         below: only changes with a confidence below this.
         from_label: only changes away from this given label (its name).
@@ -184,41 +106,44 @@ def replay_reverts(
             "say what to revert: example ids, a confidence, a label to or from which, or everything (--all)"
         )
     relabel = run.require("relabel")
-    decisions = Decisions.read(relabel)
-    names = LabelSet.from_json(run.require("load").read_text("labels.json"))
-    selected = decisions.changes()
+    suspects = SuspectRanking.read(relabel)
+    labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
+    selected = suspects.decided("changed")
     if example_ids is not None:
-        strangers = sorted(set(example_ids) - set(decisions.example_id[selected].tolist()))
-        if strangers:
+        unknown = sorted(set(example_ids) - set(suspects.example_id[selected].tolist()))
+        if unknown:
             raise ConfigError(
-                f"example {strangers[0]}: no label was changed there (see {relabel.url('annotations')})"
+                f"example {unknown[0]}: its label was not changed (see {relabel.url('annotations')})"
             )
-        selected &= np.isin(decisions.example_id, example_ids)
+        selected &= np.isin(suspects.example_id, example_ids)
     if below is not None:
-        selected &= decisions.confidence < below
+        selected &= suspects.confidence < below
     if from_label is not None:
-        selected &= decisions.given == _index(names, from_label)
+        selected &= suspects.given == _index(labels, from_label)
     if to_label is not None:
-        selected &= decisions.chosen == _index(names, to_label)
-    undone = reverted(run)
-    pairs = zip(decisions.example_id[selected].tolist(), decisions.chosen[selected].tolist(), strict=True)
-    changes = [list(pair) for pair in pairs if (pair in undone) == undo]
+        selected &= suspects.chosen == _index(labels, to_label)
+    undone = reverted_changes(run)
+    changes = [change for change in _changes(suspects, selected) if (change in undone) == undo]
     if changes:
         record = {"time": round(time.time(), 3), "action": "apply" if undo else "revert", "changes": changes}
-        before = run.read_text(*REVERTS) if run.exists(*REVERTS) else ""
-        run.write_text(f"{before}{json.dumps(record)}\n", *REVERTS)
+        before = run.read_text(*_REVERTS) if run.exists(*_REVERTS) else ""
+        run.write_text(f"{before}{json.dumps(record)}\n", *_REVERTS)
         write_labels(run, relabel)
-    return {"reverted": len(changes), "changed": sum(1 for _ in _remaining(decisions, reverted(run)))}
+    remaining = set(_changes(suspects, suspects.decided("changed"))) - reverted_changes(run)
+    return {"reverted": len(changes), "changed": len(remaining)}
 
 
-def _remaining(decisions: Decisions, undone: set[Change]) -> Iterator[Change]:
-    at = decisions.changes()
-    for pair in zip(decisions.example_id[at].tolist(), decisions.chosen[at].tolist(), strict=True):
-        if pair not in undone:
-            yield pair
+def _changes(suspects: SuspectRanking, selected: npt.NDArray[np.bool_]) -> list[Change]:
+    """The changes of the selected suspects."""
+    return list(zip(suspects.example_id[selected].tolist(), suspects.chosen[selected].tolist(), strict=True))
 
 
 def _index(labels: LabelSet, name: str) -> int:
+    """The index of a label name.
+
+    Raises:
+        ConfigError: there is no such label.
+    """
     index = labels.index(name)
     if index is None:
         raise ConfigError(f"unknown label {name!r}: {did_you_mean(name, labels.names)}")

@@ -10,10 +10,12 @@ from rayclean.plugins import did_you_mean
 
 
 async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str, timeout: float) -> None:
-    """Wait until the endpoint lists its models, and check that ours is among them.
+    """Wait until the endpoint lists its models, and check that `model` is among them.
+
+    An endpoint without a list of models passes: the probe of the prompt form checks it.
 
     Raises:
-        AnnotationError: it stays down, wants another key, is no OpenAI API, or serves other models.
+        AnnotationError: the endpoint stays down, refuses the key, is no OpenAI-compatible API, or serves other models.
     """
     start = time.monotonic()
     while True:
@@ -26,14 +28,14 @@ async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str
                     f"{base_url} refuses the API key ({error}); see annotator.api_key_env"
                 ) from error
             if error.status in (404, 405):
-                return  # an endpoint without a list of models; the probe will tell
+                return
             if error.kind in ("invalid", "client"):
                 raise AnnotationError(
                     f"{base_url} is no OpenAI-compatible API ({error}); does annotator.base_url end in /v1?"
                 ) from error
             if time.monotonic() - start >= timeout:
                 raise AnnotationError(
-                    f"{base_url} is not up after {timeout:g} s ({error}); start it, mend annotator.base_url, "
+                    f"{base_url} is not up after {timeout:g} s ({error}); start it, correct annotator.base_url, "
                     "or raise annotator.health_timeout"
                 ) from error
             await asyncio.sleep(min(2.0, max(timeout / 10, 0.05)))
@@ -42,6 +44,7 @@ async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str
 
 
 def _names(answer: dict[str, Any]) -> list[str]:
+    """Names of the models in an answer to GET /models."""
     try:
         return [str(row["id"]) for row in answer["data"]]
     except (KeyError, TypeError):

@@ -1,68 +1,177 @@
-"""Scores of label words: the log-probability that a model puts on each word right after the prompt.
+"""The prompt form `label_words`: the log-probability that a model puts on each label's word right after the prompt.
 
-Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per inner node.
-The root is asked first, the deeper nodes after it, so that they find the prompt in the server's prefix cache.
+The answer is a candidate by construction, and one forward pass serves all labels whose words are one token. Words of
+several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per inner node. The root is
+asked first and the deeper nodes after it, so that they find the prompt in the server's prefix cache.
 """
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.endpoint import EndpointClient, EndpointError, usage
+from rayclean.annotators.base import PROMPT_CHARACTERS, Annotation, Expected, Query
+from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
+from rayclean.annotators.prompts import Prompt, prompt_hash
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Label
 
-MAX_IDS = 128
-"""vLLM answers at most so many token ids per request."""
+if TYPE_CHECKING:
+    from rayclean.annotators.openai import OpenAIAnnotator
 
-Tokens = tuple[int, ...]
+MAX_IDS = 128
+"""Most token ids whose log-probabilities vLLM returns for one request."""
+LEAST_CHARS = 32
+"""A text is never cut below this length to make a prompt fit."""
+
+TokenIds = tuple[int, ...]
+
+
+class LabelWordsForm:
+    """Scores the label words in completion form."""
+
+    REQUIREMENT = (
+        "It must return log-probabilities of given token ids (vLLM >= 0.29 does); "
+        "otherwise set annotator.form = 'choice'"
+    )
+    """The end of the error message about an endpoint that the probe refuses."""
+
+    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label], model: str):
+        self.config = config
+        self.prompt = prompt
+        self.labels = tuple(labels)
+        self.model = model
+        self._words: LabelWords | None = None
+
+    def load(self) -> None:
+        """Load the tokenizer, which takes seconds.
+
+        Raises:
+            AnnotationError: there is no tokenizer.
+            ConfigError: it cannot separate the words from the prompt.
+        """
+        anchor = self.prompt.render(Query(0, "x", self.labels[:2])).rsplit("\n", 1)[-1]
+        self._words = LabelWords(
+            load_tokenizer(self.config.tokenizer or self.config.model), self.labels, anchor
+        )
+
+    async def probe(self, post: Post) -> None:
+        """Score the label words where none of them is a natural continuation.
+
+        Raises:
+            EndpointError: the endpoint returns no log-probabilities, or samples a token that is not allowed.
+        """
+        assert self._words is not None  # load() came first
+        ids = self._words.trie(label.index for label in self.labels)[()][:MAX_IDS]
+        prompt = self._words.encode("The capital of France is the city of")
+        await score_tokens(post, self.model, [prompt], ids)
+
+    def expected(self, query: Query) -> Expected:
+        """An estimate of what the scores of one query take.
+
+        Words of several tokens cost further requests with the same prompt, which are not counted: only the model's
+        tokenizer knows them.
+        """
+        tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
+        return Expected(1, min(tokens, self.config.max_prompt_tokens), 1)
+
+    async def answer(self, post: Post, query: Query, unanswered: Annotation) -> Annotation:
+        """`unanswered` completed by the scores of the candidates and of the query's further labels.
+
+        Raises:
+            EndpointError: a request failed, or its answer is of no use.
+        """
+        assert self._words is not None  # load() came first
+        prompt, tokens = self._fit(self._words, query)
+        indices = [label.index for label in dict.fromkeys((*query.candidates, *query.scored))]
+        found: dict[TokenIds, dict[int, float]] = {}
+        prompt_tokens = answer_tokens = 0
+        try:
+            for group in _groups(self._words.trie(indices)):
+                ids = sorted({token for _, children in group for token in children})
+                prompts = [[*tokens, *node] for node, _ in group]
+                rows, paid = await score_tokens(post, self.model, prompts, ids)
+                prompt_tokens, answer_tokens = prompt_tokens + paid, answer_tokens + len(prompts)
+                for (node, children), row in zip(group, rows, strict=True):
+                    found.setdefault(node, {}).update({token: row[token] for token in children})
+        except EndpointError as error:
+            raise error.paid(prompt_tokens, answer_tokens) from None
+        scores = self._words.score(indices, found)
+        ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
+        is_tie = len(ranked) > 1 and scores[ranked[0].index] == scores[ranked[1].index]
+        return replace(
+            unanswered,
+            label=None if is_tie else ranked[0].index,
+            scores=scores,
+            raw=json.dumps({" ".join(map(str, node)): row for node, row in found.items()}),
+            prompt_hash=prompt_hash(prompt),
+            prompt_tokens=prompt_tokens,
+            answer_tokens=answer_tokens,
+        )
+
+    def _fit(self, words: "LabelWords", query: Query) -> tuple[str, list[int]]:
+        """The prompt and its tokens, at most `max_prompt_tokens` where leaving out and cutting can achieve it."""
+        keep, chars = len(query.demonstrations), min(len(query.text), self.config.max_text_chars)
+        while True:
+            prompt = self.prompt.render(query, demonstrations=keep, max_text_chars=chars)
+            tokens = words.encode(prompt)
+            excess = len(tokens) / self.config.max_prompt_tokens
+            if excess <= 1 or (keep == 0 and chars <= LEAST_CHARS):
+                return prompt, tokens
+            if keep:
+                keep -= 1
+            else:
+                chars = max(int(chars / excess * 0.95), LEAST_CHARS)
 
 
 class LabelWords:
     """The label words as tokens.
 
     Args:
-        tokenizer: the model's own (Hugging Face).
+        tokenizer: the Hugging Face tokenizer of the model that is asked.
         labels: all labels.
-        anchor: the line that every prompt ends with ("Category:"); a word's tokens are what it adds to it.
+        anchor: the line that every prompt ends with ("Category:"); a word's tokens are those that it adds to this line.
+
+    Raises:
+        ConfigError: a word whose tokens merge with those of the anchor.
     """
 
     def __init__(self, tokenizer: Any, labels: Sequence[Label], anchor: str):
         self.tokenizer = tokenizer
         bare = self.encode(anchor)
-        words: dict[int, Tokens] = {}
+        words: dict[int, TokenIds] = {}
         for label in labels:
             whole = self.encode(f"{anchor} {label.word}")
             if whole[: len(bare)] != bare or len(whole) == len(bare):
                 raise ConfigError(
-                    f"label {label.name!r}: the tokenizer cannot part the word {label.word!r} from the prompt"
+                    f"label {label.name!r}: the tokenizer cannot separate the word {label.word!r} from the prompt"
                 )
             words[label.index] = tuple(whole[len(bare) :])
-        ends = {word[:length] for word in words.values() for length in range(1, len(word))}
+        beginnings = {word[:length] for word in words.values() for length in range(1, len(word))}
         newline = tuple(self.encode(f"{anchor} x\n")[len(self.encode(f"{anchor} x")) :])
         # A word that begins another one would always win against it: its end belongs to its score.
-        self.tokens = {index: word + newline if word in ends else word for index, word in words.items()}
+        self.tokens = {index: word + newline if word in beginnings else word for index, word in words.items()}
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, special tokens at the beginning included."""
+        """Token ids, including special tokens at the beginning."""
         return [int(token) for token in self.tokenizer(text)["input_ids"]]
 
-    def trie(self, indices: Iterable[int]) -> dict[Tokens, list[int]]:
-        """Inner nodes (the tokens so far) and the ids asked there, the root first."""
-        nodes: dict[Tokens, set[int]] = {}
+    def trie(self, indices: Iterable[int]) -> dict[TokenIds, list[int]]:
+        """Children of each inner node of the trie of some labels' words: next token ids by tokens so far, the root first."""
+        nodes: dict[TokenIds, set[int]] = {}
         for index in indices:
             word = self.tokens[index]
             for depth, token in enumerate(word):
                 nodes.setdefault(word[:depth], set()).add(token)
         return {node: sorted(nodes[node]) for node in sorted(nodes, key=lambda node: (len(node), node))}
 
-    def score(self, indices: Iterable[int], found: dict[Tokens, dict[int, float]]) -> dict[int, float]:
-        """Sum of the log-probabilities along each word."""
+    def score(self, indices: Iterable[int], found: dict[TokenIds, dict[int, float]]) -> dict[int, float]:
+        """Sum of the log-probabilities along each word, by label index."""
         return {
-            index: sum(
-                found[self.tokens[index][:depth]][token] for depth, token in enumerate(self.tokens[index])
-            )
+            index: sum(found[word[:depth]][token] for depth, token in enumerate(word))
             for index in indices
+            for word in (self.tokens[index],)
         }
 
 
@@ -70,7 +179,7 @@ def load_tokenizer(name: str) -> Any:
     """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; no code of the repository is run.
 
     Raises:
-        AnnotationError: it is not there.
+        AnnotationError: there is no tokenizer under this name.
     """
     from transformers import AutoTokenizer
 
@@ -79,20 +188,21 @@ def load_tokenizer(name: str) -> Any:
     except (OSError, ValueError) as error:
         raise AnnotationError(
             f"the label words cannot be scored without the model's tokenizer, and {name!r} holds none "
-            f"({str(error).splitlines()[0][:200]}); set annotator.tokenizer to its folder or hub id, or annotator.form = 'choice'"
+            f"({str(error).splitlines()[0][:200]}); set annotator.tokenizer to its folder or hub id, "
+            "or annotator.form = 'choice'"
         ) from error
 
 
-async def ask_tokens(
-    endpoint: EndpointClient, model: str, prompts: Sequence[Sequence[int]], ids: Sequence[int]
-) -> tuple[list[dict[int, float]], int, list[int]]:
-    """Log-probability of the token `ids` after each prompt.
+async def score_tokens(
+    post: Post, model: str, prompts: Sequence[Sequence[int]], ids: Sequence[int]
+) -> tuple[list[dict[int, float]], int]:
+    """Log-probability of each token of `ids` after each prompt, in one request.
 
     Returns:
-        A dict by token id per prompt; the number of prompt tokens that were paid; the token sampled after each prompt.
+        A dict by token id per prompt, and the number of prompt tokens that were paid for.
 
     Raises:
-        EndpointError: the request failed, or the answer is not what was asked for.
+        EndpointError: the request failed, or the answer holds no such log-probabilities.
     """
     body = {
         "model": model,
@@ -104,37 +214,36 @@ async def ask_tokens(
         "allowed_token_ids": list(ids),
         "return_tokens_as_token_ids": True,
     }
-    answer = await endpoint.post("completions", body)
+    response = await post("completions", body)
+    try:
+        rows = _read_scores(response, len(prompts), ids)
+    except EndpointError as error:
+        raise error.paid(*usage(response)) from None
+    return rows, usage(response)[0] or sum(map(len, prompts))
+
+
+def _read_scores(response: dict[str, Any], count: int, ids: Sequence[int]) -> list[dict[int, float]]:
+    """Log-probabilities by token id of each of `count` prompts, checked."""
     scores: dict[int, dict[int, float]] = {}
     sampled: dict[int, int] = {}
     try:
-        for choice in answer["choices"]:
-            index = int(choice["index"])
-            found = {
-                _token_id(token): float(score)
-                for token, score in choice["logprobs"]["top_logprobs"][0].items()
-            }
-            sampled[index] = _token_id(choice["logprobs"]["tokens"][0])
+        for choice in response["choices"]:
+            index, logprobs = int(choice["index"]), choice["logprobs"]
+            found = {_token_id(token): float(x) for token, x in logprobs["top_logprobs"][0].items()}
+            sampled[index] = _token_id(logprobs["tokens"][0])
             scores[index] = {token: found[token] for token in ids}
-        paid = usage(answer)[0] or sum(map(len, prompts))
-        ordered = (
-            [scores[index] for index in range(len(prompts))],
-            paid,
-            [sampled[i] for i in range(len(prompts))],
-        )
+        rows = [scores[index] for index in range(count)]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise EndpointError(
-            "invalid",
-            f"no log-probabilities for the token ids that were asked ({type(error).__name__} {error})",
-        ).paid(*usage(answer)) from None
-    if any(not -1e5 < score <= 1e-3 for row in ordered[0] for score in row.values()):
-        raise EndpointError("invalid", "log-probabilities outside (-inf, 0]").paid(*usage(answer))
-    for token in ordered[2]:
+        reason = f"{type(error).__name__} {error}"
+        message = f"no log-probabilities for the token ids that were asked ({reason})"
+        raise EndpointError("invalid", message) from None
+    if any(not -1e5 < score <= 1e-3 for row in rows for score in row.values()):
+        raise EndpointError("invalid", "log-probabilities outside (-inf, 0]")
+    for token in sampled.values():
         if token not in ids:
-            raise EndpointError(
-                "outside", f"the endpoint sampled token {token}, which is none of the allowed {list(ids)[:8]}"
-            ).paid(*usage(answer))
-    return ordered
+            message = f"the endpoint sampled token {token}, which is none of the allowed {list(ids)[:8]}"
+            raise EndpointError("outside", message)
+    return rows
 
 
 def _token_id(token: str) -> int:
@@ -142,3 +251,22 @@ def _token_id(token: str) -> int:
     if prefix != "token_id":
         raise ValueError(f"expected token_id:N, got {token[:40]!r}")
     return int(number)
+
+
+def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
+    """The nodes of a trie, each with (some of) its children, as requests of at most `MAX_IDS` token ids.
+
+    The root makes requests of its own, so that its prompt is in the server's cache when longer prompts follow.
+    """
+    groups: list[list[tuple[TokenIds, list[int]]]] = []
+    ids: set[int] = set()
+    for node, children in trie.items():
+        for start in range(0, len(children), MAX_IDS):
+            piece = children[start : start + MAX_IDS]
+            after_root = not groups or groups[-1][0][0] == ()
+            if after_root or len(ids | set(piece)) > MAX_IDS:
+                groups.append([])
+                ids = set()
+            groups[-1].append((node, piece))
+            ids |= set(piece)
+    return groups

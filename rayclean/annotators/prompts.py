@@ -1,8 +1,8 @@
 """From a query to a prompt: Jinja templates in a sandbox, texts as data.
 
 Fixed parts (instruction, labels) come first, then the demonstrations, the text last, so that servers can cache the
-prefix. A text cannot break out of its place: whatever looks like a tag, a chat-template token or, in the one-line
-form, a new line is neutralised. An undefined name in a template is an error, never an empty string.
+prefix. A text cannot break out of its place: everything that looks like a tag, a chat-template token or, in the
+one-line form, a new line is neutralised. An undefined name in a template is an error, never an empty string.
 """
 
 import functools
@@ -19,9 +19,9 @@ from rayclean.errors import ConfigError
 from rayclean.hashing import digest
 from rayclean.schema import Label
 
-FOLDER = Path(__file__).parent / "templates"
+_FOLDER = Path(__file__).parent / "templates"
 
-# What chat templates and our own prompts use as delimiters: <|im_end|>, <text>, </s>, <start_of_turn>, <<SYS>>, [INST].
+# Delimiters of chat templates and of our prompts: <|im_end|>, <text>, </s>, <start_of_turn>, <<SYS>>, [INST].
 _OPENING = re.compile(r"<(?=[|!<A-Za-z_]|\s*/)")
 _CLOSING = re.compile(r"\|>")
 _BRACKET = re.compile(r"\[(?=\s*/?\s*(INST|SYS|SYSTEM|AVAILABLE_TOOLS|TOOL_)\b)", re.IGNORECASE)
@@ -40,12 +40,12 @@ def neutralise(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The neutralised text on one line: it cannot begin a line of its own (`Category:`)."""
+    """The neutralised text on one line, so that it cannot begin a new one (`Category:`)."""
     return _BLANKS.sub(" ", neutralise(text)).strip()
 
 
 def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters, cut between words where possible, the cut marked.
+    """The text cut to at most `limit` characters, between words where possible, with an ellipsis at the cut.
 
     >>> shorten("the striker scored twice", 14)
     'the striker …'
@@ -58,12 +58,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def template_source(template: str | None, form: str) -> str:
-    """Text of a template file of your own, or of the form's own template.
+    """Text of the template: of the file `template`, or else of the one that belongs to the prompt form.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    path = Path(template) if template else FOLDER / f"{form}.jinja"
+    path = Path(template) if template else _FOLDER / f"{form}.jinja"
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -75,7 +75,7 @@ class Option:
     """One possible answer as a choice prompt shows it."""
 
     answer: str
-    """What must be answered: a letter, or the word itself."""
+    """The answer that stands for the option: a letter, or the word itself."""
     word: str
     definition: str
 
@@ -94,11 +94,11 @@ class Prompt:
         source: text of the template.
         instruction: first line of every prompt.
         labels: all labels.
-        max_text_chars: longer texts are cut.
-        max_demonstration_chars: longer demonstrations are cut.
+        max_text_chars: longer texts are cut to this length.
+        max_demonstration_chars: longer demonstrations are cut to this length.
 
     Raises:
-        ConfigError: the template is no Jinja, or uses a name that it is not given.
+        ConfigError: the template is not valid Jinja, or uses an unknown name.
     """
 
     def __init__(
@@ -118,9 +118,8 @@ class Prompt:
             _compile(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"annotator.template: line {error.lineno}: {error.message}") from error
-        self.render(
-            Query(0, "x", ()), options=[Option("A", "a", ""), Option("B", "b", "")]
-        )  # names are checked at once
+        # Rendered once so that an unknown name is refused before any work.
+        self.render(Query(0, "x", ()), options=[Option("A", "a", ""), Option("B", "b", "")])
 
     def render(self, query: Query, *, options: Sequence[Option] = (), demonstrations: int | None = None,
                max_text_chars: int | None = None) -> str:  # fmt: skip
@@ -129,11 +128,11 @@ class Prompt:
         Args:
             query: the question.
             options: the possible answers in the order shown (choice form).
-            demonstrations: keep only so many of the nearest (last) ones.
-            max_text_chars: cut the text further than configured.
+            demonstrations: number of demonstrations to keep, the nearest (last) ones; None: all.
+            max_text_chars: length of the text where it must be less than configured.
 
         Raises:
-            ConfigError: the template uses a name that it is not given.
+            ConfigError: the template uses an unknown name.
         """
         keep = len(query.demonstrations) if demonstrations is None else demonstrations
         shown = query.demonstrations[len(query.demonstrations) - keep :]
@@ -149,7 +148,7 @@ class Prompt:
                 text=shorten(query.text, min(max_text_chars or self.max_text_chars, self.max_text_chars)),
                 options=list(options),
                 previous=None if query.previous_label is None else words[query.previous_label],
-                predicted=None if query.predicted_label is None else words[query.predicted_label],
+                predicted=None if query.suggested_label is None else words[query.suggested_label],
             )
         except jinja2.TemplateError as error:  # an undefined name, or what the sandbox forbids
             raise ConfigError(f"annotator.template: {error.message}") from error
@@ -157,5 +156,5 @@ class Prompt:
 
 
 def prompt_hash(*prompts: str) -> str:
-    """16 hex digits over what was really sent."""
+    """16 hex digits over the prompts that were sent."""
     return digest("\0".join(prompts), digits=16)

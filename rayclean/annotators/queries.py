@@ -1,4 +1,4 @@
-"""From suspects to queries, shard by shard: what `relabel` asks, written as files before anyone is asked.
+"""From suspects to queries, shard by shard; the queries are written as files before any is sent.
 
     queries/chunk-00000/part-00003.parquet    queries of one shard of examples, cut by rank into chunks
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotators.base import Demonstration, Query
+from rayclean.annotators.calibration_queries import labels_to_score
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
     nearest_demonstrations,
@@ -22,7 +23,8 @@ from rayclean.annotators.demonstrations import (
 from rayclean.folder import Folder
 from rayclean.schema import Label, LabelSet
 
-QUERIES = pa.schema(
+_DEMONSTRATION = pa.struct([("text", pa.string()), ("label", pa.int32()), ("similarity", pa.float64())])
+_QUERIES = pa.schema(
     [
         ("example_id", pa.int64()),
         ("rank", pa.int64()),
@@ -30,16 +32,13 @@ QUERIES = pa.schema(
         ("suggested_label", pa.int32()),
         ("text", pa.string()),
         ("candidates", pa.list_(pa.int32())),
-        (
-            "demonstrations",
-            pa.list_(pa.struct([("text", pa.string()), ("label", pa.int32()), ("similarity", pa.float64())])),
-        ),
+        ("demonstrations", pa.list_(_DEMONSTRATION)),
     ]
 )
 
 
 class CandidateMaker(Protocol):
-    """What is needed of a task (`rayclean.tasks.base.Task`)."""
+    """The part of a task (`rayclean.tasks.base.Task`) that makes queries."""
 
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
         """The possible answers for one suspect."""
@@ -48,7 +47,7 @@ class CandidateMaker(Protocol):
 
 @dataclass(frozen=True)
 class QueryBuilder:
-    """How queries are made of suspects."""
+    """Makes queries from suspects and writes them."""
 
     sources: DemonstrationSources
     task: CandidateMaker
@@ -57,14 +56,16 @@ class QueryBuilder:
     candidates: str
     """`binary` or `all`."""
     demonstrations: int
+    """Number of demonstrations per query."""
     selector: str
+    """`nearest` or `random`."""
     pool: tuple[tuple[int, str, int], ...]
-    """`random` only: what is drawn from."""
+    """Id, text and label of the examples from which `random` draws; empty for `nearest`."""
     seed: int
     rows_per_chunk: int
 
     def build(self, shards: Sequence[str]) -> int:
-        """Write the queries of some shards of examples, all their suspects in memory at once; returns how many."""
+        """Write the queries of some shards of examples, with all their suspects in memory; returns the number of queries."""
         out = Folder(self.out)
         tables = {shard: self._suspects(shard) for shard in shards}
         total = 0
@@ -72,23 +73,22 @@ class QueryBuilder:
             shown = self._nearest(tables)
         else:
             shown = {
-                example: random_demonstrations(self.pool, example, text, self.demonstrations, self.seed)
-                for table in tables.values()
-                for example, text in zip(
-                    table["example_id"].to_pylist(), table["text"].to_pylist(), strict=True
+                row["example_id"]: random_demonstrations(
+                    self.pool, row["example_id"], row["text"], self.demonstrations, self.seed
                 )
+                for table in tables.values()
+                for row in table.select(["example_id", "text"]).to_pylist()
             }
         for shard, table in tables.items():
             rows = [self._row(row, shown[row["example_id"]]) for row in table.to_pylist()]
-            queries = pa.Table.from_pylist(rows, schema=QUERIES)
+            queries = pa.Table.from_pylist(rows, schema=_QUERIES)
             chunks = queries["rank"].to_numpy() // self.rows_per_chunk
             for chunk in np.unique(chunks):
                 out.write_table(
                     queries.filter(pa.array(chunks == chunk)), "queries", chunk_name(int(chunk)), shard
                 )
-            out.write_json(
-                {"suspects": len(rows)}, "queries", "built", f"{shard}.json"
-            )  # last: the shard is whole
+            # Written last: where this file exists, the queries of the shard are complete.
+            out.write_json({"suspects": len(rows)}, "queries", "built", f"{shard}.json")
             total += len(rows)
         return total
 
@@ -107,15 +107,11 @@ class QueryBuilder:
         features = np.concatenate(
             [self.sources.features(shard, table["example_id"].to_numpy()) for shard, table in tables.items()]
         )
-        return dict(
-            zip(
-                ids.tolist(),
-                nearest_demonstrations(self.sources, ids, texts, features, self.demonstrations),
-                strict=True,
-            )
-        )
+        shown = nearest_demonstrations(self.sources, ids, texts, features, self.demonstrations)
+        return dict(zip(ids.tolist(), shown, strict=True))
 
     def _row(self, row: dict[str, object], shown: tuple[Demonstration, ...]) -> dict[str, object]:
+        """A suspect's row with its candidates and demonstrations."""
         labels = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
         return {
             **row,
@@ -125,25 +121,25 @@ class QueryBuilder:
 
 
 def suspects_of(detect: str, shard: str) -> pa.Table:
-    """example_id, rank, given_label and suggested_label of a shard's suspects."""
+    """The columns example_id, rank, given_label and suggested_label of a shard's suspects."""
     columns = ["example_id", "rank", "given_label", "suggested_label", "suspect"]
     table = Folder(detect).read_table("findings", shard, columns=columns)
     return table.filter(table["suspect"]).select(columns[:-1])
 
 
 def chunk_name(chunk: int) -> str:
-    """Folder of a chunk's queries."""
+    """Name of the folder with a chunk's queries."""
     return f"chunk-{chunk:05d}"
 
 
-def read_chunk(out: Folder, chunk: int, labels: LabelSet, scored: bool) -> tuple[pa.Table, list[Query]]:
-    """A chunk's rows, most doubtful first, and their queries.
+def read_chunk(out: Folder, chunk: int, labels: LabelSet, calibration: str) -> tuple[pa.Table, list[Query]]:
+    """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 
     Args:
         out: folder with `queries/`.
         chunk: number of the chunk.
         labels: all labels.
-        scored: whether the scores of the other labels are wanted, too.
+        calibration: `batch` makes queries ask for the scores of further labels, too.
     """
     name = chunk_name(chunk)
     parts = [out.read_table("queries", name, shard) for shard in out.shards("queries", name)]
@@ -151,6 +147,8 @@ def read_chunk(out: Folder, chunk: int, labels: LabelSet, scored: bool) -> tuple
     queries = []
     for row in table.to_pylist():
         candidates = tuple(labels[index] for index in row["candidates"])
+        if len(candidates) < 2:
+            continue
         queries.append(
             Query(
                 row["example_id"],
@@ -159,7 +157,7 @@ def read_chunk(out: Folder, chunk: int, labels: LabelSet, scored: bool) -> tuple
                 tuple(Demonstration(**d) for d in row["demonstrations"]),
                 row["given_label"],
                 row["suggested_label"],
-                tuple(label for label in labels if label not in candidates) if scored else (),
+                labels_to_score(labels, candidates, calibration),
             )
         )
     return table, queries

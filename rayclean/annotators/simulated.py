@@ -1,7 +1,7 @@
-"""A made-up annotator for tests, dry runs and experiments: seeded, deterministic per question.
+"""A simulated annotator for tests, dry runs and experiments: seeded, deterministic per question.
 
-Without a truth it answers by a hash of the question: a dry run that measures queries, time and plumbing and says
-nothing about the data. With `truth_path`, which only an experiment sets, it is right with probability `accuracy`.
+Without true labels it answers by a hash of the question: a dry run then measures queries and time and says nothing about
+the data. With `truth_path`, which only an experiment sets, it is right with probability `accuracy`.
 """
 
 import math
@@ -17,21 +17,21 @@ from rayclean.folder import Folder
 
 
 class SimulatedAnnotator(Annotator):
-    """Answers at once, costs nothing."""
+    """Answers at once and without a model."""
 
     class Config(Annotator.Config):
-        """How good it pretends to be."""
+        """Accuracy and price of the simulated annotator."""
 
         accuracy: float = Field(0.9, ge=0, le=1)
-        """With a truth: how often it chooses the true label where that is a candidate; elsewhere it guesses."""
+        """Share of queries for which it chooses the true label, where it is known and a candidate; elsewhere it guesses."""
         confidence: float = Field(0.9, gt=0, lt=1)
-        """Probability that it puts on its choice."""
+        """Probability that it gives to its choice."""
         truth_path: str | None = None
-        """For experiments only: folder of Parquet files with `example_id` and `true_label`. No verb ever sets it."""
+        """For experiments only: folder of Parquet files with `example_id` and `true_label`. No verb sets it."""
         seed: int = 0
-        """Another seed gives other mistakes."""
+        """Seed of the mistakes."""
         tokens: int = Field(0, ge=0)
-        """Prompt tokens that each answer pretends to cost."""
+        """Prompt tokens that the ledger counts for each answer."""
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
@@ -44,27 +44,24 @@ class SimulatedAnnotator(Annotator):
         self._truth: dict[int, int] | None = None
 
     def check(self) -> None:
-        """See base class."""
+        """Refuse a `truth_path` that does not exist."""
         if self.config.truth_path is not None and not Folder(self.config.truth_path).exists():
             raise ConfigError(f"annotator.truth_path: {self.config.truth_path!r} does not exist")
 
     def key(self, query: Query) -> str:
-        """With a truth the answer depends on the example, not on its text alone."""
-        return (
-            self.address(query, query.example_id)
-            if self.config.truth_path is not None
-            else self.address(query)
-        )
+        """With true labels the answer depends on the example and not on its text alone, and so does the key."""
+        further = () if self.config.truth_path is None else (query.example_id,)
+        return self.address(query, *further)
 
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
-        """See base class."""
+        """Answer by a seeded random number per query."""
         return [self._answer(query) for query in queries]
 
     def _answer(self, query: Query) -> Annotation:
         key = self.key(query)
         right, pick = np.random.default_rng([self.config.seed, int(key, 16)]).random(2)
         indices = [label.index for label in query.candidates]
-        truth = self._truths().get(query.example_id)
+        truth = self._true_labels().get(query.example_id)
         if truth in indices:
             others = [index for index in indices if index != truth]
             chosen = truth if right < self.config.accuracy or not others else others[int(pick * len(others))]
@@ -75,15 +72,14 @@ class SimulatedAnnotator(Annotator):
             key=key,
             example_id=query.example_id,
             label=chosen,
-            scores={
-                index: math.log(self.config.confidence if index == chosen else rest) for index in indices
-            },
+            scores={x: math.log(self.config.confidence if x == chosen else rest) for x in indices},
             raw=str(chosen),
             model=f"simulated-{self.config.seed}",
             prompt_tokens=self.config.tokens,
         )
 
-    def _truths(self) -> dict[int, int]:
+    def _true_labels(self) -> dict[int, int]:
+        """True label by example id; read at the first query."""
         if self._truth is None:
             self._truth = {}
             if self.config.truth_path is not None:

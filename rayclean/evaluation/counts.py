@@ -5,15 +5,15 @@ examples whose truth is known, one bool and one float32 per quality (the ROC-AUC
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from rayclean.annotations import SuspectRanking
 from rayclean.errors import ArtifactError
 from rayclean.functional.lookup import lookup_values
 
@@ -25,7 +25,6 @@ UNKNOWN = -1
 """Index that stands for a label that is not known."""
 BINS = 200
 """Bins of the histograms; charts draw fewer."""
-DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
 
 
 def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
@@ -44,77 +43,7 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
 
 
-@dataclass(frozen=True)
-class SuspectRanking:
-    """What became of every suspect, sorted by id."""
-
-    example_id: npt.NDArray[np.int64]
-    rank: npt.NDArray[np.int64]
-    given: npt.NDArray[np.int64]
-    chosen: npt.NDArray[np.int64]
-    """`UNKNOWN`: no answer or a tie."""
-    confidence: npt.NDArray[np.float32]
-    """NaN without an answer."""
-    decision: npt.NDArray[np.int8]
-    """Index into `DECISIONS`."""
-    candidates: npt.NDArray[np.int64]
-    """[S, 2], or [S, 0] where every label was a candidate."""
-    truth: npt.NDArray[np.int64]
-    """True label, `UNKNOWN` where it is not known; filled by `RunCounts.add`."""
-    error_kinds: Counter[str]
-
-    @classmethod
-    def read(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
-        """From the columns of `relabel/annotations/`, in any order."""
-        names = (
-            "example_id",
-            "rank",
-            "given_label",
-            "suggested_label",
-            "chosen_label",
-            "confidence",
-            "decision",
-        )
-        empty = {name: np.zeros(0, dtype=np.int64) for name in names}
-        parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
-        every, kinds = False, Counter[str]()
-        for table in tables:
-            decision = np.array([DECISIONS.index(x) for x in table["decision"].to_pylist()], dtype=np.int8)
-            parts["decision"].append(decision)
-            parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
-            for name in names[:5]:
-                parts[name].append(pc.fill_null(table[name], UNKNOWN).to_numpy().astype(np.int64))
-            every |= bool((pc.max(pc.list_value_length(table["candidates"])).as_py() or 0) > 2)
-            errors = table["error"].filter(pc.equal(table["decision"], "error")).to_pylist()
-            kinds.update((text or "unknown").partition(":")[0] for text in errors)
-        columns = {name: np.concatenate(part) for name, part in parts.items()}
-        order = np.argsort(columns["example_id"], kind="stable")
-        columns = {name: column[order] for name, column in columns.items()}
-        pairs = np.stack([columns["given_label"], columns["suggested_label"]], axis=1).astype(np.int64)
-        return cls(
-            example_id=columns["example_id"],
-            rank=columns["rank"],
-            given=columns["given_label"],
-            chosen=columns["chosen_label"],
-            confidence=columns["confidence"].astype(np.float32),
-            decision=columns["decision"].astype(np.int8),
-            candidates=pairs[:, :0] if every else pairs,
-            truth=np.full(len(order), UNKNOWN, dtype=np.int64),
-            error_kinds=kinds,
-        )
-
-    def among_candidates(self) -> Bools:
-        """Whether the truth (where known) is one of the candidates [S]."""
-        if self.candidates.shape[1] == 0:
-            return np.asarray(self.truth >= 0)
-        return np.asarray((self.truth >= 0) & (self.candidates == self.truth[:, None]).any(axis=1))
-
-    def decided(self, name: str) -> Bools:
-        """Which suspects ended so [S]."""
-        return np.asarray(self.decision == DECISIONS.index(name))
-
-
-COUNTS = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
+_COUNTED = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
           "suspects_known", "suspects_wrong")  # fmt: skip
 """What is counted in every split; `known`: examples of known truth."""
 
@@ -128,7 +57,7 @@ class RunCounts:
     detectors: Sequence[str] = ()
     """Names of the detectors."""
     by_split: dict[str, Counter[str]] = field(default_factory=dict)
-    """The counts named in `COUNTS`, by split."""
+    """The counts named in `_COUNTED`, by split."""
     given_final: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Examples by given and final label."""
     given_true: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -169,7 +98,7 @@ class RunCounts:
         }
         for split in np.unique(columns["split"]):
             rows = columns["split"] == split
-            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
+            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(_COUNTED, 0)))
             counter.update({name: int((flag & rows).sum()) for name, flag in flags.items()})
         _add_pairs(self.given_final, given, final)
         _add_pairs(self.given_true, given[known], truth[known])

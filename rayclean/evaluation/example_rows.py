@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.evaluation.counts import RunCounts, SuspectRanking
+from rayclean.annotations import SuspectRanking
+from rayclean.evaluation.counts import RunCounts
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.schema import LabelSet

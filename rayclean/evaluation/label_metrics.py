@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rayclean.annotations import SuspectRanking
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
-from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking, aligned
+from rayclean.evaluation.counts import UNKNOWN, RunCounts, aligned
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
 from rayclean.run import Run
@@ -22,11 +23,7 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
     """
     load, detect, relabel = run.require("load"), run.require("detect"), run.require("relabel")
     labels = LabelSet.from_json(load.read_text("labels.json"))
-    columns = ["example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
-               "candidates", "error"]  # fmt: skip
-    suspects = SuspectRanking.read(
-        relabel.read_table("annotations", name, columns=columns) for name in relabel.shards("annotations")
-    )
+    suspects = SuspectRanking.read(relabel)
     counts = _count_shards(config, load, detect, relabel, suspects)
     verb_metrics = {
         verb: manifest.metrics for verb in ("detect", "relabel") if (manifest := run.manifest(verb))

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from rayclean.evaluation.counts import DECISIONS, Bools, Floats, RunCounts, SuspectRanking
+from rayclean.annotations import DECISIONS, SuspectRanking
+from rayclean.evaluation.counts import Bools, Floats, RunCounts
 from rayclean.functional.calibration import expected_calibration_error
 
 RELIABILITY_BINS = 10

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from rayclean.evaluation.counts import BINS, SuspectRanking
+from rayclean.annotations import SuspectRanking
+from rayclean.evaluation.counts import BINS
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8A8F98"
 MAX_CLASSES = 20

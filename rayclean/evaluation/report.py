@@ -13,9 +13,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from rayclean.annotations import DECISIONS
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots
-from rayclean.evaluation.counts import DECISIONS, RunCounts
+from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.formatting import format_money, format_percent
 from rayclean.evaluation.headlines import NETWORKS, headlines
 from rayclean.evaluation.page import render_page

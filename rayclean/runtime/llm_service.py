@@ -10,7 +10,8 @@ Runs ask it with `annotator.name = "openai"`. It lists the model as `name@conten
 
 from typing import Any
 
-from rayclean.annotators.served import ServerOptions, model_name
+from rayclean.annotators.model_source import model_name
+from rayclean.annotators.served import ServerOptions
 from rayclean.plugins import Options
 from rayclean.runtime import llm_app
 from rayclean.runtime.cluster import gpu_count

@@ -29,8 +29,8 @@ from typing import Any
 import ray
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.model_source import model_source
-from rayclean.annotators.served import ServedAnnotator, ServerOptions, model_name
+from rayclean.annotators.model_source import model_name, model_source
+from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.runtime import llm_app, serve_state

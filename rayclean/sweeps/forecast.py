@@ -41,7 +41,9 @@ def _estimate_training(config: Config, data: LoadedTexts | None) -> QuestionEsti
     queries = method.expected_queries(options)
     if queries is None:
         return None
-    return estimate_questions(config.method.name, config, data, queries.most, queries.demonstrations, queries.candidates)
+    return estimate_questions(
+        config.method.name, config, data, queries.most, queries.demonstrations, queries.candidates
+    )
 
 
 def _sentence(group: Sequence[QuestionEstimate], most: str) -> str:

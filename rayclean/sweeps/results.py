@@ -15,9 +15,10 @@ from scipy import stats
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
+from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.plan import base_values, put_over, sweep_identity
 from rayclean.sweeps.space import Point
-from rayclean.sweeps.spec import Objective, Sweep, is_condition
+from rayclean.sweeps.spec import Objective, Sweep
 from rayclean.sweeps.trial import TRUTH_FIGURES
 
 
@@ -155,7 +156,7 @@ def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None
     """
     if not objectives:
         return None
-    metric, sign = objectives[0].metric, 1 if objectives[0].mode == "max" else -1
+    metric, sign = objectives[0].metric, objectives[0].sign
     settings: dict[str, list[Row]] = {}
     for row in rows:
         if metric in row.figures:
@@ -178,10 +179,7 @@ def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[R
     if len(objectives) < 2:
         return []
     complete = [row for row in rows if all(o.metric in row.figures for o in objectives)]
-    signs = [1 if o.mode == "max" else -1 for o in objectives]
-    scores = np.array([
-        [sign * row.figures[o.metric].mean for sign, o in zip(signs, objectives, strict=True)] for row in complete
-    ])  # fmt: skip
+    scores = np.array([[o.sign * row.figures[o.metric].mean for o in objectives] for row in complete])
     groups = np.array([json.dumps(conditions(row.point), sort_keys=True) for row in complete])
     kept = []
     for row, score, group in zip(complete, scores, groups, strict=True):

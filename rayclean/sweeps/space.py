@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from rayclean.fingerprints import fingerprint
-from rayclean.sweeps.spec import Dimension, Sweep, is_condition
+from rayclean.sweeps.dimension import Dimension, is_condition
+from rayclean.sweeps.spec import Sweep
 
 Point = dict[str, Any]
 """Path of the config -> value; a field whose condition does not hold is absent."""

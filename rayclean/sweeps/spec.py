@@ -21,6 +21,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rayclean.config import Config
 from rayclean.plugins import Options, did_you_mean
+from rayclean.sweeps.dimension import Dimension, check_condition, is_condition
 
 OBJECTIVES: dict[str, Literal["max", "min"]] = {
     "dev_accuracy": "max",
@@ -32,54 +33,6 @@ OBJECTIVES: dict[str, Literal["max", "min"]] = {
     "seconds": "min",
 }
 """Metrics that may decide between trials, and which way is better: none is measured on the test set or on the truth."""
-KINDS = ("grid", "choice", "uniform", "log_uniform", "integer")
-"""Ways to say which values a field takes."""
-
-
-class Dimension(Options):
-    """The values that one field takes: one of `grid`, `choice`, `uniform`, `log_uniform`, `integer`."""
-
-    grid: tuple[Any, ...] | None = Field(None, min_length=1)
-    """Every one of these values, with every value of the other grids."""
-    choice: tuple[Any, ...] | None = Field(None, min_length=1)
-    """One of these values, drawn again for each sample."""
-    uniform: tuple[float, float] | None = None
-    """A number between the two."""
-    log_uniform: tuple[float, float] | None = None
-    """A number between the two, its logarithm uniform."""
-    integer: tuple[int, int] | None = None
-    """A whole number between the two, both included."""
-    when: dict[str, Any] = Field(default_factory=dict)
-    """The field is swept only where other swept fields have these values (a value, or a list of them); elsewhere it keeps
-    its base value."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Dimension":
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"say exactly one of {', '.join(KINDS)}, got {given or 'none'}")
-        for kind in ("uniform", "log_uniform", "integer"):
-            bounds = getattr(self, kind)
-            if bounds is not None and not bounds[0] < bounds[1]:
-                raise ValueError(f"{kind} = [low, high] needs low < high, got {list(bounds)}")
-        if self.log_uniform is not None and self.log_uniform[0] <= 0:
-            raise ValueError(f"log_uniform needs positive bounds, got {list(self.log_uniform)}")
-        return self
-
-    @property
-    def drawn(self) -> bool:
-        """Whether its values are drawn rather than enumerated."""
-        return self.grid is None
-
-    @property
-    def ranged(self) -> bool:
-        """Whether values are drawn from a range: hardly two points share one."""
-        return self.grid is None and self.choice is None
-
-    @property
-    def listed(self) -> tuple[Any, ...]:
-        """The values of a grid or a choice; () of a range."""
-        return self.grid or self.choice or ()
 
 
 class Objective(Options):
@@ -89,6 +42,11 @@ class Objective(Options):
     """One of `OBJECTIVES`: measured on development examples (their given labels, or declared clean), or a cost."""
     mode: Literal["max", "min"]
     """Whether higher or lower is better; by default as `OBJECTIVES` says."""
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return 1 if self.mode == "max" else -1
 
     @model_validator(mode="before")
     @classmethod
@@ -244,7 +202,7 @@ class Sweep(Options):
             if unknown := [other for other in dimension.when if other not in self.space or other == path]:
                 raise ValueError(f"{path}: `when` names {unknown}, which are no other swept fields")
             for other, wanted in dimension.when.items():
-                _check_condition(path, other, wanted, self.space[other])
+                check_condition(path, other, wanted, self.space[other])
             if lost := [other for other in before if other.startswith(f"{path}.")]:
                 raise ValueError(f"{path} replaces {lost}, which stand before it in [set] or [space]")
             before.append(path)
@@ -282,17 +240,6 @@ class Sweep(Options):
             )
 
 
-def is_condition(path: str) -> bool:
-    """Whether a swept field makes the data easier or harder, like a noise rate, and is nothing to choose. The words by which
-    prompts name the labels are a choice.
-
-    >>> is_condition("dataset.noise.rate"), is_condition("dataset.words"), is_condition("method.lambda_")
-    (True, False, False)
-    """
-    section, _, key = path.partition(".")
-    return section == "dataset" and key.partition(".")[0] not in ("words", "definitions")
-
-
 def _first_leaf(path: str, value: Any, stop: frozenset[str] | set[str] = frozenset()) -> tuple[str, Any]:
     """Path and value of the first entry of nested tables; a table with a key in `stop` is not entered."""
     while isinstance(value, dict) and value and not stop & set(value):
@@ -301,13 +248,3 @@ def _first_leaf(path: str, value: Any, stop: frozenset[str] | set[str] = frozens
             break  # a table that is no dimension, with a wrong key
         path, value = f"{path}.{key}", value[key]
     return path, value
-
-
-def _check_condition(path: str, other: str, wanted: Any, dimension: Dimension) -> None:
-    """A condition on a value that never occurs would leave its field at the base value, without a word."""
-    values = wanted if isinstance(wanted, list | tuple) else [wanted]
-    never = [value for value in values if value not in dimension.listed]
-    if dimension.listed and never:
-        raise ValueError(
-            f"{path}: `when` waits for {other} = {never}, which is swept over {list(dimension.listed)}"
-        )

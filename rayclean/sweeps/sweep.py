@@ -5,14 +5,14 @@ holds this very sweep, and which results belong to it.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rayclean import pipeline, progress
 from rayclean.annotators import build_annotator
-from rayclean.errors import ArtifactError, RaycleanError
+from rayclean.errors import ArtifactError
 from rayclean.folder import Folder
 from rayclean.progress import console
 from rayclean.run import Run
@@ -21,7 +21,6 @@ from rayclean.sweeps import trial as trials
 from rayclean.sweeps.forecast import forecast
 from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import (
-    SharedLevel,
     SweepPlan,
     Work,
     any_point,
@@ -32,9 +31,10 @@ from rayclean.sweeps.plan import (
     sweep_root,
     work_of,
 )
-from rayclean.sweeps.remote import ERROR, SweepContext, run_named_trial, run_shared_work, run_suggested_trial
+from rayclean.sweeps.remote import ERROR, SweepContext, run_named_trial, run_suggested_trial
 from rayclean.sweeps.repeat import best_config
 from rayclean.sweeps.results import Results, collect
+from rayclean.sweeps.shared import SharedVerbs
 from rayclean.sweeps.space import suggester
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker, open_tracker
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 
 PREPARING = ("predict", "detect")
 """Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
-SINGLE = ("load", "detect")
-"""Shared verbs that hold nothing but the process they run in."""
-ROUNDS = 2
-"""With so many items for each core, items that compute in one process each keep the cores busy nearly to the end."""
 
 
 def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
@@ -185,7 +181,7 @@ def _run_missing(
         fits = partial(trial_slots, cluster, cpus=spec.trials.cpus)
         slots = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
         observer = SweepObserver(spec, folder, plan, values, tracker, count)
-        first = _SharedVerbs(
+        first = SharedVerbs(
             SweepContext(folder.url(), plan.verbs, {}),
             fits(trains=True, concurrent=None, trials=count),
             fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None,
@@ -203,67 +199,10 @@ def _run_missing(
             context = replace(first.context, servers=servers)
             # Shared verbs are tasks, which need the CPUs that trials would hold.
             waiting = replace(slots, cpus=min(slots.cpus, spec.trials.cpus))
-            later = _SharedVerbs(context, waiting, None, first.failed)
+            later = SharedVerbs(context, waiting, None, first.failed)
             later.run([level for level in levels if level[0][0] not in ("load", *PREPARING)])
             todo = later.possible(todo, observer)
             _run_trials(spec, todo, values, context, slots, observer, trains=trains)
-
-
-@dataclass
-class _SharedVerbs:
-    """Runs what several trials share, once each, verb after verb."""
-
-    context: SweepContext
-    wide: "TrialSlots"
-    """How many verbs run at once, where each spreads over the cluster."""
-    cores: "TrialSlots | None" = None
-    """How many verbs run at once, where each computes in its own process; None: none does."""
-    failed: dict[str, RaycleanError] = field(default_factory=dict)
-    """Fingerprint of a verb that failed -> its error."""
-
-    def run(self, levels: Sequence[SharedLevel]) -> None:
-        """Run the verbs of some levels; a verb that depends on a failed one is not begun."""
-        from rayclean.runtime import tune
-
-        if not levels:
-            return
-        with progress.progress_bar("shared by trials", sum(map(len, levels)), "verbs") as bar:
-            for level in levels:
-                items = [item for item in level if not self._errors(item[1])]
-                # Enough of them keep the cores busy nearly to the end; further processes for each would cost more.
-                alone = (
-                    self.cores is not None
-                    and level[0][0] in SINGLE
-                    and len(items) >= ROUNDS * self.cores.concurrent
-                )
-                where = self.cores if alone and self.cores is not None else self.wide
-                errors = tune.run_side_by_side(
-                    partial(run_shared_work, context=self.context), items, where, alone=alone
-                )
-                for (verb, work), error in zip(items, errors, strict=True):
-                    if error is not None:
-                        self.failed[work.fingerprints[verb]] = error
-                bar.advance(len(level))
-
-    def possible(self, todo: Mapping[str, Work], observer: SweepObserver) -> dict[str, Work]:
-        """The trials that can still run; the others fail with the verb that they share.
-
-        Raises:
-            RaycleanError: none can.
-        """
-        kept = {}
-        for name, work in todo.items():
-            if errors := self._errors(work):
-                observer.failed(work, str(errors[0]))
-            else:
-                kept[name] = work
-        if self.failed and not kept:  # also with Optuna, whose trials all depend on the shared verbs
-            raise next(iter(self.failed.values()))
-        observer.total -= len(todo) - len(kept)
-        return kept
-
-    def _errors(self, work: Work) -> list[RaycleanError]:
-        return [self.failed[each] for each in work.fingerprints.values() if each in self.failed]
 
 
 def _run_trials(

@@ -50,18 +50,16 @@ def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
     Raises:
         ConfigError: offline runs were asked for, and the folder is not on a disk.
     """
-    mode = _auto_mode() if tracking.wandb == "auto" else tracking.wandb
-    if mode == "offline" and not Folder(root).is_local:
+    mode, folder = _auto_mode() if tracking.wandb == "auto" else tracking.wandb, Folder(root)
+    if mode == "offline" and not folder.is_local:
+        text = f"offline W&B needs a local folder, and this sweep's is {root}"
         if tracking.wandb == "offline":
             raise ConfigError(
-                f"tracking.wandb = 'offline': offline W&B needs a local folder, and this sweep's is {root}; set "
-                "WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
+                f"{text}; set WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
             )
-        logger.warning(
-            "W&B is off: there is no WANDB_API_KEY, and offline W&B needs a local folder, not %s", root
-        )
+        logger.warning("W&B is off: there is no WANDB_API_KEY, and %s", text)
         mode = "off"
-    return Tracker() if mode == "off" else WandbTracker(tracking, sweep, Folder(root), mode)
+    return Tracker(tracking, sweep, folder, mode)
 
 
 def _auto_mode() -> str:
@@ -75,25 +73,6 @@ def _auto_mode() -> str:
 
 
 class Tracker:
-    """Logs nothing; the base of trackers that do."""
-
-    def start(self, work: Work) -> None:
-        """A trial begins, or begins again."""
-
-    def epoch(self, work: Work, record: dict[str, Any]) -> None:
-        """An epoch of the trial is over."""
-
-    def end(self, work: Work, result: dict[str, Any]) -> None:
-        """The trial has a result."""
-
-    def replay(self, work: Work, result: dict[str, Any], records: list[dict[str, Any]]) -> None:
-        """Log a finished trial from its epochs and its result, unless its run is whole."""
-
-    def close(self) -> None:
-        """Leave unfinished runs unfinished."""
-
-
-class WandbTracker(Tracker):
     """One W&B run per trial, all in this process. A run that fails costs no trial and no sweep: there is a warning, and the
     trial is logged when the sweep goes on.
 
@@ -101,16 +80,20 @@ class WandbTracker(Tracker):
         tracking: project, tables.
         sweep: group of the runs.
         root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary folder if that is remote.
-        mode: `online` or `offline`.
+        mode: `online`, `offline`, or `off`: nothing is logged.
     """
 
     def __init__(self, tracking: Tracking, sweep: str, root: Folder, mode: str):
         self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
-        self.folder = root.path() if root.is_local else tempfile.mkdtemp(prefix="rayclean-wandb-")
         self.runs: dict[str, Any] = {}
-        # Files of artifacts wait here for `wandb sync`; W&B's default would be the home directory.
+        self.folder = (
+            root.path() if root.is_local or mode == "off" else tempfile.mkdtemp(prefix="rayclean-wandb-")
+        )
         self.data = os.path.abspath(os.path.join(self.folder, "wandb"))
-        os.environ.setdefault("WANDB_DATA_DIR", self.data)
+        if (
+            mode != "off"
+        ):  # files of artifacts wait here for `wandb sync`; W&B's default would be the home directory
+            os.environ.setdefault("WANDB_DATA_DIR", self.data)
 
     def id_of(self, work: Work) -> str:
         """The id of a trial's run on W&B."""
@@ -119,7 +102,9 @@ class WandbTracker(Tracker):
     def start(self, work: Work) -> None:
         """Open the run of a trial, unless it is whole; offline runs of an earlier attempt are removed."""
         name = work.trial.name
-        if name in self.runs:  # its worker was lost: the epochs of the second attempt have the same steps
+        if (
+            self.mode == "off" or name in self.runs
+        ):  # its worker was lost: the epochs of the second attempt have the same steps
             return
         with self._guarded(work):
             import wandb
@@ -129,6 +114,9 @@ class WandbTracker(Tracker):
             if self.mode == "offline":
                 for left in self._offline(work):
                     shutil.rmtree(left)
+            quiet = wandb.Settings(
+                silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
+            )
             with _without_weave():
                 self.runs[name] = wandb.init(
                     id=self.id_of(work),
@@ -140,13 +128,7 @@ class WandbTracker(Tracker):
                     resume="allow" if self.mode == "online" else None,
                     reinit="create_new",
                     config={**work.trial.overrides, "config": work.config.model_dump(mode="json")},
-                    settings=wandb.Settings(
-                        silent=True,
-                        console="off",
-                        disable_git=True,
-                        x_disable_stats=True,
-                        x_disable_meta=True,
-                    ),
+                    settings=quiet,
                 )
 
     def epoch(self, work: Work, record: dict[str, Any]) -> None:

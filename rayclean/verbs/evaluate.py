@@ -53,10 +53,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.annotations import SuspectRanking
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
-from rayclean.evaluation.counts import UNKNOWN, RunCounts, SuspectRanking
+from rayclean.evaluation.counts import UNKNOWN, RunCounts
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.label_metrics import measure_labels, true_labels

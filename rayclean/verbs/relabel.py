@@ -1,12 +1,13 @@
 """relabel: ask the annotator about every suspect, decide by calibrated probability, write the final labels.
 
     detect/findings + load/examples + predict/features
-      -> queries/      two candidates and demonstrations per suspect, by rank        (removed at the end)
-      -> answers/      what the annotator said: from the ledger, or asked now         (removed at the end)
-      -> annotations/  the decision on every suspect                                  (annotators/final_labels.py)
+      -> queries/      candidates and demonstrations of every suspect, by rank   (removed at the end)
+      -> answers/      raw answers, from the ledger or new                       (removed at the end)
+      -> annotations/  the decision on every suspect                             (annotators/decisions.py)
       -> labels/       the label of every example: given labels + accepted changes - reverts
 
-What was answered is in `<run>/ledger/`, so another threshold or calibration asks nobody, and so does a crash.
+Answers are kept in `<run>/ledger/`: another acceptance or calibration sends no query, and neither does the attempt after
+a crash.
 """
 
 import logging
@@ -22,15 +23,17 @@ import pyarrow.compute as pc
 
 from rayclean import progress
 from rayclean.annotators import build_annotator
-from rayclean.annotators.base import MAX_SCORED, Annotator
-from rayclean.annotators.decisions import ANSWERS, answer_rows, decide
+from rayclean.annotators.answers import ANSWERS, answer_rows
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
+from rayclean.annotators.decisions import write_decisions
 from rayclean.annotators.demonstrations import DemonstrationSources, random_pool
 from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.final_labels import write_labels
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.queries import QueryBuilder, read_chunk, suspects_of
 from rayclean.annotators.served import ServedAnnotator
-from rayclean.config import Config
+from rayclean.config import Config, RelabelConfig
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime import serve
@@ -45,13 +48,13 @@ VERSION = 1
 
 MAX_CHUNKS = 16
 ROWS_PER_CHUNK = 2048
-"""At least; a chunk's queries are in memory together."""
+"""Least number of suspects in a chunk; the queries of a chunk are in memory together."""
 ROWS_PER_GROUP = 4096
-"""Suspects whose demonstrations are searched together."""
+"""Number of suspects whose demonstrations are searched together."""
 
 
 def validate(config: Config, run: Run) -> None:
-    """Options, address, key, prices; nothing is opened.
+    """Check options, address, key and server; nothing is opened.
 
     Raises:
         ConfigError: they cannot work.
@@ -62,43 +65,60 @@ def validate(config: Config, run: Run) -> None:
 
 
 def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Ask, decide, write; see the top of this file."""
+    """Ask, decide and write the labels; returns the verb's metrics."""
     load, detect = run.require("load"), run.require("detect")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
         config.dataset.words, config.dataset.definitions
     )
     annotator = build_annotator(config, tuple(labels))
     annotator.check()
-    shards = load.shards("examples")
-    counts = {shard: len(suspects_of(detect.url(), shard)) for shard in shards}
-    total = sum(counts.values())
-    rows = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
-    chunks = [chunk for chunk in range(-(-total // rows)) if not out.exists("answers", _part(chunk))]
-    start, before = time.monotonic(), Ledger(run.sub("ledger"), out.name).spent.queries
+    suspects = {shard: len(suspects_of(detect.url(), shard)) for shard in load.shards("examples")}
+    total = sum(suspects.values())
+    rows_per_chunk = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
+    count = -(-total // rows_per_chunk)
+    chunks = [chunk for chunk in range(count) if not out.exists("answers", _part(chunk))]
+    start, paid_before = time.monotonic(), Ledger(run.sub("ledger"), out.name).spent.queries
+    calibration = annotator.calibration(config.relabel.calibration, len(labels))
     if chunks:
         sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url())
-        _build(config, annotator, labels, sources, counts, rows, out)
-        _ask(config, annotator, labels, run, out, chunks, total)
+        builder = _query_builder(config, annotator, labels, sources, out, rows_per_chunk)
+        _build_queries(builder, suspects, out)
+        _ask(config.relabel, annotator, labels, calibration, run, out, chunks, total)
     seconds = time.monotonic() - start
-    calibration = annotator.calibration(config.relabel.calibration, len(labels))
-    figures = decide(out, len(labels), calibration, config.relabel.accept)
-    sources_of_labels = write_labels(run, out)
+    decided = write_decisions(out, len(labels), calibration, config.relabel.accept)
+    label_sources = write_labels(run, out)
     for finished in ("queries", "answers"):
         out.remove(finished)
-    return _metrics(config, annotator, run, out, total, figures, sources_of_labels, seconds, before)
+    spent = Ledger(run.sub("ledger"), out.name).spent
+    fresh = spent.queries - paid_before
+    advice = _advice(decided, total)
+    if advice is not None:
+        logger.warning("relabel: %s", advice)
+    return {
+        "suspects": total,
+        **{name: value for name, value in decided.items() if name != "model"},
+        "reverted": label_sources["reverted"],
+        "labels": label_sources,
+        "annotator": {"name": config.annotator.name, "model": decided["model"]},
+        **Budget.of(config.relabel).paid(spent),
+        "seconds": round(seconds, 3),
+        "queries_per_second": round(fresh / seconds, 3) if fresh and seconds > 0 else None,  # in this attempt
+        "complete": decided["unasked"] == 0,
+        "go_on": advice,
+    }
 
 
-def _build(
+def _query_builder(
     config: Config,
     annotator: Annotator,
     labels: LabelSet,
     sources: DemonstrationSources,
-    counts: dict[str, int],
-    rows: int,
     out: Folder,
-) -> None:
+    rows_per_chunk: int,
+) -> QueryBuilder:
+    """Makes the queries that a config describes."""
     count, selector = annotator.demonstrations(config.relabel.demonstrations, config.relabel.selector)
-    questions = QueryBuilder(
+    return QueryBuilder(
         sources,
         TASKS.build(config.task, labels),
         out.url(),
@@ -107,65 +127,67 @@ def _build(
         selector,
         tuple(random_pool(sources, config.seed)) if count and selector == "random" else (),
         config.seed,
-        rows,
+        rows_per_chunk,
     )
-    todo = [shard for shard in counts if not out.exists("queries", "built", f"{shard}.json")]
-    with progress.progress_bar("relabel: questions", sum(counts.values()), "suspects") as bar:
-        bar.advance(sum(counts[shard] for shard in counts if shard not in todo), resumed=True)
-        for built in map_items(questions.build, _groups(todo, counts)):
+
+
+def _build_queries(builder: QueryBuilder, suspects: dict[str, int], out: Folder) -> None:
+    """Write `queries/` for the shards that have none yet.
+
+    Args:
+        builder: makes the queries.
+        suspects: number of suspects by shard.
+        out: folder of the verb.
+    """
+    todo = [shard for shard in suspects if not out.exists("queries", "built", f"{shard}.json")]
+    with progress.progress_bar("relabel: questions", sum(suspects.values()), "suspects") as bar:
+        bar.advance(sum(suspects[shard] for shard in suspects if shard not in todo), resumed=True)
+        for built in map_items(builder.build, _groups(todo, suspects)):
             bar.advance(built)
 
 
-def _groups(shards: Sequence[str], counts: dict[str, int]) -> list[list[str]]:
+def _groups(shards: Sequence[str], suspects: dict[str, int]) -> list[list[str]]:
+    """Shards in groups of at most `ROWS_PER_GROUP` suspects, or of one shard."""
     groups: list[list[str]] = [[]]
-    held = 0
+    rows = 0
     for shard in shards:
-        if groups[-1] and held + counts[shard] > ROWS_PER_GROUP:
+        if groups[-1] and rows + suspects[shard] > ROWS_PER_GROUP:
             groups.append([])
-            held = 0
+            rows = 0
         groups[-1].append(shard)
-        held += counts[shard]
+        rows += suspects[shard]
     return [group for group in groups if group]
 
 
 def _ask(
-    config: Config,
+    relabel: RelabelConfig,
     annotator: Annotator,
     labels: LabelSet,
+    calibration: str,
     run: Run,
     out: Folder,
     chunks: list[int],
     total: int,
 ) -> None:
-    relabel = config.relabel
-    budget = Budget.of(relabel)
-    calibration = annotator.calibration(relabel.calibration, len(labels))
-    scored = calibration == "batch" and len(labels) <= MAX_SCORED
-    twins = calibration == "content_free"
-    used = _used(out) if run.shares_ledger else None
-    asking = AskOutcome(annotator, run.url("ledger"), out.name, budget, relabel.max_error_rate, used)
-    work = partial(_answer_chunk, out=out.url(), labels=labels, scored=scored, twins=twins)
+    """Write `answers/` of some chunks, with the server running where the annotator brings one and needs it."""
+    used = _used_before(out) if run.shares_ledger else None
+    asking = AskOutcome(
+        annotator, run.url("ledger"), out.name, Budget.of(relabel), relabel.max_error_rate, used
+    )
+    work = partial(_answer_chunk, out=out.url(), labels=labels, calibration=calibration)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
-    if isinstance(
-        annotator, ServedAnnotator
-    ):  # a server takes minutes to start: only if there is something to ask
-        needs = partial(
-            _needs_asking, asking=asking, out=out.url(), labels=labels, scored=scored, twins=twins
-        )
+    if isinstance(annotator, ServedAnnotator):  # a server takes minutes to start: only if it is needed
+        needs = partial(_needs_asking, asking=asking, out=out.url(), labels=labels, calibration=calibration)
         if any(list(map_items(needs, chunks))):
             server = serve.hosted(annotator, run.url())
     with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
-        for _ in ask_queries(
-            replace(asking, annotator=ready),
-            work,
-            chunks,
-            lambda n, reused: bar.advance(n, resumed=reused),
-        ):
+        asking = replace(asking, annotator=ready)
+        for _ in ask_queries(asking, work, chunks, lambda count, reused: bar.advance(count, resumed=reused)):
             pass
 
 
-def _used(out: Folder) -> Spent:
-    """What the chunks that an earlier attempt has finished took from the budget."""
+def _used_before(out: Folder) -> Spent:
+    """The part of the budget that the finished chunks of an earlier attempt have used."""
     used = Spent()
     for shard in out.shards("answers"):
         table = out.read_table("answers", shard, columns=["state", "prompt_tokens", "answer_tokens"])
@@ -175,74 +197,40 @@ def _used(out: Folder) -> Spent:
     return used
 
 
-def _needs_asking(
-    chunk: int, asking: AskOutcome, out: str, labels: LabelSet, scored: bool, twins: bool
-) -> bool:
-    """Whether a chunk holds a question that the ledger does not answer and the budget allows."""
+def _needs_asking(chunk: int, asking: AskOutcome, out: str, labels: LabelSet, calibration: str) -> bool:
+    """Whether a chunk holds a query that the ledger does not answer and the budget allows."""
     engine = asking.engine()
-    _, queries = read_chunk(Folder(out), chunk, labels, scored)
-    queries = [query for query in queries if len(query.candidates) > 1]
-    if twins:
-        queries += [engine.annotator.content_free(query) for query in queries]
+    _, queries = read_chunk(Folder(out), chunk, labels, calibration)
+    queries += content_free_queries(engine.annotator, queries, calibration)
     keys = {engine.annotator.key(query) for query in queries}
     return not engine.exhausted and len(engine.ledger.lookup(keys)) < len(keys)
 
 
-async def _answer_chunk(
-    engine: Engine, chunk: int, out: str, labels: LabelSet, scored: bool, twins: bool
-) -> None:
+async def _answer_chunk(engine: Engine, chunk: int, out: str, labels: LabelSet, calibration: str) -> None:
     """Answer a chunk's queries and write `answers/part-<chunk>.parquet`."""
     folder = Folder(out)
-    table, queries = read_chunk(folder, chunk, labels, scored)
-    asked = [query for query in queries if len(query.candidates) > 1]
-    blanks = [engine.annotator.content_free(query) for query in asked] if twins else []
-    answers = await engine.answer([*dict.fromkeys(blanks), *asked])
-    keys = [engine.annotator.key(query) for query in dict.fromkeys(blanks)]
-    by_key = dict(zip(keys, answers, strict=False))
-    twin_of = [by_key[engine.annotator.key(blank)] for blank in blanks]
-    rows = answer_rows(table, answers[len(keys) :], twin_of, engine.ledger.session)
+    table, queries = read_chunk(folder, chunk, labels, calibration)
+    neutral = content_free_queries(engine.annotator, queries, calibration)
+    answers, content_free = await answer_for_calibration(engine.answer, queries, neutral)
+    rows = answer_rows(table, answers, content_free, engine.ledger.session)
     folder.write_table(pa.Table.from_pylist(rows, schema=ANSWERS), "answers", _part(chunk))
 
 
-def _metrics(
-    config: Config,
-    annotator: Annotator,
-    run: Run,
-    out: Folder,
-    total: int,
-    figures: dict[str, Any],
-    labels: dict[str, int],
-    seconds: float,
-    before: int,
-) -> dict[str, Any]:
-    spent = Ledger(run.sub("ledger"), out.name).spent
-    fresh, complete = spent.queries - before, figures["unasked"] == 0
-    go_on = None
-    if not complete:
-        go_on = (
-            f"the budget left {figures['unasked']} of {total} suspects unasked: raise relabel.max_queries, max_tokens or "
+def _advice(decided: dict[str, Any], total: int) -> str | None:
+    """How to go on where suspects were left unasked or queries failed; None where neither happened."""
+    if decided["unasked"]:
+        return (
+            f"the budget left {decided['unasked']} of {total} suspects unasked: raise relabel.max_queries, max_tokens or "
             "max_cost and run the same command; what was answered is in the ledger and costs nothing again"
         )
-        logger.warning("relabel: %s", go_on)
-    elif figures["error"]:
-        go_on = (
-            f"{figures['error']} queries failed and kept their given label; `rayclean relabel --again` asks those again "
+    if decided["error"]:
+        return (
+            f"{decided['error']} queries failed and kept their given label; `rayclean relabel --again` asks those again "
             "(the others are in the ledger), then `rayclean clean` goes on with what follows"
         )
-        logger.warning("relabel: %s", go_on)
-    return {
-        "suspects": total,
-        **figures,
-        "reverted": labels["reverted"],
-        "labels": labels,
-        "annotator": {"name": config.annotator.name, "model": figures.pop("model")},
-        **Budget.of(config.relabel).paid(spent),
-        "seconds": round(seconds, 3),
-        "queries_per_second": round(fresh / seconds, 3) if fresh and seconds > 0 else None,  # of this attempt
-        "complete": complete,
-        "go_on": go_on,
-    }
+    return None
 
 
 def _part(chunk: int) -> str:
+    """Name of the file with a chunk's answers."""
     return f"part-{chunk:05d}.parquet"

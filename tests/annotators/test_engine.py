@@ -19,7 +19,7 @@ from rayclean.annotators.engine import Budget, Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
-from tests.annotators.questions import LABELS, query
+from tests.annotators.queries import LABELS, query
 
 
 class Fake(Annotator):
@@ -75,7 +75,7 @@ def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) ->
         own = engine(tmp_path, fake, session, budget=budget, used=used)
         answers = asyncio.run(own.answer(queries))
         assert fake.asked.total() == asked
-        assert own.tally.asked + own.tally.reused + own.tally.unasked == len(queries)
+        assert own.counts.asked + own.counts.reused + own.counts.unasked == len(queries)
         return [answer.example_id for answer in answers if answer is not None]
 
     first = list(range(10))
@@ -121,7 +121,7 @@ def test_budgets_stop_cleanly_and_go_on(tmp_path: Path, budget: Budget, least: i
     again = Fake()
     resumed = engine(tmp_path, again, budget=budget)  # the same session has no more to spend
     assert [a.example_id for a in asyncio.run(resumed.answer(queries)) if a] == answered
-    assert resumed.tally.unasked == 60 - len(answered)
+    assert resumed.counts.unasked == 60 - len(answered)
     more = Fake()
     asyncio.run(engine(tmp_path, more, "another session").answer(queries))
     assert more.asked.total() == 60 - len(answered)  # nothing paid twice
@@ -153,7 +153,7 @@ def test_few_errors_are_rows(tmp_path: Path) -> None:
     running = engine(tmp_path, Fake(fails=[3, 4]), max_error_rate=0.3)
     answers = asyncio.run(running.answer([query(n) for n in range(50)]))
     assert [a.example_id for a in answers if a and a.error] == [3, 4]
-    assert running.tally.errors == {"server": 2}
+    assert running.counts.errors == {"server": 2}
     healed = Fake()
     asyncio.run(engine(tmp_path, healed).answer([query(n) for n in range(50)]))
     assert sorted(healed.asked) == [3, 4]  # failures are asked again, nothing else
@@ -181,7 +181,7 @@ from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators import ledger
 from rayclean.folder import Folder
-from tests.annotators.questions import LABELS, query
+from tests.annotators.queries import LABELS, query
 
 ledger.MERGE_AT = 5
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

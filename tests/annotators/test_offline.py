@@ -13,7 +13,7 @@ from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.folder import Folder
 from rayclean.schema import TRUTH
-from tests.annotators.questions import LABELS, query
+from tests.annotators.queries import LABELS, query
 
 
 def ask(annotator: Annotator, *queries: Query) -> list[Annotation]:

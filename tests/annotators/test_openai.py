@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rayclean.annotators.base import Annotation, Demonstration, Query
-from rayclean.annotators.endpoint import api_key
+from rayclean.annotators.endpoint import EndpointClient, api_key
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
@@ -19,7 +19,7 @@ from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
 from rayclean.schema import Label
 from tests.annotators.hostile import Fault, serve_in_process, tokenizer_folder
-from tests.annotators.questions import LABELS, query
+from tests.annotators.queries import LABELS, query
 
 FAULTS = {
     "rate_limit": "rate_limit", "server": "server", "client": "client", "html": "invalid", "junk": "invalid",
@@ -186,9 +186,7 @@ def test_a_cut_connection_is_counted(tokenizer: str) -> None:
             await asker.start()
             assert asker._endpoint is not None
             await asker._endpoint.close()
-            from rayclean.annotators.endpoint import EndpointClient
-
-            asker._endpoint = EndpointClient(f"http://127.0.0.1:{port}/v1", None, 1.0, 1.0, 4)
+            asker._endpoint = EndpointClient(f"http://127.0.0.1:{port}/v1", None, 1.0, 4)
             return (await asker.annotate([query(1)]))[0]
 
         assert asyncio.run(go()).error_kind == "connection"
@@ -269,7 +267,7 @@ def test_a_hostile_endpoint_gives_rows_and_never_a_foreign_label(tokenizer: str,
         engine = Engine(asker, Ledger(Folder(str(tmp_path)), "s"))
         answers = asyncio.run(engine.answer(queries))
     expected = Counter(FAULTS[name] for n in range(60) if (name := names[n % len(names)]))
-    assert engine.tally.errors == expected
+    assert engine.counts.errors == expected
     assert all(a is not None and (a.label in (0, 1) if a.error is None else a.label is None) for a in answers)
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rayclean.annotations import SuspectRanking
 from rayclean.errors import ArtifactError
-from rayclean.evaluation.counts import RunCounts, SuspectRanking, aligned
+from rayclean.evaluation.counts import RunCounts, aligned
 from rayclean.evaluation.metrics import compute
 
 
@@ -44,7 +45,7 @@ def columns(n: int = 8) -> dict[str, np.ndarray]:
 
 
 def asked() -> SuspectRanking:
-    return SuspectRanking.read([annotations([
+    return SuspectRanking.from_tables([annotations([
         (70, 0, 1, 1, 0.9, "changed"), (40, 0, 1, 1, 0.8, "changed"), (60, 1, 0, 0, 0.7, "changed"),
         (50, 0, 1, 1, 0.6, "changed"),
     ])])  # fmt: skip
@@ -95,7 +96,7 @@ def test_shards_and_order_change_nothing(order: list[int], cuts: list[int]) -> N
 
 
 def test_suspects_without_answers() -> None:
-    found = SuspectRanking.read(
+    found = SuspectRanking.from_tables(
         [annotations([(3, 0, 1, None, None, "error"), (1, 0, 1, None, None, "unasked")])]
     )
     assert found.example_id.tolist() == [1, 3]
@@ -105,7 +106,7 @@ def test_suspects_without_answers() -> None:
 
 
 def test_no_suspects_at_all() -> None:
-    found = SuspectRanking.read([])
+    found = SuspectRanking.from_tables([])
     assert len(found.example_id) == 0
     assert not found.among_candidates().any()
 
@@ -113,7 +114,7 @@ def test_no_suspects_at_all() -> None:
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
     table = table.set_column(7, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
-    found = SuspectRanking.read([table])
+    found = SuspectRanking.from_tables([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]
 

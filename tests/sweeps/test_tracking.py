@@ -16,7 +16,7 @@ from rayclean.sweeps import tracking
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import Work, make_plan
 from rayclean.sweeps.spec import Tracking
-from rayclean.sweeps.tracking import LOGGED_FILE, Tracker, WandbTracker, open_tracker
+from rayclean.sweeps.tracking import LOGGED_FILE, Tracker, open_tracker
 from tests.sweeps.bases import sweep
 from tests.sweeps.offline import read, records
 
@@ -168,7 +168,6 @@ def test_a_finished_trial_is_replayed_from_its_files_once(works: list[Work], fol
     again = tracker(folder)
     again.replay(work, RESULT, LINES)
     assert sorted(Path(folder.path("wandb")).rglob("*")) == before
-    assert isinstance(again, WandbTracker)
     assert again.runs == {}
 
 
@@ -185,10 +184,8 @@ def test_a_whole_run_is_not_opened_again(works: list[Work], folder: Folder) -> N
 
 def test_sweeps_of_the_same_trial_have_runs_of_their_own(works: list[Work], folder: Folder) -> None:
     one, other = tracker(folder), tracker(Folder(folder.path() + "-again"))
-    assert isinstance(one, WandbTracker)
-    assert isinstance(other, WandbTracker)
     assert one.id_of(works[0]) != other.id_of(works[0])
-    assert one.id_of(works[0]) == tracker(folder).id_of(works[0])  # type: ignore[attr-defined]
+    assert one.id_of(works[0]) == tracker(folder).id_of(works[0])
 
 
 def test_files_of_a_trial_are_its_artifact(works: list[Work], folder: Folder) -> None:
@@ -247,21 +244,20 @@ def test_where_runs_go(
     if said is not None:
         monkeypatch.setenv("WANDB_MODE", said)
     found = tracker(folder, wandb=asked)
-    assert isinstance(found, WandbTracker)
     assert (found.mode, found.folder) == (mode, folder.path())
 
 
 def test_off_or_not_installed_is_silent(
     works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert type(tracker(folder, wandb="off")) is Tracker
+    assert tracker(folder, wandb="off").mode == "off"
     with monkeypatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
-        assert type(tracker(folder, wandb="auto")) is Tracker
-        assert type(tracker(folder, wandb="offline")) is WandbTracker
+        assert tracker(folder, wandb="auto").mode == "off"
+        assert tracker(folder, wandb="offline").mode == "offline"
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
     silent = tracker(folder, wandb="auto")
-    assert type(silent) is Tracker
+    assert silent.mode == "off"
     log(silent, works[0], folder)
     silent.replay(works[0], RESULT, LINES)
     silent.close()
@@ -276,11 +272,10 @@ def test_offline_needs_a_local_folder(
         tracker(remote)
     monkeypatch.setenv("WANDB_API_KEY", "")
     with caplog.at_level(logging.WARNING, logger=tracking.__name__):
-        assert type(tracker(remote, wandb="auto")) is Tracker
+        assert tracker(remote, wandb="auto").mode == "off"
     assert "offline W&B needs a local folder" in caplog.text
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     online = tracker(remote, wandb="auto")
-    assert isinstance(online, WandbTracker)
     assert (online.mode, Path(online.folder).exists()) == ("online", True)
     online.close()
     assert not Path(online.folder).exists()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rayclean import parse_config, schema
-from rayclean.annotators.final_labels import ANNOTATIONS
+from rayclean.annotations import ANNOTATIONS
 from rayclean.config import Config
 from rayclean.errors import ArtifactError
 from rayclean.run import Run

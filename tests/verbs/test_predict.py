@@ -145,7 +145,8 @@ def test_a_trained_classifier_scores_other_data(ray_embedded: None, tmp_path: Pa
     network = build_encoder(Plugin(name="bag_of_words", buckets=500), 3, seed=4).eval()
     network.save(tmp_path / "model", ["c0", "c1", "c2"])
     model = str(tmp_path / "model")
-    config = config_of(tmp_path, predict={"mode": "model", "model": model}, encoder={"name": "bilstm"})
+    options = {"mode": "model", "model": model, "precision": "float32"}
+    config = config_of(tmp_path, predict=options, encoder={"name": "bilstm"})
     run, out = loaded(config)
     predict.validate(config, run)
     metrics = predict.run(config, run, out)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from rayclean import schema
-from rayclean.annotators.final_labels import ANNOTATIONS, replay_reverts
+from rayclean.annotations import ANNOTATIONS
+from rayclean.annotators.final_labels import revert_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
@@ -251,15 +252,15 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     original, before = content(), table(run, "relabel", "labels")
     changed = [key for key, row in before.items() if row["source"] == "changed"]
     assert SUSPECTS - LOST <= len(changed) <= SUSPECTS  # where the truth is lost, it guesses
-    one = replay_reverts(config, run, example_ids=[changed[0]])
+    one = revert_changes(run, example_ids=[changed[0]])
     assert one == {"reverted": 1, "changed": len(changed) - 1}
     after = table(run, "relabel", "labels")
     assert after[changed[0]]["source"] == "reverted"
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
-    assert replay_reverts(config, run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
+    assert revert_changes(run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
     from_label = sum(before[key]["given_label"] == 2 for key in changed[1:])
-    assert replay_reverts(config, run, from_label="HATE")["reverted"] == from_label
-    assert replay_reverts(config, run, everything=True)["changed"] == 0
+    assert revert_changes(run, from_label="HATE")["reverted"] == from_label
+    assert revert_changes(run, everything=True)["changed"] == 0
     for row in table(run, "relabel", "labels").values():
         assert row["final_label"] == row["given_label"]
     given = [
@@ -273,18 +274,18 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert final == given
     redone = do(config, run, "again")  # another relabelling keeps what was reverted
     assert (redone["reverted"], redone["labels"]["changed"]) == (len(changed), 0)
-    assert replay_reverts(config, run, everything=True, undo=True) == {
+    assert revert_changes(run, everything=True, undo=True) == {
         "reverted": len(changed),
         "changed": len(changed),
     }
     assert content() == original
     assert len(run.read_text("ledger", "reverts.jsonl").splitlines()) == 4  # append-only
     with pytest.raises(ConfigError, match="say what to revert"):
-        replay_reverts(config, run)
-    with pytest.raises(ConfigError, match="no label was changed there"):
-        replay_reverts(config, run, example_ids=[10**9])
+        revert_changes(run)
+    with pytest.raises(ConfigError, match="its label was not changed"):
+        revert_changes(run, example_ids=[10**9])
     with pytest.raises(ConfigError, match="did you mean HATE"):
-        replay_reverts(config, run, to_label="HATR")
+        revert_changes(run, to_label="HATR")
 
 
 def test_no_suspects(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayclean.sweeps.dimension import Dimension
 from rayclean.sweeps.page.wording import listing
 from rayclean.sweeps.results import Results, Row
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Dimension
 
 WIDE = 100.0
 """Positive numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""

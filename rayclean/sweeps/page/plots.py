@@ -14,6 +14,7 @@ import optuna.visualization as optuna_plots
 import plotly.graph_objects as go
 
 from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, plain_values
+from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.page.fields import (
     SweptField,
     distinct_values,
@@ -22,9 +23,9 @@ from rayclean.sweeps.page.fields import (
     named_values,
     values_at,
 )
-from rayclean.sweeps.page.study import learning_curve, study_of, timeline_study
+from rayclean.sweeps.page.study import at_once, learning_curve, study_of, timeline_study
+from rayclean.sweeps.page.wording import WHOLE
 from rayclean.sweeps.results import Results, Row
-from rayclean.sweeps.spec import is_condition
 
 MAX_LINES = 12
 """Lines of one plot; points that differ only in further fields are averaged."""
@@ -60,35 +61,31 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
         )  # fmt: skip
         beaten, front = figure.data
         beaten.marker = {"color": GREY, "size": 8}
-        front.marker = {
-            "color": ORANGE,
-            "size": 12,
-            "symbol": "diamond",
-            "line": {"color": BLUE, "width": 1.5},
-        }
+        front.marker = {"color": ORANGE, "size": 12, "symbol": "diamond", "line": {"color": BLUE, "width": 1.5}}  # fmt: skip
         beaten.name, front.name = "beaten by another point", "Pareto front"
         figure.update_traces(showlegend=True)
+        figure.update_xaxes(tickformat=",~f" if second.metric in WHOLE else None)
         at = ", ".join(named_values(start, conditions))
         title = f"{first.metric} against {second.metric}" + (f" at {at}" if at else "")
         found.append(Plot(title, "Each dot is a point; diamonds are on the front.", styled(figure)))
     return found
 
 
-def learning_curves(results: Results, fields: Sequence[SweptField]) -> tuple[Plot, int] | None:
-    """Development accuracy over epochs: the best points', or the first ones' where nothing decides.
-
-    Returns:
-        The plot, and how many points it leaves out; None where nothing was trained.
+def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | None:
+    """Development accuracy over epochs: the best points', or the first ones' where nothing decides; None where nothing was
+    trained.
     """
     rows = [row for row in results.rows if learning_curve(row)]
     if not rows:
         return None
     if results.sweep.objectives and results.best is not None:
-        metric, sign = (
-            results.sweep.objectives[0].metric,
-            1 if results.sweep.objectives[0].mode == "min" else -1,
-        )
-        rows.sort(key=lambda row: sign * row.figures[metric].mean if metric in row.figures else math.inf)
+        first = results.sweep.objectives[0]
+        best = {
+            id(row): -first.sign * row.figures[first.metric].mean
+            for row in rows
+            if first.metric in row.figures
+        }
+        rows.sort(key=lambda row: best.get(id(row), math.inf))
     varying = [field for field in fields if len(distinct_values(results.rows, [field])) > 1]
     figure = optuna_plots.plot_intermediate_values(study_of(rows[:MAX_LINES], fields, ()))
     for place, (trace, row) in enumerate(zip(figure.data, rows, strict=False)):
@@ -97,22 +94,28 @@ def learning_curves(results: Results, fields: Sequence[SweptField]) -> tuple[Plo
     longest = max(len(trace.x) for trace in figure.data)
     figure.update_xaxes(title_text="epoch", tickformat="d", dtick=1 if longest <= 15 else None)
     figure.update_yaxes(title_text="dev accuracy")
-    named = f"Lines are named by {field_list(varying)}." if len(varying) > 1 else ""
-    return Plot("Dev accuracy over epochs", named, styled(figure, wide=True)), max(0, len(rows) - MAX_LINES)
+    hint = f"Lines are named by {field_list(varying)}." if len(varying) > 1 else ""
+    if len(rows) > MAX_LINES:
+        hint += f" {len(rows) - MAX_LINES} further points are left out: these are {'the best' if results.best else 'the first'}."
+    return Plot("Dev accuracy over epochs", hint.strip(), styled(figure, wide=True))
 
 
-def timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot:
-    """A bar for each trial, by the time at which it ran."""
+def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | None:
+    """A bar for each trial, by the time at which it ran; None where fewer than two trials say when they ran."""
     study = timeline_study(rows, fields)
+    if len(study.trials) < 2:
+        return None
     figure = optuna_plots.plot_timeline(study)
-    for trace, (name, colour) in zip(
-        figure.data, [("ran to its end", BLUE), ("stopped early", ORANGE)][-len(figure.data) :], strict=False
-    ):
-        trace.update(name=name, marker_color=colour)
+    for trace in figure.data:
+        whole = trace.name == "COMPLETE"
+        trace.update(
+            name="ran to its end" if whole else "stopped early", marker_color=BLUE if whole else ORANGE
+        )
     figure.update_xaxes(title_text="time")
     figure.update_yaxes(autorange="reversed", tickformat="d")
+    hint = f"{len(study.trials)} trials by their beginning, {at_once(study):.1f} at once on average."
     return Plot(
-        "Trials over time", "", styled(figure, height=min(640, 140 + 14 * len(study.trials)), wide=True)
+        "Trials over time", hint, styled(figure, height=min(640, 140 + 14 * len(study.trials)), wide=True)
     )
 
 

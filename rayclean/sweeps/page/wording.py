@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from rayclean.sweeps.dimension import Dimension
 from rayclean.sweeps.results import PointFigure
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Dimension
 
 SIGNIFICANT = 0.05
 """Smaller p-values are marked."""

@@ -1,0 +1,119 @@
+"""`relabel/annotations/`: one row per suspect with the annotator's answer and the decision on the label.
+
+`verbs/relabel` writes the rows (`annotators/decisions.py` decides); the final labels, reverts and the evaluation read
+them with `SuspectRanking.read`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayclean.folder import Folder
+
+DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
+"""All values of the column `decision`: the label changes; the annotator chose the given label; no choice was sure enough
+for a change; the query failed; the budget ended before the query. Only the first one changes a label."""
+
+ANNOTATIONS = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("rank", pa.int64()),
+        ("given_label", pa.int32()),
+        ("suggested_label", pa.int32()),
+        ("chosen_label", pa.int32()),  # by calibrated probability; null: no answer, or a tie
+        ("confidence", pa.float32()),  # calibrated probability of chosen_label; null: no answer
+        ("decision", pa.string()),  # one of DECISIONS
+        ("accepted", pa.bool_()),  # whether the label changes (before reverts)
+        ("candidates", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),  # raw log-probability per candidate; empty without an answer
+        ("probabilities", pa.list_(pa.float32())),  # calibrated probability per candidate
+        ("error", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("answer_tokens", pa.int32()),
+        ("seconds", pa.float32()),
+        ("reused", pa.bool_()),  # the answer was paid for by an earlier run
+        ("key", pa.string()),  # key of the answer in the ledger
+        ("prompt_hash", pa.string()),
+        ("model", pa.string()),
+        ("raw", pa.string()),
+        ("written", pa.float64()),
+    ]
+)
+"""Columns of `relabel/annotations/`; the most doubtful suspect is the first row."""
+
+_COLUMNS = ("example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
+            "candidates", "error")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SuspectRanking:
+    """The decision on every suspect, sorted by id (S suspects)."""
+
+    example_id: npt.NDArray[np.int64]
+    rank: npt.NDArray[np.int64]
+    given: npt.NDArray[np.int64]
+    chosen: npt.NDArray[np.int64]
+    """[S] Label that the annotator chose; -1 without an answer and for a tie."""
+    confidence: npt.NDArray[np.float32]
+    """[S] Calibrated probability of the chosen label; NaN without an answer."""
+    decision: npt.NDArray[np.int8]
+    """[S] Index into `DECISIONS`."""
+    candidates: npt.NDArray[np.int64]
+    """[S, 2], or [S, 0] where every label was a candidate."""
+    truth: npt.NDArray[np.int64]
+    """[S] True label, -1 until an evaluation that knows it fills it in."""
+    error_kinds: Counter[str]
+
+    @classmethod
+    def read(cls, relabel: Folder) -> "SuspectRanking":
+        """The decisions in `annotations/` of a finished relabel."""
+        names = relabel.shards("annotations")
+        return cls.from_tables(relabel.read_table("annotations", name, columns=_COLUMNS) for name in names)
+
+    @classmethod
+    def from_tables(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
+        """The decisions in tables with columns of `ANNOTATIONS`, whose rows stand in any order."""
+        names = _COLUMNS[:-2]
+        empty = {name: np.zeros(0, dtype=np.int64) for name in names}
+        parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
+        every, kinds = False, Counter[str]()
+        for table in tables:
+            decision = np.array([DECISIONS.index(x) for x in table["decision"].to_pylist()], dtype=np.int8)
+            parts["decision"].append(decision)
+            parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
+            for name in names[:5]:
+                parts[name].append(pc.fill_null(table[name], -1).to_numpy().astype(np.int64))
+            every |= bool((pc.max(pc.list_value_length(table["candidates"])).as_py() or 0) > 2)
+            errors = table["error"].filter(pc.equal(table["decision"], "error")).to_pylist()
+            kinds.update((text or "unknown").partition(":")[0] for text in errors)
+        columns = {name: np.concatenate(part) for name, part in parts.items()}
+        order = np.argsort(columns["example_id"], kind="stable")
+        columns = {name: column[order] for name, column in columns.items()}
+        pairs = np.stack([columns["given_label"], columns["suggested_label"]], axis=1).astype(np.int64)
+        return cls(
+            example_id=columns["example_id"],
+            rank=columns["rank"],
+            given=columns["given_label"],
+            chosen=columns["chosen_label"],
+            confidence=columns["confidence"].astype(np.float32),
+            decision=columns["decision"].astype(np.int8),
+            candidates=pairs[:, :0] if every else pairs,
+            truth=np.full(len(order), -1, dtype=np.int64),
+            error_kinds=kinds,
+        )
+
+    def among_candidates(self) -> npt.NDArray[np.bool_]:
+        """Whether the truth is known and one of the candidates [S]."""
+        if self.candidates.shape[1] == 0:
+            return np.asarray(self.truth >= 0)
+        return np.asarray((self.truth >= 0) & (self.candidates == self.truth[:, None]).any(axis=1))
+
+    def decided(self, decision: str) -> npt.NDArray[np.bool_]:
+        """Which suspects have this decision [S], before reverts."""
+        return np.asarray(self.decision == DECISIONS.index(decision))

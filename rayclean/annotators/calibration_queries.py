@@ -1,0 +1,39 @@
+"""The scores that calibration needs beside those of the candidates, asked together with the queries."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
+from rayclean.schema import Label, LabelSet
+
+MaybeAnswers = list[Annotation | None]
+"""MaybeAnswers to a list of queries; None where the budget ended before, or the ledger holds none."""
+
+
+def labels_to_score(labels: LabelSet, candidates: Sequence[Label], calibration: str) -> tuple[Label, ...]:
+    """Labels beside the candidates whose scores batch calibration needs; none where there are too many classes."""
+    if calibration != "batch" or len(labels) > MAX_SCORED:
+        return ()
+    return tuple(label for label in labels if label not in candidates)
+
+
+def content_free_queries(annotator: Annotator, queries: Sequence[Query], calibration: str) -> list[Query]:
+    """For each query the same one about a text without content; empty unless the calibration is `content_free`."""
+    return [annotator.content_free(query) for query in queries] if calibration == "content_free" else []
+
+
+async def answer_for_calibration(
+    answer: Callable[[Sequence[Query]], Awaitable[MaybeAnswers]],
+    queries: Sequence[Query],
+    content_free: Sequence[Query],
+) -> tuple[MaybeAnswers, MaybeAnswers]:
+    """MaybeAnswers to the queries, and to each query's content-free one; equal content-free queries are asked once, first.
+
+    Args:
+        answer: `Engine.answer` or `Engine.recall`.
+        queries: Q queries.
+        content_free: Q content-free queries, or none.
+    """
+    unique = list(dict.fromkeys(content_free))
+    answers = await answer([*unique, *queries])
+    answer_to = dict(zip(unique, answers, strict=False))
+    return answers[len(unique) :], [answer_to[query] for query in content_free]
