@@ -132,7 +132,7 @@ def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tu
 
 
 def random_pool(sources: DemonstrationSources, seed: int) -> list[tuple[int, str, int]]:
-    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, for any shards the same."""
+    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, for any shards alike."""
     pool: list[tuple[int, str, int]] = []
     for shard in sources.shards():
         table = sources.examples(shard)

@@ -132,7 +132,7 @@ class ConfidentLearning(Detector):
 def _mapped(
     mapper: Mapper, function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard]
 ) -> Iterator[R]:
-    """Apply `function` to every shard; a task gets several, because one takes less time than starting a task."""
+    """Apply `function` to every shard; a task gets several, because starting it takes longer than one."""
     size = min(MAX_SHARDS, -(-len(shards) // MIN_ITEMS))
     groups = [shards[start : start + size] for start in range(0, len(shards), max(1, size))]
     for results in mapper(partial(_each, function), groups):

@@ -16,10 +16,7 @@ import pyarrow as pa
 from rayclean.annotations import SuspectRanking
 from rayclean.errors import ArtifactError
 from rayclean.functional.lookup import lookup_values
-
-Ints = npt.NDArray[np.integer[Any]]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.floating[Any]]
+from rayclean.functional.types import Bools, Floats, Ints
 
 UNKNOWN = -1
 """Index that stands for a label that is not known."""

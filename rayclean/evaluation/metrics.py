@@ -16,8 +16,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from rayclean.annotations import DECISIONS, SuspectRanking
-from rayclean.evaluation.counts import Bools, Floats, RunCounts
+from rayclean.evaluation.counts import RunCounts
 from rayclean.functional.calibration import expected_calibration_error
+from rayclean.functional.types import Bools, Floats
 
 RELIABILITY_BINS = 10
 """Equal-width bins of confidence."""

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.evaluation.counts import BINS, UNKNOWN, Floats
+from rayclean.evaluation.counts import BINS, UNKNOWN
 from rayclean.evaluation.subsets import SUBSETS, EpochColumns, count_subsets, joined_subsets, subset_shares
 from rayclean.folder import Folder
+from rayclean.functional.types import Floats
 
 HIGHEST_LOSS = 20.0
 """Larger losses are counted in the last bin; exp(-20) is the probability of their labels."""

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from rayclean.errors import RaycleanError
+from rayclean.functional.types import Doubles
 
 W_MIN = 0.05
 """A negative margin is amplified by 1 / W_MIN = 20 at most."""
@@ -37,7 +38,6 @@ V_MIN = 1e-12
 """Below this variance of the negative ALMs no weight can be inferred, and all are 1."""
 
 SigmaMode = Literal["variance", "literal"]
-Floats = npt.NDArray[np.float64]
 
 
 def margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ def label_aware(margins: Tensor, weights: Tensor, w_min: float = W_MIN) -> Tenso
     return torch.where(margins < 0, margins / weights.clamp(min=w_min), margins)
 
 
-def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Floats:
+def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Doubles:
     """ALM [N] from the sums and the numbers of updates; 0 without any update, from which no weight is
     inferred.
     """
@@ -84,11 +84,11 @@ def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Floats:
 
 
 def update_average(
-    total: npt.NDArray[np.float64],
+    total: Doubles,
     count: npt.NDArray[np.uint32],
     rows: npt.NDArray[np.int64],
     margins: npt.NDArray[Any],
-) -> tuple[Floats, Floats]:
+) -> tuple[Doubles, Doubles]:
     """Add the margins of one global batch to the running ALMs, in place.
 
     Args:
@@ -130,7 +130,7 @@ class NegativeMargins:
     shift: float = 0.0
 
     @classmethod
-    def of(cls, alm: Floats) -> "NegativeMargins":
+    def of(cls, alm: Doubles) -> "NegativeMargins":
         """Statistics of the negative values among some ALMs [N]."""
         negative = alm[alm < 0]
         if not len(negative):
@@ -139,7 +139,7 @@ class NegativeMargins:
         shifted = negative - shift
         return cls(len(negative), float(shifted.sum()), float((shifted**2).sum()), shift)
 
-    def moved(self, before: Floats, after: Floats) -> "NegativeMargins":
+    def moved(self, before: Doubles, after: Doubles) -> "NegativeMargins":
         """Statistics after the ALMs `before` [G] of one batch have become `after` [G], the same rows in
         order.
         """
@@ -173,7 +173,7 @@ class NegativeMargins:
         return variance if mode == "variance" else variance**2
 
 
-def gaussian_weights(alm: Floats, mean: float, sigma_squared: float) -> Floats:
+def gaussian_weights(alm: Doubles, mean: float, sigma_squared: float) -> Doubles:
     """Weights lambda = exp(-(ALM - mu)^2 / (2 sigma^2)) where ALM < 0 and ALM < mu, else 1 (Eq. 4).
 
     With `mean` in {0, -1} and `sigma_squared` = 1 these are the fixed thresholds of the paper's appendix E.

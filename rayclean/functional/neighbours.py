@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.functional.types import Ids
+from rayclean.functional.types import Doubles, Ids
 
 DIGITS = 5
 """`NearestNeighbours` compares cosines to so many digits, then by id: further digits of features depend on
@@ -34,8 +34,7 @@ _FEW = 1 / 32
 """Above this share of a block's pairs, a matrix product in float64 is faster than pair by pair."""
 _NONE = -(2**62)
 
-Floats = npt.NDArray[np.float64]
-Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]
+_Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Doubles]
 
 
 def fixed_point(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -62,7 +61,7 @@ class Points:
         return Points(self.vectors[rows], self.groups[rows])
 
 
-def near_pairs(queries: Points, candidates: Points, least: Floats, count: int, slack: float = 0.0) -> Pairs:
+def near_pairs(queries: Points, candidates: Points, least: Doubles, count: int, slack: float = 0.0) -> _Pairs:
     """The pairs that can be among the nearest neighbours of their query, with exact cosines.
 
     Args:
@@ -106,7 +105,7 @@ def _cosines(
     candidates: npt.NDArray[np.float32],
     row: npt.NDArray[np.intp],
     column: npt.NDArray[np.intp],
-) -> Floats:
+) -> Doubles:
     """The cosine of each pair [E], times `ONE`.
 
     Products of integers and all their partial sums stay below 2**49 (Cauchy and Schwarz), so float64 adds
@@ -143,7 +142,7 @@ class NearestNeighbours:
         self.steps = np.full((len(groups), count), _NONE, dtype=np.int64)
 
     @property
-    def cosines(self) -> Floats:
+    def cosines(self) -> Doubles:
         """[Q, M]; 0 where there is no neighbour."""
         return np.where(self.ids >= 0, self.steps / 10**DIGITS, 0.0)
 

@@ -26,12 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.functional.types import Mask
+from rayclean.functional.types import Bools, Floats
 
 SURE = 0.99
 """A confidence above this counts as sure whatever the threshold is (DISC's code)."""
-
-Values = npt.NDArray[Any]
 
 
 class Subset(IntEnum):
@@ -48,11 +46,11 @@ class Subset(IntEnum):
 
 
 def by_verdicts(
-    strong: Mask,
-    weak: Mask,
-    disputed: Mask,
-    confidence: Values,
-    threshold: Values,
+    strong: Bools,
+    weak: Bools,
+    disputed: Bools,
+    confidence: Floats,
+    threshold: Floats,
     sigma: float = 0.0,
 ) -> npt.NDArray[np.int8]:
     """NoiseAL's split in its default reading: the networks' verdicts on the given label decide.
@@ -73,14 +71,14 @@ def by_verdicts(
 
 
 def by_agreement(
-    strong: Mask,
-    weak: Mask,
-    disputed: Mask,
-    confidence: Values,
-    threshold: Values,
+    strong: Bools,
+    weak: Bools,
+    disputed: Bools,
+    confidence: Floats,
+    threshold: Floats,
     sigma: float = 0.0,
     *,
-    agree: Mask,
+    agree: Bools,
 ) -> npt.NDArray[np.int8]:
     """NoiseAL's split in another reading: whether both networks predict the same class comes first.
 
@@ -101,11 +99,11 @@ def by_agreement(
 
 
 def by_disc(
-    strong: Mask,
-    weak: Mask,
-    disputed: Mask,
-    confidence: Values,
-    threshold: Values,
+    strong: Bools,
+    weak: Bools,
+    disputed: Bools,
+    confidence: Floats,
+    threshold: Floats,
     sigma: float = 0.5,
 ) -> npt.NDArray[np.int8]:
     """DISC's selection (Li et al., CVPR 2023, with the constants of its code): HARD where the verdicts
@@ -129,8 +127,8 @@ def by_disc(
 
 
 def most_likely_clean(
-    labels: npt.NDArray[np.integer[Any]], label_probability: Values, share: float = 0.1
-) -> Mask:
+    labels: npt.NDArray[np.integer[Any]], label_probability: Floats, share: float = 0.1
+) -> Bools:
     """The examples whose label is the most probable, a share of every class; they replace an empty CLEAN.
 
     Args:
@@ -153,9 +151,9 @@ def most_likely_clean(
     return chosen
 
 
-def _sure(confidence: Values, threshold: Values, sigma: float) -> Mask:
+def _sure(confidence: Floats, threshold: Floats, sigma: float) -> Bools:
     return np.asarray(confidence > np.minimum(threshold + sigma, SURE), dtype=np.bool_)
 
 
-def _subsets(clean: Mask, purified: Mask, rest: Subset) -> npt.NDArray[np.int8]:
+def _subsets(clean: Bools, purified: Bools, rest: Subset) -> npt.NDArray[np.int8]:
     return np.select([clean, purified], [Subset.CLEAN, Subset.PURIFIED], rest).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Types of NumPy arrays that the functions of this package share."""
+"""Types of NumPy arrays."""
 
 from typing import Any
 
@@ -13,5 +13,5 @@ Probabilities = npt.NDArray[np.float32]
 """Class probabilities [N, K]; rows sum to 1."""
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.floating[Any]]
-Mask = npt.NDArray[np.bool_]
-"""One truth value per example."""
+Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]

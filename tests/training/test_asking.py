@@ -1,11 +1,14 @@
 """Questions on their way: exact neighbours, none its own, and the answers end where they belong."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from rayclean.config import Plugin
 from rayclean.folder import Folder
@@ -24,6 +27,7 @@ class Table:
 
     def __init__(self, features: Any):
         self.features = features / np.linalg.norm(features, axis=1, keepdims=True)
+        self.device = torch.device("cpu")
 
     def __call__(self, positions: Any) -> Any:
         return np.ascontiguousarray(self.features[positions], dtype=np.float32)
@@ -62,6 +66,46 @@ def test_neither_blocks_nor_workers_decide_between_equals(monkeypatch: pytest.Mo
     cosine = np.round(read(queries) @ read(pool).T, neighbours.DIGITS)
     expected = [pool[np.lexsort((pool, -row))[:5]].tolist() for row in cosine]
     assert found[0][0].tolist() == expected
+
+
+class OfTwo(Collectives):
+    """One of two workers that are threads of this process."""
+
+    world_size = 2
+
+    def __init__(self, rank: int, barrier: Barrier, sent: list[Any]):
+        self.rank, self.barrier, self.sent = rank, barrier, sent
+
+    def gather(self, ids: Any, columns: Any) -> Any:
+        parts = self._exchange((ids, columns))
+        together = {name: np.concatenate([columns[name] for _, columns in parts]) for name in columns}
+        return super().gather(np.concatenate([ids for ids, _ in parts]), together)
+
+    def gather_rows(self, rows: Any) -> Any:
+        return torch.cat(self._exchange(rows.clone()))
+
+    def _exchange(self, mine: Any) -> list[Any]:
+        self.sent[self.rank] = mine
+        self.barrier.wait(60)
+        everyone = list(self.sent)
+        self.barrier.wait(60)
+        return everyone
+
+
+@pytest.mark.parametrize("pool_size", [1, 100])
+def test_two_workers_find_what_one_finds(pool_size: int) -> None:
+    rng = np.random.default_rng(0)
+    read = Table(rng.integers(-1, 2, (200, 4)) + 0.1)  # many are equally near
+    queries, pool, texts = np.arange(0, 200, 7), np.arange(0, 200, 2)[:pool_size], np.arange(200) % 150
+    arguments = (read, np.arange(200), texts, queries, pool, 5)
+    barrier, sent = Barrier(2), [None, None]
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(nearest_in_pool, *arguments, OfTwo(rank, barrier, sent)) for rank in range(2)]  # type: ignore[arg-type]
+        found = [one.result(60) for one in both]
+    alone = nearest_in_pool(*arguments, Collectives())  # type: ignore[arg-type]
+    for places, cosine in found:
+        assert (places == alone[0]).all()
+        assert (cosine == alone[1]).all()
 
 
 def test_copies_of_a_text_take_no_places() -> None:
