@@ -1,8 +1,8 @@
 """The prompt form `choice`: a chat answer that is constrained to the candidates, asked in both orders.
 
-With two candidates the answers are the letters A and B, and their log-probabilities are read. With more, the answer is
-a label's word and counts as probability 1. The probabilities of both orders are averaged, which cancels a preference for
-the first option; orders that disagree give probabilities near 1/2.
+With two candidates the answers are the letters A and B, and their log-probabilities are read. With more, the
+answer is a label's word and counts as probability 1. The probabilities of both orders are averaged, which
+cancels a preference for the first option; orders that disagree give probabilities near 1/2.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ class ChoiceForm:
     """Asks for the choice between candidates in chat form."""
 
     REQUIREMENT = (
-        "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or 'structured_outputs', "
-        "and annotator.logprobs = false if it has no log-probabilities"
+        "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or "
+        "'structured_outputs', and annotator.logprobs = false if it has no log-probabilities"
     )
     """The end of the error message about an endpoint that the probe refuses."""
 

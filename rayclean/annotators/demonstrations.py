@@ -1,8 +1,8 @@
-"""Which labelled examples precede the question in a prompt: the nearest ones, or random ones, that are no suspects.
+"""Demonstrations of a query: the nearest labelled examples, or random ones, that are no suspects.
 
-The nearest are exact, by cosine in the features of `predict`, with one shard of the data in memory at a time. Left out
-are suspects, the query itself and exact duplicates of its text (their labels would give the answer away, right or
-wrong). The most similar comes last, next to the question.
+The nearest are exact, by cosine in the features of `predict`, with one shard of the data in memory at a time.
+Left out are suspects, the query itself and exact duplicates of its text (their labels would give the answer
+away, right or wrong). The most similar comes last, next to the question.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,9 +22,9 @@ from rayclean.schema import matrix
 SPARE = 16
 """Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
 MOST_FETCHED = 2048
-"""No query fetches more neighbours: 32 KiB of memory each."""
+"""Most neighbours that are fetched for a query (32 KiB of memory)."""
 RANDOM_POOL = 1024
-"""`random` draws from so many examples, themselves drawn by a hash of their ids."""
+"""Number of examples from which `random` draws; they are chosen by a hash of their ids."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def nearest_demonstrations(
 ) -> list[tuple[Demonstration, ...]]:
     """The `count` most similar demonstrations per query, the most similar last.
 
-    There are fewer where the data hold no more, or where fewer of the nearest `MOST_FETCHED` examples have another text
-    (one text may occur thousands of times).
+    There are fewer where the data hold no more, or where fewer of the nearest `MOST_FETCHED` examples have
+    another text (one text may occur thousands of times).
 
     Args:
         sources: where examples, features and suspects are.
@@ -93,7 +93,7 @@ def nearest_demonstrations(
 def _search(
     sources: DemonstrationSources, ids: npt.NDArray[np.int64], features: npt.NDArray[np.float32], fetch: int
 ) -> NearestNeighbours:
-    """The nearest examples that are no suspects, other than the queries themselves; a shard in memory at a time."""
+    """The nearest examples that are neither suspects nor the query itself; one shard in memory at a time."""
     nearest = NearestNeighbours(features, ids, fetch)
     for shard in sources.shards():
         candidates = sources.examples(shard, ["example_id"])["example_id"].to_numpy()
@@ -119,7 +119,7 @@ def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
 
 
 def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tuple[Demonstration, ...]:
-    """The first `count` neighbours whose text is neither the query's nor that of one before them, in reverse order."""
+    """The first `count` neighbours with texts unlike the query's and each other's, in reverse order."""
     seen, picked = {text.strip()}, []
     for neighbour in neighbours:
         if neighbour.text.strip() not in seen:
@@ -131,7 +131,7 @@ def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tu
 
 
 def random_pool(sources: DemonstrationSources, seed: int) -> list[tuple[int, str, int]]:
-    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, the same for any shard layout."""
+    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, for any shard layout."""
     pool: list[tuple[int, str, int]] = []
     for shard in sources.shards():
         table = sources.examples(shard)
@@ -148,7 +148,7 @@ def _first(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.intp]:
 def random_demonstrations(
     pool: Sequence[tuple[int, str, int]], example_id: int, text: str, count: int, seed: int
 ) -> tuple[Demonstration, ...]:
-    """`count` demonstrations from the pool, drawn by the query's id; neither itself nor duplicates of its text."""
+    """`count` demonstrations from the pool, drawn by the query's id, without the query and its duplicates."""
     order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
     allowed = (pool[i] for i in order if pool[i][0] != example_id and pool[i][1].strip() != text.strip())
     return tuple(

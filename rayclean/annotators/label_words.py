@@ -1,8 +1,9 @@
-"""The prompt form `label_words`: the log-probability that a model puts on each label's word right after the prompt.
+"""The prompt form `label_words`: log-probabilities of the labels' words right after the prompt.
 
-The answer is a candidate by construction, and one forward pass serves all labels whose words are one token. Words of
-several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per inner node. The root is
-asked first and the deeper nodes after it, so that they find the prompt in the server's prefix cache.
+The answer is a candidate by construction, and one forward pass serves all labels whose words are one token.
+Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per
+inner node. The root is asked first and the deeper nodes after it, so that they find the prompt in the
+server's prefix cache.
 """
 
 import json
@@ -102,7 +103,7 @@ class LabelWordsForm:
         )
 
     def _fit(self, words: "LabelWords", query: Query) -> tuple[str, list[int]]:
-        """The prompt and its tokens, at most `max_prompt_tokens` where leaving out and cutting can achieve it."""
+        """The prompt and its tokens, at most `max_prompt_tokens` where cutting can achieve it."""
         keep, chars = len(query.demonstrations), min(len(query.text), self.config.max_text_chars)
         while True:
             prompt = self.prompt.render(query, demonstrations=keep, max_text_chars=chars)
@@ -122,7 +123,8 @@ class LabelWords:
     Args:
         tokenizer: the Hugging Face tokenizer of the model that is asked.
         labels: all labels.
-        anchor: the line that every prompt ends with ("Category:"); a word's tokens are those that it adds to this line.
+        anchor: the line that every prompt ends with ("Category:"); a word's tokens are those that it adds to
+            this line.
 
     Raises:
         ConfigError: a word whose tokens merge with those of the anchor.
@@ -136,7 +138,8 @@ class LabelWords:
             whole = self.encode(f"{anchor} {label.word}")
             if whole[: len(bare)] != bare or len(whole) == len(bare):
                 raise ConfigError(
-                    f"label {label.name!r}: the tokenizer cannot separate the word {label.word!r} from the prompt"
+                    f"label {label.name!r}: the tokenizer cannot separate the word {label.word!r} "
+                    "from the prompt"
                 )
             words[label.index] = tuple(whole[len(bare) :])
         beginnings = {word[:length] for word in words.values() for length in range(1, len(word))}
@@ -149,7 +152,7 @@ class LabelWords:
         return [int(token) for token in self.tokenizer(text)["input_ids"]]
 
     def trie(self, indices: Iterable[int]) -> dict[TokenIds, list[int]]:
-        """Children of each inner node of the trie of some labels' words: next token ids by tokens so far, the root first."""
+        """The trie of some labels' words: next token ids by the tokens so far, the root (no tokens) first."""
         nodes: dict[TokenIds, set[int]] = {}
         for index in indices:
             word = self.tokens[index]
@@ -167,7 +170,7 @@ class LabelWords:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; no code of the repository is run.
+    """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; runs no code of the model.
 
     Raises:
         AnnotationError: there is no tokenizer under this name.
@@ -247,7 +250,8 @@ def _token_id(token: str) -> int:
 def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
     """The nodes of a trie, each with (some of) its children, as requests of at most `MAX_IDS` token ids.
 
-    The root makes requests of its own, so that its prompt is in the server's cache when longer prompts follow.
+    The root makes requests of its own, so that its prompt is in the server's cache when longer prompts
+    follow.
     """
     groups: list[list[tuple[TokenIds, list[int]]]] = []
     ids: set[int] = set()

@@ -1,13 +1,13 @@
 """Any OpenAI-compatible endpoint as annotator, in two prompt forms.
 
-`label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word right after
-    the text, which makes small models useful. Needs an endpoint that returns log-probabilities of given token ids
-    (vLLM >= 0.29).
-`choice` (`choice.py`): chat form for large models. The definitions, the previous annotation and the model's prediction
-    stand in the prompt, and the answer is constrained to a letter (a name for more than two candidates).
+`label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word
+    right after the text, which makes small models useful. Needs an endpoint that returns log-probabilities of
+    given token ids (vLLM >= 0.29).
+`choice` (`choice.py`): chat form for large models. The prompt shows the definitions, the previous annotation
+    and the model's prediction; the answer is constrained to a letter (a word for more than two candidates).
 
-The start probes the endpoint with a question that has no natural answer among the candidates, and refuses one that
-ignores the constraint or returns no log-probabilities.
+The start probes the endpoint with a question that has no natural answer among the candidates, and refuses one
+that ignores the constraint or returns no log-probabilities.
 """
 
 from collections.abc import Sequence
@@ -48,9 +48,9 @@ class OpenAIAnnotator(Annotator):
         form: Literal["label_words", "choice"] = "label_words"
         """Prompt form: `label_words` scores each label's word, `choice` asks for a constrained answer."""
         constraint: Literal["structured_outputs", "json_schema"] = "structured_outputs"
-        """`choice` only: how answers are constrained to the candidates: vLLM's field, or OpenAI's `response_format`."""
+        """`choice` only: how answers are constrained: by vLLM's field, or by OpenAI's `response_format`."""
         logprobs: bool = True
-        """`choice` only: read the letters' log-probabilities; `False` for endpoints without: answers are 0 or 1."""
+        """`choice` only: read the letters' log-probabilities; `False`: a chosen letter has probability 1."""
         instruction: str = "Label each text."
         """First line of every prompt: what the texts are and what the label says of them."""
         template: str | None = None
@@ -60,7 +60,8 @@ class OpenAIAnnotator(Annotator):
         max_demonstration_chars: int = Field(400, ge=16)
         """Longer demonstrations are cut to this length."""
         max_prompt_tokens: int = Field(1000, ge=32)
-        """`label_words` only: longer prompts lose demonstrations, the least similar first, then the text is cut."""
+        """`label_words` only: longer prompts lose demonstrations, the least similar first, then the text is
+        cut."""
         timeout: float = Field(60.0, gt=0)
         """Seconds per request."""
         deadline: float = Field(300.0, gt=0)
@@ -128,19 +129,23 @@ class OpenAIAnnotator(Annotator):
             other = seen.setdefault(label.word.strip().lower(), label.name)
             if other != label.name or not label.word.strip():
                 raise ConfigError(
-                    f"labels {other!r} and {label.name!r} have the same word {label.word!r}: set dataset.words"
+                    f"labels {other!r} and {label.name!r} have the same word {label.word!r}: "
+                    "set dataset.words"
                 )
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """Label words are calibrated by default, a choice is not: both orders were asked, and only the candidates have
-        scores, so that a label's mean score would mix the confusions of the data with the model's bias.
+        """Label words are calibrated by default, a choice is not: both orders were asked, and only the
+        candidates have scores, so that a label's mean score would mix the confusions of the data with the
+        model's bias.
         """
         if configured == "auto" and self.config.form == "label_words":
             return "batch" if num_classes <= MAX_SCORED else "content_free"
         return super().calibration(configured, num_classes)
 
     def content_free(self, query: Query) -> Query:
-        """As in the base class; label words are scored all at once, so one question serves every pair of candidates."""
+        """As in the base class; label words are scored all at once, so one question serves every pair of
+        candidates.
+        """
         neutral = super().content_free(query)
         return replace(neutral, candidates=self.labels) if self.config.form == "label_words" else neutral
 

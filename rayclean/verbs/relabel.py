@@ -6,8 +6,8 @@
       -> annotations/  the decision on every suspect                             (annotators/decisions.py)
       -> labels/       the label of every example: given labels + accepted changes - reverts
 
-Answers are kept in `<run>/ledger/`: another acceptance or calibration sends no query, and neither does the attempt after
-a crash.
+Answers are kept in `<run>/ledger/`: another acceptance or calibration sends no query, and neither does the
+attempt after a crash.
 """
 
 import logging
@@ -169,7 +169,7 @@ def _ask(
     chunks: list[int],
     total: int,
 ) -> None:
-    """Write `answers/` of some chunks, with the server running where the annotator brings one and needs it."""
+    """Write `answers/` of some chunks; the server of an annotator that brings one runs only if needed."""
     used = _used_before(out) if run.shares_ledger else None
     asking = AskOutcome(
         annotator, run.url("ledger"), out.name, Budget.of(relabel), relabel.max_error_rate, used
@@ -220,13 +220,14 @@ def _advice(decided: dict[str, Any], total: int) -> str | None:
     """How to go on where suspects were left unasked or queries failed; None where neither happened."""
     if decided["unasked"]:
         return (
-            f"the budget left {decided['unasked']} of {total} suspects unasked: raise relabel.max_queries, max_tokens or "
-            "max_cost and run the same command; what was answered is in the ledger and costs nothing again"
+            f"the budget left {decided['unasked']} of {total} suspects unasked: raise relabel.max_queries, "
+            "max_tokens or max_cost and run the same command; what was answered is in the ledger "
+            "and costs nothing again"
         )
     if decided["error"]:
         return (
-            f"{decided['error']} queries failed and kept their given label; `rayclean relabel --again` asks those again "
-            "(the others are in the ledger), then `rayclean clean` goes on with what follows"
+            f"{decided['error']} queries failed and kept their given label; `rayclean relabel --again` asks "
+            "those again (the others are in the ledger), then `rayclean clean` goes on with what follows"
         )
     return None
 

@@ -44,7 +44,9 @@ def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Confi
 
 
 def make(folder: Path, shards: int = 3) -> Run:
-    """90 examples in three classes; every suspect is wrong, and the truth is suggested for all but each fifth of them."""
+    """90 examples in three classes; every suspect is wrong, and the truth is suggested for all but each fifth
+    of them.
+    """
     run = Run(str(folder / "run"))
     run.write_text(
         LabelSet([Label(i, n, n) for i, n in enumerate(["BIZ", "SPO", "HATE"])]).to_json(),
