@@ -71,7 +71,7 @@ def prepare(works: list[Work], url: str) -> None:
     from rayclean.runtime.cluster import connected
 
     with connected(works[0].config.cluster):
-        for work in {work.prints["predict"]: work for work in works}.values():
+        for work in {work.fingerprints["predict"]: work for work in works}.values():
             pipeline.run_verbs(work.config, BEFORE, run=work.run(url))
 
 

@@ -19,7 +19,7 @@ from rayclean.pipeline import open_run
 from rayclean.run import VERBS
 from rayclean.runtime.jobs import JobPackage
 from rayclean.sweeps.plan import any_point, base_values, put_over, sweep_root
-from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.sweep_file import load_sweep
 from rayclean.verb_fingerprints import check_plugins
 
 COMMANDS = ("clean", *VERBS, "sweep")

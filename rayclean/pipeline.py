@@ -14,7 +14,7 @@ from rayclean.progress import console
 from rayclean.run import MANIFEST, VERBS, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
-OnEpoch = Callable[[dict[str, Any]], None]
+_OnEpoch = Callable[[dict[str, Any]], None]
 """Called with the line of `metrics.jsonl` of every epoch of the final training."""
 
 
@@ -64,7 +64,7 @@ def run_verbs(
     *,
     again: bool = False,
     run: Run | None = None,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: _OnEpoch | None = None,
 ) -> Run:
     """Run some verbs, in order; finished ones are reused.
 
@@ -158,7 +158,9 @@ def resolved_config(run_folder: str) -> Config:
     return config.model_copy(update={"output": output, "name": name})
 
 
-def _run_verb(config: Config, run: Run, verb: str, fingerprint: str, on_epoch: OnEpoch | None = None) -> None:
+def _run_verb(
+    config: Config, run: Run, verb: str, fingerprint: str, on_epoch: _OnEpoch | None = None
+) -> None:
     from rayclean.runtime.prometheus import report_finished
 
     start = time.monotonic()

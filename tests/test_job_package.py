@@ -9,8 +9,8 @@ import pytest
 from rayclean.errors import ConfigError
 from rayclean.job_package import pack
 from rayclean.sweeps.plan import make_plan
-from rayclean.sweeps.results import command
-from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.repeat import trial_command
+from rayclean.sweeps.sweep_file import load_sweep
 from tests import toy
 
 
@@ -120,7 +120,7 @@ def test_a_sweep_travels_with_its_base(config: Path, tmp_path: Path, monkeypatch
     assert set(make_plan(sent).work) == set(here.work)  # the same trials under the same names
     # Commands that repeat a trial name the file that lies where the sweep was submitted, and it is the same work from
     # whichever folder.
-    assert command(sent, {}, 0).startswith(f"rayclean clean {config} ")
+    assert trial_command(sent, {}, 0).startswith(f"rayclean clean {config} ")
     monkeypatch.chdir(tmp_path)
     again = pack("sweep", sweep.name)
     assert again.fingerprint == parcel.fingerprint

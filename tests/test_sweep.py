@@ -25,13 +25,15 @@ from rayclean.folder import Folder
 from rayclean.runtime import serve, tune
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.callbacks import TUNE_KEYS, Watch
+from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import base_values, make_plan, work_of
 from rayclean.sweeps.remote import SweepContext
 from rayclean.sweeps.resume import finished_trials, leave_out, same_sweep
-from rayclean.sweeps.spec import Sweep, Trials, load_sweep
-from rayclean.sweeps.sweep import _share, report_sweep, run_sweep
-from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.shared import SharedVerbs
+from rayclean.sweeps.spec import Sweep, Tracking, Trials
+from rayclean.sweeps.sweep import report_sweep, run_sweep
+from rayclean.sweeps.sweep_file import load_sweep
+from rayclean.sweeps.tracking import open_tracker
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
@@ -141,7 +143,7 @@ def test_trials_that_train_by_the_command_line(
 ) -> None:
     """All six verbs in every trial, of a config whose data lie where the command is given. The keys of W&B and of an
     annotator are in the environment before the sweep's own Ray starts, so that every worker has them, and are written
-    nowhere; with a logger Ray Tune keeps its state in the sweep's folder.
+    nowhere.
     """
     monkeypatch.chdir(tmp_path)
     values = json.loads(Path(spec(tmp_path).base).read_text())
@@ -163,7 +165,7 @@ def test_trials_that_train_by_the_command_line(
             set={"annotator.base_url": server.url},
             space={"train.epochs": {"grid": [1, 2]}},
             objectives="dev_accuracy",
-            tracking={"wandb": "offline", "changes": 3, "loggers": ["ray.tune.logger:JsonLoggerCallback"]},
+            tracking={"wandb": "offline", "changes": 3},
         )
         Path("sweep.json").write_text(one.model_dump_json())
         told = subprocess.run(
@@ -187,30 +189,17 @@ def test_trials_that_train_by_the_command_line(
 
     folder, plan, runs = tmp_path / "sweeps" / "toy", make_plan(one), logged(tmp_path)
     assert runs.keys() == run_ids(tmp_path, plan.work)
-    for (name, work), row in zip(plan.work.items(), results.rows, strict=True):
-        numbers = [{k: v for k, v in line.items() if isinstance(v, int | float)} for line in row.epochs[0]]
-        assert logged_by_tune(folder, name) == numbers
+    for name, work in plan.work.items():
         table = changed_labels(runs[fingerprint(str(folder), name)])
         assert table == trials.changed_examples(work.run(str(folder)), 3)
         assert len(table) == 3
         assert all(change["given"] != change["final"] for change in table)
         assert all(f"*{change['final']}" in change["text"] for change in table)
-    assert list((folder / "loggers").rglob("experiment_state*")), "no state of Ray Tune"
     assert list(temporary.glob("ray/session_*/logs/*worker*")), "no logs of Ray"
     files = [path for place in (tmp_path, temporary) for path in place.rglob("*") if path.is_file()]
     for key in KEYS.values():
         assert key.encode() not in told
         assert [path for path in files if key.encode() in path.read_bytes()] == []
-
-
-def logged_by_tune(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Lines of the epochs of a trial that Tune's own logger wrote, without what Tune adds to them."""
-    lines = (folder / "loggers" / "trials" / name / "result.json").read_text().splitlines()
-    return [
-        {key: value for key, value in line.items() if key not in TUNE_KEYS}
-        for line in map(json.loads, lines)
-        if "epoch" in line
-    ]
 
 
 def changed_labels(run: Path) -> list[dict[str, Any]]:
@@ -251,11 +240,13 @@ def test_a_trial_ended_by_time_was_not_stopped_for_its_figures(
         tmp_path, space={"train.epochs": {"grid": [3]}}, objectives="dev_accuracy", trials={"seconds": 1.0}
     )
     plan, folder = make_plan(one), Folder(str(tmp_path / "sweeps" / "toy"))
-    news = Watch(one, folder, plan, base_values(one), Tracker(), 1)
+    news = SweepObserver(
+        one, folder, plan, base_values(one), open_tracker(Tracking(wandb="off"), "toy", folder.url()), 1
+    )
     news.begun = time.monotonic() - passed
     trial = {"name": next(iter(plan.work))}
     news.started(trial)
-    news.told(trial, {"epoch": 1, "epochs": 3, "dev_accuracy": 0.5})
+    news.epoch_ended(trial, {"epoch": 1, "epochs": 3, "dev_accuracy": 0.5})
     news.ended(trial, None)
     assert [result["stopped"] for result in trials.finished_results(folder).values()] == stopped
 
@@ -343,11 +334,13 @@ def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill
         return [None] * len(items)
 
     monkeypatch.setattr(tune, "run_side_by_side", run)
-    works = [SimpleNamespace(prints={verb: str(place)}) for place in range(count)]
+    works = [SimpleNamespace(fingerprints={verb: str(place)}) for place in range(count)]
     wide, cores = TrialSlots(1, 0.1), TrialSlots(2, 1.0)
     level: Any = [(verb, work) for work in works]
-    assert _share([level], {}, SweepContext("", (), None), wide, cores) == {}
-    assert _share([level], {}, SweepContext("", (), None), wide) == {}
+    for cores_or_none in (cores, None):
+        shared = SharedVerbs(SweepContext("", (), None), wide, cores_or_none)
+        shared.run([level])
+        assert shared.failed == {}
     assert seen == [(count, cores if alone else wide, alone), (count, wide, False)]
 
 

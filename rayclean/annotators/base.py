@@ -21,6 +21,13 @@ from rayclean.schema import Label
 MAX_SCORED = 32
 """Most classes for which every label is scored for every text, which batch calibration needs."""
 
+PROMPT_CHARACTERS = 4
+"""Characters of a prompt's token, about."""
+PROMPT_TOKENS = 40
+"""Tokens of a prompt beside its texts, where only the annotator knows the prompt."""
+ANSWER_TOKENS = 8
+"""Tokens of the answer to a request: a letter or a word, perhaps in JSON."""
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -85,6 +92,15 @@ class Annotation:
         return self.error.partition(":")[0] if self.error else None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """Requests and tokens that the answer to one query is expected to take."""
+
+    requests: int
+    prompt_tokens: int
+    answer_tokens: int
+
+
 class Annotator:
     """Base of all annotators. Subclasses override `annotate`, and `start` / `close` if they open something.
 
@@ -100,6 +116,8 @@ class Annotator:
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
+    billable: ClassVar[bool] = True
+    """Whether answers cost something: the same question is then never asked twice at once, and forecasts name a price."""
     calibrated: ClassVar[bool] = False
     """Whether scores are unbiased log-probabilities already, so that no calibration is applied to them."""
 
@@ -142,6 +160,11 @@ class Annotator:
             suggested_label=None,
             scored=(),
         )
+
+    def expected(self, query: Query) -> Expected:
+        """An estimate of what answering takes, without a tokenizer: by the length of all texts and `PROMPT_TOKENS` more."""
+        characters = len(query.text) + sum(len(shown.text) for shown in query.demonstrations)
+        return Expected(1, characters // PROMPT_CHARACTERS + PROMPT_TOKENS, ANSWER_TOKENS)
 
     def identity(self) -> dict[str, Any]:
         """Everything but the query on which an answer depends: class, options, template, model, words."""

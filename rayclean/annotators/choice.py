@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import Annotation, Query
+from rayclean.annotators.base import ANSWER_TOKENS, PROMPT_CHARACTERS, Annotation, Expected, Query
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
 from rayclean.schema import Label
@@ -52,6 +52,11 @@ class ChoiceForm:
         """
         question = "What is the capital of France? Answer with the name of the city."
         await self._ask(post, question, ["A", "B"], self.config.logprobs)
+
+    def expected(self, query: Query) -> Expected:
+        """An estimate of what a choice takes: two requests, one for each order."""
+        characters = len(self.prompt.render(query, options=_options(query.candidates)))
+        return Expected(2, 2 * (characters // PROMPT_CHARACTERS), 2 * ANSWER_TOKENS)
 
     async def answer(self, post: Post, query: Query, unanswered: Annotation) -> Annotation:
         """`unanswered` completed by the endpoint's answers in both orders.

@@ -27,6 +27,7 @@ class KnnAnnotator(Annotator):
         """Added to each candidate's votes, so that few neighbours give no certainty."""
 
     config: Config
+    billable = False
     calibrated = True
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import Annotation, Query
+from rayclean.annotators.base import PROMPT_CHARACTERS, Annotation, Expected, Query
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash
@@ -67,6 +67,15 @@ class LabelWordsForm:
         ids = self._words.trie(label.index for label in self.labels)[()][:MAX_IDS]
         prompt = self._words.encode("The capital of France is the city of")
         await score_tokens(post, self.model, [prompt], ids)
+
+    def expected(self, query: Query) -> Expected:
+        """An estimate of what the scores of one query take.
+
+        Words of several tokens cost further requests with the same prompt, which are not counted: only the model's
+        tokenizer knows them.
+        """
+        tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
+        return Expected(1, min(tokens, self.config.max_prompt_tokens), 1)
 
     async def answer(self, post: Post, query: Query, unanswered: Annotation) -> Annotation:
         """`unanswered` completed by the scores of the candidates and of the query's further labels.

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
+from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Expected, Query
 from rayclean.annotators.choice import ChoiceForm
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
@@ -148,6 +148,11 @@ class OpenAIAnnotator(Annotator):
         """
         neutral = super().content_free(query)
         return replace(neutral, candidates=self.labels) if self.config.form == "label_words" else neutral
+
+    def expected(self, query: Query) -> Expected:
+        """An estimate by the prompt form; the endpoint is not asked."""
+        form = FORMS[self.config.form](self.config, self.prompt, self.labels, self.config.model or "")
+        return form.expected(query)
 
     async def start(self) -> None:
         """Wait until the endpoint is healthy, then probe it."""

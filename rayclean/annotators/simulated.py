@@ -39,6 +39,7 @@ class SimulatedAnnotator(Annotator):
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
     config: Config
+    billable = False
     calibrated = True
 
     def __init__(self, config: Any, labels: Sequence[Any], seed: int = 0):

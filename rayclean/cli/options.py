@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -29,7 +29,7 @@ WIDTH = 130
 """Columns of the output where it goes into a file or a pipe."""
 
 
-class Option(NamedTuple):
+class ConfigKey(NamedTuple):
     """One key of a config and what there is to know about it."""
 
     key: str
@@ -57,6 +57,8 @@ def show_options(
     from rich.markup import escape
     from rich.table import Table
 
+    rows: Sequence[tuple[str, ...]]
+    head: tuple[str, ...]
     if name is None:
         title, head, rows = "rayclean options NAME shows the keys of:", ("name", "meaning"), _overview()
     else:
@@ -90,7 +92,7 @@ def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
     raise ConfigError(f"no section or plug-in {name!r}: {did_you_mean(name, known)}")
 
 
-def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[Option]:
+def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[ConfigKey]:
     """The keys of a model, those of nested tables with their dotted paths; of a whole config without its sections."""
     from rayclean.config import Config
 
@@ -106,19 +108,18 @@ def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[Optio
         ]
         kind = ", ".join([_type_name(field.annotation), *bounds])
         default = "required" if field.is_required() else _toml(field.get_default(call_default_factory=True))
-        yield Option(prefix + key, kind, default, _help(model, key))
+        yield ConfigKey(prefix + key, kind, default, _help(model, key))
         if nested is not None:
             yield from describe_options(nested, f"{prefix}{key}.")
 
 
 def _help(model: "type[Options]", key: str) -> str:
     """The docstring under a field, or under the field of the base class whose default it changes."""
-    inherited = (
-        base.model_fields[key].description
-        for base in model.__mro__
-        if key in getattr(base, "model_fields", {})
-    )
-    return " ".join(next((text for text in inherited if text), "").split())
+    from pydantic import BaseModel
+
+    bases = (base for base in model.__mro__ if issubclass(base, BaseModel))
+    texts = (base.model_fields[key].description for base in bases if key in base.model_fields)
+    return " ".join(next((text for text in texts if text), "").split())
 
 
 def _families() -> "dict[str, Family[Any]]":

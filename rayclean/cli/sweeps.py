@@ -63,7 +63,7 @@ def _each_sweep(
     Returns:
         Whether nothing failed.
     """
-    from rayclean.sweeps.spec import load_sweep, sweep_files
+    from rayclean.sweeps.sweep_file import load_sweep, sweep_files
 
     files = sweep_files(file, overrides)
     failed: dict[str, str] = {}
@@ -102,7 +102,7 @@ def _print_results(results: "Results") -> None:
     from rich.console import Console
 
     from rayclean.folder import Folder
-    from rayclean.sweeps.page.report import sweep_table
+    from rayclean.sweeps.page.terminal import sweep_table
     from rayclean.sweeps.plan import sweep_root
 
     console, folder = Console(), Folder(sweep_root(results.sweep))

@@ -43,7 +43,7 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
 
 
-COUNTS = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
+_COUNTED = ("examples", "known", "wrong_given", "wrong_final", "changed", "harmed", "repaired", "suspects",
           "suspects_known", "suspects_wrong")  # fmt: skip
 """What is counted in every split; `known`: examples of known truth."""
 
@@ -57,7 +57,7 @@ class RunCounts:
     detectors: Sequence[str] = ()
     """Names of the detectors."""
     by_split: dict[str, Counter[str]] = field(default_factory=dict)
-    """The counts named in `COUNTS`, by split."""
+    """The counts named in `_COUNTED`, by split."""
     given_final: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Examples by given and final label."""
     given_true: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ class RunCounts:
         }
         for split in np.unique(columns["split"]):
             rows = columns["split"] == split
-            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(COUNTS, 0)))
+            counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(_COUNTED, 0)))
             counter.update({name: int((flag & rows).sum()) for name, flag in flags.items()})
         _add_pairs(self.given_final, given, final)
         _add_pairs(self.given_true, given[known], truth[known])

@@ -1,4 +1,4 @@
-"""How right a method's subsets are: the share of wrong labels among its clean, hard and purified examples.
+"""The noise of a method's subsets: the share of wrong labels among its clean, hard and purified examples.
 
 `evaluate` computes these figures from the columns that a training leaves after each epoch (`train/epochs/`) and the
 truth, where there is one. Some parts and counts are in memory at once, whatever the number of examples.
@@ -16,8 +16,8 @@ from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup, lookup_values
 from rayclean.functional.partition import Subset
 
-Labels = npt.NDArray[np.int64]
-Columns = Mapping[str, npt.NDArray[Any]]
+_Labels = npt.NDArray[np.int64]
+EpochColumns = Mapping[str, npt.NDArray[Any]]
 
 SUBSETS = {member.name.lower(): member for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED)}
 PARTS = 16
@@ -26,7 +26,7 @@ PARTS = 16
 
 def joined_subsets(
     load: Folder, epochs: Sequence[Folder]
-) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], Labels]]:
+) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], _Labels]]:
     """All parts of some epochs of one training, with the truth.
 
     Args:
@@ -34,7 +34,8 @@ def joined_subsets(
         epochs: folders of the same examples in the same parts, as the training loop writes them.
 
     Yields:
-        The epoch's place in `epochs`, a part's columns [B], its true labels [B], `UNKNOWN` where they are not known.
+        The position of the epoch in `epochs`, the columns [B] of a part, and its true labels [B], `UNKNOWN` where they
+        are not known.
     """
     shards = [epoch.shards() for epoch in epochs]
     names = sorted(set().union(*shards))
@@ -44,19 +45,19 @@ def joined_subsets(
         parts = [table["example_id"].to_numpy() for table in ids]
         edges = np.cumsum([len(part) for part in parts])[:-1]
         true = np.split(_true_labels(load, np.concatenate(parts)), edges)
-        for place, (epoch, own) in enumerate(zip(epochs, shards, strict=True)):
+        for place, (epoch, epoch_shards) in enumerate(zip(epochs, shards, strict=True)):
             for name, part, known in zip(block, parts, true, strict=True):
-                if name in own:
+                if name in epoch_shards:
                     table = epoch.read_table(name)
                     columns = {column: table[column].to_numpy() for column in table.column_names}
                     yield place, columns, lookup_values(part, known, columns["example_id"])
 
 
-def count_subsets(columns: Columns, true: Labels) -> Counter[str]:
-    """Counts of some rows, to be added up for `shares`.
+def count_subsets(columns: EpochColumns, true: _Labels) -> Counter[str]:
+    """Counts of some rows, to be added up for `subset_shares`.
 
     Args:
-        columns: of `joined`.
+        columns: of `joined_subsets`.
         true: [B] true labels.
 
     Returns:
@@ -111,10 +112,10 @@ def _has_subsets(names: Any) -> bool:
 
 
 def _first_with(name: str, epochs: Sequence[Folder], shards: Sequence[Sequence[str]]) -> Folder:
-    return next(epoch for epoch, own in zip(epochs, shards, strict=True) if name in own)
+    return next(epoch for epoch, names in zip(epochs, shards, strict=True) if name in names)
 
 
-def _true_labels(load: Folder, ids: Labels) -> Labels:
+def _true_labels(load: Folder, ids: _Labels) -> _Labels:
     """The true label of each id [N], in one pass over the truth, a shard in memory at a time."""
     true = np.full(len(ids), UNKNOWN, dtype=np.int64)
     order = np.argsort(ids, kind="stable")

@@ -1,11 +1,10 @@
-"""How a training went: a row of figures per epoch, and how the scalars that a method keeps per example spread.
+"""The course of a training: a row of figures per epoch, and how the scalars that a method keeps per example spread.
 
 A robust method bets that right and wrong labels drift apart: in the probability of the label (NoiseAL), in the weight
-inferred from its margins (LANE), in the loss (cross-entropy). Here one sees whether they did. The method never saw
+inferred from its margins (LANE), in the loss (cross-entropy). The histograms show whether they did. The method never saw
 which labels are wrong; where the truth is not known, all examples are in one histogram.
 
-Everything is counted part by part from `train/epochs/`: a few thousand numbers per epoch stay in memory, not an array of
-the examples.
+Everything is counted part by part from `train/epochs/`, so that a few thousand numbers per epoch stay in memory.
 """
 
 import json
@@ -19,14 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.evaluation.counts import BINS, UNKNOWN
-from rayclean.evaluation.subsets import SUBSETS, Columns, count_subsets, joined_subsets, subset_shares
+from rayclean.evaluation.counts import BINS, UNKNOWN, Floats
+from rayclean.evaluation.subsets import SUBSETS, EpochColumns, count_subsets, joined_subsets, subset_shares
 from rayclean.folder import Folder
 
-Floats = npt.NDArray[np.floating[Any]]
-
 HIGHEST_LOSS = 20.0
-"""Losses above are counted in the last bin: a label of probability exp(-20) is hopeless enough."""
+"""Larger losses are counted in the last bin; exp(-20) is the probability of their labels."""
 
 
 @dataclass(frozen=True)
@@ -34,47 +31,51 @@ class Measure:
     """A scalar per example whose distribution is drawn where a method keeps what it is computed from."""
 
     title: str
+    """Title of its charts."""
     means: str
-    """What to look for, in plain words."""
+    """Its meaning in plain words, and how wrong labels should show."""
     axis: str
+    """Title of the horizontal axis."""
     needs: tuple[str, ...]
-    """Columns of `train/epochs/`."""
-    values: Callable[[Columns], Floats]
-    """[B] from these columns; NaN: not counted."""
+    """Columns of `train/epochs/` that it is computed from."""
+    values: Callable[[EpochColumns], Floats]
+    """Computes the scalars [B] from these columns; NaN is not counted."""
     top: float = 1.0
-    """The bins divide [0, top]; what is above is in the last one."""
+    """End of the last bin, which also counts what is above."""
     bounded: bool = True
-    """Whether nothing can be above `top`."""
+    """Whether no value can be above `top`."""
 
 
-def _mean_weight(columns: Columns) -> Floats:
+def _mean_weight(columns: EpochColumns) -> Floats:
     visits = columns["visits"]
     return np.where(visits > 0, columns["weight_sum"] / np.maximum(visits, 1), np.nan)
 
 
-def _below_one(columns: Columns) -> Floats:
+def _below_one(columns: EpochColumns) -> Floats:
     return np.where(columns["weight"] < 1, columns["weight"], np.nan)
 
 
-def _co_prediction(columns: Columns) -> Floats:
+def _co_prediction(columns: EpochColumns) -> Floats:
     return np.asarray((columns["label_probability_strong"] + columns["label_probability_weak"]) / 2)
 
 
 def _loss(probability: Floats) -> Floats:
-    """-log of the label's probability."""
+    """Minus the logarithm of the label's probability."""
     return np.asarray(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)))
 
 
 def _of_network(name: str, title: str, probability: tuple[str, ...], joint: str) -> dict[str, Measure]:
-    """What NoiseAL's verdicts rest on, of one network or of both together.
+    """Loss and confidence of one network, or of both together, on which NoiseAL's verdicts rest.
 
     Args:
         name: key of the measures.
-        title: in a chart.
-        probability: columns of the label's probability, whose mean is taken.
+        title: name of the network in charts.
+        probability: columns whose mean is the label's probability.
         joint: column of the highest class probability.
     """
-    mean: Callable[[Columns], Floats] = lambda columns: np.mean([columns[q] for q in probability], axis=0)  # noqa: E731
+    mean: Callable[[EpochColumns], Floats] = lambda columns: np.mean(
+        [columns[q] for q in probability], axis=0
+    )
     return {
         f"{name}_loss": Measure(
             f"{title}: loss", "Minus the logarithm of the label's probability. Wrong labels should gather on the right.",
@@ -94,7 +95,7 @@ MEASURES: dict[str, Measure] = {
     ),
     **_of_network("strong", "Strong network", ("label_probability_strong",), "confidence_strong"),
     "weak": Measure(
-        "Weak network", "The same of the weak network.",
+        "Weak network", "Probability that the weak network gives the label, after the epoch.",
         "probability of the label", ("label_probability_weak",), lambda columns: columns["label_probability_weak"],
     ),
     **_of_network("weak", "Weak network", ("label_probability_weak",), "confidence_weak"),
@@ -122,7 +123,7 @@ MEASURES: dict[str, Measure] = {
     ),
 }  # fmt: skip
 
-LOGGED = (
+_LOGGED = (
     "loss",
     "dev_loss",
     "dev_accuracy",
@@ -132,22 +133,22 @@ LOGGED = (
     "mean_weight",
     "clamp_rate",
 )
-"""Figures taken from `train/metrics.jsonl` as they stand."""
+"""Figures copied from `train/metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """What the report shows of a training."""
+    """Figures and histograms of a training."""
 
     epochs: list[dict[str, Any]]
     """A row per epoch, as in `metrics.json` under `training.epochs`."""
     histograms: dict[str, npt.NDArray[np.int64]]
-    """By name of the measure, [E, 3, BINS] examples: truth unknown, label right, label wrong. Only measures that the
-    method has and that count anything."""
+    """Counts [E, 3, BINS] of examples by measure: truth unknown, label right, label wrong; only measures that the method
+    has and that count anything."""
 
 
 def read_history(load: Folder, train: Folder) -> TrainingHistory | None:
-    """The dynamics of a finished training; None where it left nothing to show (an older run).
+    """The history of a finished training; None where it left nothing to show (an older run).
 
     Args:
         load: the folder of `load`; there may be no truth in it.
@@ -165,11 +166,13 @@ def read_history(load: Folder, train: Folder) -> TrainingHistory | None:
             if set(measure.needs) <= set(columns):
                 whole = histograms.setdefault(name, np.zeros((len(folders), 3, BINS), dtype=np.int64))
                 whole[place] += _histogram(measure.values(columns), kind, measure.top)
-    there = [name for name in MEASURES if name in histograms and histograms[name].any()]
-    if not there and not logged:
+    present = [name for name in MEASURES if name in histograms and histograms[name].any()]
+    if not present and not logged:
         return None
-    rows = [_row(epoch, logged.get(epoch, {}), own) for epoch, own in zip(folders, counts, strict=True)]
-    return TrainingHistory(rows, {name: histograms[name] for name in there})
+    rows = [
+        _row(epoch, logged.get(epoch, {}), counter) for epoch, counter in zip(folders, counts, strict=True)
+    ]
+    return TrainingHistory(rows, {name: histograms[name] for name in present})
 
 
 def _epochs(train: Folder) -> dict[int, Folder]:
@@ -201,17 +204,17 @@ def _histogram(values: Floats, kind: npt.NDArray[np.int64], top: float) -> npt.N
 
 
 def _row(epoch: int, record: Mapping[str, Any], counts: Counter[str]) -> dict[str, Any]:
-    """An epoch's figures: null what the method does not have, or has not yet."""
+    """The figures of an epoch; null where the method has none, or none yet."""
     noise = subset_shares(counts)
     split = any(counts[name] for name in SUBSETS)
     return {
         "epoch": epoch,
-        **{name: _finite(record.get(name)) for name in LOGGED},
+        **{name: _finite(record.get(name)) for name in _LOGGED},
         **{name: counts[name] if split else None for name in (*SUBSETS, "answered")},
         **{f"{name}_wrong": noise.get(name) for name in (*SUBSETS, "purified_after", "answered", "answers")},
     }
 
 
 def _finite(value: float | None) -> float | None:
-    """A number that JSON can hold."""
+    """The number itself where JSON can hold it, else None."""
     return value if value is not None and math.isfinite(value) else None

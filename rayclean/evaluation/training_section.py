@@ -15,7 +15,7 @@ MAX_EPOCHS = 20
 DRAWN_EPOCHS = 3
 """Epochs whose histograms are drawn: the first, the middle and the last."""
 
-Row = dict[str, Any]
+EpochRow = dict[str, Any]
 """The figures of an epoch, as in `metrics.json` under `training.epochs`."""
 
 
@@ -81,9 +81,9 @@ def _spread(count: int, limit: int) -> list[int]:
     return [place * (count - 1) // (limit - 1) for place in range(limit)]
 
 
-def _epoch_table(rows: list[Row]) -> dict[str, Any]:
+def _epoch_table(rows: list[EpochRow]) -> dict[str, Any]:
     """The columns that any epoch has, each cell a value and an aside in small letters."""
-    columns: list[tuple[str, str, Callable[[Any], str], Callable[[Row], str]]] = [
+    columns: list[tuple[str, str, Callable[[Any], str], Callable[[EpochRow], str]]] = [
         ("loss", "loss", lambda value: f"{value:.4g}", _no_aside),
         ("dev accuracy", "dev_accuracy", format_percent, _no_aside),
         *((name, name, format_count, lambda row, name=name: _wrong_labels(row, name)) for name in SUBSETS),
@@ -94,7 +94,7 @@ def _epoch_table(rows: list[Row]) -> dict[str, Any]:
     ]
     present = [column for column in columns if any(row[column[1]] is not None for row in rows)]
 
-    def cells(row: Row) -> list[dict[str, str]]:
+    def cells(row: EpochRow) -> list[dict[str, str]]:
         return [
             {"value": "–", "aside": ""}
             if row[key] is None
@@ -108,11 +108,11 @@ def _epoch_table(rows: list[Row]) -> dict[str, Any]:
     }
 
 
-def _no_aside(row: Row) -> str:
+def _no_aside(row: EpochRow) -> str:
     return ""
 
 
-def _wrong_labels(row: Row, subset: str) -> str:
+def _wrong_labels(row: EpochRow, subset: str) -> str:
     """Share of wrong labels in a subset; of the purified also after the annotator's answers."""
     if row[f"{subset}_wrong"] is None:
         return ""
@@ -122,11 +122,11 @@ def _wrong_labels(row: Row, subset: str) -> str:
     return f"{format_percent(row[f'{subset}_wrong'])}{after} wrong"
 
 
-def _reused_answers(row: Row) -> str:
+def _reused_answers(row: EpochRow) -> str:
     return f"+ {format_count(row['from_ledger'])} reused" if row["from_ledger"] else ""
 
 
-def _wrong_answers(row: Row) -> str:
+def _wrong_answers(row: EpochRow) -> str:
     """Share of wrong ones among the labels of answered examples, and among the answers."""
     if row["answers_wrong"] is None:
         return ""

@@ -64,6 +64,21 @@ def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_
     return log_zero * torch.expm1(log_probability(logits, labels))
 
 
+def symmetric_cross_entropy(logits: Tensor, labels: Tensor, alpha: float = 0.1, beta: float = 1.0) -> Tensor:
+    """The weighted sum alpha CE + beta RCE.
+
+    Args:
+        logits: [B, K].
+        labels: [B] int64.
+        alpha: weight of CE; 0.1 is the paper's for CIFAR-10 (6 for CIFAR-100).
+        beta: weight of RCE; 1 is the paper's for CIFAR-10 (0.1 for CIFAR-100).
+
+    Returns:
+        [B], >= 0.
+    """
+    return alpha * cross_entropy(logits, labels) + beta * reverse_cross_entropy(logits, labels)
+
+
 def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) -> Tensor:
     """(1 - p_y^q) / q: half the MAE at q = 1, and CE in the limit q -> 0.
 

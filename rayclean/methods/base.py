@@ -13,7 +13,7 @@ A method declares its networks, its per-example state columns and its hooks, and
         observe(state, rows, seen, epoch)  on the *global* batch (gathered scalars), under no_grad, before the loss
         loss(outputs, batch, rows, epoch)  on this worker's rows: named scalar terms, summed and logged by the loop
       if reviews: every network reads all training examples once more, in evaluation mode
-        review(state, rows, seen, epoch)   what `judged` said of them
+        review(state, rows, seen, epoch)   takes the scalars that `judged` computed for them
       summary(state)                 figures for the epoch's line of `metrics.jsonl`
     quality(state)                   after training: lower = more likely wrong
 
@@ -41,10 +41,10 @@ from rayclean.plugins import Options, Plugin
 
 @dataclass(frozen=True)
 class Output:
-    """What one network says of this worker's rows of a batch, and of their V views: R = (1 + V) B rows, originals first."""
+    """Output of one network for this worker's rows of a batch and their V views: R = (1 + V) B rows, originals first."""
 
     features: Tensor
-    """[R, D] what stands right before the classes (`Encoder.refine`)."""
+    """[R, D] input of the linear head (`Encoder.refine`)."""
     logits: Tensor
     """[R, K], float32"""
 
@@ -72,7 +72,7 @@ class StepBatch:
     rank: int = 0
     """This worker's place among all."""
     gather: Callable[[Tensor], Tensor] = lambda rows: rows
-    """Rows [W x R, ...] of all workers, by rank, padding included; gradients flow back to the worker that a row is of.
+    """Rows [W x R, ...] of all workers, by rank, padding included; gradients flow back to the worker that a row comes from.
     A collective, like `total`."""
     classify: Callable[[str, Tensor], Tensor] = _no_network
     """Logits [M, K] that the network of a name gives features [M, D], mixed ones for example."""
@@ -97,7 +97,7 @@ class StepBatch:
 
     def mean_over(self, values: Tensor, mask: Tensor) -> Tensor:
         """Mean of `values` [B] or [R] over a subset, `mask` bool, of the global batch, scaled like `mean`; a collective.
-        A subset that is empty here gives exactly 0 with a gradient of 0, one that is empty everywhere likewise.
+        A subset that is empty on this worker, or everywhere, gives exactly 0 with a gradient of 0.
         """
         return self.sum_over(values, mask) / max(self.count(mask), 1)
 
@@ -120,10 +120,10 @@ method's own columns there are, read-only, `example_id` and `given_label`."""
 
 @dataclass(frozen=True)
 class Questions:
-    """What a method asks the annotator before an epoch."""
+    """Questions of a method to the annotator before an epoch."""
 
     rows: npt.NDArray[np.int64]
-    """[Q] positions in the columns, the most wanted first: a budget may end before the last."""
+    """[Q] positions in the columns, the most important first: a budget may end before the last."""
     predicted: npt.NDArray[np.int64]
     """[Q] label that the networks suggest."""
     pool: npt.NDArray[np.bool_]
@@ -138,6 +138,18 @@ class Questions:
     """Possible answers: {given, predicted}, or every label."""
     accept: float = 0.0
     """Least calibrated probability of an answer that counts."""
+
+
+@dataclass(frozen=True)
+class ExpectedQueries:
+    """What a method asks the annotator in one training, as far as its options tell."""
+
+    most: int | None
+    """The most questions; None: that depends on how training goes."""
+    demonstrations: int
+    """Demonstrations per question."""
+    candidates: Literal["binary", "all"]
+    """Which labels a question offers."""
 
 
 class Method:
@@ -164,9 +176,9 @@ class Method:
         self.seed = seed
 
     @classmethod
-    def may_ask(cls, config: Any) -> bool:
-        """Whether `queries` may ask an annotator under these options; then the verb that trains prepares one."""
-        return False
+    def expected_queries(cls, config: Any) -> ExpectedQueries | None:
+        """An upper bound on what a training with these options asks the annotator; None: it asks nothing."""
+        return None
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The encoder of every network, given the run's own; in the order of `networks`."""
@@ -198,7 +210,7 @@ class Method:
         """Once an epoch, before its first step: split the examples, on whole columns and in place."""
 
     def queries(self, state: State, epoch: int) -> Questions | None:
-        """After `partition`: what to ask the annotator; None = nothing."""
+        """Questions to the annotator, after `partition`; None: none."""
         return None
 
     def revise(

@@ -79,9 +79,9 @@ class Lane(Method):
         normalize: bool = True
         """Features of unit length in the contrastive loss."""
         contrastive_weight: float = Field(1.0, ge=0)
-        """Of L_con; 0 drops it."""
+        """Weight of L_con; 0 drops it."""
         denominator: Literal["negatives", "all"] = "negatives"
-        """Of the contrastive loss: as printed, or all others as in LCL."""
+        """Denominator of the contrastive loss: the negatives as printed, or all other rows as in LCL."""
         detach_weights: bool = False
         """Keep the contrastive loss from training the auxiliary network."""
         similarity: bool = True

@@ -47,7 +47,7 @@ from torch import Tensor
 from rayclean.functional import losses, mixing, partition, thresholds
 from rayclean.functional.partition import Subset
 from rayclean.methods import noiseal_ablations as ablations
-from rayclean.methods.base import Method, Output, Questions, State, StepBatch
+from rayclean.methods.base import ExpectedQueries, Method, Output, Questions, State, StepBatch
 from rayclean.methods.embmix import EmbMix, StepSubsets, dropout_divergence
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
 from rayclean.plugins import Plugin
@@ -75,9 +75,11 @@ class NoiseAL(Method):
         self.first_choice = config.warmup_epochs + 1
 
     @classmethod
-    def may_ask(cls, config: Any) -> bool:
-        """Whether the options leave any question to ask."""
-        return bool(config.budget > 0 and config.max_queries != 0)
+    def expected_queries(cls, config: Config) -> ExpectedQueries | None:
+        """See base class."""
+        if config.budget == 0 or config.max_queries == 0:
+            return None
+        return ExpectedQueries(config.max_queries, config.demonstrations, config.candidates)
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The run's encoder is the strong one."""
@@ -194,7 +196,7 @@ class NoiseAL(Method):
         """Purified examples that have no answer yet (all of them with `requery`), those first of whose label the networks
         think least.
         """
-        if epoch <= self.config.warmup_epochs or not self.may_ask(self.config):
+        if epoch <= self.config.warmup_epochs or self.expected_queries(self.config) is None:
             return None
         purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
         rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]

@@ -5,6 +5,10 @@ RCE = -A (1 - p[y]): half of -A times the mean absolute error, so it tolerates s
 noise below one half. Its gradient vanishes where p[y] is near 0: it cannot begin from scratch and cannot mend a
 confident mistake, hence the warm-up.
 
+| paper | here |
+|---|---|
+| l_rce, A | `functional.losses.reverse_cross_entropy`, `LOG_ZERO` |
+
 Differences from the paper: there RCE never stands alone; the warm-up is ours, and the best epoch is one after it.
 """
 

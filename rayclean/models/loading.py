@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -10,10 +10,10 @@ from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.models import ENCODERS
 from rayclean.models.base import DESCRIPTION, Encoder
-from rayclean.plugins import Options, Plugin
+from rayclean.plugins import Plugin
 
 
-def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Options]:
+def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Encoder.Config]:
     """The class that a config names, and its checked options.
 
     Raises:
@@ -22,7 +22,7 @@ def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Options]:
     cls, options = ENCODERS.checked(plugin)
     if not (isinstance(cls, type) and issubclass(cls, Encoder)):
         raise ConfigError(f"encoder {plugin.name!r} is no subclass of rayclean.models.base.Encoder")
-    return cls, options
+    return cls, cast("Encoder.Config", options)
 
 
 def build_encoder(plugin: Plugin, num_classes: int, seed: int = 0) -> Encoder:

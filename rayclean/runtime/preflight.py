@@ -50,7 +50,7 @@ def preflight(config: Config, verbs: Sequence[str]) -> None:
     if "relabel" in verbs:
         check_fits([server])
     method, options = METHODS.checked(config.method)
-    if "train" in verbs and method.may_ask(options):
+    if "train" in verbs and method.expected_queries(options) is not None:
         check_fits([training, server])
 
 

@@ -1,33 +1,33 @@
 """Ray Tune: the same function over many trials, some stopped early, the next ones suggested by those before.
 
-Tune decides who runs and who stops; it keeps nothing. What a trial found stands in the trial's own folder, written by
-the function, so a sweep that was killed is started anew with the trials that have no result: restoring Tune's own
-state would also restore a changed space, and repeats what its last snapshot missed.
+Tune decides which trial runs and which one stops; it keeps nothing. A trial's function writes its result into the trial's
+own folder, so a sweep that was killed is started anew with the trials that have no result: restoring Tune's own state
+would also restore a changed space, and would repeat what its last snapshot missed.
 
 A trial holds a little CPU and lets Ray Train hold what training needs. Holding it twice, or so many trials that no
-training fits beside them, would wait for ever: `slots.py` computes how many fit before anything starts.
+training fits beside them, would wait for ever: `trial_slots.py` computes how many fit before anything starts.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rayclean.errors import RaycleanError
-from rayclean.plugins import resolve
 from rayclean.runtime.cluster import own_threads, sharing
 from rayclean.runtime.ray_data import in_this_process
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.scoped import working_in
 
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # results stand in the trials' folders
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the caller's
+os.environ.setdefault(
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
+)  # results are written into the trials' folders
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C belongs to the caller
 os.environ.setdefault(
     "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
-)  # a trial that failed has no figures, and is told
+)  # a failed trial reports no metrics, but its error
 os.environ.setdefault(
     "RAY_CHDIR_TO_TRIAL_DIR", "0"
 )  # configs name files relative to where the command was given
@@ -35,7 +35,6 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progr
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 import ray
-from pyarrow.fs import copy_files
 from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
@@ -54,21 +53,25 @@ from rayclean.runtime.tune_rules import (
 T = TypeVar("T")
 
 Record = dict[str, Any]
-Tell = Callable[[Record], None]
+OnEpoch = Callable[[Record], None]
 
 
-class Watcher(Protocol):
-    """Hears in the driver what becomes of trials."""
+class TrialObserver(Protocol):
+    """What the driver does when a trial starts, reports an epoch, or ends."""
 
     def started(self, trial: Record) -> None:
         """A trial begins (again, after its node was lost)."""
 
-    def told(self, trial: Record, record: Record) -> None:
-        """A line of a trial that is under way."""
+    def epoch_ended(self, trial: Record, record: Record) -> None:
+        """A running trial has reported an epoch."""
 
     def ended(self, trial: Record, result: Record | None) -> None:
-        """A trial is over; None: it was stopped early, by comparison or by time. One that no longer moved has `plateau`, one
-        whose processes were lost too often `error`.
+        """A trial is over.
+
+        Args:
+            trial: its parameters.
+            result: what its function returned; None: it was stopped early, by comparison or by time. A trial that no longer
+                improved has the key `plateau`, one whose process was lost too often or crashed has `error`.
         """
 
 
@@ -79,40 +82,40 @@ def run_side_by_side(
 
     Args:
         function: takes an item.
-        items: anything that travels.
-        where: how many at once.
-        alone: each runs its Ray Data items in its own process.
+        items: picklable values.
+        where: how many run at once.
+        alone: each item runs its Ray Data work in its own process.
 
     Returns:
-        For every item what our own error says of it, None where it succeeded. Any other exception is raised.
+        For every item the RaycleanError that it raised, None where it succeeded. Any other exception is raised.
     """
     home, per_node = os.getcwd(), where.per_node
 
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
         try:
-            with working_in(home), sharing(per_node), in_this_process() if alone else nullcontext():
+            with working_in(home), sharing(per_node), _own_process(alone):
                 function(item)
         except RaycleanError as error:
             return error
         return None
 
-    said: list[RaycleanError | None] = [None] * len(items)
+    errors: list[RaycleanError | None] = [None] * len(items)
     waiting, running = list(enumerate(items)), dict[Any, int]()
     while waiting or running:
         while waiting and len(running) < where.concurrent:
             place, item = waiting.pop(0)
             running[call.remote(item)] = place
         done, _ = ray.wait(list(running), num_returns=1)
-        said[running.pop(done[0])] = ray.get(done[0])
-    return said
+        errors[running.pop(done[0])] = ray.get(done[0])
+    return errors
 
 
 def run_trials(
-    function: Callable[[Record, Tell], Record],
+    function: Callable[[Record, OnEpoch], Record],
     trials: Sequence[Record],
     where: TrialSlots,
-    watcher: Watcher,
+    observer: TrialObserver,
     *,
     trains: bool,
     objectives: Sequence[ObjectiveDirection] = (),
@@ -120,39 +123,29 @@ def run_trials(
     optuna: Optuna | None = None,
     seconds: float | None = None,
     retries: int = 1,
-    loggers: Sequence[str] = (),
-    folder: str | None = None,
 ) -> None:
     """Run trials until all have ended, or the time is over.
 
     Args:
-        function: one trial, in a worker: takes the trial and a function for its lines, returns its result.
-        trials: small plain dicts, each with a `name` where there are loggers; with `optuna` there are none, and a trial is
-            what it draws.
-        where: how many at once.
-        watcher: hears of everything, in this process.
-        trains: whether trials start trainings; those that do not run their Ray Data items in their own process.
-        objectives: what early stopping and Optuna go by: keys of lines and results.
+        function: one trial, in a worker: takes the trial and a function to report epochs with, returns its result.
+        trials: small plain dicts; with `optuna` there are none, and a trial is what Optuna draws.
+        where: how many run at once.
+        observer: follows the trials in this process.
+        trains: whether trials start trainings; those that do not run their Ray Data work in their own process.
+        objectives: keys of epochs and results by which early stopping and Optuna decide.
         early: when to stop a trial.
         optuna: draws the trials.
         seconds: stop everything after so long.
-        retries: of a trial whose process or node was lost.
-        loggers: Tune callbacks as `module:Class`, whose config is the trial. Their files go to `folder`, into
-            `trials/<name>/`, and replace those that an attempt which was killed has left of the same trial; what `optuna`
-            draws has Tune's own, random names.
-        folder: of further loggers.
+        retries: how often a trial whose process or node was lost begins again.
     """
-    keep = bool(loggers) and folder is not None
-    storage = folder if keep and folder is not None else tempfile.mkdtemp(prefix="rayclean-tune-")
     first = objectives[0] if objectives else None
-    resources = PlacementGroupFactory([{"CPU": where.cpus}])
     search = searcher(optuna, objectives) if optuna is not None else None
-    further = [_Anew(), *(resolve("logger", {}, name)() for name in loggers), _Kept()] if loggers else []
-    name = _name if loggers and search is None else None
     reporting = search is not None or early.scheduler != "none"
-    try:
-        tuner = tune.Tuner(
-            tune.with_resources(_trainable(function, trains, where.per_node), resources),
+    with tempfile.TemporaryDirectory(prefix="rayclean-tune-", ignore_cleanup_errors=True) as storage:
+        tune.Tuner(
+            tune.with_resources(
+                _trainable(function, trains, where.per_node), PlacementGroupFactory([{"CPU": where.cpus}])
+            ),
             param_space={} if search is not None else tune.grid_search(list(trials)),
             tune_config=tune.TuneConfig(
                 num_samples=optuna.samples if optuna is not None else 1,
@@ -163,33 +156,27 @@ def run_trials(
                 # Starting a process costs as much as a short training; but one that is stopped may have a training under
                 # way, which only ends with its process.
                 reuse_actors=not trains or early == NEVER_EARLY,
-                trial_name_creator=name,
-                trial_dirname_creator=name,
             ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=storage,
                 failure_config=tune.FailureConfig(max_failures=retries),
                 stop=plateau(early, first),
-                callbacks=[_Ears(watcher), *further],
+                callbacks=[_Callback(observer)],
                 verbose=0,
             ),
-        )
-        tuner.fit()
-    finally:
-        if not keep:
-            shutil.rmtree(storage, ignore_errors=True)
+        ).fit()
 
 
 def _trainable(
-    function: Callable[[Record, Tell], Record], trains: bool, per_node: int
+    function: Callable[[Record, OnEpoch], Record], trains: bool, per_node: int
 ) -> Callable[[Record], None]:
     home = os.getcwd()
 
     def trial(config: Record) -> None:
         import torch
 
-        with sharing(per_node), working_in(home), in_this_process() if not trains else nullcontext():
+        with sharing(per_node), working_in(home), _own_process(not trains):
             torch.set_num_threads(own_threads())
             result = function(config, lambda record: tune.report(_numbers(record)))
         tune.report({**_numbers(result.get("figures", {})), "result": result})
@@ -197,67 +184,35 @@ def _trainable(
     return trial
 
 
+def _own_process(alone: bool) -> AbstractContextManager[None]:
+    return in_this_process() if alone else nullcontext()
+
+
 def _numbers(record: Mapping[str, Any]) -> Record:
     return {key: value for key, value in record.items() if isinstance(value, int | float)}
 
 
-class _Ears(tune.Callback):
-    """Tune's callbacks, in words of trials."""
+class _Callback(tune.Callback):
+    """Passes Tune's events on to an observer."""
 
-    def __init__(self, watcher: Watcher):
-        self.watcher = watcher
+    def __init__(self, observer: TrialObserver):
+        self.observer = observer
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self.watcher.started(dict(trial.config))
+        self.observer.started(dict(trial.config))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Record, **info: Any
     ) -> None:
         if "result" not in result:
-            self.watcher.told(dict(trial.config), result)
+            self.observer.epoch_ended(dict(trial.config), result)
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         last = trial.last_result or {}
-        self.watcher.ended(dict(trial.config), {PLATEAU: True} if PLATEAU in last else last.get("result"))
+        self.observer.ended(dict(trial.config), {PLATEAU: True} if PLATEAU in last else last.get("result"))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        # Where the driver writes: the folder that `get_error` reads has it seconds later.
-        said = Path(trial.error_file).read_text()
-        self.watcher.ended(dict(trial.config), {"error": said.strip()[-1500:]})
-
-
-class _Anew(tune.Callback):
-    """Before loggers: a trial that begins again, after its worker or a whole attempt was lost, is logged anew."""
-
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        storage, here = trial.storage, trial.local_path
-        assert storage is not None  # a trial that starts has both
-        assert here is not None
-        if os.listdir(here):  # its worker was lost; Tune may just be copying what was logged
-            with suppress(Exception):  # of the copy, which Tune repeats
-                storage.syncer.wait()
-            shutil.rmtree(here)
-            os.mkdir(here)
-        with suppress(FileNotFoundError):
-            storage.storage_filesystem.delete_dir(storage.trial_fs_path)
-
-
-class _Kept(tune.Callback):
-    """After loggers: what they wrote of a trial goes to their folder when it ends; Tune copies it seconds later, and a driver
-    that is killed before would not log the trial again.
-    """
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
-        assert trial.storage is not None
-        files, folder = trial.storage.storage_filesystem, trial.storage.trial_fs_path
-        with suppress(OSError):  # Tune would call the trial failed
-            files.create_dir(folder)
-            copy_files(trial.local_path, folder, destination_filesystem=files)
-
-
-def _name(trial: TuneTrial) -> str:
-    return str(trial.config["name"])
+        text = Path(trial.error_file).read_text()  # `get_error` reads a copy that is seconds late
+        self.observer.ended(dict(trial.config), {"error": text.strip()[-1500:]})

@@ -1,4 +1,4 @@
-"""What runs in the cluster's workers: what trials share, and the trials themselves."""
+"""Functions that run in the cluster's workers: the verbs that trials share, and the trials themselves."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,47 +10,55 @@ from rayclean.sweeps.plan import Work, work_of
 from rayclean.sweeps.space import drawn
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial import run_trial
+from rayclean.sweeps.trial_run import TrialRecord
 
 ERROR = "error.json"
-
-Record = dict[str, Any]
-Tell = Callable[[Record], None]
+"""File of a trial that failed, with its title and its error."""
 
 
 @dataclass(frozen=True)
 class SweepContext:
-    """What all trials of a sweep have in common."""
+    """The values that all trials of a sweep have in common."""
 
     url: str
     """Folder of the sweep."""
     verbs: tuple[str, ...]
-    """That a trial runs."""
+    """Verbs that a trial runs."""
     servers: Any
-    """Language models that run for all of them (`runtime.serve.hosting`)."""
+    """Language models that run for all trials (`runtime.serve.hosting`)."""
 
 
-def run_shared_work(item: tuple[str, Work], place: SweepContext) -> None:
-    """One verb that several trials share, by one of them."""
+def run_shared_work(item: tuple[str, Work], context: SweepContext) -> None:
+    """Run one verb that several trials share, as one of them."""
     from rayclean.runtime import serve
 
     verb, work = item
-    with serve.running(place.servers):
-        pipeline.run_verbs(work.config, (verb,), run=work.run(place.url))
+    with serve.running(context.servers):
+        pipeline.run_verbs(work.config, (verb,), run=work.run(context.url))
 
 
-def run_named_trial(record: Record, tell: Tell, work: Mapping[str, Work], place: SweepContext) -> Record:
-    """A trial known beforehand: `record` has its name."""
-    return _guarded(work[record["name"]], place, tell)
+def run_named_trial(
+    record: TrialRecord,
+    on_epoch: Callable[[TrialRecord], None],
+    work: Mapping[str, Work],
+    context: SweepContext,
+) -> TrialRecord:
+    """Run a trial of the plan: `record` has its name."""
+    return _run_guarded(work[record["name"]], context, on_epoch)
 
 
 def run_suggested_trial(
-    record: Record, tell: Tell, spec: Sweep, values: Record, place: SweepContext
-) -> Record:
-    """A point that Optuna drew, under every seed; its figures are their means."""
+    record: TrialRecord,
+    on_epoch: Callable[[TrialRecord], None],
+    spec: Sweep,
+    values: TrialRecord,
+    context: SweepContext,
+) -> TrialRecord:
+    """Run a point that Optuna drew under every seed; its figures are the means over them."""
     point, results = drawn(spec, record), []
-    heard = tell if len(spec.seeds) == 1 else _nobody
     for seed in spec.seeds:
-        result = _guarded(work_of(spec, values, point, seed), place, heard)
+        work = work_of(spec, values, point, seed)
+        result = _run_guarded(work, context, on_epoch if len(spec.seeds) == 1 else lambda _: None)
         if "error" in result:
             return result
         results.append(result)
@@ -59,20 +67,16 @@ def run_suggested_trial(
     return {"figures": means, "point": point, "trials": results}
 
 
-def _guarded(work: Work, place: SweepContext, tell: Tell) -> Record:
-    """A trial whose own error ends it alone."""
+def _run_guarded(work: Work, context: SweepContext, on_epoch: Callable[[TrialRecord], None]) -> TrialRecord:
+    """Run a trial; its own error ends it and no other trial."""
     from rayclean.runtime import serve
 
-    run = work.run(place.url)
+    run = work.run(context.url)
     try:
-        with serve.running(place.servers):
-            result = run_trial(work, place.url, place.verbs, tell)
+        with serve.running(context.servers):
+            result = run_trial(work, context.url, context.verbs, on_epoch)
     except RaycleanError as error:
         run.write_json({"title": work.trial.title, "error": str(error)}, ERROR)
         return {"trial": work.trial.name, "error": str(error), "figures": {}}
     run.remove(ERROR)
     return result
-
-
-def _nobody(record: Record) -> None:
-    """A line that nobody waits for."""

@@ -1,13 +1,12 @@
-"""Whether the sweep in a folder is the one of this file, and which of its trials are finished.
+"""Going on with a sweep: whether its folder holds the sweep of this file, and which of its trials are finished.
 
-`sweep.json` says what was swept. Another space is refused, or taken as an extension when the user says so; results of data
-or of a base that have changed since stay where they are and are left out.
+`sweep.json` says what was swept. Another space is refused, or taken as an extension when the user asks for it; results of
+other data or of another base stay where they are and are left out.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from rayclean.config import parse_config
 from rayclean.errors import ArtifactError, ConfigError
@@ -17,24 +16,24 @@ from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import SweepPlan, Work, base_values, needs_training, sweep_identity, work_of
 from rayclean.sweeps.remote import ERROR
 from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.trial_run import TrialRecord
 
 SPEC, JOURNAL, DRAWS = "sweep.json", "optuna.journal", "draws.json"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
-"""Parts of the base on which no trial's name hangs: a sweep goes on on another cluster."""
+"""Parts of the base on which no trial's name depends: a sweep goes on on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
 """Keys of a sweep file that leave every trial's result what it was, as long as trials still train, or still do not."""
-Record = dict[str, Any]
 
 
 def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
-    """Refuse a folder of another sweep, unless no trial has a result there; write down what is swept now.
+    """Refuse a folder of another sweep, unless no trial has a result there; write `sweep.json`.
 
-    The scheduler counts, though it changes no name: what it stopped has other results than under another one, or under
-    another objective, and their table would mix the two.
+    The scheduler counts, though it changes no name: trials that it stopped have other results than under another scheduler
+    or objective, and the table would mix the two.
     """
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
     if swept is not None and (changed := config_changes(swept, spec)):
-        if not trials.label_names(folder, trials.RESULT):
+        if not trials.trials_with(folder, trials.RESULT):
             folder.remove(JOURNAL)  # Optuna cannot go on in another space
         elif why := _cannot_grow(spec, set(changed)):
             raise ArtifactError(
@@ -47,28 +46,29 @@ def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
                 "trials and run the new ones"
             )
     folder.write_json(
-        _said(spec) | {"left_out": swept.get("left_out", []) if swept is not None else []}, SPEC
+        _description(spec) | {"left_out": swept.get("left_out", []) if swept is not None else []}, SPEC
     )
 
 
 def _cannot_grow(spec: Sweep, changed: set[str]) -> str | None:
-    """Why its trials cannot be kept."""
-    early = spec.scheduler.name != "none" or spec.scheduler.plateau is not None
+    """The reason why the finished trials cannot be kept; None if they can."""
     if spec.search == "optuna":
-        # What it has learnt is of one space, one set of objectives and one way to average.
+        # Optuna has learnt from one space, one set of objectives and one way to average.
         return "a search by Optuna can only get more samples" if changed != {"samples"} else None
     if not changed <= GROWS | {"trains"}:
         return "its trials differ in more than the space"
     if "trains" in changed:
         return "its trials differ in more than the space: some train a model at the end, the others do not"
-    if early and "objectives" in changed:
+    if spec.scheduler.stops and "objectives" in changed:
         return "trials were stopped by the objectives that it had"
     return None
 
 
-def take_over(done: Mapping[str, Work], known: Mapping[str, Record], folder: Folder) -> dict[str, Record]:
-    """Results of finished trials, each at its point of this plan: a sweep that got another field had none for it when the
-    trial ran, and its row would stand beside those of the same setting.
+def take_over(
+    done: Mapping[str, Work], known: Mapping[str, TrialRecord], folder: Folder
+) -> dict[str, TrialRecord]:
+    """Results of finished trials, each at its point of this plan: when a field is added to the space, trials of its base
+    value are those that ran without it.
     """
     kept = {}
     for name, work in done.items():
@@ -79,10 +79,10 @@ def take_over(done: Mapping[str, Work], known: Mapping[str, Record], folder: Fol
 
 
 def leave_out(spec: Sweep, plan: SweepPlan, folder: Folder, results: Sequence[str]) -> None:
-    """Note in `sweep.json` which results and errors are not of this space on these data, and say so."""
-    errors = [name for name in trials.label_names(folder, ERROR) if name not in plan.work]
+    """Note in `sweep.json` which results and errors are of another space or other data, and print how many."""
+    errors = [name for name in trials.trials_with(folder, ERROR) if name not in plan.work]
     if spec.search == "optuna":
-        for name in errors:  # of a point that nobody draws again
+        for name in errors:  # no attempt draws this point again
             folder.remove("trials", name, ERROR)
         errors = []
     if results:
@@ -94,8 +94,8 @@ def leave_out(spec: Sweep, plan: SweepPlan, folder: Folder, results: Sequence[st
     folder.write_json(folder.read_json(SPEC) | {"left_out": sorted({*results, *errors})}, SPEC)
 
 
-def finished_trials(spec: Sweep, plan: SweepPlan, known: Mapping[str, Record]) -> dict[str, Work]:
-    """Finished trials of this sweep, sorted by name; of Optuna's the results tell what they were."""
+def finished_trials(spec: Sweep, plan: SweepPlan, known: Mapping[str, TrialRecord]) -> dict[str, Work]:
+    """Finished trials of this sweep, sorted by name; with Optuna their results name their points."""
     if spec.search != "optuna":
         return {name: plan.work[name] for name in sorted(set(known) & set(plan.work))}
     values = base_values(spec)
@@ -103,10 +103,8 @@ def finished_trials(spec: Sweep, plan: SweepPlan, known: Mapping[str, Record]) -
     return {each.trial.name: each for each in work if each.trial.name in known}  # the data may have changed
 
 
-def draws_done(spec: Sweep, known: Mapping[str, Record], folder: Folder) -> int:
-    """Draws of Optuna whose points are finished under every seed. One that repeated a point counts as well: a finished sweep
-    draws no more.
-    """
+def draws_done(spec: Sweep, known: Mapping[str, TrialRecord], folder: Folder) -> int:
+    """Draws of Optuna whose points are finished under every seed, repeated ones included: a finished sweep draws no more."""
     times = draws(folder)
     points: dict[str, dict[int, str]] = {}
     for name, result in known.items():
@@ -120,27 +118,31 @@ def draws(folder: Folder) -> dict[str, int]:
     return dict(folder.read_json(DRAWS)) if folder.exists(DRAWS) else {}
 
 
-def config_changes(swept: Record, spec: Sweep) -> list[str]:
+def config_changes(swept: TrialRecord, spec: Sweep) -> list[str]:
     """Keys in which a sweep differs from what was swept before."""
-    old, new = _compared(swept), _compared(json.loads(json.dumps(_said(spec))))
+    old, new = _compared(swept), _compared(json.loads(json.dumps(_description(spec))))
     return sorted(key for key in new if old.get(key) != new[key])
 
 
-def as_swept(spec: Sweep, swept: Record) -> Sweep:
-    """With what was set for all trials when they ran and is not said now."""
-    kept = {path: value for path, value in swept["set"].items() if path not in spec.space}
-    return spec.model_copy(update={"set": {**kept, **spec.set}})
+def as_swept(spec: Sweep, swept: TrialRecord) -> Sweep:
+    """The sweep with the overrides under which its trials ran, which a report need not repeat."""
+    kept = {path: value for path, value in swept["overrides"].items() if path not in spec.space}
+    return spec.model_copy(update={"set": {**spec.set, **kept, **spec.overrides}})
 
 
-def _said(spec: Sweep) -> Record:
-    """What `sweep.json` says of a sweep."""
-    said = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))
-    return said | {"base": base_values(spec), "trains": needs_training(spec)}
+def _description(spec: Sweep) -> TrialRecord:
+    """The content of `sweep.json`, but for the results that are left out."""
+    described = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))
+    return described | {"base": base_values(spec), "trains": needs_training(spec)}
 
 
-def _compared(swept: Record) -> Record:
-    """What makes a sweep the same one; `set` stands in the base already, under whatever names."""
+def _compared(swept: TrialRecord) -> TrialRecord:
+    """The part of `sweep.json` that makes a sweep the same one; `set` is part of the base already."""
     base = {key: value for key, value in swept["base"].items() if key not in WITHOUT_RESULT}
-    with suppress(ConfigError):  # one that runs only with what the space says is compared as it is written
+    with suppress(
+        ConfigError
+    ):  # a base that is complete only with values of the space is compared as it is written
         base = sweep_identity(parse_config(base))
-    return {key: value for key, value in swept.items() if key not in ("set", "left_out")} | {"base": base}
+    return {key: value for key, value in swept.items() if key not in ("set", "overrides", "left_out")} | {
+        "base": base
+    }

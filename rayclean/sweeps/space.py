@@ -1,4 +1,4 @@
-"""From the swept fields to trials: points of the space, drawn or gone through, each under every seed."""
+"""From the swept fields to trials: points of the space, drawn or enumerated, each under every seed."""
 
 import itertools
 import json
@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from rayclean.fingerprints import fingerprint
-from rayclean.sweeps.spec import Dimension, Sweep, is_condition
+from rayclean.sweeps.dimension import Dimension, is_condition
+from rayclean.sweeps.spec import Sweep
 
 Point = dict[str, Any]
 """Path of the config -> value; a field whose condition does not hold is absent."""
@@ -30,12 +31,12 @@ class Trial:
 
     @property
     def overrides(self) -> Point:
-        """What is put over the base config."""
+        """The values that replace those of the base config."""
         return {**self.point, "seed": self.seed}
 
     @cached_property
     def title(self) -> str:
-        """For people: `method.lambda_=0.7 seed=1`."""
+        """Name for people: `method.lambda_=0.7 seed=1`."""
         return " ".join(f"{path}={show(value)}" for path, value in self.overrides.items())
 
 
@@ -62,13 +63,14 @@ def points(sweep: Sweep) -> list[Point]:
     grids = {path: each for path, each in sweep.space.items() if not each.drawn}
     others = [path for path in sweep.space if path not in grids]
     found: dict[str, Point] = {}
-    for values in itertools.product(*(each.grid or () for each in grids.values())):
-        # Grids that do not count here must not multiply the draws.
+    for values in itertools.product(*(each.listed for each in grids.values())):
+        # Grids whose condition does not hold must not multiply the draws.
         fixed = only_valid(sweep, dict(zip(grids, values, strict=True)), unknown=others)
         for sample in range(sweep.samples if others else 1):
-            # The same settings under every condition, or the easiest condition would choose between them.
+            # The same settings under every condition, or the easiest condition would choose between them. A seed for each
+            # sample at each setting: adding grid values or samples moves no earlier draw.
             settings = {path: value for path, value in fixed.items() if not is_condition(path)}
-            rng = np.random.default_rng(_seed(sweep.draw_seed, settings, sample))
+            rng = np.random.default_rng(int(fingerprint(sweep.draw_seed, settings, sample), 16))
             drawn = {path: _draw(sweep.space[path], rng) for path in others}
             point = only_valid(sweep, {**fixed, **drawn})
             found.setdefault(json.dumps(point, sort_keys=True), point)
@@ -76,9 +78,9 @@ def points(sweep: Sweep) -> list[Point]:
 
 
 def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Point:
-    """The fields whose condition holds, in the order of the file; of `unknown` fields everything may still hold."""
+    """The fields whose condition holds, in the order of the file; fields in `unknown` may still take any value."""
     kept = dict(values)
-    while True:  # a condition may hang on a field that another condition takes away
+    while True:  # a condition may depend on a field that another condition removes
         gone = [path for path in kept if not _holds(sweep.space[path], kept, unknown)]
         if not gone:
             return {path: kept[path] for path in sweep.space if path in kept}
@@ -87,8 +89,8 @@ def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Po
 
 
 def suggester(sweep: Sweep) -> Callable[[Suggest], None]:
-    """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. What it drew is the
-    point, but for tables and lists, which are chosen by their place: see `drawn`.
+    """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. Optuna's parameters are
+    the point, but tables and lists are chosen by their position: see `drawn`.
     """
     return partial(_suggest, sweep)  # no closure: Ray Tune pickles its searcher
 
@@ -110,7 +112,7 @@ def drawn(sweep: Sweep, parameters: Point) -> Point:
 
 
 def show(value: Any) -> str:
-    """A value in a title or a table: plug-ins by their name, with what else is said of them.
+    """A value in a title or a table: plug-ins by their name, with their options in brackets.
 
     >>> show({"name": "knn", "neighbours": 5}), show(0.1), show({"name": "lane"})
     ('knn(neighbours=5)', '0.1', 'lane')
@@ -130,17 +132,17 @@ def _suggested(trial: Suggest, path: str, dimension: Dimension) -> Any:
         return trial.suggest_float(path, *dimension.log_uniform, log=True)
     if dimension.integer is not None:
         return trial.suggest_int(path, *dimension.integer)
-    if _is_plain(dimension):
-        return trial.suggest_categorical(path, list(dimension.choice or ()))
-    return trial.suggest_categorical(path, list(range(len(dimension.choice or ()))))
+    choices = dimension.listed
+    return trial.suggest_categorical(path, list(choices if _is_plain(dimension) else range(len(choices))))
 
 
 def _is_plain(dimension: Dimension) -> bool:
-    return all(isinstance(choice, str | int | float | bool) for choice in dimension.choice or ())
+    """Whether Optuna takes all choices as they are."""
+    return all(isinstance(choice, str | int | float | bool) for choice in dimension.listed)
 
 
 def _value(dimension: Dimension, suggested: Any) -> Any:
-    return suggested if _is_plain(dimension) else (dimension.choice or ())[suggested]
+    return suggested if _is_plain(dimension) else dimension.listed[suggested]
 
 
 def _draw(dimension: Dimension, rng: np.random.Generator) -> Any:
@@ -151,18 +153,12 @@ def _draw(dimension: Dimension, rng: np.random.Generator) -> Any:
         return _within(dimension.log_uniform, math.exp(rng.uniform(low, high)))
     if dimension.integer is not None:
         return int(rng.integers(dimension.integer[0], dimension.integer[1] + 1))
-    choices = dimension.choice or ()
-    return choices[int(rng.integers(len(choices)))]
+    return dimension.listed[int(rng.integers(len(dimension.listed)))]
 
 
 def _within(bounds: tuple[float, float], value: float) -> float:
-    """Rounding may carry a draw across a bound."""
+    """The value between the bounds, which rounding may have carried it across."""
     return float(min(max(value, bounds[0]), bounds[1]))
-
-
-def _seed(seed: int, settings: Point, sample: int) -> int:
-    """Of the draws of one sample at one setting of the grids: adding grid values or samples moves no earlier draw."""
-    return int(fingerprint(seed, settings, sample), 16)
 
 
 def _holds(dimension: Dimension, point: Point, unknown: Collection[str] = ()) -> bool:

@@ -1,25 +1,19 @@
 """Weights & Biases: one group per sweep, one run per trial, whatever was killed in between.
 
-A run's id is a hash of the sweep's folder and the trial's name, so it is the same in every attempt, and another one in
-another sweep. Offline, where W&B keeps a folder per `init`, what an
-unfinished attempt left is removed before the trial is logged again, and `logged.json` in the trial's folder says that its
-run is whole. A finished trial without it (killed between the two) is logged from its own files when the sweep goes on.
+A run's id is a hash of the sweep's folder and the trial's name, so every attempt has the same id, and another sweep has
+another one. Offline, where W&B keeps a folder per `init`, the folder of an unfinished attempt is removed before the trial
+is logged again, and `logged.json` in the trial's folder says that its run is whole. A finished trial without it (the sweep
+was killed between the two) is logged from its own files when the sweep goes on.
 
-W&B writes to a disk only. Where the sweep's folder is remote, it gets a temporary folder; what it wrote offline of a finished
-run is copied to `wandb/` of the sweep's folder before `logged.json` says that it is whole. A run names the files of its
-artifact by their absolute paths, so `wandb sync` wants the copy where they lay (`folder` in `logged.json`):
+W&B writes offline runs to a disk only: a sweep on an object store is logged online or not at all.
 
-    aws s3 cp --recursive s3://bucket/sweeps/name/wandb /tmp/rayclean-wandb-0123456789abcdef/wandb
-    wandb sync /tmp/rayclean-wandb-0123456789abcdef/wandb/offline-run-*
-
-The key is read by wandb from WANDB_API_KEY, and never passes through here. `auto` asks WANDB_MODE
-before it looks for the key: nothing is sent where that says `offline` or `disabled`.
+wandb reads the key from WANDB_API_KEY; it never passes through this module. `auto` asks WANDB_MODE before it looks for the
+key: nothing is sent where that says `offline` or `disabled`.
 """
 
 import importlib.util
 import logging
 import os
-import posixpath
 import shutil
 import tempfile
 import time
@@ -28,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.sweeps.plan import Work
@@ -36,7 +31,8 @@ from rayclean.sweeps.trial import EPOCHS, RESULT, changed_examples
 
 logger = logging.getLogger(__name__)
 
-LOGGED = "logged.json"
+LOGGED_FILE = "logged.json"
+"""File of a trial whose W&B run is whole."""
 ONLINE = ("online", "run", "shared")
 """Values of WANDB_MODE with which W&B sends what is logged."""
 KEPT = ("config.json", RESULT, EPOCHS)
@@ -44,85 +40,83 @@ KEPT = ("config.json", RESULT, EPOCHS)
 
 
 def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
-    """The tracker that the configuration asks for; a silent one where W&B is off or not installed.
+    """The tracker that the configuration asks for; one that logs nothing where W&B is off or not installed.
 
     Args:
-        tracking: of the sweep.
-        sweep: its name.
-        root: its folder.
+        tracking: the `[tracking]` section of the sweep file.
+        sweep: name of the sweep.
+        root: folder of the sweep.
+
+    Raises:
+        ConfigError: offline runs were asked for, and the folder is not on a disk.
     """
-    mode = _mode() if tracking.wandb == "auto" else tracking.wandb
-    if mode == "off":
-        return Tracker()
-    return WandbTracker(tracking, sweep, Folder(root), mode)
+    mode, folder = _auto_mode() if tracking.wandb == "auto" else tracking.wandb, Folder(root)
+    if mode == "offline" and not folder.is_local:
+        text = f"offline W&B needs a local folder, and this sweep's is {root}"
+        if tracking.wandb == "offline":
+            raise ConfigError(
+                f"{text}; set WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
+            )
+        logger.warning("W&B is off: there is no WANDB_API_KEY, and %s", text)
+        mode = "off"
+    return Tracker(tracking, sweep, folder, mode)
 
 
-def _mode() -> str:
-    """What `auto` stands for: what WANDB_MODE says, and without it online where there is a key."""
-    said = os.environ.get("WANDB_MODE")
-    if said == "disabled" or importlib.util.find_spec("wandb") is None:
+def _auto_mode() -> str:
+    """The mode that WANDB_MODE names; without it `online` where there is a key, else `offline`."""
+    named = os.environ.get("WANDB_MODE")
+    if named == "disabled" or importlib.util.find_spec("wandb") is None:
         return "off"
-    if said:
-        return "online" if said in ONLINE else "offline"  # also where it is no mode at all: nothing leaves
+    if named:
+        return "online" if named in ONLINE else "offline"  # an unknown mode, too: nothing leaves the machine
     return "online" if os.environ.get("WANDB_API_KEY") else "offline"
 
 
 class Tracker:
-    """Logs nothing."""
-
-    def start(self, work: Work) -> None:
-        """A trial begins, or begins again."""
-
-    def line(self, work: Work, record: dict[str, Any]) -> None:
-        """An epoch of it is over."""
-
-    def end(self, work: Work, result: dict[str, Any]) -> None:
-        """It has a result."""
-
-    def replay(self, work: Work, result: dict[str, Any], records: list[dict[str, Any]]) -> None:
-        """Log a finished trial from its files, unless its run is whole."""
-
-    def close(self) -> None:
-        """Leave what is under way unfinished."""
-
-
-class WandbTracker(Tracker):
-    """One W&B run per trial, all in this process. One that fails costs no trial and no sweep: there is a warning, and the
+    """One W&B run per trial, all in this process. A run that fails costs no trial and no sweep: there is a warning, and the
     trial is logged when the sweep goes on.
 
     Args:
         tracking: project, tables.
         sweep: group of the runs.
-        root: folder of the sweep; W&B makes its own folder `wandb/` there, or has it copied there if that is remote.
-        mode: `online` or `offline`.
+        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary folder if that is remote.
+        mode: `online`, `offline`, or `off`: nothing is logged.
     """
 
     def __init__(self, tracking: Tracking, sweep: str, root: Folder, mode: str):
         self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
-        self.folder = root.path() if root.is_local else _scratch(root)
         self.runs: dict[str, Any] = {}
-        # What an artifact holds waits here for `wandb sync`; W&B's own place would be the home directory.
-        self.data = os.environ.setdefault(
-            "WANDB_DATA_DIR", os.path.abspath(os.path.join(self.folder, "wandb"))
+        self.folder = (
+            root.path() if root.is_local or mode == "off" else tempfile.mkdtemp(prefix="rayclean-wandb-")
         )
+        self.data = os.path.abspath(os.path.join(self.folder, "wandb"))
+        if (
+            mode != "off"
+        ):  # files of artifacts wait here for `wandb sync`; W&B's default would be the home directory
+            os.environ.setdefault("WANDB_DATA_DIR", self.data)
 
     def id_of(self, work: Work) -> str:
-        """Of a trial's run on W&B."""
+        """The id of a trial's run on W&B."""
         return fingerprint(self.root.url(), work.trial.name)
 
     def start(self, work: Work) -> None:
-        """Open the run of a trial, unless it is whole; what an earlier attempt left of it offline goes."""
+        """Open the run of a trial, unless it is whole; offline runs of an earlier attempt are removed."""
         name = work.trial.name
-        if name in self.runs:  # its worker was lost: the lines of the second attempt have the same steps
+        if (
+            self.mode == "off" or name in self.runs
+        ):  # its worker was lost: the epochs of the second attempt have the same steps
             return
         with self._guarded(work):
             import wandb
 
-            if work.run(self.root.url()).exists(LOGGED):  # Optuna drew the point again
+            if work.run(self.root.url()).exists(LOGGED_FILE):  # Optuna drew the point again
                 return
             if self.mode == "offline":
                 for left in self._offline(work):
                     shutil.rmtree(left)
+            quiet = wandb.Settings(
+                silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
+            )
             with _without_weave():
                 self.runs[name] = wandb.init(
                     id=self.id_of(work),
@@ -134,16 +128,10 @@ class WandbTracker(Tracker):
                     resume="allow" if self.mode == "online" else None,
                     reinit="create_new",
                     config={**work.trial.overrides, "config": work.config.model_dump(mode="json")},
-                    settings=wandb.Settings(
-                        silent=True,
-                        console="off",
-                        disable_git=True,
-                        x_disable_stats=True,
-                        x_disable_meta=True,
-                    ),
+                    settings=quiet,
                 )
 
-    def line(self, work: Work, record: dict[str, Any]) -> None:
+    def epoch(self, work: Work, record: dict[str, Any]) -> None:
         """Log the numbers of an epoch under its step."""
         run = self.runs.get(work.trial.name)
         if run is not None:
@@ -153,126 +141,81 @@ class WandbTracker(Tracker):
                 run.log(numbers, step=int(record["epoch"]), commit=True)
 
     def end(self, work: Work, result: dict[str, Any]) -> None:
-        """Log the result and close the run; only then is it whole."""
+        """Write the figures, the table of changed labels and the trial's files, and finish the run."""
         run = self.runs.get(work.trial.name)
         if run is None:
             return
         with self._guarded(work):
-            own, before = work.run(self.root.url()), self._staged()
+            import wandb
+
+            trial_run = work.run(self.root.url())
             run.summary.update({**result["figures"], "stopped": result["stopped"]})
             if self.tracking.changes and not result["stopped"]:
-                import wandb
-
-                rows = changed_examples(own, self.tracking.changes)
+                rows = changed_examples(trial_run, self.tracking.changes)
                 columns: list[str | int] = list(rows[0]) if rows else ["example_id"]
                 run.log({"changes": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
-            self._keep(run, own)
+            artifact = wandb.Artifact(f"trial-{run.id}", type="trial")  # without texts and without a key
+            for name in filter(trial_run.exists, KEPT):
+                with artifact.new_file(name) as file:
+                    file.write(trial_run.read_text(name))
+            run.log_artifact(artifact)
             run.finish(exit_code=0)
             del self.runs[work.trial.name]
-            whole = {"run": self.id_of(work), "mode": self.mode}
             if self.mode == "offline":
                 (written,) = self._offline(work)
-                _settle(written)
-                if not self.root.is_local:
-                    self._copy(work, written, self._staged() - before)
-                    whole["folder"] = self.folder
-            own.write_json(whole, LOGGED)
+                _wait_until_written(written)
+            trial_run.write_json({"run": self.id_of(work), "mode": self.mode}, LOGGED_FILE)
 
     def replay(self, work: Work, result: dict[str, Any], records: list[dict[str, Any]]) -> None:
-        """From `epochs.jsonl` and `result.json`."""
+        """Log a finished trial from `epochs.jsonl` and `result.json`."""
         self.start(work)
         for record in records:
-            self.line(work, record)
+            self.epoch(work, record)
         self.end(work, result)
 
-    def _keep(self, run: Any, own: Folder) -> None:
-        """The trial's config, epochs and result as files: what repeats it. They hold no texts and no key."""
-        import wandb
-
-        artifact = wandb.Artifact(f"trial-{run.id}", type="trial")
-        for name in KEPT:
-            if own.exists(name):
-                with artifact.new_file(name) as file:
-                    file.write(own.read_text(name))
-        run.log_artifact(artifact)
-
-    @contextmanager
-    def _guarded(self, work: Work) -> Iterator[None]:
-        """A tracker that fails must not cost a sweep: the run is given up, and without LOGGED tried again."""
-        name = work.trial.name
-        try:
-            yield
-        except Exception as error:
-            logger.warning(
-                "W&B: %s is not logged (%s); it will be tried again when the sweep goes on", name, error
-            )
-            with suppress(Exception):
-                self.runs.pop(name).finish(exit_code=1)
-
-    def _offline(self, work: Work) -> list[Path]:
-        """W&B's folders of a trial's run: one for each attempt."""
-        return sorted(Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"))
-
-    def _staged(self) -> set[Path]:
-        """Files of artifacts that wait for `wandb sync`."""
-        return set(Path(self.data, "artifacts", "staging").glob("*"))
-
-    def _copy(self, work: Work, run: Path, staged: set[Path]) -> None:
-        """Put a finished run, and the files that its artifacts name, into the sweep's folder, in place of what a killed
-        attempt has put there.
-        """
-        with suppress(FileNotFoundError):
-            for path in self.root.fs.ls(self.root.path("wandb"), detail=False):
-                left = posixpath.basename(str(path).rstrip("/"))
-                if left.startswith("offline-run-") and left.endswith(f"-{self.id_of(work)}"):
-                    self.root.remove("wandb", left)
-        # Links lead to logs of W&B's own process, which are no part of the run.
-        files = {path: path.relative_to(run.parent).parts for path in run.rglob("*") if not path.is_symlink()}
-        files |= {path: ("artifacts", "staging", path.name) for path in staged}
-        for path, parts in files.items():
-            if path.is_file():
-                self.root.make("wandb", *parts[:-1])
-                self.root.fs.put_file(str(path), self.root.path("wandb", *parts))
-
     def close(self) -> None:
-        """Close what is open as crashed: the next attempt logs it anew."""
+        """Close open runs as crashed: the next attempt logs them again."""
         for run in self.runs.values():
             with suppress(Exception):
                 run.finish(exit_code=1)
         self.runs.clear()
         if not self.root.is_local:
             shutil.rmtree(self.folder, ignore_errors=True)
-            if os.environ.get("WANDB_DATA_DIR") == os.path.join(self.folder, "wandb"):
+            if os.environ.get("WANDB_DATA_DIR") == self.data:
                 del os.environ["WANDB_DATA_DIR"]
+
+    @contextmanager
+    def _guarded(self, work: Work) -> Iterator[None]:
+        """A run that fails is abandoned, and without `logged.json` tried again: it must not cost a sweep."""
+        name = work.trial.name
+        try:
+            yield
+        except Exception as error:
+            logger.warning(
+                "W&B: %s is not logged (%s); the next attempt at the sweep will try again", name, error
+            )
+            with suppress(Exception):
+                self.runs.pop(name).finish(exit_code=1)
+
+    def _offline(self, work: Work) -> list[Path]:
+        """W&B's folders of a trial's run, one for each attempt."""
+        return sorted(Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"))
 
 
 @contextmanager
 def _without_weave() -> Iterator[None]:
-    """W&B would tell whoever uses `openai` about another product, and trace its calls where that is imported."""
-    name, said = "WANDB_DISABLE_WEAVE", os.environ.get("WANDB_DISABLE_WEAVE")
-    os.environ[name] = said or "true"
+    """Keeps W&B from advertising Weave where `openai` is imported, and from tracing its calls."""
+    name, before = "WANDB_DISABLE_WEAVE", os.environ.get("WANDB_DISABLE_WEAVE")
+    os.environ[name] = before or "true"
     try:
         yield
     finally:
-        if said is None:
+        if before is None:
             del os.environ[name]
 
 
-def _scratch(root: Folder) -> str:
-    """A folder on this machine for what W&B writes of a remote sweep: the same name everywhere, so that a copy can be put
-    where its run looks for it, unless somebody else has a folder of that name here.
-    """
-    folder = os.path.join(tempfile.gettempdir(), f"rayclean-wandb-{fingerprint(root.url())}")
-    try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:
-        if os.path.islink(folder) or os.stat(folder).st_uid != os.getuid():
-            return tempfile.mkdtemp(prefix="rayclean-wandb-")
-    return folder
-
-
-def _settle(run: Path, seconds: float = 10.0) -> None:
-    """Wait until W&B's process has written the end of a run: a moment after `finish` returns."""
+def _wait_until_written(run: Path, seconds: float = 10.0) -> None:
+    """Wait until W&B's process has written the end of a run, a moment after `finish` returns."""
     until, sizes = time.monotonic() + seconds, [-1]
     while sizes[-3:] != [sizes[-1]] * 3 and time.monotonic() < until:
         time.sleep(0.05)

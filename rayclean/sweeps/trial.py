@@ -1,10 +1,10 @@
-"""One trial: run its verbs, collect its figures, write `result.json` last. It runs in a worker of the cluster."""
+"""One trial: runs its verbs, collects its figures, writes `result.json` last. It runs in a worker of the cluster."""
 
 import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow.compute as pc
 
@@ -15,13 +15,13 @@ from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.schema import LabelSet
 from rayclean.sweeps.plan import Work
-from rayclean.sweeps.trial_run import TrialRun
+from rayclean.sweeps.trial_run import TrialRecord, TrialRun
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
 Stopped = bool | Literal["plateau"]
-"""Whether a trial was stopped early: False, True (it was worse than others), or "plateau" (it no longer moved)."""
+"""Whether a trial was stopped early: False, True (it was worse than others), or "plateau" (its objective stood still)."""
 
-TRUTH = (
+TRUTH_FIGURES = (
     "accuracy", "accuracy_last", "f1_macro", "noise_given", "noise_final", "repaired", "harm", "roc_auc",
     "average_precision", "precision_at_budget", "recall_at_budget", "annotator_accuracy",
 )  # fmt: skip
@@ -29,46 +29,46 @@ TRUTH = (
 
 
 def run_trial(
-    work: Work, root: str, verbs: tuple[str, ...], tell: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+    work: Work, root: str, verbs: tuple[str, ...], on_epoch: Callable[[TrialRecord], None]
+) -> TrialRecord:
     """Run what is not finished of a trial and write its result; a finished one is only read.
 
     Args:
         work: the trial.
         root: folder of the sweep.
-        verbs: that it runs.
-        tell: hears of every epoch: `epoch`, `dev_accuracy`, `dev_loss`, `loss` and what the method says of itself.
+        verbs: the verbs that a trial runs.
+        on_epoch: called after every epoch with `epoch`, `dev_accuracy`, `dev_loss`, `loss` and the method's own measures.
 
     Returns:
-        What `result.json` says.
+        The content of `result.json`.
     """
     run = work.run(root)
     with run.alone():
         if (known := finished_trial(run)) is not None:
             return known
         start = time.monotonic()
-        told: set[int] = set()
+        reported: set[int] = set()
 
-        def heard(record: dict[str, Any]) -> None:
-            told.add(record["epoch"])
-            tell(record)
+        def report(record: TrialRecord) -> None:
+            reported.add(record["epoch"])
+            on_epoch(record)
 
-        pipeline.run_verbs(work.config, verbs, run=run, on_epoch=heard)
+        pipeline.run_verbs(work.config, verbs, run=run, on_epoch=report)
         records = history(run)
-        if not told:  # the training was finished, by this trial before it was killed or by one that shares it
+        if not reported:  # an earlier attempt, or a trial that shares the training, has finished it
             for record in records:
-                tell(record)
+                on_epoch(record)
         return write_result(work, run, figures(work.config, run, verbs), records, time.monotonic() - start)
 
 
-def finished_trial(run: TrialRun) -> dict[str, Any] | None:
+def finished_trial(run: TrialRun) -> TrialRecord | None:
     """The result of a trial that has one."""
     return dict(run.read_json(RESULT)) if run.exists(RESULT) else None
 
 
-def history(run: TrialRun) -> list[dict[str, Any]]:
-    """Lines of the epochs of a finished training; [] where nothing was trained."""
-    if "train" not in run.prints or not run.exists("train", "metrics.jsonl"):
+def history(run: TrialRun) -> list[TrialRecord]:
+    """The epochs of a finished training; [] where nothing was trained."""
+    if "train" not in run.fingerprints or not run.exists("train", "metrics.jsonl"):
         return []
     return [json.loads(line) for line in run.read_text("train", "metrics.jsonl").splitlines()]
 
@@ -77,18 +77,18 @@ def write_result(
     work: Work,
     run: TrialRun,
     numbers: dict[str, float],
-    records: list[dict[str, Any]],
+    records: list[TrialRecord],
     seconds: float,
     stopped: Stopped = False,
-) -> dict[str, Any]:
-    """Write `epochs.jsonl`, then `result.json`: a trial with a result is whole. Returns the result."""
+) -> TrialRecord:
+    """Write `epochs.jsonl`, then `result.json`, so that a trial with a result is whole; returns the result."""
     result = {
         "trial": work.trial.name,
         "point": work.trial.point,
         "seed": work.trial.seed,
         "figures": numbers,
         "began": round(time.time() - seconds, 3),
-        "wall_seconds": round(seconds, 3),  # of this trial alone: what it shares was run before
+        "wall_seconds": round(seconds, 3),  # without the verbs that it shares, which ran before
         "stopped": stopped,
     }
     run.write_text("".join(json.dumps(record) + "\n" for record in records), EPOCHS)
@@ -97,12 +97,12 @@ def write_result(
 
 
 def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, float]:
-    """The trial's numbers, flat; what is not known here is left out."""
-    said = {verb: manifest.metrics for verb in verbs if (manifest := run.manifest(verb)) is not None}
+    """The trial's figures by name; a figure that is not known here is left out."""
+    verb_metrics = {verb: manifest.metrics for verb in verbs if (manifest := run.manifest(verb)) is not None}
     metrics = (
         run.read_json("evaluate", "metrics.json") if "evaluate" in verbs else measure_labels(config, run)[0]
     )
-    relabel, train = said["relabel"], said.get("train", {})
+    relabel, train = verb_metrics["relabel"], verb_metrics.get("train", {})
     accuracy, detection, noise = metrics.get("accuracy", {}), metrics["detection"], metrics["noise"]
     prompt, answer = _tokens(run)
     asked = relabel["suspects"] - relabel["unasked"]
@@ -114,7 +114,7 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
     found = {
         "dev_accuracy": train.get("dev_accuracy"),
         "dev_loss": train.get("dev_loss"),
-        "suspects": said["detect"]["suspects"],
+        "suspects": verb_metrics["detect"]["suspects"],
         "asked": asked,
         "changed": relabel["changed"],
         "tokens": prompt + answer,
@@ -137,7 +137,7 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
 
 
 def _tokens(run: TrialRun) -> tuple[int, int]:
-    """Of relabel's prompts and answers, whether this trial paid them or another one before it: what it costs by itself."""
+    """Tokens of relabel's prompts and answers, whether this trial paid for them or one before it: its cost by itself."""
     folder, total = run.sub("relabel"), [0, 0]
     for shard in folder.shards("annotations"):
         table = folder.read_table("annotations", shard, columns=["prompt_tokens", "answer_tokens"])
@@ -146,25 +146,25 @@ def _tokens(run: TrialRun) -> tuple[int, int]:
     return total[0], total[1]
 
 
-def changed_examples(run: TrialRun, limit: int) -> list[dict[str, Any]]:
-    """The most valuable changes of labels, with their texts."""
+def changed_examples(run: TrialRun, limit: int) -> list[TrialRecord]:
+    """The changes of labels that matter most, with their texts."""
     labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
     _, tally, suspects = measure_labels(parse_config(run.read_json("config.json")), run)
     rows = changed_rows(run, suspects, tally, labels, limit, harmful=False)
     return [{key: row[key] for key in ("example_id", "text", "given", "final", "confidence")} for row in rows]
 
 
-def finished_results(folder: Folder) -> dict[str, dict[str, Any]]:
+def finished_results(folder: Folder) -> dict[str, TrialRecord]:
     """Every finished trial in a sweep's folder, by name."""
-    return {name: folder.read_json("trials", name, RESULT) for name in label_names(folder, RESULT)}
+    return {name: folder.read_json("trials", name, RESULT) for name in trials_with(folder, RESULT)}
 
 
-def trial_epochs(folder: Folder, name: str) -> list[dict[str, Any]]:
-    """Lines of the epochs of a finished trial in a sweep's folder; [] where nothing was trained."""
+def trial_epochs(folder: Folder, name: str) -> list[TrialRecord]:
+    """The epochs of a finished trial in a sweep's folder; [] where nothing was trained."""
     return [json.loads(line) for line in folder.read_text("trials", name, EPOCHS).splitlines()]
 
 
-def label_names(folder: Folder, file: str) -> list[str]:
+def trials_with(folder: Folder, file: str) -> list[str]:
     """Names of the trials in a sweep's folder that have a file, sorted."""
     try:
         entries = folder.fs.ls(folder.path("trials"), detail=False)

@@ -1,11 +1,11 @@
-"""Where a sweep's artifacts lie: verbs by fingerprint, so that trials share what their configs share.
+"""The folder of a sweep: verbs are stored by fingerprint, so that trials share what their configs share.
 
 <output>/<sweep>/
 sweep.json                  what was swept
 store/<verb>-<fingerprint>/ a finished verb, of as many trials as agree up to there
 features/<encoder>/         features of a frozen encoder by a hash of ids and texts, for trials that load the same texts with
                             other labels (a noise rate, a seed)
-ledger/                     every answer of every trial: what was answered when a trial begins to ask, it does not ask
+ledger/                     every answer of every trial: a trial asks nothing that was answered before it began to ask
 trials/<name>/              config.json, result.json, epochs.jsonl of one trial
 report.html  results.json  best.toml
 
@@ -15,19 +15,21 @@ same at the same time. Object stores have no locks: there, what is known to be s
 trials side by side may ask the same.
 """
 
-import fcntl
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from filelock import FileLock
 
 from rayclean.folder import Folder
 from rayclean.run import VERBS, Manifest, Run
 
+TrialRecord = dict[str, Any]
+"""A trial's parameters, one of its epochs, or its result: plain JSON values."""
 COMMON = ("features", "ledger", ".partial")
-FREE = ("knn", "simulated")
-"""Annotators that cost nothing: the same question may be asked twice at once."""
+"""Folders that all trials share, beside those of the verbs."""
 
 
 class TrialRun(Run):
@@ -35,21 +37,21 @@ class TrialRun(Run):
 
     Args:
         root: folder of the sweep.
-        name: of the trial.
-        prints: fingerprint by verb.
+        name: name of the trial.
+        fingerprints: fingerprint by verb.
         pays: whether its annotator's answers cost.
     """
 
     shares_ledger = True
 
-    def __init__(self, root: str, name: str, prints: Mapping[str, str], *, pays: bool = False):
+    def __init__(self, root: str, name: str, fingerprints: Mapping[str, str], *, pays: bool = False):
         super().__init__(root)
-        self.trial, self.prints, self.pays = name, dict(prints), pays
+        self.trial, self.fingerprints, self.pays = name, dict(fingerprints), pays
 
     def path(self, *parts: str) -> str:
-        """Verbs lie in the store, what all trials share beside it, everything else in the trial's own folder."""
+        """Path inside the sweep: verbs in the store, shared folders beside it, everything else in the trial's folder."""
         if parts and parts[0] in VERBS:
-            return posixpath.join(self.root, "store", f"{parts[0]}-{self.prints[parts[0]]}", *parts[1:])
+            return posixpath.join(self.root, "store", f"{parts[0]}-{self.fingerprints[parts[0]]}", *parts[1:])
         # Without locks two trials may be at the same verb: a partial folder of its own each, or the one that is done
         # first would take it away from the other.
         if parts and parts[0] in COMMON and (self.is_local or parts[0] != ".partial"):
@@ -61,56 +63,52 @@ class TrialRun(Run):
         """One process at a time at this trial: Optuna may draw a point again while it runs, and the second one finds the
         result of the first. On object stores, without locks, both compute the same.
         """
-        if not self.is_local:
-            yield
-            return
-        with _locked(self.path("trial.lock")):
+        with self._locked(self.path("trial.lock")):
             yield
 
     @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
-        """Trials that share a verb wait for the one that runs it. Those that pay relabel one after the other, whatever
-        they ask: the ledger is read when asking begins, so the next one finds all answers of those before.
+        """Trials that share a verb wait for the one that runs it. Trials that pay relabel one after the other, whatever
+        they ask: the ledger is read when asking begins, so the next one finds all answers of the trials before it.
 
         On a local or network disk only: object stores have no locks.
         """
-        if not self.is_local:
+        with ExitStack() as locks:
+            locks.enter_context(self._locked(self.path(verb) + ".lock"))
+            if verb == "relabel" and self.pays:
+                # Its holder waits for no other lock: no two trials wait for each other.
+                locks.enter_context(self._locked(posixpath.join(self.root, "relabel.lock")))
             yield
-            return
-        with _locked(self.path(verb) + ".lock"):
-            if verb != "relabel" or not self.pays:
-                yield
-                return
-            # Always after the verb's own lock; who holds this one waits for no other: no two can wait for each other.
-            with _locked(posixpath.join(self.root, "relabel.lock")):
-                yield
 
     def kept_features(self) -> Folder:
-        """One place for the whole sweep."""
+        """The folder of features, one for the whole sweep."""
         return self.sub("features")
 
     def outdate(self, verb: str) -> None:
-        """Nothing: a folder of another fingerprint is another trial's."""
+        """Does nothing: a folder of another fingerprint belongs to another trial."""
 
     def commit(
         self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]
     ) -> Manifest:
-        """As in any run; without locks, what another trial has finished meanwhile stays: a third one may read it."""
+        """Like any run's, but without locks a verb that another trial has finished meanwhile stays: a third trial may be
+        reading it.
+        """
         manifest = None if self.is_local else self.manifest(verb)
         if manifest is None or manifest.fingerprint != print_:
             return super().commit(verb, print_, partial, seconds, metrics)
-        for own in self._partials(verb):
-            self.remove(".partial", own)
+        for partial_name in self._partials(verb):
+            self.remove(".partial", partial_name)
         return manifest
 
     def _partials(self, verb: str) -> list[str]:
-        return [f"{verb}-{self.prints[verb]}"]  # the others are other trials' work
+        return [f"{verb}-{self.fingerprints[verb]}"]  # the others are other trials' work
 
-
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """The lock goes with the process, however it ends."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    @contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        """One process at a time, on a disk; object stores have no locks. The lock ends with the process that holds it."""
+        if not self.is_local:
+            yield
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with FileLock(path):
+            yield

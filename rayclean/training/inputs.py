@@ -37,17 +37,21 @@ Rows = npt.NDArray[np.int64]
 
 
 class NetworkInputs(Protocol):
-    """What networks read, by row."""
+    """Inputs of networks, by row."""
 
     truncated: int
     """Texts cut at the encoder's `max_length`."""
 
     def rows(self, ids: Rows) -> Rows:
-        """Row of every id. Raises DataError: an id is not there."""
+        """Row of every id.
+
+        Raises:
+            DataError: an id is missing.
+        """
         ...
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """The networks' inputs [B, ...]."""
+        """Tensors [B, ...] by name."""
         ...
 
     def lengths(self, rows: Rows) -> Rows | None:
@@ -147,7 +151,7 @@ class FeatureInputs(_Mapped):
         return {"features": torch.from_numpy(np.asarray(self.features[rows]))}
 
     def lengths(self, rows: Rows) -> None:
-        """All rows are of one size."""
+        """None, since all rows are of one size."""
 
 
 def _write_tokens(

@@ -1,4 +1,4 @@
-"""What is to be trained, in plain values: picklable, comparable, and the key under which its results are found.
+"""Training jobs in plain values: picklable, comparable, and with the key under which their results are found.
 
 A job names its data by folder, says which examples it trains on and where its results go. Many jobs (the K folds of
 `predict`, the three models that `evaluate` compares) share one specification and run one after another in one group
@@ -19,7 +19,7 @@ VERSION = 6
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where examples, labels and inputs lie."""
+    """Folders of examples, labels and inputs."""
 
     examples: str
     """Folder of shards (`schema.EXAMPLES`)."""
@@ -50,7 +50,7 @@ class FitJob:
     """One network (or one group of networks) to train."""
 
     name: str
-    """For people: progress and errors."""
+    """Name of the job in progress lines and errors."""
     data: DataSpec
     select: ExampleSelection
     seed: int
@@ -63,13 +63,13 @@ class FitJob:
     standalone: bool = False
     """Write a frozen body beside its head, so that the folder can be given away; else a reference to the body."""
     best_by: Literal["dev_loss", "dev_accuracy"] = "dev_loss"
-    """What decides which epoch is the best one, and how long patience lasts. `dev_loss`: the lowest, where the network's
-    probabilities matter; `dev_accuracy`: the highest, of equal ones the lower dev loss. The earlier epoch breaks ties."""
+    """Criterion of the best epoch, and of patience. `dev_loss`: the lowest, where the network's probabilities matter;
+    `dev_accuracy`: the highest, of equal ones the lower dev loss. The earlier epoch breaks ties."""
 
 
 @dataclass(frozen=True)
 class FitSpec:
-    """How to train, for all jobs of a group alike."""
+    """Specification of a training, which all jobs of a group share."""
 
     encoder: Plugin
     method: Plugin
@@ -77,12 +77,12 @@ class FitSpec:
     labels: tuple[str, ...]
     """Names of the classes in index order; K of them."""
     annotator: tuple[Any, ...] = ()
-    """What the answers of the annotator depend on that the method may ask; () = none is there."""
+    """Values on which the answers of the annotator depend that the method may ask; () where there is no annotator."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a finished job says of itself; the content of `result.json`."""
+    """Result of a finished job: the content of `result.json`."""
 
     name: str
     key: str
@@ -96,9 +96,9 @@ class FitResult:
     loss: float
     """Mean training loss of the last epoch."""
     dev_loss: float | None
-    """Of the best epoch, on the given labels; None without development examples."""
+    """Mean cross-entropy of the best epoch on the given development labels; None without development examples."""
     dev_accuracy: float | None
-    """Likewise."""
+    """Accuracy of the best epoch on the given development labels; None without development examples."""
     train_examples: int
     dev_examples: int
     truncated: int
@@ -112,7 +112,7 @@ class FitResult:
 
 
 def folder_key(url: str) -> list[tuple[str, int, str]]:
-    """Name, size and time or tag of every shard: changes when the content does, without reading it."""
+    """Name, size and time or tag of every shard: they change when the content does, and need no reading."""
     folder = Folder(url)
     names = set(folder.shards())
     key = []
@@ -126,7 +126,7 @@ def folder_key(url: str) -> list[tuple[str, int, str]]:
 def job_key(job: FitJob, spec: FitSpec) -> str:
     """Hash of everything that a job's result depends on: data, selection, seed, encoder, method, training, classes.
 
-    The place of its output and the number of workers are no part of it.
+    The folder of its output and the number of workers are no part of it.
     """
     data: dict[str, Any] = {"label_column": job.data.label_column, "examples": folder_key(job.data.examples)}
     for name, url in (("labels", job.data.labels), ("features", job.data.features)):

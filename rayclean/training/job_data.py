@@ -1,4 +1,4 @@
-"""The rows of one job on one worker: which examples train, which decide, the labels of both, what each network reads.
+"""Data of one job on one worker: training and development examples, their labels, and the inputs of each network.
 
 Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks of the
 same encoder read the same inputs.
@@ -33,15 +33,15 @@ class Part:
     ids: Rows
     labels: Rows
     rows: dict[str, Rows]
-    """By network: rows of its inputs."""
+    """Rows of each network's inputs, by network."""
 
 
 @dataclass(frozen=True)
 class JobData:
-    """What one job trains on and what decides on its best epoch."""
+    """Examples that one job trains on, and those that decide on its best epoch."""
 
     inputs: dict[str, NetworkInputs]
-    """By network; the same object where they read the same."""
+    """Inputs by network; one object for networks that read the same."""
     train: Part
     dev: Part
     examples: str
@@ -49,7 +49,7 @@ class JobData:
 
     @cached_property
     def texts_of_train(self) -> Rows:
-        """[N] a hash of every training example's text, blanks around it left out; read when it is first asked for."""
+        """Hash [N] of every training example's text, without blanks around it; computed on first use."""
         folder, found = Folder(self.examples), np.zeros(len(self.train.ids), dtype=np.int64)
         for shard in folder.shards():
             table = folder.read_table(shard, columns=["example_id", "text"])
@@ -60,7 +60,7 @@ class JobData:
         return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
-        """Every network's inputs [B, ...] of some examples of a part; the same object where they read the same."""
+        """Inputs [B, ...] of some examples of a part, by network; one object for networks that read the same."""
         made: dict[int, dict[str, Tensor]] = {}
         for name, inputs in self.inputs.items():
             if id(inputs) not in made:
@@ -123,7 +123,7 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
 
 
 def is_frozen(encoder: Plugin) -> bool:
-    """Whether only what comes after an encoder's body is trained."""
+    """Whether only the layers after an encoder's body are trained."""
     cls, options = ENCODERS.checked(encoder)
     return cls.is_frozen(options)
 

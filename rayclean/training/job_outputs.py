@@ -1,4 +1,4 @@
-"""What a job leaves in its folder: the networks, a line per epoch, the columns of its method, `result.json`."""
+"""Outputs of a job in its folder: the networks, a line per epoch, the columns of its method, `result.json`."""
 
 import json
 import tempfile
@@ -18,10 +18,11 @@ from rayclean.training.job_data import JobData
 from rayclean.training.state import ExampleState
 
 DYNAMICS_ROWS = 65536
+"""Rows per shard of columns."""
 
 
 def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, workers: int) -> FitResult:
-    """What `result.json` says."""
+    """Result of a job, the content of `result.json`."""
     best, last = progress.history[progress.best_epoch - 1], progress.history[-1]
     training = [len(data.train.ids) / record["examples_per_second"] for record in progress.history]
     return FitResult(
@@ -45,7 +46,7 @@ def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, 
 def save_network(
     network: Encoder, output: Folder, name: str, labels: tuple[str, ...], standalone: bool = False
 ) -> None:
-    """Write a network to a sub-folder, wherever that is; `standalone`: a frozen body, too."""
+    """Write a network to a sub-folder on any file system; `standalone`: with its body, also where that is frozen."""
     body = True if standalone else None
     output.remove(name)
     if output.is_local:
@@ -68,9 +69,7 @@ def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
 
 
 def forget_epochs(output: Folder, after: int) -> None:
-    """Remove the columns of later epochs: an attempt that did not get to a checkpoint left them, and the one that goes on
-    may end before.
-    """
+    """Remove the columns of later epochs, which an attempt left that did not reach its next checkpoint."""
     if not output.exists("epochs"):
         return
     for path in output.fs.ls(output.path("epochs"), detail=False):

@@ -1,11 +1,12 @@
 """The training loop: one job, any method, any number of workers. Read it top to bottom.
 
-Every worker runs the same lines. Weights, optimiser and per-example state are replicas that stay equal because each
-step applies the same averaged gradient and the same gathered observations everywhere; so W = 1, 2, 3 give the same
-model (METHODS 15.2), dropout aside: every worker draws the masks of its own rows. Gradients are averaged by hand after `backward` rather than by DDP: a method may then call
-several networks, halves of them, or one of them twice in a step, and no parameter has to take part in every loss.
+Every worker runs the same lines. Weights, optimiser and per-example state are replicas that stay equal, because each
+step applies the same averaged gradient and the same gathered observations everywhere. So any number of workers gives the
+same model, dropout aside: every worker draws the masks of its own rows. Gradients are averaged by hand after `backward`
+rather than by DDP: a method may then call several networks, halves of them, or one of them twice in a step, and no
+parameter has to take part in every loss.
 
-Nothing here knows Ray, a true label, or which method it runs.
+The loop knows neither Ray nor true labels nor which method it runs.
 """
 
 import math
@@ -31,11 +32,11 @@ from rayclean.training.state import ExampleState
 from rayclean.training.worker import Worker
 
 CHECKPOINT_SHARE = 0.1
-"""Most of the time that may go into checkpoints: every epoch of a large network has one, but not every epoch of a head
-on cached features, which takes less time than writing one."""
+"""Largest share of the time that goes into checkpoints. Every epoch of a large network has a checkpoint, but not every
+epoch of a head on cached features, which takes less time than writing one."""
 
-SHOWN = "shown"
-"""Folder of what a method's questions show, by the key of the training."""
+DEMONSTRATIONS = "shown"
+"""Folder of the demonstrations that a method's questions show, by the key of the training."""
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -62,14 +63,14 @@ def fit(
 
     Args:
         job: what to train on, and where results go.
-        spec: how.
+        spec: how to train.
         collectives: this worker's place among all; alone by default.
         device: where the networks are.
         on_epoch: called on the first worker after every epoch with that epoch's line of `metrics.jsonl`; where an earlier
-            attempt trained some epochs, first with theirs.
-        checkpoint_share: most of the time that may go into checkpoints; infinite: one after every epoch, as there is
-            wherever a method asks.
-        consult: brings a method's questions to the annotator; without it methods train on without answers.
+            attempt trained some epochs, first with their lines.
+        checkpoint_share: largest share of the time that goes into checkpoints; infinite: one after every epoch, as
+            always where a method asks.
+        consult: brings a method's questions to the annotator; None: methods train without answers.
 
     Raises:
         DataError: nothing to train on, or labels and examples do not fit together.
@@ -129,7 +130,7 @@ def fit(
         asked: dict[str, float] = {}
         if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
             asked = ask_annotator(
-                worker, method, state, questions, consult, job.seed, epoch, output.sub(SHOWN, key)
+                worker, method, state, questions, consult, job.seed, epoch, output.sub(DEMONSTRATIONS, key)
             )
         begun = time.monotonic()
         networks.train()
@@ -145,7 +146,7 @@ def fit(
             # -- forward -----------------------------------------------------------------------------------------------
             outputs = {name: worker.forward(name, inputs[name]) for name in networks}
 
-            # -- what the method notes of the whole global batch, before the loss ----------------------------------------
+            # -- the method's columns, updated from the whole global batch before the loss --------------------------------
             with torch.no_grad():
                 seen = {name: value.cpu().numpy() for name, value in method.seen(outputs, batch).items()}
             ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
@@ -173,21 +174,16 @@ def fit(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             for name, term in terms.items():
-                sums[name] = (
-                    sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + term.detach()
-                )
+                sums[name] = sums[name] + term.detach().double() if name in sums else term.detach().double()
 
-        # -- the networks read everything once more, if the method wants to see them settled ---------------------------
+        # -- the networks read everything once more in evaluation mode, if the method reviews --------------------------
         if method.reviews:
             steps.review_examples(worker, method, state, epoch)
 
         # -- the epoch's line: training loss, development loss ---------------------------------------------------------
         seconds = time.monotonic() - begun
-        means = (
-            collectives.sum([float(total) for total in sums.values()])
-            / collectives.world_size
-            / steps_per_epoch
-        )
+        totals = collectives.sum([float(total) for total in sums.values()])
+        means = totals / collectives.world_size / steps_per_epoch
         dev_loss, dev_accuracy = steps.evaluate_dev(worker, method.networks[0])
         record = {
             "job": job.name,
@@ -215,8 +211,8 @@ def fit(
             job_outputs.write_history(output, progress)
             if job.keep_epochs:
                 job_outputs.write_epoch(output, state, epoch)
-            # A method's next questions hang on this very epoch: an attempt that began again at an earlier one could come
-            # to other questions, and pay for both.
+            # The next questions depend on this very epoch: an attempt that resumed before it could ask others, and pay
+            # for both.
             now = time.monotonic()
             if consult is not None or now - last_write >= write_seconds / checkpoint_share:
                 checkpoint.write_checkpoint(output, key, networks, optimizer, state, progress)
@@ -234,6 +230,6 @@ def fit(
         job_outputs.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)
-        output.remove(SHOWN)
+        output.remove(DEMONSTRATIONS)
     collectives.barrier()
     return result

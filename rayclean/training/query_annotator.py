@@ -1,10 +1,10 @@
 """A method's questions on their way to the annotator, and the answers back: between two epochs, on every worker alike.
 
-The loop knows an annotator only as a `Consult`: plain ids go out, labels come back. One worker asks; the others wait in
+The loop knows an annotator only as an `AskAnnotator`: plain ids go out, labels come back. One worker asks; the others wait in
 short steps, so that hours of asking are no time-out of a collective.
 
-What each question shows is written down before anybody is asked: an attempt that repeats the epoch asks the same, also
-where its features are others in the last digits (other workers, lower precision), and so pays for no answer twice.
+The demonstrations of each question are written down before anybody is asked: an attempt that repeats the epoch asks the
+same, also where its features differ in the last digits (other workers, lower precision), and so pays for no answer twice.
 """
 
 import threading
@@ -25,18 +25,18 @@ from rayclean.training.worker import Worker
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float32]
 
 
 class AskAnnotator(Protocol):
-    """Whoever brings questions to the annotator."""
+    """Carrier of a method's questions to the annotator."""
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """How many demonstrations the annotator wants, and which, where the method says `count` and `selector`."""
+        """Number and kind of the demonstrations that the annotator wants, where the method asks for `count` by `selector`."""
         ...
 
-    def __call__(self, asked: MethodQueries) -> tuple[Ints, dict[str, float]]:
+    def __call__(self, asked: MethodQueries) -> tuple[_Ints, dict[str, float]]:
         """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a failing annotator."""
         ...
 
@@ -55,13 +55,13 @@ def ask_annotator(
 
     Args:
         worker: networks and data.
-        method: who asks.
+        method: the method that asks.
         state: its columns.
-        questions: what it asks.
-        consult: whom.
+        questions: its questions.
+        consult: the way to the annotator.
         seed: of the job.
-        epoch: before which.
-        shown: folder of this training, for what the questions show.
+        epoch: the epoch that begins.
+        shown: folder of this training for the demonstrations of its questions.
     """
     collectives = worker.collectives
     count, selector = consult.demonstrations(questions.demonstrations, questions.selector)
@@ -105,13 +105,13 @@ def ask_annotator(
     return figures
 
 
-def _write(folder: Folder, name: str, ids: Ints, places: Ints, similarity: Floats) -> None:
-    """What the questions about some examples show."""
+def _write(folder: Folder, name: str, ids: _Ints, places: _Ints, similarity: _Floats) -> None:
+    """Write the demonstrations of the questions about some examples."""
     folder.write_bytes(save({"ids": ids, "places": places, "similarity": similarity}), name)
 
 
-def _written(folder: Folder, name: str, ids: Ints) -> tuple[Ints, Floats] | None:
-    """The same, by an earlier attempt; None where there was none."""
+def _written(folder: Folder, name: str, ids: _Ints) -> tuple[_Ints, _Floats] | None:
+    """Demonstrations that an earlier attempt wrote for the same examples; None where there are none."""
     if not folder.exists(name):
         return None
     found = load(folder.fs.cat_file(folder.path(name)))
@@ -120,9 +120,9 @@ def _written(folder: Folder, name: str, ids: Ints) -> tuple[Ints, Floats] | None
 
 def _first_asks(
     consult: AskAnnotator, request: MethodQueries, collectives: Collectives
-) -> tuple[Ints, dict[str, float]]:
-    """The first worker's answers; the others have -1 and nothing, and wait as long as it takes."""
-    answers: tuple[Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
+) -> tuple[_Ints, dict[str, float]]:
+    """Answers and figures on the first worker; the other workers wait, however long, and get -1 and no figures."""
+    answers: tuple[_Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
     if collectives.world_size == 1:
         return consult(request)
     outcome: dict[str, Any] = {}

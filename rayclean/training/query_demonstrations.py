@@ -1,4 +1,4 @@
-"""Which training examples a method's questions show: the nearest ones, or random ones, from a pool that the method names.
+"""Demonstrations of a method's questions: the nearest or random training examples of a pool that the method names.
 
 Neighbours are searched exactly, in the features of the first network as it is at that moment: every worker reads its share
 of the pool in blocks, keeps the best of each query, and the best of all workers are merged.
@@ -17,19 +17,25 @@ from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.training.collectives import Collectives
 from rayclean.training.worker import EVALUATION_ROWS, Worker
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float32]
 
 
-def first_of_each(texts: Ints, pool: Ints) -> Ints:
+def first_of_each(texts: _Ints, pool: _Ints) -> _Ints:
     """Of the pool's positions, in rising order, the first of each text."""
     _, first = np.unique(texts[pool], return_index=True)
     return pool[np.sort(first)]
 
 
 def nearest_in_pool(
-    read: "TextReader", ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, collectives: Collectives
-) -> tuple[Ints, Floats]:
+    read: "TextReader",
+    ids: _Ints,
+    texts: _Ints,
+    rows: _Ints,
+    pool: _Ints,
+    count: int,
+    collectives: Collectives,
+) -> tuple[_Ints, _Floats]:
     """The `count` members of the pool nearest to each of some examples, none of its own text.
 
     They are ordered by rounded cosine, then by position: neither blocks nor the number of workers decide between equals.
@@ -69,7 +75,9 @@ def nearest_in_pool(
     return nearest.ids, nearest.cosines.astype(np.float32)
 
 
-def draw_from_pool(ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, seed: int, epoch: int) -> Ints:
+def draw_from_pool(
+    ids: _Ints, texts: _Ints, rows: _Ints, pool: _Ints, count: int, seed: int, epoch: int
+) -> _Ints:
     """Up to `count` members of the pool per query [Q, M], drawn by its id, none of its text; -1 where there are no more."""
     drawn = np.full((len(rows), count), -1, dtype=np.int64)
     for query, hashed in enumerate(mix(ids[rows], seed, f"demonstrations of epoch {epoch}")):
@@ -80,7 +88,7 @@ def draw_from_pool(ids: Ints, texts: Ints, rows: Ints, pool: Ints, count: int, s
     return drawn
 
 
-def mislabelled(ids: Ints, labels: Ints, num_classes: int, share: float, seed: int) -> Ints:
+def mislabelled(ids: _Ints, labels: _Ints, num_classes: int, share: float, seed: int) -> _Ints:
     """Labels [N] of which a share is wrong, drawn by id: an example shows the same one whoever sees it, and whenever."""
     if not share:
         return labels
@@ -89,7 +97,7 @@ def mislabelled(ids: Ints, labels: Ints, num_classes: int, share: float, seed: i
     return np.where(wrong, (labels + 1 + others.astype(np.int64)) % num_classes, labels)
 
 
-def no_neighbours(queries: int, count: int) -> tuple[Ints, Floats]:
+def no_neighbours(queries: int, count: int) -> tuple[_Ints, _Floats]:
     """Positions and cosines [queries, count] where nothing is shown."""
     return np.full((queries, count), -1, dtype=np.int64), np.zeros((queries, count), dtype=np.float32)
 
@@ -102,7 +110,7 @@ class TextReader:
         worker.networks[name].eval()
 
     @torch.no_grad()
-    def __call__(self, positions: Ints) -> npt.NDArray[np.float32]:
+    def __call__(self, positions: _Ints) -> npt.NDArray[np.float32]:
         """[len(positions), D]"""
         parts = [np.zeros((0, 0), dtype=np.float32)]
         for start in range(0, len(positions), EVALUATION_ROWS):

@@ -1,6 +1,6 @@
 """Which examples form which global batch: a function of (seed, epoch) alone, the same for any number of workers.
 
-Every worker computes the whole epoch's batches and takes its rows of each (METHODS 15.2.1). PyTorch's
+Every worker computes the whole epoch's batches and takes its rows of each. PyTorch's
 `DistributedSampler` pads with duplicates, which would be counted twice in per-example state; here padding is -1.
 """
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 MEGA_BATCHES = 50
-"""Length grouping sorts so many batches' worth of the permutation at a time: enough to save most of the padding,
-few enough that batches stay random."""
+"""Batches' worth of the permutation that length grouping sorts at a time: enough to save most of the padding, few enough
+that batches stay random."""
 
 
 def global_batches(
@@ -44,7 +44,7 @@ def own_share(batch: npt.NDArray[np.int64], rank: int, world_size: int) -> npt.N
     """One worker's rows of a global batch: positions rank, rank + W, ..., padded with -1 to the same number on
     every worker, at least one.
 
-    >>> [share(np.arange(5), rank, 3).tolist() for rank in range(3)]
+    >>> [own_share(np.arange(5), rank, 3).tolist() for rank in range(3)]
     [[0, 3], [1, 4], [2, -1]]
     """
     rows = -(-len(batch) // world_size)

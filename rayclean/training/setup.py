@@ -1,4 +1,4 @@
-"""What a job is made of before its first step: method, networks, views, optimiser, learning rates, precision, seeds."""
+"""Set-up of a job before its first step: method, networks, views, optimiser, learning rates, seeds."""
 
 import math
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ def build_views(
     data: JobData,
     job: FitJob,
 ) -> dict[str, Views]:
-    """By network, the same object where they read the same; {} where the method wants none."""
+    """Views by network, one object for networks that read the same inputs; {} where the method has no views."""
     made: dict[int, Views] = {}
     for name in method.networks if method.views else ():
         inputs, network = data.inputs[name], networks[name]
@@ -95,5 +95,5 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:
-    """Seed of a worker's generators for an epoch (dropout): resuming at an epoch boundary repeats it exactly."""
+    """Seed of a worker's generators for an epoch (dropout), so that resuming at an epoch boundary repeats it exactly."""
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

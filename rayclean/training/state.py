@@ -1,6 +1,6 @@
 """Scalars that a method keeps per example, keyed by `example_id`: replicated on every worker, part of the checkpoint.
 
-Scalars only, no [N, K] and no [N, T]: LANE's 20 bytes per example are 200 MB at 10^7 examples (METHODS 15.1).
+Scalars only, no [N, K] and no [N, T]: LANE's 20 bytes per example are 200 MB at 10^7 examples.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rayclean.functional.lookup import lookup
 
-RESERVED = ("example_id", "given_label")
+_RESERVED = ("example_id", "given_label")
 """Read-only columns that every method finds beside its own."""
 
 
@@ -34,7 +34,7 @@ class ExampleState:
             columns: name -> (NumPy dtype, initial value), as `Method.state()` returns.
         """
         assert (np.diff(ids) > 0).all(), "ids must be sorted and unique"
-        assert not set(RESERVED) & set(columns), f"{RESERVED} are always there"
+        assert not set(_RESERVED) & set(columns), f"{_RESERVED} are reserved"
         self.initial = {name: np.dtype(dtype).type(value) for name, (dtype, value) in columns.items()}
         self.own = {name: np.full(len(ids), value) for name, value in self.initial.items()}
         ids, labels = ids.view(), labels.view()
@@ -66,14 +66,14 @@ class ExampleState:
         return taken
 
     def take_over(self, from_first: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
-        """The first worker's columns, on every worker (`Collectives.from_first`). What a method fits on whole columns,
-        such as a mixture, is iterative: another processor's last digits may decide otherwise about an example.
+        """Replace every worker's columns by the first one's (`Collectives.from_first`). Fits on whole columns, such as a
+        mixture, are iterative: another processor's last digits could decide otherwise about an example.
         """
         for column in self.own.values():
             column[:] = from_first(column)
 
     def load(self, ids: npt.NDArray[np.int64], columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take over the columns of a checkpoint.
+        """Load the columns of a checkpoint.
 
         Raises:
             ValueError: it holds other examples or other columns.

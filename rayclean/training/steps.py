@@ -1,4 +1,4 @@
-"""The parts of the loop that run the networks: one batch to learn from, development loss, the review of an epoch."""
+"""Steps of the loop: making a batch, development loss, the review after an epoch, and the rules that end a training."""
 
 import math
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ def evaluate_dev(worker: Worker, name: str) -> tuple[float | None, float | None]
 
 @torch.no_grad()
 def review_examples(worker: Worker, method: Method, state: ExampleState, epoch: int) -> None:
-    """Let every network read all training examples in evaluation mode, and the method take note."""
+    """Let every network read all training examples in evaluation mode, and the method update its columns."""
     worker.networks.eval()
     train, collectives = worker.data.train, worker.collectives
     order = np.arange(len(state.ids))
@@ -103,7 +103,7 @@ def review_examples(worker: Worker, method: Method, state: ExampleState, epoch: 
 
 
 def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> str:
-    """What to say when a gradient is NaN or infinite."""
+    """Error message for a gradient that is NaN or infinite."""
     values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
     return (
         f"{job.name}: the gradient is not finite at epoch {epoch}, step {step} (loss terms on this worker: {values}); "
@@ -112,7 +112,7 @@ def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> 
 
 
 def is_best(record: Mapping[str, Any], progress: TrainingProgress, job: FitJob) -> bool:
-    """Whether an epoch is better than the best one so far; without development examples every epoch is."""
+    """Whether an epoch is better than the best one so far; without development examples every epoch counts as better."""
     if not progress.best_epoch or record["dev_loss"] is None:
         return True
     best = progress.history[progress.best_epoch - 1]
@@ -126,22 +126,22 @@ def _rank(record: Mapping[str, Any], job: FitJob) -> tuple[float, float]:
 
 
 def out_of_patience(progress: TrainingProgress, patience: int | None) -> bool:
-    """Whether so many epochs brought no better one; counted from the first epoch that may be chosen."""
+    """Whether `patience` epochs brought no better one; counted from the first epoch that may be chosen."""
     return patience is not None and 0 < progress.best_epoch <= progress.epoch - patience
 
 
 def agree_on_job(collectives: Collectives, what: str, value: int) -> None:
-    """Every worker reads the job's folder itself; a network file system may show them different states of it.
+    """Check that every worker has the same `value`. A collective.
 
-    A collective.
+    Every worker reads the job's folder itself, and a network file system may show them different states of it.
 
     Raises:
         DisagreementError: some worker's `value` is not the first one's; on every worker.
     """
     first = int(collectives.from_first(np.array([value]))[0])
-    apart = collectives.sum([float(value != first)])[0]
-    if apart:
+    disagreeing = collectives.sum([float(value != first)])[0]
+    if disagreeing:
         raise DisagreementError(
-            f"{int(apart)} of {collectives.world_size} workers disagree with the first one about {what} (here {value}, "
+            f"{int(disagreeing)} of {collectives.world_size} workers disagree with the first one about {what} (here {value}, "
             f"there {first}): their file systems show different states of the job's folder; start again"
         )

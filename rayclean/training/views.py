@@ -4,13 +4,13 @@
 |---|---|---|
 | `auto` | `synonyms` where the network reads tokens and has pre-trained embeddings, `dropout` elsewhere | |
 | `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
-| `switch_out`, `drop`, `swap` | see `training/augment.py`, on token ids | tokens |
+| `switch_out`, `drop`, `swap` | token ids replaced, left out or swapped, see `training/augment.py` | tokens |
 | `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
 | `wordnet` | tokens replaced by synonyms that are tokens, too | a pre-trained encoder; NLTK and its corpus `wordnet` |
 | `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
 
 Rewriting tokens instead of texts costs microseconds instead of another tokenisation. Special tokens stay where they
-are. What a view is depends on (seed, epoch, example_id, number of the view) alone. A view keeps label and id of its
+are. A view depends on (seed, epoch, example_id, number of the view) alone. A view keeps label and id of its
 original and never updates per-example state.
 """
 
@@ -87,8 +87,8 @@ class Views:
 
     Args:
         names: one per view; the same name twice gives two different views.
-        inputs: what the network reads.
-        network: for its token embeddings.
+        inputs: inputs of the network.
+        network: the network, for its token embeddings.
         plugin: its encoder.
         examples: folder of example shards, for functions that rewrite texts.
         seed: of the job.
@@ -139,7 +139,9 @@ class Views:
                 tokens += originals
             elif name in self.rewrites:
                 hashes = mix(ids, self.seed, f"view {number} of epoch {epoch}")
-                tokens += [self._view(name, own, int(h)) for own, h in zip(originals, hashes, strict=True)]
+                tokens += [
+                    self._view(name, row, int(seed)) for row, seed in zip(originals, hashes, strict=True)
+                ]
             else:
                 tokens += self.rewritten[name].tokens_of(rows)
         return pad(tokens, self.inputs.pad_id)
@@ -172,7 +174,12 @@ class Views:
 
 
 def _replace(words: Sequence[str], synonyms: Replacing) -> Rewrite:
-    """Tokens that are whole words, replaced by others that are. Embeddings are those that the network starts with."""
+    """A rewrite that replaces tokens which are whole words by other such tokens.
+
+    Args:
+        words: [V] the word of each token id.
+        synonyms: which words may stand for one; embeddings are those that the network starts with.
+    """
     number = {word: token for token, word in reversed(list(enumerate(words)))}
 
     def rewrite(tokens: list[int], rng: np.random.Generator) -> list[int]:

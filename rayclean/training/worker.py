@@ -1,4 +1,4 @@
-"""One worker at work: its networks, its data, its place among all workers, and how it runs a network."""
+"""A worker of a training: its networks, data and device, its place among all workers, and how it runs a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ EVALUATION_ROWS = 256
 """Rows per batch where nothing is learnt."""
 
 Inputs = dict[str, Tensor]
-"""What one network reads of some examples, [B, ...] each."""
+"""Tensors [B, ...] by name that one network reads."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What every step of this worker has at hand."""
+    """Everything that the steps of one worker share."""
 
     networks: nn.ModuleDict
     data: JobData
@@ -31,15 +31,15 @@ class Worker:
     """Opens the context of every forward pass: reduced precision, or nothing."""
 
     def inputs(self, part: Part, chosen: Rows) -> dict[str, Inputs]:
-        """By network: its inputs of some rows of a part, on the device."""
+        """Inputs of some rows of a part on the device, by network."""
         return self.to_device(self.data.batch(part, chosen))
 
     def inputs_of(self, name: str, part: Part, chosen: Rows) -> Inputs:
-        """Like `inputs`, of one network."""
+        """Inputs of some rows of a part on the device, for one network."""
         return self.to_device({name: self.data.inputs[name].batch(part.rows[name][chosen])})[name]
 
     def to_device(self, inputs: Mapping[str, Inputs]) -> dict[str, Inputs]:
-        """The same inputs where the networks are; what several networks share is moved once."""
+        """Inputs moved to the device of the networks; those that several networks share are moved once."""
         moved: dict[int, Inputs] = {}
         for batch in inputs.values():
             if id(batch) not in moved:
@@ -53,14 +53,14 @@ class Worker:
             return Output(features, _at_least_single(logits))
 
     def classify(self, name: str, features: Tensor) -> Tensor:
-        """Logits [M, K], likewise, that one network gives features [M, D]."""
+        """Logits [M, K], in float32 or float64, that one network gives refined features [M, D]."""
         with self.autocast():
             logits: Tensor = self.networks[name].classify(features)  # type: ignore[operator]
         return _at_least_single(logits)
 
     def again(self, name: str, inputs: Inputs, mask: Tensor) -> Output:
-        """One network once more, on those of the rows that `mask` [B] names. None are not handed to it: it may not
-        bear an empty batch.
+        """Run one network once more, on the rows of `mask` [B]. An empty batch is not handed to it, since not every
+        network can compute with one.
         """
         if not mask.any():
             head: nn.Linear = self.networks[name].head  # type: ignore[assignment]
@@ -75,5 +75,5 @@ class Worker:
 
 
 def _at_least_single(logits: Tensor) -> Tensor:
-    """Losses are computed in float32, whatever autocast chose, or in the network's own double precision."""
+    """Logits in float32, whatever autocast chose, or in double precision where the network is."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -49,7 +49,7 @@ def validate(config: Config, run: Run) -> None:
             views.check_views(
                 method.views, encoder, reads_tokens=not is_frozen(encoder) or encoder != config.encoder
             )
-    if method.may_ask(method.config):
+    if method.expected_queries(method.config) is not None:
         annotator = build_annotator(config, ())
         annotator.check()
         serve.validate_server(annotator)
@@ -115,7 +115,11 @@ def run(
         "dev_examples": result.dev_examples,
         "seconds": result.seconds,
         "examples_per_second": result.examples_per_second,
-        **({"annotator": _paid(config, run, out)} if method.may_ask(method.config) else {}),
+        **(
+            {"annotator": _paid(config, run, out)}
+            if method.expected_queries(method.config) is not None
+            else {}
+        ),
     }
 
 
@@ -142,7 +146,7 @@ def epoch_note(record: dict[str, Any]) -> str:
 
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
     """Values of the job's key on which answers depend: another annotator, or other words, trains another model."""
-    if not method.may_ask(method.config):
+    if method.expected_queries(method.config) is None:
         return ()
     annotator = build_annotator(config, tuple(labels))
     budget = (config.relabel.max_tokens, config.relabel.max_cost)
@@ -192,7 +196,7 @@ def _annotator(
     from rayclean.runtime import serve
     from rayclean.runtime.annotate import AskOutcome, consulting
 
-    if not method.may_ask(method.config):
+    if method.expected_queries(method.config) is None:
         yield None
         return
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel

@@ -18,7 +18,7 @@ import yaml
 from cluster import render
 from rayclean.config import load_config
 from rayclean.sweeps.plan import make_plan
-from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.sweep_file import load_sweep
 from rayclean.verb_fingerprints import check_plugins
 from tests.cluster import kubernetes
 from tests.cluster.strict import strict

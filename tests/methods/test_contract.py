@@ -84,7 +84,7 @@ def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
     for hook, states in handed.items():
         assert all(names == {"example_id", "given_label", *columns} for names in states), hook
     called = {hook for hook, states in handed.items() if states}
-    idle = (set() if method.may_ask(method.config) else {"revise"}) | (
+    idle = (set() if method.expected_queries(method.config) is not None else {"revise"}) | (
         set() if method.reviews else {"review"}
     )
     assert called == {*HOOKS} - idle

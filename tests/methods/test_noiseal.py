@@ -173,7 +173,7 @@ def test_its_budget(options: dict[str, Any], rows: Any) -> None:
     one, state = asking(**options)
     found = one.queries(state, 3)
     assert (found.rows.tolist() if found else None) == rows
-    assert one.may_ask(one.config) == (rows is not None)
+    assert (one.expected_queries(one.config) is not None) == (rows is not None)
 
 
 def test_its_budget_counts_every_question_posed() -> None:

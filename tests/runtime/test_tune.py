@@ -164,7 +164,7 @@ class Heard:
     def started(self, trial: dict[str, Any]) -> None:
         self.lines.setdefault(trial["x"], [])
 
-    def told(self, trial: dict[str, Any], record: dict[str, Any]) -> None:
+    def epoch_ended(self, trial: dict[str, Any], record: dict[str, Any]) -> None:
         self.lines[trial["x"]].append(record["dev_accuracy"])
 
     def ended(self, trial: dict[str, Any], result: dict[str, Any] | None) -> None:

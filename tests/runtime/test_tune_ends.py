@@ -1,6 +1,5 @@
-"""How trials of Ray Tune end when their process is lost or the time is over, and what loggers then have of them."""
+"""How trials of Ray Tune end when their process is lost or the time is over."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -8,8 +7,6 @@ from typing import Any
 
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.runtime.tune import run_trials
-
-LOGGERS = ["ray.tune.logger:JsonLoggerCallback", "ray.tune.logger:TBXLoggerCallback"]
 
 
 class Heard:
@@ -23,7 +20,7 @@ class Heard:
     def started(self, trial: dict[str, Any]) -> None:
         self.starts[trial["name"]] = self.starts.get(trial["name"], 0) + 1
 
-    def told(self, trial: dict[str, Any], record: dict[str, Any]) -> None:
+    def epoch_ended(self, trial: dict[str, Any], record: dict[str, Any]) -> None:
         self.epochs.setdefault(trial["name"], []).append(record["epoch"])
 
     def ended(self, trial: dict[str, Any], result: dict[str, Any] | None) -> None:
@@ -46,38 +43,15 @@ def three_epochs(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
     return {"figures": {"dev_accuracy": 0.75}}
 
 
-def logged(folder: Path) -> dict[str, tuple[list[int], int]]:
-    """By trial: epochs that its log has, and how many logs TensorBoard would show."""
-    found = {}
-    for own in (folder / "trials").iterdir():
-        if own.is_dir():
-            lines = [json.loads(line) for line in (own / "result.json").read_text().splitlines()]
-            epochs = [line["epoch"] for line in lines if "epoch" in line]
-            found[own.name] = (epochs, len(list(own.glob("events.out.tfevents.*"))))
-    return found
-
-
-def test_what_is_lost_begins_anew_and_so_does_its_log(ray_embedded: None, tmp_path: Path) -> None:
+def test_what_is_lost_begins_anew(ray_embedded: None, tmp_path: Path) -> None:
     """One death is within the retries, two are not: the next attempt runs the trial to its end."""
-    loggers, own = (
-        tmp_path / "loggers",
-        {"deaths": str(tmp_path / "deaths"), "method": {"name": "lane"}, "seed": 7},
-    )
-    once, twice = {**own, "name": "once", "dies": 1}, {**own, "name": "twice", "dies": 2}
-    bug = {**own, "name": "bug", "bug": "no such field"}
+    common = {"deaths": str(tmp_path / "deaths"), "method": {"name": "lane"}, "seed": 7}
+    once, twice = {**common, "name": "once", "dies": 1}, {**common, "name": "twice", "dies": 2}
+    bug = {**common, "name": "bug", "bug": "no such field"}
 
     def run(*trials: dict[str, Any]) -> Heard:
         heard = Heard()
-        run_trials(
-            three_epochs,
-            trials,
-            TrialSlots(1, 0.1),
-            heard,
-            trains=False,
-            retries=1,
-            loggers=LOGGERS,
-            folder=str(loggers),
-        )
+        run_trials(three_epochs, trials, TrialSlots(1, 0.1), heard, trains=False, retries=1)
         return heard
 
     heard = run(once, twice, bug)
@@ -86,12 +60,7 @@ def test_what_is_lost_begins_anew_and_so_does_its_log(ray_embedded: None, tmp_pa
     assert heard.results["once"] == {"figures": {"dev_accuracy": 0.75}}
     assert "its worker process has died" in heard.results["twice"]["error"]
     assert heard.results["bug"]["error"].endswith("TypeError: no such field")
-    assert logged(loggers) == {"once": ([1, 2, 3], 1), "twice": ([1, 2], 1), "bug": ([1, 2], 1)}
-    assert json.loads((loggers / "trials" / "once" / "params.json").read_text()) == once
-
     assert run(twice).results == {"twice": {"figures": {"dev_accuracy": 0.75}}}
-    assert logged(loggers) == {"once": ([1, 2, 3], 1), "twice": ([1, 2, 3], 1), "bug": ([1, 2], 1)}
-    assert not (loggers / "trials" / "twice" / "error.txt").exists()
 
 
 def test_time_ends_all_trials_and_none_has_a_result(ray_embedded: None) -> None:
@@ -103,20 +72,3 @@ def test_time_ends_all_trials_and_none_has_a_result(ray_embedded: None) -> None:
     heard = Heard()
     run_trials(slow, [{"name": "a"}, {"name": "b"}], TrialSlots(1, 0.1), heard, trains=False, seconds=1)
     assert heard.results == {}
-
-
-def test_the_log_of_a_trial_that_ended_is_whole_before_the_next_one_begins(
-    ray_embedded: None, tmp_path: Path
-) -> None:
-    """Tune itself copies logs every ten seconds: a driver killed before would have lost that of a trial with a result."""
-
-    def look(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-        tell({"epoch": 1, "dev_accuracy": 0.5})
-        log = tmp_path / "trials" / "first" / "result.json"
-        return {"lines": len(log.read_text().splitlines()) if log.exists() else 0}
-
-    heard, trials = Heard(), [{"name": "first"}, {"name": "second"}]
-    run_trials(
-        look, trials, TrialSlots(1, 0.1), heard, trains=False, loggers=LOGGERS[:1], folder=str(tmp_path)
-    )
-    assert heard.results == {"first": {"lines": 0}, "second": {"lines": 2}}

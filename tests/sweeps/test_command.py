@@ -10,7 +10,7 @@ from rayclean.folder import Folder
 from rayclean.sweeps.plan import sweep_root
 from rayclean.sweeps.remote import ERROR
 from rayclean.sweeps.resume import same_sweep
-from rayclean.sweeps.spec import load_sweep
+from rayclean.sweeps.sweep_file import load_sweep
 from tests.sweeps.bases import base
 
 

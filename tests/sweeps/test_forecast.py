@@ -35,11 +35,11 @@ def finish(of: Sweep, verb: str, some: list[Work], metrics: dict[str, Any] | Non
     """As after a verb of some trials."""
     for work in some:
         run = work.run(sweep_root(of))
-        folder = run.begin(verb, work.prints[verb])
+        folder = run.begin(verb, work.fingerprints[verb])
         if verb == "load":
             labels = LabelSet(Label(index, name, name) for index, name in enumerate(NAMES))
             folder.write_text(labels.to_json(), "labels.json")
-        run.commit(verb, work.prints[verb], folder, 1.0, metrics or {})
+        run.commit(verb, work.fingerprints[verb], folder, 1.0, metrics or {})
 
 
 def loaded(of: Sweep) -> None:

@@ -126,11 +126,11 @@ def test_names_and_fingerprints_are_the_same_in_another_process(tmp_path: Path) 
     code = (
         "import sys, json; from rayclean.sweeps.plan import make_plan; from rayclean.sweeps.spec import Sweep\n"
         "plan = make_plan(Sweep.model_validate_json(sys.argv[1]))\n"
-        "print(json.dumps({name: work.prints for name, work in plan.work.items()}))"
+        "print(json.dumps({name: work.fingerprints for name, work in plan.work.items()}))"
     )
     command = [sys.executable, "-c", code, of.model_dump_json()]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == {name: work.prints for name, work in make_plan(of).work.items()}
+    assert json.loads(printed) == {name: work.fingerprints for name, work in make_plan(of).work.items()}
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,21 @@ def test_a_figure_of_a_training_needs_one(tmp_path: Path) -> None:
 def finish(of: Sweep, work: Any, verb: str) -> None:
     """As if a trial had run a verb."""
     run = work.run(sweep_root(of))
-    run.commit(verb, work.prints[verb], run.begin(verb, work.prints[verb]), 0.0, {})
+    run.commit(verb, work.fingerprints[verb], run.begin(verb, work.fingerprints[verb]), 0.0, {})
 
 
 def test_what_trials_share_is_named_once(tmp_path: Path) -> None:
     """Two budgets x two readings of the labels: load and predict are one, detect and relabel two, train four."""
     of = sweep(tmp_path, SPACE, seeds=(0,))
     plan = make_plan(of)
-    assert plan.own() == {"load": 1, "predict": 1, "detect": 2, "relabel": 2, "train": 4, "evaluate": 4}
+    assert plan.executions() == {
+        "load": 1,
+        "predict": 1,
+        "detect": 2,
+        "relabel": 2,
+        "train": 4,
+        "evaluate": 4,
+    }
     work = list(plan.work.values())
     assert [[(verb, each.trial.name) for verb, each in level] for level in plan.shared(sweep_root(of))] == [
         [("load", work[0].trial.name)],
@@ -206,7 +213,7 @@ def test_one_trial_shares_nothing(tmp_path: Path) -> None:
 
 def test_seeds_share_nothing_that_depends_on_them(tmp_path: Path) -> None:
     plan = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1)))
-    assert plan.own() == {"load": 2, "predict": 2, "detect": 2, "relabel": 2}
+    assert plan.executions() == {"load": 2, "predict": 2, "detect": 2, "relabel": 2}
     assert [[verb for verb, _ in level] for level in plan.shared(str(tmp_path / "empty"))] == [["load"] * 2]
 
 

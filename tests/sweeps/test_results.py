@@ -10,21 +10,12 @@ import pytest
 from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
-from rayclean.sweeps.plan import base_values, make_plan, put_over, work_of
-from rayclean.sweeps.results import (
-    PointFigure,
-    Results,
-    Row,
-    best,
-    best_config,
-    collect,
-    command,
-    front,
-    setting,
-)
+from rayclean.sweeps.plan import base_values, put_over, work_of
+from rayclean.sweeps.repeat import best_config, trial_command
+from rayclean.sweeps.results import PointFigure, Results, Row, best_row, collect, pareto_front, setting
 from rayclean.sweeps.space import Point, points
 from rayclean.sweeps.spec import OBJECTIVES, Objective, Sweep
-from rayclean.sweeps.trial import TRUTH
+from rayclean.sweeps.trial import TRUTH_FIGURES
 from rayclean.verb_fingerprints import check_plugins
 from tests.sweeps.bases import base, result, sweep
 
@@ -42,7 +33,7 @@ def references(of: Sweep) -> list[Point]:
 
 
 def row(point: Point, **means: float) -> Row:
-    return Row(point, (0,), {name: PointFigure(mean, None, 1) for name, mean in means.items()}, False, 0, {})
+    return Row(point, (0,), {name: PointFigure(mean, None, 1) for name, mean in means.items()}, False, 0)
 
 
 def objectives(*names: str) -> list[Objective]:
@@ -220,7 +211,7 @@ def test_metrics_objectives_first_truth_last(tmp_path: Path) -> None:
     assert metrics == [
         "tokens", "dev_loss", "suspects", "changed", "accuracy", "f1_macro", "noise_given", "harm",
     ]  # fmt: skip
-    assert [name for name in metrics if name in TRUTH] == metrics[4:]
+    assert [name for name in metrics if name in TRUTH_FIGURES] == metrics[4:]
 
 
 # References
@@ -323,19 +314,19 @@ def test_a_base_that_cannot_run_by_itself_is_no_reference(tmp_path: Path) -> Non
 
 def test_the_best_by_the_first_objective() -> None:
     rows = [row({BUDGET: 0.1}, tokens=3.0, dev_loss=0.1), row({BUDGET: 0.2}, tokens=1.0, dev_loss=0.3)]
-    assert best(rows, objectives("tokens")) is rows[1]
-    assert best(rows, objectives("dev_loss", "tokens")) is rows[0]
-    assert best(rows, [Objective(metric="tokens", mode="max")]) is rows[0]
-    assert best(rows, []) is None
-    assert best(rows, objectives("cost")) is None
-    assert best([], objectives("cost")) is None
+    assert best_row(rows, objectives("tokens")) is rows[1]
+    assert best_row(rows, objectives("dev_loss", "tokens")) is rows[0]
+    assert best_row(rows, [Objective(metric="tokens", mode="max")]) is rows[0]
+    assert best_row(rows, []) is None
+    assert best_row(rows, objectives("cost")) is None
+    assert best_row([], objectives("cost")) is None
 
 
 def test_the_easiest_condition_does_not_win() -> None:
     """.1 has the single highest figure, .2 the higher mean over the conditions, .3 was not seen under the hard one."""
     means = {(0.1, 0.2): 0.95, (0.1, 0.4): 0.5, (0.2, 0.2): 0.9, (0.2, 0.4): 0.8, (0.3, 0.2): 0.94}
     rows = [row({BUDGET: budget, RATE: rate}, dev_accuracy=m) for (budget, rate), m in means.items()]
-    chosen = best(rows, objectives("dev_accuracy"))
+    chosen = best_row(rows, objectives("dev_accuracy"))
     assert chosen is not None
     assert chosen.point == {BUDGET: 0.2, RATE: 0.4}
 
@@ -362,7 +353,7 @@ def test_a_setting_that_lacks_a_condition_is_chosen_for_now(tmp_path: Path) -> N
 
 def test_conditions_alone_are_no_choice() -> None:
     rows = [row({RATE: rate}, dev_accuracy=1 - rate) for rate in (0.2, 0.4)]
-    assert best(rows, objectives("dev_accuracy")) is None
+    assert best_row(rows, objectives("dev_accuracy")) is None
 
 
 def test_the_front_by_hand() -> None:
@@ -378,16 +369,16 @@ def test_the_front_by_hand() -> None:
         row({}, dev_accuracy=0.99),
     )
     g = row({}, dev_accuracy=0.8, tokens=300)  # as b in both
-    assert front([a, b, c, d, e, f, g], objectives("dev_accuracy", "tokens")) == [a, b, d, g]
-    assert front([a, b, c], objectives("dev_accuracy")) == []
-    assert front([f], objectives("dev_accuracy", "tokens")) == []
+    assert pareto_front([a, b, c, d, e, f, g], objectives("dev_accuracy", "tokens")) == [a, b, d, g]
+    assert pareto_front([a, b, c], objectives("dev_accuracy")) == []
+    assert pareto_front([f], objectives("dev_accuracy", "tokens")) == []
 
 
 def test_points_of_other_conditions_beat_nothing() -> None:
     easy = row({RATE: 0.2, BUDGET: 0.1}, dev_accuracy=0.9, tokens=100)
     hard = row({RATE: 0.4, BUDGET: 0.1}, dev_accuracy=0.5, tokens=200)
     beaten = row({RATE: 0.4, BUDGET: 0.2}, dev_accuracy=0.4, tokens=200)
-    assert front([easy, hard, beaten], objectives("dev_accuracy", "tokens")) == [easy, hard]
+    assert pareto_front([easy, hard, beaten], objectives("dev_accuracy", "tokens")) == [easy, hard]
 
 
 # Configs and commands
@@ -423,7 +414,7 @@ def test_the_printed_command_repeats_the_trial(tmp_path: Path, space: dict[str, 
     values = base_values(of)
     for point in points(of):
         for seed in of.seeds:
-            program, verb, path, *overrides = shlex.split(command(of, point, seed))
+            program, verb, path, *overrides = shlex.split(trial_command(of, point, seed))
             assert (program, verb) == ("rayclean", "clean")
             config = load_config(path, overrides)
             assert plain(config) == plain(work_of(of, values, point, seed).config)
@@ -433,7 +424,7 @@ def test_the_printed_command_repeats_the_trial(tmp_path: Path, space: dict[str, 
 def test_commands_of_different_trials_write_to_different_folders(tmp_path: Path) -> None:
     of = swept(tmp_path, SPACES[0])
     named = [
-        load_config(of.base, shlex.split(command(of, point, seed))[3:]).name
+        load_config(of.base, shlex.split(trial_command(of, point, seed))[3:]).name
         for point in points(of)
         for seed in of.seeds
     ]
@@ -473,12 +464,3 @@ def test_the_best_config_says_where_it_comes_from_and_keeps_the_bases_conditions
     assert config.output == str(tmp_path / "runs")
     with pytest.raises(ValueError, match="without objectives"):
         best_config(found(of.model_copy(update={"objectives": ()}), *trials))
-
-
-def test_every_row_has_its_commands(tmp_path: Path) -> None:
-    of = swept(tmp_path, SPACES[0])
-    results = found(of, *((work.trial.point, work.trial.seed, {}) for work in make_plan(of).work.values()))
-    assert [each.commands for each in results.rows] == [
-        {seed: command(of, each.point, seed) for seed in (0, 4)} for each in results.rows
-    ]
-    assert results.finished == 8

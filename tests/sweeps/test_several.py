@@ -16,9 +16,11 @@ from rayclean.folder import Folder
 from rayclean.sweeps import sweep as module
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import make_plan, sweep_root
+from rayclean.sweeps.repeat import trial_command
 from rayclean.sweeps.results import Results
 from rayclean.sweeps.resume import same_sweep
-from rayclean.sweeps.spec import Sweep, load_sweep
+from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.sweep_file import load_sweep
 from tests.sweeps.bases import base, sweep
 
 BUDGET = "detect.budget"
@@ -128,9 +130,14 @@ def test_a_report_needs_no_overrides_again(tmp_path: Path) -> None:
     with_it, without = (module.report_sweep(load_sweep(file, own)) for own in ([where], []))
     assert without.rows == with_it.rows
     (row,) = without.rows
-    assert f"{tmp_path}/moved" in row.commands[0]
+    assert f"{tmp_path}/moved" in trial_command(without.sweep, row.point, 0)
     assert run("sweep-report", file).exit_code == 0
     with pytest.raises(ArtifactError, match="whose base differ"):
         module.report_sweep(load_sweep(file, [f"dataset.path={tmp_path / 'data'}"]))
     with pytest.raises(ArtifactError, match="whose base differ"):
         module.report_sweep(load_sweep(file, ["relabel.accept=0.8"]))
+    removed = write(
+        tmp_path, "s"
+    )  # a line taken out of [set] is another sweep, and no override to be remembered
+    with pytest.raises(ArtifactError, match="whose base differ"):
+        module.report_sweep(load_sweep(removed))

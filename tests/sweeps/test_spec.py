@@ -13,8 +13,9 @@ from rayclean.fingerprints import fingerprint
 from rayclean.run import Run
 from rayclean.sweeps.plan import base_values, make_plan, put_over, sweep_identity
 from rayclean.sweeps.space import points
-from rayclean.sweeps.spec import OBJECTIVES, Sweep, load_sweep, sweep_files
-from rayclean.sweeps.trial import TRUTH
+from rayclean.sweeps.spec import OBJECTIVES, Sweep
+from rayclean.sweeps.sweep_file import load_sweep, sweep_files
+from rayclean.sweeps.trial import TRUTH_FIGURES
 from tests.sweeps.bases import base
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "sweeps"
@@ -97,9 +98,9 @@ def test_several_sweeps_run_one_after_another(tmp_path: Path) -> None:
             {"space": {**CHOSEN, "a.b": {"grid": [1], "when": {"detect.budget": [0.1, 7]}}}},
             ["detect.budget = [7]", "[0.1, 0.2]"],
         ),
-        ({"set": {"detect": {"budget": 0.3}}}, ["detect.budget", "both in [set] and in [space]"]),
-        ({"set": {"detect": {"budget": 0.3}}, "space": {"detect": {"grid": [{}]}}}, ["replaces"]),
-        ({"set": {"train": {"labels": "given"}, "train.labels": "final"}}, ["train.labels", "twice"]),
+        ({"set": {"detect": {"budget": 0.3}}}, ['"detect.budget" = 0.3', "in quotes"]),
+        ({"set": {"annotator": {"server": {"cpus": 2}}}}, ['"annotator.server.cpus" = 2', "in quotes"]),
+        ({"space": {"method": {"lambda_": {"grid": [1]}}}}, ['"method.lambda_" = {', "in quotes"]),
         ({"seeds": [0, 1, 0]}, ["each seed once", "[0, 1, 0]"]),
         ({"seeds": []}, ["seeds", "at least 1"]),
         ({"samples": 2}, ["samples", "use `seeds`"]),
@@ -147,7 +148,7 @@ def test_an_unknown_objective_is_one_fault(tmp_path: Path) -> None:
 
 
 def test_nothing_that_decides_is_measured_on_the_truth() -> None:
-    assert not set(OBJECTIVES) & set(TRUTH)
+    assert not set(OBJECTIVES) & set(TRUTH_FIGURES)
 
 
 def test_objectives_by_name_know_which_way_is_better(tmp_path: Path) -> None:
@@ -168,60 +169,49 @@ def test_objectives_by_name_know_which_way_is_better(tmp_path: Path) -> None:
         {"space": CHOSEN, "search": "optuna", "objectives": "tokens", "samples": 5},
         {"scheduler": {"name": "asha"}, "objectives": ["dev_loss", "tokens"]},
         {"space": {"detect": {"grid": [{}]}, "detect.budget": {"grid": [0.1]}}},
-        {"set": {"detect": {"budget": 0.1}}, "space": {"detect.combine": {"grid": ["min"]}}},
+        {"set": {"annotator": {"name": "knn"}, "dataset.words": {"a": "b"}}},
     ],
 )
 def test_what_looks_alike_and_can_be(tmp_path: Path, values: dict[str, Any]) -> None:
     load_sweep(write(tmp_path, **values))
 
 
-def test_quotes_around_paths_are_optional(tmp_path: Path) -> None:
-    quoted = toml(
-        tmp_path,
-        '[space]\n"method.threshold" = { grid = ["fixed"] }\n"dataset.noise.rate" = { uniform = [0.1, 0.2] }\n'
-        '"method.sigma" = { grid = [1], when = { "method.threshold" = "fixed" } }\n',
-    )
-    plain = toml(
-        tmp_path,
-        '[space]\nmethod.threshold = { grid = ["fixed"] }\ndataset.noise.rate = { uniform = [0.1, 0.2] }\n'
-        'method.sigma = { grid = [1], when = { "method.threshold" = "fixed" } }\n',
-    )
-    nested = toml(
-        tmp_path,
-        '[space.method]\nthreshold = { grid = ["fixed"] }\n'
-        'sigma = { grid = [1], when = { "method.threshold" = "fixed" } }\n'
-        "[space.dataset.noise.rate]\nuniform = [0.1, 0.2]\n",
-    )
-    assert plain.space == quoted.space == nested.space
-    assert list(quoted.space) == ["method.threshold", "dataset.noise.rate", "method.sigma"]
+@pytest.mark.parametrize(
+    ("line", "quoted"),
+    [
+        ("[space]\nmethod.lambda_ = { grid = [0.1] }", '"method.lambda_" = { ... }'),
+        ("[space.dataset.noise.rate]\ngrid = [0.1]", '"dataset.noise.rate" = { ... }'),
+        ("[set]\ntrain.labels = 'given'", "\"train.labels\" = 'given'"),
+        ("[set.dataset.noise]\nrate = 0.4", '"dataset.noise.rate" = 0.4'),
+    ],
+)
+def test_paths_need_quotes(tmp_path: Path, line: str, quoted: str) -> None:
+    """Without them TOML reads a table in a table, which would replace all of the base's section."""
+    with pytest.raises(ConfigError) as error:
+        toml(tmp_path, line + "\n")
+    assert quoted in str(error.value)
 
 
-def test_a_key_in_set_without_quotes_leaves_its_section(tmp_path: Path) -> None:
-    """`train.labels = ...` is a table in a table to TOML: the base's other keys of [train] stay."""
+def test_values_in_set_leave_the_rest_of_their_sections(tmp_path: Path) -> None:
     given = {
         "train": {"epochs": 3, "batch_size": 8},
         "dataset": {"path": "x", "noise": None, "words": {"a": "b"}},
     }
     (tmp_path / "base.json").write_text(json.dumps(given))
-    space = '[space]\n"detect.budget" = { grid = [0.1] }\n'
-    plain = toml(
-        tmp_path,
-        '[set]\ntrain.labels = "given"\ndataset.noise.rate = 0.4\ndataset.words = { c = "d" }\n'
-        'annotator.server.cpus = 2\nmethod = { name = "lane", mu = 0.0 }\n' + space,
-    )
-    quoted = toml(
+    found = toml(
         tmp_path,
         '[set]\n"train.labels" = "given"\n"dataset.noise.rate" = 0.4\n"dataset.words" = { c = "d" }\n'
-        '"annotator.server.cpus" = 2\n"method" = { name = "lane", mu = 0.0 }\n' + space,
+        'method = { name = "lane", mu = 0.0 }\n[space]\n"detect.budget" = { grid = [0.1] }\n',
     )
-    assert plain.set == quoted.set
-    values = base_values(plain)
+    values = base_values(found)
     assert values["train"] == {"epochs": 3, "batch_size": 8, "labels": "given"}
     assert values["dataset"] == {"path": "x", "noise": {"rate": 0.4}, "words": {"c": "d"}}
-    assert values["annotator"] == {"server": {"cpus": 2}}
     assert values["method"] == {"name": "lane", "mu": 0.0}
-    over = load_sweep(tmp_path / "sweep.toml", ["train={epochs = 9}", "train.labels=final"])
-    assert base_values(over)["train"] == {"epochs": 9, "batch_size": 8, "labels": "final"}
+    over = load_sweep(tmp_path / "sweep.toml", ["train.labels=final"])
+    assert base_values(over)["train"] == {"epochs": 3, "batch_size": 8, "labels": "final"}
+    assert over.overrides == {"train.labels": "final"}
+    with pytest.raises(ConfigError, match=r'"train\.epochs" = 9'):
+        load_sweep(tmp_path / "sweep.toml", ["train={epochs = 9}"])
 
 
 def test_base_is_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

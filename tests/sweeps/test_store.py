@@ -27,9 +27,9 @@ def test_everything_has_its_place(tmp_path: Path) -> None:
 
 
 def finish(run: TrialRun, verb: str) -> None:
-    out = run.begin(verb, run.prints[verb])
+    out = run.begin(verb, run.fingerprints[verb])
     out.write_text(run.trial, "who")
-    run.commit(verb, run.prints[verb], out, 0.0, {"by": run.trial})
+    run.commit(verb, run.fingerprints[verb], out, 0.0, {"by": run.trial})
 
 
 def test_equal_fingerprints_share_a_folder(tmp_path: Path) -> None:

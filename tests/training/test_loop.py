@@ -54,12 +54,12 @@ def test_overfits_32_examples(tmp_path: Path) -> None:
     """Every label is learnt, also the wrong ones; the only word that tells them apart is `x<i>`."""
     examples = write_examples(tmp_path / "examples", 32, dev=0, noise=0.3)
     words = FitSpec(
-        Plugin(name="bag_of_words"), Plugin(name="cross_entropy"), TrainingConfig(epochs=30), ("a", "b", "c")
+        Plugin(name="bag_of_words"), Plugin(name="cross_entropy"), TrainingConfig(epochs=60), ("a", "b", "c")
     )
     result = fit(job(examples, tmp_path / "out"), words)
     assert (result.epochs, result.best_epoch, result.selected_by, result.dev_accuracy) == (
-        30,
-        30,
+        60,
+        60,
         "last",
         None,
     )

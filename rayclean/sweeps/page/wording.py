@@ -1,27 +1,27 @@
-"""Figures, p-values and swept values of a sweep as people read them."""
+"""Figures, p-values and swept values of a sweep as text."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from rayclean.sweeps.dimension import Dimension
 from rayclean.sweeps.results import PointFigure
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Dimension
 
 SIGNIFICANT = 0.05
-"""p below this is marked."""
-COUNTS = ("suspects", "asked", "changed", "tokens")
+"""Smaller p-values are marked."""
+WHOLE = ("suspects", "asked", "changed", "tokens")
 """Figures that are whole numbers."""
 
 
 def digits(metric: str, value: float, precision: int = 4) -> int:
-    """Decimals with which a figure is shown.
+    """How many decimals of a figure are shown.
 
     >>> digits("accuracy", 0.91), digits("seconds", 75.2), digits("tokens", 123456.7), digits("cost", 0.00012)
     (4, 2, 0, 5)
     """
     size = abs(value)
-    if metric in COUNTS:
+    if metric in WHOLE:
         return 0 if size >= 100 or value == int(value) else 1
     if size >= 1:
         return max(0, precision - len(str(int(size))))
@@ -29,7 +29,7 @@ def digits(metric: str, value: float, precision: int = 4) -> int:
 
 
 def amount(metric: str, mean: float, sd: float | None = None, precision: int = 4) -> str:
-    """A figure as people read it.
+    """A figure, rounded, with its deviation.
 
     >>> amount("accuracy", 0.91234, 0.00321), amount("tokens", 12345.6), amount("asked", 7, 1.5)
     ('0.9123 ± 0.0032', '12,346', '7 ± 1.5')
@@ -37,11 +37,11 @@ def amount(metric: str, mean: float, sd: float | None = None, precision: int = 4
     places = digits(metric, mean, precision)
     if sd is None:
         return f"{mean:,.{places}f}"
-    return f"{mean:,.{places}f} ± {sd:,.{digits(metric, sd, 1) if metric in COUNTS else places}f}"
+    return f"{mean:,.{places}f} ± {sd:,.{digits(metric, sd, 1) if metric in WHOLE else places}f}"
 
 
 def p_value(p: float) -> str:
-    """A p-value.
+    """A p-value, rounded.
 
     >>> p_value(0.03), p_value(0.0002), p_value(1.0)
     ('p=.03', 'p<.001', 'p=1')
@@ -68,26 +68,33 @@ def mark(figure: PointFigure) -> dict[str, Any] | None:
     return {"text": f"{sign(figure)} {p_value(figure.p)}", "significant": is_significant(figure)}
 
 
+def difference(metric: str, figure: PointFigure) -> str | None:
+    """The mean difference to the reference, with the digits of the figure; None where it is not compared."""
+    if figure.p is None or figure.difference is None:
+        return None
+    return f"{figure.difference:+,.{digits(metric, figure.mean)}f}"
+
+
 def values_of(dimension: Dimension) -> str:
-    """The values of a dimension.
+    """The values of a dimension in words.
 
     >>> values_of(Dimension(integer=(1, 5), when={"method.threshold": "fixed"}))
     'whole numbers from 1 to 5; only where method.threshold is fixed'
     """
     if dimension.grid is not None or dimension.choice is not None:
-        said = ", ".join(show(value) for value in dimension.grid or dimension.choice or ())
-        said = said if dimension.grid is not None else f"one of {said}"
+        text = ", ".join(map(show, dimension.listed))
+        text = text if dimension.grid is not None else f"one of {text}"
     elif dimension.integer is not None:
-        said = f"whole numbers from {dimension.integer[0]} to {dimension.integer[1]}"
+        text = f"whole numbers from {dimension.integer[0]} to {dimension.integer[1]}"
     else:
         low, high = dimension.uniform or dimension.log_uniform or (0.0, 0.0)
-        said = f"from {show(low)} to {show(high)}" + (", log-uniform" if dimension.log_uniform else "")
+        text = f"from {show(low)} to {show(high)}" + (", log-uniform" if dimension.log_uniform else "")
     conditions = [f"{path} is {show(value)}" for path, value in dimension.when.items()]
-    return said + (f"; only where {' and '.join(conditions)}" if conditions else "")
+    return text + (f"; only where {' and '.join(conditions)}" if conditions else "")
 
 
 def listing(names: Sequence[str]) -> str:
-    """Some names.
+    """Names as a list in a sentence.
 
     >>> listing(["a"]), listing(["a", "b", "c"])
     ('a', 'a, b and c')

@@ -9,19 +9,26 @@ from rayclean.folder import Folder
 from rayclean.runtime import tune_rules
 from rayclean.runtime.tune_rules import EarlyStopping
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.callbacks import Watch
+from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import base_values, make_plan, sweep_root, work_of
 from rayclean.sweeps.resume import draws, draws_done, same_sweep
-from rayclean.sweeps.spec import Objective, Sweep
-from rayclean.sweeps.sweep import report_sweep, search_sweep
-from rayclean.sweeps.tracking import Tracker
+from rayclean.sweeps.spec import Objective, Sweep, Tracking
+from rayclean.sweeps.sweep import optuna_search, report_sweep
+from rayclean.sweeps.tracking import open_tracker
 from tests.sweeps.bases import sweep
 
 BUDGET = "detect.budget"
 
 
-def watch(of: Sweep) -> Watch:
-    return Watch(of, Folder(sweep_root(of)), make_plan(of), base_values(of), Tracker(), 9)
+def watch(of: Sweep) -> SweepObserver:
+    return SweepObserver(
+        of,
+        Folder(sweep_root(of)),
+        make_plan(of),
+        base_values(of),
+        open_tracker(Tracking(wandb="off"), "s", sweep_root(of)),
+        9,
+    )
 
 
 def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def test_a_stopped_trial_has_its_last_line(
     (name,) = news.plan.work
     news.started({"name": name})
     for number in (1, 2):
-        news.told({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
+        news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
     news.ended({"name": name}, said)
     result = trials.finished_results(news.folder)[name]
     assert result["stopped"] == stopped
@@ -88,7 +95,7 @@ def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
     news = watch(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,), objectives="dev_accuracy"))
     (name,) = news.plan.work
     for number in (1, 2, 3):
-        news.told({"name": name}, line(number))
+        news.epoch_ended({"name": name}, line(number))
     news.ended({"name": name}, None)
     assert trials.finished_results(news.folder) == {}
 
@@ -142,7 +149,7 @@ def test_a_stopped_draw_counts(tmp_path: Path) -> None:
         update={"objectives": (Objective(metric="dev_loss", mode="min"),)}
     )
     news, point = watch(of), {BUDGET: 0.125}
-    news.told(point, line(1))
+    news.epoch_ended(point, line(1))
     news.ended(point, None)
     assert draws_done(of, trials.finished_results(news.folder), news.folder) == 1
     assert list(draws(news.folder).values()) == [1]
@@ -151,7 +158,7 @@ def test_a_stopped_draw_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["memory://store", "{tmp_path}"])
 def test_what_is_missing_is_not_drawn_as_what_is_known(tmp_path: Path, url: str) -> None:
     of, folder = searched(tmp_path, samples=5, draw_seed=7), Folder(url.format(tmp_path=tmp_path))
-    first, later = search_sweep(of, folder, 5), search_sweep(of, folder, 3)
+    first, later = optuna_search(of, folder, 5), optuna_search(of, folder, 3)
     assert (first.seed, first.samples) == (7, 5)
     assert (later.seed, later.samples) == (9, 3)
     assert (later.study is None) == (not folder.is_local)

@@ -1,0 +1,104 @@
+"""The swept fields as the page shows them: short names, the values that occur, and the values of a point."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rayclean.sweeps.dimension import Dimension
+from rayclean.sweeps.page.wording import listing
+from rayclean.sweeps.results import Results, Row
+from rayclean.sweeps.space import show
+
+WIDE = 100.0
+"""Positive numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
+
+Values = frozenset[tuple[str, str]]
+"""Path and value of some fields, of those that a point has."""
+
+
+@dataclass(frozen=True)
+class SweptField:
+    """A swept field."""
+
+    path: str
+    name: str
+    """A short name that no other swept field has."""
+    values: list[Any]
+    """The values that occur, each once; numbers by size, others in the order of the rows."""
+    dimension: Dimension
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every value is a number."""
+        return bool(self.values) and all(type(value) in (int, float) for value in self.values)
+
+    @property
+    def varies(self) -> bool:
+        """Whether points differ in it."""
+        return len(self.values) > 1
+
+    @property
+    def log(self) -> bool:
+        """Whether to draw it on a logarithmic axis."""
+        if not self.numeric or self.values[0] <= 0:
+            return False
+        return self.dimension.log_uniform is not None or self.values[-1] / self.values[0] >= WIDE
+
+
+def swept_fields(results: Results) -> list[SweptField]:
+    """The swept fields in the order of the file."""
+    names = field_names(list(results.sweep.space))
+    found = []
+    for path, dimension in results.sweep.space.items():
+        distinct = {value_key(row.point[path]): row.point[path] for row in results.rows if path in row.point}
+        values = list(distinct.values())
+        numeric = all(type(value) in (int, float) for value in values)
+        found.append(SweptField(path, names[path], sorted(values) if numeric else values, dimension))
+    return found
+
+
+def field_names(paths: Sequence[str]) -> dict[str, str]:
+    """A short name for each path, the whole path where two would have the same. The underscore that keeps a name from being
+    a word of Python is left out.
+
+    >>> field_names(["method.lambda_", "method.name", "encoder.name"])
+    {'method.lambda_': 'lambda', 'method.name': 'method.name', 'encoder.name': 'encoder.name'}
+    """
+    names = [path.rpartition(".")[2].rstrip("_") for path in paths]
+    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names, strict=True)}
+
+
+def value_key(value: Any) -> str:
+    """A hashable stand-in for a value: tables and lists cannot be keys themselves."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def cells(row: Row, fields: Sequence[SweptField]) -> list[str]:
+    """A point's value of each field, – where it has none."""
+    return [show(row.point[field.path]) if field.path in row.point else "–" for field in fields]
+
+
+def named_values(row: Row, fields: Sequence[SweptField]) -> list[str]:
+    """A point's values of the fields that it has, with their names."""
+    return [f"{field.name} = {show(row.point[field.path])}" for field in fields if field.path in row.point]
+
+
+def label(row: Row, fields: Sequence[SweptField]) -> str:
+    """The name of a line in a legend: several values are listed without names, which the hint beside the plot says."""
+    return ", ".join(named_values(row, fields) if len(fields) < 2 else cells(row, fields))
+
+
+def values_at(row: Row, fields: Sequence[SweptField]) -> Values:
+    """The values of a point in some fields, as one key."""
+    return frozenset((f.path, value_key(row.point[f.path])) for f in fields if f.path in row.point)
+
+
+def distinct_values(rows: Iterable[Row], fields: Sequence[SweptField]) -> set[Values]:
+    """The different values of some fields together."""
+    return {values_at(row, fields) for row in rows}
+
+
+def field_list(fields: Sequence[SweptField]) -> str:
+    """The names of some fields, for a sentence."""
+    return listing([field.name for field in fields])

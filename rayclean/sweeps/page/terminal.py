@@ -1,0 +1,58 @@
+"""The table of a sweep that the command line prints."""
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from rayclean.sweeps.page.fields import cells, swept_fields
+from rayclean.sweeps.page.report import HEADLINES, all_figures, is_among
+from rayclean.sweeps.page.wording import SIGNIFICANT, amount, is_significant, sign
+from rayclean.sweeps.results import PointFigure, Results
+
+MAX_COLUMNS = 6
+"""Columns of figures that fit into a terminal."""
+
+
+def sweep_table(results: Results) -> Table:
+    """Points with their most important figures: the best in bold, those of the Pareto front with a star."""
+    fields, objectives = swept_fields(results), [objective.metric for objective in results.sweep.objectives]
+    wanted = dict.fromkeys([*objectives, *HEADLINES, *results.metrics])
+    metrics = [name for name in wanted if name in results.metrics][:MAX_COLUMNS]
+    table = Table(box=box.SIMPLE_HEAD, title=f"Sweep {escape(results.sweep.name)}", title_justify="left")
+    if results.front:
+        table.add_column("")
+    for field in fields:
+        table.add_column(escape(field.name))
+    for name in ("seeds", *metrics):
+        table.add_column(escape(name), justify="right")
+    for row in results.rows:
+        star = ["*" if is_among(row, results.front) else ""] if results.front else []
+        seeds = str(len(row.seeds)) + (" ref" if row.is_reference else "")
+        figures = [_cell(row.figures.get(metric), metric) for metric in metrics]
+        style = "bold" if row is results.best else None
+        table.add_row(*star, *map(escape, cells(row, fields)), seeds, *figures, style=style)
+    table.caption, table.caption_justify = _caption(results), "left"
+    return table
+
+
+def _cell(figure: PointFigure | None, metric: str) -> str:
+    if figure is None:
+        return "–"
+    return amount(metric, figure.mean, figure.sd, 3) + (f" {sign(figure)}" if is_significant(figure) else "")
+
+
+def _caption(results: Results) -> str:
+    notes = ["mean ± standard deviation over seeds"]
+    if results.best is not None:
+        notes.append(f"bold: best {results.sweep.objectives[0].metric}")
+    if results.front:
+        notes.append("*: on the Pareto front")
+    if any(row.is_reference for row in results.rows):
+        notes.append("ref: reference")
+    if any(is_significant(figure) for figure in all_figures(results)):
+        notes.append(f"▲▼: above or below the reference, p < {SIGNIFICANT:g}")
+    if results.provisional:
+        notes.append("chosen for now: no setting is finished under every seed and condition")
+    if results.failed:
+        notes.append(f"failed trials: {len(results.failed)}")
+    return escape("; ".join(notes))
