@@ -117,7 +117,8 @@ class Annotator:
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
     billable: ClassVar[bool] = True
-    """Whether answers cost something: the same question is then never asked twice at once, and forecasts name a price."""
+    """Whether answers cost something: the same question is then never asked twice at once, and forecasts name
+    a price."""
     calibrated: ClassVar[bool] = False
     """Whether scores are unbiased log-probabilities already, so that no calibration is applied to them."""
 
@@ -162,7 +163,9 @@ class Annotator:
         )
 
     def expected(self, query: Query) -> Expected:
-        """An estimate of what answering takes, without a tokenizer: by the length of all texts and `PROMPT_TOKENS` more."""
+        """An estimate of what answering takes, without a tokenizer: by the length of all texts and
+        `PROMPT_TOKENS` more.
+        """
         characters = len(query.text) + sum(len(shown.text) for shown in query.demonstrations)
         return Expected(1, characters // PROMPT_CHARACTERS + PROMPT_TOKENS, ANSWER_TOKENS)
 

@@ -74,7 +74,7 @@ def reverted_changes(run: Run) -> set[Change]:
     return undone
 
 
-def revert_changes(
+def revert_label_changes(
     run: Run,
     *,
     example_ids: list[int] | None = None,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import PROMPT_CHARACTERS, Annotation, Expected, Query
+from rayclean.annotators.base import MAX_SCORED, PROMPT_CHARACTERS, Annotation, Expected, Query
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash
@@ -38,12 +38,17 @@ class LabelWordsForm:
     )
     """The end of the error message about an endpoint that the probe refuses."""
 
-    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label], model: str):
+    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label]):
         self.config = config
         self.prompt = prompt
         self.labels = tuple(labels)
-        self.model = model
         self._words: LabelWords | None = None
+
+    def calibration(self, num_classes: int) -> str:
+        """Batch calibration where every label is scored for every text, else calibration by a text without
+        content.
+        """
+        return "batch" if num_classes <= MAX_SCORED else "content_free"
 
     def load(self) -> None:
         """Load the tokenizer, which takes seconds.
@@ -57,7 +62,7 @@ class LabelWordsForm:
             load_tokenizer(self.config.tokenizer or self.config.model), self.labels, anchor
         )
 
-    async def probe(self, post: Post) -> None:
+    async def probe(self, post: Post, model: str) -> None:
         """Score the label words where none of them is a natural continuation.
 
         Raises:
@@ -66,13 +71,13 @@ class LabelWordsForm:
         assert self._words is not None  # load() came first
         ids = self._words.trie(label.index for label in self.labels)[()][:MAX_IDS]
         prompt = self._words.encode("The capital of France is the city of")
-        await score_tokens(post, self.model, [prompt], ids)
+        await score_tokens(post, model, [prompt], ids)
 
     def expected(self, query: Query) -> Expected:
         """An estimate of what the scores of one query take.
 
-        Words of several tokens cost further requests with the same prompt, which are not counted: only the model's
-        tokenizer knows them.
+        Words of several tokens cost further requests with the same prompt, which are not counted: only the
+        model's tokenizer knows them.
         """
         tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
         return Expected(1, min(tokens, self.config.max_prompt_tokens), 1)
@@ -92,7 +97,7 @@ class LabelWordsForm:
             for group in _groups(self._words.trie(indices)):
                 ids = sorted({token for _, children in group for token in children})
                 prompts = [[*tokens, *node] for node, _ in group]
-                rows, paid = await score_tokens(post, self.model, prompts, ids)
+                rows, paid = await score_tokens(post, unanswered.model, prompts, ids)
                 prompt_tokens, answer_tokens = prompt_tokens + paid, answer_tokens + len(prompts)
                 for (node, children), row in zip(group, rows, strict=True):
                     found.setdefault(node, {}).update({token: row[token] for token in children})

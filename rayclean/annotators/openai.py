@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Expected, Query
+from rayclean.annotators.base import Annotation, Annotator, Expected, Query
 from rayclean.annotators.choice import ChoiceForm
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
@@ -87,8 +87,8 @@ class OpenAIAnnotator(Annotator):
         self.prompt = Prompt(
             source, config.instruction, labels, config.max_text_chars, config.max_demonstration_chars
         )
+        self._form = FORMS[config.form](config, self.prompt, self.labels)
         self._endpoint: EndpointClient | None = None
-        self._form: ChoiceForm | LabelWordsForm | None = None
         self._identity: dict[str, Any] | None = None
 
     @property
@@ -134,13 +134,8 @@ class OpenAIAnnotator(Annotator):
                 )
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """Label words are calibrated by default, a choice is not: both orders were asked, and only the
-        candidates have scores, so that a label's mean score would mix the confusions of the data with the
-        model's bias.
-        """
-        if configured == "auto" and self.config.form == "label_words":
-            return "batch" if num_classes <= MAX_SCORED else "content_free"
-        return super().calibration(configured, num_classes)
+        """As configured; `auto` leaves it to the prompt form."""
+        return self._form.calibration(num_classes) if configured == "auto" else configured
 
     def content_free(self, query: Query) -> Query:
         """As in the base class; label words are scored all at once, so one question serves every pair of
@@ -151,8 +146,7 @@ class OpenAIAnnotator(Annotator):
 
     def expected(self, query: Query) -> Expected:
         """An estimate by the prompt form; the endpoint is not asked."""
-        form = FORMS[self.config.form](self.config, self.prompt, self.labels, self.config.model or "")
-        return form.expected(query)
+        return self._form.expected(query)
 
     async def start(self) -> None:
         """Wait until the endpoint is healthy, then probe it."""
@@ -163,10 +157,9 @@ class OpenAIAnnotator(Annotator):
             config.base_url, config.api_key_env, config.timeout, 2 * config.concurrency
         )
         await wait_until_healthy(self._endpoint, config.base_url, self.model_name, config.health_timeout)
-        self._form = FORMS[config.form](config, self.prompt, self.labels, self.model_name)
         self._form.load()
         try:
-            await self._form.probe(self._endpoint.within(config.deadline))
+            await self._form.probe(self._endpoint.within(config.deadline), self.model_name)
         except EndpointError as error:
             raise AnnotationError(
                 f"{config.base_url} failed the start-up probe of annotator.form = {config.form!r} ({error}). "
@@ -184,7 +177,6 @@ class OpenAIAnnotator(Annotator):
 
     async def _annotate(self, query: Query) -> Annotation:
         assert self._endpoint is not None  # start() came first
-        assert self._form is not None
         unanswered = Annotation(self.key(query), query.example_id, None, model=self.model_name)
         try:
             return await self._form.answer(self._endpoint.within(self.config.deadline), query, unanswered)
