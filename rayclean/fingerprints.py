@@ -1,4 +1,4 @@
-"""Fingerprints: whether finished work is of this config, this code and these data, known without repeating it."""
+"""Fingerprints tell, without repeating finished work, whether it belongs to this config, code and data."""
 
 import json
 import posixpath
@@ -14,7 +14,7 @@ from rayclean.hashing import digest
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits of a hash over plain JSON values; equal values give equal fingerprints in any process.
+    """A hash over JSON values, 16 hexadecimal digits; equal values give equal fingerprints in any process.
 
     >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
     True
@@ -24,7 +24,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def stamp(info: dict[str, Any]) -> str:
-    """What in fsspec's description of a file changes when its content does: an ETag or checksum, else a time.
+    """The part of fsspec's description of a file that changes with its content: ETag, checksum or time.
 
     >>> stamp({"name": "x", "size": 3, "mtime": 12.5})
     '12.5'
@@ -34,11 +34,11 @@ def stamp(info: dict[str, Any]) -> str:
 
 
 def content_stamps(fs: fsspec.AbstractFileSystem, infos: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The same for the same content: of each local file a digest, of any other its `stamp`.
+    """A value per file that changes with its content: a digest for local files, the `stamp` for others.
 
     Args:
-        fs: where the files are.
-        infos: fsspec's description of each, by path.
+        fs: file system of the files.
+        infos: fsspec's description of each file, by path.
 
     Raises:
         DataError: a local file cannot be read.
@@ -47,7 +47,7 @@ def content_stamps(fs: fsspec.AbstractFileSystem, infos: Mapping[str, dict[str, 
 
 
 def stamps(path: str) -> list[list[Any]]:
-    """Name, size and content's stamp of the files that a path, folder or glob stands for: other files, other stamps.
+    """Name, size and content stamp of every file that a path, folder or glob stands for.
 
     >>> stamps("no-such-file.parquet")
     []
@@ -58,6 +58,6 @@ def stamps(path: str) -> list[list[Any]]:
     )
     infos = {name: fs.info(name) for name in sorted(map(str, names))}
     return [
-        [posixpath.basename(name), info.get("size"), mark]
-        for (name, info), mark in zip(infos.items(), content_stamps(fs, infos), strict=True)
+        [posixpath.basename(name), info.get("size"), content]
+        for (name, info), content in zip(infos.items(), content_stamps(fs, infos), strict=True)
     ]

@@ -1,7 +1,8 @@
 """Hashes of texts and files, the same in every process and on every machine.
 
-Example ids, keys of the ledger, names of models and folds are made of these values and kept for ever: a function here
-must always return what it returns today. Hashes of whole arrays of ids are in `rayclean.functional.hashing`.
+Example ids, keys of the ledger, names of models and folds are made of these values and kept for ever: a
+function here must always return what it returns today. Hashes of whole arrays of ids are in
+`rayclean.functional.hashing`.
 """
 
 import hashlib

@@ -119,7 +119,7 @@ def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
 
 
 def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tuple[Demonstration, ...]:
-    """The first `count` neighbours with texts unlike the query's and each other's, in reverse order."""
+    """The first `count` neighbours of different texts, none of them the query's, in reverse order."""
     seen, picked = {text.strip()}, []
     for neighbour in neighbours:
         if neighbour.text.strip() not in seen:
@@ -148,7 +148,7 @@ def _first(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.intp]:
 def random_demonstrations(
     pool: Sequence[tuple[int, str, int]], example_id: int, text: str, count: int, seed: int
 ) -> tuple[Demonstration, ...]:
-    """`count` demonstrations from the pool, drawn by the query's id, without the query and its duplicates."""
+    """`count` demonstrations from the pool, drawn by the query's id; none is the query or has its text."""
     order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
     allowed = (pool[i] for i in order if pool[i][0] != example_id and pool[i][1].strip() != text.strip())
     return tuple(

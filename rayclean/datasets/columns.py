@@ -9,7 +9,7 @@ from rayclean.plugins import did_you_mean
 
 
 @dataclass(frozen=True)
-class RowColumns:
+class SourceColumns:
     """The columns that are read from one file."""
 
     text: tuple[str, ...]
@@ -26,7 +26,7 @@ class RowColumns:
 
 def choose_columns(
     config: DatasetConfig, role: str, found: Sequence[str], url: str, sparse: bool = False
-) -> RowColumns:
+) -> SourceColumns:
     """The columns to read from a file.
 
     A test file may hold the truth alone; a development or test file need not hold the truth. In a sparse
@@ -49,7 +49,7 @@ def choose_columns(
     truth = config.truth if role == "data" or sparse or config.truth in found else None
     if role == "test" and label_of_role is None and label not in found and truth is not None:
         label = None
-    columns = RowColumns(text, label, truth, config.id)
+    columns = SourceColumns(text, label, truth, config.id)
     for name in columns.names:
         if name not in found and not (sparse and name == truth):
             raise DataError(f"{url}: no column {name!r}; {did_you_mean(name, list(found))}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.columns import RowColumns
+from rayclean.datasets.columns import SourceColumns
 from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value
 
 
@@ -28,9 +28,9 @@ class ValidRow:
 
 
 class RowValidator:
-    """Accepts or rejects each row of a file: values of `RowColumns.names` -> `ValidRow` or `RejectedRow`."""
+    """Accepts or rejects each row of a file: `SourceColumns.names` -> `ValidRow` or `RejectedRow`."""
 
-    def __init__(self, config: DatasetConfig, columns: RowColumns, role: str):
+    def __init__(self, config: DatasetConfig, columns: SourceColumns, role: str):
         self.separator = config.separator
         self.unlabelled = {str(value) for value in config.unlabelled}
         names = columns.names

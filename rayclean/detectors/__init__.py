@@ -1,4 +1,4 @@
-"""What makes a label doubtful. Add a detector: a file with a subclass of `Detector`, a line here."""
+"""Detectors of doubtful labels. To add one, write a subclass of `Detector` in a new file and name it here."""
 
 from typing import TYPE_CHECKING
 

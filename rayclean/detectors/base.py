@@ -1,9 +1,9 @@
 """The detector seam: from predictions (and features, or training dynamics) to a quality per example.
 
-A detector works in two steps, so that it runs shard by shard with flat memory: `fit` sees all shards as often as it
-likes through a `Mapper` and returns a small state (thresholds, K x K counts, an index); `score` turns one batch and
-that state into a quality and a vote per example. The result may not depend on how the examples are cut into shards
-or in which order the shards come.
+A detector works in two steps, so that it runs shard by shard with flat memory: `fit` sees all shards as often
+as it likes through a `Mapper` and returns a small state (thresholds, K x K counts, an index); `score` turns
+one batch and that state into a quality and a vote per example. The result may not depend on how the examples
+are cut into shards or in which order the shards come.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class Mapper(Protocol):
-    """`map`, possibly on many machines: yields `function(item)` for every item, in any order."""
+    """A `map` that may run on many machines: it yields `function(item)` for every item, in any order."""
 
     def __call__(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Apply `function` (picklable) to every item (picklable)."""
@@ -29,30 +29,30 @@ class Mapper(Protocol):
 
 @dataclass(frozen=True)
 class DetectorBatch:
-    """Columns of some examples, as detectors see them."""
+    """The columns of B examples that detectors read."""
 
     example_id: npt.NDArray[np.int64]
-    """[B]"""
+    """[B] ids."""
     given_label: npt.NDArray[np.int32]
-    """[B]"""
+    """[B] indices of the given labels."""
     predicted_label: npt.NDArray[np.int32]
-    """[B]"""
+    """[B] indices of the most probable labels."""
     probabilities: npt.NDArray[np.float32]
-    """[B, K]"""
+    """[B, K] class probabilities of the model."""
     features: npt.NDArray[np.float32] | None = None
-    """[B, D]; only for detectors with `needs_features`."""
+    """[B, D] features; None for detectors without `needs_features`."""
 
 
 class DetectorShard(Protocol):
-    """One shard of predictions, opened where it is needed."""
+    """A shard of predictions, which is opened where it is needed."""
 
     def read(self, features: bool = False) -> DetectorBatch:
-        """The shard's columns."""
+        """Read the shard's columns."""
         ...
 
 
 class Detector:
-    """Base of all detectors."""
+    """Base class of all detectors."""
 
     class Config(Options):
         """Options beside `name`."""
@@ -66,15 +66,15 @@ class Detector:
         self.seed = seed
 
     def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> Any:
-        """State from all shards (picklable, small). None for detectors that look at one example at a time."""
+        """The state that `score` needs (picklable, small); None if each example is scored by itself."""
         return None
 
     def score(
         self, batch: DetectorBatch, state: Any
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Quality [B] (**lower = more likely wrong**) and vote [B] (True: this detector calls the label wrong)."""
+        """Quality [B] (**lower = more likely wrong**) and vote [B] (True: the label is called wrong)."""
         raise NotImplementedError
 
     def metrics(self, state: Any) -> dict[str, float]:
-        """Figures of the whole data set that the fitted state tells, for `metrics.json`."""
+        """Metrics of the whole data set that follow from the fitted state, for `metrics.json`."""
         return {}

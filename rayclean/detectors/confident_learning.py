@@ -1,8 +1,9 @@
 """Confident learning over shards: the mask of cleanlab's `find_label_issues`, with flat memory.
 
-Passes over the data: class thresholds; confident joint; then, for the pruning rules, two or more rounds of the
-selection of the most doubtful examples per cell (`rayclean.functional.selection`). What is kept between passes is
-K x K at most, never N x K. Any cut into shards, any order and any number of workers give the same mask.
+Passes over the data: class thresholds; confident joint; then, for the pruning rules, two or more rounds of
+the selection of the most doubtful examples per cell (`rayclean.functional.selection`). What is kept between
+passes is K x K at most, never N x K. Any cut into shards, any order and any number of workers give the same
+mask.
 
 Reference: Northcutt, Jiang, Chuang, JAIR 2021; cleanlab 2.9.0.
 """
@@ -26,19 +27,20 @@ Sparse = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
 R = TypeVar("R")
 
 MIN_ITEMS, MAX_SHARDS = 16, 64
-"""Parallelism that a pass keeps at least, where there are as many shards; shards per task at most."""
+"""Least number of tasks of a pass, if there are as many shards; greatest number of shards of a task."""
 
 
 @dataclass(frozen=True)
 class JointState:
-    """What is known after all passes."""
+    """The result of all passes."""
 
     thresholds: npt.NDArray[np.float64]
-    """[K]"""
+    """[K] thresholds of the classes."""
     joint: npt.NDArray[np.int64]
     """[K, K] calibrated confident joint as counts, given label by row."""
     cut: UInt64
-    """Smallest key that is pruned, per cell: [K, K] by noise rate, [K] by class, empty for the off-diagonal rule."""
+    """Smallest key that is pruned, per cell: [K, K] by noise rate, [K] by class, empty for the off-diagonal
+    rule."""
 
 
 class ConfidentLearning(Detector):
@@ -48,32 +50,30 @@ class ConfidentLearning(Detector):
         """Options beside `name`."""
 
         rule: Rule = "prune_by_noise_rate"
-        """Which examples are pruned. `prune_by_noise_rate`: per given label and other class as many as the joint
-        says, greatest margin first (high recall). `prune_by_class`: per given label, lowest self-confidence first.
-        `confident_learning`: those counted off the diagonal (high precision)."""
+        """Which examples are pruned. `prune_by_noise_rate`: per given label and other class as many as the
+        joint says, greatest margin first (high recall). `prune_by_class`: per given label, lowest
+        self-confidence first. `confident_learning`: those counted off the diagonal (high precision)."""
         quality: Literal["normalized_margin", "self_confidence"] = "normalized_margin"
         """Score by which the examples are ranked."""
         min_examples_per_class: int = 1
         """Examples that every class keeps at least; classes with no more than that lose none."""
 
     def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> JointState:
-        """Thresholds, joint and cuts from all shards."""
+        """Compute thresholds, joint and cuts from all shards."""
         size = self.num_classes
         sums, counts = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
         for shard_sums, shard_counts in _mapped(mapper, partial(_sums, size=size), shards):
             sums += shard_sums
             counts += shard_counts
-        limits = cl.thresholds(sums, counts)
-        joint = _added(_mapped(mapper, partial(_joint, limits=limits), shards), size * size).reshape(
-            size, size
-        )
-        calibrated = cl.calibrate(joint, counts)
-        return JointState(limits, calibrated, self._cuts(calibrated, counts, shards, mapper))
+        thresholds = cl.thresholds(sums, counts)
+        joint = _added(_mapped(mapper, partial(_joint, thresholds=thresholds), shards), size**2)
+        calibrated = cl.calibrate(joint.reshape(size, size), counts)
+        return JointState(thresholds, calibrated, self._cuts(calibrated, counts, shards, mapper))
 
     def score(
         self, batch: DetectorBatch, state: JointState
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Quality by the chosen score; vote = confident learning's mask."""
+        """Quality by the configured score, and confident learning's mask as the vote."""
         score = normalized_margin if self.config.quality == "normalized_margin" else self_confidence
         quality = np.empty(len(batch.given_label), dtype=np.float32)
         for rows in cl.blocks(batch.probabilities):
@@ -96,7 +96,7 @@ class ConfidentLearning(Detector):
         return flagged
 
     def metrics(self, state: JointState) -> dict[str, float]:
-        """`estimated_noise_rate`: share of the calibrated joint off its diagonal."""
+        """`estimated_noise_rate`, the share of the calibrated joint off its diagonal."""
         total = int(state.joint.sum())
         wrong = total - int(state.joint.trace())
         return {"estimated_noise_rate": wrong / total if total else 0.0}
@@ -122,7 +122,7 @@ class ConfidentLearning(Detector):
             look = partial(_look, rule=rule, cells=cells, shape=need.shape, selection=selection)
             if selection.collectable:
                 found = list(_mapped(mapper, look, shards))
-                selection.finish(np.concatenate([g for g, _ in found]), np.concatenate([k for _, k in found]))
+                selection.finish(*map(np.concatenate, zip(*found, strict=True)))
             else:
                 selection.narrow(_added(_mapped(mapper, look, shards), len(cells) * selection.bins))
         cut.reshape(-1)[cells] = selection.cut
@@ -132,7 +132,7 @@ class ConfidentLearning(Detector):
 def _mapped(
     mapper: Mapper, function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard]
 ) -> Iterator[R]:
-    """`function` of every shard, several shards per item: a pass over one takes less time than starting a task."""
+    """Apply `function` to every shard; a task gets several, because one takes less time than starting a task."""
     size = min(MAX_SHARDS, -(-len(shards) // MIN_ITEMS))
     groups = [shards[start : start + size] for start in range(0, len(shards), max(1, size))]
     for results in mapper(partial(_each, function), groups):
@@ -144,13 +144,15 @@ def _each(function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard
 
 
 def _sums(shard: DetectorShard, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """One shard's part of the thresholds."""
     batch = shard.read()
     return cl.self_confidence_sums(batch.given_label, batch.probabilities, size)
 
 
-def _joint(shard: DetectorShard, limits: npt.NDArray[np.float64]) -> Sparse:
+def _joint(shard: DetectorShard, thresholds: npt.NDArray[np.float64]) -> Sparse:
+    """One shard's part of the confident joint."""
     batch = shard.read()
-    return _counted(cl.joint_cells(batch.given_label, batch.probabilities, limits), len(limits) ** 2)
+    return _counted(cl.joint_cells(batch.given_label, batch.probabilities, thresholds), len(thresholds) ** 2)
 
 
 def _look(
@@ -160,13 +162,13 @@ def _look(
     shape: tuple[int, ...],
     selection: Selection,
 ) -> Any:
-    """One shard's part of one round: keys (few are left) or counts."""
+    """One shard's part of a round of the selection: keys if few are left, else counts."""
     lower = np.full(shape, np.iinfo(np.uint64).max)
     lower.reshape(-1)[cells] = selection.lower
     _, cell, key = _keys(rule, shard.read(), lower)
     slot = np.zeros(lower.size, dtype=np.int64)
     slot[cells] = np.arange(len(cells))
-    group = slot[cell]  # keys come only from cells with a lower bound, so from active ones
+    group = slot[cell]  # only cells with a lower bound have keys, and these have a slot
     if selection.collectable:
         return selection.pick(group, key)
     return _counted(selection.tally(group, key), len(cells) * selection.bins)
@@ -180,19 +182,19 @@ def _keys(
 
 
 def _counted(indices: npt.NDArray[np.int64], size: int) -> Sparse:
-    """The indices that occur and how often; dense counting where that is cheaper than sorting."""
+    """The indices that occur and their counts; counted densely where that is cheaper than sorting."""
     if size <= 16 * len(indices):
         dense = np.bincount(indices, minlength=size)
         occurring = np.flatnonzero(dense)
         counts = dense[occurring]
     else:
         occurring, counts = np.unique(indices, return_counts=True)
-    narrow = np.int32 if size < 2**31 else np.int64  # half the bytes on their way to the driver
+    narrow = np.int32 if size < 2**31 else np.int64  # half the bytes are sent to the driver
     return occurring.astype(narrow), counts.astype(np.int32)
 
 
 def _added(parts: Any, size: int) -> npt.NDArray[np.int64]:
-    """The sum of sparse counts, dense."""
+    """The dense sum of sparse counts."""
     total = np.zeros(size, dtype=np.int64)
     for indices, counts in parts:
         total[indices] += counts

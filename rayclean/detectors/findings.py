@@ -1,7 +1,7 @@
-"""From scores to findings: the combined quality, the suspects under the budget, and why each is one.
+"""From scores to findings: combined quality, suspects under the budget, and the reason for each suspect.
 
-Works through `scores/part-*.parquet` a shard at a time; what stays in memory is one float32 per detector and example
-(exact ranks need all qualities in order) and 12 bytes per eligible example.
+`scores/part-*.parquet` is read a shard at a time; one float32 per detector and example (exact ranks need all
+qualities in order) and 12 bytes per eligible example stay in memory.
 """
 
 from dataclasses import dataclass
@@ -20,30 +20,33 @@ from rayclean.functional.lookup import lookup_values
 
 
 def id_fingerprint(ids: npt.NDArray[np.int64]) -> int:
-    """A hash of a set of ids that adds up over disjoint sets (mod 2**64), in any order."""
+    """A hash of a set of ids; the hash of a union of disjoint sets is the sum of theirs modulo 2**64."""
     return int(np.add.reduce(mix(ids, 0, "fingerprint"), dtype=np.uint64))
 
 
 @dataclass(frozen=True)
 class SelectedSuspects:
-    """The suspects, and what is needed to combine qualities again."""
+    """The suspects, and the values that are needed to combine qualities again."""
 
     kind: str
+    """How qualities are combined (`combine`)."""
     ordered: list[npt.NDArray[np.float32]]
-    """Per detector: all qualities in order (empty unless `mean_rank` reads them)."""
+    """All qualities of each detector in rising order; empty unless the kind is `mean_rank`."""
     ids: npt.NDArray[np.int64]
-    """Suspects by id."""
+    """Ids of the suspects in rising order."""
     ranks: npt.NDArray[np.int64]
     """Their ranks, 0 = most doubtful."""
     limit: int
+    """Number of suspects that the budget allows."""
     eligible: int
+    """Number of examples that could become suspects."""
 
     def combined(self, table: pa.Table, names: list[str]) -> npt.NDArray[np.float32]:
         """The quality of every row of a table of scores."""
         return combine(self.kind, [table[f"quality_{name}"].to_numpy() for name in names], self.ordered)
 
     def rank(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Rank of each id, -1 = no suspect."""
+        """Rank of each id; -1 for those that are no suspects."""
         return lookup_values(self.ids, self.ranks, ids)
 
 
@@ -61,10 +64,10 @@ def select_suspects(
     """
     kind = config.combine
     ordered = [_ordered(names, key, out, total) for key in detectors] if kind == "mean_rank" else []
-    nobody = np.zeros(0, dtype=np.int64)
+    no_ids = np.zeros(0, dtype=np.int64)
     limit = allowed(config.budget, total)
-    scales = SelectedSuspects(kind, ordered, nobody, nobody, limit, 0)
-    quality, ids = [np.zeros(0, dtype=np.float32)], [nobody]
+    scales = SelectedSuspects(kind, ordered, no_ids, no_ids, limit, 0)
+    quality, ids = [np.zeros(0, dtype=np.float32)], [no_ids]
     for name in names:
         table = out.read_table(
             "scores", name, columns=["example_id", "eligible", *(f"quality_{key}" for key in detectors)]
@@ -92,7 +95,11 @@ def _ordered(names: list[str], detector: str, out: Folder, total: int) -> npt.ND
 def write_findings(
     names: list[str], detectors: list[str], out: Folder, chosen: SelectedSuspects
 ) -> dict[str, Any]:
-    """Write the findings; returns their counts."""
+    """Write the findings.
+
+    Returns:
+        Numbers of examples and of votes, and the fingerprint of the ids.
+    """
     target = schema.findings(detectors)
     totals: dict[str, Any] = {
         "examples": 0,
@@ -124,7 +131,7 @@ def write_findings(
 
 
 def _reasons(votes: npt.NDArray[np.bool_], suspect: npt.NDArray[np.bool_], detectors: list[str]) -> list[str]:
-    """Per suspect the detectors that vote against its label; '' for the others."""
+    """The detectors that vote against each suspect's label; '' for examples that are no suspects."""
     patterns, which = np.unique(votes.T, axis=0, return_inverse=True)
     texts = [
         ", ".join(key for key, vote in zip(detectors, pattern, strict=True) if vote) or "low quality"

@@ -1,7 +1,7 @@
 """Vote of the nearest neighbours: labels that the most similar texts do not share are doubtful.
 
-All pairs of shards are searched exactly (`rayclean.functional.neighbours`), with one pair in memory at a time. Cost:
-N^2 D multiplications, spread over shards.
+All pairs of shards are searched exactly (`rayclean.functional.neighbours`), with one pair in memory at a
+time. Cost: N^2 D multiplications, spread over shards.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,23 @@ from rayclean.plugins import Options
 class KnnVote(Detector):
     """Quality = share of the k nearest other examples whose given label is the example's own.
 
-    Only the example itself is left out (by `example_id`); copies of its text are neighbours like others. Where
-    several examples tie for the last places, each counts with the same fraction, so order never decides.
+    Only the example itself is left out (by `example_id`); copies of its text are neighbours like others.
+    Where several examples tie for the last places, each counts with the same fraction, so order never
+    decides.
     """
 
     class Config(Options):
         """Options beside `name`."""
 
         neighbours: int = Field(20, ge=1)
-        """k; all others if there are fewer."""
+        """Number of neighbours k; all other examples if there are fewer."""
         threshold: float = Field(0.5, ge=0, le=1)
         """Votes against labels below it; 0.5: most neighbours have another label."""
 
     needs_features = True
 
     def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> tuple[DetectorShard, ...]:
-        """The shards themselves: every batch that is scored walks over them, so nothing is gathered."""
+        """Return the shards themselves: every batch that is scored reads all of them; nothing is gathered."""
         return tuple(shards)
 
     def score(
@@ -78,8 +79,8 @@ def _points(batch: DetectorBatch) -> Points:
 
 
 class _Votes:
-    """The nearest neighbours so far of some queries, as counts: per query and cosine, in falling order, the number of
-    examples and how many of these share the query's label. At most k cosines per query are kept.
+    """The nearest neighbours so far of some queries, as counts: per query and cosine, in falling order, the
+    number of examples and how many of these share the query's label. At most k cosines per query are kept.
     """
 
     def __init__(self, queries: Points, labels: npt.NDArray[np.int32], k: int):

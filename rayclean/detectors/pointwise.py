@@ -1,4 +1,4 @@
-"""Detectors that look at one example at a time."""
+"""Detectors that score each example by itself."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class SelfConfidence(Detector):
         """Options beside `name`."""
 
         threshold: float = Field(0.5, ge=0, le=1)
-        """Votes against labels below it; 0.5: the model holds the label for more likely wrong than right."""
+        """Votes against labels below it; 0.5: the model finds the label more likely wrong than right."""
 
     def score(
         self, batch: DetectorBatch, state: Any
@@ -29,7 +29,7 @@ class SelfConfidence(Detector):
 
 
 class NormalizedMargin(Detector):
-    """Quality = lead of the given label over the best other one, in [0, 1]."""
+    """Quality = lead of the given label over the best other label, in [0, 1]."""
 
     class Config(Options):
         """Options beside `name`."""

@@ -1,22 +1,27 @@
 """Shards of predictions in a run folder, and the checks that they must pass before any detector sees them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.detectors.base import DetectorBatch
 from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup_values
 from rayclean.schema import matrix
 
 ROW_SUM_TOLERANCE = 1e-3
-"""How far the probabilities of an example may sum from 1: rounding of K float32 or of a float16 softmax."""
+"""Greatest distance from 1 of an example's sum of probabilities: rounding of K float32 or of a float16
+softmax."""
 
 
 @dataclass(frozen=True)
 class PredictionShard:
-    """`predict/predictions/<name>`, and `predict/features/<name>` for detectors that need it."""
+    """The shard `predict/predictions/<name>`, and `predict/features/<name>` where features are needed."""
 
     folder: str
     """URL of the folder of predict."""
@@ -24,7 +29,7 @@ class PredictionShard:
     """File name, `part-*.parquet`."""
 
     def read(self, features: bool = False) -> DetectorBatch:
-        """The shard's columns.
+        """Read the shard's columns.
 
         Raises:
             DataError: a value is missing.
@@ -46,26 +51,24 @@ class PredictionShard:
     def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:
         table = folder.read_table("features", self.name, columns=["example_id", "features"])
         require_whole(table, f"features/{self.name}")
-        own = table["example_id"].to_numpy()
+        found = table["example_id"].to_numpy()
         values = matrix(table["features"])
-        if np.array_equal(own, ids):
+        if np.array_equal(found, ids):
             return values
-        order, wanted = np.argsort(own, kind="stable"), np.argsort(ids, kind="stable")
-        if not np.array_equal(own[order], ids[wanted]):
+        rows = lookup_values(found, np.arange(len(found)), ids)
+        if len(found) != len(ids) or (rows < 0).any():
             raise ArtifactError(
                 f"features/{self.name} holds other examples than predictions/{self.name} in {self.folder}; "
                 "remove the folder and run predict again"
             )
-        joined = np.empty_like(values)
-        joined[wanted] = values[order]
-        return joined
+        return values[rows]
 
 
 def require_whole(table: pa.Table, where: str) -> None:
     """Refuse missing values.
 
     Raises:
-        DataError: some column holds a null; names the example.
+        DataError: a column holds a null; the message names the example.
     """
     for name in table.column_names:
         if table[name].null_count:
@@ -77,11 +80,11 @@ def require_whole(table: pa.Table, where: str) -> None:
 
 
 def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
-    """Refuse predictions that would spoil thresholds silently.
+    """Refuse predictions that would silently spoil the detectors.
 
     Raises:
         DataError: probabilities of another number of classes, not finite, outside [0, 1] or not summing to 1; a label
-            outside the label set; an id that occurs twice. Names the example, the value and what to do.
+            outside the label set; an id that occurs twice. The message names example, value and remedy.
     """
     found = batch.probabilities.shape[1]
     if found != num_classes:
@@ -94,13 +97,11 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
         raise DataError(
             f"{where}: example {ids[counts > 1][0]} occurs {counts.max()} times; every id must be unique"
         )
-    for column in ("given_label", "predicted_label"):
-        label = getattr(batch, column)
-        _refuse(
-            (label < 0) | (label >= num_classes), batch, where,
-            lambda row, column=column, label=label: f"{column} {label[row]}, expected 0 to {num_classes - 1}; "
-            "list the value under dataset.unlabelled, or mend dataset.labels",
-        )  # fmt: skip
+    for column, label in (
+        ("given_label", batch.given_label),
+        ("predicted_label", batch.predicted_label),
+    ):
+        _refuse_label(column, label, num_classes, batch, where)
     p = batch.probabilities
     low, high, total = p.min(axis=1), p.max(axis=1), p.sum(axis=1, dtype=np.float64)
     mend = "check what wrote them (softmax over all labels, float32), or run predict again"
@@ -118,9 +119,27 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
     )  # fmt: skip
 
 
-def _refuse(wrong, batch: DetectorBatch, where: str, say) -> None:  # type: ignore[no-untyped-def]
+def _refuse_label(
+    column: str, label: npt.NDArray[np.integer[Any]], num_classes: int, batch: DetectorBatch, where: str
+) -> None:
+    """Raise DataError for the first row whose label is no class."""
+    _refuse(
+        (label < 0) | (label >= num_classes),
+        batch,
+        where,
+        lambda row: (
+            f"{column} {label[row]}, expected 0 to {num_classes - 1}; "
+            "list the value under dataset.unlabelled, or mend dataset.labels"
+        ),
+    )
+
+
+def _refuse(
+    wrong: npt.NDArray[np.bool_], batch: DetectorBatch, where: str, describe: Callable[[int], str]
+) -> None:
+    """Raise a DataError that describes the first wrong row, if there is one."""
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{where}: example {batch.example_id[row]} has {say(row)} ({int(wrong.sum())} such here)"
+            f"{where}: example {batch.example_id[row]} has {describe(row)} ({int(wrong.sum())} such here)"
         )

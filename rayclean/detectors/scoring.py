@@ -1,4 +1,4 @@
-"""What workers do for `detect`, a shard at a time: check it, score it."""
+"""The work of `detect` on one shard: checking and scoring it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,20 +20,18 @@ def survey_shard(name: str, load: str, predict: str, num_classes: int) -> tuple[
     """Check a shard of predictions and match it, id by id, with its shard of examples.
 
     Returns:
-        Number of examples, fingerprint of their ids.
+        Number of examples and fingerprint of their ids.
 
     Raises:
-        DataError: a value that no detector should see.
+        DataError: a prediction is not valid (`require_valid`).
         ArtifactError: the predictions belong to other examples.
     """
     batch = PredictionShard(predict, name).read()
     require_valid(batch, num_classes, f"predictions/{name}")
     ids, given, _ = _examples(load, name)
-    own, theirs = np.argsort(batch.example_id), np.argsort(ids)
-    if not (
-        np.array_equal(batch.example_id[own], ids[theirs])
-        and np.array_equal(batch.given_label[own], given[theirs])
-    ):
+    predicted, loaded = np.argsort(batch.example_id), np.argsort(ids)
+    same_ids = np.array_equal(batch.example_id[predicted], ids[loaded])
+    if not (same_ids and np.array_equal(batch.given_label[predicted], given[loaded])):
         raise ArtifactError(
             f"predictions/{name} and examples/{name} hold other ids or other given labels; "
             "the predictions belong to another load: run predict again"
@@ -44,7 +42,7 @@ def survey_shard(name: str, load: str, predict: str, num_classes: int) -> tuple[
 def _examples(
     load: str, name: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Id, given label and whether it is a development example, of a shard of examples."""
+    """Ids and given labels of a shard of examples, and whether each is a development example."""
     table = Folder(load).read_table("examples", name, columns=["example_id", "given_label", "split"])
     require_whole(table, f"examples/{name}")
     dev = pc.equal(table["split"], schema.SPLIT_DEV).to_numpy()
@@ -53,7 +51,7 @@ def _examples(
 
 @dataclass(frozen=True)
 class Scorer:
-    """What a worker needs to score a shard."""
+    """The scoring of shards by all detectors, which is sent to the workers."""
 
     detectors: dict[str, Detector]
     states: dict[str, Any]
@@ -64,7 +62,7 @@ class Scorer:
     protect_dev: bool
 
     def __call__(self, name: str) -> int:
-        """Write `scores/<name>`; returns the number of examples."""
+        """Write `scores/<name>` and return its number of examples."""
         wants_features = any(detector.needs_features for detector in self.detectors.values())
         batch = PredictionShard(self.predict, name).read(features=wants_features)
         columns: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """Training dynamics as a detector: the quality that a robust method gave every example while it trained.
 
-NoiseAL's co-prediction and LANE's averaged margins see an example over many epochs and two networks, where one
-prediction sees it once. `rayclean train` leaves them in `train/dynamics/`; a later run, or a run of another name on
-the same data, names that folder and lets them vote beside confident learning:
+NoiseAL's co-prediction and LANE's averaged margins judge an example over many epochs and two networks, where
+a single prediction judges it once. `rayclean train` leaves them in `train/dynamics/`; a later run, or a run
+of another name on the same data, names that folder and lets them vote beside confident learning:
 
     [detect]
     detectors = ["confident_learning", { name = "dynamics", path = "runs/first/train/dynamics" }]
@@ -24,28 +24,28 @@ from rayclean.plugins import Options
 
 
 class TrainingDynamics(Detector):
-    """Quality = share of the examples that a training found worse; 0.5 where it did not train on an example (dev)."""
+    """Quality = share of the examples that a training found worse; 0.5 for examples it did not train on."""
 
     class Config(Options):
         """Options beside `name`."""
 
         path: str
-        """Folder `train/dynamics` of a finished run on the same data."""
+        """The folder `train/dynamics` of a finished run on the same data."""
         share: float = Field(0.1, gt=0, lt=1)
-        """Votes against the labels of this share of lowest quality."""
+        """Votes against the labels of the examples of lowest quality; this is their share."""
 
         def identity(self) -> dict[str, object]:
-            """The options, and which files lie there."""
+            """The options, and a stamp of each file of the folder."""
             return {**super().identity(), "files": stamps(self.path)}
 
     config: Config
 
     def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> str:
-        """Nothing is fitted; only whether this is the right folder is looked at, and which files lie there.
+        """Check that this is the right folder, and return the stamps of its files; nothing is fitted.
 
         Raises:
-            ArtifactError: there is no dynamics.
-            DataError: none of the examples was trained on: other data, or other keys.
+            ArtifactError: the folder holds no dynamics.
+            DataError: none of the examples was trained on; the data or their keys are others.
         """
         files = str(stamps(self.config.path))
         ids, _ = _read(self.config.path, files)
@@ -71,8 +71,8 @@ def _read(path: str, files: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     """Sorted ids, and the share of all examples with a lower quality than theirs: 16 bytes per example.
 
     Args:
-        path: of the folder.
-        files: which files lie there: others are read anew.
+        path: path of the folder.
+        files: stamps of its files; the folder is read again when they change.
     """
     folder = Folder(path)
     names = folder.shards()

@@ -1,30 +1,33 @@
-"""What an annotator's scores mean: removing its bias towards some labels, probabilities, acceptance.
+"""Calibration of an annotator's scores: its bias towards some labels, probabilities, and which answers are
+accepted.
 
-Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has fewer.
-A small language model prefers some label words whatever the text says; subtracting each label's mean score over many
-texts (batch calibration), or its score for a text without content, removes that and needs no truth.
+Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has
+fewer. A small language model prefers some label words whatever the text says; subtracting each label's mean
+score over many texts (batch calibration), or its score for a text without content, removes that and needs no
+truth.
 
-References: Zhou et al., "Batch calibration", ICLR 2024, eq. 5; Zhao et al., "Calibrate before use", ICML 2021.
+References: Zhou et al., "Batch calibration", ICLR 2024, eq. 5; Zhao et al., "Calibrate before use", ICML
+2021.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-LEAST_TEXTS = 8
-"""Batch calibration needs so many answers."""
+from rayclean.functional.types import Floats, Ints
 
-Ints = npt.NDArray[np.integer]
-Floats = npt.NDArray[np.floating]
+LEAST_TEXTS = 8
+"""Batch calibration needs at least so many answers."""
 
 
 def label_sums(
     labels: Ints, scores: Floats, num_classes: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Sum and number of the scores of each label; add those of many batches, then divide: the batch mean.
+    """Sum and number of the scores of each label; those of several batches may be added before `batch_bias`
+    divides them.
 
     Args:
-        labels: [M] label index of each score, -1: none.
-        scores: [M].
+        labels: [M] label index of each score, -1 for none.
+        scores: [M] log-probabilities.
         num_classes: K.
 
     Returns:
@@ -37,7 +40,7 @@ def label_sums(
 
 
 def batch_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
-    """Mean score of each label [K]; 0 where it was never scored.
+    """Mean score of each label [K]; 0 where a label was never scored.
 
     >>> batch_bias(np.array([-6.0, 0.0]), np.array([3, 0]))
     array([-2.,  0.])
@@ -46,8 +49,10 @@ def batch_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
 
 
 def steady_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
-    """`batch_bias`, but 0 everywhere for fewer than `LEAST_TEXTS` texts: a mean over a few answers is mostly those
-    answers (of a single one it is that answer), and subtracting it leaves nothing to decide by.
+    """`batch_bias`, but 0 everywhere for fewer than `LEAST_TEXTS` texts.
+
+    The mean of a few answers is mostly these answers (of a single one it is that answer), and subtracting it
+    leaves nothing to decide by.
 
     >>> steady_bias(np.array([-6.0, -9.0]), np.array([3, 3]))
     array([0., 0.])
@@ -56,18 +61,18 @@ def steady_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
 
 
 def probabilities(scores: Floats, bias: Floats, candidates: Ints) -> npt.NDArray[np.float64]:
-    """softmax(scores - bias) over the candidates of each row [B, C]; 0 where there is none.
+    """softmax(scores - bias) over the candidates of each row [B, C]; 0 in places without a candidate.
 
     Args:
         scores: [B, C] log-probabilities.
-        bias: [B, C], or what broadcasts to it.
+        bias: [B, C], or any shape that broadcasts to it.
         candidates: [B, C] label indices, -1 for none.
 
     >>> probabilities(np.array([[-1.0, -1.0]]), np.array([[-2.0, -2.0]]), np.array([[0, 1]]))
     array([[0.5, 0.5]])
     """
-    there = np.asarray(candidates) >= 0
-    logits = np.where(there, np.asarray(scores, dtype=np.float64) - bias, -np.inf)
+    is_candidate = np.asarray(candidates) >= 0
+    logits = np.where(is_candidate, np.asarray(scores, dtype=np.float64) - bias, -np.inf)
     top = logits.max(axis=1, keepdims=True, initial=-np.inf)
     weights = np.exp(logits - np.where(np.isfinite(top), top, 0.0))
     total = weights.sum(axis=1, keepdims=True)
@@ -75,7 +80,8 @@ def probabilities(scores: Floats, bias: Floats, candidates: Ints) -> npt.NDArray
 
 
 def choose(probability: Floats, candidates: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The most probable candidate [B] and its probability [B]; -1 where two tie or there is none.
+    """The most probable candidate [B] and its probability [B]; the candidate is -1 where two tie or there is
+    none.
 
     >>> choose(np.array([[0.2, 0.8], [0.5, 0.5]]), np.array([[3, 7], [3, 7]]))
     (array([ 7, -1]), array([0.8, 0.5]))
@@ -90,7 +96,8 @@ def choose(probability: Floats, candidates: Ints) -> tuple[npt.NDArray[np.int64]
 
 
 def accepted(chosen: Ints, given: Ints, confidence: Floats, threshold: float) -> npt.NDArray[np.bool_]:
-    """Which choices change a label [B]: another label than the given one, chosen with at least `threshold`.
+    """Whether each choice changes its label [B]: it is another label, chosen with a confidence of at least
+    `threshold`.
 
     >>> accepted(np.array([1, 1, 0, -1]), np.array([0, 0, 0, 0]), np.array([0.9, 0.6, 0.9, 0.5]), 0.7)
     array([ True, False, False, False])
@@ -100,9 +107,11 @@ def accepted(chosen: Ints, given: Ints, confidence: Floats, threshold: float) ->
 
 
 def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 10) -> float:
-    """Mean distance of confidence and accuracy over equal-width bins, weighted by the bins' sizes; NaN if empty.
+    """Mean distance of confidence and accuracy over equal-width bins, weighted by the bins' sizes; NaN if
+    empty.
 
-    ECE = sum_b n_b / N |mean confidence_b - mean correct_b|; a confidence on an edge belongs to the bin above it.
+    ECE = sum_b n_b / N |mean confidence_b - mean correct_b|; a confidence on an edge belongs to the bin above
+    it.
 
     Reference: Guo et al., "On calibration of modern neural networks", ICML 2017, eq. 3.
     """

@@ -1,6 +1,6 @@
-"""Several qualities of the same examples as one, and the choice of suspects under a budget.
+"""Combining several qualities of the same examples into one, and choosing suspects under a budget.
 
-Both look at values and ids only, never at positions, so neither depends on shards or order.
+Both depend on values and ids only, never on positions, so neither depends on shards or order.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def relative_rank(ordered: Quality, values: Quality) -> npt.NDArray[np.float64]:
         values: [B] values that occur in `ordered`.
 
     Returns:
-        [B], 0 = the lowest of all, 1 = the highest; 0.5 where all are equal.
+        [B], 0 for the lowest of all, 1 for the highest; 0.5 where all are equal.
 
     >>> relative_rank(np.array([1, 2, 2, 5], dtype=np.float32), np.array([5, 2, 1], dtype=np.float32))
     array([1. , 0.5, 0. ])
@@ -32,10 +32,10 @@ def relative_rank(ordered: Quality, values: Quality) -> npt.NDArray[np.float64]:
 
 
 def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality]) -> Quality:
-    """One quality from several.
+    """One quality per example from the qualities that several detectors gave it.
 
     Args:
-        kind: `mean_rank` (mean of the ranks in [0, 1]), `mean` (of the qualities) or `min` (the lowest quality).
+        kind: `mean_rank` (mean of the ranks in [0, 1]), `mean` (of the qualities) or `min` (lowest quality).
         qualities: [B] per detector.
         ordered: [N] per detector, the qualities of all examples in order; only for `mean_rank`.
 
@@ -43,10 +43,10 @@ def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality])
         [B], lower = more likely wrong.
 
     Raises:
-        ValueError: another kind.
+        ValueError: the kind is unknown.
     """
     if kind == "mean_rank":
-        ranks = [relative_rank(all_, own) for all_, own in zip(ordered, qualities, strict=True)]
+        ranks = [relative_rank(every, some) for every, some in zip(ordered, qualities, strict=True)]
         return np.asarray(np.stack(ranks).mean(axis=0), np.float32)
     if kind == "mean":
         return np.asarray(np.stack(qualities).mean(axis=0, dtype=np.float64), np.float32)
@@ -56,7 +56,7 @@ def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality])
 
 
 def allowed(budget: float | int, total: int) -> int:
-    """Suspects at most: a count as it is, a share rounded down.
+    """The greatest number of suspects that a budget allows; a share is rounded down.
 
     >>> allowed(0.1, 29), allowed(0.29, 100), allowed(500, 29)
     (2, 29, 29)

@@ -7,12 +7,12 @@
     pruned       per (i, j): the C[i, j] examples of given label i with the greatest p[j] - p[i]
 
 The formulas, the order of the arithmetic on K x K matrices and the rounding follow cleanlab 2.9.0
-(`cleanlab.count`, `cleanlab.filter`), so that the mask is the one of `find_label_issues`. Differences from cleanlab:
-thresholds are exact sums instead of float32 means (pairwise summation depends on the order of the rows), and ties at
-a cut are broken by a hash of `example_id` instead of by an unstable sort.
+(`cleanlab.count`, `cleanlab.filter`), so that the mask is the one of `find_label_issues`. Differences from
+cleanlab: thresholds are exact sums instead of float32 means (pairwise summation depends on the order of the
+rows), and ties at a cut are broken by a hash of `example_id` instead of by an unstable sort.
 
-Reference: Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021,
-equations 1-3 and section 3.2 (prune by noise rate, prune by class).
+Reference: Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR
+2021, equations 1-3 and section 3.2 (prune by noise rate, prune by class).
 """
 
 from collections.abc import Iterator
@@ -21,15 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rayclean.functional.selection import UInt64, key_values, sort_keys
+from rayclean.functional.types import Labels, Probabilities
 
-Labels = npt.NDArray[np.integer]
-Probabilities = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
 
 TOLERANCE = 1e-6
 """cleanlab's `FLOATING_POINT_COMPARISON`."""
 BLOCK = 1 << 18
-"""Probabilities looked at together (1 MiB): temporaries stay in the processor's cache."""
+"""Number of probabilities processed at once (1 MiB), so that temporaries stay in the processor's cache."""
 _UNIT = float(1 << 32)
 
 
@@ -45,8 +44,9 @@ def self_confidence_sums(
 ) -> tuple[Counts, Counts]:
     """Sum of p[y] per given label, in units of 2**-32, and number of examples per given label.
 
-    Each addend is rounded to an integer (error of a mean: below 1.2e-10), and integers add up to the same sum in any
-    order: the thresholds do not depend on shards, order or workers. 2**31 examples per class fit into int64.
+    Each addend is rounded to an integer (error of a mean: below 1.2e-10), and integers add up to the same sum
+    in any order: the thresholds do not depend on shards, order or workers. 2**31 examples per class fit into
+    int64.
 
     Returns:
         [K] sums, [K] counts.
@@ -63,7 +63,7 @@ def self_confidence_sums(
 
 
 def thresholds(sums: Counts, counts: Counts) -> npt.NDArray[np.float64]:
-    """Class thresholds [K] (equation 2); 2, which no probability reaches, for classes that are never given."""
+    """Class thresholds [K] (equation 2); 2, which no probability reaches, for classes without examples."""
     mean = sums / (np.maximum(counts, 1) * _UNIT)
     return np.clip(np.where(counts > 0, mean, 2.0), 2 * TOLERANCE, None)
 
@@ -111,7 +111,8 @@ def calibrate(joint: Counts, counts: Counts) -> Counts:
     Returns:
         [K, K] integers, row sums = `counts` (up to the rounding of the total).
     """
-    # By columns, as cleanlab's lies in memory: its total is added up in that order, and the last bit decides ties below.
+    # By columns, as cleanlab's lies in memory: its total is added up in that order, and the last bit decides
+    # ties below.
     joint = joint.copy(order="F")
     np.fill_diagonal(joint, joint.diagonal().clip(min=1))
     rows = (joint.T / np.clip(joint.sum(axis=1), a_min=1e-100, a_max=None) * counts).T
@@ -144,7 +145,8 @@ def prune_counts(calibrated: Counts, min_examples: int = 1) -> Counts:
 def margin_keys(
     labels: Labels, probabilities: Probabilities, ids: npt.NDArray[np.int64], lower: UInt64
 ) -> tuple[npt.NDArray[np.intp], Counts, UInt64]:
-    """Sort keys of p[j] - p[i], for given label i and every other class j, that may reach their cell's lower bound.
+    """Sort keys of p[j] - p[i], for given label i and every other class j, that may reach their cell's lower
+    bound.
 
     Args:
         labels: [B] given labels.
@@ -176,13 +178,13 @@ def margin_keys(
 def doubt_keys(
     labels: Labels, probabilities: Probabilities, ids: npt.NDArray[np.int64], lower: UInt64
 ) -> tuple[npt.NDArray[np.intp], Counts, UInt64]:
-    """The same with one cell per given label i and the value -p[i].
+    """Sort keys of -p[i], for given label i, that may reach the lower bound of their label.
 
     Args:
         labels: [B] given labels.
         probabilities: [B, K].
         ids: [B] example ids.
-        lower: [K] keys.
+        lower: [K] keys; the greatest possible key for labels that do not matter.
 
     Returns:
         [E] row in the batch, [E] given label, [E] key; a superset of the keys >= `lower`.
@@ -194,7 +196,9 @@ def doubt_keys(
 
 
 def agrees(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
-    """Whether the given label is the most probable one, or within `TOLERANCE` of it [B]; such labels are no issues."""
+    """Whether the given label is the most probable one, or within `TOLERANCE` of it [B]; such labels are not
+    doubted.
+    """
     raised = probabilities.copy()
     raised[np.arange(len(labels)), labels.astype(np.intp)] += np.float32(TOLERANCE)
     return np.asarray(raised.argmax(axis=1) == labels)

@@ -1,7 +1,7 @@
-"""Randomness that belongs to an example, not to its position: hashes of `example_id`.
+"""Hashes of `example_id`: randomness that belongs to an example and not to its position.
 
-Everything drawn per example (its fold, its split, whether its label is flipped) comes from (seed, purpose, id), so
-that it does not depend on shards, order or number of workers.
+Everything drawn per example (its fold, its split, whether its label is flipped) is a function of (seed,
+purpose, id), and does not depend on shards, order or number of workers.
 """
 
 import numpy as np

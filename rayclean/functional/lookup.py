@@ -1,14 +1,12 @@
 """Looking up ids: the position of each of some ids among others, and the values that belong to them."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.integer[Any]]
+from rayclean.functional.types import Ints
 
 
-def lookup(sorted_ids: Ids, ids: Ids) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+def lookup(sorted_ids: Ints, ids: Ints) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
     """The position of each id among sorted ids, and whether it occurs there.
 
     Args:
@@ -27,7 +25,7 @@ def lookup(sorted_ids: Ids, ids: Ids) -> tuple[npt.NDArray[np.intp], npt.NDArray
     return position, np.asarray(sorted_ids[position] == ids)
 
 
-def lookup_values(keys: Ids, values: Ids, ids: Ids, missing: int = -1) -> npt.NDArray[np.int64]:
+def lookup_values(keys: Ints, values: Ints, ids: Ints, missing: int = -1) -> npt.NDArray[np.int64]:
     """The value that belongs to each id [B].
 
     Args:

@@ -6,14 +6,15 @@ gradient overflows. p = softmax(z), p_y the probability of the label.
 | function | value | reference |
 |---|---|---|
 | `cross_entropy` | -sum_k g_k log p_k | |
-| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., "Symmetric cross entropy", ICCV 2019, section "Symmetric Cross Entropy Learning" |
+| `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., ICCV 2019, "Symmetric Cross Entropy Learning" |
+| `symmetric_cross_entropy` | alpha CE + beta RCE | the same section |
 | `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
 | `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
 
-RCE, which is -A / 2 times the mean absolute error (MAE), is a symmetric loss: its sum over all labels is constant, which
-makes it tolerant to uniform noise below 1 - 1/K (Ghosh et al., "Robust loss functions under label noise", AAAI 2017).
-Its gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: it cannot mend a confident mistake and learns
-slowly from scratch, so it follows a warm-up with cross-entropy.
+RCE, which is -A / 2 times the mean absolute error (MAE), is a symmetric loss: its sum over all labels is
+constant, which makes it tolerant to uniform noise below 1 - 1/K (Ghosh et al., "Robust loss functions under
+label noise", AAAI 2017). Its gradient, proportional to p_y (1 - p_y), vanishes where p_y is near 0: it cannot
+mend a confident mistake and learns slowly from scratch, so it follows a warm-up with cross-entropy.
 """
 
 import math
@@ -23,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LOG_ZERO = math.log(1e-4)
-"""A: what stands for log 0 of a one-hot label (the authors' code clamps the label at 1e-4)."""
+"""A: the value taken for log 0 of a one-hot label (the authors' code clamps the label at 1e-4)."""
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """-log p_y of hard labels, or -sum_k g_k log p_k of soft ones.
+    """Cross-entropy: -log p_y of hard labels, -sum_k g_k log p_k of soft ones.
 
     Args:
         logits: [B, K].
@@ -46,7 +47,8 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_ZERO) -> Tensor:
-    """-sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 - p_y).
+    """Reverse cross-entropy: -sum_k p_k log q_k with q the one-hot label and log 0 := A, which is -A (1 -
+    p_y).
 
     The authors' code clamps p at 1e-7 besides; that changes the value by less than K 1e-6 and is left out.
 
@@ -65,7 +67,7 @@ def reverse_cross_entropy(logits: Tensor, labels: Tensor, log_zero: float = LOG_
 
 
 def symmetric_cross_entropy(logits: Tensor, labels: Tensor, alpha: float = 0.1, beta: float = 1.0) -> Tensor:
-    """The weighted sum alpha CE + beta RCE.
+    """Symmetric cross-entropy: the weighted sum alpha CE + beta RCE.
 
     Args:
         logits: [B, K].
@@ -80,7 +82,7 @@ def symmetric_cross_entropy(logits: Tensor, labels: Tensor, alpha: float = 0.1, 
 
 
 def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) -> Tensor:
-    """(1 - p_y^q) / q: half the MAE at q = 1, and CE in the limit q -> 0.
+    """Generalized cross-entropy: (1 - p_y^q) / q, which is half the MAE at q = 1 and CE in the limit q -> 0.
 
     Args:
         logits: [B, K].
@@ -91,7 +93,7 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) ->
         [B], in [0, 1/q].
 
     Raises:
-        ValueError: q outside (0, 1].
+        ValueError: q is outside (0, 1].
 
     >>> generalized_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([0]))  # p_y = .5
     tensor([0.5492])
@@ -102,13 +104,15 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) ->
 
 
 def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:
-    """(KL(p, q) + KL(q, p)) / 2 = 1/2 sum_k (p_k - q_k) (log p_k - log q_k) of two passes over the same rows.
+    """Symmetric KL divergence of two passes over the same rows.
+
+    (KL(p, q) + KL(q, p)) / 2 = 1/2 sum_k (p_k - q_k) (log p_k - log q_k)
 
     The factor 1/2 is R-Drop's and that of SelfMix's code, which NoiseAL builds on.
 
     Args:
-        logits: [B, K], of p.
-        others: [B, K], of q.
+        logits: [B, K] logits of p.
+        others: [B, K] logits of q.
 
     Returns:
         [B], >= 0; 0 where the passes agree.

@@ -1,7 +1,7 @@
 """LANE's margins and the weights inferred from them (equations 1-6 of the paper).
 
-N examples, G rows of one global batch, K classes. What has to do with networks is torch, what is kept per example is
-NumPy in float64. One step of LANE reads:
+N examples, G rows of one global batch, K classes. Networks' outputs are torch tensors, values kept per
+example NumPy arrays in float64. One step of LANE reads:
 
     margin, rival = margins.margin(logits, labels)                            # Eq. 1
     adjusted = margins.label_aware(margin, weights of the rival, w_min)       # Eq. 3
@@ -10,13 +10,14 @@ NumPy in float64. One step of LANE reads:
     weight = margins.gaussian_weights(after, negatives.mean, negatives.sigma_squared())   # Eq. 4-6
 
 Readings taken where the paper is ambiguous:
-* Eq. 6 is the *variance* sigma_t^2 (Algorithm 1 computes "mu_t and sigma_t^2"); `sigma_squared("literal")` squares it
-  once more, as Eq. 4 and 6 read together by the letter. Only the first is free of scale.
+* Eq. 6 is the *variance* sigma_t^2 (Algorithm 1 computes "mu_t and sigma_t^2"); `sigma_squared("literal")`
+  squares it once more, as Eq. 4 and 6 read together by the letter. Only the first is free of scale.
 * mu and sigma are those of all of N^t (Eq. 5-6), not of the examples under the mean.
-* N^t is every example seen so far whose latest ALM is negative; `NegativeMargins.of(after)` of one batch alone is
-  Algorithm 1's letter. With n negatives no weight is below exp(-(n - 1) / 2), so a batch can hardly reject anything.
+* N^t is every example seen so far whose latest ALM is negative; `NegativeMargins.of(after)` of one batch
+  alone is Algorithm 1's letter. With n negatives no weight is below exp(-(n - 1) / 2), so a batch can hardly
+  reject anything.
 * t of the ALM counts visits of the example, which is the epoch where each is visited once an epoch.
-* w is clamped at `w_min`, because the auxiliary network learns from the noisy labels too and its w may go to 0.
+* w is clamped at `w_min`, because the auxiliary network learns from noisy labels too and its w may go to 0.
 """
 
 import math
@@ -76,7 +77,9 @@ def label_aware(margins: Tensor, weights: Tensor, w_min: float = W_MIN) -> Tenso
 
 
 def averages(total: npt.NDArray[Any], count: npt.NDArray[Any]) -> Floats:
-    """ALM [N] from the sums and the numbers of updates; 0 where there was none, which no weight is inferred from."""
+    """ALM [N] from the sums and the numbers of updates; 0 without any update, from which no weight is
+    inferred.
+    """
     return np.asarray(total / np.maximum(count, 1), dtype=np.float64)
 
 
@@ -92,7 +95,7 @@ def update_average(
         total: [N] sum of the (label-aware) margins so far.
         count: [N] number of them.
         rows: [G] positions in `total` and `count`, unique.
-        margins: [G] the new ones.
+        margins: [G] the new margins.
 
     Returns:
         ALM of these rows before [G] (0 where unseen) and after [G].
@@ -115,8 +118,8 @@ def update_average(
 class NegativeMargins:
     """Statistics of N^t, the negative ALMs: updated in O(batch) and equal to a full recompute.
 
-    Sums are of ALM - shift: with a shift near the mean, the variance does not cancel. Made anew at every epoch
-    (`of` the whole column), they neither drift nor have to be part of a checkpoint.
+    Sums are of ALM - shift: with a shift near the mean, the variance does not cancel. Computed anew at every
+    epoch (`of` the whole column), they neither drift nor have to be part of a checkpoint.
     """
 
     count: int = 0
@@ -128,7 +131,7 @@ class NegativeMargins:
 
     @classmethod
     def of(cls, alm: Floats) -> "NegativeMargins":
-        """Statistics of the negative ones of some ALMs [N]."""
+        """Statistics of the negative values among some ALMs [N]."""
         negative = alm[alm < 0]
         if not len(negative):
             return cls()
@@ -137,7 +140,9 @@ class NegativeMargins:
         return cls(len(negative), float(shifted.sum()), float((shifted**2).sum()), shift)
 
     def moved(self, before: Floats, after: Floats) -> "NegativeMargins":
-        """Statistics after the ALMs `before` [G] of one batch have become `after` [G], the same rows in order."""
+        """Statistics after the ALMs `before` [G] of one batch have become `after` [G], the same rows in
+        order.
+        """
         if self.count == 0:
             return self.of(after)
         old, new = before[before < 0] - self.shift, after[after < 0] - self.shift
@@ -159,8 +164,8 @@ class NegativeMargins:
         return max(self.squares / self.count - (self.total / self.count) ** 2, 0.0) if self.count else 0.0
 
     def sigma_squared(self, mode: SigmaMode = "variance") -> float:
-        """sigma_t^2 of Eq. 4: v_t, or v_t^2 by the letter; infinite, so that all weights are 1, where N^t has less
-        than two members or they are all alike.
+        """sigma_t^2 of Eq. 4: v_t, or v_t^2 by the letter; infinite, so that all weights are 1, where N^t has
+        less than two members or all of them are equal.
         """
         variance = self.variance
         if self.count < 2 or variance < V_MIN:

@@ -1,4 +1,4 @@
-"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H; DivideMix, MixMatch).
+"""EmbMix: interpolation of sentence embeddings and of soft targets (SelfMix, NoiseAL's L_H, DivideMix).
 
 B rows, K classes, D features. With c the confidence in the given label, pbar the networks' mean
 probabilities, and lambda' and the partner pi(i) of every row drawn by its id:
@@ -8,9 +8,10 @@ probabilities, and lambda' and the partner pi(i) of every row drawn by its id:
     h~ = lambda'_i h_i + (1 - lambda'_i) h_pi(i)         and g~ likewise
     L_H = mean CE(classify(h~), g~)
 
-Reference: Qiao et al., SelfMix, COLING 2022, with alpha = .75 and T = .5. What NoiseAL's targets are is not public:
-SelfMix's with the two networks' mean are the reading taken. lambda' is drawn per row rather than per batch, and from
-(seed, epoch, id) rather than from a generator, so that it depends neither on ranks nor on the order of the rows.
+Reference: Qiao et al., SelfMix, COLING 2022, with alpha = .75 and T = .5. NoiseAL's targets are not public;
+here they are SelfMix's, with the mean of the two networks. lambda' is drawn per row rather than per batch,
+and from (seed, epoch, id) rather than from a generator, so that it depends neither on ranks nor on the order
+of the rows.
 """
 
 import numpy as np
@@ -22,7 +23,9 @@ from torch.nn import functional as F
 from rayclean.functional.hashing import mix, uniform
 
 ALPHA = 0.75
+"""Parameter of the Beta distribution of lambda."""
 TEMPERATURE = 0.5
+"""T of sharpening."""
 
 
 def sharpen(probabilities: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -56,7 +59,8 @@ def co_refined_target(
 
     Args:
         labels: [B] int64 given labels.
-        label_confidence: [B] c in [0, 1]; the mean of the networks' q for NoiseAL, the posterior for DivideMix.
+        label_confidence: [B] c in [0, 1]; the mean of the networks' q for NoiseAL, the posterior for
+            DivideMix.
         probabilities: [B, K] pbar.
         temperature: T.
 
@@ -75,7 +79,7 @@ def mix_weights(
 
     Args:
         ids: [B] example ids.
-        seed: of the run.
+        seed: the run's seed.
         epoch: other epochs give other values.
         alpha: > 0.
 
@@ -94,14 +98,14 @@ def mix_weights(
 def partners(
     ids: npt.NDArray[np.int64], members: npt.NDArray[np.bool_], seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:
-    """A permutation of the members among themselves, by the hashes of their ids: pi.
+    """The permutation pi of the members among themselves, by the hashes of their ids.
 
     It depends on which ids are members and on nothing else, so it has to be taken over the global batch.
 
     Args:
         ids: [G] ids of the global batch, unique among members.
-        members: [G] which rows are mixed (NoiseAL: H, or R and H); padding is none.
-        seed: of the run.
+        members: [G] whether each row is mixed (NoiseAL: H, or R and H); padding is no member.
+        seed: the run's seed.
         epoch: other epochs give other partners.
 
     Returns:
@@ -118,20 +122,20 @@ def partners(
     return partner
 
 
-def interpolate(own: Tensor, other: Tensor, weights: Tensor) -> Tensor:
+def interpolate(rows: Tensor, partner_rows: Tensor, weights: Tensor) -> Tensor:
     """Mixed rows lambda' x_i + (1 - lambda') x_pi(i).
 
     Args:
-        own: [B, ...] features or targets.
-        other: [B, ...] those of the partners.
+        rows: [B, ...] features or targets.
+        partner_rows: [B, ...] those of the partners.
         weights: [B] lambda'.
 
     Returns:
-        [B, ...] of `own`'s dtype.
+        [B, ...] of the dtype of `rows`.
 
     >>> import torch
     >>> interpolate(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]), torch.tensor([0.7]))
     tensor([[0.7000, 0.6000]])
     """
-    shares = weights.to(own.dtype).reshape(-1, *[1] * (own.ndim - 1))
-    return shares * own + (1 - shares) * other
+    shares = weights.to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
+    return shares * rows + (1 - shares) * partner_rows

@@ -1,11 +1,12 @@
 """Exact nearest neighbours by cosine, the same for any shards, blocks, order, number of workers and machine.
 
-Features of length 1 are rounded to integers in units of 2**-24 (`fixed_point`), so that a cosine is an integer in units
-of 2**-48 (1 / `ONE`), and has the same value wherever two examples meet. A float32 matrix product, with a bound on its
-rounding errors, tells which pairs can be among the nearest; the cosines of these few are computed exactly.
+Features of length 1 are rounded to integers in units of 2**-24 (`fixed_point`), so that a cosine is an
+integer in units of 2**-48 (1 / `ONE`), and has the same value wherever two examples meet. A float32 matrix
+product, with a bound on its rounding errors, tells which pairs can be among the nearest; the cosines of these
+few are computed exactly.
 
-An approximate index, or one that compares floating-point sums, returns other neighbours for other shards as soon as
-texts repeat.
+An approximate index, or one that compares floating-point sums, returns other neighbours for other shards as
+soon as texts repeat.
 
 Q queries, B candidates in a block, D features, M neighbours.
 """
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rayclean.functional.types import Ids
+
 DIGITS = 5
-"""`NearestNeighbours` compares cosines to so many digits, then by id: further digits of features depend on the batches
-and the machine that they were computed with."""
+"""`NearestNeighbours` compares cosines to so many digits, then by id: further digits of features depend on
+the batches and the machine that they were computed with."""
 ONE = float(1 << 48)
 """A cosine of 1 as an integer."""
 QUERY_ROWS, CANDIDATE_ROWS = 1024, 4096
@@ -31,13 +34,14 @@ _FEW = 1 / 32
 """Above this share of a block's pairs, a matrix product in float64 is faster than pair by pair."""
 _NONE = -(2**62)
 
-Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]
 
 
 def fixed_point(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Features [N, D] scaled to length 1, as integers in units of 2**-24, which float32 holds exactly; zeros stay zeros."""
+    """Features [N, D] scaled to length 1, as integers in units of 2**-24, which float32 holds exactly; zeros
+    stay zeros.
+    """
     vectors = np.array(features, dtype=np.float64)
     length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
     vectors /= np.where(length > 0, length, 1.0)
@@ -64,7 +68,8 @@ def near_pairs(queries: Points, candidates: Points, least: Floats, count: int, s
     Args:
         queries: Q points.
         candidates: B points.
-        least: [Q] cosine, times `ONE`, that a neighbour needs; -inf where so few neighbours are known that any will do.
+        least: [Q] cosine, times `ONE`, that a neighbour needs; -inf where so few neighbours are known that
+            any will do.
         count: M.
         slack: candidates that come after the M-th of these by no more than this (times `ONE`) are found, too.
 
@@ -73,8 +78,8 @@ def near_pairs(queries: Points, candidates: Points, least: Floats, count: int, s
     """
     rough = queries.vectors @ candidates.vectors.T
     rough[_same_group(queries.groups, candidates.groups)] = -np.inf
-    # In any order of summation, float32 errs by at most D u / (1 - D u), u = 2**-24, of the sum of the products'
-    # magnitudes, and that sum is at most 1 (Cauchy and Schwarz).
+    # In any order of summation, float32 errs by at most D u / (1 - D u), u = 2**-24, of the sum of the
+    # products' magnitudes, and that sum is at most 1 (Cauchy and Schwarz).
     error = 1.01 * (queries.vectors.shape[1] + 1) * 2.0**-24 * ONE
     limit = least - error
     unknown = np.flatnonzero(np.isneginf(least))
@@ -104,8 +109,8 @@ def _cosines(
 ) -> Floats:
     """The cosine of each pair [E], times `ONE`.
 
-    Products of integers and all their partial sums stay below 2**49 (Cauchy and Schwarz), so float64 adds them exactly,
-    in whatever order.
+    Products of integers and all their partial sums stay below 2**49 (Cauchy and Schwarz), so float64 adds
+    them exactly, in whatever order.
     """
     if len(row) > _FEW * len(queries) * len(candidates):
         return np.asarray((queries.astype(np.float64) @ candidates.astype(np.float64).T)[row, column])
@@ -118,7 +123,7 @@ def _cosines(
 
 
 class NearestNeighbours:
-    """The M nearest of all candidates so far of each of Q queries: by cosine to `DIGITS` digits, then by id."""
+    """The M nearest candidates so far of each of Q queries: by cosine to `DIGITS` digits, then by id."""
 
     ids: Ids
     """[Q, M] the nearest first; -1: there are no more."""

@@ -1,8 +1,8 @@
 """Label noise for experiments: eight ways to make labels wrong, each with a known rate.
 
-Every draw is a hash of (`example_id`, seed, purpose), and whatever is chosen globally ("exactly so many ids", a
-permutation) goes by the order of such hashes, so that the result depends neither on the order of the examples nor
-on how they are cut into shards. N examples, K classes, eta the requested rate:
+Every draw is a hash of (`example_id`, seed, purpose), and whatever is chosen globally ("exactly so many ids",
+a permutation) goes by the order of such hashes, so that the result depends neither on the order of the
+examples nor on how they are cut into shards. N examples, K classes, eta the requested rate:
 
 | kind | a label y becomes | share of wrong labels |
 |---|---|---|
@@ -10,17 +10,18 @@ on how they are cut into shards. N examples, K classes, eta the requested rate:
 | `sym_incl` | one of all K classes (y among them), for exactly floor(eta N) ids | eta (1 - 1/K) on average |
 | `asym` | (y + 1) mod K with probability eta | eta |
 | `asym_map` | mapping[y] with probability eta, where mapped | eta x mapped share |
-| `idn_softmax` | the class a model confuses it with, for exactly floor(eta N) ids | exactly floor(eta N) / N |
+| `idn_softmax` | the class a model confuses it with, for floor(eta N) ids | exactly floor(eta N) / N |
 | `idn_xia` | a class drawn from a random feature-dependent softmax | about eta |
-| `lane_shuffle` | the label of another of round(eta N) chosen ids, by permuting them | eta (1 - sum of squared class shares) |
+| `lane_shuffle` | permuted among round(eta N) chosen ids | eta (1 - sum of squared class shares) |
 | `lane_flip` | another class, uniformly, for exactly round(eta N) ids | exactly round(eta N) / N |
 
 `sym` and `asym` flip exactly round(eta N) ids with `exact=True`. rate = 0 changes nothing, whatever the kind.
 
-Sources: `sym_incl`: Li et al., DivideMix, ICLR 2020 (code). `asym`: Qiao et al., SelfMix, COLING 2022 (code; pair flip).
-`idn_softmax`: Algan & Ulusoy, "Label noise types and their effects on deep learning", 2020 (code). `idn_xia`: Xia et
-al., "Part-dependent label noise", NeurIPS 2020, as in the code of DISC (CVPR 2023). `lane_*`: the two readings of the
-sentence on noise in the LANE paper ("randomly shuffle the labels of 20 %", "are intentionally flipped").
+Sources: `sym_incl`: Li et al., DivideMix, ICLR 2020 (code). `asym`: Qiao et al., SelfMix, COLING 2022 (code;
+pair flip). `idn_softmax`: Algan & Ulusoy, "Label noise types and their effects on deep learning", 2020
+(code). `idn_xia`: Xia et al., "Part-dependent label noise", NeurIPS 2020, as in the code of DISC (CVPR 2023).
+`lane_*`: the two readings of the sentence on noise in the LANE paper ("randomly shuffle the labels of 20 %",
+"are intentionally flipped").
 """
 
 from collections.abc import Mapping
@@ -31,9 +32,8 @@ import numpy.typing as npt
 from scipy.stats import truncnorm
 
 from rayclean.functional.hashing import mix, uniform
+from rayclean.functional.types import Ids, Labels
 
-Ids = npt.NDArray[np.int64]
-Labels = npt.NDArray[np.int32]
 Kind = Literal["sym", "sym_incl", "asym", "asym_map", "idn_softmax", "idn_xia", "lane_shuffle", "lane_flip"]
 
 NEEDS_FEATURES = ("idn_softmax", "idn_xia")
@@ -47,7 +47,7 @@ IDN_SCALE = 3.0
 
 
 def is_local(kind: str, exact: bool) -> bool:
-    """Whether a kind looks at one example at a time, so that shards can be corrupted apart."""
+    """Whether a kind looks at one example at a time, so that each shard can be corrupted by itself."""
     return kind == "asym_map" or (kind in ("sym", "asym") and not exact)
 
 
@@ -69,12 +69,13 @@ def corrupt(
         ids: [N] example ids, unique.
         labels: [N] in [0, K).
         num_classes: K, at least 2.
-        kind: see the table above.
+        kind: a kind of the table above.
         rate: eta in [0, 1].
-        seed: of everything random.
-        exact: `sym`, `asym`: flip exactly round(eta N) ids.
-        mapping: `asym_map`: class -> wrong class.
-        features: `idn_xia`: [N, S] numeric features; `idn_softmax`: [N, K] out-of-fold class probabilities.
+        seed: seed of all draws.
+        exact: for `sym` and `asym`, flip exactly round(eta N) ids.
+        mapping: for `asym_map`, class -> wrong class.
+        features: for `idn_xia`, [N, S] numeric features; for `idn_softmax`, [N, K] out-of-fold class
+            probabilities.
 
     Returns:
         [N] int32, in the order of `ids`.
@@ -160,7 +161,9 @@ def _floor(value: float) -> int:
 
 
 def _first(ids: Ids, seed: int, count: int) -> npt.NDArray[np.bool_]:
-    """[N] True for the `count` ids that come first in hash order; the hash is a bijection, so there are no ties."""
+    """Whether each id is one of the `count` first in hash order [N]; the hash is a bijection, so there are no
+    ties.
+    """
     chosen = np.zeros(len(ids), bool)
     chosen[_order(ids, seed, "noise select")[:count]] = True
     return chosen
@@ -171,7 +174,7 @@ def _order(ids: Ids, seed: int, purpose: str) -> npt.NDArray[np.int64]:
 
 
 def _other(ids: Ids, labels: Labels, num_classes: int, seed: int) -> Labels:
-    """[N] a class other than `labels`, uniformly."""
+    """A class other than the label, uniformly drawn [N]."""
     step = 1 + (uniform(ids, seed, "noise class") * (num_classes - 1)).astype(np.int32)
     return ((labels + step) % num_classes).astype(np.int32)
 
@@ -190,8 +193,8 @@ def _most_confused(
 ) -> Labels:
     """Flip `count` labels to what a classifier confuses them with.
 
-    First the examples whose most probable class is not their label, surest first; if those are too few, the others
-    by the probability of their most probable wrong class (a random one where that probability is 0).
+    First the examples whose most probable class is not their label, surest first; if those are too few, the
+    others by the probability of their most probable wrong class (a random one where that probability is 0).
     """
     num_classes = probabilities.shape[1]
     rows = np.arange(len(ids))
@@ -210,11 +213,12 @@ def _most_confused(
 def _feature_dependent(
     ids: Ids, labels: Labels, num_classes: int, features: npt.NDArray[np.floating], seed: int, rate: float
 ) -> Labels:
-    """Flip x with probability q ~ TruncNormal(eta, 0.1) on [0, 1] to a class drawn from softmax(x W_y), y excluded.
+    """Flip x with probability q ~ TruncNormal(eta, 0.1) on [0, 1] to a class drawn from softmax(x W_y), y
+    excluded.
 
     W [K, S, K] is standard normal; features are standardised and every row is scaled to length `IDN_SCALE`.
     """
-    order = np.argsort(ids)  # sums of floats in one order, whatever the order of the examples
+    order = np.argsort(ids)  # floats are summed in one order, whatever the order of the examples
     x = np.asarray(features, np.float64)
     deviation = x[order].std(0)
     x = (x - x[order].mean(0)) / np.where(deviation > 0, deviation, 1)

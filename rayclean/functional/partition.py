@@ -1,8 +1,8 @@
-"""Which examples are clean, hard or purified: NoiseAL's split in three, and DISC's.
+"""The split of examples into clean, hard and purified ones, by NoiseAL's rules and by DISC's.
 
-N examples. Two networks (or two views) v have judged each label: q^v is the probability of the given label, tau^v the
-example's threshold, and the verdicts are a = [q^s > tau^s] and b = [q^w > tau^w]. pbar and taubar are the means of the
-two networks' probabilities and thresholds.
+N examples. Two networks (or two views) v have judged each label: q^v is the probability of the given label,
+tau^v the example's threshold, and the verdicts are a = [q^s > tau^s] and b = [q^w > tau^w]. pbar and taubar
+are the means of the two networks' probabilities and thresholds.
 
 | | verdicts (default) | agreement | disc |
 |---|---|---|---|
@@ -13,10 +13,11 @@ two networks' probabilities and thresholds.
 
 *Disputed*: argmax pbar is not the given label. *Sure*: max_k pbar_k > min(taubar + sigma, 0.99).
 
-The NoiseAL paper's own inequalities are not public. Known are a first split into a consistency and a discrepancy set
-by both networks, and that P is "high confidence but low clean probability"; the first two columns are reconstructions.
-*Disputed* is implied by *neither* and *sure* while taubar + sigma <= 0.99, and asked for beside, because thresholds of
-sure networks rise above the cap: an example that both predict as labelled would else be purified for a small dip.
+The NoiseAL paper's own inequalities are not public. Known are a first split into a consistency and a
+discrepancy set by both networks, and that P is "high confidence but low clean probability"; the first two
+columns are reconstructions. *Disputed* follows from *neither* and *sure* while taubar + sigma <= 0.99. It is
+required besides, because thresholds of sure networks rise above the cap: a small dip of an example that both
+predict as labelled would purify it otherwise.
 """
 
 from enum import IntEnum
@@ -25,24 +26,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SURE = 0.99
-"""A confidence above this is sure, whatever the threshold (DISC's code)."""
+from rayclean.functional.types import Mask
 
-Mask = npt.NDArray[np.bool_]
+SURE = 0.99
+"""A confidence above this counts as sure whatever the threshold is (DISC's code)."""
+
 Values = npt.NDArray[Any]
 
 
 class Subset(IntEnum):
-    """The subset of an example; the papers' R, H and P."""
+    """The subset that an example belongs to; the papers' R, H and P."""
 
     UNUSED = -1
-    """In none: not split yet, or DISC's rest."""
+    """The example belongs to none: it is not split yet, or belongs to DISC's rest."""
     CLEAN = 0
-    """R, reliable: trained on with its given label."""
+    """R, reliable: the method trains on the given label."""
     HARD = 1
-    """H: trained on by mixing, without trust in its label."""
+    """H: the method trains on mixed examples, without trust in the label."""
     PURIFIED = 2
-    """P: its label is taken for wrong; the annotator is asked."""
+    """P: the label is taken for wrong, and the annotator is asked."""
 
 
 def by_verdicts(
@@ -53,7 +55,7 @@ def by_verdicts(
     threshold: Values,
     sigma: float = 0.0,
 ) -> npt.NDArray[np.int8]:
-    """NoiseAL, default reading: the networks' verdicts on the given label decide.
+    """NoiseAL's split in its default reading: the networks' verdicts on the given label decide.
 
     Args:
         strong: [N] a.
@@ -61,7 +63,7 @@ def by_verdicts(
         disputed: [N] argmax pbar != given label.
         confidence: [N] max_k pbar_k.
         threshold: [N] taubar.
-        sigma: how much the confidence of P must exceed taubar.
+        sigma: by how much the confidence of P must exceed taubar.
 
     Returns:
         [N] `Subset`; CLEAN, HARD and PURIFIED cover all.
@@ -80,7 +82,7 @@ def by_agreement(
     *,
     agree: Mask,
 ) -> npt.NDArray[np.int8]:
-    """NoiseAL, other reading: whether both networks predict the same class comes first.
+    """NoiseAL's split in another reading: whether both networks predict the same class comes first.
 
     Args:
         strong: [N] a.
@@ -88,7 +90,7 @@ def by_agreement(
         disputed: [N] argmax pbar != given label; where both networks agree that is their common class.
         confidence: [N] max_k pbar_k.
         threshold: [N] taubar.
-        sigma: how much the confidence of P must exceed taubar.
+        sigma: by how much the confidence of P must exceed taubar.
         agree: [N] argmax p^s = argmax p^w.
 
     Returns:
@@ -106,8 +108,8 @@ def by_disc(
     threshold: Values,
     sigma: float = 0.5,
 ) -> npt.NDArray[np.int8]:
-    """DISC's selection (Li et al., CVPR 2023, with the constants of its code): HARD where the verdicts differ, the
-    rest unused.
+    """DISC's selection (Li et al., CVPR 2023, with the constants of its code): HARD where the verdicts
+    differ, the rest unused.
 
     Args:
         strong: [N] a, of the strong view.
@@ -115,7 +117,8 @@ def by_disc(
         disputed: [N] argmax pbar != given label.
         confidence: [N] max_k pbar_k.
         threshold: [N] taubar.
-        sigma: how much the confidence of P must exceed taubar; at 1 or more only the cap of 0.99 lets any in.
+        sigma: by how much the confidence of P must exceed taubar; at 1 or more only the cap of 0.99 lets any
+            in.
 
     Returns:
         [N] `Subset`.
@@ -128,15 +131,16 @@ def by_disc(
 def most_likely_clean(
     labels: npt.NDArray[np.integer[Any]], label_probability: Values, share: float = 0.1
 ) -> Mask:
-    """The examples whose label is the most probable, a share of every class: what stands in for an empty CLEAN.
+    """The examples whose label is the most probable, a share of every class; they replace an empty CLEAN.
 
     Args:
         labels: [N] given labels.
         label_probability: [N] the given label's probability, the networks' mean.
-        share: of each class, rounded up.
+        share: share of each class, rounded up.
 
     Returns:
-        [N]; at least one example of every class that occurs. Ties go to the example that comes first.
+        Whether each example is chosen [N]; at least one of every class that occurs is. Ties go to the example
+        that comes first.
 
     >>> most_likely_clean(np.array([0, 0, 0, 1]), np.array([0.2, 0.9, 0.9, 0.1]), share=0.3)
     array([False,  True, False,  True])

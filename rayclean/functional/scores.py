@@ -1,4 +1,4 @@
-"""Label quality of one example at a time, from its probabilities alone.
+"""Label quality of one example at a time, from its probabilities or its predicted label.
 
 Every score is in [0, 1] and has cleanlab's direction: **lower = more likely wrong**. N examples, K classes.
 """
@@ -6,12 +6,11 @@ Every score is in [0, 1] and has cleanlab's direction: **lower = more likely wro
 import numpy as np
 import numpy.typing as npt
 
-Labels = npt.NDArray[np.integer]
-Probabilities = npt.NDArray[np.float32]
+from rayclean.functional.types import Labels, Probabilities
 
 
 def self_confidence(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.float32]:
-    """Probability of the given label: p[y].
+    """The probability of the given label: p[y].
 
     Args:
         labels: [N] given labels, in [0, K).
@@ -30,7 +29,8 @@ def self_confidence(labels: Labels, probabilities: Probabilities) -> npt.NDArray
 
 
 def normalized_margin(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.float32]:
-    """Lead of the given label over the best other one, moved to [0, 1]: (p[y] - max over j != y of p[j] + 1) / 2.
+    """The lead of the given label over the best other one, moved to [0, 1]: (p[y] - max over j != y of p[j] +
+    1) / 2.
 
     Below 0.5 another class is more probable than the given one.
 

@@ -1,13 +1,13 @@
 """The n greatest values of each of many groups, exactly, over data that is never all in one place.
 
-A radix selection by map and reduce. Every value has a 64-bit key that sorts like it; a shard counts, per group, how
-many keys fall into each of a few bins of an interval; the sum of all shards' counts tells in which bin the n-th
-greatest key lies, and that bin is the interval of the next round. As soon as few keys are left in all intervals
-together they are collected and sorted. State: a few numbers per group and at most `MAX_COUNTERS` counters, whatever
-the number of examples.
+A radix selection by map and reduce. Every value has a 64-bit key that sorts like it; a shard counts, per
+group, how many keys fall into each of a few bins of an interval; the sum of all shards' counts tells in which
+bin the n-th greatest key lies, and that bin is the interval of the next round. As soon as few keys are left
+in all intervals together they are collected and sorted. State: a few numbers per group and at most
+`MAX_COUNTERS` counters, whatever the number of examples.
 
-Because counts are integers, and ties are broken by a hash of `example_id`, the result depends neither on how the
-data is cut into shards nor on the order in which they come.
+Because counts are integers, and ties are broken by a hash of `example_id`, the result depends neither on how
+the data is cut into shards nor on the order in which they come.
 """
 
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ import numpy.typing as npt
 from rayclean.functional.hashing import mix
 
 MAX_COUNTERS = 1 << 21
-"""Counters of one round, over all groups (16 MiB)."""
+"""Greatest number of counters in one round, over all groups (16 MiB)."""
 MAX_COLLECTED = 1 << 20
-"""Keys that may be collected and sorted in one place, over all groups (12 MiB)."""
+"""Greatest number of keys that are collected and sorted in one place, over all groups (12 MiB)."""
 MAX_UNPROBED = 1 << 17
-"""The same before the first round of counting: below it, counting would not pay."""
+"""Greatest number of keys that are collected without any round of counting, which would not pay."""
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -30,8 +30,8 @@ UInt64 = npt.NDArray[np.uint64]
 def sort_keys(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> UInt64:
     """A key per value that sorts like it; among equal values, like a hash of the id.
 
-    The high half holds the bits of the float32 in sortable form, the low half 32 bits of hash: of several equal
-    values at the cut, which ones are taken is arbitrary, but the same ones every time.
+    The high half holds the bits of the float32 in sortable form, the low half 32 bits of hash: of several
+    equal values at the cut, which ones are taken is arbitrary, but the same ones every time.
 
     Args:
         values: [N] finite.
@@ -56,24 +56,24 @@ def key_values(keys: UInt64) -> npt.NDArray[np.float32]:
 class Selection:
     """The search for the `need` greatest keys of each of G groups.
 
-    Use: while `open`, map `tally` (or, once `collectable`, `pick`) over the shards' keys of `lower`, and hand the
-    results to `narrow` (or `finish`). Then `cut` [G] is the smallest key taken of each group.
+    Use: while `open`, map `tally` (or, once `collectable`, `pick`) over the shards' keys of `lower`, and hand
+    the results to `narrow` (or `finish`). Then `cut` [G] is the smallest key taken of each group.
     """
 
     need: npt.NDArray[np.int64]
-    """[G] how many keys are still to be taken from the interval of each group; 1 <= need <= population."""
+    """[G] number of keys still to be taken from the interval of each group; 1 <= need <= population."""
     population: npt.NDArray[np.int64]
-    """[G] keys in the interval."""
+    """[G] number of keys in the interval."""
     low: UInt64
     """[G] lowest key of the interval."""
     high: UInt64
     """[G] highest key of the interval."""
     probe: UInt64
-    """[G] this round counts from here upwards; what lies below is known by subtraction."""
+    """[G] lowest key that this round counts; the number of keys below it follows by subtraction."""
     cut: UInt64 = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
-    """[G] result; only where a group is settled."""
+    """[G] result: the smallest key taken, valid where a group is settled."""
     settled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
-    """[G]"""
+    """[G] whether the cut of a group is known."""
 
     @classmethod
     def start(cls, need: npt.NDArray[np.int64], population: npt.NDArray[np.int64], low: float, high: float,
@@ -81,8 +81,8 @@ class Selection:
         """A search among values in [low, high], of which most of those wanted are expected above `probe`.
 
         Args:
-            need: [G] how many to take of each group.
-            population: [G] members of each group.
+            need: [G] number of keys to take from each group.
+            population: [G] number of members of each group.
             low: lower bound of all values.
             high: upper bound of all values.
             probe: the first round looks at the values from here upwards, so that it touches few of them.
@@ -104,7 +104,7 @@ class Selection:
 
     @property
     def open(self) -> bool:
-        """Whether some group's cut is not known yet."""
+        """Whether the cut of some group is not known yet."""
         return not bool(self.settled.all())
 
     @property
@@ -115,7 +115,7 @@ class Selection:
 
     @property
     def bins(self) -> int:
-        """Bins per group in this round."""
+        """Number of bins per group in this round."""
         return int(np.clip(MAX_COUNTERS // max(1, len(self.need)), 4, 4096))
 
     @property
@@ -133,7 +133,7 @@ class Selection:
         return groups * self.bins + offset.astype(np.int64)
 
     def pick(self, groups: npt.NDArray[np.int64], keys: UInt64) -> tuple[npt.NDArray[np.int32], UInt64]:
-        """The keys that lie in their group's interval, with their groups."""
+        """Groups and keys of those keys that lie in their group's interval."""
         inside = (keys >= self.low[groups]) & (keys <= self.high[groups]) & ~self.settled[groups]
         return groups[inside].astype(np.int32), keys[inside]
 
@@ -141,7 +141,7 @@ class Selection:
         """Descend into the bin that holds the cut of each group.
 
         Args:
-            counts: [G x bins] how many keys all shards together have in each counter of `tally`.
+            counts: [G x bins] sum over all shards of the counters of `tally`.
         """
         bins = self.bins
         width = _width(self.probe, self.high, bins)
@@ -173,12 +173,12 @@ class Selection:
         self.settled[todo] = True
 
     def _settle(self) -> None:
-        """Groups of which everything left is taken, or whose interval is a single key, are done."""
+        """Settle the groups of which all keys left are taken, or whose interval is a single key."""
         done = ~self.settled & ((self.need >= self.population) | (self.low == self.high))
         self.cut[done] = self.low[done]
         self.settled |= done
 
 
 def _width(probe: UInt64, high: UInt64, bins: int) -> UInt64:
-    """Keys per bin of an interval."""
+    """Number of keys per bin of an interval."""
     return (high - probe) // np.uint64(bins) + np.uint64(1)

@@ -1,4 +1,4 @@
-"""How many trials fit side by side: each holds a little CPU, and at least one training must find room beside them all."""
+"""How many trials fit side by side: each holds a little CPU, and beside them all at least one training needs room."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from rayclean.config import ClusterConfig
 from rayclean.runtime import nodes
-from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, physical_threads, trains_on_gpu
+from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
 from rayclean.runtime.preflight import ResourceDemand, refuse_or_warn
+from rayclean.runtime.threads import physical_threads
 
 QUANTUM = 10_000
 """Ray counts resources in ten-thousandths."""
@@ -15,7 +16,7 @@ QUANTUM = 10_000
 
 @dataclass(frozen=True)
 class TrialSlots:
-    """How many trials run at once, and what each holds beside what its training holds."""
+    """How many trials run at once, and how many CPUs each holds beside those of its training."""
 
     concurrent: int
     cpus: float
@@ -35,15 +36,15 @@ def trial_slots(
     trials: int,
     beside: Sequence[ResourceDemand] = (),
 ) -> TrialSlots:
-    """What fits at once on the connected cluster.
+    """The trials that fit at once on the connected cluster.
 
     Args:
-        cluster: what one training takes.
+        cluster: resources of one training.
         trains: whether trials start trainings of their own.
         concurrent: trials at once as configured; None: as many as fit.
-        cpus: that a trial which trains holds; one that does not computes by itself and holds 1.
+        cpus: CPUs that a trial holds if it trains; a trial that does not computes in its own process and holds 1.
         trials: how many there are.
-        beside: what else is held as long as they run (language models).
+        beside: resources that something else holds as long as they run (language models).
 
     Raises:
         ResourceError: with so many trials at once no training fits beside them, and all would wait for ever.
@@ -51,7 +52,7 @@ def trial_slots(
     have = cpu_count() - sum(each.cpus for each in beside)
     gpus = gpu_count() - sum(each.gpus for each in beside)
     left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
-    # An embedded Ray counts more CPUs than there are cores, so that little things fit beside each other.
+    # An embedded Ray counts more CPUs than there are cores, so that small tasks fit beside each other.
     cores = physical_threads() if is_embedded() else have
     if not trains:
         if have < 1:
@@ -90,7 +91,7 @@ def trial_slots(
 def times_it_fits(piece: float, have: float) -> int:
     """How often a piece fits into what there is, as Ray counts it; `//` on floats may be one short.
 
-    >>> times(0.1, 1.0), 1.0 // 0.1
+    >>> times_it_fits(0.1, 1.0), 1.0 // 0.1
     (10, 9.0)
     """
     return round(have * QUANTUM) // max(1, round(piece * QUANTUM))

@@ -1,4 +1,4 @@
-"""What steers trials of Ray Tune: who is stopped before the end, and which point is drawn next."""
+"""The rules by which Ray Tune stops trials before their end, and draws the next point."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ ObjectiveDirection = tuple[str, Literal["max", "min"]]
 NEVER = 10**9
 """More epochs than any training has."""
 PLATEAU = "plateau"
-"""Key of the last line of a trial that no longer moved."""
+"""Key of the last epoch of a trial whose objective stood still."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Optuna:
     """Points drawn by Optuna from what the ones before came to."""
 
     suggest: Callable[[Any], None]
-    """Its define-by-run function."""
+    """Optuna's define-by-run function."""
     samples: int
     """Points to draw."""
     seed: int
     study: str | None
-    """File of its journal, so that a restarted sweep has not forgotten; None: it forgets."""
+    """File of its journal, from which a restarted sweep learns again; None: a restarted sweep learns from new points only."""
 
 
 def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialScheduler | None:
     """Tune's rule for stopping by comparison; None where nothing is compared.
 
-    A line says its `epoch` and how many `epochs` there are: after the last one nobody is stopped, which would save nothing
-    and lose what follows the training.
+    A record has its `epoch` and the number of `epochs`: after the last epoch no trial is stopped, which would save nothing
+    and lose the work that follows the training.
     """
     if early.scheduler == "none" or first is None:
         return None
@@ -67,7 +67,7 @@ def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialSc
 
 
 def plateau(early: EarlyStopping, first: ObjectiveDirection | None) -> Any:
-    """Tune's rule for stopping what no longer moves, which marks the line that it stops at; None without one."""
+    """Tune's rule for stopping trials whose objective stands still, which marks their last record; None without one."""
     if early.plateau is None or first is None:
         return None
     return _Plateau(
@@ -76,7 +76,7 @@ def plateau(early: EarlyStopping, first: ObjectiveDirection | None) -> Any:
 
 
 def is_last(record: Record) -> bool:
-    """Whether a line is of the last epoch.
+    """Whether a record is of the last epoch.
 
     >>> is_last({"epoch": 3, "epochs": 3}), is_last({"epoch": 2, "epochs": 3}), is_last({"epoch": 2})
     (True, False, False)
@@ -85,7 +85,7 @@ def is_last(record: Record) -> bool:
 
 
 class _Halving(AsyncHyperBandScheduler):
-    """Its rungs hear of last epochs, too: others go on for longer."""
+    """Successive halving that never stops a trial after its last epoch, but counts that epoch: other trials may go on."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
@@ -93,7 +93,7 @@ class _Halving(AsyncHyperBandScheduler):
 
 
 class _Plateau(TrialPlateauStopper):
-    """Tune asks it of results as well, which have no epoch."""
+    """A plateau rule for epochs alone: Tune applies it to final results, too, which have no epoch."""
 
     def __call__(self, trial_id: str, result: Record) -> bool:
         still = bool(super().__call__(trial_id, result))
@@ -104,17 +104,17 @@ class _Plateau(TrialPlateauStopper):
 
 
 class _Median(MedianStoppingRule):
-    """Goes by the epochs alone: a trial's last record is its result, which has none."""
+    """A median rule for epochs alone: a trial's last record is its result, which has no epoch."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
         if not is_last(result):
             return action
-        self._stopped_trials.discard(trial)  # after a lost node it tells its epochs again
+        self._stopped_trials.discard(trial)  # after a lost node the trial reports its epochs again
         return TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Record) -> None:
-        """Nothing new: every epoch was told before."""
+        """Does nothing: every epoch was counted before."""
 
 
 def searcher(how: Optuna, objectives: Sequence[ObjectiveDirection]) -> Any:
@@ -144,11 +144,11 @@ def searcher(how: Optuna, objectives: Sequence[ObjectiveDirection]) -> Any:
 
 
 def _search_class() -> Any:
-    """Optuna's search, made when it is needed: importing it takes a second."""
+    """The class of Optuna's search, defined when it is needed: importing Optuna takes a second."""
     from ray.tune.search.optuna import OptunaSearch
 
     class Search(OptunaSearch):
-        """Learns nothing from a trial without figures (one that failed), where Tune's own would stop the whole sweep."""
+        """Ignores a trial without figures (one that failed), where Tune's own class would stop the whole sweep."""
 
         def on_trial_result(self, trial_id: str, result: Record) -> None:
             if self._measured(result):

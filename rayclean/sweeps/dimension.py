@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rayclean.plugins import Options
 
-KINDS = ("grid", "choice", "uniform", "log_uniform", "integer")
+_KINDS = ("grid", "choice", "uniform", "log_uniform", "integer")
 """Ways to say which values a field takes."""
 
 
@@ -29,9 +29,9 @@ class Dimension(Options):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Dimension":
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        given = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"say exactly one of {', '.join(KINDS)}, got {given or 'none'}")
+            raise ValueError(f"say exactly one of {', '.join(_KINDS)}, got {given or 'none'}")
         for kind in ("uniform", "log_uniform", "integer"):
             bounds = getattr(self, kind)
             if bounds is not None and not bounds[0] < bounds[1]:

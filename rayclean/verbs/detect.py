@@ -1,4 +1,4 @@
-"""detect: how doubtful each label is, and which are suspects under the budget.
+"""The verb detect: how doubtful each label is, and which examples are suspects under the budget.
 
     survey    every shard of predictions is checked and matched, id by id, with its shard of examples
     fit       every detector looks at all shards as often as it needs
@@ -6,8 +6,8 @@
     select    the combined quality of all examples, ranked; the lowest ones under `detect.budget` are suspects
     write     `findings/part-*.parquet`, one per shard of predictions
 
-Survey, fit and score run on the cluster, a shard per task. Select and write run in the driver, which holds one
-float32 per detector and example (for exact ranks) and 12 bytes per example that disagrees with its label.
+Survey, fit and score run on the cluster, a shard per task. Select and write run in the driver, which holds
+one float32 per detector and example (for exact ranks) and 12 bytes per example that disagrees with its label.
 """
 
 import logging
@@ -25,6 +25,8 @@ from rayclean.detectors.scoring import Scorer, survey_shard
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.run import Run
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +34,22 @@ VERSION = 1
 
 
 def validate(config: Config, run: Run) -> None:
-    """Names and options of the detectors.
+    """Check names and options of the detectors.
 
     Raises:
-        ConfigError: an unknown name or option.
+        ConfigError: a name or an option is unknown.
     """
     for plugin in config.detect.detectors:
         DETECTORS.checked(plugin)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Score every example, choose the suspects, write `findings/`."""
-    from rayclean.runtime.ray_data import map_items
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """Time to score every example."""
+    return VerbNeeds(seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
 
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
+    """Score every example, choose the suspects, write `findings/`."""
     load, predict = run.require("load"), run.require("predict")
     _require_features(config, predict)
     labels = schema.LabelSet.from_json(load.read_text("labels.json"))
@@ -52,8 +57,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     detectors = {
         plugin.name: DETECTORS.build(plugin, len(labels), config.seed) for plugin in config.detect.detectors
     }
-    survey = _survey_all(names, load, predict, out, len(labels), map_items)
-    fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, map_items)
+    survey = _survey_all(names, load, predict, out, len(labels), engines.map_items)
+    fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, engines.map_items)
     chosen = select_suspects(names, list(detectors), out, config.detect, survey["examples"])
     totals = write_findings(names, list(detectors), out, chosen)
     if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):
@@ -61,8 +66,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
             f"findings hold {totals['examples']} examples, load/examples {survey['examples']}, or other ids; "
             f"remove {out.url()} and run detect again"
         )
-    for scaffold in ("scores", "survey.json", "fitted.json"):
-        out.remove(scaffold)
+    for temporary in ("scores", "survey.json", "fitted.json"):
+        out.remove(temporary)
     return _metrics(totals, fitted, chosen, survey["examples"])
 
 
@@ -88,15 +93,15 @@ def _same_shards(load: Folder, predict: Folder) -> list[str]:
 def _survey_all(
     names: list[str], load: Folder, predict: Folder, out: Folder, num_classes: int, mapper: Mapper
 ) -> dict[str, int]:
-    """Number of examples and fingerprint of their ids, after every shard has passed its checks."""
+    """Check every shard; returns the number of examples and the fingerprint of their ids."""
     if not out.exists("survey.json"):
         look = partial(survey_shard, load=load.url(), predict=predict.url(), num_classes=num_classes)
         total = {"examples": 0, "fingerprint": 0}
-        with progress.progress_bar("check predictions", len(names), "shards") as task:
-            for count, print_ in mapper(look, names):
+        with progress.progress_bar("check predictions", len(names), "shards") as bar:
+            for count, fingerprint in mapper(look, names):
                 total["examples"] += count
-                total["fingerprint"] = (total["fingerprint"] + print_) % 2**64
-                task.advance()
+                total["fingerprint"] = (total["fingerprint"] + fingerprint) % 2**64
+                bar.advance()
         out.write_json(total, "survey.json")
     found: dict[str, int] = out.read_json("survey.json")
     return found
@@ -106,7 +111,7 @@ def _score_all(
     names: list[str], detectors: dict[str, Detector], total: int, load: Folder, predict: Folder, out: Folder,
     config: Config, mapper: Mapper,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Fit, then score the shards that an earlier attempt has not scored. Returns the detectors' own figures."""
+    """Fit all detectors and score the shards that are not scored yet; returns the detectors' metrics."""
     finished = set(out.shards("scores"))
     if set(names) <= finished and out.exists("fitted.json"):
         found: dict[str, dict[str, float]] = out.read_json("fitted.json")
@@ -114,8 +119,8 @@ def _score_all(
     shards = [PredictionShard(predict.url(), name) for name in names]
     states = {}
     for key, detector in detectors.items():
-        with progress.progress_bar(f"fit {key}", None, "steps") as task:
-            states[key] = detector.fit(shards, _watched(mapper, task))
+        with progress.progress_bar(f"fit {key}", None, "steps") as bar:
+            states[key] = detector.fit(shards, _watched(mapper, bar))
     fitted = {key: detector.metrics(states[key]) for key, detector in detectors.items()}
     out.write_json(fitted, "fitted.json")
     scorer = Scorer(
@@ -127,16 +132,18 @@ def _score_all(
         config.detect.require_disagreement,
         config.dataset.dev.clean,
     )
-    with progress.progress_bar("detect", total, "examples") as task:
+    with progress.progress_bar("detect", total, "examples") as bar:
         for count in mapper(scorer, [name for name in names if name not in finished]):
-            task.advance(count)
+            bar.advance(count)
     return fitted
 
 
-def _watched(mapper: Mapper, task: progress.ProgressBar) -> Mapper:
+def _watched(mapper: Mapper, bar: progress.ProgressBar) -> Mapper:
+    """The mapper, with a progress bar that advances with every result."""
+
     def mapped(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         for result in mapper(function, items):
-            task.advance()
+            bar.advance()
             yield result
 
     return mapped

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.columns import RowColumns, choose_columns
+from rayclean.datasets.columns import SourceColumns, choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.labels import LabelCounts, resolve_labels, truth_indices
 from rayclean.datasets.rejected_rows import RejectedRow
@@ -14,7 +14,7 @@ from rayclean.errors import DataError
 
 
 def parse(values, role="data", **kw):
-    columns = RowColumns(("text",), "label", "truth", "key")
+    columns = SourceColumns(("text",), "label", "truth", "key")
     parsed = RowValidator(DatasetConfig(path="x", **kw), columns, role)(values)
     return parsed.reason if isinstance(parsed, RejectedRow) else parsed
 
@@ -58,7 +58,7 @@ def test_a_test_row_may_have_the_truth_alone():
 
 
 def test_several_text_columns_are_joined():
-    parser = RowValidator(DatasetConfig(path="x"), RowColumns(("a", "b"), "label", None, None), "data")
+    parser = RowValidator(DatasetConfig(path="x"), SourceColumns(("a", "b"), "label", None, None), "data")
     assert parser(["p", "q", "x"]).text == "p [SEP] q"
     assert parser(["p", None, "x"]).text == "p [SEP] "
     assert parser([None, " ", "x"]).reason == "empty text"

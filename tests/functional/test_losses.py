@@ -35,9 +35,11 @@ def test_golden_numbers_of_gce(p, expected):
     assert float(losses.generalized_cross_entropy(z, torch.tensor([0]))) == pytest.approx(expected, abs=1e-6)
 
 
-def test_golden_numbers_of_ce_and_kl():
+def test_golden_numbers_of_ce_sce_and_kl():
     y = torch.tensor([1])
     assert float(losses.cross_entropy(Z, y)) == pytest.approx(0.407606, abs=1e-6)  # -log .665241
+    # .1 x .407606 + 1 x 3.083245
+    assert float(losses.symmetric_cross_entropy(Z, y)) == pytest.approx(3.124006, abs=1e-5)
     # target (.24, .73, .03): .24 x 1.407606 + .73 x .407606 + .03 x 2.407606
     soft = torch.tensor([[0.24, 0.73, 0.03]], dtype=torch.float64)
     assert float(losses.cross_entropy(Z, soft)) == pytest.approx(0.707606, abs=1e-6)
@@ -51,6 +53,7 @@ def test_golden_numbers_of_ce_and_kl():
     [
         losses.cross_entropy,
         losses.reverse_cross_entropy,
+        losses.symmetric_cross_entropy,
         losses.generalized_cross_entropy,
     ],
 )
@@ -110,7 +113,9 @@ def test_kl_is_symmetric_and_zero_for_the_same_distribution():
     assert (losses.symmetric_kl(p, q) > 0).all()
 
 
-@pytest.mark.parametrize("loss", [losses.reverse_cross_entropy, losses.generalized_cross_entropy])
+@pytest.mark.parametrize(
+    "loss", [losses.reverse_cross_entropy, losses.generalized_cross_entropy, losses.symmetric_cross_entropy]
+)
 def test_extreme_logits_stay_finite(loss):
     z = torch.tensor([[1e4, 0.0], [1e4, 0.0]], requires_grad=True)  # float32
     values = loss(z, torch.tensor([0, 1]))

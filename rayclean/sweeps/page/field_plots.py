@@ -11,12 +11,11 @@ import plotly.graph_objects as go
 
 from rayclean.evaluation.plots import BLUE, PlotlyFigure, plain_values
 from rayclean.sweeps.page.fields import (
+    FieldValues,
     SweptField,
-    Values,
     distinct_values,
     field_list,
     label,
-    value_key,
     values_at,
 )
 from rayclean.sweeps.page.plots import MAX_LINES, Plot, line_style, styled
@@ -24,12 +23,11 @@ from rayclean.sweeps.page.study import plain_name, study_of
 from rayclean.sweeps.page.wording import WHOLE, amount
 from rayclean.sweeps.results import Row
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Objective
 
 MAX_CELLS = 20
 """Rows and columns of a heat map; with more values the points are dots."""
 MAX_TICKS = 10
-"""Values that an axis names each; of more it names round numbers."""
+"""FieldValues that an axis names each; of more it names round numbers."""
 ENOUGH = 20
 """Points from which on the importance of fields is worth a plot."""
 SCALE = [[0, "rgba(0,114,178,0.06)"], [1, "rgba(0,114,178,0.6)"]]
@@ -106,11 +104,8 @@ def lines(rows: Sequence[Row], field: SweptField, fields: Sequence[SweptField], 
     if len(set(drawn)) < len(drawn):
         hints.append("A point that lacks one of them is part of all lines that agree in the others.")
     if rest := [other for other in others if other not in kept]:
-        pooled = (
-            "; bars pool the deviations over seeds"
-            if any(f.sd for r in rows for f in r.figures.values())
-            else ""
-        )
+        barred = any(figure.sd for row in rows for figure in row.figures.values())
+        pooled = "; bars pool the deviations over seeds" if barred else ""
         differ = f"{field_list(rest)} {'differs' if len(rest) == 1 else 'differ'} from dot to dot"
         hints.append(f"Averaged over {field_list(rest)}{pooled}." if averaged else f"{differ}.")
     return Plot(f"{metric} over {field.name}", " ".join(hints), styled(figure))
@@ -136,7 +131,7 @@ def over_two(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -> 
     rest = [field for field in fields if field not in pair and len(distinct_values(rows, [field])) > 1]
     title = f"{metric} over {across.name} and {down.name}"
     if any(field.dimension.ranged or len(field.values) > MAX_CELLS for field in pair):
-        study = study_of(rows, fields, [_as_objective(metric)])
+        study = study_of(rows, fields, [metric])
         figure = optuna_plots.plot_rank(
             study, [plain_name(across), plain_name(down)], target_name=plain_values(metric)
         )
@@ -150,7 +145,7 @@ def importance(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -
     """How much of a metric's best values each field explains (PED-ANOVA, Watanabe et al., 2023); None where fields are not
     drawn or points are few.
     """
-    study = study_of(rows, [field for field in fields if field.varies], [_as_objective(metric)])
+    study = study_of(rows, [field for field in fields if field.varies], [metric])
     known = study.get_trials(deepcopy=False)
     drawn = sum(field.dimension.drawn and field.varies for field in fields)
     if drawn < 2 or len(known) < ENOUGH or len({trial.value for trial in known}) < 2:
@@ -164,29 +159,28 @@ def importance(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -
 
 def _line_starts(rows: Sequence[Row], fields: Sequence[SweptField]) -> list[Row]:
     """The first point of every line that some fields tell apart; it has all values of its line."""
-    found: dict[Values, Row] = {}
+    found: dict[FieldValues, Row] = {}
     for row in rows:
         found.setdefault(values_at(row, fields), row)
     return [row for values, row in found.items() if not any(values < other for other in found)]
 
 
 def _heat_map(rows: Sequence[Row], down: SweptField, across: SweptField, metric: str) -> PlotlyFigure:
-    grouped: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        grouped.setdefault((value_key(row.point[down.path]), value_key(row.point[across.path])), []).append(
-            row
-        )
-
-    def mean_at(a: Any, b: Any) -> Mean | None:
-        return Mean.of(grouped.get((value_key(a), value_key(b)), []), metric)
-
     def text(mean: Mean | None) -> str:
         if mean is None:
             return ""
         reference = "<br>reference" if len(mean.rows) == 1 and mean.rows[0].is_reference else ""
         return amount(metric, mean.value, mean.sd) + reference
 
-    means = [[mean_at(a, b) for b in across.values] for a in down.values]
+    means = [
+        [
+            Mean.of(
+                [row for row in rows if row.point[down.path] == a and row.point[across.path] == b], metric
+            )
+            for b in across.values
+        ]
+        for a in down.values
+    ]
     x, y = ([plain_values(show(value), 22) for value in field.values] for field in (across, down))
     figure = go.Figure(
         go.Heatmap(
@@ -218,8 +212,3 @@ def _label_axis(update: Any, field: SweptField) -> None:
     update(title_text=plain_name(field), type="log" if field.log else "linear")
     if not field.dimension.ranged and len(field.values) <= MAX_TICKS and not crowded:
         update(tickvals=field.values, ticktext=[plain_values(show(value), 20) for value in field.values])
-
-
-def _as_objective(metric: str) -> Objective:
-    """A metric in the place of an objective, in a study that nothing is chosen by."""
-    return Objective.model_construct(metric=metric, mode="max")

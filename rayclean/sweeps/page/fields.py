@@ -13,7 +13,7 @@ from rayclean.sweeps.space import show
 WIDE = 100.0
 """Positive numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
 
-Values = frozenset[tuple[str, str]]
+FieldValues = frozenset[tuple[str, str]]
 """Path and value of some fields, of those that a point has."""
 
 
@@ -89,12 +89,12 @@ def label(row: Row, fields: Sequence[SweptField]) -> str:
     return ", ".join(named_values(row, fields) if len(fields) < 2 else cells(row, fields))
 
 
-def values_at(row: Row, fields: Sequence[SweptField]) -> Values:
+def values_at(row: Row, fields: Sequence[SweptField]) -> FieldValues:
     """The values of a point in some fields, as one key."""
     return frozenset((f.path, value_key(row.point[f.path])) for f in fields if f.path in row.point)
 
 
-def distinct_values(rows: Iterable[Row], fields: Sequence[SweptField]) -> set[Values]:
+def distinct_values(rows: Iterable[Row], fields: Sequence[SweptField]) -> set[FieldValues]:
     """The different values of some fields together."""
     return {values_at(row, fields) for row in rows}
 

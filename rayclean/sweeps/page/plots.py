@@ -46,13 +46,14 @@ class Plot:
 
 def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[Plot]:
     """The first objective over another one with the Pareto front, one plot for each condition: easier data beat nothing."""
-    first, second = results.sweep.objectives[0], results.sweep.objectives[other]
+    objectives = results.sweep.objectives
+    first, second = objectives[0], objectives[other]
     conditions = [field for field in fields if is_condition(field.path) and field.varies]
     whole = [row for row in results.rows if row.is_whole(results.sweep.seeds)] or results.rows
     found = []
     for start in {values_at(row, conditions): row for row in whole}.values():
         rows = [row for row in whole if values_at(row, conditions) == values_at(start, conditions)]
-        study = study_of(rows, fields, results.sweep.objectives)
+        study = study_of(rows, fields, [o.metric for o in objectives], [o.mode for o in objectives])
         if not study.get_trials(deepcopy=False):
             continue
         figure = optuna_plots.plot_pareto_front(

@@ -6,30 +6,30 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from rayclean.evaluation.plots import plain_values
 from rayclean.sweeps.page.fields import SweptField
 from rayclean.sweeps.results import Row
 from rayclean.sweeps.space import show
-from rayclean.sweeps.spec import Objective
 
 PAUSE = 60.0
 """Seconds in which no trial ran: the sweep was interrupted, and the timeline leaves the time out."""
 
 
 def study_of(
-    rows: Sequence[Row], fields: Sequence[SweptField], objectives: Sequence[Objective]
+    rows: Sequence[Row], fields: Sequence[SweptField], metrics: Sequence[str], modes: Sequence[str] = ("max",)
 ) -> optuna.Study:
-    """A study with a trial for each point that has all objectives; values are means over seeds.
+    """A study with a trial for each point that has all metrics, whose values are the means over seeds.
 
     Names and values that come from data are escaped: plotly reads some HTML. The intermediate values of a trial are the
     mean development accuracies of the seeds that reached the epoch.
     """
-    study = _new_study(objectives)
+    study = _new_study(modes)
     for row in rows:
-        if all(each.metric in row.figures for each in objectives):
-            values = [row.figures[each.metric].mean for each in objectives] or [0.0]
+        if all(metric in row.figures for metric in metrics):
+            values = [row.figures[metric].mean for metric in metrics] or [0.0]
             study.add_trial(_trial(row, fields, values, learning_curve(row)))
     return study
 
@@ -38,7 +38,7 @@ def timeline_study(rows: Sequence[Row], fields: Sequence[SweptField]) -> optuna.
     """A study with a trial for each point and seed, in the order in which they began. Trials that were stopped early are
     pruned ones; interruptions are left out.
     """
-    study = _new_study(())
+    study = _new_study()
     spans = sorted((row.spans[seed], seed, number) for number, row in enumerate(rows) for seed in row.spans)
     pauses, busy_until = 0.0, None
     for (began, seconds), seed, number in spans:
@@ -80,10 +80,11 @@ def plain_name(field: SweptField) -> str:
     return plain_values(field.name, 48)
 
 
-def _new_study(objectives: Sequence[Objective]) -> optuna.Study:
+def _new_study(modes: Sequence[str] = ("max",)) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = ["maximize" if each.mode == "max" else "minimize" for each in objectives]
-    return optuna.create_study(directions=directions or ["maximize"])
+    return optuna.create_study(
+        directions=[StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in modes]
+    )
 
 
 def _trial(
