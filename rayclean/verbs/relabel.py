@@ -187,8 +187,10 @@ def _ask(
     work = partial(_answer_chunk, out=out.url(), labels=labels, calibration=calibration)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(annotator, ServedAnnotator):  # a server takes minutes to start: only if it is needed
-        needs = partial(_needs_asking, asking=asking, out=out.url(), labels=labels, calibration=calibration)
-        if any(list(engines.map_items(needs, chunks))):
+        must_ask = partial(
+            _needs_asking, asking=asking, out=out.url(), labels=labels, calibration=calibration
+        )
+        if any(list(engines.map_items(must_ask, chunks))):
             server = engines.hosted(annotator, run.url())
     with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
         asking = replace(asking, annotator=ready)
