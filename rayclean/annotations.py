@@ -1,7 +1,7 @@
 """`relabel/annotations/`: one row per suspect with the annotator's answer and the decision on the label.
 
-`verbs/relabel` writes the rows (`annotators/decisions.py` decides); the final labels, reverts and the evaluation read
-them with `SuspectRanking.read`.
+`verbs/relabel` writes the rows (`annotators/decisions.py` decides); the final labels, reverts and the
+evaluation read them with `SuspectRanking.read`.
 """
 
 from collections import Counter
@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from rayclean.folder import Folder
 
 DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
-"""All values of the column `decision`: the label changes; the annotator chose the given label; no choice was sure enough
-for a change; the query failed; the budget ended before the query. Only the first one changes a label."""
+"""All values of the column `decision`: the label changes; the annotator chose the given label; no choice was
+sure enough for a change; the query failed; the budget ended before the query. Only the first one changes a
+label."""
 
 ANNOTATIONS = pa.schema(
     [

@@ -118,14 +118,14 @@ def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None
 
 def revert(config: Config, **selection: Any) -> dict[str, Any]:
     """Undo changes of labels by replaying less of the ledger; see
-    `rayclean.annotators.final_labels.revert_changes`.
+    `rayclean.annotators.final_labels.revert_label_changes`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
 
     Raises:
         ArtifactError: the labels were never written, or under another config.
     """
-    from rayclean.annotators.final_labels import revert_changes
+    from rayclean.annotators.final_labels import revert_label_changes
 
     run = open_run(config)
     with run.locked():
@@ -134,7 +134,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
                 f"{run.url('relabel')} is missing or was made from another config: "
                 "run `rayclean clean` first, then revert"
             )
-        result: dict[str, Any] = revert_changes(run, **selection)
+        result: dict[str, Any] = revert_label_changes(run, **selection)
         # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would write.
         manifest = run.read_json("relabel", MANIFEST)
         run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)

@@ -1,4 +1,7 @@
-"""Annotators, which answer queries about doubtful labels. To add one: a file with a subclass of `Annotator`, a line here."""
+"""Annotators, which answer queries about doubtful labels.
+
+To add one: a file with a subclass of `Annotator`, and a line in `ANNOTATORS`.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

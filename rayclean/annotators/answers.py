@@ -1,4 +1,4 @@
-"""`answers/`: the annotator's answer to every suspect, before calibration; `relabel` removes it when it ends."""
+"""`answers/`: the annotator's raw answer to every suspect, which `relabel` removes when it ends."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,8 +36,7 @@ ANSWERS = pa.schema(
 )
 """Columns of `answers/`."""
 
-_FROM_ANNOTATION = ("error", "prompt_tokens", "answer_tokens", "seconds", "key", "prompt_hash", "model", "raw",
-                    "written")  # fmt: skip
+_FROM_ANNOTATION = "error prompt_tokens answer_tokens seconds key prompt_hash model raw written".split()
 _FROM_QUERY = ["example_id", "rank", "given_label", "suggested_label", "candidates"]
 
 
@@ -52,7 +51,8 @@ def answer_rows(
     Args:
         table: the chunk's rows of `queries/`.
         answers: one answer per row with at least two candidates; None: the budget ended before.
-        content_free: answers to the same questions about a text without content; empty without that calibration.
+        content_free: answers to the same questions about a text without content; empty without that
+            calibration.
         session: the ledger's session; answers of another one are reused.
     """
     pending = iter(zip(answers, content_free or [None] * len(answers), strict=True))

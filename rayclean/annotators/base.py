@@ -1,12 +1,12 @@
 """The annotator seam: how a doubtful label is put to an annotator, and how the answer comes back.
 
-An annotator turns a list of queries into a list of annotations in the order asked. It never raises for a single
-query: a failed one is an annotation with `error` filled and no label. It does raise `AnnotationError` from `start`,
-before anything was paid: when its endpoint is down, serves another model, or ignores the constraint to the
-candidates.
+An annotator turns a list of queries into a list of annotations in the order asked. It never raises for a
+single query: a failed one is an annotation with `error` filled and no label. It does raise `AnnotationError`
+from `start`, before anything was paid: when its endpoint is down, serves another model, or ignores the
+constraint to the candidates.
 
-Whether an answer changes a label (calibration, acceptance) is not decided here: an annotation keeps raw scores, so that
-another acceptance or calibration reads the ledger again and sends no query (`decisions.py`).
+Whether an answer changes a label (calibration, acceptance) is not decided here: an annotation keeps raw
+scores, so that another acceptance or calibration reads the ledger again and sends no query (`decisions.py`).
 """
 
 import json
@@ -37,7 +37,8 @@ class Demonstration:
     label: int
     """Index of the text's given label."""
     similarity: float | None = None
-    """Cosine to the query's text; None where not measured. Not part of a key: its last digits depend on the machine."""
+    """Cosine to the query's text; None where not measured. Not part of a key: its last digits depend on the
+    machine."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Query:
     example_id: int
     text: str
     candidates: tuple[Label, ...]
-    """The only possible answers: the given and the suggested label, or all K; their order carries no meaning."""
+    """The only possible answers: the given and the suggested label, or all K, in an order without meaning."""
     demonstrations: tuple[Demonstration, ...] = ()
     """Labelled texts, the most similar last."""
     previous_label: int | None = None
@@ -55,7 +56,7 @@ class Query:
     suggested_label: int | None = None
     """Index of the label that the model suggests; shown by prompt templates that use it."""
     scored: tuple[Label, ...] = ()
-    """Further labels whose score is wanted for calibration; never an answer. Ignored where scores cost extra."""
+    """Further labels whose score calibration needs; never an answer. Ignored where scores cost extra."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ class Annotation:
     """One answer, as the ledger keeps it for ever."""
 
     key: str
-    """`Annotator.key(query)`: the content address of query and annotator; the same key is never paid for twice."""
+    """`Annotator.key(query)`, the content address of the question: no key is paid for twice."""
     example_id: int
     label: int | None
     """Index of the chosen candidate by raw scores; None: abstained or failed."""
     scores: dict[int, float] = field(default_factory=dict)
-    """Raw log-probability (or logarithm of a vote) by label index, of the candidates and of `Query.scored`."""
+    """Raw log-probability (or logarithm of a vote) by label index, of candidates and `Query.scored`."""
     raw: str = ""
     """The answer verbatim."""
     model: str = ""
@@ -101,9 +102,10 @@ class Expected:
 
 
 class Annotator:
-    """Base of all annotators. Subclasses override `annotate`, and `start` / `close` where they hold something open.
+    """Base of all annotators. Subclasses override `annotate`, and `start` / `close` if they open something.
 
-    `annotate` may be called concurrently; an annotator that talks to an endpoint does its own retries and time-outs.
+    `annotate` may be called concurrently; an annotator that talks to an endpoint does its own retries and
+    time-outs.
     """
 
     class Config(Options):
@@ -115,7 +117,8 @@ class Annotator:
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
     billable: ClassVar[bool] = True
-    """Whether answers cost something: the same question is then never asked twice at once, and forecasts name a price."""
+    """Whether answers cost something: the same question is then never asked twice at once, and forecasts name
+    a price."""
     calibrated: ClassVar[bool] = False
     """Whether scores are unbiased log-probabilities already, so that no calibration is applied to them."""
 
@@ -132,7 +135,7 @@ class Annotator:
         """
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and selector of the demonstrations that a query gets, when the config says `count` and `selector`."""
+        """Number and selector of a query's demonstrations, where the config says `count` and `selector`."""
         return count, selector
 
     def calibration(self, configured: str, num_classes: int) -> str:
@@ -160,18 +163,21 @@ class Annotator:
         )
 
     def expected(self, query: Query) -> Expected:
-        """An estimate of what answering takes, without a tokenizer: by the length of all texts and `PROMPT_TOKENS` more."""
+        """An estimate of what answering takes, without a tokenizer: by the length of all texts and
+        `PROMPT_TOKENS` more.
+        """
         characters = len(query.text) + sum(len(shown.text) for shown in query.demonstrations)
         return Expected(1, characters // PROMPT_CHARACTERS + PROMPT_TOKENS, ANSWER_TOKENS)
 
     def identity(self) -> dict[str, Any]:
-        """Everything on which an answer depends beside the query: class, options, prompt template, model, label words."""
+        """Everything but the query on which an answer depends: class, options, template, model, words."""
         return {"class": type(self).__qualname__, "options": self.config.identity()}
 
     def key(self, query: Query) -> str:
         """Content address of a question: equal keys mean that one answer serves both.
 
-        `example_id` is not part of it: two examples with the same text, candidates and demonstrations are one question.
+        `example_id` is not part of it: two examples with the same text, candidates and demonstrations are one
+        question.
         """
         return self.address(query)
 

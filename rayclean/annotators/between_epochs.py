@@ -1,7 +1,7 @@
-"""MaybeAnswers for a training method that queries the annotator between epochs, with the engine and ledger of `relabel`.
+"""Answers for a training method that queries the annotator between epochs, by the engine of `relabel`.
 
-`relabel` works on files of suspects and writes a decision on each. A method asks about a few examples, needs their labels
-at once, and goes on in any case: an annotator that is down costs answers, never the training.
+`relabel` works on files of suspects and writes a decision on each. A method asks about a few examples, needs
+their labels at once, and goes on in any case: an annotator that is down costs answers, never the training.
 """
 
 import logging
@@ -64,7 +64,7 @@ async def answer_between_epochs(
 
 
 def _tokens_of(answers: MaybeAnswers) -> dict[str, int]:
-    """Tokens of the answers, whoever paid for them and when: their price in a run that begins with an empty ledger."""
+    """Tokens of all answers, those from the ledger included: their price in a run with an empty ledger."""
     each = {answer.key: answer for answer in answers if answer is not None}.values()
     return {
         "prompt_tokens": sum(answer.prompt_tokens for answer in each),
@@ -123,7 +123,7 @@ def _choose_labels(
     calibration: str,
     accept: float,
 ) -> npt.NDArray[np.int64]:
-    """The label of each query [Q]; `UNANSWERED` where its answer, or that of its content-free query, is missing."""
+    """The label of each query [Q]; `UNANSWERED` where its answer, or the content-free one, is missing."""
     scores = [_scores_of(answer) for answer in answers]
     neutral = [_scores_of(answer) for answer in content_free] or [{}] * len(answers)
     answered = [

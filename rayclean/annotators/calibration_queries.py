@@ -10,14 +10,14 @@ MaybeAnswers = list[Annotation | None]
 
 
 def labels_to_score(labels: LabelSet, candidates: Sequence[Label], calibration: str) -> tuple[Label, ...]:
-    """Labels beside the candidates whose scores batch calibration needs; none where there are too many classes."""
+    """Labels beside the candidates whose scores batch calibration needs, for up to `MAX_SCORED` classes."""
     if calibration != "batch" or len(labels) > MAX_SCORED:
         return ()
     return tuple(label for label in labels if label not in candidates)
 
 
 def content_free_queries(annotator: Annotator, queries: Sequence[Query], calibration: str) -> list[Query]:
-    """For each query the same one about a text without content; empty unless the calibration is `content_free`."""
+    """The content-free query of each query; empty unless the calibration is `content_free`."""
     return [annotator.content_free(query) for query in queries] if calibration == "content_free" else []
 
 
@@ -26,7 +26,7 @@ async def answer_for_calibration(
     queries: Sequence[Query],
     content_free: Sequence[Query],
 ) -> tuple[MaybeAnswers, MaybeAnswers]:
-    """MaybeAnswers to the queries, and to each query's content-free one; equal content-free queries are asked once, first.
+    """Answers to the queries and to their content-free queries, of which equal ones are asked once.
 
     Args:
         answer: `Engine.answer` or `Engine.recall`.

@@ -1,8 +1,8 @@
 """The prompt form `choice`: a chat answer that is constrained to the candidates, asked in both orders.
 
-With two candidates the answers are the letters A and B, and their log-probabilities are read. With more, the answer is
-a label's word and counts as probability 1. The probabilities of both orders are averaged, which cancels a preference for
-the first option; orders that disagree give probabilities near 1/2.
+With two candidates the answers are the letters A and B, and their log-probabilities are read. With more, the
+answer is a label's word and counts as probability 1. The probabilities of both orders are averaged, which
+cancels a preference for the first option; orders that disagree give probabilities near 1/2.
 """
 
 import asyncio
@@ -31,27 +31,32 @@ class ChoiceForm:
     """Asks for the choice between candidates in chat form."""
 
     REQUIREMENT = (
-        "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or 'structured_outputs', "
-        "and annotator.logprobs = false if it has no log-probabilities"
+        "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or "
+        "'structured_outputs', and annotator.logprobs = false if it has no log-probabilities"
     )
     """The end of the error message about an endpoint that the probe refuses."""
 
-    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label], model: str):
+    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label]):
         self.config = config
         self.prompt = prompt
-        self.model = model
+
+    def calibration(self, num_classes: int) -> str:
+        """No calibration: both orders are asked, and only the candidates have scores, so that a label's mean
+        score would mix the confusions of the data with the model's bias.
+        """
+        return "none"
 
     def load(self) -> None:
-        """Nothing is needed beside the endpoint."""
+        """Do nothing: only the endpoint is needed."""
 
-    async def probe(self, post: Post) -> None:
+    async def probe(self, post: Post, model: str) -> None:
         """Ask a question that nobody answers with A or B: the constraint must force one of them all the same.
 
         Raises:
             EndpointError: it does not, or the letters' log-probabilities do not come back.
         """
         question = "What is the capital of France? Answer with the name of the city."
-        await self._ask(post, question, ["A", "B"], self.config.logprobs)
+        await self._ask(post, model, question, ["A", "B"], self.config.logprobs)
 
     def expected(self, query: Query) -> Expected:
         """An estimate of what a choice takes: two requests, one for each order."""
@@ -70,7 +75,7 @@ class ChoiceForm:
         logprobs = len(query.candidates) == 2 and self.config.logprobs
         results = await asyncio.gather(
             *(
-                self._ask(post, prompt, [option.answer for option in options], logprobs)
+                self._ask(post, unanswered.model, prompt, [option.answer for option in options], logprobs)
                 for prompt, options in zip(prompts, shown, strict=True)
             ),
             return_exceptions=True,  # both are paid: wait for both
@@ -97,11 +102,11 @@ class ChoiceForm:
         )
 
     async def _ask(
-        self, post: Post, prompt: str, answers: list[str], logprobs: bool
+        self, post: Post, model: str, prompt: str, answers: list[str], logprobs: bool
     ) -> tuple[list[float], dict[str, Any]]:
         """One request: the probability of each possible answer, and the endpoint's whole response."""
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
             "max_tokens": 64,

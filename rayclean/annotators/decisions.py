@@ -1,8 +1,9 @@
-"""From answers to labels: calibrated probabilities, the choice among the candidates, and whether it is accepted.
+"""From answers to labels: calibration, the choice among the candidates, and whether it is accepted.
 
 Everyone who turns answers into labels does it here: `relabel` (`write_decisions` reads `answers/` and writes
-`annotations/`) and training methods that query the annotator between epochs (`between_epochs.py`). The rule by which an
-answer becomes a label is `accepted_labels`; the rule by which it becomes a decision on a suspect is `decisions`.
+`annotations/`) and training methods that query the annotator between epochs (`between_epochs.py`). The rule
+by which an answer becomes a label is `accepted_labels`; the rule by which it becomes a decision on a suspect
+is `decisions`.
 """
 
 from collections import Counter
@@ -52,7 +53,8 @@ def choose_candidates(
     Args:
         candidates: B lists of label indices; an empty list stands for no answer.
         scores: B answers' raw scores, of all their candidates at least.
-        content_free: B scores of the same questions about a text without content, which are subtracted from `scores`.
+        content_free: B scores of the same questions about a text without content, which are subtracted from
+            `scores`.
         bias: [K] score per label that is subtracted where `content_free` holds none.
     """
     shape = (len(candidates), max(map(len, candidates), default=0) or 1)
@@ -68,7 +70,7 @@ def choose_candidates(
 
 
 def accepted_labels(choices: Choices, accept: float) -> _Indices:
-    """The label that each answer gives [B]: its choice, if its calibrated probability is at least `accept`; else `ABSTAINED`."""
+    """The label of each answer [B]: the choice if its probability is at least `accept`, else `ABSTAINED`."""
     sure = (choices.chosen >= 0) & (choices.confidence >= accept)
     return np.where(sure, choices.chosen, ABSTAINED)
 
@@ -97,7 +99,8 @@ def write_decisions(out: Folder, num_classes: int, calibration: str, accept: flo
         accept: least probability for a change.
 
     Returns:
-        Counts of suspects: answered, answered from the ledger, by decision, of errors by kind; and the models that answered.
+        Counts of suspects: answered, answered from the ledger, by decision, of errors by kind; and the models
+        that answered.
     """
     bias = _batch_bias(out, num_classes) if calibration == "batch" else np.zeros(num_classes)
     counts: Counter[str] = Counter()

@@ -1,5 +1,4 @@
-"""Which labelled examples precede the question in a prompt: the nearest ones, or random ones, that are no
-suspects.
+"""Demonstrations of a query: the nearest labelled examples, or random ones, that are no suspects.
 
 The nearest are exact, by cosine in the features of `predict`, with one shard of the data in memory at a time.
 Left out are suspects, the query itself and exact duplicates of its text (their labels would give the answer
@@ -23,9 +22,9 @@ from rayclean.schema import matrix
 SPARE = 16
 """Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
 MOST_FETCHED = 2048
-"""No query fetches more neighbours: 32 KiB of memory each."""
+"""Most neighbours that are fetched for a query (32 KiB of memory)."""
 RANDOM_POOL = 1024
-"""`random` draws from so many examples, themselves drawn by a hash of their ids."""
+"""Number of examples from which `random` draws; they are chosen by a hash of their ids."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def nearest_demonstrations(
 def _search(
     sources: DemonstrationSources, ids: npt.NDArray[np.int64], features: npt.NDArray[np.float32], fetch: int
 ) -> NearestNeighbours:
-    """The nearest examples that are no suspects and not the queries, with one shard in memory at a time."""
+    """The nearest examples that are neither suspects nor the query itself; one shard in memory at a time."""
     nearest = NearestNeighbours(features, ids, fetch)
     for shard in sources.shards():
         candidates = sources.examples(shard, ["example_id"])["example_id"].to_numpy()
@@ -132,7 +131,7 @@ def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tu
 
 
 def random_pool(sources: DemonstrationSources, seed: int) -> list[tuple[int, str, int]]:
-    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, for any shards alike."""
+    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, for any shard layout."""
     pool: list[tuple[int, str, int]] = []
     for shard in sources.shards():
         table = sources.examples(shard)

@@ -1,8 +1,9 @@
-"""HTTP to an OpenAI-compatible endpoint: retries until a deadline, errors by kind. The API key never leaves this file.
+"""HTTP to an OpenAI-compatible endpoint: retries until a deadline, errors by kind, a key that stays secret.
 
-The `openai` package is not used, for four reasons: when a deadline ends its retries, it does not say what had failed; a
-body that is cut off escapes as a bare JSONDecodeError; it sends the organization, project and custom headers of the
-environment (OPENAI_*) to every endpoint; and its import takes seconds in every process that asks.
+The `openai` package is not used, for four reasons: when a deadline ends its retries, it does not say what had
+failed; a body that is cut off escapes as a bare JSONDecodeError; it sends the organization, project and
+custom headers of the environment (OPENAI_*) to every endpoint; and its import takes seconds in every process
+that asks.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ import httpx
 from rayclean.errors import ConfigError
 
 FIRST_WAIT, MAX_BACKOFF, MAX_JITTER = 0.25, 30.0, 0.5
-"""Seconds between two attempts: the first wait, which doubles with every attempt up to the second value, and the most
-that is added at random, so that queries that failed together do not come back together."""
+"""Seconds between two attempts: the first wait, which doubles with every attempt up to the second value, and
+the most that is added at random, so that queries that failed together do not come back together."""
 MAX_RETRY_AFTER = 60.0
 """Seconds; a longer `Retry-After` of the server is cut to this."""
 
@@ -95,8 +96,9 @@ class EndpointClient:
     def within(self, seconds: float) -> Post:
         """A `Post` that repeats transient failures; all its calls together end at most `seconds` from now.
 
-        Waits between attempts grow exponentially; a longer `Retry-After` of the server is honoured (up to a minute). The
-        `Post` raises `EndpointError` for a failure that is not transient, and when time is over: the last failure.
+        Waits between attempts grow exponentially; a longer `Retry-After` of the server is honoured (up to a
+        minute). The `Post` raises `EndpointError` for a failure that is not transient, and the last failure
+        when time is over.
         """
         return partial(self._post, seconds=seconds, until=asyncio.get_running_loop().time() + seconds)
 

@@ -3,8 +3,8 @@
     engine = Engine(annotator, ledger, budget=Budget(max_tokens=1_000_000), concurrency=32)
     annotations = await engine.answer(queries)        # in the order asked; None: the budget ended before
 
-A query holds its slot of the concurrency window until its answer is durable in the ledger. So however the process
-dies, at most `concurrency` answers are paid for and not recorded, whatever the file system.
+A query holds its slot of the concurrency window until its answer is durable in the ledger. So however the
+process dies, at most `concurrency` answers are paid for and not recorded, whatever the file system.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Budget:
         )
 
     def paid(self, spent: Spent) -> dict[str, Any]:
-        """A verb's metrics of its queries: `asked`, `tokens` (`prompt` and `answer`) and `cost` in currency."""
+        """Metrics of a verb's queries: `asked`, `tokens` (`prompt` and `answer`), `cost` in currency."""
         return {
             "asked": spent.queries,
             "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
@@ -98,12 +98,14 @@ class Engine:
     """Answers queries; budget and counts go over all calls of `answer`.
 
     Args:
-        annotator: answers the queries; the engine calls `start` before the first query that the ledger does not answer.
+        annotator: answers the queries; the engine calls `start` before the first query that the ledger does
+            not answer.
         ledger: holds the earlier answers and receives new ones.
         budget: the most that may be spent.
-        used: the part of the budget that was used before, where answers from the ledger use the budget, too; None: they
-            are free, and the answers that the ledger's session has paid for use it. Trials of a sweep share a ledger: a
-            trial with free answers of other trials, and its own budget on top, would get more answers than alone.
+        used: the part of the budget that was used before, where answers from the ledger use the budget, too;
+            None: they are free, and the answers that the ledger's session has paid for use it. Trials of a
+            sweep share a ledger: a trial with free answers of other trials, and its whole budget on top,
+            would get more answers than alone.
         concurrency: queries in flight at once; None: as the annotator's options say.
         max_error_rate: share of failed queries (of at least `ERROR_RATE_FROM`) above which `answer` raises.
         on_progress: called with (number of queries done, whether the ledger answered them).
@@ -146,8 +148,8 @@ class Engine:
         Earlier queries are asked first. Equal questions, also of concurrent calls, are asked once.
 
         Raises:
-            AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers that came are in
-                the ledger, where `recall` finds them.
+            AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers that
+                came are in the ledger, where `recall` finds them.
         """
         call = AnswerCounts()
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
@@ -257,14 +259,14 @@ class Engine:
         self.meter.waiting(self._waiting)
 
     def _check_errors(self, call: AnswerCounts) -> None:
-        """Raise if too many queries of one call failed; later calls start anew, as an endpoint may come back."""
+        """Raise if too many queries of one call failed; later calls start anew: an endpoint may come back."""
         failed = call.errors.total()
         if call.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * call.asked:
             kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(call.errors.items()))
             raise AnnotationError(
                 f"{failed} of {call.asked} queries failed ({kinds}; the last: {self._last_error}), more than "
-                f"relabel.max_error_rate = {self.max_error_rate:g}. Repair the endpoint and run the same command: the "
-                "good answers are in the ledger and cost nothing again"
+                f"relabel.max_error_rate = {self.max_error_rate:g}. Repair the endpoint and run the same "
+                "command: the good answers are in the ledger and cost nothing again"
             )
 
     async def _start(self) -> None:

@@ -1,8 +1,9 @@
 """From decisions to the final label of every example, and back: replay, revert, apply again.
 
-`annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never edited, only
-replayed: given labels + accepted changes - reverts. `ledger/reverts.jsonl` is append-only like the ledger itself; each
-line names changes (example and the label it was changed to) to revert, or to apply again.
+`annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never
+edited, only replayed: given labels + accepted changes - reverts. `ledger/reverts.jsonl` is append-only like
+the ledger itself; each line names changes (example and the label it was changed to) to revert, or to apply
+again.
 """
 
 import json
@@ -55,7 +56,8 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
             counts[str(name)] += int(count)
         columns = [
             table["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
-            pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True), table["split"],
+            pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
+            table["split"],
         ]  # fmt: skip
         out.write_table(pa.Table.from_arrays(columns, schema=LABELS), "labels", shard)
     return counts
@@ -72,7 +74,7 @@ def reverted_changes(run: Run) -> set[Change]:
     return undone
 
 
-def revert_changes(
+def revert_label_changes(
     run: Run,
     *,
     example_ids: list[int] | None = None,

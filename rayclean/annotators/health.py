@@ -15,7 +15,8 @@ async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str
     An endpoint without a list of models passes: the probe of the prompt form checks it.
 
     Raises:
-        AnnotationError: the endpoint stays down, refuses the key, is no OpenAI-compatible API, or serves other models.
+        AnnotationError: the endpoint stays down, refuses the key, is no OpenAI-compatible API, or serves
+            other models.
     """
     start = time.monotonic()
     while True:
@@ -35,8 +36,8 @@ async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str
                 ) from error
             if time.monotonic() - start >= timeout:
                 raise AnnotationError(
-                    f"{base_url} is not up after {timeout:g} s ({error}); start it, correct annotator.base_url, "
-                    "or raise annotator.health_timeout"
+                    f"{base_url} is not up after {timeout:g} s ({error}); start it, correct "
+                    "annotator.base_url, or raise annotator.health_timeout"
                 ) from error
             await asyncio.sleep(min(2.0, max(timeout / 10, 0.05)))
     if model not in served:

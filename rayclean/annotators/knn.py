@@ -1,7 +1,7 @@
 """The vote of the nearest trusted examples: an annotator that needs no language model and no network.
 
-The neighbours are the query's demonstrations (the nearest examples that are no suspects, in the features of `predict`);
-each votes for its given label with the weight of its cosine. Only candidates can be voted for.
+The neighbours are the query's demonstrations (the nearest examples that are no suspects, in the features of
+`predict`); each votes for its given label with the weight of its cosine. Only candidates can be voted for.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""The prompt form `label_words`: the log-probability that a model puts on each label's word right after the prompt.
+"""The prompt form `label_words`: log-probabilities of the labels' words right after the prompt.
 
-The answer is a candidate by construction, and one forward pass serves all labels whose words are one token. Words of
-several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per inner node. The root is
-asked first and the deeper nodes after it, so that they find the prompt in the server's prefix cache.
+The answer is a candidate by construction, and one forward pass serves all labels whose words are one token.
+Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per
+inner node. The root is asked first and the deeper nodes after it, so that they find the prompt in the
+server's prefix cache.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import PROMPT_CHARACTERS, Annotation, Expected, Query
+from rayclean.annotators.base import MAX_SCORED, PROMPT_CHARACTERS, Annotation, Expected, Query
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash
@@ -37,12 +38,17 @@ class LabelWordsForm:
     )
     """The end of the error message about an endpoint that the probe refuses."""
 
-    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label], model: str):
+    def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label]):
         self.config = config
         self.prompt = prompt
         self.labels = tuple(labels)
-        self.model = model
         self._words: LabelWords | None = None
+
+    def calibration(self, num_classes: int) -> str:
+        """Batch calibration where every label is scored for every text, else calibration by a text without
+        content.
+        """
+        return "batch" if num_classes <= MAX_SCORED else "content_free"
 
     def load(self) -> None:
         """Load the tokenizer, which takes seconds.
@@ -56,7 +62,7 @@ class LabelWordsForm:
             load_tokenizer(self.config.tokenizer or self.config.model), self.labels, anchor
         )
 
-    async def probe(self, post: Post) -> None:
+    async def probe(self, post: Post, model: str) -> None:
         """Score the label words where none of them is a natural continuation.
 
         Raises:
@@ -65,13 +71,13 @@ class LabelWordsForm:
         assert self._words is not None  # load() came first
         ids = self._words.trie(label.index for label in self.labels)[()][:MAX_IDS]
         prompt = self._words.encode("The capital of France is the city of")
-        await score_tokens(post, self.model, [prompt], ids)
+        await score_tokens(post, model, [prompt], ids)
 
     def expected(self, query: Query) -> Expected:
         """An estimate of what the scores of one query take.
 
-        Words of several tokens cost further requests with the same prompt, which are not counted: only the model's
-        tokenizer knows them.
+        Words of several tokens cost further requests with the same prompt, which are not counted: only the
+        model's tokenizer knows them.
         """
         tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
         return Expected(1, min(tokens, self.config.max_prompt_tokens), 1)
@@ -91,7 +97,7 @@ class LabelWordsForm:
             for group in _groups(self._words.trie(indices)):
                 ids = sorted({token for _, children in group for token in children})
                 prompts = [[*tokens, *node] for node, _ in group]
-                rows, paid = await score_tokens(post, self.model, prompts, ids)
+                rows, paid = await score_tokens(post, unanswered.model, prompts, ids)
                 prompt_tokens, answer_tokens = prompt_tokens + paid, answer_tokens + len(prompts)
                 for (node, children), row in zip(group, rows, strict=True):
                     found.setdefault(node, {}).update({token: row[token] for token in children})
@@ -111,7 +117,7 @@ class LabelWordsForm:
         )
 
     def _fit(self, words: "LabelWords", query: Query) -> tuple[str, list[int]]:
-        """The prompt and its tokens, at most `max_prompt_tokens` where leaving out and cutting can achieve it."""
+        """The prompt and its tokens, at most `max_prompt_tokens` where cutting can achieve it."""
         keep, chars = len(query.demonstrations), min(len(query.text), self.config.max_text_chars)
         while True:
             prompt = self.prompt.render(query, demonstrations=keep, max_text_chars=chars)
@@ -131,7 +137,8 @@ class LabelWords:
     Args:
         tokenizer: the Hugging Face tokenizer of the model that is asked.
         labels: all labels.
-        anchor: the line that every prompt ends with ("Category:"); a word's tokens are those that it adds to this line.
+        anchor: the line that every prompt ends with ("Category:"); a word's tokens are those that it adds to
+            this line.
 
     Raises:
         ConfigError: a word whose tokens merge with those of the anchor.
@@ -145,7 +152,8 @@ class LabelWords:
             whole = self.encode(f"{anchor} {label.word}")
             if whole[: len(bare)] != bare or len(whole) == len(bare):
                 raise ConfigError(
-                    f"label {label.name!r}: the tokenizer cannot separate the word {label.word!r} from the prompt"
+                    f"label {label.name!r}: the tokenizer cannot separate the word {label.word!r} "
+                    "from the prompt"
                 )
             words[label.index] = tuple(whole[len(bare) :])
         beginnings = {word[:length] for word in words.values() for length in range(1, len(word))}
@@ -158,7 +166,7 @@ class LabelWords:
         return [int(token) for token in self.tokenizer(text)["input_ids"]]
 
     def trie(self, indices: Iterable[int]) -> dict[TokenIds, list[int]]:
-        """Children of each inner node of the trie of some labels' words: next token ids by tokens so far, the root first."""
+        """The trie of some labels' words: next token ids by the tokens so far, the root (no tokens) first."""
         nodes: dict[TokenIds, set[int]] = {}
         for index in indices:
             word = self.tokens[index]
@@ -176,7 +184,7 @@ class LabelWords:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; no code of the repository is run.
+    """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; runs no code of the model.
 
     Raises:
         AnnotationError: there is no tokenizer under this name.
@@ -256,7 +264,8 @@ def _token_id(token: str) -> int:
 def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
     """The nodes of a trie, each with (some of) its children, as requests of at most `MAX_IDS` token ids.
 
-    The root makes requests of its own, so that its prompt is in the server's cache when longer prompts follow.
+    The root makes requests of its own, so that its prompt is in the server's cache when longer prompts
+    follow.
     """
     groups: list[list[tuple[TokenIds, list[int]]]] = []
     ids: set[int] = set()

@@ -1,10 +1,11 @@
 """The ledger: every answer that was ever paid for, append-only, on any file system.
 
-Answers are written in segments (JSON lines) under a temporary name, then renamed; `put` returns when the segment with
-its answer is complete. All answers that arrive while a segment is written go into the next one (group commit), so the
-number of segments follows the speed of the file system, not the number of answers. A writer merges its small segments: the
-merged one is written first, then the small ones are deleted, so a crash leaves duplicates at worst, and duplicates
-are harmless: answers are found by key. Several writers may work at once; each writes under its own random name.
+Answers are written in segments (JSON lines) under a temporary name, then renamed; `put` returns when the
+segment with its answer is complete. All answers that arrive while a segment is written go into the next one
+(group commit), so the number of segments follows the speed of the file system, not the number of answers. A
+writer merges its small segments: the merged one is written first, then the small ones are deleted, so a crash
+leaves duplicates at worst, and duplicates are harmless: answers are found by key. Several writers may work at
+once; each writes under its own random name.
 
 A failed answer is recorded and counted but answers nothing: the next run asks again.
 """
@@ -57,8 +58,8 @@ class Ledger:
 
     Args:
         folder: folder of the segments; made at the first `put`.
-        session: name under which answers are paid for: `spent` counts the answers under this name, also those of a crashed
-            process, so that budgets hold over all attempts.
+        session: name under which answers are paid for: `spent` counts the answers under this name, also those
+            of a crashed process, so that budgets hold over all attempts.
     """
 
     def __init__(self, folder: Folder, session: str = ""):
@@ -78,7 +79,7 @@ class Ledger:
         self.refresh(count=True)
 
     def refresh(self, *, count: bool = False) -> None:
-        """Read the segments that appeared since the last call; with `count`, add the answers of this session to `spent`."""
+        """Read new segments; with `count`, add the answers of this session to `spent`."""
         while True:  # a segment that vanishes meanwhile was merged: the merged one is in the next listing
             vanished = False
             names = self._list()
@@ -192,7 +193,7 @@ class Ledger:
         return name
 
     def _index(self, name: str, lines: list[str], *, count: bool, move: bool = False) -> None:
-        """Remember the places of a segment's answers; `move` replaces places of answers that are known already."""
+        """Remember the places of a segment's answers; `move` replaces places that are known already."""
         for number, line in enumerate(lines):
             annotation = _parse(line)
             if annotation is None:
@@ -240,7 +241,7 @@ def _segment_name(writer: str, first: int, last: int) -> str:
 
 
 def _uncovered(names: list[str]) -> list[str]:
-    """Names without the segments that a merged one contains: their writer died before it could delete them."""
+    """Names without the segments that a merged one contains, whose writer died before it deleted them."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     parsed = []
     for name in names:

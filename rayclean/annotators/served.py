@@ -1,8 +1,10 @@
-"""The annotator that brings its own language model: vLLM behind Ray Serve, queried like any OpenAI-compatible endpoint.
+"""The annotator that brings its own language model: vLLM behind Ray Serve, queried like any OpenAI-compatible
+endpoint.
 
-This file only says which model is served and how; `rayclean.runtime.serve.hosted` starts the server around the work,
-and hands out the same annotator with the address filled in. The server lists the model as `name@content`
-(`model_source.py`), so that the client's check of `/models` also proves that the right weights answer.
+This file only says which model is served and how; `rayclean.runtime.serve.hosted` starts the server around
+the work, and hands out the same annotator with the address filled in. The server lists the model as
+`name@content` (`model_source.py`), so that the client's check of `/models` also proves that the right weights
+answer.
 """
 
 from typing import Any, ClassVar, Literal, Self
@@ -116,7 +118,7 @@ class ServedAnnotator(OpenAIAnnotator):
 
     @property
     def model_name(self) -> str:
-        """The model's identity `name@content`, under which the server lists it and the ledger keeps answers."""
+        """The model's identity `name@content`, as the server lists it and the ledger keeps it."""
         return model_name(self.config.model, self.config.revision)
 
     def at(self, base_url: str, tokenizer: str) -> Self:

@@ -1,7 +1,8 @@
 """A simulated annotator for tests, dry runs and experiments: seeded, deterministic per question.
 
-Without true labels it answers by a hash of the question: a dry run then measures queries and time and says nothing about
-the data. With `truth_path`, which only an experiment sets, it is right with probability `accuracy`.
+Without true labels it answers by a hash of the question: a dry run then measures queries and time and says
+nothing about the data. With `truth_path`, which only an experiment sets, it is right with probability
+`accuracy`.
 """
 
 import math
@@ -23,11 +24,13 @@ class SimulatedAnnotator(Annotator):
         """Accuracy and price of the simulated annotator."""
 
         accuracy: float = Field(0.9, ge=0, le=1)
-        """Share of queries for which it chooses the true label, where it is known and a candidate; elsewhere it guesses."""
+        """Share of queries for which it chooses the true label, where it is known and a candidate; elsewhere
+        it guesses."""
         confidence: float = Field(0.9, gt=0, lt=1)
         """Probability that it gives to its choice."""
         truth_path: str | None = None
-        """For experiments only: folder of Parquet files with `example_id` and `true_label`. No verb sets it."""
+        """For experiments only: folder of Parquet files with `example_id` and `true_label`. No verb sets it.
+        """
         seed: int = 0
         """Seed of the mistakes."""
         tokens: int = Field(0, ge=0)
@@ -49,7 +52,7 @@ class SimulatedAnnotator(Annotator):
             raise ConfigError(f"annotator.truth_path: {self.config.truth_path!r} does not exist")
 
     def key(self, query: Query) -> str:
-        """With true labels the answer depends on the example and not on its text alone, and so does the key."""
+        """With true labels answers depend on the example and not on its text alone, and so do keys."""
         further = () if self.config.truth_path is None else (query.example_id,)
         return self.address(query, *further)
 

@@ -1,5 +1,4 @@
-"""Calibration of an annotator's scores: its bias towards some labels, probabilities, and which answers are
-accepted.
+"""Calibration of an annotator's scores: its bias towards some labels, probabilities, the choice.
 
 Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has
 fewer. A small language model prefers some label words whatever the text says; subtracting each label's mean
@@ -93,17 +92,6 @@ def choose(probability: Floats, candidates: Ints) -> tuple[npt.NDArray[np.int64]
     ties = (probability == confidence[:, None]).sum(axis=1) > 1
     chosen = np.where(ties | (confidence <= 0), -1, np.asarray(candidates)[rows, best])
     return chosen.astype(np.int64), np.maximum(confidence, 0.0)
-
-
-def accepted(chosen: Ints, given: Ints, confidence: Floats, threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether each choice changes its label [B]: it is another label, chosen with a confidence of at least
-    `threshold`.
-
-    >>> accepted(np.array([1, 1, 0, -1]), np.array([0, 0, 0, 0]), np.array([0.9, 0.6, 0.9, 0.5]), 0.7)
-    array([ True, False, False, False])
-    """
-    chosen = np.asarray(chosen)
-    return np.asarray((chosen >= 0) & (chosen != np.asarray(given)) & (np.asarray(confidence) >= threshold))
 
 
 def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 10) -> float:

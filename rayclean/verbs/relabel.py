@@ -6,8 +6,8 @@
       -> annotations/  the decision on every suspect                             (annotators/decisions.py)
       -> labels/       the label of every example: given labels + accepted changes - reverts
 
-Answers are kept in `<run>/ledger/`: another acceptance or calibration sends no query, and neither does the attempt after
-a crash.
+Answers are kept in `<run>/ledger/`: another acceptance or calibration sends no query, and neither does the
+attempt after a crash.
 """
 
 import logging
@@ -179,7 +179,7 @@ def _ask(
     chunks: list[int],
     total: int,
 ) -> None:
-    """Write `answers/` of some chunks, with the server running where the annotator brings one and needs it."""
+    """Write `answers/` of some chunks; the server of an annotator that brings one runs only if needed."""
     used = _used_before(out) if run.shares_ledger else None
     asking = AskingPlan(
         annotator, run.url("ledger"), out.name, Budget.of(relabel), relabel.max_error_rate, used
@@ -187,8 +187,10 @@ def _ask(
     work = partial(_answer_chunk, out=out.url(), labels=labels, calibration=calibration)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(annotator, ServedAnnotator):  # a server takes minutes to start: only if it is needed
-        needs = partial(_needs_asking, asking=asking, out=out.url(), labels=labels, calibration=calibration)
-        if any(list(engines.map_items(needs, chunks))):
+        must_ask = partial(
+            _needs_asking, asking=asking, out=out.url(), labels=labels, calibration=calibration
+        )
+        if any(list(engines.map_items(must_ask, chunks))):
             server = engines.hosted(annotator, run.url())
     with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
         asking = replace(asking, annotator=ready)
@@ -232,13 +234,14 @@ def _advice(decided: dict[str, Any], total: int) -> str | None:
     """How to go on where suspects were left unasked or queries failed; None where neither happened."""
     if decided["unasked"]:
         return (
-            f"the budget left {decided['unasked']} of {total} suspects unasked: raise relabel.max_queries, max_tokens or "
-            "max_cost and run the same command; what was answered is in the ledger and costs nothing again"
+            f"the budget left {decided['unasked']} of {total} suspects unasked: raise relabel.max_queries, "
+            "max_tokens or max_cost and run the same command; what was answered is in the ledger "
+            "and costs nothing again"
         )
     if decided["error"]:
         return (
-            f"{decided['error']} queries failed and kept their given label; `rayclean relabel --again` asks those again "
-            "(the others are in the ledger), then `rayclean clean` goes on with what follows"
+            f"{decided['error']} queries failed and kept their given label; `rayclean relabel --again` asks "
+            "those again (the others are in the ledger), then `rayclean clean` goes on with what follows"
         )
     return None
 

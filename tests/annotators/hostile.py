@@ -1,6 +1,8 @@
-"""An OpenAI-compatible endpoint with real sockets that misbehaves on demand, and counts who asked what how often.
+"""An OpenAI-compatible endpoint with real sockets that misbehaves on demand, and counts who asked what how
+often.
 
-The "model" is a byte-level tokenizer (`tokenizer_folder`) and a score per (text, token) taken from a hash, or from
+The "model" is a byte-level tokenizer (`tokenizer_folder`) and a score per (text, token) taken from a hash, or
+from
 `truth`: a text that contains a label's word scores that word highest.
 """
 
@@ -205,7 +207,9 @@ def decode(tokens: list[int]) -> str:
 
 
 def tokenizer_folder(path: Path) -> str:
-    """A tokenizer as a Hugging Face folder: one id per UTF-8 byte, and 256 + byte for a blank with a letter after it."""
+    """A tokenizer as a Hugging Face folder: one id per UTF-8 byte, and 256 + byte for a blank with a letter
+    after it.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

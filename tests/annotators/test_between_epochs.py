@@ -182,7 +182,9 @@ def test_neighbours_vote(examples: str, tmp_path: Path) -> None:
 
 
 def purified(folder: Path, accuracy: float, *, noise: float, learning_rate: float, **options: Any) -> Any:
-    """What a simulated annotator answered about NoiseAL's purified examples: columns answer, predicted, given, truth."""
+    """What a simulated annotator answered about NoiseAL's purified examples: columns answer, predicted,
+    given, truth.
+    """
     examples = write_examples(folder / "examples", 120, noise=noise)
     table = rows_of(examples)
     words = [set(line.split()) for line in WORDS]
@@ -217,7 +219,7 @@ def purified(folder: Path, accuracy: float, *, noise: float, learning_rate: floa
 def test_an_annotator_that_is_always_right_leaves_no_noise_in_what_it_was_asked(
     tmp_path: Path, candidates: str
 ) -> None:
-    """METHODS: with a simulated accuracy of 1 the noise of the purified examples after their answers is 0."""
+    """With a simulated accuracy of 1 the noise of the purified examples after their answers is 0."""
     found = purified(tmp_path, 1.0, noise=0.3, learning_rate=0.05, candidates=candidates)
     assert (found["given"] != found["truth"]).sum() > 3
     if candidates == "all":
@@ -228,8 +230,8 @@ def test_an_annotator_that_is_always_right_leaves_no_noise_in_what_it_was_asked(
 
 
 def test_an_annotator_that_guesses_is_worse_than_the_labels_that_were_given(tmp_path: Path) -> None:
-    """METHODS 13.6: an accuracy of 1/K leaves a noise of 1 - 1/K, more than the purified examples had: the networks have
-    hardly learnt anything yet, and dispute right labels.
+    """An accuracy of 1/K leaves a noise of 1 - 1/K, more than the purified examples had: the
+    networks have hardly learnt anything yet, and dispute right labels.
     """
     found = purified(tmp_path, 1 / 3, noise=0.1, learning_rate=0.003)
     assert len(found) > 20

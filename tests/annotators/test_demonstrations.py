@@ -110,7 +110,9 @@ def test_fewer_than_asked_for(tmp_path: Path) -> None:
 def test_a_text_that_is_everywhere_has_fewer_demonstrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind 300 duplicates of one query lie others; the search for them ends, and the other query is not held up."""
+    """Behind 300 duplicates of one query lie others; the search for them ends, and the other query is not
+    held up.
+    """
     features = np.array([[1.0, 0.0]] * 300 + [[0.6, 0.8]] * 5)
     texts = ["same"] * 300 + [f"other {n}" for n in range(5)]
     sources = write(tmp_path, (100,), texts, features, {0, 7 * 300})
@@ -136,7 +138,7 @@ def test_random_ones_depend_on_ids_alone(tmp_path: Path, data: tuple[list[str], 
     first = random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
     assert first == random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
     assert first != random_demonstrations(pools[0], 1, "text 1", 3, seed=1)
-    own, text, _ = pools[0][0]
-    assert text not in [d.text for d in random_demonstrations(pools[0], own, text, 50, seed=1)]
-    assert len(random_demonstrations(pools[0], own, text, 50, seed=1)) <= 11
+    example, text, _ = pools[0][0]
+    assert text not in [d.text for d in random_demonstrations(pools[0], example, text, 50, seed=1)]
+    assert len(random_demonstrations(pools[0], example, text, 50, seed=1)) <= 11
     assert random_demonstrations(pools[0], 0, "text 0", 0, seed=1) == ()

@@ -67,15 +67,17 @@ def test_answers_come_in_order_and_are_asked_once(tmp_path: Path) -> None:
 
 
 def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) -> None:
-    """Trials of a sweep: with a budget of ten, each has the first ten answers, whoever ran before and however it ended."""
+    """Trials of a sweep: with a budget of ten, each has the first ten answers, whoever ran before and however
+    it ended.
+    """
     queries, budget = [query(n) for n in range(30)], Budget(max_queries=10)
 
     def answered(session: str, used: Spent | None, asked: int) -> list[int]:
         fake = Fake()
-        own = engine(tmp_path, fake, session, budget=budget, used=used)
-        answers = asyncio.run(own.answer(queries))
+        trial = engine(tmp_path, fake, session, budget=budget, used=used)
+        answers = asyncio.run(trial.answer(queries))
         assert fake.asked.total() == asked
-        assert own.counts.asked + own.counts.reused + own.counts.unasked == len(queries)
+        assert trial.counts.asked + trial.counts.reused + trial.counts.unasked == len(queries)
         return [answer.example_id for answer in answers if answer is not None]
 
     first = list(range(10))

@@ -1,4 +1,6 @@
-"""The ledger: nothing is lost, nothing is counted twice, whatever is torn, merged or written at the same time."""
+"""The ledger: nothing is lost, nothing is counted twice, whatever is torn, merged or written at the same
+time.
+"""
 
 import asyncio
 import threading
@@ -142,7 +144,9 @@ def test_any_history_reads_as_a_dictionary(
     merge_at: int,
     restarts: list[int],
 ) -> None:
-    """Whatever is put, merged and reopened: keys with a good answer are found, and each session's counts are right."""
+    """Whatever is put, merged and reopened: keys with a good answer are found, and each session's counts are
+    right.
+    """
     folder = Folder(str(tmp_path_factory.mktemp("ledger")))
     before, module.MERGE_AT = module.MERGE_AT, merge_at
     linger, module.LINGER = module.LINGER, 0.0

@@ -26,7 +26,8 @@ def shown(*pairs: tuple[int, float]) -> tuple[Demonstration, ...]:
 
 def test_votes_weigh_their_cosine() -> None:
     knn = KnnAnnotator(KnnAnnotator.Config(smoothing=0.5), LABELS)
-    # label 0: .4 + .5 = .9, label 1: .8, label 2 is no candidate, -.3 counts nothing; total .9 + .8 + 2 x .5 = 2.7
+    # label 0: .4 + .5 = .9, label 1: .8, label 2 is no candidate, -.3 counts nothing; total .9 + .8 + 2 x .5
+    # = 2.7
     (answer,) = ask(
         knn, replace(query(1), demonstrations=shown((0, 0.4), (0, 0.5), (1, 0.8), (2, 0.9), (1, -0.3)))
     )

@@ -26,7 +26,8 @@ FAULTS = {
     "list": "invalid", "empty": "invalid", "no_logprobs": "invalid", "nan": "invalid", "outside": "outside",
     "hang": "timeout", "drop": "server",
 }  # fmt: skip
-"""What the endpoint does -> the kind it is counted under. A handler that dies gives a 500; sockets are cut below."""
+"""What the endpoint does -> the kind it is counted under. A handler that dies gives a 500; sockets are cut
+below."""
 PAID = {"no_logprobs", "outside"}
 """Faults of answers that say what they cost."""
 
@@ -175,6 +176,16 @@ def test_retry_after_is_honoured(tokenizer: str) -> None:
     assert times[1] - times[0] >= 0.29  # the server asked for 0.3 s
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    with serve_in_process() as server:
+        (answer,) = ask(annotator(server.url, tokenizer), [query(1)])
+    assert (answer.error, answer.label) == (None, 1)
+
+
 def test_a_cut_connection_is_counted(tokenizer: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -245,13 +256,13 @@ def test_the_key_is_sent_and_never_told(tokenizer: str, tmp_path: Path, monkeypa
     assert answers[1] is not None
     assert answers[1].error is not None
     assert "bad key" in answers[1].error  # the endpoint echoed it
-    told = (
+    written = (
         "".join(p.read_text() for p in tmp_path.iterdir())
         + caplog.text
         + repr(answers)
         + json.dumps(asker.identity())
     )
-    assert "very-secret" not in told
+    assert "very-secret" not in written
 
 
 def test_a_hostile_endpoint_gives_rows_and_never_a_foreign_label(tokenizer: str, tmp_path: Path) -> None:
@@ -306,6 +317,18 @@ def test_long_prompts_lose_demonstrations_first_then_text(tokenizer: str) -> Non
     assert "short *s" in text
     assert "demonstration 3" in text  # the most similar one stays
     assert "demonstration 0" not in text
+
+
+def test_keys_stay_what_they_were() -> None:
+    """Answers in a ledger are found by these values; a change of template, options or hash makes them
+    unreachable.
+    """
+    shown = (Demonstration("d", 1, 0.5),)
+    asked = Query(5, "text \u00e9 \ud800", LABELS[:2], shown, 0, 1, (LABELS[2],))
+    url = "http://127.0.0.1:1/v1"
+    asker = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m"), LABELS)
+    assert asker.key(asked) == "47974a23fe9794e3402f592d2eb5dee1"
+    assert asker.key(asker.content_free(asked)) == "456b029c7f9d596e18cdc3c8bb1d2de9"
 
 
 def test_keys_say_what_was_asked_not_where() -> None:

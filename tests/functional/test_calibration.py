@@ -1,4 +1,4 @@
-"""Golden numbers of calibration and acceptance."""
+"""Golden numbers of calibration."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayclean.functional.calibration import (
-    accepted,
     batch_bias,
     choose,
     expected_calibration_error,
@@ -39,11 +38,6 @@ def test_rows_with_fewer_candidates() -> None:
     chosen, confidence = choose(shares, candidates)
     assert chosen.tolist() == [-1, 1, -1]  # a tie, the only one, none
     assert confidence == pytest.approx([1 / 3, 1, 0])
-
-
-def test_acceptance_is_for_changes_only() -> None:
-    chosen, given, confidence = np.array([1, 1, 0]), np.array([0, 0, 0]), np.array([0.7, 0.69, 1.0])
-    assert accepted(chosen, given, confidence, 0.7).tolist() == [True, False, False]
 
 
 def test_calibration_error() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rayclean import schema
 from rayclean.annotations import ANNOTATIONS
-from rayclean.annotators.final_labels import revert_changes
+from rayclean.annotators.final_labels import revert_label_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
@@ -35,7 +35,9 @@ def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Confi
 
 
 def make(folder: Path, shards: int = 3) -> Run:
-    """90 examples in three classes; every suspect is wrong, and the truth is suggested for all but each fifth of them."""
+    """90 examples in three classes; every suspect is wrong, and the truth is suggested for all but each fifth
+    of them.
+    """
     run = Run(str(folder / "run"))
     run.write_text(
         LabelSet([Label(i, n, n) for i, n in enumerate(["BIZ", "SPO", "HATE"])]).to_json(),
@@ -244,15 +246,15 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     original, before = content(), table(run, "relabel", "labels")
     changed = [key for key, row in before.items() if row["source"] == "changed"]
     assert SUSPECTS - LOST <= len(changed) <= SUSPECTS  # where the truth is lost, it guesses
-    one = revert_changes(run, example_ids=[changed[0]])
+    one = revert_label_changes(run, example_ids=[changed[0]])
     assert one == {"reverted": 1, "changed": len(changed) - 1}
     after = table(run, "relabel", "labels")
     assert after[changed[0]]["source"] == "reverted"
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
-    assert revert_changes(run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
+    assert revert_label_changes(run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
     from_label = sum(before[key]["given_label"] == 2 for key in changed[1:])
-    assert revert_changes(run, from_label="HATE")["reverted"] == from_label
-    assert revert_changes(run, everything=True)["changed"] == 0
+    assert revert_label_changes(run, from_label="HATE")["reverted"] == from_label
+    assert revert_label_changes(run, everything=True)["changed"] == 0
     for row in table(run, "relabel", "labels").values():
         assert row["final_label"] == row["given_label"]
     given = [
@@ -266,18 +268,18 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert final == given
     redone = do(config, run, "again")  # another relabelling keeps what was reverted
     assert (redone["reverted"], redone["labels"]["changed"]) == (len(changed), 0)
-    assert revert_changes(run, everything=True, undo=True) == {
+    assert revert_label_changes(run, everything=True, undo=True) == {
         "reverted": len(changed),
         "changed": len(changed),
     }
     assert content() == original
     assert len(run.read_text("ledger", "reverts.jsonl").splitlines()) == 4  # append-only
     with pytest.raises(ConfigError, match="say what to revert"):
-        revert_changes(run)
+        revert_label_changes(run)
     with pytest.raises(ConfigError, match="its label was not changed"):
-        revert_changes(run, example_ids=[10**9])
+        revert_label_changes(run, example_ids=[10**9])
     with pytest.raises(ConfigError, match="did you mean HATE"):
-        revert_changes(run, to_label="HATR")
+        revert_label_changes(run, to_label="HATR")
 
 
 def test_no_suspects(tmp_path: Path) -> None:
