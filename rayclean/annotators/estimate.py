@@ -1,7 +1,8 @@
 """Estimates, before anybody is asked, of the questions of one run: how many, how many tokens, at what cost.
 
-There are two askers: `relabel`, about the suspects of `detect`, and a method that asks between the epochs of a training.
-Tokens are estimated by the mean length of the texts (`Annotator.expected`), since no tokenizer has read one yet.
+There are two askers: `relabel`, about the suspects of `detect`, and a method that asks between the epochs of
+a training. Tokens are estimated by the mean length of the texts (`Annotator.expected`), since no tokenizer
+has read one yet.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,9 @@ class LoadedTexts:
         return cls(manifest.metrics["examples"], round(manifest.metrics["characters"]["mean"]), labels)
 
     def described(self, config: Config) -> tuple[Label, ...]:
-        """The labels with their words and definitions; those of unknown labels are left out, `relabel` reports them."""
+        """The labels with their words and definitions; those of unknown labels are left out, `relabel`
+        reports them.
+        """
         words, definitions = (
             {name: text for name, text in texts.items() if name in self.labels.names}
             for texts in (config.dataset.words, config.dataset.definitions)
@@ -109,7 +112,9 @@ def estimate_questions(
 
 
 def _mean_query(labels: Sequence[Label], text: str, demonstrations: int, candidates: str) -> Query:
-    """A question about a text of mean length; of two candidates it offers the two labels that take most space."""
+    """A question about a text of mean length; of two candidates it offers the two labels that take most
+    space.
+    """
     longest = sorted(labels, key=lambda label: len(label.word) + len(label.definition), reverse=True)
     chosen = tuple(labels if candidates == "all" else longest[:2])
     shown = (Demonstration(text, longest[0].index),) * demonstrations
