@@ -61,6 +61,7 @@ def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
     from rayclean.config import PredictConfig
     from rayclean.fingerprints import fingerprint
     from rayclean.runtime.cluster import connected
+    from rayclean.runtime.engines import Engines
     from rayclean.runtime.predict import compute_features
 
     options = dict(SETS[name])
@@ -82,7 +83,10 @@ def prepare(name: str, data: str | None, encoder: dict[str, Any]) -> str:
             features = run.sub("features", part)
             if not (features.exists("done") and features.read_text("done") == made_of):
                 features.remove()  # shards of another encoder, texts or code would be taken for finished ones
-                compute_features(load.sub(part), features, config.encoder, seed=0, config=PredictConfig())
+                engines = Engines(config.cluster, on_ray=True)
+                compute_features(
+                    engines, load.sub(part), features, config.encoder, seed=0, config=PredictConfig()
+                )
                 features.write_text(made_of, "done")
     return run.root
 

@@ -53,6 +53,7 @@ def rayclean(rows: list[str], shards: int, folder: str) -> dict[str, float]:
     from rayclean.folder import Folder
     from rayclean.runtime.actor_pool import size_pool
     from rayclean.runtime.cluster import connected
+    from rayclean.runtime.engines import Engines
     from rayclean.runtime.predict import compute_features
     from rayclean.schema import EXAMPLES
 
@@ -70,7 +71,9 @@ def rayclean(rows: list[str], shards: int, folder: str) -> dict[str, float]:
     start = time.time()
     with connected(ClusterConfig()):
         actors = size_pool(None, shards).actors
-        compute_features(examples, output, Plugin(**ENCODER), seed=0, config=PredictConfig())
+        compute_features(
+            Engines(on_ray=True), examples, output, Plugin(**ENCODER), seed=0, config=PredictConfig()
+        )
         total = time.time() - start
     ends = sorted(os.stat(output.path(shard)).st_mtime for shard in output.shards())
     rate = size * (shards - actors) / (ends[-1] - ends[actors - 1])  # each actor's first shard is its warm-up

@@ -6,13 +6,17 @@ load -> predict -> detect -> relabel -> train -> evaluate
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayclean.config import Config, parse_config
 from rayclean.errors import ArtifactError
 from rayclean.progress import console
 from rayclean.run import MANIFEST, VERBS, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Workplace
+    from rayclean.runtime.needs import VerbNeeds
 
 _OnEpoch = Callable[[dict[str, Any]], None]
 """Called with the line of `metrics.jsonl` of every epoch of the final training."""
@@ -65,6 +69,7 @@ def run_verbs(
     again: bool = False,
     run: Run | None = None,
     on_epoch: _OnEpoch | None = None,
+    place: "Workplace | None" = None,
 ) -> Run:
     """Run some verbs, in order; finished ones are reused.
 
@@ -74,6 +79,7 @@ def run_verbs(
         again: whether they run even if they are finished.
         run: the run folder; by default the one that the config names.
         on_epoch: hears of every epoch of the final training, if `train` runs.
+        place: what the run shares with others that run side by side; None: nothing.
 
     Raises:
         RaycleanError: the config cannot work, or what a verb raises.
@@ -93,16 +99,7 @@ def run_verbs(
             if verb not in todo:
                 console.print(f"{verb}: done before, reused", highlight=False)
         if todo:
-            from rayclean.runtime.cluster import connected
-            from rayclean.runtime.preflight import preflight
-            from rayclean.runtime.prometheus import reporting_progress
-
-            with connected(config.cluster), reporting_progress(run.name):
-                preflight(config, todo)
-                for verb in todo:
-                    with run.exclusive(verb):  # another trial of a sweep may have finished it meanwhile
-                        if again or not run.done(verb, expected[verb]):
-                            _run_verb(config, run, verb, expected[verb], on_epoch)
+            _run_unfinished(config, run, todo, expected, again, on_epoch, place)
         if "evaluate" in verbs:
             _show_results(run)
     return run
@@ -158,20 +155,36 @@ def resolved_config(run_folder: str) -> Config:
     return config.model_copy(update={"output": output, "name": name})
 
 
-def _run_verb(
-    config: Config, run: Run, verb: str, fingerprint: str, on_epoch: _OnEpoch | None = None
+def _run_unfinished(
+    config: Config,
+    run: Run,
+    todo: Sequence[str],
+    expected: dict[str, str],
+    again: bool,
+    on_epoch: _OnEpoch | None,
+    place: "Workplace | None",
 ) -> None:
-    from rayclean.runtime.prometheus import report_finished
+    from rayclean.runtime.engines import Workplace
+    from rayclean.runtime.session import Session
 
-    start = time.monotonic()
-    out = run.begin(verb, fingerprint)
-    listening = {"on_epoch": on_epoch} if verb == "train" and on_epoch is not None else {}
-    metrics = verb_module(verb).run(config, run, out, **listening)
-    run.outdate(verb)  # even under the same fingerprint (`--again`)
-    seconds = time.monotonic() - start
-    run.commit(verb, fingerprint, out, seconds, metrics)
-    report_finished(verb, seconds, metrics)
-    console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
+    def needs(verbs: Sequence[str]) -> "list[VerbNeeds]":
+        return [verb_module(verb).needs(config, run) for verb in verbs]
+
+    with Session(config.cluster, run.name, place or Workplace()) as session:
+        session.prepare(needs(todo))
+        for position, verb in enumerate(todo):
+            with run.exclusive(verb):  # another trial of a sweep may have finished it meanwhile
+                if again or not run.done(verb, expected[verb]):
+                    start = time.monotonic()
+                    out = run.begin(verb, expected[verb])
+                    engines = session.engines(needs(todo[position:]))
+                    listening = {"on_epoch": on_epoch} if verb == "train" and on_epoch is not None else {}
+                    metrics = verb_module(verb).run(config, run, out, engines, **listening)
+                    run.outdate(verb)  # even under the same fingerprint (`--again`)
+                    seconds = time.monotonic() - start
+                    run.commit(verb, expected[verb], out, seconds, metrics)
+                    session.report_finished(verb, seconds, metrics)
+                    console.print(f"{verb}: done in {seconds:,.1f} s", highlight=False)
 
 
 def _require_inputs(run: Run, todo: list[str], expected: dict[str, str]) -> None:

@@ -9,8 +9,12 @@ import os
 import random
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Engines
 
 # Toy tensors on several threads only wait for each other. PyTorch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -84,6 +88,15 @@ def ray_embedded(session_cache: Path) -> Iterator[None]:
 
     with connected(ClusterConfig(cpus=4)):
         yield
+
+
+@pytest.fixture
+def on_ray(ray_embedded: None) -> "Engines":
+    """The engines of verbs on Ray; without them a verb runs in this process."""
+    from rayclean.config import ClusterConfig
+    from rayclean.runtime.engines import Engines
+
+    return Engines(ClusterConfig(), on_ray=True)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ class ValidRow:
 
 
 class RowValidator:
-    """Accepts or rejects each row of a file: values of `SourceColumns.names` -> `ValidRow` or `RejectedRow`."""
+    """Accepts or rejects each row of a file: `SourceColumns.names` -> `ValidRow` or `RejectedRow`."""
 
     def __init__(self, config: DatasetConfig, columns: SourceColumns, role: str):
         self.separator = config.separator

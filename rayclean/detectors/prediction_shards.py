@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,13 +97,11 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
         raise DataError(
             f"{where}: example {ids[counts > 1][0]} occurs {counts.max()} times; every id must be unique"
         )
-    for column in ("given_label", "predicted_label"):
-        label = getattr(batch, column)
-        _refuse(
-            (label < 0) | (label >= num_classes), batch, where,
-            lambda row, column=column, label=label: f"{column} {label[row]}, expected 0 to {num_classes - 1}; "
-            "list the value under dataset.unlabelled, or mend dataset.labels",
-        )  # fmt: skip
+    for column, label in (
+        ("given_label", batch.given_label),
+        ("predicted_label", batch.predicted_label),
+    ):
+        _refuse_label(column, label, num_classes, batch, where)
     p = batch.probabilities
     low, high, total = p.min(axis=1), p.max(axis=1), p.sum(axis=1, dtype=np.float64)
     mend = "check what wrote them (softmax over all labels, float32), or run predict again"
@@ -118,6 +117,21 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
         np.abs(total - 1) > ROW_SUM_TOLERANCE, batch, where,
         lambda row: f"probabilities that sum to {total[row]:.6g}, expected 1 within {ROW_SUM_TOLERANCE}; {mend}",
     )  # fmt: skip
+
+
+def _refuse_label(
+    column: str, label: npt.NDArray[np.integer[Any]], num_classes: int, batch: DetectorBatch, where: str
+) -> None:
+    """Raise DataError for the first row whose label is no class."""
+    _refuse(
+        (label < 0) | (label >= num_classes),
+        batch,
+        where,
+        lambda row: (
+            f"{column} {label[row]}, expected 0 to {num_classes - 1}; "
+            "list the value under dataset.unlabelled, or mend dataset.labels"
+        ),
+    )
 
 
 def _refuse(

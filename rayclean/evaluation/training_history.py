@@ -73,9 +73,10 @@ def _of_network(name: str, title: str, probability: tuple[str, ...], joint: str)
         probability: columns whose mean is the label's probability.
         joint: column of the highest class probability.
     """
-    mean: Callable[[EpochColumns], Floats] = lambda columns: np.mean(
-        [columns[q] for q in probability], axis=0
-    )
+
+    def mean(columns: EpochColumns) -> Floats:
+        return np.asarray(np.mean([columns[column] for column in probability], axis=0))
+
     return {
         f"{name}_loss": Measure(
             f"{title}: loss", "Minus the logarithm of the label's probability. Wrong labels should gather on the right.",

@@ -77,9 +77,8 @@ class NoiseAL(Method):
     @classmethod
     def expected_queries(cls, config: Config) -> ExpectedQueries | None:
         """See base class."""
-        if config.budget == 0 or config.max_queries == 0:
-            return None
-        return ExpectedQueries(config.max_queries, config.demonstrations, config.candidates)
+        most, asks = config.max_queries, config.budget > 0 and config.max_queries != 0
+        return ExpectedQueries(most, config.demonstrations, config.candidates) if asks else None
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The run's encoder is the strong one."""

@@ -92,6 +92,13 @@ class Encoder(nn.Module):
         """Whether only the head is trained, so that features may be computed once and cached."""
         return False
 
+    @classmethod
+    def seconds_per_text(cls, config: Any) -> float:
+        """Rough seconds that a run on a CPU spends on a text: what reading it takes, and ten times as much where the
+        whole network is trained. Small work is not worth starting Ray for (`runtime.needs`).
+        """
+        return 0.1
+
     def token_embeddings(self) -> npt.NDArray[np.float32] | None:
         """Pre-trained embeddings [vocabulary, D'] of the token ids; None where they are learnt from scratch."""
         return None

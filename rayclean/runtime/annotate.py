@@ -5,32 +5,25 @@ exact and the endpoint's queue is the only queue. It needs no CPU of its own (it
 head node, where a served model listens. Ray restarts it if it dies; the ledger knows what was answered and paid.
 """
 
-import asyncio
-import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.engine import Engine
+from rayclean.errors import AnnotationError
+from rayclean.runtime import prometheus
+from rayclean.runtime.asking import AskingPlan, OnProgress, Work
+from rayclean.runtime.serve import head_node_id
+from rayclean.schema import UNANSWERED, MethodQueries
+
 import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-from rayclean.annotators.base import Annotator
-from rayclean.annotators.between_epochs import answer_between_epochs
-from rayclean.annotators.engine import Budget, Engine
-from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.annotators.served import ServedAnnotator
-from rayclean.errors import AnnotationError
-from rayclean.folder import Folder
-from rayclean.runtime import prometheus
-from rayclean.runtime.nodes import alive
-from rayclean.runtime.ray_data import is_in_this_process
-from rayclean.runtime.serve import head_node_id
-from rayclean.schema import UNANSWERED, LabelSet, MethodQueries
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,61 +36,15 @@ POLL = 1.0
 """Seconds between looks at the progress."""
 
 
-@dataclass(frozen=True)
-class AskOutcome:
-    """How an engine is built, wherever it runs."""
-
-    annotator: Annotator
-    """Not yet started."""
-    ledger: str
-    """Folder of the ledger, as a URL."""
-    session: str
-    """Who pays: budgets count what was paid under this name, over all attempts."""
-    budget: Budget
-    max_error_rate: float
-    used: Spent | None = None
-    """What of the budget was used before, where answers of the ledger count, too (`Engine`)."""
-    run: str = field(default_factory=prometheus.run_name)
-    """Whose metrics the answers count to."""
-
-    def engine(self, on_progress: Callable[[int, bool], None] | None = None) -> Engine:
-        """A new engine; reads the ledger's index."""
-        ledger = Ledger(Folder(self.ledger), self.session)
-        return Engine(
-            self.annotator,
-            ledger,
-            budget=self.budget,
-            used=self.used,
-            max_error_rate=self.max_error_rate,
-            on_progress=on_progress,
-            meter=prometheus.meter_answers(self.run),
-        )
-
-
 def ask_queries(
-    asking: AskOutcome,
-    work: Callable[[Engine, T], Awaitable[R]],
-    items: Sequence[T],
-    on_progress: Callable[[int, bool], None],
+    plan: AskingPlan, work: "Work[T, R]", items: Sequence[T], on_progress: OnProgress, run: str
 ) -> Iterator[R]:
-    """`await work(engine, item)` for every item, one after the other, with one engine near the endpoint.
-
-    Args:
-        asking: whom to ask and what may be spent.
-        work: reads the item's queries, has the engine answer them, writes what becomes of them (whole files).
-        items: small descriptions of work (paths).
-        on_progress: called in the driver with (queries done since the last call, whether from the ledger).
+    """As `Engines.ask_queries`, in an actor; `run` is the run whose metrics the answers count to.
 
     Raises:
         AnnotationError: the annotator cannot start, fails too often, or its process dies again and again.
     """
-    if not items:
-        return
-    served = isinstance(asking.annotator, ServedAnnotator)  # listens on loopback of the head node
-    if is_in_this_process() and not (served and len(alive()) > 1):
-        yield from _ask_here(asking, work, items, on_progress)
-        return
-    actor = _start(asking, work)
+    actor = _start(plan, work, run)
     seen = [0, 0]
 
     def look() -> None:
@@ -133,53 +80,22 @@ def ask_queries(
         ray.kill(actor)
 
 
-def _ask_here(
-    asking: AskOutcome,
-    work: Callable[[Engine, T], Awaitable[R]],
-    items: Sequence[T],
-    on_progress: Callable[[int, bool], None],
-) -> Iterator[R]:
-    """The same without an actor, for work that is itself one of many (`data.in_this_process`)."""
-    engine = asking.engine(on_progress)
-
-    async def answer(item: T) -> R:
-        return await work(engine, item)
-
-    with asyncio.Runner() as runner:
-        try:
-            for item in items:
-                yield runner.run(answer(item))
-        finally:
-            runner.run(engine.annotator.close())
-            engine.ledger.close()
-
-
-def _start(asking: AskOutcome, work: Callable[[Engine, Any], Awaitable[Any]]) -> Any:
+def _start(plan: AskingPlan, work: "Work[Any, Any]", run: str) -> Any:
     """The actor, on the head node."""
     node = head_node_id()
     strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
     options = ray.remote(_Asker).options(
         num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy=strategy
     )
-    return options.remote(cloudpickle.dumps((asking, work)))
+    return options.remote(cloudpickle.dumps((plan, work, run)))
 
 
 @contextmanager
-def consulting(
-    asking: AskOutcome, *, examples: str, labels: LabelSet, calibration: str
-) -> Iterator["Consultant"]:
-    """An annotator for methods that ask between epochs, as long as the block runs; see `annotators/between_epochs.py`.
-
-    Args:
-        asking: whom to ask and what may be spent.
-        examples: folder of example shards, for the texts.
-        labels: all labels.
-        calibration: of the answers, as in `relabel`.
-    """
-    work = functools.partial(answer_between_epochs, examples=examples, labels=labels, calibration=calibration)
-    actor = _start(asking, work)
+def consulting(plan: AskingPlan, work: "Work[Any, Any]", run: str) -> Iterator["Consultant"]:
+    """An annotator for methods that ask between epochs, as long as the block runs; see `annotators/between_epochs.py`."""
+    actor = _start(plan, work, run)
     try:
-        yield Consultant(actor, asking.annotator)
+        yield Consultant(actor, plan.annotator)
         with suppress(RayActorError):
             ray.get(actor.close.remote())
     finally:
@@ -187,7 +103,7 @@ def consulting(
 
 
 class Consultant:
-    """A `training.asking.Consult` that any worker may hold: one engine on the head node answers all of them."""
+    """A `training.query_annotator.AskAnnotator` that any worker may hold: one engine on the head node answers all of them."""
 
     def __init__(self, actor: Any, annotator: Annotator):
         self.actor = actor
@@ -213,7 +129,7 @@ class _Asker:
     """The actor: an engine, built at the first item so that its errors travel as results."""
 
     def __init__(self, packed: bytes):
-        self.asking, self.work = cloudpickle.loads(packed)
+        self.plan, self.work, self.run_name = cloudpickle.loads(packed)
         self.engine: Engine | None = None
         self.done = [0, 0]
 
@@ -221,7 +137,7 @@ class _Asker:
         """Result and error of one item, packed."""
         try:
             if self.engine is None:
-                self.engine = self.asking.engine(self._count)
+                self.engine = self.plan.engine(self._count, prometheus.meter_answers(self.run_name))
             return bytes(cloudpickle.dumps((await self.work(self.engine, cloudpickle.loads(item)), None)))
         except Exception as error:  # raised again in the driver
             logger.debug("asking failed", exc_info=True)

@@ -11,36 +11,19 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import ResourceError
-from rayclean.scoped import bound
-
-# Read by Ray when it is imported, so set before.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # rayclean shows its own
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers reuse this environment
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# For the resources of a group, not for its start: an elastic one waits so long for a node that is gone before it tries
-# with fewer workers.
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "60")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon the end of a training is seen
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # Ray Serve LLM imports it
-if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it Ray does not send the token that is there
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "info" if os.environ.get("RAYCLEAN_DEBUG") else "fatal")
+from rayclean.runtime import environment as environment
+from rayclean.runtime import nodes
+from rayclean.runtime.needs import EMBEDDED
 
 import ray
 from ray.exceptions import AuthenticationError
 
-from rayclean.runtime import nodes
-
 logger = logging.getLogger(__name__)
 
-EMBEDDED = "RAYCLEAN_EMBEDDED_RAY"
 MIN_LOGICAL_CPUS = 4
 """Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait for each other for ever."""
 TOKEN = (
@@ -118,31 +101,6 @@ def trains_on_gpu(config: ClusterConfig) -> bool:
     have = gpu_count()
     enough = have > 0 and have >= config.workers * config.gpus_per_worker
     return enough if config.use_gpu is None else config.use_gpu
-
-
-def physical_threads() -> int:
-    """Threads that one process may use on this machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-_sharers: ContextVar[int] = ContextVar("sharers", default=1)
-
-
-def sharing(count: int) -> AbstractContextManager[None]:
-    """While the block runs, so many pieces of work are under way on every machine side by side, this one among them."""
-    return bound(_sharers, count)
-
-
-def sharers() -> int:
-    """How many pieces of work share a machine; 1 outside of `sharing`."""
-    return _sharers.get()
-
-
-def own_threads(processes: int = 1) -> int:
-    """Threads for each of so many processes of this work, beside what shares the machine: more of them than cores wait for
-    each other all the time.
-    """
-    return max(1, physical_threads() // (sharers() * processes))
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from requests.exceptions import RequestException
 
 from rayclean.errors import ArtifactError, ResourceError
 from rayclean.fingerprints import fingerprint
-from rayclean.runtime import cluster as cluster  # sets what Ray reads when it is imported
+from rayclean.runtime import cluster
 
-from ray.exceptions import AuthenticationError  # isort: skip
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # isort: skip
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
 

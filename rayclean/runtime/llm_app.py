@@ -12,13 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
-
 from rayclean.annotators.model_source import BUILT_IN, model_source
 from rayclean.annotators.served import ServerOptions
+from rayclean.runtime.preflight import INGRESS_CPUS
 
-INGRESS_CPUS = 1
-"""Logical CPUs of the HTTP side."""
+from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
 
 
 class Converted(CallbackBase):

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import ray
-
 from rayclean.errors import ResourceError
+from rayclean.runtime import environment as environment
+
+import ray
 
 DECLARED = "RAYCLEAN_MAX_NODES"
 EXAMPLE = f"{DECLARED}=8xCPU:8,4xCPU:8+GPU:1"

@@ -27,8 +27,7 @@ from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
 from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
 from rayclean.progress import ProgressBar, progress_bar
-from rayclean.runtime.actor_pool import size_pool
-from rayclean.runtime.ray_data import map_actors, map_items
+from rayclean.runtime.engines import Engines
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
 
@@ -52,13 +51,12 @@ class InferencePlan:
     seed: int = 0
     precision: Any = "auto"
     tokens_per_batch: int | None = None
-    threads: int = 1
-    use_gpu: bool = False
     kept: str | None = None
     """Folder of this encoder's features by what was read; None: none are kept."""
 
 
 def compute_features(
+    engines: Engines,
     examples: Folder,
     output: Folder,
     encoder: Plugin,
@@ -70,6 +68,7 @@ def compute_features(
     """Write `features/` of a network as it is built: a frozen encoder's, or those of one that was not trained.
 
     Args:
+        engines: where the work is done.
         examples: folder of example shards.
         output: folder for the shards of the same names (`schema.features`).
         encoder: which network.
@@ -87,10 +86,11 @@ def compute_features(
     if kept is not None:
         _, options = encoder_class(encoder)
         plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), config.precision)))
-    return _run(plan, config, "embed")
+    return _run(engines, plan, config, "embed")
 
 
 def predict_shards(
+    engines: Engines,
     examples: Folder,
     output: Folder,
     networks: Sequence[str],
@@ -102,6 +102,7 @@ def predict_shards(
     """Write `predictions/` of saved networks, and their features.
 
     Args:
+        engines: where the work is done.
         examples: folder of example shards; a null given label gives null given columns.
         output: folder for the shards of the same names (`schema.predictions`).
         networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single one all.
@@ -123,16 +124,22 @@ def predict_shards(
         config.precision,
         config.tokens_per_batch,
     )
-    return _run(plan, config, "predict")
+    return _run(engines, plan, config, "predict")
 
 
 def predict_heads(
-    examples: Folder, features: Folder, output: Folder, networks: Sequence[str], *, seed: int
+    engines: Engines,
+    examples: Folder,
+    features: Folder,
+    output: Folder,
+    networks: Sequence[str],
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """Write `predictions/` from cached features: only the heads of saved networks are run. Returns what `predict_shards` does."""
     plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, seed)
     with progress_bar("predict", count_rows(examples), "examples") as progress:
-        return _sum(map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
+        return _sum(engines.map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
 
 
 def count_rows(folder: Folder, *parts: str) -> int:
@@ -144,17 +151,11 @@ def count_rows(folder: Folder, *parts: str) -> int:
     return total
 
 
-def _run(plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
+def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples = Folder(plan.examples)
-    shards = examples.shards()
-    size = size_pool(config.actors, len(shards))
-    plan = replace(plan, threads=size.threads, use_gpu=size.num_gpus > 0)
     with progress_bar(title, count_rows(examples), "examples") as progress:
-        results = map_actors(
-            functools.partial(ShardRunner, plan), shards,
-            actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus,
-        )  # fmt: skip
-        return _sum(results, progress)
+        runner = functools.partial(ShardRunner, plan)
+        return _sum(engines.map_networks(runner, examples.shards(), config.actors), progress)
 
 
 def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, Any]:
@@ -173,9 +174,10 @@ def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, 
 class ShardRunner:
     """What an actor runs: networks loaded once, then shard after shard."""
 
-    def __init__(self, plan: InferencePlan):
-        torch.set_num_threads(plan.threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
+    def __init__(self, plan: InferencePlan, threads: int = 1, use_gpu: bool = False):
+        torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
         self.plan = plan
+        self.device = "cuda" if use_gpu else "cpu"
         self.examples = Folder(plan.examples)
         self.networks: list[Encoder] = []
 
@@ -185,7 +187,7 @@ class ShardRunner:
         else:
             self.networks = [load_encoder(folder) for folder in self.plan.networks]
         for network in self.networks:
-            network.to("cuda" if self.plan.use_gpu else "cpu")
+            network.to(self.device)
         self.tokenizer = self.networks[0].tokenizer(self.networks[0].config)
 
     def __call__(self, shard: str) -> dict[str, Any]:

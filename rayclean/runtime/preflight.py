@@ -5,21 +5,24 @@ asks while it trains needs both at once. A sweep's language models stay while it
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import ray
 
 from rayclean.annotators import build_annotator
 from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ResourceError
-from rayclean.methods import METHODS
+from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes
 from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
-from rayclean.runtime.llm_app import INGRESS_CPUS
+from rayclean.runtime.needs import VerbNeeds
+
+import ray
 
 logger = logging.getLogger(__name__)
+
+INGRESS_CPUS = 1
+"""Logical CPUs of the HTTP side of a served language model."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +38,18 @@ class ResourceDemand:
     """What each of its processes holds on one node."""
 
 
-def preflight(config: Config, verbs: Sequence[str]) -> None:
-    """Compare what the verbs hold at the same time with what the cluster has, or can grow to.
+def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
+    """Compare what each verb holds at the same time with what the connected cluster has, or can grow to.
 
     Raises:
         ResourceError: it does not fit; the message says what to change.
     """
-    training = training_demand(config.cluster)
-    check_fits([training])
-    annotator = build_annotator(config, ()) if {"relabel", "train"} & set(verbs) else None
-    if not isinstance(annotator, ServedAnnotator):
-        return
-    server = server_demand(annotator.config.server)
-    if "relabel" in verbs:
-        check_fits([server])
-    method, options = METHODS.checked(config.method)
-    if "train" in verbs and method.expected_queries(options) is not None:
-        check_fits([training, server])
+    for need in needs:
+        demands = [training_demand(cluster)] if need.trains else []
+        if need.server is not None:
+            demands.append(server_demand(need.server))
+        if demands:
+            check_fits(demands)
 
 
 def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:

@@ -11,42 +11,26 @@
 Ray's node agents export them under these names with the prefix `ray_`. An embedded Ray has no agent, so nothing is counted there.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import lru_cache
+import functools
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rayclean import progress
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.engine import Meter
-from rayclean.runtime.cluster import is_embedded
-from rayclean.scoped import bound
+from rayclean.runtime import environment as environment
 
-from ray.util.metrics import Counter, Gauge  # isort: skip
-
-_run: ContextVar[str] = ContextVar("run", default="")
+from ray.util.metrics import Counter, Gauge
 
 
-@contextmanager
-def reporting_progress(run: str) -> Iterator[None]:
-    """What is done inside the block counts to this run, if Ray is a cluster."""
-    if is_embedded():
-        yield
-        return
-    with bound(_run, run), progress.observed(_progressed):
-        yield
+def reporting_progress(run: str) -> AbstractContextManager[None]:
+    """Progress inside the block counts to this run."""
+    return progress.observed(functools.partial(_progressed, run))
 
 
-def run_name() -> str:
-    """Whose work this is; empty where nothing is counted."""
-    return _run.get()
-
-
-def report_finished(verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
-    """A verb has ended; its numbers become gauges."""
-    if not (run := run_name()):
-        return
+def report_finished(run: str, verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
+    """Set the gauges of a verb that has ended."""
     _gauge("rayclean_verb_seconds", "Wall time of a finished verb.", "run", "verb").set(
         seconds, {"run": run, "verb": verb}
     )
@@ -58,7 +42,7 @@ def report_finished(verb: str, seconds: float, figures: Mapping[str, Any]) -> No
 
 
 def meter_answers(run: str) -> Meter:
-    """What counts the answers of an engine."""
+    """The meter of an engine's answers; it counts nothing where no run is named."""
     return _Meter(run) if run else Meter()
 
 
@@ -81,8 +65,8 @@ class _Meter(Meter):
                 )
 
 
-def _progressed(task: progress.ProgressBar, amount: int) -> None:
-    tags = {"run": run_name(), "work": task.title, "unit": task.unit}
+def _progressed(run: str, task: progress.ProgressBar, amount: int) -> None:
+    tags = {"run": run, "work": task.title, "unit": task.unit}
     _counter("rayclean_done", "Units of work done.", "run", "work", "unit").inc(amount, tags)
     if task.total:
         _gauge("rayclean_expected", "Units of work there will be.", "run", "work", "unit").set(
@@ -90,11 +74,11 @@ def _progressed(task: progress.ProgressBar, amount: int) -> None:
         )
 
 
-@lru_cache
+@functools.lru_cache
 def _counter(name: str, text: str, *tags: str) -> Counter:
     return Counter(name, text, tags)
 
 
-@lru_cache
+@functools.lru_cache
 def _gauge(name: str, text: str, *tags: str) -> Gauge:
     return Gauge(name, text, tags)

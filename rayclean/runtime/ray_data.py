@@ -9,33 +9,18 @@ on how it does so, because nothing is keyed by block or order.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from typing import Any, TypeVar
+
+from rayclean.runtime import environment as environment
 
 import ray
 import ray.data
 from ray import cloudpickle
 
-from rayclean.scoped import bound
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
-
-
-_here: ContextVar[bool] = ContextVar("here", default=False)
-
-
-def in_this_process() -> AbstractContextManager[None]:
-    """`map_items` runs its items here, one after another: for work that is itself one of many that run side by side."""
-    return bound(_here, True)
-
-
-def is_in_this_process() -> bool:
-    """Whether it does."""
-    return _here.get()
 
 
 def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float = 1.0) -> Iterator[R]:
@@ -46,8 +31,6 @@ def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float
     Raises:
         Whatever `function` raises, with its message; work already done by other items stays on disk.
     """
-    if _here.get():
-        return map(function, items)
     return _run(items, _Call(function), num_cpus=num_cpus)
 
 

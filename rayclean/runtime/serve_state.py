@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 import httpx
-import ray
 
 from rayclean.errors import AnnotationError, ResourceError
 from rayclean.progress import console
+from rayclean.runtime import environment as environment
+
+import ray
 
 logger = logging.getLogger(__name__)
 

@@ -13,30 +13,33 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.fs as pafs
+import torch
+
+from rayclean.config import ClusterConfig
+from rayclean.errors import DisagreementError, RaycleanError, ResourceError
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
+from rayclean.runtime.cluster import is_embedded, trains_on_gpu
+from rayclean.runtime.engines import Engines, OnEpoch
+from rayclean.runtime.threads import own_threads
+from rayclean.scoped import working_in
+from rayclean.training.collectives import Collectives, Distributed
+from rayclean.training.job import FitJob, FitSpec
+from rayclean.training.loop import fit
+from rayclean.training.query_annotator import AskAnnotator
+
 import ray
 import ray.train
-import torch
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-
-from rayclean.config import ClusterConfig
-from rayclean.errors import DisagreementError, RaycleanError, ResourceError
-from rayclean.fingerprints import fingerprint
-from rayclean.folder import Folder
-from rayclean.runtime.cluster import is_embedded, own_threads, sharers, sharing, trains_on_gpu
-from rayclean.scoped import working_in
-from rayclean.training.collectives import Collectives, Distributed
-from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
-from rayclean.training.loop import finished_result, fit
-from rayclean.training.query_annotator import AskAnnotator
 
 logger = logging.getLogger(__name__)
 
@@ -46,67 +49,34 @@ COLLECTIVE_SECONDS = 600
 """A worker that waits so long for another one fails, and the group starts again."""
 SECONDS_BETWEEN_POLLS = 0.5
 
-OnEpoch = Callable[[dict[str, Any]], None]
-"""Called in the driver with every epoch's line of `metrics.jsonl`; after a lost worker the lines of the epochs
-that its checkpoint holds come again."""
 
-
-def fit_jobs(
+def train_on_workers(
     jobs: Sequence[FitJob],
+    keys: Mapping[str, str],
     spec: FitSpec,
-    cluster: ClusterConfig,
+    engines: Engines,
     work: str,
-    progress: OnEpoch = lambda record: None,
-    consult: AskAnnotator | None = None,
-) -> dict[str, FitResult]:
-    """Train all jobs that are not finished yet, one after another on the cluster's workers.
-
-    Args:
-        jobs: with distinct names and outputs.
-        spec: how to train each of them.
-        cluster: workers, CPUs per worker, GPU or not.
-        work: folder that all nodes see; Ray Train keeps a marker there while it runs.
-        progress: called after every epoch.
-        consult: the annotator for methods that ask; it goes to the workers.
-
-    Returns:
-        Result by job name.
-
-    Raises:
-        RaycleanError: what a worker raised, as it raised it.
-        ResourceError: workers were lost again and again, or did not start.
-    """
-    assert len({job.name for job in jobs}) == len({job.output for job in jobs}) == len(jobs), (
-        "names must be distinct"
-    )
-    keys = {job.name: job_key(job, spec) for job in jobs}
-    todo = [job for job in jobs if finished_result(job, keys[job.name]) is None]
-    if todo:
-        name = f"fit-{fingerprint(keys)}-{uuid.uuid4().hex[:8]}"
-        _train(todo, spec, cluster, work, name, progress, consult)
-    results = {job.name: finished_result(job, keys[job.name]) for job in jobs}
-    missing = [name for name, result in results.items() if result is None]
-    if missing:
-        raise RaycleanError(
-            f"training ended without a result for {missing}: their data changed meanwhile; run it again"
-        )
-    return {name: result for name, result in results.items() if result is not None}
-
-
-def _train(
-    jobs: list[FitJob],
-    spec: FitSpec,
-    cluster: ClusterConfig,
-    work: str,
-    name: str,
-    progress: OnEpoch,
+    on_epoch: OnEpoch,
     consult: AskAnnotator | None,
 ) -> None:
+    """Train jobs that are not finished, one after another on the cluster's workers; see `Engines.fit_jobs`.
+
+    Args:
+        jobs: to train.
+        keys: of all jobs of the call by name; part of the run's name.
+        spec: how to train each of them.
+        engines: the workers' number and size, and the runs that share their machines.
+        work: folder that all nodes see.
+        on_epoch: called after every epoch.
+        consult: the annotator for methods that ask; it goes to the workers.
+    """
+    cluster = engines.cluster
+    name = f"fit-{fingerprint(dict(keys))}-{uuid.uuid4().hex[:8]}"
     use_gpu = trains_on_gpu(cluster)
     board = _Board.remote()  # type: ignore[attr-defined]
     folder = Folder(work)
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(board, progress, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(board, on_epoch, stop), daemon=True)
     watcher.start()
     failure: Exception | None = None
     try:
@@ -114,12 +84,12 @@ def _train(
             trainer = _Trainer(
                 _work,
                 train_loop_config={
-                    "jobs": jobs,
+                    "jobs": list(jobs),
                     "spec": spec,
                     "board": board,
                     "consult": consult,
                     "home": os.getcwd(),
-                    "sharers": sharers(),
+                    "sharers": engines.place.sharers,
                 },
                 torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
                 scaling_config=ScalingConfig(
@@ -179,8 +149,7 @@ def _work(config: dict[str, Any]) -> None:
         return  # an earlier attempt ended in an error that no repetition mends
     context = ray.train.get_context()
     alone = context.get_world_size() == 1
-    with sharing(config["sharers"]):
-        torch.set_num_threads(own_threads(context.get_local_world_size()))
+    torch.set_num_threads(own_threads(config["sharers"], context.get_local_world_size()))
     device = get_device()
     assert isinstance(device, torch.device)
     collectives = Collectives() if alone else Distributed(device)
@@ -228,13 +197,13 @@ class _Board:
         return lines
 
 
-def _watch(board: Any, progress: OnEpoch, stop: threading.Event) -> None:
+def _watch(board: Any, on_epoch: OnEpoch, stop: threading.Event) -> None:
     while True:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
         with contextlib.suppress(RayActorError):  # it comes back
             for record in ray.get(board.take.remote()):
                 try:
-                    progress(record)
+                    on_epoch(record)
                 except (
                     Exception
                 ):  # what is shown of one epoch costs neither the training nor the other epochs

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from rayclean.config import ClusterConfig
 from rayclean.runtime import nodes
-from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, physical_threads, trains_on_gpu
+from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
 from rayclean.runtime.preflight import ResourceDemand, refuse_or_warn
+from rayclean.runtime.threads import physical_threads
 
 QUANTUM = 10_000
 """Ray counts resources in ten-thousandths."""

@@ -12,34 +12,14 @@ starts.
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rayclean.errors import RaycleanError
-from rayclean.runtime.cluster import own_threads, sharing
-from rayclean.runtime.ray_data import in_this_process
+from rayclean.runtime import environment as environment
+from rayclean.runtime.engines import Workplace
+from rayclean.runtime.threads import own_threads
 from rayclean.runtime.trial_slots import TrialSlots
-from rayclean.scoped import working_in
-
-os.environ.setdefault(
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
-)  # results are written into the trials' folders
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C belongs to the caller
-os.environ.setdefault(
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
-)  # a failed trial reports no metrics, but its error
-os.environ.setdefault(
-    "RAY_CHDIR_TO_TRIAL_DIR", "0"
-)  # configs name files relative to where the command was given
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # rayclean shows its own progress
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-
-import ray
-from ray import tune
-from ray.tune.execution.placement_groups import PlacementGroupFactory
-from ray.tune.experiment import Trial as TuneTrial
-
 from rayclean.runtime.tune_rules import (
     NEVER_EARLY,
     PLATEAU,
@@ -51,6 +31,12 @@ from rayclean.runtime.tune_rules import (
     scheduler,
     searcher,
 )
+from rayclean.scoped import working_in
+
+import ray
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.experiment import Trial as TuneTrial
 
 T = TypeVar("T")
 _OnEpoch = Callable[[Record], None]
@@ -77,27 +63,27 @@ class TrialObserver(Protocol):
 
 
 def run_side_by_side(
-    function: Callable[[T], None], items: Sequence[T], where: TrialSlots, *, alone: bool = False
+    function: Callable[[T, Workplace], None], items: Sequence[T], where: TrialSlots, *, alone: bool = False
 ) -> list[RaycleanError | None]:
     """`function(item)` for every item in workers of the cluster, so many at once.
 
     Args:
-        function: takes an item.
+        function: takes an item, and what the items have in common.
         items: picklable values.
         where: how many run at once.
-        alone: each item runs its Ray Data work in its own process.
+        alone: each item does all its work in its own process.
 
     Returns:
         For every item the RaycleanError that it raised, None where it succeeded. Any other exception is
         raised.
     """
-    home, per_node = os.getcwd(), where.per_node
+    home, place = os.getcwd(), Workplace(where.per_node, in_process=alone)
 
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
         try:
-            with working_in(home), sharing(per_node), _own_process(alone):
-                function(item)
+            with working_in(home):
+                function(item, place)
         except RaycleanError as error:
             return error
         return None
@@ -106,15 +92,15 @@ def run_side_by_side(
     waiting, running = list(enumerate(items)), dict[Any, int]()
     while waiting or running:
         while waiting and len(running) < where.concurrent:
-            place, item = waiting.pop(0)
-            running[call.remote(item)] = place
+            position, item = waiting.pop(0)
+            running[call.remote(item)] = position
         done, _ = ray.wait(list(running), num_returns=1)
         errors[running.pop(done[0])] = ray.get(done[0])
     return errors
 
 
 def run_trials(
-    function: Callable[[Record, _OnEpoch], Record],
+    function: Callable[[Record, _OnEpoch, Workplace], Record],
     trials: Sequence[Record],
     where: TrialSlots,
     observer: TrialObserver,
@@ -129,13 +115,12 @@ def run_trials(
     """Run trials until all have ended, or the time is over.
 
     Args:
-        function: one trial, in a worker: takes the trial and a function to report epochs with, returns its
-            result.
+        function: one trial, in a worker: takes the trial, a function to report epochs with, and what the
+            trials have in common; returns its result.
         trials: small plain dicts; with `optuna` there are none, and a trial is what Optuna draws.
         where: how many run at once.
         observer: follows the trials in this process.
-        trains: whether trials start trainings; those that do not run their Ray Data work in their own
-            process.
+        trains: whether trials start trainings; those that do not do all their work in their own process.
         objectives: keys of epochs and results by which early stopping and Optuna decide.
         early: when to stop a trial.
         optuna: draws the trials.
@@ -173,23 +158,19 @@ def run_trials(
 
 
 def _trainable(
-    function: Callable[[Record, _OnEpoch], Record], trains: bool, per_node: int
+    function: Callable[[Record, _OnEpoch, Workplace], Record], trains: bool, per_node: int
 ) -> Callable[[Record], None]:
-    home = os.getcwd()
+    home, place = os.getcwd(), Workplace(per_node, in_process=not trains)
 
     def trial(config: Record) -> None:
         import torch
 
-        with sharing(per_node), working_in(home), _own_process(not trains):
-            torch.set_num_threads(own_threads())
-            result = function(config, lambda record: tune.report(_numbers(record)))
+        with working_in(home):
+            torch.set_num_threads(own_threads(per_node))
+            result = function(config, lambda record: tune.report(_numbers(record)), place)
         tune.report({**_numbers(result.get("figures", {})), "result": result})
 
     return trial
-
-
-def _own_process(alone: bool) -> AbstractContextManager[None]:
-    return in_this_process() if alone else nullcontext()
 
 
 def _numbers(record: Mapping[str, Any]) -> Record:

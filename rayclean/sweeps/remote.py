@@ -1,8 +1,8 @@
 """Functions that run in the cluster's workers: the verbs that trials share, and the trials themselves."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from rayclean import pipeline
 from rayclean.errors import RaycleanError
@@ -11,6 +11,9 @@ from rayclean.sweeps.space import drawn
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial import run_trial
 from rayclean.sweeps.trial_run import TrialRecord
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Workplace
 
 ERROR = "error.json"
 """File of a trial that failed, with its title and its error."""
@@ -28,28 +31,28 @@ class SweepContext:
     """Language models that run for all trials (`runtime.serve.hosting`)."""
 
 
-def run_shared_work(item: tuple[str, Work], context: SweepContext) -> None:
+def run_shared_work(item: tuple[str, Work], place: "Workplace", context: SweepContext) -> None:
     """Run one verb that several trials share, as one of them."""
-    from rayclean.runtime import serve
-
     verb, work = item
-    with serve.running(context.servers):
-        pipeline.run_verbs(work.config, (verb,), run=work.run(context.url))
+    place = replace(place, endpoints=context.servers)
+    pipeline.run_verbs(work.config, (verb,), run=work.run(context.url), place=place)
 
 
 def run_named_trial(
     record: TrialRecord,
     on_epoch: Callable[[TrialRecord], None],
+    place: "Workplace",
     work: Mapping[str, Work],
     context: SweepContext,
 ) -> TrialRecord:
     """Run a trial of the plan: `record` has its name."""
-    return _run_guarded(work[record["name"]], context, on_epoch)
+    return _run_guarded(work[record["name"]], context, place, on_epoch)
 
 
 def run_suggested_trial(
     record: TrialRecord,
     on_epoch: Callable[[TrialRecord], None],
+    place: "Workplace",
     spec: Sweep,
     values: TrialRecord,
     context: SweepContext,
@@ -58,7 +61,7 @@ def run_suggested_trial(
     point, results = drawn(spec, record), []
     for seed in spec.seeds:
         work = work_of(spec, values, point, seed)
-        result = _run_guarded(work, context, on_epoch if len(spec.seeds) == 1 else lambda _: None)
+        result = _run_guarded(work, context, place, on_epoch if len(spec.seeds) == 1 else lambda _: None)
         if "error" in result:
             return result
         results.append(result)
@@ -67,14 +70,14 @@ def run_suggested_trial(
     return {"figures": means, "point": point, "trials": results}
 
 
-def _run_guarded(work: Work, context: SweepContext, on_epoch: Callable[[TrialRecord], None]) -> TrialRecord:
+def _run_guarded(
+    work: Work, context: SweepContext, place: "Workplace", on_epoch: Callable[[TrialRecord], None]
+) -> TrialRecord:
     """Run a trial; its own error ends it and no other trial."""
-    from rayclean.runtime import serve
-
     run = work.run(context.url)
     try:
-        with serve.running(context.servers):
-            result = run_trial(work, context.url, context.verbs, on_epoch)
+        place = replace(place, endpoints=context.servers)
+        result = run_trial(work, context.url, context.verbs, on_epoch, place)
     except RaycleanError as error:
         run.write_json({"title": work.trial.title, "error": str(error)}, ERROR)
         return {"trial": work.trial.name, "error": str(error), "figures": {}}

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow.compute as pc
 
@@ -18,6 +18,9 @@ from rayclean.folder import Folder
 from rayclean.schema import LabelSet
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.trial_run import TrialRecord, TrialRun
+
+if TYPE_CHECKING:
+    from rayclean.runtime.engines import Workplace
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
 Stopped = bool | Literal["plateau"]
@@ -32,7 +35,11 @@ TRUTH_FIGURES = (
 
 
 def run_trial(
-    work: Work, root: str, verbs: tuple[str, ...], on_epoch: Callable[[TrialRecord], None]
+    work: Work,
+    root: str,
+    verbs: tuple[str, ...],
+    on_epoch: Callable[[TrialRecord], None],
+    place: "Workplace",
 ) -> TrialRecord:
     """Run what is not finished of a trial and write its result; a finished one is only read.
 
@@ -42,6 +49,7 @@ def run_trial(
         verbs: the verbs that a trial runs.
         on_epoch: called after every epoch with `epoch`, `dev_accuracy`, `dev_loss`, `loss` and the method's
             own measures.
+        place: what the trial has in common with others.
 
     Returns:
         The content of `result.json`.
@@ -57,7 +65,7 @@ def run_trial(
             reported.add(record["epoch"])
             on_epoch(record)
 
-        pipeline.run_verbs(work.config, verbs, run=run, on_epoch=report)
+        pipeline.run_verbs(work.config, verbs, run=run, on_epoch=report, place=place)
         records = history(run)
         if not reported:  # an earlier attempt, or a trial that shares the training, has finished it
             for record in records:

@@ -25,6 +25,8 @@ from rayclean.detectors.scoring import Scorer, survey_shard
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.run import Run
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +43,13 @@ def validate(config: Config, run: Run) -> None:
         DETECTORS.checked(plugin)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Score every example, choose the suspects, write `findings/`."""
-    from rayclean.runtime.ray_data import map_items
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """Time to score every example."""
+    return VerbNeeds(seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
 
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
+    """Score every example, choose the suspects, write `findings/`."""
     load, predict = run.require("load"), run.require("predict")
     _require_features(config, predict)
     labels = schema.LabelSet.from_json(load.read_text("labels.json"))
@@ -52,8 +57,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     detectors = {
         plugin.name: DETECTORS.build(plugin, len(labels), config.seed) for plugin in config.detect.detectors
     }
-    survey = _survey_all(names, load, predict, out, len(labels), map_items)
-    fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, map_items)
+    survey = _survey_all(names, load, predict, out, len(labels), engines.map_items)
+    fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, engines.map_items)
     chosen = select_suspects(names, list(detectors), out, config.detect, survey["examples"])
     totals = write_findings(names, list(detectors), out, chosen)
     if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):

@@ -65,9 +65,11 @@ from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
 from rayclean.run import VERBS, Run
-from rayclean.runtime.compare import train_and_test
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
+from rayclean.verbs.compare_networks import train_and_test
 
 VERSION = 3
 
@@ -86,7 +88,12 @@ def validate(config: Config, run: Run) -> None:
     """Check nothing: the options are plain values, and other verbs check the rest."""
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The training workers where networks are compared; time to run the network."""
+    return VerbNeeds(trains=config.evaluate.compare, network=True, seconds=network_seconds(config, run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Write `metrics.json` and `report.html`; returns the metrics."""
     start = time.monotonic()
     load = run.require("load")
@@ -94,7 +101,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     manifests = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     verb_metrics = {verb: manifest.metrics for verb, manifest in manifests.items()}
     metrics, counts, suspects = measure_labels(config, run)
-    tested = _test(config, run, out, labels, counts)
+    tested = _test(engines, config, run, out, labels, counts)
     scores = {name: tested["scores"].get(name, {}) for name in NETWORKS}
     for figure in ("accuracy", "f1_macro", "f1_weighted"):
         metrics[figure] = {name: score.get(figure) for name, score in scores.items()}
@@ -130,7 +137,9 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     return metrics
 
 
-def _test(config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCounts) -> dict[str, Any]:
+def _test(
+    engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCounts
+) -> dict[str, Any]:
     """Scores of every network on the test examples: on the true labels where known, else on the given ones.
 
     Returns:
@@ -166,7 +175,7 @@ def _test(config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCo
         result["trained_on_true"] = counts.of(SPLIT_TRAIN, "known")
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
     task = TASKS.build(config.task, labels)
-    answers = train_and_test(config, run, out.sub("compare"), labels.names, labelled)
+    answers = train_and_test(engines, config, run, out.sub("compare"), labels.names, labelled)
     scores: dict[str, Any] = {}
     for name, (answer_ids, predicted) in answers.items():
         answer = lookup_values(answer_ids, predicted, np.concatenate(ids)[labelled_rows])

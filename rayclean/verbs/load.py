@@ -41,6 +41,8 @@ from rayclean.errors import DataError
 from rayclean.folder import Folder
 from rayclean.progress import progress_bar
 from rayclean.run import Run
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import Label, LabelSet
 
 VERSION = 1
@@ -85,7 +87,13 @@ def validate(config: Config, run: Run) -> None:
         choose_columns(config.dataset, source.role, found, file.url, reader.sparse)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """Time to read the source files."""
+    files = [file for source in find_sources(config.dataset) for file in source.files]
+    return VerbNeeds(seconds=SECONDS_PER_BYTE * sum(file.size for file in files))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Write `examples/`, `test/`, `truth/`, `rejected/` and `labels.json`.
 
     Returns:
@@ -99,7 +107,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     sources = find_sources(dataset)
     pieces = cut_into_pieces(sources)
     job = LoadJob(dataset, out.url(), config.seed)
-    summaries = _first_pass(job, pieces)
+    summaries = _first_pass(engines, job, pieces)
     check_sources_hold_rows(sources, summaries)
     check_rejected(dataset, summaries)
 
@@ -118,7 +126,7 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     )
     prepare_noise(out, second, shards)
 
-    written = _second_pass(second, shards)
+    written = _second_pass(engines, second, shards)
     out.write_text(label_set.to_json(), "labels.json")
     write_truth_summary(out, second, summaries, written)
     metrics = load_metrics(summaries, written, labels)
@@ -133,10 +141,8 @@ def _names_in_file(source: Source, column: str) -> Sequence[str] | None:
     return source.reader().label_names(source.files[0], column)
 
 
-def _first_pass(job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
+def _first_pass(engines: Engines, job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
     """Stage the pieces that no earlier attempt has finished; summaries in the order of the pieces."""
-    from rayclean.runtime.ray_data import map_items
-
     done: dict[int, PieceSummary] = {}
     with progress_bar("load: read", None, "rows") as bar:
         for piece in pieces:
@@ -145,7 +151,7 @@ def _first_pass(job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
                 done[piece.index] = summary
                 bar.advance(summary.rows, resumed=True)
         remaining = [piece for piece in pieces if piece.index not in done]
-        for index, summary in map_items(partial(_stage_indexed, job), remaining):
+        for index, summary in engines.map_items(partial(_stage_indexed, job), remaining):
             done[index] = summary
             bar.advance(summary.rows)
     return [done[piece.index] for piece in pieces]
@@ -155,10 +161,8 @@ def _stage_indexed(job: LoadJob, piece: SourcePiece) -> tuple[int, PieceSummary]
     return piece.index, stage_piece(job, piece)
 
 
-def _second_pass(job: SecondPassJob, shards: list[StagedShard]) -> list[dict[str, Any]]:
+def _second_pass(engines: Engines, job: SecondPassJob, shards: list[StagedShard]) -> list[dict[str, Any]]:
     """Write the shards that no earlier attempt has finished; counts in the order of the shards."""
-    from rayclean.runtime.ray_data import map_items
-
     folder = Folder(job.load.out)
     done: dict[str, dict[str, Any]] = {}
     with progress_bar("load: write", sum(shard.rows for shard in shards), "examples") as bar:
@@ -167,7 +171,7 @@ def _second_pass(job: SecondPassJob, shards: list[StagedShard]) -> list[dict[str
                 done[shard.name] = folder.read_json("stage", "shards", f"{shard.name}.json")
                 bar.advance(shard.rows, resumed=True)
         remaining = [shard for shard in shards if shard.name not in done]
-        for counts in map_items(partial(write_examples, job), remaining):
+        for counts in engines.map_items(partial(write_examples, job), remaining):
             done[counts["name"]] = counts
             bar.advance(counts["rows"])
     return [done[shard.name] for shard in shards]

@@ -31,6 +31,8 @@ from rayclean.folder import Folder
 from rayclean.models.loading import describe_encoder, encoder_class
 from rayclean.progress import progress_bar
 from rayclean.run import Run
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitResult, FitSpec
 
@@ -54,7 +56,13 @@ def validate(config: Config, run: Run) -> None:
         describe_encoder(config.predict.model)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The training workers, unless the probabilities or a trained classifier are given; time to run the network."""
+    trains = config.predict.mode in ("out_of_fold", "in_sample")
+    return VerbNeeds(trains=trains, network=True, seconds=network_seconds(config, run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Train, predict, check that no example was lost, and return figures on the given labels."""
     from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
 
@@ -77,7 +85,12 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         with _clock(seconds, "features"):
             kept = run.kept_features() if frozen else None
             embed = partial(
-                compute_features, encoder=config.encoder, seed=config.seed, config=settings, kept=kept
+                compute_features,
+                engines,
+                encoder=config.encoder,
+                seed=config.seed,
+                config=settings,
+                kept=kept,
             )
             embedded = embed(examples, features)
             if frozen and load.shards("test"):
@@ -89,19 +102,25 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
         _check_classes(settings.model, names)
         with _clock(seconds, "predict"):
             figures = predict_shards(
-                examples, predictions, [settings.model], seed=config.seed, config=settings,
+                engines, examples, predictions, [settings.model], seed=config.seed, config=settings,
                 features=None if frozen else features,
             )  # fmt: skip
     else:
         with _clock(seconds, "fit"):
-            fits = _fit(config, examples, names, features if frozen else None, out)
+            fits = _fit(engines, config, examples, names, features if frozen else None, out)
         networks = [out.url("models", fit.name, "model") for fit in fits]
         with _clock(seconds, "predict"):
             if frozen:
-                figures = predict_heads(examples, features, predictions, networks, seed=config.seed)
+                figures = predict_heads(engines, examples, features, predictions, networks, seed=config.seed)
             else:
                 figures = predict_shards(
-                    examples, predictions, networks, seed=config.seed, config=settings, features=features
+                    engines,
+                    examples,
+                    predictions,
+                    networks,
+                    seed=config.seed,
+                    config=settings,
+                    features=features,
                 )
     embedded = embedded or figures
     _check_complete(examples, predictions)
@@ -139,11 +158,9 @@ def _check_classes(model: str, names: list[str]) -> None:
 
 
 def _fit(
-    config: Config, examples: Folder, names: list[str], features: Folder | None, out: Folder
+    engines: Engines, config: Config, examples: Folder, names: list[str], features: Folder | None, out: Folder
 ) -> list[FitResult]:
     """Train the network of every fold, or the one of in-sample prediction."""
-    from rayclean.runtime.train import fit_jobs
-
     data = DataSpec(examples.url(), features=features.url() if features is not None else None)
     if config.predict.mode == "in_sample":
         selections = {"all": ExampleSelection("split")}
@@ -164,7 +181,7 @@ def _fit(
             progress.advance(0 if key in seen else 1)  # an epoch repeated after a lost worker is no news
             seen.add(key)
 
-        results = fit_jobs(jobs, spec, config.cluster, out.url("ray"), tell)
+        results = engines.fit_jobs(jobs, spec, out.url("ray"), tell)
     out.remove("ray")
     return [results[job.name] for job in jobs]
 

@@ -36,9 +36,10 @@ from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config, RelabelConfig
 from rayclean.folder import Folder
 from rayclean.run import Run
-from rayclean.runtime import serve
-from rayclean.runtime.annotate import AskOutcome, ask_queries
-from rayclean.runtime.ray_data import map_items
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
+from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 
@@ -61,10 +62,17 @@ def validate(config: Config, run: Run) -> None:
     """
     annotator = build_annotator(config, ())
     annotator.check()
-    serve.validate_server(annotator)
+    validate_server(annotator)
 
 
-def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The annotator's language model, and time to build and answer the queries."""
+    annotator = build_annotator(config, ())
+    server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
+    return VerbNeeds(server=server, seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
+
+
+def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Ask, decide and write the labels; returns the verb's metrics."""
     load, detect = run.require("load"), run.require("detect")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
@@ -82,8 +90,8 @@ def run(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     if chunks:
         sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url())
         builder = _query_builder(config, annotator, labels, sources, out, rows_per_chunk)
-        _build_queries(builder, suspects, out)
-        _ask(config.relabel, annotator, labels, calibration, run, out, chunks, total)
+        _build_queries(engines, builder, suspects, out)
+        _ask(engines, config.relabel, annotator, labels, calibration, run, out, chunks, total)
     seconds = time.monotonic() - start
     decided = write_decisions(out, len(labels), calibration, config.relabel.accept)
     label_sources = write_labels(run, out)
@@ -131,10 +139,11 @@ def _query_builder(
     )
 
 
-def _build_queries(builder: QueryBuilder, suspects: dict[str, int], out: Folder) -> None:
+def _build_queries(engines: Engines, builder: QueryBuilder, suspects: dict[str, int], out: Folder) -> None:
     """Write `queries/` for the shards that have none yet.
 
     Args:
+        engines: where the work is done.
         builder: makes the queries.
         suspects: number of suspects by shard.
         out: folder of the verb.
@@ -142,7 +151,7 @@ def _build_queries(builder: QueryBuilder, suspects: dict[str, int], out: Folder)
     todo = [shard for shard in suspects if not out.exists("queries", "built", f"{shard}.json")]
     with progress.progress_bar("relabel: questions", sum(suspects.values()), "suspects") as bar:
         bar.advance(sum(suspects[shard] for shard in suspects if shard not in todo), resumed=True)
-        for built in map_items(builder.build, _groups(todo, suspects)):
+        for built in engines.map_items(builder.build, _groups(todo, suspects)):
             bar.advance(built)
 
 
@@ -160,6 +169,7 @@ def _groups(shards: Sequence[str], suspects: dict[str, int]) -> list[list[str]]:
 
 
 def _ask(
+    engines: Engines,
     relabel: RelabelConfig,
     annotator: Annotator,
     labels: LabelSet,
@@ -171,18 +181,20 @@ def _ask(
 ) -> None:
     """Write `answers/` of some chunks, with the server running where the annotator brings one and needs it."""
     used = _used_before(out) if run.shares_ledger else None
-    asking = AskOutcome(
+    asking = AskingPlan(
         annotator, run.url("ledger"), out.name, Budget.of(relabel), relabel.max_error_rate, used
     )
     work = partial(_answer_chunk, out=out.url(), labels=labels, calibration=calibration)
     server: AbstractContextManager[Annotator] = nullcontext(annotator)
     if isinstance(annotator, ServedAnnotator):  # a server takes minutes to start: only if it is needed
         needs = partial(_needs_asking, asking=asking, out=out.url(), labels=labels, calibration=calibration)
-        if any(list(map_items(needs, chunks))):
-            server = serve.hosted(annotator, run.url())
+        if any(list(engines.map_items(needs, chunks))):
+            server = engines.hosted(annotator, run.url())
     with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
         asking = replace(asking, annotator=ready)
-        for _ in ask_queries(asking, work, chunks, lambda count, reused: bar.advance(count, resumed=reused)):
+        for _ in engines.ask_queries(
+            asking, work, chunks, lambda count, reused: bar.advance(count, resumed=reused)
+        ):
             pass
 
 
@@ -197,7 +209,7 @@ def _used_before(out: Folder) -> Spent:
     return used
 
 
-def _needs_asking(chunk: int, asking: AskOutcome, out: str, labels: LabelSet, calibration: str) -> bool:
+def _needs_asking(chunk: int, asking: AskingPlan, out: str, labels: LabelSet, calibration: str) -> bool:
     """Whether a chunk holds a query that the ledger does not answer and the budget allows."""
     engine = asking.engine()
     _, queries = read_chunk(Folder(out), chunk, labels, calibration)

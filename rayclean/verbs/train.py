@@ -8,7 +8,7 @@ between epochs, over the run's ledger. Writes `model/` (the epoch of the highest
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,11 +17,16 @@ from rayclean import progress
 from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Budget
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.run import Run
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import IN_PROCESS, Engines, OnEpoch
+from rayclean.runtime.needs import VerbNeeds, network_seconds
+from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.query_annotator import AskAnnotator
@@ -36,7 +41,6 @@ def validate(config: Config, run: Run) -> None:
         ConfigError: an unknown name or option, or one that cannot work.
     """
     from rayclean.models.loading import encoder_class
-    from rayclean.runtime import serve
     from rayclean.training import views
     from rayclean.training.job_data import is_frozen
 
@@ -52,11 +56,23 @@ def validate(config: Config, run: Run) -> None:
     if method.expected_queries(method.config) is not None:
         annotator = build_annotator(config, ())
         annotator.check()
-        serve.validate_server(annotator)
+        validate_server(annotator)
+
+
+def needs(config: Config, run: Run) -> VerbNeeds:
+    """The training workers, and at the same time the language model of a method that asks."""
+    method, options = METHODS.checked(config.method)
+    annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
+    server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
+    return VerbNeeds(trains=True, network=True, server=server, seconds=network_seconds(config, run))
 
 
 def run(
-    config: Config, run: Run, out: Folder, on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
+    config: Config,
+    run: Run,
+    out: Folder,
+    engines: Engines = IN_PROCESS,
+    on_epoch: OnEpoch = lambda record: None,
 ) -> dict[str, Any]:
     """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator.
 
@@ -64,10 +80,9 @@ def run(
         config: of the run.
         run: the run folder.
         out: folder to write into.
+        engines: where the network is trained and the annotator asked.
         on_epoch: called with the line of `metrics.jsonl` of every epoch, once each.
     """
-    from rayclean.runtime.train import fit_jobs
-
     load = run.require("load")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
         config.dataset.words, config.dataset.definitions
@@ -90,7 +105,7 @@ def run(
     shown: set[int] = set()
     with (
         progress.progress_bar("train", config.train.epochs, "epochs") as bar,
-        _annotator(config, run, out, labels, method) as annotator,
+        _annotator(engines, config, run, out, labels, method) as annotator,
     ):
 
         def show(record: dict[str, Any]) -> None:
@@ -101,7 +116,7 @@ def run(
                 on_epoch(record)
                 bar.note(epoch_note(record))
 
-        result = fit_jobs([job], spec, config.cluster, out.url("ray"), show, annotator)["train"]
+        result = engines.fit_jobs([job], spec, out.url("ray"), show, annotator)["train"]
     out.remove("ray")
     return {
         "method": config.method.name,
@@ -190,12 +205,9 @@ def _used(out: Folder) -> Spent:
 
 @contextmanager
 def _annotator(
-    config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
+    engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
 ) -> Iterator[AskAnnotator | None]:
     """The annotator while the block runs, its server with it; None for a method that does not ask."""
-    from rayclean.runtime import serve
-    from rayclean.runtime.annotate import AskOutcome, consulting
-
     if method.expected_queries(method.config) is None:
         yield None
         return
@@ -203,10 +215,10 @@ def _annotator(
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
     budget = replace(Budget.of(relabel), max_queries=None)  # a method counts its questions itself
-    with serve.hosted(annotator, run.url()) as ready:
+    with engines.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
-        asking = AskOutcome(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
-        with consulting(
+        asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
+        with engines.consulting(
             asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
         ) as asker:
             yield asker

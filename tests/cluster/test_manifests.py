@@ -468,9 +468,9 @@ def test_jobs_run_commands_that_rayclean_understands(tmp_path: Path) -> None:
 
 
 def test_the_serve_config_satisfies_rays_schema() -> None:
-    from ray.serve.schema import ServeDeploySchema
-
     from rayclean.runtime.llm_service import LlmService
+
+    from ray.serve.schema import ServeDeploySchema
 
     (service,) = of_kind("RayService")
     config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import requests
-from ray.job_submission import JobDetails, JobStatus
 
 from rayclean.errors import ArtifactError, ResourceError
 from rayclean.runtime import jobs as module
 from rayclean.runtime.jobs import JobPackage, Jobs
+
+from ray.job_submission import JobDetails, JobStatus
 
 PARCEL = JobPackage("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": "{}"})
 OTHER = JobPackage(

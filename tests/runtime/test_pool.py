@@ -1,10 +1,11 @@
 """How many actors, and what each of them gets: on pretended clusters."""
 
 import pytest
-import ray
 
 from rayclean.runtime import actor_pool as module
 from rayclean.runtime.actor_pool import PoolSize, size_pool
+
+import ray
 
 
 @pytest.fixture
@@ -12,7 +13,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     def pretend(nodes: list[float], threads: int, gpus: int = 0) -> None:
         alive = [{"Resources": {"CPU": cpus}, "Alive": True} for cpus in nodes]
         monkeypatch.setattr(ray, "nodes", lambda: alive)
-        monkeypatch.setattr(module, "own_threads", lambda processes=1: max(1, threads // processes))
+        monkeypatch.setattr(
+            module, "own_threads", lambda sharers=1, processes=1: max(1, threads // processes)
+        )
         monkeypatch.setattr(module, "gpu_count", lambda: gpus)
 
     return pretend

@@ -11,6 +11,7 @@ from rayclean.config import Plugin, PredictConfig
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.loading import build_encoder
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.predict import InferencePlan, ShardRunner, predict_shards
 from rayclean.schema import EXAMPLES, matrix
 from tests.toy import SHARED
@@ -50,22 +51,27 @@ def read(folder: Folder, column: str) -> dict[int, np.ndarray]:
     }
 
 
-def test_layout_order_and_actors_change_nothing(ray_embedded: None, tmp_path: Path) -> None:
+def test_layout_order_and_engines_change_nothing(tmp_path: Path, on_ray: Engines) -> None:
+    """Two actors of Ray, and this process."""
     found = []
-    for edges, order, actors in (
-        ([10, 11, 30], np.arange(40), 2),
-        ([], np.random.default_rng(3).permutation(40), 1),
+    for engines, edges, order, actors in (
+        (on_ray, [10, 11, 30], np.arange(40), 2),
+        (IN_PROCESS, [], np.random.default_rng(3).permutation(40), 1),
     ):
         where = tmp_path / str(actors)
         source = examples(where / "examples", edges, order)
         output, features = Folder(str(where / "predictions")), Folder(str(where / "features"))
         config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
-        figures = predict_shards(source, output, networks(where, 3), seed=1, config=config, features=features)
+        figures = predict_shards(
+            engines, source, output, networks(where, 3), seed=1, config=config, features=features
+        )
         assert figures["rows"] == 40
         assert figures["labelled"] == 30
         assert figures["resumed"] == 0
         found.append((read(output, "probabilities"), read(features, "features")))
-    again = predict_shards(source, output, networks(where, 3), seed=1, config=config, features=features)
+    again = predict_shards(
+        IN_PROCESS, source, output, networks(where, 3), seed=1, config=config, features=features
+    )
     assert again == {**figures, "resumed": 40}
     for one, other in zip(*found, strict=True):
         assert set(one) == set(other)

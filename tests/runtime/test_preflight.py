@@ -4,18 +4,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
 
 from rayclean.config import Config, parse_config
 from rayclean.errors import ResourceError
 from rayclean.overrides import read_values
+from rayclean.run import Run
 from rayclean.runtime import cluster, nodes, preflight
 from rayclean.runtime.cluster import trains_on_gpu
+from rayclean.verb_fingerprints import verb_module
+
+import ray
 
 ALL = ("load", "predict", "detect", "relabel", "train", "evaluate")
 ROOT = Path(__file__).parents[2]
@@ -42,6 +45,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return have
 
 
+def check(config: Config, verbs: Sequence[str]) -> None:
+    """Preflight of verbs of a run that has not begun."""
+    run = Run("nowhere")
+    preflight.preflight(config.cluster, [verb_module(verb).needs(config, run) for verb in verbs])
+
+
 def config(*overrides: str, annotator: str = "served", method: str = "noiseal") -> Config:
     values = {"dataset": {"path": "x.csv"}, "annotator": {"name": annotator}, "method": {"name": method}}
     return parse_config(values, overrides)
@@ -49,24 +58,24 @@ def config(*overrides: str, annotator: str = "served", method: str = "noiseal") 
 
 def test_training_alone(machine: Machine) -> None:
     machine(4)
-    preflight.preflight(config("cluster.workers=3", annotator="knn"), ALL)
+    check(config("cluster.workers=3", annotator="knn"), ALL)
     with pytest.raises(ResourceError, match=r"needs 5 CPUs, the cluster has 4.*lower cluster.workers"):
-        preflight.preflight(config("cluster.workers=4", annotator="knn"), ALL)
+        check(config("cluster.workers=4", annotator="knn"), ALL)
 
 
 def test_the_language_model_alone_and_beside_a_method_that_asks(machine: Machine) -> None:
     machine(4)
-    preflight.preflight(config(), ALL)
+    check(config(), ALL)
     alone = config("cluster.workers=2", "cluster.llm.replicas=3", method="cross_entropy")
-    preflight.preflight(alone, ALL)  # one after the other
+    check(alone, ALL)  # one after the other
     together = config("cluster.workers=2", "cluster.llm.replicas=3")
-    preflight.preflight(together, ("load", "predict"))  # asks nobody yet
+    check(together, ("load", "predict"))  # asks nobody yet
     with pytest.raises(ResourceError, match=r"training on .*, with the language model on .*needs 7 CPUs"):
-        preflight.preflight(together, ALL)
+        check(together, ALL)
     with pytest.raises(
         ResourceError, match=r"the language model on 4 x 1 CPUs.*needs 5 CPUs, the cluster has 4"
     ):
-        preflight.preflight(config("cluster.llm.replicas=4", method="cross_entropy"), ALL)
+        check(config("cluster.llm.replicas=4", method="cross_entropy"), ALL)
 
 
 def test_a_sweep_holds_all_its_language_models_beside_its_trainings(machine: Machine) -> None:
@@ -88,12 +97,10 @@ def test_a_sweep_holds_all_its_language_models_beside_its_trainings(machine: Mac
 def test_gpus(machine: Machine) -> None:
     machine(16, 1)
     with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1.*cluster.llm.tensor_parallel"):
-        preflight.preflight(config("cluster.llm.tensor_parallel=2", "cluster.llm.gpu=true"), ALL)
+        check(config("cluster.llm.tensor_parallel=2", "cluster.llm.gpu=true"), ALL)
     with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1.*use_gpu = false"):
-        preflight.preflight(
-            config("cluster.use_gpu=true"), ALL
-        )  # a GPU for training, one for the model it asks
-    preflight.preflight(config("cluster.use_gpu=true", method="cross_entropy"), ALL)
+        check(config("cluster.use_gpu=true"), ALL)  # a GPU for training, one for the model it asks
+    check(config("cluster.use_gpu=true", method="cross_entropy"), ALL)
 
 
 def test_what_an_autoscaler_may_add_counts_where_it_is_declared(
@@ -102,9 +109,9 @@ def test_what_an_autoscaler_may_add_counts_where_it_is_declared(
     """On a real Ray, which has no GPU."""
     big = config("cluster.workers=20", "cluster.use_gpu=true", annotator="knn", method="cross_entropy")
     with pytest.raises(ResourceError, match="needs 21 CPUs, the cluster has 4"):
-        preflight.preflight(big, ALL)
+        check(big, ALL)
     monkeypatch.setenv(nodes.DECLARED, "3xCPU:8, 4xCPU:16+GPU:8")
-    preflight.preflight(big, ALL)
+    check(big, ALL)
     assert (cluster.cpu_count(), cluster.gpu_count(), trains_on_gpu(big.cluster)) == (88, 32, True)
     monkeypatch.setenv(nodes.DECLARED, "1xCPU:1")
     assert (cluster.cpu_count(), cluster.gpu_count()) == (4, 0)  # what is there is there
@@ -127,10 +134,10 @@ def test_a_gpu_run_may_start_on_our_own_manifests_before_any_gpu_node_is_there(
     machine(8)
     mixed = config(str(ROOT / "configs" / "cluster" / "mixed.toml"))
     with pytest.raises(ResourceError, match="the cluster has 0"):
-        preflight.preflight(mixed, ALL)
+        check(mixed, ALL)
     for _, environment in pods("raycluster.yaml"):  # trials of a sweep look from worker nodes, too
         monkeypatch.setenv(nodes.DECLARED, environment[nodes.DECLARED])
-        preflight.preflight(mixed, ALL)
+        check(mixed, ALL)
         assert (cluster.cpu_count(), cluster.gpu_count()) == (128, 8)
 
 
@@ -138,7 +145,7 @@ def test_an_autoscaler_of_unknown_limits_is_only_a_warning(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine(4, labels={"ray.io/node-group": "cpu"})
-    preflight.preflight(config("cluster.workers=8", annotator="knn"), ALL)
+    check(config("cluster.workers=8", annotator="knn"), ALL)
     assert "needs 9 CPUs, the cluster has 4 now" in caplog.text
     assert "RAYCLEAN_MAX_NODES=" in caplog.text
 
@@ -165,18 +172,18 @@ def test_each_process_must_fit_on_some_node(
         ResourceError,
         match=r"needs 8 CPUs and 1 GPUs on one node, the nodes have 4 CPUs and 1 GPUs.*cpus_per_worker",
     ):
-        preflight.preflight(wide, ALL)
+        check(wide, ALL)
     monkeypatch.setenv(nodes.DECLARED, "1xCPU:16,2xCPU:4+GPU:1")  # CPUs and GPUs, but not together
     with pytest.raises(ResourceError, match="16 CPUs"):
-        preflight.preflight(wide, ALL)
+        check(wide, ALL)
     monkeypatch.setenv(nodes.DECLARED, "1xCPU:8+GPU:1")
-    preflight.preflight(wide, ALL)
+    check(wide, ALL)
     monkeypatch.delenv(nodes.DECLARED)
     engine = config("annotator.server.cpus=6", "cluster.llm.gpu=false", method="cross_entropy")
     with pytest.raises(ResourceError, match=r"language model .*needs 6 CPUs on one node.*server.cpus"):
-        preflight.preflight(engine, ALL)
+        check(engine, ALL)
     spread = config("cluster.llm.tensor_parallel=4", "cluster.llm.gpu=true", method="cross_entropy")
-    preflight.preflight(spread, ALL)
+    check(spread, ALL)
     assert "no node has the 4 GPUs of cluster.llm.tensor_parallel" in caplog.text
 
 
@@ -185,7 +192,7 @@ def test_resources_that_others_hold_are_only_a_warning(
 ) -> None:
     machine(4)
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
-    preflight.preflight(config(annotator="knn"), ALL)
+    check(config(annotator="knn"), ALL)
     assert "of 4 in the cluster 1 are free now" in caplog.text
 
 
@@ -199,8 +206,8 @@ def test_cluster_files_fit_the_clusters_they_are_named_after(
     machine(cpus, gpus)
     file = next(str(file) for file in FILES if file.stem == path)
     method = "cross_entropy" if path == "one-gpu" else "noiseal"  # as one-gpu.toml says
-    preflight.preflight(config(file, method=method), ALL)
+    check(config(file, method=method), ALL)
     assert set(read_values(file)) <= {"cluster", "predict"}
     machine(cpus, gpus - 1) if gpus else machine(1, 0)
     with pytest.raises(ResourceError):
-        preflight.preflight(config(file, method=method), ALL)
+        check(config(file, method=method), ALL)

@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 from pydantic import ValidationError
 
 from rayclean.annotators import gguf, model_source
@@ -23,8 +22,10 @@ from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.model_source import content_hash, model_name
 from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, llm_service, serve, serve_state
+from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks
 from rayclean.schema import Label
+
+import ray
 
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "hate", "hate speech")]
 BUILT_IN = "smollm2-135m"
@@ -102,7 +103,7 @@ class TestRefusals:
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"config\.json"):
-            serve.validate_server(annotator(model=str(tmp_path)))
+            server_checks.validate_server(annotator(model=str(tmp_path)))
 
     def test_a_hub_model_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
@@ -110,16 +111,18 @@ class TestRefusals:
             annotator(model="nobody/no-such-model", revision="v1").check()
 
     def test_a_model_that_reads_less(self, model_folder: Path) -> None:
-        serve.validate_server(annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096)))
+        server_checks.validate_server(
+            annotator(model=str(model_folder), server=ServerOptions(max_model_len=4096))
+        )
         with pytest.raises(ConfigError, match=r"max_model_len = 4097.*at most 4096"):
-            serve.validate_server(
+            server_checks.validate_server(
                 annotator(model=str(model_folder), server=ServerOptions(max_model_len=4097))
             )
 
     def test_an_unreadable_model_config(self, model_folder: Path) -> None:
         (model_folder / "config.json").write_text("{")
         with pytest.raises(ConfigError, match=r"cannot read the model's"):
-            serve.validate_server(annotator(model=str(model_folder)))
+            server_checks.validate_server(annotator(model=str(model_folder)))
 
     def test_another_vllm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(serve.importlib.metadata, "version", lambda name: "0.31.0")
@@ -200,6 +203,7 @@ def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def build(name: str, source: str, options: ServerOptions, use_gpu: bool) -> object:
         from fastapi import FastAPI
+
         from ray import serve as ray_serve
 
         api = FastAPI()
@@ -345,7 +349,7 @@ class TestOnARunningServe:
 
 def test_other_annotators_start_nothing() -> None:
     plain = KnnAnnotator(KnnAnnotator.Config(), LABELS)
-    serve.validate_server(plain)
+    server_checks.validate_server(plain)
     with serve.hosted(plain) as same:
         assert same is plain
 

@@ -14,10 +14,10 @@ from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DisagreementError, RaycleanError
 from rayclean.folder import Folder
-from rayclean.runtime import cluster
+from rayclean.runtime import threads as threads_of
 from rayclean.runtime import train as runtime
-from rayclean.runtime.annotate import AskOutcome, consulting
-from rayclean.runtime.train import fit_jobs
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.training.job import ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
@@ -33,8 +33,8 @@ from tests.training.toys import (
     write_examples,
 )
 
-ONE = ClusterConfig(workers=1)
-TWO = ClusterConfig(workers=2)
+ONE = Engines(ClusterConfig(workers=1), on_ray=True)
+TWO = Engines(ClusterConfig(workers=2), on_ray=True)
 
 
 def dynamics(one: FitJob) -> Any:
@@ -52,22 +52,26 @@ def test_jobs_share_a_group_are_done_once_and_an_error_comes_out_as_it_was(
     broken = job(str(tmp_path / "nothing"), tmp_path / "broken", name="broken")
     lines: list[Any] = []
     with pytest.raises(ArtifactError, match="holds no shards") as caught:
-        fit_jobs([*jobs, broken], spec(epochs=2), ONE, work, lines.append)
+        ONE.fit_jobs([*jobs, broken], spec(epochs=2), work, lines.append)
     assert type(caught.value) is ArtifactError
     expected = [("fold 0", 1), ("fold 0", 2), ("fold 1", 1), ("fold 1", 2)]
     assert [(line["job"], line["epoch"]) for line in lines] == expected
     assert not list((tmp_path / "work").iterdir())
 
     trained: list[list[str]] = []
-    monkeypatch.setattr(runtime, "_train", lambda todo, *_: trained.append([job.name for job in todo]))
-    results = fit_jobs(jobs, spec(epochs=2), ONE, work, lines.append)
+
+    def not_again(todo: list[FitJob], *_: Any) -> None:
+        trained.append([job.name for job in todo])
+
+    monkeypatch.setattr(runtime, "train_on_workers", not_again)
+    results = ONE.fit_jobs(jobs, spec(epochs=2), work, lines.append)
     assert trained == []  # both are done, nothing is started
     select = ExampleSelection("fold", 1, 2)
     here = fit(job(examples, tmp_path / "here", name="fold 1", select=select), spec(epochs=2))
     assert results["fold 1"].loss == pytest.approx(here.loss, abs=1e-6)
     # Ray Train resumes a run of the same name whatever its hyper-parameters; here they decide what is done.
     with pytest.raises(RaycleanError, match="without a result for"):
-        fit_jobs(jobs[:1], spec(epochs=2, learning_rate=0.5), ONE, work, lines.append)
+        ONE.fit_jobs(jobs[:1], spec(epochs=2, learning_rate=0.5), work, lines.append)
     assert trained == [["fold 0"]]
 
 
@@ -82,8 +86,8 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_embedded: None) -> 
         return FitSpec(Plugin(name=TOY), Plugin(name=method, **options), training, ("a", "b", "c"))
 
     killed, calm = job(examples, tmp_path / "killed"), job(examples, tmp_path / "calm")
-    results = fit_jobs(
-        [killed], how(SELF_KILLING, marker=str(marker)), TWO, str(tmp_path / "work"), lines.append
+    results = TWO.fit_jobs(
+        [killed], how(SELF_KILLING, marker=str(marker)), str(tmp_path / "work"), lines.append
     )
     assert marker.exists()
     first = [line for line in lines if line["epoch"] == 1]
@@ -108,7 +112,7 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
     found = {}
     for name in ("killed", "calm"):
         annotator = SimulatedAnnotator(SimulatedAnnotator.Config(tokens=7), tuple(labels))
-        asking = AskOutcome(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
+        plan = AskingPlan(annotator, str(tmp_path / f"ledger-{name}"), "test", Budget(), 0.5)
         options = {"weak": {"name": TOY}, "warmup_epochs": 2, "lambda_": 0.3, "demonstrations": 2}
         method = Plugin(name="noiseal", **options)
         if name == "killed":
@@ -116,11 +120,9 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
         one = job(examples, tmp_path / name)
         training = TrainingConfig(batch_size=8, epochs=5, learning_rate=0.05)
         how = FitSpec(Plugin(name=TOY), method, training, ("a", "b", "c"))
-        with consulting(asking, examples=examples, labels=labels, calibration="none") as consult:
-            if name == "killed":
-                fit_jobs([one], how, TWO, str(tmp_path / "work"), consult=consult)
-            else:
-                fit(one, how, consult=consult)
+        engines = TWO if name == "killed" else IN_PROCESS
+        with engines.consulting(plan, examples=examples, labels=labels, calibration="none") as consult:
+            engines.fit_jobs([one], how, str(tmp_path / "work"), consult=consult)
         lines = [
             json.loads(line)
             for file in (tmp_path / f"ledger-{name}").rglob("*.jsonl")
@@ -142,7 +144,7 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
 def test_an_error_on_two_workers_ends_the_run(tmp_path: Path, ray_embedded: None) -> None:
     examples = write_examples(tmp_path / "examples", 20)
     with pytest.raises(RaycleanError, match="epoch 1, step 1"):
-        fit_jobs([job(examples, tmp_path / "out")], spec(encoder=NAN), TWO, str(tmp_path / "work"))
+        TWO.fit_jobs([job(examples, tmp_path / "out")], spec(encoder=NAN), str(tmp_path / "work"))
 
 
 def work_without_ray(
@@ -192,6 +194,6 @@ def test_workers_that_disagree_start_again(
 def test_workers_share_the_cores_with_each_other_and_with_other_trainings(
     monkeypatch: pytest.MonkeyPatch, local: int, sharers: int, threads: int
 ) -> None:
-    monkeypatch.setattr(cluster, "physical_threads", lambda: 12)
+    monkeypatch.setattr(threads_of, "physical_threads", lambda: 12)
     chosen = work_without_ray(monkeypatch, [], [], workers=local, sharers=sharers)
     assert chosen == [threads]

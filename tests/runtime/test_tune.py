@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError, ResourceError
-from rayclean.runtime import cluster, nodes
+from rayclean.runtime import cluster, nodes, threads
 from rayclean.runtime import trial_slots as where
+from rayclean.runtime.engines import Workplace
 from rayclean.runtime.preflight import ResourceDemand
-from rayclean.runtime.ray_data import is_in_this_process
+from rayclean.runtime.threads import own_threads
 from rayclean.runtime.trial_slots import TrialSlots, trial_slots
 from rayclean.runtime.tune import run_side_by_side, run_trials
 from rayclean.runtime.tune_rules import EarlyStopping, Optuna
+
+import ray
 
 
 @pytest.fixture
@@ -58,15 +60,12 @@ def test_as_many_trials_as_fit(machine: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "physical_threads", lambda: 8)
-    assert (cluster.sharers(), cluster.own_threads()) == (1, 8)
-    with cluster.sharing(3):
-        assert (cluster.sharers(), cluster.own_threads()) == (3, 2)
-    with cluster.sharing(20):
-        assert cluster.own_threads() == 1
-    assert cluster.own_threads(3) == 2
-    with cluster.sharing(2):
-        assert cluster.own_threads(3) == 1
+    monkeypatch.setattr(threads, "physical_threads", lambda: 8)
+    assert own_threads() == 8
+    assert own_threads(3) == 2
+    assert own_threads(20) == 1
+    assert own_threads(processes=3) == 2
+    assert own_threads(2, 3) == 1
     there = [(True, 0.0), (True, 8.0), (True, 8.0), (False, 8.0)]  # the first is a head that computes nothing
     monkeypatch.setattr(
         ray, "nodes", lambda: [{"Alive": on, "Resources": {"CPU": cpus}} for on, cpus in there]
@@ -172,7 +171,7 @@ class Heard:
         self.results[trial["x"]] = result
 
 
-def learn(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+def learn(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
     """Eight epochs, the better the larger x, and no better from one to the next if x is odd.
 
     A group of its own is held meanwhile, like a training's.
@@ -214,27 +213,6 @@ def test_early_stopping_ends_trials_and_frees_what_they_held(ray_embedded: None,
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def its_number(trial: Any) -> None:
-    trial.suggest_int("x", trial.number, trial.number)
-
-
-def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None) -> None:
-    """Epochs do not have the objectives, and every second point fails."""
-
-    def half(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-        tell({"epoch": 1, "dev_accuracy": 0.5})
-        if trial["x"] % 2:
-            return {"error": "no label is left", "figures": {}}
-        return {"figures": {"cost": float(trial["x"]), "asked": 1.0}}
-
-    heard = Heard()
-    run_trials(
-        half, [], TrialSlots(1, 0.1), heard, trains=False, objectives=[("cost", "min"), ("asked", "min")],
-        optuna=Optuna(its_number, 4, 0, None),
-    )  # fmt: skip
-    assert [("error" in result) for _, result in sorted(heard.results.items())] == [False, True, False, True]
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which the command is given; Ray's own default moves every trial away from it."""
@@ -244,42 +222,66 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def situation(place: Workplace) -> dict[str, Any]:
+    """Where a trial is, in which process, and how many cores it takes."""
+    return {
+        "text": Path("given.txt").read_text(), "process": os.getpid(), "threads": torch.get_num_threads(),
+        "sharers": place.sharers, "here": place.in_process,
+    }  # fmt: skip
+
+
+def expected_situation(at_once: int, here: bool) -> dict[str, Any]:
+    """That of every trial, but for the process."""
+    own = max(1, threads.physical_threads() // at_once)
+    return {"text": "found", "threads": own, "sharers": at_once, "here": here}
+
+
+def test_trials_that_train_run_where_the_command_does_on_their_share_of_the_cores(
+    ray_embedded: None, here: Path
+) -> None:
+    """Also after each other in one process; more threads than cores wait for each other all the time."""
+    heard = Heard()
+    run_trials(
+        lambda trial, tell, place: situation(place), [{"x": x} for x in range(6)], TrialSlots(2, 0.1), heard, trains=True,
+    )  # fmt: skip
+    assert set(heard.results) == set(range(6))
+    assert len({result.pop("process") for result in heard.results.values()}) < 6
+    assert all(result == expected_situation(2, here=False) for result in heard.results.values())
+
+
+def its_number(trial: Any) -> None:
+    trial.suggest_int("x", trial.number, trial.number)
+
+
+def test_optuna_goes_on_after_a_trial_without_figures(ray_embedded: None, here: Path) -> None:
+    """Epochs do not have the objectives, and every second point fails. One process runs all of them."""
+
+    def half(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
+        tell({"epoch": 1, "dev_accuracy": 0.5})
+        if trial["x"] % 2:
+            return {"error": "no label is left", "figures": {}, **situation(place)}
+        return {"figures": {"cost": float(trial["x"]), "asked": 1.0}, **situation(place)}
+
+    heard = Heard()
+    run_trials(
+        half, [], TrialSlots(1, 0.1), heard, trains=False, objectives=[("cost", "min"), ("asked", "min")],
+        early=EarlyStopping("median"), optuna=Optuna(its_number, 4, 0, None),
+    )  # fmt: skip
+    assert [("error" in result) for _, result in sorted(heard.results.items())] == [False, True, False, True]
+    assert len({result.pop("process") for result in heard.results.values()}) == 1
+    for result in heard.results.values():
+        assert result.items() >= expected_situation(1, here=True).items()
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_side_by_side_says_what_failed_and_runs_the_others(
     ray_embedded: None, here: Path, alone: bool
 ) -> None:
-    def work(x: int) -> None:
+    def work(x: int, place: Workplace) -> None:
         if x == 1:
             raise RaycleanError("no more than this")
-        Path(str(x)).write_text(f"{Path('given.txt').read_text()} {cluster.sharers()} {is_in_this_process()}")
+        Path(str(x)).write_text(f"{Path('given.txt').read_text()} {place.sharers} {place.in_process}")
 
     said = run_side_by_side(work, [0, 1, 2], TrialSlots(2, 0.1), alone=alone)
     assert [str(error) if error else None for error in said] == [None, "no more than this", None]
     assert (here / "0").read_text() == (here / "2").read_text() == f"found 2 {alone}"
-
-
-@pytest.mark.parametrize(("trains", "early"), [(True, EarlyStopping()), (False, EarlyStopping("median"))])
-def test_trials_run_where_the_command_does_on_their_share_of_the_cores_one_after_another(
-    ray_embedded: None, here: Path, trains: bool, early: EarlyStopping
-) -> None:
-    """A process that nothing can leave a training in runs many trials; more threads than cores wait for each other."""
-
-    def look(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
-        tell({"epoch": 1, "dev_accuracy": 0.5})
-        return {
-            "figures": {"dev_accuracy": 0.5}, "text": Path("given.txt").read_text(), "process": os.getpid(),
-            "threads": torch.get_num_threads(), "sharers": cluster.sharers(), "here": is_in_this_process(),
-        }  # fmt: skip
-
-    heard, at_once = Heard(), 2
-    run_trials(
-        look, [{"x": x} for x in range(6)], TrialSlots(at_once, 0.1), heard, trains=trains,
-        objectives=[("dev_accuracy", "max")], early=early,
-    )  # fmt: skip
-    assert set(heard.results) == set(range(6))
-    assert len({result.pop("process") for result in heard.results.values()}) < 6
-    for result in heard.results.values():
-        assert result == {
-            "figures": {"dev_accuracy": 0.5}, "text": "found", "sharers": at_once, "here": not trains,
-            "threads": max(1, cluster.physical_threads() // at_once),
-        }  # fmt: skip

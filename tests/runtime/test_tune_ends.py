@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rayclean.runtime.engines import Workplace
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.runtime.tune import run_trials
 
@@ -28,7 +29,7 @@ class Heard:
         self.results[trial["name"]] = result
 
 
-def three_epochs(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+def three_epochs(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
     """In the second one a trial meets its bug, or its process exits, as often as `dies` says."""
     deaths = Path(trial["deaths"], trial["name"])
     deaths.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def test_what_is_lost_begins_anew(ray_embedded: None, tmp_path: Path) -> None:
 
 
 def test_time_ends_all_trials_and_none_has_a_result(ray_embedded: None) -> None:
-    def slow(trial: dict[str, Any], tell: Any) -> dict[str, Any]:
+    def slow(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
         tell({"epoch": 1, "dev_accuracy": 0.5})
         time.sleep(60)
         return {"figures": {"dev_accuracy": 0.5}}

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import TrialScheduler
 
 from rayclean.runtime import tune_rules as rules
 from rayclean.runtime.tune_rules import EarlyStopping
+
+from ray.tune.schedulers import TrialScheduler
 
 ACCURACY: rules.ObjectiveDirection = ("dev_accuracy", "max")
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP

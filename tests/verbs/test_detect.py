@@ -13,6 +13,7 @@ from rayclean.detectors.scoring import Scorer
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.scores import normalized_margin, self_confidence
+from rayclean.runtime.engines import Engines
 from rayclean.verbs import detect
 from tests.detectors.cases import cut, in_process, noisy_case, take
 from tests.verbs.runs import build, config_of, findings_of
@@ -21,9 +22,7 @@ from tests.verbs.runs import build, config_of, findings_of
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mapper in this process; `test_on_ray` has the real one."""
-    from rayclean.runtime import ray_data
-
-    monkeypatch.setattr(ray_data, "map_items", in_process)
+    monkeypatch.setattr(Engines, "map_items", staticmethod(in_process))
 
 
 def with_features(batch: DetectorBatch) -> DetectorBatch:
@@ -167,8 +166,6 @@ def test_combinations(tmp_path: Path, local: None, kind: str) -> None:
 
 
 def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rayclean.runtime import ray_data
-
     batch = noisy_case(8, 300, 3, 0.3)
     run = build(tmp_path, batch, (100, 200))
     config = config_of(tmp_path)
@@ -182,7 +179,7 @@ def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.Monke
                 scored.append(item)
             yield function(item)
 
-    monkeypatch.setattr(ray_data, "map_items", dies_at_the_third)
+    monkeypatch.setattr(Engines, "map_items", staticmethod(dies_at_the_third))
     out = run.begin("detect", "f")
     with pytest.raises(RuntimeError, match="node lost"):
         detect.run(config, run, out)
@@ -195,10 +192,10 @@ def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.Monke
                 again.append(item)
             yield function(item)
 
-    monkeypatch.setattr(ray_data, "map_items", counts)
+    monkeypatch.setattr(Engines, "map_items", staticmethod(counts))
     metrics = detect.run(config, run, out)
     assert again == ["part-00002.parquet"]
-    monkeypatch.setattr(ray_data, "map_items", in_process)
+    monkeypatch.setattr(Engines, "map_items", staticmethod(in_process))
     fresh = run.begin("detect", "g")
     assert detect.run(config, run, fresh) == metrics
     for name, column in findings_of(fresh).items():

@@ -1,4 +1,4 @@
-"""The verb on a small run folder written by hand; training and testing networks is `runtime.compare`, tried end to end."""
+"""The verb on a small run folder written by hand; training and testing networks is `verbs.compare_networks`, tried end to end."""
 
 import json
 from pathlib import Path

@@ -15,7 +15,7 @@ from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.run import Run
-from rayclean.runtime import ray_data as runtime_data
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet
 from rayclean.verbs import load
 
@@ -25,11 +25,13 @@ LABELS = ["business", "sports", "tech"]
 @pytest.fixture
 def in_process(monkeypatch):
     """Workers' functions called here, in reverse order: results may not depend on it."""
-    monkeypatch.setattr(runtime_data, "map_items", lambda function, items: map(function, list(items)[::-1]))
+    monkeypatch.setattr(
+        Engines, "map_items", staticmethod(lambda function, items: map(function, list(items)[::-1]))
+    )
 
 
 class Loaded:
-    def __init__(self, folder, **dataset):
+    def __init__(self, folder, engines=IN_PROCESS, **dataset):
         values = {
             "dataset": {**dataset},
             "output": str(folder),
@@ -41,7 +43,7 @@ class Loaded:
         self.run = Run(str(folder / "run"))
         load.validate(self.config, self.run)
         self.out = self.run.begin("load", "test")
-        self.metrics = load.run(self.config, self.run, self.out)
+        self.metrics = load.run(self.config, self.run, self.out, engines)
 
     def rows(self, part):
         return [row for name in self.out.shards(part) for row in self.out.read_table(part, name).to_pylist()]
@@ -429,7 +431,7 @@ def test_a_crash_at_any_item_resumes_to_the_same_result(tmp_path, monkeypatch, a
             calls.append(item)
             yield function(item)
 
-    monkeypatch.setattr(runtime_data, "map_items", dying)
+    monkeypatch.setattr(Engines, "map_items", staticmethod(dying))
     if after < 8:
         with pytest.raises(Killed):
             Loaded(tmp_path, **kw)
@@ -437,9 +439,8 @@ def test_a_crash_at_any_item_resumes_to_the_same_result(tmp_path, monkeypatch, a
         Loaded(tmp_path, **kw)
     done = len(calls)
     calls.clear()
-    monkeypatch.setattr(
-        runtime_data, "map_items", lambda function, items: [calls.append(i) or function(i) for i in items]
-    )
+    counting = staticmethod(lambda function, items: [calls.append(i) or function(i) for i in items])
+    monkeypatch.setattr(Engines, "map_items", counting)
     resumed = Loaded(tmp_path, **kw)
     assert len(calls) == (8 - done if done < 8 else 8)
     fresh = Loaded(tmp_path / "fresh", **kw)
@@ -470,8 +471,8 @@ def test_lost_shard_is_noticed(tmp_path, in_process, monkeypatch):
     path = write_jsonl(tmp_path / "a.jsonl", rows())
     real = load._second_pass
 
-    def losing(job, shards):
-        results = real(job, shards)
+    def losing(engines, job, shards):
+        results = real(engines, job, shards)
         run = Run(job.load.out)
         run.remove("examples", run.shards("examples")[0])
         return results
@@ -503,16 +504,14 @@ def test_fingerprint_follows_the_content_not_the_place(tmp_path):
 def test_on_ray_the_result_is_the_same(tmp_path, ray_embedded, monkeypatch):
     files = many_files(tmp_path / "data", rows())
     kw = {"path": files, "rows_per_shard": 50, "test": {"share": 0.1}, "noise": {"kind": "sym", "rate": 0.2}}
-    on_ray = Loaded(tmp_path / "1", **kw)
-    monkeypatch.setattr(runtime_data, "map_items", map)
+    on_ray = Loaded(tmp_path / "1", Engines(on_ray=True), **kw)
     here = Loaded(tmp_path / "2", **kw)
     assert on_ray.rows("examples") == here.rows("examples")
     assert on_ray.metrics == here.metrics
     write_jsonl(tmp_path / "bad" / "a.jsonl", [{"text": "a"}])
-    monkeypatch.undo()
     config = parse_config({"dataset": {"path": str(tmp_path / "bad")}})
     with pytest.raises(DataError, match="no column 'label'"):  # from a worker, in rayclean's words
-        load.run(config, Run(str(tmp_path)), Run(str(tmp_path)).begin("load", "bad"))
+        load.run(config, Run(str(tmp_path)), Run(str(tmp_path)).begin("load", "bad"), Engines(on_ray=True))
 
 
 def test_a_thousand_small_files_become_few_shards(tmp_path, in_process):

@@ -1,4 +1,4 @@
-"""predict, on an embedded Ray with a tiny network: nothing lost, right folds, resuming, given probabilities."""
+"""predict with a tiny network: nothing lost, right folds, resuming, given probabilities."""
 
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,7 @@ def check(config: Config, run: Any, out: Folder, metrics: dict[str, Any]) -> dic
     return predictions
 
 
-@pytest.mark.slow
-def test_out_of_fold_with_a_trained_body(ray_embedded: None, tmp_path: Path) -> None:
+def test_out_of_fold_with_a_trained_body(tmp_path: Path) -> None:
     training = {"epochs": 10, "learning_rate": 0.02}
     config = config_of(tmp_path, predict={"folds": 3, "training": training})
     run, out = loaded(config)
@@ -85,7 +84,7 @@ def test_out_of_fold_with_a_trained_body(ray_embedded: None, tmp_path: Path) -> 
     assert again["truncated"] == metrics["truncated"]
 
 
-def test_out_of_fold_with_a_frozen_body(ray_embedded: None, tmp_path: Path) -> None:
+def test_out_of_fold_with_a_frozen_body(tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "bert")
     encoder = {"name": "transformer", "model": model, "max_length": 8, "trainable": "head"}
     config = config_of(
@@ -102,8 +101,7 @@ def test_out_of_fold_with_a_frozen_body(ray_embedded: None, tmp_path: Path) -> N
     assert names == ["head.safetensors", "rayclean.json"]
 
 
-@pytest.mark.slow
-def test_in_sample(ray_embedded: None, tmp_path: Path) -> None:
+def test_in_sample(tmp_path: Path) -> None:
     config = config_of(tmp_path, predict={"mode": "in_sample", "training": {"epochs": 2}})
     run, out = loaded(config)
     rows = check(config, run, out, predict.run(config, run, out))
@@ -119,7 +117,7 @@ KEYS = [f"row-{row}" for row in range(IDS)]
 GOOD = [[0.7, 0.2, 0.1]] * IDS
 
 
-def test_given(ray_embedded: None, tmp_path: Path) -> None:
+def test_given(tmp_path: Path) -> None:
     values = np.random.default_rng(0).dirichlet(np.ones(3), IDS)
     order = np.random.default_rng(1).permutation(IDS)
     config = given_config(
@@ -137,7 +135,7 @@ def test_given(ray_embedded: None, tmp_path: Path) -> None:
     assert metrics["folds"] == 0
 
 
-def test_a_trained_classifier_scores_other_data(ray_embedded: None, tmp_path: Path) -> None:
+def test_a_trained_classifier_scores_other_data(tmp_path: Path) -> None:
     from rayclean.config import Plugin
     from rayclean.models.base import pad
     from rayclean.models.loading import build_encoder

@@ -1,8 +1,6 @@
 """relabel from finished load, predict and detect: every suspect decided once, replayed, reverted bit for bit."""
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,13 @@ from rayclean.annotators.final_labels import revert_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.run import Run
-from rayclean.runtime.ray_data import in_this_process
+from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.verbs import relabel
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
 
 ROWS, SUSPECTS, LOST = 90, 23, 5
 """Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
-
-
-@pytest.fixture(autouse=True)
-def in_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Everything runs here, but for the tests that ask for Ray."""
-    with nullcontext() if "ray_embedded" in request.fixturenames else in_this_process():
-        yield
 
 
 def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Config:
@@ -79,10 +70,10 @@ def make(folder: Path, shards: int = 3) -> Run:
     return run
 
 
-def do(config: Config, run: Run, print_: str = "f") -> dict[str, Any]:
+def do(config: Config, run: Run, print_: str = "f", engines: Engines = IN_PROCESS) -> dict[str, Any]:
     relabel.validate(config, run)
     out = run.begin("relabel", print_)
-    metrics = relabel.run(config, run, out)
+    metrics = relabel.run(config, run, out, engines)
     run.commit("relabel", print_, out, 0.0, metrics)
     json.dumps(metrics, allow_nan=False)
     return metrics
@@ -208,7 +199,7 @@ def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch:
     assert results[0] == results[1]
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embedded: None) -> None:
+def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: Engines) -> None:
     """On Ray: the annotator's errors come from the process that asks as they were there."""
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
@@ -223,12 +214,13 @@ def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, ray_embed
 
     options = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}
     with serve_in_process(every(4)) as server, pytest.raises(AnnotationError, match="client"):
-        do(config_of(tmp_path, {**options, "base_url": server.url}), run)  # all suspects fail
+        do(config_of(tmp_path, {**options, "base_url": server.url}), run, engines=on_ray)  # all suspects fail
     with serve_in_process(every(40)) as server:
         metrics = do(
             config_of(tmp_path, {**options, "base_url": server.url}, relabel={"max_error_rate": 0.5}),
             run,
             "g",
+            on_ray,
         )
     assert metrics["errors"] == {"client": 3}
     assert metrics["error"] == 3

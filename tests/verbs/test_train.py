@@ -49,7 +49,7 @@ def config(run: Run, **changes: Any) -> Config:
     return parse_config({**values, "train": {"epochs": 4}, **changes})
 
 
-def test_trains_on_final_labels(prepared: Run, ray_embedded: None) -> None:
+def test_trains_on_final_labels(prepared: Run) -> None:
     out = prepared.begin("train", "print")
     train.validate(config(prepared), prepared)
     metrics = train.run(config(prepared), prepared, out)

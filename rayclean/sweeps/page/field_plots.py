@@ -196,6 +196,7 @@ def _heat_map(rows: Sequence[Row], down: SweptField, across: SweptField, metric:
     figure.update_yaxes(
         title_text=plain_name(down), tickvals=list(range(len(y))), ticktext=y, autorange="reversed"
     )
+    figure.update_yaxes(showgrid=False)
     return styled(figure, height=90 + 56 * len(y))
 
 

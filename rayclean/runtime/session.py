@@ -1,0 +1,80 @@
+"""The connection to Ray of one command: made by the first verb that needs it, closed with the command."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Self
+
+from rayclean.config import ClusterConfig
+from rayclean.runtime.engines import Engines, Workplace
+from rayclean.runtime.needs import VerbNeeds, is_on_cluster, is_worth_ray, needs_cluster
+
+
+class Session:
+    """Gives every verb its engines.
+
+    Args:
+        cluster: section of the config.
+        run: name of the run, for the metrics of a cluster.
+        place: what the run shares with others.
+    """
+
+    def __init__(self, cluster: ClusterConfig, run: str, place: Workplace):
+        self.cluster, self.run, self.place = cluster, run, place
+        self._open = ExitStack()
+        self._connected = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._open.close()
+
+    def prepare(self, needs: Sequence[VerbNeeds]) -> None:
+        """Connect now if a verb needs Ray however small its work is, so that what does not fit is refused at the start.
+
+        Raises:
+            ConfigError: a verb needs Ray, and `cluster.ray = false` forbids it.
+            ResourceError: no Ray can be reached or started, or it is too small.
+        """
+        if self.place.in_process or any([needs_cluster(self.cluster, each) for each in needs]):
+            self._connect([] if self.place.in_process else needs)
+
+    def engines(self, needs: Sequence[VerbNeeds]) -> Engines:
+        """The engines of the next verb.
+
+        Args:
+            needs: of this verb and of those after it.
+
+        Raises:
+            ResourceError: as `prepare`.
+        """
+        on_ray = not self.place.in_process and is_worth_ray(self.cluster, needs[0])
+        if on_ray:
+            self._connect(needs)
+        return Engines(self.cluster, on_ray, self.place, self.run if self._reports else "")
+
+    def report_finished(self, verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
+        """Show a finished verb in the metrics of a cluster."""
+        if self._reports:
+            from rayclean.runtime.prometheus import report_finished
+
+            report_finished(self.run, verb, seconds, figures)
+
+    @property
+    def _reports(self) -> bool:
+        """An embedded Ray has no agent that exports metrics, so nothing is counted there."""
+        return self._connected and is_on_cluster()
+
+    def _connect(self, needs: Sequence[VerbNeeds]) -> None:
+        if self._connected:
+            return
+        from rayclean.runtime.cluster import connected
+        from rayclean.runtime.preflight import preflight
+
+        self._open.enter_context(connected(self.cluster))
+        self._connected = True
+        if self._reports:
+            from rayclean.runtime.prometheus import reporting_progress
+
+            self._open.enter_context(reporting_progress(self.run))
+        preflight(self.cluster, needs)
