@@ -37,7 +37,8 @@ def render_sweep(results: Results) -> str:
     environment.globals |= {
         each.__name__: each
         for each in (
-            amount, mark, difference, show, values_of, cells, named_values, trial_command, is_among, best_config,
+            amount, mark, difference, show, values_of, cells, named_values, trial_command, is_among,
+            best_config,
         )
     }  # fmt: skip
     sweep, rows, fields = results.sweep, results.rows, swept_fields(results)
