@@ -78,7 +78,7 @@ def prepare(works: list[Work], url: str) -> None:
 def run(of: Sweep) -> dict[str, Any]:
     """Seconds of the sweep, of its trials and of what they share."""
     from rayclean.folder import Folder
-    from rayclean.runtime.cluster import physical_threads
+    from rayclean.runtime.threads import physical_threads
     from rayclean.sweeps import trial
     from rayclean.sweeps.plan import make_plan, sweep_root
     from rayclean.sweeps.sweep import run_sweep

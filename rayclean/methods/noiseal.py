@@ -80,9 +80,8 @@ class NoiseAL(Method):
     @classmethod
     def expected_queries(cls, config: Config) -> ExpectedQueries | None:
         """See base class."""
-        if config.budget == 0 or config.max_queries == 0:
-            return None
-        return ExpectedQueries(config.max_queries, config.demonstrations, config.candidates)
+        most, asks = config.max_queries, config.budget > 0 and config.max_queries != 0
+        return ExpectedQueries(most, config.demonstrations, config.candidates) if asks else None
 
     def encoders(self, encoder: Plugin) -> dict[str, Plugin]:
         """The run's encoder is the strong one."""
@@ -205,8 +204,13 @@ class NoiseAL(Method):
         purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
         rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]
         doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
+<<<<<<< HEAD
         most = round(self.config.budget * len(purified))
         rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")][:most]
+=======
+        rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")]
+        rows = rows[: round(self.config.budget * len(purified))]
+>>>>>>> sweeps
         if self.config.max_queries is not None:
             rows = rows[: max(self.config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
         if not len(rows):

@@ -1,4 +1,6 @@
-"""How many trials fit side by side: each holds a little CPU, and beside them all at least one training needs room."""
+"""How many trials fit side by side: each holds a little CPU, and beside them all at least one training needs
+room.
+"""
 
 import math
 from collections.abc import Sequence
@@ -42,7 +44,8 @@ def trial_slots(
         cluster: resources of one training.
         trains: whether trials start trainings of their own.
         concurrent: trials at once as configured; None: as many as fit.
-        cpus: CPUs that a trial holds if it trains; a trial that does not computes in its own process and holds 1.
+        cpus: CPUs that a trial holds if it trains; a trial that does not computes in its own process and
+            holds 1.
         trials: how many there are.
         beside: resources that something else holds as long as they run (language models).
 
@@ -73,7 +76,8 @@ def trial_slots(
     if chosen > most:
         refuse_or_warn(
             f"{chosen} trials at once hold {chosen * cpus:g} of {left}, and a training needs "
-            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every trial would wait "
+            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs beside them and 1 for its data: every "
+            "trial would wait "
             "for ever",
             f"set trials.concurrent to at most {most}, or lower trials.cpus = {cpus:g}"
             if most >= 1
@@ -82,7 +86,8 @@ def trial_slots(
     if use_gpu and cluster.workers > gpu_workers:
         room = f", {each} workers on each" if each > 1 else ""
         refuse_or_warn(
-            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}{room}",
+            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has "
+            f"{gpus:g}{room}",
             "lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false",
         )
     return TrialSlots(chosen, cpus)

@@ -1,11 +1,12 @@
 """Ray Tune: the same function over many trials, some stopped early, the next ones suggested by those before.
 
-Tune decides which trial runs and which one stops; it keeps nothing. A trial's function writes its result into the trial's
-own folder, so a sweep that was killed is started anew with the trials that have no result: restoring Tune's own state
-would also restore a changed space, and would repeat what its last snapshot missed.
+Tune decides which trial runs and which one stops; it keeps nothing. A trial's function writes its result into
+the trial's own folder, so a sweep that was killed is started anew with the trials that have no result:
+restoring Tune's own state would also restore a changed space, and would repeat what its last snapshot missed.
 
-A trial holds a little CPU and lets Ray Train hold what training needs. Holding it twice, or so many trials that no
-training fits beside them, would wait for ever: `trial_slots.py` computes how many fit before anything starts.
+A trial holds a little CPU and lets Ray Train hold what training needs. Holding it twice, or so many trials
+that no training fits beside them, would wait for ever: `trial_slots.py` computes how many fit before anything
+starts.
 """
 
 import os
@@ -55,8 +56,9 @@ class TrialObserver(Protocol):
 
         Args:
             trial: its parameters.
-            result: what its function returned; None: it was stopped early, by comparison or by time. A trial that no longer
-                improved has the key `plateau`, one whose process was lost too often or crashed has `error`.
+            result: what its function returned; None: it was stopped early, by comparison or by time. A trial
+                that no longer improved has the key `plateau`, one whose process was lost too often or crashed
+                has `error`.
         """
 
 
@@ -72,7 +74,8 @@ def run_side_by_side(
         alone: each item does all its work in its own process.
 
     Returns:
-        For every item the RaycleanError that it raised, None where it succeeded. Any other exception is raised.
+        For every item the RaycleanError that it raised, None where it succeeded. Any other exception is
+        raised.
     """
     home, place = os.getcwd(), Workplace(where.per_node, in_process=alone)
 
@@ -112,8 +115,8 @@ def run_trials(
     """Run trials until all have ended, or the time is over.
 
     Args:
-        function: one trial, in a worker: takes the trial, a function to report epochs with, and what the trials
-            have in common; returns its result.
+        function: one trial, in a worker: takes the trial, a function to report epochs with, and what the
+            trials have in common; returns its result.
         trials: small plain dicts; with `optuna` there are none, and a trial is what Optuna draws.
         where: how many run at once.
         observer: follows the trials in this process.
@@ -139,8 +142,8 @@ def run_trials(
                 search_alg=search,
                 scheduler=scheduler(early, first) if reporting else None,
                 time_budget_s=seconds,
-                # Starting a process costs as much as a short training; but one that is stopped may have a training under
-                # way, which only ends with its process.
+                # Starting a process costs as much as a short training; but one that is stopped may have a
+                # training under way, which only ends with its process.
                 reuse_actors=not trains or early == NEVER_EARLY,
             ),
             run_config=tune.RunConfig(

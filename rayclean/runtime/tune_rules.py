@@ -43,14 +43,15 @@ class Optuna:
     """Points to draw."""
     seed: int
     study: str | None
-    """File of its journal, from which a restarted sweep learns again; None: a restarted sweep learns from new points only."""
+    """File of its journal, from which a restarted sweep learns again; None: a restarted sweep learns from new
+    points only."""
 
 
 def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialScheduler | None:
     """Tune's rule for stopping by comparison; None where nothing is compared.
 
-    A record has its `epoch` and the number of `epochs`: after the last epoch no trial is stopped, which would save nothing
-    and lose the work that follows the training.
+    A record has its `epoch` and the number of `epochs`: after the last epoch no trial is stopped, which would
+    save nothing and lose the work that follows the training.
     """
     if early.scheduler == "none" or first is None:
         return None
@@ -58,7 +59,8 @@ def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialSc
     if early.scheduler == "median":
         return _Median(
             time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True,
-            min_time_slice=math.inf,  # type: ignore[arg-type]  # never pause a trial: its training would begin again
+            # Never pause a trial: its training would begin again.
+            min_time_slice=math.inf,  # type: ignore[arg-type]
         )  # fmt: skip
     return _Halving(
         time_attr="epoch", metric=metric, mode=mode, max_t=NEVER, grace_period=early.grace,
@@ -67,7 +69,9 @@ def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialSc
 
 
 def plateau(early: EarlyStopping, first: ObjectiveDirection | None) -> Any:
-    """Tune's rule for stopping trials whose objective stands still, which marks their last record; None without one."""
+    """Tune's rule for stopping trials whose objective stands still, which marks their last record; None
+    without one.
+    """
     if early.plateau is None or first is None:
         return None
     return _Plateau(
@@ -85,7 +89,9 @@ def is_last(record: Record) -> bool:
 
 
 class _Halving(AsyncHyperBandScheduler):
-    """Successive halving that never stops a trial after its last epoch, but counts that epoch: other trials may go on."""
+    """Successive halving that never stops a trial after its last epoch, but counts that epoch: other trials
+    may go on.
+    """
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
@@ -148,7 +154,9 @@ def _search_class() -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     class Search(OptunaSearch):
-        """Ignores a trial without figures (one that failed), where Tune's own class would stop the whole sweep."""
+        """Ignores a trial without figures (one that failed), where Tune's own class would stop the whole
+        sweep.
+        """
 
         def on_trial_result(self, trial_id: str, result: Record) -> None:
             if self._measured(result):

@@ -1,5 +1,7 @@
-"""Sweeps: the same run under many configs. `spec` reads the file, `space` names the trials, `plan` says what they share
-and cost, `trial` runs one, `results` and `report` say what came of them, `tracking` keeps W&B; `sweep` ties it together.
+"""Sweeps: the same run under many configs.
 
-Ray Tune is behind `rayclean.runtime.tune`, which knows nothing of configs.
+`sweep_file` reads a file into the models of `spec`, `space` makes points and trials of it, `plan` their
+configs and the verbs that they share. `sweep` runs them: `shared` the verbs, `remote` and `trial` the trials,
+followed by `observer` and logged by `tracking`; `resume` goes on with an earlier attempt. `results` compares
+and chooses, `repeat` writes configs and commands, `page/` shows everything.
 """

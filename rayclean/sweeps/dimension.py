@@ -24,8 +24,8 @@ class Dimension(Options):
     integer: tuple[int, int] | None = None
     """A whole number between the two, both included."""
     when: dict[str, Any] = Field(default_factory=dict)
-    """The field is swept only where other swept fields have these values (a value, or a list of them); elsewhere it keeps
-    its base value."""
+    """The field is swept only where other swept fields have these values (a value, or a list of them);
+    elsewhere it keeps its base value."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Dimension":
@@ -57,8 +57,8 @@ class Dimension(Options):
 
 
 def is_condition(path: str) -> bool:
-    """Whether a swept field makes the data easier or harder, like a noise rate, and is nothing to choose. The words by which
-    prompts name the labels are a choice.
+    """Whether a swept field makes the data easier or harder, like a noise rate, and is nothing to choose. The
+    words by which prompts name the labels are a choice.
 
     >>> is_condition("dataset.noise.rate"), is_condition("dataset.words"), is_condition("method.lambda_")
     (True, False, False)

@@ -1,4 +1,6 @@
-"""A forecast of the questions of a sweep, printed before anybody is asked: the estimates of all trials, summed."""
+"""A forecast of the questions of a sweep, printed before anybody is asked: the estimates of all trials,
+summed.
+"""
 
 from collections.abc import Sequence
 
@@ -14,7 +16,8 @@ def forecast(works: Sequence[Work], folder: Folder, verbs: Sequence[str], *, dra
     """The most questions that trials can ask, with estimates of their tokens and cost.
 
     Args:
-        works: trials without a result. Trials that relabel, or train, alike ask once; finished verbs ask no more.
+        works: trials without a result. Trials that relabel, or train, alike ask once; finished verbs ask no
+            more.
         folder: folder of the sweep.
         verbs: verbs that a trial runs.
         drawn: whether the trials stand for others, which Optuna has not drawn yet.

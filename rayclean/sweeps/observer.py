@@ -1,4 +1,6 @@
-"""The driver's reaction to trials that start, report epochs and end: progress, tracking, results of stopped trials."""
+"""The driver's reaction to trials that start, report epochs and end: progress, tracking, results of stopped
+trials.
+"""
 
 import math
 import time
@@ -8,7 +10,7 @@ from rayclean.folder import Folder
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import SweepPlan, Work, work_of
 from rayclean.sweeps.remote import ERROR
-from rayclean.sweeps.resume import DRAWS, draws
+from rayclean.sweeps.resume import DRAWS_FILE, draws
 from rayclean.sweeps.space import drawn
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker
@@ -37,11 +39,11 @@ class SweepObserver:
         self.begun = 0.0
 
     def begin(self) -> None:
-        """Start the clock of `trials.seconds`: shared verbs and the start of a language model do not count."""
+        """Start the clock of `trials.seconds`: what runs before the first trial does not count."""
         self.begun = time.monotonic()
 
     def started(self, trial: TrialRecord) -> None:
-        """Open the run of a trial; those of a drawn point under several seeds are logged when all are done."""
+        """Open the run of a trial; a drawn point under several seeds is logged at its end."""
         work = self._work(trial)
         if work is not None:
             self.epochs[work.trial.name] = []
@@ -79,7 +81,9 @@ class SweepObserver:
         self._note(f"{work.trial.title}: FAILED: {error.splitlines()[-1]}")
 
     def _crashed(self, trial: TrialRecord, result: TrialRecord) -> None:
-        """A point under several seeds fails under the seed that reported an error, or under all that have no result."""
+        """A point under several seeds fails under the seed that reported an error, or under all that have no
+        result.
+        """
         for work in self._works(trial):
             is_it = result.get("trial", work.trial.name) == work.trial.name
             if is_it and not work.run(self.folder.url()).exists(trials.RESULT):
@@ -89,11 +93,11 @@ class SweepObserver:
         """Count a draw of Optuna that came to a result."""
         if self.spec.search == "optuna":
             name, counts = self._works(trial)[0].trial.name, draws(self.folder)
-            self.folder.write_json(counts | {name: counts.get(name, 0) + 1}, DRAWS)
+            self.folder.write_json(counts | {name: counts.get(name, 0) + 1}, DRAWS_FILE)
 
     def _stopped(self, trial: TrialRecord, work: Work, stopped: trials.Stopped) -> None:
-        """Make the last epoch of a stopped trial its result. A trial that has trained to its end was not stopped by a rule:
-        the same command goes on with it.
+        """Make the last epoch of a stopped trial its result. A trial that has trained to its end was not
+        stopped by a rule: the same command goes on with it.
         """
         records = self.epochs.get(work.trial.name)
         if not records or records[-1]["epoch"] >= records[-1].get("epochs", math.inf):

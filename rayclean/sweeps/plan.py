@@ -28,7 +28,8 @@ TRAINED = ("dev_accuracy", "dev_loss")
 DRAWS = 16
 """Points drawn at random to find out which verbs depend on the fields that Optuna draws."""
 QUIET = {"evaluate.compare": False, "evaluate.report": False}
-"""Settings of every trial unless [set] says otherwise: it is measured, but writes no report and compares no networks."""
+"""Settings of every trial unless [set] says otherwise: it is measured, but writes no report and compares no
+networks."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def needs_training(sweep: Sweep) -> bool:
     needs = any(objective.metric in TRAINED for objective in sweep.objectives)
     if sweep.trains is False and needs:
         raise ConfigError(
-            f"trains = false, but {', '.join(TRAINED)} are figures of a trained model: choose other objectives"
+            f"trains = false, but {', '.join(TRAINED)} are figures of a trained model: choose other "
+            "objectives"
         )
     cheap = all(any(path == c or path.startswith(f"{c}.") for c in CHEAP) for path in sweep.space)
     return needs or not cheap if sweep.trains is None else sweep.trains
@@ -158,8 +160,9 @@ def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) ->
 
 
 def sweep_identity(config: Config) -> dict[str, Any]:
-    """The part of a config on which results depend, without its seed: equal for configs that give the same results,
-    however they are written (`0` and `0.0`, an explicit default) and wherever and however fast they run.
+    """The part of a config on which results depend, without its seed: equal for configs that give the same
+    results, however they are written (`0` and `0.0`, an explicit default) and wherever and however fast they
+    run.
 
     Raises:
         ConfigError: a plug-in or an option is wrong.
@@ -188,7 +191,8 @@ def make_plan(sweep: Sweep) -> SweepPlan:
             one, other = first.trial.point, each.trial.point
             differing = ", ".join(path for path in sweep.space if one.get(path) != other.get(path))
             raise ConfigError(
-                f"{sweep.name}: {differing} changes no result, only how the work is done; set it for all trials in [set]"
+                f"{sweep.name}: {differing} changes no result, only how the work is done; set it for all "
+                "trials in [set]"
             )
     return SweepPlan(verbs, named)
 
@@ -196,8 +200,8 @@ def make_plan(sweep: Sweep) -> SweepPlan:
 def shared_work(sweep: Sweep, plan: SweepPlan, todo: Mapping[str, Work]) -> SweepPlan:
     """The plan of the verbs that run before the trials without a result.
 
-    With Optuna no trial is known yet: whatever it draws, its trials share the verbs that depend on no swept field, once
-    for each seed.
+    With Optuna no trial is known yet: whatever it draws, its trials share the verbs that depend on no swept
+    field, once for each seed.
     """
     if sweep.search != "optuna":
         return SweepPlan(plan.verbs, dict(todo))

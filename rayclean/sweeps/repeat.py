@@ -33,7 +33,8 @@ def best_config(results: Results) -> str:
     seeds = "one seed" if figure.seeds == 1 else f"{figure.seeds} seeds"
     at = ", ".join(f"{path} = {show(value)}" for path, value in conditions(row.point).items())
     where = f" at {at}" if at else ""
-    line = f"Best of the sweep {sweep.name}: {objective.metric} {figure.mean:.4g}{deviation} over {seeds}{where}."
+    value = f"{objective.metric} {figure.mean:.4g}{deviation}"
+    line = f"Best of the sweep {sweep.name}: {value} over {seeds}{where}."
     comment = "".join(letter if letter.isprintable() else " " for letter in line)
     return f"# {comment}\n{tomli_w.dumps(_without_nulls(values))}"
 

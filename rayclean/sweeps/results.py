@@ -1,7 +1,9 @@
-"""The results of a sweep: points with mean and standard deviation over seeds, compared with a reference, chosen.
+"""The results of a sweep: points with mean and standard deviation over seeds, compared with a reference,
+chosen.
 
-A point is compared with its *reference*: the point of the same conditions (fields that make data harder, like the noise
-rate) at which every other field has the base config's value. Both are run under the same seeds, so the test is paired.
+A point is compared with its *reference*: the point of the same conditions (fields that make data harder, like
+the noise rate) at which every other field has the base config's value. Both are run under the same seeds, so
+the test is paired.
 """
 
 import json
@@ -30,10 +32,12 @@ class PointFigure:
     sd: float | None
     """Sample standard deviation; None with one seed."""
     seeds: int
-    """Number of seeds; if some trials ran to their end, trials that were stopped as worse are left out of all figures."""
+    """Number of seeds; if some trials ran to their end, trials that were stopped as worse are left out of all
+    figures."""
     p: float | None = None
-    """Two-sided paired t-test against the reference over the seeds under which both ran to their end. None: there is no
-    reference, the point is the reference, fewer than two pairs exist, or all differ by the same (no spread, so no test)."""
+    """Two-sided paired t-test against the reference over the seeds under which both ran to their end. None:
+    there is no reference, the point is the reference, fewer than two pairs exist, or all differ by the same
+    (no spread, so no test)."""
     difference: float | None = None
     """Mean of the paired differences to the reference."""
 
@@ -57,9 +61,9 @@ class Row:
     """Trials that were stopped at a plateau."""
 
     def is_whole(self, seeds: Sequence[int]) -> bool:
-        """Whether it ran to its end, or to a plateau, under every seed: fewer seeds may be lucky ones, and the figures of a
-        trial that was stopped as worse are those of another epoch. A trial at a plateau counts with its last epoch: more
-        epochs would hardly move it.
+        """Whether it ran to its end, or to a plateau, under every seed: fewer seeds may be lucky ones, and
+        the figures of a trial that was stopped as worse are those of another epoch. A trial at a plateau
+        counts with its last epoch: more epochs would hardly move it.
         """
         return not self.stopped and set(self.seeds) >= set(seeds)
 
@@ -73,9 +77,11 @@ class Results:
     metrics: list[str]
     """Names of the figures that any trial has: objectives first, figures measured on the truth last."""
     best: Row | None
-    """The best point by the first objective, among the whole points if there are any; None without an objective."""
+    """The best point by the first objective, among the whole points if there are any; None without an
+    objective."""
     front: list[Row]
-    """With several objectives the points that no other one beats in all of them; whole points if there are any."""
+    """With several objectives the points that no other one beats in all of them; whole points if there are
+    any."""
     failed: dict[str, str]
     """Title of a trial -> its error."""
 
@@ -86,8 +92,8 @@ class Results:
 
     @property
     def provisional(self) -> bool:
-        """Whether the choice is between points that lack seeds or were stopped early, or between settings that were not
-        seen under every condition, because there are no others yet.
+        """Whether the choice is between points that lack seeds or were stopped early, or between settings
+        that were not seen under every condition, because there are no others yet.
         """
         chosen = [row for row in (self.best, *self.front) if row is not None]
         if any(not row.is_whole(self.sweep.seeds) for row in chosen):
@@ -138,7 +144,7 @@ def collect(
             is_reference=reference == key,
             stopped=sum(result["stopped"] is True for result in trials.values()),
             epochs={seed: (epochs or {}).get(str(result["trial"]), []) for seed, result in trials.items()},
-            spans={seed: (result["began"], result["wall_seconds"]) for seed, result in trials.items() if "began" in result},
+            spans={seed: (r["began"], r["wall_seconds"]) for seed, r in trials.items() if "began" in r},
             converged=sum(result["stopped"] == "plateau" for result in trials.values()),
         )  # fmt: skip
         rows.append(row)
@@ -150,9 +156,9 @@ def collect(
 def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:
     """The best setting by the first objective.
 
-    Conditions are not chosen between, since the easiest would win: the setting of the best mean over all conditions counts,
-    and its row of the last condition is returned. Where no setting was seen under all of them, the choice is between those
-    that were seen under the most (`Results.provisional`).
+    Conditions are not chosen between, since the easiest would win: the setting of the best mean over all
+    conditions counts, and its row of the last condition is returned. Where no setting was seen under all of
+    them, the choice is between those that were seen under the most (`Results.provisional`).
     """
     if not objectives:
         return None
@@ -173,8 +179,8 @@ def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None
 
 
 def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
-    """The Pareto front by means: points for which no other one of the same conditions is at least as good in all
-    objectives and better in one.
+    """The Pareto front by means: points for which no other one of the same conditions is at least as good in
+    all objectives and better in one.
     """
     if len(objectives) < 2:
         return []
@@ -211,8 +217,8 @@ def setting(point: Point) -> Point:
 def _figures(
     trials: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, PointFigure]:
-    # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither averaged nor
-    # compared. At a plateau they are near enough for a mean, not for a test.
+    # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither
+    # averaged nor compared. At a plateau they are near enough for a mean, not for a test.
     counted = {seed: result for seed, result in trials.items() if result["stopped"] is not True} or trials
     found = {}
     for name in dict.fromkeys(name for result in counted.values() for name in result["figures"]):
@@ -256,7 +262,7 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 
 
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
-    """Equal for points whose configs give the same results; None where the base with this point is no config."""
+    """Equal for points whose configs give the same results; None where the config is wrong."""
     try:
         return fingerprint(sweep_identity(parse_config(put_over(values, point))))
     except ConfigError:

@@ -1,7 +1,8 @@
-"""Going on with a sweep: whether its folder holds the sweep of this file, and which of its trials are finished.
+"""Going on with a sweep: whether its folder holds the sweep of this file, and which of its trials are
+finished.
 
-`sweep.json` says what was swept. Another space is refused, or taken as an extension when the user asks for it; results of
-other data or of another base stay where they are and are left out.
+`sweep.json` says what was swept. Another space is refused, or taken as an extension when the user asks for
+it; results of other data or of another base stay where they are and are left out.
 """
 
 import json
@@ -18,18 +19,19 @@ from rayclean.sweeps.remote import ERROR
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial_run import TrialRecord
 
-SPEC, JOURNAL, DRAWS = "sweep.json", "optuna.journal", "draws.json"
+SPEC, JOURNAL, DRAWS_FILE = "sweep.json", "optuna.journal", "draws.json"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
 """Parts of the base on which no trial's name depends: a sweep goes on on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
-"""Keys of a sweep file that leave every trial's result what it was, as long as trials still train, or still do not."""
+"""Keys of a sweep file that leave every trial's result what it was, as long as trials still train, or still
+do not."""
 
 
 def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
     """Refuse a folder of another sweep, unless no trial has a result there; write `sweep.json`.
 
-    The scheduler counts, though it changes no name: trials that it stopped have other results than under another scheduler
-    or objective, and the table would mix the two.
+    The scheduler counts, though it changes no name: trials that it stopped have other results than under
+    another scheduler or objective, and the table would mix the two.
     """
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
     if swept is not None and (changed := config_changes(swept, spec)):
@@ -37,12 +39,14 @@ def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
             folder.remove(JOURNAL)  # Optuna cannot go on in another space
         elif why := _cannot_grow(spec, set(changed)):
             raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: give the sweep another "
+                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: give the "
+                "sweep another "
                 f"name ({why})"
             )
         elif not extend:
             raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: add --extend to keep its "
+                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: add "
+                "--extend to keep its "
                 "trials and run the new ones"
             )
     folder.write_json(
@@ -67,8 +71,8 @@ def _cannot_grow(spec: Sweep, changed: set[str]) -> str | None:
 def take_over(
     done: Mapping[str, Work], known: Mapping[str, TrialRecord], folder: Folder
 ) -> dict[str, TrialRecord]:
-    """Results of finished trials, each at its point of this plan: when a field is added to the space, trials of its base
-    value are those that ran without it.
+    """Results of finished trials, each at its point of this plan: when a field is added to the space, trials
+    of its base value are those that ran without it.
     """
     kept = {}
     for name, work in done.items():
@@ -79,7 +83,7 @@ def take_over(
 
 
 def leave_out(spec: Sweep, plan: SweepPlan, folder: Folder, results: Sequence[str]) -> None:
-    """Note in `sweep.json` which results and errors are of another space or other data, and print how many."""
+    """Note in `sweep.json` the results and errors of another space or other data; print how many."""
     errors = [name for name in trials.trials_with(folder, ERROR) if name not in plan.work]
     if spec.search == "optuna":
         for name in errors:  # no attempt draws this point again
@@ -87,7 +91,8 @@ def leave_out(spec: Sweep, plan: SweepPlan, folder: Folder, results: Sequence[st
         errors = []
     if results:
         console.print(
-            f"{len(results)} finished trials in {folder.url()} are of other data, another base or values that are no longer "
+            f"{len(results)} finished trials in {folder.url()} are of other data, another base or values "
+            "that are no longer "
             "swept: they are left out",
             style="yellow",
         )
@@ -104,7 +109,9 @@ def finished_trials(spec: Sweep, plan: SweepPlan, known: Mapping[str, TrialRecor
 
 
 def draws_done(spec: Sweep, known: Mapping[str, TrialRecord], folder: Folder) -> int:
-    """Draws of Optuna whose points are finished under every seed, repeated ones included: a finished sweep draws no more."""
+    """Draws of Optuna whose points are finished under every seed, repeated ones included: a finished sweep
+    draws no more.
+    """
     times = draws(folder)
     points: dict[str, dict[int, str]] = {}
     for name, result in known.items():
@@ -115,7 +122,7 @@ def draws_done(spec: Sweep, known: Mapping[str, TrialRecord], folder: Folder) ->
 
 def draws(folder: Folder) -> dict[str, int]:
     """How often Optuna drew a point that came to a result, by the name of its trial under the first seed."""
-    return dict(folder.read_json(DRAWS)) if folder.exists(DRAWS) else {}
+    return dict(folder.read_json(DRAWS_FILE)) if folder.exists(DRAWS_FILE) else {}
 
 
 def config_changes(swept: TrialRecord, spec: Sweep) -> list[str]:

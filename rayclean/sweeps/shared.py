@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 SINGLE = ("load", "detect")
 """Shared verbs that hold nothing but the process they run in."""
 ROUNDS = 2
-"""With so many items for each core, items that compute in one process each keep the cores busy nearly to the end."""
+"""With so many items for each core, items that compute in one process each keep the cores busy nearly to the
+end."""
 
 
 @dataclass
@@ -41,7 +42,8 @@ class SharedVerbs:
         with progress.progress_bar("shared by trials", sum(map(len, levels)), "verbs") as bar:
             for level in levels:
                 items = [item for item in level if not self._errors(item[1])]
-                # Enough of them keep the cores busy nearly to the end; further processes for each would cost more.
+                # Enough of them keep the cores busy nearly to the end; further processes for each would cost
+                # more.
                 alone = (
                     self.cores is not None
                     and level[0][0] in SINGLE

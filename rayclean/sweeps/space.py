@@ -25,8 +25,8 @@ class Trial:
     point: Point
     seed: int
     name: str
-    """Hash of all that its result depends on, data files included: the same config on the same data is the same trial,
-    whichever sweep file named it.
+    """Hash of all that its result depends on, data files included: the same config on the same data is the
+    same trial, whichever sweep file named it.
     """
 
     @property
@@ -67,8 +67,8 @@ def points(sweep: Sweep) -> list[Point]:
         # Grids whose condition does not hold must not multiply the draws.
         fixed = only_valid(sweep, dict(zip(grids, values, strict=True)), unknown=others)
         for sample in range(sweep.samples if others else 1):
-            # The same settings under every condition, or the easiest condition would choose between them. A seed for each
-            # sample at each setting: adding grid values or samples moves no earlier draw.
+            # The same settings under every condition, or the easiest condition would choose between them. A
+            # seed for each sample at each setting: adding grid values or samples moves no earlier draw.
             settings = {path: value for path, value in fixed.items() if not is_condition(path)}
             rng = np.random.default_rng(int(fingerprint(sweep.draw_seed, settings, sample), 16))
             drawn = {path: _draw(sweep.space[path], rng) for path in others}
@@ -78,7 +78,9 @@ def points(sweep: Sweep) -> list[Point]:
 
 
 def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Point:
-    """The fields whose condition holds, in the order of the file; fields in `unknown` may still take any value."""
+    """The fields whose condition holds, in the order of the file; fields in `unknown` may still take any
+    value.
+    """
     kept = dict(values)
     while True:  # a condition may depend on a field that another condition removes
         gone = [path for path in kept if not _holds(sweep.space[path], kept, unknown)]
@@ -89,8 +91,8 @@ def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Po
 
 
 def suggester(sweep: Sweep) -> Callable[[Suggest], None]:
-    """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. Optuna's parameters are
-    the point, but tables and lists are chosen by their position: see `drawn`.
+    """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. Optuna's
+    parameters are the point, but tables and lists are chosen by their position: see `drawn`.
     """
     return partial(_suggest, sweep)  # no closure: Ray Tune pickles its searcher
 

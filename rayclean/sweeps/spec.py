@@ -1,4 +1,5 @@
-"""The models of a sweep file: a base config, fields and the values they take, seeds, objectives, how trials are run.
+"""The models of a sweep file: a base config, fields and the values they take, seeds, objectives, how trials
+are run.
 
     name = "lambda"
     base = "../trec6/noiseal.toml"
@@ -11,8 +12,8 @@
     "method.lambda_" = { grid = [0.1, 0.3, 0.5, 0.7, 0.9] }
     "dataset.noise.rate" = { grid = [0.2, 0.4] }
 
-A trial is one point of the space under one seed. Its name is a hash of its config, so a sweep that was killed, or one
-that grew, finds the trials that are finished.
+A trial is one point of the space under one seed. Its name is a hash of its config, so a sweep that was
+killed, or one that grew, finds the trials that are finished.
 """
 
 from typing import Any, ClassVar, Literal
@@ -32,14 +33,16 @@ OBJECTIVES: dict[str, Literal["max", "min"]] = {
     "cost": "min",
     "seconds": "min",
 }
-"""Metrics that may decide between trials, and which way is better: none is measured on the test set or on the truth."""
+"""Metrics that may decide between trials, and which way is better: none is measured on the test set or on the
+truth."""
 
 
 class Objective(Options):
     """A metric that decides between trials."""
 
     metric: str
-    """One of `OBJECTIVES`: measured on development examples (their given labels, or declared clean), or a cost."""
+    """One of `OBJECTIVES`: measured on development examples (their given labels, or declared clean), or a
+    cost."""
     mode: Literal["max", "min"]
     """Whether higher or lower is better; by default as `OBJECTIVES` says."""
 
@@ -64,15 +67,17 @@ class Objective(Options):
     def _known(cls, metric: str) -> str:
         if metric not in OBJECTIVES:
             raise ValueError(
-                f"{metric!r} cannot decide between trials (figures of the test set or of the truth are shown, "
+                f"{metric!r} cannot decide between trials (figures of the test set or of the truth are "
+                "shown, "
                 f"never chosen by): {did_you_mean(metric, list(OBJECTIVES))}"
             )
         return metric
 
 
 class Scheduler(Options):
-    """Stops trials that train early, by the first objective after every epoch but the last. A sweep that was interrupted
-    compares with the trials of its new attempt alone: it may stop others than a sweep that ran through.
+    """Stops trials that train early, by the first objective after every epoch but the last. A sweep that was
+    interrupted compares with the trials of its new attempt alone: it may stop others than a sweep that ran
+    through.
     """
 
     name: Literal["none", "asha", "median"] = "none"
@@ -82,9 +87,9 @@ class Scheduler(Options):
     reduction: int = Field(3, ge=2)
     """`asha` only: one of so many trials goes on."""
     plateau: int | None = Field(None, ge=2)
-    """Stop a trial whose objective has not moved by .001 for so many epochs. It counts as converged: it may be chosen as
-    best, by the figures of its last epoch; it is not tested against the reference, whose figures are of a best epoch, and
-    has none of the figures that are measured after training."""
+    """Stop a trial whose objective has not moved by .001 for so many epochs. It counts as converged: it may
+    be chosen as best, by the figures of its last epoch; it is not tested against the reference, whose figures
+    are of a best epoch, and has none of the figures that are measured after training."""
 
     @property
     def stops(self) -> bool:
@@ -98,10 +103,11 @@ class Trials(Options):
     concurrent: int | None = Field(None, ge=1)
     """Trials that run at once; `None`: as many as fit."""
     cpus: float = Field(0.1, gt=0)
-    """CPUs that a trial itself holds, beside those of its training workers: a trial that trains mostly waits."""
+    """CPUs that a trial itself holds, beside its training workers: a trial that trains mostly waits."""
     seconds: float | None = Field(None, gt=0)
-    """Stop starting and running trials after so long; the same command goes on. The clock starts with the first trial: what
-    trials share, which runs before, and the start of a language model always run to their end."""
+    """Stop starting and running trials after so long; the same command goes on. The clock starts with the
+    first trial: what trials share, which runs before, and the start of a language model always run to their
+    end."""
     retries: int = Field(1, ge=0)
     """How often a trial whose process or node was lost begins again."""
 
@@ -110,8 +116,8 @@ class Tracking(Options):
     """Where trials are logged while they run; changes no result."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """`auto`: what WANDB_MODE says, if it is set; else online with WANDB_API_KEY, offline without (`wandb sync` later), off
-    where wandb is not installed. Offline runs need a sweep folder on a disk."""
+    """`auto`: what WANDB_MODE says, if it is set; else online with WANDB_API_KEY, offline without (`wandb
+    sync` later), off where wandb is not installed. Offline runs need a sweep folder on a disk."""
     project: str = "rayclean"
     """Project on W&B."""
     changes: int = Field(0, ge=0)
@@ -128,11 +134,11 @@ class Sweep(Options):
     base: str
     """Config that trials differ from; relative to the sweep file."""
     base_shown: str | None = None
-    """Path of the base in the report and its commands, where it lies under another name than here (a submitted sweep);
-    `None`: `base`."""
+    """Path of the base in the report and its commands, where it lies under another name than here (a
+    submitted sweep); `None`: `base`."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Overrides that hold in every trial: quoted path -> value. A table replaces what it names as a whole: a plug-in with
-    its options (`"method" = { name = "lane" }`), a table of words."""
+    """Overrides that hold in every trial: quoted path -> value. A table replaces what it names as a whole: a
+    plug-in with its options (`"method" = { name = "lane" }`), a table of words."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """The part of `set` that the command line gave; not for a file."""
     space: dict[str, Dimension] = Field(min_length=1)
@@ -142,13 +148,15 @@ class Sweep(Options):
     samples: int = Field(1, ge=1)
     """Draws for each point of the grids; with `search = "optuna"` the number of points in all."""
     search: Literal["random", "optuna"] = "random"
-    """How drawn values are chosen. `optuna`: by the objectives of the points before (TPE, Bergstra et al., 2011)."""
+    """How drawn values are chosen. `optuna`: by the objectives of the points before (TPE, Bergstra et al.,
+    2011)."""
     draw_seed: int = 0
     """Seed of the draws themselves."""
     objectives: tuple[Objective, ...] = ()
-    """Metrics that decide; several give a Pareto front. Empty: nothing is chosen, the table shows everything."""
+    """Metrics that decide; several give a Pareto front. Empty: nothing is chosen."""
     trains: bool | None = None
-    """Whether trials train a model at the end; `None`: if a swept field or an objective has to do with training."""
+    """Whether trials train a model at the end; `None`: if a swept field or an objective has to do with
+    training."""
     scheduler: Scheduler = Scheduler()
     trials: Trials = Trials()
     tracking: Tracking = Tracking()
@@ -171,7 +179,8 @@ class Sweep(Options):
     @classmethod
     def _paths_of_set(cls, values: Any) -> Any:
         for path, value in values.items() if isinstance(values, dict) else ():
-            # A section as a table would lose the base's other keys of it; a plug-in with its name is meant as a whole.
+            # A section as a table would lose the base's other keys of it; a plug-in with its name is meant as
+            # a whole.
             if path in Config.model_fields and isinstance(value, dict) and value and "name" not in value:
                 leaf, found = _first_leaf(path, value)
                 raise ValueError(f'write paths in quotes: "{leaf}" = {found!r}, got it without them')
@@ -214,7 +223,8 @@ class Sweep(Options):
     def _check_search(self, drawn: list[str]) -> None:
         if self.objectives and (chance := [path for path in drawn if is_condition(path)]):
             raise ValueError(
-                f"{chance} make the data easier or harder, and drawn values of them cannot be told from better settings: "
+                f"{chance} make the data easier or harder, and drawn values of them cannot be told from "
+                "better settings: "
                 "use `grid`, or set them in [set]"
             )
         if self.search == "optuna":
@@ -230,12 +240,14 @@ class Sweep(Options):
             raise ValueError("stopping trials early needs dev_accuracy or dev_loss as first objective")
         if harder := [path for path in self.space if is_condition(path)]:
             raise ValueError(
-                f"stopping trials early compares them with each other, and {harder} make the data easier or harder: the "
+                f"stopping trials early compares them with each other, and {harder} make the data easier or "
+                "harder: the "
                 "hard ones would be stopped; sweep them without scheduler and plateau"
             )
         if self.search == "optuna" and len(self.seeds) > 1:
             raise ValueError(
-                "with optuna a trial is a point under all its seeds, one after another, and cannot be stopped by "
+                "with optuna a trial is a point under all its seeds, one after another, and cannot be "
+                "stopped by "
                 "epochs: use one seed, or no scheduler"
             )
 

@@ -1,7 +1,8 @@
-"""A sweep from its file to its report: plan, share, run, collect. The same command goes on after any interruption.
+"""A sweep from its file to its report: plan, share, run, collect. The same command goes on after any
+interruption.
 
-Finished trials are known by their folders (`trial.py`), never by Ray Tune's state. `resume.py` decides whether a folder
-holds this very sweep, and which results belong to it.
+Finished trials are known by their folders (`trial.py`), never by Ray Tune's state. `resume.py` decides
+whether a folder holds this very sweep, and which results belong to it.
 """
 
 import sys
@@ -56,8 +57,8 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
         extend: the folder holds another space of the same sweep: keep its trials, and run the new ones.
 
     Returns:
-        The results of all trials, also of earlier attempts. A trial that failed is in `failed` with its error, and the
-        same command tries it again.
+        The results of all trials, also of earlier attempts. A trial that failed is in `failed` with its
+        error, and the same command tries it again.
 
     Raises:
         ConfigError: a trial's config cannot work.
@@ -100,7 +101,8 @@ def check_sweep(spec: Sweep) -> None:
 
 
 def report_sweep(spec: Sweep) -> Results:
-    """Collect the finished trials of a sweep and write `report.html`, `results.json` and, with an objective, `best.toml`.
+    """Collect the finished trials of a sweep and write `report.html`, `results.json` and, with an objective,
+    `best.toml`.
 
     Overrides that its command line gave (where the data are, say) need not be given again.
 
@@ -115,7 +117,8 @@ def report_sweep(spec: Sweep) -> Results:
         spec, left_out = resume.as_swept(spec, swept), set(swept["left_out"])
         if changed := set(resume.config_changes(swept, spec)) - resume.GROWS:
             raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its results are "
+                f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: "
+                "its results are "
                 "not this sweep's; undo the change, or give the sweep another name and run it"
             )
     found = {name: result for name, result in trials.finished_results(folder).items() if name not in left_out}
@@ -147,7 +150,9 @@ def describe_sweep(spec: Sweep, plan: SweepPlan, known: int) -> str:
 
 
 def optuna_search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
-    """How the missing points are drawn: with another seed than those before, since object stores keep no journal."""
+    """How the missing points are drawn: with another seed than those before, since object stores keep no
+    journal.
+    """
     from rayclean.runtime.tune_rules import Optuna
 
     study = folder.path(resume.JOURNAL) if folder.is_local else None

@@ -16,8 +16,8 @@ from rayclean.sweeps.spec import Sweep
 def sweep_files(file: str, overrides: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
     """The sweep files of a command, each with its overrides.
 
-    Where every file on the command is a sweep (what a shell makes of `configs/sweeps/*.toml`), all of them, each with the
-    overrides that are no files; else the first file with all overrides.
+    Where every file on the command is a sweep (what a shell makes of `configs/sweeps/*.toml`), all of them,
+    each with the overrides that are no files; else the first file with all overrides.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -31,18 +31,20 @@ def sweep_files(file: str, overrides: Sequence[str] = ()) -> list[tuple[str, lis
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep file and apply overrides; `base` becomes a path from the working folder.
 
-    An override of the config that trials differ from, like `dataset.path=...` or a file with a [cluster] section, goes
-    to [set].
+    An override of the config that trials differ from, like `dataset.path=...` or a file with a [cluster]
+    section, goes to [set].
 
     Raises:
-        ConfigError: the file cannot be read, a key or a value is wrong, or an override is another sweep or its base.
+        ConfigError: the file cannot be read, a key or a value is wrong, or an override is another sweep or
+            its base.
     """
     path = Path(path)
     values = json.loads(json.dumps(read_values(path), default=str))
     for override in overrides:
         if is_file(override) and read_values(override).keys() & {"space", "base"}:
             raise ConfigError(
-                f"{override} is a sweep file, and so is {path}: one sweep at a time, or files of sweeps alone (and overrides "
+                f"{override} is a sweep file, and so is {path}: one sweep at a time, or files of sweeps "
+                "alone (and overrides "
                 "like detect.budget=0.05, which go to each)"
             )
         for keys, value in assignments(override):

@@ -1,14 +1,15 @@
 """Weights & Biases: one group per sweep, one run per trial, whatever was killed in between.
 
-A run's id is a hash of the sweep's folder and the trial's name, so every attempt has the same id, and another sweep has
-another one. Offline, where W&B keeps a folder per `init`, the folder of an unfinished attempt is removed before the trial
-is logged again, and `logged.json` in the trial's folder says that its run is whole. A finished trial without it (the sweep
-was killed between the two) is logged from its own files when the sweep goes on.
+A run's id is a hash of the sweep's folder and the trial's name, so every attempt has the same id, and another
+sweep has another one. Offline, where W&B keeps a folder per `init`, the folder of an unfinished attempt is
+removed before the trial is logged again, and `logged.json` in the trial's folder says that its run is whole.
+A finished trial without it (the sweep was killed between the two) is logged from its own files when the sweep
+goes on.
 
 W&B writes offline runs to a disk only: a sweep on an object store is logged online or not at all.
 
-wandb reads the key from WANDB_API_KEY; it never passes through this module. `auto` asks WANDB_MODE before it looks for the
-key: nothing is sent where that says `offline` or `disabled`.
+wandb reads the key from WANDB_API_KEY; it never passes through this module. `auto` asks WANDB_MODE before it
+looks for the key: nothing is sent where that says `offline` or `disabled`.
 """
 
 import importlib.util
@@ -73,13 +74,14 @@ def _auto_mode() -> str:
 
 
 class Tracker:
-    """One W&B run per trial, all in this process. A run that fails costs no trial and no sweep: there is a warning, and the
-    trial is logged when the sweep goes on.
+    """One W&B run per trial, all in this process. A run that fails costs no trial and no sweep: there is a
+    warning, and the trial is logged when the sweep goes on.
 
     Args:
         tracking: project, tables.
         sweep: group of the runs.
-        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary folder if that is remote.
+        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary folder if that
+            is remote.
         mode: `online`, `offline`, or `off`: nothing is logged.
     """
 
@@ -137,7 +139,8 @@ class Tracker:
         if run is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
             with self._guarded(work):
-                # A step that is not committed is written with the next one, or at the end over the result's summary.
+                # A step that is not committed is written with the next one, or at the end over the result's
+                # summary.
                 run.log(numbers, step=int(record["epoch"]), commit=True)
 
     def end(self, work: Work, result: dict[str, Any]) -> None:

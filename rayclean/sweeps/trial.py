@@ -1,4 +1,6 @@
-"""One trial: runs its verbs, collects its figures, writes `result.json` last. It runs in a worker of the cluster."""
+"""One trial: runs its verbs, collects its figures, writes `result.json` last. It runs in a worker of the
+cluster.
+"""
 
 import json
 import math
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 RESULT, EPOCHS = "result.json", "epochs.jsonl"
 Stopped = bool | Literal["plateau"]
-"""Whether a trial was stopped early: False, True (it was worse than others), or "plateau" (its objective stood still)."""
+"""Whether a trial was stopped early: False, True (it was worse than others), or "plateau" (its objective
+stood still)."""
 
 TRUTH_FIGURES = (
     "accuracy", "accuracy_last", "f1_macro", "noise_given", "noise_final", "repaired", "harm", "roc_auc",
@@ -44,7 +47,8 @@ def run_trial(
         work: the trial.
         root: folder of the sweep.
         verbs: the verbs that a trial runs.
-        on_epoch: called after every epoch with `epoch`, `dev_accuracy`, `dev_loss`, `loss` and the method's own measures.
+        on_epoch: called after every epoch with `epoch`, `dev_accuracy`, `dev_loss`, `loss` and the method's
+            own measures.
         place: what the trial has in common with others.
 
     Returns:
@@ -89,7 +93,7 @@ def write_result(
     seconds: float,
     stopped: Stopped = False,
 ) -> TrialRecord:
-    """Write `epochs.jsonl`, then `result.json`, so that a trial with a result is whole; returns the result."""
+    """Write `epochs.jsonl`, then `result.json`: a trial with a result is whole. Returns the result."""
     result = {
         "trial": work.trial.name,
         "point": work.trial.point,
@@ -145,7 +149,9 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
 
 
 def _tokens(run: TrialRun) -> tuple[int, int]:
-    """Tokens of relabel's prompts and answers, whether this trial paid for them or one before it: its cost by itself."""
+    """Tokens of relabel's prompts and answers, whether this trial paid for them or one before it: its cost by
+    itself.
+    """
     folder, total = run.sub("relabel"), [0, 0]
     for shard in folder.shards("annotations"):
         table = folder.read_table("annotations", shard, columns=["prompt_tokens", "answer_tokens"])

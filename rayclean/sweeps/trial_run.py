@@ -1,18 +1,17 @@
 """The folder of a sweep: verbs are stored by fingerprint, so that trials share what their configs share.
 
-<output>/<sweep>/
-sweep.json                  what was swept
-store/<verb>-<fingerprint>/ a finished verb, of as many trials as agree up to there
-features/<encoder>/         features of a frozen encoder by a hash of ids and texts, for trials that load the same texts with
+<output>/<sweep>/ sweep.json                  what was swept store/<verb>-<fingerprint>/ a finished verb, of
+as many trials as agree up to there features/<encoder>/         features of a frozen encoder by a hash of ids
+and texts, for trials that load the same texts with
                             other labels (a noise rate, a seed)
-ledger/                     every answer of every trial: a trial asks nothing that was answered before it began to ask
+ledger/                     every answer of every trial: a trial asks nothing that was answered before
 trials/<name>/              config.json, result.json, epochs.jsonl of one trial
 report.html  results.json  best.toml
 
-On a disk that all trials mount, locks see to it that a verb runs once, and that trials relabel one after the other where
-answers cost: no question of relabel is paid twice. Methods that ask while they train do so side by side, and may ask the
-same at the same time. Object stores have no locks: there, what is known to be shared runs beforehand and once, but
-trials side by side may ask the same.
+On a disk that all trials mount, locks see to it that a verb runs once, and that trials relabel one after the
+other where answers cost: no question of relabel is paid twice. Methods that ask while they train do so side
+by side, and may ask the same at the same time. Object stores have no locks: there, what is known to be shared
+runs beforehand and once, but trials side by side may ask the same.
 """
 
 import os
@@ -49,27 +48,30 @@ class TrialRun(Run):
         self.trial, self.fingerprints, self.pays = name, dict(fingerprints), pays
 
     def path(self, *parts: str) -> str:
-        """Path inside the sweep: verbs in the store, shared folders beside it, everything else in the trial's folder."""
+        """Path inside the sweep: verbs in the store, shared folders beside it, everything else in the trial's
+        folder.
+        """
         if parts and parts[0] in VERBS:
             return posixpath.join(self.root, "store", f"{parts[0]}-{self.fingerprints[parts[0]]}", *parts[1:])
-        # Without locks two trials may be at the same verb: a partial folder of its own each, or the one that is done
-        # first would take it away from the other.
+        # Without locks two trials may be at the same verb: a partial folder of its own each, or the one that
+        # is done first would take it away from the other.
         if parts and parts[0] in COMMON and (self.is_local or parts[0] != ".partial"):
             return posixpath.join(self.root, *parts)
         return posixpath.join(self.root, "trials", self.trial, *parts)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One process at a time at this trial: Optuna may draw a point again while it runs, and the second one finds the
-        result of the first. On object stores, without locks, both compute the same.
+        """One process at a time at this trial: Optuna may draw a point again while it runs, and the second
+        one finds the result of the first. On object stores, without locks, both compute the same.
         """
         with self._locked(self.path("trial.lock")):
             yield
 
     @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
-        """Trials that share a verb wait for the one that runs it. Trials that pay relabel one after the other, whatever
-        they ask: the ledger is read when asking begins, so the next one finds all answers of the trials before it.
+        """Trials that share a verb wait for the one that runs it. Trials that pay relabel one after the
+        other, whatever they ask: the ledger is read when asking begins, so the next one finds all answers of
+        the trials before it.
 
         On a local or network disk only: object stores have no locks.
         """
@@ -90,8 +92,8 @@ class TrialRun(Run):
     def commit(
         self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]
     ) -> Manifest:
-        """Like any run's, but without locks a verb that another trial has finished meanwhile stays: a third trial may be
-        reading it.
+        """Like any run's, but without locks a verb that another trial has finished meanwhile stays: a third
+        trial may be reading it.
         """
         manifest = None if self.is_local else self.manifest(verb)
         if manifest is None or manifest.fingerprint != print_:
@@ -105,7 +107,9 @@ class TrialRun(Run):
 
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
-        """One process at a time, on a disk; object stores have no locks. The lock ends with the process that holds it."""
+        """One process at a time, on a disk; object stores have no locks. The lock ends with the process that
+        holds it.
+        """
         if not self.is_local:
             yield
             return

@@ -56,15 +56,17 @@ class Mean:
 
 
 def metric_plots(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -> list[Plot]:
-    """A metric over each numeric field, over two fields, and the fields' importance, as far as they can be drawn."""
+    """A metric over each numeric field, over two fields, and the fields' importance, as far as they can be
+    drawn.
+    """
     found = [lines(rows, field, fields, metric) for field in fields if field.numeric and field.varies]
     found += [over_two(rows, fields, metric), importance(rows, fields, metric)]
     return [plot for plot in found if plot is not None]
 
 
 def lines(rows: Sequence[Row], field: SweptField, fields: Sequence[SweptField], metric: str) -> Plot | None:
-    """A metric over a numeric field with error bars; a line for each combination of as many of the other fields as
-    `MAX_LINES` allows, in the order of the file. None where no point has the metric.
+    """A metric over a numeric field with error bars; a line for each combination of as many of the other
+    fields as `MAX_LINES` allows, in the order of the file. None where no point has the metric.
 
     A point that lacks a field (no noise has no kind) is part of every line that has the values of its others.
     """
@@ -84,12 +86,12 @@ def lines(rows: Sequence[Row], field: SweptField, fields: Sequence[SweptField], 
         if not means:
             continue
         place, title = len(figure.data), label(first, kept)
-        spread = [mean.sd for mean in means.values()]
+        spread = [mean.sd or 0.0 for mean in means.values()]
         drawn += [id(row) for mean in means.values() for row in mean.rows]
         averaged |= any(len(mean.rows) > 1 for mean in means.values())
         figure.add_scatter(
             x=list(means), y=[mean.value for mean in means.values()], name=plain_values(title, 60),
-            error_y={"array": [sd or 0.0 for sd in spread], "thickness": 1.2, "width": 4} if any(spread) else None,
+            error_y={"array": spread, "thickness": 1.2, "width": 4} if any(spread) else None,
             mode="markers" if field.dimension.ranged else "lines+markers", **line_style(place),
             text=[_hover(metric, mean, f"{field.name} = {show(x)}", title) for x, mean in means.items()],
         )  # fmt: skip
@@ -142,8 +144,8 @@ def over_two(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -> 
 
 
 def importance(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -> Plot | None:
-    """How much of a metric's best values each field explains (PED-ANOVA, Watanabe et al., 2023); None where fields are not
-    drawn or points are few.
+    """How much of a metric's best values each field explains (PED-ANOVA, Watanabe et al., 2023); None where
+    fields are not drawn or points are few.
     """
     study = study_of(rows, [field for field in fields if field.varies], [metric])
     known = study.get_trials(deepcopy=False)
@@ -184,7 +186,8 @@ def _heat_map(rows: Sequence[Row], down: SweptField, across: SweptField, metric:
     x, y = ([plain_values(show(value), 22) for value in field.values] for field in (across, down))
     figure = go.Figure(
         go.Heatmap(
-            x=list(range(len(x))), y=list(range(len(y))), z=[[mean and mean.value for mean in row] for row in means],
+            x=list(range(len(x))), y=list(range(len(y))),
+            z=[[mean and mean.value for mean in row] for row in means],
             text=[[text(mean) for mean in row] for row in means], texttemplate="%{text}", hoverinfo="skip",
             colorscale=SCALE, showscale=False, xgap=2, ygap=2, hoverongaps=False,
         )
@@ -193,6 +196,7 @@ def _heat_map(rows: Sequence[Row], down: SweptField, across: SweptField, metric:
     figure.update_yaxes(
         title_text=plain_name(down), tickvals=list(range(len(y))), ticktext=y, autorange="reversed"
     )
+    figure.update_yaxes(showgrid=False)
     return styled(figure, height=90 + 56 * len(y))
 
 

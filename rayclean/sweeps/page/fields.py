@@ -59,8 +59,8 @@ def swept_fields(results: Results) -> list[SweptField]:
 
 
 def field_names(paths: Sequence[str]) -> dict[str, str]:
-    """A short name for each path, the whole path where two would have the same. The underscore that keeps a name from being
-    a word of Python is left out.
+    """A short name for each path, the whole path where two would have the same. The underscore that keeps a
+    name from being a word of Python is left out.
 
     >>> field_names(["method.lambda_", "method.name", "encoder.name"])
     {'method.lambda_': 'lambda', 'method.name': 'method.name', 'encoder.name': 'encoder.name'}
@@ -85,7 +85,9 @@ def named_values(row: Row, fields: Sequence[SweptField]) -> list[str]:
 
 
 def label(row: Row, fields: Sequence[SweptField]) -> str:
-    """The name of a line in a legend: several values are listed without names, which the hint beside the plot says."""
+    """The name of a line in a legend: several values are listed without names, which the hint beside the plot
+    says.
+    """
     return ", ".join(named_values(row, fields) if len(fields) < 2 else cells(row, fields))
 
 

@@ -1,7 +1,7 @@
 """The plots of a sweep's page: those of Optuna, and two of its own that show deviations over seeds.
 
-Titles and hovers that come from data go through `plain_values`: plotly knows some HTML. Text and grid take their colours
-from the page.
+Titles and hovers that come from data go through `plain_values`: plotly knows some HTML. Text and grid take
+their colours from the page.
 """
 
 import json
@@ -45,7 +45,9 @@ class Plot:
 
 
 def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[Plot]:
-    """The first objective over another one with the Pareto front, one plot for each condition: easier data beat nothing."""
+    """The first objective over another one with the Pareto front, one plot for each condition: easier data
+    beat nothing.
+    """
     objectives = results.sweep.objectives
     first, second = objectives[0], objectives[other]
     conditions = [field for field in fields if is_condition(field.path) and field.varies]
@@ -62,7 +64,8 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
         )  # fmt: skip
         beaten, front = figure.data
         beaten.marker = {"color": GREY, "size": 8}
-        front.marker = {"color": ORANGE, "size": 12, "symbol": "diamond", "line": {"color": BLUE, "width": 1.5}}  # fmt: skip
+        front.marker = {"color": ORANGE, "size": 12, "symbol": "diamond"}
+        front.marker.line = {"color": BLUE, "width": 1.5}
         beaten.name, front.name = "beaten by another point", "Pareto front"
         figure.update_traces(showlegend=True)
         figure.update_xaxes(tickformat=",~f" if second.metric in WHOLE else None)
@@ -73,8 +76,8 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
 
 
 def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | None:
-    """Development accuracy over epochs: the best points', or the first ones' where nothing decides; None where nothing was
-    trained.
+    """Development accuracy over epochs: the best points', or the first ones' where nothing decides; None
+    where nothing was trained.
     """
     rows = [row for row in results.rows if learning_curve(row)]
     if not rows:
@@ -97,12 +100,13 @@ def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | No
     figure.update_yaxes(title_text="dev accuracy")
     hint = f"Lines are named by {field_list(varying)}." if len(varying) > 1 else ""
     if len(rows) > MAX_LINES:
-        hint += f" {len(rows) - MAX_LINES} further points are left out: these are {'the best' if results.best else 'the first'}."
+        chosen = "the best" if results.best else "the first"
+        hint += f" {len(rows) - MAX_LINES} further points are left out: these are {chosen}."
     return Plot("Dev accuracy over epochs", hint.strip(), styled(figure, wide=True))
 
 
 def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | None:
-    """A bar for each trial, by the time at which it ran; None where fewer than two trials say when they ran."""
+    """A bar for each trial, by the time at which it ran; None for fewer than two trials."""
     study = timeline_study(rows, fields)
     if len(study.trials) < 2:
         return None
@@ -121,8 +125,8 @@ def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | 
 
 
 def styled(figure: go.Figure, height: int = 320, wide: bool = False) -> PlotlyFigure:
-    """A figure as JSON for the page: no template, no title, and the names of several lines above the plot. Axes need not
-    begin at 0: it is differences that matter.
+    """A figure as JSON for the page: no template, no title, and the names of several lines above the plot.
+    Axes need not begin at 0: it is differences that matter.
     """
     named = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
     legend = len(named) > 1

@@ -1,7 +1,7 @@
 """The page of a sweep, which needs no network.
 
-Everything that comes from data (values of points, errors, names, commands) is escaped: here by jinja2, in plots by
-`plain_values`.
+Everything that comes from data (values of points, errors, names, commands) is escaped: here by jinja2, in
+plots by `plain_values`.
 """
 
 import itertools
@@ -21,14 +21,17 @@ from rayclean.sweeps.trial import TRUTH_FIGURES
 MAX_METRICS = 12
 """Metrics that plots can be switched between; the table has them all."""
 HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
-"""Metrics that are shown right after the objectives, where they are known; on the page only if they differ."""
+"""Metrics that come right after the objectives; on the page only where points differ in them."""
 
 
 def render_sweep(results: Results) -> str:
     """The page."""
     functions = {
         each.__name__: each
-        for each in (amount, mark, difference, show, values_of, cells, named_values, trial_command, is_among, best_config)
+        for each in (
+            amount, mark, difference, show, values_of, cells, named_values, trial_command, is_among,
+            best_config,
+        )
     }  # fmt: skip
     sweep, rows, fields = results.sweep, results.rows, swept_fields(results)
     plotted = metrics_by_interest(results)[:MAX_METRICS]

@@ -23,8 +23,8 @@ def study_of(
 ) -> optuna.Study:
     """A study with a trial for each point that has all metrics, whose values are the means over seeds.
 
-    Names and values that come from data are escaped: plotly reads some HTML. The intermediate values of a trial are the
-    mean development accuracies of the seeds that reached the epoch.
+    Names and values that come from data are escaped: plotly reads some HTML. The intermediate values of a
+    trial are the mean development accuracies of the seeds that reached the epoch.
     """
     study = _new_study(modes)
     for row in rows:
@@ -35,8 +35,8 @@ def study_of(
 
 
 def timeline_study(rows: Sequence[Row], fields: Sequence[SweptField]) -> optuna.Study:
-    """A study with a trial for each point and seed, in the order in which they began. Trials that were stopped early are
-    pruned ones; interruptions are left out.
+    """A study with a trial for each point and seed, in the order in which they began. Trials that were
+    stopped early are pruned ones; interruptions are left out.
     """
     study = _new_study()
     spans = sorted((row.spans[seed], seed, number) for number, row in enumerate(rows) for seed in row.spans)
