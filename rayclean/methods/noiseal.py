@@ -204,13 +204,8 @@ class NoiseAL(Method):
         purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
         rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]
         doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
-<<<<<<< HEAD
         most = round(self.config.budget * len(purified))
         rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")][:most]
-=======
-        rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")]
-        rows = rows[: round(self.config.budget * len(purified))]
->>>>>>> sweeps
         if self.config.max_queries is not None:
             rows = rows[: max(self.config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
         if not len(rows):
