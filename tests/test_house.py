@@ -10,7 +10,7 @@ PACKAGE = Path(rayclean.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LINES, CHARACTERS = 300, 110
 
-IN_EVERY_VERB = {"run", "validate", "VERSION"}
+IN_EVERY_VERB = {"needs", "run", "validate", "VERSION"}
 """Names that each module of `verbs/` defines: the interface of a verb."""
 BY_CUSTOM = {"logger", "T", "R"}
 """Names that a module defines for itself by Python's customs: its logger and its type variables."""

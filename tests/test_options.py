@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from rayclean.cli.main import app
+from rayclean.cli.main import command_line
 from rayclean.cli.options import _families, _sections, describe_options, find_options
 from rayclean.errors import ConfigError
 
@@ -22,13 +22,13 @@ def test_every_key_has_a_type_and_a_help_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_rendered(name: str) -> None:
-    result = CliRunner().invoke(app, ["options", name])
+    result = CliRunner().invoke(command_line, ["options", name])
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"{name}: ")
 
 
 def test_without_a_name_all_are_listed() -> None:
-    output = CliRunner().invoke(app, ["options"]).output
+    output = CliRunner().invoke(command_line, ["options"]).output
     for name in NAMES:
         assert name.rpartition(".")[2] in output
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import typer
 
-from rayclean.cli.main import app
+from rayclean.cli.main import command_line
 from rayclean.config import parse_config
 from rayclean.methods.base import Method, Output, StepBatch
 from rayclean.sweeps.sweep_file import load_sweep
@@ -57,7 +57,7 @@ def test_toml_is_a_config(block: str, tmp_path: Path) -> None:
 def test_commands_are_parsed(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     name, *rest = arguments
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(command_line)
     context = command.commands[name].make_context(name, rest)
     if name not in ("sweep", "sweep-report"):
         parse_config({"dataset": {"path": "data.csv"}}, context.params.get("overrides") or [])

@@ -16,25 +16,25 @@ from rayclean import __version__
 from rayclean.cli import jobs, options, runs, sweeps, verbs
 from rayclean.errors import RaycleanError
 
-app = typer.Typer(
+command_line = typer.Typer(
     help="Find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-verbs.add_verbs(app)
-app.command(name="options")(options.show_options)
-app.command(name="config")(runs.show_config)
-app.command(name="status")(runs.show_status)
-app.command(name="revert")(runs.revert_labels)
-app.command(name="sweep")(sweeps.sweep)
-app.command(name="sweep-report")(sweeps.sweep_report)
-app.command(name="submit")(jobs.submit)
-app.command(name="logs")(jobs.logs)
+verbs.add_verbs(command_line)
+command_line.command(name="options")(options.show_options)
+command_line.command(name="config")(runs.show_config)
+command_line.command(name="status")(runs.show_status)
+command_line.command(name="revert")(runs.revert_labels)
+command_line.command(name="sweep")(sweeps.sweep)
+command_line.command(name="sweep-report")(sweeps.sweep_report)
+command_line.command(name="submit")(jobs.submit)
+command_line.command(name="logs")(jobs.logs)
 
 
-@app.callback(invoke_without_command=True)
+@command_line.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
         level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        app()
+        command_line()
     except RaycleanError as error:
         if debug:
             raise

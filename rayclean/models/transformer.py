@@ -1,8 +1,8 @@
 """Any encoder of the Hugging Face hub or of a local folder, fine-tuned whole or with a frozen body.
 
-A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first asked to encode:
-heads train on cached features without it, and K of them are saved in kilobytes with a reference to the body.
-Weights are read from safetensors alone and no code of a repository is ever run.
+A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first used: heads train on
+cached features without it, and K of them are saved in kilobytes with a reference to the body. Weights are read from
+safetensors alone and no code of a repository is ever run.
 """
 
 import importlib.util
@@ -37,8 +37,7 @@ class TransformerEncoder(Encoder):
         """Options beside `name`."""
 
         model: str = "bert-base-uncased"
-        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2 out of a Python
-        package."""
+        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2 from a Python package."""
         revision: str | None = None
         """Commit, tag or branch of a hub id; name a commit and the run can be repeated for ever."""
         pooling: Literal["mean", "cls"] = "mean"
@@ -50,8 +49,7 @@ class TransformerEncoder(Encoder):
         trainable: Literal["all", "head"] = "all"
         """`head`: the body is frozen, its features are computed once and only what comes after is trained."""
         hidden: int = Field(0, ge=0)
-        """Width of a layer (GELU, dropout) between features and classes; 0: none, the classifier is
-        linear."""
+        """Width of a layer (GELU, dropout) between features and classes; 0: a linear classifier."""
         dropout: float | None = Field(None, ge=0, lt=1)
         """Dropout of the body, wherever it has some, and of the layer of `hidden`; None: the model's own, and
         0.1. Two networks of one model and different dropout are NoiseAL's pair of two BERTs."""
@@ -79,9 +77,7 @@ class TransformerEncoder(Encoder):
         self.build_head(feature_dim, config.hidden, dropout)
 
     def _pin(self, described: Any) -> int:
-        """Remember the very commit that a hub id stood for, so that a saved head finds the same body; its
-        hidden size.
-        """
+        """Pin the commit that a hub id stands for, so that a saved head finds the same body; returns the hidden size."""
         if commit := getattr(described, "_commit_hash", None):
             self.config = self.config.model_copy(update={"revision": commit})
         return int(described.hidden_size)

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 OnProgress = Callable[[int, bool], None]
 """Called with the number of queries that were answered since the last call, and whether the ledger answered them."""
-Work = Callable[[Engine, T], Awaitable[R]]
+_Work = Callable[[Engine, T], Awaitable[R]]
 """Reads an item's queries, has the engine answer them, and writes or returns what becomes of them."""
 
 
@@ -50,7 +50,7 @@ class AskingPlan:
 
 @contextmanager
 def local_engine(
-    plan: AskingPlan, work: "Work[T, R]", on_progress: OnProgress | None = None
+    plan: AskingPlan, work: "_Work[T, R]", on_progress: OnProgress | None = None
 ) -> Iterator[Callable[[T], R]]:
     """A function that does the work on an item with one engine in this process, for as long as the block runs."""
     engine, loop = plan.engine(on_progress), asyncio.new_event_loop()
@@ -78,7 +78,7 @@ def local_engine(
 
 
 def ask_here(
-    plan: AskingPlan, work: "Work[T, R]", items: Sequence[T], on_progress: OnProgress
+    plan: AskingPlan, work: "_Work[T, R]", items: Sequence[T], on_progress: OnProgress
 ) -> Iterator[R]:
     """The result of the work on every item, in order; one engine answers the queries of all of them."""
     with local_engine(plan, work, on_progress) as answer:

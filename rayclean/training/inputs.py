@@ -28,7 +28,7 @@ from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
 
-VERSION = 1
+_VERSION = 1
 """Part of a cache's name: raised when the files change."""
 
 ROWS_AT_ONCE = 1 << 16
@@ -64,7 +64,7 @@ def open_inputs(examples: str, features: str | None, encoder: Plugin) -> Network
     """Tokens or features of all examples from this node's cache, made first if it is not there."""
     if features is not None:
         source = Folder(features)
-        key = fingerprint(VERSION, source.url(), folder_key(features))
+        key = fingerprint(_VERSION, source.url(), folder_key(features))
         return FeatureInputs(cached_inputs(f"features-{key}", lambda folder: _write_features(source, folder)))
     return open_tokens(examples, encoder)
 
@@ -82,7 +82,7 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     source = Folder(examples)
     function = BackTranslation(rewrite) if rewrite is not None else None
     # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made twice.
-    key = fingerprint(VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
+    key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
     folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
     return TokenInputs(folder, tokenizer.pad_id)
 

@@ -13,7 +13,7 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-VERSION = 6
+_VERSION = 6
 """Part of every job's key: raised when the code changes what training yields."""
 
 
@@ -136,7 +136,7 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
     for name, url in (("labels", job.data.labels), ("features", job.data.features)):
         data[name] = folder_key(url) if url is not None else None
     return fingerprint(
-        VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.keep_epochs, job.standalone,
+        _VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.keep_epochs, job.standalone,
         job.best_by, spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(), spec.labels,
         spec.annotator,
     )  # fmt: skip

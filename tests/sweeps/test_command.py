@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from rayclean.cli.main import app
+from rayclean.cli.main import command_line
 from rayclean.folder import Folder
 from rayclean.sweeps.plan import sweep_root
 from rayclean.sweeps.remote import ERROR
@@ -26,8 +26,8 @@ def test_a_sweep_that_failed_does_not_hide_the_next_one(tmp_path: Path) -> None:
         same_sweep(load_sweep(path), Folder(sweep_root(load_sweep(path))), extend=False)
     folder = Folder(sweep_root(load_sweep(files[0])))
     folder.write_json({"title": "a trial", "error": "no label is left"}, "trials", "one", ERROR)
-    said = CliRunner().invoke(app, ["sweep-report", *files])
+    said = CliRunner().invoke(command_line, ["sweep-report", *files])
     assert said.exit_code == 1
     assert "a trial: no label is left" in said.output
     assert "Sweep second" in said.output
-    assert CliRunner().invoke(app, ["sweep-report", files[1]]).exit_code == 0
+    assert CliRunner().invoke(command_line, ["sweep-report", files[1]]).exit_code == 0

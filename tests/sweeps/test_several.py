@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from rayclean.cli.main import app
+from rayclean.cli.main import command_line
 from rayclean.errors import ArtifactError, ConfigError, ResourceError
 from rayclean.folder import Folder
 from rayclean.sweeps import sweep as module
@@ -38,7 +38,7 @@ def write(folder: Path, name: str, **values: Any) -> str:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(command_line, list(arguments))
 
 
 @pytest.fixture
