@@ -30,7 +30,8 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         fs, plain = fsspec.core.url_to_fs(str(path), use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"cannot open {str(path)!r}: {error}; install the package of its protocol (rayclean[s3] for s3://, rayclean[gcs] for gs://)"
+            f"cannot open {str(path)!r}: {error}; install the package of its protocol "
+            "(rayclean[s3] for s3://, rayclean[gcs] for gs://)"
         ) from error
     return fs, plain
 
@@ -110,8 +111,8 @@ class Folder:
         self.write_bytes(memoryview(content.getvalue()), *parts)
 
     def take(self, source: "Folder", name: str, *parts: str) -> None:
-        """Put a file of another folder on the same file system into this one, whole or not at all: on a disk as
-        a hard link (files are never written in place), elsewhere as a copy.
+        """Put a file of another folder on the same file system into this one, whole or not at all: on a disk
+        as a hard link (files are never written in place), elsewhere as a copy.
         """
 
         def link(path: str) -> None:
@@ -139,8 +140,8 @@ class Folder:
             self.fs.rm(self.path(*parts), recursive=True)
 
     def make(self, *parts: str) -> None:
-        """Make the folder where it is missing, except on object stores, which need none and would make a bucket
-        of a mistyped name.
+        """Make the folder where it is missing, except on object stores, which need none and would make a
+        bucket of a mistyped name.
         """
         self._make(self.path(*parts))
 
@@ -151,7 +152,8 @@ class Folder:
 
     def _pipe(self, path: str, content: bytes | memoryview) -> None:
         if not self.is_local:
-            # In one request: a file object that an exception closes (a signal, a full memory) uploads what it has got.
+            # In one request: a file object that an exception closes (a signal, a full memory) uploads what it
+            # has got.
             self.fs.pipe_file(path, bytes(content))
             return
         with self.fs.open(path, "wb") as file:

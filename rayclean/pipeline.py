@@ -135,7 +135,8 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
                 "run `rayclean clean` first, then revert"
             )
         result: dict[str, Any] = revert_label_changes(run, **selection)
-        # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would write.
+        # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would
+        # write.
         manifest = run.read_json("relabel", MANIFEST)
         run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)
     return result

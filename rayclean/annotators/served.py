@@ -49,8 +49,8 @@ class ServerOptions(Options):
     kv_cache_gib: int = Field(1, ge=1)
     """CPU only: memory for the key-value cache. On a GPU set `engine_kwargs.gpu_memory_utilization`."""
     block_size: int | None = Field(None, ge=1)
-    """Tokens per block of the key-value cache, the unit in which prompts share prefixes; `None`: vLLM's own on a GPU, 32 on
-    a CPU, where vLLM's 128 computes the short prompts of label words again."""
+    """Tokens per block of the key-value cache, the unit in which prompts share prefixes; `None`: vLLM's own
+    on a GPU, 32 on a CPU, where vLLM's 128 computes the short prompts of label words again."""
     start_timeout: float = Field(900.0, gt=0)
     """Seconds until the model must answer, download included."""
     attempts: int = Field(2, ge=1)

@@ -137,7 +137,8 @@ def _follow(jobs: "Jobs", job: "RunJob") -> None:
     typer.echo(f"{job.id}: {ended.state}")
     if ended.state != "SUCCEEDED":
         typer.secho(
-            f"{ended.message}\nfinished work is kept: the same command submits the next attempt, which goes on from here",
+            f"{ended.message}\nfinished work is kept: the same command submits the next attempt, "
+            "which goes on from here",
             fg="red",
             err=True,
         )

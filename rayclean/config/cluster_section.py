@@ -26,8 +26,9 @@ class ClusterConfig(Options):
     address: str | None = None
     """Ray address; `None`: the one in RAY_ADDRESS, else an embedded Ray on this machine."""
     ray: bool | None = None
-    """Whether verbs run on Ray: `true`: always; `false`: never, everything runs in this process; `None`: Ray starts when it
-    is worth it: for a cluster, several workers, a GPU, a served language model, or more than half a minute of work."""
+    """Whether verbs run on Ray: `true`: always; `false`: never, everything runs in this process; `None`: Ray
+    starts when it is worth it: for a cluster, several workers, a GPU, a served language model, or more than
+    half a minute of work."""
     cpus: int | None = Field(None, ge=1)
     """Logical CPUs of an embedded Ray; `None`: at least 4, so that two-core machines do not starve."""
     gpus: int | None = Field(None, ge=0)

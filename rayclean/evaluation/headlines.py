@@ -42,7 +42,8 @@ def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
     ]
     changed = Headline(
         "Labels changed", format_count(counts["changed"]), f"of {counts['suspects']:,} doubted",
-        f"{counts['suspects']:,} of {counts['examples']:,} labels were doubted ({format_percent(metrics['detection']['share'])}); "
+        f"{counts['suspects']:,} of {counts['examples']:,} labels were doubted "
+        f"({format_percent(metrics['detection']['share'])}); "
         f"the annotator's answer changed {counts['changed']:,} of them.",
         f"{counts['reverted']:,} reverted by hand" if counts["reverted"] else "",
     )  # fmt: skip
@@ -102,7 +103,8 @@ def _accuracy(metrics: Mapping[str, Any]) -> Headline | None:
         f"; {format_percent(accuracy['true'])} with the true labels" if accuracy["true"] is not None else ""
     )
     return Headline(
-        "Test accuracy", f"{format_percent(accuracy['given'])} → {format_percent(accuracy['cleaned'])}", f"given → cleaned labels{best}",
+        "Test accuracy", f"{format_percent(accuracy['given'])} → {format_percent(accuracy['cleaned'])}",
+        f"given → cleaned labels{best}",
         f"The same network trained on the given and on the cleaned labels{best}.",
         format_interval(metrics["intervals"]["accuracy.cleaned"]),
     )  # fmt: skip
@@ -143,7 +145,8 @@ def _cost(metrics: Mapping[str, Any]) -> Headline | None:
     )
     priced = cost["amount"] is not None
     return Headline(
-        "Cost", format_money(cost["amount"]) if priced else f"{tokens:,} tokens", f"{cost['queries']:,} queries, {tokens:,} tokens",
+        "Cost", format_money(cost["amount"]) if priced else f"{tokens:,} tokens",
+        f"{cost['queries']:,} queries, {tokens:,} tokens",
         f"{cost['queries']:,} queries with {tokens:,} tokens"
         + (", at the prices of the config." if priced else "; the config names no price."),
         reused,

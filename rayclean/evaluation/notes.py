@@ -9,12 +9,15 @@ from rayclean.evaluation.metrics import SYSTEMATIC_BELOW, get_metric
 
 _SYSTEMATIC = (
     "The model repeats the errors: systematic noise. Detection finds wrong labels hardly better than chance (ROC-AUC "
-    "{value:.2f}). Errors that follow a rule of their own are learnt by the model like any other rule, and self-prediction "
+    "{value:.2f}). Errors that follow a rule of their own are learnt by the model like "
+    "any other rule, and self-prediction "
     "cannot see them; another encoder, more folds or a detector that looks at neighbours (knn_vote) may."
 )
 _INVISIBLE = (
-    "The truth is not known here, so these figures cannot tell how many labels were wrong or whether a change was right. "
-    "Systematic noise is invisible to self-prediction: a rule by which labels are wrong is learnt by the model like any "
+    "The truth is not known here, so these figures cannot tell how many labels were wrong "
+    "or whether a change was right. "
+    "Systematic noise is invisible to self-prediction: a rule by which labels are wrong "
+    "is learnt by the model like any "
     "other. Have a person check a random sample of the changes and of the labels that were not doubted."
 )
 _ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."

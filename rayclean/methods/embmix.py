@@ -31,7 +31,9 @@ class StepSubsets:
 
     @classmethod
     def of(cls, batch: StepBatch, rows: dict[str, Tensor]) -> "StepSubsets":
-        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is hard."""
+        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is
+        hard.
+        """
         subset, answer = rows["subset"], rows["answer"].long()
         clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
         silent = purified & (answer < 0)

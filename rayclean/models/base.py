@@ -97,8 +97,8 @@ class Encoder(nn.Module):
 
     @classmethod
     def seconds_per_text(cls, config: Any) -> float:
-        """Rough seconds that a run on a CPU spends on a text: what reading it takes, and ten times as much where the
-        whole network is trained. Small work is not worth starting Ray for (`runtime.needs`).
+        """Rough seconds that a run on a CPU spends on a text: what reading it takes, and ten times as much
+        where the whole network is trained. Small work is not worth starting Ray for (`runtime.needs`).
         """
         return 0.1
 

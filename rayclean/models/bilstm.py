@@ -61,7 +61,8 @@ class BiLSTMEncoder(WordEncoder):
         embedded = self.dropout(self.embedding(self.rows(batch["input_ids"])))
         # Packed, or the backward direction of a short text would start on its padding.
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        # A CPU that has no bfloat16 of its own has no LSTM in it either: oneDNN refuses, or takes ten times as long.
+        # A CPU that has no bfloat16 of its own has no LSTM in it either: oneDNN refuses, or takes ten times
+        # as long.
         single = embedded.device.type == "cpu" and not gains_by_bfloat16(embedded.device)
         with torch.autocast("cpu", enabled=False) if single else nullcontext():
             states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)

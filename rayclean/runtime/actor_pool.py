@@ -26,8 +26,9 @@ class PoolSize:
 def size_pool(actors: int | None, items: int, sharers: int = 1) -> PoolSize:
     """One actor per GPU; without GPUs up to four per node, which share its cores.
 
-    A forward pass on few threads wastes less time in waiting for the slowest of them, and one actor computes while
-    another reads and writes. But with few items for each, several slow actors end later than one with all cores.
+    A forward pass on few threads wastes less time in waiting for the slowest of them, and one actor computes
+    while another reads and writes. But with few items for each, several slow actors end later than one with
+    all cores.
 
     Args:
         actors: `predict.actors`, where the config sets it.

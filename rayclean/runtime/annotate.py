@@ -1,8 +1,9 @@
 """Asking near the endpoint: one asynchronous Ray actor runs the engine, the driver shows the progress.
 
-A plain actor, not a Ray Data pool: one event loop holds the whole concurrency window, so budgets and error rates are
-exact and the endpoint's queue is the only queue. It needs no CPU of its own (it waits for the network) and runs on the
-head node, where a served model listens. Ray restarts it if it dies; the ledger knows what was answered and paid.
+A plain actor, not a Ray Data pool: one event loop holds the whole concurrency window, so budgets and error
+rates are exact and the endpoint's queue is the only queue. It needs no CPU of its own (it waits for the
+network) and runs on the head node, where a served model listens. Ray restarts it if it dies; the ledger knows
+what was answered and paid.
 """
 
 import logging
@@ -16,7 +17,7 @@ from rayclean.annotators.base import Annotator
 from rayclean.annotators.engine import Engine
 from rayclean.errors import AnnotationError
 from rayclean.runtime import prometheus
-from rayclean.runtime.asking import AskingPlan, OnProgress, Work
+from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress
 from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, MethodQueries
 
@@ -37,7 +38,7 @@ POLL = 1.0
 
 
 def ask_queries(
-    plan: AskingPlan, work: "Work[T, R]", items: Sequence[T], on_progress: OnProgress, run: str
+    plan: AskingPlan, work: "AskingWork[T, R]", items: Sequence[T], on_progress: OnProgress, run: str
 ) -> Iterator[R]:
     """As `Engines.ask_queries`, in an actor; `run` is the run whose metrics the answers count to.
 
@@ -80,7 +81,7 @@ def ask_queries(
         ray.kill(actor)
 
 
-def _start(plan: AskingPlan, work: "Work[Any, Any]", run: str) -> Any:
+def _start(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Any:
     """The actor, on the head node."""
     node = head_node_id()
     strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
@@ -91,8 +92,10 @@ def _start(plan: AskingPlan, work: "Work[Any, Any]", run: str) -> Any:
 
 
 @contextmanager
-def consulting(plan: AskingPlan, work: "Work[Any, Any]", run: str) -> Iterator["Consultant"]:
-    """An annotator for methods that ask between epochs, as long as the block runs; see `annotators/between_epochs.py`."""
+def consulting(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Iterator["Consultant"]:
+    """An annotator for methods that ask between epochs, as long as the block runs; see
+    `annotators/between_epochs.py`.
+    """
     actor = _start(plan, work, run)
     try:
         yield Consultant(actor, plan.annotator)
@@ -103,7 +106,9 @@ def consulting(plan: AskingPlan, work: "Work[Any, Any]", run: str) -> Iterator["
 
 
 class Consultant:
-    """A `training.query_annotator.AskAnnotator` that any worker may hold: one engine on the head node answers all of them."""
+    """A `training.query_annotator.AskAnnotator` that any worker may hold: one engine on the head node answers
+    all of them.
+    """
 
     def __init__(self, actor: Any, annotator: Annotator):
         self.actor = actor

@@ -1,7 +1,7 @@
 """How the annotation engine is built, wherever it runs, and the engine in this process.
 
-The engine is asynchronous. Here it runs on an event loop in a thread of its own, because the caller's thread may have a
-running loop already (a notebook has).
+The engine is asynchronous. Here it runs on an event loop in a thread of its own, because the caller's thread
+may have a running loop already (a notebook has).
 """
 
 import asyncio
@@ -20,8 +20,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 OnProgress = Callable[[int, bool], None]
-"""Called with the number of queries that were answered since the last call, and whether the ledger answered them."""
-_Work = Callable[[Engine, T], Awaitable[R]]
+"""Called with the number of queries that were answered since the last call, and whether the ledger answered
+them."""
+AskingWork = Callable[[Engine, T], Awaitable[R]]
 """Reads an item's queries, has the engine answer them, and writes or returns what becomes of them."""
 
 
@@ -50,9 +51,11 @@ class AskingPlan:
 
 @contextmanager
 def local_engine(
-    plan: AskingPlan, work: "_Work[T, R]", on_progress: OnProgress | None = None
+    plan: AskingPlan, work: "AskingWork[T, R]", on_progress: OnProgress | None = None
 ) -> Iterator[Callable[[T], R]]:
-    """A function that does the work on an item with one engine in this process, for as long as the block runs."""
+    """A function that does the work on an item with one engine in this process, for as long as the block
+    runs.
+    """
     engine, loop = plan.engine(on_progress), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="rayclean-ask", daemon=True)
     thread.start()
@@ -78,7 +81,7 @@ def local_engine(
 
 
 def ask_here(
-    plan: AskingPlan, work: "_Work[T, R]", items: Sequence[T], on_progress: OnProgress
+    plan: AskingPlan, work: "AskingWork[T, R]", items: Sequence[T], on_progress: OnProgress
 ) -> Iterator[R]:
     """The result of the work on every item, in order; one engine answers the queries of all of them."""
     with local_engine(plan, work, on_progress) as answer:

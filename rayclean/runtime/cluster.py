@@ -1,7 +1,8 @@
 """Connecting to Ray: a cluster where there is one, an embedded Ray on this machine otherwise.
 
-`connected(config.cluster)` wraps a command; everything inside may use Ray. An embedded Ray binds to loopback, has no
-dashboard, asks for a token that only this process and its workers know, and goes when the command ends.
+`connected(config.cluster)` wraps a command; everything inside may use Ray. An embedded Ray binds to loopback,
+has no dashboard, asks for a token that only this process and its workers know, and goes when the command
+ends.
 """
 
 import logging
@@ -25,10 +26,11 @@ from ray.exceptions import AuthenticationError
 logger = logging.getLogger(__name__)
 
 MIN_LOGICAL_CPUS = 4
-"""Least CPUs of an embedded Ray: Ray Data's tasks, its actor pool and a training worker must fit side by side, or they wait
-for each other for ever."""
+"""Least CPUs of an embedded Ray: Ray Data's tasks, its actor pool and a training worker must fit side by
+side, or they wait for each other for ever."""
 TOKEN = (
-    "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key auth_token of the secret that bears the "
+    "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key "
+    "auth_token of the secret that bears the "
     "RayCluster's name)"
 )
 """Advice in the error of a missing or wrong token."""
@@ -36,7 +38,9 @@ TOKEN = (
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[None]:
-    """Connect to Ray while the block runs, and shut an embedded Ray down after it; a connection that exists is kept."""
+    """Connect to Ray while the block runs, and shut an embedded Ray down after it; a connection that exists
+    is kept.
+    """
     if ray.is_initialized():
         yield
         return
@@ -58,7 +62,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         os.environ.pop("RAY_ADDRESS", None)
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
         os.environ[EMBEDDED] = "1"  # its workers inherit it
-        # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
+        # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by
+        # others.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault(
             "RAY_enable_metrics_collection", "0"
@@ -83,7 +88,9 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
 
 def is_embedded() -> bool:
-    """Whether this process, or the one whose worker it is, started its own Ray, which has no dashboard and no state API."""
+    """Whether this process, or the one whose worker it is, started its own Ray, which has no dashboard and no
+    state API.
+    """
     return EMBEDDED in os.environ
 
 
@@ -106,8 +113,8 @@ def trains_on_gpu(config: ClusterConfig) -> bool:
 
 @contextmanager
 def _no_native_output(silent: bool) -> Iterator[None]:
-    """Keeps back what Ray's C++ core writes to stderr when it starts (a line on its own log level); Python's errors
-    are exceptions and come out all the same.
+    """Keeps back what Ray's C++ core writes to stderr when it starts (a line on its own log level); Python's
+    errors are exceptions and come out all the same.
     """
     if not silent:
         yield

@@ -1,7 +1,8 @@
 """The engines of a verb behind one switch: on Ray, or in this process.
 
-Both sides call the same functions on the same files, so they give the same results; Ray adds machines, processes side by
-side, and a new start of what was lost. Modules that import Ray are only imported on its side of the switch.
+Both sides call the same functions on the same files, so they give the same results; Ray adds machines,
+processes side by side, and a new start of what was lost. Modules that import Ray are only imported on its
+side of the switch.
 """
 
 import functools
@@ -16,7 +17,7 @@ from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
-from rayclean.runtime.asking import AskingPlan, OnProgress, Work, ask_here, local_engine
+from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
 from rayclean.runtime.needs import uses_gpu
 from rayclean.runtime.threads import own_threads
 from rayclean.schema import LabelSet, MethodQueries
@@ -32,8 +33,8 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 OnEpoch = Callable[[dict[str, Any]], None]
-"""Called in the driver with every epoch's line of `metrics.jsonl`; after a lost worker the lines of the epochs
-that its checkpoint holds come again."""
+"""Called in the driver with every epoch's line of `metrics.jsonl`; after a lost worker the lines of the
+epochs that its checkpoint holds come again."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +161,14 @@ class Engines:
             fit(job, spec, device=device, on_epoch=show, consult=consult)
 
     def ask_queries(
-        self, plan: AskingPlan, work: "Work[T, R]", items: Sequence[T], on_progress: OnProgress
+        self, plan: AskingPlan, work: "AskingWork[T, R]", items: Sequence[T], on_progress: OnProgress
     ) -> Iterator[R]:
         """`await work(engine, item)` for every item, one after the other, with one engine near the endpoint.
 
         Args:
             plan: whom to ask and what may be spent.
-            work: reads the item's queries, has the engine answer them, writes what becomes of them (whole files).
+            work: reads the item's queries, has the engine answer them, writes what becomes of them (whole
+                files).
             items: small descriptions of work (paths).
             on_progress: called in this process while queries are answered.
 

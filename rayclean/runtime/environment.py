@@ -1,7 +1,7 @@
 """The environment variables that Ray reads when it is imported.
 
-Modules that import Ray import this one first. So the variables are set where Ray is about to be used, and not by
-`import rayclean` or by a run that needs no Ray. A variable that is already set keeps its value.
+Modules that import Ray import this one first. So the variables are set where Ray is about to be used, and not
+by `import rayclean` or by a run that needs no Ray. A variable that is already set keeps its value.
 """
 
 import os
@@ -11,7 +11,8 @@ _VARIABLES = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # rayclean shows its own
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers reuse the driver's Python environment
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray Train waits so long for the resources of a group: an elastic group that lost a node then starts with fewer workers.
+    # Ray Train waits so long for the resources of a group: an elastic group that lost a node then starts with
+    # fewer workers.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon the end of a training is noticed
     "TOKENIZERS_PARALLELISM": "false",

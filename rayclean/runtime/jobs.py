@@ -4,10 +4,11 @@
     job, new = jobs.submit(parcel)         # new: False where the same work runs or is done already
     for text in jobs.follow(job.id): ...
 
-A run folder has one job at a time: its submission ids are `rayclean-<name>-<hash of the folder>-<attempt>`. Ray refuses
-an id that it knows, so two people who submit at the same moment start one job. What the job runs is the config as it was
-resolved where it was submitted; data, artifacts and models are read where the nodes run. Environment variables (keys of
-endpoints, tokens of hubs) are those of the cluster's nodes: none travels with a job, where the dashboard would show it.
+A run folder has one job at a time: its submission ids are `rayclean-<name>-<hash of the folder>-<attempt>`.
+Ray refuses an id that it knows, so two people who submit at the same moment start one job. What the job runs
+is the config as it was resolved where it was submitted; data, artifacts and models are read where the nodes
+run. Environment variables (keys of endpoints, tokens of hubs) are those of the cluster's nodes: none travels
+with a job, where the dashboard would show it.
 """
 
 import asyncio

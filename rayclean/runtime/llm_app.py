@@ -1,9 +1,9 @@
 """The Ray Serve application of a language model: typed options to `ray.serve.llm`'s configuration.
 
-A built-in model and a .gguf file are converted before vLLM can load them, into a cache that belongs to one node. So no
-converted folder travels with the application: it names the model, and every node that loads it looks it up in, or
-converts it into, a cache of its own (`Converted`). Folders and .gguf files themselves are paths that mean the same on
-every node.
+A built-in model and a .gguf file are converted before vLLM can load them, into a cache that belongs to one
+node. So no converted folder travels with the application: it names the model, and every node that loads it
+looks it up in, or converts it into, a cache of its own (`Converted`). Folders and .gguf files themselves are
+paths that mean the same on every node.
 """
 
 import asyncio
@@ -19,16 +19,17 @@ from rayclean.runtime.preflight import INGRESS_CPUS
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
 
 CPU_BLOCK_SIZE = 32
-"""Tokens per block of a CPU engine's key-value cache. vLLM's default of 128 shares so little of short prompts that it answers
-label words of several tokens at a quarter of the speed; 16 is refused."""
+"""Tokens per block of a CPU engine's key-value cache. vLLM's default of 128 shares so little of short prompts
+that it answers label words of several tokens at a quarter of the speed; 16 is refused."""
 
 
 class Converted(CallbackBase):
     """Ray Serve LLM's hooks around the start of an engine: the model is converted on the nodes that load it.
 
-    Ray calls the first in a task on every node of the replica's placement group, the second in the replica after all of
-    them and before anything of the model is read: neither its config nor its tokenizer is looked at earlier. vLLM's
-    workers on further nodes (tensor parallelism) get the replica's path, so `RAYCLEAN_CACHE` is the same on all of them.
+    Ray calls the first in a task on every node of the replica's placement group, the second in the replica
+    after all of them and before anything of the model is read: neither its config nor its tokenizer is looked
+    at earlier. vLLM's workers on further nodes (tensor parallelism) get the replica's path, so
+    `RAYCLEAN_CACHE` is the same on all of them.
     """
 
     llm_config: Any
@@ -117,7 +118,9 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
 
 
 def quiet() -> None:
-    """Keep info lines of Serve, and of the HTTP client whose logger it gives a handler, out of the driver's terminal."""
+    """Keep info lines of Serve, and of the HTTP client whose logger it gives a handler, out of the driver's
+    terminal.
+    """
     level = logging.INFO if os.environ.get("RAYCLEAN_DEBUG") else logging.ERROR
     for name in ("ray.serve", "ray.llm", "vllm", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(level)

@@ -1,6 +1,7 @@
 """An API key for everything that Ray Serve answers over HTTP, which by itself asks for none.
 
-Where a language model is served to others (`cluster/kuberay/rayservice.yaml`), the environment of all nodes holds
+Where a language model is served to others (`cluster/kuberay/rayservice.yaml`), the environment of all nodes
+holds
 
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=rayclean.runtime.llm_key:middlewares
     RAYCLEAN_API_KEY=<the key>

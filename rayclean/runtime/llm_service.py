@@ -5,7 +5,8 @@
         import_path: rayclean.runtime.llm_service:app
         args: {model: smollm2-135m, server: {replicas: 2, gpu: true}}
 
-Runs ask it with `annotator.name = "openai"`. It lists the model as `name@content`, like a model that a run serves itself.
+Runs ask it with `annotator.name = "openai"`. It lists the model as `name@content`, like a model that a run
+serves itself.
 """
 
 from typing import Any
@@ -28,8 +29,8 @@ class LlmService(Options):
 
 
 def app(args: LlmService) -> Any:
-    """The application; Ray Serve calls it on the cluster, which may still be without the nodes that it will run on: the
-    replicas wait for them.
+    """The application; Ray Serve calls it on the cluster, which may still be without the nodes that it will
+    run on: the replicas wait for them.
 
     Raises:
         ConfigError: there is no such model.

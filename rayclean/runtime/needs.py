@@ -1,7 +1,7 @@
 """What a verb needs to run, and whether Ray is worth starting for it.
 
-Starting Ray, its actors and its training workers takes ten to twenty seconds. A verb over small data is done before, so
-it runs in this process, by the same code and with the same result.
+Starting Ray, its actors and its training workers takes ten to twenty seconds. A verb over small data is done
+before, so it runs in this process, by the same code and with the same result.
 """
 
 import os
@@ -16,8 +16,8 @@ from rayclean.run import Run
 EMBEDDED = "RAYCLEAN_EMBEDDED_RAY"
 """Environment variable of a process that started its own Ray, and of that Ray's workers."""
 SMALL_SECONDS = 30.0
-"""Work of a verb, in seconds of this process, up to which Ray is not started for it: about what starting it takes, and what
-a second process could save at most."""
+"""Work of a verb, in seconds of this process, up to which Ray is not started for it: about what starting it
+takes, and what a second process could save at most."""
 SECONDS_PER_EXAMPLE = 2e-4
 """Rough cost of an example in every verb, without its network."""
 SECONDS_PER_BYTE = 5e-8
@@ -35,7 +35,8 @@ class VerbNeeds:
     server: ServerOptions | None = None
     """The language model that it starts, if any."""
     seconds: float = 0.0
-    """Rough seconds that its work takes in this process; training aside, which takes as long on one Ray worker."""
+    """Rough seconds that its work takes in this process; training aside, which takes as long on one Ray
+    worker."""
 
 
 def loaded_examples(run: Run) -> int:
@@ -53,8 +54,8 @@ def network_seconds(config: Config, run: Run) -> float:
 
 
 def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
-    """Whether a verb needs Ray however small its work is: a cluster is named, several workers train together, a GPU is
-    used, or a language model is served.
+    """Whether a verb needs Ray however small its work is: a cluster is named, several workers train together,
+    a GPU is used, or a language model is served.
 
     Raises:
         ConfigError: it needs Ray, and `cluster.ray = false` forbids it.
@@ -77,8 +78,9 @@ def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
 def is_worth_ray(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
     """Whether a verb runs on Ray; otherwise it runs in this process.
 
-    It runs here when no cluster is named, `cluster.workers` is 1, no GPU is used, the verb serves no language model, and
-    its work is estimated at no more than `SMALL_SECONDS`. `cluster.ray` decides by itself where it is set.
+    It runs here when no cluster is named, `cluster.workers` is 1, no GPU is used, the verb serves no language
+    model, and its work is estimated at no more than `SMALL_SECONDS`. `cluster.ray` decides by itself where it
+    is set.
 
     Raises:
         ConfigError: as `needs_cluster`.

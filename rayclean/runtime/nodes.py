@@ -1,7 +1,7 @@
 """The nodes of the connected cluster, and those that an autoscaler may add.
 
-Ray's open-source autoscalers do not publish their limits, so the environment of the nodes declares them, as number and
-size of each kind; the files under `cluster/` do so:
+Ray's open-source autoscalers do not publish their limits, so the environment of the nodes declares them, as
+number and size of each kind; the files under `cluster/` do so:
 
     RAYCLEAN_MAX_NODES=8xCPU:8,4xCPU:8+GPU:1
 """

@@ -1,7 +1,8 @@
 """Inference over example shards by processes that each load their networks once.
 
-One item is one shard: a process reads it, runs it, writes the output shard whole and returns figures. An output
-shard that is there and holds exactly the ids of its examples is not made again, so a restarted run goes on.
+One item is one shard: a process reads it, runs it, writes the output shard whole and returns figures. An
+output shard that is there and holds exactly the ids of its examples is not made again, so a restarted run
+goes on.
 """
 
 import functools
@@ -33,7 +34,9 @@ from rayclean.schema import list_column, matrix
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """What a process computes, in plain values: it is small to send, and the process builds its networks itself."""
+    """What a process computes, in plain values: it is small to send, and the process builds its networks
+    itself.
+    """
 
     examples: str
     """Folder of example shards."""
@@ -61,7 +64,8 @@ def compute_features(
     config: PredictConfig,
     kept: Folder | None = None,
 ) -> dict[str, Any]:
-    """Write `features/` of a network as it is built: a frozen encoder's, or those of one that was not trained.
+    """Write `features/` of a network as it is built: a frozen encoder's, or those of one that was not
+    trained.
 
     Args:
         engines: where the work is done.
@@ -70,8 +74,8 @@ def compute_features(
         encoder: which network.
         seed: of its untrained weights, if it has any.
         config: precision, size of batches and pool.
-        kept: where features of encoders that need no seed, frozen ones, are looked for and kept: shards with the same
-            ids and texts have the same ones, whatever their labels.
+        kept: where features of encoders that need no seed, frozen ones, are looked for and kept: shards with
+            the same ids and texts have the same ones, whatever their labels.
 
     Returns:
         Sums over all shards: `rows`, `cut`, `resumed` (rows that were there or kept).
@@ -101,10 +105,12 @@ def predict_shards(
         engines: where the work is done.
         examples: folder of example shards; a null given label gives null given columns.
         output: folder for the shards of the same names (`schema.predictions`).
-        networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single one all.
+        networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single
+            one all.
         seed: of the folds.
         config: precision, size of batches and pool.
-        features: folder for feature shards: those of network 0 for all examples, so that they share one space.
+        features: folder for feature shards: those of network 0 for all examples, so that they share one
+            space.
 
     Returns:
         Sums over all shards: `rows`, `cut`, `resumed`, `correct`, `log_loss`, `labelled`.
@@ -132,7 +138,9 @@ def predict_heads(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Write `predictions/` from cached features: only the heads of saved networks are run. Returns what `predict_shards` does."""
+    """Write `predictions/` from cached features: only the heads of saved networks are run. Returns what
+    `predict_shards` does.
+    """
     plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, seed)
     with progress_bar("predict", count_rows(examples), "examples") as progress:
         return _sum(engines.map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
@@ -264,6 +272,7 @@ def _check_finite(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], w
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise RaycleanError(
-            f"{what} of {int(bad.sum())} of {len(ids)} examples of a shard are not finite (first example_id {ids[bad][0]}): "
+            f"{what} of {int(bad.sum())} of {len(ids)} examples of a shard are not finite (first "
+            f"example_id {ids[bad][0]}): "
             "the network diverged or bfloat16 overflows; set predict.precision = 'float32' or lower the learning rate"
         )

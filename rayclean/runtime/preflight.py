@@ -1,7 +1,8 @@
-"""Compares what a run asks for with what the cluster has: what does not fit would wait for ever without a message.
+"""Compares what a run asks for with what the cluster has: what does not fit would wait for ever without a
+message.
 
-Training needs its workers and one CPU for data; a served language model its replicas and one CPU for HTTP; a method that
-asks while it trains needs both at once. A sweep's language models stay while its trials train.
+Training needs its workers and one CPU for data; a served language model its replicas and one CPU for HTTP; a
+method that asks while it trains needs both at once. A sweep's language models stay while its trials train.
 """
 
 import logging
@@ -53,7 +54,8 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
 
 
 def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
-    """Compare what a sweep holds with what the cluster has; its trials share all of its language models from the first question to the last trial.
+    """Compare what a sweep holds with what the cluster has; its trials share all of its language models from
+    the first question to the last trial.
 
     Args:
         configs: of its trials, on one cluster.
@@ -166,7 +168,8 @@ def _size(shape: Mapping[str, float]) -> str:
 
 
 def refuse_or_warn(problem: str, change: str) -> None:
-    """Say that something does not fit: an error, or a warning where an autoscaler may add nobody knows how much.
+    """Say that something does not fit: an error, or a warning where an autoscaler may add nobody knows how
+    much.
 
     Raises:
         ResourceError: nothing more will come.

@@ -8,7 +8,8 @@
     rayclean_verb_seconds{run, verb}           of every finished verb, and its figures (suspects, changed, ...):
     rayclean_figure{run, verb, figure}
 
-Ray's node agents export them under these names with the prefix `ray_`. An embedded Ray has no agent, so nothing is counted there.
+Ray's node agents export them under these names with the prefix `ray_`. An embedded Ray has no agent, so
+nothing is counted there.
 """
 
 import functools

@@ -1,10 +1,10 @@
 """Ray Data: the same function over every item (usually one shard), on a task pool or an actor pool.
 
 An item is a small description of work (a shard's path), never the data itself; the worker opens what the item
-names, writes its result under a temporary name, renames it, and returns a small summary. So the driver stays flat
-whatever the size of the data, a lost worker or node only repeats items, and a restarted run skips the items whose
-output is there. Ray Data schedules the items, keeps the pool busy and replaces what dies; the results do not depend
-on how it does so, because nothing is keyed by block or order.
+names, writes its result under a temporary name, renames it, and returns a small summary. So the driver stays
+flat whatever the size of the data, a lost worker or node only repeats items, and a restarted run skips the
+items whose output is there. Ray Data schedules the items, keeps the pool busy and replaces what dies; the
+results do not depend on how it does so, because nothing is keyed by block or order.
 """
 
 import logging
@@ -42,7 +42,9 @@ def map_actors(
     num_cpus: float = 1.0,
     num_gpus: float = 0.0,
 ) -> Iterator[R]:
-    """`function(item)` for every item on a pool of actors, each of which calls `factory` once (loads its model) and then its result per item."""
+    """`function(item)` for every item on a pool of actors, each of which calls `factory` once (loads its
+    model) and then its result per item.
+    """
     return _run(
         items,
         _Actor,
@@ -56,8 +58,8 @@ def map_actors(
 class _Call:
     """A task's UDF: unpack the item, call, pack the result. Results travel as bytes: any picklable value may.
 
-    An exception of the function itself travels as a result too, and is raised as it is in the driver; what Ray Data
-    sees as a failure is a lost worker or node, and that it repeats.
+    An exception of the function itself travels as a result too, and is raised as it is in the driver; what
+    Ray Data sees as a failure is a lost worker or node, and that it repeats.
     """
 
     def __init__(self, function: Callable[[Any], Any]):

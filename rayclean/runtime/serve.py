@@ -3,13 +3,13 @@
     with hosted(annotator) as worker_annotator:   # a `ServedAnnotator`: the server is up; any other: as it is
         ...
 
-The server starts with bounded tries and time, answers on loopback of the head node under a path of its own, and is
-gone when the block ends, however it ends. Ray Serve outlives a driver that was killed, and so would its language model:
-the next one that starts takes it down (`_clear`). A replica that dies comes back by itself (Ray Serve starts a new one);
-requests fail or hang meanwhile, so clients retry until their deadline.
+The server starts with bounded tries and time, answers on loopback of the head node under a path of its own,
+and is gone when the block ends, however it ends. Ray Serve outlives a driver that was killed, and so would
+its language model: the next one that starts takes it down (`_clear`). A replica that dies comes back by
+itself (Ray Serve starts a new one); requests fail or hang meanwhile, so clients retry until their deadline.
 
-Ray's own defaults are replaced where they are dangerous: 1e9 requests per replica (no back-pressure, no scaling), an
-hour until a start fails, three tries that each take minutes.
+Ray's own defaults are replaced where they are dangerous: 1e9 requests per replica (no back-pressure, no
+scaling), an hour until a start fails, three tries that each take minutes.
 """
 
 import logging
@@ -61,14 +61,16 @@ NO_ENDPOINTS: Endpoints = {}
 def hosted(
     annotator: Annotator, owner: str | None = None, endpoints: Endpoints = NO_ENDPOINTS
 ) -> Iterator[Annotator]:
-    """The annotator as it can be used inside the block: a `ServedAnnotator` with its server running, any other as is.
+    """The annotator as it can be used inside the block: a `ServedAnnotator` with its server running, any
+    other as is.
 
     Keys and identity are the same before and inside. Ray must be connected (`cluster.connected`).
 
     Args:
         annotator: any.
         owner: URL of the run: a server that an earlier attempt at it has left is replaced.
-        endpoints: servers that run already, for several runs: one of them is used if it is the right one, and not stopped.
+        endpoints: servers that run already, for several runs: one of them is used if it is the right one, and
+            not stopped.
 
     Raises:
         ConfigError: `validate` refuses it.
@@ -88,7 +90,8 @@ def hosted(
 
 @contextmanager
 def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterator[Endpoints]:
-    """The server of every different one, for work in several processes that share them: pass it to `hosted` there.
+    """The server of every different one, for work in several processes that share them: pass it to `hosted`
+    there.
 
     Args:
         annotators: any.
@@ -206,7 +209,9 @@ def _free_port() -> int:
 
 
 def _clear(app_name: str, work: str) -> None:
-    """Take down the language models whose drivers are gone, and the one of an earlier attempt at the same work."""
+    """Take down the language models whose drivers are gone, and the one of an earlier attempt at the same
+    work.
+    """
     from ray import serve
 
     # No public name: the state API asks a dashboard, which an embedded Ray has not.
@@ -239,7 +244,8 @@ def _stop(app_name: str, ours: bool) -> None:
         client = _get_global_client(raise_if_no_controller_running=False)
         if not ours or client is None or serve.status().applications:
             return
-        # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the controller.
+        # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the
+        # controller.
         with suppress(ray.exceptions.RayActorError):
             ray.get(client._controller.graceful_shutdown.options(max_task_retries=0).remote(), timeout=30)
         serve.shutdown()

@@ -90,8 +90,8 @@ def state(app_name: str) -> tuple[str, str]:
 def cause(message: str, logs: Path | None) -> str:
     """The replica's own error out of Serve's message and the engine's log.
 
-    vLLM's engine is a process of its own: Serve only learns that it failed ("see root cause above"), and what is
-    above stands in the replica's log file, which can be read where the replica ran on this node.
+    vLLM's engine is a process of its own: Serve only learns that it failed ("see root cause above"), and what
+    is above stands in the replica's log file, which can be read where the replica ran on this node.
     """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     told = next((line for line in reversed(lines) if ERROR_LINE.match(line)), lines[-1] if lines else "")

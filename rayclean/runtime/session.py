@@ -30,7 +30,8 @@ class Session:
         self._open.close()
 
     def prepare(self, needs: Sequence[VerbNeeds]) -> None:
-        """Connect now if a verb needs Ray however small its work is, so that what does not fit is refused at the start.
+        """Connect now if a verb needs Ray however small its work is, so that what does not fit is refused at
+        the start.
 
         Raises:
             ConfigError: a verb needs Ray, and `cluster.ray = false` forbids it.

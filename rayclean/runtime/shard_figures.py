@@ -1,4 +1,6 @@
-"""Sums over a written shard of features or predictions, the same whether it was written now or by an earlier attempt."""
+"""Sums over a written shard of features or predictions, the same whether it was written now or by an earlier
+attempt.
+"""
 
 import json
 from typing import Any

@@ -1,11 +1,12 @@
 """Ray Train: the loop of `rayclean.training` on 1..W workers, many jobs in one group of workers.
 
-Starting a group of workers costs seconds to a minute, so all jobs of a call run one after another in one group. What
-is finished and where to go on stands in the jobs' own folders (`result.json`, `checkpoint.safetensors`, each with
-the key of what was trained), never in Ray's: after a lost worker or node Ray Train starts the group again, and after
-a lost driver the same command does; both find the finished jobs and the last epoch of the unfinished one.
-Ray Train resumes a run of the same name whatever its hyper-parameters are; so a run's name carries the jobs' keys and
-the attempt, and nothing is ever reported to Ray that it could resume.
+Starting a group of workers costs seconds to a minute, so all jobs of a call run one after another in one
+group. What is finished and where to go on stands in the jobs' own folders (`result.json`,
+`checkpoint.safetensors`, each with the key of what was trained), never in Ray's: after a lost worker or node
+Ray Train starts the group again, and after a lost driver the same command does; both find the finished jobs
+and the last epoch of the unfinished one. Ray Train resumes a run of the same name whatever its
+hyper-parameters are; so a run's name carries the jobs' keys and the attempt, and nothing is ever reported to
+Ray that it could resume.
 """
 
 import contextlib
@@ -131,9 +132,10 @@ def train_on_workers(
 
 
 class _Trainer(TorchTrainer):
-    """Ray Train without two processes that every training would start for nothing: the manager of Ray Data sets, of which
-    there are none, and in an embedded Ray the cleaner of placement groups. The latter asks the state API, which is not
-    there, and every training would wait 12 seconds for it at its end; groups go with the controller that made them.
+    """Ray Train without two processes that every training would start for nothing: the manager of Ray Data
+    sets, of which there are none, and in an embedded Ray the cleaner of placement groups. The latter asks the
+    state API, which is not there, and every training would wait 12 seconds for it at its end; groups go with
+    the controller that made them.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -158,9 +160,9 @@ def _work(config: dict[str, Any]) -> None:
             for job in jobs:
                 fit(job, spec, collectives, device, on_epoch=board.tell.remote, consult=config["consult"])
     except Exception as error:
-        # Alone, any error is the job's own. Among several workers an error of another kind may only echo the death
-        # of a peer: then Ray Train starts the group again.
-        # What the workers read differently may be mended by then, too.
+        # Alone, any error is the job's own. Among several workers an error of another kind may only echo the
+        # death of a peer: then Ray Train starts the group again. What the workers read differently may be
+        # mended by then, too.
         if not alone and (not isinstance(error, RaycleanError) or isinstance(error, DisagreementError)):
             raise
         error.__traceback__ = None
@@ -171,8 +173,8 @@ def _work(config: dict[str, Any]) -> None:
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Board:
-    """Where workers pin what the driver wants to know; it outlives them. Lost with its process, it starts empty: lines
-    of progress are missing then, and an error that no repetition mends comes again.
+    """Where workers pin what the driver wants to know; it outlives them. Lost with its process, it starts
+    empty: lines of progress are missing then, and an error that no repetition mends comes again.
     """
 
     def __init__(self) -> None:

@@ -60,7 +60,8 @@ def switch_counts(length: int, share: float = SHARE) -> npt.NDArray[np.float64]:
     def excess(rate: float) -> float:
         return float(distribution(rate) @ numbers) - share * length
 
-    # E[n] falls from length / 2 at rate 0 to below 1 / (e^rate - 1), which is share x length at the other end.
+    # E[n] falls from length / 2 at rate 0 to below 1 / (e^rate - 1), which is share x length at the other
+    # end.
     highest = math.log1p(1 / (share * max(length, 1)))
     chosen = distribution(brentq(excess, 0.0, highest + 1e-6, xtol=1e-14)) if length else np.ones(1)
     chosen.flags.writeable = False
@@ -164,7 +165,8 @@ def installed_wordnet() -> Any:
         missing = "the package nltk" if isinstance(error, ImportError) else "NLTK's corpus 'wordnet'"
         raise ConfigError(
             f"method.views: 'wordnet' needs {missing}, which is not installed: `pip install nltk`, then "
-            "`python -m nltk.downloader wordnet` on every node; or use 'synonyms', neighbours in the encoder's embeddings"
+            "`python -m nltk.downloader wordnet` on every node; or use 'synonyms', neighbours in "
+            "the encoder's embeddings"
         ) from error
     return reader
 

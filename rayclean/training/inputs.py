@@ -81,7 +81,8 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
     function = BackTranslation(rewrite) if rewrite is not None else None
-    # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made twice.
+    # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made
+    # twice.
     key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
     folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
     return TokenInputs(folder, tokenizer.pad_id)

@@ -137,6 +137,7 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
         data[name] = folder_key(url) if url is not None else None
     return fingerprint(
         _VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.keep_epochs, job.standalone,
-        job.best_by, spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(), spec.labels,
+        job.best_by, spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(),
+        spec.labels,
         spec.annotator,
     )  # fmt: skip

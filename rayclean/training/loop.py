@@ -212,8 +212,8 @@ def fit(
             job_outputs.write_history(output, progress)
             if job.keep_epochs:
                 job_outputs.write_epoch(output, state, epoch)
-            # The next questions depend on this very epoch: an attempt that resumed before it could ask others, and pay
-            # for both.
+            # The next questions depend on this very epoch: an attempt that resumed before it could ask
+            # others, and pay for both.
             now = time.monotonic()
             if consult is not None or now - last_write >= write_seconds / checkpoint_share:
                 checkpoint.write_checkpoint(output, key, networks, optimizer, state, progress)

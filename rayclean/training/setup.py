@@ -81,7 +81,8 @@ def build_optimizer(
             decay = spec.training.weight_decay if decays else 0.0
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "peak_lr": rate, "weight_decay": decay})
-    # Fused: one pass over each tensor instead of ten, on a CPU five to eight times as fast for a large embedding table.
+    # Fused: one pass over each tensor instead of ten, on a CPU five to eight times as fast for a large
+    # embedding table.
     return torch.optim.AdamW(groups, fused=True)
 
 

@@ -149,6 +149,7 @@ def agree_on_job(collectives: Collectives, what: str, value: int) -> None:
     disagreeing = collectives.sum([float(value != first)])[0]
     if disagreeing:
         raise DisagreementError(
-            f"{int(disagreeing)} of {collectives.world_size} workers disagree with the first one about {what} (here {value}, "
+            f"{int(disagreeing)} of {collectives.world_size} workers disagree with the first one "
+            f"about {what} (here {value}, "
             f"there {first}): their file systems show different states of the job's folder; start again"
         )

@@ -78,7 +78,8 @@ def check_views(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> No
             )
         if not reads_tokens and not getattr(options, "hidden", 0):
             raise ConfigError(
-                f"method.views: a view {name!r} would be the text itself: the encoder's body is frozen, and without a hidden "
+                f"method.views: a view {name!r} would be the text itself: the encoder's body is "
+                "frozen, and without a hidden "
                 "layer there is no dropout; set encoder.hidden (256, for example), or encoder.trainable = 'all'"
             )
 

@@ -30,8 +30,8 @@ def train_and_test(
 ) -> dict[str, Answers]:
     """Train what is to be compared (`evaluate.compare`) and predict the test examples.
 
-    The network that `train` wrote is always tested; where it was trained by plain cross-entropy it is the one on
-    cleaned labels too.
+    The network that `train` wrote is always tested; where it was trained by plain cross-entropy it is the one
+    on cleaned labels too.
 
     Args:
         engines: where networks are trained and run.
@@ -39,10 +39,11 @@ def train_and_test(
         run: with finished load, predict and train.
         out: folder for networks and predictions; finished ones of an earlier attempt are kept.
         names: of the classes.
-        labels: name of a network -> folder of the labels that it is trained on (None: the given ones) and their column.
+        labels: name of a network -> folder of the labels that it is trained on (None: the given ones) and
+            their column.
 
-    Returns:
-        Name of a network -> its answers; `trained` is the one that `train` wrote, `last` the same after its last epoch.
+    Returns: Name of a network -> its answers; `trained` is the one that `train` wrote, `last` the same after
+        its last epoch.
     """
     from rayclean.models.loading import load_encoder
     from rayclean.runtime.predict import compute_features, predict_heads, predict_shards

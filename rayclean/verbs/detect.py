@@ -84,7 +84,8 @@ def _same_shards(load: Folder, predict: Folder) -> list[str]:
     names, examples = predict.shards("predictions"), load.shards("examples")
     if names != examples:
         raise ArtifactError(
-            f"{predict.url('predictions')} has {len(names)} shards, {load.url('examples')} has {len(examples)} or other "
+            f"{predict.url('predictions')} has {len(names)} shards, {load.url('examples')} has "
+            f"{len(examples)} or other "
             "names; they must be the same: run predict again"
         )
     return names

@@ -150,9 +150,9 @@ def _test(
 ) -> dict[str, Any]:
     """Scores of every network on the test examples: on the true labels where known, else on the given ones.
 
-    Returns:
-        `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them have a known
-        truth), `reason` why there are no scores, `trained_on_true` (examples the network on true labels saw).
+    Returns: `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them
+        have a known truth), `reason` why there are no scores, `trained_on_true` (examples the network on true
+        labels saw).
     """
     load = run.require("load")
     ids, expected, true = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0

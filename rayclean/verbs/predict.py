@@ -58,7 +58,9 @@ def validate(config: Config, run: Run) -> None:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """The training workers, unless the probabilities or a trained classifier are given; time to run the network."""
+    """The training workers, unless the probabilities or a trained classifier are given; time to run the
+    network.
+    """
     trains = config.predict.mode in ("out_of_fold", "in_sample")
     return VerbNeeds(trains=trains, network=True, seconds=network_seconds(config, run))
 
@@ -240,7 +242,8 @@ def _check_complete(examples: Folder, output: Folder) -> None:
         ids, found = (f.read_table(shard, columns=["example_id"])["example_id"] for f in (examples, output))
         if not ids.equals(found):
             raise ArtifactError(
-                f"{output.url(shard)} holds other examples than {examples.url(shard)} ({len(found)} and {len(ids)} rows): "
+                f"{output.url(shard)} holds other examples than {examples.url(shard)} ({len(found)} "
+                f"and {len(ids)} rows): "
                 "remove it and run `rayclean predict` again"
             )
 
