@@ -164,7 +164,7 @@ def test_scores_are_the_model_s_own_log_probabilities(
         asked.update(
             {query: given for query, given in zip(queries, answers, strict=True) if given is not None}
         )
-        assert self.tally.asked == 0
+        assert self.counts.asked == 0
         return answers
 
     monkeypatch.setattr(Engine, "answer", recorded)
