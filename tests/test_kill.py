@@ -61,7 +61,9 @@ def labels(run: Run) -> dict[int, tuple]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_twenty_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ray", [True, False])
+def test_twenty_kills(tmp_path: Path, ray: bool) -> None:
+    """On Ray the driver or a worker is killed; small data runs in the driver alone, and faster."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     choose = random.Random(seed)
@@ -75,6 +77,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
             "form": "choice",
             "concurrency": CONCURRENCY,
         }
+        values["cluster"] = {"ray": ray}
         values["relabel"] = {"demonstrations": 2, "calibration": "none"}
         config = tmp_path / "config.json"
 
@@ -92,7 +95,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
         before = server.calls()
         process = start(config, tmp_path / "log")
         while victims.total() < KILLS:
-            time.sleep(choose.uniform(0.5, 25))
+            time.sleep(choose.uniform(0.5, 25 if ray else 12))
             if process.poll() is None:
                 victim = kill_one(process, choose)
                 victims.update([victim] if victim else [])
