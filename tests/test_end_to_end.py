@@ -124,6 +124,8 @@ def test_from_config_to_report(
     cleaned: Cleaned, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "report" in cleaned.printed
+    assert "streaming_executor" not in cleaned.printed  # Ray Data's own log
+    assert "Progress bars disabled" not in cleaned.printed
     assert (Path(cleaned.run.path()) / "report.html").exists()
 
     def command(*arguments: str) -> Any:

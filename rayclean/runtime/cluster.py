@@ -77,7 +77,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
                 logging_level=level,
                 log_to_driver=verbose,
             )
-    _quiet(verbose)
+    quiet_libraries()
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # ray.init put its own in the place of the command line's
     try:
@@ -130,7 +130,11 @@ def _no_native_output(silent: bool) -> Iterator[None]:
         os.close(kept)
 
 
-def _quiet(verbose: bool) -> None:
-    if not verbose:
+def quiet_libraries() -> None:
+    """Keep Ray's libraries from logging into the terminal, unless RAYCLEAN_DEBUG is set.
+
+    Each library sets its own level when it is imported, so this is called again after an import.
+    """
+    if not os.environ.get("RAYCLEAN_DEBUG"):
         for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)

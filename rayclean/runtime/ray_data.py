@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from rayclean.runtime import environment as environment
+from rayclean.runtime.cluster import quiet_libraries
 
 import ray
 import ray.data
@@ -21,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
+quiet_libraries()
 
 
 def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float = 1.0) -> Iterator[R]:
