@@ -144,7 +144,7 @@ class NearestNeighbours:
     @property
     def cosines(self) -> Doubles:
         """[Q, M]; 0 where there is no neighbour."""
-        return np.where(self.ids >= 0, self.steps / 10**DIGITS, 0.0)
+        return np.where(self.ids != -1, self.steps / 10**DIGITS, 0.0)
 
     def add(self, features: npt.NDArray[np.floating], ids: Ids, groups: Ids | None = None) -> None:
         """Compare with some more candidates.
