@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,18 @@ def _worker(rank: int, attempts: list[Attempt], folder: str) -> None:
         finally:
             if workers > 1:
                 dist.destroy_process_group()
+    _end_worker()
+
+
+def _end_worker() -> None:
+    """End a worker without finalising its interpreter.
+
+    A thread of PyTorch that waits for the interpreter's lock at that moment is unwound by force, and now and then the
+    process aborts ("terminate called without an active exception") after all its work is done.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _killer(stop_after: int | None) -> Any:
