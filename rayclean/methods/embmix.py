@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rayclean.functional import losses, mixing
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import Output, StepBatch
+from rayclean.methods.batch import Output, StepBatch
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ from torch import Tensor
 from rayclean.functional import losses, mixing, partition, thresholds
 from rayclean.functional.partition import Subset
 from rayclean.methods import noiseal_ablations as ablations
-from rayclean.methods.base import ExpectedQueries, Method, Output, Questions, State, StepBatch
+from rayclean.methods.base import ExpectedQueries, Method, Questions, State
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.embmix import EmbMix, StepSubsets, dropout_divergence
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
 from rayclean.plugins import Plugin
@@ -108,7 +109,7 @@ class NoiseAL(Method):
             "answer": (label, UNANSWERED),
         }
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+    def seen(self, outputs: dict[str, Output], batch: StepBatch, rows: Any) -> dict[str, Tensor]:
         """No columns: the networks are read in evaluation mode, by `judged`."""
         return {}
 
@@ -117,7 +118,7 @@ class NoiseAL(Method):
 
     # -- after an epoch: probabilities of the networks in evaluation mode ------------------------------------
 
-    def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
+    def judged(self, outputs: dict[str, Output], labels: Tensor, rows: Any) -> dict[str, Tensor]:
         """Probability q of the label and confidence m of each network; argmax and max of the
         networks' mean.
         """
@@ -141,7 +142,7 @@ class NoiseAL(Method):
 
     # -- before an epoch: split, then let the thresholds follow ----------------------------------------------
 
-    def partition(self, state: State, epoch: int) -> None:
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         """R, H and P by the last epoch's probabilities and the thresholds before it; then tau(t)."""
         if epoch == 1:
             return

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rayclean.functional import partition, thresholds
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import State, StepBatch
+from rayclean.methods.base import State
+from rayclean.methods.batch import StepBatch
 from rayclean.methods.embmix import StepSubsets
 from rayclean.methods.noiseal_options import NoiseALOptions
 

@@ -12,7 +12,8 @@ import torch
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
-from rayclean.methods.base import Method, State, StepBatch
+from rayclean.methods.base import Method, State
+from rayclean.methods.batch import StepBatch
 from rayclean.schema import TRUTH
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
@@ -122,7 +123,7 @@ def test_an_empty_subset_is_zero_with_a_zero_gradient() -> None:
 
 
 def test_base_is_cross_entropy() -> None:
-    from rayclean.methods.base import Output
+    from rayclean.methods.batch import Output
 
     logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]])
     method = Method(Method.Config(), 2)
@@ -131,7 +132,7 @@ def test_base_is_cross_entropy() -> None:
     terms = method.loss(outputs, rows, {}, 1)
     # -log 1/2 and -log 1/4: mean of log 2 and 2 log 2
     assert float(terms["cross_entropy"]) == pytest.approx(1.5 * math.log(2))
-    assert method.seen(outputs, rows)["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])
+    assert method.seen(outputs, rows, {})["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])
 
 
 def test_a_transformer_and_the_same_one_with_another_dropout(tmp_path: Path) -> None:

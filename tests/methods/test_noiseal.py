@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rayclean.functional import mixing
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import Output, StepBatch
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.schema import ABSTAINED, UNANSWERED
 
@@ -36,7 +36,7 @@ def reviewed(one: NoiseAL) -> dict[str, Any]:
     every = {"strong": STRONG, "weak": WEAK}
     outputs = {name: Output(torch.zeros(5, 1), every[name].log()) for name in one.networks}
     labels = torch.from_numpy(state["given_label"])
-    seen = {name: value.numpy() for name, value in one.judged(outputs, labels).items()}
+    seen = {name: value.numpy() for name, value in one.judged(outputs, labels, {}).items()}
     one.review(state, np.arange(5), seen, 2)
     return state
 

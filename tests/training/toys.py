@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
-from rayclean.methods.base import Method, Output, State, StepBatch
+from rayclean.methods.base import Method, State
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.models.base import Encoder, Tokenizer
 from rayclean.plugins import Options
@@ -95,7 +96,9 @@ class Accumulating(Method):
             "last": ("float32", -1.0),
         }
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+    def seen(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         probabilities = outputs["strong"].logits.detach().softmax(-1)
         drawn = (batch.example_id.double() * 0.1).sin()  # depends on nothing that is trained
         return {"drawn": drawn, "given": probabilities.gather(1, batch.given_label[:, None])[:, 0]}
@@ -108,7 +111,7 @@ class Accumulating(Method):
         state["visits"][rows] += 1
         state["last"][rows] = seen["given"]
 
-    def partition(self, state: State, epoch: int) -> None:
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         state["hard"][:] = (
             state["example_id"] % 11 == 0
         )  # about one in eleven: empty on most workers of most steps
