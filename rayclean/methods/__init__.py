@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 METHODS: "Family[Method]" = Family(
     "method",
     {
+        "aum": "rayclean.methods.aum:AUM",
         "cross_entropy": "rayclean.methods.cross_entropy:CrossEntropy",
+        "dividemix": "rayclean.methods.dividemix:DivideMix",
         "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
         "lane": "rayclean.methods.lane:Lane",
         "lane_literal": "rayclean.methods.lane:LaneLiteral",

@@ -22,13 +22,15 @@ from tests.training.toys import ACCUMULATING, TOY, Answering, job, write_example
 
 ALL = [*METHODS, ACCUMULATING]
 OPTIONS = {
+    "aum": {"margin_epochs": 1},
+    "dividemix": {"warmup_epochs": 1},
     "lane_literal": {"views": ["swap", "switch_out"]},  # its own views need pre-trained embeddings
     # Split after one epoch; a low threshold, so that the annotator is asked.
     "noiseal": {
         "weak": {"name": TOY}, "warmup_epochs": 1, "threshold": "fixed", "fixed_threshold": 0.35,
     },
 }  # fmt: skip
-HOOKS = ("partition", "queries", "revise", "observe", "review", "summary", "quality")
+HOOKS = ("kept", "partition", "queries", "revise", "observe", "review", "summary", "quality")
 """Those that are handed columns."""
 
 

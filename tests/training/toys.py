@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
-from rayclean.methods.base import Method, State
+from rayclean.methods.base import Method, Stage, State
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.models.base import Encoder, Tokenizer
@@ -138,6 +138,49 @@ class LateChoice(Accumulating):
     first_choice = 5
 
 
+class Staged(Accumulating):
+    """All that stages and turns can be: other outputs, a constant rate, networks carried on, examples left out, two
+    turns in which `partition` sees what the turn before did, two networks that predict.
+    """
+
+    predictors = ("strong", "weak")
+    turns = (("strong",), ("strong", "weak"))
+    reviews = True
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            Stage("wide", 2, outputs=self.num_classes + 1, constant_rate=True),
+            Stage("all"),
+            Stage("kept", 2, fresh=False),
+        )
+
+    def state(self) -> dict[str, tuple[str, float]]:
+        return {**super().state(), "judged": ("float32", 0.0), "judged_before": ("float32", 0.0)}
+
+    def kept(self, state: State, stage: str) -> Any:
+        """By a column that the stage itself changes: whoever resumes must not ask again."""
+        return state["last"] >= np.median(state["last"]) if stage == "kept" else None
+
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
+        super().partition(state, epoch, turn)
+        if turn == 1:
+            state["judged_before"][:] = state["judged"]
+
+    def judged(
+        self, outputs: dict[str, Output], labels: Tensor, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        each = [output.logits.softmax(-1).gather(1, labels[:, None])[:, 0] for output in outputs.values()]
+        return {"judged": torch.stack(each).mean(0) + rows["visits"].float()}
+
+    def review(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
+        state["judged"][rows] = seen["judged"]
+
+    def loss(self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int) -> Any:
+        terms = super().loss(outputs, batch, rows, epoch)
+        terms["progress"] = terms["strong"] * batch.progress / 10
+        return terms if batch.turn == self.networks else {n: terms[n] for n in ("strong", "progress")}
+
+
 class SelfKilling(Accumulating):
     """Kills its own process, as a node that goes away does, in the middle of the third epoch: once."""
 
@@ -178,7 +221,7 @@ class SelfKillingNoiseAL(NoiseAL):
         return super().loss(outputs, batch, rows, epoch)
 
 
-TOY, DOUBLE, NAN, ACCUMULATING, LATE, SELF_KILLING, SELF_KILLING_NOISEAL = (
+TOY, DOUBLE, NAN, ACCUMULATING, LATE, STAGED, SELF_KILLING, SELF_KILLING_NOISEAL = (
     f"tests.training.toys:{cls.__name__}"
     for cls in (
         ToyEncoder,
@@ -186,6 +229,7 @@ TOY, DOUBLE, NAN, ACCUMULATING, LATE, SELF_KILLING, SELF_KILLING_NOISEAL = (
         NanEncoder,
         Accumulating,
         LateChoice,
+        Staged,
         SelfKilling,
         SelfKillingNoiseAL,
     )
