@@ -170,6 +170,7 @@ def ramp_up(progress: float, start: float, length: float) -> float:
     >>> [ramp_up(progress, 2, 4) for progress in (1.5, 3, 9)]
     [0.0, 0.25, 1.0]
     """
-    if progress >= start + length:
-        return 1.0
-    return max((progress - start) / length, 0.0)
+    done = progress - start
+    if done < 0:
+        return 0.0
+    return 1.0 if done >= length else done / length

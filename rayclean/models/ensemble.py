@@ -35,9 +35,11 @@ class Ensemble(Encoder):
         self.feature_dim = widths[0] if self.frozen else sum(widths)
 
     @classmethod
-    def of(cls, members: Sequence[Encoder], encoder: Plugin) -> Self:
-        """The ensemble of networks of an encoder."""
-        return cls(cls.Config(member=encoder, max_length=members[0].config.max_length), members)
+    def of(cls, members: Sequence[Encoder], name: str) -> Self:
+        """The ensemble of networks of the encoder of a name."""
+        options = members[0].config  # with the commit that it was pinned to, or the folder it was loaded from
+        member = Plugin(name=name, **options.model_dump(mode="json"))
+        return cls(cls.Config(member=member, max_length=options.max_length), members)
 
     @classmethod
     def tokenizer(cls, config: Any) -> Tokenizer:
@@ -79,7 +81,7 @@ class Ensemble(Encoder):
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:
         """Inverse of `save`."""
         folders = sorted(folder.glob("member-*"), key=lambda path: int(path.name.removeprefix("member-")))
-        return cls(cls.Config(**description["options"]), [load_encoder(str(path)) for path in folders])
+        return cls.of([load_encoder(str(path)) for path in folders], description["options"]["member"]["name"])
 
     @property
     def _networks(self) -> list[Encoder]:

@@ -45,7 +45,7 @@ def predictor(networks: nn.ModuleDict, method: Method, encoders: Mapping[str, Pl
             "give them the same options"
         )
     members: list[Encoder] = [networks[name] for name in names]  # type: ignore[misc]
-    return members[0] if len(members) == 1 else Ensemble.of(members, encoders[names[0]])
+    return members[0] if len(members) == 1 else Ensemble.of(members, encoders[names[0]].name)
 
 
 def keep_used_tokens(networks: nn.ModuleDict, data: JobData, views: Mapping[str, Views]) -> None:

@@ -115,6 +115,14 @@ def test_losses_are_scaled_by_global_counts() -> None:
     assert float(first + second) / 2 == pytest.approx(3.0)
 
 
+def test_a_mean_keeps_the_axes_behind_the_rows() -> None:
+    rows = torch.tensor([[1.0, 2.0], [3.0, 6.0], [float("nan"), 0.0]])
+    one = batch([0] * 3, [True, True, False])
+    assert one.mean(rows).tolist() == [2, 4]
+    assert one.mean(torch.cat([rows, rows + 1])).tolist() == [2.5, 4.5]  # with views
+    assert one.mean_of_all(rows).tolist() == [2, 4]
+
+
 def test_an_empty_subset_is_zero_with_a_zero_gradient() -> None:
     values = torch.tensor([1.0, 2.0], requires_grad=True)
     loss = batch([0, 1], [True, True]).mean_over(values, torch.tensor([False, False]))
