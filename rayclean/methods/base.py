@@ -170,7 +170,7 @@ class Method:
     def observe(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
     ) -> None:
-        """Update columns in place from the global batch, before its loss.
+        """Update columns in place from the global batch, before its loss; here the columns of the same names.
 
         Args:
             state: whole columns.
@@ -178,7 +178,8 @@ class Method:
             seen: what `seen` returned, gathered and in the same order, [G] each.
             epoch: 1-based, through all stages.
         """
-        state["loss"][rows] = seen["loss"]
+        for name, values in seen.items():
+            state[name][rows] = values
 
     def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         """Before the first step of an epoch, or of each of its turns (`turn`: its place in `turns`): split the
@@ -214,9 +215,11 @@ class Method:
     def review(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
     ) -> None:
-        """Update columns in place from what `judged` said of some rows; called until all have
-        been reviewed.
+        """Update columns in place from what `judged` said of some rows; called until all have been reviewed.
+        Here the columns of the same names.
         """
+        for name, values in seen.items():
+            state[name][rows] = values
 
     def summary(self, state: State) -> dict[str, float]:
         """Figures of an epoch's line: sizes of subsets, answers, thresholds; no truth."""

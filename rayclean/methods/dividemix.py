@@ -65,7 +65,7 @@ class DivideMix(Method):
         alpha: float = Field(4.0, gt=0)
         """Parameter of the Beta distribution of lambda (section 4.1: 4)."""
         unlabelled_weight: float = Field(1.0, ge=0)
-        """lambda_u."""
+        """Weight lambda_u of L_U, once it has risen (section 4.1: 25 for most images)."""
         rampup_epochs: float = Field(2.0, ge=0)
         """Epochs in which lambda_u rises from 0, after the warm-up."""
         confidence_penalty: bool = False
@@ -95,19 +95,9 @@ class DivideMix(Method):
         """No columns: the networks are read in evaluation mode, by `judged`."""
         return {}
 
-    def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
-        """Nothing to update during an epoch: `review` does it after each turn."""
-
     def judged(self, outputs: dict[str, Output], labels: Tensor, rows: Any) -> dict[str, Tensor]:
         """Cross-entropy of each network."""
         return {f"loss_{name}": losses.cross_entropy(out.logits, labels) for name, out in outputs.items()}
-
-    def review(
-        self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
-    ) -> None:
-        """Write the losses into the columns."""
-        for name, values in seen.items():
-            state[name][rows] = values
 
     def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         """Co-divide, once an epoch: what each network's losses say of the labels."""
@@ -168,7 +158,7 @@ class DivideMix(Method):
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Minus the mean of the two networks' losses; omega, which follows them, is 0 or 1 for most."""
-        return -np.mean([state[f"loss_{name}"].astype(np.float64) for name in self.networks], axis=0)
+        return -np.mean([state[f"loss_{name}"] for name in self.networks], axis=0, dtype=np.float64)
 
 
 def _mean_of_views(logits: Tensor, copies: int) -> Tensor:

@@ -10,34 +10,7 @@ import torch
 from torch import Tensor
 
 from rayclean.functional import losses, mixing
-from rayclean.functional.partition import Subset
 from rayclean.methods.batch import Output, StepBatch
-
-
-@dataclass(frozen=True)
-class StepSubsets:
-    """How this worker's rows of a batch train."""
-
-    clean: Tensor
-    """[B] bool: R, trained on `labels`."""
-    purified: Tensor
-    """[B] bool: P, trained on `answers`."""
-    hard: Tensor
-    """[B] bool: H, mixed."""
-    labels: Tensor
-    """[B] int64 labels of R; H trusts them as far as the networks do."""
-    answers: Tensor
-    """[B] int64 labels of P; without meaning elsewhere."""
-
-    @classmethod
-    def of(cls, batch: StepBatch, rows: dict[str, Tensor]) -> "StepSubsets":
-        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is
-        hard.
-        """
-        subset, answer = rows["subset"], rows["answer"].long()
-        clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
-        silent = purified & (answer < 0)
-        return cls(clean, purified & ~silent, hard | silent, batch.given_label, answer.clamp(min=0))
 
 
 @dataclass(frozen=True)

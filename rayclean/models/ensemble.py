@@ -62,7 +62,7 @@ class Ensemble(Encoder):
     def logits(self, features: Tensor) -> Tensor:
         """Mean [B, K] of the members' logits of features [B, D]."""
         widths = [member.feature_dim for member in self._networks]
-        parts = [features] * len(widths) if self.frozen else features.split(widths, -1)
+        parts = [features] * len(widths) if self.frozen else torch.split(features, widths, -1)
         each = [member.logits(part) for member, part in zip(self._networks, parts, strict=True)]
         return torch.stack(each).mean(0)
 

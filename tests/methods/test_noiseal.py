@@ -11,6 +11,7 @@ from rayclean.functional import mixing
 from rayclean.functional.partition import Subset
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
+from rayclean.methods.noiseal_ablations import NoiseALWithAblations
 from rayclean.schema import ABSTAINED, UNANSWERED
 
 R, H, P = Subset.CLEAN, Subset.HARD, Subset.PURIFIED
@@ -20,8 +21,8 @@ STRONG = torch.tensor(
 WEAK = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
 
 
-def method(num_classes: int = 3, **options: Any) -> NoiseAL:
-    return NoiseAL(NoiseAL.Config(**options), num_classes)
+def method(num_classes: int = 3, **options: Any) -> NoiseALWithAblations:
+    return NoiseALWithAblations(NoiseALWithAblations.Config(**options), num_classes)
 
 
 def columns(one: NoiseAL, count: int, labels: Any = None) -> dict[str, Any]:

@@ -248,6 +248,22 @@ def test_lane_down_weighed_somebody(runs: Any) -> None:
     assert dynamics["weight"].min() < 0.9
 
 
+def test_aum_removed_somebody(runs: Any) -> None:
+    dynamics, history, _ = outcome(runs["aum", "1"])
+    assert 0 < (dynamics["kept"] == 0).sum() < N / 2
+    assert (dynamics["visits_1"] == 2).all()
+    assert history[-1]["examples"] == (dynamics["kept"] == 1).sum()
+
+
+@pytest.mark.parametrize("method", ["dividemix", "double dividemix"])
+def test_dividemix_divided(runs: Any, method: str) -> None:
+    dynamics, history, weights = outcome(runs[method, "1"])
+    for name in ("first", "second"):
+        assert 0 < dynamics[f"labelled_{name}"].sum() < N
+        assert history[-1][f"loss_unlabelled_{name}"] > 0
+    assert {name.partition(" ")[0] for name in weights} == {"member-1", "member-2"}
+
+
 def test_nobody_twice_nobody_left_out(runs: Any) -> None:
     for workers in ("1", "2", "3"):
         dynamics, _, _ = outcome(runs[ACCUMULATING, workers])

@@ -20,7 +20,7 @@ from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.methods.base import Method, Stage, State
 from rayclean.methods.batch import Output, StepBatch
-from rayclean.methods.noiseal import NoiseAL
+from rayclean.methods.noiseal_ablations import NoiseALWithAblations
 from rayclean.models.base import Encoder, Tokenizer
 from rayclean.plugins import Options
 from rayclean.schema import EXAMPLES
@@ -197,10 +197,10 @@ class SelfKilling(Accumulating):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class SelfKillingNoiseAL(NoiseAL):
+class SelfKillingNoiseAL(NoiseALWithAblations):
     """Kills its own process, and so the whole group, in the middle of an epoch in which it has asked: once."""
 
-    class Config(NoiseAL.Config):
+    class Config(NoiseALWithAblations.Config):
         marker: str
 
     def queries(self, state: State, epoch: int) -> Any:
