@@ -158,7 +158,9 @@ class DivideMix(Method):
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Minus the mean of the two networks' losses; omega, which follows them, is 0 or 1 for most."""
-        return -np.mean([state[f"loss_{name}"] for name in self.networks], axis=0, dtype=np.float64)
+        return np.asarray(
+            -np.mean([state[f"loss_{name}"] for name in self.networks], axis=0, dtype=np.float64)
+        )
 
 
 def _mean_of_views(logits: Tensor, copies: int) -> Tensor:

@@ -68,7 +68,7 @@ class NoiseAL(Method):
         """Options beside `name`."""
 
     config: Config
-    networks = ("strong", "weak")
+    networks: tuple[str, ...] = ("strong", "weak")
     reviews = True
     default_epochs = 6
 
