@@ -22,6 +22,7 @@ def annotations(rows: list[tuple]) -> pa.Table:
         "chosen_label": pa.array([r[3] for r in rows], pa.int32()),
         "confidence": pa.array([r[4] for r in rows], pa.float32()),
         "decision": pa.array([r[5] for r in rows], pa.string()),
+        "annotator": pa.array(["knn"] * len(rows), pa.string()),
         "candidates": pa.array([[r[1], r[2]] if r[3] is not None else [] for r in rows], pa.list_(pa.int32())),
         "error": pa.array(["timeout: 60 s" if r[5] == "error" else None for r in rows], pa.string()),
     })  # fmt: skip
