@@ -114,7 +114,7 @@ def test_no_suspects_at_all() -> None:
 
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
-    table = table.set_column(7, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
+    table = table.set_column(8, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
     found = SuspectRanking.from_tables([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]
