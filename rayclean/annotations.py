@@ -21,6 +21,9 @@ DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
 sure enough for a change; the query failed; the budget ended before the query. Only the first one changes a
 label."""
 
+UNDECIDED = ("abstained", "error", "unasked")
+"""Decisions after which the next annotator is asked, where several are asked in order."""
+
 ANNOTATIONS = pa.schema(
     [
         ("example_id", pa.int64()),
@@ -30,6 +33,7 @@ ANNOTATIONS = pa.schema(
         ("chosen_label", pa.int32()),  # by calibrated probability; null: no answer, or a tie
         ("confidence", pa.float32()),  # calibrated probability of chosen_label; null: no answer
         ("decision", pa.string()),  # one of DECISIONS
+        ("annotator", pa.string()),  # name of the annotator that decided, or was the last to be asked
         ("accepted", pa.bool_()),  # whether the label changes (before reverts)
         ("candidates", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float32())),  # raw log-probability per candidate; empty without an answer
@@ -49,7 +53,7 @@ ANNOTATIONS = pa.schema(
 """Columns of `relabel/annotations/`; the most doubtful suspect is the first row."""
 
 _COLUMNS = ("example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
-            "candidates", "error")  # fmt: skip
+            "annotator", "candidates", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class SuspectRanking:
     """[S] Calibrated probability of the chosen label; NaN without an answer."""
     decision: npt.NDArray[np.int8]
     """[S] Index into `DECISIONS`."""
+    annotator: npt.NDArray[np.object_]
+    """[S] Name of the annotator that decided."""
     candidates: npt.NDArray[np.int64]
     """[S, 2], or [S, 0] where every label was a candidate."""
     truth: npt.NDArray[np.int64]
@@ -80,13 +86,14 @@ class SuspectRanking:
     @classmethod
     def from_tables(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
         """The decisions in tables with columns of `ANNOTATIONS`, whose rows stand in any order."""
-        names = _COLUMNS[:-2]
-        empty = {name: np.zeros(0, dtype=np.int64) for name in names}
+        names = _COLUMNS[:-3]
+        empty = {name: np.zeros(0, dtype=np.int64) for name in names} | {"annotator": np.zeros(0, object)}
         parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
         every, kinds = False, Counter[str]()
         for table in tables:
             decision = np.array([DECISIONS.index(x) for x in table["decision"].to_pylist()], dtype=np.int8)
             parts["decision"].append(decision)
+            parts["annotator"].append(np.array(table["annotator"].to_pylist(), dtype=object))
             parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
             for name in names[:5]:
                 parts[name].append(pc.fill_null(table[name], -1).to_numpy().astype(np.int64))
@@ -104,6 +111,7 @@ class SuspectRanking:
             chosen=columns["chosen_label"],
             confidence=columns["confidence"].astype(np.float32),
             decision=columns["decision"].astype(np.int8),
+            annotator=columns["annotator"],
             candidates=pairs[:, :0] if every else pairs,
             truth=np.full(len(order), -1, dtype=np.int64),
             error_kinds=kinds,

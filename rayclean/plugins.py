@@ -1,12 +1,15 @@
 """Everything that is chosen by name: encoders, detectors, annotators, methods and tasks.
 
-Each kind is a `Family`: a literal dict of `name -> "module:Class"` in the `__init__.py` of its package. The
-only other way in is to write `"module:Class"` as the name. A plug-in class carries its options as a nested
-pydantic model `Config`, so that adding a plug-in means adding one file and one line.
+Each kind is a `Family`: a literal dict of `name -> "module:Class"` in the `__init__.py` of its package, and the
+entry points of installed packages in the group `rayclean.<kind>s` (`rayclean.methods`). A name may also be
+`"module:Class"` itself. A plug-in class carries its options as a nested pydantic model `Config`, so that adding
+a plug-in means adding one file and one line.
 """
 
 import difflib
+import functools
 import importlib
+import importlib.metadata
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -48,10 +51,10 @@ PluginClass = TypeVar("PluginClass")
 
 
 class Family(dict[str, str], Generic[PluginClass]):
-    """The plug-ins of one kind, as a dict of `name -> "module:Class"`.
+    """The plug-ins of one kind, as a dict of `name -> "module:Class"` of the built-in ones.
 
     Args:
-        kind: what a name stands for ("annotator"), for error messages.
+        kind: what a name stands for ("annotator"), for error messages and the group of entry points.
         classes: the literal dict.
     """
 
@@ -59,9 +62,24 @@ class Family(dict[str, str], Generic[PluginClass]):
         super().__init__(classes)
         self.kind = kind
 
+    def all_names(self) -> dict[str, str]:
+        """The built-in plug-ins and those of installed packages, as `name -> "module:Class"`.
+
+        Raises:
+            ConfigError: two installed packages, or one and rayclean, use the same name for two classes.
+        """
+        found = dict(self)
+        for name, target, package in _entry_points(f"rayclean.{self.kind}s"):
+            if found.setdefault(name, target) != target:
+                raise ConfigError(
+                    f"{self.kind} {name!r}: the package {package} gives this name to {target!r}, but it stands for "
+                    f"{found[name]!r} already: uninstall one of the two, or write 'package.module:Class' instead"
+                )
+        return found
+
     def resolve(self, name: str) -> type[PluginClass]:
         """The class behind a name; see `resolve`."""
-        return cast("type[PluginClass]", resolve(self.kind, self, name))
+        return cast("type[PluginClass]", resolve(self.kind, self if name in self else self.all_names(), name))
 
     def checked(self, plugin: Plugin) -> tuple[type[PluginClass], Options]:
         """The class that a config chooses, and its validated options.
@@ -110,6 +128,13 @@ def resolve(kind: str, classes: Mapping[str, str], name: str) -> Any:
     if not hasattr(module, class_name):
         raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no class {class_name!r}")
     return getattr(module, class_name)
+
+
+@functools.cache
+def _entry_points(group: str) -> tuple[tuple[str, str, str], ...]:
+    """Name, `"module:Class"` and package of every entry point of a group, sorted."""
+    found = importlib.metadata.entry_points(group=group)
+    return tuple(sorted((each.name, each.value, each.dist.name if each.dist else "?") for each in found))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

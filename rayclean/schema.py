@@ -83,6 +83,10 @@ LABELS = pa.schema(
         ("final_label", pa.int32()),
         ("source", pa.string()),  # given (never doubted), kept, changed, abstained, error, unasked, reverted
         ("confidence", pa.float32()),  # calibrated probability of the annotator's choice; null where unasked
+        (
+            "annotator",
+            pa.string(),
+        ),  # name of the annotator that decided; null where the label was never doubted
         ("split", pa.string()),
     ]
 )
@@ -97,6 +101,27 @@ class Label:
     name: str
     word: str
     definition: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible answer to a query; it is known by what it says, never by a position in a label set."""
+
+    value: str
+    """The answer as JSON text: the name of a class, in classification."""
+    word: str
+    """The answer as prompts show it and as a language model scores it."""
+    definition: str = ""
+    """What the answer means; '' if nobody has said."""
+
+    @classmethod
+    def of(cls, label: Label) -> "Candidate":
+        """The candidate that stands for a class.
+
+        >>> Candidate.of(Label(1, "SPAM", "spam"))
+        Candidate(value='"SPAM"', word='spam', definition='')
+        """
+        return cls(json.dumps(label.name, ensure_ascii=False), label.word, label.definition)
 
 
 class LabelSet:
@@ -124,6 +149,19 @@ class LabelSet:
     def index(self, name: str) -> int | None:
         """Index of a label name, None if it is not in the set."""
         return self._by_name.get(name)
+
+    def candidate(self, index: int) -> Candidate:
+        """The candidate that stands for the class with an index."""
+        return Candidate.of(self.labels[index])
+
+    def in_order(self, indices: Iterable[int]) -> list[int]:
+        """Indices in the order in which queries offer their classes: by word, so that a class more, or the
+        label set in another order, changes no query about other classes.
+
+        >>> LabelSet([Label(0, "SPORT", "sport"), Label(1, "ART", "art")]).in_order([0, 1])
+        [1, 0]
+        """
+        return sorted(indices, key=lambda index: (self.labels[index].word, self.labels[index].name))
 
     @property
     def names(self) -> list[str]:

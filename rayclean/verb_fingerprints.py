@@ -9,7 +9,8 @@ never predict.
 import importlib
 from typing import Any
 
-from rayclean.annotators import ANNOTATORS
+from rayclean.annotators import ANNOTATORS, relabel_annotators
+from rayclean.annotators.reverts import reverts_fingerprint
 from rayclean.config import Config, Plugin
 from rayclean.detectors import DETECTORS
 from rayclean.fingerprints import fingerprint, stamps
@@ -54,6 +55,7 @@ def check_plugins(config: Config) -> dict[str, Any]:
         "encoder": identity(ENCODERS, config.encoder),
         "detectors": [identity(DETECTORS, detector) for detector in config.detect.detectors],
         "annotator": identity(ANNOTATORS, config.annotator),
+        "annotators": [identity(ANNOTATORS, plugin) for plugin in relabel_annotators(config)],
         "method": identity(METHODS, config.method),
     }
 
@@ -68,14 +70,21 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     plugins = check_plugins(config)
     dataset = config.dataset.identity()
     prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
+    relabel = {name: value for name, value in config.relabel.identity().items() if name != "annotators"}
     # Replaced probabilities or a classifier trained anew are other inputs.
     brought = [stamps(path) for path in (*_paths(config.predict.path), *_paths(config.predict.model))]
     reads: dict[str, Any] = {
         "load": [dataset, config.seed, verb_module("load").source_fingerprint(config)],
         "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), brought, config.seed],
         "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
-        "relabel": [plugins["annotator"], config.relabel.identity(), prompts, config.seed, _reverts(run)],
-        "train": [plugins["encoder"], plugins["method"], config.train.identity(), config.seed],
+        "relabel": [plugins["annotators"], relabel, prompts, config.seed, reverts_fingerprint(run)],
+        "train": [
+            plugins["encoder"],
+            plugins["method"],
+            config.train.identity(),
+            config.seed,
+            _asked(config, plugins),
+        ],
         "evaluate": [config.evaluate.identity()],
     }
     found: dict[str, str] = {}
@@ -89,8 +98,7 @@ def _paths(path: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return () if path is None else (path,) if isinstance(path, str) else path
 
 
-def _reverts(run: Run) -> str:
-    """A fingerprint of the changes that were taken back; empty without any."""
-    if not run.exists("ledger", "reverts.jsonl"):
-        return ""
-    return fingerprint(run.read_text("ledger", "reverts.jsonl"))
+def _asked(config: Config, plugins: dict[str, Any]) -> Any:
+    """The annotator that the method asks while it trains; None where it asks nobody."""
+    method, options = METHODS.checked(config.method)
+    return None if method.expected_queries(options) is None else plugins["annotator"]

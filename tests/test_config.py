@@ -58,7 +58,7 @@ def test_small_float_is_a_number() -> None:
         (["version=99"], ["version", "99", "CHANGELOG"]),
         (["name=../evil"], ["name"]),
         (["predict.mode=given"], ["path"]),
-        (["relabel.max_cost=1.0"], ["price_prompt"]),
+        (["annotator.max_queries=1", "method=3"], ["method"]),
         (["dataset.labels=['a']"], ["two labels"]),
         (["dataset.test={path='x', share=0.1}"], ["not both"]),
         (["detect"], ["section.key=value"]),

@@ -195,3 +195,19 @@ def test_help_lists_the_verbs() -> None:
         assert verb in output
     for command_name in ("config", "status", "revert", "sweep", "sweep-report", "submit", "logs"):
         assert command_name in output
+
+
+ANNOTATOR_FILES = {"served", "openai", "knn", "simulated"}
+"""Names of the built-in annotators, which are also the names of their modules."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_no_annotator_is_known_by_name_outside_its_package(path: Path) -> None:
+    """Whoever uses an annotator asks what it can do; only the config has a default name."""
+    if owner(path) == "annotators":
+        return
+    modules = {f"rayclean.annotators.{name}" for name in ANNOTATOR_FILES}
+    assert not imported(path) & modules, f"{relative(path)} imports an annotator"
+    words = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
+    default = {"knn"} if relative(path) == "config/__init__.py" else set()
+    assert not words & (ANNOTATOR_FILES - default), f"{relative(path)} names an annotator"

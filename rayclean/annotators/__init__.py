@@ -24,14 +24,35 @@ ANNOTATORS: "Family[Annotator]" = Family(
 )
 
 
-def build_annotator(config: Config, labels: Sequence[Label]) -> "Annotator":
-    """The annotator that a config chooses, not yet started; without labels it can only be checked.
+def relabel_annotators(config: Config) -> tuple[Plugin, ...]:
+    """The annotators that `relabel` asks, in order."""
+    return config.relabel.annotators or (config.annotator,)
+
+
+def build_annotator(config: Config, labels: Sequence[Label], plugin: Plugin | None = None) -> "Annotator":
+    """An annotator, not yet started; without labels it can only be checked.
+
+    Args:
+        config: of the run.
+        labels: all labels.
+        plugin: name and options of the annotator; None: `config.annotator`.
 
     Raises:
         ConfigError: an unknown name or option.
     """
-    options = config.annotator.options
-    cls: Any = ANNOTATORS.resolve(config.annotator.name)
+    plugin = plugin or config.annotator
+    options = plugin.options
+    cls: Any = ANNOTATORS.resolve(plugin.name)
     if "server" in cls.Config.model_fields:  # the size of the server on this cluster changes no answer
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
-    return ANNOTATORS.build(Plugin(name=config.annotator.name, **options), labels, config.seed)
+    return ANNOTATORS.build(Plugin(name=plugin.name, **options), labels, config.seed)
+
+
+def asked_annotators(config: Config) -> "list[Annotator]":
+    """Every annotator that a run may ask, each once: those of `relabel`, and the one that methods ask."""
+    plugins = [*relabel_annotators(config), config.annotator]
+    return [build_annotator(config, (), plugin) for plugin in _unique(plugins)]
+
+
+def _unique(plugins: Sequence[Plugin]) -> list[Plugin]:
+    return list({plugin.model_dump_json(): plugin for plugin in plugins}.values())

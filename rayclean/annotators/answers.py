@@ -1,11 +1,14 @@
 """`answers/`: the annotator's raw answer to every suspect, which `relabel` removes when it ends."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from rayclean.annotators.base import Annotation
+from rayclean.schema import LabelSet
 
 SCORES = pa.list_(pa.struct([("label", pa.int32()), ("score", pa.float64())]))
 
@@ -16,12 +19,10 @@ ANSWERS = pa.schema(
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
         ("candidates", pa.list_(pa.int32())),
-        (
-            "state",
-            pa.string(),
-        ),  # answered, error, unasked, or single (only one candidate, so no query is sent)
+        ("state", pa.string()),  # answered, error, unasked, or single (one candidate: no query is sent)
+        ("choice", pa.int32()),  # label that the annotator chose; null: none
         ("all_scores", SCORES),  # raw scores of the candidates and of further labels
-        ("bias", SCORES),  # raw scores of the text without content; empty unless that calibration is chosen
+        ("content_free", SCORES),  # raw scores of the text without content, with that calibration
         ("error", pa.string()),
         ("prompt_tokens", pa.int32()),
         ("answer_tokens", pa.int32()),
@@ -40,11 +41,42 @@ _FROM_ANNOTATION = "error prompt_tokens answer_tokens seconds key prompt_hash mo
 _FROM_QUERY = ["example_id", "rank", "given_label", "suggested_label", "candidates"]
 
 
+@dataclass(frozen=True)
+class AnsweredQuery:
+    """An answer with its labels as indices into the label set, ready to be decided on."""
+
+    candidates: tuple[int, ...]
+    """Label indices by position."""
+    given: int
+    """Index of the given label."""
+    choice: int | None
+    """Index of the label that the annotator chose; None: it abstained."""
+    scores: Mapping[int, float]
+    """Raw log-probability by label index, of the candidates and of further labels; {} where it gives none."""
+    content_free: Mapping[int, float]
+    """Scores of the same question about a text without content; {} without that calibration."""
+
+
+def label_scores(answer: Annotation, labels: LabelSet) -> dict[int, float]:
+    """The scores of an answer by label index: candidates by their values, further labels by their words."""
+    scores = dict(zip((each.value for each in answer.candidates), answer.scores, strict=False))
+    found = {labels.index(json.loads(value)): score for value, score in scores.items()}
+    by_word = {label.word: label.index for label in labels} if answer.further else {}
+    found |= {by_word.get(word): score for word, score in answer.further.items()}
+    return {index: score for index, score in found.items() if index is not None}
+
+
+def chosen_label(answer: Annotation, labels: LabelSet) -> int | None:
+    """Index of the label that the annotator chose; None: it abstained, or failed."""
+    return None if answer.choice is None else labels.index(json.loads(answer.candidates[answer.choice].value))
+
+
 def answer_rows(
     table: pa.Table,
     answers: Sequence[Annotation | None],
     content_free: Sequence[Annotation | None],
     session: str,
+    labels: LabelSet,
 ) -> list[dict[str, Any]]:
     """Rows of `ANSWERS` for one chunk of queries.
 
@@ -54,11 +86,12 @@ def answer_rows(
         content_free: answers to the same questions about a text without content; empty without that
             calibration.
         session: the ledger's session; answers of another one are reused.
+        labels: all labels.
     """
     pending = iter(zip(answers, content_free or [None] * len(answers), strict=True))
     rows = []
     for row in table.select(_FROM_QUERY).to_pylist():
-        row |= {"all_scores": [], "bias": []}
+        row |= {"all_scores": [], "content_free": []}
         if len(row["candidates"]) < 2:
             rows.append({**row, "state": "single"})
             continue
@@ -67,13 +100,24 @@ def answer_rows(
             rows.append({**row, "state": "unasked"})
             continue
         row |= {name: getattr(answer, name) for name in _FROM_ANNOTATION}
-        row |= {"reused": answer.session != session, "state": "answered", "all_scores": _pairs(answer.scores)}
+        row |= {"reused": answer.session != session, "state": "answered"}
+        row |= {"choice": chosen_label(answer, labels), "all_scores": _pairs(label_scores(answer, labels))}
         if neutral is not None:
-            row["bias"] = _pairs(neutral.scores)
+            row["content_free"] = _pairs(label_scores(neutral, labels))
             row["error"] = answer.error or neutral.error
         rows.append({**row, "state": "error"} if row["error"] is not None else row)
     return rows
 
 
-def _pairs(scores: dict[int, float]) -> list[dict[str, float]]:
+def answered_query(row: Mapping[str, Any]) -> AnsweredQuery | None:
+    """The answer in a row of `ANSWERS`; None where there is none."""
+    if row["state"] != "answered" or not (row["all_scores"] or row["choice"] is not None):
+        return None
+    scores, content_free = (
+        {pair["label"]: pair["score"] for pair in row[column]} for column in ("all_scores", "content_free")
+    )
+    return AnsweredQuery(tuple(row["candidates"]), row["given_label"], row["choice"], scores, content_free)
+
+
+def _pairs(scores: Mapping[int, float]) -> list[dict[str, float]]:
     return [{"label": label, "score": score} for label, score in scores.items()]

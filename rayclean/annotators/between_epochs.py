@@ -9,20 +9,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from rayclean.annotators.base import Annotation, Demonstration, Query
+from rayclean.annotators.answers import AnsweredQuery, chosen_label, label_scores
+from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.calibration_queries import (
     MaybeAnswers,
     answer_for_calibration,
     content_free_queries,
     labels_to_score,
 )
-from rayclean.annotators.decisions import accepted_labels, choose_candidates
+from rayclean.annotators.decisions import LabelBias, decide
 from rayclean.annotators.engine import Engine
+from rayclean.annotators.queries import read_texts
 from rayclean.errors import AnnotationError
-from rayclean.folder import Folder
-from rayclean.functional.calibration import label_sums, steady_bias
 from rayclean.schema import ABSTAINED, UNANSWERED, LabelSet, MethodQueries
 
 logger = logging.getLogger(__name__)
@@ -40,8 +39,11 @@ async def answer_between_epochs(
         labels: all labels.
         calibration: `none`, `batch` (over the answers of this call) or `content_free`.
     """
-    texts = _texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours != -1]))
-    queries = [_query(asked, row, texts, labels, calibration) for row in range(len(asked.ids))]
+    texts = read_texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours != -1]))
+    candidates = [_candidates(asked, row, labels) for row in range(len(asked.ids))]
+    queries = [
+        _query(asked, row, texts, labels, candidates[row], calibration) for row in range(len(asked.ids))
+    ]
     neutral = content_free_queries(engine.annotator, queries, calibration)
     before = (engine.counts.asked, engine.counts.reused, _tokens_spent(engine))
     failure = None
@@ -51,7 +53,11 @@ async def answer_between_epochs(
         failure = str(error)
         logger.warning("the annotator failed, training goes on with the answers that came: %s", failure)
         answers, content_free = await answer_for_calibration(engine.recall, queries, neutral)
-    chosen = _choose_labels(queries, answers, content_free, len(labels), calibration, asked.accept)
+    found = _answered(asked, candidates, answers, content_free, labels)
+    known = [answer for answer in found if answer is not None]
+    bias = LabelBias(len(labels)).add(known if calibration == "batch" else ()).mean
+    decided = iter(decide(known, bias, asked.accept))
+    chosen = np.array([UNANSWERED if answer is None else next(decided).label for answer in found], np.int64)
     return chosen, {
         "asked": engine.counts.asked - before[0],
         "from_ledger": engine.counts.reused - before[1],
@@ -77,71 +83,55 @@ def _tokens_spent(engine: Engine) -> int:
 
 
 def _query(
-    asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet, calibration: str
-) -> Query:
-    given, suggested = int(asked.given[row]), int(asked.predicted[row])
-    wanted = range(len(labels)) if asked.candidates == "all" else sorted({given, suggested})
-    candidates = tuple(labels[index] for index in wanted)
+    asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet, candidates: Sequence[int],
+    calibration: str,
+) -> Query:  # fmt: skip
     return Query(
         int(asked.ids[row]),
         texts[int(asked.ids[row])],
-        candidates,
-        _demonstrations(asked, row, texts),
-        given,
-        suggested,
+        tuple(map(labels.candidate, candidates)),
+        _demonstrations(asked, row, texts, labels),
+        labels.candidate(int(asked.given[row])),
+        labels.candidate(int(asked.predicted[row])),
         labels_to_score(labels, candidates, calibration),
     )
 
 
-def _demonstrations(asked: MethodQueries, row: int, texts: dict[int, str]) -> tuple[Demonstration, ...]:
+def _candidates(asked: MethodQueries, row: int, labels: LabelSet) -> list[int]:
+    """Label indices of the possible answers, in the order in which a query offers them."""
+    pair = {int(asked.given[row]), int(asked.predicted[row])}
+    return labels.in_order(range(len(labels)) if asked.candidates == "all" else pair)
+
+
+def _demonstrations(
+    asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet
+) -> tuple[Demonstration, ...]:
     """Demonstrations of one query, the most similar last."""
     columns = zip(asked.neighbours[row], asked.neighbour_labels[row], asked.similarity[row], strict=True)
     nearest_first = [
-        Demonstration(texts[int(example)], int(label), None if np.isnan(cosine) else float(cosine))
+        Demonstration(
+            texts[int(example)], labels.candidate(int(label)), None if np.isnan(cosine) else float(cosine)
+        )
         for example, label, cosine in columns
         if example != -1
     ]
     return tuple(reversed(nearest_first))
 
 
-def _texts(examples: str, ids: npt.NDArray[np.int64]) -> dict[int, str]:
-    """Texts by id, with one shard in memory at a time."""
-    folder = Folder(examples)
-    texts: dict[int, str] = {}
-    for shard in folder.shards():
-        table = folder.read_table(shard, columns=["example_id", "text"])
-        table = table.filter(pa.array(np.isin(table["example_id"].to_numpy(), ids)))
-        texts.update(zip(table["example_id"].to_pylist(), table["text"].to_pylist(), strict=True))
-    return texts
-
-
-def _choose_labels(
-    queries: Sequence[Query],
+def _answered(
+    asked: MethodQueries,
+    candidates: Sequence[Sequence[int]],
     answers: MaybeAnswers,
     content_free: MaybeAnswers,
-    num_classes: int,
-    calibration: str,
-    accept: float,
-) -> npt.NDArray[np.int64]:
-    """The label of each query [Q]; `UNANSWERED` where its answer, or the content-free one, is missing."""
-    scores = [_scores_of(answer) for answer in answers]
-    neutral = [_scores_of(answer) for answer in content_free] or [{}] * len(answers)
-    answered = [
-        bool(found) and (bool(bias) or not content_free) for found, bias in zip(scores, neutral, strict=True)
-    ]
-    candidates = [
-        [label.index for label in query.candidates] if known else []
-        for query, known in zip(queries, answered, strict=True)
-    ]
-    bias = np.zeros(num_classes)
-    if calibration == "batch" and any(answered):
-        pairs = [pair for found in scores for pair in found.items()]
-        indices, values = (np.array(column) for column in zip(*pairs, strict=True))
-        bias = steady_bias(*label_sums(indices, values, num_classes))
-    choices = choose_candidates(candidates, scores, neutral, bias)
-    return np.where(answered, accepted_labels(choices, accept), UNANSWERED)
-
-
-def _scores_of(answer: Annotation | None) -> dict[int, float]:
-    """Scores of an answer; none without an answer or where it failed."""
-    return answer.scores if answer is not None and answer.error is None else {}
+    labels: LabelSet,
+) -> list[AnsweredQuery | None]:
+    """The answer to each query; None where it, or the content-free one that calibrates it, is missing."""
+    found: list[AnsweredQuery | None] = []
+    for row, (answer, neutral) in enumerate(zip(answers, content_free or [None] * len(answers), strict=True)):
+        if answer is None or answer.error or (content_free and (neutral is None or neutral.error)):
+            found.append(None)
+            continue
+        offsets = {} if neutral is None else label_scores(neutral, labels)
+        choice, scores = chosen_label(answer, labels), label_scores(answer, labels)
+        found.append(AnsweredQuery(tuple(candidates[row]), int(asked.given[row]), choice, scores, offsets))
+    return found

@@ -3,17 +3,17 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import Candidate, LabelSet
 
 MaybeAnswers = list[Annotation | None]
 """MaybeAnswers to a list of queries; None where the budget ended before, or the ledger holds none."""
 
 
-def labels_to_score(labels: LabelSet, candidates: Sequence[Label], calibration: str) -> tuple[Label, ...]:
+def labels_to_score(labels: LabelSet, candidates: Sequence[int], calibration: str) -> tuple[Candidate, ...]:
     """Labels beside the candidates whose scores batch calibration needs, for up to `MAX_SCORED` classes."""
     if calibration != "batch" or len(labels) > MAX_SCORED:
         return ()
-    return tuple(label for label in labels if label not in candidates)
+    return tuple(labels.candidate(index) for index in range(len(labels)) if index not in candidates)
 
 
 def content_free_queries(annotator: Annotator, queries: Sequence[Query], calibration: str) -> list[Query]:

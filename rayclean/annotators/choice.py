@@ -13,10 +13,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import ANSWER_TOKENS, PROMPT_CHARACTERS, Annotation, Expected, Query
+from rayclean.annotators.base import (
+    ANSWER_TOKENS,
+    PROMPT_CHARACTERS,
+    Annotation,
+    Expected,
+    Query,
+    best_position,
+)
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
-from rayclean.schema import Label
+from rayclean.schema import Candidate, Label
 
 if TYPE_CHECKING:
     from rayclean.annotators.openai import OpenAIAnnotator
@@ -58,6 +65,15 @@ class ChoiceForm:
         question = "What is the capital of France? Answer with the name of the city."
         await self._ask(post, model, question, ["A", "B"], self.config.logprobs)
 
+    def identity(self) -> dict[str, Any]:
+        """The options beside the prompt on which answers depend."""
+        return {"constraint": self.config.constraint, "logprobs": self.config.logprobs}
+
+    def sent(self, query: Query) -> list[str]:
+        """The prompts: the candidates in their order, and the other way round."""
+        orders = (query.candidates, query.candidates[::-1])
+        return [self.prompt.render(query, options=_options(order)) for order in orders]
+
     def expected(self, query: Query) -> Expected:
         """An estimate of what a choice takes: two requests, one for each order."""
         characters = len(self.prompt.render(query, options=_options(query.candidates)))
@@ -69,9 +85,8 @@ class ChoiceForm:
         Raises:
             EndpointError: a request failed, or an answer is none of the candidates.
         """
-        orders = (query.candidates, query.candidates[::-1])
-        shown = [_options(order) for order in orders]
-        prompts = [self.prompt.render(query, options=options) for options in shown]
+        shown = [_options(order) for order in (query.candidates, query.candidates[::-1])]
+        prompts = self.sent(query)
         logprobs = len(query.candidates) == 2 and self.config.logprobs
         results = await asyncio.gather(
             *(
@@ -87,13 +102,13 @@ class ChoiceForm:
                     result.paid(*usage(response))
             if isinstance(result, BaseException):
                 raise result
-        scores = _average(orders, [probabilities for probabilities, _ in done])
-        ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
-        is_tie = len(ranked) > 1 and math.isclose(*(scores[x.index] for x in ranked[:2]), abs_tol=1e-9)
+        forward, backward = (probabilities for probabilities, _ in done)
+        means = [(one + other) / 2 for one, other in zip(forward, backward[::-1], strict=True)]
+        scores = tuple(math.log(max(probability, FLOOR)) for probability in means)
         tokens = [usage(response) for _, response in done]
         return replace(
             unanswered,
-            label=None if is_tie else ranked[0].index,
+            choice=best_position(scores, tolerance=1e-9),
             scores=scores,
             raw=json.dumps([response["choices"][0] for _, response in done]),
             prompt_hash=prompt_hash(*prompts),
@@ -131,19 +146,10 @@ class ChoiceForm:
             raise error.paid(*usage(response)) from None
 
 
-def _options(order: Sequence[Label]) -> list[Option]:
+def _options(order: Sequence[Candidate]) -> list[Option]:
     """The candidates as the prompt shows them: two as letters, more by their words."""
-    answers = string.ascii_uppercase if len(order) == 2 else [label.word for label in order]
+    answers = string.ascii_uppercase if len(order) == 2 else [candidate.word for candidate in order]
     return [Option(answer, x.word, x.definition) for answer, x in zip(answers, order, strict=False)]
-
-
-def _average(orders: Sequence[Sequence[Label]], probabilities: Sequence[list[float]]) -> dict[int, float]:
-    """Logarithm of the mean probability over the orders, by label index."""
-    mean: dict[int, float] = {}
-    for order, found in zip(orders, probabilities, strict=True):
-        for label, probability in zip(order, found, strict=True):
-            mean[label.index] = mean.get(label.index, 0.0) + probability / len(orders)
-    return {index: math.log(max(p, FLOOR)) for index, p in mean.items()}
 
 
 def _probabilities(

@@ -1,156 +1,218 @@
 """From answers to labels: calibration, the choice among the candidates, and whether it is accepted.
 
-Everyone who turns answers into labels does it here: `relabel` (`write_decisions` reads `answers/` and writes
-`annotations/`) and training methods that query the annotator between epochs (`between_epochs.py`). The rule
-by which an answer becomes a label is `accepted_labels`; the rule by which it becomes a decision on a suspect
-is `decisions`.
+Everyone who turns answers into labels does it here, by `decide`: `relabel` (`write_decisions` reads `answers/`
+and writes `annotations/`) and training methods that query the annotator between epochs
+(`between_epochs.py`). Another rule by which labels change is another `decide`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayclean.annotations import ANNOTATIONS, DECISIONS
+from rayclean.annotations import ANNOTATIONS, DECISIONS, UNDECIDED
+from rayclean.annotators.answers import AnsweredQuery, answered_query
 from rayclean.folder import Folder
 from rayclean.functional.calibration import choose, label_sums, probabilities, steady_bias
 from rayclean.schema import ABSTAINED
 
-_Scores = Mapping[int, float]
-"""Raw log-probability by label index."""
 _Indices = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Choices:
-    """The calibrated choice of each of B answers among at most C candidates."""
+class Decision:
+    """The decision on one answered query."""
 
-    candidates: _Indices
-    """[B, C] Label indices; -1 where an answer has fewer candidates, everywhere without an answer."""
-    scores: _Floats
-    """[B, C] Raw log-probabilities of the candidates."""
-    probabilities: _Floats
-    """[B, C] Calibrated probabilities of the candidates."""
-    chosen: _Indices
-    """[B] The most probable candidate; -1 for a tie and without an answer."""
-    confidence: _Floats
-    """[B] Probability of the most probable candidate; 0 without an answer."""
+    name: str
+    """`changed`, `kept` or `abstained` (one of `DECISIONS`)."""
+    chosen: int | None
+    """Index of the most probable candidate; None for a tie."""
+    label: int
+    """Index of the label that the answer stands for, or `ABSTAINED` where it is not sure enough."""
+    confidence: float
+    """Calibrated probability of the most probable candidate."""
+    scores: tuple[float, ...]
+    """Raw log-probability of each candidate; () where the annotator gives none."""
+    probabilities: tuple[float, ...]
+    """Calibrated probability of each candidate."""
 
 
-def choose_candidates(
-    candidates: Sequence[Sequence[int]],
-    scores: Sequence[_Scores],
-    content_free: Sequence[_Scores],
-    bias: _Floats,
-) -> Choices:
-    """Calibrate answers and choose the most probable candidate of each.
+def decide(answers: Sequence[AnsweredQuery], bias: _Floats, accept: float) -> list[Decision]:
+    """Decide on answers: the label changes to the most probable candidate if it is probable enough.
 
     Args:
-        candidates: B lists of label indices; an empty list stands for no answer.
-        scores: B answers' raw scores, of all their candidates at least.
-        content_free: B scores of the same questions about a text without content, which are subtracted from
-            `scores`.
-        bias: [K] score per label that is subtracted where `content_free` holds none.
+        answers: B answers.
+        bias: [K] mean score of each label (`LabelBias`), which is subtracted where an answer holds no scores
+            of a text without content.
+        accept: least calibrated probability for a change; the given label is kept with any.
+
+    An answer without scores, as people give it, counts as certain.
     """
-    shape = (len(candidates), max(map(len, candidates), default=0) or 1)
+    indices, raw, offsets = _candidate_arrays(answers, bias)
+    calibrated = probabilities(raw, offsets, indices)
+    for row, answer in enumerate(answers):
+        if not answer.scores:
+            calibrated[row] = indices[row] == answer.choice
+    chosen, confidence = choose(calibrated, indices)
+    decisions = []
+    for row, answer in enumerate(answers):
+        size = len(answer.candidates)
+        label = int(chosen[row]) if chosen[row] >= 0 and confidence[row] >= accept else ABSTAINED
+        changed = label not in (ABSTAINED, answer.given)
+        name = "changed" if changed else "kept" if chosen[row] == answer.given else "abstained"
+        decisions.append(
+            Decision(
+                name,
+                int(chosen[row]) if chosen[row] >= 0 else None,
+                label,
+                float(confidence[row]),
+                tuple(raw[row, :size].tolist()) if answer.scores else (),
+                tuple(calibrated[row, :size].tolist()),
+            )
+        )
+    return decisions
+
+
+def _candidate_arrays(answers: Sequence[AnsweredQuery], bias: _Floats) -> tuple[_Indices, _Floats, _Floats]:
+    """Label indices (-1 = no candidate), raw scores and offsets of the candidates, [B, C] each."""
+    shape = (len(answers), max((len(answer.candidates) for answer in answers), default=0) or 1)
     indices = np.full(shape, -1, dtype=np.int64)
     raw, offsets = np.zeros(shape), np.zeros(shape)
-    for row, labels in enumerate(candidates):
-        indices[row, : len(labels)] = labels
-        raw[row, : len(labels)] = [scores[row][label] for label in labels]
-        offsets[row, : len(labels)] = [content_free[row].get(label, bias[label]) for label in labels]
-    calibrated = probabilities(raw, offsets, indices)
-    chosen, confidence = choose(calibrated, indices)
-    return Choices(indices, raw, calibrated, chosen, confidence)
+    for row, answer in enumerate(answers):
+        size = len(answer.candidates)
+        indices[row, :size] = answer.candidates
+        if answer.scores:
+            raw[row, :size] = [answer.scores[label] for label in answer.candidates]
+            offsets[row, :size] = [answer.content_free.get(label, bias[label]) for label in answer.candidates]
+    return indices, raw, offsets
 
 
-def accepted_labels(choices: Choices, accept: float) -> _Indices:
-    """The label of each answer [B]: the choice if its probability is at least `accept`, else `ABSTAINED`."""
-    sure = (choices.chosen >= 0) & (choices.confidence >= accept)
-    return np.where(sure, choices.chosen, ABSTAINED)
+@dataclass
+class LabelBias:
+    """The mean score of each label over many answers, which is a model's preference for some words."""
+
+    num_classes: int
+    sums: _Floats = field(init=False)
+    counts: _Indices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sums, self.counts = np.zeros(self.num_classes), np.zeros(self.num_classes, dtype=np.int64)
+
+    def add(self, answers: Iterable[AnsweredQuery]) -> "LabelBias":
+        """Count the scores of some answers."""
+        pairs = [pair for answer in answers for pair in answer.scores.items()]
+        labels, scores = (np.array(column) for column in zip(*pairs, strict=True)) if pairs else ([], [])
+        sums, counts = label_sums(np.asarray(labels, dtype=np.int64), np.asarray(scores), self.num_classes)
+        self.sums, self.counts = self.sums + sums, self.counts + counts
+        return self
+
+    @property
+    def mean(self) -> _Floats:
+        """Mean score of each label [K]; 0 everywhere where there are few answers."""
+        return steady_bias(self.sums, self.counts)
 
 
-def decisions(choices: Choices, given: _Indices, accept: float) -> list[str]:
-    """The decision on each suspect that was answered [B]: changed, kept or abstained.
+@dataclass(frozen=True)
+class DecidedStage:
+    """What one annotator has decided."""
 
-    Args:
-        choices: B choices.
-        given: [B] given labels.
-        accept: least probability for a change; the given label is kept with any.
-    """
-    labels = accepted_labels(choices, accept)
-    changed = (labels >= 0) & (labels != given)
-    decided = np.where(changed, "changed", np.where(choices.chosen == given, "kept", "abstained"))
-    return [str(decision) for decision in decided]
+    counts: Counter[str]
+    """Suspects by decision, of those that end here, and `reused`: answers that the ledger had."""
+    error_kinds: Counter[str]
+    models: tuple[str, ...]
+    """Models that answered."""
+    prompt_tokens: int
+    """Tokens of all prompts, whoever paid for them."""
+    answer_tokens: int
+    """Tokens of all answers, whoever paid for them."""
+    undecided: _Indices
+    """Sorted ids of the suspects that the next annotator is asked about; empty at the last one."""
 
 
-def write_decisions(out: Folder, num_classes: int, calibration: str, accept: float) -> dict[str, Any]:
-    """Write `annotations/` from `answers/`, one part in memory at a time.
+def write_decisions(
+    out: Folder, stage: int, annotator: str, num_classes: int, calibration: str, accept: float, *, last: bool
+) -> DecidedStage:
+    """Write `annotations/` from the answers of one annotator, one part in memory at a time.
 
     Args:
         out: folder of the verb.
+        stage: place of the annotator among those that are asked in order.
+        annotator: its name.
         num_classes: number of classes K.
         calibration: `none`, `batch` (over all answers) or `content_free`.
         accept: least probability for a change.
-
-    Returns:
-        Counts of suspects: answered, answered from the ledger, by decision, of errors by kind; and the models
-        that answered.
+        last: whether suspects that stay undecided end here; else they are left to the next annotator.
     """
-    bias = _batch_bias(out, num_classes) if calibration == "batch" else np.zeros(num_classes)
-    counts: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    models: set[str] = set()
-    for name in out.shards("answers"):
-        rows = _decided(out.read_table("answers", name).to_pylist(), bias, accept)
-        out.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", name)
+    folder = stage_name(stage)
+    bias = LabelBias(num_classes)
+    if calibration == "batch":
+        for name in out.shards("answers", folder):
+            table = out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS)
+            bias.add(answer for row in table.to_pylist() if (answer := answered_query(row)) is not None)
+    counts, kinds = Counter[str](), Counter[str]()
+    models, undecided = set[str](), list[int]()
+    prompt_tokens = answer_tokens = 0
+    for name in out.shards("answers", folder):
+        rows = _decided(out.read_table("answers", folder, name).to_pylist(), bias.mean, accept, annotator)
+        prompt_tokens += sum(row["prompt_tokens"] or 0 for row in rows)
+        answer_tokens += sum(row["answer_tokens"] or 0 for row in rows)
+        if not last:
+            undecided += [row["example_id"] for row in rows if row["decision"] in UNDECIDED]
+            rows = [row for row in rows if row["decision"] not in UNDECIDED]
+        part = f"part-{stage:02d}-{name.removeprefix('part-')}"
+        out.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", part)
         counts.update(row["decision"] for row in rows)
         counts["reused"] += sum(bool(row["reused"]) for row in rows)
         kinds.update(row["error"].partition(":")[0] for row in rows if row["decision"] == "error")
         models |= {row["model"] for row in rows if row["model"]}
+    left = np.sort(np.array(undecided, dtype=np.int64))
+    return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left)
+
+
+_ANSWER_COLUMNS = ["state", "given_label", "candidates", "choice", "all_scores", "content_free"]
+
+
+def stage_name(stage: int) -> str:
+    """Name of the sub-folders with the queries and the answers of one annotator."""
+    return f"annotator-{stage:02d}"
+
+
+def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
+    """Counts of suspects over all annotators: answered, answered from the ledger, by decision, of errors by
+    kind; and the models that answered.
+    """
+    counts = sum((stage.counts for stage in stages), Counter[str]())
+    kinds = sum((stage.error_kinds for stage in stages), Counter[str]())
+    models = sorted({model for stage in stages for model in stage.models})
     return {
         "answered": counts["changed"] + counts["kept"] + counts["abstained"],
         "from_ledger": counts["reused"],
         **{name: counts[name] for name in DECISIONS},
         "errors": dict(sorted(kinds.items())),
-        "model": ", ".join(sorted(models)) or None,
+        "model": ", ".join(models) or None,
     }
 
 
-def _batch_bias(out: Folder, num_classes: int) -> _Floats:
-    """Mean score of each label over all answers [K]."""
-    sums, counts = np.zeros(num_classes), np.zeros(num_classes, dtype=np.int64)
-    for name in out.shards("answers"):
-        table = out.read_table("answers", name, columns=["state", "all_scores"])
-        answered = pa.array([state == "answered" for state in table["state"].to_pylist()])
-        pairs = table.filter(answered)["all_scores"].combine_chunks().flatten()
-        more = label_sums(pairs.field("label").to_numpy(), pairs.field("score").to_numpy(), num_classes)
-        sums, counts = sums + more[0], counts + more[1]
-    return steady_bias(sums, counts)
-
-
-def _decided(rows: list[dict[str, Any]], bias: _Floats, accept: float) -> list[dict[str, Any]]:
+def _decided(
+    rows: list[dict[str, Any]], bias: _Floats, accept: float, annotator: str
+) -> list[dict[str, Any]]:
     """Rows of `answers/` with the columns that `annotations/` has in addition."""
-    answered = [row["state"] == "answered" and bool(row["all_scores"]) for row in rows]
-    scores, content_free = (
-        [{pair["label"]: pair["score"] for pair in row[column]} for row in rows]
-        for column in ("all_scores", "bias")
-    )
-    candidates = [row["candidates"] if known else [] for row, known in zip(rows, answered, strict=True)]
-    choices = choose_candidates(candidates, scores, content_free, bias)
-    given = np.array([row["given_label"] for row in rows], dtype=np.int64)
-    decided = decisions(choices, given, accept)
-    for position, row in enumerate(rows):
-        size = len(candidates[position])
-        row["scores"] = choices.scores[position, :size].tolist()
-        row["probabilities"] = choices.probabilities[position, :size].tolist()
-        row["chosen_label"] = int(choices.chosen[position]) if choices.chosen[position] >= 0 else None
-        row["confidence"] = float(choices.confidence[position]) if size else None
-        row["decision"] = row["state"] if row["state"] in ("error", "unasked") else decided[position]
+    answers = [answered_query(row) for row in rows]
+    decided = iter(decide([answer for answer in answers if answer is not None], bias, accept))
+    for row, answer in zip(rows, answers, strict=True):
+        row |= {"scores": [], "probabilities": [], "chosen_label": None, "confidence": None}
+        row |= {"annotator": annotator, "decision": "abstained"}
+        if answer is not None:
+            decision = next(decided)
+            row |= {"scores": decision.scores, "probabilities": decision.probabilities}
+            row |= {"chosen_label": decision.chosen, "confidence": decision.confidence}
+            row["decision"] = decision.name
+        elif row["state"] in ("error", "unasked"):
+            row["decision"] = row["state"]
         row["accepted"] = row["decision"] == "changed"
     return rows

@@ -5,6 +5,7 @@ Left out are suspects, the query itself and exact duplicates of its text (their 
 away, right or wrong). The most similar comes last, next to the question.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayclean.annotators.base import Demonstration
 from rayclean.folder import Folder
 from rayclean.functional.hashing import mix
 from rayclean.functional.lookup import lookup_values
@@ -25,6 +25,18 @@ MOST_FETCHED = 2048
 """Most neighbours that are fetched for a query (32 KiB of memory)."""
 RANDOM_POOL = 1024
 """Number of examples from which `random` draws; they are chosen by a hash of their ids."""
+
+
+@dataclass(frozen=True)
+class LabelledExample:
+    """An example that a query shows as a demonstration."""
+
+    example_id: int
+    text: str
+    label: int
+    """Index of its given label."""
+    similarity: float | None = None
+    """Cosine to the query's text; None where not measured."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ def nearest_demonstrations(
     texts: Sequence[str],
     features: npt.NDArray[np.float32],
     count: int,
-) -> list[tuple[Demonstration, ...]]:
+) -> list[tuple[LabelledExample, ...]]:
     """The `count` most similar demonstrations per query, the most similar last.
 
     There are fewer where the data hold no more, or where fewer of the nearest `MOST_FETCHED` examples have
@@ -76,14 +88,14 @@ def nearest_demonstrations(
         features: [Q, D].
         count: K, at least 1.
     """
-    chosen: list[tuple[Demonstration, ...]] = [()] * len(ids)
+    chosen: list[tuple[LabelledExample, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE
     while len(rows):
         nearest = _search(sources, ids[rows], features[rows], fetch)
         found = _read(sources, nearest.ids)
         for place, row in enumerate(rows.tolist()):
             ranked = zip(nearest.ids[place].tolist(), nearest.cosines[place].tolist(), strict=True)
-            neighbours = (Demonstration(*found[one], cosine) for one, cosine in ranked if one != -1)
+            neighbours = (LabelledExample(one, *found[one], cosine) for one, cosine in ranked if one != -1)
             chosen[row] = _different(neighbours, texts[row], count)
         lacking = np.array([len(chosen[row]) < count for row in rows]) & (nearest.ids[:, -1] != -1)
         rows, fetch = rows[lacking & (fetch < MOST_FETCHED)], min(4 * fetch, MOST_FETCHED)
@@ -118,7 +130,7 @@ def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
         yield row["example_id"], row["text"], row["given_label"]
 
 
-def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tuple[Demonstration, ...]:
+def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> tuple[LabelledExample, ...]:
     """The first `count` neighbours of different texts, none of them the query's, in reverse order."""
     seen, picked = {text.strip()}, []
     for neighbour in neighbours:
@@ -130,13 +142,14 @@ def _different(neighbours: Iterable[Demonstration], text: str, count: int) -> tu
     return tuple(reversed(picked))
 
 
-def random_pool(sources: DemonstrationSources, seed: int) -> list[tuple[int, str, int]]:
-    """Id, text and given label of up to `RANDOM_POOL` examples that are no suspects, for any shard layout."""
-    pool: list[tuple[int, str, int]] = []
+def random_pool(sources: DemonstrationSources, seed: int) -> list[LabelledExample]:
+    """Up to `RANDOM_POOL` examples that are no suspects, the same for any shard layout."""
+    pool: list[LabelledExample] = []
     for shard in sources.shards():
         table = sources.examples(shard)
-        pool += _rows(table.take(_first(table["example_id"].to_numpy(), seed)))
-        pool = [pool[i] for i in _first(np.array([example for example, _, _ in pool], np.int64), seed)]
+        rows = table.take(_first(table["example_id"].to_numpy(), seed))
+        pool += [LabelledExample(*row) for row in _rows(rows)]
+        pool = [pool[i] for i in _first(np.array([each.example_id for each in pool], np.int64), seed)]
     return pool
 
 
@@ -146,11 +159,10 @@ def _first(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.intp]:
 
 
 def random_demonstrations(
-    pool: Sequence[tuple[int, str, int]], example_id: int, text: str, count: int, seed: int
-) -> tuple[Demonstration, ...]:
+    pool: Sequence[LabelledExample], example_id: int, text: str, count: int, seed: int
+) -> tuple[LabelledExample, ...]:
     """`count` demonstrations from the pool, drawn by the query's id; none is the query or has its text."""
     order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
-    allowed = (pool[i] for i in order if pool[i][0] != example_id and pool[i][1].strip() != text.strip())
-    return tuple(
-        Demonstration(text, label) for (_, text, label), _ in zip(allowed, range(count), strict=False)
-    )
+    drawn = (pool[place] for place in order)
+    others = (each for each in drawn if each.example_id != example_id and each.text.strip() != text.strip())
+    return tuple(itertools.islice(others, count))

@@ -12,62 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
 
 from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.budget import Budget
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.config import RelabelConfig
 from rayclean.errors import AnnotationError
 
 ERROR_RATE_FROM = 20
 """Least number of queries from which an error rate is computed."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The most that may be spent over the whole session of a ledger; None: no limit. `allows` applies it."""
-
-    max_queries: int | None = None
-    max_tokens: int | None = None
-    """Most prompt and answer tokens together."""
-    max_cost: float | None = None
-    """Most currency, by the two prices."""
-    price_prompt: float = 0.0
-    """Currency per million prompt tokens."""
-    price_answer: float = 0.0
-    """Currency per million answer tokens."""
-
-    @classmethod
-    def of(cls, relabel: RelabelConfig) -> Self:
-        """The budget that a config sets."""
-        return cls(
-            relabel.max_queries,
-            relabel.max_tokens,
-            relabel.max_cost,
-            relabel.price_prompt,
-            relabel.price_answer,
-        )
-
-    def paid(self, spent: Spent) -> dict[str, Any]:
-        """Metrics of a verb's queries: `asked`, `tokens` (`prompt` and `answer`), `cost` in currency."""
-        return {
-            "asked": spent.queries,
-            "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
-            "cost": self.cost(spent.prompt_tokens, spent.answer_tokens),
-        }
-
-    def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
-        """Price of some tokens, in currency."""
-        return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
-
-    def allows(self, sent: int, spent: Spent) -> bool:
-        """Whether one more query may be sent, after `sent` queries whose answers so far took `spent`."""
-        tokens = spent.prompt_tokens + spent.answer_tokens
-        return (
-            (self.max_queries is None or sent < self.max_queries)
-            and (self.max_tokens is None or tokens < self.max_tokens)
-            and (self.max_cost is None or self.cost(spent.prompt_tokens, spent.answer_tokens) < self.max_cost)
-        )
 
 
 @dataclass
@@ -79,7 +31,7 @@ class AnswerCounts:
     reused: int = 0
     """Queries that the ledger answered."""
     unasked: int = 0
-    """Queries for which the budget was too small."""
+    """Queries for which the budget was too small, or that nobody has answered yet."""
     errors: Counter[str] = field(default_factory=Counter)
     """Failed queries by kind of error."""
 
@@ -143,7 +95,8 @@ class Engine:
         self._last_error = ""
 
     async def answer(self, queries: Sequence[Query]) -> list[Annotation | None]:
-        """One annotation per query, in the order asked; None where the budget ended before.
+        """One annotation per query, in the order asked; None where the budget ended before, or
+        where nobody has answered yet.
 
         Earlier queries are asked first. Equal questions, also of concurrent calls, are asked once.
 
@@ -182,7 +135,7 @@ class Engine:
                 raise outcome
         self._check_errors(call)
         return [
-            None if (annotation := found[key]) is None else replace(annotation, example_id=query.example_id)
+            None if (annotation := found[key]) is None else _of_query(annotation, query)
             for key, query in zip(keys, queries, strict=True)
         ]
 
@@ -191,7 +144,7 @@ class Engine:
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
         return [
-            replace(known[key], example_id=query.example_id) if key in known else None
+            _of_query(known[key], query) if key in known else None
             for key, query in zip(keys, queries, strict=True)
         ]
 
@@ -234,11 +187,14 @@ class Engine:
             self.counts.reused += 1
             return known
         start = time.monotonic()
-        (annotation,) = await self.annotator.annotate([query])
+        (answer,) = await self.annotator.annotate([query])
+        if answer is None:  # nobody has answered yet
+            self._sent -= 1
+            self.counts.unasked += 1
+            return None
         annotation = replace(
-            annotation,
+            _of_query(answer, query),
             key=key,
-            example_id=query.example_id,
             seconds=round(time.monotonic() - start, 4),
             written=round(time.time(), 3),
             session=self.ledger.session,
@@ -274,3 +230,8 @@ class Engine:
             if not self._started:
                 await self.annotator.start()
                 self._started = True
+
+
+def _of_query(annotation: Annotation, query: Query) -> Annotation:
+    """The answer as one to this very query: the ledger may have it from another one with the same content."""
+    return replace(annotation, unit_id=query.unit_id, candidates=query.candidates)

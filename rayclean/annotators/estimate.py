@@ -8,13 +8,14 @@ has read one yet.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rayclean.annotators import build_annotator
+from rayclean.annotators import build_annotator, relabel_annotators
 from rayclean.annotators.base import Demonstration, Expected, Query
-from rayclean.annotators.engine import Budget
+from rayclean.annotators.budget import Budget
 from rayclean.config import Config
 from rayclean.functional.combine import allowed
+from rayclean.plugins import Plugin
 from rayclean.run import Run
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import Candidate, Label, LabelSet
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,20 @@ class QuestionEstimate:
         )
 
 
-def estimate_relabel(config: Config, data: LoadedTexts | None) -> QuestionEstimate:
-    """The questions of `relabel`: about the suspects that the budgets allow."""
+def estimate_relabel(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
+    """The questions of `relabel` to each of its annotators: about the suspects that the budgets allow. The
+    second one is asked about the suspects that the first one leaves, which may be all.
+    """
     relabel, budget = config.relabel, config.detect.budget
-    most = relabel.max_queries
+    suspects = None
     if data is not None or isinstance(budget, int):
         suspects = allowed(budget, data.examples) if data is not None else int(budget)
-        most = suspects if most is None else min(suspects, most)
-    return estimate_questions("relabel", config, data, most, relabel.demonstrations, relabel.candidates)
+    return [
+        estimate_questions(
+            "relabel", config, data, suspects, relabel.demonstrations, relabel.candidates, plugin
+        )
+        for plugin in relabel_annotators(config)
+    ]
 
 
 def estimate_questions(
@@ -90,32 +97,38 @@ def estimate_questions(
     most: int | None,
     demonstrations: int,
     candidates: str,
+    plugin: Plugin | None = None,
 ) -> QuestionEstimate:
-    """The questions of an asker to the config's annotator.
+    """The questions of an asker to an annotator.
 
     Args:
         asker: `relabel`, or the name of a method.
         config: config of the run.
         data: the loaded data; None: not loaded yet.
-        most: the most questions; None: not known.
+        most: the most questions, by the asker's own limits; None: not known.
         demonstrations: demonstrations per question, before the annotator decides.
         candidates: `binary` or `all`.
+        plugin: the annotator of `relabel` that is asked; None: the config's, which methods ask as often as
+            they choose.
     """
     labels = () if data is None else data.described(config)
-    annotator, each = build_annotator(config, labels), None
+    annotator, each = build_annotator(config, labels, plugin), None
+    budget = Budget.of(annotator)
+    if plugin is not None and budget.max_queries is not None:
+        most = budget.max_queries if most is None else min(most, budget.max_queries)
     if annotator.billable and data is not None:
         count, _ = annotator.demonstrations(demonstrations, "nearest")
         each = annotator.expected(_mean_query(labels, "x" * data.characters, count, candidates))
-    return QuestionEstimate(
-        asker, config.annotator.name, annotator.billable, most, each, Budget.of(config.relabel)
-    )
+    name = (plugin or config.annotator).name
+    return QuestionEstimate(asker, name, annotator.billable, most, each, budget)
 
 
 def _mean_query(labels: Sequence[Label], text: str, demonstrations: int, candidates: str) -> Query:
     """A question about a text of mean length; of two candidates it offers the two labels that take most
     space.
     """
-    longest = sorted(labels, key=lambda label: len(label.word) + len(label.definition), reverse=True)
-    chosen = tuple(labels if candidates == "all" else longest[:2])
-    shown = (Demonstration(text, longest[0].index),) * demonstrations
-    return Query(0, text, chosen, shown, chosen[0].index, chosen[-1].index)
+    by_length = sorted(labels, key=lambda label: len(label.word) + len(label.definition), reverse=True)
+    longest = [Candidate.of(label) for label in by_length]
+    chosen = tuple(longest if candidates == "all" else longest[:2])
+    shown = (Demonstration(text, longest[0]),) * demonstrations
+    return Query(0, text, chosen, shown, chosen[0], chosen[-1])

@@ -1,13 +1,9 @@
 """From decisions to the final label of every example, and back: replay, revert, apply again.
 
 `annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never
-edited, only replayed: given labels + accepted changes - reverts. `ledger/reverts.jsonl` is append-only like
-the ledger itself; each line names changes (example and the label it was changed to) to revert, or to apply
-again.
+edited, only replayed: given labels + accepted changes - reverts (`reverts.py`).
 """
 
-import json
-import time
 from typing import Any
 
 import numpy as np
@@ -15,17 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import DECISIONS, SuspectRanking
+from rayclean.annotators.queries import read_texts
+from rayclean.annotators.reverts import Change, has_reverts, reverted, write_reverts
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
 from rayclean.run import Run
 from rayclean.schema import LABELS, LabelSet
-
-Change = tuple[int, int]
-"""Id of an example, and the label that it was changed to."""
-
-_REVERTS = ("ledger", "reverts.jsonl")
 
 
 def write_labels(run: Run, out: Folder) -> dict[str, int]:
@@ -35,9 +28,11 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         Number of examples by source (`given`, the decisions, `reverted`).
     """
     suspects = SuspectRanking.read(out)
-    undone = reverted_changes(run)
-    changes = zip(suspects.example_id.tolist(), suspects.chosen.tolist(), strict=True)
-    is_undone = np.array([change in undone for change in changes], dtype=bool) & suspects.decided("changed")
+    is_undone = np.zeros(len(suspects.example_id), dtype=bool)
+    if has_reverts(run):
+        changes = label_changes(run, suspects, suspects.decided("changed"))
+        undone = [change.example_id for change in reverted(run, changes)]
+        is_undone = np.isin(suspects.example_id, undone)
     is_changed = suspects.decided("changed") & ~is_undone
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
     sources[is_undone] = "reverted"
@@ -50,28 +45,31 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         final, confidence = given.copy(), np.full(len(ids), np.nan, np.float32)
         position, is_suspect = lookup(suspects.example_id, ids)
         at = position[is_suspect]
+        annotator = np.full(len(ids), None, dtype=object)
         source[is_suspect], confidence[is_suspect] = sources[at], suspects.confidence[at]
+        annotator[is_suspect] = suspects.annotator[at]
         final[is_suspect] = np.where(is_changed[at], suspects.chosen[at], given[is_suspect])
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
         columns = [
             table["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
             pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
-            table["split"],
+            pa.array(annotator, pa.string()), table["split"],
         ]  # fmt: skip
         out.write_table(pa.Table.from_arrays(columns, schema=LABELS), "labels", shard)
     return counts
 
 
-def reverted_changes(run: Run) -> set[Change]:
-    """The changes that are reverted now, by replay of `ledger/reverts.jsonl`."""
-    undone: set[Change] = set()
-    if run.exists(*_REVERTS):
-        for line in run.read_text(*_REVERTS).splitlines():
-            record = json.loads(line)
-            changes = {(int(example), int(label)) for example, label in record["changes"]}
-            undone = undone | changes if record["action"] == "revert" else undone - changes
-    return undone
+def label_changes(run: Run, suspects: SuspectRanking, selected: npt.NDArray[np.bool_]) -> list[Change]:
+    """The changes of the selected suspects, with their content."""
+    load = run.require("load")
+    names = LabelSet.from_json(load.read_text("labels.json")).names
+    ids = suspects.example_id[selected]
+    texts = read_texts(load.url("examples"), ids)
+    columns = zip(ids.tolist(), suspects.given[selected], suspects.chosen[selected], strict=True)
+    return [
+        Change.of(number, texts[number], names[given], names[chosen]) for number, given, chosen in columns
+    ]
 
 
 def revert_label_changes(
@@ -124,20 +122,15 @@ def revert_label_changes(
         selected &= suspects.given == _index(labels, from_label)
     if to_label is not None:
         selected &= suspects.chosen == _index(labels, to_label)
-    undone = reverted_changes(run)
-    changes = [change for change in _changes(suspects, selected) if (change in undone) == undo]
+    every = label_changes(run, suspects, suspects.decided("changed"))
+    wanted = set(suspects.example_id[selected].tolist())
+    undone = reverted(run, every)
+    changes = [change for change in every if change.example_id in wanted and (change in undone) == undo]
     if changes:
-        record = {"time": round(time.time(), 3), "action": "apply" if undo else "revert", "changes": changes}
-        before = run.read_text(*_REVERTS) if run.exists(*_REVERTS) else ""
-        run.write_text(f"{before}{json.dumps(record)}\n", *_REVERTS)
+        write_reverts(run, changes, undo=undo)
         write_labels(run, relabel)
-    remaining = set(_changes(suspects, suspects.decided("changed"))) - reverted_changes(run)
+    remaining = set(every) - reverted(run, every)
     return {"reverted": len(changes), "changed": len(remaining)}
-
-
-def _changes(suspects: SuspectRanking, selected: npt.NDArray[np.bool_]) -> list[Change]:
-    """The changes of the selected suspects."""
-    return list(zip(suspects.example_id[selected].tolist(), suspects.chosen[selected].tolist(), strict=True))
 
 
 def _index(labels: LabelSet, name: str) -> int:

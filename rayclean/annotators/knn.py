@@ -7,10 +7,11 @@ The neighbours are the query's demonstrations (the nearest examples that are no 
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import Annotation, Annotator, Query, best_position
 
 
 class KnnAnnotator(Annotator):
@@ -34,31 +35,34 @@ class KnnAnnotator(Annotator):
         """The nearest neighbours; `relabel.demonstrations` and `selector` are for language models."""
         return self.config.neighbours, "nearest"
 
-    def key(self, query: Query) -> str:
-        """The key holds the neighbours' cosines to 4 digits, too: the vote depends on them."""
-        cosines = [None if d.similarity is None else round(d.similarity, 4) for d in query.demonstrations]
-        return self.address(query, cosines)
+    def sent(self, query: Query) -> Any:
+        """Nothing is sent; the vote depends on the candidates' and the neighbours' labels and on the
+        neighbours' cosines, of which the last digits depend on the machine.
+        """
+        neighbours = [
+            [each.answer.value, None if each.similarity is None else round(each.similarity, 4)]
+            for each in query.demonstrations
+        ]
+        return [[candidate.value for candidate in query.candidates], neighbours]
 
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
         """Count the votes of each query's demonstrations; nothing is sent."""
         return [self._vote(query) for query in queries]
 
     def _vote(self, query: Query) -> Annotation:
-        votes: dict[int, float] = {label.index: 0.0 for label in query.candidates}
+        values = [candidate.value for candidate in query.candidates]
+        votes = [0.0] * len(values)
         for demonstration in query.demonstrations:
-            if demonstration.label in votes:
+            if demonstration.answer.value in values:
                 cosine = 1.0 if demonstration.similarity is None else max(demonstration.similarity, 0.0)
-                votes[demonstration.label] += cosine**self.config.power
-        total = sum(votes.values()) + self.config.smoothing * len(votes)
-        scores = {index: math.log((vote + self.config.smoothing) / total) for index, vote in votes.items()}
-        ranked = sorted(votes, key=lambda index: -votes[index])
-        is_tie = len(ranked) > 1 and votes[ranked[0]] == votes[ranked[1]]
+                votes[values.index(demonstration.answer.value)] += cosine**self.config.power
+        total = sum(votes) + self.config.smoothing * len(votes)
         return Annotation(
             key=self.key(query),
-            example_id=query.example_id,
-            label=None if is_tie else ranked[0],
-            scores=scores,
-            raw=json.dumps({str(index): round(vote, 6) for index, vote in votes.items()}),
+            unit_id=query.unit_id,
+            choice=best_position(votes),
+            scores=tuple(math.log((vote + self.config.smoothing) / total) for vote in votes),
+            raw=json.dumps([round(vote, 6) for vote in votes]),
             model=self.model_name,
         )
 

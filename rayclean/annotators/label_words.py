@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import MAX_SCORED, PROMPT_CHARACTERS, Annotation, Expected, Query
+from rayclean.annotators.base import MAX_SCORED, PROMPT_CHARACTERS, Annotation, Expected, Query, best_position
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash
@@ -50,6 +50,17 @@ class LabelWordsForm:
         """
         return "batch" if num_classes <= MAX_SCORED else "content_free"
 
+    def identity(self) -> dict[str, Any]:
+        """The option beside the prompt on which answers depend: longer prompts are cut."""
+        return {"max_prompt_tokens": self.config.max_prompt_tokens}
+
+    def sent(self, query: Query) -> list[Any]:
+        """The prompt before it is cut, and the candidates' words, each with whether its end is scored."""
+        others = [label.word for label in self.labels]
+        words = [candidate.word for candidate in query.candidates]
+        ends = [any(other != word and other.startswith(word) for other in others) for word in words]
+        return [self.prompt.render(query), list(zip(words, ends, strict=True))]
+
     def load(self) -> None:
         """Load the tokenizer, which takes seconds.
 
@@ -57,7 +68,7 @@ class LabelWordsForm:
             AnnotationError: there is no tokenizer.
             ConfigError: it cannot separate the words from the prompt.
         """
-        anchor = self.prompt.render(Query(0, "x", self.labels[:2])).rsplit("\n", 1)[-1]
+        anchor = self.prompt.render(Query(0, "x", ())).rsplit("\n", 1)[-1]
         self._words = LabelWords(
             load_tokenizer(self.config.tokenizer or self.config.model), self.labels, anchor
         )
@@ -69,7 +80,7 @@ class LabelWordsForm:
             EndpointError: the endpoint returns no log-probabilities, or samples a token that is not allowed.
         """
         assert self._words is not None  # load() came first
-        ids = self._words.trie(label.index for label in self.labels)[()][:MAX_IDS]
+        ids = self._words.trie(label.word for label in self.labels)[()][:MAX_IDS]
         prompt = self._words.encode("The capital of France is the city of")
         await score_tokens(post, model, [prompt], ids)
 
@@ -90,11 +101,11 @@ class LabelWordsForm:
         """
         assert self._words is not None  # load() came first
         prompt, tokens = self._fit(self._words, query)
-        indices = [label.index for label in dict.fromkeys((*query.candidates, *query.scored))]
+        words = list(dict.fromkeys(each.word for each in (*query.candidates, *query.scored)))
         found: dict[TokenIds, dict[int, float]] = {}
         prompt_tokens = answer_tokens = 0
         try:
-            for group in _groups(self._words.trie(indices)):
+            for group in _groups(self._words.trie(words)):
                 ids = sorted({token for _, children in group for token in children})
                 prompts = [[*tokens, *node] for node, _ in group]
                 rows, paid = await score_tokens(post, unanswered.model, prompts, ids)
@@ -103,13 +114,13 @@ class LabelWordsForm:
                     found.setdefault(node, {}).update({token: row[token] for token in children})
         except EndpointError as error:
             raise error.paid(prompt_tokens, answer_tokens) from None
-        scores = self._words.score(indices, found)
-        ranked = sorted(query.candidates, key=lambda label: -scores[label.index])
-        is_tie = len(ranked) > 1 and scores[ranked[0].index] == scores[ranked[1].index]
+        scores = self._words.score(words, found)
+        by_position = tuple(scores.pop(candidate.word) for candidate in query.candidates)
         return replace(
             unanswered,
-            label=None if is_tie else ranked[0].index,
-            scores=scores,
+            choice=best_position(by_position),
+            scores=by_position,
+            further=scores,
             raw=json.dumps({" ".join(map(str, node)): row for node, row in found.items()}),
             prompt_hash=prompt_hash(prompt),
             prompt_tokens=prompt_tokens,
@@ -147,7 +158,7 @@ class LabelWords:
     def __init__(self, tokenizer: Any, labels: Sequence[Label], anchor: str):
         self.tokenizer = tokenizer
         bare = self.encode(anchor)
-        words: dict[int, TokenIds] = {}
+        words: dict[str, TokenIds] = {}
         for label in labels:
             whole = self.encode(f"{anchor} {label.word}")
             if whole[: len(bare)] != bare or len(whole) == len(bare):
@@ -155,31 +166,33 @@ class LabelWords:
                     f"label {label.name!r}: the tokenizer cannot separate the word {label.word!r} "
                     "from the prompt"
                 )
-            words[label.index] = tuple(whole[len(bare) :])
-        beginnings = {word[:length] for word in words.values() for length in range(1, len(word))}
+            words[label.word] = tuple(whole[len(bare) :])
+        beginnings = {ids[:length] for ids in words.values() for length in range(1, len(ids))}
         newline = tuple(self.encode(f"{anchor} x\n")[len(self.encode(f"{anchor} x")) :])
         # A word that begins another one would always win against it: its end belongs to its score.
-        self.tokens = {index: word + newline if word in beginnings else word for index, word in words.items()}
+        self.tokens = {
+            word: tokens + newline if tokens in beginnings else tokens for word, tokens in words.items()
+        }
 
     def encode(self, text: str) -> list[int]:
         """Token ids, including special tokens at the beginning."""
         return [int(token) for token in self.tokenizer(text)["input_ids"]]
 
-    def trie(self, indices: Iterable[int]) -> dict[TokenIds, list[int]]:
-        """The trie of some labels' words: next token ids by the tokens so far, the root (no tokens) first."""
+    def trie(self, words: Iterable[str]) -> dict[TokenIds, list[int]]:
+        """The trie of some words: next token ids by the tokens so far, the root (no tokens) first."""
         nodes: dict[TokenIds, set[int]] = {}
-        for index in indices:
-            word = self.tokens[index]
-            for depth, token in enumerate(word):
-                nodes.setdefault(word[:depth], set()).add(token)
+        for word in words:
+            tokens = self.tokens[word]
+            for depth, token in enumerate(tokens):
+                nodes.setdefault(tokens[:depth], set()).add(token)
         return {node: sorted(nodes[node]) for node in sorted(nodes, key=lambda node: (len(node), node))}
 
-    def score(self, indices: Iterable[int], found: dict[TokenIds, dict[int, float]]) -> dict[int, float]:
-        """Sum of the log-probabilities along each word, by label index."""
+    def score(self, words: Iterable[str], found: dict[TokenIds, dict[int, float]]) -> dict[str, float]:
+        """Sum of the log-probabilities along the tokens of each word."""
         return {
-            index: sum(found[word[:depth]][token] for depth, token in enumerate(word))
-            for index in indices
-            for word in (self.tokens[index],)
+            word: sum(found[tokens[:depth]][token] for depth, token in enumerate(tokens))
+            for word in words
+            for tokens in (self.tokens[word],)
         }
 
 

@@ -8,6 +8,9 @@ leaves duplicates at worst, and duplicates are harmless: answers are found by ke
 once; each writes under its own random name.
 
 A failed answer is recorded and counted but answers nothing: the next run asks again.
+
+Answers of another version of the record, which an older rayclean has written, stay where they are and are not
+used; a warning names them.
 """
 
 import asyncio
@@ -24,9 +27,12 @@ from dataclasses import asdict, dataclass
 
 from rayclean.annotators.base import Annotation
 from rayclean.folder import Folder
+from rayclean.schema import Candidate
 
 logger = logging.getLogger(__name__)
 
+RECORD_VERSION = 2
+"""Version of a line: answers and scores by the position of the candidate, candidates by their content."""
 MERGE_AT = 64
 """Number of small segments of one writer that are merged into one."""
 LINGER = 0.01
@@ -68,6 +74,8 @@ class Ledger:
         self.writer = f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}"
         self.torn = 0
         """Number of lines that could not be read, as a crash of the file system itself leaves them."""
+        self.other_versions = 0
+        """Number of answers of another version, which are not used."""
         self.spent = Spent()
         self._places: dict[bytes, _Place] = {}
         self._segments: set[str] = set()
@@ -94,7 +102,14 @@ class Ledger:
                 self._segments.add(name)
                 self._index(name, lines, count=count)
             if not vanished:
-                return
+                break
+        if self.other_versions and count:
+            logger.warning(
+                "ledger: %d answers in %s are of another version of rayclean: they stay where they are and "
+                "are not used, so these questions are asked again",
+                self.other_versions,
+                self.folder.path(),
+            )
 
     def lookup(self, keys: Iterable[str]) -> dict[str, Annotation]:
         """The answers by key; keys without an answer are absent."""
@@ -115,7 +130,7 @@ class Ledger:
                         break
                     for number, key in places:
                         record = _parse(lines[number])
-                        assert record is not None  # indexed lines can be read
+                        assert isinstance(record, Annotation)  # indexed lines can be read
                         found[key] = record
                 missing -= found.keys()
         return found
@@ -196,6 +211,9 @@ class Ledger:
         """Remember the places of a segment's answers; `move` replaces places that are known already."""
         for number, line in enumerate(lines):
             annotation = _parse(line)
+            if isinstance(annotation, _OtherVersion):
+                self.other_versions += 1
+                continue
             if annotation is None:
                 self.torn += 1
                 logger.warning(
@@ -258,18 +276,24 @@ def _uncovered(names: list[str]) -> list[str]:
     ]
 
 
+class _OtherVersion:
+    """Stands for a line of another version of the record."""
+
+
 def _line(annotation: Annotation) -> str:
     """An answer as one line of JSON."""
-    return json.dumps({"v": 1, **asdict(annotation)}, allow_nan=False)
+    return json.dumps({"v": RECORD_VERSION, **asdict(annotation)}, allow_nan=False)
 
 
-def _parse(line: str) -> Annotation | None:
+def _parse(line: str) -> Annotation | _OtherVersion | None:
     """The answer in a line; None if the line is damaged."""
     try:
         record = json.loads(line)
-        del record["v"]
-        record["scores"] = {int(label): float(score) for label, score in record["scores"].items()}
+        if record.pop("v") != RECORD_VERSION:
+            return _OtherVersion()
         bytes.fromhex(record["key"])
-        return Annotation(**record)
+        candidates = tuple(Candidate(**candidate) for candidate in record.pop("candidates"))
+        scores = tuple(float(score) for score in record.pop("scores"))
+        return Annotation(**record, scores=scores, candidates=candidates)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

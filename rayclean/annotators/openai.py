@@ -23,7 +23,7 @@ from rayclean.annotators.health import wait_until_healthy
 from rayclean.annotators.label_words import LabelWordsForm
 from rayclean.annotators.prompts import Prompt, template_source
 from rayclean.errors import AnnotationError, ConfigError
-from rayclean.schema import Label
+from rayclean.schema import Candidate, Label
 
 FORMS: dict[str, type[ChoiceForm] | type[LabelWordsForm]] = {
     "label_words": LabelWordsForm,
@@ -89,7 +89,6 @@ class OpenAIAnnotator(Annotator):
         )
         self._form = FORMS[config.form](config, self.prompt, self.labels)
         self._endpoint: EndpointClient | None = None
-        self._identity: dict[str, Any] | None = None
 
     @property
     def model_name(self) -> str:
@@ -97,11 +96,12 @@ class OpenAIAnnotator(Annotator):
         return self.config.model
 
     def identity(self) -> dict[str, Any]:
-        """Options, model, template text, label words and definitions; no address."""
-        if self._identity is None:
-            labels = [[label.name, label.word, label.definition] for label in self.labels]
-            self._identity = {**super().identity(), "model": self.model_name, "labels": labels}
-        return self._identity
+        """The model, the prompt form and its options; everything else shows in the prompts that are sent."""
+        return {"model": self.model_name, "form": self.config.form, **self._form.identity()}
+
+    def sent(self, query: Query) -> Any:
+        """The rendered prompts, and the words that are scored."""
+        return self._form.sent(query)
 
     def check(self) -> None:
         """Refuse options that cannot work: no address, no model, no key, equal words."""
@@ -142,7 +142,9 @@ class OpenAIAnnotator(Annotator):
         candidates.
         """
         neutral = super().content_free(query)
-        return replace(neutral, candidates=self.labels) if self.config.form == "label_words" else neutral
+        if self.config.form != "label_words":
+            return neutral
+        return replace(neutral, candidates=tuple(map(Candidate.of, self.labels)))
 
     def expected(self, query: Query) -> Expected:
         """An estimate by the prompt form; the endpoint is not asked."""
@@ -177,7 +179,7 @@ class OpenAIAnnotator(Annotator):
 
     async def _annotate(self, query: Query) -> Annotation:
         assert self._endpoint is not None  # start() came first
-        unanswered = Annotation(self.key(query), query.example_id, None, model=self.model_name)
+        unanswered = Annotation(self.key(query), query.unit_id, None, model=self.model_name)
         try:
             return await self._form.answer(self._endpoint.within(self.config.deadline), query, unanswered)
         except EndpointError as error:  # an answer that is of no use is paid for all the same

@@ -137,19 +137,18 @@ class Prompt:
         """
         keep = len(query.demonstrations) if demonstrations is None else demonstrations
         shown = query.demonstrations[len(query.demonstrations) - keep :]
-        words = {label.index: label.word for label in self.labels}
         try:
             prompt = _compile(self.source).render(
                 instruction=self.instruction,
                 labels=self.labels,
                 demonstrations=[
-                    {"text": shorten(d.text, self.max_demonstration_chars), "word": words[d.label]}
-                    for d in shown
+                    {"text": shorten(each.text, self.max_demonstration_chars), "word": each.answer.word}
+                    for each in shown
                 ],
                 text=shorten(query.text, min(max_text_chars or self.max_text_chars, self.max_text_chars)),
                 options=list(options),
-                previous=None if query.previous_label is None else words[query.previous_label],
-                predicted=None if query.suggested_label is None else words[query.suggested_label],
+                previous=query.given and query.given.word,
+                predicted=query.suggested and query.suggested.word,
             )
         except jinja2.TemplateError as error:  # an undefined name, or what the sandbox forbids
             raise ConfigError(f"annotator.template: {error.message}") from error

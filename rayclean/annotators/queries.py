@@ -1,8 +1,9 @@
 """From suspects to queries, shard by shard; the queries are written as files before any is sent.
 
-    queries/chunk-00000/part-00003.parquet    queries of one shard of examples, cut by rank into chunks
+    queries/annotator-00/chunk-00000/part-00003.parquet    queries of one shard of examples to one annotator
 
-Chunks follow the rank, so that a budget is spent on the most doubtful suspects first.
+Every shard's queries are cut into chunks by their rank, so that a budget is spent on the most doubtful suspects
+first. A query names the examples that it shows by their ids; `read_chunk` brings their texts.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,20 +19,20 @@ from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.calibration_queries import labels_to_score
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
+    LabelledExample,
     nearest_demonstrations,
     random_demonstrations,
 )
 from rayclean.folder import Folder
 from rayclean.schema import Label, LabelSet
 
-_DEMONSTRATION = pa.struct([("text", pa.string()), ("label", pa.int32()), ("similarity", pa.float64())])
+_DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
 _QUERIES = pa.schema(
     [
         ("example_id", pa.int64()),
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
-        ("text", pa.string()),
         ("candidates", pa.list_(pa.int32())),
         ("demonstrations", pa.list_(_DEMONSTRATION)),
     ]
@@ -52,17 +54,20 @@ class QueryBuilder:
     sources: DemonstrationSources
     task: CandidateMaker
     out: str
-    """URL of the folder whose `queries/` is written."""
+    """URL of the folder that the queries of one annotator are written to (`queries/annotator-00`)."""
     candidates: str
     """`binary` or `all`."""
     demonstrations: int
     """Number of demonstrations per query."""
     selector: str
     """`nearest` or `random`."""
-    pool: tuple[tuple[int, str, int], ...]
-    """Id, text and label of the examples from which `random` draws; empty for `nearest`."""
+    pool: tuple[LabelledExample, ...]
+    """The examples from which `random` draws; empty for `nearest`."""
     seed: int
     rows_per_chunk: int
+    """Ranks per chunk."""
+    only: npt.NDArray[np.int64] | None = None
+    """Sorted ids of the suspects to ask about; None: all."""
 
     def build(self, shards: Sequence[str]) -> int:
         """Write the queries of some shards of examples, with all their suspects in memory; returns the number
@@ -86,21 +91,22 @@ class QueryBuilder:
             queries = pa.Table.from_pylist(rows, schema=_QUERIES)
             chunks = queries["rank"].to_numpy() // self.rows_per_chunk
             for chunk in np.unique(chunks):
-                out.write_table(
-                    queries.filter(pa.array(chunks == chunk)), "queries", chunk_name(int(chunk)), shard
-                )
+                part = queries.filter(pa.array(chunks == chunk))
+                out.write_table(part, chunk_name(int(chunk)), shard)
             # Written last: where this file exists, the queries of the shard are complete.
-            out.write_json({"suspects": len(rows)}, "queries", "built", f"{shard}.json")
+            out.write_json({"suspects": len(rows)}, "built", f"{shard}.json")
             total += len(rows)
         return total
 
     def _suspects(self, shard: str) -> pa.Table:
         found = suspects_of(self.sources.detect, shard)
+        if self.only is not None:
+            found = found.filter(pa.array(np.isin(found["example_id"].to_numpy(), self.only)))
         examples = Folder(self.sources.load).read_table("examples", shard, columns=["example_id", "text"])
         rows = pc.index_in(found["example_id"], value_set=examples["example_id"].combine_chunks())
         return found.append_column("text", examples["text"].take(rows.combine_chunks()))
 
-    def _nearest(self, tables: dict[str, pa.Table]) -> dict[int, tuple[Demonstration, ...]]:
+    def _nearest(self, tables: dict[str, pa.Table]) -> dict[int, tuple[LabelledExample, ...]]:
         tables = {shard: table for shard, table in tables.items() if len(table)}
         if not tables:
             return {}
@@ -112,13 +118,16 @@ class QueryBuilder:
         shown = nearest_demonstrations(self.sources, ids, texts, features, self.demonstrations)
         return dict(zip(ids.tolist(), shown, strict=True))
 
-    def _row(self, row: dict[str, object], shown: tuple[Demonstration, ...]) -> dict[str, object]:
-        """A suspect's row with its candidates and demonstrations."""
+    def _row(self, row: dict[str, Any], demonstrations: tuple[LabelledExample, ...]) -> dict[str, Any]:
+        """A suspect's row with its candidates and demonstrations, without its text."""
         labels = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
         return {
-            **row,
+            **{name: value for name, value in row.items() if name != "text"},
             "candidates": [label.index for label in labels],
-            "demonstrations": [{"text": d.text, "label": d.label, "similarity": d.similarity} for d in shown],
+            "demonstrations": [
+                {"example_id": each.example_id, "label": each.label, "similarity": each.similarity}
+                for each in demonstrations
+            ],
         }
 
 
@@ -134,32 +143,60 @@ def chunk_name(chunk: int) -> str:
     return f"chunk-{chunk:05d}"
 
 
-def read_chunk(out: Folder, chunk: int, labels: LabelSet, calibration: str) -> tuple[pa.Table, list[Query]]:
+def chunks_in(queries: Folder) -> list[int]:
+    """Numbers of the chunks that hold queries, the most doubtful suspects first."""
+    try:
+        entries = queries.fs.ls(queries.path(), detail=False)
+    except FileNotFoundError:
+        return []
+    names = (str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+    return sorted(int(name.removeprefix("chunk-")) for name in names if name.startswith("chunk-"))
+
+
+def read_chunk(
+    queries: Folder, examples: str, chunk: int, labels: LabelSet, calibration: str
+) -> tuple[pa.Table, list[Query]]:
     """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 
     Args:
-        out: folder with `queries/`.
+        queries: folder with the queries to one annotator.
+        examples: folder of example shards, which hold the texts.
         chunk: number of the chunk.
         labels: all labels.
         calibration: `batch` makes queries ask for the scores of further labels, too.
     """
     name = chunk_name(chunk)
-    parts = [out.read_table("queries", name, shard) for shard in out.shards("queries", name)]
+    parts = [queries.read_table(name, shard) for shard in queries.shards(name)]
     table = pa.concat_tables(parts).sort_by([("rank", "ascending"), ("example_id", "ascending")])
-    queries = []
-    for row in table.to_pylist():
-        candidates = tuple(labels[index] for index in row["candidates"])
-        if len(candidates) < 2:
-            continue
-        queries.append(
+    rows = [row for row in table.to_pylist() if len(row["candidates"]) > 1]
+    ids = {each["example_id"] for row in rows for each in (row, *row["demonstrations"])}
+    texts = read_texts(examples, np.array(sorted(ids), dtype=np.int64))
+    found = []
+    for row in rows:
+        shown = [
+            Demonstration(texts[each["example_id"]], labels.candidate(each["label"]), each["similarity"])
+            for each in row["demonstrations"]
+        ]
+        found.append(
             Query(
                 row["example_id"],
-                row["text"],
-                candidates,
-                tuple(Demonstration(**d) for d in row["demonstrations"]),
-                row["given_label"],
-                row["suggested_label"],
-                labels_to_score(labels, candidates, calibration),
+                texts[row["example_id"]],
+                tuple(map(labels.candidate, row["candidates"])),
+                tuple(shown),
+                labels.candidate(row["given_label"]),
+                labels.candidate(row["suggested_label"]),
+                labels_to_score(labels, row["candidates"], calibration),
             )
         )
-    return table, queries
+    return table, found
+
+
+def read_texts(examples: str, ids: npt.NDArray[np.int64]) -> dict[int, str]:
+    """Texts by id, with one shard of the folder `examples` in memory at a time."""
+    folder = Folder(examples)
+    texts: dict[int, str] = {}
+    for shard in folder.shards():
+        table = folder.read_table(shard, columns=["example_id", "text"])
+        table = table.filter(pa.array(np.isin(table["example_id"].to_numpy(), ids)))
+        texts.update(zip(table["example_id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    return texts

@@ -15,6 +15,7 @@ from pydantic import Field
 from rayclean.annotators.base import Annotation, Annotator, Query
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
+from rayclean.schema import Candidate
 
 
 class SimulatedAnnotator(Annotator):
@@ -51,10 +52,10 @@ class SimulatedAnnotator(Annotator):
         if self.config.truth_path is not None and not Folder(self.config.truth_path).exists():
             raise ConfigError(f"annotator.truth_path: {self.config.truth_path!r} does not exist")
 
-    def key(self, query: Query) -> str:
+    def sent(self, query: Query) -> Any:
         """With true labels answers depend on the example and not on its text alone, and so do keys."""
-        further = () if self.config.truth_path is None else (query.example_id,)
-        return self.address(query, *further)
+        content = super().sent(query)
+        return content if self.config.truth_path is None else [content, query.unit_id]
 
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
         """Answer by a seeded random number per query."""
@@ -63,23 +64,30 @@ class SimulatedAnnotator(Annotator):
     def _answer(self, query: Query) -> Annotation:
         key = self.key(query)
         right, pick = np.random.default_rng([self.config.seed, int(key, 16)]).random(2)
-        indices = [label.index for label in query.candidates]
-        truth = self._true_labels().get(query.example_id)
-        if truth in indices:
-            others = [index for index in indices if index != truth]
-            chosen = truth if right < self.config.accuracy or not others else others[int(pick * len(others))]
+        places = range(len(query.candidates))
+        truth = self._true_value(query.unit_id)
+        true_places = [place for place in places if query.candidates[place].value == truth]
+        if true_places:
+            others = [place for place in places if place not in true_places]
+            is_right = right < self.config.accuracy or not others
+            choice = true_places[0] if is_right else others[int(pick * len(others))]
         else:
-            chosen = indices[int(pick * len(indices))]
-        rest = (1 - self.config.confidence) / max(len(indices) - 1, 1)
+            choice = places[int(pick * len(places))]
+        rest = (1 - self.config.confidence) / max(len(places) - 1, 1)
         return Annotation(
             key=key,
-            example_id=query.example_id,
-            label=chosen,
-            scores={x: math.log(self.config.confidence if x == chosen else rest) for x in indices},
-            raw=str(chosen),
+            unit_id=query.unit_id,
+            choice=choice,
+            scores=tuple(math.log(self.config.confidence if x == choice else rest) for x in places),
+            raw=query.candidates[choice].word,
             model=f"simulated-{self.config.seed}",
             prompt_tokens=self.config.tokens,
         )
+
+    def _true_value(self, unit_id: int) -> str | None:
+        """The value of the true answer; None where it is not known."""
+        index = self._true_labels().get(unit_id)
+        return None if index is None else Candidate.of(self.labels[index]).value
 
     def _true_labels(self) -> dict[int, int]:
         """True label by example id; read at the first query."""

@@ -91,7 +91,10 @@ def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
     if plugin and kind in families:
         cls = families[kind].resolve(plugin)
         return cls, cls.Config
-    known = [*sections, *(f"{kind}.{plugin}" for kind, family in families.items() for plugin in family)]
+    known = [
+        *sections,
+        *(f"{kind}.{plugin}" for kind, family in families.items() for plugin in family.all_names()),
+    ]
     raise ConfigError(f"no section or plug-in {name!r}: {did_you_mean(name, known)}")
 
 
@@ -157,7 +160,10 @@ def _table(annotation: Any) -> "type[Options] | None":
 
 def _overview() -> list[tuple[str, ...]]:
     sections = [(name, _summary(model)) for name, model in _sections().items()]
-    return [*sections, *((f"{kind}.<name>", ", ".join(family)) for kind, family in _families().items())]
+    return [
+        *sections,
+        *((f"{kind}.<name>", ", ".join(family.all_names())) for kind, family in _families().items()),
+    ]
 
 
 def _summary(owner: type[Any]) -> str:

@@ -14,7 +14,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from rayclean.config.cluster_section import ClusterConfig, LLMSize
 from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
@@ -85,6 +85,15 @@ class Config(Options):
     """What is measured at the end."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the work runs."""
+
+    @field_validator("task", "encoder", "annotator", "method", mode="before")
+    @classmethod
+    def _name_by_default(cls, value: Any, info: ValidationInfo) -> Any:
+        """Options without a name belong to the default plug-in: `annotator.max_queries=100`."""
+        if isinstance(value, dict) and "name" not in value:
+            default = cls.model_fields[str(info.field_name)].default
+            return {"name": default.name, **value}
+        return value
 
     @field_validator("version")
     @classmethod

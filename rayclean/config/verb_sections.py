@@ -119,6 +119,9 @@ class DetectConfig(Options):
 class RelabelConfig(Options):
     """What the annotator is asked and when its answer is taken; read by `relabel`."""
 
+    annotators: tuple[Plugin, ...] = ()
+    """Annotators that are asked in order, each with its options: a suspect that one leaves undecided (no choice
+    was sure enough, the query failed, the budget ended) goes to the next. Empty: `annotator` alone."""
     candidates: Literal["binary", "all"] = "binary"
     """Labels to choose from: the given and the predicted one (`binary`), or every label (`all`)."""
     demonstrations: int = Field(0, ge=0, le=30)
@@ -134,28 +137,15 @@ class RelabelConfig(Options):
     """Lowest calibrated probability of the chosen label that changes a label; below it the given label is
     kept. At 0.5 every answer between two candidates counts, however close; a higher value harms fewer right
     labels and repairs fewer wrong ones."""
-    max_queries: int | None = Field(None, ge=0)
-    """Budget of queries sent; answers found in the ledger cost nothing. Budgets hold per relabelling: they
-    survive a crash, and count anew once the configuration of relabel, or of a verb before it, changes."""
-    max_tokens: int | None = Field(None, ge=0)
-    """Budget of tokens, prompt and answer together, for relabel and once more for a method that asks while it
-    trains."""
-    max_cost: float | None = Field(None, ge=0)
-    """Budget in currency; needs `price_prompt` and `price_answer`."""
-    price_prompt: float = Field(0.0, ge=0)
-    """Price in currency per million prompt tokens."""
-    price_answer: float = Field(0.0, ge=0)
-    """Price in currency per million answer tokens."""
     max_error_rate: float = Field(0.2, ge=0, le=1)
     """Largest share of failed queries, of at least 20; above it the run stops."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_error_rate",)
 
-    @model_validator(mode="after")
-    def _cost_needs_prices(self) -> "RelabelConfig":
-        if self.max_cost is not None and not (self.price_prompt or self.price_answer):
-            raise ValueError("max_cost needs price_prompt and price_answer (currency per million tokens)")
-        return self
+    @field_validator("annotators", mode="before")
+    @classmethod
+    def _annotator_names_are_enough(cls, annotators: Any) -> Any:
+        return tuple({"name": each} if isinstance(each, str) else each for each in annotators)
 
 
 class EvaluateConfig(Options):

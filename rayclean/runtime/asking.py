@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.engine import Budget, Engine, Meter
+from rayclean.annotators.budget import Budget
+from rayclean.annotators.engine import Engine, Meter
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.folder import Folder
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.between_epochs import answer_between_epochs
-from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
@@ -214,7 +213,7 @@ class Engines:
             annotator: any.
             owner: URL of the run: a server that an earlier attempt at it has left is replaced.
         """
-        if not isinstance(annotator, ServedAnnotator):
+        if annotator.server() is None:
             return nullcontext(annotator)
         from rayclean.runtime import serve
 
@@ -222,7 +221,7 @@ class Engines:
 
     def _asks_on_ray(self, annotator: Annotator) -> bool:
         """A served model listens on loopback of the head node: only a process there can ask it."""
-        if self.on_ray or not isinstance(annotator, ServedAnnotator):
+        if self.on_ray or annotator.server() is None:
             return self.on_ray
         from rayclean.runtime.nodes import alive
 

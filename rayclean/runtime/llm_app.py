@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import BUILT_IN, model_source
-from rayclean.annotators.served import ServerOptions
 from rayclean.runtime.preflight import INGRESS_CPUS
 
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60

@@ -11,8 +11,8 @@ serves itself.
 
 from typing import Any
 
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import model_name
-from rayclean.annotators.served import ServerOptions
 from rayclean.plugins import Options
 from rayclean.runtime import llm_app
 from rayclean.runtime.cluster import gpu_count

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from rayclean.annotators.served import ServerOptions
+from rayclean.annotators.model_server import ModelServer
 from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ConfigError
 from rayclean.run import Run
@@ -32,8 +32,8 @@ class VerbNeeds:
     """Whether it trains a network: then it holds the training workers."""
     network: bool = False
     """Whether it runs a network, and so uses a GPU where there is one."""
-    server: ServerOptions | None = None
-    """The language model that it starts, if any."""
+    servers: tuple[ModelServer, ...] = ()
+    """The language models that it starts, one after another."""
     seconds: float = 0.0
     """Rough seconds that its work takes in this process; training aside, which takes as long on one Ray
     worker."""
@@ -63,7 +63,7 @@ def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
     reasons = {
         "cluster.address or RAY_ADDRESS names a cluster": _address(cluster) is not None,
         "cluster.workers is above 1": max(cluster.workers, cluster.max_workers or 1) > 1,
-        "the annotator's language model is served by Ray Serve": needs.server is not None,
+        "the annotator's language model is served by Ray Serve": bool(needs.servers),
     }
     reason = next((text for text, holds in reasons.items() if holds), None)
     if cluster.ray is False:

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rayclean.annotators import build_annotator
-from rayclean.annotators.served import ServedAnnotator, ServerOptions
+from rayclean.annotators import asked_annotators
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ResourceError
 from rayclean.runtime import environment as environment
@@ -46,11 +46,11 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
         ResourceError: it does not fit; the message says what to change.
     """
     for need in needs:
-        demands = [training_demand(cluster)] if need.trains else []
-        if need.server is not None:
-            demands.append(server_demand(need.server))
-        if demands:
-            check_fits(demands)
+        training = [training_demand(cluster)] if need.trains else []
+        for server in need.servers:  # one after another
+            check_fits([*training, server_demand(server.options)])
+        if training and not need.servers:
+            check_fits(training)
 
 
 def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
@@ -70,12 +70,9 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Resource
     training = training_demand(configs[0].cluster)
     check_fits([training])
     servers: dict[str, ResourceDemand] = {}
-    for config in configs:
-        annotator = build_annotator(config, ())
-        if isinstance(annotator, ServedAnnotator):
-            own = annotator.config
-            key = f"{own.model} {own.revision} {own.server.model_dump_json()}"
-            servers[key] = servers.get(key) or server_demand(own.server)
+    for annotator in (annotator for config in configs for annotator in asked_annotators(config)):
+        if (server := annotator.server()) is not None:
+            servers[server.key] = servers.get(server.key) or server_demand(server.options)
     if servers:
         check_fits([*([training] if trains else []), *servers.values()])
     return [*servers.values()]

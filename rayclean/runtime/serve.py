@@ -1,6 +1,6 @@
 """A language model on vLLM behind Ray Serve, for the time it is needed.
 
-    with hosted(annotator) as worker_annotator:   # a `ServedAnnotator`: the server is up; any other: as it is
+    with hosted(annotator) as worker_annotator:   # the server that it needs is up, if any
         ...
 
 The server starts with bounded tries and time, answers on loopback of the head node under a path of its own,
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from rayclean.annotators.base import Annotator
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import model_name, model_source
-from rayclean.annotators.served import ServedAnnotator, ServerOptions
 from rayclean.errors import AnnotationError
 from rayclean.fingerprints import fingerprint
 from rayclean.runtime import llm_app, serve_state
@@ -61,8 +61,7 @@ NO_ENDPOINTS: Endpoints = {}
 def hosted(
     annotator: Annotator, owner: str | None = None, endpoints: Endpoints = NO_ENDPOINTS
 ) -> Iterator[Annotator]:
-    """The annotator as it can be used inside the block: a `ServedAnnotator` with its server running, any
-    other as is.
+    """The annotator as it can be used inside the block: with its server running, where it needs one.
 
     Keys and identity are the same before and inside. Ray must be connected (`cluster.connected`).
 
@@ -76,15 +75,15 @@ def hosted(
         ConfigError: `validate` refuses it.
         ResourceError: the cluster is too small, or the server does not come up; with the replica's own error.
     """
-    if not isinstance(annotator, ServedAnnotator):
+    server = annotator.server()
+    if server is None:
         yield annotator
         return
-    if (endpoint := endpoints.get(_server_of(annotator))) is not None:
+    if (endpoint := endpoints.get(server.key)) is not None:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
         return
     validate_server(annotator)
-    config = annotator.config
-    with served_llm(config.model, config.revision, config.server, owner) as endpoint:
+    with served_llm(server.model, server.revision, server.options, owner) as endpoint:
         yield annotator.at(endpoint.url, endpoint.tokenizer)
 
 
@@ -103,17 +102,12 @@ def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterat
     endpoints: dict[str, ServedEndpoint] = {}
     with ExitStack() as stack:
         for annotator in annotators:
-            if isinstance(annotator, ServedAnnotator) and _server_of(annotator) not in endpoints:
+            server = annotator.server()
+            if server is not None and server.key not in endpoints:
                 validate_server(annotator)
-                config = annotator.config
-                server = served_llm(config.model, config.revision, config.server, owner)
-                endpoints[_server_of(annotator)] = stack.enter_context(server)
+                running = served_llm(server.model, server.revision, server.options, owner)
+                endpoints[server.key] = stack.enter_context(running)
         yield endpoints
-
-
-def _server_of(annotator: ServedAnnotator) -> str:
-    config = annotator.config
-    return f"{config.model} {config.revision} {config.server.model_dump_json()}"
 
 
 @contextmanager

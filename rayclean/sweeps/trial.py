@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow.compute as pc
-
 from rayclean import pipeline
+from rayclean.annotators import build_annotator
+from rayclean.annotators.budget import Budget
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.example_rows import changed_rows
 from rayclean.evaluation.label_metrics import measure_labels
@@ -116,21 +116,21 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
     )
     relabel, train = verb_metrics["relabel"], verb_metrics.get("train", {})
     accuracy, detection, noise = metrics.get("accuracy", {}), metrics["detection"], metrics["noise"]
-    prompt, answer = _tokens(run)
     asked = relabel["suspects"] - relabel["unasked"]
+    tokens, cost = relabel["worth"]["tokens"], relabel["worth"]["cost"]
+    budget = Budget.of(build_annotator(config, ()))
     for line in history(run):  # a method that asks while it trains
         asked += int(line.get("asked", 0) + line.get("from_ledger", 0))
-        prompt += int(line.get("prompt_tokens", 0))
-        answer += int(line.get("answer_tokens", 0))
-    price = config.relabel
+        prompt, answer = int(line.get("prompt_tokens", 0)), int(line.get("answer_tokens", 0))
+        tokens, cost = tokens + prompt + answer, cost + budget.cost(prompt, answer)
     found = {
         "dev_accuracy": train.get("dev_accuracy"),
         "dev_loss": train.get("dev_loss"),
         "suspects": verb_metrics["detect"]["suspects"],
         "asked": asked,
         "changed": relabel["changed"],
-        "tokens": prompt + answer,
-        "cost": (prompt * price.price_prompt + answer * price.price_answer) / 1e6,
+        "tokens": tokens,
+        "cost": cost,
         "seconds": sum(manifest.seconds for verb in verbs if (manifest := run.manifest(verb)) is not None),
         "accuracy": accuracy.get("trained"),
         "accuracy_last": accuracy.get("last"),
@@ -146,18 +146,6 @@ def figures(config: Config, run: TrialRun, verbs: tuple[str, ...]) -> dict[str, 
         "annotator_accuracy": metrics["annotator"]["accuracy"],
     }
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
-
-
-def _tokens(run: TrialRun) -> tuple[int, int]:
-    """Tokens of relabel's prompts and answers, whether this trial paid for them or one before it: its cost by
-    itself.
-    """
-    folder, total = run.sub("relabel"), [0, 0]
-    for shard in folder.shards("annotations"):
-        table = folder.read_table("annotations", shard, columns=["prompt_tokens", "answer_tokens"])
-        for place, name in enumerate(table.column_names):
-            total[place] += int(pc.sum(table[name]).as_py() or 0)
-    return total[0], total[1]
 
 
 def changed_examples(run: TrialRun, limit: int) -> list[TrialRecord]:

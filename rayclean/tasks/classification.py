@@ -13,10 +13,9 @@ class Classification(Task):
     """One of K classes per example."""
 
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
-        """The given and the predicted class, or all K classes, in the order of their indices."""
-        if kind == "all":
-            return tuple(self.labels)
-        return tuple(self.labels[index] for index in sorted({int(given), int(predicted)}))
+        """The given and the predicted class, or all K classes, in the order of `LabelSet.in_order`."""
+        indices = range(len(self.labels)) if kind == "all" else {int(given), int(predicted)}
+        return tuple(self.labels[index] for index in self.labels.in_order(indices))
 
     def metrics(self, labels: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, float]:
         """Accuracy, macro-F1 and support-weighted F1."""

@@ -63,6 +63,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotations import SuspectRanking
+from rayclean.annotators import asked_annotators
+from rayclean.annotators.budget import Budget
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
@@ -210,7 +212,8 @@ def _write_true(load: Folder, folder: Folder) -> str:
 
 def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
     """The sum of what several verbs paid an annotator."""
-    priced = bool(config.relabel.price_prompt or config.relabel.price_answer)
+    budgets = [Budget.of(annotator) for annotator in asked_annotators(config)]
+    priced = any(budget.price_prompt or budget.price_answer for budget in budgets)
     return {
         "amount": sum(each["cost"] for each in paid) if priced else None,
         "prompt_tokens": sum(each["tokens"]["prompt"] for each in paid),

@@ -15,10 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from rayclean import progress
-from rayclean.annotators import build_annotator
-from rayclean.annotators.engine import Budget
+from rayclean.annotators import ANNOTATORS, build_annotator
+from rayclean.annotators.budget import Budget
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import Config
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
@@ -73,8 +72,9 @@ def needs(config: Config, run: Run) -> VerbNeeds:
     """The training workers, and at the same time the language model of a method that asks."""
     method, options = METHODS.checked(config.method)
     annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
-    server = annotator.config.server if isinstance(annotator, ServedAnnotator) else None
-    return VerbNeeds(trains=True, network=True, server=server, seconds=network_seconds(config, run))
+    server = None if annotator is None else annotator.server()
+    servers = () if server is None else (server,)
+    return VerbNeeds(trains=True, network=True, servers=servers, seconds=network_seconds(config, run))
 
 
 def run(
@@ -181,9 +181,8 @@ def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tupl
     """
     if method.expected_queries(method.config) is None:
         return ()
-    annotator = build_annotator(config, tuple(labels))
-    budget = (config.relabel.max_tokens, config.relabel.max_cost)
-    return (annotator.identity(), config.relabel.calibration, budget, labels.to_json())
+    _, options = ANNOTATORS.checked(config.annotator)
+    return (config.annotator.name, options.identity(), config.relabel.calibration, labels.to_json())
 
 
 def _session(out: Folder) -> str:
@@ -197,7 +196,7 @@ def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     """
     spent = Ledger(run.sub("ledger"), _session(out)).spent
     return {
-        **Budget.of(config.relabel).paid(spent),
+        **Budget.of(build_annotator(config, ())).paid(spent),
         "from_ledger": sum(int(line.get("from_ledger", 0)) for line in _epochs(out)),
     }
 
@@ -234,7 +233,7 @@ def _annotator(
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
-    budget = replace(Budget.of(relabel), max_queries=None)  # a method counts its questions itself
+    budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its questions itself
     with engines.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)

@@ -1,11 +1,13 @@
 """Labels and queries for the tests of annotators."""
 
 from rayclean.annotators.base import Query
-from rayclean.schema import Label
+from rayclean.schema import Candidate, Label
 
 LABELS = (Label(0, "BIZ", "b"), Label(1, "SPO", "s", "about games"), Label(2, "HATE", "po"))
+CANDIDATES = tuple(map(Candidate.of, LABELS))
 
 
 def query(number: int, text: str | None = None, candidates: tuple[int, ...] = (0, 1)) -> Query:
     text = f"text {number} *{'bs'[number % 2]}" if text is None else text
-    return Query(number, text, tuple(LABELS[i] for i in candidates), (), candidates[0], candidates[1])
+    offered = tuple(CANDIDATES[place] for place in candidates)
+    return Query(number, text, offered, (), offered[0], offered[1])

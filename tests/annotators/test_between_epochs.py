@@ -1,6 +1,7 @@
 """An annotator between epochs: labels and figures, nothing paid twice, and failures that cost answers only."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,25 @@ import pytest
 
 from rayclean.annotators.base import Annotation, Annotator, Query
 from rayclean.annotators.between_epochs import answer_between_epochs
-from rayclean.annotators.engine import Budget, Engine
+from rayclean.annotators.budget import Budget
+from rayclean.annotators.engine import Engine
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import Plugin
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
-from rayclean.schema import ABSTAINED, UNANSWERED, Label, LabelSet, MethodQueries
+from rayclean.schema import ABSTAINED, UNANSWERED, Candidate, Label, LabelSet, MethodQueries
 from rayclean.training.loop import fit
 from tests.training.toys import TOY, WORDS, job, spec, write_examples
 
 LABELS = LabelSet([Label(i, name, name) for i, name in enumerate("abc")])
+
+
+def label_of(candidate: Candidate) -> int:
+    index = LABELS.index(json.loads(candidate.value))
+    assert index is not None
+    return index
 
 
 class Scripted(Annotator):
@@ -44,10 +52,11 @@ class Scripted(Annotator):
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
         self.asked += queries
         query = queries[0]
-        if query.example_id in self.fails:
-            return [Annotation(self.key(query), query.example_id, None, error="timeout: too slow")]
-        scores = dict(enumerate(self.scores(query)))
-        return [Annotation(self.key(query), query.example_id, 0, scores, prompt_tokens=10, answer_tokens=1)]
+        if query.unit_id in self.fails:
+            return [Annotation(self.key(query), query.unit_id, None, error="timeout: too slow")]
+        by_label = self.scores(query)
+        scores = tuple(by_label[label_of(candidate)] for candidate in query.candidates)
+        return [Annotation(self.key(query), query.unit_id, 0, scores, prompt_tokens=10, answer_tokens=1)]
 
 
 @pytest.fixture
@@ -121,7 +130,8 @@ def test_binary_questions_and_acceptance(examples: str, tmp_path: Path) -> None:
 
     def script(query: Query) -> list[float]:
         values = [-50.0] * 3
-        values[query.candidates[0].index], values[query.candidates[1].index] = 0.0, scores[query.example_id]
+        first, second = map(label_of, query.candidates)
+        values[first], values[second] = 0.0, scores[query.unit_id]
         return values
 
     annotator = Scripted(scores=script)
@@ -135,7 +145,7 @@ def test_batch_calibration_takes_the_bias_away(examples: str, tmp_path: Path) ->
     """A model that always prefers label 0: calibrated, the rows that prefer it less choose another."""
     what = asked(examples, 8)
     lean = {int(example): float(row % 2) for row, example in enumerate(what.ids)}
-    annotator = Scripted(scores=lambda query: (5.0, 2.0 + lean[query.example_id], -9.0))
+    annotator = Scripted(scores=lambda query: (5.0, 2.0 + lean[query.unit_id], -9.0))
     assert run(annotator, what, examples, tmp_path / "one")[0].tolist() == [0] * 8
     labels, _ = run(annotator, what, examples, tmp_path / "two", calibration="batch")
     assert labels[1::2].tolist() == [1] * 4

@@ -134,11 +134,11 @@ def test_random_ones_depend_on_ids_alone(tmp_path: Path, data: tuple[list[str], 
     ]
     assert pools[0] == pools[1] == pools[2]
     assert len(pools[0]) == 12
-    assert not suspects & {example for example, _, _ in pools[0]}
+    assert not suspects & {each.example_id for each in pools[0]}
     first = random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
     assert first == random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
     assert first != random_demonstrations(pools[0], 1, "text 1", 3, seed=1)
-    example, text, _ = pools[0][0]
+    example, text = pools[0][0].example_id, pools[0][0].text
     assert text not in [d.text for d in random_demonstrations(pools[0], example, text, 50, seed=1)]
     assert len(random_demonstrations(pools[0], example, text, 50, seed=1)) <= 11
     assert random_demonstrations(pools[0], 0, "text 0", 0, seed=1) == ()

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from rayclean.annotators.base import Annotation, Annotator, Query
-from rayclean.annotators.engine import Budget, Engine
+from rayclean.annotators.budget import Budget
+from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
@@ -36,14 +37,14 @@ class Fake(Annotator):
 
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
         (asked,) = queries
-        self.asked[asked.example_id] += 1
+        self.asked[asked.unit_id] += 1
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         await asyncio.sleep(self.latency)
         self.in_flight -= 1
-        if asked.example_id in self.fails:
-            return [Annotation("", asked.example_id, None, error="server: HTTP 500")]
-        return [Annotation("", asked.example_id, 1, {0: -2.0, 1: -0.1}, prompt_tokens=self.tokens)]
+        if asked.unit_id in self.fails:
+            return [Annotation("", asked.unit_id, None, error="server: HTTP 500")]
+        return [Annotation("", asked.unit_id, 1, (-2.0, -0.1), prompt_tokens=self.tokens)]
 
 
 def engine(folder: Path, annotator: Annotator, session: str = "s", **options: object) -> Engine:
@@ -56,7 +57,7 @@ def test_answers_come_in_order_and_are_asked_once(tmp_path: Path) -> None:
     answers = asyncio.run(
         engine(tmp_path, fake, on_progress=lambda n, reused: progress.append((n, reused))).answer(queries)
     )
-    assert [a.example_id for a in answers if a] == [q.example_id for q in queries]
+    assert [a.unit_id for a in answers if a] == [q.unit_id for q in queries]
     assert max(fake.asked.values()) == 1
     assert fake.peak == 8
     assert sum(n for n, _ in progress) == 40
@@ -78,7 +79,7 @@ def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) ->
         answers = asyncio.run(trial.answer(queries))
         assert fake.asked.total() == asked
         assert trial.counts.asked + trial.counts.reused + trial.counts.unasked == len(queries)
-        return [answer.example_id for answer in answers if answer is not None]
+        return [answer.unit_id for answer in answers if answer is not None]
 
     first = list(range(10))
     assert answered("a", Spent(), 10) == first
@@ -92,7 +93,7 @@ def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) ->
 
 def test_one_question_for_two_examples(tmp_path: Path) -> None:
     fake = Fake(0.01)
-    twins = [query(1, "same"), replace(query(1, "same"), example_id=2)]
+    twins = [query(1, "same"), replace(query(1, "same"), unit_id=2)]
 
     async def go() -> list[list[Annotation | None]]:
         running = engine(tmp_path, fake)
@@ -100,7 +101,7 @@ def test_one_question_for_two_examples(tmp_path: Path) -> None:
 
     first, second = asyncio.run(go())
     assert fake.asked.total() == 1
-    assert [a.example_id for a in first if a] == [1, 2]
+    assert [a.unit_id for a in first if a] == [1, 2]
     assert first == second
 
 
@@ -117,12 +118,12 @@ def test_budgets_stop_cleanly_and_go_on(tmp_path: Path, budget: Budget, least: i
     fake = Fake(0.005)
     queries = [query(n) for n in range(60)]
     answers = asyncio.run(engine(tmp_path, fake, budget=budget).answer(queries))
-    answered = [a.example_id for a in answers if a]
+    answered = [a.unit_id for a in answers if a]
     assert least <= len(answered) <= most
     assert answered == list(range(len(answered)))  # the first ones: the most doubtful
     again = Fake()
     resumed = engine(tmp_path, again, budget=budget)  # the same session has no more to spend
-    assert [a.example_id for a in asyncio.run(resumed.answer(queries)) if a] == answered
+    assert [a.unit_id for a in asyncio.run(resumed.answer(queries)) if a] == answered
     assert resumed.counts.unasked == 60 - len(answered)
     more = Fake()
     asyncio.run(engine(tmp_path, more, "another session").answer(queries))
@@ -143,7 +144,7 @@ def test_an_outage_costs_the_calls_of_its_time_only(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="queries failed"):
         asyncio.run(running.answer([query(n) for n in range(30, 90)]))
     known = asyncio.run(running.recall([query(n) for n in range(30, 90)]))
-    assert {a.example_id for a in known if a} == set(fake.asked) - set(range(40))
+    assert {a.unit_id for a in known if a} == set(fake.asked) - set(range(40))
     fake.fails = set()
     assert all(asyncio.run(running.answer([query(n) for n in range(30, 90)])))
     before = fake.asked.total()
@@ -154,11 +155,27 @@ def test_an_outage_costs_the_calls_of_its_time_only(tmp_path: Path) -> None:
 def test_few_errors_are_rows(tmp_path: Path) -> None:
     running = engine(tmp_path, Fake(fails=[3, 4]), max_error_rate=0.3)
     answers = asyncio.run(running.answer([query(n) for n in range(50)]))
-    assert [a.example_id for a in answers if a and a.error] == [3, 4]
+    assert [a.unit_id for a in answers if a and a.error] == [3, 4]
     assert running.counts.errors == {"server": 2}
     healed = Fake()
     asyncio.run(engine(tmp_path, healed).answer([query(n) for n in range(50)]))
     assert sorted(healed.asked) == [3, 4]  # failures are asked again, nothing else
+
+
+def test_who_has_not_answered_yet_is_asked_again(tmp_path: Path) -> None:
+    """People answer some time: no error, nothing in the ledger, nothing of the budget used."""
+
+    class Person(Fake):
+        async def annotate(self, queries: Sequence[Query]) -> list[Annotation | None]:  # type: ignore[override]
+            (asked,) = queries
+            return list(await super().annotate(queries)) if asked.unit_id % 2 else [None]
+
+    budget = Budget(max_queries=15)
+    running = engine(tmp_path, Person(), budget=budget, max_error_rate=0.0)
+    answers = asyncio.run(running.answer([query(n) for n in range(30)]))
+    assert [a.unit_id for a in answers if a] == list(range(1, 30, 2))
+    assert (running.counts.asked, running.counts.unasked, running.counts.errors.total()) == (15, 15, 0)
+    assert len(Ledger(Folder(str(tmp_path)))) == 15
 
 
 def test_a_bug_in_the_annotator_is_no_answer(tmp_path: Path) -> None:
@@ -191,9 +208,9 @@ log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 class Paid(Annotator):
     async def annotate(self, queries):
         (asked,) = queries
-        os.write(log, f"{asked.example_id}\\n".encode())  # from here on it is paid for
+        os.write(log, f"{asked.unit_id}\\n".encode())  # from here on it is paid for
         await asyncio.sleep(0.01)
-        return [Annotation("", asked.example_id, 1, {0: -2.0, 1: -0.1})]
+        return [Annotation("", asked.unit_id, 1, (-2.0, -0.1))]
 
 engine = Engine(Paid(Paid.Config(concurrency=6), LABELS), Ledger(Folder(sys.argv[1]), "s"))
 answers = asyncio.run(engine.answer([query(n) for n in range(int(sys.argv[3]))]))

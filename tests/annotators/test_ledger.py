@@ -14,10 +14,12 @@ from rayclean.annotators import ledger as module
 from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
 from rayclean.folder import Folder
+from tests.annotators.queries import CANDIDATES
 
 
 def annotation(number: int, error: str | None = None, session: str = "s", raw: str = "") -> Annotation:
-    return Annotation(f"{number:032x}", number, None if error else 1, {} if error else {0: -1.5, 1: -0.25}, raw,
+    choice, scores = (None, ()) if error else (1, (-1.5, -0.25))
+    return Annotation(f"{number:032x}", number, choice, scores, candidates=CANDIDATES[:2], raw=raw,
                       prompt_tokens=10, answer_tokens=1, error=error, session=session)  # fmt: skip
 
 
@@ -53,7 +55,7 @@ def test_failures_are_counted_but_answer_nothing(tmp_path: Path) -> None:
         20,
     )  # not session x's
     put(ledger, [annotation(1)])
-    assert ledger.lookup([f"{1:032x}"])[f"{1:032x}"].label == 1
+    assert ledger.lookup([f"{1:032x}"])[f"{1:032x}"].choice == 1
 
 
 def test_torn_lines_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -67,6 +69,26 @@ def test_torn_lines_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     (tmp_path / "reverts.jsonl").write_text("{}")
     (tmp_path / "segment-half.jsonl.tmp").write_text("{")
     assert len(Ledger(Folder(str(tmp_path)), "s")) == 2
+
+
+def test_answers_of_another_version_are_kept_named_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = (
+        '{"v": 1, "key": "'
+        + f"{5:032x}"
+        + '", "example_id": 5, "label": 1, "scores": {"0": -1.5, "1": -0.2}}\n'
+    )
+    path = tmp_path / f"segment-{'0' * 4}-aa-00000000-00000000.jsonl"
+    path.write_text(old)
+    ledger = Ledger(Folder(str(tmp_path)), "s")
+    assert (len(ledger), ledger.torn, ledger.other_versions) == (0, 0, 1)
+    assert "1 answers" in caplog.text
+    assert str(tmp_path) in caplog.text
+    put(ledger, [annotation(5)])
+    ledger.close()
+    assert path.read_text() == old
+    assert ledger.lookup([f"{5:032x}"])[f"{5:032x}"] == annotation(5)
 
 
 def test_small_segments_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

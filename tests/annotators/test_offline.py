@@ -13,7 +13,7 @@ from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.folder import Folder
 from rayclean.schema import TRUTH
-from tests.annotators.queries import LABELS, query
+from tests.annotators.queries import CANDIDATES, LABELS, query
 
 
 def ask(annotator: Annotator, *queries: Query) -> list[Annotation]:
@@ -21,7 +21,7 @@ def ask(annotator: Annotator, *queries: Query) -> list[Annotation]:
 
 
 def shown(*pairs: tuple[int, float]) -> tuple[Demonstration, ...]:
-    return tuple(Demonstration(f"d{i}", label, cosine) for i, (label, cosine) in enumerate(pairs))
+    return tuple(Demonstration(f"d{i}", CANDIDATES[label], cosine) for i, (label, cosine) in enumerate(pairs))
 
 
 def test_votes_weigh_their_cosine() -> None:
@@ -31,18 +31,18 @@ def test_votes_weigh_their_cosine() -> None:
     (answer,) = ask(
         knn, replace(query(1), demonstrations=shown((0, 0.4), (0, 0.5), (1, 0.8), (2, 0.9), (1, -0.3)))
     )
-    assert answer.label == 0
+    assert answer.choice == 0
     assert math.exp(answer.scores[0]) == pytest.approx(1.4 / 2.7)
     assert math.exp(answer.scores[1]) == pytest.approx(1.3 / 2.7)
     squared = KnnAnnotator(KnnAnnotator.Config(power=2.0), LABELS)  # .16 + .25 < .64
-    assert ask(squared, replace(query(1), demonstrations=shown((0, 0.4), (0, 0.5), (1, 0.8))))[0].label == 1
+    assert ask(squared, replace(query(1), demonstrations=shown((0, 0.4), (0, 0.5), (1, 0.8))))[0].choice == 1
 
 
 def test_no_vote_is_an_abstention() -> None:
     knn = KnnAnnotator(KnnAnnotator.Config(), LABELS)
     for demonstrations in ((), shown((2, 0.9)), shown((0, 0.5), (1, 0.5))):
         (answer,) = ask(knn, replace(query(1), demonstrations=demonstrations))
-        assert (answer.label, answer.error) == (None, None)
+        assert (answer.choice, answer.error) == (None, None)
         assert answer.scores[0] == answer.scores[1] == pytest.approx(math.log(0.5))
     near, far = (replace(query(1), demonstrations=shown((0, cosine))) for cosine in (0.9, 0.1))
     assert knn.key(near) != knn.key(far)
@@ -61,19 +61,19 @@ def test_simulated_accuracy(tmp_path: Path, accuracy: float) -> None:
     annotator = SimulatedAnnotator(SimulatedAnnotator.Config(accuracy=accuracy, truth_path=truth), LABELS)
     queries = [query(n, "one text") for n in [*range(2000), 5000, 5001, 6000]]
     answers = ask(annotator, *queries)
-    right = sum(a.label == a.example_id % 2 for a in answers[:2000]) / 2000
+    right = sum(a.choice == a.unit_id % 2 for a in answers[:2000]) / 2000
     assert abs(right - accuracy) < 4 * math.sqrt(accuracy * (1 - accuracy) / 2000) + 1e-9
     assert all(
-        a.label in (0, 1) for a in answers
+        a.choice in (0, 1) for a in answers
     )  # where the truth is unknown or no candidate: a guess among them
-    assert [a.label for a in ask(annotator, *reversed(queries))] == [a.label for a in reversed(answers)]
+    assert [a.choice for a in ask(annotator, *reversed(queries))] == [a.choice for a in reversed(answers)]
 
 
 def test_a_dry_run_needs_no_truth_and_depends_on_content_alone() -> None:
     first, same, other = (SimulatedAnnotator(SimulatedAnnotator.Config(seed=s), LABELS) for s in (0, 0, 1))
     queries = [query(n, f"text {n}") for n in range(200)]
-    labels = [[a.label for a in ask(a, *queries)] for a in (first, same, other)]
+    labels = [[a.choice for a in ask(a, *queries)] for a in (first, same, other)]
     assert labels[0] == labels[1] != labels[2]
     assert 60 < sum(label == 1 for label in labels[0]) < 140
-    moved = [replace(q, example_id=q.example_id + 10**6) for q in queries]
-    assert [a.label for a in ask(first, *moved)] == labels[0]
+    moved = [replace(q, unit_id=q.unit_id + 10**6) for q in queries]
+    assert [a.choice for a in ask(first, *moved)] == labels[0]

@@ -17,9 +17,9 @@ from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
-from rayclean.schema import Label
+from rayclean.schema import Candidate, Label
 from tests.annotators.hostile import Fault, serve_in_process, tokenizer_folder
-from tests.annotators.queries import LABELS, query
+from tests.annotators.queries import CANDIDATES, LABELS, query
 
 FAULTS = {
     "rate_limit": "rate_limit", "server": "server", "client": "client", "html": "invalid", "junk": "invalid",
@@ -72,11 +72,11 @@ def test_right_answers(form: str, constraint: str, tokenizer: str) -> None:
         answers = ask(
             annotator(server.url, tokenizer, form=form, constraint=constraint), [query(n) for n in range(10)]
         )
-    assert [a.label for a in answers] == [0, 1] * 5
+    assert [a.choice for a in answers] == [0, 1] * 5
     assert all(
         a.error is None and a.model == "tiny" and a.prompt_tokens > 0 and a.prompt_hash for a in answers
     )
-    assert all(set(a.scores) == {0, 1} and a.scores[a.label] == max(a.scores.values()) for a in answers)
+    assert all(len(a.scores) == 2 and a.scores[a.choice] == max(a.scores) for a in answers)
 
 
 def test_a_word_of_two_tokens_is_the_sum_over_its_path(tokenizer: str) -> None:
@@ -88,14 +88,16 @@ def test_a_word_of_two_tokens_is_the_sum_over_its_path(tokenizer: str) -> None:
         prompt = asker.prompt.render(query(0, candidates=(0, 2)))
     # " b" is token 256 + ord("b"); " po" is " p" and "o"
     assert answer.scores[0] == token_score(prompt, 256 + ord("b"))
-    assert answer.scores[2] == token_score(prompt, 256 + ord("p")) + token_score(f"{prompt} p", ord("o"))
+    assert answer.scores[1] == token_score(prompt, 256 + ord("p")) + token_score(f"{prompt} p", ord("o"))
     assert answer.answer_tokens == 2
 
 
 def test_a_word_that_begins_another_is_scored_to_its_end(tokenizer: str) -> None:
     labels = (Label(0, "x", "art"), Label(1, "y", "artist"))
     with serve_in_process() as server:
-        (answer,) = ask(annotator(server.url, tokenizer, labels), [Query(1, "t", labels)])
+        (answer,) = ask(
+            annotator(server.url, tokenizer, labels), [Query(1, "t", tuple(map(Candidate.of, labels)))]
+        )
     path = {tuple(map(int, node.split())) for node in json.loads(answer.raw)}
     art = (256 + ord("a"), ord("r"), ord("t"))
     assert art in path  # asked what follows "art": a new line, or the rest of "artist"
@@ -105,7 +107,9 @@ def test_a_word_that_begins_another_is_scored_to_its_end(tokenizer: str) -> None
 def test_many_labels_are_asked_in_several_requests(tokenizer: str) -> None:
     labels = tuple(Label(i, f"l{i}", f"{chr(97 + i % 26)}{i}") for i in range(400))
     with serve_in_process() as server:
-        (answer,) = ask(annotator(server.url, tokenizer, labels), [Query(1, "t", labels)])
+        (answer,) = ask(
+            annotator(server.url, tokenizer, labels), [Query(1, "t", tuple(map(Candidate.of, labels)))]
+        )
         assert all(len(body["logprob_token_ids"]) <= 128 for body in server.bodies)
     assert len(answer.scores) == 400
 
@@ -114,7 +118,7 @@ def test_more_than_two_candidates_are_named(tokenizer: str) -> None:
     with serve_in_process() as server:
         asked = query(1, "all about *po", candidates=(0, 1, 2))
         (answer,) = ask(annotator(server.url, None, form="choice"), [asked])
-    assert answer.label == 2
+    assert answer.choice == 2
     assert server.bodies[-1]["structured_outputs"]["choice"] in (["b", "s", "po"], ["po", "s", "b"])
 
 
@@ -124,7 +128,7 @@ def test_both_orders_cancel_a_preference_for_a(tokenizer: str, monkeypatch: pyte
     monkeypatch.setattr(hostile, "choice_score", lambda prompt, option: -0.1 if option == "A" else -2.4)
     with serve_in_process() as server:
         (answer,) = ask(annotator(server.url, None, form="choice"), [query(1)])
-    assert answer.label is None  # a tie is an abstention
+    assert answer.choice is None  # a tie is an abstention
     assert answer.error is None
     assert answer.scores[0] == pytest.approx(answer.scores[1])
     assert answer.answer_tokens == 2  # both orders are paid for
@@ -138,8 +142,8 @@ def test_each_fault_is_a_row_with_its_kind(fault: str, kind: str, form: str, tok
         unless_probe(lambda prompt, before: fault if "text 1 " in prompt else None)
     ) as server:
         good, bad = ask(annotator(server.url, tokenizer, form=form), queries)
-    assert (good.error, good.label) == (None, 0)
-    assert (bad.error_kind, bad.label) == (kind, None)
+    assert (good.error, good.choice) == (None, 0)
+    assert (bad.error_kind, bad.choice) == (kind, None)
     # What is no answer at all costs nothing; an answer of no use is paid for like any other.
     assert (bad.prompt_tokens > 0) == (fault in PAID)
 
@@ -158,7 +162,7 @@ def test_automatic_calibration(form: str, classes: int, calibration: str, tokeni
 def test_what_passes_is_tried_again(fault: str, tokenizer: str) -> None:
     with serve_in_process(unless_probe(lambda prompt, before: fault if before == 0 else None)) as server:
         (answer,) = ask(annotator(server.url, tokenizer, deadline=20.0), [query(1)])
-        assert (answer.error, answer.label) == (None, 1)
+        assert (answer.error, answer.choice) == (None, 1)
         assert max(server.calls().values()) == 2
 
 
@@ -183,7 +187,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with serve_in_process() as server:
         (answer,) = ask(annotator(server.url, tokenizer), [query(1)])
-    assert (answer.error, answer.label) == (None, 1)
+    assert (answer.error, answer.choice) == (None, 1)
 
 
 def test_a_cut_connection_is_counted(tokenizer: str) -> None:
@@ -279,7 +283,9 @@ def test_a_hostile_endpoint_gives_rows_and_never_a_foreign_label(tokenizer: str,
         answers = asyncio.run(engine.answer(queries))
     expected = Counter(FAULTS[name] for n in range(60) if (name := names[n % len(names)]))
     assert engine.counts.errors == expected
-    assert all(a is not None and (a.label in (0, 1) if a.error is None else a.label is None) for a in answers)
+    assert all(
+        a is not None and (a.choice in (0, 1) if a.error is None else a.choice is None) for a in answers
+    )
 
 
 def test_injections_change_nothing_outside_their_row(tokenizer: str) -> None:
@@ -294,13 +300,13 @@ def test_injections_change_nothing_outside_their_row(tokenizer: str) -> None:
                 annotator(server.url, tokenizer, form=form),
                 [query(n) for n in range(8)] + [query(100 + n, text) for n, text in enumerate(injections)],
             )
-        keep = [(a.key, a.label, a.scores, a.prompt_hash) for a in plain]
-        assert [(a.key, a.label, a.scores, a.prompt_hash) for a in mixed[:8]] == keep
-        assert all(a.label in (0, 1, None) and a.error is None for a in mixed)
+        keep = [(a.key, a.choice, a.scores, a.prompt_hash) for a in plain]
+        assert [(a.key, a.choice, a.scores, a.prompt_hash) for a in mixed[:8]] == keep
+        assert all(a.choice in (0, 1, None) and a.error is None for a in mixed)
 
 
 def test_long_prompts_lose_demonstrations_first_then_text(tokenizer: str) -> None:
-    shown = tuple(Demonstration(f"demonstration {n} " + "x" * 60, 0) for n in range(4))
+    shown = tuple(Demonstration(f"demonstration {n} " + "x" * 60, CANDIDATES[0]) for n in range(4))
     asked = replace(query(1, "word " * 400), demonstrations=shown)
     with serve_in_process() as server:
         asker = annotator(server.url, tokenizer, max_prompt_tokens=300)
@@ -323,28 +329,57 @@ def test_keys_stay_what_they_were() -> None:
     """Answers in a ledger are found by these values; a change of template, options or hash makes them
     unreachable.
     """
-    shown = (Demonstration("d", 1, 0.5),)
-    asked = Query(5, "text \u00e9 \ud800", LABELS[:2], shown, 0, 1, (LABELS[2],))
+    shown = (Demonstration("d", CANDIDATES[1], 0.5),)
+    asked = Query(
+        5, "text \u00e9 \ud800", CANDIDATES[:2], shown, CANDIDATES[0], CANDIDATES[1], (CANDIDATES[2],)
+    )
     url = "http://127.0.0.1:1/v1"
     asker = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m"), LABELS)
-    assert asker.key(asked) == "47974a23fe9794e3402f592d2eb5dee1"
-    assert asker.key(asker.content_free(asked)) == "456b029c7f9d596e18cdc3c8bb1d2de9"
+    assert asker.key(asked) == "af6e4c86eb1978975037ce6f5e921b91"
+    assert asker.key(asker.content_free(asked)) == "812274fdd1417a8e29e11ca6f1d19b43"
+    choice = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m", form="choice"), LABELS)
+    assert choice.key(asked) == "43c79005c1a9612b089135650843033b"
 
 
 def test_keys_say_what_was_asked_not_where() -> None:
     base = annotator("http://127.0.0.1:1/v1", None)
     assert base.key(query(1)) == annotator("http://far:2/v1", "/some/folder", timeout=9.0).key(query(1))
-    assert base.key(query(1)) == base.key(replace(query(1), example_id=77))
+    assert base.key(query(1)) == base.key(replace(query(1), unit_id=77))
+    reworded = replace(query(1), candidates=(replace(CANDIDATES[0], word="bee"), CANDIDATES[1]))
     others = [
         annotator("http://127.0.0.1:1/v1", None, form="choice").key(query(1)),
         annotator("http://127.0.0.1:1/v1", None, instruction="Else.").key(query(1)),
-        annotator("http://127.0.0.1:1/v1", None, (replace(LABELS[0], word="bee"), *LABELS[1:])).key(query(1)),
+        base.key(reworded),
         base.key(query(1, "another text")),
-        base.key(replace(query(1), demonstrations=(Demonstration("d", 1),))),
+        base.key(replace(query(1), demonstrations=(Demonstration("d", CANDIDATES[1]),))),
     ]
     assert len({base.key(query(1)), *others}) == 6
-    near, far = (replace(query(1), demonstrations=(Demonstration("d", 1, cosine),)) for cosine in (0.9, 0.1))
+    near, far = (
+        replace(query(1), demonstrations=(Demonstration("d", CANDIDATES[1], cosine),))
+        for cosine in (0.9, 0.1)
+    )
     assert base.key(near) == base.key(far)
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_keys_know_nothing_of_other_labels(form: str) -> None:
+    """A class more, a class renamed elsewhere, another order of the label set, a field that the form does not
+    show: the same question. A word that now begins another one is scored to its end, which is another one.
+    """
+    url = "http://127.0.0.1:1/v1"
+    key = annotator(url, None, form=form).key(query(1))
+    more = (*LABELS, Label(3, "ART", "art"))
+    renamed = (*LABELS[:2], Label(2, "ANGER", "fury"))
+    backwards = tuple(replace(label, index=2 - label.index) for label in reversed(LABELS))
+    for labels in (more, renamed, backwards):
+        assert annotator(url, None, labels, form=form).key(query(1)) == key
+    assert annotator(url, None, form=form).key(replace(query(1), scored=(CANDIDATES[2],))) == key
+    other_value = replace(query(1), candidates=tuple(replace(each, value='"X"') for each in CANDIDATES[:2]))
+    assert annotator(url, None, form=form).key(other_value) == key
+    hides_given = annotator(url, None, form=form).key(replace(query(1), given=None)) == key
+    assert hides_given == (form == "label_words")
+    begun = (*LABELS, Label(3, "BOX", "box"))
+    assert (annotator(url, None, begun, form=form).key(query(1)) == key) == (form == "choice")
 
 
 def test_a_template_of_your_own_is_part_of_the_identity(tmp_path: Path) -> None:

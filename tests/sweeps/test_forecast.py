@@ -82,7 +82,7 @@ def test_what_an_earlier_attempt_has_asked_is_not_counted_again(tmp_path: Path) 
 def test_tokens_and_cost_by_the_length_of_texts(tmp_path: Path) -> None:
     of = sweep(
         tmp_path, {"relabel.demonstrations": {"grid": [0, 3]}}, seeds=(0,),
-        set={"annotator": bare(tmp_path), "detect.budget": 0.1, "relabel.price_prompt": 2.0, "relabel.price_answer": 10.0},
+        set={"annotator": bare(tmp_path), "detect.budget": 0.1, "annotator.price_prompt": 2.0, "annotator.price_answer": 10.0},
     )  # fmt: skip
     loaded(of)
     # 100 questions of 80 / 4 tokens, 100 of (80 + 3 x 40) / 4, and a token of answer to each:
@@ -91,10 +91,10 @@ def test_tokens_and_cost_by_the_length_of_texts(tmp_path: Path) -> None:
         "relabel asks openai at most 200 questions, about 7,200 tokens, 0.016 at the config's prices; "
         "what was asked before is free"
     )
-    capped = {**of.set, "relabel.max_queries": 10}
+    capped = {**of.set, "annotator.max_queries": 10}
     assert "at most 20 questions, about 720 tokens, 0.0016" in said(of.model_copy(update={"set": capped}))
     # Each of the two relabellings may cost .002; without it 2,000 tokens and 5,000 tokens of prompts.
-    capped = {**of.set, "relabel.max_cost": 0.002, "relabel.max_tokens": 2050}
+    capped = {**of.set, "annotator.max_cost": 0.002, "annotator.max_tokens": 2050}
     assert "about 4,100 tokens, 0.004" in said(of.model_copy(update={"set": capped}))
 
 
@@ -102,7 +102,7 @@ def test_a_choice_is_asked_in_both_orders(tmp_path: Path) -> None:
     annotator = bare(tmp_path) | {"form": "choice"}
     of = sweep(
         tmp_path, {"relabel.demonstrations": {"grid": [1]}}, seeds=(0,),
-        set={"annotator": annotator, "detect.budget": 0.1, "relabel.price_answer": 10.0},
+        set={"annotator": annotator, "detect.budget": 0.1, "annotator.price_answer": 10.0},
     )  # fmt: skip
     loaded(of)
     # Twice (80 + 40) / 4 and 8 of the answer; 1,600 tokens of answers at 10 per million.
@@ -138,7 +138,7 @@ def test_what_methods_ask_in_training_is_said(tmp_path: Path) -> None:
             tmp_path, {"train.epochs": {"grid": [3, 4]}}, seeds=(0, 1), trains=options.pop("trains", True),
             set={
                 "method": {"name": "noiseal", "demonstrations": 2, **options}, "annotator": annotator,
-                "relabel.max_queries": 0, "relabel.price_prompt": 1.0,
+                "annotator.max_queries": 0, "annotator.price_prompt": 1.0,
             },
         )  # fmt: skip
 

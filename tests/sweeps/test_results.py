@@ -304,8 +304,8 @@ def test_fields_that_are_absent_compare_with_the_one_reference(tmp_path: Path) -
 
 
 def test_a_base_that_cannot_run_by_itself_is_no_reference(tmp_path: Path) -> None:
-    base(tmp_path, relabel={"max_cost": 1.0})
-    of = sweep(tmp_path, {"relabel.price_prompt": {"grid": [1.0, 2.0]}}, seeds=(0,))
+    base(tmp_path, annotator={"name": "knn", "max_cost": 1.0})
+    of = sweep(tmp_path, {"annotator.price_prompt": {"grid": [1.0, 2.0]}}, seeds=(0,))
     assert references(of) == []
 
 

@@ -315,6 +315,7 @@ def write_labels(folder: Path, examples: str, shift: int, drop: int = 0) -> str:
             final,
             ["given"] * len(table),
             [None] * len(table),
+            [None] * len(table),
             table["split"],
         ]
         Folder(str(folder)).write_table(

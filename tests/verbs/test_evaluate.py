@@ -35,7 +35,7 @@ def write(
 ) -> tuple[Config, Run]:
     """Six examples in two shards, four test examples; ids 60, 50 and 40 are suspects."""
     config = parse_config({
-        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "relabel": {"price_prompt": 2.0},
+        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "annotator": {"name": "knn", "price_prompt": 2.0},
         "detect": {"detectors": ["self_confidence"]},
     })  # fmt: skip
     run = Run(str(folder / "small"))
@@ -53,9 +53,8 @@ def write(
         detect.write_table(table(schema.findings(["self_confidence"]), *of_shard), "findings", name)
         final, source = (FINAL, SOURCE) if asked else (GIVEN, ["given"] * 6)
         confidence = [0.9, None, 0.7, None, None, None]
-        labels = [
-            column[rows][::-1] for column in (IDS, GIVEN, final, source, confidence, SPLIT)
-        ]  # in another order
+        columns = (IDS, GIVEN, final, source, confidence, ["knn"] * 6, SPLIT)
+        labels = [column[rows][::-1] for column in columns]  # in another order
         relabel.write_table(table(LABELS, *labels), "labels", name)
         known, true = IDS[rows], TRUE[rows]
         if number == 0 and test:

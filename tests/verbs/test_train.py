@@ -32,7 +32,12 @@ def prepared(tmp_path: Path) -> Run:
                 table = examples.read_table(shard).to_pandas()
                 final = (table["given_label"] + 2) % 3
                 columns: list[Any] = [table["example_id"], table["given_label"], final]
-                columns += [["changed"] * len(table), [1.0] * len(table), table["split"]]
+                columns += [
+                    ["changed"] * len(table),
+                    [1.0] * len(table),
+                    ["knn"] * len(table),
+                    table["split"],
+                ]
                 arrays = [pa.array(c, field.type) for c, field in zip(columns, LABELS, strict=True)]
                 out.write_table(pa.table(arrays, schema=LABELS), "labels", shard)
         run.commit(verb, "print", out, 0.0, {})

@@ -1,0 +1,97 @@
+"""Reverts: changes of labels that people have taken back, and have perhaps applied again.
+
+Each call writes a segment of its own to `ledger/reverts/`, whole or not at all, so several people may revert at
+the same time. A segment names every change by its example and by its content: a hash of the text, the name of
+the given label and the name of the label that it was changed to. Where the data have been read anew in another
+order, a revert follows the content, and where the content has changed it applies to nothing.
+"""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rayclean.fingerprints import fingerprint
+from rayclean.hashing import digest
+from rayclean.run import Run
+
+_FOLDER = ("ledger", "reverts")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one example's label."""
+
+    example_id: int
+    text_hash: str
+    given: str
+    """Name of the given label."""
+    final: str
+    """Name of the label that it was changed to."""
+
+    @property
+    def content(self) -> tuple[str, str, str]:
+        """The change without its example."""
+        return (self.text_hash, self.given, self.final)
+
+    @classmethod
+    def of(cls, example_id: int, text: str, given: str, final: str) -> "Change":
+        """The change of an example with a text."""
+        return cls(example_id, digest(text), given, final)
+
+
+def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool) -> None:
+    """Record that changes are taken back, or (`undo`) applied again."""
+    record = {
+        "v": 1,
+        "time": round(time.time(), 3),
+        "action": "apply" if undo else "revert",
+        "changes": [[each.example_id, *each.content] for each in changes],
+    }
+    run.write_json(record, *_FOLDER, f"segment-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json")
+
+
+def reverted(run: Run, changes: Iterable[Change]) -> set[Change]:
+    """Those of the changes that are taken back now, by replay of all segments in the order of their times.
+
+    A revert applies to the change of its example if that has the recorded content, else to another example
+    with this content for which none was recorded.
+    """
+    recorded: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+    for name in _segments(run):
+        record = run.read_json(*_FOLDER, name)
+        for example_id, *content in record["changes"]:
+            ids = recorded[tuple(content)]
+            ids.add(example_id) if record["action"] == "revert" else ids.discard(example_id)
+    current: dict[tuple[str, str, str], list[Change]] = defaultdict(list)
+    for change in sorted(changes, key=lambda each: each.example_id):
+        current[change.content].append(change)
+    found = set[Change]()
+    for content, same in current.items():
+        ids = recorded.get(content, set())
+        exact = [change for change in same if change.example_id in ids]
+        others = [change for change in same if change.example_id not in ids]
+        found.update(exact, others[: len(ids) - len(exact)])
+    return found
+
+
+def reverts_fingerprint(run: Run) -> str:
+    """A fingerprint of everything that was taken back or applied again; empty without any."""
+    names = _segments(run)
+    return fingerprint(names) if names else ""
+
+
+def has_reverts(run: Run) -> bool:
+    """Whether anything was ever taken back."""
+    return bool(_segments(run))
+
+
+def _segments(run: Run) -> list[str]:
+    """Names of the segments, the oldest first."""
+    try:
+        entries = run.fs.ls(run.path(*_FOLDER), detail=False)
+    except FileNotFoundError:
+        return []
+    names = (str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+    return sorted(name for name in names if name.startswith("segment-") and name.endswith(".json"))

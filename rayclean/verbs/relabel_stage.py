@@ -1,0 +1,206 @@
+"""One annotator's part of `relabel`: the queries to it, and its answers from the ledger or new.
+
+queries/annotator-00/...    candidates and demonstrations by rank, in chunks
+answers/annotator-00/...    an answer to every query of a chunk, written when the whole chunk is answered
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayclean import progress
+from rayclean.annotators.answers import ANSWERS, answer_rows
+from rayclean.annotators.base import Annotator, Query
+from rayclean.annotators.budget import Budget
+from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
+from rayclean.annotators.decisions import stage_name
+from rayclean.annotators.demonstrations import DemonstrationSources, random_pool
+from rayclean.annotators.engine import Engine
+from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.queries import QueryBuilder, chunks_in, read_chunk
+from rayclean.config import Config
+from rayclean.folder import Folder
+from rayclean.run import Run
+from rayclean.runtime.asking import AskingPlan
+from rayclean.runtime.engines import Engines
+from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
+
+MAX_CHUNKS = 16
+ROWS_PER_CHUNK = 2048
+"""Least number of suspects in a chunk; the queries of a chunk are in memory together."""
+ROWS_PER_GROUP = 4096
+"""Number of suspects whose demonstrations are searched together."""
+
+
+@dataclass(frozen=True)
+class AnnotatorStage:
+    """One annotator of several that are asked in order."""
+
+    config: Config
+    number: int
+    annotator: Annotator
+    labels: LabelSet
+    sources: DemonstrationSources
+    run: Run
+    out: Folder
+
+    @property
+    def calibration(self) -> str:
+        """How the annotator's scores become probabilities."""
+        return self.annotator.calibration(self.config.relabel.calibration, len(self.labels))
+
+    @property
+    def session(self) -> str:
+        """Name under which the ledger books what this annotator answers: its budget holds over all
+        attempts.
+        """
+        return self.out.name if self.number == 0 else f"{self.out.name} {stage_name(self.number)}"
+
+    @property
+    def spent(self) -> Spent:
+        """What this annotator was paid for, over all attempts."""
+        return Ledger(self.run.sub("ledger"), self.session).spent
+
+    @property
+    def chunk_work(self) -> "_ChunkWork":
+        """The part that travels to other processes."""
+        folders = (self.sources.load, self.out.url())
+        return _ChunkWork(*folders, stage_name(self.number), self.labels, self.calibration)
+
+    def ask(self, engines: Engines, suspects: dict[str, int], only: npt.NDArray[np.int64] | None) -> None:
+        """Write the queries and the answers that are missing.
+
+        Args:
+            engines: where the work is done.
+            suspects: number of suspects by shard.
+            only: sorted ids of the suspects to ask about; None: all.
+        """
+        total = sum(suspects.values())
+        queries = self.out.sub("queries", stage_name(self.number))
+        rows_per_chunk = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
+        todo = [shard for shard in suspects if not queries.exists("built", f"{shard}.json")]
+        if todo:
+            builder = self._query_builder(queries, rows_per_chunk, only)
+            with progress.progress_bar("relabel: questions", total, "suspects") as bar:
+                bar.advance(sum(suspects[shard] for shard in suspects if shard not in todo), resumed=True)
+                for group, _ in zip(
+                    groups := _groups(todo, suspects), engines.map_items(builder.build, groups), strict=True
+                ):
+                    bar.advance(sum(suspects[shard] for shard in group))
+        answers = ("answers", stage_name(self.number))
+        missing = [chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, _part(chunk))]
+        if missing:
+            self._answer(engines, missing, total if only is None else len(only))
+
+    def _query_builder(
+        self, queries: Folder, rows_per_chunk: int, only: npt.NDArray[np.int64] | None
+    ) -> QueryBuilder:
+        """Makes the queries that the config describes."""
+        relabel, seed = self.config.relabel, self.config.seed
+        count, selector = self.annotator.demonstrations(relabel.demonstrations, relabel.selector)
+        return QueryBuilder(
+            self.sources,
+            TASKS.build(self.config.task, self.labels),
+            queries.url(),
+            relabel.candidates,
+            count,
+            selector,
+            tuple(random_pool(self.sources, seed)) if count and selector == "random" else (),
+            seed,
+            rows_per_chunk,
+            only,
+        )
+
+    def _answer(self, engines: Engines, chunks: list[int], total: int) -> None:
+        """Write `answers/` of some chunks; a language model is served only if a question is not answered."""
+        used = self._used_before() if self.run.shares_ledger else None
+        budget, max_error_rate = Budget.of(self.annotator), self.config.relabel.max_error_rate
+        asking = AskingPlan(
+            self.annotator, self.run.url("ledger"), self.session, budget, max_error_rate, used
+        )
+        server: AbstractContextManager[Annotator] = nullcontext(self.annotator)
+        # A server takes minutes to start: only if it is needed.
+        must_ask = partial(self.chunk_work.needs_server, asking=asking)
+        if self.annotator.server() is not None and any(list(engines.map_items(must_ask, chunks))):
+            server = engines.hosted(self.annotator, self.run.url())
+        with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
+            asking = replace(asking, annotator=ready)
+            for _ in engines.ask_queries(
+                asking,
+                self.chunk_work.answer,
+                chunks,
+                lambda count, reused: bar.advance(count, resumed=reused),
+            ):
+                pass
+
+    def _used_before(self) -> Spent:
+        """The part of the budget that the finished chunks of an earlier attempt have used."""
+        used, folder = Spent(), ("answers", stage_name(self.number))
+        for shard in self.out.shards(*folder):
+            columns = ["state", "prompt_tokens", "answer_tokens"]
+            table = self.out.read_table(*folder, shard, columns=columns)
+            used.queries += sum(state in ("answered", "error") for state in table["state"].to_pylist())
+            used.prompt_tokens += int(pc.sum(table["prompt_tokens"]).as_py() or 0)
+            used.answer_tokens += int(pc.sum(table["answer_tokens"]).as_py() or 0)
+        return used
+
+
+@dataclass(frozen=True)
+class _ChunkWork:
+    """Reads the queries of a chunk and answers them, wherever the engine runs."""
+
+    load: str
+    """URL of the folder of `load`."""
+    out: str
+    """URL of the folder of `relabel`."""
+    stage: str
+    """Name of the annotator's sub-folders."""
+    labels: LabelSet
+    calibration: str
+
+    def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
+        """The chunk's rows and queries."""
+        queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
+        return read_chunk(queries, examples, chunk, self.labels, self.calibration)
+
+    def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
+        """Whether a chunk holds a query that the ledger does not answer and the budget allows."""
+        engine = asking.engine()
+        _, queries = self.read(chunk)
+        queries += content_free_queries(engine.annotator, queries, self.calibration)
+        keys = {engine.annotator.key(query) for query in queries}
+        return not engine.exhausted and len(engine.ledger.lookup(keys)) < len(keys)
+
+    async def answer(self, engine: Engine, chunk: int) -> None:
+        """Answer a chunk's queries and write `answers/<annotator>/part-<chunk>.parquet`."""
+        table, queries = self.read(chunk)
+        neutral = content_free_queries(engine.annotator, queries, self.calibration)
+        answers, content_free = await answer_for_calibration(engine.answer, queries, neutral)
+        rows = answer_rows(table, answers, content_free, engine.ledger.session, self.labels)
+        table = pa.Table.from_pylist(rows, schema=ANSWERS)
+        Folder(self.out).write_table(table, "answers", self.stage, _part(chunk))
+
+
+def _groups(shards: Sequence[str], suspects: dict[str, int]) -> list[list[str]]:
+    """Shards in groups of at most `ROWS_PER_GROUP` suspects, or of one shard."""
+    groups: list[list[str]] = [[]]
+    rows = 0
+    for shard in shards:
+        if groups[-1] and rows + suspects[shard] > ROWS_PER_GROUP:
+            groups.append([])
+            rows = 0
+        groups[-1].append(shard)
+        rows += suspects[shard]
+    return [group for group in groups if group]
+
+
+def _part(chunk: int) -> str:
+    """Name of the file with a chunk's answers."""
+    return f"part-{chunk:05d}.parquet"
