@@ -250,7 +250,7 @@ class Method:
         """
 
     def summary(self, state: State) -> dict[str, float]:
-        """Figures of an epoch's line: sizes of subsets, answers, thresholds; no truth."""
+        """Figures of an epoch's line: answers, thresholds; no truth. The loop adds the sizes of subsets."""
         return {}
 
     def measures(self) -> Measures:
