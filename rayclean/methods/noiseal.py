@@ -169,8 +169,8 @@ class NoiseAL(Method):
         subsets = divide(*arguments, **sigma)
         if not (subsets == Subset.CLEAN).any():  # thresholds stricter than any label: the most probable ones
             logger.warning(
-                "NoiseAL: no example is reliable by its threshold; the tenth of each class whose labels are "
-                "most probable is taken instead (lower lambda_, or fixed_threshold)"
+                "NoiseAL: no example is reliable by its threshold; the tenth of each class whose labels are most "
+                "probable is taken instead (lower lambda_, or fixed_threshold)"
             )
             q = self._mean_label_probability(state)
             subsets[partition.most_likely_clean(state["given_label"], q)] = Subset.CLEAN
