@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rayclean.annotators.served import ServerOptions
+from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.config import ClusterConfig
 from rayclean.errors import ConfigError
 from rayclean.runtime import needs
@@ -14,7 +14,7 @@ from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs
 from rayclean.runtime.session import Session
 
 SMALL, LARGE = VerbNeeds(seconds=SMALL_SECONDS), VerbNeeds(seconds=SMALL_SECONDS + 1)
-SERVES = VerbNeeds(server=ServerOptions())
+SERVES = VerbNeeds(servers=(ModelServer("smollm2-135m", None, ServerOptions()),))
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,7 @@ class TestIdentity:
         other.parent.mkdir()
         model_folder.rename(other)
         assert model_name(str(other)) == before
-        assert annotator(model=str(other)).identity()["options"]["model"] == before
+        assert annotator(model=str(other)).identity()["model"] == before
 
     def test_one_changed_byte_is_another_model(self, model_folder: Path) -> None:
         before = content_hash(model_folder)
