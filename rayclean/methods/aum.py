@@ -36,6 +36,7 @@ from torch import Tensor
 
 from rayclean.functional import area_under_margin, losses
 from rayclean.functional.margins import averages, margin, update_average
+from rayclean.measures import EpochFigure, Measures, SubsetColumn
 from rayclean.methods.base import Method, Stage, State
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.plugins import Options
@@ -150,12 +151,24 @@ class AUM(Method):
         return torch.where(is_sample, self.num_classes, batch.given_label)
 
     def summary(self, state: State) -> dict[str, float]:
-        """How many examples are removed, and the percentile of each run's threshold samples so far."""
-        figures: dict[str, float] = {"removed": int((state["kept"] == 0).sum())}
-        for run in self.runs.values():
-            if len(samples := self._aum(state, run)[state["threshold_run"] == run]):
-                figures[f"threshold_{run}"] = float(np.percentile(samples, self.config.percentile))
+        """The percentile of each run's threshold samples so far; 0 where there are none."""
+        figures = {}
+        for run in self.runs.values() if self.config.fixed_threshold is None else ():
+            samples = self._aum(state, run)[state["threshold_run"] == run]
+            figures[f"threshold_{run}"] = float(
+                np.percentile(samples if len(samples) else 0.0, self.config.percentile)
+            )
         return figures
+
+    def measures(self) -> Measures:
+        """What is kept and what is removed, and the thresholds."""
+        figures = {
+            f"threshold_{run}": EpochFigure(title=f"threshold of run {run}", format="decimals")
+            for run in (self.runs.values() if self.config.fixed_threshold is None else ())
+        }
+        return Measures(
+            subsets=SubsetColumn(column="kept", values={"kept": 1, "removed": 0}), figures=figures
+        )
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """AUM over the runs in which an example had its own label."""

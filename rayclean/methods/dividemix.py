@@ -39,6 +39,7 @@ from torch import Tensor
 
 from rayclean.functional import losses, mixing, thresholds
 from rayclean.functional.partition import most_likely_clean
+from rayclean.measures import Histogram, Measures, SubsetColumn
 from rayclean.methods.base import Method, State
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.embmix import EmbMix
@@ -84,8 +85,8 @@ class DivideMix(Method):
         self.first_choice = config.warmup_epochs + 1
 
     def state(self) -> dict[str, tuple[str, float]]:
-        """18 bytes per example."""
-        columns: dict[str, tuple[str, float]] = {}
+        """19 bytes per example; `trusted_by`, how many networks trust the label, is for the report alone."""
+        columns: dict[str, tuple[str, float]] = {"trusted_by": ("int8", len(self.networks))}
         for name in self.networks:
             columns |= {f"loss_{name}": ("float32", 0.0), f"omega_{name}": ("float32", 1.0)}
             columns[f"labelled_{name}"] = ("int8", 1)
@@ -114,6 +115,7 @@ class DivideMix(Method):
                 )
                 labelled = most_likely_clean(state["given_label"], omega)
             state[f"omega_{name}"][:], state[f"labelled_{name}"][:] = omega, labelled
+        state["trusted_by"][:] = sum(state[f"labelled_{name}"] for name in self.networks)
 
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
@@ -152,9 +154,18 @@ class DivideMix(Method):
 
     def summary(self, state: State) -> dict[str, float]:
         """How many labels each network trusts."""
-        return {
-            f"labelled_{name}": int(state[f"labelled_{name}"].sum(dtype=np.int64)) for name in self.networks
-        }
+        return {name: int(state[name].sum(dtype=np.int64)) for name in ("labelled_first", "labelled_second")}
+
+    def measures(self) -> Measures:
+        """The posterior, on the networks' mean, and whether both trust a label, one, or none."""
+        posterior = Histogram(
+            title="Clean posterior",
+            means="Probability that the label is right, by a mixture over the losses. Wrong labels should be on the left.",
+            axis="probability",
+            columns=tuple(f"omega_{name}" for name in self.networks),
+        )
+        subsets = SubsetColumn(column="trusted_by", values={"labelled": 2, "disputed": 1, "unlabelled": 0})
+        return Measures(histograms={"omega": posterior}, subsets=subsets)
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Minus the mean of the two networks' losses; omega, which follows them, is 0 or 1 for most."""

@@ -51,8 +51,10 @@ from torch import Tensor
 
 from rayclean.functional import losses, partition, thresholds
 from rayclean.functional.partition import Subset
+from rayclean.measures import Measures
 from rayclean.methods.base import ExpectedQueries, Method, Questions, State
 from rayclean.methods.batch import Output, StepBatch
+from rayclean.methods.noiseal_measures import noiseal_measures
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
 from rayclean.methods.noiseal_parts import StepSubsets, hard_losses, whom_to_ask
 from rayclean.plugins import Plugin
@@ -112,9 +114,7 @@ class NoiseAL(Method):
     # -- after an epoch: probabilities of the networks in evaluation mode ------------------------------------
 
     def judged(self, outputs: dict[str, Output], labels: Tensor, rows: Any) -> dict[str, Tensor]:
-        """Probability q of the label and confidence m of each network; argmax and max of the
-        networks' mean.
-        """
+        """Probability q of the label and confidence m of each network; argmax and max of their mean."""
         probabilities = {name: output.logits.softmax(-1) for name, output in outputs.items()}
         seen = {}
         for name, p in probabilities.items():
@@ -229,12 +229,15 @@ class NoiseAL(Method):
     # -- figures ---------------------------------------------------------------------------------------------
 
     def summary(self, state: State) -> dict[str, float]:
-        """Sizes of the subsets, answers so far, mean thresholds."""
-        sizes = {f"size_{s.name.lower()}": int((state["subset"] == s).sum()) for s in Subset if s >= 0}
-        return sizes | {
+        """Answers so far, mean thresholds."""
+        return {
             "answered": int((state["answer"] >= 0).sum()),
             **{f"threshold_{name}": float(state[f"threshold_{name}"].mean()) for name in self.networks},
         }
+
+    def measures(self) -> Measures:
+        """See `noiseal_measures`."""
+        return noiseal_measures(self.networks)
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Co-prediction: the mean of the networks' probabilities of the given label."""

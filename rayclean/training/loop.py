@@ -160,14 +160,15 @@ def fit(
             totals = collectives.sum([float(total) for total in sums.values()])
             means = totals / collectives.world_size / training.steps
             dev_loss, dev_accuracy = steps.evaluate_dev(worker, method.predictors)
-            of_several = {"stage": plan.stage.name, "examples": training.examples} if len(plans) > 1 else {}
+            of_stage = {"stage": plan.stage.name, "examples": training.examples}
             record = {
                 "job": job.name,
                 "epoch": epoch,
                 "epochs": plan.total,
-                **of_several,
+                **(of_stage if len(plans) > 1 or kept is not None else {}),
                 "loss": float(means.sum()),
                 **{f"loss_{name}": float(mean) for name, mean in zip(sums, means, strict=True)},
+                **job_outputs.subset_sizes(state, method.measures()),
                 **method.summary(state.columns),
                 **asked,
                 "dev_loss": dev_loss,

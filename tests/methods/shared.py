@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.methods.base import Method
+from rayclean.training.job import FitSpec
 from tests.training.toys import WORDS
 
 
@@ -14,6 +16,12 @@ def columns(one: Method, labels: Any) -> dict[str, Any]:
     """A method's columns at the start, with ids 0, 1, ..."""
     state = {name: np.full(len(labels), value, dtype=dtype) for name, (dtype, value) in one.state().items()}
     return {"example_id": np.arange(len(labels)), "given_label": np.asarray(labels), **state}
+
+
+def words(method: Plugin, **training: Any) -> FitSpec:
+    """A small bag of words trained by a method."""
+    encoder = Plugin(name="bag_of_words", buckets=500)
+    return FitSpec(encoder, method, TrainingConfig(**training), ("a", "b", "c"))
 
 
 def wrongly_labelled(examples: str, ids: Any) -> npt.NDArray[np.bool_]:

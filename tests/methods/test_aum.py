@@ -15,8 +15,8 @@ from rayclean.methods.aum import AUM
 from rayclean.methods.base import Stage
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.training.loop import fit
-from tests.methods.shared import columns, wrongly_labelled
-from tests.training.toys import job, spec, write_examples
+from tests.methods.shared import columns, words, wrongly_labelled
+from tests.training.toys import job, write_examples
 
 
 def method(num_classes: int = 3, **options: Any) -> AUM:
@@ -91,7 +91,7 @@ def test_removed_is_what_every_run_finds_too_low() -> None:
     assert kept is not None
     assert np.flatnonzero(~kept).tolist() == sorted([free[0], first[0]])
     assert state["kept"].tolist() == kept.astype(int).tolist()
-    assert one.summary(state) == {"removed": 2, "threshold_1": 0.0, "threshold_2": 0.0}
+    assert one.summary(state) == {"threshold_1": 0.0, "threshold_2": 0.0}
     quality = one.quality(state)  # over the runs with their own label
     assert quality[[free[0], free[1], first[0], second[0]]].tolist() == [-0.5, 0.0, -0.5, 0.5]
 
@@ -151,7 +151,7 @@ def test_wrong_labels_have_low_margins_and_are_removed(tmp_path: Path) -> None:
     """METHODS 5.1: AUC above .8 at 20 to 40 % of noise; every visit counts once."""
     examples = write_examples(tmp_path / "examples", 300, dev=60, noise=0.3)
     plugin = Plugin(name="aum")
-    fit(job(examples, tmp_path / "out"), spec(encoder="bag_of_words", method=plugin, epochs=2, batch_size=16))
+    fit(job(examples, tmp_path / "out"), words(plugin, epochs=2, batch_size=16))
     output = Folder(str(tmp_path / "out"))
     table = output.read_table("dynamics", "part-00000.parquet").to_pandas()
     assert (table["visits_1"] == 3).all()
@@ -163,4 +163,4 @@ def test_wrong_labels_have_low_margins_and_are_removed(tmp_path: Path) -> None:
     assert wrong[removed].mean() > 0.8
     lines = [json.loads(line) for line in output.read_text("metrics.jsonl").splitlines()]
     assert [line["examples"] for line in lines] == [300] * 6 + [300 - removed.sum()] * 2
-    assert [line["removed"] for line in lines] == [0] * 6 + [removed.sum()] * 2
+    assert [line["size_removed"] for line in lines] == [0] * 6 + [removed.sum()] * 2

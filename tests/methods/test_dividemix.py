@@ -15,8 +15,8 @@ from rayclean.functional import mixing
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.dividemix import DivideMix
 from rayclean.training.loop import fit
-from tests.methods.shared import columns, wrongly_labelled
-from tests.training.toys import job, spec, write_examples
+from tests.methods.shared import columns, words, wrongly_labelled
+from tests.training.toys import job, write_examples
 
 LOSSES = [0.05, 0.1, 0.08, 0.12, 0.07, 2, 2.2, 1.9]
 IDS, LABELS = torch.arange(30, 34), torch.tensor([0, 1, 2, 1])
@@ -38,6 +38,7 @@ def test_each_networks_losses_divide_the_labels() -> None:
     assert state["omega_first"].round(3).tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
     assert state["labelled_first"].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
     assert state["labelled_second"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert state["trusted_by"].tolist() == [1, 1, 1, 2, 2, 1, 1, 1]
     assert one.summary(state) == {"labelled_first": 5, "labelled_second": 5}
     assert one.quality(state)[0] == pytest.approx(-(0.05 + 1.9) / 2)
 
@@ -170,7 +171,7 @@ def test_wrong_labels_are_told_from_right_ones(tmp_path: Path, views: list[str])
     examples = write_examples(tmp_path / "examples", 300, dev=60, noise=0.3)
     plugin = Plugin(name="dividemix", views=views)
     one = job(examples, tmp_path / "out")
-    result = fit(one, spec(encoder="bag_of_words", method=plugin, epochs=6, batch_size=16))
+    result = fit(one, words(plugin, epochs=6, batch_size=16))
     output = Folder(one.output)
     table = output.read_table("dynamics", "part-00000.parquet").to_pandas()
     wrong = wrongly_labelled(examples, table["example_id"])
