@@ -60,7 +60,8 @@ class DivideMix(Method):
         warmup_epochs: int = Field(2, ge=1)
         """Epochs with cross-entropy on all examples."""
         views: tuple[str, ...] = ("auto", "auto")
-        """Views that stand for every example (`training/views.py`; section 3.2: M = 2); (): the texts alone."""
+        """Views that stand for every example (`training/views.py`; section 3.2: M = 2); (): the texts alone,
+        as a frozen encoder without a hidden layer needs, which has no other views."""
         temperature: float = Field(mixing.TEMPERATURE, gt=0)
         """Temperature T of sharpening (section 4.1: 0.5)."""
         alpha: float = Field(4.0, gt=0)
@@ -109,8 +110,7 @@ class DivideMix(Method):
             labelled = omega > TRUSTED
             if labelled.sum() < self.num_classes:
                 logger.warning(
-                    "DivideMix: %d labels are trusted, fewer than there are classes; the tenth of each class "
-                    "whose labels are most probable is taken instead",
+                    "DivideMix: %d labels are trusted, fewer than classes: the most probable tenth of each is used",
                     labelled.sum(),
                 )
                 labelled = most_likely_clean(state["given_label"], omega)

@@ -16,7 +16,7 @@ from rayclean.models.loading import load_encoder
 from rayclean.training import passes
 from rayclean.training.loop import fit
 from rayclean.training.setup import plan_stages
-from tests.training.toys import ACCUMULATING, STAGED, TOY, Staged, job, spec, write_examples
+from tests.training.toys import ACCUMULATING, STAGED, TOY, Accumulating, Staged, job, spec, write_examples
 
 N = 40
 
@@ -26,6 +26,13 @@ class Emptying(Staged):
 
     def kept(self, state: Any, stage: str) -> Any:
         return np.zeros(N, dtype=bool) if stage == "kept" else None
+
+
+class KeepingHalf(Accumulating):
+    """Trains once, on some examples."""
+
+    def kept(self, state: Any, stage: str) -> Any:
+        return np.arange(N) % 2 == 0
 
 
 class OfTwoEncoders(Staged):
@@ -205,3 +212,10 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_a_method_of_one_stage_has_the_lines_that_it_always_had(tmp_path: Path) -> None:
     _, lines, _ = trained(tmp_path, ACCUMULATING)
     assert not {"stage", "examples"} & set(lines[0])
+
+
+def test_a_method_of_one_stage_may_keep_some_examples(tmp_path: Path) -> None:
+    result, lines, dynamics = trained(tmp_path, "tests.training.test_stages:KeepingHalf")
+    assert [(line["stage"], line["examples"]) for line in lines] == [("train", N / 2)] * 3
+    assert result.train_examples == N / 2
+    assert dynamics["visits"].tolist() == [3, 0] * (N // 2)
