@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rayclean.annotators.estimate import LoadedTexts, QuestionEstimate, estimate_questions, estimate_relabel
 from rayclean.config import Config
+from rayclean.evaluation.formatting import format_money
 from rayclean.folder import Folder
 from rayclean.methods import METHODS
-from rayclean.sweeps.page.wording import amount
 from rayclean.sweeps.plan import Work
 
 
@@ -75,5 +75,5 @@ def _price(group: Sequence[QuestionEstimate]) -> str:
     else:
         per, worth = " a question", [max(each.worth(1) for each in group)]
     tokens, cost = (sum(column) for column in zip(*worth, strict=True))
-    money = f", {amount('cost', cost, precision=3)} at the config's prices" if cost else ""
+    money = f", {format_money(cost)} at the config's prices" if cost else ""
     return f", about {tokens:,} tokens{per}{money}"

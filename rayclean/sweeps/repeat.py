@@ -8,9 +8,10 @@ import tomli_w
 
 from rayclean.config import parse_config
 from rayclean.fingerprints import fingerprint
+from rayclean.sweeps.dimension import show
 from rayclean.sweeps.plan import base_values, put_over
 from rayclean.sweeps.results import Results, conditions, setting
-from rayclean.sweeps.space import Point, show
+from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Sweep
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.sweeps.dimension import Dimension
-from rayclean.sweeps.space import Point, Trial, drawn, only_valid, points, show, suggester
+from rayclean.sweeps.dimension import Dimension, show
+from rayclean.sweeps.space import Point, Trial, drawn, only_valid, points, suggester
 from rayclean.sweeps.spec import Sweep
 
 THRESHOLD, FIXED, EMA = "method.threshold", "method.fixed_threshold", "method.ema_of"

@@ -4,10 +4,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from rayclean.evaluation.formatting import format_measured
 from rayclean.sweeps.page.fields import cells, swept_fields
-from rayclean.sweeps.page.report import HEADLINES, all_figures, is_among
-from rayclean.sweeps.page.wording import SIGNIFICANT, amount, is_significant, sign
-from rayclean.sweeps.results import PointFigure, Results
+from rayclean.sweeps.page.report import HEADLINES
+from rayclean.sweeps.results import SIGNIFICANT, PointFigure, Results
 
 MAX_COLUMNS = 6
 """Columns of figures that fit into a terminal."""
@@ -26,8 +26,8 @@ def sweep_table(results: Results) -> Table:
     for name in ("seeds", *metrics):
         table.add_column(escape(name), justify="right")
     for row in results.rows:
-        star = ["*" if is_among(row, results.front) else ""] if results.front else []
-        seeds = str(len(row.seeds)) + (" ref" if row.is_reference else "")
+        star = ["*" * row.is_among(results.front)] if results.front else []
+        seeds = f"{len(row.seeds)}{' ref' if row.is_reference else ''}"
         figures = [_cell(row.figures.get(metric), metric) for metric in metrics]
         style = "bold" if row is results.best else None
         table.add_row(*star, *map(escape, cells(row, fields)), seeds, *figures, style=style)
@@ -38,21 +38,18 @@ def sweep_table(results: Results) -> Table:
 def _cell(figure: PointFigure | None, metric: str) -> str:
     if figure is None:
         return "–"
-    return amount(metric, figure.mean, figure.sd, 3) + (f" {sign(figure)}" if is_significant(figure) else "")
+    return format_measured(metric, figure.mean, figure.sd, 3) + f" {figure.sign}" * figure.significant
 
 
 def _caption(results: Results) -> str:
-    notes = ["mean ± standard deviation over seeds"]
-    if results.best is not None:
-        notes.append(f"bold: best {results.sweep.objectives[0].metric}")
-    if results.front:
-        notes.append("*: on the Pareto front")
-    if any(row.is_reference for row in results.rows):
-        notes.append("ref: reference")
-    if any(is_significant(figure) for figure in all_figures(results)):
-        notes.append(f"▲▼: above or below the reference, p < {SIGNIFICANT:g}")
-    if results.provisional:
-        notes.append("chosen for now: no setting is finished under every seed and condition")
-    if results.failed:
-        notes.append(f"failed trials: {len(results.failed)}")
-    return escape("; ".join(notes))
+    first = results.sweep.objectives[0].metric if results.sweep.objectives else ""
+    notes = {
+        "mean ± standard deviation over seeds": True,
+        f"bold: best {first}": results.best is not None,
+        "*: on the Pareto front": bool(results.front),
+        "ref: reference": any(row.is_reference for row in results.rows),
+        f"▲▼: above or below the reference, p < {SIGNIFICANT:g}": any(f.significant for f in results.figures),
+        "chosen for now: no setting is finished under every seed and condition": results.provisional,
+        f"failed trials: {len(results.failed)}": bool(results.failed),
+    }
+    return escape("; ".join(note for note, holds in notes.items() if holds))
