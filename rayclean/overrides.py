@@ -109,3 +109,24 @@ def _leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tu
             yield from _leaves(value, (*above, key))
         else:
             yield (*above, key), value
+
+
+def toml_value(value: Any) -> str:
+    """A value as an override writes it: TOML in one line, which takes neither half of a surrogate pair, nor DEL
+    unescaped.
+
+    >>> toml_value({"name": "knn", "neighbours": [5, 20]})
+    '{"name" = "knn", "neighbours" = [5, 20]}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(key)} = {toml_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that have none: TOML has no null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(each) for key, each in value.items() if each is not None}
+    return [without_nulls(each) for each in value] if isinstance(value, list | tuple) else value

@@ -18,12 +18,12 @@ from scipy import stats
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
 from rayclean.evaluation.formatting import decimals, format_p_value
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.fingerprints import fingerprint
 from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.plan import base_values, put_over, sweep_identity
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Objective, Sweep
-from rayclean.sweeps.trial import TRUTH_FIGURES
 
 SIGNIFICANT = 0.05
 """Smaller p-values are marked."""

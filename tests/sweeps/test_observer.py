@@ -21,14 +21,7 @@ BUDGET = "detect.budget"
 
 
 def watch(of: Sweep) -> SweepObserver:
-    return SweepObserver(
-        of,
-        Folder(sweep_root(of)),
-        make_plan(of),
-        base_values(of),
-        open_tracker(Tracking(wandb="off"), "s", sweep_root(of)),
-        9,
-    )
+    return SweepObserver(make_plan(of), open_tracker(Tracking(wandb="off"), "s", sweep_root(of)), 9)
 
 
 def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:
@@ -83,11 +76,11 @@ def test_a_stopped_trial_has_its_last_line(
     for number in (1, 2):
         news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
     news.ended({"name": name}, said)
-    result = trials.finished_results(news.folder)[name]
+    result = trials.finished_results(news.plan.folder)[name]
     assert result["stopped"] == stopped
     assert result["figures"] == {"dev_accuracy": 0.5}
-    assert [each["epoch"] for each in trials.trial_epochs(news.folder, name)] == [1, 2]
-    assert "plateau" not in trials.trial_epochs(news.folder, name)[-1]
+    assert [each["epoch"] for each in trials.trial_epochs(news.plan.folder, name)] == [1, 2]
+    assert "plateau" not in trials.trial_epochs(news.plan.folder, name)[-1]
 
 
 def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
@@ -97,7 +90,7 @@ def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         news.epoch_ended({"name": name}, line(number))
     news.ended({"name": name}, None)
-    assert trials.finished_results(news.folder) == {}
+    assert trials.finished_results(news.plan.folder) == {}
 
 
 def searched(tmp_path: Path, **more: Any) -> Sweep:
@@ -108,9 +101,7 @@ def searched(tmp_path: Path, **more: Any) -> Sweep:
 def come_to(of: Sweep, point: dict[str, Any], *seeds: int) -> dict[str, Any]:
     """What a worker says of a point that it has run."""
     works = [work_of(of, base_values(of), point, seed) for seed in seeds]
-    results = [
-        trials.write_result(work, work.run(sweep_root(of)), {"changed": 1.0}, [], 1.0) for work in works
-    ]
+    results = [trials.write_result(work, {"changed": 1.0}, [], 1.0) for work in works]
     return {"figures": {"changed": 1.0}, "point": point, "trials": results}
 
 
@@ -118,7 +109,7 @@ def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_
     """Its process was lost, or it has said why under one seed: either way the report names it."""
     of = searched(tmp_path, seeds=(0, 1, 2), samples=2)
     news = watch(of)
-    same_sweep(of, news.folder, extend=False)
+    same_sweep(of, news.plan.folder, extend=False)
     lost, told = {BUDGET: 0.125}, {BUDGET: 0.15}
     come_to(of, lost, 0)
     news.ended(lost, {"error": "first line\nits process was lost"})
@@ -129,7 +120,7 @@ def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_
         "detect.budget=0.125 seed=2": "first line\nits process was lost",
         "detect.budget=0.15 seed=1": "no label is left",
     }
-    assert draws_done(of, trials.finished_results(news.folder), news.folder) == 0
+    assert draws_done(of, trials.finished_results(news.plan.folder), news.plan.folder) == 0
 
 
 def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None:
@@ -139,9 +130,9 @@ def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None
         news.ended(twice, come_to(of, twice, 0, 1))
     come_to(of, {BUDGET: 0.15}, 0, 1)  # killed before it was counted
     come_to(of, {BUDGET: 0.175}, 0)  # under one seed only
-    known = trials.finished_results(news.folder)
-    assert draws_done(of, known, news.folder) == 3
-    assert draws_done(of, {}, news.folder) == 0  # of other data: all are drawn again
+    known = trials.finished_results(news.plan.folder)
+    assert draws_done(of, known, news.plan.folder) == 3
+    assert draws_done(of, {}, news.plan.folder) == 0  # of other data: all are drawn again
 
 
 def test_a_stopped_draw_counts(tmp_path: Path) -> None:
@@ -151,8 +142,8 @@ def test_a_stopped_draw_counts(tmp_path: Path) -> None:
     news, point = watch(of), {BUDGET: 0.125}
     news.epoch_ended(point, line(1))
     news.ended(point, None)
-    assert draws_done(of, trials.finished_results(news.folder), news.folder) == 1
-    assert list(draws(news.folder).values()) == [1]
+    assert draws_done(of, trials.finished_results(news.plan.folder), news.plan.folder) == 1
+    assert list(draws(news.plan.folder).values()) == [1]
 
 
 @pytest.mark.parametrize("url", ["memory://store", "{tmp_path}"])

@@ -13,11 +13,11 @@ from rayclean.errors import ConfigError
 from rayclean.run import VERBS
 from rayclean.sweeps.plan import (
     LABELS_ONLY,
+    SharedWork,
     base_values,
     make_plan,
     needs_training,
     put_over,
-    shared_work,
     sweep_root,
     work_of,
 )
@@ -167,7 +167,7 @@ def test_a_figure_of_a_training_needs_one(tmp_path: Path) -> None:
 
 def finish(of: Sweep, work: Any, verb: str) -> None:
     """As if a trial had run a verb."""
-    run = work.run(sweep_root(of))
+    run = work.run
     run.commit(verb, work.fingerprints[verb], run.begin(verb, work.fingerprints[verb]), 0.0, {})
 
 
@@ -175,7 +175,7 @@ def test_what_trials_share_is_named_once(tmp_path: Path) -> None:
     """Two budgets x two readings of the labels: load and predict are one, detect and relabel two, train four."""
     of = sweep(tmp_path, SPACE, seeds=(0,))
     plan = make_plan(of)
-    assert plan.executions() == {
+    assert SharedWork(plan.verbs, plan.work).executions() == {
         "load": 1,
         "predict": 1,
         "detect": 2,
@@ -184,7 +184,10 @@ def test_what_trials_share_is_named_once(tmp_path: Path) -> None:
         "evaluate": 4,
     }
     work = list(plan.work.values())
-    assert [[(verb, each.trial.name) for verb, each in level] for level in plan.shared(sweep_root(of))] == [
+    assert [
+        [(verb, each.trial.name) for verb, each in level]
+        for level in SharedWork(plan.verbs, plan.work).levels()
+    ] == [
         [("load", work[0].trial.name)],
         [("predict", work[0].trial.name)],
         [("detect", work[0].trial.name), ("detect", work[2].trial.name)],
@@ -200,7 +203,7 @@ def test_what_is_finished_is_not_shared_again(tmp_path: Path) -> None:
     finish(of, work[1], "predict")
     finish(of, work[0], "detect")
     finish(of, work[0], "train")  # of no other trial: never shared
-    levels = plan.shared(sweep_root(of))
+    levels = SharedWork(plan.verbs, plan.work).levels()
     assert [[verb for verb, _ in level] for level in levels] == [["detect"], ["relabel", "relabel"]]
     assert levels[0][0][1].trial.point[BUDGET] == 0.2
 
@@ -208,13 +211,20 @@ def test_what_is_finished_is_not_shared_again(tmp_path: Path) -> None:
 def test_one_trial_shares_nothing(tmp_path: Path) -> None:
     """Its data are loaded beforehand all the same: the questions are counted by them."""
     plan = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,)))
-    assert [[verb for verb, _ in level] for level in plan.shared(str(tmp_path / "empty"))] == [["load"]]
+    assert [[verb for verb, _ in level] for level in SharedWork(plan.verbs, plan.work).levels()] == [["load"]]
 
 
 def test_seeds_share_nothing_that_depends_on_them(tmp_path: Path) -> None:
     plan = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1)))
-    assert plan.executions() == {"load": 2, "predict": 2, "detect": 2, "relabel": 2}
-    assert [[verb for verb, _ in level] for level in plan.shared(str(tmp_path / "empty"))] == [["load"] * 2]
+    assert SharedWork(plan.verbs, plan.work).executions() == {
+        "load": 2,
+        "predict": 2,
+        "detect": 2,
+        "relabel": 2,
+    }
+    assert [[verb for verb, _ in level] for level in SharedWork(plan.verbs, plan.work).levels()] == [
+        ["load"] * 2
+    ]
 
 
 @pytest.mark.parametrize(
@@ -288,27 +298,28 @@ def test_what_trials_of_optuna_share_is_run_beforehand(tmp_path: Path) -> None:
         objectives="dev_loss",
         seeds=(0, 1),
     )
-    shared = shared_work(of, make_plan(of), {})
-    levels = shared.shared(sweep_root(of))
+    shared = make_plan(of).likely(16)
+    levels = shared.levels()
     assert [[(verb, work.trial.seed) for verb, work in level] for level in levels] == [
         [("load", 0), ("load", 1)],
         [("predict", 0), ("predict", 1)],
     ]
-    assert not shared.leaves("predict", sweep_root(of))
-    assert shared.leaves("detect", sweep_root(of))
+    assert not shared.leaves("predict")
+    assert shared.leaves("detect")
     finish(of, levels[0][0][1], "load")
-    assert [work.trial.seed for _, work in shared.shared(sweep_root(of))[0]] == [1]
+    assert [work.trial.seed for _, work in shared.levels()[0]] == [1]
 
 
 def test_what_is_neither_shared_nor_finished_is_left_to_trials(tmp_path: Path) -> None:
     of = sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1))
     plan = make_plan(of)
-    assert plan.leaves("predict", sweep_root(of))
-    for work in plan.work.values():
-        finish(of, work, "predict")
-    assert not plan.leaves("predict", sweep_root(of))
-    shared = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0,)))
-    assert not shared.leaves("predict", str(tmp_path / "empty"))
+    work = SharedWork(plan.verbs, plan.work)
+    assert work.leaves("predict")
+    for each in plan.work.values():
+        finish(of, each, "predict")
+    assert not work.leaves("predict")
+    other = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, name="empty", seeds=(0,)))
+    assert not SharedWork(other.verbs, other.work).leaves("predict")
 
 
 def test_the_base_may_lie_in_toml_and_name_a_date(tmp_path: Path) -> None:

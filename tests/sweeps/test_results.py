@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.sweeps.plan import base_values, put_over, work_of
 from rayclean.sweeps.repeat import best_config, trial_command
 from rayclean.sweeps.results import PointFigure, Results, Row, best_row, collect, pareto_front, setting
 from rayclean.sweeps.space import Point, points
 from rayclean.sweeps.spec import OBJECTIVES, Objective, Sweep
-from rayclean.sweeps.trial import TRUTH_FIGURES
 from rayclean.verb_fingerprints import check_plugins
 from tests.sweeps.bases import base, result, sweep
 

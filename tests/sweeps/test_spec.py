@@ -9,13 +9,13 @@ import pytest
 from rayclean import pipeline
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.fingerprints import fingerprint
 from rayclean.run import Run
 from rayclean.sweeps.plan import base_values, make_plan, put_over, sweep_identity
 from rayclean.sweeps.space import points
 from rayclean.sweeps.spec import OBJECTIVES, Sweep
 from rayclean.sweeps.sweep_file import load_sweep, sweep_files
-from rayclean.sweeps.trial import TRUTH_FIGURES
 from tests.sweeps.bases import base
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "sweeps"

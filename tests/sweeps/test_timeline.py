@@ -32,7 +32,10 @@ def test_a_short_wait_is_a_gap() -> None:
 def test_trials_that_were_stopped_are_told_apart() -> None:
     plot = trial_timeline([row(s0=(0.0, 1.0)), row(stopped=1, s0=(2.0, 1.0))], ())
     assert plot is not None
-    assert {bar["name"]: bar["y"] for bar in plot.figure["data"]} == {"ran to its end": [1], "stopped early": [2]}
+    assert {bar["name"]: bar["y"] for bar in plot.figure["data"]} == {
+        "ran to its end": [1],
+        "stopped early": [2],
+    }
 
 
 def test_results_without_times_give_no_bars() -> None:

@@ -97,7 +97,7 @@ def test_a_trial_is_one_run_with_its_epochs_and_its_result(
     # Of the result, not of the last epoch.
     expected = {"dev_accuracy": 0.75, "tokens": 12.0, "stopped": False}
     assert {key: found["summary"][key] for key in expected} == expected
-    assert work.run(folder.url()).read_json(LOGGED_FILE) == {"run": run_id(folder, work), "mode": "offline"}
+    assert work.run.read_json(LOGGED_FILE) == {"run": run_id(folder, work), "mode": "offline"}
     files = [path for place in (Path(folder.path()), apart) for path in place.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
@@ -135,7 +135,7 @@ def test_what_an_unfinished_attempt_left_is_removed(works: list[Work], folder: F
     attempt.close()
     (unfinished,) = runs(folder, first)
     assert read(unfinished)["exit"] == 1
-    assert not first.run(folder.url()).exists(LOGGED_FILE)
+    assert not first.run.exists(LOGGED_FILE)
     log(tracker(folder), first, folder)
     (run,) = runs(folder, first)
     found = read(run)
@@ -163,7 +163,7 @@ def test_a_finished_trial_is_replayed_from_its_files_once(works: list[Work], fol
     found = read(run)
     assert [each["dev_accuracy"] for each in found["history"].values()] == [0.5, 0.75, 0.625]
     assert found["summary"]["tokens"] == 12.0
-    assert work.run(folder.url()).exists(LOGGED_FILE)
+    assert work.run.exists(LOGGED_FILE)
     before = sorted(Path(folder.path("wandb")).rglob("*"))
     again = tracker(folder)
     again.replay(work, RESULT, LINES)
@@ -190,9 +190,9 @@ def test_sweeps_of_the_same_trial_have_runs_of_their_own(works: list[Work], fold
 
 def test_files_of_a_trial_are_its_artifact(works: list[Work], folder: Folder) -> None:
     work = works[0]
-    own = work.run(folder.url())
+    own = work.run
     own.write_text(work.config.model_dump_json(), "config.json")
-    trials.write_result(work, own, {"dev_accuracy": 0.75}, LINES, 1.0)
+    trials.write_result(work, {"dev_accuracy": 0.75}, LINES, 1.0)
     log(tracker(folder), work, folder)
     (run,) = runs(folder, work)
     read(run)
@@ -225,7 +225,7 @@ def test_a_tracker_that_fails_costs_no_sweep(
     with caplog.at_level(logging.WARNING, logger=tracking.__name__):
         log(tracker(folder, project="no/such:project"), works[0], folder)
     assert works[0].trial.name in caplog.text
-    assert not works[0].run(folder.url()).exists(LOGGED_FILE)  # so that it is tried again
+    assert not works[0].run.exists(LOGGED_FILE)  # so that it is tried again
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_run_that_breaks_costs_no_trial(
         one.replay(works[1], RESULT, LINES)
         one.close()
     assert all(f"{work.trial.name} is not logged (no space left" in caplog.text for work in works)
-    assert not any(work.run(folder.url()).exists(LOGGED_FILE) for work in works)
+    assert not any(work.run.exists(LOGGED_FILE) for work in works)
     again = tracker(folder)
     again.replay(works[0], RESULT, LINES)
     again.close()

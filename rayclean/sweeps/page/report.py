@@ -6,13 +6,13 @@ plots by `plain_values`.
 
 from rayclean.evaluation.formatting import format_measured
 from rayclean.evaluation.page import render_page
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.sweeps.dimension import is_condition, show
 from rayclean.sweeps.page.field_plots import metric_plots
 from rayclean.sweeps.page.fields import cells, named_values, swept_fields
 from rayclean.sweeps.page.plots import learning_curves, pareto, trial_timeline
 from rayclean.sweeps.repeat import best_config, trial_command
 from rayclean.sweeps.results import Results
-from rayclean.sweeps.trial import TRUTH_FIGURES
 
 MAX_METRICS = 12
 """Metrics that plots can be switched between; the table has them all."""
