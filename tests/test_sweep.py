@@ -27,7 +27,7 @@ from rayclean.runtime import serve, tune
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
-from rayclean.sweeps.plan import base_values, make_plan, work_of
+from rayclean.sweeps.plan import SweepPlan, base_values, make_plan
 from rayclean.sweeps.resume import finished_trials, same_sweep, take_over
 from rayclean.sweeps.shared import SharedVerbs
 from rayclean.sweeps.spec import Sweep, Tracking, Trials
@@ -381,12 +381,12 @@ def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) ->
     one = spec(
         tmp_path, space={"detect.budget": {"uniform": [0.1, 0.2]}}, search="optuna", objectives="changed"
     )
-    work = work_of(one, base_values(one), {"detect.budget": 0.15}, 0)
+    work = SweepPlan(one, base_values(one)).work_at({"detect.budget": 0.15}, 0)
     known = {
-        work.trial.name: {"point": {"detect.budget": 0.15}, "seed": 0},
+        work.name: {"point": {"detect.budget": 0.15}, "seed": 0},
         "of-other-data": {"point": {"detect.budget": 0.12}, "seed": 0},
     }
-    assert finished_trials(make_plan(one), known) == {work.trial.name: work}
+    assert finished_trials(make_plan(one), known) == {work.name: work}
 
 
 @pytest.mark.slow
@@ -543,5 +543,5 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
     # has said nothing of it.
     finished = re.findall(r"^sweep toy: (.* seed=\d): dev_accuracy", (tmp_path / "toy.log").read_text(), re.M)
     assert len(set(finished)) == len(finished)
-    titles = {work.trial.title for work in make_plan(load_sweep(files["toy"])).work.values()}
+    titles = {work.title for work in make_plan(load_sweep(files["toy"])).work.values()}
     assert set() < set(finished) <= titles

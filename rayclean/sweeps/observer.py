@@ -44,7 +44,7 @@ class SweepObserver:
         """Open the run of a trial; a drawn point under several seeds is logged at its end."""
         works = self.plan.works_of(trial)
         if len(works) == 1:
-            self.epochs[works[0].trial.name] = []
+            self.epochs[works[0].name] = []
             self.tracker.start(works[0])
 
     def epoch_ended(self, trial: TrialRecord, record: TrialRecord) -> None:
@@ -52,7 +52,7 @@ class SweepObserver:
         work, *others = self.plan.works_of(trial)
         if others or "epoch" not in record:
             return
-        records = self.epochs.setdefault(work.trial.name, [])
+        records = self.epochs.setdefault(work.name, [])
         if all(other["epoch"] != record["epoch"] for other in records):
             records.append({key: record[key] for key in record if key not in TUNE_KEYS})
             self.tracker.epoch(work, records[-1])
@@ -66,12 +66,12 @@ class SweepObserver:
                     self.tracker.end(work, each)
                 else:
                     self.tracker.replay(work, each, trials.trial_epochs(self.plan.folder, each["trial"]))
-                self._note(f"{work.trial.title}: {brief(each, self.plan.spec)}")
+                self._note(f"{work.title}: {brief(each, self.plan.spec)}")
             self._count_draw(works[0])
         elif result is not None and "error" in result:
             # Under the seed that reported an error, or under all that have no result.
             for work in works:
-                is_it = result.get("trial", work.trial.name) == work.trial.name
+                is_it = result.get("trial", work.name) == work.name
                 if is_it and not work.run.exists(trials.RESULT):
                     self.failed(work, result["error"])
         elif len(works) == 1 and (result is not None or not self._out_of_time()):
@@ -81,14 +81,14 @@ class SweepObserver:
 
     def failed(self, work: Work, error: str) -> None:
         """Write down the error of a trial for the report; the same command tries the trial again."""
-        work.run.write_json({"title": work.trial.title, "error": error}, trials.ERROR)
-        self._note(f"{work.trial.title}: FAILED: {error.splitlines()[-1]}")
+        work.run.write_json({"title": work.title, "error": error}, trials.ERROR)
+        self._note(f"{work.title}: FAILED: {error.splitlines()[-1]}")
 
     def _stopped(self, work: Work, stopped: trials.Stopped) -> None:
         """Make the last epoch of a stopped trial its result. A trial that has trained to its end was not
         stopped by a rule: the same command goes on with it.
         """
-        records = self.epochs.get(work.trial.name)
+        records = self.epochs.get(work.name)
         if not records or records[-1]["epoch"] >= records[-1].get("epochs", math.inf):
             return
         last = records[-1]
@@ -98,12 +98,12 @@ class SweepObserver:
         self._count_draw(work)
         self.tracker.end(work, result)
         why = "at a plateau " if stopped == "plateau" else ""
-        self._note(f"{work.trial.title}: stopped {why}after epoch {last['epoch']}")
+        self._note(f"{work.title}: stopped {why}after epoch {last['epoch']}")
 
     def _count_draw(self, first: Work) -> None:
         """Count a draw of Optuna that came to a result, by its work under the first seed."""
         if self.plan.spec.search == "optuna":
-            name, counts = first.trial.name, draws(self.plan.folder)
+            name, counts = first.name, draws(self.plan.folder)
             self.plan.folder.write_json(counts | {name: counts.get(name, 0) + 1}, DRAWS_FILE)
 
     def _out_of_time(self) -> bool:

@@ -15,7 +15,8 @@ from rayclean.folder import Folder
 from rayclean.overrides import read_values, set_path
 from rayclean.plugins import resolve
 from rayclean.run import VERBS, Run
-from rayclean.sweeps.space import Point, Trial, drawn, only_valid, points
+from rayclean.sweeps.dimension import show
+from rayclean.sweeps.space import Point, drawn, only_valid, points
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial_run import TrialRecord, TrialRun
 from rayclean.verb_fingerprints import check_plugins, fingerprints
@@ -33,9 +34,9 @@ networks."""
 
 @dataclass(frozen=True)
 class Work:
-    """One trial, ready to run."""
+    """One trial, ready to run: a point under a seed."""
 
-    trial: Trial
+    point: Point
     config: Config
     fingerprints: dict[str, str]
     """Fingerprint by verb."""
@@ -43,10 +44,32 @@ class Work:
     """Folder of its sweep."""
 
     @property
+    def name(self) -> str:
+        """Hash of all that its result depends on, data files included: the same config on the same data is the
+        same trial, whichever sweep file named it.
+        """
+        return self.config.name
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.config.seed
+
+    @property
+    def overrides(self) -> Point:
+        """The values that replace those of the base config."""
+        return {**self.point, "seed": self.seed}
+
+    @property
+    def title(self) -> str:
+        """Name for people: `method.lambda_=0.7 seed=1`."""
+        return " ".join(f"{path}={show(value)}" for path, value in self.overrides.items())
+
+    @property
     def run(self) -> TrialRun:
         """The trial's view of its sweep's folder."""
         pays = resolve("annotator", ANNOTATORS, self.config.annotator.name).billable
-        return TrialRun(self.root, self.trial.name, self.fingerprints, pays=pays)
+        return TrialRun(self.root, self.name, self.fingerprints, pays=pays)
 
     def done(self, verb: str) -> bool:
         """Whether a verb is finished, by this trial or by another one."""
@@ -118,8 +141,24 @@ class SweepPlan:
         return VERBS if needs_training(self.spec) else LABELS_ONLY
 
     def work_at(self, point: Point, seed: int) -> Work:
-        """The trial of a point under a seed; see `work_of`."""
-        return work_of(self.spec, self.values, point, seed)
+        """The trial of a point under a seed, its config checked.
+
+        Raises:
+            ConfigError: a value of the space cannot be; the message names the trial.
+        """
+        named = ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
+        where, root = f"{self.spec.name} at {named}", self.folder.url()
+        config = parse_config(put_over(self.values, {**point, "seed": seed}), where=where)
+        try:
+            digests = fingerprints(config, Run(root))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        last = (
+            "train" if needs_training(self.spec) else "relabel"
+        )  # it depends on all before it, and on the data
+        name = fingerprint(last, digests[last], sweep_identity(config), config.seed)
+        config = config.model_copy(update={"name": name, "output": f"{root}/trials"})
+        return Work(dict(point), config, digests, root)
 
     def works_of(self, record: TrialRecord) -> list[Work]:
         """The work behind the parameters of a trial of Ray Tune: a trial of this plan by its name, or a point
@@ -141,7 +180,7 @@ class SweepPlan:
         for point in points(self.spec.model_copy(update={"search": "random", "samples": count})):
             with suppress(ConfigError):  # a point whose values do not fit together fails as a trial
                 works = [self.work_at(point, seed) for seed in self.spec.seeds]
-                found |= {work.trial.name: work for work in works}
+                found |= {work.name: work for work in works}
         return SharedWork(self.verbs, found, sharers=len(found) // len(self.spec.seeds))
 
 
@@ -186,25 +225,6 @@ def needs_training(sweep: Sweep) -> bool:
     return needs or not cheap if sweep.trains is None else sweep.trains
 
 
-def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) -> Work:
-    """The trial of a point under a seed, its config checked.
-
-    Raises:
-        ConfigError: a value of the space cannot be; the message names the trial.
-    """
-    named = ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
-    where, root = f"{sweep.name} at {named}", sweep_root(sweep)
-    config = parse_config(put_over(values, {**point, "seed": seed}), where=where)
-    try:
-        digests = fingerprints(config, Run(root))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    last = "train" if needs_training(sweep) else "relabel"  # it depends on all before it, data files included
-    name = fingerprint(last, digests[last], sweep_identity(config), config.seed)
-    config = config.model_copy(update={"name": name, "output": f"{root}/trials"})
-    return Work(Trial(dict(point), seed, name), config, digests, root)
-
-
 def sweep_identity(config: Config) -> dict[str, Any]:
     """The part of a config on which results depend, without its seed: equal for configs that give the same
     results, however they are written (`0` and `0.0`, an explicit default) and wherever and however fast they
@@ -229,9 +249,9 @@ def make_plan(sweep: Sweep) -> SweepPlan:
     plan = SweepPlan(sweep, base_values(sweep))
     for point in points(sweep) if sweep.search == "random" else ():
         for work in (plan.work_at(point, seed) for seed in sweep.seeds):
-            first = plan.work.setdefault(work.trial.name, work)
+            first = plan.work.setdefault(work.name, work)
             if first.config != work.config:
-                one, other = first.trial.point, work.trial.point
+                one, other = first.point, work.point
                 differing = ", ".join(path for path in sweep.space if one.get(path) != other.get(path))
                 raise ConfigError(
                     f"{sweep.name}: {differing} changes no result, only how the work is done; set it for all "

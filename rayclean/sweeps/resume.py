@@ -67,8 +67,8 @@ def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
     folder, results = plan.folder, finished_results(plan.folder)
     known = {}
     for name, work in finished_trials(plan, results).items():
-        known[name] = (work, results[name] | {"point": work.trial.point})
-        if results[name]["point"] != work.trial.point:
+        known[name] = (work, results[name] | {"point": work.point})
+        if results[name]["point"] != work.point:
             folder.write_json(known[name][1], "trials", name, RESULT)
     errors = trial_files(folder, ERROR).keys() - plan.work.keys()
     if plan.spec.search == "optuna":
@@ -90,9 +90,7 @@ def finished_trials(plan: SweepPlan, results: Mapping[str, TrialRecord]) -> dict
     if plan.spec.search != "optuna":
         return {name: plan.work[name] for name in sorted(results.keys() & plan.work.keys())}
     works = {name: plan.work_at(results[name]["point"], results[name]["seed"]) for name in sorted(results)}
-    return {
-        name: work for name, work in works.items() if work.trial.name == name
-    }  # the data may have changed
+    return {name: work for name, work in works.items() if work.name == name}  # the data may have changed
 
 
 def draws_done(spec: Sweep, known: Mapping[str, TrialRecord], folder: Folder) -> int:

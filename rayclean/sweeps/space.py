@@ -3,41 +3,17 @@
 import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from rayclean.fingerprints import fingerprint
-from rayclean.sweeps.dimension import Dimension, is_condition, show
+from rayclean.sweeps.dimension import Dimension, is_condition
 from rayclean.sweeps.spec import Sweep
 
 Point = dict[str, Any]
 """Path of the config -> value; a field whose condition does not hold is absent."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point under one seed."""
-
-    point: Point
-    seed: int
-    name: str
-    """Hash of all that its result depends on, data files included: the same config on the same data is the
-    same trial, whichever sweep file named it.
-    """
-
-    @property
-    def overrides(self) -> Point:
-        """The values that replace those of the base config."""
-        return {**self.point, "seed": self.seed}
-
-    @cached_property
-    def title(self) -> str:
-        """Name for people: `method.lambda_=0.7 seed=1`."""
-        return " ".join(f"{path}={show(value)}" for path, value in self.overrides.items())
 
 
 class RandomDraws:
@@ -100,14 +76,10 @@ def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Po
     return kept
 
 
-def suggester(sweep: Sweep) -> Callable[[Any], None]:
-    """A define-by-run function for Optuna; a field whose condition does not hold is not asked for. Optuna's
+def suggest(sweep: Sweep, trial: Any) -> None:
+    """Draw a point with an Optuna trial, of which a field whose condition does not hold is not asked. Its
     parameters are the point, but tables and lists are chosen by their position: see `drawn`.
     """
-    return partial(_suggest, sweep)  # no closure: Ray Tune pickles its searcher
-
-
-def _suggest(sweep: Sweep, trial: Any) -> None:
     parameters: Point = {}
     waiting = list(sweep.space)
     while waiting:

@@ -24,7 +24,7 @@ from rayclean.sweeps.plan import SharedWork, SweepPlan, Work, make_plan, sweep_r
 from rayclean.sweeps.repeat import best_config
 from rayclean.sweeps.results import Results, collect
 from rayclean.sweeps.shared import SharedVerbs
-from rayclean.sweeps.space import suggester
+from rayclean.sweeps.space import suggest
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker, open_tracker
 from rayclean.sweeps.trial_run import TrialRecord
@@ -137,7 +137,7 @@ def optuna_search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
     from rayclean.runtime.tune_rules import Optuna
 
     study = folder.path(resume.JOURNAL) if folder.is_local else None
-    return Optuna(suggester(spec), missing, spec.draw_seed + spec.samples - missing, study)
+    return Optuna(partial(suggest, spec), missing, spec.draw_seed + spec.samples - missing, study)
 
 
 def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tracker) -> None:
@@ -198,7 +198,7 @@ def _run_trials(
         observer.begin()
         tune.run_trials(
             partial(trials.run_tune_trial, plan=plan, servers=servers),
-            [{"name": name, **work.trial.overrides} for name, work in todo.items()],
+            [{"name": name, **work.overrides} for name, work in todo.items()],
             slots,
             observer,
             trains=trains,
@@ -215,18 +215,8 @@ def _validate(plan: SweepPlan, todo: list[Work]) -> list[Work]:
     that stand for all.
     """
     works = [plan.sample()] if plan.spec.search == "optuna" else todo
-    seen = set()
-    for work in works:
-        config = work.config
-        parts = (
-            config.encoder,
-            config.annotator,
-            config.method,
-            config.predict,
-            config.dataset.path,
-            config.detect,
-        )
-        if (key := "".join(map(str, parts))) not in seen:
-            seen.add(key)
-            pipeline.validate_verbs(config, plan.verbs, work.run)
+    parts = ("encoder", "annotator", "method", "predict", "detect", "dataset")
+    different = {str([getattr(work.config, part) for part in parts]): work for work in works}
+    for work in different.values():
+        pipeline.validate_verbs(work.config, plan.verbs, work.run)
     return works

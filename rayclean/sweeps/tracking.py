@@ -99,13 +99,13 @@ class Tracker:
 
     def id_of(self, work: Work) -> str:
         """The id of a trial's run on W&B."""
-        return fingerprint(self.root.url(), work.trial.name)
+        return fingerprint(self.root.url(), work.name)
 
     def start(self, work: Work) -> None:
         """Open the run of a trial, unless it is whole or open: after its worker was lost, the epochs of the
         second attempt have the same steps. Offline runs of an earlier attempt are removed.
         """
-        name = work.trial.name
+        name = work.name
         if self.mode == "off" or name in self.runs:
             return
         with self._guarded(work):
@@ -120,12 +120,12 @@ class Tracker:
                 id=self.id_of(work),
                 project=self.tracking.project,
                 group=self.sweep,
-                name=work.trial.title[:128],
+                name=work.title[:128],
                 dir=self.folder,
                 mode=self.mode,  # type: ignore[arg-type]
                 resume="allow" if self.mode == "online" else None,
                 reinit="create_new",
-                config={**work.trial.overrides, "config": work.config.model_dump(mode="json")},
+                config={**work.overrides, "config": work.config.model_dump(mode="json")},
                 settings=wandb.Settings(
                     silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
                 ),
@@ -133,7 +133,7 @@ class Tracker:
 
     def epoch(self, work: Work, record: TrialRecord) -> None:
         """Log the numbers of an epoch under its step."""
-        if (run := self.runs.get(work.trial.name)) is not None:
+        if (run := self.runs.get(work.name)) is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
             with self._guarded(work):
                 # A step that is not committed is written with the next one, or at the end over the result's
@@ -142,7 +142,7 @@ class Tracker:
 
     def end(self, work: Work, result: TrialRecord) -> None:
         """Write the figures, the table of changed labels and the trial's files, and finish the run."""
-        if (run := self.runs.get(work.trial.name)) is None:
+        if (run := self.runs.get(work.name)) is None:
             return
         with self._guarded(work):
             import wandb
@@ -158,7 +158,7 @@ class Tracker:
                     file.write(work.run.read_text(name))
             run.log_artifact(artifact)
             run.finish(exit_code=0)
-            del self.runs[work.trial.name]
+            del self.runs[work.name]
             if self.mode == "offline":
                 (written,) = self._offline(work)
                 _wait_until_written(written)
@@ -182,7 +182,7 @@ class Tracker:
     @contextmanager
     def _guarded(self, work: Work) -> Iterator[None]:
         """A run that fails is abandoned, and without `logged.json` tried again: it must not cost a sweep."""
-        name = work.trial.name
+        name = work.name
         try:
             yield
         except Exception as error:

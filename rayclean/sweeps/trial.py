@@ -59,8 +59,8 @@ def run_tune_trial(
             results.append(run_trial(work, plan.verbs, told, replace(place, endpoints=servers)))
             work.run.remove(ERROR)
         except RaycleanError as error:
-            work.run.write_json({"title": work.trial.title, "error": str(error)}, ERROR)
-            return {"trial": work.trial.name, "error": str(error), "figures": {}}
+            work.run.write_json({"title": work.title, "error": str(error)}, ERROR)
+            return {"trial": work.name, "error": str(error), "figures": {}}
     names = set.intersection(*(set(result["figures"]) for result in results))
     means = {name: fmean(result["figures"][name] for result in results) for name in names}
     return {"figures": means, "trials": results}
@@ -101,9 +101,9 @@ def write_result(
 ) -> TrialRecord:
     """Write `epochs.jsonl`, then `result.json`: a trial with a result is whole. Returns the result."""
     result = {
-        "trial": work.trial.name,
-        "point": work.trial.point,
-        "seed": work.trial.seed,
+        "trial": work.name,
+        "point": work.point,
+        "seed": work.seed,
         "figures": figures,
         "began": round(time.time() - seconds, 3),
         "wall_seconds": round(seconds, 3),  # without the verbs that it shares, which ran before

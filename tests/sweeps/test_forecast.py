@@ -210,7 +210,7 @@ def test_every_load_runs_beforehand(tmp_path: Path) -> None:
     of = sweep(tmp_path, {"dataset.noise.rate": {"grid": [0.1, 0.3]}}, seeds=(0, 1))
     (level,) = SharedWork(make_plan(of).verbs, make_plan(of).work).levels()
     assert [verb for verb, _ in level] == ["load"] * 4
-    assert json.dumps([work.trial.point for _, work in level]).count("0.3") == 2
+    assert json.dumps([work.point for _, work in level]).count("0.3") == 2
     loaded(of)
     assert SharedWork(make_plan(of).verbs, make_plan(of).work).levels() == []
     assert said(of) == "relabel asks knn at most 800 questions, free"

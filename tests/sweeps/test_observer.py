@@ -10,7 +10,7 @@ from rayclean.runtime import tune_rules
 from rayclean.runtime.tune_rules import EarlyStopping
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
-from rayclean.sweeps.plan import base_values, make_plan, sweep_root, work_of
+from rayclean.sweeps.plan import SweepPlan, base_values, make_plan, sweep_root
 from rayclean.sweeps.resume import draws, draws_done, same_sweep
 from rayclean.sweeps.spec import Objective, Sweep, Tracking
 from rayclean.sweeps.sweep import optuna_search, report_sweep
@@ -100,7 +100,7 @@ def searched(tmp_path: Path, **more: Any) -> Sweep:
 
 def come_to(of: Sweep, point: dict[str, Any], *seeds: int) -> dict[str, Any]:
     """What a worker says of a point that it has run."""
-    works = [work_of(of, base_values(of), point, seed) for seed in seeds]
+    works = [SweepPlan(of, base_values(of)).work_at(point, seed) for seed in seeds]
     results = [trials.write_result(work, {"changed": 1.0}, [], 1.0) for work in works]
     return {"figures": {"changed": 1.0}, "point": point, "trials": results}
 
@@ -113,7 +113,7 @@ def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_
     lost, told = {BUDGET: 0.125}, {BUDGET: 0.15}
     come_to(of, lost, 0)
     news.ended(lost, {"error": "first line\nits process was lost"})
-    name = work_of(of, base_values(of), told, 1).trial.name
+    name = SweepPlan(of, base_values(of)).work_at(told, 1).name
     news.ended(told, {"trial": name, "error": "no label is left", "figures": {}})
     assert report_sweep(of).failed == {
         "detect.budget=0.125 seed=1": "first line\nits process was lost",

@@ -11,7 +11,7 @@ from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
-from rayclean.sweeps.plan import base_values, put_over, work_of
+from rayclean.sweeps.plan import SweepPlan, base_values, put_over
 from rayclean.sweeps.repeat import best_config, trial_command
 from rayclean.sweeps.results import PointFigure, Results, Row, best_row, collect, pareto_front, setting
 from rayclean.sweeps.space import Point, points
@@ -417,7 +417,7 @@ def test_the_printed_command_repeats_the_trial(tmp_path: Path, space: dict[str, 
             program, verb, path, *overrides = shlex.split(trial_command(of, point, seed))
             assert (program, verb) == ("rayclean", "clean")
             config = load_config(path, overrides)
-            assert plain(config) == plain(work_of(of, values, point, seed).config)
+            assert plain(config) == plain(SweepPlan(of, values).work_at(point, seed).config)
             assert config.name.startswith("s-")
 
 

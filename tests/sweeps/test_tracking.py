@@ -61,7 +61,7 @@ def tracker(folder: Folder, **more: Any) -> Tracker:
 
 
 def run_id(folder: Folder, work: Work) -> str:
-    return fingerprint(folder.url(), work.trial.name)
+    return fingerprint(folder.url(), work.name)
 
 
 def runs(folder: Folder, work: Work) -> list[Path]:
@@ -109,13 +109,13 @@ def test_trials_at_the_same_time_do_not_mix(works: list[Work], folder: Folder) -
         one.start(work)
     for number, line in enumerate(LINES):
         for work in works:
-            one.epoch(work, {**line, "loss": work.trial.point["detect.budget"] + number})
+            one.epoch(work, {**line, "loss": work.point["detect.budget"] + number})
     for work in reversed(works):
         one.end(work, {"figures": {"tokens": work.config.detect.budget}, "stopped": True})
     for work in works:
         (run,) = runs(folder, work)
         found = read(run)
-        budget = work.trial.point["detect.budget"]
+        budget = work.point["detect.budget"]
         assert [each["loss"] for each in found["history"].values()] == [budget, budget + 1, budget + 2]
         assert (found["id"], found["summary"]["tokens"]) == (run_id(folder, work), budget)
         assert found["summary"]["stopped"] is True
@@ -224,7 +224,7 @@ def test_a_tracker_that_fails_costs_no_sweep(
 ) -> None:
     with caplog.at_level(logging.WARNING, logger=tracking.__name__):
         log(tracker(folder, project="no/such:project"), works[0], folder)
-    assert works[0].trial.name in caplog.text
+    assert works[0].name in caplog.text
     assert not works[0].run.exists(LOGGED_FILE)  # so that it is tried again
 
 
@@ -298,7 +298,7 @@ def test_a_run_that_breaks_costs_no_trial(
         log(one, works[0], folder)
         one.replay(works[1], RESULT, LINES)
         one.close()
-    assert all(f"{work.trial.name} is not logged (no space left" in caplog.text for work in works)
+    assert all(f"{work.name} is not logged (no space left" in caplog.text for work in works)
     assert not any(work.run.exists(LOGGED_FILE) for work in works)
     again = tracker(folder)
     again.replay(works[0], RESULT, LINES)
