@@ -57,7 +57,7 @@ def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         ConfigError: it is no override, or its file cannot be read.
     """
     if is_file(override):
-        yield from _leaves(read_values(override), ())
+        yield from leaves(read_values(override), ())
         return
     path, equals, raw = override.partition("=")
     if not equals or not path:
@@ -102,11 +102,11 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     values[last] = value
 
 
-def _leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Path and value of everything in nested dicts that is not itself a filled dict."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
+            yield from leaves(value, (*above, key))
         else:
             yield (*above, key), value
 

@@ -13,13 +13,6 @@ from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.trial_run import TrialRecord
 
-TUNE_KEYS = frozenset((
-    "timestamp", "checkpoint_dir_name", "done", "training_iteration", "trial_id", "date", "time_this_iter_s",
-    "time_total_s", "pid", "hostname", "node_ip", "config", "time_since_restore", "iterations_since_restore",
-    "experiment_tag", "should_checkpoint", "warmup_time", "timesteps_total", "episodes_total", "plateau",
-))  # fmt: skip
-"""Keys that Tune and its stopping rules add to an epoch."""
-
 
 class SweepObserver:
     """Follows the trials of a sweep in the driver (a `runtime.tune.TrialObserver`).
@@ -50,12 +43,10 @@ class SweepObserver:
     def epoch_ended(self, trial: TrialRecord, record: TrialRecord) -> None:
         """Log an epoch, once."""
         work, *others = self.plan.works_of(trial)
-        if others or "epoch" not in record:
-            return
         records = self.epochs.setdefault(work.name, [])
-        if all(other["epoch"] != record["epoch"] for other in records):
-            records.append({key: record[key] for key in record if key not in TUNE_KEYS})
-            self.tracker.epoch(work, records[-1])
+        if not others and all(other["epoch"] != record["epoch"] for other in records):
+            records.append(record)
+            self.tracker.epoch(work, record)
 
     def ended(self, trial: TrialRecord, result: TrialRecord | None) -> None:
         """Print and log the result of a trial."""

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rayclean.config import Config
+from rayclean.overrides import leaves
 from rayclean.plugins import Options, did_you_mean
 from rayclean.sweeps.dimension import Dimension, as_list, is_condition
 
@@ -165,13 +166,11 @@ class Sweep(Options):
         for path, value in space.items() if isinstance(space, dict) else ():
             if not isinstance(value, dict | Dimension):
                 raise ValueError(f"{path}: expected a table like {{ grid = [...] }}, got {value!r}")
-            keys = Dimension.model_fields.keys()
-            inner = value
-            while isinstance(inner, dict) and inner and not keys & inner.keys():
-                key, inner = next(iter(inner.items()))
-                path = f"{path}.{key}"
-                if isinstance(inner, dict) and keys & inner.keys():
-                    raise ValueError(f'write paths in quotes: "{path}" = {{ ... }}, got it without them')
+            *parts, last = next(leaves({path: value}, ()))[0]
+            if len(parts) > 1 and last in Dimension.model_fields:
+                raise ValueError(
+                    f'write paths in quotes: "{".".join(parts)}" = {{ ... }}, got it without them'
+                )
         return space
 
     @field_validator("set", mode="before")
@@ -181,10 +180,8 @@ class Sweep(Options):
             # A section as a table would lose the base's other keys of it; a plug-in with its name is meant as
             # a whole.
             if path in Config.model_fields and isinstance(value, dict) and value and "name" not in value:
-                while isinstance(value, dict) and value:
-                    key, value = next(iter(value.items()))
-                    path = f"{path}.{key}"
-                raise ValueError(f'write paths in quotes: "{path}" = {value!r}, got it without them')
+                keys, leaf = next(leaves({path: value}, ()))
+                raise ValueError(f'write paths in quotes: "{".".join(keys)}" = {leaf!r}, got it without them')
         return values
 
     @field_validator("objectives", mode="before")

@@ -215,8 +215,10 @@ def _validate(plan: SweepPlan, todo: list[Work]) -> list[Work]:
     that stand for all.
     """
     works = [plan.sample()] if plan.spec.search == "optuna" else todo
-    parts = ("encoder", "annotator", "method", "predict", "detect", "dataset")
-    different = {str([getattr(work.config, part) for part in parts]): work for work in works}
+    configs = [(work.config, work) for work in works]
+    different = {
+        f"{c.encoder}{c.annotator}{c.method}{c.predict}{c.detect}{c.dataset.path}": w for c, w in configs
+    }
     for work in different.values():
         pipeline.validate_verbs(work.config, plan.verbs, work.run)
     return works

@@ -29,7 +29,6 @@ from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.spec import Tracking
-from rayclean.sweeps.trial import EPOCHS, RESULT
 from rayclean.sweeps.trial_run import TrialRecord
 
 logger = logging.getLogger(__name__)
@@ -38,8 +37,6 @@ LOGGED_FILE = "logged.json"
 """File of a trial whose W&B run is whole."""
 ONLINE = ("online", "run", "shared")
 """Values of WANDB_MODE with which W&B sends what is logged."""
-KEPT = ("config.json", RESULT, EPOCHS)
-"""Files of a trial that go to W&B as its artifact: without texts and without a key."""
 
 
 def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
@@ -89,7 +86,7 @@ class Tracker:
             return
         if not root.is_local:
             self.folder = self.closing.enter_context(tempfile.TemporaryDirectory(prefix="rayclean-wandb-"))
-        # Files of artifacts wait here for `wandb sync`; W&B's default would be the home directory. It would
+        # Files of tables wait here for `wandb sync`; W&B's default would be the home directory. It would
         # advertise Weave where `openai` is imported, and trace its calls.
         data = os.path.abspath(os.path.join(self.folder, "wandb"))
         for name, value in (("WANDB_DATA_DIR", data), ("WANDB_DISABLE_WEAVE", "true")):
@@ -141,7 +138,7 @@ class Tracker:
                 run.log(numbers, step=int(record["epoch"]), commit=True)
 
     def end(self, work: Work, result: TrialRecord) -> None:
-        """Write the figures, the table of changed labels and the trial's files, and finish the run."""
+        """Write the figures and the table of changed labels, and finish the run."""
         if (run := self.runs.get(work.name)) is None:
             return
         with self._guarded(work):
@@ -152,11 +149,6 @@ class Tracker:
                 rows = changed_examples(work.run, self.tracking.changes)
                 columns: list[str | int] = list(rows[0]) if rows else ["example_id"]
                 run.log({"changes": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
-            artifact = wandb.Artifact(f"trial-{run.id}", type="trial")
-            for name in filter(work.run.exists, KEPT):
-                with artifact.new_file(name) as file:
-                    file.write(work.run.read_text(name))
-            run.log_artifact(artifact)
             run.finish(exit_code=0)
             del self.runs[work.name]
             if self.mode == "offline":

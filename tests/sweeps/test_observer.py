@@ -74,13 +74,12 @@ def test_a_stopped_trial_has_its_last_line(
     (name,) = news.plan.work
     news.started({"name": name})
     for number in (1, 2):
-        news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
+        news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number))
     news.ended({"name": name}, said)
     result = trials.finished_results(news.plan.folder)[name]
     assert result["stopped"] == stopped
     assert result["figures"] == {"dev_accuracy": 0.5}
     assert [each["epoch"] for each in trials.trial_epochs(news.plan.folder, name)] == [1, 2]
-    assert "plateau" not in trials.trial_epochs(news.plan.folder, name)[-1]
 
 
 def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:

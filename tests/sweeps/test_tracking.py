@@ -13,12 +13,11 @@ from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.sweeps import tracking
-from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import Work, make_plan
 from rayclean.sweeps.spec import Tracking
 from rayclean.sweeps.tracking import LOGGED_FILE, Tracker, open_tracker
 from tests.sweeps.bases import sweep
-from tests.sweeps.offline import read, records
+from tests.sweeps.offline import read
 
 wandb = pytest.importorskip("wandb")
 
@@ -188,27 +187,6 @@ def test_sweeps_of_the_same_trial_have_runs_of_their_own(works: list[Work], fold
     assert one.id_of(works[0]) == tracker(folder).id_of(works[0])
 
 
-def test_files_of_a_trial_are_its_artifact(works: list[Work], folder: Folder) -> None:
-    work = works[0]
-    own = work.run
-    own.write_text(work.config.model_dump_json(), "config.json")
-    trials.write_result(work, {"dev_accuracy": 0.75}, LINES, 1.0)
-    log(tracker(folder), work, folder)
-    (run,) = runs(folder, work)
-    read(run)
-    (logged,) = [
-        record.request.log_artifact.artifact if record.request.HasField("log_artifact") else record.artifact
-        for record in records(run)
-        if record.HasField("artifact") or record.request.HasField("log_artifact")
-    ]
-    assert logged.name == f"trial-{run_id(folder, work)}"
-    assert sorted(entry.path for entry in logged.manifest.contents) == [
-        "config.json",
-        "epochs.jsonl",
-        "result.json",
-    ]
-
-
 def test_wandb_advertises_nothing_to_who_asks_a_language_model(
     works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +259,7 @@ def test_offline_needs_a_local_folder(
     assert not Path(online.folder).exists()
 
 
-@pytest.mark.parametrize("broken", ["log", "finish", "log_artifact"])
+@pytest.mark.parametrize("broken", ["log", "finish"])
 def test_a_run_that_breaks_costs_no_trial(
     works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from rayclean.evaluation.formatting import WHOLE, format_measured, format_seconds
-from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, plain_values
+from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, in_style, plain_values
 from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.page.fields import (
     SweptField,
@@ -53,8 +53,9 @@ class TrialSpan(NamedTuple):
 
     begin: float
     seconds: float
-    seed: int
-    row: Row
+    name: str
+    early: bool
+    """Whether its point has trials that were stopped early."""
 
 
 def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[Plot]:
@@ -76,7 +77,7 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
         ):
             members = [row for row in rows if row.is_among(results.front) is front]
             figure.add_scatter(
-                name=name, showlegend=True, mode="markers", hovertemplate=ONLY_TEXT,
+                name=name, mode="markers", hovertemplate=ONLY_TEXT,
                 x=[row.figures[second].mean for row in members], y=[row.figures[first].mean for row in members],
                 text=[hover([row], (first, second), named_values(row, fields)) for row in members],
                 marker={"color": colour, "size": size, "symbol": symbol, "line": {"color": BLUE, "width": 1.5 * front}},
@@ -108,55 +109,45 @@ def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | No
     figure.update_yaxes(title_text="dev accuracy")
     hint = f"Lines are named by {field_list(names)}." if len(names) > 1 else ""
     if (more := len(curves) - MAX_LINES) > 0:
-        hint += (
-            f" {more} further points are left out: these are {'the best' if results.best else 'the first'}."
-        )
+        chosen = "the best" if results.best else "the first"
+        hint += f" {more} further points are left out: these are {chosen}."
     return Plot("Dev accuracy over epochs", hint.strip(), styled(figure, wide=True))
 
 
 def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | None:
     """A bar for each trial, by the time at which it ran; None for fewer than two trials."""
-    spans = trial_spans(rows)
+    spans = trial_spans(rows, fields)
     if len(spans) < 2:
         return None
     whole = max(span.begin + span.seconds for span in spans)
-    unit, size = next(
-        each
-        for each in (("hours", 3600), ("minutes", 60), ("seconds", 1))
-        if whole > 3 * each[1] or each[1] == 1
-    )
-    figure = go.Figure()
-    for name, colour, early in (("ran to its end", BLUE, False), ("stopped early", ORANGE, True)):
-        bars = [
-            (n, span)
-            for n, span in enumerate(spans, 1)
-            if bool(span.row.stopped or span.row.converged) is early
-        ]
-        if bars:
-            figure.add_bar(
-                name=name, orientation="h", marker_color=colour, hovertemplate=ONLY_TEXT, textposition="none",
-                base=[span.begin / size for _, span in bars], x=[span.seconds / size for _, span in bars],
-                y=[number for number, _ in bars],
-                text=[
-                    plain_values(f"{named_values(span.row, fields)} seed = {span.seed}: {format_seconds(span.seconds)}", 120)
-                    for _, span in bars
-                ],
-            )  # fmt: skip
-    figure.update_layout(barmode="overlay")
+    unit, size = ("hours", 3600) if whole > 10_000 else ("minutes", 60) if whole > 200 else ("seconds", 1)
+    figure = go.Figure(go.Bar(
+        base=[span.begin / size for span in spans], x=[span.seconds / size for span in spans],
+        y=list(range(1, len(spans) + 1)), orientation="h", hovertemplate=ONLY_TEXT, textposition="none",
+        marker_color=[ORANGE if span.early else BLUE for span in spans],
+        text=[plain_values(f"{span.name}: {format_seconds(span.seconds)}", 120) for span in spans],
+    ))  # fmt: skip
     figure.update_xaxes(title_text=f"{unit} since the first trial began")
     figure.update_yaxes(autorange="reversed", tickformat="d", title_text="trial")
     at_once = sum(span.seconds for span in spans) / whole if whole else 0.0
     hint = f"{len(spans)} trials by their beginning, {at_once:.1f} at once on average."
+    hint += " Orange ones were stopped early." if any(span.early for span in spans) else ""
     height = min(640, 140 + 14 * len(spans))
     return Plot("Trials over time", hint, styled(figure, height=height, wide=True))
 
 
-def trial_spans(rows: Sequence[Row]) -> list[TrialSpan]:
+def trial_spans(rows: Sequence[Row], fields: Sequence[SweptField]) -> list[TrialSpan]:
     """The times of all trials, in the order in which they began; interruptions are left out."""
-    known = [TrialSpan(*span, seed, row) for row in rows for seed, span in row.spans.items()]
+    known = [
+        TrialSpan(
+            *span, f"{named_values(row, fields)} seed = {seed}".lstrip(), bool(row.stopped or row.converged)
+        )
+        for row in rows
+        for seed, span in row.spans.items()
+    ]
     found: list[TrialSpan] = []
     zero = busy_until = min((span.begin for span in known), default=0.0)
-    for span in sorted(known, key=lambda span: span[:3]):
+    for span in sorted(known):
         if span.begin - busy_until > PAUSE:
             zero += span.begin - busy_until
         busy_until = max(busy_until, span.begin + span.seconds)
@@ -174,21 +165,15 @@ def hover(rows: Sequence[Row], metrics: Sequence[str], *parts: str) -> str:
 
 
 def styled(figure: go.Figure, height: int = 320, wide: bool = False) -> PlotlyFigure:
-    """A figure as JSON for the page: no template, no title, and the names of several lines above the plot.
-    Axes need not begin at 0: it is differences that matter.
+    """A figure as JSON for the page, the names of several lines above the plot. Axes need not begin at 0: it
+    is differences that matter.
     """
-    named = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    named = [trace.name for trace in figure.data if trace.name]
     legend = len(named) > 1
     across = max(1, (140 if wide else 62) // (max(map(len, named)) + 7)) if legend else 1
-    figure.update_layout(
-        template="none", height=height + 19 * math.ceil(len(named) / across) * legend, showlegend=legend,
-        hovermode="closest", legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        margin={"l": 52, "r": 14, "t": 14, "b": 44}, font={"family": "system-ui, sans-serif", "size": 12},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-    )  # fmt: skip
-    axis = {"zeroline": False, "fixedrange": True, "automargin": True, "gridcolor": "rgba(128,128,128,0.2)"}
-    figure.update_xaxes(**axis, showgrid=False, exponentformat="e")
-    figure.update_yaxes(**axis, exponentformat="e", title_standoff=12)
+    height += 19 * math.ceil(len(named) / across) * legend
+    in_style(figure).update_layout(height=height, showlegend=legend, margin={"l": 52, "t": 14, "b": 44})
+    figure.update_xaxes(exponentformat="e").update_yaxes(exponentformat="e", title_standoff=12)
     found: PlotlyFigure = json.loads(figure.to_json())
     return found
 
