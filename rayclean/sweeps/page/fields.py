@@ -51,10 +51,10 @@ class SweptField:
         """The name for plotly."""
         return plain_values(self.name, 48)
 
-    def place(self, row: Row, numbers: bool = True) -> float:
+    def place(self, row: Row) -> float:
         """Where a point lies on an axis: at its number, or at the place of its value among all values."""
         value = row.point[self.path]
-        return value if numbers and self.numeric else [*map(value_key, self.values)].index(value_key(value))
+        return value if self.numeric else [*map(value_key, self.values)].index(value_key(value))
 
 
 def swept_fields(results: Results) -> list[SweptField]:
