@@ -90,7 +90,7 @@ def run(of: Sweep) -> dict[str, Any]:
     start = time.perf_counter()
     found = run_sweep(of)
     wall = time.perf_counter() - start
-    results = trial.finished_results(Folder(url)).values()
+    results = trial.trial_files(Folder(url), trial.RESULT).values()
     assert not found.failed
     assert len(results) == len(plan.work)
     manifests = [work.run.manifest(verb) for verb, work in shared]

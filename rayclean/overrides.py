@@ -7,7 +7,7 @@ Later ones win, key by key; a list or a value is replaced as a whole.
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,18 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"{'.'.join(path)}: {part!r} is a value, not a section")
     values[last] = value
+
+
+def put_over(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config's values with others at their dotted paths.
+
+    >>> put_over({"detect": {"budget": 0.1}}, {"detect.budget": 5, "annotator": {"name": "knn"}})
+    {'detect': {'budget': 5}, 'annotator': {'name': 'knn'}}
+    """
+    config, over = json.loads(json.dumps([dict(values), dict(others)]))  # a deep copy of both
+    for path, value in over.items():
+        set_path(config, tuple(path.split(".")), value)
+    return dict(config)
 
 
 def leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

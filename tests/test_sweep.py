@@ -33,7 +33,7 @@ from rayclean.sweeps.shared import SharedVerbs
 from rayclean.sweeps.spec import Sweep, Tracking, Trials
 from rayclean.sweeps.sweep import report_sweep, run_sweep
 from rayclean.sweeps.sweep_file import load_sweep
-from rayclean.sweeps.tracking import open_tracker
+from rayclean.sweeps.tracking import Tracker
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
@@ -238,13 +238,13 @@ def test_a_trial_ended_by_time_was_not_stopped_for_its_figures(
         tmp_path, space={"train.epochs": {"grid": [3]}}, objectives="dev_accuracy", trials={"seconds": 1.0}
     )
     plan, folder = make_plan(one), Folder(str(tmp_path / "sweeps" / "toy"))
-    news = SweepObserver(plan, open_tracker(Tracking(wandb="off"), "toy", folder.url()), 1)
+    news = SweepObserver(plan, Tracker(Tracking(wandb="off"), "toy", folder), 1)
     news.begun = time.monotonic() - passed
     trial = {"name": next(iter(plan.work))}
     news.started(trial)
     news.epoch_ended(trial, {"epoch": 1, "epochs": 3, "dev_accuracy": 0.5})
     news.ended(trial, None)
-    assert [result["stopped"] for result in trials.finished_results(folder).values()] == stopped
+    assert [result["stopped"] for result in trials.trial_files(folder, trials.RESULT).values()] == stopped
 
 
 @pytest.mark.slow
@@ -357,13 +357,13 @@ def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.Cap
         os.utime(path, ns=(1, 1))  # a copy of the same data
     run(8.0)
     assert capsys.readouterr().err == ""
-    assert len(trials.finished_results(folder)) == 2
+    assert len(trials.trial_files(folder, trials.RESULT)) == 2
     for path in (tmp_path / "data").rglob("*.parquet"):
         table = pq.read_table(path)
         pq.write_table(table.slice(0, table.num_rows - 1), path)
     run(9.0)
     assert "2 finished trials" in capsys.readouterr().err
-    assert len(trials.finished_results(folder)) == 4
+    assert len(trials.trial_files(folder, trials.RESULT)) == 4
     shutil.rmtree(tmp_path / "data")
     rows = report_sweep(one).rows
     assert [(row.point["detect.budget"], row.figures["changed"].mean) for row in rows] == [

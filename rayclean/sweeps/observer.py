@@ -8,7 +8,6 @@ import time
 from rayclean import progress
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import SweepPlan, Work
-from rayclean.sweeps.resume import DRAWS_FILE, draws
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.trial_run import TrialRecord
@@ -92,10 +91,11 @@ class SweepObserver:
         self._note(f"{work.title}: stopped {why}after epoch {last['epoch']}")
 
     def _count_draw(self, first: Work) -> None:
-        """Count a draw of Optuna that came to a result, by its work under the first seed."""
+        """Count a draw of Optuna that came to a result, in the result under the first seed."""
         if self.plan.spec.search == "optuna":
-            name, counts = first.name, draws(self.plan.folder)
-            self.plan.folder.write_json(counts | {name: counts.get(name, 0) + 1}, DRAWS_FILE)
+            result = first.run.read_json(trials.RESULT)
+            times = result.get("draws", 0) + 1
+            first.run.write_json(result | {"draws": times}, trials.RESULT)
 
     def _out_of_time(self) -> bool:
         seconds = self.plan.spec.trials.seconds

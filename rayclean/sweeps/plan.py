@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +11,14 @@ from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
-from rayclean.overrides import read_values, set_path
+from rayclean.overrides import put_over, read_values
 from rayclean.plugins import resolve
 from rayclean.run import VERBS, Run
 from rayclean.sweeps.dimension import show
 from rayclean.sweeps.space import Point, drawn, only_valid, points
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial_run import TrialRecord, TrialRun
-from rayclean.verb_fingerprints import check_plugins, fingerprints
+from rayclean.verb_fingerprints import config_identity, fingerprints
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
 """Verbs of a trial that does not train a model at the end."""
@@ -156,7 +155,7 @@ class SweepPlan:
         last = (
             "train" if needs_training(self.spec) else "relabel"
         )  # it depends on all before it, and on the data
-        name = fingerprint(last, digests[last], sweep_identity(config), config.seed)
+        name = fingerprint(last, digests[last], config_identity(config), config.seed)
         config = config.model_copy(update={"name": name, "output": f"{root}/trials"})
         return Work(dict(point), config, digests, root)
 
@@ -195,14 +194,6 @@ def base_values(sweep: Sweep) -> dict[str, Any]:
     return put_over(values, {**QUIET, **sweep.set})
 
 
-def put_over(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config's values with those of a point."""
-    config, over = json.loads(json.dumps([dict(values), dict(point)]))  # a deep copy of both
-    for path, value in over.items():
-        set_path(config, tuple(path.split(".")), value)
-    return dict(config)
-
-
 def any_point(sweep: Sweep) -> Point:
     """The first value of everything, to check a config by."""
     return only_valid(
@@ -223,20 +214,6 @@ def needs_training(sweep: Sweep) -> bool:
         )
     cheap = all(any(path == c or path.startswith(f"{c}.") for c in CHEAP) for path in sweep.space)
     return needs or not cheap if sweep.trains is None else sweep.trains
-
-
-def sweep_identity(config: Config) -> dict[str, Any]:
-    """The part of a config on which results depend, without its seed: equal for configs that give the same
-    results, however they are written (`0` and `0.0`, an explicit default) and wherever and however fast they
-    run.
-
-    Raises:
-        ConfigError: a plug-in or an option is wrong.
-    """
-    sections = ("dataset", "predict", "detect", "relabel", "train")
-    identity = {section: getattr(config, section).identity() for section in sections}
-    del identity["detect"]["detectors"]  # they are plug-ins
-    return identity | check_plugins(config)
 
 
 def make_plan(sweep: Sweep) -> SweepPlan:

@@ -5,10 +5,11 @@ import shlex
 import tomli_w
 
 from rayclean.config import parse_config
+from rayclean.evaluation.formatting import format_measured
 from rayclean.fingerprints import fingerprint
-from rayclean.overrides import toml_value, without_nulls
+from rayclean.overrides import put_over, toml_value, without_nulls
 from rayclean.sweeps.dimension import show
-from rayclean.sweeps.plan import base_values, put_over
+from rayclean.sweeps.plan import base_values
 from rayclean.sweeps.results import Results, conditions, setting
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Sweep
@@ -29,12 +30,10 @@ def best_config(results: Results) -> str:
     parse_config(values)
     objective = sweep.objectives[0]
     figure = row.figures[objective.metric]
-    deviation = "" if figure.sd is None else f" +- {figure.sd:.3g}"
+    value = f"{objective.metric} {format_measured(objective.metric, figure.mean, figure.sd)}"
     seeds = "one seed" if figure.seeds == 1 else f"{figure.seeds} seeds"
     at = ", ".join(f"{path} = {show(value)}" for path, value in conditions(row.point).items())
-    where = f" at {at}" if at else ""
-    value = f"{objective.metric} {figure.mean:.4g}{deviation}"
-    line = f"Best of the sweep {sweep.name}: {value} over {seeds}{where}."
+    line = f"Best of the sweep {sweep.name}: {value} over {seeds}{' at ' + at if at else ''}."
     comment = "".join(letter if letter.isprintable() else " " for letter in line)
     return f"# {comment}\n{tomli_w.dumps(without_nulls(values))}"
 

@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy import stats
-
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
 from rayclean.evaluation.formatting import decimals, format_p_value
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.fingerprints import fingerprint
+from rayclean.functional.paired import paired_test
+from rayclean.overrides import put_over
 from rayclean.sweeps.dimension import is_condition
-from rayclean.sweeps.plan import base_values, put_over, sweep_identity
+from rayclean.sweeps.plan import base_values
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Objective, Sweep
+from rayclean.verb_fingerprints import config_identity
 
 SIGNIFICANT = 0.05
 """Smaller p-values are marked."""
@@ -255,21 +256,8 @@ def _figures(
         ]
         sd = stdev(known.values()) if len(known) > 1 else None
         difference = fmean(differences) if differences else None
-        found[name] = PointFigure(
-            fmean(known.values()), sd, len(known), _paired_test(differences), difference
-        )
+        found[name] = PointFigure(fmean(known.values()), sd, len(known), paired_test(differences), difference)
     return found
-
-
-def _paired_test(differences: Sequence[float]) -> float | None:
-    """The p-value of a paired t-test; None without spread."""
-    if len(differences) < 2:
-        return None
-    if not any(differences):
-        return 1.0
-    if stdev(differences) <= 1e-9 * fmean(map(abs, differences)):
-        return None
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
@@ -282,7 +270,7 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
     """Equal for points whose configs give the same results; None where the config is wrong."""
     try:
-        return fingerprint(sweep_identity(parse_config(put_over(values, point))))
+        return fingerprint(config_identity(parse_config(put_over(values, point))))
     except ConfigError:
         return None
 

@@ -13,12 +13,13 @@ from rayclean.config import parse_config
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.progress import console
-from rayclean.sweeps.plan import SweepPlan, Work, base_values, needs_training, sweep_identity
+from rayclean.sweeps.plan import SweepPlan, Work, base_values, needs_training
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.trial import ERROR, RESULT, finished_results, trial_files
+from rayclean.sweeps.trial import ERROR, RESULT, trial_files
 from rayclean.sweeps.trial_run import TrialRecord
+from rayclean.verb_fingerprints import config_identity
 
-SPEC, JOURNAL, DRAWS_FILE = "sweep.json", "optuna.journal", "draws.json"
+SPEC, JOURNAL = "sweep.json", "optuna.journal"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
 """Parts of the base on which no trial's name depends: a sweep goes on on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
@@ -35,7 +36,7 @@ def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else {}
     if swept and (changed := config_changes(swept, spec)):
         differ = f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's:"
-        if not finished_results(folder):
+        if not trial_files(folder, RESULT):
             folder.remove(JOURNAL)  # Optuna cannot go on in another space
         elif why := _cannot_grow(spec, set(changed)):
             raise ArtifactError(f"{differ} give the sweep another name ({why})")
@@ -64,7 +65,7 @@ def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
 
     Results and errors of another space or other data are noted in `sweep.json`; says how many results.
     """
-    folder, results = plan.folder, finished_results(plan.folder)
+    folder, results = plan.folder, trial_files(plan.folder, RESULT)
     known = {}
     for name, work in finished_trials(plan, results).items():
         known[name] = (work, results[name] | {"point": work.point})
@@ -93,21 +94,15 @@ def finished_trials(plan: SweepPlan, results: Mapping[str, TrialRecord]) -> dict
     return {name: work for name, work in works.items() if work.name == name}  # the data may have changed
 
 
-def draws_done(spec: Sweep, known: Mapping[str, TrialRecord], folder: Folder) -> int:
+def draws_done(spec: Sweep, known: Mapping[str, TrialRecord]) -> int:
     """Draws of Optuna whose points are finished under every seed, repeated ones included: a finished sweep
     draws no more.
     """
-    times = draws(folder)
-    points: dict[str, dict[int, str]] = {}
-    for name, result in known.items():
-        points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = name
-    whole = [names for names in points.values() if names.keys() >= set(spec.seeds)]
-    return sum(max(1, times.get(names[spec.seeds[0]], 0)) for names in whole)
-
-
-def draws(folder: Folder) -> dict[str, int]:
-    """How often Optuna drew a point that came to a result, by the name of its trial under the first seed."""
-    return dict(folder.read_json(DRAWS_FILE)) if folder.exists(DRAWS_FILE) else {}
+    points: dict[str, dict[int, TrialRecord]] = {}
+    for result in known.values():
+        points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = result
+    whole = [results for results in points.values() if results.keys() >= set(spec.seeds)]
+    return sum(results[spec.seeds[0]].get("draws", 1) for results in whole)
 
 
 def config_changes(swept: TrialRecord, spec: Sweep) -> list[str]:
@@ -133,6 +128,6 @@ def _compared(swept: TrialRecord) -> TrialRecord:
     with suppress(
         ConfigError
     ):  # a base that is complete only with values of the space is compared as written
-        base = sweep_identity(parse_config(base))
+        base = config_identity(parse_config(base))
     apart = ("set", "overrides", "left_out")
     return {key: value for key, value in swept.items() if key not in apart} | {"base": base}

@@ -56,19 +56,15 @@ class Objective(Options):
     @classmethod
     def _name_is_enough(cls, value: Any) -> Any:
         value = {"metric": value} if isinstance(value, str) else value
-        if isinstance(value, dict) and isinstance(value.get("metric"), str):
-            return {"mode": OBJECTIVES.get(value["metric"], "max"), **value}  # refused below if unknown
-        return value
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, metric: str) -> str:
+        metric = value.get("metric") if isinstance(value, dict) else None
+        if not isinstance(metric, str):
+            return value
         if metric not in OBJECTIVES:
             raise ValueError(
                 f"{metric!r} cannot decide between trials (figures of the test set or of the truth are shown, "
                 f"never chosen by): {did_you_mean(metric, list(OBJECTIVES))}"
             )
-        return metric
+        return {"mode": OBJECTIVES[metric], **value}
 
 
 class Scheduler(Options):

@@ -26,7 +26,7 @@ from rayclean.sweeps.results import Results, collect
 from rayclean.sweeps.shared import SharedVerbs
 from rayclean.sweeps.space import suggest
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.tracking import Tracker, open_tracker
+from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.trial_run import TrialRecord
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
     with Run(folder.url()).locked():
         resume.same_sweep(spec, folder, extend)
         known = resume.take_over(plan)
-        tracker = open_tracker(spec.tracking, spec.name, folder.url())
+        tracker = Tracker(spec.tracking, spec.name, folder)
         console.print(describe_sweep(plan, len(known)), highlight=False)
         try:
             for name, (work, result) in known.items():
@@ -81,7 +81,7 @@ def check_sweep(spec: Sweep) -> None:
         RaycleanError: a trial without a result cannot work.
     """
     plan = make_plan(spec)
-    known = resume.finished_trials(plan, trials.finished_results(plan.folder))
+    known = resume.finished_trials(plan, trials.trial_files(plan.folder, trials.RESULT))
     _validate(plan, [work for name, work in plan.work.items() if name not in known])
 
 
@@ -105,7 +105,9 @@ def report_sweep(spec: Sweep) -> Results:
                 f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its "
                 "results are not this sweep's; undo the change, or give the sweep another name and run it"
             )
-    found = {name: each for name, each in trials.finished_results(folder).items() if name not in left_out}
+    found = {
+        name: each for name, each in trials.trial_files(folder, trials.RESULT).items() if name not in left_out
+    }
     errors = trials.trial_files(folder, trials.ERROR).items()
     failed = {e["title"]: e["error"] for name, e in errors if name not in found and name not in left_out}
     results = collect(spec, found, failed, {name: trials.trial_epochs(folder, name) for name in found})
@@ -149,7 +151,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
 
     spec, drawn = plan.spec, plan.spec.search == "optuna"
     todo = {name: work for name, work in plan.work.items() if name not in known}
-    count = spec.samples - resume.draws_done(spec, known, plan.folder) if drawn else len(todo)
+    count = spec.samples - resume.draws_done(spec, known) if drawn else len(todo)
     if count <= 0:
         return
     configs = [work.config for work in _validate(plan, [*todo.values()])]

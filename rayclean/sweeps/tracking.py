@@ -36,35 +36,7 @@ logger = logging.getLogger(__name__)
 LOGGED_FILE = "logged.json"
 """File of a trial whose W&B run is whole."""
 ONLINE = ("online", "run", "shared")
-"""Values of WANDB_MODE with which W&B sends what is logged."""
-
-
-def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
-    """The tracker of the sweep in the folder `root`; one that logs nothing where W&B is off or not installed.
-
-    Raises:
-        ConfigError: offline runs were asked for, and the folder is not on a disk.
-    """
-    mode, folder = _auto_mode() if tracking.wandb == "auto" else tracking.wandb, Folder(root)
-    if mode == "offline" and not folder.is_local:
-        text = f"offline W&B needs a local folder, and this sweep's is {root}"
-        if tracking.wandb == "offline":
-            raise ConfigError(
-                f"{text}; set WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
-            )
-        logger.warning("W&B is off: there is no WANDB_API_KEY, and %s", text)
-        mode = "off"
-    return Tracker(tracking, sweep, folder, mode)
-
-
-def _auto_mode() -> str:
-    """The mode that WANDB_MODE names; without it `online` where there is a key, else `offline`."""
-    named = os.environ.get("WANDB_MODE")
-    if named == "disabled" or importlib.util.find_spec("wandb") is None:
-        return "off"
-    if named:
-        return "online" if named in ONLINE else "offline"  # an unknown mode, too: nothing leaves the machine
-    return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+"""Values of WANDB_MODE with which W&B sends what is logged; with any other one nothing leaves the machine."""
 
 
 class Tracker:
@@ -72,14 +44,17 @@ class Tracker:
     warning, and the trial is logged when the sweep goes on.
 
     Args:
-        tracking: project, tables.
+        tracking: mode, project, tables.
         sweep: group of the runs.
         root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary one if it is remote.
-        mode: `online`, `offline`, or `off`: nothing is logged.
+
+    Raises:
+        ConfigError: offline runs were asked for, and the folder is not on a disk.
     """
 
-    def __init__(self, tracking: Tracking, sweep: str, root: Folder, mode: str):
-        self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
+    def __init__(self, tracking: Tracking, sweep: str, root: Folder):
+        self.tracking, self.sweep, self.root = tracking, sweep, root
+        self.mode = mode = _mode(tracking.wandb, root)
         self.runs: dict[str, Any] = {}
         self.folder, self.closing = root.path(), ExitStack()
         if mode == "off":
@@ -186,6 +161,25 @@ class Tracker:
     def _offline(self, work: Work) -> list[Path]:
         """W&B's folders of a trial's run, one for each attempt."""
         return sorted(Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"))
+
+
+def _mode(asked: str, root: Folder) -> str:
+    """`online`, `offline`, or `off`: nothing is logged. Of `auto` the mode that WANDB_MODE names; without it
+    `online` where there is a key, else `offline`.
+    """
+    named, mode = os.environ.get("WANDB_MODE"), asked
+    if asked == "auto":
+        mode = "online" if named in ONLINE or (not named and os.environ.get("WANDB_API_KEY")) else "offline"
+        if named == "disabled" or importlib.util.find_spec("wandb") is None:
+            return "off"
+    if mode == "offline" and not root.is_local:
+        text = f"offline W&B needs a local folder, and this sweep's is {root.url()}"
+        if asked == "offline":
+            more = "set WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
+            raise ConfigError(f"{text}; {more}")
+        logger.warning("W&B is off: there is no WANDB_API_KEY, and %s", text)
+        return "off"
+    return mode
 
 
 def _wait_until_written(run: Path, seconds: float = 10.0) -> None:

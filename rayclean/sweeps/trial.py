@@ -114,11 +114,6 @@ def write_result(
     return result
 
 
-def finished_results(folder: Folder) -> dict[str, TrialRecord]:
-    """Every finished trial in a sweep's folder, by name."""
-    return trial_files(folder, RESULT)
-
-
 def trial_files(folder: Folder, file: str) -> dict[str, TrialRecord]:
     """A JSON file of every trial in a sweep's folder that has it, by name, sorted."""
     names = folder.names("trials")

@@ -11,17 +11,17 @@ from rayclean.runtime.tune_rules import EarlyStopping
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import SweepPlan, base_values, make_plan, sweep_root
-from rayclean.sweeps.resume import draws, draws_done, same_sweep
+from rayclean.sweeps.resume import draws_done, same_sweep
 from rayclean.sweeps.spec import Objective, Sweep, Tracking
 from rayclean.sweeps.sweep import optuna_search, report_sweep
-from rayclean.sweeps.tracking import open_tracker
+from rayclean.sweeps.tracking import Tracker
 from tests.sweeps.bases import sweep
 
 BUDGET = "detect.budget"
 
 
 def watch(of: Sweep) -> SweepObserver:
-    return SweepObserver(make_plan(of), open_tracker(Tracking(wandb="off"), "s", sweep_root(of)), 9)
+    return SweepObserver(make_plan(of), Tracker(Tracking(wandb="off"), "s", Folder(sweep_root(of))), 9)
 
 
 def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_a_stopped_trial_has_its_last_line(
     for number in (1, 2):
         news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number))
     news.ended({"name": name}, said)
-    result = trials.finished_results(news.plan.folder)[name]
+    result = trials.trial_files(news.plan.folder, trials.RESULT)[name]
     assert result["stopped"] == stopped
     assert result["figures"] == {"dev_accuracy": 0.5}
     assert [each["epoch"] for each in trials.trial_epochs(news.plan.folder, name)] == [1, 2]
@@ -89,7 +89,7 @@ def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         news.epoch_ended({"name": name}, line(number))
     news.ended({"name": name}, None)
-    assert trials.finished_results(news.plan.folder) == {}
+    assert trials.trial_files(news.plan.folder, trials.RESULT) == {}
 
 
 def searched(tmp_path: Path, **more: Any) -> Sweep:
@@ -119,19 +119,20 @@ def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_
         "detect.budget=0.125 seed=2": "first line\nits process was lost",
         "detect.budget=0.15 seed=1": "no label is left",
     }
-    assert draws_done(of, trials.finished_results(news.plan.folder), news.plan.folder) == 0
+    assert draws_done(of, trials.trial_files(news.plan.folder, trials.RESULT)) == 0
 
 
 def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None:
     of = searched(tmp_path, seeds=(0, 1), samples=4)
     news, twice = watch(of), {BUDGET: 0.125}
+    result = come_to(of, twice, 0, 1)
     for _ in range(2):
-        news.ended(twice, come_to(of, twice, 0, 1))
+        news.ended(twice, result)
     come_to(of, {BUDGET: 0.15}, 0, 1)  # killed before it was counted
     come_to(of, {BUDGET: 0.175}, 0)  # under one seed only
-    known = trials.finished_results(news.plan.folder)
-    assert draws_done(of, known, news.plan.folder) == 3
-    assert draws_done(of, {}, news.plan.folder) == 0  # of other data: all are drawn again
+    known = trials.trial_files(news.plan.folder, trials.RESULT)
+    assert draws_done(of, known) == 3
+    assert draws_done(of, {}) == 0  # of other data: all are drawn again
 
 
 def test_a_stopped_draw_counts(tmp_path: Path) -> None:
@@ -141,8 +142,8 @@ def test_a_stopped_draw_counts(tmp_path: Path) -> None:
     news, point = watch(of), {BUDGET: 0.125}
     news.epoch_ended(point, line(1))
     news.ended(point, None)
-    assert draws_done(of, trials.finished_results(news.plan.folder), news.plan.folder) == 1
-    assert list(draws(news.plan.folder).values()) == [1]
+    assert draws_done(of, trials.trial_files(news.plan.folder, trials.RESULT)) == 1
+    assert [result["draws"] for result in trials.trial_files(news.plan.folder, trials.RESULT).values()] == [1]
 
 
 @pytest.mark.parametrize("url", ["memory://store", "{tmp_path}"])

@@ -10,6 +10,7 @@ import pytest
 
 from rayclean import pipeline
 from rayclean.errors import ConfigError
+from rayclean.overrides import put_over
 from rayclean.run import VERBS
 from rayclean.sweeps.plan import (
     LABELS_ONLY,
@@ -18,7 +19,6 @@ from rayclean.sweeps.plan import (
     base_values,
     make_plan,
     needs_training,
-    put_over,
     sweep_root,
 )
 from rayclean.sweeps.spec import Sweep

@@ -11,10 +11,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
+from rayclean.cli.sweep_table import sweep_table
 from rayclean.sweeps.page import report
 from rayclean.sweeps.page.fields import swept_fields
 from rayclean.sweeps.page.plots import COLOURS
-from rayclean.sweeps.page.terminal import sweep_table
 from rayclean.sweeps.repeat import trial_command
 from rayclean.sweeps.results import PointFigure, Results, Row, best_row, pareto_front
 from rayclean.sweeps.spec import Sweep
@@ -517,7 +517,7 @@ def test_terminal_table_is_short_and_takes_no_markup(base: str) -> None:
     rows = [({"dataset.text": "[red]x[/red]"}, {name: PointFigure(0.5, None, 3) for name in names})]
     of = results(base, {"dataset.text": {"grid": ["[red]x[/red]"]}}, rows)
     headers = [str(column.header) for column in sweep_table(of).columns]
-    assert headers == ["text", "seeds", "accuracy", "noise_final", "a", "b", "c", "d"]
+    assert headers == ["text", "seeds", "noise_final", "accuracy", "a", "b", "c", "d"]
     assert "[red]x[/red]" in printed(of)
 
 

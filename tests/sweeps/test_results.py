@@ -11,7 +11,8 @@ from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
-from rayclean.sweeps.plan import SweepPlan, base_values, put_over
+from rayclean.overrides import put_over
+from rayclean.sweeps.plan import SweepPlan, base_values
 from rayclean.sweeps.repeat import best_config, trial_command
 from rayclean.sweeps.results import PointFigure, Results, Row, best_row, collect, pareto_front, setting
 from rayclean.sweeps.space import Point, points
@@ -456,7 +457,7 @@ def test_the_best_config_says_where_it_comes_from_and_keeps_the_bases_conditions
     ]
     text = best_config(found(of, *trials))
     assert text.startswith(
-        "# Best of the sweep s: dev_loss 1.4 +- 1.41 over 2 seeds at dataset.noise.rate = 0.4.\n"
+        "# Best of the sweep s: dev_loss 1.400 ± 1.414 over 2 seeds at dataset.noise.rate = 0.4.\n"
     )
     config = parse_config(tomllib.loads(text))
     assert config.dataset.noise is None

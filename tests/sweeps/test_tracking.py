@@ -15,7 +15,7 @@ from rayclean.folder import Folder
 from rayclean.sweeps import tracking
 from rayclean.sweeps.plan import Work, make_plan
 from rayclean.sweeps.spec import Tracking
-from rayclean.sweeps.tracking import LOGGED_FILE, Tracker, open_tracker
+from rayclean.sweeps.tracking import LOGGED_FILE, Tracker
 from tests.sweeps.bases import sweep
 from tests.sweeps.offline import read
 
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, works: list[Work]) -> Folder:
 
 
 def tracker(folder: Folder, **more: Any) -> Tracker:
-    return open_tracker(Tracking(**{"wandb": "offline", "project": "tests", **more}), "group", folder.url())
+    return Tracker(Tracking(**{"wandb": "offline", "project": "tests", **more}), "group", folder)
 
 
 def run_id(folder: Folder, work: Work) -> str:

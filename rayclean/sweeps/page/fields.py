@@ -58,26 +58,18 @@ class SweptField:
 
 
 def swept_fields(results: Results) -> list[SweptField]:
-    """The swept fields in the order of the file."""
-    names = field_names(list(results.sweep.space))
+    """The swept fields in the order of the file. Their short names, the last parts of their paths, lack the
+    underscore that keeps one from being a word of Python; where two would be the same, they are whole paths.
+    """
+    short = {path: path.rpartition(".")[2].rstrip("_") for path in results.sweep.space}
     found = []
     for path, dimension in results.sweep.space.items():
+        name = short[path] if [*short.values()].count(short[path]) == 1 else path
         distinct = {value_key(row.point[path]): row.point[path] for row in results.rows if path in row.point}
-        field = SweptField(path, names[path], list(distinct.values()), dimension)
+        field = SweptField(path, name, list(distinct.values()), dimension)
         field.values.sort() if field.numeric else None
         found.append(field)
     return found
-
-
-def field_names(paths: Sequence[str]) -> dict[str, str]:
-    """A short name for each path, the whole path where two would have the same. The underscore that keeps a
-    name from being a word of Python is left out.
-
-    >>> field_names(["method.lambda_", "method.name", "encoder.name"])
-    {'method.lambda_': 'lambda', 'method.name': 'method.name', 'encoder.name': 'encoder.name'}
-    """
-    names = [path.rpartition(".")[2].rstrip("_") for path in paths]
-    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names, strict=True)}
 
 
 def value_key(value: Any) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -46,16 +46,6 @@ class Plot:
     title: str
     hint: str
     figure: PlotlyFigure
-
-
-class TrialSpan(NamedTuple):
-    """The time in which a trial ran, in seconds since the first one began, without interruptions."""
-
-    begin: float
-    seconds: float
-    name: str
-    early: bool
-    """Whether its point has trials that were stopped early."""
 
 
 def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[Plot]:
@@ -115,44 +105,37 @@ def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | No
 
 
 def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | None:
-    """A bar for each trial, by the time at which it ran; None for fewer than two trials."""
-    spans = trial_spans(rows, fields)
+    """A bar for each trial, by the time at which it ran, without interruptions; None for fewer than two
+    trials.
+    """
+    spans = sorted(
+        (*span, f"{named_values(row, fields)} seed = {seed}".lstrip(), bool(row.stopped or row.converged))
+        for row in rows
+        for seed, span in row.spans.items()
+    )
     if len(spans) < 2:
         return None
-    whole = max(span.begin + span.seconds for span in spans)
+    zero = busy_until = spans[0][0]
+    begins = []
+    for begin, seconds, *_ in spans:
+        zero += begin - busy_until if begin - busy_until > PAUSE else 0.0
+        busy_until = max(busy_until, begin + seconds)
+        begins.append(begin - zero)
+    whole = busy_until - zero
     unit, size = ("hours", 3600) if whole > 10_000 else ("minutes", 60) if whole > 200 else ("seconds", 1)
     figure = go.Figure(go.Bar(
-        base=[span.begin / size for span in spans], x=[span.seconds / size for span in spans],
+        base=[begin / size for begin in begins], x=[seconds / size for _, seconds, *_ in spans],
         y=list(range(1, len(spans) + 1)), orientation="h", hovertemplate=ONLY_TEXT, textposition="none",
-        marker_color=[ORANGE if span.early else BLUE for span in spans],
-        text=[plain_values(f"{span.name}: {format_seconds(span.seconds)}", 120) for span in spans],
+        marker_color=[ORANGE if early else BLUE for *_, early in spans],
+        text=[plain_values(f"{name}: {format_seconds(seconds)}", 120) for _, seconds, name, _ in spans],
     ))  # fmt: skip
     figure.update_xaxes(title_text=f"{unit} since the first trial began")
     figure.update_yaxes(autorange="reversed", tickformat="d", title_text="trial")
-    at_once = sum(span.seconds for span in spans) / whole if whole else 0.0
+    at_once = sum(seconds for _, seconds, *_ in spans) / whole if whole else 0.0
     hint = f"{len(spans)} trials by their beginning, {at_once:.1f} at once on average."
-    hint += " Orange ones were stopped early." if any(span.early for span in spans) else ""
+    hint += " Orange ones were stopped early." if any(early for *_, early in spans) else ""
     height = min(640, 140 + 14 * len(spans))
     return Plot("Trials over time", hint, styled(figure, height=height, wide=True))
-
-
-def trial_spans(rows: Sequence[Row], fields: Sequence[SweptField]) -> list[TrialSpan]:
-    """The times of all trials, in the order in which they began; interruptions are left out."""
-    known = [
-        TrialSpan(
-            *span, f"{named_values(row, fields)} seed = {seed}".lstrip(), bool(row.stopped or row.converged)
-        )
-        for row in rows
-        for seed, span in row.spans.items()
-    ]
-    found: list[TrialSpan] = []
-    zero = busy_until = min((span.begin for span in known), default=0.0)
-    for span in sorted(known):
-        if span.begin - busy_until > PAUSE:
-            zero += span.begin - busy_until
-        busy_until = max(busy_until, span.begin + span.seconds)
-        found.append(span._replace(begin=span.begin - zero))
-    return found
 
 
 def hover(rows: Sequence[Row], metrics: Sequence[str], *parts: str) -> str:

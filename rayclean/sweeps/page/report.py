@@ -17,7 +17,7 @@ from rayclean.sweeps.results import Results
 MAX_METRICS = 12
 """Metrics that plots can be switched between; the table has them all."""
 HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
-"""Metrics that come right after the objectives; on the page only where points differ in them."""
+"""Metrics that come right after the objectives, where points differ in them."""
 
 
 def render_sweep(results: Results) -> str:

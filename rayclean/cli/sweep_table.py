@@ -6,7 +6,7 @@ from rich.table import Table
 
 from rayclean.evaluation.formatting import format_measured
 from rayclean.sweeps.page.fields import cells, swept_fields
-from rayclean.sweeps.page.report import HEADLINES
+from rayclean.sweeps.page.report import metrics_by_interest
 from rayclean.sweeps.results import SIGNIFICANT, PointFigure, Results
 
 MAX_COLUMNS = 6
@@ -15,9 +15,7 @@ MAX_COLUMNS = 6
 
 def sweep_table(results: Results) -> Table:
     """Points with their most important figures: the best in bold, those of the Pareto front with a star."""
-    fields, objectives = swept_fields(results), [objective.metric for objective in results.sweep.objectives]
-    wanted = dict.fromkeys([*objectives, *HEADLINES, *results.metrics])
-    metrics = [name for name in wanted if name in results.metrics][:MAX_COLUMNS]
+    fields, metrics = swept_fields(results), metrics_by_interest(results)[:MAX_COLUMNS]
     table = Table(box=box.SIMPLE_HEAD, title=f"Sweep {escape(results.sweep.name)}", title_justify="left")
     if results.front:
         table.add_column("")
