@@ -124,8 +124,8 @@ def leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tup
 
 
 def toml_value(value: Any) -> str:
-    """A value as an override writes it: TOML in one line, which takes neither half of a surrogate pair, nor DEL
-    unescaped.
+    """A value as an override writes it: TOML in one line, which takes neither half of a surrogate pair, nor
+    DEL unescaped.
 
     >>> toml_value({"name": "knn", "neighbours": [5, 20]})
     '{"name" = "knn", "neighbours" = [5, 20]}'

@@ -74,8 +74,10 @@ def format_interval(interval: list[float] | None) -> str:
 def decimals(name: str, value: float, digits: int = 4) -> int:
     """How many decimals of a figure are shown: so many digits, and two of a small one.
 
-    >>> decimals("accuracy", 0.91), decimals("seconds", 75.2), decimals("tokens", 123456.7), decimals("cost", 0.00012)
-    (4, 2, 0, 5)
+    >>> decimals("accuracy", 0.91), decimals("seconds", 75.2), decimals("tokens", 12345.7)
+    (4, 2, 0)
+    >>> decimals("cost", 0.00012)
+    5
     """
     size = abs(value)
     if name in WHOLE:
@@ -88,8 +90,8 @@ def decimals(name: str, value: float, digits: int = 4) -> int:
 def format_measured(name: str, mean: float, sd: float | None = None, digits: int = 4) -> str:
     """A figure by its name, rounded, with its deviation.
 
-    >>> format_measured("accuracy", 0.91234, 0.00321), format_measured("tokens", 12345.6), format_measured("asked", 7, 1.5)
-    ('0.9123 ± 0.0032', '12,346', '7 ± 1.5')
+    >>> format_measured("accuracy", 0.91234, 0.00321), format_measured("asked", 7, 1.5)
+    ('0.9123 ± 0.0032', '7 ± 1.5')
     """
     places = decimals(name, mean, digits)
     if sd is None:

@@ -44,8 +44,8 @@ class Work:
 
     @property
     def name(self) -> str:
-        """Hash of all that its result depends on, data files included: the same config on the same data is the
-        same trial, whichever sweep file named it.
+        """Hash of all that its result depends on, data files included: the same config on the same data is
+        the same trial, whichever sweep file named it.
         """
         return self.config.name
 
@@ -152,9 +152,8 @@ class SweepPlan:
             digests = fingerprints(config, Run(root))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
-        last = (
-            "train" if needs_training(self.spec) else "relabel"
-        )  # it depends on all before it, and on the data
+        # It depends on all verbs before it, and on the data files.
+        last = "train" if needs_training(self.spec) else "relabel"
         name = fingerprint(last, digests[last], config_identity(config), config.seed)
         config = config.model_copy(update={"name": name, "output": f"{root}/trials"})
         return Work(dict(point), config, digests, root)
@@ -196,9 +195,8 @@ def base_values(sweep: Sweep) -> dict[str, Any]:
 
 def any_point(sweep: Sweep) -> Point:
     """The first value of everything, to check a config by."""
-    return only_valid(
-        sweep, {path: (each.listed or each.bounds or ())[0] for path, each in sweep.space.items()}
-    )
+    first = {path: (each.listed or each.bounds or ())[0] for path, each in sweep.space.items()}
+    return only_valid(sweep, first)
 
 
 def needs_training(sweep: Sweep) -> bool:
@@ -210,7 +208,8 @@ def needs_training(sweep: Sweep) -> bool:
     needs = any(objective.metric in TRAINED for objective in sweep.objectives)
     if sweep.trains is False and needs:
         raise ConfigError(
-            f"trains = false, but {', '.join(TRAINED)} are figures of a trained model: choose other objectives"
+            f"trains = false, but {', '.join(TRAINED)} are figures of a trained model: choose other "
+            "objectives"
         )
     cheap = all(any(path == c or path.startswith(f"{c}.") for c in CHEAP) for path in sweep.space)
     return needs or not cheap if sweep.trains is None else sweep.trains

@@ -46,7 +46,8 @@ class Tracker:
     Args:
         tracking: mode, project, tables.
         sweep: group of the runs.
-        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary one if it is remote.
+        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary one where it is
+            remote.
 
     Raises:
         ConfigError: offline runs were asked for, and the folder is not on a disk.
@@ -61,8 +62,8 @@ class Tracker:
             return
         if not root.is_local:
             self.folder = self.closing.enter_context(tempfile.TemporaryDirectory(prefix="rayclean-wandb-"))
-        # Files of tables wait here for `wandb sync`; W&B's default would be the home directory. It would
-        # advertise Weave where `openai` is imported, and trace its calls.
+        # Files of tables wait here for `wandb sync`; W&B's default would be the home directory. Weave would
+        # advertise itself where `openai` is imported, and trace its calls.
         data = os.path.abspath(os.path.join(self.folder, "wandb"))
         for name, value in (("WANDB_DATA_DIR", data), ("WANDB_DISABLE_WEAVE", "true")):
             if name not in os.environ:

@@ -41,8 +41,8 @@ def metric_plots(rows: Sequence[Row], fields: Sequence[SweptField], metric: str)
 def over_field(
     rows: Sequence[Row], field: SweptField, fields: Sequence[SweptField], metric: str
 ) -> Plot | None:
-    """A metric over a field with error bars; a line, or a colour, for each combination of as many of the other
-    fields as `MAX_LINES` allows, in the order of the file. None where no point has the field.
+    """A metric over a field with error bars; a line, or a colour, for each combination of as many of the
+    other fields as `MAX_LINES` allows, in the order of the file. None where no point has the field.
     """
     joined = field.numeric and not field.dimension.bounds
     rows = sorted((row for row in rows if field.path in row.point), key=field.place)

@@ -66,11 +66,12 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
             ("Pareto front", ORANGE, 12, "diamond", True),
         ):
             members = [row for row in rows if row.is_among(results.front) is front]
+            x, y = ([row.figures[metric].mean for row in members] for metric in (second, first))
             figure.add_scatter(
-                name=name, mode="markers", hovertemplate=ONLY_TEXT,
-                x=[row.figures[second].mean for row in members], y=[row.figures[first].mean for row in members],
+                name=name, mode="markers", hovertemplate=ONLY_TEXT, x=x, y=y,
                 text=[hover([row], (first, second), named_values(row, fields)) for row in members],
-                marker={"color": colour, "size": size, "symbol": symbol, "line": {"color": BLUE, "width": 1.5 * front}},
+                marker={"color": colour, "size": size, "symbol": symbol},
+                marker_line={"color": BLUE, "width": 1.5 * front},
             )  # fmt: skip
         figure.update_xaxes(title_text=second, tickformat=",~f" if second in WHOLE else None)
         figure.update_yaxes(title_text=first)
