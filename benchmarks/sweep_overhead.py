@@ -72,7 +72,7 @@ def prepare(works: list[Work], url: str) -> None:
 
     with connected(works[0].config.cluster):
         for work in {work.fingerprints["predict"]: work for work in works}.values():
-            pipeline.run_verbs(work.config, BEFORE, run=work.run(url))
+            pipeline.run_verbs(work.config, BEFORE, run=work.run)
 
 
 def run(of: Sweep) -> dict[str, Any]:
@@ -80,20 +80,20 @@ def run(of: Sweep) -> dict[str, Any]:
     from rayclean.folder import Folder
     from rayclean.runtime.threads import physical_threads
     from rayclean.sweeps import trial
-    from rayclean.sweeps.plan import make_plan, sweep_root
+    from rayclean.sweeps.plan import SharedWork, make_plan, sweep_root
     from rayclean.sweeps.sweep import run_sweep
 
     plan, url = make_plan(of), sweep_root(of)
     prepare([*plan.work.values()], url)
-    shared = [item for level in plan.shared(url) for item in level]
+    shared = [item for level in SharedWork(plan.verbs, plan.work).levels() for item in level]
     began = time.time()
     start = time.perf_counter()
     found = run_sweep(of)
     wall = time.perf_counter() - start
-    results = trial.finished_results(Folder(url)).values()
+    results = trial.trial_files(Folder(url), trial.RESULT).values()
     assert not found.failed
     assert len(results) == len(plan.work)
-    manifests = [work.run(url).manifest(verb) for verb, work in shared]
+    manifests = [work.run.manifest(verb) for verb, work in shared]
     return {
         "trials": len(results),
         "cores": physical_threads(),
