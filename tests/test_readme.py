@@ -66,6 +66,15 @@ def test_commands_are_parsed(arguments: list[str], monkeypatch: pytest.MonkeyPat
         parse_config({"dataset": {"path": "data.csv"}}, context.params.get("overrides") or [])
 
 
+def test_the_example_of_what_is_shown_is_as_the_table_says() -> None:
+    namespace: dict[str, Any] = {}
+    example = next(block.values[0] for block in blocks("python") if "Measures(" in block.values[0])
+    exec(compile(example, "docs/extending.md", "exec"), namespace)
+    shown = namespace["shown"]
+    assert shown.columns == ("clean_posterior", "part")
+    assert shown.figures["mean_posterior"].written(0.5) == "50.0 %"
+
+
 def test_the_example_method_is_cross_entropy_for_a_beta_of_one() -> None:
     namespace: dict[str, Any] = {"__name__": "bootstrapping"}
     example = next(block.values[0] for block in blocks("python") if "Method" in block.values[0])

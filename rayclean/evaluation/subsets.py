@@ -1,4 +1,4 @@
-"""The noise of a method's subsets: the share of wrong labels among its clean, hard and purified examples.
+"""The noise of a method's subsets: the share of wrong labels in each of them, and among an annotator's answers.
 
 `evaluate` computes these figures from the columns that a training leaves after each epoch (`train/epochs/`)
 and the truth, where there is one. Some parts and counts are in memory at once, whatever the number of
@@ -15,24 +15,24 @@ import numpy.typing as npt
 from rayclean.evaluation.counts import UNKNOWN
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup, lookup_values
-from rayclean.functional.partition import Subset
+from rayclean.measures import Measures
 
 _Labels = npt.NDArray[np.int64]
 EpochColumns = Mapping[str, npt.NDArray[Any]]
 
-SUBSETS = {member.name.lower(): member for member in (Subset.CLEAN, Subset.HARD, Subset.PURIFIED)}
 PARTS = 16
 """Parts of an epoch whose truth is looked up at once: the more, the less often the truth is read."""
 
 
 def joined_subsets(
-    load: Folder, epochs: Sequence[Folder]
+    load: Folder, epochs: Sequence[Folder], wanted: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], _Labels]]:
     """All parts of some epochs of one training, with the truth.
 
     Args:
         load: the folder of `load`; there may be no truth in it.
         epochs: folders of the same examples in the same parts, as the training loop writes them.
+        wanted: columns that are read beside `example_id` and `given_label`.
 
     Yields:
         The position of the epoch in `epochs`, the columns [B] of a part, and its true labels [B], `UNKNOWN`
@@ -40,6 +40,7 @@ def joined_subsets(
     """
     shards = [epoch.shards() for epoch in epochs]
     names = sorted(set().union(*shards))
+    names_read = list(dict.fromkeys(["example_id", "given_label", *wanted]))
     for start in range(0, len(names), PARTS):
         block = names[start : start + PARTS]
         ids = [_first_with(name, epochs, shards).read_table(name, columns=["example_id"]) for name in block]
@@ -49,67 +50,76 @@ def joined_subsets(
         for place, (epoch, epoch_shards) in enumerate(zip(epochs, shards, strict=True)):
             for name, part, known in zip(block, parts, true, strict=True):
                 if name in epoch_shards:
-                    table = epoch.read_table(name)
-                    columns = {column: table[column].to_numpy() for column in table.column_names}
+                    table = epoch.read_table(name, columns=names_read)
+                    columns = {column: table[column].to_numpy() for column in names_read}
                     yield place, columns, lookup_values(part, known, columns["example_id"])
 
 
-def count_subsets(columns: EpochColumns, true: _Labels) -> Counter[str]:
-    """Counts of some rows, to be added up for `subset_shares`.
+def count_subsets(columns: EpochColumns, true: _Labels, measures: Measures) -> Counter[str]:
+    """Counts of some rows, to be added up for `subset_figures`.
 
     Args:
         columns: of `joined_subsets`.
         true: [B] true labels.
+        measures: the columns of subsets and answers.
 
     Returns:
         `<subset>`: its examples, `<subset>_known`: those of known truth, `<subset>_wrong`: those of a wrong
         label; likewise `answered`, the examples with an answer, and `answers_wrong`, the wrong ones among the
-        answers; `purified_after_wrong`: purified examples that are wrong once answers have replaced labels.
-        Empty where the method makes no subsets.
+        answers; `<subset>_after_wrong`: those that are wrong once answers have replaced labels. Empty where
+        the method has neither subsets nor answers.
     """
-    if not _has_subsets(columns):
-        return Counter()
-    known = true != UNKNOWN
-    wrong = known & (columns["given_label"] != true)
-    members = {name: columns["subset"] == subset for name, subset in SUBSETS.items()}
-    members["answered"] = columns["answer"] >= 0
+    known, given = true != UNKNOWN, columns["given_label"]
+    members: dict[str, npt.NDArray[np.bool_]] = {}
     counts = Counter[str]()
-    after = np.where(members["answered"], columns["answer"], columns["given_label"])
-    counts["answers_wrong"] = int((known & members["answered"] & (after != true)).sum())
-    counts["purified_after_wrong"] = int((known & members["purified"] & (after != true)).sum())
+    if measures.subsets is not None:
+        subset = columns[measures.subsets.column]
+        members = {name: subset == value for name, value in measures.subsets.values.items()}
+    if measures.answers is not None:
+        answer = columns[measures.answers.column]
+        members["answered"] = answer >= 0
+        wrong_after = known & (np.where(members["answered"], answer, given) != true)
+        counts["answers_wrong"] = int((members["answered"] & wrong_after).sum())
+        for name in measures.answers.replace:
+            counts[f"{name}_after_wrong"] = int((members[name] & wrong_after).sum())
     for name, rows in members.items():
         counts[name] = int(rows.sum())
         counts[f"{name}_known"] = int((rows & known).sum())
-        counts[f"{name}_wrong"] = int((rows & wrong).sum())
+        counts[f"{name}_wrong"] = int((rows & known & (given != true)).sum())
     return counts
 
 
-def subset_shares(counts: Counter[str]) -> dict[str, float]:
-    """Shares of wrong labels after one epoch, from the sum of the counts of its parts.
+def subset_figures(counts: Counter[str], measures: Measures) -> dict[str, float | None]:
+    """Sizes of subsets and shares of wrong labels after one epoch, from the sum of the counts of its parts.
+
+    Args:
+        counts: the sum of those of `count_subsets`.
+        measures: the same as there.
 
     Returns:
-        `clean`, `hard`, `purified`: labels trained on that are wrong, of the subset's examples of known
-        truth. `purified_after`: of the purified examples again, with the annotator's answers in the place of
-        their labels where there are any (the NoiseAL paper's 17.89 % before and 14.54 % after). `answered`
-        and `answers`: the labels trained on, and the annotator's, of all examples that have an answer, in
-        whatever subset they are now. Names without such an example are left out; {} without truth or subsets.
+        `<subset>`: its examples; `<subset>_wrong`: labels trained on that are wrong, of the subset's examples
+        of known truth; `<subset>_after_wrong`, where answers replace labels: the same once more, with the
+        annotator's answers in the place of labels where there are any. `answered`, `answered_wrong` and
+        `answers_wrong`, where the method keeps answers: the examples with an answer, in whatever subset they
+        are now, and the wrong ones among their labels, and among the answers. None before the first split,
+        and for a share of no examples.
     """
-    if not any(counts[name] for name in SUBSETS):  # not split yet
-        return {}
-    found = {
-        name: counts[f"{name}_wrong"] / counts[f"{name}_known"]
-        for name in (*SUBSETS, "answered")
-        if counts[f"{name}_known"]
+    subsets = tuple(measures.subsets.values) if measures.subsets is not None else ()
+    split = not subsets or any(counts[name] for name in subsets)
+
+    def share(wrong: str, of: str) -> float | None:
+        known = counts[f"{of}_known"]
+        return counts[f"{wrong}_wrong"] / known if split and known else None
+
+    shares = {name: name for name in subsets}
+    if measures.answers is not None:
+        shares |= {f"{name}_after": name for name in measures.answers.replace}
+        shares |= {"answered": "answered", "answers": "answered"}
+    sizes = (*subsets, *(("answered",) if measures.answers is not None else ()))
+    return {
+        **{name: counts[name] if split else None for name in sizes},
+        **{f"{wrong}_wrong": share(wrong, of) for wrong, of in shares.items()},
     }
-    if "purified" in found:
-        found["purified_after"] = counts["purified_after_wrong"] / counts["purified_known"]
-    if "answered" in found:
-        found["answers"] = counts["answers_wrong"] / counts["answered_known"]
-    return found
-
-
-def _has_subsets(names: Any) -> bool:
-    return {"subset", "answer"} <= set(names)
 
 
 def _first_with(name: str, epochs: Sequence[Folder], shards: Sequence[Sequence[str]]) -> Folder:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from rayclean.evaluation import plots
-from rayclean.evaluation.formatting import format_count, format_figure, format_percent
-from rayclean.evaluation.subsets import SUBSETS
-from rayclean.evaluation.training_history import MEASURES, TrainingHistory
+from rayclean.evaluation.formatting import format_count, format_percent
+from rayclean.evaluation.training_history import TrainingHistory
+from rayclean.measures import Measures
 
 MAX_EPOCHS = 20
 """Rows of the table of epochs; longer trainings show that many, evenly spread, and the best one."""
@@ -42,7 +42,7 @@ def training_section(
         "method": method,
         "best": best,
         "epochs": len(rows),
-        "table": _epoch_table(shown),
+        "table": _epoch_table(shown, history.measures),
         "left_out": len(rows) - len(shown),
         "kinds": [kind for kind, count in zip(plots.KINDS, counted, strict=True) if count],
         "measures": measures,
@@ -52,21 +52,22 @@ def training_section(
 def _small_charts(
     history: TrainingHistory, drawn: list[int]
 ) -> tuple[list[dict[str, Any]], dict[str, plots.PlotlyFigure]]:
-    """A row of small charts per measure: histograms of some of the epochs."""
+    """A row of small charts per scalar: histograms of some of the epochs."""
     measures: list[dict[str, Any]] = []
     charts: dict[str, plots.PlotlyFigure] = {}
     epochs = [history.epochs[place]["epoch"] for place in drawn]
     for key, histograms in history.histograms.items():
-        measure, chosen = MEASURES[key], histograms[drawn]
+        declared, chosen = history.measures.histograms[key], histograms[drawn]
         names = [f"training-{key}-{epoch}" for epoch in epochs]
-        figures = plots.epoch_histograms(chosen, measure.axis, measure.top, measure.bounded)
+        axis = plots.plain_values(declared.axis)
+        figures = plots.epoch_histograms(chosen, axis, declared.top, declared.bounded)
         charts |= dict(zip(names, figures, strict=True))
         counts = chosen.sum(axis=(1, 2)).tolist()
         small = [
             {"name": name, "epoch": epoch, "count": count}
             for name, epoch, count in zip(names, epochs, counts, strict=True)
         ]
-        measures.append({"title": measure.title, "means": measure.means, "charts": small})
+        measures.append({"title": declared.title, "means": declared.means, "charts": small})
     return measures, charts
 
 
@@ -81,18 +82,25 @@ def _spread(count: int, limit: int) -> list[int]:
     return [place * (count - 1) // (limit - 1) for place in range(limit)]
 
 
-def _epoch_table(rows: list[EpochRow]) -> dict[str, Any]:
+def _epoch_table(rows: list[EpochRow], measures: Measures) -> dict[str, Any]:
     """The columns that any epoch has, each cell a value and an aside in small letters."""
+    subsets = measures.subsets.values if measures.subsets is not None else ()
     columns: list[tuple[str, str, Callable[[Any], str], Callable[[EpochRow], str]]] = [
         ("loss", "loss", lambda value: f"{value:.4g}", _no_aside),
         ("dev accuracy", "dev_accuracy", format_percent, _no_aside),
-        *((name, name, format_count, lambda row, name=name: _wrong_labels(row, name)) for name in SUBSETS),
+        *(
+            (_words(name), name, format_count, lambda row, name=name: _wrong_labels(row, name))
+            for name in subsets
+        ),
         ("asked", "asked", format_count, _reused_answers),
         ("answers so far", "answered", format_count, _wrong_answers),
-        ("negative margins", "negative_margins", format_count, _no_aside),
-        ("mean weight", "mean_weight", format_figure, _no_aside),
+        *(
+            (figure.title, name, figure.written, _no_aside)
+            for name, figure in measures.figures.items()
+            if figure.table
+        ),
     ]
-    present = [column for column in columns if any(row[column[1]] is not None for row in rows)]
+    present = [column for column in columns if any(row.get(column[1]) is not None for row in rows)]
 
     def cells(row: EpochRow) -> list[dict[str, str]]:
         return [
@@ -108,17 +116,22 @@ def _epoch_table(rows: list[EpochRow]) -> dict[str, Any]:
     }
 
 
+def _words(name: str) -> str:
+    """A key of `metrics.json` as words."""
+    return name.replace("_", " ")
+
+
 def _no_aside(row: EpochRow) -> str:
     return ""
 
 
 def _wrong_labels(row: EpochRow, subset: str) -> str:
-    """Share of wrong labels in a subset; of the purified also after the annotator's answers."""
+    """Share of wrong labels in a subset, also after the annotator's answers where they replace labels."""
     if row[f"{subset}_wrong"] is None:
         return ""
     after = ""
-    if subset == "purified" and row["answered"]:
-        after = f" → {format_percent(row['purified_after_wrong'])}"
+    if f"{subset}_after_wrong" in row and row["answered"]:
+        after = f" → {format_percent(row[f'{subset}_after_wrong'])}"
     return f"{format_percent(row[f'{subset}_wrong'])}{after} wrong"
 
 

@@ -16,6 +16,7 @@ A method declares its networks, its per-example state columns and its hooks, and
         review(state, rows, seen, epoch)   takes the scalars that `judged` computed for them
       summary(state)                 figures for the epoch's line of `metrics.jsonl`
     quality(state)                   after training: lower = more likely wrong
+    measures()                       once: what the report and the terminal show of all this
 
 Exactness for any number of workers: `functional/` returns one value per example; `loss` reduces them with
 `batch.mean` / `batch.mean_over`, which divide by *global* counts, so that W workers give the gradient of one.
@@ -36,6 +37,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
+from rayclean.measures import HIGHEST_LOSS, Histogram, Measures
 from rayclean.plugins import Options, Plugin
 
 
@@ -248,8 +250,23 @@ class Method:
         """
 
     def summary(self, state: State) -> dict[str, float]:
-        """Figures of an epoch's line: sizes of subsets, answers, thresholds; no truth."""
+        """Figures of an epoch's line: answers, thresholds; no truth. The loop adds the sizes of subsets."""
         return {}
+
+    def measures(self) -> Measures:
+        """What the report and the terminal show of the columns and of the summary; here the loss of every
+        example, where it is kept.
+        """
+        loss = Histogram(
+            title="Loss",
+            means="Cross-entropy of each label when it was trained on. Wrong labels stay on the right until the network "
+            "has learnt them by heart.",
+            axis="loss",
+            columns=("loss",),
+            top=HIGHEST_LOSS,
+            bounded=False,
+        )  # fmt: skip
+        return Measures(histograms={"loss": loss} if "loss" in self.state() else {})
 
     def loss(
         self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int

@@ -55,6 +55,7 @@ from rayclean.functional.margins import (
     margin,
     update_average,
 )
+from rayclean.measures import EpochFigure, Histogram, Measures
 from rayclean.methods.base import Method, Output, State, StepBatch
 from rayclean.plugins import Options, Plugin
 
@@ -214,6 +215,38 @@ class Lane(Method):
             "mean_weight": float(state["weight"].mean()),
             "clamp_rate": float(state["clamped"].mean()),
         }
+
+    def measures(self) -> Measures:
+        """The inferred weights, in which right and wrong labels should part, and the tail of the ALMs."""
+        weights = {
+            "weight": Histogram(
+                title="Weight",
+                means="What each example counted for when it was last trained on. Wrong labels should count for little, on "
+                "the left.",
+                axis="weight",
+                columns=("weight",),
+            ),
+            "weight_below_one": Histogram(
+                title="Weight, of those below 1",
+                means="The same without the examples of full weight, which would drown the others.",
+                axis="weight",
+                columns=("weight",),
+                below=1.0,
+            ),
+            "mean_weight": Histogram(
+                title="Mean weight",
+                means="Mean of an example's weights over its visits so far.",
+                axis="mean weight",
+                columns=("weight_sum", "visits"),
+                combine="ratio",
+            ),
+        }
+        figures = {
+            "negative_margins": EpochFigure(title="negative margins", format="count"),
+            "mean_weight": EpochFigure(title="mean weight", format="decimals"),
+            "clamp_rate": EpochFigure(title="clamp rate", format="percent", table=False),
+        }
+        return Measures(histograms=weights, figures=figures)
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """The ALM: a label that loses to its rival again and again is likely wrong."""

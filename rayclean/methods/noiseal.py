@@ -49,9 +49,11 @@ from torch import Tensor
 
 from rayclean.functional import losses, mixing, partition, thresholds
 from rayclean.functional.partition import Subset
+from rayclean.measures import Measures
 from rayclean.methods import noiseal_ablations as ablations
 from rayclean.methods.base import ExpectedQueries, Method, Output, Questions, State, StepBatch
 from rayclean.methods.embmix import EmbMix, StepSubsets, dropout_divergence
+from rayclean.methods.noiseal_measures import noiseal_measures
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
 from rayclean.plugins import Plugin
 from rayclean.schema import UNANSWERED
@@ -118,9 +120,7 @@ class NoiseAL(Method):
     # -- after an epoch: probabilities of the networks in evaluation mode ------------------------------------
 
     def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
-        """Probability q of the label and confidence m of each network; argmax and max of the
-        networks' mean.
-        """
+        """Probability q of the label and confidence m of each network; argmax and max of their mean."""
         probabilities = {name: output.logits.softmax(-1) for name, output in outputs.items()}
         seen = {}
         for name, p in probabilities.items():
@@ -169,9 +169,8 @@ class NoiseAL(Method):
         subsets = divide(*arguments, **sigma)
         if not (subsets == Subset.CLEAN).any():  # thresholds stricter than any label: the most probable ones
             logger.warning(
-                "NoiseAL: no example is reliable by its threshold; the tenth of each class whose "
-                "labels are most probable "
-                "is taken instead (lower lambda_, or fixed_threshold)"
+                "NoiseAL: no example is reliable by its threshold; the tenth of each class whose labels are most "
+                "probable is taken instead (lower lambda_, or fixed_threshold)"
             )
             q = self._mean_label_probability(state)
             subsets[partition.most_likely_clean(state["given_label"], q)] = Subset.CLEAN
@@ -258,9 +257,7 @@ class NoiseAL(Method):
         return StepSubsets.of(batch, rows)
 
     def _mean(self, batch: StepBatch, values: Tensor, mask: Tensor) -> Tensor:
-        """The subset's mean times its share of the batch, which is its sum over the batch's size; or the
-        plain mean.
-        """
+        """The subset's mean times its share of the batch (its sum over the batch's size), or the mean."""
         if self.config.subset_scale:
             return batch.mean(values.masked_fill(~mask, 0.0))
         return batch.mean_over(values, mask)
@@ -287,12 +284,15 @@ class NoiseAL(Method):
     # -- figures ---------------------------------------------------------------------------------------------
 
     def summary(self, state: State) -> dict[str, float]:
-        """Sizes of the subsets, answers so far, mean thresholds."""
-        sizes = {f"size_{s.name.lower()}": int((state["subset"] == s).sum()) for s in Subset if s >= 0}
-        return sizes | {
+        """Answers so far, mean thresholds."""
+        return {
             "answered": int((state["answer"] >= 0).sum()),
             **{f"threshold_{name}": float(state[f"threshold_{name}"].mean()) for name in self.networks},
         }
+
+    def measures(self) -> Measures:
+        """See `noiseal_measures`."""
+        return noiseal_measures(self.networks)
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Co-prediction: the mean of the networks' probabilities of the given label."""

@@ -13,7 +13,7 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-_VERSION = 6
+_VERSION = 7
 """Part of every job's key: raised when the code changes what training yields."""
 
 
@@ -55,7 +55,7 @@ class FitJob:
     select: ExampleSelection
     seed: int
     output: str
-    """Folder for `model/`, `metrics.jsonl`, `dynamics/`, and `result.json`, which is written last."""
+    """Folder for `model/`, `metrics.jsonl`, `dynamics/`, `measures.json`, and `result.json`, which is written last."""
     keep_last: bool = False
     """Also write the weights of the last epoch, to `model_last/` (papers report best and last)."""
     keep_epochs: bool = False

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.folder import Folder
+from rayclean.measures import Measures
 from rayclean.methods.base import Method
 from rayclean.models.base import Encoder
 from rayclean.training.checkpoint import TrainingProgress
@@ -84,10 +85,19 @@ def forget_epochs(output: Folder, after: int) -> None:
             output.remove("epochs", name)
 
 
+def subset_sizes(state: ExampleState, measures: Measures) -> dict[str, int]:
+    """Examples in each subset of a method, as `size_<name>`; {} for a method that makes none."""
+    if (subsets := measures.subsets) is None:
+        return {}
+    column = state.columns[subsets.column]
+    return {f"size_{name}": int((column == value).sum()) for name, value in subsets.values.items()}
+
+
 def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
-    """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more
-    likely wrong).
+    """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more likely wrong);
+    `measures.json` beside it: what is shown of these columns.
     """
+    output.write_json(method.measures().model_dump(mode="json"), "measures.json")
     _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})
 
 

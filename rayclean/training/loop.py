@@ -192,6 +192,7 @@ def fit(
             "epochs": epochs,
             "loss": float(means.sum()),
             **{f"loss_{name}": float(mean) for name, mean in zip(sums, means, strict=True)},
+            **job_outputs.subset_sizes(state, method.measures()),
             **method.summary(state.columns),
             **asked,
             "dev_loss": dev_loss,

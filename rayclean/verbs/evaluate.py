@@ -33,16 +33,17 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     training                        what the method left behind; null where a run has no `train/epochs/`
     training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at
                                     its end
-    training.epochs[].clean, .hard, .purified  examples in NoiseAL's subsets, null before the first split
-    training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
-    training.epochs[].purified_after_wrong  the same of the purified, with answers in the place of labels
     training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger
                                     answered
-    training.epochs[].answered      examples with an answer so far
+    training.epochs[].<subset>      examples in a subset of the method, null before the first split
+    training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
+    training.epochs[].<subset>_after_wrong  the same with answers in the place of labels, where the method
+                                    takes them so
+    training.epochs[].answered      examples with an answer so far, of a method that keeps answers
     training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the
                                     answers
-    training.epochs[].negative_margins, .mean_weight  LANE: examples of negative average margin; mean weight
-    training.epochs[].clamp_rate    LANE: share of the last visits where the rival's probability was clamped
+    training.epochs[].<figure>      a figure of the method; which ones and which subsets there are,
+                                    `train/measures.json` says
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
     cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling,
@@ -81,7 +82,7 @@ from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
 from rayclean.verbs.compare_networks import train_and_test
 
-VERSION = 3
+VERSION = 4
 
 NOTHING_ASKED: dict[str, Any] = {
     "asked": 0,

@@ -1,11 +1,11 @@
 """Train a network on the final labels, by the configured method.
 
 Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the
-layers after the body are trained, on features that were computed once. A method that asks (NoiseAL) reaches
+layers after the body are trained, on features that were computed once. A method that asks reaches
 the annotator between epochs, over the run's ledger. Writes `model/` (the epoch of the highest accuracy on the
 development examples), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per
-example, after each epoch), `dynamics/` (these columns at the end, and the method's quality) and
-`result.json`.
+example, after each epoch), `dynamics/` (these columns at the end, and the method's quality), `measures.json`
+(what the report shows of them) and `result.json`.
 """
 
 import json
@@ -19,7 +19,9 @@ from rayclean.annotators import ANNOTATORS, build_annotator
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.config import Config
+from rayclean.errors import ConfigError
 from rayclean.folder import Folder
+from rayclean.measures import Measures
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method
 from rayclean.run import Run
@@ -31,12 +33,12 @@ from rayclean.schema import LabelSet
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.query_annotator import AskAnnotator
 
-VERSION = 3
+VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check that the encoders, the method and, if it asks, the annotator exist, and that their options are
-    right.
+    """Check that the encoders, the method and, if it asks, the annotator exist, that their options are right,
+    and that what is to be shown of the method exists, too.
 
     Raises:
         ConfigError: an unknown name or option, or one that cannot work.
@@ -48,6 +50,12 @@ def validate(config: Config, run: Run) -> None:
     method = METHODS.build(
         config.method, 2, config.seed
     )  # the number of classes is not known yet, nor needed
+    kept = {*method.state(), "example_id", "given_label"}
+    if missing := sorted(set(method.measures().columns) - kept):
+        raise ConfigError(
+            f"method {config.method.name}: measures() names the columns {', '.join(missing)}, which state() does not "
+            f"keep; it keeps {', '.join(method.state()) or 'none'}"
+        )
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
         if method.views:
@@ -104,6 +112,7 @@ def run(
     method = METHODS.build(config.method, len(labels), config.seed)
     answers_depend_on = _answers_depend_on(config, labels, method)
     spec = FitSpec(config.encoder, config.method, config.train, tuple(labels.names), answers_depend_on)
+    measures = method.measures()
     shown: set[int] = set()
     with (
         progress.progress_bar("train", config.train.epochs, "epochs") as bar,
@@ -116,7 +125,7 @@ def run(
             if record["epoch"] not in shown:
                 shown.add(record["epoch"])
                 on_epoch(record)
-                bar.note(epoch_note(record))
+                bar.note(epoch_note(record, measures))
 
         result = engines.fit_jobs([job], spec, out.url("ray"), show, annotator)["train"]
     out.remove("ray")
@@ -140,22 +149,27 @@ def run(
     }
 
 
-def epoch_note(record: dict[str, Any]) -> str:
-    """One line for the terminal: losses, development accuracy, sizes of subsets, questions.
+def epoch_note(record: dict[str, Any], measures: Measures) -> str:
+    """One line for the terminal: losses, development accuracy, sizes of subsets, questions, figures.
 
     Args:
         record: the epoch's line of `metrics.jsonl`.
+        measures: what the method declares to be shown.
     """
     parts = [f"epoch {record['epoch']}/{record['epochs']}", f"loss {record['loss']:.4g}"]
     if record["dev_accuracy"] is not None:
         parts.append(f"dev {record['dev_accuracy']:.3f}")
-    sizes = {
-        name.removeprefix("size_"): int(value) for name, value in record.items() if name.startswith("size_")
-    }
+    names = measures.subsets.values if measures.subsets is not None else ()
+    sizes = {name.replace("_", " "): record[f"size_{name}"] for name in names}
     if any(sizes.values()):
         parts.append(", ".join(f"{name} {size:,}" for name, size in sizes.items()))
     if record.get("asked") or record.get("from_ledger"):
         parts.append(f"asked {int(record['asked']):,} (+ {int(record['from_ledger']):,} from the ledger)")
+    parts += [
+        f"{figure.title} {figure.written(record[name])}"
+        for name, figure in measures.figures.items()
+        if figure.line and record.get(name) is not None
+    ]
     if record.get("annotator_failed"):
         parts.append("THE ANNOTATOR FAILED")
     return " · ".join(parts)

@@ -13,6 +13,7 @@ from rayclean.evaluation import plots, report, training_section
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.training_history import TrainingHistory
+from rayclean.methods.noiseal_measures import noiseal_measures
 from tests.evaluation.test_counts import asked, columns, facts
 
 EVIL = "<script>alert('label')</script>"
@@ -54,11 +55,14 @@ VERB_METRICS = {
 }
 
 
+SHOWN = noiseal_measures(("strong", "weak"))
+
+
 def trained(epochs: int = 4) -> TrainingHistory:
     """NoiseAL's columns: the first epoch has no subsets yet."""
     row = dict.fromkeys(
-        ("loss", "dev_accuracy", "asked", "from_ledger", "clean", "hard", "purified", "answered", "negative_margins",
-         "mean_weight", *(f"{name}_wrong" for name in (
+        ("loss", "dev_accuracy", "asked", "from_ledger", "clean", "hard", "purified", "answered",
+         *(f"{name}_wrong" for name in (
              "clean", "hard", "purified", "purified_after", "answered", "answers")))
     )  # fmt: skip
     split = {"clean": 5, "hard": 1, "purified": 1234, "clean_wrong": 0.125, "purified_wrong": 0.5,
@@ -67,7 +71,7 @@ def trained(epochs: int = 4) -> TrainingHistory:
     rows = [row | {"epoch": i, "loss": 1 / i} | (split if i > 1 else {}) for i in range(1, epochs + 1)]
     counts = np.zeros((epochs, 3, plots.BINS), np.int64)
     counts[:, 1, -1], counts[:, 2, 0] = 6, np.arange(1, epochs + 1)
-    return TrainingHistory(rows, {"co_prediction": counts})
+    return TrainingHistory(rows, {"co_prediction": counts}, SHOWN)
 
 
 def page(
@@ -170,7 +174,7 @@ def test_training_has_a_row_per_epoch_and_only_columns_that_are_known(counts: Ru
 
 
 def test_training_without_known_columns_is_a_table_alone(counts: RunCounts) -> None:
-    html = without_plotly(page(counts, dynamics=TrainingHistory(trained().epochs, {})))
+    html = without_plotly(page(counts, dynamics=TrainingHistory(trained().epochs, {}, SHOWN)))
     assert "Training</h2>" in html
     assert "How the examples spread" not in html
     assert 'data-chart="training-' not in html

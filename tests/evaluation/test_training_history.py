@@ -13,6 +13,9 @@ from rayclean.evaluation import plots, subsets, training_history
 from rayclean.evaluation.counts import BINS, UNKNOWN
 from rayclean.folder import Folder
 from rayclean.functional.partition import Subset
+from rayclean.measures import HIGHEST_LOSS, AnswerColumn, EpochFigure, Histogram, Measures, SubsetColumn
+from rayclean.methods import METHODS
+from rayclean.plugins import Plugin
 from tests.verbs.test_evaluate import labelled, run_it, write  # noqa: F401
 
 IDS = [10, 20, 30, 40, 50, 60]
@@ -52,10 +55,22 @@ def write_truth(
     return load
 
 
+def shown(method: str, **options: object) -> Measures:
+    """What a method of the package declares."""
+    return METHODS.build(Plugin(name=method, **options), 3).measures()
+
+
 def write_epochs(
-    folder: Path, *epochs: dict, cut: int = 4, ids: list[int] = IDS, given: list[int] = GIVEN
+    folder: Path,
+    *epochs: dict,
+    shows: Measures,
+    cut: int = 4,
+    ids: list[int] = IDS,
+    given: list[int] = GIVEN,
 ) -> Folder:
+    """`train/` of the given columns, and with what is shown of them."""
     train = Folder(str(folder / "train"))
+    train.write_text(shows.model_dump_json(), "measures.json")
     for epoch, columns in enumerate(epochs, start=1):
         table = pa.table({
             "example_id": pa.array(ids, pa.int64()),
@@ -80,7 +95,9 @@ def counted(histogram: np.ndarray, top: float = 1.0) -> dict[float, int]:
 
 
 def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
-    found = training_history.read_history(write_truth(tmp_path), write_epochs(tmp_path, NOISEAL))
+    found = training_history.read_history(
+        write_truth(tmp_path), write_epochs(tmp_path, NOISEAL, shows=shown("noiseal"))
+    )
     assert found is not None
     assert list(found.histograms) == [
         "strong", "strong_loss", "strong_confidence", "weak", "weak_loss", "weak_confidence", "co_prediction",
@@ -97,11 +114,11 @@ def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
     assert counted(joint[WRONG]) == {0.25: 1, 0.125: 1}
     assert found.histograms["weak"][0].sum() == len(IDS)
     loss = found.histograms["strong_loss"][0]  # -log .875, .875, 1 | -log .125, 0
-    assert counted(loss[RIGHT], training_history.HIGHEST_LOSS) == {0.1: 2, 0.0: 1}
-    assert counted(loss[WRONG], training_history.HIGHEST_LOSS) == {2.0: 1, 19.9: 1}
+    assert counted(loss[RIGHT], HIGHEST_LOSS) == {0.1: 2, 0.0: 1}
+    assert counted(loss[WRONG], HIGHEST_LOSS) == {2.0: 1, 19.9: 1}
     joint_loss = found.histograms["co_prediction_loss"][0]  # of the mean: -log .75, .875, 1 | -log .25, .125
-    assert counted(joint_loss[RIGHT], training_history.HIGHEST_LOSS) == {0.2: 1, 0.1: 1, 0.0: 1}
-    assert counted(joint_loss[WRONG], training_history.HIGHEST_LOSS) == {1.3: 1, 2.0: 1}
+    assert counted(joint_loss[RIGHT], HIGHEST_LOSS) == {0.2: 1, 0.1: 1, 0.0: 1}
+    assert counted(joint_loss[WRONG], HIGHEST_LOSS) == {1.3: 1, 2.0: 1}
     assert counted(found.histograms["strong_confidence"][0][WRONG]) == {0.75: 2}
     assert counted(found.histograms["weak_confidence"][0][RIGHT]) == {0.625: 1, 0.875: 1, 0.995: 1}
     assert counted(found.histograms["co_prediction_confidence"][0][WRONG]) == {0.625: 2}
@@ -109,7 +126,7 @@ def test_noiseal_histograms_by_hand(tmp_path: Path) -> None:
 
 def test_noiseal_row_by_hand(tmp_path: Path) -> None:
     warmup = NOISEAL | {"subset": [-1] * 6, "answer": [-1] * 6}
-    train = write_epochs(tmp_path, warmup, NOISEAL)
+    train = write_epochs(tmp_path, warmup, NOISEAL, shows=shown("noiseal"))
     write_log(train, {"loss": 0.5}, {"asked": 2, "from_ledger": 1, "unanswered": 0})
     load = write_truth(tmp_path)
     found = training_history.read_history(load, train)
@@ -124,18 +141,19 @@ def test_noiseal_row_by_hand(tmp_path: Path) -> None:
     assert (second["clean_wrong"], second["hard_wrong"], second["purified_wrong"]) == (0.0, 0.5, 1.0)
     assert (second["answered_wrong"], second["answers_wrong"]) == (1.0, 0.5)
     assert second["purified_after_wrong"] == 0.0  # the answer to 20 is right, that to 50 is not one of these
-    assert (second["asked"], second["from_ledger"], second["mean_weight"]) == (2, 1, None)
+    assert (second["asked"], second["from_ledger"]) == (2, 1)
 
 
 def test_one_network_alone_has_no_co_prediction(tmp_path: Path) -> None:
     alone = {name: values for name, values in NOISEAL.items() if not name.endswith("_weak")}
-    found = training_history.read_history(write_truth(tmp_path), write_epochs(tmp_path, alone))
+    train = write_epochs(tmp_path, alone, shows=shown("noiseal", networks="strong"))
+    found = training_history.read_history(write_truth(tmp_path), train)
     assert found is not None
     assert list(found.histograms) == ["strong", "strong_loss", "strong_confidence"]
 
 
 def test_lane_by_hand(tmp_path: Path) -> None:
-    train = write_epochs(tmp_path, LANE)
+    train = write_epochs(tmp_path, LANE, shows=shown("lane"))
     write_log(train, {"negative_margins": 2, "mean_weight": 0.75, "negative_mean": -5.0})
     found = training_history.read_history(write_truth(tmp_path), train)
     assert found is not None
@@ -150,28 +168,70 @@ def test_lane_by_hand(tmp_path: Path) -> None:
     assert counted(mean[WRONG]) == {0.25: 1, 0.75: 1}
     assert mean[UNKNOWN_ROW].sum() == 0  # never visited
     (row,) = found.epochs
-    assert (row["negative_margins"], row["mean_weight"], row["clean"], row["answered"]) == (
-        2,
-        0.75,
-        None,
-        None,
-    )
+    assert (row["negative_margins"], row["mean_weight"], row["clamp_rate"]) == (2, 0.75, None)
+    assert not {"clean", "answered", "answers_wrong", "negative_mean"} & set(row)
 
 
 def test_loss_of_cross_entropy(tmp_path: Path) -> None:
     losses = [0.05, 3.05, 0.05, 0.25, float("inf"), float("nan")]
-    found = training_history.read_history(write_truth(tmp_path), write_epochs(tmp_path, {"loss": losses}))
+    train = write_epochs(tmp_path, {"loss": losses}, shows=shown("cross_entropy"))
+    found = training_history.read_history(write_truth(tmp_path), train)
     assert found is not None
     assert list(found.histograms) == ["loss"]
     loss = found.histograms["loss"][0]
-    assert counted(loss[RIGHT], training_history.HIGHEST_LOSS) == {0.0: 2, 0.2: 1}
-    assert counted(loss[WRONG], training_history.HIGHEST_LOSS) == {3.0: 1, 19.9: 1}
+    assert counted(loss[RIGHT], HIGHEST_LOSS) == {0.0: 2, 0.2: 1}
+    assert counted(loss[WRONG], HIGHEST_LOSS) == {3.0: 1, 19.9: 1}
     assert loss[UNKNOWN_ROW].sum() == 0
     assert found.epochs[0]["loss"] is None  # nothing was logged
 
 
+def test_computations_by_hand(tmp_path: Path) -> None:
+    columns = {"a": [0.5, 0.25, 0.75, 1.0, 0.0, 0.5], "b": [1.0, 0.0, 0.5, 4.0, -1.0, 2.0]}
+    declared = {
+        "mean": {"columns": ("a", "b"), "top": 2.5},
+        "ratio": {"columns": ("a", "b"), "combine": "ratio", "top": 2.0},
+        "loss_of_ratio": {"columns": ("a", "b"), "combine": "ratio", "minus_log": True, "top": 2.0},
+        "below": {"columns": ("a",), "below": 0.5},
+    }
+    histograms = {name: Histogram(title="", means="", axis="", **each) for name, each in declared.items()}
+    train = write_epochs(tmp_path, columns, shows=Measures(histograms=histograms))
+    found = training_history.read_history(Folder(str(tmp_path / "load")), train)
+    assert found is not None
+    counts = {name: found.histograms[name][0, UNKNOWN_ROW] for name in histograms}
+    # .75, .125, .625, 2.5, -.5, 1.25: what is above the top is in the last bin, what is below 0 in the first
+    assert counted(counts["mean"], 2.5) == {0.75: 1, 0.125: 1, 0.625: 1, 2.4875: 1, 0.0: 1, 1.25: 1}
+    # .5, -, 1.5, .25, -, .25: a second column of 0 or less counts nothing
+    assert counted(counts["ratio"], 2.0) == {0.5: 1, 1.5: 1, 0.25: 2}
+    # -log of these: .693, -.405, 1.386, 1.386
+    assert counted(counts["loss_of_ratio"], 2.0) == {0.69: 1, 0.0: 1, 1.38: 2}
+    assert counted(counts["below"]) == {0.25: 1, 0.0: 1}  # .5 itself is not below
+
+
+def test_answers_without_subsets_are_counted_from_the_first_epoch(tmp_path: Path) -> None:
+    shows = Measures(answers=AnswerColumn(column="answer"), figures={"kept": EpochFigure(title="kept")})
+    train = write_epochs(tmp_path, {"answer": [0, -1, -1, -2, 1, 0]}, shows=shows)
+    write_log(train, {"kept": 3})
+    found = training_history.read_history(write_truth(tmp_path), train)
+    assert found is not None
+    (row,) = found.epochs
+    # answered: 10 -> 0 right, 50 -> 1 wrong (its label, too), 60 of unknown truth
+    assert (row["answered"], row["answered_wrong"], row["answers_wrong"], row["kept"]) == (3, 0.5, 0.5, 3)
+
+
+def test_two_subsets_of_other_names_and_values(tmp_path: Path) -> None:
+    shows = Measures(subsets=SubsetColumn(column="part", values={"unlabelled": 7, "labelled": 3}))
+    train = write_epochs(tmp_path, {"part": [7, 7, 3, 3, 3, 0]}, shows=shows)
+    write_log(train, {})
+    found = training_history.read_history(write_truth(tmp_path), train)
+    assert found is not None
+    (row,) = found.epochs
+    assert (row["unlabelled"], row["labelled"]) == (2, 3)
+    assert (row["unlabelled_wrong"], row["labelled_wrong"]) == (1 / 2, 1 / 3)  # 20; 50
+    assert not any("answer" in name or "after" in name for name in row)
+
+
 def test_without_truth_everything_is_in_one_histogram(tmp_path: Path) -> None:
-    train = write_epochs(tmp_path, NOISEAL)
+    train = write_epochs(tmp_path, NOISEAL, shows=shown("noiseal"))
     found = training_history.read_history(Folder(str(tmp_path / "load")), train)
     assert found is not None
     for histogram in found.histograms.values():
@@ -186,13 +246,14 @@ def test_an_older_run_has_no_dynamics(tmp_path: Path) -> None:
     load, train = write_truth(tmp_path), Folder(str(tmp_path / "train"))
     assert training_history.read_history(load, train) is None
     write_log(train, {})
+    train.write_text(Measures().model_dump_json(), "measures.json")
     assert training_history.read_history(load, train) is None  # figures alone, no epochs
     train.write_text("", "epochs", "epoch-001", "empty.txt")
     assert training_history.read_history(load, train) is None
 
 
-def test_columns_that_nobody_knows_leave_the_figures(tmp_path: Path) -> None:
-    load, train = write_truth(tmp_path), write_epochs(tmp_path, {"curious": [0.5] * 6})
+def test_columns_that_nobody_declares_leave_the_figures(tmp_path: Path) -> None:
+    load, train = write_truth(tmp_path), write_epochs(tmp_path, {"curious": [0.5] * 6}, shows=Measures())
     assert training_history.read_history(load, train) is None
     write_log(train, {"dev_accuracy": None, "dev_loss": float("inf")})
     found = training_history.read_history(load, train)
@@ -203,7 +264,8 @@ def test_columns_that_nobody_knows_leave_the_figures(tmp_path: Path) -> None:
 
 
 def test_epochs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    train = write_epochs(tmp_path, *({"loss": [i / 10 + 0.05] * 6} for i in range(12)))
+    epochs = [{"loss": [i / 10 + 0.05] * 6} for i in range(12)]
+    train = write_epochs(tmp_path, *epochs, shows=shown("cross_entropy"))
     found = training_history.read_history(write_truth(tmp_path), train)
     assert found is not None
     assert [row["epoch"] for row in found.epochs] == list(range(1, 13))
@@ -228,7 +290,9 @@ def test_shards_change_nothing_and_counts_equal_those_of_whole_columns(
         "answer": rng.integers(-2, 3, n).tolist(),
     }
     load = write_truth(folder, [None if t == UNKNOWN else t for t in true.tolist()], cuts[0], ids)
-    train = write_epochs(folder, columns, cut=cuts[1], ids=ids, given=given_label.tolist())
+    strong = Histogram(title="", means="", axis="", columns=("label_probability_strong",))
+    shows = shown("noiseal").model_copy(update={"histograms": {"strong": strong}})
+    train = write_epochs(folder, columns, shows=shows, cut=cuts[1], ids=ids, given=given_label.tolist())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subsets, "PARTS", parts)
         found = training_history.read_history(load, train)
@@ -286,7 +350,7 @@ def test_the_verb_writes_the_rows_and_the_section(tmp_path: Path, labelled: dict
     config, run = write(
         tmp_path / "new"
     )  # 20, 50: right; 40: wrong; 30: not known; 10, 60 are right as trained on
-    write_epochs(tmp_path / "new" / "small", NOISEAL, ids=[10, 20, 30, 40, 50, 60], given=[0, 1, 2, 0, 1, 1])
+    write_epochs(tmp_path / "new" / "small", NOISEAL, shows=shown("noiseal"), given=[0, 1, 2, 0, 1, 1])
     (row,) = run_it(config, run)["training"]["epochs"]
     assert (row["clean_wrong"], row["hard_wrong"], row["purified_wrong"]) == (0.0, 0.5, 0.0)
     html = run.sub(".partial", "evaluate-p").read_text("report.html")

@@ -1,5 +1,6 @@
 """What every method must do, whatever its paper says: it runs, is finite, gives a quality, and never sees the truth."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
+from rayclean.measures import Measures
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, State, StepBatch
 from rayclean.schema import TRUTH
@@ -69,6 +71,17 @@ def watched(hook: Any, handed: list[set[str]]) -> Any:
         return hook(self, state, *rest)
 
     return noted
+
+
+@pytest.mark.parametrize("trained", ALL, indirect=True)
+def test_what_is_shown_exists(trained: Any) -> None:
+    _, output, method, _ = trained
+    shown = Measures.model_validate(output.read_json("measures.json"))
+    assert shown == method.measures()
+    assert set(shown.columns) <= set(method.state())
+    lines = [json.loads(line) for line in output.read_text("metrics.jsonl").splitlines()]
+    sizes = {f"size_{name}" for name in shown.subsets.values} if shown.subsets else set()
+    assert all({*shown.figures, *sizes} <= set(line) for line in lines)
 
 
 @pytest.mark.parametrize("trained", ALL, indirect=True)

@@ -67,7 +67,15 @@ def test_trains_on_final_labels(prepared: Run) -> None:
     assert len(out.read_text("metrics.jsonl").splitlines()) == 4
     assert out.shards("dynamics") == ["part-00000.parquet"]
     names = {Path(path).name for path in out.fs.ls(out.path(), detail=False)}
-    assert names == {"model", "model_last", "metrics.jsonl", "dynamics", "epochs", "result.json"}
+    assert names == {
+        "model",
+        "model_last",
+        "metrics.jsonl",
+        "measures.json",
+        "dynamics",
+        "epochs",
+        "result.json",
+    }
 
     network = load_encoder(Path(out.path("model_last"))).eval()
     tokens, _ = type(network).tokenizer(network.config)(["red green blue", "one two three", "cat dog bird"])
