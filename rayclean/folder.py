@@ -125,14 +125,18 @@ class Folder:
             self.path(*parts), link if self.is_local else lambda path: self.fs.copy(source.path(name), path)
         )
 
-    def shards(self, *parts: str) -> list[str]:
-        """Sorted names of the Parquet shards in a sub-folder ([] where it does not exist)."""
+    def names(self, *parts: str) -> list[str]:
+        """Sorted names of what lies in a sub-folder ([] where it does not exist)."""
         try:
             entries = self.fs.ls(self.path(*parts), detail=False)
         except FileNotFoundError:
             return []
-        names = (posixpath.basename(str(entry)) for entry in entries)
-        return sorted(name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+        return sorted(posixpath.basename(str(entry).rstrip("/")) for entry in entries)
+
+    def shards(self, *parts: str) -> list[str]:
+        """Sorted names of the Parquet shards in a sub-folder ([] where it does not exist)."""
+        names = self.names(*parts)
+        return [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with all it holds; silent if it is not there."""

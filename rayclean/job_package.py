@@ -14,11 +14,11 @@ from fsspec.core import has_magic
 from rayclean.config import Config, load_config, parse_config
 from rayclean.datasets import BUILTIN
 from rayclean.errors import ConfigError
-from rayclean.overrides import read_values
+from rayclean.overrides import put_over, read_values
 from rayclean.pipeline import open_run
 from rayclean.run import VERBS
 from rayclean.runtime.jobs import JobPackage
-from rayclean.sweeps.plan import any_point, base_values, put_over, sweep_root
+from rayclean.sweeps.plan import any_point, base_values, sweep_root
 from rayclean.sweeps.sweep_file import load_sweep
 from rayclean.verb_fingerprints import check_plugins
 

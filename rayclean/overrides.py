@@ -7,7 +7,7 @@ Later ones win, key by key; a list or a value is replaced as a whole.
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         ConfigError: it is no override, or its file cannot be read.
     """
     if is_file(override):
-        yield from _leaves(read_values(override), ())
+        yield from leaves(read_values(override), ())
         return
     path, equals, raw = override.partition("=")
     if not equals or not path:
@@ -102,10 +102,43 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     values[last] = value
 
 
-def _leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def put_over(values: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config's values with others at their dotted paths.
+
+    >>> put_over({"detect": {"budget": 0.1}}, {"detect.budget": 5, "annotator": {"name": "knn"}})
+    {'detect': {'budget': 5}, 'annotator': {'name': 'knn'}}
+    """
+    config, over = json.loads(json.dumps([dict(values), dict(others)]))  # a deep copy of both
+    for path, value in over.items():
+        set_path(config, tuple(path.split(".")), value)
+    return dict(config)
+
+
+def leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Path and value of everything in nested dicts that is not itself a filled dict."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
+            yield from leaves(value, (*above, key))
         else:
             yield (*above, key), value
+
+
+def toml_value(value: Any) -> str:
+    """A value as an override writes it: TOML in one line, which takes neither half of a surrogate pair, nor
+    DEL unescaped.
+
+    >>> toml_value({"name": "knn", "neighbours": [5, 20]})
+    '{"name" = "knn", "neighbours" = [5, 20]}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(key)} = {toml_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that have none: TOML has no null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(each) for key, each in value.items() if each is not None}
+    return [without_nulls(each) for each in value] if isinstance(value, list | tuple) else value

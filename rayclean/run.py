@@ -10,7 +10,6 @@ command finds the partial folder of the same fingerprint and goes on with the sh
 """
 
 import os
-import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -150,9 +149,4 @@ class Run(Folder):
         return manifest
 
     def _partials(self, verb: str) -> list[str]:
-        try:
-            entries = self.fs.ls(self.path(".partial"), detail=False)
-        except FileNotFoundError:
-            return []
-        names = [posixpath.basename(str(entry).rstrip("/")) for entry in entries]
-        return [name for name in names if name.startswith(f"{verb}-")]
+        return [name for name in self.names(".partial") if name.startswith(f"{verb}-")]

@@ -60,6 +60,20 @@ def check_plugins(config: Config) -> dict[str, Any]:
     }
 
 
+def config_identity(config: Config) -> dict[str, Any]:
+    """The part of a config on which results depend, without its seed: equal for configs that give the same
+    results, however they are written (`0` and `0.0`, an explicit default) and wherever and however fast they
+    run.
+
+    Raises:
+        ConfigError: a plug-in or an option is wrong.
+    """
+    sections = ("dataset", "predict", "detect", "relabel", "train")
+    identity = {section: getattr(config, section).identity() for section in sections}
+    del identity["detect"]["detectors"]  # they are plug-ins
+    return identity | check_plugins(config)
+
+
 def fingerprints(config: Config, run: Run) -> dict[str, str]:
     """The fingerprint that each verb's folder must have under this config.
 

@@ -20,20 +20,20 @@ import pytest
 
 from rayclean import pipeline
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
+from rayclean.evaluation.example_rows import changed_examples
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.runtime import serve, tune
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
-from rayclean.sweeps.plan import base_values, make_plan, work_of
-from rayclean.sweeps.remote import SweepContext
-from rayclean.sweeps.resume import finished_trials, leave_out, same_sweep
+from rayclean.sweeps.plan import SweepPlan, base_values, make_plan
+from rayclean.sweeps.resume import finished_trials, same_sweep, take_over
 from rayclean.sweeps.shared import SharedVerbs
 from rayclean.sweeps.spec import Sweep, Tracking, Trials
 from rayclean.sweeps.sweep import report_sweep, run_sweep
 from rayclean.sweeps.sweep_file import load_sweep
-from rayclean.sweeps.tracking import open_tracker
+from rayclean.sweeps.tracking import Tracker
 from tests import toy
 from tests.annotators.hostile import serve_in_process
 from tests.models import tiny
@@ -191,7 +191,7 @@ def test_trials_that_train_by_the_command_line(
     assert runs.keys() == run_ids(tmp_path, plan.work)
     for name, work in plan.work.items():
         table = changed_labels(runs[fingerprint(str(folder), name)])
-        assert table == trials.changed_examples(work.run(str(folder)), 3)
+        assert table == changed_examples(work.run, 3)
         assert len(table) == 3
         assert all(change["given"] != change["final"] for change in table)
         assert all(f"*{change['final']}" in change["text"] for change in table)
@@ -238,15 +238,13 @@ def test_a_trial_ended_by_time_was_not_stopped_for_its_figures(
         tmp_path, space={"train.epochs": {"grid": [3]}}, objectives="dev_accuracy", trials={"seconds": 1.0}
     )
     plan, folder = make_plan(one), Folder(str(tmp_path / "sweeps" / "toy"))
-    news = SweepObserver(
-        one, folder, plan, base_values(one), open_tracker(Tracking(wandb="off"), "toy", folder.url()), 1
-    )
+    news = SweepObserver(plan, Tracker(Tracking(wandb="off"), "toy", folder), 1)
     news.begun = time.monotonic() - passed
     trial = {"name": next(iter(plan.work))}
     news.started(trial)
     news.epoch_ended(trial, {"epoch": 1, "epochs": 3, "dev_accuracy": 0.5})
     news.ended(trial, None)
-    assert [result["stopped"] for result in trials.finished_results(folder).values()] == stopped
+    assert [result["stopped"] for result in trials.trial_files(folder, trials.RESULT).values()] == stopped
 
 
 @pytest.mark.slow
@@ -263,7 +261,7 @@ def test_a_frozen_encoder_reads_each_text_once(tmp_path: Path, ray_embedded: Non
     own = spec(tmp_path, seeds=[0], space=noise, trains=False)
     tables, rates = [], []
     for work in make_plan(own).work.values():
-        run = work.run(str(tmp_path / "sweeps" / "toy"))
+        run = work.run
         pipeline.run_verbs(work.config, ("load", "predict"), run=run)
         metrics = run.manifest("predict").metrics
         rates.append(metrics["examples_per_second"])
@@ -335,7 +333,7 @@ def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill
     wide, cores = TrialSlots(1, 0.1), TrialSlots(2, 1.0)
     level: Any = [(verb, work) for work in works]
     for cores_or_none in (cores, None):
-        shared = SharedVerbs(SweepContext("", (), None), wide, cores_or_none)
+        shared = SharedVerbs(wide, cores_or_none)
         shared.run([level])
         assert shared.failed == {}
     assert seen == [(count, cores if alone else wide, alone), (count, wide, False)]
@@ -349,10 +347,9 @@ def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.Cap
 
     def run(changed: float) -> None:
         plan = make_plan(one)
-        found = trials.finished_results(folder)
-        leave_out(one, plan, folder, sorted(found.keys() - finished_trials(one, plan, found).keys()))
+        take_over(plan)
         for work in plan.work.values():
-            trials.write_result(work, work.run(folder.url()), {"changed": changed}, [], 1.0)
+            trials.write_result(work, {"changed": changed}, [], 1.0)
 
     run(7.0)
     assert capsys.readouterr().err == ""
@@ -360,13 +357,13 @@ def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.Cap
         os.utime(path, ns=(1, 1))  # a copy of the same data
     run(8.0)
     assert capsys.readouterr().err == ""
-    assert len(trials.finished_results(folder)) == 2
+    assert len(trials.trial_files(folder, trials.RESULT)) == 2
     for path in (tmp_path / "data").rglob("*.parquet"):
         table = pq.read_table(path)
         pq.write_table(table.slice(0, table.num_rows - 1), path)
     run(9.0)
     assert "2 finished trials" in capsys.readouterr().err
-    assert len(trials.finished_results(folder)) == 4
+    assert len(trials.trial_files(folder, trials.RESULT)) == 4
     shutil.rmtree(tmp_path / "data")
     rows = report_sweep(one).rows
     assert [(row.point["detect.budget"], row.figures["changed"].mean) for row in rows] == [
@@ -384,12 +381,12 @@ def test_finished_trials_of_optuna_are_known_by_their_results(tmp_path: Path) ->
     one = spec(
         tmp_path, space={"detect.budget": {"uniform": [0.1, 0.2]}}, search="optuna", objectives="changed"
     )
-    work = work_of(one, base_values(one), {"detect.budget": 0.15}, 0)
+    work = SweepPlan(one, base_values(one)).work_at({"detect.budget": 0.15}, 0)
     known = {
-        work.trial.name: {"point": {"detect.budget": 0.15}, "seed": 0},
+        work.name: {"point": {"detect.budget": 0.15}, "seed": 0},
         "of-other-data": {"point": {"detect.budget": 0.12}, "seed": 0},
     }
-    assert finished_trials(one, make_plan(one), known) == {work.trial.name: work}
+    assert finished_trials(make_plan(one), known) == {work.name: work}
 
 
 @pytest.mark.slow
@@ -546,5 +543,5 @@ def test_killed_at_five_random_points(tmp_path: Path) -> None:
     # has said nothing of it.
     finished = re.findall(r"^sweep toy: (.* seed=\d): dev_accuracy", (tmp_path / "toy.log").read_text(), re.M)
     assert len(set(finished)) == len(finished)
-    titles = {work.trial.title for work in make_plan(load_sweep(files["toy"])).work.values()}
+    titles = {work.title for work in make_plan(load_sweep(files["toy"])).work.values()}
     assert set() < set(finished) <= titles

@@ -101,8 +101,8 @@ def _print_results(results: "Results") -> None:
     """Print the table of a sweep, where its report lies, and the errors of failed trials."""
     from rich.console import Console
 
+    from rayclean.cli.sweep_table import sweep_table
     from rayclean.folder import Folder
-    from rayclean.sweeps.page.terminal import sweep_table
     from rayclean.sweeps.plan import sweep_root
 
     console, folder = Console(), Folder(sweep_root(results.sweep))

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotations import SuspectRanking
+from rayclean.config import parse_config
 from rayclean.evaluation.counts import RunCounts
+from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.schema import LabelSet
@@ -52,6 +54,14 @@ def changed_rows(
             "confidence": float(suspects.confidence[row]),
         })  # fmt: skip
     return shown
+
+
+def changed_examples(run: Run, limit: int) -> list[dict[str, Any]]:
+    """The changes of labels that matter most, with their texts."""
+    labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
+    _, tally, suspects = measure_labels(parse_config(run.read_json("config.json")), run)
+    rows = changed_rows(run, suspects, tally, labels, limit, harmful=False)
+    return [{key: row[key] for key in ("example_id", "text", "given", "final", "confidence")} for row in rows]
 
 
 def _rows_of(

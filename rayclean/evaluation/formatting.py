@@ -1,5 +1,10 @@
 """Numbers as people read them, for the report and the terminal."""
 
+import math
+
+WHOLE = ("suspects", "asked", "changed", "tokens")
+"""Figures that are whole numbers."""
+
 
 def format_percent(value: float | None) -> str:
     """A share in per cent; more digits where it is small.
@@ -49,12 +54,12 @@ def format_seconds(seconds: float) -> str:
 def format_money(amount: float | None) -> str:
     """A cost in the currency of the config's prices.
 
-    >>> format_money(12.5), format_money(0.00123)
-    ('12.50', '0.0012')
+    >>> format_money(12.5), format_money(0.00123), format_money(0.00004)
+    ('12.50', '0.0012', '0.000040')
     """
     if amount is None:
         return "not known"
-    return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.2g}"
+    return f"{amount:,.{2 if amount >= 0.1 else decimals('cost', amount, 2)}f}"
 
 
 def format_interval(interval: list[float] | None) -> str:
@@ -64,3 +69,40 @@ def format_interval(interval: list[float] | None) -> str:
     '95 %: 10.0 % to 20.0 %'
     """
     return "" if interval is None else f"95 %: {format_percent(interval[0])} to {format_percent(interval[1])}"
+
+
+def decimals(name: str, value: float, digits: int = 4) -> int:
+    """How many decimals of a figure are shown: so many digits, and two of a small one.
+
+    >>> decimals("accuracy", 0.91), decimals("seconds", 75.2), decimals("tokens", 12345.7)
+    (4, 2, 0)
+    >>> decimals("cost", 0.00012)
+    5
+    """
+    size = abs(value)
+    if name in WHOLE:
+        return 0 if size >= 100 or value == int(value) else 1
+    if size >= 1:
+        return max(0, digits - len(str(int(size))))
+    return digits if size == 0 else min(8, max(digits, 1 - math.floor(math.log10(size))))
+
+
+def format_measured(name: str, mean: float, sd: float | None = None, digits: int = 4) -> str:
+    """A figure by its name, rounded, with its deviation.
+
+    >>> format_measured("accuracy", 0.91234, 0.00321), format_measured("asked", 7, 1.5)
+    ('0.9123 ± 0.0032', '7 ± 1.5')
+    """
+    places = decimals(name, mean, digits)
+    if sd is None:
+        return f"{mean:,.{places}f}"
+    return f"{mean:,.{places}f} ± {sd:,.{decimals(name, sd, 1) if name in WHOLE else places}f}"
+
+
+def format_p_value(p: float) -> str:
+    """A p-value, rounded.
+
+    >>> format_p_value(0.03), format_p_value(0.0002), format_p_value(1.0)
+    ('p=.03', 'p<.001', 'p=1')
+    """
+    return "p<.001" if p < 0.001 else "p=" + f"{p:.3f}".rstrip("0").rstrip(".").removeprefix("0")

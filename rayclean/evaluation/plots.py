@@ -224,7 +224,7 @@ def _reference(y: list[float], name: str) -> go.Scatter:
 
 
 def _figure(traces: Sequence[Any], x: str, y: str, **layout: Any) -> go.Figure:
-    """A figure in the style of the report.
+    """A figure of the report; its vertical axis begins at 0.
 
     Args:
         traces: what is drawn.
@@ -232,8 +232,15 @@ def _figure(traces: Sequence[Any], x: str, y: str, **layout: Any) -> go.Figure:
         y: title of the vertical axis.
         layout: further properties of the layout.
     """
-    figure = go.Figure(traces, layout={"template": "none", "height": 300, "showlegend": False, **layout})
+    figure = in_style(go.Figure(traces, layout={"height": 300, "showlegend": False, **layout}))
+    figure.update_xaxes(title_text=x)
+    return figure.update_yaxes(title_text=y, rangemode="tozero")
+
+
+def in_style(figure: go.Figure) -> go.Figure:
+    """The figure in the style of a page, which gives it the colours of text and background."""
     figure.update_layout(
+        template="none",
         margin={"l": 48, "r": 12, "t": 24, "b": 40},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         paper_bgcolor="rgba(0,0,0,0)",
@@ -241,13 +248,8 @@ def _figure(traces: Sequence[Any], x: str, y: str, **layout: Any) -> go.Figure:
         font={"family": "system-ui, sans-serif", "size": 12},
         hovermode="closest",
     )
-    figure.update_xaxes(title_text=x, showgrid=False)
-    figure.update_yaxes(title_text=y, rangemode="tozero")
-    return figure.for_each_xaxis(_plain_axis).for_each_yaxis(_plain_axis)
-
-
-def _plain_axis(axis: Any) -> None:
-    axis.update(zeroline=False, fixedrange=True, automargin=True, gridcolor="rgba(128,128,128,0.2)")
+    axis = {"zeroline": False, "fixedrange": True, "automargin": True, "gridcolor": "rgba(128,128,128,0.2)"}
+    return figure.update_xaxes(**axis, showgrid=False).update_yaxes(**axis)
 
 
 def _unit_square(figure: go.Figure) -> go.Figure:

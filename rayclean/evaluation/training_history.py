@@ -10,7 +10,6 @@ Everything is counted part by part from `train/epochs/`, so that a few thousand 
 memory.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rayclean.evaluation.counts import BINS, UNKNOWN
+from rayclean.evaluation.run_figures import epoch_records
 from rayclean.evaluation.subsets import EpochColumns, count_subsets, joined_subsets, subset_figures
 from rayclean.folder import Folder
 from rayclean.functional.types import Floats
@@ -51,7 +51,7 @@ def read_history(load: Folder, train: Folder) -> TrainingHistory | None:
     if not (folders := _epochs(train)) or not train.exists("measures.json"):
         return None
     measures = Measures.model_validate(train.read_json("measures.json"))
-    logged = _logged(train)
+    logged = {record["epoch"]: record for record in epoch_records(train)}
     counts = [Counter[str]() for _ in folders]
     histograms = {name: np.zeros((len(folders), 3, BINS), dtype=np.int64) for name in measures.histograms}
     for place, columns, true in joined_subsets(load, list(folders.values()), measures.columns):
@@ -79,14 +79,6 @@ def _epochs(train: Folder) -> dict[int, Folder]:
     numbers = sorted((int(match[1]), match[0].rstrip("/")) for match in found if match)
     folders = {number: train.sub("epochs", name) for number, name in numbers}
     return {number: folder for number, folder in folders.items() if folder.shards()}
-
-
-def _logged(train: Folder) -> dict[int, dict[str, Any]]:
-    """The lines of `train/metrics.jsonl` by epoch."""
-    if not train.exists("metrics.jsonl"):
-        return {}
-    records = [json.loads(line) for line in train.read_text("metrics.jsonl").splitlines() if line.strip()]
-    return {record["epoch"]: record for record in records}
 
 
 def _values(histogram: Histogram, columns: EpochColumns) -> Floats:

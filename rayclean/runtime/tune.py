@@ -167,7 +167,7 @@ def _trainable(
 
         with working_in(home):
             torch.set_num_threads(own_threads(per_node))
-            result = function(config, lambda record: tune.report(_numbers(record)), place)
+            result = function(config, lambda line: tune.report({**_numbers(line), "record": line}), place)
         tune.report({**_numbers(result.get("figures", {})), "result": result})
 
     return trial
@@ -189,8 +189,8 @@ class _Callback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Record, **info: Any
     ) -> None:
-        if "result" not in result:
-            self.observer.epoch_ended(dict(trial.config), result)
+        if "record" in result:  # Tune has added keys of its own to those of the epoch
+            self.observer.epoch_ended(dict(trial.config), result["record"])
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any

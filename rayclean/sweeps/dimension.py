@@ -1,5 +1,6 @@
 """The values that one swept field takes, and the conditions under which it is swept."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -32,12 +33,11 @@ class Dimension(Options):
         given = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"say exactly one of {', '.join(_KINDS)}, got {given or 'none'}")
-        for kind in ("uniform", "log_uniform", "integer"):
-            bounds = getattr(self, kind)
-            if bounds is not None and not bounds[0] < bounds[1]:
-                raise ValueError(f"{kind} = [low, high] needs low < high, got {list(bounds)}")
-        if self.log_uniform is not None and self.log_uniform[0] <= 0:
-            raise ValueError(f"log_uniform needs positive bounds, got {list(self.log_uniform)}")
+        low, high = self.bounds or (0, 1)
+        if not low < high:
+            raise ValueError(f"{given[0]} = [low, high] needs low < high, got {[low, high]}")
+        if self.log_uniform is not None and low <= 0:
+            raise ValueError(f"log_uniform needs positive bounds, got {[low, high]}")
         return self
 
     @property
@@ -46,14 +46,54 @@ class Dimension(Options):
         return self.grid is None
 
     @property
-    def ranged(self) -> bool:
-        """Whether values are drawn from a range: hardly two points share one."""
-        return self.grid is None and self.choice is None
-
-    @property
     def listed(self) -> tuple[Any, ...]:
         """The values of a grid or a choice; () of a range."""
         return self.grid or self.choice or ()
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The range from which values are drawn, of which hardly two are the same; None of listed ones."""
+        return self.uniform or self.log_uniform or self.integer
+
+    def holds(self, point: Mapping[str, Any], unknown: Collection[str] = ()) -> bool:
+        """Whether the conditions of its field hold at a point; fields in `unknown` may take any value."""
+        return all(
+            other in unknown or (other in point and point[other] in as_list(wanted))
+            for other, wanted in self.when.items()
+        )
+
+    def described(self) -> str:
+        """Its values in words.
+
+        >>> Dimension(integer=(1, 5), when={"method.threshold": "fixed"}).described()
+        'whole numbers from 1 to 5; only where method.threshold is fixed'
+        """
+        if self.bounds is None:
+            text = ("one of " if self.drawn else "") + ", ".join(map(show, self.listed))
+        else:
+            whole, log = "whole numbers " * bool(self.integer), ", log-uniform" * bool(self.log_uniform)
+            text = f"{whole}from {show(self.bounds[0])} to {show(self.bounds[1])}{log}"
+        conditions = " and ".join(f"{path} is {show(value)}" for path, value in self.when.items())
+        return f"{text}; only where {conditions}" if conditions else text
+
+
+def show(value: Any) -> str:
+    """A value in a title or a table: plug-ins by their name, with their options in brackets.
+
+    >>> show({"name": "knn", "neighbours": 5}), show(0.1), show({"name": "lane"})
+    ('knn(neighbours=5)', '0.1', 'lane')
+    """
+    if isinstance(value, dict):
+        rest = ",".join(f"{key}={show(each)}" for key, each in value.items() if key != "name")
+        return f"{value.get('name', '')}({rest})" if rest else str(value.get("name", ""))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ",".join(map(show, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def as_list(value: Any) -> list[Any]:
+    """The values of a condition, which names one or several."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def is_condition(path: str) -> bool:
@@ -65,17 +105,3 @@ def is_condition(path: str) -> bool:
     """
     section, _, key = path.partition(".")
     return section == "dataset" and key.partition(".")[0] not in ("words", "definitions")
-
-
-def check_condition(path: str, other: str, wanted: Any, dimension: Dimension) -> None:
-    """Refuse a condition on a value that never occurs: its field would silently keep the base value.
-
-    Raises:
-        ValueError: the value is not among those of the other field.
-    """
-    values = wanted if isinstance(wanted, list | tuple) else [wanted]
-    never = [value for value in values if value not in dimension.listed]
-    if dimension.listed and never:
-        raise ValueError(
-            f"{path}: `when` waits for {other} = {never}, which is swept over {list(dimension.listed)}"
-        )

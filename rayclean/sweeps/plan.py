@@ -2,21 +2,22 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rayclean.annotators import ANNOTATORS, relabel_annotators
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
-from rayclean.overrides import read_values, set_path
+from rayclean.folder import Folder
+from rayclean.overrides import put_over, read_values
 from rayclean.run import VERBS, Run
-from rayclean.sweeps.space import Point, Trial, only_valid, points
+from rayclean.sweeps.dimension import show
+from rayclean.sweeps.space import Point, drawn, only_valid, points
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.trial_run import TrialRun
-from rayclean.verb_fingerprints import check_plugins, fingerprints
+from rayclean.sweeps.trial_run import TrialRecord, TrialRun
+from rayclean.verb_fingerprints import config_identity, fingerprints
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
 """Verbs of a trial that does not train a model at the end."""
@@ -24,8 +25,6 @@ CHEAP = ("detect", "relabel", "annotator", "dataset.words", "dataset.definitions
 """Parts of the config that trials can change while they reuse cached predictions."""
 TRAINED = ("dev_accuracy", "dev_loss")
 """Objectives that only a trained model has."""
-DRAWS = 16
-"""Points drawn at random to find out which verbs depend on the fields that Optuna draws."""
 QUIET = {"evaluate.compare": False, "evaluate.report": False}
 """Settings of every trial unless [set] says otherwise: it is measured, but writes no report and compares no
 networks."""
@@ -33,18 +32,47 @@ networks."""
 
 @dataclass(frozen=True)
 class Work:
-    """One trial, ready to run."""
+    """One trial, ready to run: a point under a seed."""
 
-    trial: Trial
+    point: Point
     config: Config
     fingerprints: dict[str, str]
     """Fingerprint by verb."""
+    root: str
+    """Folder of its sweep."""
 
-    def run(self, root: str) -> TrialRun:
-        """The trial's view of the sweep's folder at `root`."""
+    @property
+    def name(self) -> str:
+        """Hash of all that its result depends on, data files included: the same config on the same data is
+        the same trial, whichever sweep file named it.
+        """
+        return self.config.name
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.config.seed
+
+    @property
+    def overrides(self) -> Point:
+        """The values that replace those of the base config."""
+        return {**self.point, "seed": self.seed}
+
+    @property
+    def title(self) -> str:
+        """Name for people: `method.lambda_=0.7 seed=1`."""
+        return " ".join(f"{path}={show(value)}" for path, value in self.overrides.items())
+
+    @property
+    def run(self) -> TrialRun:
+        """The trial's view of its sweep's folder."""
         asked = relabel_annotators(self.config)
         pays = any(ANNOTATORS.resolve(plugin.name).billable for plugin in asked)
-        return TrialRun(root, self.trial.name, self.fingerprints, pays=pays)
+        return TrialRun(self.root, self.name, self.fingerprints, pays=pays)
+
+    def done(self, verb: str) -> bool:
+        """Whether a verb is finished, by this trial or by another one."""
+        return self.run.done(verb, self.fingerprints[verb])
 
 
 SharedLevel = list[tuple[str, Work]]
@@ -52,46 +80,106 @@ SharedLevel = list[tuple[str, Work]]
 
 
 @dataclass(frozen=True)
-class SweepPlan:
-    """All trials that can be named before the sweep starts; with Optuna there are none yet."""
+class SharedWork:
+    """The verbs of some trials, of which several may have the same fingerprint."""
 
     verbs: tuple[str, ...]
     """Verbs that a trial runs."""
     work: dict[str, Work]
     """Name of the trial -> its work."""
     sharers: int = 2
-    """A verb of at least so many trials runs before them."""
+    """A verb of at least so many trials is shared, and runs before them."""
 
-    def shared(self, root: str) -> list[SharedLevel]:
+    def levels(self) -> list[SharedLevel]:
         """Unfinished verbs of several trials, each once with a trial that stands for them; verb by verb.
 
         `load` of a single trial is included: the loaded data tell how many questions there will be.
         """
         levels = []
         for verb in self.verbs:
-            counts = Counter(work.fingerprints[verb] for work in self.work.values())
-            enough = 1 if verb == "load" else self.sharers
-            level = {}
-            for work in self.work.values():
-                digest = work.fingerprints[verb]
-                if counts[digest] >= enough and digest not in level and not work.run(root).done(verb, digest):
-                    level[digest] = (verb, work)
-            if level:
-                levels.append(list(level.values()))
-        return levels
+            counts, enough = self._counts(verb), 1 if verb == "load" else self.sharers
+            first = {work.fingerprints[verb]: work for work in reversed(self.work.values())}
+            shared = [first[digest] for digest in counts if counts[digest] >= enough]
+            levels.append([(verb, work) for work in shared if not work.done(verb)])
+        return [level for level in levels if level]
 
-    def leaves(self, verb: str, root: str) -> bool:
+    def leaves(self, verb: str) -> bool:
         """Whether some trial has to run a verb itself, because it is neither finished nor shared."""
-        counts = Counter(work.fingerprints[verb] for work in self.work.values())
+        counts = self._counts(verb)
         return verb not in self.verbs or any(
-            counts[digest] < self.sharers and not work.run(root).done(verb, digest)
+            counts[work.fingerprints[verb]] < self.sharers and not work.done(verb)
             for work in self.work.values()
-            if (digest := work.fingerprints[verb])
         )
 
     def executions(self) -> dict[str, int]:
-        """How many different executions of each verb the sweep needs."""
-        return {verb: len({work.fingerprints[verb] for work in self.work.values()}) for verb in self.verbs}
+        """How many different executions of each verb the trials need."""
+        return {verb: len(self._counts(verb)) for verb in self.verbs}
+
+    def _counts(self, verb: str) -> Counter[str]:
+        return Counter(work.fingerprints[verb] for work in self.work.values())
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep with all trials that can be named before it starts; with Optuna there are none yet."""
+
+    spec: Sweep
+    values: dict[str, Any]
+    """The base config with [set] over it, still unchecked."""
+    work: dict[str, Work] = field(default_factory=dict)
+    """Name of the trial -> its work."""
+
+    @property
+    def folder(self) -> Folder:
+        """Folder of the sweep's artifacts."""
+        return Folder(sweep_root(self.spec))
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """Verbs that a trial runs."""
+        return VERBS if needs_training(self.spec) else LABELS_ONLY
+
+    def work_at(self, point: Point, seed: int) -> Work:
+        """The trial of a point under a seed, its config checked.
+
+        Raises:
+            ConfigError: a value of the space cannot be; the message names the trial.
+        """
+        named = ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
+        where, root = f"{self.spec.name} at {named}", self.folder.url()
+        config = parse_config(put_over(self.values, {**point, "seed": seed}), where=where)
+        try:
+            digests = fingerprints(config, Run(root))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        # It depends on all verbs before it, and on the data files.
+        last = "train" if needs_training(self.spec) else "relabel"
+        name = fingerprint(last, digests[last], config_identity(config), config.seed)
+        config = config.model_copy(update={"name": name, "output": f"{root}/trials"})
+        return Work(dict(point), config, digests, root)
+
+    def works_of(self, record: TrialRecord) -> list[Work]:
+        """The work behind the parameters of a trial of Ray Tune: a trial of this plan by its name, or a point
+        that Optuna drew, under every seed.
+        """
+        if "name" in record:
+            return [self.work[record["name"]]]
+        return [self.work_at(drawn(self.spec, record), seed) for seed in self.spec.seeds]
+
+    def sample(self) -> Work:
+        """A trial to check the config by."""
+        return self.work_at(any_point(self.spec), self.spec.seeds[0])
+
+    def likely(self, count: int) -> SharedWork:
+        """Trials of random points, so many as Optuna may draw: by those that share a verb all others will.
+        Should all agree by chance, the verb is run once too often, and every result is right.
+        """
+        found: dict[str, Work] = {}
+        for point in points(self.spec.model_copy(update={"search": "random", "samples": count})):
+            with suppress(ConfigError):  # a point whose values do not fit together fails as a trial
+                works = [self.work_at(point, seed) for seed in self.spec.seeds]
+                found |= {work.name: work for work in works}
+        return SharedWork(self.verbs, found, sharers=len(found) // len(self.spec.seeds))
 
 
 def sweep_root(sweep: Sweep) -> str:
@@ -105,20 +193,9 @@ def base_values(sweep: Sweep) -> dict[str, Any]:
     return put_over(values, {**QUIET, **sweep.set})
 
 
-def put_over(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config's values with those of a point."""
-    config, over = json.loads(json.dumps([dict(values), dict(point)]))  # a deep copy of both
-    for path, value in over.items():
-        set_path(config, tuple(path.split(".")), value)
-    return dict(config)
-
-
 def any_point(sweep: Sweep) -> Point:
     """The first value of everything, to check a config by."""
-    first = {
-        path: next(iter(each.listed or each.uniform or each.log_uniform or each.integer or ()))
-        for path, each in sweep.space.items()
-    }
+    first = {path: (each.listed or each.bounds or ())[0] for path, each in sweep.space.items()}
     return only_valid(sweep, first)
 
 
@@ -138,95 +215,22 @@ def needs_training(sweep: Sweep) -> bool:
     return needs or not cheap if sweep.trains is None else sweep.trains
 
 
-def work_of(sweep: Sweep, values: Mapping[str, Any], point: Point, seed: int) -> Work:
-    """The trial of a point under a seed, its config checked.
-
-    Raises:
-        ConfigError: a value of the space cannot be; the message names the trial.
-    """
-    named = ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
-    where = f"{sweep.name} at {named}"
-    config = parse_config(put_over(values, {**point, "seed": seed}), where=where)
-    try:
-        digests = fingerprints(config, Run(sweep_root(sweep)))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    last = (
-        "train" if needs_training(sweep) else "relabel"
-    )  # depends on everything before it, data files included
-    name = fingerprint(last, digests[last], sweep_identity(config), config.seed)
-    config = config.model_copy(update={"name": name, "output": f"{sweep_root(sweep)}/trials"})
-    return Work(Trial(dict(point), seed, name), config, digests)
-
-
-def sweep_identity(config: Config) -> dict[str, Any]:
-    """The part of a config on which results depend, without its seed: equal for configs that give the same
-    results, however they are written (`0` and `0.0`, an explicit default) and wherever and however fast they
-    run.
-
-    Raises:
-        ConfigError: a plug-in or an option is wrong.
-    """
-    sections = ("dataset", "predict", "detect", "relabel", "train")
-    identity = {section: getattr(config, section).identity() for section in sections}
-    del identity["detect"]["detectors"]  # they are plug-ins
-    return identity | check_plugins(config)
-
-
 def make_plan(sweep: Sweep) -> SweepPlan:
     """Every trial of the sweep, by seeds within points.
 
     Raises:
         ConfigError: any of them cannot work, or a swept field changes no result.
     """
-    values = base_values(sweep)
-    verbs = VERBS if needs_training(sweep) else LABELS_ONLY
-    if sweep.search == "optuna":
-        return SweepPlan(verbs, {})
-    work = [work_of(sweep, values, point, seed) for point in points(sweep) for seed in sweep.seeds]
-    named: dict[str, Work] = {}
-    for each in work:
-        first = named.setdefault(each.trial.name, each)
-        if first.config != each.config:
-            one, other = first.trial.point, each.trial.point
-            differing = ", ".join(path for path in sweep.space if one.get(path) != other.get(path))
-            raise ConfigError(
-                f"{sweep.name}: {differing} changes no result, only how the work is done; set it for all "
-                "trials in [set]"
-            )
-    return SweepPlan(verbs, named)
-
-
-def shared_work(sweep: Sweep, plan: SweepPlan, todo: Mapping[str, Work]) -> SweepPlan:
-    """The plan of the verbs that run before the trials without a result.
-
-    With Optuna no trial is known yet: whatever it draws, its trials share the verbs that depend on no swept
-    field, once for each seed.
-    """
-    if sweep.search != "optuna":
-        return SweepPlan(plan.verbs, dict(todo))
-    values, first = base_values(sweep), any_point(sweep)
-    work = [work_of(sweep, values, first, seed) for seed in sweep.seeds]
-    # Should these draws agree on a verb by chance, it is run once too often, and every result is right.
-    others = [work_of(sweep, values, point, sweep.seeds[0]) for point in _at_random(sweep, DRAWS)]
-    verbs = tuple(
-        verb
-        for verb in plan.verbs
-        if all(each.fingerprints[verb] == work[0].fingerprints[verb] for each in others)
-    )
-    return SweepPlan(verbs, {each.trial.name: each for each in work}, sharers=1)
-
-
-def likely(sweep: Sweep, verbs: tuple[str, ...], count: int) -> SweepPlan:
-    """A plan of random points, as many as Optuna has still to draw, to estimate counts by."""
-    values, work = base_values(sweep), dict[str, Work]()
-    for point in _at_random(sweep, count):
-        with suppress(ConfigError):  # a point whose values do not fit together fails as a trial
-            for seed in sweep.seeds:
-                one = work_of(sweep, values, point, seed)
-                work[one.trial.name] = one
-    return SweepPlan(verbs, work)
-
-
-def _at_random(sweep: Sweep, count: int) -> list[Point]:
-    return points(sweep.model_copy(update={"search": "random", "samples": count}))
+    needs_training(sweep)
+    plan = SweepPlan(sweep, base_values(sweep))
+    for point in points(sweep) if sweep.search == "random" else ():
+        for work in (plan.work_at(point, seed) for seed in sweep.seeds):
+            first = plan.work.setdefault(work.name, work)
+            if first.config != work.config:
+                one, other = first.point, work.point
+                differing = ", ".join(path for path in sweep.space if one.get(path) != other.get(path))
+                raise ConfigError(
+                    f"{sweep.name}: {differing} changes no result, only how the work is done; set it for all "
+                    "trials in [set]"
+                )
+    return plan

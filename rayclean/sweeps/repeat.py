@@ -1,16 +1,17 @@
 """Repeats what a sweep found: the best setting as a config, a trial as a command."""
 
-import json
 import shlex
-from typing import Any
 
 import tomli_w
 
 from rayclean.config import parse_config
+from rayclean.evaluation.formatting import format_measured
 from rayclean.fingerprints import fingerprint
-from rayclean.sweeps.plan import base_values, put_over
+from rayclean.overrides import put_over, toml_value, without_nulls
+from rayclean.sweeps.dimension import show
+from rayclean.sweeps.plan import base_values
 from rayclean.sweeps.results import Results, conditions, setting
-from rayclean.sweeps.space import Point, show
+from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Sweep
 
 
@@ -29,35 +30,17 @@ def best_config(results: Results) -> str:
     parse_config(values)
     objective = sweep.objectives[0]
     figure = row.figures[objective.metric]
-    deviation = "" if figure.sd is None else f" +- {figure.sd:.3g}"
+    value = f"{objective.metric} {format_measured(objective.metric, figure.mean, figure.sd)}"
     seeds = "one seed" if figure.seeds == 1 else f"{figure.seeds} seeds"
     at = ", ".join(f"{path} = {show(value)}" for path, value in conditions(row.point).items())
-    where = f" at {at}" if at else ""
-    value = f"{objective.metric} {figure.mean:.4g}{deviation}"
-    line = f"Best of the sweep {sweep.name}: {value} over {seeds}{where}."
+    line = f"Best of the sweep {sweep.name}: {value} over {seeds}{' at ' + at if at else ''}."
     comment = "".join(letter if letter.isprintable() else " " for letter in line)
-    return f"# {comment}\n{tomli_w.dumps(_without_nulls(values))}"
+    return f"# {comment}\n{tomli_w.dumps(without_nulls(values))}"
 
 
 def trial_command(sweep: Sweep, point: Point, seed: int) -> str:
     """The command that repeats one trial as a run by itself."""
     name = f"{sweep.name}-{fingerprint(point)[:6]}-{seed}"
-    overrides = _without_nulls({**sweep.set, **point, "seed": seed, "name": name})
-    assignments = [f"{path}={_toml(value)}" for path, value in overrides.items()]
-    return shlex.join(["rayclean", "clean", sweep.base_shown or sweep.base, *assignments])
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML, in one line; TOML takes neither half of a surrogate pair, nor DEL unescaped."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _without_nulls(value: Any) -> Any:
-    """The value without keys that have none: TOML has no null."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
-    return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value
+    overrides = without_nulls({**sweep.set, **point, "seed": seed, "name": name})
+    written = [f"{path}={toml_value(value)}" for path, value in overrides.items()]
+    return shlex.join(["rayclean", "clean", sweep.base_shown or sweep.base, *written])

@@ -7,21 +7,27 @@ the test is paired.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any
-
-import numpy as np
-from scipy import stats
 
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
+from rayclean.evaluation.formatting import decimals, format_p_value
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.fingerprints import fingerprint
+from rayclean.functional.paired import paired_test
+from rayclean.overrides import put_over
 from rayclean.sweeps.dimension import is_condition
-from rayclean.sweeps.plan import base_values, put_over, sweep_identity
+from rayclean.sweeps.plan import base_values
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Objective, Sweep
-from rayclean.sweeps.trial import TRUTH_FIGURES
+from rayclean.verb_fingerprints import config_identity
+
+SIGNIFICANT = 0.05
+"""Smaller p-values are marked."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,25 @@ class PointFigure:
     (no spread, so no test)."""
     difference: float | None = None
     """Mean of the paired differences to the reference."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether it differs from the reference by more than chance explains."""
+        return self.p is not None and self.p < SIGNIFICANT
+
+    @property
+    def sign(self) -> str:
+        """Whether it lies above or below the reference."""
+        return "=" if not self.difference else "▲" if self.difference > 0 else "▼"
+
+    @property
+    def mark(self) -> str:
+        """How it differs from the reference; empty where it is not compared."""
+        return "" if self.p is None else f"{self.sign} {format_p_value(self.p)}"
+
+    def difference_of(self, metric: str) -> str:
+        """The difference to the reference, with the digits of the metric's mean."""
+        return f"{self.difference or 0.0:+,.{decimals(metric, self.mean)}f}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +92,15 @@ class Row:
         """
         return not self.stopped and set(self.seeds) >= set(seeds)
 
+    def is_among(self, rows: "Sequence[Row]") -> bool:
+        """Whether it is one of some rows, by identity: equality would compare every epoch."""
+        return any(self is row for row in rows)
+
+    def score(self, objective: Objective) -> float:
+        """The mean of an objective, where higher is better; infinitely low where it is not known."""
+        figure = self.figures.get(objective.metric)
+        return -math.inf if figure is None else objective.sign * figure.mean
+
 
 @dataclass(frozen=True)
 class Results:
@@ -91,21 +125,22 @@ class Results:
         return sum(len(row.seeds) for row in self.rows)
 
     @property
+    def figures(self) -> list[PointFigure]:
+        """Every figure of every point."""
+        return [figure for row in self.rows for figure in row.figures.values()]
+
+    @property
     def provisional(self) -> bool:
         """Whether the choice is between points that lack seeds or were stopped early, or between settings
         that were not seen under every condition, because there are no others yet.
         """
-        chosen = [row for row in (self.best, *self.front) if row is not None]
-        if any(not row.is_whole(self.sweep.seeds) for row in chosen):
+        whole = [row for row in self.rows if row.is_whole(self.sweep.seeds)]
+        if any(not row.is_among(whole) for row in (self.best, *self.front) if row is not None):
             return True
         if self.best is None:
             return False
-        metric, best_setting = self.sweep.objectives[0].metric, setting(self.best.point)
-        seen = [
-            conditions(row.point)
-            for row in self.rows
-            if setting(row.point) == best_setting and metric in row.figures and row.is_whole(self.sweep.seeds)
-        ]
+        known = [row for row in whole if self.sweep.objectives[0].metric in row.figures]
+        seen = [conditions(row.point) for row in known if setting(row.point) == setting(self.best.point)]
         return any(conditions(row.point) not in seen for row in self.rows)
 
 
@@ -126,7 +161,7 @@ def collect(
     values = base_values(sweep)
     grouped: dict[str, dict[int, Mapping[str, Any]]] = {}
     points: dict[str, Point] = {}
-    for result in results.values():
+    for result in sorted(results.values(), key=lambda each: int(each["seed"])):
         key = json.dumps(result["point"], sort_keys=True)
         points[key] = dict(result["point"])
         grouped.setdefault(key, {})[result["seed"]] = result
@@ -134,7 +169,7 @@ def collect(
     by_meaning = {meaning: key for key in reversed(order) if (meaning := _meaning(values, points[key]))}
     rows = []
     for key in order:
-        trials = dict(sorted(grouped[key].items()))
+        trials = grouped[key]
         reference = by_meaning.get(_meaning(values, conditions(points[key])) or "")
         others = grouped[reference] if reference and reference != key else {}
         row = Row(
@@ -146,7 +181,7 @@ def collect(
             epochs={seed: (epochs or {}).get(str(result["trial"]), []) for seed, result in trials.items()},
             spans={seed: (r["began"], r["wall_seconds"]) for seed, r in trials.items() if "began" in r},
             converged=sum(result["stopped"] == "plateau" for result in trials.values()),
-        )  # fmt: skip
+        )
         rows.append(row)
     choice = [row for row in rows if row.is_whole(sweep.seeds)] or rows
     best, front = best_row(choice, sweep.objectives), pareto_front(choice, sweep.objectives)
@@ -160,40 +195,30 @@ def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None
     conditions counts, and its row of the last condition is returned. Where no setting was seen under all of
     them, the choice is between those that were seen under the most (`Results.provisional`).
     """
-    if not objectives:
-        return None
-    metric, sign = objectives[0].metric, objectives[0].sign
     settings: dict[str, list[Row]] = {}
     for row in rows:
-        if metric in row.figures:
+        if objectives and objectives[0].metric in row.figures:
             settings.setdefault(json.dumps(setting(row.point), sort_keys=True), []).append(row)
-    complete = max(map(len, settings.values()), default=0)
-    means = {
-        key: sign * sum(row.figures[metric].mean for row in members) / len(members)
-        for key, members in settings.items()
-        if len(members) == complete
-    }
-    if not means or not any(setting(row.point) for row in rows):
+    if not settings or not any(setting(row.point) for row in rows):
         return None
-    return settings[max(means, key=lambda key: means[key])][-1]
+    return max(
+        settings.values(), key=lambda seen: (len(seen), fmean(row.score(objectives[0]) for row in seen))
+    )[-1]
 
 
 def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
     """The Pareto front by means: points for which no other one of the same conditions is at least as good in
     all objectives and better in one.
     """
-    if len(objectives) < 2:
-        return []
-    complete = [row for row in rows if all(o.metric in row.figures for o in objectives)]
-    scores = np.array([[o.sign * row.figures[o.metric].mean for o in objectives] for row in complete])
-    groups = np.array([json.dumps(conditions(row.point), sort_keys=True) for row in complete])
-    kept = []
-    for row, score, group in zip(complete, scores, groups, strict=True):
-        others = scores[groups == group]
-        beaten = (others >= score).all(axis=1) & (others > score).any(axis=1)
-        if not beaten.any():
-            kept.append(row)
-    return kept
+    known = [row for row in rows if all(objective.metric in row.figures for objective in objectives)]
+
+    def beats(other: Row, row: Row) -> bool:
+        gains = [other.score(objective) - row.score(objective) for objective in objectives]
+        return min(gains) >= 0 and max(gains) > 0 and conditions(other.point) == conditions(row.point)
+
+    return (
+        [row for row in known if not any(beats(other, row) for other in known)] if len(objectives) > 1 else []
+    )
 
 
 def conditions(point: Point) -> Point:
@@ -220,38 +245,19 @@ def _figures(
     # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither
     # averaged nor compared. At a plateau they are near enough for a mean, not for a test.
     counted = {seed: result for seed, result in trials.items() if result["stopped"] is not True} or trials
+    ended = {seed: result["figures"] for seed, result in others.items() if not result["stopped"]}
     found = {}
     for name in dict.fromkeys(name for result in counted.values() for name in result["figures"]):
-        by_seed = {
-            seed: result["figures"][name] for seed, result in counted.items() if name in result["figures"]
-        }
-        pairs = [
-            (value, others[seed]["figures"][name])
-            for seed, value in by_seed.items()
-            if not trials[seed]["stopped"] and _is_comparable(others.get(seed), name)
+        known = {seed: each["figures"][name] for seed, each in counted.items() if name in each["figures"]}
+        differences = [
+            value - ended[seed][name]
+            for seed, value in known.items()
+            if not trials[seed]["stopped"] and name in ended.get(seed, ())
         ]
-        values = list(by_seed.values())
-        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        difference = float(np.mean([a - b for a, b in pairs])) if pairs else None
-        found[name] = PointFigure(float(np.mean(values)), sd, len(values), _paired_test(pairs), difference)
+        sd = stdev(known.values()) if len(known) > 1 else None
+        difference = fmean(differences) if differences else None
+        found[name] = PointFigure(fmean(known.values()), sd, len(known), paired_test(differences), difference)
     return found
-
-
-def _is_comparable(other: Mapping[str, Any] | None, name: str) -> bool:
-    """Whether a trial of the reference ran to its end and has a figure."""
-    return other is not None and not other["stopped"] and name in other["figures"]
-
-
-def _paired_test(pairs: list[tuple[float, float]]) -> float | None:
-    """The p-value of a paired t-test; None without spread."""
-    if len(pairs) < 2:
-        return None
-    differences = np.array([a - b for a, b in pairs])
-    if not differences.any():
-        return 1.0
-    if np.std(differences) <= 1e-9 * np.abs(differences).mean():
-        return None
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
@@ -264,21 +270,19 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
     """Equal for points whose configs give the same results; None where the config is wrong."""
     try:
-        return fingerprint(sweep_identity(parse_config(put_over(values, point))))
+        return fingerprint(config_identity(parse_config(put_over(values, point))))
     except ConfigError:
         return None
 
 
 def _sort_key(sweep: Sweep, point: Point) -> list[tuple[int, float]]:
     """Sorts points by the order of each field's values in the file, drawn numbers by size."""
-    found = []
-    for path, dimension in sweep.space.items():
-        listed = list(dimension.listed)
+
+    def place(path: str, listed: list[Any]) -> tuple[int, float]:
         if path not in point:
-            found.append((-1, 0.0))
-        elif point[path] in listed:
-            found.append((listed.index(point[path]), 0.0))
-        else:
-            value = point[path]
-            found.append((len(listed), float(value) if isinstance(value, int | float) else 0.0))
-    return found
+            return -1, 0.0
+        value = point[path]
+        number = float(value) if isinstance(value, int | float) else 0.0
+        return (listed.index(value), 0.0) if value in listed else (len(listed), number)
+
+    return [place(path, list(dimension.listed)) for path, dimension in sweep.space.items()]

@@ -6,20 +6,20 @@ it; results of other data or of another base stay where they are and are left ou
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
 from rayclean.config import parse_config
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.progress import console
-from rayclean.sweeps import trial as trials
-from rayclean.sweeps.plan import SweepPlan, Work, base_values, needs_training, sweep_identity, work_of
-from rayclean.sweeps.remote import ERROR
+from rayclean.sweeps.plan import SweepPlan, Work, base_values, needs_training
 from rayclean.sweeps.spec import Sweep
+from rayclean.sweeps.trial import ERROR, RESULT, trial_files
 from rayclean.sweeps.trial_run import TrialRecord
+from rayclean.verb_fingerprints import config_identity
 
-SPEC, JOURNAL, DRAWS_FILE = "sweep.json", "optuna.journal", "draws.json"
+SPEC, JOURNAL = "sweep.json", "optuna.journal"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
 """Parts of the base on which no trial's name depends: a sweep goes on on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
@@ -33,25 +33,16 @@ def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
     The scheduler counts, though it changes no name: trials that it stopped have other results than under
     another scheduler or objective, and the table would mix the two.
     """
-    swept = folder.read_json(SPEC) if folder.exists(SPEC) else None
-    if swept is not None and (changed := config_changes(swept, spec)):
-        if not trials.trials_with(folder, trials.RESULT):
+    swept = folder.read_json(SPEC) if folder.exists(SPEC) else {}
+    if swept and (changed := config_changes(swept, spec)):
+        differ = f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's:"
+        if not trial_files(folder, RESULT):
             folder.remove(JOURNAL)  # Optuna cannot go on in another space
         elif why := _cannot_grow(spec, set(changed)):
-            raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: give the "
-                "sweep another "
-                f"name ({why})"
-            )
+            raise ArtifactError(f"{differ} give the sweep another name ({why})")
         elif not extend:
-            raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's: add "
-                "--extend to keep its "
-                "trials and run the new ones"
-            )
-    folder.write_json(
-        _description(spec) | {"left_out": swept.get("left_out", []) if swept is not None else []}, SPEC
-    )
+            raise ArtifactError(f"{differ} add --extend to keep its trials and run the new ones")
+    folder.write_json(_description(spec) | {"left_out": swept.get("left_out", [])}, SPEC)
 
 
 def _cannot_grow(spec: Sweep, changed: set[str]) -> str | None:
@@ -68,61 +59,50 @@ def _cannot_grow(spec: Sweep, changed: set[str]) -> str | None:
     return None
 
 
-def take_over(
-    done: Mapping[str, Work], known: Mapping[str, TrialRecord], folder: Folder
-) -> dict[str, TrialRecord]:
-    """Results of finished trials, each at its point of this plan: when a field is added to the space, trials
-    of its base value are those that ran without it.
+def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
+    """The finished trials of this sweep and their results, each at its point of this plan: when a field is
+    added to the space, trials of its base value are those that ran without it.
+
+    Results and errors of another space or other data are noted in `sweep.json`; says how many results.
     """
-    kept = {}
-    for name, work in done.items():
-        kept[name] = known[name] | {"point": work.trial.point}
-        if known[name]["point"] != work.trial.point:
-            folder.write_json(kept[name], "trials", name, trials.RESULT)
-    return kept
-
-
-def leave_out(spec: Sweep, plan: SweepPlan, folder: Folder, results: Sequence[str]) -> None:
-    """Note in `sweep.json` the results and errors of another space or other data; print how many."""
-    errors = [name for name in trials.trials_with(folder, ERROR) if name not in plan.work]
-    if spec.search == "optuna":
+    folder, results = plan.folder, trial_files(plan.folder, RESULT)
+    known = {}
+    for name, work in finished_trials(plan, results).items():
+        known[name] = (work, results[name] | {"point": work.point})
+        if results[name]["point"] != work.point:
+            folder.write_json(known[name][1], "trials", name, RESULT)
+    errors = trial_files(folder, ERROR).keys() - plan.work.keys()
+    if plan.spec.search == "optuna":
         for name in errors:  # no attempt draws this point again
             folder.remove("trials", name, ERROR)
-        errors = []
-    if results:
+        errors = set()
+    if left := results.keys() - known.keys():
         console.print(
-            f"{len(results)} finished trials in {folder.url()} are of other data, another base or values "
-            "that are no longer "
-            "swept: they are left out",
+            f"{len(left)} finished trials in {folder.url()} are of other data, another base or values that are no "
+            "longer swept: they are left out",
             style="yellow",
         )
-    folder.write_json(folder.read_json(SPEC) | {"left_out": sorted({*results, *errors})}, SPEC)
+    folder.write_json(folder.read_json(SPEC) | {"left_out": sorted(left | errors)}, SPEC)
+    return known
 
 
-def finished_trials(spec: Sweep, plan: SweepPlan, known: Mapping[str, TrialRecord]) -> dict[str, Work]:
+def finished_trials(plan: SweepPlan, results: Mapping[str, TrialRecord]) -> dict[str, Work]:
     """Finished trials of this sweep, sorted by name; with Optuna their results name their points."""
-    if spec.search != "optuna":
-        return {name: plan.work[name] for name in sorted(set(known) & set(plan.work))}
-    values = base_values(spec)
-    work = [work_of(spec, values, known[name]["point"], known[name]["seed"]) for name in sorted(known)]
-    return {each.trial.name: each for each in work if each.trial.name in known}  # the data may have changed
+    if plan.spec.search != "optuna":
+        return {name: plan.work[name] for name in sorted(results.keys() & plan.work.keys())}
+    works = {name: plan.work_at(results[name]["point"], results[name]["seed"]) for name in sorted(results)}
+    return {name: work for name, work in works.items() if work.name == name}  # the data may have changed
 
 
-def draws_done(spec: Sweep, known: Mapping[str, TrialRecord], folder: Folder) -> int:
+def draws_done(spec: Sweep, known: Mapping[str, TrialRecord]) -> int:
     """Draws of Optuna whose points are finished under every seed, repeated ones included: a finished sweep
     draws no more.
     """
-    times = draws(folder)
-    points: dict[str, dict[int, str]] = {}
-    for name, result in known.items():
-        points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = name
-    whole = [names for names in points.values() if names.keys() >= set(spec.seeds)]
-    return sum(max(1, times.get(names[spec.seeds[0]], 0)) for names in whole)
-
-
-def draws(folder: Folder) -> dict[str, int]:
-    """How often Optuna drew a point that came to a result, by the name of its trial under the first seed."""
-    return dict(folder.read_json(DRAWS_FILE)) if folder.exists(DRAWS_FILE) else {}
+    points: dict[str, dict[int, TrialRecord]] = {}
+    for result in known.values():
+        points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = result
+    whole = [results for results in points.values() if results.keys() >= set(spec.seeds)]
+    return sum(results[spec.seeds[0]].get("draws", 1) for results in whole)
 
 
 def config_changes(swept: TrialRecord, spec: Sweep) -> list[str]:
@@ -139,8 +119,7 @@ def as_swept(spec: Sweep, swept: TrialRecord) -> Sweep:
 
 def _description(spec: Sweep) -> TrialRecord:
     """The content of `sweep.json`, but for the results that are left out."""
-    described = spec.model_dump(mode="json", exclude=set(Sweep.OPERATIONAL))
-    return described | {"base": base_values(spec), "trains": needs_training(spec)}
+    return spec.identity() | {"base": base_values(spec), "trains": needs_training(spec)}
 
 
 def _compared(swept: TrialRecord) -> TrialRecord:
@@ -148,8 +127,7 @@ def _compared(swept: TrialRecord) -> TrialRecord:
     base = {key: value for key, value in swept["base"].items() if key not in WITHOUT_RESULT}
     with suppress(
         ConfigError
-    ):  # a base that is complete only with values of the space is compared as it is written
-        base = sweep_identity(parse_config(base))
-    return {key: value for key, value in swept.items() if key not in ("set", "overrides", "left_out")} | {
-        "base": base
-    }
+    ):  # a base that is complete only with values of the space is compared as written
+        base = config_identity(parse_config(base))
+    apart = ("set", "overrides", "left_out")
+    return {key: value for key, value in swept.items() if key not in apart} | {"base": base}

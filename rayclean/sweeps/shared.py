@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rayclean import progress
 from rayclean.errors import RaycleanError
 from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import SharedLevel, Work
-from rayclean.sweeps.remote import SweepContext, run_shared_work
+from rayclean.sweeps.trial import run_shared_work
 
 if TYPE_CHECKING:
     from rayclean.runtime.trial_slots import TrialSlots
@@ -18,18 +18,19 @@ SINGLE = ("load", "detect")
 """Shared verbs that hold nothing but the process they run in."""
 ROUNDS = 2
 """With so many items for each core, items that compute in one process each keep the cores busy nearly to the
-end."""
+end; further processes for each would cost more."""
 
 
 @dataclass
 class SharedVerbs:
     """Runs what several trials share, once each, verb after verb."""
 
-    context: SweepContext
     wide: "TrialSlots"
     """How many verbs run at once, where each spreads over the cluster."""
     cores: "TrialSlots | None" = None
     """How many verbs run at once, where each computes in its own process; None: none does."""
+    servers: Any = field(default_factory=dict)
+    """Language models that run for all trials."""
     failed: dict[str, RaycleanError] = field(default_factory=dict)
     """Fingerprint of a verb that failed -> its error."""
 
@@ -42,17 +43,11 @@ class SharedVerbs:
         with progress.progress_bar("shared by trials", sum(map(len, levels)), "verbs") as bar:
             for level in levels:
                 items = [item for item in level if not self._errors(item[1])]
-                # Enough of them keep the cores busy nearly to the end; further processes for each would cost
-                # more.
-                alone = (
-                    self.cores is not None
-                    and level[0][0] in SINGLE
-                    and len(items) >= ROUNDS * self.cores.concurrent
-                )
-                where = self.cores if alone and self.cores is not None else self.wide
-                errors = tune.run_side_by_side(
-                    partial(run_shared_work, context=self.context), items, where, alone=alone
-                )
+                cores = self.cores if level[0][0] in SINGLE else None
+                alone = cores is not None and len(items) >= ROUNDS * cores.concurrent
+                where = cores if cores is not None and alone else self.wide
+                function = partial(run_shared_work, servers=self.servers)
+                errors = tune.run_side_by_side(function, items, where, alone=alone)
                 for (verb, work), error in zip(items, errors, strict=True):
                     if error is not None:
                         self.failed[work.fingerprints[verb]] = error

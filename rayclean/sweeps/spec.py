@@ -21,8 +21,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rayclean.config import Config
+from rayclean.overrides import leaves
 from rayclean.plugins import Options, did_you_mean
-from rayclean.sweeps.dimension import Dimension, check_condition, is_condition
+from rayclean.sweeps.dimension import Dimension, as_list, is_condition
 
 OBJECTIVES: dict[str, Literal["max", "min"]] = {
     "dev_accuracy": "max",
@@ -55,23 +56,15 @@ class Objective(Options):
     @classmethod
     def _name_is_enough(cls, value: Any) -> Any:
         value = {"metric": value} if isinstance(value, str) else value
-        if isinstance(value, dict) and isinstance(value.get("metric"), str):
-            return {
-                "mode": OBJECTIVES.get(value["metric"], "max"),
-                **value,
-            }  # an unknown metric is refused below
-        return value
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, metric: str) -> str:
+        metric = value.get("metric") if isinstance(value, dict) else None
+        if not isinstance(metric, str):
+            return value
         if metric not in OBJECTIVES:
             raise ValueError(
-                f"{metric!r} cannot decide between trials (figures of the test set or of the truth are "
-                "shown, "
+                f"{metric!r} cannot decide between trials (figures of the test set or of the truth are shown, "
                 f"never chosen by): {did_you_mean(metric, list(OBJECTIVES))}"
             )
-        return metric
+        return {"mode": OBJECTIVES[metric], **value}
 
 
 class Scheduler(Options):
@@ -169,10 +162,11 @@ class Sweep(Options):
         for path, value in space.items() if isinstance(space, dict) else ():
             if not isinstance(value, dict | Dimension):
                 raise ValueError(f"{path}: expected a table like {{ grid = [...] }}, got {value!r}")
-            if isinstance(value, dict) and value and not set(value) & set(Dimension.model_fields):
-                leaf, _ = _first_leaf(path, value, stop=set(Dimension.model_fields))
-                if leaf != path:
-                    raise ValueError(f'write paths in quotes: "{leaf}" = {{ ... }}, got it without them')
+            *parts, last = next(leaves({path: value}, ()))[0]
+            if len(parts) > 1 and last in Dimension.model_fields:
+                raise ValueError(
+                    f'write paths in quotes: "{".".join(parts)}" = {{ ... }}, got it without them'
+                )
         return space
 
     @field_validator("set", mode="before")
@@ -182,8 +176,8 @@ class Sweep(Options):
             # A section as a table would lose the base's other keys of it; a plug-in with its name is meant as
             # a whole.
             if path in Config.model_fields and isinstance(value, dict) and value and "name" not in value:
-                leaf, found = _first_leaf(path, value)
-                raise ValueError(f'write paths in quotes: "{leaf}" = {found!r}, got it without them')
+                keys, leaf = next(leaves({path: value}, ()))
+                raise ValueError(f'write paths in quotes: "{".".join(keys)}" = {leaf!r}, got it without them')
         return values
 
     @field_validator("objectives", mode="before")
@@ -208,31 +202,35 @@ class Sweep(Options):
                 raise ValueError(f"{path} changes no result; set it for all trials in [set]")
             if path in self.set:
                 raise ValueError(f"{path} stands both in [set] and in [space]")
-            if unknown := [other for other in dimension.when if other not in self.space or other == path]:
-                raise ValueError(f"{path}: `when` names {unknown}, which are no other swept fields")
-            for other, wanted in dimension.when.items():
-                check_condition(path, other, wanted, self.space[other])
             if lost := [other for other in before if other.startswith(f"{path}.")]:
                 raise ValueError(f"{path} replaces {lost}, which stand before it in [set] or [space]")
             before.append(path)
-        self._check_search([path for path, dimension in self.space.items() if dimension.drawn])
+            if unknown := [other for other in dimension.when if other not in self.space or other == path]:
+                raise ValueError(f"{path}: `when` names {unknown}, which are no other swept fields")
+            for other, wanted in dimension.when.items():
+                # A condition on a value that never occurs would silently keep the base value.
+                listed = list(self.space[other].listed)
+                if listed and (never := [value for value in as_list(wanted) if value not in listed]):
+                    raise ValueError(
+                        f"{path}: `when` waits for {other} = {never}, which is swept over {listed}"
+                    )
+        self._check_search()
         if self.scheduler.stops:
             self._check_scheduler()
         return self
 
-    def _check_search(self, drawn: list[str]) -> None:
+    def _check_search(self) -> None:
+        drawn = [path for path, dimension in self.space.items() if dimension.drawn]
         if self.objectives and (chance := [path for path in drawn if is_condition(path)]):
             raise ValueError(
                 f"{chance} make the data easier or harder, and drawn values of them cannot be told from "
-                "better settings: "
-                "use `grid`, or set them in [set]"
+                "better settings: use `grid`, or set them in [set]"
             )
-        if self.search == "optuna":
-            if not self.objectives:
-                raise ValueError("search = 'optuna' needs `objectives`: it learns from them")
-            if len(drawn) < len(self.space):
-                raise ValueError("search = 'optuna' draws every value: write `choice` instead of `grid`")
-        elif self.samples > 1 and not drawn:
+        if self.search == "optuna" and not self.objectives:
+            raise ValueError("search = 'optuna' needs `objectives`: it learns from them")
+        if self.search == "optuna" and len(drawn) < len(self.space):
+            raise ValueError("search = 'optuna' draws every value: write `choice` instead of `grid`")
+        if self.samples > 1 and not drawn:
             raise ValueError("samples > 1 without a drawn field would run every trial twice: use `seeds`")
 
     def _check_scheduler(self) -> None:
@@ -241,22 +239,10 @@ class Sweep(Options):
         if harder := [path for path in self.space if is_condition(path)]:
             raise ValueError(
                 f"stopping trials early compares them with each other, and {harder} make the data easier or "
-                "harder: the "
-                "hard ones would be stopped; sweep them without scheduler and plateau"
+                "harder: the hard ones would be stopped; sweep them without scheduler and plateau"
             )
         if self.search == "optuna" and len(self.seeds) > 1:
             raise ValueError(
                 "with optuna a trial is a point under all its seeds, one after another, and cannot be "
-                "stopped by "
-                "epochs: use one seed, or no scheduler"
+                "stopped by epochs: use one seed, or no scheduler"
             )
-
-
-def _first_leaf(path: str, value: Any, stop: frozenset[str] | set[str] = frozenset()) -> tuple[str, Any]:
-    """Path and value of the first entry of nested tables; a table with a key in `stop` is not entered."""
-    while isinstance(value, dict) and value and not stop & set(value):
-        key = next(iter(value))
-        if stop and not isinstance(value[key], dict):
-            break  # a table that is no dimension, with a wrong key
-        path, value = f"{path}.{key}", value[key]
-    return path, value

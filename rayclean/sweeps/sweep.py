@@ -6,8 +6,7 @@ whether a folder holds this very sweep, and which results belong to it.
 """
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +14,19 @@ from rayclean import pipeline, progress
 from rayclean.annotators import asked_annotators
 from rayclean.errors import ArtifactError
 from rayclean.folder import Folder
+from rayclean.forecast import forecast
 from rayclean.progress import console
 from rayclean.run import Run
 from rayclean.sweeps import resume
 from rayclean.sweeps import trial as trials
-from rayclean.sweeps.forecast import forecast
 from rayclean.sweeps.observer import SweepObserver
-from rayclean.sweeps.plan import (
-    SweepPlan,
-    Work,
-    any_point,
-    base_values,
-    likely,
-    make_plan,
-    shared_work,
-    sweep_root,
-    work_of,
-)
-from rayclean.sweeps.remote import ERROR, SweepContext, run_named_trial, run_suggested_trial
+from rayclean.sweeps.plan import SharedWork, SweepPlan, Work, make_plan, sweep_root
 from rayclean.sweeps.repeat import best_config
 from rayclean.sweeps.results import Results, collect
 from rayclean.sweeps.shared import SharedVerbs
-from rayclean.sweeps.space import suggester
+from rayclean.sweeps.space import suggest
 from rayclean.sweeps.spec import Sweep
-from rayclean.sweeps.tracking import Tracker, open_tracker
+from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.trial_run import TrialRecord
 
 if TYPE_CHECKING:
@@ -47,6 +35,8 @@ if TYPE_CHECKING:
 
 PREPARING = ("predict", "detect")
 """Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
+DRAWS = 16
+"""Points drawn at random to find out which verbs depend on the fields that Optuna draws."""
 
 
 def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
@@ -66,24 +56,20 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
         ResourceError: trials and their trainings would wait for each other for ever.
     """
     plan = make_plan(spec)
-    folder = Folder(sweep_root(spec))
+    folder = plan.folder
     with Run(folder.url()).locked():
         resume.same_sweep(spec, folder, extend)
-        found = trials.finished_results(folder)
-        done = resume.finished_trials(spec, plan, found)
-        known = resume.take_over(done, found, folder)
-        resume.leave_out(spec, plan, folder, sorted(found.keys() - known.keys()))
-        tracker = open_tracker(spec.tracking, spec.name, folder.url())
-        console.print(describe_sweep(spec, plan, len(known)), highlight=False)
+        known = resume.take_over(plan)
+        tracker = Tracker(spec.tracking, spec.name, folder)
+        console.print(describe_sweep(plan, len(known)), highlight=False)
         try:
-            for name, work in done.items():
-                tracker.replay(work, known[name], trials.trial_epochs(folder, name))
-            _run_missing(spec, plan, known, folder, tracker)
+            for name, (work, result) in known.items():
+                tracker.replay(work, result, trials.trial_epochs(folder, name))
+            _run_missing(plan, {name: result for name, (_, result) in known.items()}, tracker)
         finally:
             tracker.close()
         results = report_sweep(spec)
-    unfinished = 0 if spec.search == "optuna" else len(plan.work) - len(results.failed) - results.finished
-    if unfinished:
+    if (unfinished := len(plan.work) - len(results.failed) - results.finished) > 0:
         console.print(f"{unfinished} trials have no result yet; the same command goes on", style="yellow")
     return results
 
@@ -94,10 +80,9 @@ def check_sweep(spec: Sweep) -> None:
     Raises:
         RaycleanError: a trial without a result cannot work.
     """
-    plan, folder = make_plan(spec), Folder(sweep_root(spec))
-    known = resume.finished_trials(spec, plan, trials.finished_results(folder))
-    todo = [work for name, work in plan.work.items() if name not in known]
-    _validate(plan.verbs, todo if spec.search == "random" else [_sample(spec)], folder)
+    plan = make_plan(spec)
+    known = resume.finished_trials(plan, trials.trial_files(plan.folder, trials.RESULT))
+    _validate(plan, [work for name, work in plan.work.items() if name not in known])
 
 
 def report_sweep(spec: Sweep) -> Results:
@@ -117,18 +102,16 @@ def report_sweep(spec: Sweep) -> Results:
         spec, left_out = resume.as_swept(spec, swept), set(swept["left_out"])
         if changed := set(resume.config_changes(swept, spec)) - resume.GROWS:
             raise ArtifactError(
-                f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: "
-                "its results are "
-                "not this sweep's; undo the change, or give the sweep another name and run it"
+                f"{folder.url()} holds a sweep whose {', '.join(sorted(changed))} differ from this file's: its "
+                "results are not this sweep's; undo the change, or give the sweep another name and run it"
             )
-    found = {name: result for name, result in trials.finished_results(folder).items() if name not in left_out}
-    failed = {}
-    for name in trials.trials_with(folder, ERROR):
-        if name not in found and name not in left_out:
-            entry = folder.read_json("trials", name, ERROR)
-            failed[entry["title"]] = entry["error"]
+    found = {
+        name: each for name, each in trials.trial_files(folder, trials.RESULT).items() if name not in left_out
+    }
+    errors = trials.trial_files(folder, trials.ERROR).items()
+    failed = {e["title"]: e["error"] for name, e in errors if name not in found and name not in left_out}
     results = collect(spec, found, failed, {name: trials.trial_epochs(folder, name) for name in found})
-    folder.write_json([found[name] for name in sorted(found)], "results.json")
+    folder.write_json(list(found.values()), "results.json")
     if results.best is not None:
         folder.write_text(best_config(results), "best.toml")
     else:
@@ -137,16 +120,16 @@ def report_sweep(spec: Sweep) -> Results:
     return results
 
 
-def describe_sweep(spec: Sweep, plan: SweepPlan, known: int) -> str:
+def describe_sweep(plan: SweepPlan, known: int) -> str:
     """A line on the work of a sweep, before it runs."""
-    drawn = spec.search == "optuna"
-    counts = (likely(spec, plan.verbs, spec.samples) if drawn else plan).executions()
-    parts = ", ".join(f"{verb} {count:,}x" for verb, count in counts.items())
-    done = f", {known:,} finished" if known else ""
+    spec, drawn = plan.spec, plan.spec.search == "optuna"
+    what = f"{len(plan.work):,} trials"
     if drawn:
         what = f"{spec.samples:,} points suggested by Optuna x {len(spec.seeds)} seeds"
-        return f"{spec.name}: {what}{done}; what they share runs once: about {parts}"
-    return f"{spec.name}: {len(plan.work):,} trials{done}; what they share runs once: {parts}"
+    work = plan.likely(spec.samples) if drawn else SharedWork(plan.verbs, plan.work)
+    parts = ", ".join(f"{verb} {count:,}x" for verb, count in work.executions().items())
+    done = f", {known:,} finished" if known else ""
+    return f"{spec.name}: {what}{done}; what they share runs once: {'about ' if drawn else ''}{parts}"
 
 
 def optuna_search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
@@ -156,113 +139,89 @@ def optuna_search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
     from rayclean.runtime.tune_rules import Optuna
 
     study = folder.path(resume.JOURNAL) if folder.is_local else None
-    return Optuna(suggester(spec), missing, spec.draw_seed + spec.samples - missing, study)
+    return Optuna(partial(suggest, spec), missing, spec.draw_seed + spec.samples - missing, study)
 
 
-def _run_missing(
-    spec: Sweep, plan: SweepPlan, known: Mapping[str, TrialRecord], folder: Folder, tracker: Tracker
-) -> None:
+def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tracker) -> None:
     """Run every trial without a result, after the verbs that they share."""
     from rayclean.runtime import serve
     from rayclean.runtime.cluster import connected, cpu_count
     from rayclean.runtime.preflight import preflight_sweep
     from rayclean.runtime.trial_slots import trial_slots
 
-    values, drawn = base_values(spec), spec.search == "optuna"
+    spec, drawn = plan.spec, plan.spec.search == "optuna"
     todo = {name: work for name, work in plan.work.items() if name not in known}
-    count = spec.samples - resume.draws_done(spec, known, folder) if drawn else len(todo)
+    count = spec.samples - resume.draws_done(spec, known) if drawn else len(todo)
     if count <= 0:
         return
-    sample = _sample(spec)
-    _validate(plan.verbs, [*todo.values()] or [sample], folder)
-    shared = shared_work(spec, plan, todo)
-    levels = shared.shared(folder.url())
-    configs = [work.config for work in todo.values()] or [sample.config]
-    cluster = sample.config.cluster  # the same for all trials
+    configs = [work.config for work in _validate(plan, [*todo.values()])]
+    shared = plan.likely(DRAWS) if drawn else SharedWork(plan.verbs, todo)
+    levels, cluster = shared.levels(), configs[0].cluster  # the same for all trials
     with connected(cluster):
         # Predict trains, too, and is left to the trials where they do not share it.
-        trains = "train" in plan.verbs or shared.leaves("predict", folder.url())
+        trains = "train" in plan.verbs or shared.leaves("predict")
         models = preflight_sweep(configs, trains=trains)
         fits = partial(trial_slots, cluster, cpus=spec.trials.cpus)
         slots = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
-        observer = SweepObserver(spec, folder, plan, values, tracker, count)
-        first = SharedVerbs(
-            SweepContext(folder.url(), plan.verbs, {}),
-            fits(trains=True, concurrent=None, trials=count),
-            fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None,
-        )
+        observer = SweepObserver(plan, tracker, count)
+        one_each = fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None
+        first = SharedVerbs(fits(trains=True, concurrent=None, trials=count), one_each)
         first.run([level for level in levels if level[0][0] == "load"])
         todo = first.possible(todo, observer)  # the loaded data tell how much there is to ask
-        works = likely(spec, plan.verbs, count).work if drawn else todo
-        questions = forecast([*works.values()], folder, plan.verbs, drawn=drawn)
+        works = (plan.likely(count).work if drawn else todo).values()
+        runs = [(work.config, work.run, work.fingerprints) for work in works]
+        questions = forecast(runs, plan.verbs, drawn=drawn)
         console.print(
             f"{slots.concurrent} at once, each holds {slots.cpus:g} CPU; {questions}", highlight=False
         )
         first.run([level for level in levels if level[0][0] in PREPARING])
         todo = first.possible(todo, observer)  # before a language model starts for nobody
-        asked = [annotator for config in configs for annotator in asked_annotators(config)]
-        with serve.hosting(asked, folder.url()) as servers:
-            context = replace(first.context, servers=servers)
+        annotators = [annotator for config in configs for annotator in asked_annotators(config)]
+        with serve.hosting(annotators, plan.folder.url()) as servers:
             # Shared verbs are tasks, which need the CPUs that trials would hold.
-            waiting = replace(slots, cpus=min(slots.cpus, spec.trials.cpus))
-            later = SharedVerbs(context, waiting, None, first.failed)
+            waiting = type(slots)(slots.concurrent, min(slots.cpus, spec.trials.cpus))
+            later = SharedVerbs(waiting, None, servers, first.failed)
             later.run([level for level in levels if level[0][0] not in ("load", *PREPARING)])
-            todo = later.possible(todo, observer)
-            _run_trials(spec, todo, values, context, slots, observer, trains=trains)
+            _run_trials(plan, later.possible(todo, observer), servers, slots, observer, trains)
 
 
 def _run_trials(
-    spec: Sweep,
+    plan: SweepPlan,
     todo: Mapping[str, Work],
-    values: TrialRecord,
-    context: SweepContext,
+    servers: Any,
     slots: "TrialSlots",
     observer: SweepObserver,
-    *,
     trains: bool,
 ) -> None:
     from rayclean.runtime import tune, tune_rules
 
-    early, optuna = spec.scheduler, None
-    run: Callable[..., Any] = partial(run_named_trial, work=dict(todo), context=context)
-    if spec.search == "optuna":
-        optuna = optuna_search(spec, Folder(context.url), observer.total)
-        run = partial(run_suggested_trial, spec=spec, values=values, context=context)
+    spec, early = plan.spec, plan.spec.scheduler
     with progress.progress_bar(f"sweep {spec.name}", observer.total, "trials") as observer.bar:
         observer.begin()
         tune.run_trials(
-            run,
-            [{"name": name, **work.trial.overrides} for name, work in todo.items()],
+            partial(trials.run_tune_trial, plan=plan, servers=servers),
+            [{"name": name, **work.overrides} for name, work in todo.items()],
             slots,
             observer,
             trains=trains,
             objectives=[(objective.metric, objective.mode) for objective in spec.objectives],
             early=tune_rules.EarlyStopping(early.name, early.grace, early.reduction, early.plateau),
-            optuna=optuna,
+            optuna=optuna_search(spec, plan.folder, observer.total) if spec.search == "optuna" else None,
             seconds=spec.trials.seconds,
             retries=spec.trials.retries,
         )
 
 
-def _sample(spec: Sweep) -> Work:
-    return work_of(spec, base_values(spec), any_point(spec), spec.seeds[0])
-
-
-def _validate(verbs: tuple[str, ...], todo: list[Work], folder: Folder) -> None:
-    """Check every different set of plug-ins and data, once."""
-    seen = set()
-    for work in todo:
-        config = work.config
-        parts = (
-            config.encoder,
-            config.annotator,
-            config.relabel.annotators,
-            config.method,
-            config.predict,
-            config.dataset.path,
-            config.detect,
-        )
-        key = "".join(map(str, parts))
-        if key not in seen:
-            seen.add(key)
-            pipeline.validate_verbs(config, verbs, work.run(folder.url()))
+def _validate(plan: SweepPlan, todo: list[Work]) -> list[Work]:
+    """Check every different set of plug-ins and data, once; with Optuna those of a sample. Returns the trials
+    that stand for all.
+    """
+    works = [plan.sample()] if plan.spec.search == "optuna" else todo
+    configs = [(work.config, work) for work in works]
+    different = {
+        f"{c.encoder}{c.annotator}{c.relabel.annotators}{c.method}{c.predict}{c.detect}{c.dataset.path}": w
+        for c, w in configs
+    }
+    for work in different.values():
+        pipeline.validate_verbs(work.config, plan.verbs, work.run)
+    return works

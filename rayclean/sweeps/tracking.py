@@ -19,58 +19,24 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rayclean.errors import ConfigError
+from rayclean.evaluation.example_rows import changed_examples
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.spec import Tracking
-from rayclean.sweeps.trial import EPOCHS, RESULT, changed_examples
+from rayclean.sweeps.trial_run import TrialRecord
 
 logger = logging.getLogger(__name__)
 
 LOGGED_FILE = "logged.json"
 """File of a trial whose W&B run is whole."""
 ONLINE = ("online", "run", "shared")
-"""Values of WANDB_MODE with which W&B sends what is logged."""
-KEPT = ("config.json", RESULT, EPOCHS)
-"""Files of a trial that go to W&B as its artifact."""
-
-
-def open_tracker(tracking: Tracking, sweep: str, root: str) -> "Tracker":
-    """The tracker that the configuration asks for; one that logs nothing where W&B is off or not installed.
-
-    Args:
-        tracking: the `[tracking]` section of the sweep file.
-        sweep: name of the sweep.
-        root: folder of the sweep.
-
-    Raises:
-        ConfigError: offline runs were asked for, and the folder is not on a disk.
-    """
-    mode, folder = _auto_mode() if tracking.wandb == "auto" else tracking.wandb, Folder(root)
-    if mode == "offline" and not folder.is_local:
-        text = f"offline W&B needs a local folder, and this sweep's is {root}"
-        if tracking.wandb == "offline":
-            raise ConfigError(
-                f"{text}; set WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
-            )
-        logger.warning("W&B is off: there is no WANDB_API_KEY, and %s", text)
-        mode = "off"
-    return Tracker(tracking, sweep, folder, mode)
-
-
-def _auto_mode() -> str:
-    """The mode that WANDB_MODE names; without it `online` where there is a key, else `offline`."""
-    named = os.environ.get("WANDB_MODE")
-    if named == "disabled" or importlib.util.find_spec("wandb") is None:
-        return "off"
-    if named:
-        return "online" if named in ONLINE else "offline"  # an unknown mode, too: nothing leaves the machine
-    return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+"""Values of WANDB_MODE with which W&B sends what is logged; with any other one nothing leaves the machine."""
 
 
 class Tracker:
@@ -78,98 +44,95 @@ class Tracker:
     warning, and the trial is logged when the sweep goes on.
 
     Args:
-        tracking: project, tables.
+        tracking: mode, project, tables.
         sweep: group of the runs.
-        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary folder if that
-            is remote.
-        mode: `online`, `offline`, or `off`: nothing is logged.
+        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary one where it is
+            remote.
+
+    Raises:
+        ConfigError: offline runs were asked for, and the folder is not on a disk.
     """
 
-    def __init__(self, tracking: Tracking, sweep: str, root: Folder, mode: str):
-        self.tracking, self.sweep, self.root, self.mode = tracking, sweep, root, mode
+    def __init__(self, tracking: Tracking, sweep: str, root: Folder):
+        self.tracking, self.sweep, self.root = tracking, sweep, root
+        self.mode = mode = _mode(tracking.wandb, root)
         self.runs: dict[str, Any] = {}
-        self.folder = (
-            root.path() if root.is_local or mode == "off" else tempfile.mkdtemp(prefix="rayclean-wandb-")
-        )
-        self.data = os.path.abspath(os.path.join(self.folder, "wandb"))
-        if (
-            mode != "off"
-        ):  # files of artifacts wait here for `wandb sync`; W&B's default would be the home directory
-            os.environ.setdefault("WANDB_DATA_DIR", self.data)
+        self.folder, self.closing = root.path(), ExitStack()
+        if mode == "off":
+            return
+        if not root.is_local:
+            self.folder = self.closing.enter_context(tempfile.TemporaryDirectory(prefix="rayclean-wandb-"))
+        # Files of tables wait here for `wandb sync`; W&B's default would be the home directory. Weave would
+        # advertise itself where `openai` is imported, and trace its calls.
+        data = os.path.abspath(os.path.join(self.folder, "wandb"))
+        for name, value in (("WANDB_DATA_DIR", data), ("WANDB_DISABLE_WEAVE", "true")):
+            if name not in os.environ:
+                os.environ[name] = value
+                self.closing.callback(os.environ.pop, name, None)
 
     def id_of(self, work: Work) -> str:
         """The id of a trial's run on W&B."""
-        return fingerprint(self.root.url(), work.trial.name)
+        return fingerprint(self.root.url(), work.name)
 
     def start(self, work: Work) -> None:
-        """Open the run of a trial, unless it is whole; offline runs of an earlier attempt are removed."""
-        name = work.trial.name
-        if (
-            self.mode == "off" or name in self.runs
-        ):  # its worker was lost: the epochs of the second attempt have the same steps
+        """Open the run of a trial, unless it is whole or open: after its worker was lost, the epochs of the
+        second attempt have the same steps. Offline runs of an earlier attempt are removed.
+        """
+        name = work.name
+        if self.mode == "off" or name in self.runs:
             return
         with self._guarded(work):
             import wandb
 
-            if work.run(self.root.url()).exists(LOGGED_FILE):  # Optuna drew the point again
+            if work.run.exists(LOGGED_FILE):  # Optuna drew the point again
                 return
             if self.mode == "offline":
                 for left in self._offline(work):
                     shutil.rmtree(left)
-            quiet = wandb.Settings(
-                silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
+            self.runs[name] = wandb.init(
+                id=self.id_of(work),
+                project=self.tracking.project,
+                group=self.sweep,
+                name=work.title[:128],
+                dir=self.folder,
+                mode=self.mode,  # type: ignore[arg-type]
+                resume="allow" if self.mode == "online" else None,
+                reinit="create_new",
+                config={**work.overrides, "config": work.config.model_dump(mode="json")},
+                settings=wandb.Settings(
+                    silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
+                ),
             )
-            with _without_weave():
-                self.runs[name] = wandb.init(
-                    id=self.id_of(work),
-                    project=self.tracking.project,
-                    group=self.sweep,
-                    name=work.trial.title[:128],
-                    dir=self.folder,
-                    mode=self.mode,  # type: ignore[arg-type]
-                    resume="allow" if self.mode == "online" else None,
-                    reinit="create_new",
-                    config={**work.trial.overrides, "config": work.config.model_dump(mode="json")},
-                    settings=quiet,
-                )
 
-    def epoch(self, work: Work, record: dict[str, Any]) -> None:
+    def epoch(self, work: Work, record: TrialRecord) -> None:
         """Log the numbers of an epoch under its step."""
-        run = self.runs.get(work.trial.name)
-        if run is not None:
+        if (run := self.runs.get(work.name)) is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
             with self._guarded(work):
                 # A step that is not committed is written with the next one, or at the end over the result's
                 # summary.
                 run.log(numbers, step=int(record["epoch"]), commit=True)
 
-    def end(self, work: Work, result: dict[str, Any]) -> None:
-        """Write the figures, the table of changed labels and the trial's files, and finish the run."""
-        run = self.runs.get(work.trial.name)
-        if run is None:
+    def end(self, work: Work, result: TrialRecord) -> None:
+        """Write the figures and the table of changed labels, and finish the run."""
+        if (run := self.runs.get(work.name)) is None:
             return
         with self._guarded(work):
             import wandb
 
-            trial_run = work.run(self.root.url())
             run.summary.update({**result["figures"], "stopped": result["stopped"]})
             if self.tracking.changes and not result["stopped"]:
-                rows = changed_examples(trial_run, self.tracking.changes)
+                rows = changed_examples(work.run, self.tracking.changes)
                 columns: list[str | int] = list(rows[0]) if rows else ["example_id"]
                 run.log({"changes": wandb.Table(columns=columns, data=[list(row.values()) for row in rows])})
-            artifact = wandb.Artifact(f"trial-{run.id}", type="trial")  # without texts and without a key
-            for name in filter(trial_run.exists, KEPT):
-                with artifact.new_file(name) as file:
-                    file.write(trial_run.read_text(name))
-            run.log_artifact(artifact)
             run.finish(exit_code=0)
-            del self.runs[work.trial.name]
+            del self.runs[work.name]
             if self.mode == "offline":
                 (written,) = self._offline(work)
                 _wait_until_written(written)
-            trial_run.write_json({"run": self.id_of(work), "mode": self.mode}, LOGGED_FILE)
+            work.run.write_json({"run": self.id_of(work), "mode": self.mode}, LOGGED_FILE)
 
-    def replay(self, work: Work, result: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    def replay(self, work: Work, result: TrialRecord, records: list[TrialRecord]) -> None:
         """Log a finished trial from `epochs.jsonl` and `result.json`."""
         self.start(work)
         for record in records:
@@ -182,21 +145,17 @@ class Tracker:
             with suppress(Exception):
                 run.finish(exit_code=1)
         self.runs.clear()
-        if not self.root.is_local:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if os.environ.get("WANDB_DATA_DIR") == self.data:
-                del os.environ["WANDB_DATA_DIR"]
+        self.closing.close()
 
     @contextmanager
     def _guarded(self, work: Work) -> Iterator[None]:
         """A run that fails is abandoned, and without `logged.json` tried again: it must not cost a sweep."""
-        name = work.trial.name
+        name = work.name
         try:
             yield
         except Exception as error:
-            logger.warning(
-                "W&B: %s is not logged (%s); the next attempt at the sweep will try again", name, error
-            )
+            text = "W&B: %s is not logged (%s); the next attempt at the sweep will try again"
+            logger.warning(text, name, error)
             with suppress(Exception):
                 self.runs.pop(name).finish(exit_code=1)
 
@@ -205,16 +164,23 @@ class Tracker:
         return sorted(Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"))
 
 
-@contextmanager
-def _without_weave() -> Iterator[None]:
-    """Keeps W&B from advertising Weave where `openai` is imported, and from tracing its calls."""
-    name, before = "WANDB_DISABLE_WEAVE", os.environ.get("WANDB_DISABLE_WEAVE")
-    os.environ[name] = before or "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
+def _mode(asked: str, root: Folder) -> str:
+    """`online`, `offline`, or `off`: nothing is logged. Of `auto` the mode that WANDB_MODE names; without it
+    `online` where there is a key, else `offline`.
+    """
+    named, mode = os.environ.get("WANDB_MODE"), asked
+    if asked == "auto":
+        mode = "online" if named in ONLINE or (not named and os.environ.get("WANDB_API_KEY")) else "offline"
+        if named == "disabled" or importlib.util.find_spec("wandb") is None:
+            return "off"
+    if mode == "offline" and not root.is_local:
+        text = f"offline W&B needs a local folder, and this sweep's is {root.url()}"
+        if asked == "offline":
+            more = "set WANDB_API_KEY and tracking.wandb = 'online', or tracking.wandb = 'off'"
+            raise ConfigError(f"{text}; {more}")
+        logger.warning("W&B is off: there is no WANDB_API_KEY, and %s", text)
+        return "off"
+    return mode
 
 
 def _wait_until_written(run: Path, seconds: float = 10.0) -> None:

@@ -1,12 +1,12 @@
 """The folder of a sweep: verbs are stored by fingerprint, so that trials share what their configs share.
 
-<output>/<sweep>/ sweep.json                  what was swept store/<verb>-<fingerprint>/ a finished verb, of
-as many trials as agree up to there features/<encoder>/         features of a frozen encoder by a hash of ids
-and texts, for trials that load the same texts with
-                            other labels (a noise rate, a seed)
-ledger/                     every answer of every trial: a trial asks nothing that was answered before
-trials/<name>/              config.json, result.json, epochs.jsonl of one trial
-report.html  results.json  best.toml
+    <output>/<sweep>/
+      sweep.json                  what was swept
+      store/<verb>-<fingerprint>/ a finished verb, of as many trials as agree up to there
+      features/<encoder>/         features of a frozen encoder, for trials that load the same texts
+      ledger/                     every answer of every trial: a trial asks nothing that was answered before
+      trials/<name>/              config.json, result.json, epochs.jsonl of one trial
+      report.html  results.json  best.toml
 
 On a disk that all trials mount, locks see to it that a verb runs once, and that trials relabel one after the
 other where answers cost: no question of relabel is paid twice. Methods that ask while they train do so side
@@ -17,7 +17,7 @@ runs beforehand and once, but trials side by side may ask the same.
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from filelock import FileLock
@@ -59,27 +59,21 @@ class TrialRun(Run):
             return posixpath.join(self.root, *parts)
         return posixpath.join(self.root, "trials", self.trial, *parts)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[Any]:
         """One process at a time at this trial: Optuna may draw a point again while it runs, and the second
         one finds the result of the first. On object stores, without locks, both compute the same.
         """
-        with self._locked(self.path("trial.lock")):
-            yield
+        return self._locked(self.path("trial.lock"))
 
     @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
         """Trials that share a verb wait for the one that runs it. Trials that pay relabel one after the
         other, whatever they ask: the ledger is read when asking begins, so the next one finds all answers of
-        the trials before it.
-
-        On a local or network disk only: object stores have no locks.
+        the trials before it. The holder of the second lock waits for no other: no two wait for each other.
         """
-        with ExitStack() as locks:
-            locks.enter_context(self._locked(self.path(verb) + ".lock"))
-            if verb == "relabel" and self.pays:
-                # Its holder waits for no other lock: no two trials wait for each other.
-                locks.enter_context(self._locked(posixpath.join(self.root, "relabel.lock")))
+        paying = verb == "relabel" and self.pays
+        last = self._locked(posixpath.join(self.root, "relabel.lock")) if paying else nullcontext()
+        with self._locked(self.path(verb) + ".lock"), last:
             yield
 
     def kept_features(self) -> Folder:
@@ -105,14 +99,11 @@ class TrialRun(Run):
     def _partials(self, verb: str) -> list[str]:
         return [f"{verb}-{self.fingerprints[verb]}"]  # the others are other trials' work
 
-    @contextmanager
-    def _locked(self, path: str) -> Iterator[None]:
+    def _locked(self, path: str) -> AbstractContextManager[Any]:
         """One process at a time, on a disk; object stores have no locks. The lock ends with the process that
         holds it.
         """
         if not self.is_local:
-            yield
-            return
+            return nullcontext()
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with FileLock(path):
-            yield
+        return FileLock(path)

@@ -195,9 +195,16 @@ def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
     answers.
     """
     spent = Ledger(run.sub("ledger"), _session(out)).spent
+    budget, used = Budget.of(build_annotator(config, ())), _used(out)
     return {
-        **Budget.of(build_annotator(config, ())).paid(spent),
+        **budget.paid(spent),
         "from_ledger": sum(int(line.get("from_ledger", 0)) for line in _epochs(out)),
+        # Of all answers, also of those that other trainings have paid for.
+        "worth": {
+            "queries": used.queries,
+            "tokens": used.prompt_tokens + used.answer_tokens,
+            "cost": budget.cost(used.prompt_tokens, used.answer_tokens),
+        },
     }
 
 
@@ -209,7 +216,7 @@ def _epochs(out: Folder) -> list[dict[str, Any]]:
 
 
 def _used(out: Folder) -> Spent:
-    """Budget that the finished epochs of an earlier attempt took."""
+    """Queries and tokens of the finished epochs, whoever paid for the answers."""
     lines = _epochs(out)
 
     def total(*keys: str) -> int:

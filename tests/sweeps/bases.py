@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rayclean.sweeps.plan import base_values, work_of
+from rayclean.sweeps.plan import SweepPlan, base_values
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Sweep
 from tests import toy
@@ -32,5 +32,5 @@ def sweep(folder: Path, space: dict[str, Any], **more: Any) -> Sweep:
 
 def result(of: Sweep, point: Point, seed: int, **figures: float) -> tuple[str, dict[str, Any]]:
     """Name and `result.json` of a trial."""
-    name = work_of(of, base_values(of), point, seed).trial.name
+    name = SweepPlan(of, base_values(of)).work_at(point, seed).name
     return name, {"trial": name, "point": point, "seed": seed, "figures": figures, "stopped": False}

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from rayclean.cli.main import command_line
 from rayclean.folder import Folder
 from rayclean.sweeps.plan import sweep_root
-from rayclean.sweeps.remote import ERROR
 from rayclean.sweeps.resume import same_sweep
 from rayclean.sweeps.sweep_file import load_sweep
+from rayclean.sweeps.trial import ERROR
 from tests.sweeps.bases import base
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from rayclean.folder import Folder
+from rayclean.forecast import forecast
 from rayclean.schema import Label, LabelSet
-from rayclean.sweeps.forecast import forecast
-from rayclean.sweeps.plan import Work, likely, make_plan, sweep_root
+from rayclean.sweeps.plan import SharedWork, Work, make_plan
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.sweep import describe_sweep
 from tests.sweeps.bases import sweep
@@ -24,7 +23,11 @@ def works(of: Sweep) -> list[Work]:
 
 
 def said(of: Sweep) -> str:
-    return forecast(works(of), Folder(sweep_root(of)), make_plan(of).verbs)
+    return foretold(works(of), make_plan(of).verbs)
+
+
+def foretold(works: list[Work], verbs: tuple[str, ...], *, drawn: bool = False) -> str:
+    return forecast([(work.config, work.run, work.fingerprints) for work in works], verbs, drawn=drawn)
 
 
 def tokens(of: Sweep) -> int:
@@ -34,7 +37,7 @@ def tokens(of: Sweep) -> int:
 def finish(of: Sweep, verb: str, some: list[Work], metrics: dict[str, Any] | None = None) -> None:
     """As after a verb of some trials."""
     for work in some:
-        run = work.run(sweep_root(of))
+        run = work.run
         folder = run.begin(verb, work.fingerprints[verb])
         if verb == "load":
             labels = LabelSet(Label(index, name, name) for index, name in enumerate(NAMES))
@@ -186,30 +189,28 @@ def test_optunas_trials_are_counted_by_points_drawn_at_random(tmp_path: Path) ->
         search="optuna", objectives="dev_loss", samples=40, seeds=(0, 1),
     )  # fmt: skip
     plan = make_plan(of)
-    some = list(likely(of, plan.verbs, 40).work.values())
+    some = list(plan.likely(40).work.values())
     assert len(some) == 80
     finish(of, "load", some, {"examples": 1000, "characters": {"mean": 120.0}})
-    text = forecast(some, Folder(sweep_root(of)), plan.verbs, drawn=True)
+    text = foretold(some, plan.verbs, drawn=True)
     asked = int(re.fullmatch(r"relabel asks knn about ([\d,]+) questions, free", text)[1].replace(",", ""))
     assert 12_800 < asked < 19_200
-    assert describe_sweep(of, plan, 4) == (
+    assert describe_sweep(plan, 4) == (
         "s: 40 points suggested by Optuna x 2 seeds, 4 finished; what they share runs once: about "
         "load 2x, predict 2x, detect 80x, relabel 80x, train 80x, evaluate 80x"
     )
     unlike = sweep(
         tmp_path, {"train.learning_rate": {"log_uniform": [1e-4, 1e-2]}}, search="optuna", objectives="dev_loss", samples=40, seeds=(0,)
     )  # fmt: skip
-    assert "load 1x, predict 1x, detect 1x, relabel 1x, train 40x" in describe_sweep(
-        unlike, make_plan(unlike), 0
-    )
+    assert "load 1x, predict 1x, detect 1x, relabel 1x, train 40x" in describe_sweep(make_plan(unlike), 0)
 
 
 def test_every_load_runs_beforehand(tmp_path: Path) -> None:
     """A noise rate leaves nothing to share; only the data say how much there is to ask."""
     of = sweep(tmp_path, {"dataset.noise.rate": {"grid": [0.1, 0.3]}}, seeds=(0, 1))
-    (level,) = make_plan(of).shared(sweep_root(of))
+    (level,) = SharedWork(make_plan(of).verbs, make_plan(of).work).levels()
     assert [verb for verb, _ in level] == ["load"] * 4
-    assert json.dumps([work.trial.point for _, work in level]).count("0.3") == 2
+    assert json.dumps([work.point for _, work in level]).count("0.3") == 2
     loaded(of)
-    assert make_plan(of).shared(sweep_root(of)) == []
+    assert SharedWork(make_plan(of).verbs, make_plan(of).work).levels() == []
     assert said(of) == "relabel asks knn at most 800 questions, free"

@@ -10,7 +10,7 @@ from rayclean.errors import ArtifactError
 from rayclean.folder import Folder
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import make_plan, sweep_root
-from rayclean.sweeps.resume import finished_trials, same_sweep, take_over
+from rayclean.sweeps.resume import same_sweep, take_over
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.sweep import report_sweep
 from tests.sweeps.bases import base, sweep
@@ -99,17 +99,15 @@ def test_trials_from_before_a_field_was_swept_stand_at_their_point(tmp_path: Pat
     old = sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,))
     folder = begin(old, ended=False)
     (work,) = make_plan(old).work.values()
-    trials.write_result(work, work.run(folder.url()), {"changed": 1.0}, [], 1.0)
+    trials.write_result(work, {"changed": 1.0}, [], 1.0)
     new = sweep(tmp_path, {BUDGET: {"grid": [0.1]}, ACCEPT: {"grid": [0.6, 0.8]}}, seeds=(0, 1))
     same_sweep(new, folder, extend=True)
     plan = make_plan(new)
-    known = take_over(
-        finished_trials(new, plan, trials.finished_results(folder)), trials.finished_results(folder), folder
-    )
-    assert [each["point"] for each in known.values()] == [{BUDGET: 0.1, ACCEPT: 0.6}]
+    known = take_over(plan)
+    assert [each["point"] for _, each in known.values()] == [{BUDGET: 0.1, ACCEPT: 0.6}]
     for name, each in plan.work.items():
         if name not in known:
-            trials.write_result(each, each.run(folder.url()), {"changed": 2.0}, [], 1.0)
+            trials.write_result(each, {"changed": 2.0}, [], 1.0)
     rows = report_sweep(new).rows
     assert [(row.point, row.seeds) for row in rows] == [
         ({BUDGET: 0.1, ACCEPT: 0.6}, (0, 1)),

@@ -10,25 +10,18 @@ from rayclean.runtime import tune_rules
 from rayclean.runtime.tune_rules import EarlyStopping
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
-from rayclean.sweeps.plan import base_values, make_plan, sweep_root, work_of
-from rayclean.sweeps.resume import draws, draws_done, same_sweep
+from rayclean.sweeps.plan import SweepPlan, base_values, make_plan, sweep_root
+from rayclean.sweeps.resume import draws_done, same_sweep
 from rayclean.sweeps.spec import Objective, Sweep, Tracking
 from rayclean.sweeps.sweep import optuna_search, report_sweep
-from rayclean.sweeps.tracking import open_tracker
+from rayclean.sweeps.tracking import Tracker
 from tests.sweeps.bases import sweep
 
 BUDGET = "detect.budget"
 
 
 def watch(of: Sweep) -> SweepObserver:
-    return SweepObserver(
-        of,
-        Folder(sweep_root(of)),
-        make_plan(of),
-        base_values(of),
-        open_tracker(Tracking(wandb="off"), "s", sweep_root(of)),
-        9,
-    )
+    return SweepObserver(make_plan(of), Tracker(Tracking(wandb="off"), "s", Folder(sweep_root(of))), 9)
 
 
 def line(epoch: int, epochs: int = 3, **more: float) -> dict[str, Any]:
@@ -81,13 +74,12 @@ def test_a_stopped_trial_has_its_last_line(
     (name,) = news.plan.work
     news.started({"name": name})
     for number in (1, 2):
-        news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number, plateau=1))
+        news.epoch_ended({"name": name}, line(number, dev_accuracy=0.25 * number))
     news.ended({"name": name}, said)
-    result = trials.finished_results(news.folder)[name]
+    result = trials.trial_files(news.plan.folder, trials.RESULT)[name]
     assert result["stopped"] == stopped
     assert result["figures"] == {"dev_accuracy": 0.5}
-    assert [each["epoch"] for each in trials.trial_epochs(news.folder, name)] == [1, 2]
-    assert "plateau" not in trials.trial_epochs(news.folder, name)[-1]
+    assert [each["epoch"] for each in trials.trial_epochs(news.plan.folder, name)] == [1, 2]
 
 
 def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
@@ -97,7 +89,7 @@ def test_what_has_trained_to_its_end_is_not_stopped(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         news.epoch_ended({"name": name}, line(number))
     news.ended({"name": name}, None)
-    assert trials.finished_results(news.folder) == {}
+    assert trials.trial_files(news.plan.folder, trials.RESULT) == {}
 
 
 def searched(tmp_path: Path, **more: Any) -> Sweep:
@@ -107,10 +99,8 @@ def searched(tmp_path: Path, **more: Any) -> Sweep:
 
 def come_to(of: Sweep, point: dict[str, Any], *seeds: int) -> dict[str, Any]:
     """What a worker says of a point that it has run."""
-    works = [work_of(of, base_values(of), point, seed) for seed in seeds]
-    results = [
-        trials.write_result(work, work.run(sweep_root(of)), {"changed": 1.0}, [], 1.0) for work in works
-    ]
+    works = [SweepPlan(of, base_values(of)).work_at(point, seed) for seed in seeds]
+    results = [trials.write_result(work, {"changed": 1.0}, [], 1.0) for work in works]
     return {"figures": {"changed": 1.0}, "point": point, "trials": results}
 
 
@@ -118,30 +108,31 @@ def test_a_drawn_point_that_crashes_fails_under_every_seed_without_a_result(tmp_
     """Its process was lost, or it has said why under one seed: either way the report names it."""
     of = searched(tmp_path, seeds=(0, 1, 2), samples=2)
     news = watch(of)
-    same_sweep(of, news.folder, extend=False)
+    same_sweep(of, news.plan.folder, extend=False)
     lost, told = {BUDGET: 0.125}, {BUDGET: 0.15}
     come_to(of, lost, 0)
     news.ended(lost, {"error": "first line\nits process was lost"})
-    name = work_of(of, base_values(of), told, 1).trial.name
+    name = SweepPlan(of, base_values(of)).work_at(told, 1).name
     news.ended(told, {"trial": name, "error": "no label is left", "figures": {}})
     assert report_sweep(of).failed == {
         "detect.budget=0.125 seed=1": "first line\nits process was lost",
         "detect.budget=0.125 seed=2": "first line\nits process was lost",
         "detect.budget=0.15 seed=1": "no label is left",
     }
-    assert draws_done(of, trials.finished_results(news.folder), news.folder) == 0
+    assert draws_done(of, trials.trial_files(news.plan.folder, trials.RESULT)) == 0
 
 
 def test_a_draw_counts_though_its_point_was_drawn_before(tmp_path: Path) -> None:
     of = searched(tmp_path, seeds=(0, 1), samples=4)
     news, twice = watch(of), {BUDGET: 0.125}
+    result = come_to(of, twice, 0, 1)
     for _ in range(2):
-        news.ended(twice, come_to(of, twice, 0, 1))
+        news.ended(twice, result)
     come_to(of, {BUDGET: 0.15}, 0, 1)  # killed before it was counted
     come_to(of, {BUDGET: 0.175}, 0)  # under one seed only
-    known = trials.finished_results(news.folder)
-    assert draws_done(of, known, news.folder) == 3
-    assert draws_done(of, {}, news.folder) == 0  # of other data: all are drawn again
+    known = trials.trial_files(news.plan.folder, trials.RESULT)
+    assert draws_done(of, known) == 3
+    assert draws_done(of, {}) == 0  # of other data: all are drawn again
 
 
 def test_a_stopped_draw_counts(tmp_path: Path) -> None:
@@ -151,8 +142,8 @@ def test_a_stopped_draw_counts(tmp_path: Path) -> None:
     news, point = watch(of), {BUDGET: 0.125}
     news.epoch_ended(point, line(1))
     news.ended(point, None)
-    assert draws_done(of, trials.finished_results(news.folder), news.folder) == 1
-    assert list(draws(news.folder).values()) == [1]
+    assert draws_done(of, trials.trial_files(news.plan.folder, trials.RESULT)) == 1
+    assert [result["draws"] for result in trials.trial_files(news.plan.folder, trials.RESULT).values()] == [1]
 
 
 @pytest.mark.parametrize("url", ["memory://store", "{tmp_path}"])

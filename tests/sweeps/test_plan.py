@@ -10,16 +10,16 @@ import pytest
 
 from rayclean import pipeline
 from rayclean.errors import ConfigError
+from rayclean.overrides import put_over
 from rayclean.run import VERBS
 from rayclean.sweeps.plan import (
     LABELS_ONLY,
+    SharedWork,
+    SweepPlan,
     base_values,
     make_plan,
     needs_training,
-    put_over,
-    shared_work,
     sweep_root,
-    work_of,
 )
 from rayclean.sweeps.spec import Sweep
 from tests.sweeps.bases import base, sweep
@@ -35,16 +35,20 @@ def names(of: Sweep) -> list[str]:
 def test_every_point_under_every_seed(tmp_path: Path) -> None:
     of = sweep(tmp_path, SPACE, seeds=(3, 5))
     work = list(make_plan(of).work.values())
-    assert [(each.trial.point[BUDGET], each.trial.point[LABELS], each.trial.seed) for each in work] == [
+    assert [(each.point[BUDGET], each.point[LABELS], each.seed) for each in work] == [
         (budget, labels, seed) for budget in (0.1, 0.2) for labels in ("given", "final") for seed in (3, 5)
     ]
     for each in work:
-        assert each.config.detect.budget == each.trial.point[BUDGET]
-        assert each.config.train.labels == each.trial.point[LABELS]
-        assert each.config.seed == each.trial.seed
-        assert each.config.name == each.trial.name
+        assert each.config.detect.budget == each.point[BUDGET]
+        assert each.config.train.labels == each.point[LABELS]
+        assert each.config.seed == each.seed
+        assert each.overrides == {**each.point, "seed": each.seed}
+        assert (
+            each.title
+            == f"detect.budget={each.point[BUDGET]} train.labels={each.point[LABELS]} seed={each.seed}"
+        )
         assert not each.config.evaluate.compare
-        assert pipeline.open_run(each.config).path() == f"{sweep_root(of)}/trials/{each.trial.name}"
+        assert pipeline.open_run(each.config).path() == f"{sweep_root(of)}/trials/{each.name}"
 
 
 def test_set_holds_in_every_trial_and_may_turn_on_what_is_off(tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_a_figure_of_a_training_needs_one(tmp_path: Path) -> None:
 
 def finish(of: Sweep, work: Any, verb: str) -> None:
     """As if a trial had run a verb."""
-    run = work.run(sweep_root(of))
+    run = work.run
     run.commit(verb, work.fingerprints[verb], run.begin(verb, work.fingerprints[verb]), 0.0, {})
 
 
@@ -175,7 +179,7 @@ def test_what_trials_share_is_named_once(tmp_path: Path) -> None:
     """Two budgets x two readings of the labels: load and predict are one, detect and relabel two, train four."""
     of = sweep(tmp_path, SPACE, seeds=(0,))
     plan = make_plan(of)
-    assert plan.executions() == {
+    assert SharedWork(plan.verbs, plan.work).executions() == {
         "load": 1,
         "predict": 1,
         "detect": 2,
@@ -184,11 +188,13 @@ def test_what_trials_share_is_named_once(tmp_path: Path) -> None:
         "evaluate": 4,
     }
     work = list(plan.work.values())
-    assert [[(verb, each.trial.name) for verb, each in level] for level in plan.shared(sweep_root(of))] == [
-        [("load", work[0].trial.name)],
-        [("predict", work[0].trial.name)],
-        [("detect", work[0].trial.name), ("detect", work[2].trial.name)],
-        [("relabel", work[0].trial.name), ("relabel", work[2].trial.name)],
+    assert [
+        [(verb, each.name) for verb, each in level] for level in SharedWork(plan.verbs, plan.work).levels()
+    ] == [
+        [("load", work[0].name)],
+        [("predict", work[0].name)],
+        [("detect", work[0].name), ("detect", work[2].name)],
+        [("relabel", work[0].name), ("relabel", work[2].name)],
     ]
 
 
@@ -200,21 +206,28 @@ def test_what_is_finished_is_not_shared_again(tmp_path: Path) -> None:
     finish(of, work[1], "predict")
     finish(of, work[0], "detect")
     finish(of, work[0], "train")  # of no other trial: never shared
-    levels = plan.shared(sweep_root(of))
+    levels = SharedWork(plan.verbs, plan.work).levels()
     assert [[verb for verb, _ in level] for level in levels] == [["detect"], ["relabel", "relabel"]]
-    assert levels[0][0][1].trial.point[BUDGET] == 0.2
+    assert levels[0][0][1].point[BUDGET] == 0.2
 
 
 def test_one_trial_shares_nothing(tmp_path: Path) -> None:
     """Its data are loaded beforehand all the same: the questions are counted by them."""
     plan = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0,)))
-    assert [[verb for verb, _ in level] for level in plan.shared(str(tmp_path / "empty"))] == [["load"]]
+    assert [[verb for verb, _ in level] for level in SharedWork(plan.verbs, plan.work).levels()] == [["load"]]
 
 
 def test_seeds_share_nothing_that_depends_on_them(tmp_path: Path) -> None:
     plan = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1)))
-    assert plan.executions() == {"load": 2, "predict": 2, "detect": 2, "relabel": 2}
-    assert [[verb for verb, _ in level] for level in plan.shared(str(tmp_path / "empty"))] == [["load"] * 2]
+    assert SharedWork(plan.verbs, plan.work).executions() == {
+        "load": 2,
+        "predict": 2,
+        "detect": 2,
+        "relabel": 2,
+    }
+    assert [[verb for verb, _ in level] for level in SharedWork(plan.verbs, plan.work).levels()] == [
+        ["load"] * 2
+    ]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +267,7 @@ def test_options_over_a_table_of_the_space_stay_in_their_trial(tmp_path: Path) -
         seeds=(0,),
     )
     before = of.model_dump_json()
-    found = [(work.trial.point, work.config.annotator.options) for work in make_plan(of).work.values()]
+    found = [(work.point, work.config.annotator.options) for work in make_plan(of).work.values()]
     assert found == [
         ({"annotator": {"name": "knn"}, "annotator.neighbours": 3}, {"neighbours": 3}),
         ({"annotator": {"name": "knn"}, "annotator.neighbours": 4}, {"neighbours": 4}),
@@ -276,7 +289,7 @@ def test_optuna_names_no_trials_beforehand(tmp_path: Path) -> None:
     assert plan.work == {}
     assert plan.verbs == VERBS
     named = sweep(tmp_path, {BUDGET: {"grid": [0.15]}}, objectives="dev_loss", seeds=(2,))
-    assert work_of(of, base_values(of), {BUDGET: 0.15}, 2).trial.name in make_plan(named).work
+    assert SweepPlan(of, base_values(of)).work_at({BUDGET: 0.15}, 2).name in make_plan(named).work
 
 
 def test_what_trials_of_optuna_share_is_run_beforehand(tmp_path: Path) -> None:
@@ -288,27 +301,28 @@ def test_what_trials_of_optuna_share_is_run_beforehand(tmp_path: Path) -> None:
         objectives="dev_loss",
         seeds=(0, 1),
     )
-    shared = shared_work(of, make_plan(of), {})
-    levels = shared.shared(sweep_root(of))
-    assert [[(verb, work.trial.seed) for verb, work in level] for level in levels] == [
+    shared = make_plan(of).likely(16)
+    levels = shared.levels()
+    assert [[(verb, work.seed) for verb, work in level] for level in levels] == [
         [("load", 0), ("load", 1)],
         [("predict", 0), ("predict", 1)],
     ]
-    assert not shared.leaves("predict", sweep_root(of))
-    assert shared.leaves("detect", sweep_root(of))
+    assert not shared.leaves("predict")
+    assert shared.leaves("detect")
     finish(of, levels[0][0][1], "load")
-    assert [work.trial.seed for _, work in shared.shared(sweep_root(of))[0]] == [1]
+    assert [work.seed for _, work in shared.levels()[0]] == [1]
 
 
 def test_what_is_neither_shared_nor_finished_is_left_to_trials(tmp_path: Path) -> None:
     of = sweep(tmp_path, {BUDGET: {"grid": [0.1]}}, seeds=(0, 1))
     plan = make_plan(of)
-    assert plan.leaves("predict", sweep_root(of))
-    for work in plan.work.values():
-        finish(of, work, "predict")
-    assert not plan.leaves("predict", sweep_root(of))
-    shared = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0,)))
-    assert not shared.leaves("predict", str(tmp_path / "empty"))
+    work = SharedWork(plan.verbs, plan.work)
+    assert work.leaves("predict")
+    for each in plan.work.values():
+        finish(of, each, "predict")
+    assert not work.leaves("predict")
+    other = make_plan(sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, name="empty", seeds=(0,)))
+    assert not SharedWork(other.verbs, other.work).leaves("predict")
 
 
 def test_the_base_may_lie_in_toml_and_name_a_date(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
-from rayclean.sweeps.plan import base_values, put_over, work_of
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
+from rayclean.overrides import put_over
+from rayclean.sweeps.plan import SweepPlan, base_values
 from rayclean.sweeps.repeat import best_config, trial_command
 from rayclean.sweeps.results import PointFigure, Results, Row, best_row, collect, pareto_front, setting
 from rayclean.sweeps.space import Point, points
 from rayclean.sweeps.spec import OBJECTIVES, Objective, Sweep
-from rayclean.sweeps.trial import TRUTH_FIGURES
 from rayclean.verb_fingerprints import check_plugins
 from tests.sweeps.bases import base, result, sweep
 
@@ -417,7 +418,7 @@ def test_the_printed_command_repeats_the_trial(tmp_path: Path, space: dict[str, 
             program, verb, path, *overrides = shlex.split(trial_command(of, point, seed))
             assert (program, verb) == ("rayclean", "clean")
             config = load_config(path, overrides)
-            assert plain(config) == plain(work_of(of, values, point, seed).config)
+            assert plain(config) == plain(SweepPlan(of, values).work_at(point, seed).config)
             assert config.name.startswith("s-")
 
 
@@ -456,7 +457,7 @@ def test_the_best_config_says_where_it_comes_from_and_keeps_the_bases_conditions
     ]
     text = best_config(found(of, *trials))
     assert text.startswith(
-        "# Best of the sweep s: dev_loss 1.4 +- 1.41 over 2 seeds at dataset.noise.rate = 0.4.\n"
+        "# Best of the sweep s: dev_loss 1.400 ± 1.414 over 2 seeds at dataset.noise.rate = 0.4.\n"
     )
     config = parse_config(tomllib.loads(text))
     assert config.dataset.noise is None

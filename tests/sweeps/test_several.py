@@ -113,7 +113,7 @@ def test_what_is_finished_is_not_checked_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="base_url is required"):
         module.check_sweep(of)
     (work,) = make_plan(of).work.values()
-    trials.write_result(work, work.run(sweep_root(of)), {"changed": 1.0}, [], 1.0)
+    trials.write_result(work, {"changed": 1.0}, [], 1.0)
     module.check_sweep(of)
 
 
@@ -126,7 +126,7 @@ def test_a_report_needs_no_overrides_again(tmp_path: Path) -> None:
     ran = load_sweep(file, [where])
     same_sweep(ran, Folder(sweep_root(ran)), extend=False)
     for work in make_plan(ran).work.values():
-        trials.write_result(work, work.run(sweep_root(ran)), {"changed": 3.0}, [], 1.0)
+        trials.write_result(work, {"changed": 3.0}, [], 1.0)
     with_it, without = (module.report_sweep(load_sweep(file, own)) for own in ([where], []))
     assert without.rows == with_it.rows
     (row,) = without.rows

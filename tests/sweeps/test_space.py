@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.sweeps.dimension import Dimension
-from rayclean.sweeps.space import Point, Trial, drawn, only_valid, points, show, suggester
+from rayclean.sweeps.dimension import Dimension, show
+from rayclean.sweeps.space import Point, drawn, only_valid, points, suggest
 from rayclean.sweeps.spec import Sweep
 
 THRESHOLD, FIXED, EMA = "method.threshold", "method.fixed_threshold", "method.ema_of"
@@ -217,10 +217,10 @@ def test_optuna_is_asked_only_for_what_holds() -> None:
     )  # fmt: skip
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5))
-    suggest, found = suggester(of), []
+    found = []
     for number in range(20):
         trial = study.ask()
-        suggest(trial)
+        suggest(of, trial)
         found.append(drawn(of, trial.params))
         study.tell(trial, float(number % 3))
     assert all(holds(of, point) for point in found)
@@ -239,7 +239,7 @@ def test_a_study_on_disk_knows_the_parameters_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = optuna.create_study(study_name="s", storage=url, sampler=optuna.samplers.RandomSampler(seed=1))
     trial = study.ask()
-    suggester(of)(trial)
+    suggest(of, trial)
     (again,) = optuna.load_study(study_name="s", storage=url).trials
     assert drawn(of, again.params) == drawn(of, trial.params)
     assert drawn(of, again.params)["method"] in ({"name": "lane"}, {"name": "noiseal"})
@@ -258,9 +258,3 @@ def test_a_study_on_disk_knows_the_parameters_again(tmp_path: Path) -> None:
 )
 def test_values_are_shown_in_a_line(value: Any, shown: str) -> None:
     assert show(value) == shown
-
-
-def test_a_trial_is_its_point_and_its_seed() -> None:
-    trial = Trial({"method.lambda_": 0.7, "annotator": {"name": "knn"}}, 3, "x")
-    assert trial.overrides == {"method.lambda_": 0.7, "annotator": {"name": "knn"}, "seed": 3}
-    assert trial.title == "method.lambda_=0.7 annotator=knn seed=3"

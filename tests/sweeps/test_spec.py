@@ -9,13 +9,15 @@ import pytest
 from rayclean import pipeline
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
+from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.fingerprints import fingerprint
+from rayclean.overrides import put_over
 from rayclean.run import Run
-from rayclean.sweeps.plan import base_values, make_plan, put_over, sweep_identity
+from rayclean.sweeps.plan import base_values, make_plan
 from rayclean.sweeps.space import points
 from rayclean.sweeps.spec import OBJECTIVES, Sweep
 from rayclean.sweeps.sweep_file import load_sweep, sweep_files
-from rayclean.sweeps.trial import TRUTH_FIGURES
+from rayclean.verb_fingerprints import config_identity
 from tests.sweeps.bases import base
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "sweeps"
@@ -286,7 +288,7 @@ def test_every_point_of_a_shipped_sweep_is_a_config_that_gives_other_results(
     configs = [parse_config(put_over(values, point), where=str(point)) for point in of]
     for config in configs:
         pipeline.validate_verbs(config, ("train",), Run(str(tmp_path)))
-    assert len({fingerprint(sweep_identity(config)) for config in configs}) == len(of) == SHIPPED[name]
+    assert len({fingerprint(config_identity(config)) for config in configs}) == len(of) == SHIPPED[name]
     assert found.seeds == (0, 1, 2)
 
 

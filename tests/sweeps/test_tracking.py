@@ -13,12 +13,11 @@ from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.sweeps import tracking
-from rayclean.sweeps import trial as trials
 from rayclean.sweeps.plan import Work, make_plan
 from rayclean.sweeps.spec import Tracking
-from rayclean.sweeps.tracking import LOGGED_FILE, Tracker, open_tracker
+from rayclean.sweeps.tracking import LOGGED_FILE, Tracker
 from tests.sweeps.bases import sweep
-from tests.sweeps.offline import read, records
+from tests.sweeps.offline import read
 
 wandb = pytest.importorskip("wandb")
 
@@ -57,11 +56,11 @@ def folder(tmp_path: Path, works: list[Work]) -> Folder:
 
 
 def tracker(folder: Folder, **more: Any) -> Tracker:
-    return open_tracker(Tracking(**{"wandb": "offline", "project": "tests", **more}), "group", folder.url())
+    return Tracker(Tracking(**{"wandb": "offline", "project": "tests", **more}), "group", folder)
 
 
 def run_id(folder: Folder, work: Work) -> str:
-    return fingerprint(folder.url(), work.trial.name)
+    return fingerprint(folder.url(), work.name)
 
 
 def runs(folder: Folder, work: Work) -> list[Path]:
@@ -97,7 +96,7 @@ def test_a_trial_is_one_run_with_its_epochs_and_its_result(
     # Of the result, not of the last epoch.
     expected = {"dev_accuracy": 0.75, "tokens": 12.0, "stopped": False}
     assert {key: found["summary"][key] for key in expected} == expected
-    assert work.run(folder.url()).read_json(LOGGED_FILE) == {"run": run_id(folder, work), "mode": "offline"}
+    assert work.run.read_json(LOGGED_FILE) == {"run": run_id(folder, work), "mode": "offline"}
     files = [path for place in (Path(folder.path()), apart) for path in place.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
@@ -109,13 +108,13 @@ def test_trials_at_the_same_time_do_not_mix(works: list[Work], folder: Folder) -
         one.start(work)
     for number, line in enumerate(LINES):
         for work in works:
-            one.epoch(work, {**line, "loss": work.trial.point["detect.budget"] + number})
+            one.epoch(work, {**line, "loss": work.point["detect.budget"] + number})
     for work in reversed(works):
         one.end(work, {"figures": {"tokens": work.config.detect.budget}, "stopped": True})
     for work in works:
         (run,) = runs(folder, work)
         found = read(run)
-        budget = work.trial.point["detect.budget"]
+        budget = work.point["detect.budget"]
         assert [each["loss"] for each in found["history"].values()] == [budget, budget + 1, budget + 2]
         assert (found["id"], found["summary"]["tokens"]) == (run_id(folder, work), budget)
         assert found["summary"]["stopped"] is True
@@ -135,7 +134,7 @@ def test_what_an_unfinished_attempt_left_is_removed(works: list[Work], folder: F
     attempt.close()
     (unfinished,) = runs(folder, first)
     assert read(unfinished)["exit"] == 1
-    assert not first.run(folder.url()).exists(LOGGED_FILE)
+    assert not first.run.exists(LOGGED_FILE)
     log(tracker(folder), first, folder)
     (run,) = runs(folder, first)
     found = read(run)
@@ -163,7 +162,7 @@ def test_a_finished_trial_is_replayed_from_its_files_once(works: list[Work], fol
     found = read(run)
     assert [each["dev_accuracy"] for each in found["history"].values()] == [0.5, 0.75, 0.625]
     assert found["summary"]["tokens"] == 12.0
-    assert work.run(folder.url()).exists(LOGGED_FILE)
+    assert work.run.exists(LOGGED_FILE)
     before = sorted(Path(folder.path("wandb")).rglob("*"))
     again = tracker(folder)
     again.replay(work, RESULT, LINES)
@@ -188,27 +187,6 @@ def test_sweeps_of_the_same_trial_have_runs_of_their_own(works: list[Work], fold
     assert one.id_of(works[0]) == tracker(folder).id_of(works[0])
 
 
-def test_files_of_a_trial_are_its_artifact(works: list[Work], folder: Folder) -> None:
-    work = works[0]
-    own = work.run(folder.url())
-    own.write_text(work.config.model_dump_json(), "config.json")
-    trials.write_result(work, own, {"dev_accuracy": 0.75}, LINES, 1.0)
-    log(tracker(folder), work, folder)
-    (run,) = runs(folder, work)
-    read(run)
-    (logged,) = [
-        record.request.log_artifact.artifact if record.request.HasField("log_artifact") else record.artifact
-        for record in records(run)
-        if record.HasField("artifact") or record.request.HasField("log_artifact")
-    ]
-    assert logged.name == f"trial-{run_id(folder, work)}"
-    assert sorted(entry.path for entry in logged.manifest.contents) == [
-        "config.json",
-        "epochs.jsonl",
-        "result.json",
-    ]
-
-
 def test_wandb_advertises_nothing_to_who_asks_a_language_model(
     works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,8 +202,8 @@ def test_a_tracker_that_fails_costs_no_sweep(
 ) -> None:
     with caplog.at_level(logging.WARNING, logger=tracking.__name__):
         log(tracker(folder, project="no/such:project"), works[0], folder)
-    assert works[0].trial.name in caplog.text
-    assert not works[0].run(folder.url()).exists(LOGGED_FILE)  # so that it is tried again
+    assert works[0].name in caplog.text
+    assert not works[0].run.exists(LOGGED_FILE)  # so that it is tried again
 
 
 @pytest.mark.parametrize(
@@ -281,7 +259,7 @@ def test_offline_needs_a_local_folder(
     assert not Path(online.folder).exists()
 
 
-@pytest.mark.parametrize("broken", ["log", "finish", "log_artifact"])
+@pytest.mark.parametrize("broken", ["log", "finish"])
 def test_a_run_that_breaks_costs_no_trial(
     works: list[Work], folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:  # fmt: skip
@@ -298,8 +276,8 @@ def test_a_run_that_breaks_costs_no_trial(
         log(one, works[0], folder)
         one.replay(works[1], RESULT, LINES)
         one.close()
-    assert all(f"{work.trial.name} is not logged (no space left" in caplog.text for work in works)
-    assert not any(work.run(folder.url()).exists(LOGGED_FILE) for work in works)
+    assert all(f"{work.name} is not logged (no space left" in caplog.text for work in works)
+    assert not any(work.run.exists(LOGGED_FILE) for work in works)
     again = tracker(folder)
     again.replay(works[0], RESULT, LINES)
     again.close()

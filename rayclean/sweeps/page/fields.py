@@ -1,14 +1,15 @@
 """The swept fields as the page shows them: short names, the values that occur, and the values of a point."""
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-from rayclean.sweeps.dimension import Dimension
-from rayclean.sweeps.page.wording import listing
-from rayclean.sweeps.results import Results, Row
-from rayclean.sweeps.space import show
+from rayclean.evaluation.plots import plain_values
+from rayclean.sweeps.dimension import Dimension, show
+from rayclean.sweeps.results import PointFigure, Results, Row
 
 WIDE = 100.0
 """Positive numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
@@ -45,28 +46,30 @@ class SweptField:
             return False
         return self.dimension.log_uniform is not None or self.values[-1] / self.values[0] >= WIDE
 
+    @property
+    def plain(self) -> str:
+        """The name for plotly."""
+        return plain_values(self.name, 48)
+
+    def place(self, row: Row) -> float:
+        """Where a point lies on an axis: at its number, or at the place of its value among all values."""
+        value = row.point[self.path]
+        return value if self.numeric else [*map(value_key, self.values)].index(value_key(value))
+
 
 def swept_fields(results: Results) -> list[SweptField]:
-    """The swept fields in the order of the file."""
-    names = field_names(list(results.sweep.space))
+    """The swept fields in the order of the file. Their short names, the last parts of their paths, lack the
+    underscore that keeps one from being a word of Python; where two would be the same, they are whole paths.
+    """
+    short = {path: path.rpartition(".")[2].rstrip("_") for path in results.sweep.space}
     found = []
     for path, dimension in results.sweep.space.items():
+        name = short[path] if [*short.values()].count(short[path]) == 1 else path
         distinct = {value_key(row.point[path]): row.point[path] for row in results.rows if path in row.point}
-        values = list(distinct.values())
-        numeric = all(type(value) in (int, float) for value in values)
-        found.append(SweptField(path, names[path], sorted(values) if numeric else values, dimension))
+        field = SweptField(path, name, list(distinct.values()), dimension)
+        field.values.sort() if field.numeric else None
+        found.append(field)
     return found
-
-
-def field_names(paths: Sequence[str]) -> dict[str, str]:
-    """A short name for each path, the whole path where two would have the same. The underscore that keeps a
-    name from being a word of Python is left out.
-
-    >>> field_names(["method.lambda_", "method.name", "encoder.name"])
-    {'method.lambda_': 'lambda', 'method.name': 'method.name', 'encoder.name': 'encoder.name'}
-    """
-    names = [path.rpartition(".")[2].rstrip("_") for path in paths]
-    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names, strict=True)}
 
 
 def value_key(value: Any) -> str:
@@ -79,16 +82,22 @@ def cells(row: Row, fields: Sequence[SweptField]) -> list[str]:
     return [show(row.point[field.path]) if field.path in row.point else "–" for field in fields]
 
 
-def named_values(row: Row, fields: Sequence[SweptField]) -> list[str]:
+def named_values(row: Row, fields: Sequence[SweptField]) -> str:
     """A point's values of the fields that it has, with their names."""
-    return [f"{field.name} = {show(row.point[field.path])}" for field in fields if field.path in row.point]
+    return ", ".join(f"{f.name} = {show(row.point[f.path])}" for f in fields if f.path in row.point)
 
 
 def label(row: Row, fields: Sequence[SweptField]) -> str:
     """The name of a line in a legend: several values are listed without names, which the hint beside the plot
     says.
     """
-    return ", ".join(named_values(row, fields) if len(fields) < 2 else cells(row, fields))
+    return named_values(row, fields) if len(fields) < 2 else ", ".join(cells(row, fields))
+
+
+def field_list(fields: Sequence[SweptField]) -> str:
+    """The names of some fields, for a sentence: `a, b and c`."""
+    *first, last = [field.name for field in fields]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def values_at(row: Row, fields: Sequence[SweptField]) -> FieldValues:
@@ -96,11 +105,17 @@ def values_at(row: Row, fields: Sequence[SweptField]) -> FieldValues:
     return frozenset((f.path, value_key(row.point[f.path])) for f in fields if f.path in row.point)
 
 
-def distinct_values(rows: Iterable[Row], fields: Sequence[SweptField]) -> set[FieldValues]:
-    """The different values of some fields together."""
-    return {values_at(row, fields) for row in rows}
+def varying(rows: Sequence[Row], fields: Sequence[SweptField]) -> list[SweptField]:
+    """The fields in which some points differ."""
+    return [field for field in fields if len({values_at(row, [field]) for row in rows}) > 1]
 
 
-def field_list(fields: Sequence[SweptField]) -> str:
-    """The names of some fields, for a sentence."""
-    return listing([field.name for field in fields])
+def pooled(rows: Sequence[Row], metric: str) -> PointFigure:
+    """A figure over several points that have it: its mean, and the deviation over seeds of all of them."""
+    figures = [row.figures[metric] for row in rows]
+    squares = [figure.sd**2 for figure in figures if figure.sd is not None]
+    return PointFigure(
+        fmean(figure.mean for figure in figures),
+        math.sqrt(fmean(squares)) if squares else None,
+        sum(figure.seeds for figure in figures),
+    )

@@ -1,4 +1,4 @@
-"""The plots of a sweep's page: those of Optuna, and two of its own that show deviations over seeds.
+"""The plots of a whole sweep: Pareto fronts, learning curves, trials over time; and their common style.
 
 Titles and hovers that come from data go through `plain_values`: plotly knows some HTML. Text and grid take
 their colours from the page.
@@ -8,36 +8,40 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-import optuna.visualization as optuna_plots
 import plotly.graph_objects as go
 
-from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, plain_values
+from rayclean.evaluation.formatting import WHOLE, format_measured, format_seconds
+from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, in_style, plain_values
 from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.page.fields import (
     SweptField,
-    distinct_values,
     field_list,
     label,
     named_values,
+    pooled,
     values_at,
+    varying,
 )
-from rayclean.sweeps.page.study import at_once, learning_curve, study_of, timeline_study
-from rayclean.sweeps.page.wording import WHOLE
 from rayclean.sweeps.results import Results, Row
 
 MAX_LINES = 12
 """Lines of one plot; points that differ only in further fields are averaged."""
+PAUSE = 60.0
+"""Seconds in which no trial ran: the sweep was interrupted, and the timeline leaves the time out."""
 
 COLOURS = (BLUE, ORANGE, GREEN, "#D55E00", "#CC79A7", "#56B4E9", GREY)
 DASHES = ("solid", "dash", "dot")
+ONLY_TEXT = "%{text}<extra></extra>"
+"""What a hover shows: a mark's text without the name of its line."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, its title, and a sentence on how to read it."""
+    """A figure, its title, which no other one has, and a sentence on how to read it."""
 
     title: str
     hint: str
@@ -49,28 +53,29 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
     beat nothing.
     """
     objectives = results.sweep.objectives
-    first, second = objectives[0], objectives[other]
+    first, second = objectives[0].metric, objectives[other].metric
     conditions = [field for field in fields if is_condition(field.path) and field.varies]
-    whole = [row for row in results.rows if row.is_whole(results.sweep.seeds)] or results.rows
+    known = [row for row in results.rows if all(each.metric in row.figures for each in objectives)]
+    known = [row for row in known if row.is_whole(results.sweep.seeds)] or known
     found = []
-    for start in {values_at(row, conditions): row for row in whole}.values():
-        rows = [row for row in whole if values_at(row, conditions) == values_at(start, conditions)]
-        study = study_of(rows, fields, [o.metric for o in objectives], [o.mode for o in objectives])
-        if not study.get_trials(deepcopy=False):
-            continue
-        figure = optuna_plots.plot_pareto_front(
-            study, target_names=[plain_values(each.metric) for each in (second, first)],
-            targets=lambda trial: (trial.values[other], trial.values[0]),
-        )  # fmt: skip
-        beaten, front = figure.data
-        beaten.marker = {"color": GREY, "size": 8}
-        front.marker = {"color": ORANGE, "size": 12, "symbol": "diamond"}
-        front.marker.line = {"color": BLUE, "width": 1.5}
-        beaten.name, front.name = "beaten by another point", "Pareto front"
-        figure.update_traces(showlegend=True)
-        figure.update_xaxes(tickformat=",~f" if second.metric in WHOLE else None)
-        at = ", ".join(named_values(start, conditions))
-        title = f"{first.metric} against {second.metric}" + (f" at {at}" if at else "")
+    for at, start in {values_at(row, conditions): row for row in known}.items():
+        rows = [row for row in known if values_at(row, conditions) == at]
+        figure = go.Figure()
+        for name, colour, size, symbol, front in (
+            ("beaten by another point", GREY, 8, "circle", False),
+            ("Pareto front", ORANGE, 12, "diamond", True),
+        ):
+            members = [row for row in rows if row.is_among(results.front) is front]
+            x, y = ([row.figures[metric].mean for row in members] for metric in (second, first))
+            figure.add_scatter(
+                name=name, mode="markers", hovertemplate=ONLY_TEXT, x=x, y=y,
+                text=[hover([row], (first, second), named_values(row, fields)) for row in members],
+                marker={"color": colour, "size": size, "symbol": symbol},
+                marker_line={"color": BLUE, "width": 1.5 * front},
+            )  # fmt: skip
+        figure.update_xaxes(title_text=second, tickformat=",~f" if second in WHOLE else None)
+        figure.update_yaxes(title_text=first)
+        title = f"{first} against {second}" + (f" at {named_values(start, conditions)}" if conditions else "")
         found.append(Plot(title, "Each dot is a point; diamonds are on the front.", styled(figure)))
     return found
 
@@ -79,69 +84,80 @@ def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | No
     """Development accuracy over epochs: the best points', or the first ones' where nothing decides; None
     where nothing was trained.
     """
-    rows = [row for row in results.rows if learning_curve(row)]
-    if not rows:
+    curves = [(row, curve) for row in results.rows if (curve := _learning_curve(row))]
+    if not curves:
         return None
-    if results.sweep.objectives and results.best is not None:
-        first = results.sweep.objectives[0]
-        best = {
-            id(row): -first.sign * row.figures[first.metric].mean
-            for row in rows
-            if first.metric in row.figures
-        }
-        rows.sort(key=lambda row: best.get(id(row), math.inf))
-    varying = [field for field in fields if len(distinct_values(results.rows, [field])) > 1]
-    figure = optuna_plots.plot_intermediate_values(study_of(rows[:MAX_LINES], fields, ()))
-    for place, (trace, row) in enumerate(zip(figure.data, rows, strict=False)):
-        trace.update(name=plain_values(label(row, varying) or "the only point", 60), **line_style(place))
-        trace.update(marker={"size": 5, "maxdisplayed": 0}, hovertemplate="epoch %{x}: %{y:.4f}")
+    if results.best is not None:
+        curves.sort(key=lambda each: -each[0].score(results.sweep.objectives[0]))
+    names, figure = varying(results.rows, fields), go.Figure()
+    for row, curve in curves[:MAX_LINES]:
+        style = line_style(len(figure.data)) | {"hovertemplate": "epoch %{x}: %{y:.4f}"}
+        style["marker"] |= {"size": 5}
+        name = plain_values(label(row, names) or "the only point", 60)
+        figure.add_scatter(x=list(curve), y=list(curve.values()), mode="lines+markers", name=name, **style)
     longest = max(len(trace.x) for trace in figure.data)
     figure.update_xaxes(title_text="epoch", tickformat="d", dtick=1 if longest <= 15 else None)
     figure.update_yaxes(title_text="dev accuracy")
-    hint = f"Lines are named by {field_list(varying)}." if len(varying) > 1 else ""
-    if len(rows) > MAX_LINES:
+    hint = f"Lines are named by {field_list(names)}." if len(names) > 1 else ""
+    if (more := len(curves) - MAX_LINES) > 0:
         chosen = "the best" if results.best else "the first"
-        hint += f" {len(rows) - MAX_LINES} further points are left out: these are {chosen}."
+        hint += f" {more} further points are left out: these are {chosen}."
     return Plot("Dev accuracy over epochs", hint.strip(), styled(figure, wide=True))
 
 
 def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | None:
-    """A bar for each trial, by the time at which it ran; None for fewer than two trials."""
-    study = timeline_study(rows, fields)
-    if len(study.trials) < 2:
-        return None
-    figure = optuna_plots.plot_timeline(study)
-    for trace in figure.data:
-        whole = trace.name == "COMPLETE"
-        trace.update(
-            name="ran to its end" if whole else "stopped early", marker_color=BLUE if whole else ORANGE
-        )
-    figure.update_xaxes(title_text="time")
-    figure.update_yaxes(autorange="reversed", tickformat="d")
-    hint = f"{len(study.trials)} trials by their beginning, {at_once(study):.1f} at once on average."
-    return Plot(
-        "Trials over time", hint, styled(figure, height=min(640, 140 + 14 * len(study.trials)), wide=True)
+    """A bar for each trial, by the time at which it ran, without interruptions; None for fewer than two
+    trials.
+    """
+    spans = sorted(
+        (*span, f"{named_values(row, fields)} seed = {seed}".lstrip(), bool(row.stopped or row.converged))
+        for row in rows
+        for seed, span in row.spans.items()
     )
+    if len(spans) < 2:
+        return None
+    zero = busy_until = spans[0][0]
+    begins = []
+    for begin, seconds, *_ in spans:
+        zero += begin - busy_until if begin - busy_until > PAUSE else 0.0
+        busy_until = max(busy_until, begin + seconds)
+        begins.append(begin - zero)
+    whole = busy_until - zero
+    unit, size = ("hours", 3600) if whole > 10_000 else ("minutes", 60) if whole > 200 else ("seconds", 1)
+    figure = go.Figure(go.Bar(
+        base=[begin / size for begin in begins], x=[seconds / size for _, seconds, *_ in spans],
+        y=list(range(1, len(spans) + 1)), orientation="h", hovertemplate=ONLY_TEXT, textposition="none",
+        marker_color=[ORANGE if early else BLUE for *_, early in spans],
+        text=[plain_values(f"{name}: {format_seconds(seconds)}", 120) for _, seconds, name, _ in spans],
+    ))  # fmt: skip
+    figure.update_xaxes(title_text=f"{unit} since the first trial began")
+    figure.update_yaxes(autorange="reversed", tickformat="d", title_text="trial")
+    at_once = sum(seconds for _, seconds, *_ in spans) / whole if whole else 0.0
+    hint = f"{len(spans)} trials by their beginning, {at_once:.1f} at once on average."
+    hint += " Orange ones were stopped early." if any(early for *_, early in spans) else ""
+    height = min(640, 140 + 14 * len(spans))
+    return Plot("Trials over time", hint, styled(figure, height=height, wide=True))
+
+
+def hover(rows: Sequence[Row], metrics: Sequence[str], *parts: str) -> str:
+    """The text beside a mark that stands for some points."""
+    figures = {metric: pooled(rows, metric) for metric in metrics}
+    values = (f"{name} {format_measured(name, each.mean, each.sd)}" for name, each in figures.items())
+    several = f"mean of {len(rows)} points" if len(rows) > 1 else ""
+    reference = "reference" if all(row.is_reference for row in rows) else ""
+    return "<br>".join(plain_values(part, 90) for part in (*parts, *values, several, reference) if part)
 
 
 def styled(figure: go.Figure, height: int = 320, wide: bool = False) -> PlotlyFigure:
-    """A figure as JSON for the page: no template, no title, and the names of several lines above the plot.
-    Axes need not begin at 0: it is differences that matter.
+    """A figure as JSON for the page, the names of several lines above the plot. Axes need not begin at 0: it
+    is differences that matter.
     """
-    named = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    named = [trace.name for trace in figure.data if trace.name]
     legend = len(named) > 1
-    rows = (
-        math.ceil(len(named) / max(1, (140 if wide else 62) // (max(map(len, named)) + 7))) if legend else 0
-    )
-    figure.update_layout(
-        template="none", title=None, height=height + 19 * rows, showlegend=legend, hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": None},
-        margin={"l": 52, "r": 14, "t": 14, "b": 44}, font={"family": "system-ui, sans-serif", "size": 12},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", colorway=COLOURS,
-    )  # fmt: skip
-    axis = {"zeroline": False, "fixedrange": True, "automargin": True, "gridcolor": "rgba(128,128,128,0.2)"}
-    figure.update_xaxes(**axis, showgrid=False, exponentformat="e")
-    figure.update_yaxes(**axis, exponentformat="e", title_standoff=12)
+    across = max(1, (140 if wide else 62) // (max(map(len, named)) + 7)) if legend else 1
+    height += 19 * math.ceil(len(named) / across) * legend
+    in_style(figure).update_layout(height=height, showlegend=legend, margin={"l": 52, "t": 14, "b": 44})
+    figure.update_xaxes(exponentformat="e").update_yaxes(exponentformat="e", title_standoff=12)
     found: PlotlyFigure = json.loads(figure.to_json())
     return found
 
@@ -152,5 +168,14 @@ def line_style(place: int) -> dict[str, Any]:
     return {
         "line": {"color": colour, "width": 2, "dash": DASHES[place // len(COLOURS) % len(DASHES)]},
         "marker": {"color": colour, "size": 8, "symbol": SYMBOLS[place % len(SYMBOLS)]},
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": ONLY_TEXT,
     }
+
+
+def _learning_curve(row: Row) -> dict[int, float]:
+    """Epoch -> the mean development accuracy of the seeds that reached it."""
+    found: dict[int, list[float]] = {}
+    for record in (record for records in row.epochs.values() for record in records):
+        if record.get("dev_accuracy") is not None and record.get("epoch") is not None:
+            found.setdefault(int(record["epoch"]), []).append(float(record["dev_accuracy"]))
+    return {epoch: fmean(values) for epoch, values in sorted(found.items())}

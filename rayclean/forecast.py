@@ -1,35 +1,34 @@
-"""A forecast of the questions of a sweep, printed before anybody is asked: the estimates of all trials,
-summed.
+"""A forecast of the questions of one or several runs, before anybody is asked: their estimates, summed, in a
+sentence for each asker and annotator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rayclean.annotators.estimate import LoadedTexts, QuestionEstimate, estimate_questions, estimate_relabel
 from rayclean.config import Config
-from rayclean.folder import Folder
+from rayclean.evaluation.formatting import format_money
 from rayclean.methods import METHODS
-from rayclean.sweeps.page.wording import amount
-from rayclean.sweeps.plan import Work
+from rayclean.run import Run
+
+PlannedRun = tuple[Config, Run, Mapping[str, str]]
+"""A run with its config and its fingerprint by verb."""
 
 
-def forecast(works: Sequence[Work], folder: Folder, verbs: Sequence[str], *, drawn: bool = False) -> str:
-    """The most questions that trials can ask, with estimates of their tokens and cost.
+def forecast(runs: Sequence[PlannedRun], verbs: Sequence[str], *, drawn: bool = False) -> str:
+    """The most questions that runs can ask, with estimates of their tokens and cost.
 
     Args:
-        works: trials without a result. Trials that relabel, or train, alike ask once; finished verbs ask no
-            more.
-        folder: folder of the sweep.
-        verbs: verbs that a trial runs.
-        drawn: whether the trials stand for others, which Optuna has not drawn yet.
+        runs: those that relabel, or train, alike ask once; finished verbs ask no more.
+        verbs: verbs that a run runs.
+        drawn: whether the runs stand for others, which are not known yet.
     """
-    runs = {work.fingerprints["load"]: work.run(folder.url()) for work in works}
-    data = {digest: LoadedTexts.of(run) for digest, run in runs.items()}
+    loads = {prints["load"]: run for _, run, prints in runs}
+    loaded = {digest: LoadedTexts.of(run) for digest, run in loads.items()}
     groups: dict[tuple[str, str], list[QuestionEstimate]] = {}
     for verb, estimate in (("relabel", estimate_relabel), ("train", _estimate_training)):
-        for work in {work.fingerprints[verb]: work for work in works if verb in verbs}.values():
-            if work.run(folder.url()).done(verb, work.fingerprints[verb]):
-                continue
-            for found in estimate(work.config, data[work.fingerprints["load"]]):
+        different = {prints[verb]: (config, run, prints) for config, run, prints in runs if verb in verbs}
+        for config, run, prints in different.values():
+            for found in () if run.done(verb, prints[verb]) else estimate(config, loaded[prints["load"]]):
                 if found.most != 0:
                     groups.setdefault((found.asker, found.annotator), []).append(found)
     sentences = [_sentence(group, "about" if drawn else "at most") for group in groups.values()]
@@ -77,5 +76,5 @@ def _price(group: Sequence[QuestionEstimate]) -> str:
     else:
         per, worth = " a question", [max(each.worth(1) for each in group)]
     tokens, cost = (sum(column) for column in zip(*worth, strict=True))
-    money = f", {amount('cost', cost, precision=3)} at the config's prices" if cost else ""
+    money = f", {format_money(cost)} at the config's prices" if cost else ""
     return f", about {tokens:,} tokens{per}{money}"
