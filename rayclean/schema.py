@@ -60,6 +60,7 @@ def features(dim: int) -> pa.Schema:
 def findings(detectors: Sequence[str]) -> pa.Schema:
     """`detect/findings/`: the combined quality, and each detector's own quality and vote."""
     combined = [
+        ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
@@ -78,6 +79,7 @@ def findings(detectors: Sequence[str]) -> pa.Schema:
 
 LABELS = pa.schema(
     [
+        ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
         ("given_label", pa.int32()),
         ("final_label", pa.int32()),
@@ -90,7 +92,7 @@ LABELS = pa.schema(
         ("split", pa.string()),
     ]
 )
-"""`relabel/labels/`: the label of every example of `load/examples/` after relabelling, and its source."""
+"""`relabel/labels/`: the answer of every unit of `load/examples/` after relabelling, and its source."""
 
 
 @dataclass(frozen=True)

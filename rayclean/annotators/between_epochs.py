@@ -93,7 +93,9 @@ def _query(
         _demonstrations(asked, row, texts, labels),
         labels.candidate(int(asked.given[row])),
         labels.candidate(int(asked.predicted[row])),
-        labels_to_score(labels, candidates, calibration),
+        labels_to_score(
+            labels, [index for index in range(len(labels)) if index not in candidates], calibration
+        ),
     )
 
 

@@ -9,11 +9,17 @@ MaybeAnswers = list[Annotation | None]
 """MaybeAnswers to a list of queries; None where the budget ended before, or the ledger holds none."""
 
 
-def labels_to_score(labels: LabelSet, candidates: Sequence[int], calibration: str) -> tuple[Candidate, ...]:
-    """Labels beside the candidates whose scores batch calibration needs, for up to `MAX_SCORED` classes."""
-    if calibration != "batch" or len(labels) > MAX_SCORED:
+def labels_to_score(answers: LabelSet, further: Sequence[int], calibration: str) -> tuple[Candidate, ...]:
+    """Answers beside the candidates whose scores batch calibration needs, for up to `MAX_SCORED` of them.
+
+    Args:
+        answers: all answers.
+        further: indices of the answers that the query's unit has beside its candidates.
+        calibration: how scores become probabilities.
+    """
+    if calibration != "batch" or len(answers) > MAX_SCORED:
         return ()
-    return tuple(labels.candidate(index) for index in range(len(labels)) if index not in candidates)
+    return tuple(map(answers.candidate, further))
 
 
 def content_free_queries(annotator: Annotator, queries: Sequence[Query], calibration: str) -> list[Query]:

@@ -6,7 +6,7 @@ Every shard's queries are cut into chunks by their rank, so that a budget is spe
 first. A query names the examples that it shows by their ids; `read_chunk` brings their texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,11 +24,12 @@ from rayclean.annotators.demonstrations import (
     random_demonstrations,
 )
 from rayclean.folder import Folder
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import LabelSet
 
 _DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
 _QUERIES = pa.schema(
     [
+        ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
@@ -39,11 +40,24 @@ _QUERIES = pa.schema(
 )
 
 
-class CandidateMaker(Protocol):
-    """The part of a task (`rayclean.tasks.base.Task`) that makes queries."""
+class UnitTask(Protocol):
+    """The part of a task (`rayclean.tasks.base.Task`) that queries are made by."""
 
-    def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
-        """The possible answers for one suspect."""
+    @property
+    def answers(self) -> LabelSet:
+        """All answers of all units."""
+        ...
+
+    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
+        """The units of some examples."""
+        ...
+
+    def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
+        """The possible answers about one suspect."""
+        ...
+
+    def further(self, candidates: Iterable[int]) -> list[int]:
+        """The answers of a unit beside some candidates."""
         ...
 
 
@@ -52,7 +66,7 @@ class QueryBuilder:
     """Makes queries from suspects and writes them."""
 
     sources: DemonstrationSources
-    task: CandidateMaker
+    task: UnitTask
     out: str
     """URL of the folder that the queries of one annotator are written to (`queries/annotator-00`)."""
     candidates: str
@@ -80,14 +94,14 @@ class QueryBuilder:
             shown = self._nearest(tables)
         else:
             shown = {
-                row["example_id"]: random_demonstrations(
-                    self.pool, row["example_id"], row["text"], self.demonstrations, self.seed
+                row["unit_id"]: random_demonstrations(
+                    self.pool, row["example_id"], row["text"], self.demonstrations, self.seed, self._answers(row)
                 )
                 for table in tables.values()
-                for row in table.select(["example_id", "text"]).to_pylist()
+                for row in table.to_pylist()
             }
         for shard, table in tables.items():
-            rows = [self._row(row, shown[row["example_id"]]) for row in table.to_pylist()]
+            rows = [self._row(row, shown[row["unit_id"]]) for row in table.to_pylist()]
             queries = pa.Table.from_pylist(rows, schema=_QUERIES)
             chunks = queries["rank"].to_numpy() // self.rows_per_chunk
             for chunk in np.unique(chunks):
@@ -101,7 +115,7 @@ class QueryBuilder:
     def _suspects(self, shard: str) -> pa.Table:
         found = suspects_of(self.sources.detect, shard)
         if self.only is not None:
-            found = found.filter(pa.array(np.isin(found["example_id"].to_numpy(), self.only)))
+            found = found.filter(pa.array(np.isin(found["unit_id"].to_numpy(), self.only)))
         examples = Folder(self.sources.load).read_table("examples", shard, columns=["example_id", "text"])
         rows = pc.index_in(found["example_id"], value_set=examples["example_id"].combine_chunks())
         return found.append_column("text", examples["text"].take(rows.combine_chunks()))
@@ -110,20 +124,27 @@ class QueryBuilder:
         tables = {shard: table for shard, table in tables.items() if len(table)}
         if not tables:
             return {}
-        ids = np.concatenate([table["example_id"].to_numpy() for table in tables.values()])
-        texts = [text for table in tables.values() for text in table["text"].to_pylist()]
+        rows = [row for table in tables.values() for row in table.to_pylist()]
+        ids = np.array([row["example_id"] for row in rows], dtype=np.int64)
+        texts = [row["text"] for row in rows]
         features = np.concatenate(
             [self.sources.features(shard, table["example_id"].to_numpy()) for shard, table in tables.items()]
         )
-        shown = nearest_demonstrations(self.sources, ids, texts, features, self.demonstrations)
-        return dict(zip(ids.tolist(), shown, strict=True))
+        answers = [self._answers(row) for row in rows]
+        shown = nearest_demonstrations(self.sources, ids, texts, features, self.demonstrations, answers)
+        return {row["unit_id"]: each for row, each in zip(rows, shown, strict=True)}
+
+    def _answers(self, row: dict[str, Any]) -> frozenset[int]:
+        """All answers of a suspect's unit: other units than those with one of them are no demonstrations."""
+        candidates = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
+        return frozenset({*candidates, *self.task.further(candidates)})
 
     def _row(self, row: dict[str, Any], demonstrations: tuple[LabelledExample, ...]) -> dict[str, Any]:
         """A suspect's row with its candidates and demonstrations, without its text."""
-        labels = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
+        candidates = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
         return {
             **{name: value for name, value in row.items() if name != "text"},
-            "candidates": [label.index for label in labels],
+            "candidates": candidates,
             "demonstrations": [
                 {"example_id": each.example_id, "label": each.label, "similarity": each.similarity}
                 for each in demonstrations
@@ -132,8 +153,8 @@ class QueryBuilder:
 
 
 def suspects_of(detect: str, shard: str) -> pa.Table:
-    """The columns example_id, rank, given_label and suggested_label of a shard's suspects."""
-    columns = ["example_id", "rank", "given_label", "suggested_label", "suspect"]
+    """The columns unit_id, example_id, rank, given_label and suggested_label of a shard's suspects."""
+    columns = ["unit_id", "example_id", "rank", "given_label", "suggested_label", "suspect"]
     table = Folder(detect).read_table("findings", shard, columns=columns)
     return table.filter(table["suspect"]).select(columns[:-1])
 
@@ -154,7 +175,7 @@ def chunks_in(queries: Folder) -> list[int]:
 
 
 def read_chunk(
-    queries: Folder, examples: str, chunk: int, labels: LabelSet, calibration: str
+    queries: Folder, examples: str, chunk: int, task: UnitTask, calibration: str
 ) -> tuple[pa.Table, list[Query]]:
     """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 
@@ -162,30 +183,30 @@ def read_chunk(
         queries: folder with the queries to one annotator.
         examples: folder of example shards, which hold the texts.
         chunk: number of the chunk.
-        labels: all labels.
+        task: holds all answers.
         calibration: `batch` makes queries ask for the scores of further labels, too.
     """
     name = chunk_name(chunk)
     parts = [queries.read_table(name, shard) for shard in queries.shards(name)]
-    table = pa.concat_tables(parts).sort_by([("rank", "ascending"), ("example_id", "ascending")])
+    table = pa.concat_tables(parts).sort_by([("rank", "ascending"), ("unit_id", "ascending")])
     rows = [row for row in table.to_pylist() if len(row["candidates"]) > 1]
     ids = {each["example_id"] for row in rows for each in (row, *row["demonstrations"])}
     texts = read_texts(examples, np.array(sorted(ids), dtype=np.int64))
-    found = []
+    answers, found = task.answers, []
     for row in rows:
         shown = [
-            Demonstration(texts[each["example_id"]], labels.candidate(each["label"]), each["similarity"])
+            Demonstration(texts[each["example_id"]], answers.candidate(each["label"]), each["similarity"])
             for each in row["demonstrations"]
         ]
         found.append(
             Query(
-                row["example_id"],
+                row["unit_id"],
                 texts[row["example_id"]],
-                tuple(map(labels.candidate, row["candidates"])),
+                tuple(map(answers.candidate, row["candidates"])),
                 tuple(shown),
-                labels.candidate(row["given_label"]),
-                labels.candidate(row["suggested_label"]),
-                labels_to_score(labels, row["candidates"], calibration),
+                answers.candidate(row["given_label"]),
+                answers.candidate(row["suggested_label"]),
+                labels_to_score(answers, task.further(row["candidates"]), calibration),
             )
         )
     return table, found

@@ -1,4 +1,4 @@
-"""The detector seam: from predictions (and features, or training dynamics) to a quality per example.
+"""The detector seam: from predictions (and features, or training dynamics) to a quality per unit.
 
 A detector works in two steps, so that it runs shard by shard with flat memory: `fit` sees all shards as often
 as it likes through a `Mapper` and returns a small state (thresholds, K x K counts, an index); `score` turns
@@ -29,18 +29,25 @@ class Mapper(Protocol):
 
 @dataclass(frozen=True)
 class DetectorBatch:
-    """The columns of B examples that detectors read."""
+    """The columns of B units that detectors read; in classification a unit is an example and an answer a class."""
 
-    example_id: npt.NDArray[np.int64]
-    """[B] ids."""
+    unit_id: npt.NDArray[np.int64]
+    """[B] ids of what is doubted."""
     given_label: npt.NDArray[np.int32]
-    """[B] indices of the given labels."""
+    """[B] indices of the given answers."""
     predicted_label: npt.NDArray[np.int32]
-    """[B] indices of the most probable labels."""
+    """[B] indices of the most probable answers."""
     probabilities: npt.NDArray[np.float32]
-    """[B, K] class probabilities of the model."""
+    """[B, K] probabilities of all answers; 0 for answers of other units."""
     features: npt.NDArray[np.float32] | None = None
     """[B, D] features; None for detectors without `needs_features`."""
+    example_id: npt.NDArray[np.int64] | None = None
+    """[B] ids of the examples; None where every unit is an example."""
+
+    @property
+    def examples(self) -> npt.NDArray[np.int64]:
+        """[B] ids of the examples that the units belong to."""
+        return self.unit_id if self.example_id is None else self.example_id
 
 
 class DetectorShard(Protocol):
@@ -58,7 +65,7 @@ class Detector:
         """Options beside `name`."""
 
     needs_features: ClassVar[bool] = False
-    """Whether batches must carry features."""
+    """Whether batches must carry features, and so units must be examples."""
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         self.config = config

@@ -178,7 +178,7 @@ def _keys(
     rule: Rule, batch: DetectorBatch, lower: UInt64
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], UInt64]:
     keys = cl.doubt_keys if rule == "prune_by_class" else cl.margin_keys
-    return keys(batch.given_label, batch.probabilities, batch.example_id, lower)
+    return keys(batch.given_label, batch.probabilities, batch.unit_id, lower)
 
 
 def _counted(indices: npt.NDArray[np.int64], size: int) -> Sparse:

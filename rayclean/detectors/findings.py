@@ -70,11 +70,11 @@ def select_suspects(
     quality, ids = [np.zeros(0, dtype=np.float32)], [no_ids]
     for name in names:
         table = out.read_table(
-            "scores", name, columns=["example_id", "eligible", *(f"quality_{key}" for key in detectors)]
+            "scores", name, columns=["unit_id", "eligible", *(f"quality_{key}" for key in detectors)]
         )
         table = table.filter(table["eligible"])
         quality.append(scales.combined(table, detectors))
-        ids.append(table["example_id"].to_numpy())
+        ids.append(table["unit_id"].to_numpy())
     eligible = sum(map(len, ids))
     suspects = most_doubtful(np.concatenate(quality), np.concatenate(ids), limit)
     order = np.argsort(suspects)
@@ -110,7 +110,7 @@ def write_findings(
     }
     for name in names:
         table = out.read_table("scores", name)
-        ids = table["example_id"].to_numpy()
+        ids = table["unit_id"].to_numpy()
         rank = chosen.rank(ids)
         votes = np.stack([table[f"vote_{key}"].to_numpy() for key in detectors])
         columns = {key: table[key] for key in table.column_names if key != "eligible"}

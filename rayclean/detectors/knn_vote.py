@@ -49,12 +49,12 @@ class KnnVote(Detector):
                 batch.given_label[start : start + QUERY_ROWS],
                 self.config.neighbours,
             )
-            for start in range(0, len(batch.example_id), QUERY_ROWS)
+            for start in range(0, len(batch.unit_id), QUERY_ROWS)
         ]
         for shard in state:
             other = shard.read(features=True)
             candidates = _points(other)
-            for start in range(0, len(other.example_id), CANDIDATE_ROWS):
+            for start in range(0, len(other.unit_id), CANDIDATE_ROWS):
                 rows = slice(start, start + CANDIDATE_ROWS)
                 for block in votes:
                     block.add(candidates[rows], other.given_label[rows])
@@ -72,10 +72,10 @@ def _points(batch: DetectorBatch) -> Points:
     wrong = ~np.isfinite(batch.features).all(axis=1)
     if wrong.any():
         raise DataError(
-            f"features of example {batch.example_id[wrong.argmax()]} hold NaN or infinity; expected finite numbers. "
+            f"features of example {batch.unit_id[wrong.argmax()]} hold NaN or infinity; expected finite numbers. "
             "Run predict again (the encoder diverged?) or leave out the detector knn_vote"
         )
-    return Points(fixed_point(batch.features), batch.example_id)
+    return Points(fixed_point(batch.features), batch.unit_id)
 
 
 class _Votes:

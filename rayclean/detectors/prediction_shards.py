@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,18 @@ ROW_SUM_TOLERANCE = 1e-3
 softmax."""
 
 
+class UnitMaker(Protocol):
+    """The part of a task (`rayclean.tasks.base.Task`) that makes units."""
+
+    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
+        """The units of some examples."""
+        ...
+
+    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+        """The probabilities of all answers for every unit of `unit_rows`."""
+        ...
+
+
 @dataclass(frozen=True)
 class PredictionShard:
     """The shard `predict/predictions/<name>`, and `predict/features/<name>` where features are needed."""
@@ -27,6 +39,8 @@ class PredictionShard:
     """URL of the folder of predict."""
     name: str
     """File name, `part-*.parquet`."""
+    units: UnitMaker
+    """Makes the units of examples and their probabilities."""
 
     def read(self, features: bool = False) -> DetectorBatch:
         """Read the shard's columns.
@@ -36,16 +50,19 @@ class PredictionShard:
             ArtifactError: features that do not belong to these predictions.
         """
         folder = Folder(self.folder)
-        columns = ["example_id", "given_label", "predicted_label", "probabilities"]
+        columns = ["example_id", "given_label", "probabilities"]
         table = folder.read_table("predictions", self.name, columns=columns)
         require_whole(table, f"predictions/{self.name}")
-        ids = table["example_id"].to_numpy()
+        rows = self.units.unit_rows(table.select(columns[:2]))
+        probabilities = self.units.unit_probabilities(table["probabilities"])
+        ids = rows["example_id"].to_numpy()
         return DetectorBatch(
-            example_id=ids,
-            given_label=table["given_label"].to_numpy(),
-            predicted_label=table["predicted_label"].to_numpy(),
-            probabilities=matrix(table["probabilities"]),
+            unit_id=rows["unit_id"].to_numpy(),
+            given_label=rows["given_label"].to_numpy(),
+            predicted_label=probabilities.argmax(axis=1).astype(np.int32),
+            probabilities=probabilities,
             features=self._features(folder, ids) if features else None,
+            example_id=ids,
         )
 
     def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:
@@ -92,7 +109,7 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
             f"{where}: {found} probabilities per example, but the label set has {num_classes} labels; "
             "one probability per label, in the order of dataset.labels, is expected"
         )
-    ids, counts = np.unique(batch.example_id, return_counts=True)
+    ids, counts = np.unique(batch.unit_id, return_counts=True)
     if (counts > 1).any():
         raise DataError(
             f"{where}: example {ids[counts > 1][0]} occurs {counts.max()} times; every id must be unique"
@@ -141,5 +158,5 @@ def _refuse(
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{where}: example {batch.example_id[row]} has {describe(row)} ({int(wrong.sum())} such here)"
+            f"{where}: example {batch.unit_id[row]} has {describe(row)} ({int(wrong.sum())} such here)"
         )

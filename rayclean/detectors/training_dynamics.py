@@ -49,7 +49,7 @@ class TrainingDynamics(Detector):
         """
         files = str(stamps(self.config.path))
         ids, _ = _read(self.config.path, files)
-        if not any(np.isin(shard.read().example_id, ids).any() for shard in shards):
+        if not any(np.isin(shard.read().examples, ids).any() for shard in shards):
             raise DataError(
                 f"detector dynamics: {self.config.path} holds none of these examples; it was written by a run on other "
                 "data, or with another dataset.id"
@@ -61,7 +61,7 @@ class TrainingDynamics(Detector):
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]."""
         ids, worse = _read(self.config.path, state)
-        position, known = lookup(ids, batch.example_id)
+        position, known = lookup(ids, batch.examples)
         quality = np.where(known, worse[position], 0.5)
         return quality.astype(np.float32), known & (quality < self.config.share)
 

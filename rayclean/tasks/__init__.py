@@ -11,5 +11,6 @@ TASKS: "Family[Task]" = Family(
     "task",
     {
         "classification": "rayclean.tasks.classification:Classification",
+        "multi_label": "rayclean.tasks.multi_label:MultiLabel",
     },
 )

@@ -1,15 +1,34 @@
-"""The interface of a task: whatever depends on what a label is.
+"""The interface of a task: whatever depends on what a label is. Nothing outside `tasks/` asks which task it is.
 
-A task says which answers an annotator chooses from and which metrics measure labels. Classification is the
-only task so far: the tables in `schema.py` hold one class index per example.
+A *label* is what a data set holds for an example: one class, a set of classes, a sequence of tags.
+
+A *unit* is what is doubted: the example itself, one class of an example, one entity class of an example. Each
+unit has a few possible *answers*, which are numbered over the whole data set (`Task.answers`). So detection,
+decisions and figures work on the units of any task as they work on the examples of a classification: the
+`given_label` of a unit is the number of its answer.
+
+    task              unit                      answers
+    classification    the example               the K classes
+    multi_label       (example, class)          of each class: it applies, it does not (2 K in all)
+
+How further tasks fit: in *sequence generation* a unit is the example, its answers are the reference and the
+model's text; in *click-through rate* a unit is the example and its answers are 0, 1 and "drop"; in *object
+detection* a unit is (example, class) and its answers are sets of boxes; *hierarchical* labels are classes whose
+candidates are siblings and parents.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from rayclean.plugins import Options
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import LabelSet
+
+Codes = npt.NDArray[np.int64]
+"""Numbers of answers; -1 where none is known."""
 
 
 class Task:
@@ -18,14 +37,53 @@ class Task:
     class Config(Options):
         """Options beside `name`."""
 
+    units_are_examples: ClassVar[bool] = True
+    """Whether every example is one unit, whose id is that of the example."""
+
     def __init__(self, config: Any, labels: LabelSet):
         self.config = config
         self.labels = labels
 
-    def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
-        """The possible answers about a suspect: the given and the predicted label (`binary`), or `all`."""
+    @property
+    def answers(self) -> LabelSet:
+        """All answers of all units, with the words by which prompts name them."""
+        return self.labels
+
+    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
+        """The units of some examples, in the order of their ids: `unit_id`, `example_id`, `given_label` (the
+        number of the answer that the example's label gives; null where it has none), and all other columns of
+        the examples.
+
+        Args:
+            examples: B rows of `schema.EXAMPLES` or of `schema.TRUTH`.
+            label: name of the column with the examples' labels.
+        """
         raise NotImplementedError
 
-    def metrics(self, labels: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, float]:
-        """Quality of labels [N] against the truth [N]."""
+    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+        """Probabilities [U, A] of all A answers for every unit of `unit_rows`; 0 for answers of other units.
+
+        Args:
+            probabilities: of the network, a list of numbers for each example.
+        """
+        raise NotImplementedError
+
+    def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
+        """The possible answers about a suspect in the order in which queries offer them: the given and the
+        suggested one (`binary`), or all of the unit (`all`).
+        """
+        raise NotImplementedError
+
+    def further(self, candidates: Iterable[int]) -> list[int]:
+        """The answers of a unit beside some candidates."""
+        raise NotImplementedError
+
+    def assemble(self, units: pa.Table, label: str) -> pa.Table:
+        """The label of every example of whole units: `example_id` and the column `label` in the form that
+        `load/examples/` has, from the numbers of answers in the units' column of the same name.
+        """
+        raise NotImplementedError
+
+    def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
+        """Quality of N labels against the truth, both in the form that `load/examples/` has."""
         raise NotImplementedError

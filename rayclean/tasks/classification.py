@@ -1,26 +1,47 @@
 """Single-label classification: a label is one of K classes."""
 
-from typing import Any
+from collections.abc import Iterable
 
+import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from sklearn.metrics import accuracy_score, f1_score
 
-from rayclean.schema import Label
+from rayclean.schema import matrix
 from rayclean.tasks.base import Task
 
 
 class Classification(Task):
-    """One of K classes per example."""
+    """One of K classes per example, which is the unit."""
 
-    def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
-        """The given and the predicted class, or all K classes, in the order of `LabelSet.in_order`."""
-        indices = range(len(self.labels)) if kind == "all" else {int(given), int(predicted)}
-        return tuple(self.labels[index] for index in self.labels.in_order(indices))
+    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
+        """The examples themselves."""
+        renamed = examples.rename_columns(
+            ["given_label" if name == label else name for name in examples.column_names]
+        )
+        return renamed.add_column(0, "unit_id", examples["example_id"])
 
-    def metrics(self, labels: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, float]:
+    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+        """[N, K], as they are."""
+        return matrix(probabilities)
+
+    def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
+        """The given and the suggested class, or all K classes, in the order of `LabelSet.in_order`."""
+        return self.labels.in_order(range(len(self.labels)) if kind == "all" else {given, suggested})
+
+    def further(self, candidates: Iterable[int]) -> list[int]:
+        """All other classes."""
+        return sorted(set(range(len(self.labels))) - set(candidates))
+
+    def assemble(self, units: pa.Table, label: str) -> pa.Table:
+        """The units themselves."""
+        return units.select(["example_id", label])
+
+    def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Accuracy, macro-F1 and support-weighted F1."""
+        found, true = labels.to_numpy(zero_copy_only=False), truth.to_numpy(zero_copy_only=False)
         return {
-            "accuracy": float(accuracy_score(truth, labels)),
-            "f1_macro": float(f1_score(truth, labels, average="macro", zero_division=0)),
-            "f1_weighted": float(f1_score(truth, labels, average="weighted", zero_division=0)),
+            "accuracy": float(accuracy_score(true, found)),
+            "f1_macro": float(f1_score(true, found, average="macro", zero_division=0)),
+            "f1_weighted": float(f1_score(true, found, average="weighted", zero_division=0)),
         }

@@ -27,10 +27,12 @@ from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
+from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 
 def validate(config: Config, run: Run) -> None:
@@ -52,13 +54,16 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     """Score every example, choose the suspects, write `findings/`."""
     load, predict = run.require("load"), run.require("predict")
     _require_features(config, predict)
-    labels = schema.LabelSet.from_json(load.read_text("labels.json"))
-    names = _same_shards(load, predict)
+    task = TASKS.build(config.task, schema.LabelSet.from_json(load.read_text("labels.json")))
+    _require_examples(config, task)
+    names, answers = _same_shards(load, predict), len(task.answers)
     detectors = {
-        plugin.name: DETECTORS.build(plugin, len(labels), config.seed) for plugin in config.detect.detectors
+        plugin.name: DETECTORS.build(plugin, answers, config.seed) for plugin in config.detect.detectors
     }
-    survey = _survey_all(names, load, predict, out, len(labels), engines.map_items)
-    fitted = _score_all(names, detectors, survey["examples"], load, predict, out, config, engines.map_items)
+    survey = _survey_all(names, load, predict, out, task, engines.map_items)
+    fitted = _score_all(
+        names, detectors, survey["examples"], load, predict, out, config, task, engines.map_items
+    )
     chosen = select_suspects(names, list(detectors), out, config.detect, survey["examples"])
     totals = write_findings(names, list(detectors), out, chosen)
     if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):
@@ -80,6 +85,16 @@ def _require_features(config: Config, predict: Folder) -> None:
         )
 
 
+def _require_examples(config: Config, task: Task) -> None:
+    """Refuse detectors that compare examples where units are parts of them."""
+    needing = [p.name for p in config.detect.detectors if DETECTORS.resolve(p.name).needs_features]
+    if needing and not task.units_are_examples:
+        raise ConfigError(
+            f"detector {needing[0]!r} compares whole examples, and task {config.task.name!r} doubts parts of "
+            "them: leave the detector out of detect.detectors"
+        )
+
+
 def _same_shards(load: Folder, predict: Folder) -> list[str]:
     names, examples = predict.shards("predictions"), load.shards("examples")
     if names != examples:
@@ -92,11 +107,12 @@ def _same_shards(load: Folder, predict: Folder) -> list[str]:
 
 
 def _survey_all(
-    names: list[str], load: Folder, predict: Folder, out: Folder, num_classes: int, mapper: Mapper
+    names: list[str], load: Folder, predict: Folder, out: Folder, task: Task, mapper: Mapper
 ) -> dict[str, int]:
-    """Check every shard; returns the number of examples and the fingerprint of their ids."""
+    """Check every shard; returns the number of units and the fingerprint of their ids."""
     if not out.exists("survey.json"):
-        look = partial(survey_shard, load=load.url(), predict=predict.url(), num_classes=num_classes)
+        folders = {"load": load.url(), "predict": predict.url()}
+        look = partial(survey_shard, **folders, units=task, num_answers=len(task.answers))
         total = {"examples": 0, "fingerprint": 0}
         with progress.progress_bar("check predictions", len(names), "shards") as bar:
             for count, fingerprint in mapper(look, names):
@@ -110,14 +126,14 @@ def _survey_all(
 
 def _score_all(
     names: list[str], detectors: dict[str, Detector], total: int, load: Folder, predict: Folder, out: Folder,
-    config: Config, mapper: Mapper,
+    config: Config, task: Task, mapper: Mapper,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Fit all detectors and score the shards that are not scored yet; returns the detectors' metrics."""
     finished = set(out.shards("scores"))
     if set(names) <= finished and out.exists("fitted.json"):
         found: dict[str, dict[str, float]] = out.read_json("fitted.json")
         return found
-    shards = [PredictionShard(predict.url(), name) for name in names]
+    shards = [PredictionShard(predict.url(), name, task) for name in names]
     states = {}
     for key, detector in detectors.items():
         with progress.progress_bar(f"fit {key}", None, "steps") as bar:
@@ -132,6 +148,7 @@ def _score_all(
         out.url(),
         config.detect.require_disagreement,
         config.dataset.dev.clean,
+        task,
     )
     with progress.progress_bar("detect", total, "examples") as bar:
         for count in mapper(scorer, [name for name in names if name not in finished]):

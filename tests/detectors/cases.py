@@ -47,7 +47,7 @@ def noisy_case(seed: int, rows: int, classes: int, noise: float = 0.2, sharp: fl
 def take(batch: DetectorBatch, rows: Any) -> DetectorBatch:
     features = None if batch.features is None else batch.features[rows]
     return DetectorBatch(
-        batch.example_id[rows],
+        batch.unit_id[rows],
         batch.given_label[rows],
         batch.predicted_label[rows],
         batch.probabilities[rows],
@@ -58,5 +58,5 @@ def take(batch: DetectorBatch, rows: Any) -> DetectorBatch:
 def cut(batch: DetectorBatch, edges: Iterable[int], order: Any = None) -> list[MemoryShard]:
     """The batch in shards between sorted edges, its rows reordered before."""
     whole = batch if order is None else take(batch, order)
-    bounds = [0, *sorted(edges), len(batch.example_id)]
+    bounds = [0, *sorted(edges), len(batch.unit_id)]
     return [MemoryShard(take(whole, slice(a, b))) for a, b in pairwise(bounds)]

@@ -43,10 +43,10 @@ def our_mask(
     )
     shards = cut(batch, edges, order)
     state = pickle.loads(pickle.dumps(detector.fit(shards, mapper)))
-    mask = np.zeros(len(batch.example_id), dtype=np.bool_)
-    sorter = np.argsort(batch.example_id)
+    mask = np.zeros(len(batch.unit_id), dtype=np.bool_)
+    sorter = np.argsort(batch.unit_id)
     for shard in shards:
-        rows = sorter[np.searchsorted(batch.example_id, shard.batch.example_id, sorter=sorter)]
+        rows = sorter[np.searchsorted(batch.unit_id, shard.batch.unit_id, sorter=sorter)]
         mask[rows] = detector.score(shard.batch, state)[1]
     return mask
 
@@ -79,7 +79,7 @@ def test_mask_depends_neither_on_cuts_nor_on_order(
     if ties:  # few distinct values, as a quantised or saturated model gives them
         coarse = np.round(batch.probabilities * 8) + 0.125
         coarse = (coarse / coarse.sum(axis=1, keepdims=True)).astype(np.float32)
-        batch = DetectorBatch(batch.example_id, batch.given_label, batch.predicted_label, coarse)
+        batch = DetectorBatch(batch.unit_id, batch.given_label, batch.predicted_label, coarse)
     whole = our_mask(batch, rule)
     edges = data.draw(st.lists(st.integers(0, 300), max_size=6))
     order = np.random.default_rng(seed).permutation(300)
@@ -109,7 +109,7 @@ def test_absent_classes_and_a_class_of_one(rule: str) -> None:
     batch = noisy_case(11, 500, 8, 0.3)
     given_label = np.where(np.isin(batch.given_label, (2, 7)), 0, batch.given_label).astype(np.int32)
     given_label[17] = 7
-    batch = DetectorBatch(batch.example_id, given_label, batch.predicted_label, batch.probabilities)
+    batch = DetectorBatch(batch.unit_id, given_label, batch.predicted_label, batch.probabilities)
     assert (our_mask(batch, rule) == cleanlab_mask(batch, rule)).all()
 
 
@@ -135,7 +135,7 @@ def test_agreeing_labels_are_never_flagged() -> None:
 def test_empty_shards_and_one_label_only() -> None:
     batch = noisy_case(4, 60, 3)
     ones = DetectorBatch(
-        batch.example_id, np.ones(60, dtype=np.int32), batch.predicted_label, batch.probabilities
+        batch.unit_id, np.ones(60, dtype=np.int32), batch.predicted_label, batch.probabilities
     )
     for rule in RULES:
         assert (our_mask(batch, rule, edges=[0, 0, 60]) == our_mask(batch, rule)).all()

@@ -38,11 +38,11 @@ def test_contract(name: str, tmp_path: Path) -> None:
     base = noisy_case(1, 400, 5, 0.3, 6.0)
     features = base.probabilities.copy()
     batch = DetectorBatch(
-        base.example_id, base.given_label, base.predicted_label, base.probabilities, features
+        base.unit_id, base.given_label, base.predicted_label, base.probabilities, features
     )
     given = base.probabilities[np.arange(400), base.given_label]
     Folder(str(tmp_path)).write_table(
-        pa.table({"example_id": base.example_id, "quality": given}), "part-00000.parquet"
+        pa.table({"example_id": base.unit_id, "quality": given}), "part-00000.parquet"
     )
     options = {"path": str(tmp_path), "share": 0.3} if name == "dynamics" else {}
     detector = DETECTORS.build(Plugin(name=name, **options), 5)

@@ -29,14 +29,14 @@ def build(
     size = batch.probabilities.shape[1]
     labels = LabelSet(Label(index, f"label{index}", f"label{index}") for index in range(size))
     run.write_text(labels.to_json(), "load", "labels.json")
-    dev = np.zeros(len(batch.example_id), dtype=bool) if dev is None else dev
-    bounds = [0, *edges, len(batch.example_id)]
+    dev = np.zeros(len(batch.unit_id), dtype=bool) if dev is None else dev
+    bounds = [0, *edges, len(batch.unit_id)]
     for number, (start, stop) in enumerate(pairwise(bounds)):
         part = f"part-{number:05d}.parquet"
         piece = take(batch, slice(start, stop))
         examples = {
-            "example_id": piece.example_id,
-            "text": [f"text {i}" for i in piece.example_id],
+            "example_id": piece.unit_id,
+            "text": [f"text {i}" for i in piece.unit_id],
             "given_label": piece.given_label,
             "split": np.where(dev[start:stop], "dev", "train"),
         }
@@ -45,7 +45,7 @@ def build(
         run.write_table(table, "load", "examples", part)
         run.write_table(predictions(piece), "predict", "predictions", part)
         if piece.features is not None:
-            columns = {"example_id": piece.example_id, "features": list_column(piece.features)}
+            columns = {"example_id": piece.unit_id, "features": list_column(piece.features)}
             features = pa.table(columns, schema=schema.features(piece.features.shape[1]))
             run.write_table(features.take(np.arange(stop - start)[::-1].copy()), "predict", "features", part)
     for verb in ("load", "predict"):
@@ -60,7 +60,7 @@ def predictions(batch: DetectorBatch) -> pa.Table:
     order = np.argsort(-p, axis=1, kind="stable")
     given = np.clip(batch.given_label, 0, p.shape[1] - 1)
     columns = {
-        "example_id": batch.example_id,
+        "example_id": batch.unit_id,
         "given_label": batch.given_label,
         "given_probability": p[rows, given],
         "predicted_label": batch.predicted_label,

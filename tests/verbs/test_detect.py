@@ -27,7 +27,7 @@ def local(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def with_features(batch: DetectorBatch) -> DetectorBatch:
     return DetectorBatch(
-        batch.example_id,
+        batch.unit_id,
         batch.given_label,
         batch.predicted_label,
         batch.probabilities,
@@ -58,7 +58,7 @@ def test_on_ray(tmp_path: Path, ray_embedded: None) -> None:
     assert out.shards("findings") == [f"part-{n:05d}.parquet" for n in range(4)]
     names = ["confident_learning", "self_confidence", "knn_vote"]
     assert out.read_table("findings", "part-00000.parquet").schema.equals(schema.findings(names))
-    assert (found["example_id"] == np.sort(batch.example_id)).all()
+    assert (found["example_id"] == np.sort(batch.unit_id)).all()
     assert metrics["examples"] == 600
     assert metrics["suspects"] == found["suspect"].sum() == 60  # 10 % of 600
     assert metrics["estimated_noise_rate"] == pytest.approx(0.16, abs=0.05)
@@ -70,7 +70,7 @@ def test_columns_are_what_detectors_say(tmp_path: Path, local: None) -> None:
     batch = noisy_case(1, 500, 4, 0.3)
     metrics, out = run_detect(tmp_path, batch, edges=(100,))
     found = findings_of(out)
-    ordered = take(batch, np.argsort(batch.example_id))
+    ordered = take(batch, np.argsort(batch.unit_id))
     assert (found["given_label"] == ordered.given_label).all()
     assert (
         found["quality_self_confidence"] == self_confidence(ordered.given_label, ordered.probabilities)
@@ -97,7 +97,7 @@ def test_suspects_are_the_lowest_disagreeing(tmp_path: Path, local: None) -> Non
     batch = noisy_case(2, 400, 5, 0.4)
     _, out = run_detect(tmp_path, batch, "detect.budget=25")
     found = findings_of(out)
-    ordered = take(batch, np.argsort(batch.example_id))
+    ordered = take(batch, np.argsort(batch.unit_id))
     differs = ordered.predicted_label != ordered.given_label
     assert differs.sum() > 25
     candidates = sorted(zip(found["quality"][differs], found["example_id"][differs], strict=True))[:25]
@@ -146,7 +146,7 @@ def test_clean_development_examples_are_never_suspects(tmp_path: Path, local: No
             tmp_path / clean, batch, "detect.budget=1.0", f"dataset.dev.clean={clean}", dev=dev
         )
         found = findings_of(out)
-        of_dev = np.isin(found["example_id"], batch.example_id[dev])
+        of_dev = np.isin(found["example_id"], batch.unit_id[dev])
         assert found["suspect"][of_dev].any() == expected
         assert found["suspect"][~of_dev].any()
 
@@ -206,7 +206,7 @@ def test_resumes_without_scoring_again(tmp_path: Path, monkeypatch: pytest.Monke
 def spoil(batch: DetectorBatch, row: int, values: list[float]) -> DetectorBatch:
     p = batch.probabilities.copy()
     p[row] = values
-    return DetectorBatch(batch.example_id, batch.given_label, batch.predicted_label, p)
+    return DetectorBatch(batch.unit_id, batch.given_label, batch.predicted_label, p)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_spoiled_probabilities_are_refused(
     batch = noisy_case(9, 30, 3)
     with pytest.raises(DataError) as error:
         run_detect(tmp_path, spoil(batch, 17, values), edges=(10,))
-    assert str(batch.example_id[17]) in error.value.message
+    assert str(batch.unit_id[17]) in error.value.message
     assert said in error.value.message
     assert "run predict again" in error.value.message
 
@@ -234,15 +234,15 @@ def test_labels_outside_the_set_are_refused(tmp_path: Path, local: None, label: 
     batch = noisy_case(10, 30, 3)
     given_label = batch.given_label.copy()
     given_label[5] = label
-    with pytest.raises(DataError, match=rf"{batch.example_id[5]} has given_label {label}, expected 0 to 2"):
+    with pytest.raises(DataError, match=rf"{batch.unit_id[5]} has given_label {label}, expected 0 to 2"):
         run_detect(
-            tmp_path, DetectorBatch(batch.example_id, given_label, batch.predicted_label, batch.probabilities)
+            tmp_path, DetectorBatch(batch.unit_id, given_label, batch.predicted_label, batch.probabilities)
         )
 
 
 def test_duplicates_and_foreign_predictions_are_refused(tmp_path: Path, local: None) -> None:
     batch = noisy_case(11, 30, 3)
-    ids = batch.example_id.copy()
+    ids = batch.unit_id.copy()
     ids[3] = ids[4]
     twice = DetectorBatch(ids, batch.given_label, batch.predicted_label, batch.probabilities)
     with pytest.raises(DataError, match=f"{ids[4]} occurs 2 times"):
@@ -296,6 +296,7 @@ def test_folder_of_a_url_is_read(tmp_path: Path, local: None) -> None:
         for part in ("examples", "predictions"):
             for name in run.shards(verb, part):
                 memory.write_table(run.read_table(verb, part, name), verb, part, name)
-    shard = PredictionShard(memory.url("predict"), "part-00000.parquet").read()
-    assert (shard.example_id == batch.example_id).all()
+    task = TASKS.build(Plugin(name="classification"), LabelSet.from_json(memory.read_text("load", "labels.json")))
+    shard = PredictionShard(memory.url("predict"), "part-00000.parquet", task).read()
+    assert (shard.unit_id == batch.unit_id).all()
     assert (shard.probabilities == batch.probabilities).all()

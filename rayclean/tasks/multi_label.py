@@ -1,0 +1,105 @@
+"""Multi-label classification: a label is the set of classes that apply; whether one does is doubted by itself."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from sklearn.metrics import f1_score
+
+from rayclean.functional.hashing import mix
+from rayclean.schema import Label, LabelSet
+from rayclean.tasks.base import Task
+
+
+class MultiLabel(Task):
+    """A set of classes per example. A unit is (example, class c); its answers are 2 c (the class does not apply)
+    and 2 c + 1 (it does).
+    """
+
+    units_are_examples = False
+
+    @property
+    def answers(self) -> LabelSet:
+        """`not joy`, `joy`, `not anger`, `anger`, ...: 2 K of them."""
+        found = []
+        for label in self.labels:
+            definition = label.definition and f"Not: {label.definition}"
+            found.append(Label(2 * label.index, f"not {label.name}", f"not {label.word}", definition))
+            found.append(Label(2 * label.index + 1, label.name, label.word, label.definition))
+        return LabelSet(found)
+
+    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
+        """K rows per example, by example and class."""
+        classes = len(self.labels)
+        bits, known = label_bits(examples[label], classes)
+        codes = 2 * np.arange(classes) + bits
+        rest = examples.drop_columns([label]).take(np.repeat(np.arange(len(examples)), classes))
+        given = pa.array(codes.reshape(-1), pa.int32(), mask=np.repeat(~known, classes))
+        ids = unit_ids(examples["example_id"].to_numpy(), classes).reshape(-1)
+        rest = rest.append_column("given_label", given)
+        return rest.add_column(0, "unit_id", pa.array(ids))
+
+    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+        """[N K, 2 K], from the probabilities [N, K] that the classes apply."""
+        applies = np.stack(probabilities.to_numpy(zero_copy_only=False)).astype(np.float32)
+        classes = np.arange(len(self.labels))
+        found = np.zeros((*applies.shape, 2 * len(classes)), dtype=np.float32)
+        found[:, classes, 2 * classes + 1] = applies
+        found[:, classes, 2 * classes] = 1 - applies
+        return found.reshape(-1, 2 * len(classes))
+
+    def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
+        """The class applies, or it does not: the unit has no other answers."""
+        return [given - given % 2 + 1, given - given % 2]
+
+    def further(self, candidates: Iterable[int]) -> list[int]:
+        """None: both answers are candidates."""
+        return []
+
+    def assemble(self, units: pa.Table, label: str) -> pa.Table:
+        """The classes that apply to each example, sorted; an example comes where its first unit stands."""
+        ids, codes = units["example_id"].to_numpy(), units[label].to_numpy()
+        unique, first, which = np.unique(ids, return_index=True, return_inverse=True)
+        applies = np.flatnonzero(codes % 2 == 1)
+        order = applies[np.lexsort((codes[applies], which[applies]))]
+        counts = np.bincount(which[order], minlength=len(unique))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array((codes[order] // 2).astype(np.int32)))
+        table = pa.table({"example_id": pa.array(unique), label: lists})
+        return table.take(pa.array(np.argsort(first, kind="stable")))
+
+    def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
+        """Share of examples whose whole set is right (`accuracy`), macro- and support-weighted F1 over the
+        classes, and micro-F1.
+        """
+        found, true = (label_bits(column, len(self.labels))[0] for column in (labels, truth))
+        return {
+            "accuracy": float((found == true).all(axis=1).mean()) if len(true) else 0.0,
+            **{
+                f"f1_{average}": float(f1_score(true, found, average=average, zero_division=0))
+                for average in ("macro", "weighted", "micro")
+            },
+        }
+
+
+def unit_ids(example_ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Ids [B, count] of the units of examples: a hash of the example and the number of the unit in it."""
+    parts = [mix(example_ids, part, "unit").astype(np.uint64).view(np.int64) for part in range(count)]
+    return np.stack(parts, axis=1)
+
+
+def label_bits(
+    column: pa.Array | pa.ChunkedArray, classes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Whether each class applies [B, K], and whether the label is known [B].
+
+    >>> label_bits(pa.array([[0, 2], [], None]), 3)[0].tolist()
+    [[1, 0, 1], [0, 0, 0], [0, 0, 0]]
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    bits = np.zeros((len(array), classes), dtype=np.int64)
+    rows = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    bits[rows, pc.list_flatten(array).to_numpy(zero_copy_only=False)] = 1
+    return bits, np.asarray(array.is_valid())
