@@ -26,6 +26,7 @@ UNDECIDED = ("abstained", "error", "unasked")
 
 ANNOTATIONS = pa.schema(
     [
+        ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
@@ -52,14 +53,15 @@ ANNOTATIONS = pa.schema(
 )
 """Columns of `relabel/annotations/`; the most doubtful suspect is the first row."""
 
-_COLUMNS = ("example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
+_COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
             "annotator", "candidates", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SuspectRanking:
-    """The decision on every suspect, sorted by id (S suspects)."""
+    """The decision on every suspect, sorted by the id of its unit (S suspects)."""
 
+    unit_id: npt.NDArray[np.int64]
     example_id: npt.NDArray[np.int64]
     rank: npt.NDArray[np.int64]
     given: npt.NDArray[np.int64]
@@ -95,16 +97,17 @@ class SuspectRanking:
             parts["decision"].append(decision)
             parts["annotator"].append(np.array(table["annotator"].to_pylist(), dtype=object))
             parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
-            for name in names[:5]:
+            for name in names[:6]:
                 parts[name].append(pc.fill_null(table[name], -1).to_numpy().astype(np.int64))
             every |= bool((pc.max(pc.list_value_length(table["candidates"])).as_py() or 0) > 2)
             errors = table["error"].filter(pc.equal(table["decision"], "error")).to_pylist()
             kinds.update((text or "unknown").partition(":")[0] for text in errors)
         columns = {name: np.concatenate(part) for name, part in parts.items()}
-        order = np.argsort(columns["example_id"], kind="stable")
+        order = np.argsort(columns["unit_id"], kind="stable")
         columns = {name: column[order] for name, column in columns.items()}
         pairs = np.stack([columns["given_label"], columns["suggested_label"]], axis=1).astype(np.int64)
         return cls(
+            unit_id=columns["unit_id"],
             example_id=columns["example_id"],
             rank=columns["rank"],
             given=columns["given_label"],

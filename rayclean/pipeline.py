@@ -126,6 +126,8 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
         ArtifactError: the labels were never written, or under another config.
     """
     from rayclean.annotators.final_labels import revert_label_changes
+    from rayclean.schema import LabelSet
+    from rayclean.tasks import TASKS
 
     run = open_run(config)
     with run.locked():
@@ -134,7 +136,8 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
                 f"{run.url('relabel')} is missing or was made from another config: "
                 "run `rayclean clean` first, then revert"
             )
-        result: dict[str, Any] = revert_label_changes(run, **selection)
+        task = TASKS.build(config.task, LabelSet.from_json(run.read_text("load", "labels.json")))
+        result: dict[str, Any] = revert_label_changes(run, task, **selection)
         # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would
         # write.
         manifest = run.read_json("relabel", MANIFEST)

@@ -22,7 +22,9 @@ FRAME = {
 }  # fmt: skip
 """Small modules without maths that any package may import."""
 BESIDE = {"annotators", "datasets", "detectors", "models", "tasks"}
-"""Packages beside each other: they import the frame and `functional`, and none imports another."""
+"""Packages beside each other: they import the frame, `functional` and the interface of a task; none imports
+another.
+"""
 TRAINING = FRAME | BESIDE | {"functional", "methods", "training"}
 VERBS = TRAINING | {"evaluation", "runtime", "verbs", "verb_fingerprints"}
 PIPELINE = VERBS | {"pipeline", "run_status"}
@@ -45,7 +47,7 @@ ALLOWED = {
     "annotations": {"folder", "schema"},
     # from the maths up to the command line
     "functional": {"errors", "hashing", "schema"},
-    **{package: FRAME | {"functional"} for package in BESIDE},
+    **{package: FRAME | {"functional", "tasks"} for package in BESIDE},
     "methods": FRAME | {"functional"},
     "training": FRAME | {"functional", "methods", "models"},
     "runtime": TRAINING,

@@ -14,6 +14,7 @@ SCORES = pa.list_(pa.struct([("label", pa.int32()), ("score", pa.float64())]))
 
 ANSWERS = pa.schema(
     [
+        ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
@@ -38,7 +39,7 @@ ANSWERS = pa.schema(
 """Columns of `answers/`."""
 
 _FROM_ANNOTATION = "error prompt_tokens answer_tokens seconds key prompt_hash model raw written".split()
-_FROM_QUERY = ["example_id", "rank", "given_label", "suggested_label", "candidates"]
+_FROM_QUERY = ["unit_id", "example_id", "rank", "given_label", "suggested_label", "candidates"]
 
 
 @dataclass(frozen=True)

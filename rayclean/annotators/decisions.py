@@ -162,7 +162,7 @@ def write_decisions(
         prompt_tokens += sum(row["prompt_tokens"] or 0 for row in rows)
         answer_tokens += sum(row["answer_tokens"] or 0 for row in rows)
         if not last:
-            undecided += [row["example_id"] for row in rows if row["decision"] in UNDECIDED]
+            undecided += [row["unit_id"] for row in rows if row["decision"] in UNDECIDED]
             rows = [row for row in rows if row["decision"] not in UNDECIDED]
         part = f"part-{stage:02d}-{name.removeprefix('part-')}"
         out.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", part)

@@ -18,6 +18,7 @@ from rayclean.functional.hashing import mix
 from rayclean.functional.lookup import lookup_values
 from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.schema import matrix
+from rayclean.tasks.base import Task
 
 SPARE = 16
 """Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
@@ -34,7 +35,7 @@ class LabelledExample:
     example_id: int
     text: str
     label: int
-    """Index of its given label."""
+    """Index of the given answer of one of its units."""
     similarity: float | None = None
     """Cosine to the query's text; None where not measured."""
 
@@ -46,19 +47,18 @@ class DemonstrationSources:
     load: str
     predict: str
     detect: str
+    task: Task
 
     def shards(self) -> list[str]:
         """Names of the shards."""
         return Folder(self.load).shards("examples")
 
-    def examples(
-        self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")
-    ) -> pa.Table:
-        """Examples of a shard that are no suspects."""
-        findings = Folder(self.detect).read_table("findings", shard, columns=["example_id", "suspect"])
-        suspects = findings.filter(findings["suspect"])["example_id"].to_numpy()
-        table = Folder(self.load).read_table("examples", shard, columns=columns)
-        return table.filter(pa.array(~np.isin(table["example_id"].to_numpy(), suspects)))
+    def units(self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")) -> pa.Table:
+        """Units of a shard that are no suspects, with some columns of their examples."""
+        findings = Folder(self.detect).read_table("findings", shard, columns=["unit_id", "suspect"])
+        suspects = findings.filter(findings["suspect"])["unit_id"].to_numpy()
+        rows = self.task.unit_rows(Folder(self.load).read_table("examples", shard, columns=columns))
+        return rows.filter(pa.array(~np.isin(rows["unit_id"].to_numpy(), suspects)))
 
     def features(self, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Features [len(ids), D] of the examples of a shard with these ids, in their order."""
@@ -75,6 +75,7 @@ def nearest_demonstrations(
     texts: Sequence[str],
     features: npt.NDArray[np.float32],
     count: int,
+    answers: Sequence[frozenset[int]],
 ) -> list[tuple[LabelledExample, ...]]:
     """The `count` most similar demonstrations per query, the most similar last.
 
@@ -87,6 +88,7 @@ def nearest_demonstrations(
         texts: Q texts.
         features: [Q, D].
         count: K, at least 1.
+        answers: Q sets of answers; the units of demonstrations have one of them.
     """
     chosen: list[tuple[LabelledExample, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE
@@ -95,7 +97,13 @@ def nearest_demonstrations(
         found = _read(sources, nearest.ids)
         for place, row in enumerate(rows.tolist()):
             ranked = zip(nearest.ids[place].tolist(), nearest.cosines[place].tolist(), strict=True)
-            neighbours = (LabelledExample(one, *found[one], cosine) for one, cosine in ranked if one != -1)
+            neighbours = (
+                LabelledExample(one, text, label, cosine)
+                for one, cosine in ranked
+                if one != -1
+                for text, label in found[one]
+                if label in answers[row]
+            )
             chosen[row] = _different(neighbours, texts[row], count)
         lacking = np.array([len(chosen[row]) < count for row in rows]) & (nearest.ids[:, -1] != -1)
         rows, fetch = rows[lacking & (fetch < MOST_FETCHED)], min(4 * fetch, MOST_FETCHED)
@@ -105,27 +113,30 @@ def nearest_demonstrations(
 def _search(
     sources: DemonstrationSources, ids: npt.NDArray[np.int64], features: npt.NDArray[np.float32], fetch: int
 ) -> NearestNeighbours:
-    """The nearest examples that are neither suspects nor the query itself; one shard in memory at a time."""
+    """The nearest examples with a unit that is no suspect, other than the query itself; one shard in memory at
+    a time.
+    """
     nearest = NearestNeighbours(features, ids, fetch)
     for shard in sources.shards():
-        candidates = sources.examples(shard, ["example_id"])["example_id"].to_numpy()
+        candidates = np.unique(sources.units(shard, ["example_id", "given_label"])["example_id"].to_numpy())
         if len(candidates):
             nearest.add(sources.features(shard, candidates), candidates)
     return nearest
 
 
-def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int, tuple[str, int]]:
-    """Text and given label of the examples with some ids."""
-    found: dict[int, tuple[str, int]] = {}
+def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int, list[tuple[str, int]]]:
+    """Text and given answer of the units, which are no suspects, of the examples with some ids."""
+    found: dict[int, list[tuple[str, int]]] = {}
     for shard in sources.shards():
-        table = sources.examples(shard)
+        table = sources.units(shard)
         table = table.filter(pa.array(np.isin(table["example_id"].to_numpy(), ids)))
-        found.update((example, (text, label)) for example, text, label in _rows(table))
+        for example, text, label in _rows(table):
+            found.setdefault(example, []).append((text, label))
     return found
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
-    """Id, text and given label of each row."""
+    """Id and text of the example, and given answer, of each unit."""
     for row in table.to_pylist():
         yield row["example_id"], row["text"], row["given_label"]
 
@@ -143,26 +154,37 @@ def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> 
 
 
 def random_pool(sources: DemonstrationSources, seed: int) -> list[LabelledExample]:
-    """Up to `RANDOM_POOL` examples that are no suspects, the same for any shard layout."""
+    """The units, which are no suspects, of up to `RANDOM_POOL` examples, the same for any shard layout."""
     pool: list[LabelledExample] = []
     for shard in sources.shards():
-        table = sources.examples(shard)
-        rows = table.take(_first(table["example_id"].to_numpy(), seed))
-        pool += [LabelledExample(*row) for row in _rows(rows)]
-        pool = [pool[i] for i in _first(np.array([each.example_id for each in pool], np.int64), seed)]
+        table = sources.units(shard)
+        kept = _first(np.unique(table["example_id"].to_numpy()), seed)
+        pool += [LabelledExample(*row) for row in _rows(table) if row[0] in kept]
+        kept = _first(np.unique([each.example_id for each in pool]).astype(np.int64), seed)
+        pool = sorted(
+            (each for each in pool if each.example_id in kept), key=lambda each: kept[each.example_id]
+        )
     return pool
 
 
-def _first(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.intp]:
-    """Rows of the `RANDOM_POOL` ids that come first in the order of their hashes."""
-    return np.argsort(mix(ids, seed, "demonstrations"), kind="stable")[:RANDOM_POOL]
+def _first(ids: npt.NDArray[np.int64], seed: int) -> dict[int, int]:
+    """The `RANDOM_POOL` ids that come first in the order of their hashes, each with its place."""
+    order = np.argsort(mix(ids, seed, "demonstrations"), kind="stable")[:RANDOM_POOL]
+    return {int(ids[row]): place for place, row in enumerate(order)}
 
 
 def random_demonstrations(
-    pool: Sequence[LabelledExample], example_id: int, text: str, count: int, seed: int
+    pool: Sequence[LabelledExample],
+    example_id: int,
+    text: str,
+    count: int,
+    seed: int,
+    answers: frozenset[int],
 ) -> tuple[LabelledExample, ...]:
-    """`count` demonstrations from the pool, drawn by the query's id; none is the query or has its text."""
+    """`count` demonstrations from the pool, drawn by the query's id; none is the query or has its text, and
+    each has one of some answers.
+    """
     order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
-    drawn = (pool[place] for place in order)
+    drawn = (pool[place] for place in order if pool[place].label in answers)
     others = (each for each in drawn if each.example_id != example_id and each.text.strip() != text.strip())
     return tuple(itertools.islice(others, count))

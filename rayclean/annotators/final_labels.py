@@ -19,20 +19,26 @@ from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
 from rayclean.run import Run
 from rayclean.schema import LABELS, LabelSet
+from rayclean.tasks.base import Task
+
+EXAMPLE_LABELS = "example_labels"
+"""Folder beside `labels/` with the label of every example, put together from its units, where examples are not
+units: `example_id` and `final_label` in the form that `load/examples/` has."""
 
 
-def write_labels(run: Run, out: Folder) -> dict[str, int]:
-    """Replay: write `labels/` for every example from `annotations/` in the same folder and the run's reverts.
+def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
+    """Replay: write `labels/` for every unit from `annotations/` in the same folder and the run's reverts, and
+    `example_labels/` where units are parts of examples.
 
     Returns:
-        Number of examples by source (`given`, the decisions, `reverted`).
+        Number of units by source (`given`, the decisions, `reverted`).
     """
     suspects = SuspectRanking.read(out)
-    is_undone = np.zeros(len(suspects.example_id), dtype=bool)
+    is_undone = np.zeros(len(suspects.unit_id), dtype=bool)
     if has_reverts(run):
-        changes = label_changes(run, suspects, suspects.decided("changed"))
-        undone = [change.example_id for change in reverted(run, changes)]
-        is_undone = np.isin(suspects.example_id, undone)
+        changes = label_changes(run, suspects, suspects.decided("changed"), task)
+        undone = [change.unit_id for change in reverted(run, changes)]
+        is_undone = np.isin(suspects.unit_id, undone)
     is_changed = suspects.decided("changed") & ~is_undone
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
     sources[is_undone] = "reverted"
@@ -40,10 +46,11 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
     examples = run.require("load")
     for shard in examples.shards("examples"):
         table = examples.read_table("examples", shard, columns=["example_id", "given_label", "split"])
-        ids, given = table["example_id"].to_numpy(), table["given_label"].to_numpy()
+        units = task.unit_rows(table)
+        ids, given = units["unit_id"].to_numpy(), units["given_label"].to_numpy()
         source = np.full(len(ids), "given", dtype=object)
         final, confidence = given.copy(), np.full(len(ids), np.nan, np.float32)
-        position, is_suspect = lookup(suspects.example_id, ids)
+        position, is_suspect = lookup(suspects.unit_id, ids)
         at = position[is_suspect]
         annotator = np.full(len(ids), None, dtype=object)
         source[is_suspect], confidence[is_suspect] = sources[at], suspects.confidence[at]
@@ -52,28 +59,39 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
         columns = [
-            table["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
+            units["unit_id"], units["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
             pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
-            pa.array(annotator, pa.string()), table["split"],
+            pa.array(annotator, pa.string()), units["split"],
         ]  # fmt: skip
-        out.write_table(pa.Table.from_arrays(columns, schema=LABELS), "labels", shard)
+        labels = pa.Table.from_arrays(columns, schema=LABELS)
+        out.write_table(labels, "labels", shard)
+        if not task.units_are_examples:
+            out.write_table(task.assemble(labels, "final_label"), EXAMPLE_LABELS, shard)
     return counts
 
 
-def label_changes(run: Run, suspects: SuspectRanking, selected: npt.NDArray[np.bool_]) -> list[Change]:
+def label_changes(
+    run: Run, suspects: SuspectRanking, selected: npt.NDArray[np.bool_], task: Task
+) -> list[Change]:
     """The changes of the selected suspects, with their content."""
-    load = run.require("load")
-    names = LabelSet.from_json(load.read_text("labels.json")).names
-    ids = suspects.example_id[selected]
-    texts = read_texts(load.url("examples"), ids)
-    columns = zip(ids.tolist(), suspects.given[selected], suspects.chosen[selected], strict=True)
+    names = task.answers.names
+    texts = read_texts(run.require("load").url("examples"), suspects.example_id[selected])
+    columns = zip(
+        suspects.unit_id[selected].tolist(),
+        suspects.example_id[selected].tolist(),
+        suspects.given[selected],
+        suspects.chosen[selected],
+        strict=True,
+    )
     return [
-        Change.of(number, texts[number], names[given], names[chosen]) for number, given, chosen in columns
+        Change.of(unit, texts[example], names[given], names[chosen])
+        for unit, example, given, chosen in columns
     ]
 
 
 def revert_label_changes(
     run: Run,
+    task: Task,
     *,
     example_ids: list[int] | None = None,
     below: float | None = None,
@@ -88,6 +106,7 @@ def revert_label_changes(
 
     Args:
         run: the run, with a finished relabel.
+        task: the run's task.
         example_ids: only these examples.
         below: only changes with a confidence below this.
         from_label: only changes away from this given label (its name).
@@ -107,7 +126,6 @@ def revert_label_changes(
         )
     relabel = run.require("relabel")
     suspects = SuspectRanking.read(relabel)
-    labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
     selected = suspects.decided("changed")
     if example_ids is not None:
         unknown = sorted(set(example_ids) - set(suspects.example_id[selected].tolist()))
@@ -119,16 +137,16 @@ def revert_label_changes(
     if below is not None:
         selected &= suspects.confidence < below
     if from_label is not None:
-        selected &= suspects.given == _index(labels, from_label)
+        selected &= suspects.given == _index(task.answers, from_label)
     if to_label is not None:
-        selected &= suspects.chosen == _index(labels, to_label)
-    every = label_changes(run, suspects, suspects.decided("changed"))
-    wanted = set(suspects.example_id[selected].tolist())
+        selected &= suspects.chosen == _index(task.answers, to_label)
+    every = label_changes(run, suspects, suspects.decided("changed"), task)
+    wanted = set(suspects.unit_id[selected].tolist())
     undone = reverted(run, every)
-    changes = [change for change in every if change.example_id in wanted and (change in undone) == undo]
+    changes = [change for change in every if change.unit_id in wanted and (change in undone) == undo]
     if changes:
         write_reverts(run, changes, undo=undo)
-        write_labels(run, relabel)
+        write_labels(run, relabel, task)
     remaining = set(every) - reverted(run, every)
     return {"reverted": len(changes), "changed": len(remaining)}
 

@@ -6,9 +6,9 @@ Every shard's queries are cut into chunks by their rank, so that a budget is spe
 first. A query names the examples that it shows by their ids; `read_chunk` brings their texts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from rayclean.annotators.demonstrations import (
     random_demonstrations,
 )
 from rayclean.folder import Folder
-from rayclean.schema import LabelSet
+from rayclean.tasks.base import Task
 
 _DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
 _QUERIES = pa.schema(
@@ -40,33 +40,12 @@ _QUERIES = pa.schema(
 )
 
 
-class UnitTask(Protocol):
-    """The part of a task (`rayclean.tasks.base.Task`) that queries are made by."""
-
-    @property
-    def answers(self) -> LabelSet:
-        """All answers of all units."""
-        ...
-
-    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
-        """The units of some examples."""
-        ...
-
-    def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
-        """The possible answers about one suspect."""
-        ...
-
-    def further(self, candidates: Iterable[int]) -> list[int]:
-        """The answers of a unit beside some candidates."""
-        ...
-
-
 @dataclass(frozen=True)
 class QueryBuilder:
     """Makes queries from suspects and writes them."""
 
     sources: DemonstrationSources
-    task: UnitTask
+    task: Task
     out: str
     """URL of the folder that the queries of one annotator are written to (`queries/annotator-00`)."""
     candidates: str
@@ -95,7 +74,12 @@ class QueryBuilder:
         else:
             shown = {
                 row["unit_id"]: random_demonstrations(
-                    self.pool, row["example_id"], row["text"], self.demonstrations, self.seed, self._answers(row)
+                    self.pool,
+                    row["example_id"],
+                    row["text"],
+                    self.demonstrations,
+                    self.seed,
+                    self._answers(row),
                 )
                 for table in tables.values()
                 for row in table.to_pylist()
@@ -175,7 +159,7 @@ def chunks_in(queries: Folder) -> list[int]:
 
 
 def read_chunk(
-    queries: Folder, examples: str, chunk: int, task: UnitTask, calibration: str
+    queries: Folder, examples: str, chunk: int, task: Task, calibration: str
 ) -> tuple[pa.Table, list[Query]]:
     """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 

@@ -21,9 +21,9 @@ _FOLDER = ("ledger", "reverts")
 
 @dataclass(frozen=True)
 class Change:
-    """A change of one example's label."""
+    """A change of the answer of one unit; in classification, of an example's label."""
 
-    example_id: int
+    unit_id: int
     text_hash: str
     given: str
     """Name of the given label."""
@@ -36,9 +36,9 @@ class Change:
         return (self.text_hash, self.given, self.final)
 
     @classmethod
-    def of(cls, example_id: int, text: str, given: str, final: str) -> "Change":
+    def of(cls, unit_id: int, text: str, given: str, final: str) -> "Change":
         """The change of an example with a text."""
-        return cls(example_id, digest(text), given, final)
+        return cls(unit_id, digest(text), given, final)
 
 
 def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool) -> None:
@@ -47,7 +47,7 @@ def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool) -> None:
         "v": 1,
         "time": round(time.time(), 3),
         "action": "apply" if undo else "revert",
-        "changes": [[each.example_id, *each.content] for each in changes],
+        "changes": [[each.unit_id, *each.content] for each in changes],
     }
     run.write_json(record, *_FOLDER, f"segment-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json")
 
@@ -61,17 +61,20 @@ def reverted(run: Run, changes: Iterable[Change]) -> set[Change]:
     recorded: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     for name in _segments(run):
         record = run.read_json(*_FOLDER, name)
-        for example_id, *content in record["changes"]:
+        for unit_id, *content in record["changes"]:
             ids = recorded[tuple(content)]
-            ids.add(example_id) if record["action"] == "revert" else ids.discard(example_id)
+            if record["action"] == "revert":
+                ids.add(unit_id)
+            else:
+                ids.discard(unit_id)
     current: dict[tuple[str, str, str], list[Change]] = defaultdict(list)
-    for change in sorted(changes, key=lambda each: each.example_id):
+    for change in sorted(changes, key=lambda each: each.unit_id):
         current[change.content].append(change)
     found = set[Change]()
     for content, same in current.items():
         ids = recorded.get(content, set())
-        exact = [change for change in same if change.example_id in ids]
-        others = [change for change in same if change.example_id not in ids]
+        exact = [change for change in same if change.unit_id in ids]
+        others = [change for change in same if change.unit_id not in ids]
         found.update(exact, others[: len(ids) - len(exact)])
     return found
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +13,11 @@ from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
 from rayclean.schema import matrix
+from rayclean.tasks.base import Task
 
 ROW_SUM_TOLERANCE = 1e-3
 """Greatest distance from 1 of an example's sum of probabilities: rounding of K float32 or of a float16
 softmax."""
-
-
-class UnitMaker(Protocol):
-    """The part of a task (`rayclean.tasks.base.Task`) that makes units."""
-
-    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
-        """The units of some examples."""
-        ...
-
-    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-        """The probabilities of all answers for every unit of `unit_rows`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class PredictionShard:
     """URL of the folder of predict."""
     name: str
     """File name, `part-*.parquet`."""
-    units: UnitMaker
+    units: Task
     """Makes the units of examples and their probabilities."""
 
     def read(self, features: bool = False) -> DetectorBatch:

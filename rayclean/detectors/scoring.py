@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 from rayclean import schema
 from rayclean.detectors.base import Detector, DetectorBatch
 from rayclean.detectors.findings import id_fingerprint
-from rayclean.detectors.prediction_shards import PredictionShard, UnitMaker, require_valid, require_whole
+from rayclean.detectors.prediction_shards import PredictionShard, require_valid, require_whole
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
+from rayclean.tasks.base import Task
 
 
-def survey_shard(name: str, load: str, predict: str, units: UnitMaker, num_answers: int) -> tuple[int, int]:
+def survey_shard(name: str, load: str, predict: str, units: Task, num_answers: int) -> tuple[int, int]:
     """Check a shard of predictions and match it, id by id, with its shard of examples.
 
     Returns:
@@ -40,7 +41,7 @@ def survey_shard(name: str, load: str, predict: str, units: UnitMaker, num_answe
 
 
 def _units(
-    load: str, name: str, units: UnitMaker
+    load: str, name: str, units: Task
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Ids and given answers of the units of a shard of examples, and whether each is of a development example."""
     table = Folder(load).read_table("examples", name, columns=["example_id", "given_label", "split"])
@@ -61,7 +62,7 @@ class Scorer:
     out: str
     require_disagreement: bool
     protect_dev: bool
-    units: UnitMaker
+    units: Task
 
     def __call__(self, name: str) -> int:
         """Write `scores/<name>` and return its number of units."""

@@ -1,4 +1,5 @@
-"""Counting a run shard by shard: what the metrics and the report are computed from.
+"""Counting a run shard by shard: what the metrics and the report are computed from. What is counted are units: in
+classification the examples.
 
 What stays in memory: counts by split, pairs of labels that occur, 21 bytes and a few numbers per suspect,
 and, of examples whose truth is known, one bool and one float32 per quality (the ROC-AUC needs all of them).
@@ -30,11 +31,11 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     Raises:
         ArtifactError: it holds other examples.
     """
-    table_ids = table["example_id"].to_numpy()
+    table_ids = table["unit_id"].to_numpy()
     rows = lookup_values(table_ids, np.arange(len(table_ids)), ids)
     if len(table_ids) != len(ids) or (rows < 0).any():
         raise ArtifactError(
-            f"{where} holds {len(table_ids)} examples, load/examples {len(ids)} in this shard, or other ids; "
+            f"{where} holds {len(table_ids)} units, load/examples {len(ids)} in this shard, or other ids; "
             "run the verb that wrote it again"
         )
     return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
@@ -75,7 +76,7 @@ class RunCounts:
         """Count a shard.
 
         Args:
-            columns: `example_id`, `given`, `final`, `truth` (`UNKNOWN` where not known), `split`, `source`,
+            columns: `unit_id`, `given`, `final`, `truth` (`UNKNOWN` where not known), `split`, `source`,
                 `quality`, `suspect`, and `quality_<detector>`, `vote_<detector>`, [B] each.
         """
         given, final, truth = columns["given"], columns["final"], columns["truth"]
@@ -100,8 +101,8 @@ class RunCounts:
         _add_pairs(self.given_final, given, final)
         _add_pairs(self.given_true, given[known], truth[known])
         self._add_quality(columns, known, wrong, suspect)
-        self.reverted.update(columns["example_id"][columns["source"] == "reverted"].tolist())
-        place = lookup_values(columns["example_id"], np.arange(len(given)), self.suspects.example_id)
+        self.reverted.update(columns["unit_id"][columns["source"] == "reverted"].tolist())
+        place = lookup_values(columns["unit_id"], np.arange(len(given)), self.suspects.unit_id)
         self.suspects.truth[place >= 0] = truth[place[place >= 0]]
 
     def _add_quality(self, columns: Mapping[str, Any], known: Bools, wrong: Bools, suspect: Bools) -> None:

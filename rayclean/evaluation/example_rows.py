@@ -15,6 +15,7 @@ from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
 
 MAX_REJECTED = 20
 """Most rejected rows that are shown."""
@@ -29,25 +30,26 @@ def changed_rows(
         run: holds texts, findings and answers.
         suspects: all suspects, with their true labels.
         counts: of the run; holds which changes were reverted.
-        labels: the label set.
+        labels: all answers of the task.
         limit: largest number of rows.
         harmful: whether only changes that made a right label wrong are wanted.
     """
-    kept = suspects.decided("changed") & ~np.isin(suspects.example_id, list(counts.reverted))
+    kept = suspects.decided("changed") & ~np.isin(suspects.unit_id, list(counts.reverted))
     if harmful:
         kept &= (suspects.truth == suspects.given) & (suspects.truth >= 0)
     rows = np.flatnonzero(kept)
     rows = rows[np.lexsort((suspects.rank[rows], -suspects.confidence[rows]))][:limit]
-    wanted = suspects.example_id[rows]
-    texts = _rows_of(run.require("load"), "examples", wanted, ["text"])
-    findings = _rows_of(run.require("detect"), "findings", wanted, ["quality", "reason"])
-    answers = _rows_of(run.require("relabel"), "annotations", wanted, ["raw", "model"])
+    wanted = suspects.unit_id[rows]
+    texts = _rows_of(run.require("load"), "examples", suspects.example_id[rows], ["text"], "example_id")
+    findings = _rows_of(run.require("detect"), "findings", wanted, ["quality", "reason"], "unit_id")
+    answers = _rows_of(run.require("relabel"), "annotations", wanted, ["raw", "model"], "unit_id")
     shown = []
     for row in rows:
-        key, truth = int(suspects.example_id[row]), int(suspects.truth[row])
+        key, example = int(suspects.unit_id[row]), int(suspects.example_id[row])
+        truth = int(suspects.truth[row])
         shown.append({
-            **texts[key], **findings[key], **answers[key],
-            "example_id": key,
+            **texts[example], **findings[key], **answers[key],
+            "example_id": example,
             "given": labels[int(suspects.given[row])].name,
             "final": labels[int(suspects.chosen[row])].name,
             "true": labels[truth].name if truth >= 0 else None,
@@ -58,23 +60,24 @@ def changed_rows(
 
 def changed_examples(run: Run, limit: int) -> list[dict[str, Any]]:
     """The changes of labels that matter most, with their texts."""
-    labels = LabelSet.from_json(run.require("load").read_text("labels.json"))
-    _, tally, suspects = measure_labels(parse_config(run.read_json("config.json")), run)
-    rows = changed_rows(run, suspects, tally, labels, limit, harmful=False)
+    config = parse_config(run.read_json("config.json"))
+    task = TASKS.build(config.task, LabelSet.from_json(run.require("load").read_text("labels.json")))
+    _, tally, suspects = measure_labels(config, run)
+    rows = changed_rows(run, suspects, tally, task.answers, limit, harmful=False)
     return [{key: row[key] for key in ("example_id", "text", "given", "final", "confidence")} for row in rows]
 
 
 def _rows_of(
-    folder: Folder, part: str, ids: npt.NDArray[np.int64], columns: Sequence[str]
+    folder: Folder, part: str, ids: npt.NDArray[np.int64], columns: Sequence[str], key: str
 ) -> dict[int, dict[str, Any]]:
     """A few rows by id; other columns than the id are read only of shards that hold one of them."""
     found: dict[int, dict[str, Any]] = {}
     wanted = pa.array(ids)
     for shard in folder.shards(part) if len(ids) else []:
-        hit = pc.is_in(folder.read_table(part, shard, columns=["example_id"])["example_id"], wanted)
+        hit = pc.is_in(folder.read_table(part, shard, columns=[key])[key], wanted)
         if pc.any(hit).as_py():
-            table = folder.read_table(part, shard, columns=["example_id", *columns]).filter(hit)
-            found |= {row.pop("example_id"): row for row in table.to_pylist()}
+            table = folder.read_table(part, shard, columns=[key, *columns]).filter(hit)
+            found |= {row.pop(key): row for row in table.to_pylist()}
     return found
 
 

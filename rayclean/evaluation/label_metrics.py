@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayclean.annotations import SuspectRanking
 from rayclean.config import Config
@@ -15,6 +17,8 @@ from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
 from rayclean.run import Run
 from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 
 
 def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts, SuspectRanking]:
@@ -25,9 +29,10 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
         are of.
     """
     load, detect, relabel = run.require("load"), run.require("detect"), run.require("relabel")
-    labels = LabelSet.from_json(load.read_text("labels.json"))
+    task = TASKS.build(config.task, LabelSet.from_json(load.read_text("labels.json")))
+    names = task.answers.names
     suspects = SuspectRanking.read(relabel)
-    counts = _count_shards(config, load, detect, relabel, suspects)
+    counts = _count_shards(config, load, detect, relabel, suspects, task)
     verb_metrics = {
         verb: manifest.metrics for verb in ("detect", "relabel") if (manifest := run.manifest(verb))
     }
@@ -42,30 +47,40 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
     metrics["noise"]["injected"] = _injected_noise(load)
     metrics["annotator"] |= verb_metrics["relabel"]["annotator"]
     metrics["confusion"] = {
-        "given_final": figures.confusions(counts.given_final, labels.names),
-        "given_true": figures.confusions(counts.given_true, labels.names) if known else None,
+        "given_final": figures.confusions(counts.given_final, names),
+        "given_true": figures.confusions(counts.given_true, names) if known else None,
     }
     return metrics, counts, suspects
 
 
-def true_labels(load: Folder, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The true label of each id [B], `UNKNOWN` where it is not known.
+def true_labels(load: Folder, shard: str, ids: pa.ChunkedArray) -> pa.Array:
+    """The true label of each example, null where it is not known."""
+    if not load.exists("truth", shard):
+        return pa.nulls(len(ids))
+    truth = load.read_table("truth", shard)
+    rows = pc.index_in(ids.combine_chunks(), value_set=truth["example_id"].combine_chunks())
+    return truth["true_label"].combine_chunks().take(rows)
+
+
+def true_answers(load: Folder, shard: str, ids: npt.NDArray[np.int64], task: Task) -> npt.NDArray[np.int64]:
+    """The true answer of each unit [B], `UNKNOWN` where it is not known.
 
     Args:
         load: the folder of `load`.
-        shard: name of the shard that holds the ids.
-        ids: [B].
+        shard: name of the shard that holds the examples of the units.
+        ids: [B] ids of units.
+        task: the run's task.
     """
     if not load.exists("truth", shard):
         return np.full(len(ids), UNKNOWN, dtype=np.int64)
-    table = load.read_table("truth", shard).drop_null()
-    return lookup_values(table["example_id"].to_numpy(), table["true_label"].to_numpy(), ids)
+    units = task.unit_rows(load.read_table("truth", shard).drop_null(), "true_label")
+    return lookup_values(units["unit_id"].to_numpy(), units["given_label"].to_numpy(), ids)
 
 
 def _count_shards(
-    config: Config, load: Folder, detect: Folder, relabel: Folder, suspects: SuspectRanking
+    config: Config, load: Folder, detect: Folder, relabel: Folder, suspects: SuspectRanking, task: Task
 ) -> RunCounts:
-    """Count all examples, a shard at a time."""
+    """Count all units, a shard at a time."""
     detectors = [detector.name for detector in config.detect.detectors]
     columns = [
         "quality",
@@ -74,15 +89,16 @@ def _count_shards(
     ]
     counts = RunCounts(suspects, detectors)
     for shard in load.shards("examples"):
-        ids = load.read_table("examples", shard, columns=["example_id"])["example_id"].to_numpy()
-        findings = detect.read_table("findings", shard, columns=["example_id", *columns])
+        examples = load.read_table("examples", shard, columns=["example_id", "given_label"])
+        ids = task.unit_rows(examples)["unit_id"].to_numpy()
+        findings = detect.read_table("findings", shard, columns=["unit_id", *columns])
         findings = aligned(findings, ids, f"findings/{shard}")
         final = aligned(relabel.read_table("labels", shard), ids, f"labels/{shard}")
         counts.add({
-            "example_id": ids,
+            "unit_id": ids,
             "given": final["given_label"].to_numpy(),
             "final": final["final_label"].to_numpy(),
-            "truth": true_labels(load, shard, ids),
+            "truth": true_answers(load, shard, ids, task),
             "split": np.asarray(final["split"].to_pylist(), dtype=np.str_),
             "source": np.asarray(final["source"].to_pylist(), dtype=np.str_),
             **{name: findings[name].to_numpy() for name in columns},

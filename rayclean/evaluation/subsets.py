@@ -25,12 +25,12 @@ PARTS = 16
 
 
 def joined_subsets(
-    load: Folder, epochs: Sequence[Folder], wanted: Sequence[str]
+    load: Folder | None, epochs: Sequence[Folder], wanted: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]], _Labels]]:
     """All parts of some epochs of one training, with the truth.
 
     Args:
-        load: the folder of `load`; there may be no truth in it.
+        load: the folder of `load`; there may be no truth in it. None: the truth says nothing of these columns.
         epochs: folders of the same examples in the same parts, as the training loop writes them.
         wanted: columns that are read beside `example_id` and `given_label`.
 
@@ -126,13 +126,14 @@ def _first_with(name: str, epochs: Sequence[Folder], shards: Sequence[Sequence[s
     return next(epoch for epoch, names in zip(epochs, shards, strict=True) if name in names)
 
 
-def _true_labels(load: Folder, ids: _Labels) -> _Labels:
+def _true_labels(load: Folder | None, ids: _Labels) -> _Labels:
     """The true label of each id [N], in one pass over the truth, a shard in memory at a time."""
     true = np.full(len(ids), UNKNOWN, dtype=np.int64)
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
-    truth = load.sub("truth")
-    for shard in truth.shards() if len(ids) else []:
+    truth = None if load is None else load.sub("truth")
+    for shard in truth.shards() if truth is not None and len(ids) else []:
+        assert truth is not None
         table = truth.read_table(shard, columns=["example_id", "true_label"]).drop_null()
         found = table["example_id"].to_numpy()
         place, mine = lookup(ordered, found)

@@ -41,7 +41,7 @@ class TrainingHistory:
     """What is shown of the method, as its training declared it."""
 
 
-def read_history(load: Folder, train: Folder) -> TrainingHistory | None:
+def read_history(load: Folder | None, train: Folder) -> TrainingHistory | None:
     """The history of a finished training; None where it left nothing to show (an older run).
 
     Args:

@@ -45,6 +45,15 @@ class Task:
         self.labels = labels
 
     @property
+    def label_type(self) -> pa.DataType:
+        """Arrow's type of an example's label."""
+        raise NotImplementedError
+
+    def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
+        """The label [N] that the probabilities of each example stand for."""
+        raise NotImplementedError
+
+    @property
     def answers(self) -> LabelSet:
         """All answers of all units, with the words by which prompts name them."""
         return self.labels

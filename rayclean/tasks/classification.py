@@ -14,6 +14,12 @@ from rayclean.tasks.base import Task
 class Classification(Task):
     """One of K classes per example, which is the unit."""
 
+    label_type = pa.int32()
+
+    def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
+        """The most probable class; ties go to the lowest."""
+        return pa.array(matrix(probabilities).argmax(axis=1), pa.int32())
+
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
         """The examples themselves."""
         renamed = examples.rename_columns(

@@ -20,6 +20,13 @@ class MultiLabel(Task):
 
     units_are_examples = False
 
+    label_type = pa.list_(pa.int32())
+
+    def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
+        """The classes of a probability above .5."""
+        rows = probabilities.to_pylist()
+        return pa.array([[c for c, p in enumerate(row) if p > 0.5] for row in rows], self.label_type)
+
     @property
     def answers(self) -> LabelSet:
         """`not joy`, `joy`, `not anger`, `anger`, ...: 2 K of them."""

@@ -3,21 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from rayclean import progress
 from rayclean.config import Config, Plugin
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime.engines import Engines
+from rayclean.tasks.base import Task
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 
 PLAIN = Plugin(name="cross_entropy")
 """The method of all compared networks: only their labels differ."""
 
-Answers = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""Ids of the test examples and the labels predicted for them."""
+Answers = dict[int, Any]
+"""Predicted label of each test example by its id."""
 
 
 def train_and_test(
@@ -25,7 +23,7 @@ def train_and_test(
     config: Config,
     run: Run,
     out: Folder,
-    names: list[str],
+    task: Task,
     labels: Mapping[str, tuple[str | None, str]],
 ) -> dict[str, Answers]:
     """Train what is to be compared (`evaluate.compare`) and predict the test examples.
@@ -38,7 +36,7 @@ def train_and_test(
         config: of the run.
         run: with finished load, predict and train.
         out: folder for networks and predictions; finished ones of an earlier attempt are kept.
-        names: of the classes.
+        task: the run's task.
         labels: name of a network -> folder of the labels that it is trained on (None: the given ones) and
             their column.
 
@@ -56,7 +54,12 @@ def train_and_test(
         networks["cleaned"] = networks["trained"]
     if config.evaluate.compare:
         networks |= _trained(
-            engines, config, run, out, names, {k: v for k, v in labels.items() if k not in networks}
+            engines,
+            config,
+            run,
+            out,
+            task.labels.names,
+            {k: v for k, v in labels.items() if k not in networks},
         )
     test = run.require("load").sub("test")
     features = run.require("predict").sub("test_features")
@@ -74,7 +77,7 @@ def train_and_test(
             predict_heads(engines, test, features, predictions, [network], seed=config.seed)
         else:
             predict_shards(engines, test, predictions, [network], seed=config.seed, config=config.predict)
-        answers[name] = _read(predictions)
+        answers[name] = _read(predictions, task)
     return answers
 
 
@@ -113,9 +116,10 @@ def _trained(
     return {name: out.url("networks", name, "model") for name in labels}
 
 
-def _read(folder: Folder) -> Answers:
-    tables = [
-        folder.read_table(shard, columns=["example_id", "predicted_label"]) for shard in folder.shards()
-    ]
-    ids = np.concatenate([table["example_id"].to_numpy() for table in tables])
-    return ids, np.concatenate([table["predicted_label"].to_numpy() for table in tables]).astype(np.int64)
+def _read(folder: Folder, task: Task) -> Answers:
+    found: Answers = {}
+    for shard in folder.shards():
+        table = folder.read_table(shard, columns=["example_id", "probabilities"])
+        predicted = task.predicted_labels(table["probabilities"])
+        found.update(zip(table["example_id"].to_pylist(), predicted.to_pylist(), strict=True))
+    return found

@@ -58,28 +58,28 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
 import time
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotations import SuspectRanking
 from rayclean.annotators import asked_annotators
 from rayclean.annotators.budget import Budget
+from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
-from rayclean.evaluation.counts import UNKNOWN, RunCounts
+from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.label_metrics import measure_labels, true_labels
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
-from rayclean.functional.lookup import lookup_values
 from rayclean.run import VERBS, Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 from rayclean.verbs.compare_networks import train_and_test
 
 VERSION = 4
@@ -108,23 +108,24 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     """Write `metrics.json` and `report.html`; returns the metrics."""
     start = time.monotonic()
     load = run.require("load")
-    labels = LabelSet.from_json(load.read_text("labels.json"))
+    task = TASKS.build(config.task, LabelSet.from_json(load.read_text("labels.json")))
     manifests = {verb: manifest for verb in VERBS[:-1] if (manifest := run.manifest(verb)) is not None}
     verb_metrics = {verb: manifest.metrics for verb, manifest in manifests.items()}
     metrics, counts, suspects = measure_labels(config, run)
-    tested = _test(engines, config, run, out, labels, counts)
+    tested = _test(engines, config, run, out, task, counts)
     scores = {name: tested["scores"].get(name, {}) for name in NETWORKS}
     for figure in ("accuracy", "f1_macro", "f1_weighted"):
         metrics[figure] = {name: score.get(figure) for name, score in scores.items()}
     for name, score in scores.items():
         interval = figures.binomial_interval(score["hits"], tested["examples"]) if score else None
         metrics["intervals"][f"accuracy.{name}"] = interval
-    history = training_history.read_history(load, run.require("train"))
+    truth = load if task.units_are_examples else None
+    history = training_history.read_history(truth, run.require("train"))
     metrics["training"] = None if history is None else {"epochs": history.epochs}
     metrics["cost"] = _cost(
         config, [verb_metrics["relabel"], verb_metrics["train"].get("annotator", NOTHING_ASKED)]
     )
-    metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(labels), tested["examples"])
+    metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested["examples"])
     metrics["measured_on"] = measured_on(counts, tested)
     metrics["notes"] = notes(metrics, verb_metrics, tested)
     seconds = {verb: manifest.seconds for verb, manifest in manifests.items()}
@@ -135,11 +136,13 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         inputs = report.ReportInputs(
             name=config.name,
             config=config.model_dump(mode="json"),
-            labels=labels.names,
+            labels=task.answers.names,
             counts=counts,
             verb_metrics=verb_metrics,
-            changes=changed_rows(run, suspects, counts, labels, config.evaluate.top_changes, harmful=False),
-            harmed=changed_rows(run, suspects, counts, labels, MAX_HARMED, harmful=True),
+            changes=changed_rows(
+                run, suspects, counts, task.answers, config.evaluate.top_changes, harmful=False
+            ),
+            harmed=changed_rows(run, suspects, counts, task.answers, MAX_HARMED, harmful=True),
             rejected=rejected_rows(load),
             history=history,
         )
@@ -149,49 +152,49 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
 
 
 def _test(
-    engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, counts: RunCounts
+    engines: Engines, config: Config, run: Run, out: Folder, task: Task, counts: RunCounts
 ) -> dict[str, Any]:
     """Scores of every network on the test examples: on the true labels where known, else on the given ones.
 
     Returns: `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them
-        have a known truth), `reason` why there are no scores, `trained_on_true` (examples the network on true
-        labels saw).
+        have a known truth), `reason` why there are no scores, `trained_on_true` (labels that the network on
+        true labels saw).
     """
     load = run.require("load")
-    ids, expected, true = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    expected: dict[int, Any] = {}
+    true = 0
     for shard in load.shards("test"):
         table = load.read_table("test", shard, columns=["example_id", "given_label"])
-        shard_ids = table["example_id"].to_numpy()
-        truth = true_labels(load, shard, shard_ids)
-        given = pc.fill_null(table["given_label"], UNKNOWN).to_numpy().astype(np.int64)
-        ids.append(shard_ids)
-        expected.append(np.where(truth >= 0, truth, given))
-        true += int((truth >= 0).sum())
-    label = np.concatenate(expected)
-    labelled_rows = label >= 0
+        truth = true_labels(load, shard, table["example_id"]).to_pylist()
+        labels = zip(table["example_id"].to_pylist(), table["given_label"].to_pylist(), truth, strict=True)
+        expected |= {key: given if known is None else known for key, given, known in labels}
+        true += sum(known is not None for known in truth)
+    expected = {key: label for key, label in expected.items() if label is not None}
     result: dict[str, Any] = {
         "scores": {},
-        "examples": int(labelled_rows.sum()),
+        "examples": len(expected),
         "true": true,
         "reason": None,
         "trained_on_true": 0,
     }
-    if not labelled_rows.any():
+    if not expected:
         return result | {"reason": "there are no test examples: set dataset.test.share or dataset.test.path"}
+    relabelled = run.require("relabel").url("labels" if task.units_are_examples else EXAMPLE_LABELS)
     labelled: dict[str, tuple[str | None, str]] = {
         "given": (None, "given_label"),
-        "cleaned": (run.require("relabel").url("labels"), "final_label"),
+        "cleaned": (relabelled, "final_label"),
     }
     if config.evaluate.compare and counts.of(SPLIT_TRAIN, "known"):
         result["trained_on_true"] = counts.of(SPLIT_TRAIN, "known")
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
-    task = TASKS.build(config.task, labels)
-    answers = train_and_test(engines, config, run, out.sub("compare"), labels.names, labelled)
+    answers = train_and_test(engines, config, run, out.sub("compare"), task, labelled)
     scores: dict[str, Any] = {}
-    for name, (answer_ids, predicted) in answers.items():
-        answer = lookup_values(answer_ids, predicted, np.concatenate(ids)[labelled_rows])
-        hits = int((answer == label[labelled_rows]).sum())
-        scores[name] = {**task.metrics(answer, label[labelled_rows]), "hits": hits}
+    for name, predicted in answers.items():
+        found = [predicted[key] for key in expected]
+        hits = sum(label == wanted for label, wanted in zip(found, expected.values(), strict=True))
+        type_ = task.label_type
+        measured = task.metrics(pa.array(found, type_), pa.array([*expected.values()], type_))
+        scores[name] = {**measured, "hits": hits}
     return result | {"scores": scores}
 
 
@@ -204,9 +207,8 @@ def _write_true(load: Folder, folder: Folder) -> str:
     for shard in load.shards("examples"):
         if not folder.exists(shard):
             rows = load.read_table("examples", shard, columns=["example_id"])
-            truth = true_labels(load, shard, rows["example_id"].to_numpy())
-            column = pa.array(truth, pa.int32(), mask=truth < 0)
-            folder.write_table(rows.append_column("true_label", column), shard)
+            truth = true_labels(load, shard, rows["example_id"])
+            folder.write_table(rows.append_column("true_label", truth), shard)
     return folder.url()
 
 

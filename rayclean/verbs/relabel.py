@@ -28,6 +28,7 @@ from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
 from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
 from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
@@ -61,10 +62,12 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         config.dataset.words, config.dataset.definitions
     )
     plugins = relabel_annotators(config)
-    annotators = [build_annotator(config, tuple(labels), plugin) for plugin in plugins]
+    task = TASKS.build(config.task, labels)
+    answers = tuple(task.answers)
+    annotators = [build_annotator(config, answers, plugin) for plugin in plugins]
     for annotator in annotators:
         annotator.check()
-    sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url())
+    sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url(), task)
     suspects = {shard: len(suspects_of(detect.url(), shard)) for shard in load.shards("examples")}
     total, start = sum(suspects.values()), time.monotonic()
     out.remove("annotations")  # what an earlier attempt decided is decided again, from the same answers
@@ -72,21 +75,21 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     paid: list[dict[str, Any]] = []
     fresh, only = 0, None
     for number, (plugin, annotator) in enumerate(zip(plugins, annotators, strict=True)):
-        stage = AnnotatorStage(config, number, annotator, labels, sources, run, out)
+        stage = AnnotatorStage(config, number, annotator, task, sources, run, out)
         before = stage.spent.queries
         stage.ask(engines, suspects, only)
         fresh += stage.spent.queries - before
         last = number == len(plugins) - 1
         decided.append(
             write_decisions(
-                out, number, plugin.name, len(labels), stage.calibration, config.relabel.accept, last=last
+                out, number, plugin.name, len(answers), stage.calibration, config.relabel.accept, last=last
             )
         )
         paid.append({"name": plugin.name, **Budget.of(annotator).paid(stage.spent)})
         only = decided[-1].undecided
     seconds = time.monotonic() - start
     counts = decision_counts(decided)
-    label_sources = write_labels(run, out)
+    label_sources = write_labels(run, out, task)
     out.remove("answers")
     advice = _advice(counts, total)
     if advice is not None:

@@ -29,8 +29,7 @@ from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import Engines
-from rayclean.schema import LabelSet
-from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 
 MAX_CHUNKS = 16
 ROWS_PER_CHUNK = 2048
@@ -46,7 +45,7 @@ class AnnotatorStage:
     config: Config
     number: int
     annotator: Annotator
-    labels: LabelSet
+    task: Task
     sources: DemonstrationSources
     run: Run
     out: Folder
@@ -54,7 +53,7 @@ class AnnotatorStage:
     @property
     def calibration(self) -> str:
         """How the annotator's scores become probabilities."""
-        return self.annotator.calibration(self.config.relabel.calibration, len(self.labels))
+        return self.annotator.calibration(self.config.relabel.calibration, len(self.task.answers))
 
     @property
     def session(self) -> str:
@@ -72,7 +71,7 @@ class AnnotatorStage:
     def chunk_work(self) -> "_ChunkWork":
         """The part that travels to other processes."""
         folders = (self.sources.load, self.out.url())
-        return _ChunkWork(*folders, stage_name(self.number), self.labels, self.calibration)
+        return _ChunkWork(*folders, stage_name(self.number), self.task, self.calibration)
 
     def ask(self, engines: Engines, suspects: dict[str, int], only: npt.NDArray[np.int64] | None) -> None:
         """Write the queries and the answers that are missing.
@@ -107,7 +106,7 @@ class AnnotatorStage:
         count, selector = self.annotator.demonstrations(relabel.demonstrations, relabel.selector)
         return QueryBuilder(
             self.sources,
-            TASKS.build(self.config.task, self.labels),
+            self.task,
             queries.url(),
             relabel.candidates,
             count,
@@ -162,13 +161,13 @@ class _ChunkWork:
     """URL of the folder of `relabel`."""
     stage: str
     """Name of the annotator's sub-folders."""
-    labels: LabelSet
+    task: Task
     calibration: str
 
     def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
         """The chunk's rows and queries."""
         queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
-        return read_chunk(queries, examples, chunk, self.labels, self.calibration)
+        return read_chunk(queries, examples, chunk, self.task, self.calibration)
 
     def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
         """Whether a chunk holds a query that the ledger does not answer and the budget allows."""
@@ -183,7 +182,7 @@ class _ChunkWork:
         table, queries = self.read(chunk)
         neutral = content_free_queries(engine.annotator, queries, self.calibration)
         answers, content_free = await answer_for_calibration(engine.answer, queries, neutral)
-        rows = answer_rows(table, answers, content_free, engine.ledger.session, self.labels)
+        rows = answer_rows(table, answers, content_free, engine.ledger.session, self.task.answers)
         table = pa.Table.from_pylist(rows, schema=ANSWERS)
         Folder(self.out).write_table(table, "answers", self.stage, _part(chunk))
 

@@ -17,6 +17,7 @@ from typing import Any
 from rayclean import progress
 from rayclean.annotators import ANNOTATORS, build_annotator
 from rayclean.annotators.budget import Budget
+from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.config import Config
 from rayclean.errors import ConfigError
@@ -30,6 +31,7 @@ from rayclean.runtime.engines import IN_PROCESS, Engines, OnEpoch
 from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.query_annotator import AskAnnotator
 
@@ -99,9 +101,10 @@ def run(
     )
     features = run.require("predict").sub("features")
     final = config.train.labels == "final"
+    folder = "labels" if TASKS.build(config.task, labels).units_are_examples else EXAMPLE_LABELS
     data = DataSpec(
         examples=load.url("examples"),
-        labels=run.require("relabel").url("labels") if final else None,
+        labels=run.require("relabel").url(folder) if final else None,
         label_column="final_label" if final else "given_label",
         features=features.url() if features.shards() else None,
     )

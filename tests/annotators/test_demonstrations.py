@@ -16,6 +16,11 @@ from rayclean.annotators.demonstrations import (
     random_pool,
 )
 from rayclean.folder import Folder
+from rayclean.schema import Label, LabelSet
+from rayclean.tasks.classification import Classification
+
+ALL = frozenset(range(3))
+TASK = Classification(Classification.Config(), LabelSet([Label(i, str(i), str(i)) for i in range(3)]))
 
 
 def write(
@@ -31,12 +36,12 @@ def write(
             "split": ["train"] * len(ids),
         }
         root.write_table(pa.table(columns, schema=schema.EXAMPLES), "load", "examples", part)
-        flags = pa.table({"example_id": ids[::-1].copy(), "suspect": [int(i) in suspects for i in ids[::-1]]})
+        flags = pa.table({"unit_id": ids[::-1].copy(), "suspect": [int(i) in suspects for i in ids[::-1]]})
         root.write_table(flags, "detect", "findings", part)
         vectors = {"example_id": ids, "features": schema.list_column(features[start:stop].astype(np.float32))}
         table = pa.table(vectors, schema=schema.features(features.shape[1]))
         root.write_table(table.take(np.arange(stop - start)[::-1].copy()), "predict", "features", part)
-    return DemonstrationSources(*(root.url(verb) for verb in ("load", "predict", "detect")))
+    return DemonstrationSources(*(root.url(verb) for verb in ("load", "predict", "detect")), TASK)
 
 
 @pytest.fixture
@@ -76,7 +81,9 @@ def test_nearest_equals_brute_force(
     sources = write(tmp_path, edges, texts, features, suspects)
     rows = [0, 5, 33, 59, 8]  # 8 is no suspect: it must not meet itself
     unit = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
-    found = nearest_demonstrations(sources, np.array(rows) * 7, [texts[r] for r in rows], unit[rows], 4)
+    found = nearest_demonstrations(
+        sources, np.array(rows) * 7, [texts[r] for r in rows], unit[rows], 4, [ALL] * 9
+    )
     for row, demonstrations in zip(rows, found, strict=True):
         expected = brute(texts, features, suspects, row, 4)
         assert [d.text.strip() for d in demonstrations] == [texts[r].strip() for r in expected]
@@ -94,17 +101,21 @@ def test_equals_come_by_id_for_any_layout(tmp_path: Path) -> None:
     for number, edges in enumerate([(), (150,), (20, 90, 160)]):
         sources = write(tmp_path / str(number), edges, texts, features, {0})
         (found,) = nearest_demonstrations(
-            sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 4
+            sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 4, [ALL]
         )
         assert [d.text for d in found] == [f"text {n}" for n in (4, 3, 2, 1)]
 
 
 def test_fewer_than_asked_for(tmp_path: Path) -> None:
     sources = write(tmp_path, (2,), ["a", "b", "b", "c"], np.eye(4), {0, 21})
-    (found,) = nearest_demonstrations(sources, np.array([0]), ["a"], np.eye(4, dtype=np.float32)[:1], 5)
+    (found,) = nearest_demonstrations(
+        sources, np.array([0]), ["a"], np.eye(4, dtype=np.float32)[:1], 5, [ALL] * 9
+    )
     assert [d.text for d in found] == ["b"]
     nothing = write(tmp_path / "none", (), ["a", "b"], np.eye(2), {0, 7})
-    assert nearest_demonstrations(nothing, np.array([0]), ["a"], np.eye(2, dtype=np.float32)[:1], 5) == [()]
+    assert nearest_demonstrations(
+        nothing, np.array([0]), ["a"], np.eye(2, dtype=np.float32)[:1], 5, [ALL] * 9
+    ) == [()]
 
 
 def test_a_text_that_is_everywhere_has_fewer_demonstrations(
@@ -117,10 +128,10 @@ def test_a_text_that_is_everywhere_has_fewer_demonstrations(
     texts = ["same"] * 300 + [f"other {n}" for n in range(5)]
     sources = write(tmp_path, (100,), texts, features, {0, 7 * 300})
     ids, queries = np.array([0, 7 * 300]), features[[0, 300]].astype(np.float32)
-    first, second = nearest_demonstrations(sources, ids, ["same", "other 0"], queries, 3)
+    first, second = nearest_demonstrations(sources, ids, ["same", "other 0"], queries, 3, [ALL] * 9)
     assert [len(first), len(second)] == [3, 3]
     monkeypatch.setattr(module, "MOST_FETCHED", 64)
-    first, second = nearest_demonstrations(sources, ids, ["same", "other 0"], queries, 3)
+    first, second = nearest_demonstrations(sources, ids, ["same", "other 0"], queries, 3, [ALL] * 9)
     assert [len(first), len(second)] == [0, 3]
 
 
@@ -135,10 +146,12 @@ def test_random_ones_depend_on_ids_alone(tmp_path: Path, data: tuple[list[str], 
     assert pools[0] == pools[1] == pools[2]
     assert len(pools[0]) == 12
     assert not suspects & {each.example_id for each in pools[0]}
-    first = random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
-    assert first == random_demonstrations(pools[0], 0, "text 0", 3, seed=1)
-    assert first != random_demonstrations(pools[0], 1, "text 1", 3, seed=1)
+    first = random_demonstrations(pools[0], 0, "text 0", 3, seed=1, answers=ALL)
+    assert first == random_demonstrations(pools[0], 0, "text 0", 3, seed=1, answers=ALL)
+    assert first != random_demonstrations(pools[0], 1, "text 1", 3, seed=1, answers=ALL)
     example, text = pools[0][0].example_id, pools[0][0].text
-    assert text not in [d.text for d in random_demonstrations(pools[0], example, text, 50, seed=1)]
-    assert len(random_demonstrations(pools[0], example, text, 50, seed=1)) <= 11
-    assert random_demonstrations(pools[0], 0, "text 0", 0, seed=1) == ()
+    assert text not in [
+        d.text for d in random_demonstrations(pools[0], example, text, 50, seed=1, answers=ALL)
+    ]
+    assert len(random_demonstrations(pools[0], example, text, 50, seed=1, answers=ALL)) <= 11
+    assert random_demonstrations(pools[0], 0, "text 0", 0, seed=1, answers=ALL) == ()

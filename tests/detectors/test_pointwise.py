@@ -37,9 +37,7 @@ def test_contract(name: str, tmp_path: Path) -> None:
     """Every registered detector: one quality in [0, 1] and one vote per example, lower where labels are wrong."""
     base = noisy_case(1, 400, 5, 0.3, 6.0)
     features = base.probabilities.copy()
-    batch = DetectorBatch(
-        base.unit_id, base.given_label, base.predicted_label, base.probabilities, features
-    )
+    batch = DetectorBatch(base.unit_id, base.given_label, base.predicted_label, base.probabilities, features)
     given = base.probabilities[np.arange(400), base.given_label]
     Folder(str(tmp_path)).write_table(
         pa.table({"example_id": base.unit_id, "quality": given}), "part-00000.parquet"

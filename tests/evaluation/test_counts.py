@@ -15,6 +15,7 @@ from rayclean.evaluation.metrics import compute
 def annotations(rows: list[tuple]) -> pa.Table:
     """Rows of (id, given, suggested, chosen, confidence, decision, truth is unknown to it)."""
     return pa.table({
+        "unit_id": pa.array([r[0] for r in rows], pa.int64()),
         "example_id": pa.array([r[0] for r in rows], pa.int64()),
         "rank": pa.array(range(len(rows)), pa.int64()),
         "given_label": pa.array([r[1] for r in rows], pa.int32()),
@@ -30,7 +31,7 @@ def annotations(rows: list[tuple]) -> pa.Table:
 
 def columns(n: int = 8) -> dict[str, np.ndarray]:
     return {
-        "example_id": np.array([70, 10, 60, 20, 50, 30, 40, 80])[:n],
+        "unit_id": np.array([70, 10, 60, 20, 50, 30, 40, 80])[:n],
         "given": np.array([0, 0, 1, 1, 0, 1, 0, 1])[:n],
         "final": np.array([1, 0, 0, 1, 0, 1, 1, 1])[:n],
         "truth": np.array([1, 0, 1, 1, 1, 1, 1, -1])[:n],
@@ -114,14 +115,14 @@ def test_no_suspects_at_all() -> None:
 
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
-    table = table.set_column(8, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
+    table = table.set_column(9, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
     found = SuspectRanking.from_tables([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]
 
 
 def test_aligned_puts_rows_in_order_and_refuses_others() -> None:
-    table = pa.table({"example_id": [3, 1, 2], "x": ["c", "a", "b"]})
+    table = pa.table({"unit_id": [3, 1, 2], "x": ["c", "a", "b"]})
     assert aligned(table, np.array([1, 2, 3]), "labels/x")["x"].to_pylist() == ["a", "b", "c"]
     with pytest.raises(ArtifactError, match="run the verb that wrote it again"):
         aligned(table, np.array([1, 2, 4]), "labels/x")

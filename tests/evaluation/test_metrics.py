@@ -20,7 +20,7 @@ def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decisio
         else np.zeros((0, 2), int)
     )
     return SuspectRanking(
-        example_id=np.arange(count), rank=np.arange(count), given=np.array(given, np.int64),
+        unit_id=np.arange(count), example_id=np.arange(count), rank=np.arange(count), given=np.array(given, np.int64),
         chosen=np.array(chosen, np.int64), confidence=np.array(confidence, np.float32),
         decision=np.array([DECISIONS.index(d) for d in decision], np.int8),
         annotator=np.full(count, "knn", object), candidates=pairs,

@@ -311,6 +311,7 @@ def write_labels(folder: Path, examples: str, shift: int, drop: int = 0) -> str:
         final = [None if i == 0 else int(y + shift) % 3 for i, y in enumerate(table["given_label"])]
         columns = [
             table["example_id"],
+            table["example_id"],
             table["given_label"],
             final,
             ["given"] * len(table),

@@ -14,6 +14,9 @@ from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.runtime.engines import Engines
+from rayclean.schema import Label, LabelSet
+from rayclean.tasks.classification import Classification
+from rayclean.schema import LabelSet
 from rayclean.verbs import detect
 from tests.detectors.cases import cut, in_process, noisy_case, take
 from tests.verbs.runs import build, config_of, findings_of
@@ -296,7 +299,7 @@ def test_folder_of_a_url_is_read(tmp_path: Path, local: None) -> None:
         for part in ("examples", "predictions"):
             for name in run.shards(verb, part):
                 memory.write_table(run.read_table(verb, part, name), verb, part, name)
-    task = TASKS.build(Plugin(name="classification"), LabelSet.from_json(memory.read_text("load", "labels.json")))
+    task = Classification(Classification.Config(), LabelSet([Label(i, str(i), str(i)) for i in range(3)]))
     shard = PredictionShard(memory.url("predict"), "part-00000.parquet", task).read()
     assert (shard.unit_id == batch.unit_id).all()
     assert (shard.probabilities == batch.probabilities).all()

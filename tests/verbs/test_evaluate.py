@@ -47,13 +47,13 @@ def write(
         name = f"part-{number:05d}.parquet"
         texts = [f"<script>{i}</script> text" for i in IDS]
         load.write_table(table(EXAMPLES, IDS[rows], texts[rows], GIVEN[rows], SPLIT[rows]), "examples", name)
-        findings = [IDS, GIVEN, [1, 1, 0, 0, 1, 0], QUALITY, [r >= 0 for r in rank], rank, ["self_confidence"] * 6,
+        findings = [IDS, IDS, GIVEN, [1, 1, 0, 0, 1, 0], QUALITY, [r >= 0 for r in rank], rank, ["self_confidence"] * 6,
                     QUALITY, [q < 0.25 for q in QUALITY]]  # fmt: skip
         of_shard = [column[rows] for column in findings]
         detect.write_table(table(schema.findings(["self_confidence"]), *of_shard), "findings", name)
         final, source = (FINAL, SOURCE) if asked else (GIVEN, ["given"] * 6)
         confidence = [0.9, None, 0.7, None, None, None]
-        columns = (IDS, GIVEN, final, source, confidence, ["knn"] * 6, SPLIT)
+        columns = (IDS, IDS, GIVEN, final, source, confidence, ["knn"] * 6, SPLIT)
         labels = [column[rows][::-1] for column in columns]  # in another order
         relabel.write_table(table(LABELS, *labels), "labels", name)
         known, true = IDS[rows], TRUE[rows]
@@ -64,7 +64,7 @@ def write(
         if truth:
             load.write_table(table(TRUTH, known, true), "truth", name)
     if asked:
-        rows = [dict.fromkeys(ANNOTATIONS.names) | row for row in (
+        rows = [dict.fromkeys(ANNOTATIONS.names) | row | {"unit_id": row["example_id"]} for row in (
             {"example_id": 60, "rank": 0, "given_label": 0, "suggested_label": 1, "chosen_label": 1, "confidence": 0.9,
              "decision": "changed", "candidates": [0, 1], "raw": " spam", "model": "m"},
             {"example_id": 50, "rank": 1, "given_label": 1, "suggested_label": 0, "chosen_label": 0, "confidence": 0.7,
@@ -96,7 +96,7 @@ def labelled(monkeypatch: pytest.MonkeyPatch) -> dict:
     """Stands for the networks; holds the labels that they were to be trained on."""
     seen: dict = {}
 
-    def train_and_test(engines, config, run, out, names, labels):
+    def train_and_test(engines, config, run, out, task, labels):
         for kind, (folder, column) in labels.items():
             shards = [] if folder is None else Run(folder).shards()
             rows = [row for shard in shards for row in Run(folder).read_table(shard).to_pylist()]
@@ -109,7 +109,7 @@ def labelled(monkeypatch: pytest.MonkeyPatch) -> dict:
             "given": [0, 0, 0, 0],
             "cleaned": [right[i] for i in ids],
         }
-        return {kind: (ids, np.array(answer)) for kind, answer in answers.items()}
+        return {kind: dict(zip(ids, answer, strict=True)) for kind, answer in answers.items()}
 
     monkeypatch.setattr(evaluate, "train_and_test", train_and_test)
     return seen
@@ -221,5 +221,5 @@ def test_labels_of_other_examples_are_refused(tmp_path: Path, labelled: dict) ->
     config, run = write(tmp_path)
     shard = run.read_table("relabel", "labels", "part-00000.parquet")
     run.write_table(shard.slice(1), "relabel", "labels", "part-00000.parquet")
-    with pytest.raises(ArtifactError, match=r"labels/part-00000\.parquet holds 2 examples"):
+    with pytest.raises(ArtifactError, match=r"labels/part-00000\.parquet holds 2 units"):
         run_it(config, run)

@@ -20,10 +20,14 @@ from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
+from rayclean.tasks.classification import Classification
 from rayclean.verbs import relabel, relabel_stage
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
 
 Ints = npt.NDArray[np.int64]
+TASK = Classification(
+    Classification.Config(), LabelSet([Label(i, n, n) for i, n in enumerate(("BIZ", "SPO", "HATE"))])
+)
 ROWS, SUSPECTS, LOST = 90, 23, 5
 """Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
 
@@ -67,7 +71,7 @@ def make(
         run.write_table(pa.table([ids[rows], true[rows]], schema=schema.TRUTH), "load", "truth", part)
         vectors = [ids[rows], schema.list_column(features[rows].astype(np.float32))]
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
-        columns = [ids[rows], given[rows], suggested[rows], np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
+        columns = [ids[rows], ids[rows], given[rows], suggested[rows], np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
                    ["x"] * len(rows)]  # fmt: skip
         run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
@@ -259,15 +263,15 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     original, before = content(), table(run, "relabel", "labels")
     changed = [key for key, row in before.items() if row["source"] == "changed"]
     assert SUSPECTS - LOST <= len(changed) <= SUSPECTS  # where the truth is lost, it guesses
-    one = revert_label_changes(run, example_ids=[changed[0]])
+    one = revert_label_changes(run, TASK, example_ids=[changed[0]])
     assert one == {"reverted": 1, "changed": len(changed) - 1}
     after = table(run, "relabel", "labels")
     assert after[changed[0]]["source"] == "reverted"
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
-    assert revert_label_changes(run, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
+    assert revert_label_changes(run, TASK, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
     from_label = sum(before[key]["given_label"] == 2 for key in changed[1:])
-    assert revert_label_changes(run, from_label="HATE")["reverted"] == from_label
-    assert revert_label_changes(run, everything=True)["changed"] == 0
+    assert revert_label_changes(run, TASK, from_label="HATE")["reverted"] == from_label
+    assert revert_label_changes(run, TASK, everything=True)["changed"] == 0
     for row in table(run, "relabel", "labels").values():
         assert row["final_label"] == row["given_label"]
     given = [
@@ -281,18 +285,18 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert final == given
     redone = do(config, run, "again")  # another relabelling keeps what was reverted
     assert (redone["reverted"], redone["labels"]["changed"]) == (len(changed), 0)
-    assert revert_label_changes(run, everything=True, undo=True) == {
+    assert revert_label_changes(run, TASK, everything=True, undo=True) == {
         "reverted": len(changed),
         "changed": len(changed),
     }
     assert content() == original
     assert len(list(Path(run.path("ledger", "reverts")).iterdir())) == 4  # a segment for each call
     with pytest.raises(ConfigError, match="say what to revert"):
-        revert_label_changes(run)
+        revert_label_changes(run, TASK)
     with pytest.raises(ConfigError, match="its label was not changed"):
-        revert_label_changes(run, example_ids=[10**9])
+        revert_label_changes(run, TASK, example_ids=[10**9])
     with pytest.raises(ConfigError, match="did you mean HATE"):
-        revert_label_changes(run, to_label="HATR")
+        revert_label_changes(run, TASK, to_label="HATR")
 
 
 @pytest.mark.parametrize(
@@ -375,7 +379,7 @@ def test_reverts_follow_the_content(tmp_path: Path) -> None:
     changed = [
         key for key, row in labels.items() if row["source"] == "changed" and row["final_label"] == true[key]
     ]
-    revert_label_changes(run, example_ids=changed[:3])
+    revert_label_changes(run, TASK, example_ids=changed[:3])
     texts = {table(run, "load", "examples")[key]["text"] for key in changed[:3]}
     moved = make(tmp_path / "b", ids=np.arange(ROWS, dtype=np.int64)[::-1] * 7)
     shutil.copytree(run.path("ledger", "reverts"), moved.path("ledger", "reverts"))
