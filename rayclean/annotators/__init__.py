@@ -12,6 +12,7 @@ from rayclean.schema import Label
 
 if TYPE_CHECKING:
     from rayclean.annotators.base import Annotator
+    from rayclean.tasks.base import Task
 
 ANNOTATORS: "Family[Annotator]" = Family(
     "annotator",
@@ -29,13 +30,16 @@ def relabel_annotators(config: Config) -> tuple[Plugin, ...]:
     return config.relabel.annotators or (config.annotator,)
 
 
-def build_annotator(config: Config, labels: Sequence[Label], plugin: Plugin | None = None) -> "Annotator":
+def build_annotator(
+    config: Config, labels: Sequence[Label], plugin: Plugin | None = None, task: "Task | None" = None
+) -> "Annotator":
     """An annotator, not yet started; without labels it can only be checked.
 
     Args:
         config: of the run.
-        labels: all labels.
+        labels: all answers of the task.
         plugin: name and options of the annotator; None: `config.annotator`.
+        task: makes units of the true labels that a simulated annotator reads; None: examples are the units.
 
     Raises:
         ConfigError: an unknown name or option.
@@ -45,7 +49,9 @@ def build_annotator(config: Config, labels: Sequence[Label], plugin: Plugin | No
     cls: Any = ANNOTATORS.resolve(plugin.name)
     if "server" in cls.Config.model_fields:  # the size of the server on this cluster changes no answer
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
-    return ANNOTATORS.build(Plugin(name=plugin.name, **options), labels, config.seed)
+    annotator = ANNOTATORS.build(Plugin(name=plugin.name, **options), labels, config.seed)
+    annotator.task = task
+    return annotator
 
 
 def asked_annotators(config: Config) -> "list[Annotator]":

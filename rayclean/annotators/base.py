@@ -24,6 +24,7 @@ from rayclean.annotators.model_server import ModelServer
 from rayclean.hashing import digest
 from rayclean.plugins import Options
 from rayclean.schema import Candidate, Label
+from rayclean.tasks.base import Task
 
 MAX_SCORED = 32
 """Most classes for which every label is scored for every text, which batch calibration needs."""
@@ -160,6 +161,9 @@ class Annotator:
     a price."""
     calibrated: ClassVar[bool] = False
     """Whether scores are unbiased log-probabilities already, so that no calibration is applied to them."""
+
+    task: Task | None = None
+    """The task whose units are asked about; None where every unit is an example."""
 
     def __init__(self, config: Any, labels: Sequence[Label], seed: int = 0):
         self.config = config

@@ -81,4 +81,6 @@ class ServedAnnotator(OpenAIAnnotator):
             tokenizer: folder or hub id of the served model's tokenizer.
         """
         config = self.config.model_copy(update={"base_url": base_url, "tokenizer": tokenizer})
-        return type(self)(config, self.labels, self.seed)
+        connected = type(self)(config, self.labels, self.seed)
+        connected.task = self.task
+        return connected

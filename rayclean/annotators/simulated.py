@@ -90,12 +90,14 @@ class SimulatedAnnotator(Annotator):
         return None if index is None else Candidate.of(self.labels[index]).value
 
     def _true_labels(self) -> dict[int, int]:
-        """True label by example id; read at the first query."""
+        """Index of the true answer by the id of a unit; read at the first query."""
         if self._truth is None:
             self._truth = {}
             if self.config.truth_path is not None:
                 folder = Folder(self.config.truth_path)
                 for name in folder.shards():
                     table = folder.read_table(name, columns=["example_id", "true_label"]).drop_null()
+                    if self.task is not None:
+                        table = self.task.unit_rows(table, "true_label").select(["unit_id", "given_label"])
                     self._truth.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
         return self._truth

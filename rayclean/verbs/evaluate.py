@@ -59,7 +59,6 @@ import time
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rayclean.annotations import SuspectRanking
 from rayclean.annotators import asked_annotators

@@ -64,7 +64,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     plugins = relabel_annotators(config)
     task = TASKS.build(config.task, labels)
     answers = tuple(task.answers)
-    annotators = [build_annotator(config, answers, plugin) for plugin in plugins]
+    annotators = [build_annotator(config, answers, plugin, task) for plugin in plugins]
     for annotator in annotators:
         annotator.check()
     sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url(), task)

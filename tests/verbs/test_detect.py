@@ -16,7 +16,6 @@ from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.runtime.engines import Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.tasks.classification import Classification
-from rayclean.schema import LabelSet
 from rayclean.verbs import detect
 from tests.detectors.cases import cut, in_process, noisy_case, take
 from tests.verbs.runs import build, config_of, findings_of
