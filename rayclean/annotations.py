@@ -31,6 +31,8 @@ ANNOTATIONS = pa.schema(
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
+        ("given_value", pa.string()),  # the answers as JSON, where their numbers do not say them; else null
+        ("suggested_value", pa.string()),
         ("chosen_label", pa.int32()),  # by calibrated probability; null: no answer, or a tie
         ("confidence", pa.float32()),  # calibrated probability of chosen_label; null: no answer
         ("decision", pa.string()),  # one of DECISIONS
@@ -54,7 +56,7 @@ ANNOTATIONS = pa.schema(
 """Columns of `relabel/annotations/`; the most doubtful suspect is the first row."""
 
 _COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
-            "annotator", "candidates", "error")  # fmt: skip
+            "annotator", "suggested_value", "candidates", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class SuspectRanking:
     """[S] Index into `DECISIONS`."""
     annotator: npt.NDArray[np.object_]
     """[S] Name of the annotator that decided."""
+    suggested_value: npt.NDArray[np.object_]
+    """[S] The suggested answer as JSON, where its number does not say it; else None."""
     candidates: npt.NDArray[np.int64]
     """[S, 2], or [S, 0] where every label was a candidate."""
     truth: npt.NDArray[np.int64]
@@ -88,14 +92,17 @@ class SuspectRanking:
     @classmethod
     def from_tables(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
         """The decisions in tables with columns of `ANNOTATIONS`, whose rows stand in any order."""
-        names = _COLUMNS[:-3]
-        empty = {name: np.zeros(0, dtype=np.int64) for name in names} | {"annotator": np.zeros(0, object)}
+        names = _COLUMNS[:-4]
+        empty = {name: np.zeros(0, dtype=np.int64) for name in names} | dict.fromkeys(
+            ("annotator", "suggested_value"), np.zeros(0, object)
+        )
         parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
         every, kinds = False, Counter[str]()
         for table in tables:
             decision = np.array([DECISIONS.index(x) for x in table["decision"].to_pylist()], dtype=np.int8)
             parts["decision"].append(decision)
-            parts["annotator"].append(np.array(table["annotator"].to_pylist(), dtype=object))
+            for name in ("annotator", "suggested_value"):
+                parts[name].append(np.array(table[name].to_pylist(), dtype=object))
             parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
             for name in names[:6]:
                 parts[name].append(pc.fill_null(table[name], -1).to_numpy().astype(np.int64))
@@ -115,6 +122,7 @@ class SuspectRanking:
             confidence=columns["confidence"].astype(np.float32),
             decision=columns["decision"].astype(np.int8),
             annotator=columns["annotator"],
+            suggested_value=columns["suggested_value"],
             candidates=pairs[:, :0] if every else pairs,
             truth=np.full(len(order), -1, dtype=np.int64),
             error_kinds=kinds,

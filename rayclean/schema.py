@@ -64,6 +64,8 @@ def findings(detectors: Sequence[str]) -> pa.Schema:
         ("example_id", pa.int64()),
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
+        ("given_value", pa.string()),  # JSON, where the number of an answer does not say it; else null
+        ("suggested_value", pa.string()),
         ("quality", pa.float32()),  # lower = more likely wrong
         ("suspect", pa.bool_()),
         ("rank", pa.int64()),  # 0 = most doubtful; -1 = not a suspect
@@ -83,6 +85,7 @@ LABELS = pa.schema(
         ("example_id", pa.int64()),
         ("given_label", pa.int32()),
         ("final_label", pa.int32()),
+        ("final_value", pa.string()),  # JSON, where the number of an answer does not say it; else null
         ("source", pa.string()),  # given (never doubted), kept, changed, abstained, error, unasked, reverted
         ("confidence", pa.float32()),  # calibrated probability of the annotator's choice; null where unasked
         (

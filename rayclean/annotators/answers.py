@@ -1,6 +1,5 @@
 """`answers/`: the annotator's raw answer to every suspect, which `relabel` removes when it ends."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,8 @@ ANSWERS = pa.schema(
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
+        ("given_value", pa.string()),
+        ("suggested_value", pa.string()),
         ("candidates", pa.list_(pa.int32())),
         ("state", pa.string()),  # answered, error, unasked, or single (one candidate: no query is sent)
         ("choice", pa.int32()),  # label that the annotator chose; null: none
@@ -39,7 +40,16 @@ ANSWERS = pa.schema(
 """Columns of `answers/`."""
 
 _FROM_ANNOTATION = "error prompt_tokens answer_tokens seconds key prompt_hash model raw written".split()
-_FROM_QUERY = ["unit_id", "example_id", "rank", "given_label", "suggested_label", "candidates"]
+_FROM_QUERY = [
+    "unit_id",
+    "example_id",
+    "rank",
+    "given_label",
+    "suggested_label",
+    "given_value",
+    "suggested_value",
+    "candidates",
+]
 
 
 @dataclass(frozen=True)
@@ -58,18 +68,30 @@ class AnsweredQuery:
     """Scores of the same question about a text without content; {} without that calibration."""
 
 
-def label_scores(answer: Annotation, labels: LabelSet) -> dict[int, float]:
-    """The scores of an answer by label index: candidates by their values, further labels by their words."""
-    scores = dict(zip((each.value for each in answer.candidates), answer.scores, strict=False))
-    found = {labels.index(json.loads(value)): score for value, score in scores.items()}
+def label_scores(answer: Annotation, candidates: Sequence[int], labels: LabelSet) -> dict[int, float]:
+    """The scores of an answer by index: candidates by their positions, further labels by their words.
+
+    Args:
+        answer: to a query.
+        candidates: indices of the query's candidates.
+        labels: all answers of the task.
+    """
     by_word = {label.word: label.index for label in labels} if answer.further else {}
-    found |= {by_word.get(word): score for word, score in answer.further.items()}
-    return {index: score for index, score in found.items() if index is not None}
+    found = {by_word[word]: score for word, score in answer.further.items() if word in by_word}
+    return found | dict(zip(candidates, answer.scores, strict=False))
 
 
-def chosen_label(answer: Annotation, labels: LabelSet) -> int | None:
+def chosen_label(answer: Annotation, candidates: Sequence[int]) -> int | None:
     """Index of the label that the annotator chose; None: it abstained, or failed."""
-    return None if answer.choice is None else labels.index(json.loads(answer.candidates[answer.choice].value))
+    return None if answer.choice is None else candidates[answer.choice]
+
+
+def content_free_scores(answer: Annotation, candidates: Sequence[int], labels: LabelSet) -> dict[int, float]:
+    """The scores of the question about a text without content, which may have offered all labels."""
+    if len(answer.candidates) == len(candidates):
+        return label_scores(answer, candidates, labels)
+    by_word = {label.word: label.index for label in labels}
+    return {by_word[each.word]: score for each, score in zip(answer.candidates, answer.scores, strict=True)}
 
 
 def answer_rows(
@@ -102,9 +124,11 @@ def answer_rows(
             continue
         row |= {name: getattr(answer, name) for name in _FROM_ANNOTATION}
         row |= {"reused": answer.session != session, "state": "answered"}
-        row |= {"choice": chosen_label(answer, labels), "all_scores": _pairs(label_scores(answer, labels))}
+        indices = row["candidates"]
+        row |= {"choice": chosen_label(answer, indices)}
+        row["all_scores"] = _pairs(label_scores(answer, indices, labels))
         if neutral is not None:
-            row["content_free"] = _pairs(label_scores(neutral, labels))
+            row["content_free"] = _pairs(content_free_scores(neutral, indices, labels))
             row["error"] = answer.error or neutral.error
         rows.append({**row, "state": "error"} if row["error"] is not None else row)
     return rows

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.annotators.answers import AnsweredQuery, chosen_label, label_scores
+from rayclean.annotators.answers import AnsweredQuery, chosen_label, content_free_scores, label_scores
 from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.calibration_queries import (
     MaybeAnswers,
@@ -133,7 +133,8 @@ def _answered(
         if answer is None or answer.error or (content_free and (neutral is None or neutral.error)):
             found.append(None)
             continue
-        offsets = {} if neutral is None else label_scores(neutral, labels)
-        choice, scores = chosen_label(answer, labels), label_scores(answer, labels)
-        found.append(AnsweredQuery(tuple(candidates[row]), int(asked.given[row]), choice, scores, offsets))
+        indices = candidates[row]
+        offsets = {} if neutral is None else content_free_scores(neutral, indices, labels)
+        choice, scores = chosen_label(answer, indices), label_scores(answer, indices, labels)
+        found.append(AnsweredQuery(tuple(indices), int(asked.given[row]), choice, scores, offsets))
     return found

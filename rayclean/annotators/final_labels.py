@@ -56,17 +56,19 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         source[is_suspect], confidence[is_suspect] = sources[at], suspects.confidence[at]
         annotator[is_suspect] = suspects.annotator[at]
         final[is_suspect] = np.where(is_changed[at], suspects.chosen[at], given[is_suspect])
+        value = np.array(units["given_value"].to_pylist(), dtype=object)
+        value[is_suspect] = np.where(is_changed[at], suspects.suggested_value[at], value[is_suspect])
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
         columns = [
             units["unit_id"], units["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
-            pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
+            pa.array(value, pa.string()), pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
             pa.array(annotator, pa.string()), units["split"],
         ]  # fmt: skip
         labels = pa.Table.from_arrays(columns, schema=LABELS)
         out.write_table(labels, "labels", shard)
         if not task.units_are_examples:
-            out.write_table(task.assemble(labels, "final_label"), EXAMPLE_LABELS, shard)
+            out.write_table(task.assemble(labels, table), EXAMPLE_LABELS, shard)
     return counts
 
 

@@ -34,6 +34,8 @@ _QUERIES = pa.schema(
         ("rank", pa.int64()),
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
+        ("given_value", pa.string()),
+        ("suggested_value", pa.string()),
         ("candidates", pa.list_(pa.int32())),
         ("demonstrations", pa.list_(_DEMONSTRATION)),
     ]
@@ -137,8 +139,9 @@ class QueryBuilder:
 
 
 def suspects_of(detect: str, shard: str) -> pa.Table:
-    """The columns unit_id, example_id, rank, given_label and suggested_label of a shard's suspects."""
-    columns = ["unit_id", "example_id", "rank", "given_label", "suggested_label", "suspect"]
+    """The columns of a shard's suspects that queries are made of."""
+    columns = ["unit_id", "example_id", "rank", "given_label", "suggested_label", "given_value", "suggested_value",
+               "suspect"]  # fmt: skip
     table = Folder(detect).read_table("findings", shard, columns=columns)
     return table.filter(table["suspect"]).select(columns[:-1])
 
@@ -182,14 +185,20 @@ def read_chunk(
             Demonstration(texts[each["example_id"]], answers.candidate(each["label"]), each["similarity"])
             for each in row["demonstrations"]
         ]
+        text = texts[row["example_id"]]
+        values = {row["given_label"]: row["given_value"], row["suggested_label"]: row["suggested_value"]}
+        offered = {
+            answer: task.candidate(answer, values.get(answer), text)
+            for answer in {*row["candidates"], *values}
+        }
         found.append(
             Query(
                 row["unit_id"],
-                texts[row["example_id"]],
-                tuple(map(answers.candidate, row["candidates"])),
+                text,
+                tuple(offered[answer] for answer in row["candidates"]),
                 tuple(shown),
-                answers.candidate(row["given_label"]),
-                answers.candidate(row["suggested_label"]),
+                offered[row["given_label"]],
+                offered[row["suggested_label"]],
                 labels_to_score(answers, task.further(row["candidates"]), calibration),
             )
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from rayclean.annotators.base import Annotation, Annotator, Query
@@ -45,7 +46,7 @@ class SimulatedAnnotator(Annotator):
 
     def __init__(self, config: Any, labels: Sequence[Any], seed: int = 0):
         super().__init__(config, labels, seed)
-        self._truth: dict[int, int] | None = None
+        self._truth: dict[int, str] | None = None
 
     def check(self) -> None:
         """Refuse a `truth_path` that does not exist."""
@@ -86,18 +87,20 @@ class SimulatedAnnotator(Annotator):
 
     def _true_value(self, unit_id: int) -> str | None:
         """The value of the true answer; None where it is not known."""
-        index = self._true_labels().get(unit_id)
-        return None if index is None else Candidate.of(self.labels[index]).value
+        return self._true_values().get(unit_id)
 
-    def _true_labels(self) -> dict[int, int]:
-        """Index of the true answer by the id of a unit; read at the first query."""
+    def _true_values(self) -> dict[int, str]:
+        """Value of the true answer by the id of a unit; read at the first query."""
         if self._truth is None:
             self._truth = {}
             if self.config.truth_path is not None:
                 folder = Folder(self.config.truth_path)
                 for name in folder.shards():
                     table = folder.read_table(name, columns=["example_id", "true_label"]).drop_null()
+                    columns = [table["example_id"], table["true_label"], pa.nulls(len(table))]
                     if self.task is not None:
-                        table = self.task.unit_rows(table, "true_label").select(["unit_id", "given_label"])
-                    self._truth.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
+                        rows = self.task.unit_rows(table, "true_label")
+                        columns = [rows[name] for name in ("unit_id", "given_label", "given_value")]
+                    for unit, index, value in zip(*(c.to_pylist() for c in columns), strict=True):
+                        self._truth[unit] = value or Candidate.of(self.labels[index]).value
         return self._truth

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from rayclean.plugins import Options
 
@@ -43,6 +44,11 @@ class DetectorBatch:
     """[B, D] features; None for detectors without `needs_features`."""
     example_id: npt.NDArray[np.int64] | None = None
     """[B] ids of the examples; None where every unit is an example."""
+
+    given_value: pa.Array | None = None
+    """[B] the given answers as JSON, where their indices do not say them; not for detectors."""
+    suggested_value: pa.Array | None = None
+    """[B] the answers that the model suggests as JSON, likewise."""
 
     @property
     def examples(self) -> npt.NDArray[np.int64]:

@@ -43,7 +43,7 @@ class PredictionShard:
         table = folder.read_table("predictions", self.name, columns=columns)
         require_whole(table, f"predictions/{self.name}")
         rows = self.units.unit_rows(table.select(columns[:2]))
-        probabilities = self.units.unit_probabilities(table["probabilities"])
+        probabilities = self.units.unit_probabilities(table)
         ids = rows["example_id"].to_numpy()
         return DetectorBatch(
             unit_id=rows["unit_id"].to_numpy(),
@@ -52,6 +52,8 @@ class PredictionShard:
             probabilities=probabilities,
             features=self._features(folder, ids) if features else None,
             example_id=ids,
+            given_value=rows["given_value"],
+            suggested_value=self.units.suggested_values(table),
         )
 
     def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:

@@ -73,6 +73,8 @@ class Scorer:
             "example_id": batch.examples,
             "given_label": batch.given_label,
             "suggested_label": _suggested(batch),
+            "given_value": batch.given_value,
+            "suggested_value": batch.suggested_value,
             "eligible": self._eligible(batch, name),
         }
         for key, detector in self.detectors.items():

@@ -62,18 +62,19 @@ def true_labels(load: Folder, shard: str, ids: pa.ChunkedArray) -> pa.Array:
     return truth["true_label"].combine_chunks().take(rows)
 
 
-def true_answers(load: Folder, shard: str, ids: npt.NDArray[np.int64], task: Task) -> npt.NDArray[np.int64]:
+def true_answers(load: Folder, shard: str, findings: pa.Table, task: Task) -> npt.NDArray[np.int64]:
     """The true answer of each unit [B], `UNKNOWN` where it is not known.
 
     Args:
         load: the folder of `load`.
         shard: name of the shard that holds the examples of the units.
-        ids: [B] ids of units.
+        findings: B rows of `findings/`.
         task: the run's task.
     """
+    ids = findings["unit_id"].to_numpy()
     if not load.exists("truth", shard):
         return np.full(len(ids), UNKNOWN, dtype=np.int64)
-    units = task.unit_rows(load.read_table("truth", shard).drop_null(), "true_label")
+    units = task.true_answers(load.read_table("truth", shard).drop_null(), findings)
     return lookup_values(units["unit_id"].to_numpy(), units["given_label"].to_numpy(), ids)
 
 
@@ -91,14 +92,16 @@ def _count_shards(
     for shard in load.shards("examples"):
         examples = load.read_table("examples", shard, columns=["example_id", "given_label"])
         ids = task.unit_rows(examples)["unit_id"].to_numpy()
-        findings = detect.read_table("findings", shard, columns=["unit_id", *columns])
+        findings = detect.read_table(
+            "findings", shard, columns=["unit_id", "given_value", "suggested_value", *columns]
+        )
         findings = aligned(findings, ids, f"findings/{shard}")
         final = aligned(relabel.read_table("labels", shard), ids, f"labels/{shard}")
         counts.add({
             "unit_id": ids,
             "given": final["given_label"].to_numpy(),
             "final": final["final_label"].to_numpy(),
-            "truth": true_answers(load, shard, ids, task),
+            "truth": true_answers(load, shard, findings, task),
             "split": np.asarray(final["split"].to_pylist(), dtype=np.str_),
             "source": np.asarray(final["source"].to_pylist(), dtype=np.str_),
             **{name: findings[name].to_numpy() for name in columns},

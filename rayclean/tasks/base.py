@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.plugins import Options
-from rayclean.schema import LabelSet
+from rayclean.schema import Candidate, LabelSet
 
 Codes = npt.NDArray[np.int64]
 """Numbers of answers; -1 where none is known."""
@@ -59,9 +59,9 @@ class Task:
         return self.labels
 
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
-        """The units of some examples, in the order of their ids: `unit_id`, `example_id`, `given_label` (the
-        number of the answer that the example's label gives; null where it has none), and all other columns of
-        the examples.
+        """The units of some examples, in their order: `unit_id`, `example_id`, `given_label` (the number of the
+        answer that the example's label gives; null where it has none), `given_value` (the answer itself as JSON,
+        where its number does not say it; else null), and all other columns of the examples.
 
         Args:
             examples: B rows of `schema.EXAMPLES` or of `schema.TRUTH`.
@@ -69,13 +69,40 @@ class Task:
         """
         raise NotImplementedError
 
-    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    def unit_probabilities(self, predictions: pa.Table) -> npt.NDArray[np.float32]:
         """Probabilities [U, A] of all A answers for every unit of `unit_rows`; 0 for answers of other units.
 
         Args:
-            probabilities: of the network, a list of numbers for each example.
+            predictions: the columns `example_id`, `given_label` and `probabilities` (of the network, a list for
+                each example).
         """
         raise NotImplementedError
+
+    def suggested_values(self, predictions: pa.Table) -> pa.Array:
+        """The answer that the model suggests for every unit of `unit_rows`, as JSON, where its number does not
+        say it; else null.
+        """
+        units = self.unit_rows(predictions.select(["example_id", "given_label"]))
+        return pa.nulls(len(units), pa.string())
+
+    def candidate(self, answer: int, value: str | None, text: str) -> Candidate:
+        """An answer as queries offer it.
+
+        Args:
+            answer: its number.
+            value: the answer itself as JSON, where its number does not say it.
+            text: text of the unit's example.
+        """
+        return self.answers.candidate(answer)
+
+    def true_answers(self, truth: pa.Table, findings: pa.Table) -> pa.Table:
+        """The true answer of units whose example's true label is known: `unit_id` and `given_label` (its number).
+
+        Args:
+            truth: rows of `schema.TRUTH`, without nulls.
+            findings: `unit_id`, `given_value` and `suggested_value` of the same examples' units, in any order.
+        """
+        return self.unit_rows(truth, "true_label").select(["unit_id", "given_label"])
 
     def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
         """The possible answers about a suspect in the order in which queries offer them: the given and the
@@ -87,9 +114,13 @@ class Task:
         """The answers of a unit beside some candidates."""
         raise NotImplementedError
 
-    def assemble(self, units: pa.Table, label: str) -> pa.Table:
-        """The label of every example of whole units: `example_id` and the column `label` in the form that
-        `load/examples/` has, from the numbers of answers in the units' column of the same name.
+    def assemble(self, units: pa.Table, examples: pa.Table) -> pa.Table:
+        """The label of every example of whole units: `example_id` and `final_label` in the form that
+        `load/examples/` has.
+
+        Args:
+            units: `example_id`, `final_label` (numbers of answers) and `final_value` of all units.
+            examples: `example_id` and `given_label` of the same examples.
         """
         raise NotImplementedError
 

@@ -25,11 +25,12 @@ class Classification(Task):
         renamed = examples.rename_columns(
             ["given_label" if name == label else name for name in examples.column_names]
         )
-        return renamed.add_column(0, "unit_id", examples["example_id"])
+        renamed = renamed.add_column(0, "unit_id", examples["example_id"])
+        return renamed.append_column("given_value", pa.nulls(len(examples), pa.string()))
 
-    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    def unit_probabilities(self, predictions: pa.Table) -> npt.NDArray[np.float32]:
         """[N, K], as they are."""
-        return matrix(probabilities)
+        return matrix(predictions["probabilities"])
 
     def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
         """The given and the suggested class, or all K classes, in the order of `LabelSet.in_order`."""
@@ -39,9 +40,9 @@ class Classification(Task):
         """All other classes."""
         return sorted(set(range(len(self.labels))) - set(candidates))
 
-    def assemble(self, units: pa.Table, label: str) -> pa.Table:
+    def assemble(self, units: pa.Table, examples: pa.Table) -> pa.Table:
         """The units themselves."""
-        return units.select(["example_id", label])
+        return units.select(["example_id", "final_label"])
 
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Accuracy, macro-F1 and support-weighted F1."""

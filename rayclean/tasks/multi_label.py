@@ -46,11 +46,12 @@ class MultiLabel(Task):
         given = pa.array(codes.reshape(-1), pa.int32(), mask=np.repeat(~known, classes))
         ids = unit_ids(examples["example_id"].to_numpy(), classes).reshape(-1)
         rest = rest.append_column("given_label", given)
+        rest = rest.append_column("given_value", pa.nulls(len(rest), pa.string()))
         return rest.add_column(0, "unit_id", pa.array(ids))
 
-    def unit_probabilities(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    def unit_probabilities(self, predictions: pa.Table) -> npt.NDArray[np.float32]:
         """[N K, 2 K], from the probabilities [N, K] that the classes apply."""
-        applies = np.stack(probabilities.to_numpy(zero_copy_only=False)).astype(np.float32)
+        applies = np.stack(predictions["probabilities"].to_numpy(zero_copy_only=False)).astype(np.float32)
         classes = np.arange(len(self.labels))
         found = np.zeros((*applies.shape, 2 * len(classes)), dtype=np.float32)
         found[:, classes, 2 * classes + 1] = applies
@@ -65,16 +66,16 @@ class MultiLabel(Task):
         """None: both answers are candidates."""
         return []
 
-    def assemble(self, units: pa.Table, label: str) -> pa.Table:
+    def assemble(self, units: pa.Table, examples: pa.Table) -> pa.Table:
         """The classes that apply to each example, sorted; an example comes where its first unit stands."""
-        ids, codes = units["example_id"].to_numpy(), units[label].to_numpy()
+        ids, codes = units["example_id"].to_numpy(), units["final_label"].to_numpy()
         unique, first, which = np.unique(ids, return_index=True, return_inverse=True)
         applies = np.flatnonzero(codes % 2 == 1)
         order = applies[np.lexsort((codes[applies], which[applies]))]
         counts = np.bincount(which[order], minlength=len(unique))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array((codes[order] // 2).astype(np.int32)))
-        table = pa.table({"example_id": pa.array(unique), label: lists})
+        table = pa.table({"example_id": pa.array(unique), "final_label": lists})
         return table.take(pa.array(np.argsort(first, kind="stable")))
 
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:

@@ -23,6 +23,7 @@ def annotations(rows: list[tuple]) -> pa.Table:
         "chosen_label": pa.array([r[3] for r in rows], pa.int32()),
         "confidence": pa.array([r[4] for r in rows], pa.float32()),
         "decision": pa.array([r[5] for r in rows], pa.string()),
+        "suggested_value": pa.nulls(len(rows), pa.string()),
         "annotator": pa.array(["knn"] * len(rows), pa.string()),
         "candidates": pa.array([[r[1], r[2]] if r[3] is not None else [] for r in rows], pa.list_(pa.int32())),
         "error": pa.array(["timeout: 60 s" if r[5] == "error" else None for r in rows], pa.string()),
@@ -115,7 +116,7 @@ def test_no_suspects_at_all() -> None:
 
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
-    table = table.set_column(9, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
+    table = table.set_column(10, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
     found = SuspectRanking.from_tables([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]

@@ -23,7 +23,7 @@ def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decisio
         unit_id=np.arange(count), example_id=np.arange(count), rank=np.arange(count), given=np.array(given, np.int64),
         chosen=np.array(chosen, np.int64), confidence=np.array(confidence, np.float32),
         decision=np.array([DECISIONS.index(d) for d in decision], np.int8),
-        annotator=np.full(count, "knn", object), candidates=pairs,
+        annotator=np.full(count, "knn", object), suggested_value=np.full(count, None, object), candidates=pairs,
         truth=np.array(truth, np.int64), error_kinds=Counter(),
     )  # fmt: skip
 

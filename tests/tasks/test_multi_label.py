@@ -39,7 +39,7 @@ def test_units_by_hand() -> None:
 
 
 def test_probabilities_of_answers_by_hand() -> None:
-    found = TASK.unit_probabilities(pa.chunked_array([pa.array([[0.9, 0.2, 0.5]], pa.list_(pa.float32()))]))
+    found = TASK.unit_probabilities(pa.table({"probabilities": [[0.9, 0.2, 0.5]]}))
     expected = [[0.1, 0.9, 0, 0, 0, 0], [0, 0, 0.8, 0.2, 0, 0], [0, 0, 0, 0, 0.5, 0.5]]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert TASK.predicted_labels(pa.chunked_array([pa.array([[0.9, 0.2, 0.5]])])).to_pylist() == [[0]]
@@ -55,13 +55,13 @@ def test_what_is_taken_apart_comes_together(sets: list[set[int]], random: Any) -
     """Whatever the order of the units is within and between examples."""
     lists = [sorted(each) for each in sets]
     table = pa.table({"example_id": np.arange(len(sets)) * 5 - 9, "given_label": pa.array(lists, LISTS)})
-    units = TASK.unit_rows(table)
+    units = TASK.unit_rows(table).rename_columns({"given_label": "final_label"})
     order = list(range(len(units)))
     random.shuffle(order)
     for rows in (list(range(len(units))), order):
-        found = TASK.assemble(units.take(pa.array(rows)), "given_label").sort_by("example_id")
-        assert found["given_label"].to_pylist() == lists
-        assert found["given_label"].type == LISTS
+        found = TASK.assemble(units.take(pa.array(rows)), table).sort_by("example_id")
+        assert found["final_label"].to_pylist() == lists
+        assert found["final_label"].type == LISTS
 
 
 def test_metrics_by_hand() -> None:

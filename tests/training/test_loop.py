@@ -314,6 +314,7 @@ def write_labels(folder: Path, examples: str, shift: int, drop: int = 0) -> str:
             table["example_id"],
             table["given_label"],
             final,
+            [None] * len(table),
             ["given"] * len(table),
             [None] * len(table),
             [None] * len(table),

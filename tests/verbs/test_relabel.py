@@ -71,7 +71,8 @@ def make(
         run.write_table(pa.table([ids[rows], true[rows]], schema=schema.TRUTH), "load", "truth", part)
         vectors = [ids[rows], schema.list_column(features[rows].astype(np.float32))]
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
-        columns = [ids[rows], ids[rows], given[rows], suggested[rows], np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
+        none = [None] * len(rows)
+        columns = [ids[rows], ids[rows], given[rows], suggested[rows], none, none, np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
                    ["x"] * len(rows)]  # fmt: skip
         run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
