@@ -4,12 +4,12 @@ A task says which answers an annotator chooses from and which metrics measure la
 only task so far: the tables in `schema.py` hold one class index per example.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from rayclean.plugins import Options
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import FormName, Label, LabelSet
 
 
 class Task:
@@ -18,9 +18,19 @@ class Task:
     class Config(Options):
         """Options beside `name`."""
 
+    label_form: ClassVar[FormName]
+    """How `load` reads and stores a label."""
+    per_token: ClassVar[bool] = False
+    """Whether the head answers for each token instead of each example."""
+
     def __init__(self, config: Any, labels: LabelSet):
         self.config = config
         self.labels = labels
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the head gives for an example, or for each token of it."""
+        return len(self.labels)
 
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
         """The possible answers about a suspect: the given and the predicted label (`binary`), or `all`."""

@@ -12,6 +12,8 @@ from rayclean.tasks.base import Task
 class Classification(Task):
     """One of K classes per example."""
 
+    label_form = "class"
+
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
         """The given and the predicted class, or all K classes, in the order of `LabelSet.in_order`."""
         indices = range(len(self.labels)) if kind == "all" else {int(given), int(predicted)}
