@@ -28,6 +28,33 @@ EXAMPLES = pa.schema(
 TRUTH = pa.schema([("example_id", pa.int64()), ("true_label", pa.int32())])
 """`load/truth/`: true labels, for evaluation alone. true_label is null where the truth is not known."""
 
+FormName = Literal["class", "classes", "tags"]
+"""What a label is in a table: one class, a set of classes, or a tag for each token."""
+
+LABEL_TYPES: dict[FormName, pa.DataType] = {
+    "class": pa.int32(),  # index of the class
+    "classes": pa.list_(pa.int32()),  # sorted indices of the classes that apply; [] = none of them
+    "tags": pa.list_(pa.int32()),  # one per token: 0 = O, 1 + 2 c = B- of entity class c, 2 + 2 c = I- of c
+}
+"""Type of `given_label` and `true_label`; null = not known, whatever the form."""
+
+
+def examples_schema(form: FormName) -> pa.Schema:
+    """`load/examples/` and `load/test/` for a form of labels: `EXAMPLES` with labels of its type and, where they are
+    tags, a column `tokens`, whose tokens joined by one blank are the text.
+
+    >>> examples_schema("tags").names
+    ['example_id', 'text', 'tokens', 'given_label', 'split']
+    """
+    schema = EXAMPLES.set(2, pa.field("given_label", LABEL_TYPES[form]))
+    return schema.insert(2, pa.field("tokens", pa.list_(pa.string()))) if form == "tags" else schema
+
+
+def truth_schema(form: FormName) -> pa.Schema:
+    """`load/truth/` for a form of labels: `TRUTH` with labels of its type."""
+    return TRUTH.set(1, pa.field("true_label", LABEL_TYPES[form]))
+
+
 REJECTED = pa.schema(
     [("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("value", pa.string())]
 )

@@ -85,10 +85,11 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     dataset = config.dataset.identity()
     prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
     relabel = {name: value for name, value in config.relabel.identity().items() if name != "annotators"}
+    label_form = TASKS.resolve(config.task.name).label_form
     # Replaced probabilities or a classifier trained anew are other inputs.
     brought = [stamps(path) for path in (*_paths(config.predict.path), *_paths(config.predict.model))]
     reads: dict[str, Any] = {
-        "load": [dataset, config.seed, verb_module("load").source_fingerprint(config)],
+        "load": [dataset, config.seed, verb_module("load").source_fingerprint(config), label_form],
         "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), brought, config.seed],
         "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
         "relabel": [plugins["annotators"], relabel, prompts, config.seed, reverts_fingerprint(run)],

@@ -15,8 +15,8 @@ class Split(Options):
     share: float = Field(0.0, ge=0, lt=1)
     """Share of the data set's examples, drawn by a hash of `example_id`, so that the order of rows does not
     matter."""
-    label: str | None = None
-    """Column of the given label where it differs from `dataset.label`; a test file may hold only the
+    label: str | tuple[str, ...] | None = None
+    """Column(s) of the given label where they differ from `dataset.label`; a test file may hold only the
     truth."""
     clean: bool = False
     """Declares the labels of the development examples right, so that they are never suspects."""
@@ -53,7 +53,7 @@ class DatasetConfig(Options):
     path: str | tuple[str, ...]
     """File, folder, glob or URL (s3://, gs://, hdfs://, ...), a list of them, `hf://name[:config]` for a
     Hugging Face data set, or the name of a built-in one (`bbc_news`)."""
-    format: Literal["auto", "parquet", "csv", "jsonl", "huggingface", "builtin"] = "auto"
+    format: Literal["auto", "parquet", "csv", "jsonl", "conll", "huggingface", "builtin"] = "auto"
     """Format of the files; `auto` goes by the ending of their names."""
     hf_split: str = "train"
     """Split of a Hugging Face data set."""
@@ -61,14 +61,22 @@ class DatasetConfig(Options):
     """Text column, or several that are joined by `separator`."""
     separator: str = " [SEP] "
     """Text put between the parts where `text` names several columns."""
-    label: str = "label"
-    """Column of the given label: strings, or integers that index `labels`."""
+    tokens: str = "tokens"
+    """Column of tokens, for tasks whose labels are tags: lists of strings, or texts in which blanks divide the
+    tokens. It takes the place of `text`."""
+    label: str | tuple[str, ...] = "label"
+    """Column of the given label: strings or integers that index `labels`; lists of them where labels are sets or
+    tags. Sets may also stand in several columns of 0 and 1, one per class."""
+    label_separator: str | None = Field(None, min_length=1)
+    """What divides the classes of a set that is written as one text, like `|` in `joy|anger`. Without it, such a text
+    is a list in JSON."""
     id: str | None = None
     """Column of your unique key (string or integer); without it, `example_id` is a hash of file and row."""
-    truth: str | None = None
-    """Column of the true label, where one is known; it is used for measuring alone, never for deciding."""
+    truth: str | tuple[str, ...] | None = None
+    """Column(s) of the true label, where one is known; it is used for measuring alone, never for deciding."""
     labels: tuple[str, ...] | None = None
-    """Label set, in index order; without it the sorted set of values found in the data."""
+    """Label set, in index order; without it the sorted set of values found in the data. For tags: the entity classes,
+    or all tags (`O` among them) in the order of their numbers."""
     unlabelled: tuple[int | str, ...] = ()
     """Values of the label column that mean "no label": their rows go to `rejected/`."""
     definitions: dict[str, str] = Field(default_factory=dict)

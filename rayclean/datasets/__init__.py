@@ -1,13 +1,14 @@
 """Reading labelled text from anywhere: a file per format and per built-in data set, and the passes of `load`.
 
-`FORMATS` and `BUILTIN` are the registries; a new format is a file with a subclass of `base.Reader`, and
+`FORMATS`, `LABEL_FORMS` and `BUILTIN` are the registries; a new format is a file with a subclass of `base.Reader`, and
 a line here.
 
     sources.py        finds the files and cuts them into pieces of work
     first_pass.py     source -> staged shards, one piece at a time, in workers. For every row:
-                        columns.py             chooses its text, label, truth and key columns
+                        columns.py             chooses its text, tokens, label, truth and key columns
                         csv.py, jsonl.py, ...  read it
                         row_validation.py      accepts or rejects it
+                        label_forms.py         reads its label: single_class.py, class_sets.py, tag_sequences.py
                         example_id.py          identifies it
     global_pass.py    what needs all examples, in the driver: label values, duplicate keys, some noise
                         labels.py              turns label values into indices
@@ -24,7 +25,14 @@ FORMATS: dict[str, str] = {
     "parquet": "rayclean.datasets.parquet:Parquet",
     "csv": "rayclean.datasets.csv:Csv",
     "jsonl": "rayclean.datasets.jsonl:Jsonl",
+    "conll": "rayclean.datasets.conll:Conll",
     "huggingface": "rayclean.datasets.huggingface:HuggingFace",
+}
+
+LABEL_FORMS: dict[str, str] = {
+    "class": "rayclean.datasets.single_class:SingleClass",
+    "classes": "rayclean.datasets.class_sets:ClassSets",
+    "tags": "rayclean.datasets.tag_sequences:TagSequences",
 }
 
 BUILTIN: dict[str, str] = {"bbc_news": "rayclean.datasets.bbc_news:BbcNews"}

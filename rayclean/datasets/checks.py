@@ -10,9 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rayclean.config import DatasetConfig, NoiseConfig
+from rayclean.datasets.class_sets import label_columns
+from rayclean.datasets.columns import names_of
 from rayclean.datasets.first_pass import PieceSummary
+from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import LabelMapping, noise_indices
-from rayclean.datasets.rejected_rows import NO_LABEL
+from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
 from rayclean.datasets.sources import Source
 from rayclean.errors import ConfigError, DataError
@@ -20,17 +23,17 @@ from rayclean.folder import Folder
 from rayclean.schema import Label, LabelSet
 
 
-def check_options(dataset: DatasetConfig) -> None:
-    """Stop if options of `[dataset]` contradict each other or name a label that does not exist.
+def check_options(dataset: DatasetConfig, form: LabelForm) -> None:
+    """Stop if options of `[dataset]` contradict each other, or name a label that does not exist.
 
     Raises:
         ConfigError: they do; the message says what to change.
     """
-    text = (dataset.text,) if isinstance(dataset.text, str) else dataset.text
+    text = (dataset.tokens,) if form.reads_tokens else names_of(dataset.text)
     if not text:
         raise ConfigError("dataset.text is an empty list; name at least one column")
     for name, column in (("label", dataset.label), ("truth", dataset.truth)):
-        if column in text:
+        if set(names_of(column)) & set(text):
             raise ConfigError(
                 f"dataset.{name} = {column!r} is also a text column: the model would read the answer"
             )
@@ -48,15 +51,50 @@ def check_options(dataset: DatasetConfig) -> None:
             )
     if dataset.test.clean:
         raise ConfigError("dataset.test.clean has no meaning: test examples are never cleaned; remove it")
-    if dataset.labels is not None:
-        label_set = LabelSet(Label(index, name, name) for index, name in enumerate(dataset.labels))
+    _check_form_options(dataset, form)
+    if form.names is not None:
+        label_set = LabelSet(Label(index, name, name) for index, name in enumerate(form.names))
         label_set.described(dataset.words, dataset.definitions)
-        noise_indices(dataset, dataset.labels)
+        noise_indices(dataset, form.names)
     if dataset.noise is not None:
-        _check_noise(dataset, dataset.noise)
+        _check_noise(dataset, dataset.noise, form)
 
 
-def _check_noise(dataset: DatasetConfig, noise: NoiseConfig) -> None:
+def _check_form_options(dataset: DatasetConfig, form: LabelForm) -> None:
+    """Stop at options that this form of labels does not have."""
+    if dataset.tokens != type(dataset).model_fields["tokens"].default and not form.reads_tokens:
+        raise ConfigError(
+            f"dataset.tokens is for labels that are a tag per token; the configured task reads {form.holds}"
+        )
+    if dataset.label_separator is not None and not form.reads_columns:
+        raise ConfigError(
+            f"dataset.label_separator is for labels that are sets; the configured task reads {form.holds}"
+        )
+    if dataset.unlabelled and form.reads_tokens:
+        raise ConfigError("dataset.unlabelled has no meaning for tags: leave the tags of such rows null")
+    columns = label_columns(dataset)
+    if columns and form.names is None:
+        raise ConfigError(
+            f"dataset.{next(iter(columns))} names columns of 0 and 1: name their classes in dataset.labels, in the same order"
+        )
+    for name, found in columns.items():
+        if form.names is not None and len(found) != len(form.names):
+            raise ConfigError(
+                f"dataset.{name} names {len(found)} columns of 0 and 1 for the {len(form.names)} classes {form.names[:10]}: "
+                "name one column per class, in the same order"
+            )
+
+
+def _check_noise(dataset: DatasetConfig, noise: NoiseConfig, form: LabelForm) -> None:
+    if noise.kind not in form.noises:
+        exist = (
+            f"there is {' and '.join(form.noises)}" if form.noises else "there is none: remove dataset.noise"
+        )
+        raise ConfigError(
+            f"dataset.noise.kind = {noise.kind!r} does not exist where labels are {form.holds}; {exist}"
+        )
+    if noise.exact and not form.one_code:
+        raise ConfigError("dataset.noise.exact is for labels that are one class; remove it")
     if dataset.truth is not None:
         raise ConfigError(
             "dataset.noise on top of real noise would leave no single truth: remove dataset.noise to measure "
@@ -80,6 +118,18 @@ def _check_noise(dataset: DatasetConfig, noise: NoiseConfig) -> None:
         )
 
 
+def check_stops(summaries: list[PieceSummary], form: LabelForm) -> None:
+    """Stop at a row whose label is written in a way that the config does not say.
+
+    Raises:
+        DataError: names the row, its value and what to change.
+    """
+    for summary in summaries:
+        for reason, fix in form.stops.items():
+            if entry := summary.rejected.get(reason):
+                raise DataError(f"{entry['source']} row {entry['row']}: {reason}: {entry['value']!r}; {fix}")
+
+
 def check_sources_hold_rows(sources: list[Source], summaries: list[PieceSummary]) -> None:
     """Stop if the files of a role hold no rows at all.
 
@@ -96,6 +146,7 @@ def check_rejected(
     summaries: list[PieceSummary],
     labels: LabelMapping | None = None,
     shards: list[StagedShard] | None = None,
+    written: list[dict[str, Any]] | None = None,
 ) -> None:
     """Stop if too many rows are rejected; rows whose label is one of `dataset.unlabelled` do not count.
 
@@ -104,6 +155,7 @@ def check_rejected(
         summaries: of all pieces.
         labels: None as long as the label set is unknown.
         shards: with their duplicates; None as long as those are unknown.
+        written: counts of the second pass, where a row may name several unknown labels; otherwise None.
 
     Raises:
         DataError: the three most frequent reasons, with an example of each.
@@ -117,9 +169,13 @@ def check_rejected(
     if labels is not None:
         for codes in labels.unknown.values():
             for code, counts in codes.items():
-                reasons["unknown label"] += counts.count
+                if written is None:
+                    reasons[UNKNOWN_LABEL] += counts.count
                 place = f"{counts.source} row {counts.row}"
-                examples.setdefault("unknown label", f"{place}: {labels.explain(code)}")
+                examples.setdefault(UNKNOWN_LABEL, f"{place}: {labels.explain(code)}")
+    for counts_of_shard in written or []:
+        if unknown := counts_of_shard["rejected"].get(UNKNOWN_LABEL):
+            reasons[UNKNOWN_LABEL] += unknown
     for shard in shards or []:
         for place in shard.duplicates.values():
             reasons["duplicate key"] += 1
@@ -147,7 +203,7 @@ def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:
     Raises:
         DataError: it has none.
     """
-    if dataset.truth is not None and not any(summary.truths for summary in summaries):
+    if dataset.truth is not None and not any(summary.known_truths for summary in summaries):
         raise DataError(
             f"dataset.truth = {dataset.truth!r}: no row has a value there; leave dataset.truth out, or check "
             "its name"

@@ -13,19 +13,32 @@ class SourceColumns:
     """The columns that are read from one file."""
 
     text: tuple[str, ...]
-    label: str | None
-    truth: str | None
+    label: str | tuple[str, ...] | None
+    """One column, or several that hold a bit each."""
+    truth: str | tuple[str, ...] | None
     key: str | None
+    tokens: str | None = None
+    """The column of tokens that takes the place of the text."""
 
     @property
     def names(self) -> list[str]:
         """Each column once."""
-        wanted = (*self.text, self.label, self.truth, self.key)
+        wanted = (*self.text, self.tokens, *names_of(self.label), *names_of(self.truth), self.key)
         return list(dict.fromkeys(name for name in wanted if name is not None))
 
 
+def names_of(columns: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of no, one or several columns."""
+    return () if columns is None else (columns,) if isinstance(columns, str) else columns
+
+
 def choose_columns(
-    config: DatasetConfig, role: str, found: Sequence[str], url: str, sparse: bool = False
+    config: DatasetConfig,
+    role: str,
+    found: Sequence[str],
+    url: str,
+    sparse: bool = False,
+    reads_tokens: bool = False,
 ) -> SourceColumns:
     """The columns to read from a file.
 
@@ -39,18 +52,25 @@ def choose_columns(
         found: columns of the file.
         url: the file, for messages.
         sparse: whether rows of this format may leave out columns.
+        reads_tokens: whether the text is a column of tokens.
 
     Raises:
         DataError: a column is missing; the message lists the nearest ones.
     """
-    text = (config.text,) if isinstance(config.text, str) else config.text
     label_of_role = {"dev": config.dev.label, "test": config.test.label}.get(role)
-    label: str | None = label_of_role or config.label
-    truth = config.truth if role == "data" or sparse or config.truth in found else None
-    if role == "test" and label_of_role is None and label not in found and truth is not None:
+    label: str | tuple[str, ...] | None = label_of_role or config.label
+    truth = config.truth if role == "data" or sparse or set(names_of(config.truth)) <= set(found) else None
+    absent = not any(name in found for name in names_of(label))
+    if role == "test" and label_of_role is None and absent and truth is not None:
         label = None
-    columns = SourceColumns(text, label, truth, config.id)
+    columns = SourceColumns(
+        () if reads_tokens else names_of(config.text),
+        label,
+        truth,
+        config.id,
+        config.tokens if reads_tokens else None,
+    )
     for name in columns.names:
-        if name not in found and not (sparse and name == truth):
+        if name not in found and not (sparse and name in names_of(truth)):
             raise DataError(f"{url}: no column {name!r}; {did_you_mean(name, list(found))}")
     return columns

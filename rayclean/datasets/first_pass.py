@@ -14,6 +14,7 @@ import pyarrow as pa
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.example_id import key_id, row_id
+from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value, write_rejected
 from rayclean.datasets.row_validation import RowValidator, ValidRow
@@ -25,7 +26,7 @@ STAGED = pa.schema(
     [
         ("example_id", pa.int64()),
         ("text", pa.string()),
-        ("label", pa.string()),  # a code, see row_validation.py
+        ("label", pa.string()),  # as its form stages it, see label_forms.py
         ("truth", pa.string()),
         ("key", pa.string()),
         ("source", pa.dictionary(pa.int32(), pa.string())),
@@ -33,6 +34,9 @@ STAGED = pa.schema(
     ]
 )
 """`stage/rows/`: valid rows of the source, one shard per file."""
+
+_STAGED_TOKENS = STAGED.append(pa.field("tokens", pa.list_(pa.string())))
+"""The same with tokens, where the form of the labels reads some."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class LoadJob:
     out: str
     """URL of the folder that is written."""
     seed: int
+    label_form: LabelForm
+    """How labels are read and stored."""
 
 
 @dataclass
@@ -60,6 +66,8 @@ class PieceSummary:
     """Code of a label -> where the label column holds it."""
     truths: dict[str, int] = field(default_factory=dict)
     """Code of a label -> number of rows whose truth column holds it."""
+    known_truths: int = 0
+    """Valid rows whose truth column has a value."""
     empty: list[str] = field(default_factory=list)
     """Names of files without rows."""
 
@@ -89,8 +97,15 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
         if not found:
             writer.summary.empty.append(name)
             continue
-        columns = choose_columns(job.config, piece.source.role, found, segment.file.url, reader.sparse)
-        validate = RowValidator(job.config, columns, piece.source.role)
+        columns = choose_columns(
+            job.config,
+            piece.source.role,
+            found,
+            segment.file.url,
+            reader.sparse,
+            job.label_form.reads_tokens,
+        )
+        validate = RowValidator(job.config, columns, piece.source.role, job.label_form)
         rows_before = writer.summary.rows
         for row, values in reader.rows(segment, columns.names):
             writer.add(name, row, values if isinstance(values, RejectedRow) else validate(values))
@@ -138,16 +153,20 @@ class _ShardWriter:
     def _stage(self, source: str, row: int, valid: ValidRow) -> None:
         id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)
         key = None if valid.key is None else repr(valid.key)
-        self.valid.append((id_, valid.text, valid.label, valid.truth, key, source, row))
+        staged = (id_, valid.text, valid.label, valid.truth, key, source, row)
+        self.valid.append(staged if valid.tokens is None else (*staged, valid.tokens))
         if valid.label is not None:
-            counts = self.summary.labels.get(valid.label)
-            if counts is not None:
-                counts.count += 1
-            else:
-                self.summary.labels[valid.label] = LabelCounts(1, source, row)
-                _check_label_count(len(self.summary.labels))
+            for code in self.job.label_form.codes(valid.label):
+                counts = self.summary.labels.get(code)
+                if counts is not None:
+                    counts.count += 1
+                else:
+                    self.summary.labels[code] = LabelCounts(1, source, row)
+                    _check_label_count(len(self.summary.labels))
         if valid.truth is not None:
-            self.truths[valid.truth] += 1
+            self.summary.known_truths += 1
+            for code in self.job.label_form.codes(valid.truth):
+                self.truths[code] += 1
             _check_label_count(len(self.truths))
 
     def flush(self) -> None:
@@ -169,15 +188,16 @@ class _ShardWriter:
 
 
 def _staged_table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    """Rows in the order of `STAGED`'s columns as a table."""
+    """Rows in the order of the columns of `STAGED`, some with tokens at their end, as a table."""
+    schema = STAGED if len(rows[0]) == len(STAGED) else _STAGED_TOKENS
     columns = [list(column) for column in zip(*rows, strict=True)]
     arrays = [
         pa.array(column, field.type.value_type).dictionary_encode()
         if isinstance(field.type, pa.DictionaryType)
         else pa.array(column, field.type)
-        for column, field in zip(columns, STAGED, strict=True)
+        for column, field in zip(columns, schema, strict=True)
     ]
-    return pa.table(arrays, schema=STAGED)
+    return pa.table(arrays, schema=schema)
 
 
 def _check_label_count(count: int) -> None:

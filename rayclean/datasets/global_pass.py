@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.first_pass import PieceSummary
+from rayclean.datasets.first_pass import LoadJob, PieceSummary
 from rayclean.datasets.instance_noise import out_of_fold_probabilities, text_features
-from rayclean.datasets.labels import LabelCounts, LabelMapping, truth_indices
+from rayclean.datasets.label_forms import InjectedNoise
+from rayclean.datasets.labels import LabelCounts, LabelMapping, noise_indices, truth_indices
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, select_rows
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
@@ -103,9 +104,39 @@ def _read_ids(folder: Folder, shard: StagedShard) -> npt.NDArray[np.int64]:
     return ids
 
 
+def resolve_noise(
+    job: LoadJob, summaries: Iterable[PieceSummary], labels: LabelMapping
+) -> InjectedNoise | None:
+    """The noise that the config asks for; None if it asks for none.
+
+    Raises:
+        ConfigError: `dataset.noise.mapping` names an unknown label.
+    """
+    noise = job.config.noise
+    if noise is None:
+        return None
+    counts = [0] * len(labels.names)
+    rows = 0
+    for summary in summaries:
+        if summary.role == "data":
+            rows += sum(summary.shards)
+            for code, found in summary.labels.items():
+                if code in labels.codes["data"]:
+                    counts[labels.codes["data"][code]] += found.count
+    return InjectedNoise(
+        kind=noise.kind,
+        rate=noise.rate,
+        exact=noise.exact,
+        seed=job.seed if noise.seed is None else noise.seed,
+        classes=len(labels.names),
+        mapping=noise_indices(job.config, labels.names),
+        shares=tuple(count / max(rows, 1) for count in counts),
+    )
+
+
 def prepare_noise(folder: Folder, job: SecondPassJob, shards: list[StagedShard]) -> None:
     """Write `stage/noise/<shard>.parquet` (example_id, label) for noise that needs all examples at once."""
-    noise = job.load.config.noise
+    noise = job.noise
     if noise is None or is_local(noise.kind, noise.exact):
         return
     needs_features = noise.kind in NEEDS_FEATURES
@@ -118,19 +149,17 @@ def prepare_noise(folder: Folder, job: SecondPassJob, shards: list[StagedShard])
         noisy = pa.array(selected.noisy)
         names.append(shard.name)
         ids_of_shards.append(selected.ids[selected.noisy])
-        labels_of_shards.append(selected.labels[selected.noisy])
+        labels_of_shards.append(selected.labels.filter(noisy).to_numpy())
         if needs_features:
             texts += selected.table["text"].filter(pa.array(selected.keep)).filter(noisy).to_pylist()
     ids, labels = np.concatenate(ids_of_shards), np.concatenate(labels_of_shards)
-    seed = job.load.seed if noise.seed is None else noise.seed
-    classes = len(job.labels.names)
     features = None
     if needs_features and len(ids):
-        features = text_features(ids, texts, seed)
+        features = text_features(ids, texts, noise.seed)
         if noise.kind == "idn_softmax":
-            features = out_of_fold_probabilities(ids, features, labels, classes, seed)
+            features = out_of_fold_probabilities(ids, features, labels, noise.classes, noise.seed)
     corrupted = corrupt(
-        ids, labels, classes, noise.kind, noise.rate, seed, exact=noise.exact, features=features
+        ids, labels, noise.classes, noise.kind, noise.rate, noise.seed, exact=noise.exact, features=features
     )
     start = 0
     for name, ids_of_shard in zip(names, ids_of_shards, strict=True):

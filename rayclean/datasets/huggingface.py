@@ -32,8 +32,9 @@ class HuggingFace(Reader):
         return list(_open(file.url, self.split).column_names)
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
-        """Class names of a `ClassLabel` column; None for any other column."""
+        """Class names of a column of `ClassLabel` or of lists of it; None for any other column."""
         feature = _open(file.url, self.split).features.get(column)
+        feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:

@@ -14,6 +14,8 @@ from rayclean.config import DatasetConfig
 from rayclean.errors import ConfigError, DataError
 from rayclean.plugins import did_you_mean
 
+_NUMBERS = {1: "one class is", 2: "two classes are"}
+
 MAX_LABELS = 100_000
 """Most different values that a label column may hold."""
 
@@ -48,6 +50,7 @@ def resolve_labels(
     counts: Mapping[str, Mapping[str, LabelCounts]],
     given: Sequence[str] | None,
     from_file: Sequence[str] | None = None,
+    least: int = 2,
 ) -> LabelMapping:
     """The label set of a data set.
 
@@ -55,9 +58,10 @@ def resolve_labels(
         counts: role -> code -> where the label column holds it.
         given: `dataset.labels`.
         from_file: names that the file itself gives to integers.
+        least: fewest classes that the data must hold.
 
     Raises:
-        DataError: strings and integers mixed, or fewer than two classes.
+        DataError: strings and integers mixed, or too few classes.
     """
     for role, codes in counts.items():
         _check_one_type(role, codes)
@@ -69,11 +73,11 @@ def resolve_labels(
         for role, codes in counts.items()
     }
     found = set(indices["data"].values())
-    if len(found) < 2:
+    if len(found) < least:
         only = f"only {names[found.pop()]!r}" if found else "none"
         values = ", ".join(repr(code[2:]) for code in list(counts["data"])[:10]) or "nothing"
         raise DataError(
-            f"the data hold {only} of the labels {names[:10]}; at least two classes are needed. The label "
+            f"the data hold {only} of the labels {names[:10]}; at least {_NUMBERS[least]} needed. The label "
             f"column holds {values}: check dataset.label, dataset.labels and dataset.unlabelled"
         )
     return LabelMapping(names, indices, unknown, names_given)

@@ -95,16 +95,31 @@ def _extension_type(field: pa.Field) -> str:
 
 
 def _python_values(column: pa.Array) -> list[Any]:
-    """Python objects of a column, with a `RejectedRow` in the place of bytes that are not UTF-8."""
+    """Python objects of a column, with a `RejectedRow` in the place of what holds bytes that are not UTF-8."""
     if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
         column = column.cast(pa.large_binary())
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if not text and not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
-        return list(column.to_pylist())
+        return _nested_values(column)
     try:
         return list(column.cast(pa.large_string()).to_pylist())
     except (pa.ArrowInvalid, UnicodeDecodeError):
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if cell is None else decode_utf8(cell) for cell in raw]
+
+
+def _nested_values(column: pa.Array) -> list[Any]:
+    """Numbers, lists and others as Python objects; where a list holds bytes that are not UTF-8, its row is rejected."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_nested_value(cell) for cell in column]
+
+
+def _nested_value(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError as error:
+        return decode_utf8(error.object)

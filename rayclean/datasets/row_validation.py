@@ -1,8 +1,8 @@
 """One row: whether its text, label and key are usable, and in which form they are staged.
 
-Label values are staged as codes until the label set is known: `s:sports` for a string, `i:3` for an integer
-(also for `3.0`, as a column with nulls holds it). Blanks around a label are dropped. Texts stay as they are,
-control characters included.
+Label values are codes until the label set is known: `s:sports` for a string, `i:3` for an integer (also for
+`3.0`, as a column with nulls holds it). Blanks around a label are dropped. Labels that are no single class are staged as
+their form says (`label_forms.py`). Texts stay as they are, control characters included.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns
+from rayclean.datasets.label_forms import LabelForm, label_form, parsed_list
 from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value
 
 
@@ -20,46 +21,57 @@ class ValidRow:
 
     text: str
     label: str | None
-    """Code of the label; None in a test row that holds the truth alone."""
+    """The staged label; None in a test row that holds the truth alone."""
     truth: str | None
-    """Code of the true label; None where it is unknown."""
+    """The staged true label; None where it is unknown."""
     key: str | int | None
     """The user's key; None without `dataset.id`."""
+    tokens: list[str] | None = None
+    """None where the form of the labels reads no tokens."""
 
 
 class RowValidator:
     """Accepts or rejects each row of a file: `SourceColumns.names` -> `ValidRow` or `RejectedRow`."""
 
-    def __init__(self, config: DatasetConfig, columns: SourceColumns, role: str):
+    def __init__(
+        self, config: DatasetConfig, columns: SourceColumns, role: str, form: LabelForm | None = None
+    ):
+        self.form = form or label_form("class", config)
         self.separator = config.separator
         self.unlabelled = {str(value) for value in config.unlabelled}
         names = columns.names
         self.text = [names.index(name) for name in columns.text]
-        self.label, self.truth, self.key = (
-            None if name is None else names.index(name)
-            for name in (columns.label, columns.truth, columns.key)
-        )
+        self.tokens = None if columns.tokens is None else names.index(columns.tokens)
+        self.label, self.truth = _positions(columns.label, names), _positions(columns.truth, names)
+        self.key = None if columns.key is None else names.index(columns.key)
         self.needs_label = role != "test"  # a test row may hold the truth alone
 
     def __call__(self, values: Sequence[Any]) -> ValidRow | RejectedRow:
         """Check one row."""
-        text = self._text([values[position] for position in self.text])
+        tokens = None if self.tokens is None else _tokens(values[self.tokens])
+        if isinstance(tokens, RejectedRow):
+            return tokens
+        text = self._text([values[i] for i in self.text]) if tokens is None else " ".join(tokens)
         if isinstance(text, RejectedRow):
             return text
-        truth = None if self.truth is None else label_code(values[self.truth])
-        if not isinstance(truth, str) or truth[2:] in self.unlabelled:
+        parse = self.form.parse
+        truth = None if self.truth is None else parse(_pick(values, self.truth), tokens or ())
+        if not isinstance(truth, str) or self._no_label(truth):
             truth = None
-        label = None if self.label is None else label_code(values[self.label])
+        label = None if self.label is None else parse(_pick(values, self.label), tokens or ())
         if isinstance(label, RejectedRow):
             return label
-        if label is not None and label[2:] in self.unlabelled:
+        if label is not None and self._no_label(label):
             if self.needs_label or truth is None:
-                return RejectedRow(NO_LABEL, label[2:])
+                return RejectedRow(NO_LABEL, self.form.codes(label)[0][2:])
             label = None
         if label is None and (self.needs_label or truth is None):
-            return RejectedRow("null label", "" if self.label is None else repr(values[self.label]))
+            return RejectedRow("null label", "" if self.label is None else repr(_pick(values, self.label)))
         key = None if self.key is None else _key(values[self.key])
-        return key if isinstance(key, RejectedRow) else ValidRow(text, label, truth, key)
+        return key if isinstance(key, RejectedRow) else ValidRow(text, label, truth, key, tokens)
+
+    def _no_label(self, staged: str) -> bool:
+        return bool(self.unlabelled) and self.form.is_unlabelled(staged, self.unlabelled)
 
     def _text(self, parts: list[Any]) -> str | RejectedRow:
         for part in parts:
@@ -70,7 +82,7 @@ class RowValidator:
         if not any(part is not None and part.strip() for part in parts):
             return RejectedRow("empty text", shorten_value(parts[0]))
         text = parts[0] if len(parts) == 1 else self.separator.join(part or "" for part in parts)
-        return text if _is_unicode(text) else RejectedRow("not valid Unicode", shorten_value(text))
+        return text if is_unicode(text) else RejectedRow("not valid Unicode", shorten_value(text))
 
 
 def label_code(value: Any) -> str | RejectedRow | None:
@@ -81,7 +93,7 @@ def label_code(value: Any) -> str | RejectedRow | None:
     """
     if isinstance(value, str):
         value = value.strip()
-        if not _is_unicode(value):
+        if not is_unicode(value):
             return RejectedRow("not valid Unicode", shorten_value(value))
         return f"s:{value}" if value else None
     if value is None or value != value:
@@ -94,18 +106,50 @@ def label_code(value: Any) -> str | RejectedRow | None:
     return RejectedRow("label is neither a string nor an integer", found)
 
 
+def _positions(columns: str | tuple[str, ...] | None, names: list[str]) -> int | list[int] | None:
+    if columns is None:
+        return None
+    return names.index(columns) if isinstance(columns, str) else [names.index(name) for name in columns]
+
+
+def _pick(values: Sequence[Any], positions: int | list[int]) -> Any:
+    return values[positions] if isinstance(positions, int) else tuple(values[i] for i in positions)
+
+
+def _tokens(value: Any) -> list[str] | RejectedRow:
+    """Tokens of a list, of a list in JSON, or of a text in which blanks divide them."""
+    if value is None:
+        return RejectedRow("null tokens")
+    if isinstance(value, str):
+        found = parsed_list(value)
+        value = value.split() if found is None else found
+    if not isinstance(value, list):
+        return RejectedRow("tokens are no list", f"{type(value).__name__}: {shorten_value(value)}")
+    if not value:
+        return RejectedRow("empty sentence", repr(value))
+    for position, token in enumerate(value):
+        if not isinstance(token, str):
+            found_at = f"token {position} is {type(token).__name__}: {shorten_value(token)}"
+            return RejectedRow("token is not a string", found_at)
+        if not token.strip():
+            return RejectedRow("blank token", f"token {position} is {token!r}")
+        if not is_unicode(token):
+            return RejectedRow("not valid Unicode", shorten_value(token))
+    return value
+
+
 def _key(value: Any) -> str | int | RejectedRow:
     if value is None or value == "":
         return RejectedRow("null key")
     if isinstance(value, bool) or not isinstance(value, str | int):
         found = f"{type(value).__name__}: {shorten_value(value)}"
         return RejectedRow("key is neither a string nor an integer", found)
-    if isinstance(value, str) and not _is_unicode(value):
+    if isinstance(value, str) and not is_unicode(value):
         return RejectedRow("not valid Unicode", shorten_value(value))
     return value
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text is free of lone surrogates, which JSON can escape and no file format can hold."""
     if text.isascii():
         return True

@@ -1,4 +1,4 @@
-"""Second pass of `load`: turn a staged shard into examples, test rows and truth, with labels as indices.
+"""Second pass of `load`: turn a staged shard into examples, test rows and truth, with labels as they are stored.
 
 Whatever is drawn per example (its split, its noise) is a hash of its id. Duplicates and noise that needs all
 labels cannot be decided shard by shard: the global pass has prepared them.
@@ -14,15 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.datasets.first_pass import LoadJob
+from rayclean.datasets.label_forms import InjectedNoise
 from rayclean.datasets.labels import LabelMapping
-from rayclean.datasets.rejected_rows import VALUE_CHARACTERS, write_rejected
+from rayclean.datasets.rejected_rows import UNKNOWN_LABEL, VALUE_CHARACTERS, write_rejected
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
-from rayclean.functional.noise import corrupt, is_local
-from rayclean.schema import EXAMPLES, SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, TRUTH
+from rayclean.functional.noise import is_local
+from rayclean.schema import SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, examples_schema, truth_schema
 
-_NO_VALUE, _UNKNOWN = -1, -2
-"""Values in the place of a label's index: the column is null; the label is not in the label set."""
 _SPLITS = np.array([SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST])
 
 
@@ -45,8 +44,8 @@ class SecondPassJob:
     labels: LabelMapping
     truths: dict[str, dict[str, int]]
     """role -> code in the truth column -> index of the label."""
-    noise_mapping: dict[int, int]
-    """`dataset.noise.mapping` (label -> wrong label) as indices."""
+    noise: InjectedNoise | None
+    """The noise to inject, if any."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class SelectedRows:
     """[rows of the shard] Which rows are selected."""
     ids: npt.NDArray[np.int64]
     """[B] `example_id`."""
-    labels: npt.NDArray[np.int32]
-    """[B] Index of the label; `_NO_VALUE` where only the truth is known."""
+    labels: pa.Array
+    """[B] Labels as they are stored; null where only the truth is known."""
     splits: npt.NDArray[np.int8]
     """[B] Index into train, dev, test."""
     noisy: npt.NDArray[np.bool_]
@@ -70,8 +69,8 @@ class SelectedRows:
 def select_rows(job: SecondPassJob, shard: StagedShard, columns: list[str] | None = None) -> SelectedRows:
     """Read a staged shard, look up its labels, drop duplicates and unknown labels, and draw the splits."""
     table = Folder(job.load.out).read_table("stage", "rows", f"{shard.name}.parquet", columns=columns)
-    labels = _label_indices(table["label"], job.labels.codes[shard.role])
-    keep = labels != _UNKNOWN
+    labels = job.load.label_form.store(table["label"], job.labels.codes[shard.role])
+    keep = ~labels.unknown
     keep[list(shard.duplicates)] = False
     ids = table["example_id"].to_numpy()[keep]
     config = job.load.config
@@ -82,7 +81,7 @@ def select_rows(job: SecondPassJob, shard: StagedShard, columns: list[str] | Non
         splits[draw < config.test.share] = 2
     will_be_cleaned = (splits == 0) | ((splits == 1) & (not config.dev.clean))
     noisy = will_be_cleaned & (shard.role == "data")
-    return SelectedRows(table, keep, ids, labels[keep], splits, noisy)
+    return SelectedRows(table, keep, ids, labels.values.filter(pa.array(keep)), splits, noisy)
 
 
 def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
@@ -90,89 +89,74 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
 
     Returns:
         Counts of the shard: `rows`, `rejected` by reason, `splits`, `labels` ([index, count] of examples and
-        of test rows), `truths`, `transitions` ([true index, given index, count] of injected noise),
-        `characters` (sum, least and most per text).
+        of test rows), `sums` (further numbers about the labels of both), `truths`, `transitions` ([..., count] of
+        injected noise), `characters` and `tokens` (sum, least and most per text; None without tokens).
     """
-    folder = Folder(job.load.out)
+    folder, form = Folder(job.load.out), job.load.label_form
     selected = select_rows(job, shard)
     rejected = _write_rejected(folder, job, shard, selected)
     kept = selected.table.filter(pa.array(selected.keep))
-    has_noise = job.load.config.noise is not None
-    if has_noise:
-        truth, given = selected.labels, _noisy_labels(folder, job, shard, selected)
+    if job.noise is not None:
+        truth, given = selected.labels, _noisy_labels(folder, job, job.noise, shard, selected)
     else:
-        truth = _label_indices(kept["truth"], job.truths.get(shard.role, {}))
+        truth = form.store(kept["truth"], job.truths.get(shard.role, {})).values
         given = selected.labels
-    columns = [
-        selected.ids,
-        kept["text"],
-        pa.array(given, mask=given < 0),
-        pa.array(_SPLITS[selected.splits]),
-    ]
-    examples = pa.table(columns, schema=EXAMPLES)
+    texts = [kept["text"], kept["tokens"]] if form.reads_tokens else [kept["text"]]
+    columns = [selected.ids, *texts, given, pa.array(_SPLITS[selected.splits])]
+    examples = pa.table(columns, schema=examples_schema(form.name))
     is_test = selected.splits == 2
     name = f"{shard.name}.parquet"
     for rows, part in ((~is_test, "examples"), (is_test, "test")):
         if rows.any():
             folder.write_table(examples.filter(pa.array(rows)), part, name)
-    known = truth >= 0
+    known = np.asarray(truth.is_valid())
     if known.any():
-        folder.write_table(pa.table([selected.ids[known], truth[known]], schema=TRUTH), "truth", name)
-    transitions: Counter[tuple[int, int]] = Counter()
-    if has_noise:
-        noisy = selected.noisy
-        transitions.update(zip(truth[noisy].tolist(), given[noisy].tolist(), strict=True))
-    lengths = pc.utf8_length(kept["text"]).to_numpy().astype(np.int64) if len(kept) else np.zeros(0, np.int64)
+        columns = [selected.ids[known], truth.drop_null()]
+        folder.write_table(pa.table(columns, schema=truth_schema(form.name)), "truth", name)
+    noisy = pa.array(selected.noisy)
+    transitions = []
+    if job.noise is not None:
+        transitions = form.transitions(truth.filter(noisy), given.filter(noisy), job.noise.classes)
+    parts = [pa.array(rows) for rows in (~is_test, is_test)]
     counts = {
         "name": shard.name,
         "rows": shard.rows,
         "rejected": rejected,
         "splits": {str(split): int((selected.splits == i).sum()) for i, split in enumerate(_SPLITS)},
-        "labels": [_count_labels(given[rows]) for rows in (~is_test, is_test)],
+        "labels": [form.count(given.filter(part)) for part in parts],
+        "sums": [form.sums(kept["label"].filter(part), given.filter(part)) for part in parts],
         "truths": int(known.sum()),
-        "transitions": [[before, after, count] for (before, after), count in sorted(transitions.items())],
-        "characters": [int(lengths.sum()), int(lengths.min(initial=2**31)), int(lengths.max(initial=0))],
+        "transitions": transitions,
+        "characters": _spread(pc.utf8_length(kept["text"])),
+        "tokens": _spread(pc.list_value_length(kept["tokens"])) if form.reads_tokens else None,
     }
     folder.write_json(counts, "stage", "shards", f"{shard.name}.json")
     return counts
 
 
 def _noisy_labels(
-    folder: Folder, job: SecondPassJob, shard: StagedShard, selected: SelectedRows
-) -> npt.NDArray[np.int32]:
+    folder: Folder, job: SecondPassJob, noise: InjectedNoise, shard: StagedShard, selected: SelectedRows
+) -> pa.Array:
     """The labels [B] after noise was injected into the rows that get some."""
-    noise = job.load.config.noise
-    assert noise is not None
-    labels, rows = selected.labels.copy(), selected.noisy
+    rows = selected.noisy
     if not rows.any():
-        return labels
+        return selected.labels
     ids = selected.ids[rows]
     if is_local(noise.kind, noise.exact):
-        seed = job.load.seed if noise.seed is None else noise.seed
-        classes = len(job.labels.names)
-        labels[rows] = corrupt(
-            ids, labels[rows], classes, noise.kind, noise.rate, seed, mapping=job.noise_mapping
-        )
+        noisy = job.load.label_form.corrupt(ids, selected.labels.filter(pa.array(rows)), noise)
     else:
         prepared = folder.read_table("stage", "noise", f"{shard.name}.parquet")
         assert (prepared["example_id"].to_numpy() == ids).all(), "noise was prepared for other examples"
-        labels[rows] = prepared["label"].to_numpy()
-    return labels
+        noisy = prepared["label"].combine_chunks()
+    places = np.arange(len(rows))
+    places[rows] = len(rows) + np.arange(len(ids))
+    return pa.concat_arrays([selected.labels, noisy]).take(pa.array(places))
 
 
-def _label_indices(column: pa.ChunkedArray, indices: dict[str, int]) -> npt.NDArray[np.int32]:
-    """Index of each label code; `_UNKNOWN` for codes without one, `_NO_VALUE` for null."""
-    encoded = column.combine_chunks().dictionary_encode()
-    table = np.array(
-        [indices.get(code, _UNKNOWN) for code in encoded.dictionary.to_pylist()] + [_NO_VALUE], np.int32
-    )
-    return np.asarray(table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)])
-
-
-def _count_labels(labels: npt.NDArray[np.int32]) -> list[list[int]]:
-    """[index, count] of the labels that are known."""
-    counted: list[list[int]] = np.column_stack(np.unique(labels[labels >= 0], return_counts=True)).tolist()
-    return counted
+def _spread(lengths: pa.ChunkedArray) -> list[int]:
+    """Sum, least and most of lengths."""
+    values = lengths.to_numpy().astype(np.int64) if len(lengths) else np.zeros(0, np.int64)
+    return [int(values.sum()), int(values.min(initial=2**31)), int(values.max(initial=0))]
 
 
 def _write_rejected(
@@ -185,7 +169,9 @@ def _write_rejected(
     for position, row in zip(positions.tolist(), rows, strict=True):
         first = shard.duplicates.get(position)
         if first is None:
-            reason, detail, value = "unknown label", job.labels.explain(row["label"]), row["label"][2:]
+            codes = job.load.label_form.codes(row["label"])
+            code = next(code for code in codes if code not in job.labels.codes[shard.role])
+            reason, detail, value = UNKNOWN_LABEL, job.labels.explain(code), code[2:]
         elif row["key"] is None:
             reason, value = "hash collision", ""
             detail = f"hash collision: the same example_id as {first}; set dataset.id"

@@ -28,6 +28,9 @@ _ENDINGS = {
     ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".bio": "conll",
 }
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -153,7 +156,7 @@ def _format_of(where: str, files: tuple[SourceFile, ...]) -> str:
         raise ConfigError(
             f"{where}: cannot tell the format of {files[0].name!r} by its ending; known: "
             f"{', '.join(_ENDINGS)} (compressed: {', '.join(_COMPRESSED)}). Set dataset.format to parquet, "
-            "csv or jsonl"
+            "csv, jsonl or conll"
         )
     if len(formats) > 1:
         raise ConfigError(

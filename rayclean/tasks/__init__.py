@@ -12,5 +12,6 @@ TASKS: "Family[Task]" = Family(
     {
         "classification": "rayclean.tasks.classification:Classification",
         "multi_label": "rayclean.tasks.multi_label:MultiLabel",
+        "tagging": "rayclean.tasks.tagging:Tagging",
     },
 )

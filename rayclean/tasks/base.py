@@ -9,7 +9,9 @@ decisions and figures work on the units of any task as they work on the examples
 
     task              unit                      answers
     classification    the example               the K classes
-    multi_label       (example, class)          of each class: it applies, it does not (2 K in all)
+    multi_label       (example, class)          of each class: it does not apply, it does (2 K in all)
+    tagging           (example, entity class)   of each entity class: the spans as given, as the model predicts, or
+                                                others (3 C in all)
 
 How further tasks fit: in *sequence generation* a unit is the example, its answers are the reference and the
 model's text; in *click-through rate* a unit is the example and its answers are 0, 1 and "drop"; in *object
@@ -25,10 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.plugins import Options
-from rayclean.schema import Candidate, LabelSet
-
-Codes = npt.NDArray[np.int64]
-"""Numbers of answers; -1 where none is known."""
+from rayclean.schema import LABEL_TYPES, Candidate, FormName, LabelSet
 
 
 class Task:
@@ -37,6 +36,10 @@ class Task:
     class Config(Options):
         """Options beside `name`."""
 
+    label_form: ClassVar[FormName]
+    """How `load` reads and stores a label."""
+    per_token: ClassVar[bool] = False
+    """Whether the head answers for each token instead of each example."""
     units_are_examples: ClassVar[bool] = True
     """Whether every example is one unit, whose id is that of the example."""
 
@@ -45,9 +48,14 @@ class Task:
         self.labels = labels
 
     @property
+    def outputs(self) -> int:
+        """Numbers that the head gives for an example, or for each token of it."""
+        return len(self.labels)
+
+    @property
     def label_type(self) -> pa.DataType:
         """Arrow's type of an example's label."""
-        raise NotImplementedError
+        return LABEL_TYPES[self.label_form]
 
     def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
         """The label [N] that the probabilities of each example stand for."""

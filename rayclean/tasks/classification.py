@@ -14,7 +14,7 @@ from rayclean.tasks.base import Task
 class Classification(Task):
     """One of K classes per example, which is the unit."""
 
-    label_type = pa.int32()
+    label_form = "class"
 
     def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
         """The most probable class; ties go to the lowest."""

@@ -18,9 +18,8 @@ class MultiLabel(Task):
     and 2 c + 1 (it does).
     """
 
+    label_form = "classes"
     units_are_examples = False
-
-    label_type = pa.list_(pa.int32())
 
     def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
         """The classes of a probability above .5."""

@@ -10,40 +10,45 @@ in the order of their names, so neither the order in which they are given nor th
 anything; ids, splits and noise do not even depend on `rows_per_shard`.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from rayclean.config import Config
+from rayclean.datasets.base import Reader, SourceFile
 from rayclean.datasets.checks import (
     check_complete,
     check_options,
     check_rejected,
     check_roles,
     check_sources_hold_rows,
+    check_stops,
     check_truth,
 )
 from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.first_pass import LoadJob, PieceSummary, read_summary, stage_piece
+from rayclean.datasets.first_rows import check_first_rows, find_misfit
 from rayclean.datasets.global_pass import (
     find_duplicates,
     merge_label_counts,
     prepare_noise,
+    resolve_noise,
     resolve_truth,
     staged_shards,
 )
-from rayclean.datasets.labels import noise_indices, resolve_labels
+from rayclean.datasets.label_forms import LabelForm, described_form, label_form
+from rayclean.datasets.labels import resolve_labels
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
 from rayclean.datasets.summary import load_metrics, write_truth_summary
-from rayclean.errors import DataError
+from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.progress import progress_bar
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
-from rayclean.schema import Label, LabelSet
+from rayclean.schema import FormName, Label, LabelSet
+from rayclean.tasks import TASKS
 
 VERSION = 1
 
@@ -72,10 +77,13 @@ def validate(config: Config, run: Run) -> None:
     """Check that the sources exist, that the first file of each has the columns, and that options agree.
 
     Raises:
-        ConfigError: options contradict each other, or a label is unknown.
+        ConfigError: options contradict each other, a label is unknown, or the labels are of another task.
         DataError: a source is missing, empty, unreadable, or lacks a column.
     """
-    check_options(config.dataset)
+    form = label_form(TASKS.resolve(config.task.name).label_form, config.dataset)
+    if isinstance(config.dataset.label, tuple) and not form.reads_columns:
+        raise ConfigError(f"dataset.label names several columns, {_another_task(config, form, 'classes')}")
+    check_options(config.dataset, form)
     for source in find_sources(config.dataset):
         file = next((file for file in source.files if file.size > 0), source.files[0])
         reader = source.reader()
@@ -84,7 +92,42 @@ def validate(config: Config, run: Run) -> None:
             raise DataError(
                 f"{source.files[0].url}: empty file; expected a data set with columns, check dataset.path"
             )
-        choose_columns(config.dataset, source.role, found, file.url, reader.sparse)
+        _check_labels(config, source, reader, file, found)
+
+
+def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFile, found: list[str]) -> None:
+    """Check that a file has the columns, and labels of the task's form in its first rows."""
+    dataset, form = config.dataset, _form(config, source)
+    of_role = {"dev": dataset.dev.label, "test": dataset.test.label}.get(source.role)
+    options = [(of_role and f"{source.role}.label") or "label", "truth"]
+    for option, column in zip(options, (of_role or dataset.label, dataset.truth), strict=True):
+        if isinstance(column, str) and column in found:
+            misfit = find_misfit(form, reader, file, column)
+            if misfit is not None:
+                raise ConfigError(
+                    f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value!r}, "
+                    f"{_another_task(config, form, misfit.form)}"
+                )
+    columns = choose_columns(dataset, source.role, found, file.url, reader.sparse, form.reads_tokens)
+    check_first_rows(dataset, source.role, form, reader, file, columns)
+
+
+def _another_task(config: Config, form: LabelForm, found: FormName) -> str:
+    """The end of a message: what was found, what the task reads, and which task reads what was found."""
+    names = [name for name in TASKS if TASKS.resolve(name).label_form == found]
+    return (
+        f"which is {described_form(found)}, and the task {config.task.name!r} reads {form.holds}: set "
+        f'task = {{ name = "{names[0]}" }}, or check which column it is'
+    )
+
+
+def _form(config: Config, source: Source) -> LabelForm:
+    """The form of labels that the task reads, with the names that the source's first file gives to integers."""
+    dataset = config.dataset
+    names = None
+    if dataset.labels is None and isinstance(dataset.label, str):
+        names = source.reader().label_names(source.files[0], dataset.label)
+    return label_form(TASKS.resolve(config.task.name).label_form, dataset, names)
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
@@ -106,15 +149,16 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     dataset = config.dataset
     sources = find_sources(dataset)
     pieces = cut_into_pieces(sources)
-    job = LoadJob(dataset, out.url(), config.seed)
+    form = _form(config, sources[0])
+    job = LoadJob(dataset, out.url(), config.seed, form)
     summaries = _first_pass(engines, job, pieces)
     check_sources_hold_rows(sources, summaries)
+    check_stops(summaries, form)
     check_rejected(dataset, summaries)
 
-    names_in_file = _names_in_file(sources[0], dataset.label) if dataset.labels is None else None
-    labels = resolve_labels(merge_label_counts(summaries), dataset.labels, names_in_file)
+    labels = resolve_labels(merge_label_counts(summaries), form.names, least=form.least_classes)
     shards = find_duplicates(out, staged_shards(pieces, summaries))
-    check_rejected(dataset, summaries, labels, shards)
+    check_rejected(dataset, summaries, labels if form.one_code else None, shards)
     check_truth(dataset, summaries)
     label_set = LabelSet(Label(index, name, name) for index, name in enumerate(labels.names))
     label_set = label_set.described(dataset.words, dataset.definitions)
@@ -122,23 +166,21 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         job,
         replace(labels, unknown={}),  # the driver alone needs the places of unknown labels
         resolve_truth(dataset, summaries, labels),
-        noise_indices(dataset, labels.names),
+        resolve_noise(job, summaries, labels),
     )
     prepare_noise(out, second, shards)
 
     written = _second_pass(engines, second, shards)
+    if not form.one_code:
+        check_rejected(dataset, summaries, labels, shards, written)
     out.write_text(label_set.to_json(), "labels.json")
     write_truth_summary(out, second, summaries, written)
-    metrics = load_metrics(summaries, written, labels)
+    metrics = load_metrics(summaries, written, labels, form)
     check_roles(metrics, summaries, labels, shards)
     check_complete(out, summaries)
     out.remove("stage", "pieces")  # first, so that a crash in between makes the next attempt stage anew
     out.remove("stage")
     return metrics
-
-
-def _names_in_file(source: Source, column: str) -> Sequence[str] | None:
-    return source.reader().label_names(source.files[0], column)
 
 
 def _first_pass(engines: Engines, job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:

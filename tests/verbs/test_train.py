@@ -31,7 +31,13 @@ def prepared(tmp_path: Path) -> Run:
             for shard in examples.shards():
                 table = examples.read_table(shard).to_pandas()
                 final = (table["given_label"] + 2) % 3
-                columns: list[Any] = [table["example_id"], table["example_id"], table["given_label"], final, [None] * len(table)]
+                columns: list[Any] = [
+                    table["example_id"],
+                    table["example_id"],
+                    table["given_label"],
+                    final,
+                    [None] * len(table),
+                ]
                 columns += [
                     ["changed"] * len(table),
                     [1.0] * len(table),

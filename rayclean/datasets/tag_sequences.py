@@ -1,0 +1,157 @@
+"""Labels that are a tag per token: lists, lists in JSON, or texts in which blanks divide the tags.
+
+A staged label is the number of repaired tags, a blank, and the tags in the scheme BIO as a list in JSON:
+`0 ["B-PER", "I-PER", "O"]`. The label set holds the entity classes (`PER`), and a class is counted once per span.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayclean.config import DatasetConfig
+from rayclean.datasets.label_forms import LabelForm, StoredLabels, parsed_list
+from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
+from rayclean.errors import ConfigError
+from rayclean.functional.bio import OUTSIDE, bio_tags, entity_classes, is_tag, to_bio
+from rayclean.schema import FormName
+
+_NO_NAMES = "integer tags without names"
+
+
+class TagSequences(LabelForm):
+    """A tag per token."""
+
+    name = "tags"
+    holds = "a tag per token"
+    reads_tokens = True
+    stops: ClassVar[Mapping[str, str]] = {
+        _NO_NAMES: "set dataset.labels to the names of all tags, O among them, in the order of their numbers"
+    }
+
+    def __init__(self, config: DatasetConfig, names_in_file: Sequence[str] | None = None):
+        super().__init__(config, names_in_file)
+        self.tags: list[str] | None = None
+        """Tags in the order of the integers that stand for them, where the config or the file names them."""
+        if self.names is not None:
+            are_tags = OUTSIDE in self.names or all(map(is_tag, self.names))
+            wrong = [name for name in self.names if not is_tag(name)]
+            if are_tags and wrong:
+                raise ConfigError(
+                    f"dataset.labels holds the tag O and {wrong[0]!r}, which is no tag: name all tags (O, B-PER, I-PER, "
+                    "...), or the entity classes alone"
+                )
+            self.tags = self.names if are_tags else bio_tags(self.names)
+            self.names = entity_classes(self.tags)
+
+    def parse(self, value: Any, tokens: Sequence[str]) -> str | RejectedRow | None:
+        """The tags in the scheme BIO, as one text."""
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+            return None
+        items = _items(value)
+        if not isinstance(items, list):
+            found = f"{type(value).__name__}: {shorten_value(value)}"
+            return RejectedRow("tags are no list", found)
+        if len(items) != len(tokens):
+            found = f"{len(items)} tags, {len(tokens)} tokens: {shorten_value(items)}"
+            return RejectedRow("tags and tokens of different length", found)
+        tags = []
+        for position, item in enumerate(items):
+            tag = self._tag(item)
+            if isinstance(tag, RejectedRow):
+                return RejectedRow(tag.reason, f"tag {position} is {tag.value}")
+            tags.append(tag)
+        bio, repaired = to_bio(tags)
+        return f"{repaired} {json.dumps(bio, ensure_ascii=False)}"
+
+    def _tag(self, item: Any) -> str | RejectedRow:
+        if item is None:
+            return RejectedRow("null tag", "null")
+        text = item.strip() if isinstance(item, str) else item
+        if isinstance(text, str) and is_tag(text):
+            return text
+        if _is_number(text):
+            if self.tags is None:
+                return RejectedRow(_NO_NAMES, repr(item))
+            known = 0 <= int(text) < len(self.tags)
+            return (
+                self.tags[int(text)] if known else RejectedRow("unknown tag", f"{item!r} of {len(self.tags)}")
+            )
+        if isinstance(text, str):
+            return RejectedRow("tag is neither O nor has a prefix", repr(item))
+        return RejectedRow("tag is neither a string nor an integer", shorten_value(item))
+
+    def codes(self, staged: str) -> Sequence[str]:
+        """The code of the entity class of each span."""
+        return [f"s:{tag[2:]}" for tag in _tags(staged) if tag[0] == "B"]
+
+    def is_unlabelled(self, staged: str, unlabelled: set[str]) -> bool:
+        """Never: a row without tags is one whose tags are null."""
+        return False
+
+    def misfit(self, value: Any) -> FormName | None:
+        """What holds neither tags nor integers is a class or a set of classes."""
+        items = _items(value)
+        if not isinstance(items, list):
+            return "class"
+        if not items or any(_is_number(item) or (isinstance(item, str) and is_tag(item)) for item in items):
+            return None
+        return "class" if isinstance(value, str) and parsed_list(value) is None else "classes"
+
+    def store(self, staged: pa.ChunkedArray, indices: Mapping[str, int]) -> StoredLabels:
+        """Numbers of the tags (`schema.LABEL_TYPES`)."""
+        numbers = {OUTSIDE: 0}
+        for code, index in indices.items():
+            numbers |= {f"B-{code[2:]}": 1 + 2 * index, f"I-{code[2:]}": 2 + 2 * index}
+        values: list[list[int] | None] = []
+        unknown = np.zeros(len(staged), bool)
+        for row, text in enumerate(staged.to_pylist()):
+            tags = None if text is None else [numbers.get(tag, -1) for tag in _tags(text)]
+            unknown[row] = tags is not None and -1 in tags
+            values.append(None if unknown[row] else tags)
+        return StoredLabels(pa.array(values, pa.list_(pa.int32())), unknown)
+
+    def count(self, labels: pa.Array) -> list[list[int]]:
+        """[index, spans of the entity class]."""
+        tags = pc.list_flatten(labels).to_numpy()
+        starts = (tags[tags % 2 == 1] - 1) // 2
+        counted: list[list[int]] = np.column_stack(np.unique(starts, return_counts=True)).tolist()
+        return counted
+
+    def sums(self, staged: pa.ChunkedArray, labels: pa.Array) -> dict[str, int]:
+        """Repaired tags."""
+        return {"repaired_tags": sum(int(text.partition(" ")[0]) for text in staged.to_pylist() if text)}
+
+    def figures(self, examples: Mapping[str, int], test: Mapping[str, int]) -> dict[str, Any]:
+        """Repaired tags of all rows."""
+        return {"repaired_tags": examples["repaired_tags"] + test["repaired_tags"]}
+
+    def warnings(self, examples: Mapping[str, int], test: Mapping[str, int]) -> list[str]:
+        """That tags were repaired."""
+        repaired = examples["repaired_tags"] + test["repaired_tags"]
+        what = "1 tag was" if repaired == 1 else f"{repaired:,} tags were"
+        return [f"{what} repaired: I-X without a B-X or I-X before it became B-X"] if repaired else []
+
+
+def _items(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = parsed_list(value)
+    return value.split() if found is None else found
+
+
+def _tags(staged: str) -> list[str]:
+    found: list[str] = json.loads(staged.partition(" ")[2])
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value stands for a number of a tag."""
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit()
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    )

@@ -1,0 +1,203 @@
+"""Sequence tagging: a label is a tag for each token, which mark spans of C entity classes; of each class it is
+doubted whether its spans are right.
+
+The tags are those of the scheme BIO (Ramshaw & Marcus, "Text Chunking using Transformation-Based Learning", 1995, in
+the form of CoNLL-2002): 0 = O, outside of all spans; 1 + 2 c = B-, the first token of a span of entity class c;
+2 + 2 c = I-, a further token of it.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.functional.spans import Span, span_scores, spans_of, tags_of
+from rayclean.schema import Candidate, Label, LabelSet
+from rayclean.tasks.base import Task
+from rayclean.tasks.multi_label import unit_ids
+
+GIVEN, PREDICTED, OTHER = range(3)
+"""Answers of a unit: its spans are those that were given, those that the model predicts, or others."""
+
+
+class Tagging(Task):
+    """A tag per token. The labels are the entity classes; the head has one number per tag. A unit is (example,
+    entity class c); its answers are 3 c (`GIVEN`), 3 c + 1 (`PREDICTED`) and 3 c + 2 (`OTHER`), and their values are
+    the spans as JSON.
+    """
+
+    label_form = "tags"
+    per_token = True
+    units_are_examples = False
+
+    @property
+    def outputs(self) -> int:
+        """1 + 2 C: O, and B- and I- of each entity class."""
+        return 1 + 2 * len(self.labels)
+
+    @property
+    def answers(self) -> LabelSet:
+        """`PER as given`, `PER as predicted`, `other PER`, ...: 3 C of them."""
+        found = []
+        for label in self.labels:
+            names = f"{label.name} as given", f"{label.name} as predicted", f"other {label.name}"
+            found += [
+                Label(3 * label.index + kind, name, name, label.definition) for kind, name in enumerate(names)
+            ]
+        return LabelSet(found)
+
+    def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
+        """The most probable tag of each token, made whole: an I- that follows nothing of its class begins a span."""
+        tags = [_best_tags(row) for row in probabilities.to_pylist()]
+        return pa.array([tags_of(spans_of(row), len(row)) for row in tags], self.label_type)
+
+    def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
+        """C rows per example, by example and entity class; `given_value` are the spans of the label."""
+        classes = len(self.labels)
+        values: list[str | None] = []
+        for tags in examples[label].to_pylist():
+            values += [None] * classes if tags is None else [_value(tags, c) for c in range(classes)]
+        rest = examples.drop_columns([label]).take(np.repeat(np.arange(len(examples)), classes))
+        codes = np.tile(3 * np.arange(classes, dtype=np.int32) + GIVEN, len(examples))
+        known = np.array([value is not None for value in values], dtype=bool)
+        ids = unit_ids(examples["example_id"].to_numpy(), classes).reshape(-1)
+        rest = rest.append_column("given_label", pa.array(codes, pa.int32(), mask=~known))
+        rest = rest.append_column("given_value", pa.array(values, pa.string()))
+        return rest.add_column(0, "unit_id", pa.array(ids))
+
+    def unit_probabilities(self, predictions: pa.Table) -> npt.NDArray[np.float32]:
+        """[N C, 3 C]: of a class whose spans are predicted as given, P(given) = (1 + q) / 2, else q / 2, where q is the
+        geometric mean of the probabilities of the given tags, over the tokens of the given and the predicted spans;
+        where there is no span, of "no tag of the class", over all tokens. The rest is P(predicted).
+        """
+        classes = len(self.labels)
+        found = np.zeros((len(predictions), classes, 3 * classes), dtype=np.float32)
+        columns = (predictions[name].to_pylist() for name in ("given_label", "probabilities"))
+        for row, (tags, probabilities) in enumerate(zip(*columns, strict=True)):
+            p = np.asarray(probabilities, dtype=np.float64).reshape(-1, self.outputs)
+            given, predicted = spans_of(tags), spans_of(_best_tags(p))
+            for c in range(classes):
+                before, after = ([span for span in spans if span.kind == c] for spans in (given, predicted))
+                q = _label_probability(p, tags, c, [*before, *after])
+                found[row, c, 3 * c + GIVEN] = ((1 + q) if before == after else q) / 2
+                found[row, c, 3 * c + PREDICTED] = 1 - found[row, c, 3 * c + GIVEN]
+        return found.reshape(-1, 3 * classes)
+
+    def suggested_values(self, predictions: pa.Table) -> pa.Array:
+        """The predicted spans of each class."""
+        predicted = self.predicted_labels(predictions["probabilities"])
+        values = [_value(tags, c) for tags in predicted.to_pylist() for c in range(len(self.labels))]
+        return pa.array(values, pa.string())
+
+    def candidate(self, answer: int, value: str | None, text: str) -> Candidate:
+        """The text with the spans of the answer in brackets: `[PER Ada Lovelace] met [PER Babbage]`."""
+        if value is None:
+            return self.answers.candidate(answer)
+        label = self.labels[answer // 3]
+        words = text.split(" ")
+        for start, stop in json.loads(value):
+            words[start] = f"[{label.word} {words[start]}"
+            words[stop - 1] += "]"
+        return Candidate(value, " ".join(words), label.definition)
+
+    def true_answers(self, truth: pa.Table, findings: pa.Table) -> pa.Table:
+        """As given, as predicted or other, by the spans themselves."""
+        units = self.unit_rows(truth, "true_label")
+        columns = (findings[name].to_pylist() for name in ("unit_id", "given_value", "suggested_value"))
+        known = {unit: (given, predicted) for unit, given, predicted in zip(*columns, strict=True)}
+        codes = []
+        for unit, code, value in zip(*(units[name].to_pylist() for name in _UNIT_COLUMNS), strict=True):
+            given, predicted = known.get(unit, (None, None))
+            kind = GIVEN if value == given else PREDICTED if value == predicted else OTHER
+            codes.append(code - GIVEN + kind)
+        return pa.table({"unit_id": units["unit_id"], "given_label": pa.array(codes, pa.int32())})
+
+    def candidates(self, given: int, suggested: int, kind: str) -> list[int]:
+        """The spans as given, and as predicted."""
+        return [given - given % 3 + GIVEN, given - given % 3 + PREDICTED]
+
+    def further(self, candidates: Iterable[int]) -> list[int]:
+        """None: other spans are no candidates."""
+        return []
+
+    def assemble(self, units: pa.Table, examples: pa.Table) -> pa.Table:
+        """The spans of all classes together; where changed spans of two classes overlap, both classes keep what was
+        given.
+        """
+        changed: dict[int, dict[int, list[Span]]] = {}
+        columns = (units[name].to_pylist() for name in ("example_id", "final_label", "final_value"))
+        for example, code, value in zip(*columns, strict=True):
+            if code % 3 == PREDICTED:
+                spans = [Span(start, stop, code // 3) for start, stop in json.loads(value)]
+                changed.setdefault(example, {})[code // 3] = spans
+        labels = []
+        for example, tags in zip(
+            *(examples[n].to_pylist() for n in ("example_id", "given_label")), strict=True
+        ):
+            labels.append(_merged(tags, changed.get(example, {})))
+        return pa.table(
+            {"example_id": examples["example_id"], "final_label": pa.array(labels, self.label_type)}
+        )
+
+    def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
+        """Share of sentences whose tags are all right (`accuracy`), and F1 of whole spans (start, end and class), as
+        the evaluation of CoNLL-2003 counts them: micro (`f1_span`), and the mean over the classes, plain and weighted
+        by the true spans.
+        """
+        pairs = list(zip(labels.to_pylist(), truth.to_pylist(), strict=True))
+        found = [spans_of(one) for one, _ in pairs]
+        true = [spans_of(other) for _, other in pairs]
+        scores = span_scores(found, true, len(self.labels))
+        exact = [one == other for one, other in zip(found, true, strict=True)]
+        return {"accuracy": float(np.mean(exact)) if exact else 0.0, **scores}
+
+
+_UNIT_COLUMNS = ("unit_id", "given_label", "given_value")
+
+
+def _value(tags: list[int], kind: int) -> str:
+    """The spans of an entity class as JSON: [[start, stop], ...]."""
+    return json.dumps([[span.start, span.stop] for span in spans_of(tags) if span.kind == kind])
+
+
+def _best_tags(probabilities: Any) -> list[int]:
+    p = np.asarray(probabilities, dtype=np.float64)
+    return [] if p.size == 0 else [int(tag) for tag in p.argmax(axis=-1)]
+
+
+def _label_probability(p: npt.NDArray[np.float64], tags: list[int], kind: int, spans: list[Span]) -> float:
+    """Geometric mean of the probabilities of the given tags over the tokens of some spans; without spans, of the
+    tokens being outside of the class.
+    """
+    if len(p) == 0:
+        return 1.0
+    rows = sorted({row for span in spans for row in range(span.start, min(span.stop, len(p)))})
+    if rows:
+        values = p[rows, [tags[row] for row in rows]]
+    else:
+        values = 1 - p[:, 1 + 2 * kind] - p[:, 2 + 2 * kind]
+    return float(np.exp(np.log(np.clip(values, 1e-9, 1.0)).mean()))
+
+
+def _merged(tags: list[int], changed: dict[int, list[Span]]) -> list[int]:
+    """The tags with the spans of some classes replaced, as far as no two classes then overlap."""
+    kept = [span for span in spans_of(tags) if span.kind not in changed]
+    given = {kind: [span for span in spans_of(tags) if span.kind == kind] for kind in changed}
+    accepted = dict(changed)
+    while True:
+        spans = [*kept, *(span for kind in accepted for span in accepted[kind])]
+        owner: dict[int, int] = {}
+        clash: set[int] = set()
+        for span in spans:
+            for token in range(span.start, span.stop):
+                other = owner.setdefault(token, span.kind)
+                if other != span.kind:
+                    clash |= {other, span.kind}
+        back = {kind for kind in clash if kind in accepted and accepted[kind] != given[kind]}
+        if not back:
+            return tags_of(spans, len(tags))
+        for kind in back:
+            accepted[kind] = given[kind]

@@ -1,0 +1,173 @@
+"""Units of tag sequences: spans of one entity class, taken apart, doubted, asked about and put together again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rayclean import schema
+from rayclean.annotators.queries import read_chunk
+from rayclean.config import Config, parse_config
+from rayclean.evaluation.label_metrics import measure_labels
+from rayclean.folder import Folder
+from rayclean.run import Run
+from rayclean.schema import Candidate, Label, LabelSet
+from rayclean.tasks.tagging import Tagging
+from rayclean.verbs import detect, relabel
+from tests.tasks.test_multi_label import do, rows_of
+
+LABELS = LabelSet([Label(0, "LOC", "LOC"), Label(1, "PER", "PER")])
+TASK = Tagging(Tagging.Config(), LABELS)
+LISTS = pa.list_(pa.int32())
+OUT, B_LOC, I_LOC, B_PER, I_PER = range(5)
+
+
+def test_units_by_hand() -> None:
+    table = pa.table(
+        {"example_id": [5, 6], "given_label": pa.array([[B_PER, I_PER, OUT, B_LOC], None], LISTS)}
+    )
+    units = TASK.unit_rows(table)
+    assert units["given_label"].to_pylist() == [0, 3, None, None]
+    assert units["given_value"].to_pylist() == ["[[3, 4]]", "[[0, 2]]", None, None]
+    assert TASK.answers.names[:3] == ["LOC as given", "LOC as predicted", "other LOC"]
+
+
+def test_candidates_are_marked_texts() -> None:
+    text = "Ada Lovelace met Babbage"
+    assert TASK.candidate(4, "[[0, 2], [3, 4]]", text) == Candidate(
+        "[[0, 2], [3, 4]]", "[PER Ada Lovelace] met [PER Babbage]"
+    )
+    assert TASK.candidate(0, "[]", text).word == text
+    assert TASK.candidates(3, 4, "all") == [3, 4]
+
+
+def test_probabilities_by_hand() -> None:
+    """PER is predicted otherwise than given: q of the two tokens of either; LOC agrees: q of being no LOC."""
+    p = [[0.7, 0.1, 0.1, 0.05, 0.05], [0.1, 0.1, 0.0, 0.8, 0.0], [1.0, 0, 0, 0, 0]]
+    table = pa.table({
+        "example_id": [1], "given_label": pa.array([[B_PER, OUT, OUT]], LISTS),
+        "probabilities": pa.array([p], pa.list_(pa.list_(pa.float32()))),
+    })  # fmt: skip
+    found = TASK.unit_probabilities(table)
+    per = (0.05 * 0.1) ** (1 / 2)
+    loc = (0.8 * 0.9 * 1.0) ** (1 / 3)
+    np.testing.assert_allclose(found[1, 3:5], [per / 2, 1 - per / 2], atol=1e-6)
+    np.testing.assert_allclose(found[0, :2], [(1 + loc) / 2, (1 - loc) / 2], atol=1e-6)
+    assert TASK.suggested_values(table).to_pylist() == ["[]", "[[1, 2]]"]
+
+
+def test_the_true_answer_is_known_by_its_spans() -> None:
+    table = pa.table({"example_id": [5], "given_label": pa.array([[B_PER, OUT, B_LOC]], LISTS)})
+    units = TASK.unit_rows(table)
+    findings = pa.table({
+        "unit_id": units["unit_id"], "given_value": units["given_value"], "suggested_value": ["[]", "[[0, 2]]"]
+    })  # fmt: skip
+    for truth, expected in (
+        ([B_PER, I_PER, B_LOC], [0, 4]),
+        ([B_PER, OUT, OUT], [1, 3]),
+        ([OUT, B_PER, B_LOC], [0, 5]),
+    ):
+        rows = pa.table({"example_id": [5], "true_label": pa.array([truth], LISTS)})
+        assert TASK.true_answers(rows, findings)["given_label"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [B_PER, I_PER, OUT, B_LOC]),
+        ({1: [[0, 3]]}, [B_PER, I_PER, I_PER, B_LOC]),
+        ({1: []}, [OUT, OUT, OUT, B_LOC]),
+        ({1: [[2, 4]]}, [B_PER, I_PER, OUT, B_LOC]),  # overlaps the LOC that stays: PER keeps what was given
+        ({1: [[3, 4]], 0: []}, [OUT, OUT, OUT, B_PER]),  # the other class makes room
+        ({1: [[3, 4]], 0: [[3, 4]]}, [B_PER, I_PER, OUT, B_LOC]),
+    ],
+)
+def test_classes_come_together_without_overlap(changes: dict[int, list[Any]], expected: list[int]) -> None:
+    examples = pa.table({"example_id": [9], "given_label": pa.array([[B_PER, I_PER, OUT, B_LOC]], LISTS)})
+    units = TASK.unit_rows(examples).to_pylist()
+    rows = {
+        "example_id": [9, 9],
+        "final_label": [row["given_label"] + (row["given_label"] // 3 in changes) for row in units],
+        "final_value": [
+            json.dumps(changes[c]) if c in changes else row["given_value"] for c, row in enumerate(units)
+        ],
+    }
+    assert TASK.assemble(pa.table(rows), examples)["final_label"].to_pylist() == [expected]
+
+
+def make(folder: Path, rows: int = 150, shards: int = 3) -> tuple[Run, Config]:
+    """Sentences of ten words with names and places; some given spans are dropped, grown, or of the other class."""
+    run, rng = Run(str(folder / "run")), np.random.default_rng(0)
+    run.write_text(LABELS.to_json(), "load", "labels.json")
+    truths, given = [], []
+    for _ in range(rows):
+        tags = [OUT] * 10
+        start = int(rng.integers(0, 4))
+        tags[start : start + 2] = [B_PER, I_PER]
+        if rng.random() < 0.5:
+            tags[int(rng.integers(6, 10))] = B_LOC
+        truths.append(tags)
+        noisy = list(tags)
+        if rng.random() < 0.25:
+            kind = rng.integers(3)
+            if kind == 0:
+                noisy[start : start + 2] = [OUT, OUT]
+            elif kind == 1:
+                noisy[start + 1] = O
+            else:
+                noisy[start : start + 2] = [B_LOC, I_LOC]
+        given.append(noisy)
+    p = np.full((rows, 10, 5), 0.02)
+    for row, tags in enumerate(truths):
+        p[row, np.arange(10), tags] = 0.92
+    ids = np.arange(rows, dtype=np.int64) * 17 - 900
+    for number, part in enumerate(np.array_split(np.arange(rows), shards)):
+        name = f"part-{number:05d}.parquet"
+        tokens = [[f"w{row}-{place}" for place in range(10)] for row in part]
+        run.write_table(pa.table({
+            "example_id": ids[part], "text": [" ".join(words) for words in tokens], "tokens": tokens,
+            "given_label": pa.array([given[row] for row in part], LISTS), "split": ["train"] * len(part),
+        }), "load", "examples", name)  # fmt: skip
+        truth = pa.array([truths[row] for row in part], LISTS)
+        run.write_table(pa.table({"example_id": ids[part], "true_label": truth}), "load", "truth", name)
+        run.write_table(pa.table({
+            "example_id": ids[part], "given_label": pa.array([given[row] for row in part], LISTS),
+            "probabilities": pa.array(p[part].tolist(), pa.list_(pa.list_(pa.float32()))),
+        }), "predict", "predictions", name)  # fmt: skip
+        vectors = schema.list_column(np.ones((len(part), 2), np.float32))
+        run.write_table(
+            pa.table([ids[part], vectors], schema=schema.features(2)), "predict", "features", name
+        )
+    for verb in ("load", "predict"):
+        manifest = {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}}
+        run.write_json(manifest, verb, "manifest.json")
+    simulated = {"name": "simulated", "truth_path": run.path("load", "truth"), "accuracy": 1.0}
+    config = parse_config({
+        "name": "run", "output": str(folder), "task": {"name": "tagging"}, "dataset": {"path": "unread"},
+        "detect": {"budget": 0.3, "detectors": ["self_confidence"]}, "annotator": simulated,
+    })  # fmt: skip
+    return run, config
+
+
+def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
+    run, config = make(tmp_path)
+    found = do(config, run, detect, "detect")
+    assert found["examples"] == 300  # units
+    metrics = do(config, run, relabel, "relabel")
+    truth = {row["example_id"]: row["true_label"] for row in rows_of(run, "load", "truth")}
+    given = {row["example_id"]: row["given_label"] for row in rows_of(run, "load", "examples")}
+    final = {row["example_id"]: row["final_label"] for row in rows_of(run, "relabel", "example_labels")}
+    wrong = sum(truth[key] != given[key] for key in truth)
+    assert metrics["suspects"] >= wrong > 20
+    assert sum(truth[key] != final[key] for key in truth) == 0
+    measured, _, _ = measure_labels(config, run)
+    assert measured["noise"]["given"] > 0.05
+    assert measured["noise"]["final"] == 0
+    assert measured["harm"] == 0
+    _, queries = read_chunk(
+        Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK, "none"
+    )
+    assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
