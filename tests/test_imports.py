@@ -47,7 +47,7 @@ ALLOWED = {
     "functional": {"errors", "hashing", "schema"},
     **{package: FRAME | {"functional"} for package in BESIDE},
     "methods": FRAME | {"functional"},
-    "training": FRAME | {"functional", "methods", "models"},
+    "training": FRAME | {"functional", "methods", "models", "tasks"},
     "runtime": TRAINING,
     "evaluation": FRAME | {"functional", "tasks"},
     "verb_fingerprints": FRAME | BESIDE | {"methods"},

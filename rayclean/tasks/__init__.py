@@ -11,5 +11,7 @@ TASKS: "Family[Task]" = Family(
     "task",
     {
         "classification": "rayclean.tasks.classification:Classification",
+        "multi_label": "rayclean.tasks.multi_label:MultiLabel",
+        "tagging": "rayclean.tasks.tagging:Tagging",
     },
 )
