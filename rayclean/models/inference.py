@@ -28,7 +28,7 @@ WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to
 sort."""
 
-NEVER = -1000.0
+LOWEST_LOGIT = -1000.0
 """Logit of all answers but the first one to a word that was not read: their probability is exactly 0."""
 
 Texts = Sequence[str] | Sequence[Sequence[str]]
@@ -87,7 +87,7 @@ def infer(
     words = np.array([len(text) if per_token else 1 for text in texts], dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(words)])
     features = np.empty((len(texts), networks[0].feature_dim), dtype=np.float32)
-    logits = np.full((offsets[-1], networks[0].num_classes), NEVER, dtype=np.float32)
+    logits = np.full((offsets[-1], networks[0].num_classes), LOWEST_LOGIT, dtype=np.float32)
     logits[:, 0] = 0.0
     cut = np.zeros(len(texts), dtype=np.bool_)
 

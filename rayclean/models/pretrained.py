@@ -30,7 +30,7 @@ def _source(config: Any) -> tuple[str, dict[str, Any]]:
 def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) -> Any:
     source, common = _source(config)
     try:
-        with quiet():
+        with without_noise():
             return factory.from_pretrained(source, **common, **arguments)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -48,7 +48,7 @@ def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) 
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_noise() -> Iterator[None]:
     """Neither progress bars nor the report on the pooler that is left out."""
     from transformers.utils import logging
 
@@ -63,14 +63,14 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_config(config: Any) -> Any:
+def pretrained_config(config: Any) -> Any:
     """The model's configuration."""
     from transformers import AutoConfig
 
     return _from_pretrained(AutoConfig, config, "configuration")
 
 
-def load_tokenizer(config: Any) -> Any:
+def pretrained_tokenizer(config: Any) -> Any:
     """The model's fast tokenizer.
 
     Raises:
@@ -105,7 +105,7 @@ def _with_dropout(described: Any, config: Any) -> Any:
     return described
 
 
-def load_body(config: Any) -> Any:
+def pretrained_body(config: Any) -> Any:
     """The model without any head, in float32, with the dropout of the options.
 
     Raises:
@@ -113,7 +113,7 @@ def load_body(config: Any) -> Any:
     """
     from transformers import AutoModel
 
-    changed = {} if config.dropout is None else {"config": _with_dropout(load_config(config), config)}
+    changed = {} if config.dropout is None else {"config": _with_dropout(pretrained_config(config), config)}
     body = _from_pretrained(
         AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True, **changed
     )

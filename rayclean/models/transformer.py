@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.fingerprints import stamps
 from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer
-from rayclean.models.pretrained import load_body, load_config, load_tokenizer, quiet
+from rayclean.models.pretrained import pretrained_body, pretrained_config, pretrained_tokenizer, without_noise
 
 WORD_BEGINS = ("\u0120", "\u2581")
 """How byte-level BPE and SentencePiece mark the beginning of a word."""
@@ -71,10 +71,10 @@ class TransformerEncoder(Encoder):
         if self.frozen:
             self.default_epochs, self.default_learning_rate = 10, 5e-3
             if feature_dim is None:
-                feature_dim = self._pin(load_config(config))
+                feature_dim = self._pin(pretrained_config(config))
         else:
             self.default_epochs, self.default_learning_rate = 5, 2e-5
-            self.body = load_body(config)
+            self.body = pretrained_body(config)
             feature_dim = self._pin(self.body.config)
         dropout = HIDDEN_DROPOUT if config.dropout is None else config.dropout
         self.build_head(feature_dim, config.hidden, dropout)
@@ -127,7 +127,7 @@ class TransformerEncoder(Encoder):
         if not self.frozen:
             return self.body
         if not self._frozen_body:
-            self._frozen_body.append(load_body(self.config).eval())
+            self._frozen_body.append(pretrained_body(self.config).eval())
         if next(self._frozen_body[0].parameters()).device != device:
             self._frozen_body[0].to(device)
         return self._frozen_body[0]
@@ -140,9 +140,9 @@ class TransformerEncoder(Encoder):
         after = {name: value for name, value in self.state_dict().items() if not name.startswith("body.")}
         save_file({name: value.contiguous() for name, value in after.items()}, folder / "head.safetensors")
         if body if body is not None else not self.frozen:
-            with quiet():
+            with without_noise():
                 self._body_on(self.head.weight.device).save_pretrained(folder / "encoder")
-            load_tokenizer(self.config).save_pretrained(folder / "encoder")
+            pretrained_tokenizer(self.config).save_pretrained(folder / "encoder")
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:
@@ -166,7 +166,7 @@ class TransformerTokenizer(Tokenizer):
     """A Hugging Face fast tokenizer; its work is done in Rust, outside Python's lock."""
 
     def __init__(self, config: Any):
-        tokenizer = load_tokenizer(config)
+        tokenizer = pretrained_tokenizer(config)
         if config.max_length > tokenizer.model_max_length:
             raise ConfigError(
                 f"encoder.max_length: {config.model!r} reads at most {tokenizer.model_max_length} tokens, "

@@ -16,6 +16,9 @@ from rayclean.folder import Folder
 _VERSION = 8
 """Part of every job's key: raised when the code changes what training yields."""
 
+ONE_CLASS = Plugin(name="classification")
+"""The task where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -80,7 +83,7 @@ class FitSpec:
     annotator: tuple[Any, ...] = ()
     """Values on which the answers of the annotator depend that the method may ask; () where there is no
     annotator."""
-    task: Plugin = Plugin(name="classification")
+    task: Plugin = ONE_CLASS
     """What a label is."""
 
 

@@ -91,7 +91,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     task, names = TASKS.build(config.task, labels), labels.names
     if len(names) < 2 and task.label_form == "class":
         raise ConfigError(f"predict needs at least two classes, load found {names}; check dataset.label")
-    cls, options = encoder_class(config.encoder)
+    _, options = encoder_class(config.encoder)
     settings, given = config.predict, config.predict.mode == "given"
     frozen = reads_features(config.encoder, task.per_token)
     features, predictions = out.sub("features"), out.sub("predictions")
