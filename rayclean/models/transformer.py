@@ -197,13 +197,13 @@ class TransformerTokenizer(Tokenizer):
             lengths = np.array([len(word) for word in words], dtype=np.int64)
             ends = np.cumsum(lengths + 1) - 1  # the blank behind each word
             spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            places = np.flatnonzero(spans[:, 1] > spans[:, 0])  # special tokens have no characters
-            last = spans[places, 1] - 1
+            places = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+            # A blank that is a token by itself may have no characters; it belongs to what stands behind it.
+            last = np.maximum(spans[places, 1] - 1, spans[places, 0])
             word = np.searchsorted(ends, last, side="right")
-            inside = last < ends[word] if len(ends) else np.zeros(len(word), dtype=np.bool_)
-            found, first = np.unique(word[inside], return_index=True)
+            found, first = np.unique(word[word < len(words)], return_index=True)
             positions = np.full(len(words), -1, dtype=np.int32)
-            positions[found] = places[inside][first]
+            positions[found] = places[first]
             first_tokens.append(positions)
         return tokens, first_tokens, cut
 

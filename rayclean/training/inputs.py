@@ -103,7 +103,7 @@ def open_words(examples: str, encoder: Plugin) -> "WordInputs":
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
     key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), "words")
-    folder = cached_inputs(f"words-{key}", lambda folder: _write_words(source, tokenizer, folder))
+    folder = cached_inputs(f"tokens-{key}", lambda folder: _write_words(source, tokenizer, folder))
     return WordInputs(folder, tokenizer.pad_id)
 
 
