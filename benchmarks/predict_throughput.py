@@ -140,7 +140,7 @@ def pipeline(rows: list[str], warmup: int, dtype: str) -> dict[str, float]:
 def _model() -> str:
     from rayclean.config import Plugin
     from rayclean.models.loading import encoder_class
-    from rayclean.models.transformer import _source
+    from rayclean.models.pretrained import _source
 
     return str(_source(encoder_class(Plugin(**ENCODER))[1])[0])
 

@@ -49,7 +49,7 @@ ALLOWED = {
     "functional": {"errors", "hashing", "schema"},
     **{package: FRAME | {"functional", "tasks"} for package in BESIDE},
     "methods": FRAME | {"functional"},
-    "training": FRAME | {"functional", "methods", "models"},
+    "training": FRAME | {"functional", "methods", "models", "tasks"},
     "runtime": TRAINING,
     "evaluation": FRAME | {"functional", "tasks"},
     "verb_fingerprints": FRAME | BESIDE | {"methods"},

@@ -33,12 +33,11 @@ their optimisers and the columns, and reloads under another number of workers.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
-from torch.nn import functional as F
 
 from rayclean.measures import HIGHEST_LOSS, Histogram, Measures
 from rayclean.methods.batch import Output, StepBatch
@@ -46,7 +45,8 @@ from rayclean.plugins import Options, Plugin
 
 State = dict[str, npt.NDArray[Any]]
 """Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K].
-Beside the method's own columns there are, read-only, `example_id` and `given_label`."""
+Beside the method's own columns there are, read-only, `example_id` and, where a label is one class,
+`given_label`."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,9 @@ class Method:
     class Config(Options):
         """Options beside `name`; defaults are the paper's values with the section cited."""
 
+    label_forms: ClassVar[tuple[str, ...]] = ("class",)
+    """Forms of labels that it learns from: `class`, one per example; `classes`, any number; `tags`, one per
+    token. More than the first need a loss made of `batch.label_loss`, and no view."""
     networks: tuple[str, ...] = ("main",)
     """Names of the networks trained together in one worker."""
     views: tuple[str, ...] = ()
@@ -167,7 +170,7 @@ class Method:
         this worker's entries [B] of every state column.
         """
         logits = outputs[self.networks[0]].logits.detach()
-        return {"loss": F.cross_entropy(logits, batch.given_label, reduction="none")}
+        return {"loss": batch.label_loss(logits)}
 
     def observe(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
@@ -254,7 +257,7 @@ class Method:
             epoch: 1-based.
         """
         logits = outputs[self.networks[0]].logits
-        return {"cross_entropy": batch.mean(F.cross_entropy(logits, batch.given_label, reduction="none"))}
+        return {"cross_entropy": batch.mean(batch.label_loss(logits))}
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Quality [N], lower = more likely wrong; here minus the loss of the last epoch."""

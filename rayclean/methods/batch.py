@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,15 @@ class Output:
     features: Tensor
     """[R, D] input of the linear head (`Encoder.refine`)."""
     logits: Tensor
-    """[R, K], float32"""
+    """[R, K], float32; [R, T, K] where the network answers for every token."""
 
 
 def _no_network(name: str, rows: Tensor) -> Any:
     raise NotImplementedError("this batch was made without networks")
+
+
+def _of_classes(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class StepBatch:
     example_id: Tensor
     """[B] int64; -1 = padding row."""
     given_label: Tensor
-    """[B] int64"""
+    """What the networks learn: [B] int64, the class; [B, L] float32 of 0 and 1, which classes apply; or [B, T]
+    int64, the tag of each token, -1 where there is none or it was not read."""
     valid: Tensor
     """[B] bool; False for padding rows."""
     world_size: int
@@ -49,12 +55,20 @@ class StepBatch:
     again: Callable[[str, Tensor], Output] = _no_network
     """Runs the network of a name once more, with another dropout mask, on some of the originals (of their
     first views, where those are not kept): `mask` [B] bool."""
+    loss_of: Callable[[Tensor, Tensor], Tensor] = _of_classes
+    """Loss [B] of logits [B, ...] on labels like `given_label`, by the form of the labels."""
     stage: str = "train"
     """Name of the stage that is trained."""
     turn: tuple[str, ...] = ()
     """Networks whose turn it is. The others' outputs are those of evaluation mode, without gradient."""
     progress: float = 0.0
     """Epochs done, of all stages, with the fraction of the running one."""
+
+    def label_loss(self, logits: Tensor) -> Tensor:
+        """Loss [B] of a network's logits on the given labels, whatever their form: cross-entropy of the class,
+        of every class that may apply, or of every tag.
+        """
+        return self.loss_of(logits, self.given_label)
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of `values` over the valid rows of the global batch, scaled so that the mean of all workers'

@@ -4,11 +4,15 @@
 |---|---|
 | cross-entropy -log p[y] | term `cross_entropy` of `methods.base.Method` |
 
-Differences from the paper: none, it is textbook material. The quality is minus the loss of the last epoch.
+Differences from the paper: none, it is textbook material. Where several classes may apply it is the binary one,
+averaged over the classes; where every token has a tag, the mean over the tokens. The quality is minus the loss of
+the last epoch.
 """
 
 from rayclean.methods.base import Method
 
 
 class CrossEntropy(Method):
-    """Nothing is overridden: this is what the seam does by itself."""
+    """What the seam does by itself, on labels of every form."""
+
+    label_forms = ("class", "classes", "tags")

@@ -1,7 +1,8 @@
 """Words and word pairs without order, in a mean of embeddings and a small MLP: the fastest baseline.
 
 Joulin et al., "Bag of tricks for efficient text classification", 2017 (fastText), with a hidden layer.
-Differences from the paper: hashed unigrams too, AdamW instead of SGD with hierarchical softmax.
+Differences from the paper: hashed unigrams too, AdamW instead of SGD with hierarchical softmax. It knows no
+order, so it cannot answer for single words.
 """
 
 from typing import Any

@@ -3,6 +3,9 @@
 The parts are apart because features are cached (a frozen encoder computes them once, and only what comes
 after is trained) and kept for retrieval, while methods mix (EmbMix) or compare (contrastive losses) what
 stands right before the classes. Without a hidden layer both are the same.
+
+A network answers once for a text, or (`per_token`) for each of the words into which a text came split: then
+features and logits have an axis more, of words.
 """
 
 import json
@@ -41,6 +44,18 @@ class Tokenizer:
         """Token ids per text, at least one and cut at `max_length`, and whether the text was cut."""
         raise NotImplementedError
 
+    def tokenize_words(
+        self, texts: Sequence[Sequence[str]]
+    ) -> tuple[list[npt.NDArray[np.int32]], list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
+        """Texts that are split into words already.
+
+        Returns:
+            Token ids per text, as `__call__` gives them; the position among them of each word's first token,
+            -1 for a word that has none, because the text was cut before it or it holds nothing but blanks;
+            and whether the text was cut.
+        """
+        raise NotImplementedError
+
     def words(self) -> list[str] | None:
         """Word of each token id; None where ids are hashes."""
         return None
@@ -59,11 +74,23 @@ def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tenso
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
+def pad_words(first_tokens: Sequence[npt.NDArray[np.int32]]) -> dict[str, Tensor]:
+    """What a network that answers for words reads beside `pad`: `first_tokens` [B, T], the position of the
+    first token of each word; -1 for words that have none, and behind the last word of a text.
+    """
+    most = max((len(places) for places in first_tokens), default=1) or 1
+    padded = np.full((len(first_tokens), most), -1, dtype=np.int64)
+    for row, places in enumerate(first_tokens):
+        padded[row, : len(places)] = places
+    return {"first_tokens": torch.from_numpy(padded)}
+
+
 class Encoder(nn.Module):
     """Base of all encoders: a body that embeds a batch of tokens, and a linear head `self.head`.
 
     A subclass builds its body in `__init__` and calls `self.build_head(dim)`; it overrides `encode` and
-    `tokenizer`, and `save` and `load` where its weights are not simply its `state_dict`.
+    `tokenizer`, and `save` and `load` where its weights are not simply its `state_dict`. One that can answer
+    for words (`answers_per_token`) takes `per_token` in `__init__`, too.
     """
 
     class Config(Options):
@@ -75,15 +102,18 @@ class Encoder(nn.Module):
     pretrained_tokens: ClassVar[bool] = False
     """Whether there are words (`Tokenizer.words`) and embeddings of them (`token_embeddings`) before any
     training."""
+    answers_per_token: ClassVar[bool] = False
+    """Whether it can answer for every word of a text, too."""
     default_epochs: int
     """Epochs where the config names none. May depend on the options: read it from the instance."""
     default_learning_rate: float
     """Learning rate where the config names none. May depend on the options: read it from the instance."""
 
-    def __init__(self, config: Any, num_classes: int):
+    def __init__(self, config: Any, num_classes: int, per_token: bool = False):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
+        self.per_token = per_token
 
     @classmethod
     def tokenizer(cls, config: Any) -> Tokenizer:
@@ -124,6 +154,11 @@ class Encoder(nn.Module):
         """`is_frozen` of this network's options."""
         return self.is_frozen(self.config)
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether it can work on features that were computed once: they are kept per text, not per word."""
+        return self.frozen and not self.per_token
+
     def build_head(self, feature_dim: int, hidden: int = 0, dropout: float = HIDDEN_DROPOUT) -> None:
         """A linear classifier over features; with a `hidden` layer before it, a two-layer perceptron."""
         self.feature_dim = feature_dim
@@ -133,11 +168,19 @@ class Encoder(nn.Module):
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, D] of `input_ids` [B, L] and `attention_mask` [B, L]; a row's do not depend on the
-        others.
+        others. Per token: features [B, T, D] of the words that `first_tokens` [B, T] points to.
 
         A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
+
+    def of_words(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """States [B, T, D] of the first token of each word, from those [B, L, D] of all tokens; 0 for words
+        without a token (Devlin et al., "BERT", NAACL 2019, section 5.3).
+        """
+        places = batch["first_tokens"].unsqueeze(-1)
+        found = states.gather(1, places.clamp(min=0).expand(-1, -1, states.shape[-1]))
+        return found.masked_fill(places < 0, 0.0)
 
     def refine(self, features: Tensor) -> Tensor:
         """Input of the linear head: the hidden layer [B, hidden] where there is one, else the features [B,
@@ -147,12 +190,12 @@ class Encoder(nn.Module):
         return refined
 
     def classify(self, refined: Tensor) -> Tensor:
-        """Logits [B, K] of refined features."""
+        """Logits [B, K] of refined features, or [B, T, K]."""
         logits: Tensor = self.head(refined)
         return logits
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits [B, K] of features [B, D], cached ones for example."""
+        """Logits [B, K] of features [B, D], cached ones for example; or [B, T, K] of [B, T, D]."""
         return self.classify(self.refine(features))
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -177,7 +220,9 @@ class Encoder(nn.Module):
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:
         """Inverse of `save`; `description` is the content of `rayclean.json`."""
-        network = cls(cls.Config(**description["options"]), description["num_classes"])
+        config = cls.Config(**description["options"])
+        per_token = {"per_token": True} if description["per_token"] else {}
+        network = cls(config, description["num_classes"], **per_token)
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         return network
 
@@ -189,6 +234,7 @@ class Encoder(nn.Module):
             "encoder": names.get(target, target),
             "options": self.config.model_dump(mode="json"),
             "num_classes": self.num_classes,
+            "per_token": self.per_token,
             "feature_dim": self.feature_dim,
             "labels": list(labels),
         }

@@ -1,7 +1,7 @@
 """A bidirectional LSTM trained from scratch: the weak network of NoiseAL, and a fast one anywhere.
 
 One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3. Words are hashed
-(`models/hashed_words.py`), so no vocabulary is fitted.
+(`models/hashed_words.py`), so no vocabulary is fitted. Per token the features of a word are its states.
 """
 
 from contextlib import nullcontext
@@ -18,7 +18,9 @@ from rayclean.models.precision import gains_by_bfloat16
 
 
 class BiLSTMEncoder(WordEncoder):
-    """Hashed words -> embeddings -> BiLSTM -> [mean; max] over time, D = 4 x hidden."""
+    """Hashed words -> embeddings -> BiLSTM -> [mean; max] over time, D = 4 x hidden; per token -> the states of
+    each word, D = 2 x hidden.
+    """
 
     class Config(Encoder.Config):
         """Options beside `name`."""
@@ -34,15 +36,16 @@ class BiLSTMEncoder(WordEncoder):
         dropout: float = Field(0.1, ge=0, lt=1)
         """Dropout of embeddings and features."""
 
+    answers_per_token = True
     default_epochs = 10
     default_learning_rate = 1e-3
 
-    def __init__(self, config: Any, num_classes: int):
-        super().__init__(config, num_classes)
+    def __init__(self, config: Any, num_classes: int, per_token: bool = False):
+        super().__init__(config, num_classes, per_token)
         self.embedding = nn.Embedding(config.buckets, config.embedding, padding_idx=PAD)
         self.lstm = nn.LSTM(config.embedding, config.hidden, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout(config.dropout)
-        self.build_head(4 * config.hidden)
+        self.build_head((2 if per_token else 4) * config.hidden)
 
     @classmethod
     def tokenizer(cls, config: Any) -> WordTokenizer:
@@ -55,7 +58,7 @@ class BiLSTMEncoder(WordEncoder):
         return 3e-3
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, 4 x hidden]."""
+        """Features [B, 4 x hidden], or [B, T, 2 x hidden]."""
         mask = batch["attention_mask"]
         lengths = mask.sum(1)
         embedded = self.dropout(self.embedding(self.rows(batch["input_ids"])))
@@ -67,6 +70,9 @@ class BiLSTMEncoder(WordEncoder):
         with torch.autocast("cpu", enabled=False) if single else nullcontext():
             states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         states = states.float()
+        if self.per_token:
+            found: Tensor = self.dropout(self.of_words(states, batch))
+            return found
         inside = mask.unsqueeze(-1).bool()
         mean = states.sum(1) / lengths.unsqueeze(-1)  # padded positions are zero
         highest = states.masked_fill(~inside, -torch.inf).amax(1)

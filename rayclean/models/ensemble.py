@@ -29,7 +29,7 @@ class Ensemble(Encoder):
 
     def __init__(self, config: Any, members: Sequence[Encoder]):
         """Of trained networks, all of `config.member`."""
-        super().__init__(config, members[0].num_classes)
+        super().__init__(config, members[0].num_classes, members[0].per_token)
         self.members = nn.ModuleList(members)
         widths = [member.feature_dim for member in members]
         self.feature_dim = widths[0] if self.frozen else sum(widths)
@@ -54,7 +54,9 @@ class Ensemble(Encoder):
         return member.is_frozen(options)
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, D]: the frozen body's, or [B, D1 + D2 + ...], the members' side by side."""
+        """Features [B, D]: the frozen body's, or [B, D1 + D2 + ...], the members' side by side; per token with
+        an axis of words before the last.
+        """
         if self.frozen:
             return self._networks[0].encode(batch)
         return torch.cat([member.encode(batch) for member in self._networks], -1)

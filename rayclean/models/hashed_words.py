@@ -56,9 +56,26 @@ class WordTokenizer(Tokenizer):
             hashes = [_hash(word) for word in words]
             if self.bigrams:
                 hashes += [_hash(f"{first} {second}") for first, second in itertools.pairwise(words)]
-            ids = np.asarray(hashes, dtype=np.int64) % (self.buckets - RESERVED) + RESERVED
-            tokens.append(ids.astype(np.int32) if len(ids) else np.array([EMPTY], dtype=np.int32))
+            tokens.append(self._ids(hashes))
         return tokens, cut
+
+    def tokenize_words(
+        self, texts: Sequence[Sequence[str]]
+    ) -> tuple[list[npt.NDArray[np.int32]], list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
+        """One id per word of the text, whatever is in it, so that each word is its own first token."""
+        tokens, first_tokens, cut = [], [], np.zeros(len(texts), dtype=np.bool_)
+        for row, words in enumerate(texts):
+            cut[row] = len(words) > self.max_length
+            hashes = [_hash(word.lower()) for word in words[: self.max_length]]
+            tokens.append(self._ids(hashes))
+            places = np.arange(len(words), dtype=np.int32)
+            places[self.max_length :] = -1
+            first_tokens.append(places)
+        return tokens, first_tokens, cut
+
+    def _ids(self, hashes: list[int]) -> npt.NDArray[np.int32]:
+        ids = np.asarray(hashes, dtype=np.int64) % (self.buckets - RESERVED) + RESERVED
+        return ids.astype(np.int32) if len(ids) else np.array([EMPTY], dtype=np.int32)
 
     def _words(self, text: str) -> list[str]:
         """At most one word more than needed: the rest of a long text is never looked at."""
@@ -81,8 +98,8 @@ class WordEncoder(Encoder):
 
     embedding: nn.Embedding | nn.EmbeddingBag
 
-    def __init__(self, config: Any, num_classes: int):
-        super().__init__(config, num_classes)
+    def __init__(self, config: Any, num_classes: int, per_token: bool = False):
+        super().__init__(config, num_classes, per_token)
         self.kept: Tensor | None = None
         """[U] sorted token ids whose rows are in `embedding`; None: all."""
 

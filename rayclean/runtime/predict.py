@@ -23,12 +23,13 @@ from rayclean.functional.hashing import folds
 from rayclean.models.base import Encoder
 from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
-from rayclean.models.probabilities import FOLD_NONE, prediction_table, softmax
 from rayclean.progress import ProgressBar, progress_bar
 from rayclean.runtime.engines import Engines
 from rayclean.runtime.shard_figures import CUT, count_rows, shard_figures
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
+from rayclean.tasks.base import Task
+from rayclean.tasks.probabilities import FOLD_NONE
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class InferencePlan:
     """Folders of saved networks: network f predicts fold f, a single one predicts all. Empty: the untrained
     `encoder`."""
     encoder: Plugin | None = None
+    task: Task | None = None
+    """What a label is; None: nothing is predicted."""
     seed: int = 0
     precision: Any = "auto"
     tokens_per_batch: int | None = None
@@ -80,7 +83,7 @@ def compute_features(
         Sums over all shards: `rows`, `cut`, `resumed` (rows taken from an earlier attempt or the cache).
     """
     plan = InferencePlan(
-        examples.url(), output.url(), None, (), encoder, seed, config.precision, config.tokens_per_batch
+        examples.url(), output.url(), None, (), encoder, None, seed, config.precision, config.tokens_per_batch
     )
     if kept is not None:
         _, options = encoder_class(encoder)
@@ -93,6 +96,7 @@ def predict_shards(
     examples: Folder,
     output: Folder,
     networks: Sequence[str],
+    task: Task,
     *,
     seed: int,
     config: PredictConfig,
@@ -103,16 +107,18 @@ def predict_shards(
     Args:
         engines: engines that run the work.
         examples: folder of example shards; a null given label gives null given columns.
-        output: folder for the shards of the same names (`schema.predictions`).
-        networks: folders of the networks; network f predicts the examples of fold f of len(networks) under
-            `seed`; a single one predicts all.
-        seed: seed of the folds.
+        output: folder for the shards of the same names (`Task.prediction_table`).
+        networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single
+            one all.
+        task: what a label is.
+        seed: of the folds.
         config: precision, size of batches and pool.
         features: folder for feature shards, all by network 0, so that they share one space; None: not
             written.
 
     Returns:
-        Sums over all shards: `rows`, `cut`, `resumed`, `correct`, `log_loss`, `labelled`.
+        Sums over all shards: `rows`, `cut`, `resumed`; where a label is one class also `correct`, `log_loss`,
+        `labelled`.
     """
     where = features.url() if features is not None else None
     plan = InferencePlan(
@@ -121,6 +127,7 @@ def predict_shards(
         output.url(),
         tuple(networks),
         None,
+        task,
         seed,
         config.precision,
         config.tokens_per_batch,
@@ -134,13 +141,14 @@ def predict_heads(
     features: Folder,
     output: Folder,
     networks: Sequence[str],
+    task: Task,
     *,
     seed: int,
 ) -> dict[str, Any]:
     """Write `predictions/` from cached features by the heads of saved networks; returns the sums of
     `predict_shards`.
     """
-    plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, seed)
+    plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, task, seed)
     with progress_bar("predict", count_rows(examples), "examples") as progress:
         return _sum(engines.map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
 
@@ -177,7 +185,7 @@ class ShardRunner:
 
     def _load(self) -> None:
         if self.plan.encoder is not None:
-            self.networks = [build_encoder(self.plan.encoder, num_classes=1, seed=self.plan.seed).eval()]
+            self.networks = [build_encoder(self.plan.encoder, 1, self.plan.seed).eval()]
         else:
             self.networks = [load_encoder(folder) for folder in self.plan.networks]
         for network in self.networks:
@@ -187,7 +195,9 @@ class ShardRunner:
     def __call__(self, shard: str) -> dict[str, Any]:
         """Run the networks on a shard, unless its output exists."""
         plan = self.plan
-        table = self.examples.read_table(shard, columns=["example_id", "text", "given_label"])
+        per_token = plan.task is not None and plan.task.per_token
+        columns = ["example_id", "text", "given_label", *(["tokens"] if per_token else [])]
+        table = self.examples.read_table(shard, columns=columns)
         ids = table["example_id"].to_numpy()
         features = Folder(plan.features) if plan.features is not None else None
         predictions = Folder(plan.predictions) if plan.predictions is not None else None
@@ -203,20 +213,25 @@ class ShardRunner:
             self._load()
         which = _which(ids, plan)
         found = infer(
-            self.networks, self.tokenizer, table["text"].to_pylist(), np.maximum(which, 0),
+            self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(which, 0),
             precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
         )  # fmt: skip
         cut = {CUT: str(int(found.cut.sum())).encode()}
         if features is not None:
             _check_finite(found.features, ids, "features")
-            columns = {"example_id": table["example_id"], "features": list_column(found.features)}
+            values = [table["example_id"], list_column(found.features)]
             schema = features_schema(found.features.shape[1])
-            features.write_table(pa.table(columns, schema=schema).replace_schema_metadata(cut), shard)
+            features.write_table(pa.table(values, schema=schema).replace_schema_metadata(cut), shard)
             if kept is not None:
                 kept.take(features, shard, name)
         if predictions is not None:
-            _check_finite(found.logits, ids, "logits")
-            output = prediction_table(ids, table["given_label"], softmax(found.logits), which)
+            assert plan.task is not None
+            owners = ids if found.offsets is None else np.repeat(ids, np.diff(found.offsets))
+            _check_finite(found.logits, owners, "logits")
+            probabilities = plan.task.probabilities(found.logits)
+            output = plan.task.prediction_table(
+                ids, table["given_label"], probabilities, which, found.offsets
+            )
             predictions.write_table(output.replace_schema_metadata(cut), shard)
         return {**shard_figures(outputs[-1], shard), "resumed": 0}
 
@@ -224,6 +239,7 @@ class ShardRunner:
 def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     assert plan.features is not None
     assert plan.predictions is not None
+    assert plan.task is not None
     output, features = Folder(plan.predictions), Folder(plan.features)
     table = Folder(plan.examples).read_table(shard, columns=["example_id", "given_label"])
     ids = table["example_id"].to_numpy()
@@ -243,7 +259,8 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
             logits[rows] = network.logits(cached[torch.from_numpy(rows)]).numpy()
     assert logits is not None
     _check_finite(logits, ids, "logits")
-    output.write_table(prediction_table(ids, table["given_label"], softmax(logits), which), shard)
+    probabilities = plan.task.probabilities(logits)
+    output.write_table(plan.task.prediction_table(ids, table["given_label"], probabilities, which), shard)
     return {**shard_figures(output, shard), "resumed": 0}
 
 
@@ -268,10 +285,11 @@ def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:
 
 
 def _check_finite(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], what: str) -> None:
+    """`ids`: example of each row of the values."""
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise RaycleanError(
-            f"{what} of {int(bad.sum())} of {len(ids)} examples of a shard are not finite (first "
+            f"{what} of {len(set(ids[bad]))} of {len(set(ids))} examples of a shard are not finite (first "
             f"example_id {ids[bad][0]}): "
             "the network diverged or bfloat16 overflows; set predict.precision = 'float32' or lower the learning rate"
         )

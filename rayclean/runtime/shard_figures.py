@@ -23,7 +23,7 @@ def count_rows(folder: Folder, *parts: str) -> int:
 
 
 def shard_figures(folder: Folder, shard: str) -> dict[str, Any]:
-    """Numbers of rows and cut texts of a shard; for predictions also the sums of `label_figures`."""
+    """Rows and cut texts of a shard; of predictions of one class also the sums of `label_figures`."""
     with folder.fs.open(folder.path(shard), "rb") as file:
         parquet = pq.ParquetFile(file)
         metadata = parquet.schema_arrow.metadata or {}
@@ -43,4 +43,14 @@ def label_figures(predictions: pa.Table) -> dict[str, float]:
         "labelled": len(given),
         "correct": int((known["predicted_label"].to_numpy() == given).sum()),
         "log_loss": float(-np.log(np.maximum(probability, np.finfo(np.float32).tiny)).sum()),
+    }
+
+
+def agreement(figures: dict[str, Any]) -> dict[str, float]:
+    """Accuracy and log-loss on the given labels, from summed figures of predictions of one class; of others {}."""
+    if "labelled" not in figures:
+        return {}
+    return {
+        "accuracy_given": figures["correct"] / figures["labelled"],
+        "log_loss_given": figures["log_loss"] / figures["labelled"],
     }

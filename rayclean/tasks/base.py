@@ -17,10 +17,13 @@ How further tasks fit: in *sequence generation* a unit is the example, its answe
 model's text; in *click-through rate* a unit is the example and its answers are 0, 1 and "drop"; in *object
 detection* a unit is (example, class) and its answers are sets of boxes; *hierarchical* labels are classes whose
 candidates are siblings and parents.
+
+PyTorch is imported only by the methods that compute with tensors: whoever asks how labels are stored does not
+wait for it.
 """
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,12 @@ import pyarrow as pa
 
 from rayclean.plugins import Options
 from rayclean.schema import LABEL_TYPES, Candidate, FormName, LabelSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -1
+"""Target in the place of a tag that is not there (padding) or not read: it is in no mean."""
 
 
 class Task:
@@ -51,6 +60,48 @@ class Task:
     def outputs(self) -> int:
         """Numbers that the head gives for an example, or for each token of it."""
         return len(self.labels)
+
+    def targets(self, column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+        """What the head learns from B known labels, [B, ...]; a new array."""
+        raise NotImplementedError
+
+    def loss(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """Loss [B] of each example.
+
+        Args:
+            logits: [B, outputs], or [B, T, outputs] of T tokens.
+            targets: of `targets`, on the same device.
+        """
+        raise NotImplementedError
+
+    def correct(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """How right the likeliest answer to each example is: [B] float, from 0 to 1."""
+        raise NotImplementedError
+
+    def probabilities(self, logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+        """Probabilities of the head's answers, of the shape of the logits [M, outputs]; computed in float64."""
+        raise NotImplementedError
+
+    def prediction_table(
+        self,
+        ids: npt.NDArray[np.int64],
+        given: pa.ChunkedArray | pa.Array,
+        probabilities: npt.NDArray[np.float32],
+        fold: npt.NDArray[np.int16],
+        offsets: npt.NDArray[np.int64] | None = None,
+    ) -> pa.Table:
+        """A shard of `predictions/`.
+
+        Args:
+            ids: [N] ids of the examples.
+            given: [N] labels in the form of the task; null where there is none.
+            probabilities: [N, outputs]; of all tokens one after another, [M, outputs], where the task answers
+                for every token.
+            fold: [N] the fold whose network predicted, or `FOLD_NONE`.
+            offsets: [N + 1] where the tokens of every example begin, and the end of the last; None where
+                the task answers once for a text.
+        """
+        raise NotImplementedError
 
     @property
     def label_type(self) -> pa.DataType:

@@ -23,7 +23,7 @@ from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
-from rayclean.models.base import Tokenizer, pad
+from rayclean.models.base import Tokenizer, pad, pad_words
 from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
@@ -60,13 +60,17 @@ class NetworkInputs(Protocol):
         ...
 
 
-def open_inputs(examples: str, features: str | None, encoder: Plugin) -> NetworkInputs:
-    """Tokens or features of all examples from this node's cache, made first if it is not there."""
+def open_inputs(
+    examples: str, features: str | None, encoder: Plugin, per_token: bool = False
+) -> NetworkInputs:
+    """Tokens or features of all examples from this node's cache, made first if it is not there; `per_token`:
+    the tokens of texts that are split into words, for networks that answer for words.
+    """
     if features is not None:
         source = Folder(features)
         key = fingerprint(_VERSION, source.url(), folder_key(features))
         return FeatureInputs(cached_inputs(f"features-{key}", lambda folder: _write_features(source, folder)))
-    return open_tokens(examples, encoder)
+    return open_words(examples, encoder) if per_token else open_tokens(examples, encoder)
 
 
 def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "TokenInputs":
@@ -86,6 +90,21 @@ def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "
     key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
     folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
     return TokenInputs(folder, tokenizer.pad_id)
+
+
+def open_words(examples: str, encoder: Plugin) -> "WordInputs":
+    """Tokens of all examples as an encoder reads their words.
+
+    Args:
+        examples: folder of example shards, with a column `tokens` (list of words).
+        encoder: whose tokenizer.
+    """
+    cls, options = ENCODERS.checked(encoder)
+    tokenizer: Tokenizer = cls.tokenizer(options)
+    source = Folder(examples)
+    key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), "words")
+    folder = cached_inputs(f"tokens-{key}", lambda folder: _write_words(source, tokenizer, folder))
+    return WordInputs(folder, tokenizer.pad_id)
 
 
 class _Mapped:
@@ -140,6 +159,25 @@ class TokenInputs(_Mapped):
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
 
+class WordInputs(TokenInputs):
+    """Token ids of texts that are split into words, and where the words begin."""
+
+    def __init__(self, folder: Path, pad_id: int):
+        super().__init__(folder, pad_id)
+        self.word_offsets = np.load(folder / "word_offsets.npy", mmap_mode="r")
+        self.first_tokens = np.memmap(folder / "first_tokens.bin", dtype=np.int32, mode="r")
+
+    def batch(self, rows: Rows) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` [B, L], `first_tokens` [B, T]."""
+        starts, ends = self.word_offsets[rows], self.word_offsets[rows + 1]
+        places = [self.first_tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+        return super().batch(rows) | pad_words(places)
+
+    def words(self, rows: Rows) -> Rows:
+        """Words per row."""
+        return np.asarray(self.word_offsets[rows + 1] - self.word_offsets[rows])
+
+
 class FeatureInputs(_Mapped):
     """Features of a frozen encoder."""
 
@@ -170,9 +208,28 @@ def _write_tokens(
             truncated += int(cut.sum())
             for token_ids in tokens:
                 values.write(token_ids.astype(np.int32, copy=False).tobytes())
-    np.save(
-        folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    )
+    _write_offsets(lengths, folder / "offsets.npy")
+    _write_ids(ids, folder)
+    return {"truncated": truncated, "source": source.path()}
+
+
+def _write_words(source: Folder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    ids: list[Any] = []
+    lengths: list[Any] = []
+    words: list[Any] = []
+    truncated = 0
+    with open(folder / "values.bin", "wb") as values, open(folder / "first_tokens.bin", "wb") as places:
+        for shard in source.shards():
+            table = source.read_table(shard, columns=["example_id", "tokens"])
+            tokens, first_tokens, cut = tokenizer.tokenize_words(table["tokens"].to_pylist())
+            ids.append(table["example_id"].to_numpy())
+            truncated += int(cut.sum())
+            for arrays, counts, file in ((tokens, lengths, values), (first_tokens, words, places)):
+                counts.append(np.array([len(array) for array in arrays], dtype=np.int64))
+                for array in arrays:
+                    file.write(array.astype(np.int32, copy=False).tobytes())
+    _write_offsets(lengths, folder / "offsets.npy")
+    _write_offsets(words, folder / "word_offsets.npy")
     _write_ids(ids, folder)
     return {"truncated": truncated, "source": source.path()}
 
@@ -194,6 +251,10 @@ def _write_features(source: Folder, folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{source.url()} holds no shards of features: run predict first")
     _write_ids(ids, folder)
     return {"truncated": 0, "source": source.path(), "dim": dim}
+
+
+def _write_offsets(lengths: Sequence[Rows], file: Path) -> None:
+    np.save(file, np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64))
 
 
 def _write_ids(ids: Sequence[Rows], folder: Path) -> None:

@@ -16,6 +16,9 @@ from rayclean.folder import Folder
 _VERSION = 8
 """Part of every job's key: raised when the code changes what training yields."""
 
+ONE_CLASS = Plugin(name="classification")
+"""The task where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -76,10 +79,12 @@ class FitSpec:
     method: Plugin
     training: TrainingConfig
     labels: tuple[str, ...]
-    """Names of the classes in index order; K of them."""
+    """Names of the classes in index order, of the entity classes where labels are tags."""
     annotator: tuple[Any, ...] = ()
     """Values on which the answers of the annotator depend that the method may ask; () where there is no
     annotator."""
+    task: Plugin = ONE_CLASS
+    """What a label is."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,11 @@ class FitResult:
     loss: float
     """Mean training loss of the last epoch."""
     dev_loss: float | None
-    """Mean cross-entropy of the best epoch on the given development labels; None without development
+    """Mean loss, by the task, of the best epoch on the given development labels; None without development
     examples."""
     dev_accuracy: float | None
-    """Accuracy of the best epoch on the given development labels; None without development examples."""
+    """Mean share, by the task, of what the best epoch says right of the given development labels; None without
+    development examples."""
     train_examples: int
     """Examples of the last stage."""
     dev_examples: int
@@ -129,7 +135,7 @@ def folder_key(url: str) -> list[tuple[str, int, str]]:
 
 def job_key(job: FitJob, spec: FitSpec) -> str:
     """Hash of everything that a job's result depends on: data, selection, seed, encoder, method, training,
-    classes.
+    task and classes.
 
     The folder of its output and the number of workers are no part of it.
     """
@@ -141,4 +147,5 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
         job.best_by, spec.encoder.model_dump(mode="json"), spec.method.model_dump(mode="json"), spec.training.identity(),
         spec.labels,
         spec.annotator,
+        spec.task.model_dump(mode="json"),
     )  # fmt: skip

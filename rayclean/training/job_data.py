@@ -1,13 +1,14 @@
 """Data of one job on one worker: training and development examples, their labels, and the inputs of each
 network.
 
-Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks
-of the same encoder read the same inputs.
+Only ids and labels are in memory (about 40 bytes per example of one class); tokens or features are
+memory-mapped. Networks of the same encoder read the same inputs.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,8 @@ from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
 from rayclean.models import ENCODERS
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
-from rayclean.training.inputs import NetworkInputs, Rows, open_inputs
+from rayclean.tasks.base import Task
+from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs
 from rayclean.training.job import FitJob
 
 
@@ -32,9 +34,15 @@ class Part:
     """Some examples, sorted by id."""
 
     ids: Rows
-    labels: Rows
+    labels: pa.Array
+    """[N] known labels, in the form of the task."""
     rows: dict[str, Rows]
     """Rows of each network's inputs, by network."""
+    task: Task
+
+    def targets(self, chosen: Rows | None = None) -> npt.NDArray[Any]:
+        """What networks learn of some examples, or of all, [B, ...]; see `Task.targets`."""
+        return self.task.targets(self.labels if chosen is None else self.labels.take(pa.array(chosen)))
 
 
 @dataclass(frozen=True)
@@ -78,18 +86,19 @@ class JobData:
         return None
 
 
-def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, featured: Plugin) -> JobData:
+def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: Plugin) -> JobData:
     """Select the job's examples and open what each network reads.
 
     Args:
         job: which examples.
         encoders: by network.
-        num_classes: K.
+        task: what a label is.
         featured: the encoder that computed the job's cached features, if there are any; networks of it read
-            these if its body is frozen. All others read tokens.
+            these if its body is frozen and it answers once for a text. All others read tokens.
 
     Raises:
-        DataError: no training example, a label outside the classes, or examples without label or features.
+        DataError: no training example, a label outside the classes, examples without label or features, or
+            tags that are not as many as the words.
     """
     ids, given, splits = _columns(job.data.examples, "given_label")
     labels = given
@@ -101,38 +110,69 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
                 f"{job.data.labels}: no row for {int((~found).sum())} of {len(ids)} examples (first id "
                 f"{ids[~found][0]}); it was made from other examples: run the verb that writes it again"
             )
-        labels = theirs[position]
+        labels = theirs.take(pa.array(position))
     train, dev = _select(job, ids, splits)
-    train, dev = train & (labels >= 0), dev & (given >= 0)
+    train, dev = train & _known(labels), dev & _known(given)
     if not train.any():
         raise DataError(
             f"{job.name}: no training example among the {len(ids)} of {job.data.examples}; check the split"
         )
-    largest = max(int(labels[train].max()), int(given[dev].max(initial=0)))
-    if largest >= num_classes:
+    chosen = {"train": labels.filter(pa.array(train)), "dev": given.filter(pa.array(dev))}
+    largest = max(_largest(column) for column in chosen.values())
+    if largest >= task.outputs:
         raise DataError(
-            f"{job.name}: label {largest} found, expected less than the {num_classes} classes: run load again"
+            f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again"
         )
     inputs: dict[str, NetworkInputs] = {}
     for name, encoder in encoders.items():
         same = [other for other in inputs if encoders[other] == encoder]
-        features = job.data.features if encoder == featured and is_frozen(encoder) else None
-        inputs[name] = inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder)
+        cached = encoder == featured and reads_features(encoder, task.per_token)
+        features = job.data.features if cached else None
+        inputs[name] = (
+            inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder, task.per_token)
+        )
 
-    def part(mask: npt.NDArray[np.bool_], values: Rows) -> Part:
-        return Part(ids[mask], values[mask], {name: each.rows(ids[mask]) for name, each in inputs.items()})
+    def part(mask: npt.NDArray[np.bool_], values: pa.Array) -> Part:
+        rows = {name: each.rows(ids[mask]) for name, each in inputs.items()}
+        made = Part(ids[mask], values, rows, task)
+        for name, each in inputs.items():
+            if isinstance(each, WordInputs):
+                _check_words(job, made, each.words(rows[name]))
+        return made
 
-    return JobData(inputs, part(train, labels), part(dev, given), job.data.examples)
+    return JobData(inputs, part(train, chosen["train"]), part(dev, chosen["dev"]), job.data.examples)
 
 
-def is_frozen(encoder: Plugin) -> bool:
-    """Whether only the layers after an encoder's body are trained."""
+def reads_features(encoder: Plugin, per_token: bool) -> bool:
+    """Whether only the layers after an encoder's body are trained, on features that were computed once. These
+    are kept per text: a network that answers for every word runs its body in every step, frozen or not.
+    """
     cls, options = ENCODERS.checked(encoder)
-    return cls.is_frozen(options)
+    return cls.is_frozen(options) and not per_token
 
 
-def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
-    """Ids sorted, labels (-1 where null) and whether the split is dev; a shard at a time."""
+def _known(labels: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(labels.is_valid())
+
+
+def _largest(labels: pa.Array) -> int:
+    """The largest index in labels of any form; -1 where there is none."""
+    found = pc.max(labels.flatten() if pa.types.is_list(labels.type) else labels).as_py()
+    return -1 if found is None else int(found)
+
+
+def _check_words(job: FitJob, part: Part, words: Rows) -> None:
+    tags = part.labels.value_lengths().to_numpy(zero_copy_only=False)
+    if (wrong := np.flatnonzero(tags != words)).size:
+        row = wrong[0]
+        raise DataError(
+            f"{job.name}: example {part.ids[row]} has {words[row]} tokens and {tags[row]} tags; it was labelled as "
+            "another text: run the verb that wrote the labels again"
+        )
+
+
+def _columns(url: str, label_column: str) -> tuple[Rows, pa.Array, npt.NDArray[np.bool_]]:
+    """Ids sorted, labels (null where not known) and whether the split is dev; a shard at a time."""
     folder = Folder(url)
     shards = folder.shards()
     if not shards:
@@ -146,14 +186,15 @@ def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bo
                 f"{folder.url(shard)} lacks {sorted(missing)}, found {table.column_names}: run its verb again"
             )
         ids.append(table["example_id"].to_numpy())
-        labels.append(pc.fill_null(table[label_column].cast(pa.int64()), -1).to_numpy())
+        column = table[label_column].combine_chunks()
+        labels.append(column if pa.types.is_list(column.type) else column.cast(pa.int64()))
         split = (
             table["split"].to_numpy(zero_copy_only=False) if "split" in table.column_names else SPLIT_TRAIN
         )
         dev.append(np.broadcast_to(np.asarray(split == SPLIT_DEV, dtype=np.bool_), len(ids[-1])))
     every = np.concatenate(ids)
     order = np.argsort(every, kind="stable")
-    return every[order], np.concatenate(labels)[order], np.concatenate(dev)[order]
+    return every[order], pa.concat_arrays(labels).take(pa.array(order)), np.concatenate(dev)[order]
 
 
 def _select(

@@ -14,7 +14,8 @@ import pyarrow as pa
 from rayclean.folder import Folder
 from rayclean.measures import Measures
 from rayclean.methods.base import Method
-from rayclean.models.base import Encoder
+from rayclean.models.base import DESCRIPTION, Encoder
+from rayclean.tasks.base import Task
 from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.job import FitJob, FitResult
 from rayclean.training.job_data import JobData
@@ -51,19 +52,25 @@ def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, 
 
 
 def save_network(
-    network: Encoder, output: Folder, name: str, labels: tuple[str, ...], standalone: bool = False
+    network: Encoder,
+    output: Folder,
+    name: str,
+    labels: tuple[str, ...],
+    task: Task,
+    standalone: bool = False,
 ) -> None:
-    """Write a network to a sub-folder on any file system; `standalone`: with its body, also where that is
-    frozen.
+    """Write a network to a sub-folder on any file system, with the form of labels that it was trained on in its
+    description; `standalone`: with its body, also where that is frozen.
     """
     body = True if standalone else None
     output.remove(name)
-    if output.is_local:
-        network.save(Path(output.path(name)), labels, body=body)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        network.save(Path(folder) / name, labels, body=body)
-        output.fs.put(str(Path(folder) / name), output.path(name), recursive=True)
+        path = Path(output.path(name) if output.is_local else f"{folder}/{name}")
+        network.save(path, labels, body=body)
+        description = json.loads((path / DESCRIPTION).read_text("utf-8")) | {"label_form": task.label_form}
+        (path / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
+        if not output.is_local:
+            output.fs.put(str(path), output.path(name), recursive=True)
 
 
 def write_history(output: Folder, progress: TrainingProgress) -> None:
@@ -72,11 +79,13 @@ def write_history(output: Folder, progress: TrainingProgress) -> None:
 
 
 def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
-    """`epochs/epoch-003/part-*.parquet`: the label trained on and the method's columns as they are after an
-    epoch.
+    """`epochs/epoch-003/part-*.parquet`: the label trained on, where it is one class, and the method's columns
+    as they are after an epoch.
     """
-    labels = state.columns["given_label"].astype(np.int32)
-    _write_columns(output.sub("epochs", f"epoch-{epoch:03d}"), state, {"given_label": labels})
+    labels = {
+        name: state.columns[name].astype(np.int32) for name in ("given_label",) if name in state.columns
+    }
+    _write_columns(output.sub("epochs", f"epoch-{epoch:03d}"), state, labels)
 
 
 def forget_epochs(output: Folder, after: int) -> None:

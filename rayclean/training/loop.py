@@ -90,22 +90,23 @@ def fit(
     saved = checkpoint.read_checkpoint(output, key)
     progress = saved.progress if saved is not None else checkpoint.TrainingProgress()
     steps.agree_on_job(collectives, "the last finished epoch", progress.epoch)
-    method = setup.build_method(job, spec)
+    task, method = setup.build_task(spec), setup.build_method(job, spec)
     stages, encoders = method.stages(), method.encoders(spec.encoder)
 
     def build(stage: int) -> Any:
-        outputs = stages[stage].outputs or len(spec.labels)
-        return setup.build_networks(encoders, outputs, job.seed, stage).to(device)
+        outputs = stages[stage].outputs or task.outputs
+        return setup.build_networks(encoders, outputs, job.seed, stage, task.per_token).to(device)
 
     networks = build(progress.stage)
     predictor = setup.predictor(networks, method, encoders)
-    data = open_job(job, encoders, len(spec.labels), spec.encoder)
+    data = open_job(job, encoders, task, spec.encoder)
     views = setup.build_views(method, networks, encoders, data, job)
     default_epochs = (
         spec.training.epochs or method.default_epochs or networks[method.networks[0]].default_epochs
     )
     plans = setup.plan_stages(stages, default_epochs)
-    state = ExampleState(data.train.ids, data.train.labels, method.state())
+    labels = data.train.targets() if task.label_form == "class" else None
+    state = ExampleState(data.train.ids, labels, method.state())
     if first:
         job_outputs.forget_epochs(output, after=progress.epoch)
         for record in progress.history:
@@ -202,9 +203,9 @@ def fit(
     result = job_outputs.summarise(job, key, progress, data, collectives.world_size)
     if first:
         if job.keep_last:
-            job_outputs.save_network(predictor, output, "model_last", spec.labels)
+            job_outputs.save_network(predictor, output, "model_last", spec.labels, task)
         networks.load_state_dict(progress.best_weights)
-        job_outputs.save_network(predictor, output, "model", spec.labels, job.standalone)
+        job_outputs.save_network(predictor, output, "model", spec.labels, task, job.standalone)
         job_outputs.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)

@@ -12,24 +12,57 @@ from rayclean.config import Plugin
 from rayclean.errors import ConfigError
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, Stage
-from rayclean.models import ENCODERS
 from rayclean.models.base import Encoder
 from rayclean.models.ensemble import Ensemble
+from rayclean.models.loading import new_network
+from rayclean.schema import Label, LabelSet
+from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
 from rayclean.training.views import Views
 
 
+def build_task(spec: FitSpec) -> Task:
+    """The task of the specification, with its classes."""
+    labels = LabelSet(Label(index, name, name) for index, name in enumerate(spec.labels))
+    return TASKS.build(spec.task, labels)
+
+
 def build_method(job: FitJob, spec: FitSpec) -> Method:
-    """The method of the specification, with the job's seed."""
+    """The method of the specification, with the job's seed.
+
+    Raises:
+        ConfigError: it cannot learn from the labels of the task.
+    """
+    check_label_form(spec.method, spec.task)
     return METHODS.build(spec.method, len(spec.labels), job.seed)
 
 
-def build_networks(encoders: Mapping[str, Plugin], outputs: int, seed: int, stage: int = 0) -> nn.ModuleDict:
+def check_label_form(method: Plugin, task: Plugin) -> None:
+    """Whether a method learns from labels of the form that a task has.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    form = TASKS.resolve(task.name).label_form
+    if form not in METHODS.resolve(method.name).label_forms:
+        able = sorted(name for name in METHODS if form in METHODS.resolve(name).label_forms)
+        raise ConfigError(
+            f"method {method.name!r} cannot learn from the labels of the task {task.name!r}; choose "
+            f"{' or '.join(able)}"
+        )
+
+
+def build_networks(
+    encoders: Mapping[str, Plugin], outputs: int, seed: int, stage: int = 0, per_token: bool = False
+) -> nn.ModuleDict:
     """One network per name, in one module, with the initial weights of a stage (its place among all)."""
     torch.manual_seed(seed if stage == 0 else _derived(seed, 0, stage))  # no epoch has the number 0
-    return nn.ModuleDict({name: ENCODERS.build(encoder, outputs) for name, encoder in encoders.items()})
+    return nn.ModuleDict(
+        {name: new_network(encoder, outputs, per_token) for name, encoder in encoders.items()}
+    )
 
 
 def predictor(networks: nn.ModuleDict, method: Method, encoders: Mapping[str, Plugin]) -> Encoder:

@@ -15,7 +15,7 @@ from torch import Tensor
 from rayclean.functional.lookup import lookup
 
 _RESERVED = ("example_id", "given_label")
-"""Read-only columns that every method finds beside its own."""
+"""Read-only columns that a method finds beside its own; `given_label` where a label is one class."""
 
 
 class ExampleState:
@@ -24,24 +24,25 @@ class ExampleState:
     def __init__(
         self,
         ids: npt.NDArray[np.int64],
-        labels: npt.NDArray[np.int64],
+        labels: npt.NDArray[np.int64] | None,
         columns: Mapping[str, tuple[str, float]],
     ):
         """Columns with their initial values.
 
         Args:
             ids: [N] sorted and unique.
-            labels: [N] the labels trained on.
+            labels: [N] the classes trained on; None where a label is no single class.
             columns: name -> (NumPy dtype, initial value), as `Method.state()` returns.
         """
         assert (np.diff(ids) > 0).all(), "ids must be sorted and unique"
         assert not set(_RESERVED) & set(columns), f"{_RESERVED} are reserved"
         self.initial = {name: np.dtype(dtype).type(value) for name, (dtype, value) in columns.items()}
         self.own = {name: np.full(len(ids), value) for name, value in self.initial.items()}
-        ids, labels = ids.view(), labels.view()
-        ids.flags.writeable = labels.flags.writeable = False
-        self.ids = ids
-        self.columns: dict[str, npt.NDArray[Any]] = {"example_id": ids, "given_label": labels, **self.own}
+        read_only = {"example_id": ids.view()} | ({} if labels is None else {"given_label": labels.view()})
+        for column in read_only.values():
+            column.flags.writeable = False
+        self.ids = read_only["example_id"]
+        self.columns: dict[str, npt.NDArray[Any]] = {**read_only, **self.own}
 
     def rows(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions of `ids` [B] in the columns.

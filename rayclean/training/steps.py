@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rayclean.errors import DisagreementError
 from rayclean.methods.base import Method
@@ -63,7 +62,7 @@ def step_batch(
         inputs = worker.inputs(train, filled)
     batch = StepBatch(
         example_id=torch.from_numpy(ids).to(device),
-        given_label=torch.from_numpy(train.labels[filled]).to(device),
+        given_label=worker.targets(train, filled, inputs),
         valid=torch.from_numpy(valid).to(device),
         world_size=collectives.world_size,
         global_count=global_count,
@@ -72,6 +71,7 @@ def step_batch(
         gather=collectives.gather_rows,
         classify=worker.classify,
         again=lambda name, mask: worker.again(name, inputs[name], mask),
+        loss_of=train.task.loss,
         stage=moment.stage,
         turn=moment.turn,
         progress=moment.progress,
@@ -81,8 +81,8 @@ def step_batch(
 
 @torch.no_grad()
 def evaluate_dev(worker: Worker, names: Sequence[str]) -> tuple[float | None, float | None]:
-    """Mean cross-entropy and accuracy of the networks `names`, by the mean of their logits, over all workers'
-    shares of dev; None without dev.
+    """Mean loss and accuracy, by the task, of the networks `names`, by the mean of their logits, over all
+    workers' shares of dev; None without dev.
     """
     part, collectives = worker.data.dev, worker.collectives
     if len(part.ids) == 0:
@@ -93,14 +93,15 @@ def evaluate_dev(worker: Worker, names: Sequence[str]) -> tuple[float | None, fl
     lengths = worker.data.inputs[names[0]].lengths(part.rows[names[0]][mine])
     if lengths is not None:
         mine = mine[np.argsort(lengths, kind="stable")]
-    loss, right = 0.0, 0
+    loss, right = 0.0, 0.0
     for start in range(0, len(mine), EVALUATION_ROWS):
         chosen = mine[start : start + EVALUATION_ROWS]
-        labels = torch.from_numpy(part.labels[chosen]).to(worker.device)
-        each = [worker.forward(name, worker.inputs_of(name, part, chosen)).logits for name in names]
+        inputs = {name: worker.inputs_of(name, part, chosen) for name in names}
+        targets = worker.targets(part, chosen, inputs)
+        each = [worker.forward(name, inputs[name]).logits for name in names]
         logits = torch.stack(each).mean(0)
-        loss += float(F.cross_entropy(logits, labels, reduction="none").double().sum())
-        right += int((logits.argmax(-1) == labels).sum())
+        loss += float(part.task.loss(logits, targets).double().sum())
+        right += float(part.task.correct(logits, targets).double().sum())
     total_loss, total_right = collectives.sum([loss, right])
     return float(total_loss / len(part.ids)), float(total_right / len(part.ids))
 
@@ -123,7 +124,7 @@ def review_examples(
         filled = np.maximum(mine, 0)
         inputs = worker.inputs(train, filled)
         outputs = {name: worker.forward(name, inputs[name]) for name in names}
-        labels = torch.from_numpy(train.labels[filled]).to(worker.device)
+        labels = worker.targets(train, filled, inputs)
         judged = method.judged(outputs, labels, state.take(mine, worker.device))
         seen = {name: value.cpu().numpy() for name, value in judged.items()}
         ids, seen = collectives.gather(np.where(mine >= 0, state.ids[filled], -1), seen)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rayclean.methods.batch import Output
 from rayclean.models.precision import Autocast
+from rayclean.tasks.base import IGNORED
 from rayclean.training.collectives import Collectives
 from rayclean.training.inputs import Rows
 from rayclean.training.job_data import JobData, Part
@@ -39,6 +40,16 @@ class Worker:
     def inputs_of(self, name: str, part: Part, chosen: Rows) -> Inputs:
         """Inputs of some rows of a part on the device, for one network."""
         return self.to_device({name: self.data.inputs[name].batch(part.rows[name][chosen])})[name]
+
+    def targets(self, part: Part, chosen: Rows, inputs: Mapping[str, Inputs]) -> Tensor:
+        """What networks learn of some rows of a part, on the device; without the words that one of the networks
+        does not read.
+        """
+        targets = torch.from_numpy(part.targets(chosen)).to(self.device)
+        for batch in inputs.values():
+            if "first_tokens" in batch:
+                targets = targets.masked_fill(batch["first_tokens"] < 0, IGNORED)
+        return targets
 
     def to_device(self, inputs: Mapping[str, Inputs]) -> dict[str, Inputs]:
         """Inputs moved to the device of the networks; those that several networks share are moved once."""

@@ -63,7 +63,7 @@ def train_and_test(
         )
     test = run.require("load").sub("test")
     features = run.require("predict").sub("test_features")
-    frozen = {name: load_encoder(network).frozen for name, network in networks.items()}
+    frozen = {name: load_encoder(network).reads_features for name, network in networks.items()}
     if any(frozen.values()) and features.shards() != test.shards():  # predict had no encoder of its own
         features = out.sub("features")
         compute_features(engines, test, features, config.encoder, seed=config.seed, config=config.predict)
@@ -74,9 +74,11 @@ def train_and_test(
             continue
         predictions = out.sub("predictions", name)
         if frozen[name]:
-            predict_heads(engines, test, features, predictions, [network], seed=config.seed)
+            predict_heads(engines, test, features, predictions, [network], task, seed=config.seed)
         else:
-            predict_shards(engines, test, predictions, [network], seed=config.seed, config=config.predict)
+            predict_shards(
+                engines, test, predictions, [network], task, seed=config.seed, config=config.predict
+            )
         answers[name] = _read(predictions, task)
     return answers
 
@@ -103,7 +105,7 @@ def _trained(
         for name, (folder, column) in labels.items()
     ]
     if jobs:
-        spec = FitSpec(config.encoder, PLAIN, config.train, tuple(names))
+        spec = FitSpec(config.encoder, PLAIN, config.train, tuple(names), task=config.task)
         with progress.progress_bar("evaluate: train", None, "epochs") as task:
             seen: set[tuple[str, int]] = set()
 

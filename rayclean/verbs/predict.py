@@ -29,27 +29,41 @@ from rayclean.datasets.own_probabilities import (
 )
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
-from rayclean.models.loading import describe_encoder, encoder_class
+from rayclean.models.loading import check_per_token, describe_encoder, encoder_class
 from rayclean.progress import progress_bar
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import VerbNeeds, network_seconds
+from rayclean.runtime.shard_figures import agreement
 from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitResult, FitSpec
+from rayclean.training.job_data import reads_features
 
 VERSION = 1
 
 
 def validate(config: Config, run: Run) -> None:
-    """The encoder can be found and reads as many tokens as asked; given probabilities have their columns.
+    """The encoder can be found, answers what the task asks and reads as many tokens as asked; given
+    probabilities have their columns.
 
     Raises:
-        ConfigError: an unknown encoder, option or model.
+        ConfigError: an unknown encoder, option or model, one that cannot answer for words, or given probabilities
+            of labels that are not one class.
         ArtifactError: `predict.model` is no trained classifier.
         DataError: given probabilities that cannot be read.
     """
     cls, options = encoder_class(config.encoder)
     cls.tokenizer(options)
+    task = TASKS.resolve(config.task.name)
+    if task.per_token and config.predict.mode in ("out_of_fold", "in_sample"):
+        check_per_token(config.encoder)
+    if config.predict.mode == "given" and task.label_form != "class":
+        raise ConfigError(
+            f"predict.mode 'given' reads the probability of each class of one label; for the task {config.task.name!r} "
+            "use out_of_fold, in_sample or model"
+        )
     if config.predict.mode == "given":
         assert config.predict.path is not None
         check_probability_columns(find_probability_files(config.predict.path), _key(config))
@@ -73,11 +87,13 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     examples = load.sub("examples")
     if not examples.shards():
         raise ArtifactError(f"{examples.url()} holds no shards: run `rayclean load` again")
-    names = LabelSet.from_json(load.read_text("labels.json")).names
-    if len(names) < 2:
+    labels = LabelSet.from_json(load.read_text("labels.json"))
+    task, names = TASKS.build(config.task, labels), labels.names
+    if len(names) < 2 and task.label_form == "class":
         raise ConfigError(f"predict needs at least two classes, load found {names}; check dataset.label")
-    cls, options = encoder_class(config.encoder)
-    settings, frozen, given = config.predict, cls.is_frozen(options), config.predict.mode == "given"
+    _, options = encoder_class(config.encoder)
+    settings, given = config.predict, config.predict.mode == "given"
+    frozen = reads_features(config.encoder, task.per_token)
     features, predictions = out.sub("features"), out.sub("predictions")
     seconds: dict[str, float] = {}
     fits: list[FitResult] = []
@@ -102,10 +118,10 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         with _clock(seconds, "predict"):
             figures, passed_over = _take_given(config, load, predictions, len(names))
     elif settings.model is not None:
-        _check_classes(settings.model, names)
+        _check_classes(settings.model, task)
         with _clock(seconds, "predict"):
             figures = predict_shards(
-                engines, examples, predictions, [settings.model], seed=config.seed, config=settings,
+                engines, examples, predictions, [settings.model], task, seed=config.seed, config=settings,
                 features=None if frozen else features,
             )  # fmt: skip
     else:
@@ -114,13 +130,16 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         networks = [out.url("models", fit.name, "model") for fit in fits]
         with _clock(seconds, "predict"):
             if frozen:
-                figures = predict_heads(engines, examples, features, predictions, networks, seed=config.seed)
+                figures = predict_heads(
+                    engines, examples, features, predictions, networks, task, seed=config.seed
+                )
             else:
                 figures = predict_shards(
                     engines,
                     examples,
                     predictions,
                     networks,
+                    task,
                     seed=config.seed,
                     config=settings,
                     features=features,
@@ -132,8 +151,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "mode": settings.mode,
         "examples": figures["rows"],
         "folds": len(fits),
-        "accuracy_given": figures["correct"] / figures["labelled"],
-        "log_loss_given": figures["log_loss"] / figures["labelled"],
+        **agreement(figures),
         "truncated": embedded["cut"],
         "truncated_share": embedded["cut"] / embedded["rows"],
         "max_length": options.max_length if settings.model is None else describe_encoder(settings.model)["options"]["max_length"],
@@ -150,9 +168,17 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     }  # fmt: skip
 
 
-def _check_classes(model: str, names: list[str]) -> None:
-    """A classifier of other classes, or of the same ones in another order, would mean something else."""
-    known = list(describe_encoder(model)["labels"])
+def _check_classes(model: str, task: Task) -> None:
+    """A classifier of other classes, of the same ones in another order, or of labels of another form would mean
+    something else.
+    """
+    described, names = describe_encoder(model), task.labels.names
+    known = list(described["labels"])
+    if described.get("label_form", "class") != task.label_form:
+        raise ConfigError(
+            f"predict.model: {model} was trained on labels of another form ({described.get('label_form', 'class')}) than "
+            f"the task has ({task.label_form}); train one on this data set"
+        )
     if known != names:
         raise ConfigError(
             f"predict.model: {model} knows the classes {known}, the data set has {names}; set dataset.labels to the "
@@ -174,7 +200,9 @@ def _fit(
         FitJob(name, data, selection, config.seed, out.url("models", name))
         for name, selection in selections.items()
     ]
-    spec = FitSpec(config.encoder, Plugin(name="cross_entropy"), config.predict.training, tuple(names))
+    spec = FitSpec(
+        config.encoder, Plugin(name="cross_entropy"), config.predict.training, tuple(names), task=config.task
+    )
     with progress_bar("fit", None, "epochs") as progress:
         seen: set[tuple[Any, ...]] = set()
 
@@ -191,8 +219,8 @@ def _fit(
 
 def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) -> tuple[dict[str, Any], int]:
     """Write `predictions/` from the user's probabilities."""
-    from rayclean.models.probabilities import FOLD_NONE, prediction_table
     from rayclean.runtime.shard_figures import label_figures
+    from rayclean.tasks.probabilities import FOLD_NONE, prediction_table
 
     assert config.predict.path is not None
     ids = {

@@ -40,15 +40,18 @@ VERSION = 4
 
 def validate(config: Config, run: Run) -> None:
     """Check that the encoders, the method and, if it asks, the annotator exist, that their options are right,
-    and that what is to be shown of the method exists, too.
+    that they can do what the task needs, and that what is to be shown of the method exists, too.
 
     Raises:
         ConfigError: an unknown name or option, or one that cannot work.
     """
-    from rayclean.models.loading import encoder_class
+    from rayclean.models.loading import check_per_token, encoder_class
     from rayclean.training import views
-    from rayclean.training.job_data import is_frozen
+    from rayclean.training.job_data import reads_features
+    from rayclean.training.setup import check_label_form
 
+    check_label_form(config.method, config.task)
+    per_token = TASKS.resolve(config.task.name).per_token
     method = METHODS.build(
         config.method, 2, config.seed
     )  # the number of classes is not known yet, nor needed
@@ -60,10 +63,11 @@ def validate(config: Config, run: Run) -> None:
         )
     for encoder in method.encoders(config.encoder).values():
         encoder_class(encoder)
+        if per_token:
+            check_per_token(encoder)
         if method.views:
-            views.check_views(
-                method.views, encoder, reads_tokens=not is_frozen(encoder) or encoder != config.encoder
-            )
+            cached = reads_features(encoder, per_token) and encoder == config.encoder
+            views.check_views(method.views, encoder, reads_tokens=not cached)
     if method.expected_queries(method.config) is not None:
         annotator = build_annotator(config, ())
         annotator.check()
@@ -114,7 +118,9 @@ def run(
     )  # fmt: skip
     method = METHODS.build(config.method, len(labels), config.seed)
     answers_depend_on = _answers_depend_on(config, labels, method)
-    spec = FitSpec(config.encoder, config.method, config.train, tuple(labels.names), answers_depend_on)
+    spec = FitSpec(
+        config.encoder, config.method, config.train, tuple(labels.names), answers_depend_on, config.task
+    )
     measures = method.measures()
     shown: set[int] = set()
     with (

@@ -269,6 +269,6 @@ def test_dropout_of_a_frozen_body_is_that_of_the_layer_after_it(tiny_bert: str) 
 def test_a_model_without_dropout_refuses_another_one(tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import PretrainedConfig
 
-    monkeypatch.setattr("rayclean.models.transformer._load_config", lambda config: PretrainedConfig())
+    monkeypatch.setattr("rayclean.models.pretrained.pretrained_config", lambda config: PretrainedConfig())
     with pytest.raises(ConfigError, match="has no dropout to replace"):
         build_encoder(Plugin(name="transformer", model=tiny_bert, dropout=0.2), 3)

@@ -11,7 +11,7 @@ from rayclean.models import inference
 from rayclean.models.base import pad
 from rayclean.models.inference import ahead, infer
 from rayclean.models.loading import build_encoder
-from rayclean.models.probabilities import prediction_table, softmax
+from rayclean.tasks.probabilities import prediction_table, softmax
 from tests.toy import SHARED
 
 

@@ -13,11 +13,15 @@ from rayclean.folder import Folder
 from rayclean.models.loading import build_encoder
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.predict import InferencePlan, ShardRunner, predict_shards
-from rayclean.schema import EXAMPLES, matrix
+from rayclean.schema import EXAMPLES, Label, LabelSet, matrix
+from rayclean.tasks import TASKS
 from tests.toy import SHARED
 
 BAG = Plugin(name="bag_of_words", buckets=500)
 CONFIG = PredictConfig(precision="float32")
+TASK = TASKS.build(
+    Plugin(name="classification"), LabelSet(Label(n, name, name) for n, name in enumerate("abc"))
+)
 
 
 def examples(folder: Path, edges: list[int], order: np.ndarray) -> Folder:
@@ -63,14 +67,14 @@ def test_layout_order_and_engines_change_nothing(tmp_path: Path, on_ray: Engines
         output, features = Folder(str(where / "predictions")), Folder(str(where / "features"))
         config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
         figures = predict_shards(
-            engines, source, output, networks(where, 3), seed=1, config=config, features=features
+            engines, source, output, networks(where, 3), TASK, seed=1, config=config, features=features
         )
         assert figures["rows"] == 40
         assert figures["labelled"] == 30
         assert figures["resumed"] == 0
         found.append((read(output, "probabilities"), read(features, "features")))
     again = predict_shards(
-        IN_PROCESS, source, output, networks(where, 3), seed=1, config=config, features=features
+        IN_PROCESS, source, output, networks(where, 3), TASK, seed=1, config=config, features=features
     )
     assert again == {**figures, "resumed": 40}
     for one, other in zip(*found, strict=True):
@@ -85,7 +89,7 @@ def test_features_of_an_untrained_network_depend_on_the_seed(tmp_path: Path) -> 
     found = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         output = Folder(str(tmp_path / name))
-        ShardRunner(InferencePlan(source.url(), output.url(), None, (), BAG, seed))("part-00000.parquet")
+        ShardRunner(InferencePlan(source.url(), output.url(), None, (), BAG, seed=seed))("part-00000.parquet")
         found[name] = read(output, "features")[7]
     assert np.array_equal(found["a"], found["b"])
     assert not np.allclose(found["a"], found["c"])
@@ -126,7 +130,7 @@ def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -
         network.head.weight.fill_(float("nan"))
     network.save(tmp_path / "network")
     runner = ShardRunner(
-        InferencePlan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),))
+        InferencePlan(source.url(), None, str(tmp_path / "out"), (str(tmp_path / "network"),), task=TASK)
     )
     with pytest.raises(RaycleanError, match=r"40 of 40 examples.*first example_id 7"):
         runner("part-00000.parquet")
@@ -135,7 +139,7 @@ def test_a_diverged_network_is_an_error_that_names_the_example(tmp_path: Path) -
 
 def test_a_shard_of_other_examples_is_made_again(tmp_path: Path) -> None:
     source = examples(tmp_path / "examples", [], np.arange(40))
-    plan = InferencePlan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)))
+    plan = InferencePlan(source.url(), None, str(tmp_path / "out"), tuple(networks(tmp_path, 1)), task=TASK)
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 0
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 40
     examples(tmp_path / "examples", [], np.arange(40)[::-1])

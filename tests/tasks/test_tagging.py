@@ -116,7 +116,7 @@ def make(folder: Path, rows: int = 150, shards: int = 3) -> tuple[Run, Config]:
             if kind == 0:
                 noisy[start : start + 2] = [OUT, OUT]
             elif kind == 1:
-                noisy[start + 1] = O
+                noisy[start + 1] = OUT
             else:
                 noisy[start : start + 2] = [B_LOC, I_LOC]
         given.append(noisy)

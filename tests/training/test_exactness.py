@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from rayclean.config import Plugin
 from rayclean.folder import Folder
+from rayclean.training import setup
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import open_job
 from rayclean.training.sampler import global_batches, own_share
@@ -297,7 +298,7 @@ def test_batches_are_of_like_lengths_and_workers_pad_theirs_to_different_ones(
     runs: Any, workers: int
 ) -> None:
     one = runs["cross_entropy", str(workers)]
-    data = open_job(one, {"main": Plugin(name=TOY)}, 3, Plugin(name=TOY))
+    data = open_job(one, {"main": Plugin(name=TOY)}, setup.build_task(spec()), Plugin(name=TOY))
     lengths = data.lengths(data.train)
     assert lengths is not None
     grouped = global_batches(N, BATCH, one.seed, 1, lengths)

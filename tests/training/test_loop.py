@@ -23,7 +23,7 @@ from rayclean.training.inputs import open_tokens
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec, job_key
 from rayclean.training.job_data import JobData, open_job
 from rayclean.training.loop import fit
-from rayclean.training.setup import schedule
+from rayclean.training.setup import build_task, schedule
 from rayclean.training.steps import is_best
 from tests.training.toys import (
     ACCUMULATING,
@@ -43,7 +43,7 @@ from tests.training.toys import (
 
 def opened(one: FitJob) -> JobData:
     """The job's data for one toy network."""
-    return open_job(one, {"main": Plugin(name=TOY)}, 3, Plugin(name=TOY))
+    return open_job(one, {"main": Plugin(name=TOY)}, build_task(spec()), Plugin(name=TOY))
 
 
 def history(output: str) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ def test_best_epoch_is_kept_and_last_beside_it(tmp_path: Path) -> None:
 
     network = load_encoder(tmp_path / "out" / "model")
     logits = network(data.inputs["main"].batch(data.dev.rows["main"]))[1].detach()
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.dev.labels))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.dev.targets()))
     assert float(loss) == pytest.approx(result.dev_loss, abs=1e-6)
 
 
@@ -333,8 +333,8 @@ def test_labels_come_from_another_folder_and_dev_labels_stay_given(tmp_path: Pat
     data = opened(job(examples, tmp_path, data=DataSpec(examples, labels, "final_label")))
     assert 57 <= len(data.train.ids) < 60  # one label per shard is null
     known = np.isin(given.train.ids, data.train.ids)
-    assert (data.train.labels == (given.train.labels[known] + 1) % 3).all()
-    assert (data.dev.labels == given.dev.labels).all()
+    assert (data.train.targets() == (given.train.targets()[known] + 1) % 3).all()
+    assert (data.dev.targets() == given.dev.targets()).all()
 
     other = write_labels(tmp_path / "other", examples, shift=1, drop=2)
     with pytest.raises(DataError, match="no row for 6 of 80"):
@@ -369,7 +369,7 @@ def test_batch_of_inputs_is_the_text(tmp_path: Path) -> None:
         text = table.loc[data.train.ids[position], "text"]
         tokens = data.inputs["main"].batch(data.train.rows["main"][[position]])["input_ids"][0].tolist()
         assert tokens == ToyTokenizer()([text])[0][0].tolist()
-        assert data.train.labels[position] == table.loc[data.train.ids[position], "given_label"]
+        assert data.train.targets()[position] == table.loc[data.train.ids[position], "given_label"]
 
 
 def test_schedule_rises_then_falls() -> None:

@@ -184,10 +184,11 @@ def test_the_mean_of_two_networks_predicts(tmp_path: Path) -> None:
     result, _, _ = trained(tmp_path)
     network = load_encoder(str(tmp_path / "out" / "model"))
     from rayclean.training.job_data import open_job
+    from rayclean.training.setup import build_task
 
     one = job(str(tmp_path / "examples"), tmp_path / "out")
-    data = open_job(one, {"main": Plugin(name=TOY)}, 3, Plugin(name=TOY))
-    batch, labels = data.inputs["main"].batch(data.dev.rows["main"]), torch.from_numpy(data.dev.labels)
+    data = open_job(one, {"main": Plugin(name=TOY)}, build_task(spec()), Plugin(name=TOY))
+    batch, labels = data.inputs["main"].batch(data.dev.rows["main"]), torch.from_numpy(data.dev.targets())
     logits = network(batch)[1].detach()
     assert float(torch.nn.functional.cross_entropy(logits, labels)) == pytest.approx(
         result.dev_loss, abs=1e-6

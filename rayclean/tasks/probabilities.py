@@ -1,4 +1,4 @@
-"""From probabilities of all classes to a table of predictions."""
+"""From logits to probabilities, and from probabilities to the tables of `predictions/`."""
 
 from typing import Any
 
@@ -60,3 +60,38 @@ def prediction_table(
         "probabilities": list_column(probabilities),
     }
     return pa.table(columns, schema=predictions(probabilities.shape[1]))
+
+
+def list_predictions(
+    ids: npt.NDArray[np.int64],
+    given: pa.ChunkedArray | pa.Array,
+    fold: npt.NDArray[np.int16],
+    probabilities: pa.Array,
+) -> pa.Table:
+    """A shard of predictions whose labels are lists: `example_id`, `given_label`, `fold`, `probabilities`.
+
+    Args:
+        ids: [N]
+        given: [N] list<int32>, null where there is no given label.
+        fold: [N]
+        probabilities: [N] lists.
+    """
+    columns = {
+        "example_id": pa.array(ids),
+        "given_label": given,
+        "fold": pa.array(fold.astype(np.int16)),
+        "probabilities": probabilities,
+    }
+    return pa.table(columns)
+
+
+def list_parts(column: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Length of each list [B], 0 where it is null, and all values one after another.
+
+    >>> list_parts(pa.array([[3, 4], [], None, [5]]))
+    (array([2, 0, 0, 1]), array([3, 4, 5]))
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    return lengths.astype(np.int64), values.astype(np.int64)

