@@ -105,7 +105,7 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
             misfit = find_misfit(form, reader, file, column)
             if misfit is not None:
                 raise ConfigError(
-                    f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value!r}, "
+                    f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value}, "
                     f"{_another_task(config, form, misfit.form)}"
                 )
     columns = choose_columns(dataset, source.role, found, file.url, reader.sparse, form.reads_tokens)
@@ -117,7 +117,7 @@ def _another_task(config: Config, form: LabelForm, found: FormName) -> str:
     names = [name for name in TASKS if TASKS.resolve(name).label_form == found]
     return (
         f"which is {described_form(found)}, and the task {config.task.name!r} reads {form.holds}: set "
-        f'task = {{ name = "{names[0]}" }}, or check which column it is'
+        f'task = {{ name = "{names[0]}" }}, or {form.advice}'
     )
 
 
