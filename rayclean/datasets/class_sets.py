@@ -32,6 +32,7 @@ class ClassSets(LabelForm):
 
     name = "classes"
     holds = "a set of classes per row"
+    advice = "set dataset.label_separator if a text names several classes"
     reads_columns = True
     noises = ("sym",)
     stops: ClassVar[Mapping[str, str]] = {

@@ -132,6 +132,7 @@ class _ShardWriter:
         self.role = piece.source.role
         self.summary = PieceSummary(self.role)
         self.truths: Counter[str] = Counter()
+        self.codes = job.label_form.codes
         self.number = 0
         self._clear()
 
@@ -156,7 +157,7 @@ class _ShardWriter:
         staged = (id_, valid.text, valid.label, valid.truth, key, source, row)
         self.valid.append(staged if valid.tokens is None else (*staged, valid.tokens))
         if valid.label is not None:
-            for code in self.job.label_form.codes(valid.label):
+            for code in self.codes(valid.label):
                 counts = self.summary.labels.get(code)
                 if counts is not None:
                     counts.count += 1
@@ -165,7 +166,7 @@ class _ShardWriter:
                     _check_label_count(len(self.summary.labels))
         if valid.truth is not None:
             self.summary.known_truths += 1
-            for code in self.job.label_form.codes(valid.truth):
+            for code in self.codes(valid.truth):
                 self.truths[code] += 1
             _check_label_count(len(self.truths))
 

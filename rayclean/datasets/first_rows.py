@@ -23,6 +23,7 @@ class Misfit:
 
     row: int
     value: str
+    """The value as Python writes it."""
     form: FormName
     """The form that the column has."""
 
@@ -36,7 +37,7 @@ def find_misfit(form: LabelForm, reader: Reader, file: SourceFile, column: str) 
         form_of_value = form.misfit(value)
         if form_of_value is None:
             return None
-        found = found or Misfit(row, shorten_value(value), form_of_value)
+        found = found or Misfit(row, shorten_value(repr(value)), form_of_value)
     return found
 
 

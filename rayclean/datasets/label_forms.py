@@ -59,6 +59,8 @@ class LabelForm:
     name: ClassVar[FormName]
     holds: ClassVar[str]
     """What a label column of this form holds, for messages."""
+    advice: ClassVar[str] = "check which column it is"
+    """What to do about a column of another form, beside choosing another task."""
     least_classes: ClassVar[int] = 1
     """Fewest classes that the data must hold."""
     one_code: ClassVar[bool] = False

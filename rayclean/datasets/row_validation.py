@@ -5,8 +5,9 @@ Label values are codes until the label set is known: `s:sports` for a string, `i
 their form says (`label_forms.py`). Texts stay as they are, control characters included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from rayclean.config import DatasetConfig
@@ -42,7 +43,7 @@ class RowValidator:
         names = columns.names
         self.text = [names.index(name) for name in columns.text]
         self.tokens = None if columns.tokens is None else names.index(columns.tokens)
-        self.label, self.truth = _positions(columns.label, names), _positions(columns.truth, names)
+        self.label, self.truth = _getter(columns.label, names), _getter(columns.truth, names)
         self.key = None if columns.key is None else names.index(columns.key)
         self.needs_label = role != "test"  # a test row may hold the truth alone
 
@@ -55,23 +56,23 @@ class RowValidator:
         if isinstance(text, RejectedRow):
             return text
         parse = self.form.parse
-        truth = None if self.truth is None else parse(_pick(values, self.truth), tokens or ())
-        if not isinstance(truth, str) or self._no_label(truth):
+        truth = None if self.truth is None else parse(self.truth(values), tokens or ())
+        if not isinstance(truth, str) or (self.unlabelled and self._is_unlabelled(truth)):
             truth = None
-        label = None if self.label is None else parse(_pick(values, self.label), tokens or ())
+        label = None if self.label is None else parse(self.label(values), tokens or ())
         if isinstance(label, RejectedRow):
             return label
-        if label is not None and self._no_label(label):
+        if label is not None and self.unlabelled and self._is_unlabelled(label):
             if self.needs_label or truth is None:
                 return RejectedRow(NO_LABEL, self.form.codes(label)[0][2:])
             label = None
         if label is None and (self.needs_label or truth is None):
-            return RejectedRow("null label", "" if self.label is None else repr(_pick(values, self.label)))
+            return RejectedRow("null label", "" if self.label is None else repr(self.label(values)))
         key = None if self.key is None else _key(values[self.key])
         return key if isinstance(key, RejectedRow) else ValidRow(text, label, truth, key, tokens)
 
-    def _no_label(self, staged: str) -> bool:
-        return bool(self.unlabelled) and self.form.is_unlabelled(staged, self.unlabelled)
+    def _is_unlabelled(self, staged: str) -> bool:
+        return self.form.is_unlabelled(staged, self.unlabelled)
 
     def _text(self, parts: list[Any]) -> str | RejectedRow:
         for part in parts:
@@ -106,14 +107,12 @@ def label_code(value: Any) -> str | RejectedRow | None:
     return RejectedRow("label is neither a string nor an integer", found)
 
 
-def _positions(columns: str | tuple[str, ...] | None, names: list[str]) -> int | list[int] | None:
-    if columns is None:
-        return None
-    return names.index(columns) if isinstance(columns, str) else [names.index(name) for name in columns]
-
-
-def _pick(values: Sequence[Any], positions: int | list[int]) -> Any:
-    return values[positions] if isinstance(positions, int) else tuple(values[i] for i in positions)
+def _getter(columns: str | tuple[str, ...] | None, names: list[str]) -> Callable[[Sequence[Any]], Any] | None:
+    """Takes the value of a column out of a row, or the values of several as a tuple."""
+    if columns is None or isinstance(columns, str):
+        return None if columns is None else itemgetter(names.index(columns))
+    positions = [names.index(name) for name in columns]
+    return lambda values: tuple(values[position] for position in positions)
 
 
 def _tokens(value: Any) -> list[str] | RejectedRow:

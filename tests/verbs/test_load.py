@@ -16,7 +16,8 @@ from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
-from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet
+from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet, examples_schema, truth_schema
+from rayclean.verb_fingerprints import fingerprints
 from rayclean.verbs import load
 
 LABELS = ["business", "sports", "tech"]
@@ -31,8 +32,9 @@ def in_process(monkeypatch):
 
 
 class Loaded:
-    def __init__(self, folder, engines=IN_PROCESS, **dataset):
+    def __init__(self, folder, engines=IN_PROCESS, task="classification", **dataset):
         values = {
+            "task": {"name": task},
             "dataset": {**dataset},
             "output": str(folder),
             "name": "run",
@@ -540,6 +542,250 @@ def test_a_real_data_set(tmp_path, in_process, real_data):
     for part, file in (("examples", files["train"]), ("test", files["test"])):
         found = Counter((row["text"], names[row["given_label"]]) for row in loaded.rows(part))
         assert found == Counter(zip(file["text"], file["label_name"], strict=True))
+
+
+def sets(count=300):
+    """Sets of classes: a third of the examples has none, a third "a", and every tenth "b"."""
+    return [
+        {"text": f"text {i}", "label": (["a"] if i % 3 == 1 else []) + (["b"] if i % 10 == 0 else [])}
+        for i in range(count)
+    ]
+
+
+def tagged(count=300):
+    """Sentences of one to seven tokens, each with a span of one of two classes at its begin."""
+    return [
+        {
+            "tokens": [f"word{i}"] + ["x"] * (i % 7),
+            "label": [f"B-{'PER' if i % 3 else 'LOC'}"] + ["O"] * (i % 7),
+        }
+        for i in range(count)
+    ]
+
+
+FORMS = {"multi_label": ("classes", sets), "tagging": ("tags", tagged)}
+
+
+@pytest.mark.parametrize("task", FORMS)
+def test_other_forms_have_their_schemas_splits_and_truth(tmp_path, in_process, task):
+    form, content_of = FORMS[task]
+    content = content_of()
+    for row in content:
+        row["gold"] = row["label"]
+    content[3]["label"] = content[4]["gold"] = None
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    loaded = Loaded(tmp_path, task=task, path=path, truth="gold", test={"share": 0.2}, rows_per_shard=64)
+    for part, schema in (
+        ("examples", examples_schema(form)),
+        ("test", examples_schema(form)),
+        ("truth", truth_schema(form)),
+        ("rejected", REJECTED),
+    ):
+        assert loaded.out.shards(part)
+        for name in loaded.out.shards(part):
+            assert loaded.out.read_table(part, name).schema == schema, part
+    assert loaded.metrics["rejected"] == {"null label": 1}
+    examples, test = (loaded.by_id(part, "given_label", "split") for part in ("examples", "test"))
+    assert len(examples) + len(test) == 299
+    truth = loaded.by_id("truth", "true_label")
+    assert len(truth) == 298
+    assert all(truth[id_] == (label,) for id_, (label, _) in (examples | test).items() if id_ in truth)
+    for id_, (_, split) in (examples | test).items():
+        draw = uniform(np.array([id_]), 0, "split")[0]
+        assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
+    assert "truth" not in json.dumps(loaded.metrics)
+    assert loaded.out.read_json("truth", "summary.json") == {"known": 298, "outside_label_set": 0}
+
+
+@pytest.mark.parametrize("task", FORMS)
+def test_order_of_files_and_size_of_shards_change_nothing_in_other_forms(tmp_path, in_process, task):
+    files = many_files(tmp_path / "data", FORMS[task][1]())
+    kw = {"noise": {"rate": 0.3}} if task == "multi_label" else {}
+    results = [
+        Loaded(tmp_path / str(size), task=task, path=paths, rows_per_shard=size, test={"share": 0.1}, **kw)
+        for paths, size in ((files, 8192), (files[::-1], 13))
+    ]
+    for part in ("examples", "test"):
+        one, other = (each.by_id(part, "text", "given_label", "split") for each in results)
+        assert one == other
+    assert results[0].by_id("truth", "true_label") == results[1].by_id("truth", "true_label")
+    assert results[0].metrics == results[1].metrics
+
+
+@pytest.mark.parametrize("task", FORMS)
+def test_a_crash_of_another_form_resumes_to_the_same_result(tmp_path, monkeypatch, task):
+    monkeypatch.setattr("rayclean.datasets.sources.PIECE_FILES", 2)  # 4 pieces, then 4 shards
+    kw = {"task": task, "path": many_files(tmp_path / "data", FORMS[task][1]()), "test": {"share": 0.1}}
+    fresh = Loaded(tmp_path / "fresh", **kw)
+    for after in (2, 6):
+        calls = []
+
+        def dying(function, items, after=after, calls=calls):
+            for item in items:
+                if len(calls) == after:
+                    raise Killed
+                calls.append(item)
+                yield function(item)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Engines, "map_items", staticmethod(dying))
+            with pytest.raises(Killed):
+                Loaded(tmp_path / str(after), **kw)
+        resumed = Loaded(tmp_path / str(after), **kw)
+        for part in ("examples", "test", "rejected"):
+            assert resumed.rows(part) == fresh.rows(part)
+        assert resumed.metrics == fresh.metrics
+
+
+def test_noise_in_sets_drops_and_adds_as_many(tmp_path, in_process):
+    path = write_jsonl(tmp_path / "a.jsonl", sets(6000))
+    loaded = Loaded(
+        tmp_path, task="multi_label", path=path, test={"share": 0.2}, noise={"rate": 0.25, "seed": 5}
+    )
+    truth, given = loaded.by_id("truth", "true_label"), loaded.by_id("examples", "given_label")
+    report = loaded.out.read_json("truth", "noise.json")
+    assert report["examples"] == len(given) == loaded.metrics["examples"]
+    assert (report["kind"], report["requested_rate"], report["seed"]) == ("sym", 0.25, 5)
+    wrong = {name: 0 for name in "ab"}
+    for index, name in enumerate("ab"):
+        before = {id_ for id_ in given if index in truth[id_][0]}
+        after = {id_ for id_ in given if index in given[id_][0]}
+        wrong[name] = len(before ^ after)
+        assert report["dropped_per_class"][name] == len(before - after) / len(before)
+        assert report["added_per_class"][name] == len(after - before) / len(before)
+        assert report["per_class"][name] == wrong[name] / len(given)
+        tolerance = 5 * (0.25 / len(before)) ** 0.5
+        assert report["dropped_per_class"][name] == pytest.approx(0.25, abs=tolerance)
+        assert report["added_per_class"][name] == pytest.approx(0.25, abs=tolerance)
+    assert report["realised_rate"] == sum(wrong.values()) / (2 * len(given))
+    assert report["realised_rate"] == pytest.approx(report["expected_rate"], abs=0.02)
+    assert all(label == truth[id_][0] for id_, (label,) in loaded.by_id("test", "given_label").items())
+    per_class = Counter(index for (label,) in given.values() for index in label)
+    assert loaded.metrics["per_class"] == {"a": per_class[0], "b": per_class[1]}
+
+
+def test_truth_in_columns_of_bits_of_a_test_file_without_labels(tmp_path, in_process):
+    train = [{"text": f"t{i}", "a": i % 2, "b": 0, "gold_a": i % 2, "gold_b": int(i == 5)} for i in range(30)]
+    test = [{"text": f"u{i}", "gold_a": 1, "gold_b": i % 2} for i in range(4)]
+    loaded = Loaded(
+        tmp_path,
+        task="multi_label",
+        path=write_jsonl(tmp_path / "a.jsonl", train),
+        test={"path": write_jsonl(tmp_path / "t.jsonl", test)},
+        label=["a", "b"],
+        truth=["gold_a", "gold_b"],
+    )
+    truth = loaded.by_id("truth", "true_label")
+    assert [(row["given_label"], truth[row["example_id"]][0]) for row in loaded.rows("test")] == [
+        (None, [0]), (None, [0, 1]), (None, [0]), (None, [0, 1]),
+    ]  # fmt: skip
+    assert loaded.metrics["classes_per_example"] == 0.5
+    assert "class 'b' has no example" in loaded.metrics["warnings"]
+
+
+def test_rows_with_several_unknown_labels_count_once(tmp_path, in_process):
+    content = tagged(100)
+    for row in content[:9]:
+        row["label"] = ["B-ORG"] * len(row["label"])  # up to seven spans of a class outside the label set
+    path = write_jsonl(tmp_path / "a.jsonl", content)
+    loaded = Loaded(tmp_path, task="tagging", path=path, labels=["PER", "LOC"], max_rejected=0.09)
+    assert loaded.metrics["rejected"] == {"unknown label": 9}
+    assert {row["reason"] for row in loaded.rows("rejected")} == {"unknown label 'ORG'; known: LOC, PER"}
+    with pytest.raises(DataError, match=r"9 of 100 rows \(9\.0%\).*\n.*9 x unknown label.*'ORG'"):
+        Loaded(tmp_path / "2", task="tagging", path=path, labels=["PER", "LOC"], max_rejected=0.08)
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("multi_label", [{"text": "a", "label": []}] * 5, "the data hold none of the labels.*at least one class is needed"),
+        ("tagging", [{"tokens": ["a"], "label": ["O"]}] * 5, "the data hold none of the labels"),
+        ("tagging", [{"text": "a", "label": ["O"]}] * 5, "no column 'tokens'"),
+        ("tagging", [{"tokens": ["a", "b"], "label": ["B-X"]}] * 5, "5 x tags and tokens of different length"),
+    ],
+)  # fmt: skip
+def test_data_of_other_forms_that_cannot_be_loaded(tmp_path, in_process, task, content, message):
+    with pytest.raises(DataError, match=message):
+        Loaded(tmp_path, task=task, path=write_jsonl(tmp_path / "a.jsonl", content))
+
+
+def test_the_task_is_part_of_the_fingerprint_by_its_form(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", rows(10))
+    found = set()
+    for task in ("classification", "multi_label", "tagging"):
+        config = parse_config({"task": {"name": task}, "dataset": {"path": path}, "output": str(tmp_path)})
+        found.add(fingerprints(config, Run(str(tmp_path / "run")))["load"])
+    assert len(found) == 3
+
+
+def spans(column):
+    """Spans of each class in lists of BIO tags."""
+    return Counter(tag[2:] for tags in column for tag in tags if tag.startswith("B-"))
+
+
+def test_a_real_data_set_of_sets(tmp_path, in_process, real_data):
+    """GoEmotions: 27 emotions and neutral, integers in lists."""
+    folder = real_data / "goemotions"
+    names = json.loads((folder / "labels.json").read_text())
+    loaded = Loaded(
+        tmp_path,
+        task="multi_label",
+        path=str(folder / "train.parquet"),
+        label="labels",
+        labels=names,
+        dev={"path": str(folder / "validation.parquet")},
+        test={"path": str(folder / "test.parquet")},
+    )
+    assert [loaded.metrics[key] for key in ("train", "dev", "test")] == [43410, 5426, 5427]
+    assert loaded.metrics["rejected"] == {}
+    files = {name: pq.read_table(folder / f"{name}.parquet") for name in ("train", "validation", "test")}
+    counts = Counter(
+        i for name in ("train", "validation") for row in files[name]["labels"].to_pylist() for i in row
+    )
+    assert loaded.metrics["per_class"] == {name: counts[i] for i, name in enumerate(names)}
+    assert loaded.metrics["classes_per_example"] == pytest.approx(sum(counts.values()) / 48836, abs=1e-4)
+    found = Counter((row["text"], tuple(row["given_label"])) for row in loaded.rows("test"))
+    test = files["test"].select(["text", "labels"]).to_pylist()
+    assert found == Counter((row["text"], tuple(sorted(row["labels"]))) for row in test)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "classes", "repaired"),
+    [
+        ("yoruba_ner", [816, 116, 236], ["DATE", "LOC", "ORG", "PER"], 0),
+        ("wikigold_distant", [1142, 280, 274], ["LOC", "MISC", "ORG", "PER"], 8),
+    ],
+)
+def test_real_data_sets_of_tags(tmp_path, in_process, real_data, name, rows, classes, repaired):
+    """Named entities with tags by distant supervision; the files for development and test hold clean tags alone."""
+    folder = real_data / name
+    files = {part: pq.read_table(folder / f"{part}.parquet") for part in ("train", "validation", "test")}
+    truth = {"truth": "clean_tags"} if "clean_tags" in files["train"].column_names else {}
+    loaded = Loaded(
+        tmp_path,
+        task="tagging",
+        path=str(folder / "train.parquet"),
+        label="noisy_tags",
+        dev={"path": str(folder / "validation.parquet"), "label": "clean_tags"},
+        test={"path": str(folder / "test.parquet"), "label": "clean_tags"},
+        **truth,
+    )
+    assert [loaded.metrics[key] for key in ("train", "dev", "test")] == rows
+    assert loaded.metrics["rejected"] == {}
+    assert loaded.metrics["repaired_tags"] == repaired
+    assert list(loaded.metrics["per_class"]) == classes
+    given = files["train"]["noisy_tags"].to_pylist() + files["validation"]["clean_tags"].to_pylist()
+    if not repaired:
+        assert loaded.metrics["per_class"] == dict(sorted(spans(given).items()))
+        assert loaded.metrics["per_class_test"] == dict(
+            sorted(spans(files["test"]["clean_tags"].to_pylist()).items())
+        )
+    found = Counter(tuple(row["tokens"]) for row in loaded.rows("examples"))
+    assert found == Counter(
+        tuple(t) for part in ("train", "validation") for t in files[part]["tokens"].to_pylist()
+    )
+    if truth:
+        assert len(loaded.by_id("truth", "true_label")) == sum(rows)
 
 
 def test_built_in_data_set(tmp_path, in_process):
