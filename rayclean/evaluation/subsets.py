@@ -30,7 +30,8 @@ def joined_subsets(
     """All parts of some epochs of one training, with the truth.
 
     Args:
-        load: the folder of `load`; there may be no truth in it. None: the truth says nothing of these columns.
+        load: the folder of `load`; there may be no truth in it. None: labels are not one class of each example,
+            so that the columns hold none, and the truth is not looked up.
         epochs: folders of the same examples in the same parts, as the training loop writes them.
         wanted: columns that are read beside `example_id` and `given_label`.
 
@@ -40,7 +41,8 @@ def joined_subsets(
     """
     shards = [epoch.shards() for epoch in epochs]
     names = sorted(set().union(*shards))
-    names_read = list(dict.fromkeys(["example_id", "given_label", *wanted]))
+    labels = [] if load is None else ["given_label"]
+    names_read = list(dict.fromkeys(["example_id", *labels, *wanted]))
     for start in range(0, len(names), PARTS):
         block = names[start : start + PARTS]
         ids = [_first_with(name, epochs, shards).read_table(name, columns=["example_id"]) for name in block]
@@ -52,6 +54,8 @@ def joined_subsets(
                 if name in epoch_shards:
                     table = epoch.read_table(name, columns=names_read)
                     columns = {column: table[column].to_numpy() for column in names_read}
+                    if load is None:
+                        columns["given_label"] = np.full(len(table), UNKNOWN, dtype=np.int64)
                     yield place, columns, lookup_values(part, known, columns["example_id"])
 
 
