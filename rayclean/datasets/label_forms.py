@@ -178,10 +178,10 @@ def distinct(staged: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]
     return encoded.dictionary.to_pylist(), numbers
 
 
-def as_list(text: str) -> list[Any] | None:
+def json_list(text: str) -> list[Any] | None:
     """The list that a text writes in JSON, as the cells of a CSV hold lists; None for any other text.
 
-    >>> as_list('["a", "b"]'), as_list("[unknown]"), as_list("a b")
+    >>> json_list('["a", "b"]'), json_list("[unknown]"), json_list("a b")
     (['a', 'b'], None, None)
     """
     if not text.lstrip().startswith("["):
