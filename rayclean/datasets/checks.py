@@ -205,7 +205,7 @@ def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:
     """
     if dataset.truth is not None and not any(summary.known_truths for summary in summaries):
         raise DataError(
-            f"dataset.truth = {dataset.truth!r}: no row has a value there; leave dataset.truth out, or check "
+            f"dataset.truth = {dataset.truth!r}: no row has a value there that can be read; leave dataset.truth out, or check "
             "its name"
         )
 

@@ -1,4 +1,4 @@
-"""Which examples form which global batch: a function of (seed, epoch) alone, the same for any number of
+"""Which examples form which global batch: a function of (seed, epoch, turn) alone, the same for any number of
 workers.
 
 Every worker computes the whole epoch's batches and takes its rows of each. PyTorch's
@@ -15,9 +15,14 @@ few enough that batches stay random."""
 
 
 def global_batches(
-    count: int, batch_size: int, seed: int, epoch: int, lengths: npt.NDArray[np.int64] | None = None
+    count: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    lengths: npt.NDArray[np.int64] | None = None,
+    turn: int = 0,
 ) -> list[npt.NDArray[np.int64]]:
-    """The global batches of one epoch: every position in [0, count) exactly once.
+    """The global batches of one pass: every position in [0, count) exactly once.
 
     Args:
         count: number of training examples, in the order of their sorted ids.
@@ -25,11 +30,12 @@ def global_batches(
         seed: of the job.
         epoch: 1-based.
         lengths: [count] tokens per example; given, examples of similar length meet in a batch.
+        turn: of the epoch's passes, from 0; each has an order of its own.
 
     Returns:
         Arrays of positions.
     """
-    generator = np.random.default_rng([seed, epoch])
+    generator = np.random.default_rng([seed, epoch, turn])
     order = generator.permutation(count)
     if lengths is None:
         return [order[start : start + batch_size] for start in range(0, count, batch_size)]
