@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import names_of
-from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, json_list
+from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, parsed_list
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.datasets.row_validation import label_code
 from rayclean.functional.set_noise import added_share, corrupt_sets
@@ -62,7 +62,7 @@ class ClassSets(LabelForm):
             return None
         if isinstance(value, str) and self.separator is not None:
             return [part for part in value.split(self.separator) if part.strip()]
-        found = json_list(value) if isinstance(value, str) else value
+        found = parsed_list(value) if isinstance(value, str) else value
         if isinstance(found, list) and self.separator is None:
             return found
         if not isinstance(value, list) and str(value).strip() in self.unlabelled:
@@ -95,7 +95,7 @@ class ClassSets(LabelForm):
 
     def misfit(self, value: Any) -> FormName | None:
         """A number, or a text that is neither divided nor a list, is one class."""
-        plain = isinstance(value, str) and self.separator is None and json_list(value) is None
+        plain = isinstance(value, str) and self.separator is None and parsed_list(value) is None
         return "class" if plain or isinstance(value, int | float) else None
 
     def store(self, staged: pa.ChunkedArray, indices: Mapping[str, int]) -> StoredLabels:

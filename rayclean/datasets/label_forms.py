@@ -180,10 +180,10 @@ def distinct(staged: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]
     return encoded.dictionary.to_pylist(), numbers
 
 
-def json_list(text: str) -> list[Any] | None:
+def parsed_list(text: str) -> list[Any] | None:
     """The list that a text writes in JSON, as the cells of a CSV hold lists; None for any other text.
 
-    >>> json_list('["a", "b"]'), json_list("[unknown]"), json_list("a b")
+    >>> parsed_list('["a", "b"]'), parsed_list("[unknown]"), parsed_list("a b")
     (['a', 'b'], None, None)
     """
     if not text.lstrip().startswith("["):

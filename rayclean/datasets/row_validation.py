@@ -12,7 +12,7 @@ from typing import Any
 
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns
-from rayclean.datasets.label_forms import LabelForm, json_list, label_form
+from rayclean.datasets.label_forms import LabelForm, label_form, parsed_list
 from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value
 
 
@@ -120,7 +120,7 @@ def _tokens(value: Any) -> list[str] | RejectedRow:
     if value is None:
         return RejectedRow("null tokens")
     if isinstance(value, str):
-        found = json_list(value)
+        found = parsed_list(value)
         value = value.split() if found is None else found
     if not isinstance(value, list):
         return RejectedRow("tokens are no list", f"{type(value).__name__}: {shorten_value(value)}")

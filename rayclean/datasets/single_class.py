@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
-from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, json_list
+from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, parsed_list
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.row_validation import label_code
 from rayclean.functional.bio import is_tag
@@ -42,7 +42,7 @@ class SingleClass(LabelForm):
 
     def misfit(self, value: Any) -> FormName | None:
         """A list is a set of classes, or tags if it looks like them."""
-        items = json_list(value) if isinstance(value, str) else value
+        items = parsed_list(value) if isinstance(value, str) else value
         if not isinstance(items, list):
             return None
         tags = bool(items) and all(isinstance(item, str) and is_tag(item) for item in items)

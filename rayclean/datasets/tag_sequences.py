@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.config import DatasetConfig
-from rayclean.datasets.label_forms import LabelForm, StoredLabels, json_list
+from rayclean.datasets.label_forms import LabelForm, StoredLabels, parsed_list
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.errors import ConfigError
 from rayclean.functional.bio import OUTSIDE, bio_tags, entity_classes, is_tag, to_bio
@@ -99,7 +99,7 @@ class TagSequences(LabelForm):
             return "class"
         if not items or any(_is_number(item) or (isinstance(item, str) and is_tag(item)) for item in items):
             return None
-        return "class" if isinstance(value, str) and json_list(value) is None else "classes"
+        return "class" if isinstance(value, str) and parsed_list(value) is None else "classes"
 
     def store(self, staged: pa.ChunkedArray, indices: Mapping[str, int]) -> StoredLabels:
         """Numbers of the tags (`schema.LABEL_TYPES`)."""
@@ -139,7 +139,7 @@ class TagSequences(LabelForm):
 def _items(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = json_list(value)
+    found = parsed_list(value)
     return value.split() if found is None else found
 
 
