@@ -34,7 +34,7 @@ class NoiseConfig(Options):
     kind: Literal[
         "sym", "sym_incl", "asym", "asym_map", "idn_softmax", "idn_xia", "lane_shuffle", "lane_flip"
     ] = "sym"
-    """Noise model; `rayclean/functional/noise.py` defines each."""
+    """Noise model; `rayclean/functional/noise.py` defines each, `set_noise.py` beside it `sym` for sets of classes."""
     rate: float = Field(0.2, ge=0, le=1)
     """Requested share of wrong labels; the realised one is reported, since several kinds redraw the true
     label."""

@@ -205,13 +205,16 @@ def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:
     """
     if dataset.truth is not None and not any(summary.known_truths for summary in summaries):
         raise DataError(
-            f"dataset.truth = {dataset.truth!r}: no row has a value there; leave dataset.truth out, or check "
+            f"dataset.truth = {dataset.truth!r}: no row has a value there that can be read; leave dataset.truth out, or check "
             "its name"
         )
 
 
 def check_roles(
-    metrics: dict[str, Any], summaries: list[PieceSummary], labels: LabelMapping, shards: list[StagedShard]
+    metrics: dict[str, Any],
+    summaries: list[PieceSummary],
+    shards: list[StagedShard],
+    written: list[dict[str, Any]],
 ) -> None:
     """Stop if all rows of the development or test files are rejected, or if nothing is left to clean.
 
@@ -223,7 +226,11 @@ def check_roles(
         if not read or metrics[role]:
             continue
         repeated = [place for shard in shards if shard.role == role for place in shard.duplicates.values()]
-        unknown = sum(counts.count for counts in labels.unknown.get(role, {}).values())
+        unknown = sum(
+            counts["rejected"].get(UNKNOWN_LABEL, 0)
+            for shard, counts in zip(shards, written, strict=True)
+            if shard.role == role
+        )
         why = f"{unknown:,} have an unknown label" if unknown else "see the reasons in rejected/"
         if repeated:
             why = (

@@ -12,6 +12,7 @@ are any, are `column_2`, `column_3` and so on. Lines that begin with `-DOCSTART-
 A row is a sentence and has its number, from 0. A sentence with a malformed line is rejected.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -83,4 +84,5 @@ def _table(lines: list[bytes], width: int) -> list[list[str]] | RejectedRow:
 
 
 def _fields(line: str) -> list[str]:
-    return [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
+    """The columns of a line; a token may be a character that only Unicode takes for a blank."""
+    return [field.strip(" ") for field in line.split("\t")] if "\t" in line else re.split(" +", line)

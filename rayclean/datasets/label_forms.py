@@ -75,9 +75,11 @@ class LabelForm:
     """Reasons for rejecting a row that stop the whole load, since the config must be wrong -> what to change."""
 
     def __init__(self, config: DatasetConfig, names_in_file: Sequence[str] | None = None):
-        """Args:
-        config: names labels and columns.
-        names_in_file: names that the file itself gives to integers; only asked for without `dataset.labels`.
+        """Take from the config what concerns labels.
+
+        Args:
+            config: names labels and columns.
+            names_in_file: names that the file itself gives to integers; they count without `dataset.labels`.
         """
         named = config.labels or names_in_file
         self.names: list[str] | None = list(named) if named else None

@@ -82,7 +82,7 @@ def validate(config: Config, run: Run) -> None:
     """
     form = label_form(TASKS.resolve(config.task.name).label_form, config.dataset)
     if isinstance(config.dataset.label, tuple) and not form.reads_columns:
-        raise ConfigError(f"dataset.label names several columns, {_another_task(config, form, 'classes')}")
+        raise ConfigError(f"dataset.label names several columns: {_another_task(config, form, 'classes')}")
     check_options(config.dataset, form)
     for source in find_sources(config.dataset):
         file = next((file for file in source.files if file.size > 0), source.files[0])
@@ -105,7 +105,7 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
             misfit = find_misfit(form, reader, file, column)
             if misfit is not None:
                 raise ConfigError(
-                    f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value}, "
+                    f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value}: "
                     f"{_another_task(config, form, misfit.form)}"
                 )
     columns = choose_columns(dataset, source.role, found, file.url, reader.sparse, form.reads_tokens)
@@ -116,7 +116,7 @@ def _another_task(config: Config, form: LabelForm, found: FormName) -> str:
     """The end of a message: what was found, what the task reads, and which task reads what was found."""
     names = [name for name in TASKS if TASKS.resolve(name).label_form == found]
     return (
-        f"which is {described_form(found)}, and the task {config.task.name!r} reads {form.holds}: set "
+        f"that is {described_form(found)}, and the task {config.task.name!r} reads {form.holds}: set "
         f'task = {{ name = "{names[0]}" }}, or {form.advice}'
     )
 
@@ -176,7 +176,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     out.write_text(label_set.to_json(), "labels.json")
     write_truth_summary(out, second, summaries, written)
     metrics = load_metrics(summaries, written, labels, form)
-    check_roles(metrics, summaries, labels, shards)
+    check_roles(metrics, summaries, shards, written)
     check_complete(out, summaries)
     out.remove("stage", "pieces")  # first, so that a crash in between makes the next attempt stage anew
     out.remove("stage")

@@ -179,6 +179,27 @@ def test_lists_texts_json_and_bits_are_staged_alike(sets):
     assert not stored.unknown.any()
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.lists(NAMES, min_size=2, max_size=20).filter(lambda sets: any(sets)), st.data())
+def test_random_sets_are_the_same_examples_however_they_are_written(tmp_path_factory, sets, data):
+    classes = ["a", "b c", "d"]
+    ways = {
+        "lists": ([{"label": names} for names in sets], {}),
+        "texts": ([{"label": ";".join(names) or ";"} for names in sets], {"label_separator": ";"}),
+        "JSON": ([{"label": json.dumps(names)} for names in sets], {}),
+        "bits": ([{name: int(name in names) for name in classes} for names in sets], {"label": classes}),
+    }
+    found = {}
+    for way, (rows, options) in ways.items():
+        format_ = data.draw(st.sampled_from(["jsonl", "parquet"] if way == "lists" else list(WRITERS)))
+        folder = tmp_path_factory.mktemp("way")
+        WRITERS[format_](folder / "a", [{"text": f"t{row}", **labels} for row, labels in enumerate(rows)])
+        options |= {"path": str(folder / "a"), "format": format_, "labels": classes}
+        found[way], _ = loaded(folder, "multi_label", rows_per_shard=7, **options)
+    assert found["lists"] == {f"t{row}": sorted(set(names)) for row, names in enumerate(sets)}
+    assert all(each == found["lists"] for each in found.values())
+
+
 def reason(form, value, tokens=()):
     found = form.parse(value, tokens)
     return (found.reason, found.value) if isinstance(found, RejectedRow) else found
@@ -562,7 +583,7 @@ def loaded_classes(folder):
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
-        ("classification", {"label": ["a", "b"]}, r'dataset\.label names several columns.*task = \{ name = "multi_label" \}'),
+        ("classification", {"label": ["a", "b"]}, r'dataset\.label names several columns: that is .*task = \{ name = "multi_label" \}'),
         ("classification", {"tokens": "words"}, r"dataset\.tokens is for labels that are a tag per token"),
         ("classification", {"label_separator": "|"}, r"dataset\.label_separator is for labels that are sets"),
         ("tagging", {"unlabelled": ["x"]}, r"dataset\.unlabelled has no meaning for tags"),
