@@ -1,4 +1,4 @@
-"""How many actors run inference, and what each of them gets."""
+"""The size of the actor pool for inference, and the resources of each actor."""
 
 import math
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from rayclean.runtime.nodes import computing
 from rayclean.runtime.threads import own_threads
 
 ACTORS_PER_NODE = 4
-"""Without GPUs, at most: each holds the networks once more."""
+"""Most actors per node without GPUs; each holds a copy of the networks."""
 ITEMS_PER_ACTOR = 4
-"""Below this many, fewer actors with more threads end earlier."""
+"""Least number of items per actor; with fewer items, fewer actors with more threads finish earlier."""
 
 
 @dataclass(frozen=True)
 class PoolSize:
-    """Size and share of an actor pool."""
+    """Number of actors in a pool, and the CPUs, GPUs and threads of each."""
 
     actors: int
     num_cpus: float
@@ -24,16 +24,16 @@ class PoolSize:
 
 
 def size_pool(actors: int | None, items: int, sharers: int = 1) -> PoolSize:
-    """One actor per GPU; without GPUs up to four per node, which share its cores.
+    """Choose the pool: one actor per GPU; without GPUs up to four per node, which share its cores.
 
-    A forward pass on few threads wastes less time in waiting for the slowest of them, and one actor computes
-    while another reads and writes. But with few items for each, several slow actors end later than one with
-    all cores.
+    A forward pass on few threads spends less time on synchronisation, and one actor computes while another
+    reads and writes. With few items per actor, however, several slow actors finish later than one with all
+    cores.
 
     Args:
-        actors: `predict.actors`, where the config sets it.
-        items: how many there are to work on; never more actors than that.
-        sharers: runs that share each machine.
+        actors: number of actors (`predict.actors`); None: chosen by this function.
+        items: number of items, which is also the most actors.
+        sharers: number of runs that share each machine.
     """
     items = max(items, 1)
     if gpus := gpu_count():
@@ -44,6 +44,7 @@ def size_pool(actors: int | None, items: int, sharers: int = 1) -> PoolSize:
         actors = len(nodes) * (per_node if items >= ITEMS_PER_ACTOR * per_node * len(nodes) else 1)
     actors = min(actors, items)
     per_node = math.ceil(actors / len(nodes))
-    # Ray packs actors onto a node as long as they fit: one more than belongs there must not, and they spread.
+    # Ray packs actors onto a node as long as they fit, so each reserves enough CPUs that no more than
+    # `per_node` do.
     num_cpus = 1.0 if len(nodes) == 1 else max(1.0, math.ceil(100 * min(nodes) / (per_node + 1) + 1) / 100)
     return PoolSize(actors, num_cpus, 0.0, own_threads(sharers, per_node))

@@ -1,9 +1,9 @@
-"""Asking near the endpoint: one asynchronous Ray actor runs the engine, the driver shows the progress.
+"""The annotation engine in one asynchronous Ray actor near the endpoint; the driver shows the progress.
 
-A plain actor, not a Ray Data pool: one event loop holds the whole concurrency window, so budgets and error
-rates are exact and the endpoint's queue is the only queue. It needs no CPU of its own (it waits for the
-network) and runs on the head node, where a served model listens. Ray restarts it if it dies; the ledger knows
-what was answered and paid.
+It is a plain actor rather than a Ray Data pool: one event loop holds the whole concurrency window, so budgets
+and error rates are exact and the endpoint's queue is the only queue. The actor reserves no CPU (it waits for
+the network) and runs on the head node, where a served model listens. Ray restarts it if it dies; the ledger
+holds the answers received so far and their cost.
 """
 
 import logging
@@ -32,18 +32,18 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 RESTARTS = 3
-"""Deaths of the actor that are borne."""
+"""Restarts of the actor before asking fails."""
 POLL = 1.0
-"""Seconds between looks at the progress."""
+"""Seconds between reads of the progress."""
 
 
 def ask_queries(
     plan: AskingPlan, work: "AskingWork[T, R]", items: Sequence[T], on_progress: OnProgress, run: str
 ) -> Iterator[R]:
-    """As `Engines.ask_queries`, in an actor; `run` is the run whose metrics the answers count to.
+    """Run `work(engine, item)` for every item with one engine in an actor, and yield the results in order.
 
     Raises:
-        AnnotationError: the annotator cannot start, fails too often, or its process dies again and again.
+        AnnotationError: the annotator cannot start, fails too often, or its process dies repeatedly.
     """
     actor = _start(plan, work, run)
     seen = [0, 0]
@@ -51,12 +51,12 @@ def ask_queries(
     def look() -> None:
         try:
             counts = ray.get(actor.progress.remote(), timeout=POLL)
-        except GetTimeoutError:  # busy or restarting: the next look will tell
+        except GetTimeoutError:  # busy or restarting; the next read succeeds
             return
         for position, count in enumerate(counts):
             new = (
                 count - seen[position] if count >= seen[position] else count
-            )  # a restarted actor counts anew
+            )  # a restarted actor counts from 0
             seen[position] = count
             if new:
                 on_progress(new, bool(position))
@@ -82,7 +82,7 @@ def ask_queries(
 
 
 def _start(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Any:
-    """The actor, on the head node."""
+    """Start the actor on the head node."""
     node = head_node_id()
     strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
     options = ray.remote(_Asker).options(
@@ -93,8 +93,8 @@ def _start(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Any:
 
 @contextmanager
 def consulting(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Iterator["Consultant"]:
-    """An annotator for methods that ask between epochs, as long as the block runs; see
-    `annotators/between_epochs.py`.
+    """An annotator for methods that ask between epochs (`annotators/between_epochs.py`), available inside the
+    block.
     """
     actor = _start(plan, work, run)
     try:
@@ -106,8 +106,8 @@ def consulting(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Iter
 
 
 class Consultant:
-    """A `training.query_annotator.AskAnnotator` that any worker may hold: one engine on the head node answers
-    all of them.
+    """A `training.query_annotator.AskAnnotator` that can be sent to any worker; one engine on the head node
+    serves all workers.
     """
 
     def __init__(self, actor: Any, annotator: Annotator):
@@ -115,11 +115,11 @@ class Consultant:
         self.annotator = annotator
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """What the annotator makes of the method's wish."""
+        """Number and selector of the demonstrations that the annotator uses for a method's request."""
         return self.annotator.demonstrations(count, selector)
 
     def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
-        """Labels and figures; none, if the process that asks died again and again."""
+        """Labels and figures of the queries; every label is `UNANSWERED` if the actor has died for good."""
         try:
             result, error = cloudpickle.loads(ray.get(self.actor.run.remote(cloudpickle.dumps(asked))))
         except RayActorError as lost:
@@ -131,7 +131,9 @@ class Consultant:
 
 
 class _Asker:
-    """The actor: an engine, built at the first item so that its errors travel as results."""
+    """An actor that holds an engine, which it builds at the first item so that construction errors are
+    results.
+    """
 
     def __init__(self, packed: bytes):
         self.plan, self.work, self.run_name = cloudpickle.loads(packed)
@@ -139,7 +141,7 @@ class _Asker:
         self.done = [0, 0]
 
     async def run(self, item: bytes) -> bytes:
-        """Result and error of one item, packed."""
+        """Process one item; returns its result and its error, pickled."""
         try:
             if self.engine is None:
                 self.engine = self.plan.engine(self._count, prometheus.meter_answers(self.run_name))
@@ -151,11 +153,11 @@ class _Asker:
             return bytes(cloudpickle.dumps((None, error)))
 
     async def progress(self) -> list[int]:
-        """Queries answered by asking, and from the ledger."""
+        """Number of queries answered by the annotator, and by the ledger."""
         return self.done
 
     async def close(self) -> None:
-        """Close connections, merge the ledger's small segments."""
+        """Close the connections and merge the ledger's small segments."""
         if self.engine is not None:
             await self.engine.annotator.close()
             self.engine.ledger.close()

@@ -1,7 +1,7 @@
-"""How the annotation engine is built, wherever it runs, and the engine in this process.
+"""The construction of the annotation engine, and the engine in this process.
 
-The engine is asynchronous. Here it runs on an event loop in a thread of its own, because the caller's thread
-may have a running loop already (a notebook has).
+The engine is asynchronous. It runs on an event loop in a separate thread, because the caller's thread may
+already have a running loop (as in a notebook).
 """
 
 import asyncio
@@ -21,29 +21,28 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 OnProgress = Callable[[int, bool], None]
-"""Called with the number of queries that were answered since the last call, and whether the ledger answered
-them."""
+"""Callback with the number of queries answered since the last call, and whether the ledger answered them."""
 AskingWork = Callable[[Engine, T], Awaitable[R]]
-"""Reads an item's queries, has the engine answer them, and writes or returns what becomes of them."""
+"""Coroutine that reads an item's queries, answers them with the engine, and writes or returns the outcome."""
 
 
 @dataclass(frozen=True)
 class AskingPlan:
-    """Everything from which an engine is built, in a form that can be sent to another process."""
+    """The arguments of an engine, in a form that can be sent to another process."""
 
     annotator: Annotator
-    """Not yet started."""
+    """The annotator, not yet started."""
     ledger: str
-    """Folder of the ledger, as a URL."""
+    """URL of the ledger's folder."""
     session: str
-    """Name under which answers are paid: budgets count what was paid under it, over all attempts."""
+    """Name under which answers are charged; budgets count all charges under this name, over all attempts."""
     budget: Budget
     max_error_rate: float
     used: Spent | None = None
-    """Part of the budget that was used before, where answers of the ledger count, too (`Engine`)."""
+    """Budget used before, where answers from the ledger also count (`Engine`)."""
 
     def engine(self, on_progress: OnProgress | None = None, meter: Meter | None = None) -> Engine:
-        """A new engine; reads the ledger's index."""
+        """Build an engine, which reads the ledger's index."""
         return Engine(
             self.annotator, Ledger(Folder(self.ledger), self.session), budget=self.budget, used=self.used,
             max_error_rate=self.max_error_rate, on_progress=on_progress, meter=meter,
@@ -54,9 +53,7 @@ class AskingPlan:
 def local_engine(
     plan: AskingPlan, work: "AskingWork[T, R]", on_progress: OnProgress | None = None
 ) -> Iterator[Callable[[T], R]]:
-    """A function that does the work on an item with one engine in this process, for as long as the block
-    runs.
-    """
+    """A function that processes an item with one engine in this process, usable inside the block."""
     engine, loop = plan.engine(on_progress), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="rayclean-ask", daemon=True)
     thread.start()
@@ -66,7 +63,7 @@ def local_engine(
         try:
             return future.result()
         finally:
-            future.cancel()  # of a wait that was interrupted
+            future.cancel()  # if the wait was interrupted
 
     async def answer(item: T) -> R:
         return await work(engine, item)
@@ -84,6 +81,6 @@ def local_engine(
 def ask_here(
     plan: AskingPlan, work: "AskingWork[T, R]", items: Sequence[T], on_progress: OnProgress
 ) -> Iterator[R]:
-    """The result of the work on every item, in order; one engine answers the queries of all of them."""
+    """Process every item with one engine in this process, and yield the results in order."""
     with local_engine(plan, work, on_progress) as answer:
         yield from map(answer, items)

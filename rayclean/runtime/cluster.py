@@ -1,7 +1,7 @@
-"""Connecting to Ray: a cluster where there is one, an embedded Ray on this machine otherwise.
+"""The connection to Ray: to a cluster if one is configured, otherwise to an embedded Ray on this machine.
 
 `connected(config.cluster)` wraps a command; everything inside may use Ray. An embedded Ray binds to loopback,
-has no dashboard, asks for a token that only this process and its workers know, and goes when the command
+has no dashboard, requires a token known only to this process and its workers, and stops when the command
 ends.
 """
 
@@ -26,20 +26,20 @@ from ray.exceptions import AuthenticationError
 logger = logging.getLogger(__name__)
 
 MIN_LOGICAL_CPUS = 4
-"""Least CPUs of an embedded Ray: Ray Data's tasks, its actor pool and a training worker must fit side by
-side, or they wait for each other for ever."""
+"""Least logical CPUs of an embedded Ray: with fewer, Ray Data's tasks, its actor pool and a training worker
+could not run at once and would deadlock."""
 TOKEN = (
     "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key "
-    "auth_token of the secret that bears the "
+    "auth_token of the secret with the "
     "RayCluster's name)"
 )
-"""Advice in the error of a missing or wrong token."""
+"""Advice in the error about a missing or wrong token."""
 
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[None]:
-    """Connect to Ray while the block runs, and shut an embedded Ray down after it; a connection that exists
-    is kept.
+    """Connect to Ray while the block runs, and shut an embedded Ray down after it; reuse an existing
+    connection.
     """
     if ray.is_initialized():
         yield
@@ -56,18 +56,18 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         except (ConnectionError, RuntimeError) as error:
             raise ResourceError(
                 f"cannot connect to Ray at {address!r} ({error}); start it (`ray start --head`), "
-                "mend cluster.address or RAY_ADDRESS, or unset both to use this machine alone"
+                "correct cluster.address or RAY_ADDRESS, or unset both to use this machine alone"
             ) from error
     else:
         os.environ.pop("RAY_ADDRESS", None)
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody preempts this machine
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # this machine is not preemptible
         os.environ[EMBEDDED] = "1"  # its workers inherit it
         # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by
         # others.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault(
             "RAY_enable_metrics_collection", "0"
-        )  # an agent process that only a dashboard reads
+        )  # an agent process that serves only a dashboard
         with _no_native_output(not verbose):
             ray.init(
                 address="local",
@@ -79,7 +79,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             )
     quiet_libraries()
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init put its own in the place of the command line's
+        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init replaced the handler of the command line
     try:
         yield
     finally:
@@ -88,24 +88,26 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 
 
 def is_embedded() -> bool:
-    """Whether this process, or the one whose worker it is, started its own Ray, which has no dashboard and no
+    """Whether the connected Ray is embedded: started by this process or by its driver, without dashboard and
     state API.
     """
     return EMBEDDED in os.environ
 
 
 def gpu_count() -> int:
-    """GPUs of the connected cluster, or that it can grow to."""
+    """Number of GPUs of the connected cluster, including those that its autoscaler may add."""
     return nodes.most("GPU")
 
 
 def cpu_count() -> int:
-    """Logical CPUs of the connected cluster, or that it can grow to."""
+    """Number of logical CPUs of the connected cluster, including those that its autoscaler may add."""
     return nodes.most("CPU")
 
 
 def trains_on_gpu(config: ClusterConfig) -> bool:
-    """Whether training workers get GPUs: as the config says, else if the cluster has enough for all."""
+    """Whether training workers get GPUs: as the config says; without a setting, if the cluster has enough for
+    all.
+    """
     have = gpu_count()
     enough = have > 0 and have >= config.workers * config.gpus_per_worker
     return enough if config.use_gpu is None else config.use_gpu
@@ -113,8 +115,8 @@ def trains_on_gpu(config: ClusterConfig) -> bool:
 
 @contextmanager
 def _no_native_output(silent: bool) -> Iterator[None]:
-    """Keeps back what Ray's C++ core writes to stderr when it starts (a line on its own log level); Python's
-    errors are exceptions and come out all the same.
+    """Suppress the stderr output of Ray's C++ core at its start; Python errors are exceptions and stay
+    visible.
     """
     if not silent:
         yield
@@ -131,9 +133,9 @@ def _no_native_output(silent: bool) -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Keep Ray's libraries from logging into the terminal, unless RAYCLEAN_DEBUG is set.
+    """Stop Ray's libraries from logging to the terminal, unless RAYCLEAN_DEBUG is set.
 
-    Each library sets its own level when it is imported, so this is called again after an import.
+    Each library sets its own level when it is imported, so call this again after an import.
     """
     if not os.environ.get("RAYCLEAN_DEBUG"):
         for name in ("ray", "ray.data", "ray.train", "ray.serve", "ray.tune"):

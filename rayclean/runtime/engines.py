@@ -1,8 +1,7 @@
-"""The engines of a verb behind one switch: on Ray, or in this process.
+"""The engines through which a verb runs its work: on Ray, or in this process.
 
-Both sides call the same functions on the same files, so they give the same results; Ray adds machines,
-processes side by side, and a new start of what was lost. Modules that import Ray are only imported on its
-side of the switch.
+Both alternatives call the same functions on the same files and give the same results; Ray adds machines,
+parallel processes, and restarts after failures. Modules that import Ray are imported only when it is used.
 """
 
 import functools
@@ -32,38 +31,38 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 OnEpoch = Callable[[dict[str, Any]], None]
-"""Called in the driver with every epoch's line of `metrics.jsonl`; after a lost worker the lines of the
-epochs that its checkpoint holds come again."""
+"""Callback in the driver with every epoch's line of `metrics.jsonl`; lines may be repeated after a lost
+worker."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What a run has in common with others that run side by side; a run by itself has nothing."""
+    """Resources that a run shares with concurrent runs; the defaults are those of a single run."""
 
     sharers: int = 1
-    """Runs that share a machine, this one among them."""
+    """Number of runs that share a machine, including this one."""
     endpoints: "Mapping[str, ServedEndpoint]" = field(default_factory=dict)
-    """Language models that are served for all of them (`runtime.serve.hosting`)."""
+    """Language models served for all of these runs (`runtime.serve.hosting`)."""
     in_process: bool = False
-    """Whether the run stays in its process, since others already keep the cluster busy."""
+    """Whether the run does all work in its process, since concurrent runs already use the whole cluster."""
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What a verb calls to have work done."""
+    """Runs the work of a verb: maps over items, training, queries and model servers."""
 
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     on_ray: bool = False
-    """Where the work is done: on the connected Ray, or in this process."""
+    """Whether work runs on the connected Ray; otherwise it runs in this process."""
     place: Workplace = Workplace()
     run: str = ""
-    """Name of the run in the metrics of a cluster; empty: nothing is counted."""
+    """Name of the run in the metrics of a cluster; if empty, nothing is exported."""
 
     def map_items(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """`function(item)` for every item, in any order. Satisfies `rayclean.detectors.base.Mapper`.
 
         Raises:
-            Whatever `function` raises, with its message; work already done by other items stays on disk.
+            Exception: any error of `function`; the output of finished items stays on disk.
         """
         if not self.on_ray:
             return map(function, items)
@@ -74,12 +73,12 @@ class Engines:
     def map_networks(
         self, factory: Callable[[int, bool], Callable[[T], R]], items: Sequence[T], actors: int | None
     ) -> Iterator[R]:
-        """`function(item)` for every item, in any order, with functions that load networks once.
+        """`function(item)` for every item, in any order, where each process creates its function once.
 
         Args:
-            factory: makes a function, from its number of threads and whether it may use a GPU.
+            factory: creates the function, given its number of threads and whether it may use a GPU.
             items: small descriptions of work.
-            actors: processes that each make a function, where the config sets their number.
+            actors: number of processes, each with its function; None: chosen by `size_pool`.
         """
         if not self.on_ray:
             return map(factory(own_threads(self.place.sharers), uses_gpu(self.cluster)), items)
@@ -99,12 +98,12 @@ class Engines:
         on_epoch: OnEpoch = lambda record: None,
         consult: "AskAnnotator | None" = None,
     ) -> "dict[str, FitResult]":
-        """Train all jobs that are not finished yet, one after another.
+        """Train all unfinished jobs, one after another.
 
         Args:
-            jobs: with distinct names and outputs.
-            spec: how to train each of them.
-            work: folder that all nodes see; Ray Train keeps a marker there while it runs.
+            jobs: jobs with distinct names and output folders.
+            spec: settings of every training.
+            work: folder visible to all nodes; Ray Train keeps a marker in it while it runs.
             on_epoch: called after every epoch.
             consult: the annotator for methods that ask.
 
@@ -112,8 +111,8 @@ class Engines:
             Result by job name.
 
         Raises:
-            RaycleanError: what a training raised, as it raised it.
-            ResourceError: workers were lost again and again, or did not start.
+            RaycleanError: the error that a training raised.
+            ResourceError: workers were lost repeatedly, or did not start.
         """
         from rayclean.training.job import job_key
         from rayclean.training.loop import finished_result
@@ -151,7 +150,7 @@ class Engines:
         def show(record: dict[str, Any]) -> None:
             try:
                 on_epoch(record)
-            except Exception:  # showing one epoch costs neither the training nor the other epochs
+            except Exception:  # a failed progress callback must not stop the training
                 logger.warning("training: an epoch's progress could not be shown", exc_info=True)
 
         torch.set_num_threads(own_threads(self.place.sharers))
@@ -165,14 +164,14 @@ class Engines:
         """`await work(engine, item)` for every item, one after the other, with one engine near the endpoint.
 
         Args:
-            plan: whom to ask and what may be spent.
-            work: reads the item's queries, has the engine answer them, writes what becomes of them (whole
-                files).
-            items: small descriptions of work (paths).
+            plan: annotator, ledger and budget.
+            work: reads the item's queries, answers them with the engine, and writes the outcome as whole
+                files.
+            items: small descriptions of work, such as paths.
             on_progress: called in this process while queries are answered.
 
         Raises:
-            AnnotationError: the annotator cannot start, fails too often, or its process dies again and again.
+            AnnotationError: the annotator cannot start, fails too often, or its process dies repeatedly.
         """
         if not items:
             return iter(())
@@ -186,13 +185,13 @@ class Engines:
     def consulting(
         self, plan: AskingPlan, *, examples: str, labels: LabelSet, calibration: str
     ) -> "Iterator[AskAnnotator]":
-        """An annotator for methods that ask between epochs, as long as the block runs.
+        """An annotator for methods that ask between epochs, available inside the block.
 
         Args:
-            plan: whom to ask and what may be spent.
-            examples: folder of example shards, for the texts.
+            plan: annotator, ledger and budget.
+            examples: folder of example shards, which hold the texts.
             labels: all labels.
-            calibration: of the answers, as in `relabel`.
+            calibration: calibration of the answers (`relabel.calibration`).
         """
         work = functools.partial(
             answer_between_epochs, examples=examples, labels=labels, calibration=calibration
@@ -207,11 +206,11 @@ class Engines:
                 yield LocalConsultant(plan.annotator, answer)
 
     def hosted(self, annotator: Annotator, owner: str | None = None) -> "AbstractContextManager[Annotator]":
-        """The annotator as it can be used inside the block: with its server running, where it has one.
+        """The annotator, connected to its running server if it has one, for use inside the block.
 
         Args:
-            annotator: any.
-            owner: URL of the run: a server that an earlier attempt at it has left is replaced.
+            annotator: any annotator.
+            owner: URL of the run; a server left by an earlier attempt at the same run is replaced.
         """
         if annotator.server() is None:
             return nullcontext(annotator)
@@ -220,7 +219,9 @@ class Engines:
         return serve.hosted(annotator, owner, self.place.endpoints)
 
     def _asks_on_ray(self, annotator: Annotator) -> bool:
-        """A served model listens on loopback of the head node: only a process there can ask it."""
+        """Whether queries are sent from an actor: a served model listens only on loopback of the head
+        node.
+        """
         if self.on_ray or annotator.server() is None:
             return self.on_ray
         from rayclean.runtime.nodes import alive
@@ -229,20 +230,20 @@ class Engines:
 
 
 IN_PROCESS = Engines()
-"""Everything in this process."""
+"""Engines that run all work in this process."""
 
 
 class LocalConsultant:
-    """A `training.query_annotator.AskAnnotator` with its engine in this process."""
+    """A `training.query_annotator.AskAnnotator` whose engine runs in this process."""
 
     def __init__(self, annotator: Annotator, answer: Callable[[MethodQueries], Any]):
         self.annotator, self.answer = annotator, answer
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and selector that the annotator uses for the method's wish."""
+        """Number and selector of the demonstrations that the annotator uses for a method's request."""
         return self.annotator.demonstrations(count, selector)
 
     def __call__(self, asked: MethodQueries) -> tuple[Any, dict[str, float]]:
-        """Labels and figures of the questions."""
+        """Labels and figures of the queries."""
         found: tuple[Any, dict[str, float]] = self.answer(asked)
         return found

@@ -1,14 +1,13 @@
-"""Runs on a cluster, through Ray's job server: submitted once, found again, gone on with after a failure.
+"""Runs submitted to a cluster through Ray's job server; each runs once at a time and resumes after a failure.
 
     jobs = Jobs("http://127.0.0.1:8265")
-    job, new = jobs.submit(parcel)         # new: False where the same work runs or is done already
+    job, new = jobs.submit(parcel)         # new: False if the same work is running or done
     for text in jobs.follow(job.id): ...
 
 A run folder has one job at a time: its submission ids are `rayclean-<name>-<hash of the folder>-<attempt>`.
-Ray refuses an id that it knows, so two people who submit at the same moment start one job. What the job runs
-is the config as it was resolved where it was submitted; data, artifacts and models are read where the nodes
-run. Environment variables (keys of endpoints, tokens of hubs) are those of the cluster's nodes: none travels
-with a job, where the dashboard would show it.
+Ray refuses a known id, so two simultaneous submissions start one job. The job runs the config as resolved on
+the submitting machine; data, artifacts and models are read on the nodes. Environment variables (keys of
+endpoints, tokens of hubs) are those of the nodes: none is sent with a job, as the dashboard would show it.
 """
 
 import asyncio
@@ -36,50 +35,50 @@ UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
 
 @dataclass(frozen=True)
 class JobPackage:
-    """A run, ready to be sent (`rayclean.job_package.pack`)."""
+    """A run in the form in which it is submitted (`rayclean.job_package.pack`)."""
 
     name: str
     run: str
-    """URL of the run folder, or of the sweep's."""
+    """URL of the folder of the run or sweep."""
     command: str
-    """What runs where `files` lie."""
+    """Shell command, run in the folder of `files`."""
     files: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
-    """Further files, which are not the work itself: it stays the same with others."""
+    """Further files by name, which are not part of the fingerprint."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the work: the same config and command give the same."""
+        """Fingerprint of the command and the files."""
         return fingerprint(self.command, dict(self.files))
 
 
 @dataclass(frozen=True)
 class RunJob:
-    """One attempt at a run."""
+    """A job on the cluster: one attempt at a run."""
 
     id: str
     attempt: int
     state: str
     """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
-    print_: str
-    """Fingerprint of what it runs."""
+    work_fingerprint: str
+    """`JobPackage.fingerprint` of the submitted work."""
     message: str
 
     @property
     def under_way(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the job has not ended."""
         return self.state in UNDER_WAY
 
 
 class Jobs:
-    """The job server of a cluster.
+    """A client of the job server of a cluster.
 
     Args:
-        address: of the dashboard, like `http://127.0.0.1:8265`; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else a Ray
-            that runs on this machine.
+        address: address of the dashboard, such as `http://127.0.0.1:8265`; None: RAY_API_SERVER_ADDRESS, else
+            RAY_ADDRESS, else a Ray that runs on this machine.
 
     Raises:
-        ResourceError: nobody answers there, or the token is wrong or missing.
+        ResourceError: the server does not answer, or the token is wrong or missing.
     """
 
     def __init__(self, address: str | None = None):
@@ -89,11 +88,11 @@ class Jobs:
         self.address = self.client.get_address()
 
     def latest(self, run: str, name: str) -> RunJob | None:
-        """The last attempt at a run; None: never submitted to this cluster.
+        """The last attempt at a run; None if the run was never submitted to this cluster.
 
         Args:
             run: URL of the run folder.
-            name: of the run.
+            name: name of the run.
         """
         prefix = submission_id(run, name)
         with _explained(self.address):
@@ -101,23 +100,27 @@ class Jobs:
         return max((job for job in found if job is not None), key=lambda job: job.attempt, default=None)
 
     def submit(self, parcel: JobPackage, *, again: bool = False) -> tuple[RunJob, bool]:
-        """Start a job, unless the same work is under way or done.
+        """Start a job, unless the same work is running or done.
 
         Args:
-            parcel: what is to run.
-            again: even if it has succeeded before.
+            parcel: the run to submit.
+            again: whether to run it even if it has succeeded before.
 
         Returns:
             The job, and whether it is new.
 
         Raises:
-            ArtifactError: another config is at work in the same run folder.
-            ResourceError: the job server does not take it.
+            ArtifactError: a job with another config is running in the same run folder.
+            ResourceError: the job server refuses the job.
         """
         last = self.latest(parcel.run, parcel.name)
         if last is not None and last.under_way:
             self._require_same(last, parcel)
-        done = last is not None and last.state == JobStatus.SUCCEEDED and last.print_ == parcel.fingerprint
+        done = (
+            last is not None
+            and last.state == JobStatus.SUCCEEDED
+            and last.work_fingerprint == parcel.fingerprint
+        )
         if last is not None and (last.under_way or (done and not again)):
             return last, False
         attempt = 1 if last is None else last.attempt + 1
@@ -136,27 +139,29 @@ class Jobs:
                 other = self.latest(parcel.run, parcel.name)
                 if other is None or other.id != name:
                     raise
-                self._require_same(other, parcel)  # somebody else submitted it at the same moment
+                self._require_same(other, parcel)  # submitted by someone else at the same moment
                 return other, False
         return RunJob(name, attempt, JobStatus.PENDING, parcel.fingerprint, ""), True
 
     def _require_same(self, job: RunJob, parcel: JobPackage) -> None:
-        if job.print_ != parcel.fingerprint:
+        if job.work_fingerprint != parcel.fingerprint:
             raise ArtifactError(
                 f"{job.id} works in {parcel.run} with another config: wait for it, stop it (`{self.stop(job.id)}`), "
                 "or choose another name (name=...)"
             )
 
     def stop(self, job: str) -> str:
-        """The command that stops a job; Ray's own commands do not send a token unless they are told to."""
+        """The shell command that stops a job; it makes Ray's command line send a token where one is
+        required.
+        """
         token = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
         return f"{token}ray job stop {job} --address {self.address}"
 
     def state(self, job: str) -> RunJob:
-        """How far a job is.
+        """The current state of a job.
 
         Raises:
-            ResourceError: the cluster does not know it.
+            ResourceError: the cluster does not know the job.
         """
         with _explained(self.address):
             found = _job(self.client.get_job_info(job), job.rpartition("-")[0])
@@ -164,12 +169,12 @@ class Jobs:
         return found
 
     def logs(self, job: str) -> str:
-        """What a job has printed so far."""
+        """The output of a job so far."""
         with _explained(self.address):
             return str(self.client.get_job_logs(job))
 
     def follow(self, job: str) -> Iterator[str]:
-        """What a job prints, from its beginning until it ends."""
+        """The output of a job, piece by piece, from its start until it ends."""
         pieces: queue.Queue[str | Exception | None] = queue.Queue()
 
         async def read() -> None:
@@ -191,7 +196,7 @@ class Jobs:
 
 
 def submission_id(run: str, name: str) -> str:
-    """What all submission ids of a run begin with.
+    """The prefix of all submission ids of a run.
 
     >>> submission_id("s3://bucket/runs/quickstart", "quickstart")
     'rayclean-quickstart-c7923dad'
@@ -203,13 +208,15 @@ def _job(details: JobDetails, prefix: str) -> RunJob | None:
     head, _, attempt = (details.submission_id or "").rpartition("-")
     if head != prefix or not attempt.isdigit():
         return None
-    print_ = (details.metadata or {}).get("rayclean", "")
-    return RunJob(f"{prefix}-{attempt}", int(attempt), str(details.status), print_, details.message or "")
+    work_fingerprint = (details.metadata or {}).get("rayclean", "")
+    return RunJob(
+        f"{prefix}-{attempt}", int(attempt), str(details.status), work_fingerprint, details.message or ""
+    )
 
 
 @contextmanager
 def _address(address: str | None) -> Iterator[None]:
-    """Ray lets the environment win over an address that is given; here the given one wins."""
+    """Let an explicit address take precedence over the environment, which Ray itself prefers."""
     if address is None:
         yield
         return
@@ -235,7 +242,7 @@ def _explained(where: str) -> Iterator[None]:
         ) from error
     except ConnectionError as error:
         raise ResourceError(
-            f"no Ray job server answers at {where}: open the tunnel (cluster/README.md), or mend --address"
+            f"no Ray job server answers at {where}: open the tunnel (cluster/README.md), or correct --address"
         ) from error
     except RequestException as error:  # Ray explains only the first request of a client
         raise ResourceError(

@@ -1,9 +1,9 @@
-"""The Ray Serve application of a language model: typed options to `ray.serve.llm`'s configuration.
+"""The Ray Serve application of a language model: from `ServerOptions` to the configuration of
+`ray.serve.llm`.
 
-A built-in model and a .gguf file are converted before vLLM can load them, into a cache that belongs to one
-node. So no converted folder travels with the application: it names the model, and every node that loads it
-looks it up in, or converts it into, a cache of its own (`Converted`). Folders and .gguf files themselves are
-paths that mean the same on every node.
+Built-in models and .gguf files must be converted before vLLM can load them. The application only names the
+model; every node that loads it converts it into its local cache, or finds it in there (`Converted`). Paths of
+folders and .gguf files must be the same on every node.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ from rayclean.runtime.preflight import INGRESS_CPUS
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
 
 CPU_BLOCK_SIZE = 32
-"""Tokens per block of a CPU engine's key-value cache. vLLM's default of 128 shares so little of short prompts
-that it answers label words of several tokens at a quarter of the speed; 16 is refused."""
+"""Tokens per block of a CPU engine's key-value cache. With vLLM's default of 128, short prompts share so few
+blocks that label words of several tokens are scored at a quarter of the speed; vLLM refuses 16."""
 
 
 class Converted(CallbackBase):
-    """Ray Serve LLM's hooks around the start of an engine: the model is converted on the nodes that load it.
+    """Ray Serve LLM's callbacks around the start of an engine, which convert the model on the nodes that load
+    it.
 
-    Ray calls the first in a task on every node of the replica's placement group, the second in the replica
-    after all of them and before anything of the model is read: neither its config nor its tokenizer is looked
-    at earlier. vLLM's workers on further nodes (tensor parallelism) get the replica's path, so
-    `RAYCLEAN_CACHE` is the same on all of them.
+    Ray calls the first callback in a task on every node of the replica's placement group, then the second in
+    the replica, before the model's config or tokenizer is read. vLLM's workers on other nodes (tensor
+    parallelism) receive the replica's path, so `RAYCLEAN_CACHE` must be the same on all nodes.
     """
 
     llm_config: Any
 
     def on_before_download_model_files_distributed(self) -> None:
-        """Convert, in a process beside the engine's, which then holds none of the memory that takes."""
+        """Convert the model in a separate process, so that the engine's process does not keep the memory."""
         model_source(self._model)
 
     async def on_after_node_init(self) -> None:
-        """Give the engine this node's folder."""
+        """Set the engine's model to the converted folder of this node."""
         folder = await asyncio.to_thread(model_source, self._model)
         self.llm_config.get_engine_config().hf_model_id = folder
 
@@ -49,13 +49,13 @@ class Converted(CallbackBase):
 
 
 def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
-    """The application: one ingress, one deployment of the engine.
+    """The Ray Serve application: one ingress and one deployment of the engine.
 
     Args:
-        name: the model's name at the endpoint, `name@content`.
+        name: name of the model at the endpoint, `name@content`.
         model: built-in name, Hugging Face folder, .gguf file or hub id.
-        options: how it is served.
-        use_gpu: on GPUs or on CPUs.
+        options: options of the server.
+        use_gpu: whether the engine runs on GPUs rather than CPUs.
     """
     from ray.serve.llm import LLMConfig, build_openai_app
 
@@ -65,7 +65,7 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
     converted = model in BUILT_IN or path.is_file()
     local = converted or path.is_dir()
     engine: dict[str, Any] = {
-        **({} if use_gpu else {"enforce_eager": True}),  # nothing to compile for on a CPU
+        **({} if use_gpu else {"enforce_eager": True}),  # compilation gains nothing on a CPU
         **options.engine_kwargs,
         "dtype": options.dtype,
         "max_model_len": options.max_model_len,
@@ -101,12 +101,12 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
                 "target_ongoing_requests": max(1.0, 0.7 * batch),
             },
             "max_ongoing_requests": batch,
-            "max_queued_requests": 4 * batch,  # then 503, and the client backs off
+            "max_queued_requests": 4 * batch,  # beyond that the server answers 503, and the client backs off
             "max_constructor_retry_count": options.attempts,
             "health_check_period_s": 5,
-            "health_check_timeout_s": 60,  # a loaded CPU engine answers late without being ill
+            "health_check_timeout_s": 60,  # a busy CPU engine answers late while healthy
             "graceful_shutdown_timeout_s": 10,
-            "ray_actor_options": {"num_cpus": 1 if use_gpu else 0},  # a CPU engine's are in its bundle
+            "ray_actor_options": {"num_cpus": 1 if use_gpu else 0},  # the bundle holds those of a CPU engine
         },
         engine_kwargs=engine,
         runtime_env={"env_vars": environment},
@@ -118,14 +118,12 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
 
 
 def quiet() -> None:
-    """Keep info lines of Serve, and of the HTTP client whose logger it gives a handler, out of the driver's
-    terminal.
-    """
+    """Hide info messages of Ray Serve, vLLM and the HTTP client from the driver's terminal."""
     level = logging.INFO if os.environ.get("RAYCLEAN_DEBUG") else logging.ERROR
     for name in ("ray.serve", "ray.llm", "vllm", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(level)
 
 
 def quiet_logs() -> dict[str, Any]:
-    """Serve's own logs: warnings only, no line per request (a request holds texts)."""
+    """Logging configuration of Ray Serve: warnings only, and no access log, since requests contain texts."""
     return {"log_level": "WARNING", "enable_access_log": False}

@@ -1,12 +1,12 @@
-"""An API key for everything that Ray Serve answers over HTTP, which by itself asks for none.
+"""An API key for the HTTP endpoints of Ray Serve, which has no authentication of its own.
 
-Where a language model is served to others (`cluster/kuberay/rayservice.yaml`), the environment of all nodes
-holds
+Where a language model is served to several users (`cluster/kuberay/rayservice.yaml`), the environment of all
+nodes contains
 
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=rayclean.runtime.llm_key:middlewares
     RAYCLEAN_API_KEY=<the key>
 
-and clients send `Authorization: Bearer <the key>`, as OpenAI's do. Ray's health check needs none.
+and clients send `Authorization: Bearer <the key>`, like OpenAI's clients. Ray's health check needs no key.
 """
 
 import hmac
@@ -19,17 +19,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 KEY = "RAYCLEAN_API_KEY"
 OPEN = ("/-/healthz",)
 SHORTEST = 16
-"""Characters of a key."""
+"""Least number of characters of a key."""
 
 
 class ApiKey:
-    """ASGI middleware: 401 without the key."""
+    """ASGI middleware that answers 401 to requests without the key."""
 
     def __init__(self, app: ASGIApp, key: str):
         self.app, self.expected = app, f"Bearer {key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer 401."""
+        """Pass the request on, or answer 401."""
         if scope["type"] not in ("http", "websocket") or scope.get("path") in OPEN:
             await self.app(scope, receive, send)
             return
@@ -37,7 +37,7 @@ class ApiKey:
         if scope["type"] == "http" and hmac.compare_digest(sent, self.expected):
             await self.app(scope, receive, send)
             return
-        if scope["type"] == "websocket":  # none is served
+        if scope["type"] == "websocket":  # no websocket is served
             await send({"type": "websocket.close", "code": 1008})
             return
         error = {
@@ -49,10 +49,10 @@ class ApiKey:
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray Serve's HTTP proxy puts before every request.
+    """The middlewares that Ray Serve's HTTP proxy applies to every request.
 
     Raises:
-        RuntimeError: there is no key, or one that can be guessed; the proxy does not start then.
+        RuntimeError: the key is missing or too short; the proxy does not start then.
     """
     key = os.environ.get(KEY, "")
     if len(key) < SHORTEST:

@@ -1,12 +1,13 @@
-"""A language model that stays, for many runs: what `serveConfigV2` of a RayService or `serve deploy` names.
+"""A long-lived language model for many runs, to be named in `serveConfigV2` of a RayService or by `serve
+deploy`.
 
     applications:
       - name: annotator
         import_path: rayclean.runtime.llm_service:app
         args: {model: smollm2-135m, server: {replicas: 2, gpu: true}}
 
-Runs ask it with `annotator.name = "openai"`. It lists the model as `name@content`, like a model that a run
-serves itself.
+Runs query it with `annotator.name = "openai"`. It lists the model as `name@content`, as the annotator
+`served` does.
 """
 
 from typing import Any
@@ -19,18 +20,18 @@ from rayclean.runtime.cluster import gpu_count
 
 
 class LlmService(Options):
-    """Arguments of the application: those of the annotator `served` that say what is served and how."""
+    """Arguments of the application, with the meaning that they have for the annotator `served`."""
 
     model: str = "smollm2-135m"
     """Built-in name, Hugging Face folder, .gguf file or hub id."""
     revision: str | None = None
-    """Hub ids only."""
+    """Branch, tag or commit of a hub id."""
     server: ServerOptions = ServerOptions()
 
 
 def app(args: LlmService) -> Any:
-    """The application; Ray Serve calls it on the cluster, which may still be without the nodes that it will
-    run on: the replicas wait for them.
+    """Build the application; Ray Serve calls this on the cluster, and replicas wait until there are nodes for
+    them.
 
     Raises:
         ConfigError: there is no such model.

@@ -1,7 +1,7 @@
-"""What a verb needs to run, and whether Ray is worth starting for it.
+"""The resources that a verb needs, and whether Ray is worth starting for it.
 
-Starting Ray, its actors and its training workers takes ten to twenty seconds. A verb over small data is done
-before, so it runs in this process, by the same code and with the same result.
+Starting Ray, its actors and its training workers takes ten to twenty seconds. A verb over small data finishes
+earlier, so it runs in this process, with the same code and the same result.
 """
 
 import os
@@ -16,37 +16,36 @@ from rayclean.run import Run
 EMBEDDED = "RAYCLEAN_EMBEDDED_RAY"
 """Environment variable of a process that started its own Ray, and of that Ray's workers."""
 SMALL_SECONDS = 30.0
-"""Work of a verb, in seconds of this process, up to which Ray is not started for it: about what starting it
-takes, and what a second process could save at most."""
+"""Most seconds of work for which Ray is not started: about as long as its start takes."""
 SECONDS_PER_EXAMPLE = 2e-4
-"""Rough cost of an example in every verb, without its network."""
+"""Approximate cost of an example in every verb, without its network."""
 SECONDS_PER_BYTE = 5e-8
-"""Rough cost of reading, checking and writing source files."""
+"""Approximate cost of reading, checking and writing source files."""
 
 
 @dataclass(frozen=True)
 class VerbNeeds:
-    """What a verb holds while it runs, and how long it takes."""
+    """Resources that a verb holds while it runs, and its duration."""
 
     trains: bool = False
-    """Whether it trains a network: then it holds the training workers."""
+    """Whether the verb trains a network and so holds the training workers."""
     network: bool = False
-    """Whether it runs a network, and so uses a GPU where there is one."""
+    """Whether the verb runs a network and so uses a GPU if available."""
     servers: tuple[ModelServer, ...] = ()
-    """The language models that it starts, one after another."""
+    """Language models that the verb starts, one after another."""
     seconds: float = 0.0
-    """Rough seconds that its work takes in this process; training aside, which takes as long on one Ray
+    """Approximate seconds of work in this process, without training, which takes as long on one Ray
     worker."""
 
 
 def loaded_examples(run: Run) -> int:
-    """Examples that the finished load of a run counted; 0 where it has not run."""
+    """Number of examples that `load` counted; 0 if it has not run."""
     manifest = run.manifest("load")
     return 0 if manifest is None else int(manifest.metrics.get("examples", 0))
 
 
 def network_seconds(config: Config, run: Run) -> float:
-    """Rough seconds in which the configured encoder reads every example once."""
+    """Approximate seconds in which the configured encoder reads every example once."""
     from rayclean.models.loading import encoder_class
 
     cls, options = encoder_class(config.encoder)
@@ -54,11 +53,11 @@ def network_seconds(config: Config, run: Run) -> float:
 
 
 def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
-    """Whether a verb needs Ray however small its work is: a cluster is named, several workers train together,
-    a GPU is used, or a language model is served.
+    """Whether a verb needs Ray regardless of the amount of work: a cluster is named, several workers train
+    together, a GPU is used, or a language model is served.
 
     Raises:
-        ConfigError: it needs Ray, and `cluster.ray = false` forbids it.
+        ConfigError: the verb needs Ray, and `cluster.ray = false` forbids it.
     """
     reasons = {
         "cluster.address or RAY_ADDRESS names a cluster": _address(cluster) is not None,
@@ -76,20 +75,20 @@ def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
 
 
 def is_worth_ray(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
-    """Whether a verb runs on Ray; otherwise it runs in this process.
+    """Whether a verb runs on Ray rather than in this process.
 
-    It runs here when no cluster is named, `cluster.workers` is 1, no GPU is used, the verb serves no language
-    model, and its work is estimated at no more than `SMALL_SECONDS`. `cluster.ray` decides by itself where it
-    is set.
+    It runs in this process if no cluster is named, `cluster.workers` is 1, no GPU is used, the verb serves no
+    language model, and its work is estimated at no more than `SMALL_SECONDS`. `cluster.ray` overrides this
+    rule.
 
     Raises:
-        ConfigError: as `needs_cluster`.
+        ConfigError: the verb needs Ray, and `cluster.ray = false` forbids it.
     """
     return needs_cluster(cluster, needs) or (cluster.ray is None and needs.seconds > SMALL_SECONDS)
 
 
 def is_on_cluster() -> bool:
-    """Whether this process is connected to a Ray that rayclean did not start, or is a worker of one."""
+    """Whether this process is connected to, or is a worker of, a Ray that rayclean did not start."""
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized() and EMBEDDED not in os.environ
 

@@ -1,8 +1,7 @@
-"""Inference over example shards by processes that each load their networks once.
+"""Inference over example shards in processes that each load their networks once.
 
-One item is one shard: a process reads it, runs it, writes the output shard whole and returns figures. An
-output shard that is there and holds exactly the ids of its examples is not made again, so a restarted run
-goes on.
+An item is one shard: a process reads it, runs the network, writes the whole output shard and returns figures.
+An existing output shard with exactly the ids of its examples is kept, so a restarted run resumes.
 """
 
 import functools
@@ -35,18 +34,19 @@ from rayclean.tasks.probabilities import FOLD_NONE
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """What a process computes, in plain values: it is small to send, and the process builds its networks
-    itself.
+    """Description of the inference in plain values, small to send; each process builds its networks from
+    it.
     """
 
     examples: str
     """Folder of example shards."""
     features: str | None
-    """Folder for feature shards, if any."""
+    """Folder for feature shards; None: no features are written."""
     predictions: str | None
-    """Folder for prediction shards, if any."""
+    """Folder for prediction shards; None: no predictions are written."""
     networks: tuple[str, ...] = ()
-    """Saved networks: network f predicts fold f; a single one predicts all. None: `encoder` as it is built."""
+    """Folders of saved networks: network f predicts fold f, a single one predicts all. Empty: the untrained
+    `encoder`."""
     encoder: Plugin | None = None
     task: Task | None = None
     """What a label is; None: nothing is predicted."""
@@ -54,7 +54,7 @@ class InferencePlan:
     precision: Any = "auto"
     tokens_per_batch: int | None = None
     kept: str | None = None
-    """Folder of this encoder's features by what was read; None: none are kept."""
+    """Folder that caches this encoder's features by the content of the examples; None: no cache."""
 
 
 def compute_features(
@@ -67,21 +67,20 @@ def compute_features(
     config: PredictConfig,
     kept: Folder | None = None,
 ) -> dict[str, Any]:
-    """Write `features/` of a network as it is built: a frozen encoder's, or those of one that was not
-    trained.
+    """Write `features/` of an encoder without any training.
 
     Args:
-        engines: where the work is done.
+        engines: engines that run the work.
         examples: folder of example shards.
-        output: folder for the shards of the same names (`schema.features`).
-        encoder: which network.
-        seed: of its untrained weights, if it has any.
+        output: folder for shards of the same names (`schema.features`).
+        encoder: name and options of the encoder.
+        seed: seed of its random weights, if it has any.
         config: precision, size of batches and pool.
-        kept: where features of encoders that need no seed, frozen ones, are looked for and kept: shards with
-            the same ids and texts have the same ones, whatever their labels.
+        kept: folder that caches the features of frozen encoders, which need no seed: they depend only on the
+            ids and texts of a shard, not on its labels.
 
     Returns:
-        Sums over all shards: `rows`, `cut`, `resumed` (rows that were there or kept).
+        Sums over all shards: `rows`, `cut`, `resumed` (rows taken from an earlier attempt or the cache).
     """
     plan = InferencePlan(
         examples.url(), output.url(), None, (), encoder, None, seed, config.precision, config.tokens_per_batch
@@ -103,19 +102,19 @@ def predict_shards(
     config: PredictConfig,
     features: Folder | None = None,
 ) -> dict[str, Any]:
-    """Write `predictions/` of saved networks, and their features.
+    """Write `predictions/` of saved networks, and `features/` of the first.
 
     Args:
-        engines: where the work is done.
+        engines: engines that run the work.
         examples: folder of example shards; a null given label gives null given columns.
         output: folder for the shards of the same names (`Task.prediction_table`).
-        networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single
-            one all.
+        networks: folders of the networks; network f predicts the examples of fold f of len(networks) under
+            `seed`; a single one predicts all.
         task: what a label is.
-        seed: of the folds.
+        seed: seed of the folds.
         config: precision, size of batches and pool.
-        features: folder for feature shards: those of network 0 for all examples, so that they share one
-            space.
+        features: folder for feature shards, all by network 0, so that they share one space; None: not
+            written.
 
     Returns:
         Sums over all shards: `rows`, `cut`, `resumed`; where a label is one class also `correct`, `log_loss`,
@@ -146,8 +145,8 @@ def predict_heads(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Write `predictions/` from cached features: only the heads of saved networks are run. Returns what
-    `predict_shards` does.
+    """Write `predictions/` from cached features by the heads of saved networks; returns the sums of
+    `predict_shards`.
     """
     plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, task, seed)
     with progress_bar("predict", count_rows(examples), "examples") as progress:
@@ -162,7 +161,7 @@ def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: st
 
 
 def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, Any]:
-    """Shards come in any order; sums are exact, so that they do not depend on it."""
+    """Sum the figures of shards; the sums are exact, so they do not depend on the order."""
     figures: dict[str, list[float]] = {}
     for result in results:
         progress.advance(result["rows"], resumed=result["resumed"] > 0)
@@ -175,7 +174,7 @@ def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, 
 
 
 class ShardRunner:
-    """Networks that are loaded once and then run over shard after shard."""
+    """Networks that are loaded once and then run on many shards."""
 
     def __init__(self, plan: InferencePlan, threads: int = 1, use_gpu: bool = False):
         torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
@@ -194,7 +193,7 @@ class ShardRunner:
         self.tokenizer = self.networks[0].tokenizer(self.networks[0].config)
 
     def __call__(self, shard: str) -> dict[str, Any]:
-        """Run a shard, if its output is not there yet."""
+        """Run the networks on a shard, unless its output exists."""
         plan = self.plan
         per_token = plan.task is not None and plan.task.per_token
         columns = ["example_id", "text", "given_label", *(["tokens"] if per_token else [])]
@@ -210,7 +209,7 @@ class ShardRunner:
         if kept is not None and features is not None and kept.exists(name):
             features.take(kept, name, shard)
             return {**shard_figures(features, shard), "resumed": len(ids)}
-        if not self.networks:  # only when there is work: a restarted run that is done loads nothing
+        if not self.networks:  # only when needed: a restarted run that is done loads nothing
             self._load()
         which = _which(ids, plan)
         found = infer(
@@ -266,14 +265,14 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
 
 
 def _which(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
-    """The fold of each example, which is its network; FOLD_NONE where one network predicts all."""
+    """Fold, and so network, of each example; FOLD_NONE if one network predicts all."""
     if len(plan.networks) > 1:
         return folds(ids, plan.seed, len(plan.networks))
     return np.full(len(ids), FOLD_NONE, dtype=np.int16)
 
 
 def _content(examples: pa.Table) -> str:
-    """Hash of ids and texts, in their order."""
+    """Hash of the ids and texts of a shard, in their order."""
     return fingerprint(examples["example_id"].to_pylist(), examples["text"].to_pylist())
 
 

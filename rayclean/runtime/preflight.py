@@ -1,8 +1,9 @@
-"""Compares what a run asks for with what the cluster has: what does not fit would wait for ever without a
-message.
+"""Comparison of the resources that a run requests with those of the cluster, as Ray waits forever for what
+does not fit.
 
-Training needs its workers and one CPU for data; a served language model its replicas and one CPU for HTTP; a
-method that asks while it trains needs both at once. A sweep's language models stay while its trials train.
+Training needs its workers and one CPU for data; a served language model needs its replicas and one CPU for
+HTTP; a method that asks during training needs both at once. A sweep's language models run throughout its
+trials.
 """
 
 import logging
@@ -40,10 +41,11 @@ class ResourceDemand:
 
 
 def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
-    """Compare what each verb holds at the same time with what the connected cluster has, or can grow to.
+    """Check that the resources that each verb holds at once fit the connected cluster or its autoscaler's
+    limits.
 
     Raises:
-        ResourceError: it does not fit; the message says what to change.
+        ResourceError: they do not fit; the message says what to change.
     """
     for need in needs:
         training = [training_demand(cluster)] if need.trains else []
@@ -54,18 +56,18 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
 
 
 def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
-    """Compare what a sweep holds with what the cluster has; its trials share all of its language models from
-    the first question to the last trial.
+    """Check that the resources of a sweep fit the cluster; its trials share its language models until the
+    last ends.
 
     Args:
-        configs: of its trials, on one cluster.
-        trains: whether a training runs while the language models do.
+        configs: configs of its trials, all for one cluster.
+        trains: whether trainings run while the language models do.
 
     Returns:
-        What the language models hold, each of them once.
+        The resources of the language models, each counted once.
 
     Raises:
-        ResourceError: it does not fit; the message says what to change.
+        ResourceError: they do not fit; the message says what to change.
     """
     training = training_demand(configs[0].cluster)
     check_fits([training])
@@ -79,7 +81,7 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Resource
 
 
 def training_demand(cluster: ClusterConfig) -> ResourceDemand:
-    """One training: its workers, and a CPU for their data."""
+    """Resources of one training: its workers, and a CPU for their data."""
     gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster) else 0.0
     piece = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if gpus else {})
     return ResourceDemand(
@@ -95,7 +97,7 @@ def training_demand(cluster: ClusterConfig) -> ResourceDemand:
 
 
 def server_demand(options: ServerOptions) -> ResourceDemand:
-    """A served language model: its replicas, and a CPU for HTTP."""
+    """Resources of a served language model: its replicas, and a CPU for HTTP."""
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     if use_gpu:
         gpus = options.replicas * options.tensor_parallel
@@ -111,7 +113,7 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
             options.replicas + INGRESS_CPUS,
             gpus,
             "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
-            {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes where it must
+            {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes if necessary
         )
     return ResourceDemand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",
@@ -125,10 +127,10 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
 def check_fits(demands: Sequence[ResourceDemand]) -> None:
     """Check that all demands fit at once, and that each of their processes fits on some node.
 
-    Where an autoscaler may add nobody knows how much, what does not fit is only a warning.
+    With an autoscaler of undeclared limits, a demand that does not fit is only logged as a warning.
 
     Raises:
-        ResourceError: they do not.
+        ResourceError: the demands do not fit.
     """
     what = ", with ".join(demand.what for demand in demands)
     for unit, have, need in (
@@ -153,9 +155,9 @@ def check_fits(demands: Sequence[ResourceDemand]) -> None:
 def _check_piece(demand: ResourceDemand) -> None:
     shapes = nodes.shapes()
     if not any(nodes.fits(demand.piece, shape) for shape in shapes):
-        there = ", ".join(_size(shape) for shape in shapes) or "none"
+        have = ", ".join(_size(shape) for shape in shapes) or "none"
         refuse_or_warn(
-            f"{demand.what}: a process of it needs {_size(demand.piece)} on one node, the nodes have {there}",
+            f"{demand.what}: a process of it needs {_size(demand.piece)} on one node, the nodes have {have}",
             demand.change,
         )
 
@@ -165,11 +167,11 @@ def _size(shape: Mapping[str, float]) -> str:
 
 
 def refuse_or_warn(problem: str, change: str) -> None:
-    """Say that something does not fit: an error, or a warning where an autoscaler may add nobody knows how
-    much.
+    """Report that a demand does not fit: as an error, or as a warning if the autoscaler has undeclared
+    limits.
 
     Raises:
-        ResourceError: nothing more will come.
+        ResourceError: the cluster cannot grow further.
     """
     if not nodes.may_grow_further():
         raise ResourceError(f"{problem}. To fit: {change}")

@@ -1,15 +1,15 @@
-"""Figures of runs on a cluster for Prometheus; `cluster/grafana/rayclean.json` draws them.
+"""Metrics of runs on a cluster for Prometheus, shown by the dashboard `cluster/grafana/rayclean.json`.
 
     rayclean_done_total{run, work, unit}       examples predicted, queries answered, epochs trained ...; its rate is rows/s
-    rayclean_expected{run, work, unit}         how many there will be
-    rayclean_answers_total{run, outcome}       asked of the annotator: "ok", or the kind of the error
-    rayclean_tokens_total{run, kind}           prompt and answer
+    rayclean_expected{run, work, unit}         expected total of the same
+    rayclean_answers_total{run, outcome}       answers of the annotator by outcome: "ok", or the kind of error
+    rayclean_tokens_total{run, kind}           tokens of the annotator: prompt, answer
     rayclean_waiting{run}                      queries not answered yet
-    rayclean_verb_seconds{run, verb}           of every finished verb, and its figures (suspects, changed, ...):
-    rayclean_figure{run, verb, figure}
+    rayclean_verb_seconds{run, verb}           wall time of a finished verb
+    rayclean_figure{run, verb, figure}         figures of a finished verb (suspects, changed, ...)
 
-Ray's node agents export them under these names with the prefix `ray_`. An embedded Ray has no agent, so
-nothing is counted there.
+Ray's node agents export them under these names with the prefix `ray_`. An embedded Ray has no agent, so it
+exports nothing.
 """
 
 import functools
@@ -26,12 +26,12 @@ from ray.util.metrics import Counter, Gauge
 
 
 def reporting_progress(run: str) -> AbstractContextManager[None]:
-    """Progress inside the block counts to this run."""
+    """Count the progress inside the block for this run."""
     return progress.observed(functools.partial(_progressed, run))
 
 
 def report_finished(run: str, verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
-    """Set the gauges of a verb that has ended."""
+    """Set the gauges of a finished verb."""
     _gauge("rayclean_verb_seconds", "Wall time of a finished verb.", "run", "verb").set(
         seconds, {"run": run, "verb": verb}
     )
@@ -43,7 +43,7 @@ def report_finished(run: str, verb: str, seconds: float, figures: Mapping[str, A
 
 
 def meter_answers(run: str) -> Meter:
-    """The meter of an engine's answers; it counts nothing where no run is named."""
+    """A meter of an engine's answers; it counts nothing if `run` is empty."""
     return _Meter(run) if run else Meter()
 
 

@@ -1,10 +1,10 @@
-"""Ray Data: the same function over every item (usually one shard), on a task pool or an actor pool.
+"""Parallel maps over items (usually shards) with Ray Data, on a task pool or an actor pool.
 
-An item is a small description of work (a shard's path), never the data itself; the worker opens what the item
-names, writes its result under a temporary name, renames it, and returns a small summary. So the driver stays
-flat whatever the size of the data, a lost worker or node only repeats items, and a restarted run skips the
-items whose output is there. Ray Data schedules the items, keeps the pool busy and replaces what dies; the
-results do not depend on how it does so, because nothing is keyed by block or order.
+An item is a small description of work (a shard's path), never the data itself; the worker opens the named
+files, writes its result under a temporary name, renames it, and returns a small summary. So the driver's
+memory does not grow with the data, a lost worker or node only repeats items, and a restarted run skips items
+with existing output. Ray Data schedules the items and replaces lost workers; results do not depend on the
+schedule, because nothing is keyed by block or order.
 """
 
 import logging
@@ -26,12 +26,12 @@ quiet_libraries()
 
 
 def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float = 1.0) -> Iterator[R]:
-    """`function(item)` for every item, on a pool of tasks; results in any order.
+    """`function(item)` for every item, on a pool of tasks, in any order.
 
     Satisfies `rayclean.detectors.base.Mapper`.
 
     Raises:
-        Whatever `function` raises, with its message; work already done by other items stays on disk.
+        Exception: any error of `function`; the output of finished items stays on disk.
     """
     return _run(items, _Call(function), num_cpus=num_cpus)
 
@@ -44,8 +44,8 @@ def map_actors(
     num_cpus: float = 1.0,
     num_gpus: float = 0.0,
 ) -> Iterator[R]:
-    """`function(item)` for every item on a pool of actors, each of which calls `factory` once (loads its
-    model) and then its result per item.
+    """`function(item)` for every item, in any order, on a pool of actors; each actor creates its function
+    once by calling `factory`.
     """
     return _run(
         items,
@@ -58,10 +58,10 @@ def map_actors(
 
 
 class _Call:
-    """A task's UDF: unpack the item, call, pack the result. Results travel as bytes: any picklable value may.
+    """UDF of a task, which unpickles the item, calls the function and pickles the result.
 
-    An exception of the function itself travels as a result too, and is raised as it is in the driver; what
-    Ray Data sees as a failure is a lost worker or node, and that it repeats.
+    An exception of the function is returned as a result and raised in the driver, so Ray Data retries only
+    after the loss of a worker or node.
     """
 
     def __init__(self, function: Callable[[Any], Any]):
@@ -80,7 +80,7 @@ class _Call:
 
 
 class _Actor:
-    """An actor's UDF: the same with a function built once."""
+    """UDF of an actor, which creates its function once."""
 
     def __init__(self, factory: bytes):
         self.call = _Call(cloudpickle.loads(factory)())
@@ -95,13 +95,11 @@ def _run(items: Iterable[Any], udf: Any, **options: Any) -> Iterator[Any]:
         return
     if isinstance(udf, _Call):
         call = udf
-        udf = lambda batch: call(batch)  # Ray Data takes an instance for an actor class  # noqa: E731
+        udf = lambda batch: call(batch)  # Ray Data would treat an instance as an actor class  # noqa: E731
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.memory_usage_poll_interval_s = (
-        None  # items tell what they cost; reading /proc every second costs, too
-    )
+    context.memory_usage_poll_interval_s = None  # no memory statistics: reading /proc every second is costly
     dataset = ray.data.from_items(
         packed, override_num_blocks=len(packed)
     )  # one block per item: one unit of retry

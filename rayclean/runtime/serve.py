@@ -1,15 +1,15 @@
-"""A language model on vLLM behind Ray Serve, for the time it is needed.
+"""A language model on vLLM behind Ray Serve, for the duration of a block.
 
-    with hosted(annotator) as worker_annotator:   # the server that it needs is up, if any
+    with hosted(annotator) as worker_annotator:   # its server, if any, is running
         ...
 
-The server starts with bounded tries and time, answers on loopback of the head node under a path of its own,
-and is gone when the block ends, however it ends. Ray Serve outlives a driver that was killed, and so would
-its language model: the next one that starts takes it down (`_clear`). A replica that dies comes back by
-itself (Ray Serve starts a new one); requests fail or hang meanwhile, so clients retry until their deadline.
+The server starts with bounded attempts and time, listens on loopback of the head node under a separate path,
+and is stopped when the block ends, normally or not. Ray Serve and its language model outlive a killed driver;
+the next start removes them (`_clear`). Ray Serve replaces a dead replica; requests fail or hang meanwhile, so
+clients retry until their deadline.
 
-Ray's own defaults are replaced where they are dangerous: 1e9 requests per replica (no back-pressure, no
-scaling), an hour until a start fails, three tries that each take minutes.
+Dangerous defaults of Ray are replaced: 1e9 requests per replica (no back-pressure, no scaling), an hour until
+a start fails, and three attempts of minutes each.
 """
 
 import logging
@@ -37,23 +37,24 @@ import ray
 logger = logging.getLogger(__name__)
 
 APP = re.compile(r"rayclean-llm-(?P<work>[0-9a-f]{8})-(?P<job>[0-9a-f]{8})")
-"""Names of our applications: what they are for, and Ray's id of the driver that started them."""
+"""Names of rayclean's applications, with a hash of their purpose and Ray's id of the driver that started
+them."""
 
 
 @dataclass(frozen=True)
 class ServedEndpoint:
-    """A running server."""
+    """A running server of a language model."""
 
     url: str
     """Base URL of the OpenAI API, with `/v1`."""
     model: str
-    """Name under which it lists the model."""
+    """Name under which the server lists the model."""
     tokenizer: str
     """Folder or hub id of the model's tokenizer."""
 
 
 Endpoints = Mapping[str, ServedEndpoint]
-"""Running servers by what is served and how."""
+"""Running servers by `ModelServer.key`."""
 NO_ENDPOINTS: Endpoints = {}
 
 
@@ -61,19 +62,18 @@ NO_ENDPOINTS: Endpoints = {}
 def hosted(
     annotator: Annotator, owner: str | None = None, endpoints: Endpoints = NO_ENDPOINTS
 ) -> Iterator[Annotator]:
-    """The annotator as it can be used inside the block: with its server running, where it needs one.
+    """The annotator, connected to its running server if it needs one, for use inside the block.
 
-    Keys and identity are the same before and inside. Ray must be connected (`cluster.connected`).
+    Its keys and identity do not change. Ray must be connected (`cluster.connected`).
 
     Args:
-        annotator: any.
-        owner: URL of the run: a server that an earlier attempt at it has left is replaced.
-        endpoints: servers that run already, for several runs: one of them is used if it is the right one, and
-            not stopped.
+        annotator: any annotator.
+        owner: URL of the run; a server left by an earlier attempt at the same run is replaced.
+        endpoints: running servers shared by several runs; a matching one is used, and not stopped.
 
     Raises:
-        ConfigError: `validate` refuses it.
-        ResourceError: the cluster is too small, or the server does not come up; with the replica's own error.
+        ConfigError: `validate_server` refuses the annotator.
+        ResourceError: the cluster is too small, or the server does not start; the message holds its error.
     """
     server = annotator.server()
     if server is None:
@@ -89,15 +89,15 @@ def hosted(
 
 @contextmanager
 def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterator[Endpoints]:
-    """The server of every different one, for work in several processes that share them: pass it to `hosted`
-    there.
+    """Running servers of all annotators, for several processes that share them by passing them to `hosted`.
 
     Args:
-        annotators: any.
-        owner: URL of what they are for, as in `hosted`.
+        annotators: any annotators; equal servers are started once.
+        owner: URL of the run or sweep; a server left by an earlier attempt at it is replaced.
 
     Raises:
-        ConfigError, ResourceError: as `hosted`.
+        ConfigError: `validate_server` refuses an annotator.
+        ResourceError: the cluster is too small, or a server does not start.
     """
     endpoints: dict[str, ServedEndpoint] = {}
     with ExitStack() as stack:
@@ -114,30 +114,30 @@ def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterat
 def served_llm(
     model: str, revision: str | None = None, options: ServerOptions | None = None, owner: str | None = None
 ) -> Iterator[ServedEndpoint]:
-    """The model behind an OpenAI-compatible endpoint while the block runs; Ray must be connected.
+    """Serve a model behind an OpenAI-compatible endpoint while the block runs; Ray must be connected.
 
     Args:
         model: built-in name, Hugging Face folder, .gguf file or hub id.
-        revision: hub ids only.
-        options: how it is served.
-        owner: URL of the run that it is for, if it is for one.
+        revision: branch, tag or commit of a hub id.
+        options: options of the server.
+        owner: URL of the run or sweep; None: the server belongs to neither.
 
     Raises:
-        ConfigError: there is no such model, or it is shorter than `max_model_len`.
-        ResourceError: the cluster is too small, or the server does not come up; with the replica's own error.
+        ConfigError: the model does not exist, or its context is shorter than `max_model_len`.
+        ResourceError: the cluster is too small, or the server does not start; the message holds its error.
     """
-    from ray import serve  # here, so that runs without a model of their own do not load it
+    from ray import serve  # imported here, as runs that serve no model do not need it
 
     llm_app.quiet()
     options = options or ServerOptions()
     name = model_name(model, revision)
-    source = model_source(model)  # for clients, which run on this node; replicas look the model up on theirs
+    source = model_source(model)  # for clients, which run on this node; replicas look on their nodes
     if (Path(source) / "config.json").is_file():
         check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     check_fits([server_demand(options)])
-    if not use_gpu and is_embedded():  # the replicas' CPU is this one
-        _tell_slow_precision(options)
+    if not use_gpu and is_embedded():  # the replicas run on this CPU
+        _warn_slow_precision(options)
     app = llm_app.build(name, model, options, use_gpu)
     work = fingerprint(owner, name, options.model_dump(mode="json"))[:8] if owner else secrets.token_hex(4)
     app_name = f"rayclean-llm-{work}-{ray.get_runtime_context().get_job_id()}"
@@ -160,8 +160,10 @@ def served_llm(
         _stop(app_name, ours)
 
 
-def _tell_slow_precision(options: ServerOptions) -> None:
-    """Without AVX-512 a CPU's products in bfloat16 take about six times as long as in float32."""
+def _warn_slow_precision(options: ServerOptions) -> None:
+    """Warn about bfloat16 on a CPU without AVX-512, where matrix products take about six times as long as in
+    float32.
+    """
     import torch
 
     from rayclean.models.precision import gains_by_bfloat16
@@ -175,16 +177,16 @@ def _tell_slow_precision(options: ServerOptions) -> None:
 
 
 def head_node_id() -> str | None:
-    """Ray's id of the node where the server listens (on loopback): clients must run there."""
+    """Ray's id of the head node, where the server listens on loopback and so clients must run."""
     nodes: list[dict[str, Any]] = ray.nodes()
     heads = [n["NodeID"] for n in nodes if n["Alive"] and "node:__internal_head__" in n["Resources"]]
     return heads[0] if heads else None
 
 
 def _start_serve() -> tuple[str, bool]:
-    """Root URL of Ray Serve on this cluster, and whether it was started here (on loopback, on a free port)."""
+    """Root URL of Ray Serve, and whether this call started it (on loopback, on a free port)."""
     from ray import serve
-    from ray.serve.context import _get_global_client  # the only place that knows the port of a running Serve
+    from ray.serve.context import _get_global_client  # no public API gives the port of a running Serve
 
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
@@ -203,15 +205,13 @@ def _free_port() -> int:
 
 
 def _clear(app_name: str, work: str) -> None:
-    """Take down the language models whose drivers are gone, and the one of an earlier attempt at the same
-    work.
-    """
+    """Remove language models whose drivers are gone, and the one of an earlier attempt at the same work."""
     from ray import serve
 
-    # No public name: the state API asks a dashboard, which an embedded Ray has not.
+    # Private API: the public state API needs a dashboard, which an embedded Ray lacks.
     alive = {job["JobID"] for job in ray._private.state.jobs() if not job["IsDead"]}
     if ray.get_runtime_context().get_job_id() not in alive:
-        return  # a table without this very driver says nothing about others
+        return  # a table that lacks this driver is unreliable about others
     for name in serve.status().applications:
         found = APP.fullmatch(name)
         if found and name != app_name and (found["work"] == work or found["job"] not in alive):
@@ -224,12 +224,12 @@ def _delete(app_name: str) -> None:
 
     try:
         serve.delete(app_name)
-    except Exception as error:  # must not hide the error on the way out; an embedded Ray takes all with it
+    except Exception as error:  # must not hide the original error
         logger.warning("could not stop the language model %s: %s", app_name, error)
 
 
 def _stop(app_name: str, ours: bool) -> None:
-    """Take the application down, and Serve too if it was started here and serves nobody else."""
+    """Remove the application, and stop Ray Serve if this process started it and no other application runs."""
     from ray import serve
     from ray.serve.context import _get_global_client
 
@@ -238,10 +238,10 @@ def _stop(app_name: str, ours: bool) -> None:
         client = _get_global_client(raise_if_no_controller_running=False)
         if not ours or client is None or serve.status().applications:
             return
-        # What serve.shutdown() does first, without Ray's retries: they print an alarming line about the
+        # The first step of serve.shutdown(), without Ray's retries, which print an alarming line about the
         # controller.
         with suppress(ray.exceptions.RayActorError):
             ray.get(client._controller.graceful_shutdown.options(max_task_retries=0).remote(), timeout=30)
         serve.shutdown()
-    except Exception as error:  # as above
+    except Exception as error:  # must not hide the original error
         logger.warning("could not stop Ray Serve: %s", error)

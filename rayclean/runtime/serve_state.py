@@ -1,4 +1,4 @@
-"""How a served language model is doing: wait until it answers, and say what is wrong in its own words."""
+"""The state of a served language model: waiting until it answers, and the causes of failures."""
 
 import logging
 import re
@@ -21,10 +21,10 @@ ERROR_LINE = re.compile(r"[A-Za-z_.]*(Error|Exception)\b.*:")
 
 
 def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
-    """Return as soon as the server lists the model; show every step of its start, and now and then its time.
+    """Wait until the server lists the model, and print every step of its start with the elapsed time.
 
     Raises:
-        ResourceError: it failed, with the replica's own error, or did not answer in time.
+        ResourceError: the server failed (the message has the replica's error), or did not answer in time.
     """
     start = time.monotonic()
     step, shown_at = "", start
@@ -48,7 +48,7 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
 
 
 def _step(app_name: str) -> str:
-    """What the start of an application waits for."""
+    """The current step of an application's start."""
     from ray import serve
 
     app = serve.status().applications.get(app_name)
@@ -67,7 +67,7 @@ def _step(app_name: str) -> str:
 
 
 def listed(url: str) -> list[str]:
-    """The models that the server lists; none while it does not answer properly."""
+    """Names of the models that the server lists; empty while it does not answer properly."""
     try:
         answer = httpx.get(f"{url}/models", timeout=10)
         return [str(entry["id"]) for entry in answer.raise_for_status().json()["data"]]
@@ -77,7 +77,7 @@ def listed(url: str) -> list[str]:
 
 
 def state(app_name: str) -> tuple[str, str]:
-    """State of the application, and what its deployments say about themselves."""
+    """State of the application, and the messages of its deployments."""
     from ray import serve
 
     app = serve.status().applications.get(app_name)
@@ -88,31 +88,31 @@ def state(app_name: str) -> tuple[str, str]:
 
 
 def cause(message: str, logs: Path | None) -> str:
-    """The replica's own error out of Serve's message and the engine's log.
+    """The replica's error, from Ray Serve's message and the engine's log.
 
-    vLLM's engine is a process of its own: Serve only learns that it failed ("see root cause above"), and what
-    is above stands in the replica's log file, which can be read where the replica ran on this node.
+    vLLM's engine is a separate process, of which Ray Serve only reports the failure ("see root cause above").
+    The cause is in the replica's log file, which is readable if the replica ran on this node.
     """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if ERROR_LINE.match(line)), lines[-1] if lines else "")
+    reported = next((line for line in reversed(lines) if ERROR_LINE.match(line)), lines[-1] if lines else "")
     if logs is None:
-        return told
+        return reported
     found: list[str] = []
     for pid in dict.fromkeys(re.findall(r"\(pid=(\d+),", message)):
         for file in sorted(logs.glob(f"worker-*-{pid}.*")):
             errors = [line.partition("] ")[2] for line in file.read_text(errors="replace").splitlines()
                       if " ERROR " in line]  # fmt: skip
             found += [line for line in errors if ERROR_LINE.match(line)]
-    return "\n".join([told, *(f"engine: {line[:600]}" for line in dict.fromkeys(found)), f"logs: {logs}"])
+    return "\n".join([reported, *(f"engine: {line[:600]}" for line in dict.fromkeys(found)), f"logs: {logs}"])
 
 
 def _logs() -> Path | None:
-    node = ray._private.worker._global_node  # the only way to the log folder of this very session
+    node = ray._private.worker._global_node  # no public API gives the log folder of this session
     return Path(node.get_logs_dir_path()) if node is not None else None
 
 
 def with_state(error: AnnotationError, app_name: str) -> AnnotationError:
-    """The error of a client, with what the server says if it is not well."""
+    """The error of a client, extended by the server's state unless it is running normally."""
     try:
         status, message = state(app_name)
     except Exception as unreachable:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a served language model before Ray or an engine starts."""
+"""Checks of a served language model before Ray or an engine starts."""
 
 import importlib.metadata
 import importlib.util
@@ -11,15 +11,15 @@ from rayclean.annotators.model_source import model_name
 from rayclean.errors import ConfigError
 
 VLLM = "0.29."
-"""The versions of vLLM that Ray 2.60's modules are written for."""
+"""Prefix of the vLLM versions that Ray 2.60 supports."""
 
 
 def validate_server(annotator: Annotator) -> None:
-    """Refuse what cannot work before anything expensive starts; nothing is checked of other annotators.
+    """Refuse an annotator whose server cannot start; annotators without a server pass.
 
     Raises:
-        ConfigError: vLLM is missing or of another version, there is no such model, or a folder's model reads
-            fewer tokens than `server.max_model_len`.
+        ConfigError: vLLM is missing or of another version, the model does not exist, or its context is
+            shorter than `server.max_model_len`.
     """
     server = annotator.server()
     if server is None:
@@ -48,10 +48,10 @@ def _check_vllm() -> None:
 
 
 def check_length(folder: Path, max_model_len: int) -> None:
-    """Refuse a context that is longer than the model of a folder reads.
+    """Refuse a `max_model_len` above the context length of the model in a folder.
 
     Raises:
-        ConfigError: it is, or the model's config cannot be read.
+        ConfigError: it is longer, or the model's config cannot be read.
     """
     try:
         values = json.loads((folder / "config.json").read_text())

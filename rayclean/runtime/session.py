@@ -1,4 +1,6 @@
-"""The connection to Ray of one command: made by the first verb that needs it, closed with the command."""
+"""The connection of one command to Ray, opened by the first verb that needs it and closed with the
+command.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,12 +12,12 @@ from rayclean.runtime.needs import VerbNeeds, is_on_cluster, is_worth_ray, needs
 
 
 class Session:
-    """Gives every verb its engines.
+    """The engines of every verb of a command, over one connection to Ray.
 
     Args:
-        cluster: section of the config.
+        cluster: section `cluster` of the config.
         run: name of the run, for the metrics of a cluster.
-        place: what the run shares with others.
+        place: resources that the run shares with concurrent runs.
     """
 
     def __init__(self, cluster: ClusterConfig, run: str, place: Workplace):
@@ -30,12 +32,12 @@ class Session:
         self._open.close()
 
     def prepare(self, needs: Sequence[VerbNeeds]) -> None:
-        """Connect now if a verb needs Ray however small its work is, so that what does not fit is refused at
-        the start.
+        """Connect if a verb needs Ray regardless of the amount of work, so that missing resources are found
+        at the start.
 
         Raises:
             ConfigError: a verb needs Ray, and `cluster.ray = false` forbids it.
-            ResourceError: no Ray can be reached or started, or it is too small.
+            ResourceError: Ray cannot be reached or started, or the cluster is too small.
         """
         if self.place.in_process or any([needs_cluster(self.cluster, each) for each in needs]):
             self._connect([] if self.place.in_process else needs)
@@ -44,10 +46,10 @@ class Session:
         """The engines of the next verb.
 
         Args:
-            needs: of this verb and of those after it.
+            needs: needs of the next verb and of those after it.
 
         Raises:
-            ResourceError: as `prepare`.
+            ResourceError: Ray cannot be reached or started, or the cluster is too small.
         """
         on_ray = not self.place.in_process and is_worth_ray(self.cluster, needs[0])
         if on_ray:
@@ -55,7 +57,7 @@ class Session:
         return Engines(self.cluster, on_ray, self.place, self.run if self._reports else "")
 
     def report_finished(self, verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
-        """Show a finished verb in the metrics of a cluster."""
+        """Export the figures of a finished verb as metrics of the cluster."""
         if self._reports:
             from rayclean.runtime.prometheus import report_finished
 
@@ -63,7 +65,7 @@ class Session:
 
     @property
     def _reports(self) -> bool:
-        """An embedded Ray has no agent that exports metrics, so nothing is counted there."""
+        """Whether metrics are exported; an embedded Ray has no agent for that."""
         return self._connected and is_on_cluster()
 
     def _connect(self, needs: Sequence[VerbNeeds]) -> None:

@@ -1,6 +1,4 @@
-"""Sums over a written shard of features or predictions, the same whether it was written now or by an earlier
-attempt.
-"""
+"""Figures of a written shard of features or predictions, computed from the file itself."""
 
 import json
 from typing import Any
@@ -12,11 +10,11 @@ import pyarrow.parquet as pq
 from rayclean.folder import Folder
 
 CUT = b"rayclean.cut"
-"""Key in a shard's schema metadata: how many of its texts were cut at `max_length`."""
+"""Key in a shard's schema metadata for the number of texts cut at `max_length`."""
 
 
 def count_rows(folder: Folder, *parts: str) -> int:
-    """Rows of all shards in a folder, from the files' footers."""
+    """Number of rows of all shards in a folder, from the files' footers."""
     total = 0
     for shard in folder.shards(*parts):
         with folder.fs.open(folder.path(*parts, shard), "rb") as file:
@@ -25,7 +23,7 @@ def count_rows(folder: Folder, *parts: str) -> int:
 
 
 def shard_figures(folder: Folder, shard: str) -> dict[str, Any]:
-    """Rows and cut texts of a shard; of predictions of one class also the sums of `label_figures`."""
+    """Numbers of rows and cut texts of a shard; for predictions of one class also the sums of `label_figures`."""
     with folder.fs.open(folder.path(shard), "rb") as file:
         parquet = pq.ParquetFile(file)
         metadata = parquet.schema_arrow.metadata or {}
@@ -37,7 +35,7 @@ def shard_figures(folder: Folder, shard: str) -> dict[str, Any]:
 
 
 def label_figures(predictions: pa.Table) -> dict[str, float]:
-    """Sums of agreement and log-loss on the given labels, over rows that have one."""
+    """Sums of agreement and log-loss over the rows with a given label."""
     known = predictions.filter(predictions["given_label"].is_valid())
     given = known["given_label"].to_numpy()
     probability = known["given_probability"].to_numpy().astype(np.float64)

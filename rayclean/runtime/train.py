@@ -1,12 +1,11 @@
-"""Ray Train: the loop of `rayclean.training` on 1..W workers, many jobs in one group of workers.
+"""Distributed training with Ray Train: the loop of `rayclean.training` on 1..W workers, many jobs per group.
 
-Starting a group of workers costs seconds to a minute, so all jobs of a call run one after another in one
-group. What is finished and where to go on stands in the jobs' own folders (`result.json`,
-`checkpoint.safetensors`, each with the key of what was trained), never in Ray's: after a lost worker or node
-Ray Train starts the group again, and after a lost driver the same command does; both find the finished jobs
-and the last epoch of the unfinished one. Ray Train resumes a run of the same name whatever its
-hyper-parameters are; so a run's name carries the jobs' keys and the attempt, and nothing is ever reported to
-Ray that it could resume.
+Starting a group of workers takes up to a minute, so all jobs of a call run one after another in one group.
+Progress is stored in the jobs' folders (`result.json` and `checkpoint.safetensors`, each with the job's key),
+never in Ray's. Ray Train restarts the group after the loss of a worker or node, and the user repeats the
+command after the loss of the driver; both find the finished jobs and the last epoch of the unfinished one.
+Ray Train resumes any run of the same name, whatever its hyper-parameters, so the name contains the jobs' keys
+and the attempt, and no checkpoint is reported to Ray.
 """
 
 import contextlib
@@ -45,9 +44,10 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 5
-"""Lost workers or nodes until a run gives up; the same command then goes on. Preempted nodes do not count."""
+"""Losses of workers or nodes after which a run fails; the same command resumes it. Preemptions do not
+count."""
 COLLECTIVE_SECONDS = 600
-"""A worker that waits so long for another one fails, and the group starts again."""
+"""Time after which a worker that waits for another one fails, and the group restarts."""
 SECONDS_BETWEEN_POLLS = 0.5
 
 
@@ -60,16 +60,16 @@ def train_on_workers(
     on_epoch: OnEpoch,
     consult: AskAnnotator | None,
 ) -> None:
-    """Train jobs that are not finished, one after another on the cluster's workers; see `Engines.fit_jobs`.
+    """Train unfinished jobs, one after another, on the cluster's workers (`Engines.fit_jobs`).
 
     Args:
-        jobs: to train.
-        keys: of all jobs of the call by name; part of the run's name.
-        spec: how to train each of them.
-        engines: the workers' number and size, and the runs that share their machines.
-        work: folder that all nodes see.
+        jobs: jobs to train.
+        keys: key by job name, for all jobs of the call; part of the run's name.
+        spec: settings of every training.
+        engines: number and size of the workers, and number of runs that share their machines.
+        work: folder visible to all nodes.
         on_epoch: called after every epoch.
-        consult: the annotator for methods that ask; it goes to the workers.
+        consult: annotator for methods that ask; it is sent to the workers.
     """
     cluster = engines.cluster
     name = f"fit-{fingerprint(dict(keys))}-{uuid.uuid4().hex[:8]}"
@@ -112,9 +112,7 @@ def train_on_workers(
                 failure = None
             except TrainingFailedError as error:
                 failure = error
-            except (
-                RayActorError
-            ) as error:  # Ray Train's controller itself was lost: nothing restarts that one
+            except RayActorError as error:  # Ray restarts no lost controller of Ray Train
                 logger.warning("training: the controller was lost, starting again (%s)", type(error).__name__)
                 failure = error
                 continue
@@ -132,10 +130,9 @@ def train_on_workers(
 
 
 class _Trainer(TorchTrainer):
-    """Ray Train without two processes that every training would start for nothing: the manager of Ray Data
-    sets, of which there are none, and in an embedded Ray the cleaner of placement groups. The latter asks the
-    state API, which is not there, and every training would wait 12 seconds for it at its end; groups go with
-    the controller that made them.
+    """A trainer without two unneeded callbacks: the manager of Ray Data sets, as none are used, and on an
+    embedded Ray the cleaner of placement groups, which would wait 12 seconds at the end of every training for
+    a state API that does not exist. Placement groups are removed with their controller.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -145,10 +142,10 @@ class _Trainer(TorchTrainer):
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker: all jobs, in order."""
+    """Train all jobs, in order, on one worker."""
     jobs, spec, board = config["jobs"], config["spec"], config["board"]
     if ray.get(board.error.remote()) is not None:
-        return  # an earlier attempt ended in an error that no repetition mends
+        return  # an earlier attempt ended in a permanent error
     context = ray.train.get_context()
     alone = context.get_world_size() == 1
     torch.set_num_threads(own_threads(config["sharers"], context.get_local_world_size()))
@@ -160,9 +157,9 @@ def _work(config: dict[str, Any]) -> None:
             for job in jobs:
                 fit(job, spec, collectives, device, on_epoch=board.tell.remote, consult=config["consult"])
     except Exception as error:
-        # Alone, any error is the job's own. Among several workers an error of another kind may only echo the
-        # death of a peer: then Ray Train starts the group again. What the workers read differently may be
-        # mended by then, too.
+        # A single worker's error is the job's. Among several workers, an error other than a RaycleanError may
+        # be a consequence of the death of a peer, after which Ray Train restarts the group; a restart may
+        # also resolve a disagreement between workers.
         if not alone and (not isinstance(error, RaycleanError) or isinstance(error, DisagreementError)):
             raise
         error.__traceback__ = None
@@ -173,8 +170,9 @@ def _work(config: dict[str, Any]) -> None:
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Board:
-    """Where workers pin what the driver wants to know; it outlives them. Lost with its process, it starts
-    empty: lines of progress are missing then, and an error that no repetition mends comes again.
+    """An actor that carries progress and errors from the workers to the driver and outlives the workers.
+    After the loss of its process it starts empty; then progress lines are missing, and a permanent error
+    recurs.
     """
 
     def __init__(self) -> None:
@@ -182,19 +180,19 @@ class _Board:
         self.failure: bytes | None = None
 
     def tell(self, record: dict[str, Any]) -> None:
-        """An epoch is done."""
+        """Record the line of a finished epoch."""
         self.lines.append(record)
 
     def fail(self, error: bytes) -> None:
-        """A job cannot be done; the first error counts."""
+        """Record the error of a failed job; the first one is kept."""
         self.failure = self.failure or error
 
     def error(self) -> bytes | None:
-        """The pickled exception, if there is one."""
+        """The pickled exception; None without an error."""
         return self.failure
 
     def take(self) -> list[dict[str, Any]]:
-        """The lines since the last call."""
+        """The epoch lines since the last call."""
         lines, self.lines = self.lines, []
         return lines
 
@@ -202,20 +200,20 @@ class _Board:
 def _watch(board: Any, on_epoch: OnEpoch, stop: threading.Event) -> None:
     while True:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
-        with contextlib.suppress(RayActorError):  # it comes back
+        with contextlib.suppress(RayActorError):  # the actor restarts
             for record in ray.get(board.take.remote()):
                 try:
                     on_epoch(record)
-                except (
-                    Exception
-                ):  # what is shown of one epoch costs neither the training nor the other epochs
+                except Exception:  # a failed progress callback must not stop the training
                     logger.warning("training: an epoch's progress could not be shown", exc_info=True)
         if ended:
             return
 
 
 def _workers(cluster: ClusterConfig) -> int | tuple[int, int]:
-    """How many; a range is elastic: Ray Train starts with what there is and restarts when nodes come or go."""
+    """Number of workers; with a range, Ray Train starts with the available nodes and restarts when nodes
+    change.
+    """
     most = cluster.max_workers or cluster.workers
     return cluster.workers if most == cluster.workers else (cluster.workers, most)
 
@@ -227,5 +225,5 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
 def _explained(failure: Exception) -> ResourceError:
     return ResourceError(
         f"training was given up after {MAX_FAILURES} failures of workers or nodes: {str(failure).strip()[-1500:]}\n"
-        "Finished epochs are kept: mend the cause (memory, often) and run the same command again"
+        "Finished epochs are kept: fix the cause (often memory) and run the same command again"
     )

@@ -1,5 +1,5 @@
-"""How many trials fit side by side: each holds a little CPU, and beside them all at least one training needs
-room.
+"""The number of concurrent trials: each holds a fraction of a CPU, and at least one training must fit beside
+them.
 """
 
 import math
@@ -18,14 +18,14 @@ QUANTUM = 10_000
 
 @dataclass(frozen=True)
 class TrialSlots:
-    """How many trials run at once, and how many CPUs each holds beside those of its training."""
+    """The number of concurrent trials, and the CPUs that each holds in addition to those of its training."""
 
     concurrent: int
     cpus: float
 
     @property
     def per_node(self) -> int:
-        """How many of them share a machine, as Ray spreads them."""
+        """Number of trials that share a machine, as Ray spreads them."""
         return math.ceil(self.concurrent / nodes.computers())
 
 
@@ -38,24 +38,23 @@ def trial_slots(
     trials: int,
     beside: Sequence[ResourceDemand] = (),
 ) -> TrialSlots:
-    """The trials that fit at once on the connected cluster.
+    """The number of trials that fit at once on the connected cluster.
 
     Args:
         cluster: resources of one training.
-        trains: whether trials start trainings of their own.
-        concurrent: trials at once as configured; None: as many as fit.
-        cpus: CPUs that a trial holds if it trains; a trial that does not computes in its own process and
-            holds 1.
-        trials: how many there are.
-        beside: resources that something else holds as long as they run (language models).
+        trains: whether trials start trainings.
+        concurrent: configured number of concurrent trials; None: as many as fit.
+        cpus: CPUs that a trial holds if it trains; other trials compute in their process and hold 1.
+        trials: number of trials.
+        beside: resources held by other work during the trials, such as language models.
 
     Raises:
-        ResourceError: with so many trials at once no training fits beside them, and all would wait for ever.
+        ResourceError: no training fits beside so many concurrent trials, which would deadlock.
     """
     have = cpu_count() - sum(each.cpus for each in beside)
     gpus = gpu_count() - sum(each.gpus for each in beside)
     left = f"{have:g} CPUs" + (f" that {' and '.join(each.what for each in beside)} leave" if beside else "")
-    # An embedded Ray counts more CPUs than there are cores, so that small tasks fit beside each other.
+    # An embedded Ray has more logical CPUs than cores, so that small tasks can run at once.
     cores = physical_threads() if is_embedded() else have
     if not trains:
         if have < 1:
@@ -64,7 +63,7 @@ def trial_slots(
     training = cluster.workers * cluster.cpus_per_worker
     fit = times_it_fits(training + cpus, have)
     use_gpu = trains_on_gpu(cluster)
-    # A worker's share of a GPU lies on one of them.
+    # A worker's fraction of a GPU must be on one GPU.
     each = times_it_fits(cluster.gpus_per_worker, 1.0)
     gpu_workers = int(gpus) * each if each else times_it_fits(cluster.gpus_per_worker, gpus)
     if use_gpu:
@@ -94,7 +93,8 @@ def trial_slots(
 
 
 def times_it_fits(piece: float, have: float) -> int:
-    """How often a piece fits into what there is, as Ray counts it; `//` on floats may be one short.
+    """The number of pieces that fit into an amount in Ray's fixed-point arithmetic; `//` on floats may be one
+    short.
 
     >>> times_it_fits(0.1, 1.0), 1.0 // 0.1
     (10, 9.0)

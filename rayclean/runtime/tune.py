@@ -1,12 +1,11 @@
-"""Ray Tune: the same function over many trials, some stopped early, the next ones suggested by those before.
+"""Trials with Ray Tune: one function over many trials, with early stopping and suggested points.
 
-Tune decides which trial runs and which one stops; it keeps nothing. A trial's function writes its result into
-the trial's own folder, so a sweep that was killed is started anew with the trials that have no result:
-restoring Tune's own state would also restore a changed space, and would repeat what its last snapshot missed.
+Tune decides which trials run and stop, but its state is not kept. A trial's function writes its result into
+the trial's folder, and a killed sweep restarts with the trials without a result. Restoring Tune's state would
+also restore an outdated space and repeat trials that finished after its last snapshot.
 
-A trial holds a little CPU and lets Ray Train hold what training needs. Holding it twice, or so many trials
-that no training fits beside them, would wait for ever: `trial_slots.py` computes how many fit before anything
-starts.
+A trial holds a fraction of a CPU, and Ray Train holds the resources of its training. Too many trials would
+leave no room for any training and deadlock, so `trial_slots.py` computes their number before anything starts.
 """
 
 import os
@@ -43,39 +42,38 @@ _OnEpoch = Callable[[Record], None]
 
 
 class TrialObserver(Protocol):
-    """What the driver does when a trial starts, reports an epoch, or ends."""
+    """Callbacks in the driver when a trial starts, reports an epoch, or ends."""
 
     def started(self, trial: Record) -> None:
-        """A trial begins (again, after its node was lost)."""
+        """Called when a trial begins, also after the loss of its node."""
 
     def epoch_ended(self, trial: Record, record: Record) -> None:
-        """A running trial has reported an epoch."""
+        """Called when a running trial has reported an epoch."""
 
     def ended(self, trial: Record, result: Record | None) -> None:
-        """A trial is over.
+        """Called when a trial has ended.
 
         Args:
-            trial: its parameters.
-            result: what its function returned; None: it was stopped early, by comparison or by time. A trial
-                that no longer improved has the key `plateau`, one whose process was lost too often or crashed
-                has `error`.
+            trial: parameters of the trial.
+            result: the result of its function; None: stopped early, by comparison or by time. It has the key
+                `plateau` if the objective no longer improved, and `error` if the process crashed or was lost
+                too often.
         """
 
 
 def run_side_by_side(
     function: Callable[[T, Workplace], None], items: Sequence[T], where: TrialSlots, *, alone: bool = False
 ) -> list[RaycleanError | None]:
-    """`function(item)` for every item in workers of the cluster, so many at once.
+    """Run `function(item, place)` for every item in workers of the cluster, several at once.
 
     Args:
-        function: takes an item, and what the items have in common.
+        function: takes an item and the resources that concurrent items share.
         items: picklable values.
-        where: how many run at once.
-        alone: each item does all its work in its own process.
+        where: number of concurrent items.
+        alone: whether each item does all its work in one process.
 
     Returns:
-        For every item the RaycleanError that it raised, None where it succeeded. Any other exception is
-        raised.
+        The RaycleanError of every item, None if it succeeded. Any other exception is raised.
     """
     home, place = os.getcwd(), Workplace(where.per_node, in_process=alone)
 
@@ -112,20 +110,20 @@ def run_trials(
     seconds: float | None = None,
     retries: int = 1,
 ) -> None:
-    """Run trials until all have ended, or the time is over.
+    """Run trials until all have ended or time is over.
 
     Args:
-        function: one trial, in a worker: takes the trial, a function to report epochs with, and what the
-            trials have in common; returns its result.
-        trials: small plain dicts; with `optuna` there are none, and a trial is what Optuna draws.
-        where: how many run at once.
-        observer: follows the trials in this process.
-        trains: whether trials start trainings; those that do not do all their work in their own process.
+        function: runs one trial in a worker: takes the trial, a callback for its epochs, and the resources
+            that concurrent trials share; returns its result.
+        trials: parameters of each trial as small plain dicts; empty with `optuna`, which draws them.
+        where: number of concurrent trials.
+        observer: receives the events of trials in this process.
+        trains: whether trials start trainings; other trials do all their work in one process.
         objectives: keys of epochs and results by which early stopping and Optuna decide.
-        early: when to stop a trial.
-        optuna: draws the trials.
-        seconds: stop everything after so long.
-        retries: how often a trial whose process or node was lost begins again.
+        early: rules for stopping a trial.
+        optuna: draws the trials; None: `trials` are run.
+        seconds: time after which all trials are stopped.
+        retries: number of restarts of a trial whose process or node was lost.
     """
     first = objectives[0] if objectives else None
     search = searcher(optuna, objectives) if optuna is not None else None
@@ -142,8 +140,8 @@ def run_trials(
                 search_alg=search,
                 scheduler=scheduler(early, first) if reporting else None,
                 time_budget_s=seconds,
-                # Starting a process costs as much as a short training; but one that is stopped may have a
-                # training under way, which only ends with its process.
+                # Starting a process takes as long as a short training; but the training of a stopped trial
+                # only ends with its process.
                 reuse_actors=not trains or early == NEVER_EARLY,
             ),
             run_config=tune.RunConfig(
@@ -189,7 +187,7 @@ class _Callback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Record, **info: Any
     ) -> None:
-        if "record" in result:  # Tune has added keys of its own to those of the epoch
+        if "record" in result:  # Tune adds further keys to those of the epoch
             self.observer.epoch_ended(dict(trial.config), result["record"])
 
     def on_trial_complete(

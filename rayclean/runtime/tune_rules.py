@@ -1,4 +1,4 @@
-"""The rules by which Ray Tune stops trials before their end, and draws the next point."""
+"""The rules by which Ray Tune stops trials early and draws the next point."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ from ray.tune.stopper import TrialPlateauStopper
 
 Record = dict[str, Any]
 ObjectiveDirection = tuple[str, Literal["max", "min"]]
-"""Name of a figure, and which way is better."""
+"""Name of a figure, and whether higher ("max") or lower ("min") is better."""
 NEVER = 10**9
 """More epochs than any training has."""
 PLATEAU = "plateau"
-"""Key of the last epoch of a trial whose objective stood still."""
+"""Key in the last epoch of a trial that was stopped at a plateau of its objective."""
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When a trial is stopped before its end."""
+    """Rules for stopping a trial early."""
 
     scheduler: Literal["none", "asha", "median"] = "none"
     grace: int = 1
@@ -30,28 +30,28 @@ class EarlyStopping:
 
 
 NEVER_EARLY = EarlyStopping()
-"""Every trial runs to its end."""
+"""Rules under which every trial runs to its end."""
 
 
 @dataclass(frozen=True)
 class Optuna:
-    """Points drawn by Optuna from what the ones before came to."""
+    """Settings of Optuna, which draws points by the results of earlier ones."""
 
     suggest: Callable[[Any], None]
     """Optuna's define-by-run function."""
     samples: int
-    """Points to draw."""
+    """Number of points to draw."""
     seed: int
     study: str | None
-    """File of its journal, from which a restarted sweep learns again; None: a restarted sweep learns from new
-    points only."""
+    """Journal file, from which a restarted sweep reads earlier points; None: it learns from new points
+    only."""
 
 
 def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialScheduler | None:
-    """Tune's rule for stopping by comparison; None where nothing is compared.
+    """Tune's scheduler, which stops trials by comparison; None if no rule is configured.
 
-    A record has its `epoch` and the number of `epochs`: after the last epoch no trial is stopped, which would
-    save nothing and lose the work that follows the training.
+    No trial is stopped after its last epoch (`epoch` = `epochs`), which would save nothing and lose the work
+    after the training.
     """
     if early.scheduler == "none" or first is None:
         return None
@@ -59,7 +59,7 @@ def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialSc
     if early.scheduler == "median":
         return _Median(
             time_attr="epoch", metric=metric, mode=mode, grace_period=early.grace, hard_stop=True,
-            # Never pause a trial: its training would begin again.
+            # Never pause a trial, as its training would restart.
             min_time_slice=math.inf,  # type: ignore[arg-type]
         )  # fmt: skip
     return _Halving(
@@ -69,9 +69,7 @@ def scheduler(early: EarlyStopping, first: ObjectiveDirection | None) -> TrialSc
 
 
 def plateau(early: EarlyStopping, first: ObjectiveDirection | None) -> Any:
-    """Tune's rule for stopping trials whose objective stands still, which marks their last record; None
-    without one.
-    """
+    """Tune's stopper of trials at a plateau, which marks their last record; None if no rule is configured."""
     if early.plateau is None or first is None:
         return None
     return _Plateau(
@@ -80,7 +78,7 @@ def plateau(early: EarlyStopping, first: ObjectiveDirection | None) -> Any:
 
 
 def is_last(record: Record) -> bool:
-    """Whether a record is of the last epoch.
+    """Whether a record is that of the last epoch.
 
     >>> is_last({"epoch": 3, "epochs": 3}), is_last({"epoch": 2, "epochs": 3}), is_last({"epoch": 2})
     (True, False, False)
@@ -89,9 +87,7 @@ def is_last(record: Record) -> bool:
 
 
 class _Halving(AsyncHyperBandScheduler):
-    """Successive halving that never stops a trial after its last epoch, but counts that epoch: other trials
-    may go on.
-    """
+    """Successive halving that counts the last epoch of a trial but does not stop the trial after it."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
@@ -99,7 +95,7 @@ class _Halving(AsyncHyperBandScheduler):
 
 
 class _Plateau(TrialPlateauStopper):
-    """A plateau rule for epochs alone: Tune applies it to final results, too, which have no epoch."""
+    """A plateau rule that ignores final results, which have no epoch but which Tune also passes to it."""
 
     def __call__(self, trial_id: str, result: Record) -> bool:
         still = bool(super().__call__(trial_id, result))
@@ -110,7 +106,7 @@ class _Plateau(TrialPlateauStopper):
 
 
 class _Median(MedianStoppingRule):
-    """A median rule for epochs alone: a trial's last record is its result, which has no epoch."""
+    """A median rule that ignores final results, which have no epoch."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Record) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
@@ -120,11 +116,11 @@ class _Median(MedianStoppingRule):
         return TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Record) -> None:
-        """Does nothing: every epoch was counted before."""
+        """Do nothing, as every epoch was counted before."""
 
 
 def searcher(how: Optuna, objectives: Sequence[ObjectiveDirection]) -> Any:
-    """Optuna behind Tune's interface, its journal opened."""
+    """Optuna's search as a Tune search algorithm, with its journal opened."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -134,7 +130,7 @@ def searcher(how: Optuna, objectives: Sequence[ObjectiveDirection]) -> Any:
     if how.study is not None:
         journal = Path(how.study)
         journal.parent.mkdir(parents=True, exist_ok=True)
-        seed += journal.stat().st_size if journal.exists() else 0  # else it would draw the same ones again
+        seed += journal.stat().st_size if journal.exists() else 0  # to draw no point again
         storage = JournalStorage(JournalFileBackend(how.study))
     metrics: list[str] = [name for name, _ in objectives]
     modes: list[str] = [mode for _, mode in objectives]
@@ -150,13 +146,11 @@ def searcher(how: Optuna, objectives: Sequence[ObjectiveDirection]) -> Any:
 
 
 def _search_class() -> Any:
-    """The class of Optuna's search, defined when it is needed: importing Optuna takes a second."""
+    """The class of Optuna's search, defined on demand because importing Optuna takes a second."""
     from ray.tune.search.optuna import OptunaSearch
 
     class Search(OptunaSearch):
-        """Ignores a trial without figures (one that failed), where Tune's own class would stop the whole
-        sweep.
-        """
+        """Optuna's search that ignores failed trials, for which Tune's class would stop the whole sweep."""
 
         def on_trial_result(self, trial_id: str, result: Record) -> None:
             if self._measured(result):

@@ -8,24 +8,24 @@ from pydantic import Field, model_validator
 from rayclean.plugins import Options
 
 _KINDS = ("grid", "choice", "uniform", "log_uniform", "integer")
-"""Ways to say which values a field takes."""
+"""Keys that specify the values of a field."""
 
 
 class Dimension(Options):
-    """The values that one field takes: one of `grid`, `choice`, `uniform`, `log_uniform`, `integer`."""
+    """The values of one field: exactly one of `grid`, `choice`, `uniform`, `log_uniform`, `integer`."""
 
     grid: tuple[Any, ...] | None = Field(None, min_length=1)
-    """Every one of these values, with every value of the other grids."""
+    """Values that are all tried, combined with every value of the other grids."""
     choice: tuple[Any, ...] | None = Field(None, min_length=1)
-    """One of these values, drawn again for each sample."""
+    """Values of which one is drawn for each sample."""
     uniform: tuple[float, float] | None = None
-    """A number between the two."""
+    """Lower and upper bound of a uniformly drawn number."""
     log_uniform: tuple[float, float] | None = None
-    """A number between the two, its logarithm uniform."""
+    """Lower and upper bound of a number whose logarithm is drawn uniformly."""
     integer: tuple[int, int] | None = None
-    """A whole number between the two, both included."""
+    """Least and greatest value of an integer that is drawn uniformly."""
     when: dict[str, Any] = Field(default_factory=dict)
-    """The field is swept only where other swept fields have these values (a value, or a list of them);
+    """Condition: the field is swept only where other swept fields have these values (each a value or a list);
     elsewhere it keeps its base value."""
 
     @model_validator(mode="after")
@@ -42,28 +42,28 @@ class Dimension(Options):
 
     @property
     def drawn(self) -> bool:
-        """Whether its values are drawn rather than enumerated."""
+        """Whether the values are drawn rather than enumerated."""
         return self.grid is None
 
     @property
     def listed(self) -> tuple[Any, ...]:
-        """The values of a grid or a choice; () of a range."""
+        """The values of a grid or a choice; () for a range."""
         return self.grid or self.choice or ()
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The range from which values are drawn, of which hardly two are the same; None of listed ones."""
+        """The range from which values are drawn; None for listed values."""
         return self.uniform or self.log_uniform or self.integer
 
     def holds(self, point: Mapping[str, Any], unknown: Collection[str] = ()) -> bool:
-        """Whether the conditions of its field hold at a point; fields in `unknown` may take any value."""
+        """Whether the conditions of the field hold at a point; fields in `unknown` may have any value."""
         return all(
             other in unknown or (other in point and point[other] in as_list(wanted))
             for other, wanted in self.when.items()
         )
 
     def described(self) -> str:
-        """Its values in words.
+        """A description of the values in words.
 
         >>> Dimension(integer=(1, 5), when={"method.threshold": "fixed"}).described()
         'whole numbers from 1 to 5; only where method.threshold is fixed'
@@ -78,7 +78,7 @@ class Dimension(Options):
 
 
 def show(value: Any) -> str:
-    """A value in a title or a table: plug-ins by their name, with their options in brackets.
+    """The text of a value in a title or a table; a plug-in is its name with its options in brackets.
 
     >>> show({"name": "knn", "neighbours": 5}), show(0.1), show({"name": "lane"})
     ('knn(neighbours=5)', '0.1', 'lane')
@@ -92,13 +92,13 @@ def show(value: Any) -> str:
 
 
 def as_list(value: Any) -> list[Any]:
-    """The values of a condition, which names one or several."""
+    """The values of a condition, which may be a single value or a list."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def is_condition(path: str) -> bool:
-    """Whether a swept field makes the data easier or harder, like a noise rate, and is nothing to choose. The
-    words by which prompts name the labels are a choice.
+    """Whether a swept field makes the data easier or harder, like a noise rate, so that it cannot be
+    selected. The words of labels in prompts can be.
 
     >>> is_condition("dataset.noise.rate"), is_condition("dataset.words"), is_condition("method.lambda_")
     (True, False, False)

@@ -1,6 +1,4 @@
-"""The driver's reaction to trials that start, report epochs and end: progress, tracking, results of stopped
-trials.
-"""
+"""The driver's handling of trial events: progress, tracking, and results of stopped trials."""
 
 import math
 import time
@@ -19,7 +17,7 @@ class SweepObserver:
     Args:
         plan: the sweep and its trials.
         tracker: logs the trials.
-        total: how many trials are to be run.
+        total: number of trials to run.
     """
 
     def __init__(self, plan: SweepPlan, tracker: Tracker, total: int):
@@ -29,18 +27,18 @@ class SweepObserver:
         self.begun = 0.0
 
     def begin(self) -> None:
-        """Start the clock of `trials.seconds`: what runs before the first trial does not count."""
+        """Start the clock of `trials.seconds`, which excludes the work before the first trial."""
         self.begun = time.monotonic()
 
     def started(self, trial: TrialRecord) -> None:
-        """Open the run of a trial; a drawn point under several seeds is logged at its end."""
+        """Open the tracked run of a trial; a drawn point under several seeds is logged when it ends."""
         works = self.plan.works_of(trial)
         if len(works) == 1:
             self.epochs[works[0].name] = []
             self.tracker.start(works[0])
 
     def epoch_ended(self, trial: TrialRecord, record: TrialRecord) -> None:
-        """Log an epoch, once."""
+        """Log an epoch, unless it was logged before."""
         work, *others = self.plan.works_of(trial)
         records = self.epochs.setdefault(work.name, [])
         if not others and all(other["epoch"] != record["epoch"] for other in records):
@@ -59,7 +57,7 @@ class SweepObserver:
                 self._note(f"{work.title}: {brief(each, self.plan.spec)}")
             self._count_draw(works[0])
         elif result is not None and "error" in result:
-            # Under the seed that reported an error, or under all that have no result.
+            # For the seed that reported an error, or for all seeds without a result.
             for work in works:
                 is_it = result.get("trial", work.name) == work.name
                 if is_it and not work.run.exists(trials.RESULT):
@@ -70,13 +68,13 @@ class SweepObserver:
             self.bar.advance()
 
     def failed(self, work: Work, error: str) -> None:
-        """Write down the error of a trial for the report; the same command tries the trial again."""
+        """Store the error of a trial for the report; the same command retries the trial."""
         work.run.write_json({"title": work.title, "error": error}, trials.ERROR)
         self._note(f"{work.title}: FAILED: {error.splitlines()[-1]}")
 
     def _stopped(self, work: Work, stopped: trials.Stopped) -> None:
-        """Make the last epoch of a stopped trial its result. A trial that has trained to its end was not
-        stopped by a rule: the same command goes on with it.
+        """Make the last epoch of a stopped trial its result. A trial that was trained to its end was not
+        stopped by a rule; the same command continues it.
         """
         records = self.epochs.get(work.name)
         if not records or records[-1]["epoch"] >= records[-1].get("epochs", math.inf):
@@ -91,7 +89,7 @@ class SweepObserver:
         self._note(f"{work.title}: stopped {why}after epoch {last['epoch']}")
 
     def _count_draw(self, first: Work) -> None:
-        """Count a draw of Optuna that came to a result, in the result under the first seed."""
+        """Count a successful draw of Optuna in the result under the first seed."""
         if self.plan.spec.search == "optuna":
             result = first.run.read_json(trials.RESULT)
             times = result.get("draws", 0) + 1
@@ -107,7 +105,7 @@ class SweepObserver:
 
 
 def brief(result: TrialRecord, spec: Sweep) -> str:
-    """The most important figures of a trial, in a line."""
+    """A line with the most important figures of a trial."""
     wanted = [objective.metric for objective in spec.objectives] or ["dev_accuracy", "changed", "noise_final"]
     figures = result["figures"]
     shown = [f"{name} {figures[name]:.4g}" for name in dict.fromkeys(wanted) if name in figures]

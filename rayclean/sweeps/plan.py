@@ -1,4 +1,4 @@
-"""The plan of a sweep: every trial's config, checked, and the verbs that several trials share."""
+"""The plan of a sweep: the checked config of every trial, and the verbs that several trials share."""
 
 import json
 from collections import Counter
@@ -20,80 +20,79 @@ from rayclean.sweeps.trial_run import TrialRecord, TrialRun
 from rayclean.verb_fingerprints import config_identity, fingerprints
 
 LABELS_ONLY = ("load", "predict", "detect", "relabel")
-"""Verbs of a trial that does not train a model at the end."""
+"""Verbs of a trial that trains no final model."""
 CHEAP = ("detect", "relabel", "annotator", "dataset.words", "dataset.definitions")
-"""Parts of the config that trials can change while they reuse cached predictions."""
+"""Parts of the config that trials can vary while they reuse cached predictions."""
 TRAINED = ("dev_accuracy", "dev_loss")
-"""Objectives that only a trained model has."""
+"""Objectives that require a trained model."""
 QUIET = {"evaluate.compare": False, "evaluate.report": False}
-"""Settings of every trial unless [set] says otherwise: it is measured, but writes no report and compares no
-networks."""
+"""Default settings of every trial, which [set] may override: no report and no comparison of networks."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One trial, ready to run: a point under a seed."""
+    """One trial, ready to run: a point and a seed."""
 
     point: Point
     config: Config
     fingerprints: dict[str, str]
-    """Fingerprint by verb."""
+    """Fingerprint of each verb."""
     root: str
-    """Folder of its sweep."""
+    """Folder of the sweep."""
 
     @property
     def name(self) -> str:
-        """Hash of all that its result depends on, data files included: the same config on the same data is
-        the same trial, whichever sweep file named it.
+        """Hash of everything that the result depends on, including data files; equal configs on equal data
+        are the same trial in every sweep.
         """
         return self.config.name
 
     @property
     def seed(self) -> int:
-        """Its seed."""
+        """The seed of the trial."""
         return self.config.seed
 
     @property
     def overrides(self) -> Point:
-        """The values that replace those of the base config."""
+        """The values of the trial that override the base config."""
         return {**self.point, "seed": self.seed}
 
     @property
     def title(self) -> str:
-        """Name for people: `method.lambda_=0.7 seed=1`."""
+        """A readable name, such as `method.lambda_=0.7 seed=1`."""
         return " ".join(f"{path}={show(value)}" for path, value in self.overrides.items())
 
     @property
     def run(self) -> TrialRun:
-        """The trial's view of its sweep's folder."""
+        """The trial's view of the sweep's folder."""
         asked = relabel_annotators(self.config)
         pays = any(ANNOTATORS.resolve(plugin.name).billable for plugin in asked)
         return TrialRun(self.root, self.name, self.fingerprints, pays=pays)
 
     def done(self, verb: str) -> bool:
-        """Whether a verb is finished, by this trial or by another one."""
+        """Whether a verb was finished by this or another trial."""
         return self.run.done(verb, self.fingerprints[verb])
 
 
 SharedLevel = list[tuple[str, Work]]
-"""A verb with its different fingerprints, each with a trial that stands for it."""
+"""The distinct fingerprints of a verb, each with one representative trial."""
 
 
 @dataclass(frozen=True)
 class SharedWork:
-    """The verbs of some trials, of which several may have the same fingerprint."""
+    """The verbs of some trials, several of which may have the same fingerprint."""
 
     verbs: tuple[str, ...]
     """Verbs that a trial runs."""
     work: dict[str, Work]
     """Name of the trial -> its work."""
     sharers: int = 2
-    """A verb of at least so many trials is shared, and runs before them."""
+    """Least number of trials with the same verb for which it is shared and run before them."""
 
     def levels(self) -> list[SharedLevel]:
-        """Unfinished verbs of several trials, each once with a trial that stands for them; verb by verb.
+        """Unfinished shared verbs in order, each fingerprint once with a representative trial.
 
-        `load` of a single trial is included: the loaded data tell how many questions there will be.
+        `load` is included even for a single trial, since the number of questions depends on it.
         """
         levels = []
         for verb in self.verbs:
@@ -104,7 +103,7 @@ class SharedWork:
         return [level for level in levels if level]
 
     def leaves(self, verb: str) -> bool:
-        """Whether some trial has to run a verb itself, because it is neither finished nor shared."""
+        """Whether some trial has to run a verb that is neither finished nor shared."""
         counts = self._counts(verb)
         return verb not in self.verbs or any(
             counts[work.fingerprints[verb]] < self.sharers and not work.done(verb)
@@ -112,7 +111,7 @@ class SharedWork:
         )
 
     def executions(self) -> dict[str, int]:
-        """How many different executions of each verb the trials need."""
+        """Number of distinct executions of each verb that the trials need."""
         return {verb: len(self._counts(verb)) for verb in self.verbs}
 
     def _counts(self, verb: str) -> Counter[str]:
@@ -121,7 +120,7 @@ class SharedWork:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep with all trials that can be named before it starts; with Optuna there are none yet."""
+    """A sweep with all trials known before it starts; with Optuna there are none."""
 
     spec: Sweep
     values: dict[str, Any]
@@ -140,10 +139,10 @@ class SweepPlan:
         return VERBS if needs_training(self.spec) else LABELS_ONLY
 
     def work_at(self, point: Point, seed: int) -> Work:
-        """The trial of a point under a seed, its config checked.
+        """The trial of a point and a seed, with its config checked.
 
         Raises:
-            ConfigError: a value of the space cannot be; the message names the trial.
+            ConfigError: a value of the space is invalid; the message names the trial.
         """
         named = ", ".join(f"{path} = {value!r}" for path, value in point.items()) or "its only point"
         where, root = f"{self.spec.name} at {named}", self.folder.url()
@@ -152,31 +151,31 @@ class SweepPlan:
             digests = fingerprints(config, Run(root))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
-        # It depends on all verbs before it, and on the data files.
+        # A fingerprint depends on all earlier verbs and on the data files.
         last = "train" if needs_training(self.spec) else "relabel"
         name = fingerprint(last, digests[last], config_identity(config), config.seed)
         config = config.model_copy(update={"name": name, "output": f"{root}/trials"})
         return Work(dict(point), config, digests, root)
 
     def works_of(self, record: TrialRecord) -> list[Work]:
-        """The work behind the parameters of a trial of Ray Tune: a trial of this plan by its name, or a point
-        that Optuna drew, under every seed.
+        """The trials that a trial of Ray Tune stands for: one trial of this plan, given by its name, or a
+        point drawn by Optuna, under every seed.
         """
         if "name" in record:
             return [self.work[record["name"]]]
         return [self.work_at(drawn(self.spec, record), seed) for seed in self.spec.seeds]
 
     def sample(self) -> Work:
-        """A trial to check the config by."""
+        """A trial with which the config is checked."""
         return self.work_at(any_point(self.spec), self.spec.seeds[0])
 
     def likely(self, count: int) -> SharedWork:
-        """Trials of random points, so many as Optuna may draw: by those that share a verb all others will.
-        Should all agree by chance, the verb is run once too often, and every result is right.
+        """Random trials that predict which verbs the trials drawn by Optuna will share. If all agree by
+        chance, a verb runs once too often, and results stay correct.
         """
         found: dict[str, Work] = {}
         for point in points(self.spec.model_copy(update={"search": "random", "samples": count})):
-            with suppress(ConfigError):  # a point whose values do not fit together fails as a trial
+            with suppress(ConfigError):  # a point with an invalid combination of values fails as a trial
                 works = [self.work_at(point, seed) for seed in self.spec.seeds]
                 found |= {work.name: work for work in works}
         return SharedWork(self.verbs, found, sharers=len(found) // len(self.spec.seeds))
@@ -194,16 +193,16 @@ def base_values(sweep: Sweep) -> dict[str, Any]:
 
 
 def any_point(sweep: Sweep) -> Point:
-    """The first value of everything, to check a config by."""
+    """A point with the first value of every field, to check a config."""
     first = {path: (each.listed or each.bounds or ())[0] for path, each in sweep.space.items()}
     return only_valid(sweep, first)
 
 
 def needs_training(sweep: Sweep) -> bool:
-    """Whether trials train a model at the end.
+    """Whether trials train a final model.
 
     Raises:
-        ConfigError: the file says no where an objective needs one.
+        ConfigError: `trains` is false although an objective needs a trained model.
     """
     needs = any(objective.metric in TRAINED for objective in sweep.objectives)
     if sweep.trains is False and needs:
@@ -216,10 +215,10 @@ def needs_training(sweep: Sweep) -> bool:
 
 
 def make_plan(sweep: Sweep) -> SweepPlan:
-    """Every trial of the sweep, by seeds within points.
+    """Plan every trial of the sweep, ordered by point and then by seed.
 
     Raises:
-        ConfigError: any of them cannot work, or a swept field changes no result.
+        ConfigError: a trial's config is invalid, or a swept field changes no result.
     """
     needs_training(sweep)
     plan = SweepPlan(sweep, base_values(sweep))

@@ -1,4 +1,4 @@
-"""Repeats what a sweep found: the best setting as a config, a trial as a command."""
+"""Reproduction of a sweep's results: the best setting as a config, a trial as a command."""
 
 import shlex
 
@@ -16,7 +16,7 @@ from rayclean.sweeps.spec import Sweep
 
 
 def best_config(results: Results) -> str:
-    """The best setting's config as TOML, ready to run: the base with it; the base's own conditions stay.
+    """The base config with the best setting as TOML, ready to run; conditions keep their base values.
 
     Raises:
         ValueError: the sweep has no objective.
@@ -39,7 +39,7 @@ def best_config(results: Results) -> str:
 
 
 def trial_command(sweep: Sweep, point: Point, seed: int) -> str:
-    """The command that repeats one trial as a run by itself."""
+    """The command that repeats one trial as a single run."""
     name = f"{sweep.name}-{fingerprint(point)[:6]}-{seed}"
     overrides = without_nulls({**sweep.set, **point, "seed": seed, "name": name})
     written = [f"{path}={toml_value(value)}" for path, value in overrides.items()]

@@ -1,9 +1,9 @@
-"""The results of a sweep: points with mean and standard deviation over seeds, compared with a reference,
-chosen.
+"""The results of a sweep: means and standard deviations over seeds, comparison with a reference, and
+selection.
 
 A point is compared with its *reference*: the point of the same conditions (fields that make data harder, like
-the noise rate) at which every other field has the base config's value. Both are run under the same seeds, so
-the test is paired.
+the noise rate) at which every other field has the base config's value. Both run under the same seeds, so the
+test is paired.
 """
 
 import json
@@ -27,39 +27,39 @@ from rayclean.sweeps.spec import Objective, Sweep
 from rayclean.verb_fingerprints import config_identity
 
 SIGNIFICANT = 0.05
-"""Smaller p-values are marked."""
+"""Significance level: smaller p-values are marked."""
 
 
 @dataclass(frozen=True)
 class PointFigure:
-    """One figure of a point over its seeds."""
+    """Statistics of one figure of a point over its seeds."""
 
     mean: float
     sd: float | None
     """Sample standard deviation; None with one seed."""
     seeds: int
-    """Number of seeds; if some trials ran to their end, trials that were stopped as worse are left out of all
+    """Number of seeds; if some trials ran to their end, trials stopped as worse are excluded from all
     figures."""
     p: float | None = None
-    """Two-sided paired t-test against the reference over the seeds under which both ran to their end. None:
-    there is no reference, the point is the reference, fewer than two pairs exist, or all differ by the same
-    (no spread, so no test)."""
+    """p-value of a two-sided paired t-test against the reference, over the seeds under which both ran to
+    their end. None: there is no reference, the point is the reference, there are fewer than two pairs, or all
+    differences are equal."""
     difference: float | None = None
     """Mean of the paired differences to the reference."""
 
     @property
     def significant(self) -> bool:
-        """Whether it differs from the reference by more than chance explains."""
+        """Whether the point differs significantly from the reference."""
         return self.p is not None and self.p < SIGNIFICANT
 
     @property
     def sign(self) -> str:
-        """Whether it lies above or below the reference."""
+        """Sign of the difference to the reference."""
         return "=" if not self.difference else "▲" if self.difference > 0 else "▼"
 
     @property
     def mark(self) -> str:
-        """How it differs from the reference; empty where it is not compared."""
+        """The mark of the comparison with the reference; empty if there is none."""
         return "" if self.p is None else f"{self.sign} {format_p_value(self.p)}"
 
     def difference_of(self, metric: str) -> str:
@@ -69,70 +69,69 @@ class PointFigure:
 
 @dataclass(frozen=True)
 class Row:
-    """One point."""
+    """The results of one point."""
 
     point: Point
     seeds: tuple[int, ...]
     figures: dict[str, PointFigure]
     is_reference: bool
-    """Whether other points are compared with it."""
+    """Whether other points are compared with this one."""
     stopped: int
-    """Trials that were stopped as worse than others."""
+    """Number of trials that were stopped as worse than others."""
     epochs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    """Seed -> its epochs, where the trials trained."""
+    """Epochs by seed; empty if the trials did not train."""
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Seed -> Unix time at which the trial began, and its seconds."""
+    """Start (Unix time) and duration (seconds) of the trial by seed."""
     converged: int = 0
-    """Trials that were stopped at a plateau."""
+    """Number of trials that were stopped at a plateau."""
 
     def is_whole(self, seeds: Sequence[int]) -> bool:
-        """Whether it ran to its end, or to a plateau, under every seed: fewer seeds may be lucky ones, and
-        the figures of a trial that was stopped as worse are those of another epoch. A trial at a plateau
-        counts with its last epoch: more epochs would hardly move it.
+        """Whether the point ran to its end or a plateau under every seed: fewer seeds may be lucky, and the
+        figures of a trial stopped as worse are those of an earlier epoch. At a plateau, further epochs would
+        hardly change them.
         """
         return not self.stopped and set(self.seeds) >= set(seeds)
 
     def is_among(self, rows: "Sequence[Row]") -> bool:
-        """Whether it is one of some rows, by identity: equality would compare every epoch."""
+        """Whether this row is in `rows`, by identity, since equality would compare every epoch."""
         return any(self is row for row in rows)
 
     def score(self, objective: Objective) -> float:
-        """The mean of an objective, where higher is better; infinitely low where it is not known."""
+        """The mean of an objective, negated if lower is better; minus infinity if unknown."""
         figure = self.figures.get(objective.metric)
         return -math.inf if figure is None else objective.sign * figure.mean
 
 
 @dataclass(frozen=True)
 class Results:
-    """All points of a sweep, in its order."""
+    """The results of all points of a sweep, in its order."""
 
     sweep: Sweep
     rows: list[Row]
     metrics: list[str]
-    """Names of the figures that any trial has: objectives first, figures measured on the truth last."""
+    """Names of all figures: objectives first, figures measured on the truth last."""
     best: Row | None
-    """The best point by the first objective, among the whole points if there are any; None without an
+    """The best point by the first objective, among complete points if there are any; None without an
     objective."""
     front: list[Row]
-    """With several objectives the points that no other one beats in all of them; whole points if there are
-    any."""
+    """The Pareto front of several objectives, among complete points if there are any."""
     failed: dict[str, str]
-    """Title of a trial -> its error."""
+    """Error by title of the failed trial."""
 
     @property
     def finished(self) -> int:
-        """Trials that have a result."""
+        """Number of trials with a result."""
         return sum(len(row.seeds) for row in self.rows)
 
     @property
     def figures(self) -> list[PointFigure]:
-        """Every figure of every point."""
+        """All figures of all points."""
         return [figure for row in self.rows for figure in row.figures.values()]
 
     @property
     def provisional(self) -> bool:
-        """Whether the choice is between points that lack seeds or were stopped early, or between settings
-        that were not seen under every condition, because there are no others yet.
+        """Whether the selection is provisional: all points lack seeds or were stopped early, or all settings
+        lack some condition.
         """
         whole = [row for row in self.rows if row.is_whole(self.sweep.seeds)]
         if any(not row.is_among(whole) for row in (self.best, *self.front) if row is not None):
@@ -150,13 +149,13 @@ def collect(
     failed: Mapping[str, str] | None = None,
     epochs: Mapping[str, list[dict[str, Any]]] | None = None,
 ) -> Results:
-    """Results from the `result.json` of every trial.
+    """Compute the results of a sweep from those of its trials.
 
     Args:
         sweep: the sweep of the trials.
-        results: name of the trial -> its result.
-        failed: title of a trial -> its error.
-        epochs: name of the trial -> its epochs.
+        results: result by trial name.
+        failed: error by trial title.
+        epochs: epochs by trial name.
     """
     values = base_values(sweep)
     grouped: dict[str, dict[int, Mapping[str, Any]]] = {}
@@ -191,9 +190,9 @@ def collect(
 def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:
     """The best setting by the first objective.
 
-    Conditions are not chosen between, since the easiest would win: the setting of the best mean over all
-    conditions counts, and its row of the last condition is returned. Where no setting was seen under all of
-    them, the choice is between those that were seen under the most (`Results.provisional`).
+    Conditions are not selected, since the easiest would win: the setting with the best mean over all
+    conditions wins, and its row of the last condition is returned. If no setting ran under all conditions,
+    those that ran under the most compete (`Results.provisional`).
     """
     settings: dict[str, list[Row]] = {}
     for row in rows:
@@ -207,8 +206,8 @@ def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None
 
 
 def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
-    """The Pareto front by means: points for which no other one of the same conditions is at least as good in
-    all objectives and better in one.
+    """The Pareto front by means: points to which no other point of the same conditions is at least equal in
+    all objectives and superior in one.
     """
     known = [row for row in rows if all(objective.metric in row.figures for objective in objectives)]
 
@@ -222,7 +221,7 @@ def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[R
 
 
 def conditions(point: Point) -> Point:
-    """The fields of a point that are conditions of the data, and no choice.
+    """The fields of a point that are conditions of the data.
 
     >>> conditions({"dataset.noise.rate": 0.2, "method.lambda_": 0.7})
     {'dataset.noise.rate': 0.2}
@@ -231,7 +230,7 @@ def conditions(point: Point) -> Point:
 
 
 def setting(point: Point) -> Point:
-    """The fields of a point that are a choice.
+    """The fields of a point that can be selected.
 
     >>> setting({"dataset.noise.rate": 0.2, "method.lambda_": 0.7})
     {'method.lambda_': 0.7}
@@ -242,8 +241,8 @@ def setting(point: Point) -> Point:
 def _figures(
     trials: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, PointFigure]:
-    # A trial that was stopped has figures of its last epoch, any other one of its best: the two are neither
-    # averaged nor compared. At a plateau they are near enough for a mean, not for a test.
+    # The figures of a stopped trial are of its last epoch, those of others of the best epoch, so they are
+    # neither averaged nor compared. At a plateau they are close enough for a mean, but not for a test.
     counted = {seed: result for seed, result in trials.items() if result["stopped"] is not True} or trials
     ended = {seed: result["figures"] for seed, result in others.items() if not result["stopped"]}
     found = {}
@@ -268,7 +267,7 @@ def _names(sweep: Sweep, rows: list[Row]) -> list[str]:
 
 
 def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
-    """Equal for points whose configs give the same results; None where the config is wrong."""
+    """A key that is equal for points with the same results; None if the config is invalid."""
     try:
         return fingerprint(config_identity(parse_config(put_over(values, point))))
     except ConfigError:
@@ -276,7 +275,7 @@ def _meaning(values: Mapping[str, Any], point: Point) -> str | None:
 
 
 def _sort_key(sweep: Sweep, point: Point) -> list[tuple[int, float]]:
-    """Sorts points by the order of each field's values in the file, drawn numbers by size."""
+    """A sort key of points: listed values in the order of the file, drawn numbers by size."""
 
     def place(path: str, listed: list[Any]) -> tuple[int, float]:
         if path not in point:

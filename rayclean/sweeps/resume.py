@@ -1,8 +1,7 @@
-"""Going on with a sweep: whether its folder holds the sweep of this file, and which of its trials are
-finished.
+"""Resumption of a sweep: whether its folder holds the same sweep, and which of its trials are finished.
 
-`sweep.json` says what was swept. Another space is refused, or taken as an extension when the user asks for
-it; results of other data or of another base stay where they are and are left out.
+`sweep.json` records the sweep. Another space is refused, or accepted as an extension on request; results of
+other data or of another base are kept but ignored.
 """
 
 import json
@@ -21,23 +20,23 @@ from rayclean.verb_fingerprints import config_identity
 
 SPEC, JOURNAL = "sweep.json", "optuna.journal"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
-"""Parts of the base on which no trial's name depends: a sweep goes on on another cluster."""
+"""Parts of the base config that do not affect results, so that a sweep may be resumed on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
-"""Keys of a sweep file that leave every trial's result what it was, as long as trials still train, or still
-do not."""
+"""Keys of a sweep file that can be extended without affecting existing results, if `trains` stays the
+same."""
 
 
 def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
-    """Refuse a folder of another sweep, unless no trial has a result there; write `sweep.json`.
+    """Refuse the folder of another sweep, unless it holds no results; write `sweep.json`.
 
-    The scheduler counts, though it changes no name: trials that it stopped have other results than under
-    another scheduler or objective, and the table would mix the two.
+    A change of the scheduler is refused although it changes no trial's name: the results of stopped trials
+    depend on it and on the objective.
     """
     swept = folder.read_json(SPEC) if folder.exists(SPEC) else {}
     if swept and (changed := config_changes(swept, spec)):
         differ = f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's:"
         if not trial_files(folder, RESULT):
-            folder.remove(JOURNAL)  # Optuna cannot go on in another space
+            folder.remove(JOURNAL)  # Optuna cannot continue in another space
         elif why := _cannot_grow(spec, set(changed)):
             raise ArtifactError(f"{differ} give the sweep another name ({why})")
         elif not extend:
@@ -46,9 +45,9 @@ def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
 
 
 def _cannot_grow(spec: Sweep, changed: set[str]) -> str | None:
-    """The reason why the finished trials cannot be kept; None if they can."""
+    """The reason why finished trials cannot be kept; None if they can."""
     if spec.search == "optuna":
-        # Optuna has learnt from one space, one set of objectives and one way to average.
+        # Optuna's model depends on the space, the objectives and the seeds.
         return "a search by Optuna can only get more samples" if changed != {"samples"} else None
     if not changed <= GROWS | {"trains"}:
         return "its trials differ in more than the space"
@@ -60,10 +59,10 @@ def _cannot_grow(spec: Sweep, changed: set[str]) -> str | None:
 
 
 def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
-    """The finished trials of this sweep and their results, each at its point of this plan: when a field is
-    added to the space, trials of its base value are those that ran without it.
+    """The finished trials of this sweep and their results, at their points of this plan. Trials without a
+    field that was added to the space have its base value.
 
-    Results and errors of another space or other data are noted in `sweep.json`; says how many results.
+    Results and errors of another space or other data are listed in `sweep.json`, and their number is printed.
     """
     folder, results = plan.folder, trial_files(plan.folder, RESULT)
     known = {}
@@ -73,7 +72,7 @@ def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
             folder.write_json(known[name][1], "trials", name, RESULT)
     errors = trial_files(folder, ERROR).keys() - plan.work.keys()
     if plan.spec.search == "optuna":
-        for name in errors:  # no attempt draws this point again
+        for name in errors:  # this point is never drawn again
             folder.remove("trials", name, ERROR)
         errors = set()
     if left := results.keys() - known.keys():
@@ -87,7 +86,7 @@ def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
 
 
 def finished_trials(plan: SweepPlan, results: Mapping[str, TrialRecord]) -> dict[str, Work]:
-    """Finished trials of this sweep, sorted by name; with Optuna their results name their points."""
+    """Finished trials of this sweep, sorted by name; with Optuna the points come from their results."""
     if plan.spec.search != "optuna":
         return {name: plan.work[name] for name in sorted(results.keys() & plan.work.keys())}
     works = {name: plan.work_at(results[name]["point"], results[name]["seed"]) for name in sorted(results)}
@@ -95,9 +94,7 @@ def finished_trials(plan: SweepPlan, results: Mapping[str, TrialRecord]) -> dict
 
 
 def draws_done(spec: Sweep, known: Mapping[str, TrialRecord]) -> int:
-    """Draws of Optuna whose points are finished under every seed, repeated ones included: a finished sweep
-    draws no more.
-    """
+    """Number of Optuna's draws, repeated points included, that are finished under every seed."""
     points: dict[str, dict[int, TrialRecord]] = {}
     for result in known.values():
         points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = result
@@ -106,7 +103,7 @@ def draws_done(spec: Sweep, known: Mapping[str, TrialRecord]) -> int:
 
 
 def config_changes(swept: TrialRecord, spec: Sweep) -> list[str]:
-    """Keys in which a sweep differs from what was swept before."""
+    """Keys in which a sweep differs from an earlier one."""
     old, new = _compared(swept), _compared(json.loads(json.dumps(_description(spec))))
     return sorted(key for key in new if old.get(key) != new[key])
 

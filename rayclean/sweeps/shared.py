@@ -1,4 +1,4 @@
-"""Runs the verbs that several trials share before the trials themselves."""
+"""Execution of the verbs that several trials share, before the trials themselves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from rayclean.runtime.trial_slots import TrialSlots
 
 SINGLE = ("load", "detect")
-"""Shared verbs that hold nothing but the process they run in."""
+"""Shared verbs that need only a single process."""
 ROUNDS = 2
-"""With so many items for each core, items that compute in one process each keep the cores busy nearly to the
-end; further processes for each would cost more."""
+"""Least number of items per core for which each item runs in one process; with fewer, items use several
+processes."""
 
 
 @dataclass
 class SharedVerbs:
-    """Runs what several trials share, once each, verb after verb."""
+    """Runs every shared verb once, in the order of the verbs."""
 
     wide: "TrialSlots"
-    """How many verbs run at once, where each spreads over the cluster."""
+    """Number of concurrent verbs that use several processes of the cluster."""
     cores: "TrialSlots | None" = None
-    """How many verbs run at once, where each computes in its own process; None: none does."""
+    """Number of concurrent verbs that compute in one process; None: no verb does."""
     servers: Any = field(default_factory=dict)
     """Language models that run for all trials."""
     failed: dict[str, RaycleanError] = field(default_factory=dict)
-    """Fingerprint of a verb that failed -> its error."""
+    """Error by fingerprint of the failed verb."""
 
     def run(self, levels: Sequence[SharedLevel]) -> None:
-        """Run the verbs of some levels; a verb that depends on a failed one is not begun."""
+        """Run the verbs of some levels, except those that depend on a failed one."""
         from rayclean.runtime import tune
 
         if not levels:
@@ -54,10 +54,10 @@ class SharedVerbs:
                 bar.advance(len(level))
 
     def possible(self, todo: Mapping[str, Work], observer: SweepObserver) -> dict[str, Work]:
-        """The trials that can still run; the others fail with the verb that they share.
+        """The trials whose shared verbs succeeded; the others are reported as failed.
 
         Raises:
-            RaycleanError: none can.
+            RaycleanError: no trial can run.
         """
         kept = {}
         for name, work in todo.items():

@@ -1,4 +1,4 @@
-"""From the swept fields to trials: points of the space, drawn or enumerated, each under every seed."""
+"""The points of a swept space, drawn or enumerated."""
 
 import itertools
 import json
@@ -13,33 +13,33 @@ from rayclean.sweeps.dimension import Dimension, is_condition
 from rayclean.sweeps.spec import Sweep
 
 Point = dict[str, Any]
-"""Path of the config -> value; a field whose condition does not hold is absent."""
+"""Value by config path; fields whose condition does not hold are absent."""
 
 
 class RandomDraws:
-    """Draws values as an Optuna trial does, at random."""
+    """Random draws through the interface of an Optuna trial."""
 
     def __init__(self, *seeds: Any):
         self.rng = np.random.default_rng(int(fingerprint(*seeds), 16))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of the choices."""
+        """Draw one of the choices."""
         return choices[int(self.rng.integers(len(choices)))]
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number between two, over which rounding must not carry it."""
+        """Draw a number between two bounds, clipped against rounding errors."""
         value = (
             math.exp(self.rng.uniform(math.log(low), math.log(high))) if log else self.rng.uniform(low, high)
         )
         return float(min(max(value, low), high))
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
-        """A whole number between two."""
+        """Draw an integer between two bounds, both included."""
         return int(self.rng.integers(low, high + 1))
 
 
 def points(sweep: Sweep) -> list[Point]:
-    """All points of a sweep that is not searched by Optuna, each once, in the order of the file.
+    """All distinct points of a sweep without Optuna, in the order of the file.
 
     >>> lambdas = {"method.lambda_": {"grid": [0.1, 0.7]}, "relabel.demonstrations": {"grid": [0, 5]}}
     >>> len(points(Sweep(name="x", base="b.toml", space=lambdas)))
@@ -49,11 +49,11 @@ def points(sweep: Sweep) -> list[Point]:
     others = {path: each for path, each in sweep.space.items() if each.drawn}
     found: dict[str, Point] = {}
     for values in itertools.product(*(each.listed for each in grids.values())):
-        # Grids whose condition does not hold must not multiply the draws.
+        # Grids whose condition does not hold must not multiply the number of draws.
         fixed = only_valid(sweep, dict(zip(grids, values, strict=True)), unknown=others)
         for sample in range(sweep.samples if others else 1):
-            # The same settings under every condition, or the easiest condition would choose between them. A
-            # seed for each sample at each setting: adding grid values or samples moves no earlier draw.
+            # Every condition gets the same settings, so that they can be compared. Each sample of each
+            # setting has its own seed, so that further grid values or samples change no earlier draw.
             settings = {path: value for path, value in fixed.items() if not is_condition(path)}
             draws = RandomDraws(sweep.draw_seed, settings, sample)
             values_drawn = drawn(
@@ -65,11 +65,9 @@ def points(sweep: Sweep) -> list[Point]:
 
 
 def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Point:
-    """The fields whose condition holds, in the order of the file; fields in `unknown` may still take any
-    value.
-    """
+    """The fields whose condition holds, in the order of the file; fields in `unknown` may have any value."""
     kept = {path: values[path] for path in sweep.space if path in values}
-    # A condition may depend on a field that another condition removes.
+    # A condition may depend on a field that is removed by another condition.
     while gone := [path for path in kept if not sweep.space[path].holds(kept, unknown)]:
         for path in gone:
             del kept[path]
@@ -77,8 +75,8 @@ def only_valid(sweep: Sweep, values: Point, unknown: Collection[str] = ()) -> Po
 
 
 def suggest(sweep: Sweep, trial: Any) -> None:
-    """Draw a point with an Optuna trial, of which a field whose condition does not hold is not asked. Its
-    parameters are the point, but tables and lists are chosen by their position: see `drawn`.
+    """Draw a point with an Optuna trial, without the fields whose condition does not hold. Tables and lists
+    are drawn by their position; `drawn` translates them.
     """
     parameters: Point = {}
     waiting = list(sweep.space)
@@ -91,7 +89,7 @@ def suggest(sweep: Sweep, trial: Any) -> None:
 
 
 def drawn(sweep: Sweep, parameters: Point) -> Point:
-    """The point that the parameters of Optuna, or of `RandomDraws`, stand for."""
+    """The point that corresponds to the parameters of an Optuna trial or of `RandomDraws`."""
     return {
         path: parameters[path] if _is_plain(each) else each.listed[parameters[path]]
         for path, each in sweep.space.items()
@@ -100,7 +98,7 @@ def drawn(sweep: Sweep, parameters: Point) -> Point:
 
 
 def _suggested(trial: Any, path: str, dimension: Dimension) -> Any:
-    """A parameter drawn by an Optuna trial, or by `RandomDraws`."""
+    """Draw the value of one field with an Optuna trial or `RandomDraws`."""
     if dimension.integer is not None:
         return trial.suggest_int(path, *dimension.integer)
     if dimension.bounds is not None:
@@ -110,5 +108,5 @@ def _suggested(trial: Any, path: str, dimension: Dimension) -> Any:
 
 
 def _is_plain(dimension: Dimension) -> bool:
-    """Whether Optuna takes all choices as they are."""
+    """Whether Optuna accepts all choices without translation."""
     return all(isinstance(choice, str | int | float | bool) for choice in dimension.listed)

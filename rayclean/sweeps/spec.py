@@ -1,5 +1,4 @@
-"""The models of a sweep file: a base config, fields and the values they take, seeds, objectives, how trials
-are run.
+"""The models of a sweep file: base config, swept fields, seeds, objectives, and execution of trials.
 
     name = "lambda"
     base = "../trec6/noiseal.toml"
@@ -8,12 +7,12 @@ are run.
     [set]                                  # the same in every trial
     "train.labels" = "given"
 
-    [space]                                # any path of the config, in quotes
+    [space]                                # any config path, in quotes
     "method.lambda_" = { grid = [0.1, 0.3, 0.5, 0.7, 0.9] }
     "dataset.noise.rate" = { grid = [0.2, 0.4] }
 
-A trial is one point of the space under one seed. Its name is a hash of its config, so a sweep that was
-killed, or one that grew, finds the trials that are finished.
+A trial is one point of the space under one seed. Its name is a hash of its config, so a resumed or extended
+sweep finds its finished trials.
 """
 
 from typing import Any, ClassVar, Literal
@@ -34,18 +33,17 @@ OBJECTIVES: dict[str, Literal["max", "min"]] = {
     "cost": "min",
     "seconds": "min",
 }
-"""Metrics that may decide between trials, and which way is better: none is measured on the test set or on the
-truth."""
+"""Metrics that may select trials, and their direction; none is measured on the test set or on the truth."""
 
 
 class Objective(Options):
-    """A metric that decides between trials."""
+    """A metric by which trials are selected."""
 
     metric: str
     """One of `OBJECTIVES`: measured on development examples (their given labels, or declared clean), or a
     cost."""
     mode: Literal["max", "min"]
-    """Whether higher or lower is better; by default as `OBJECTIVES` says."""
+    """Whether higher or lower is better; the default is that of `OBJECTIVES`."""
 
     @property
     def sign(self) -> int:
@@ -68,21 +66,20 @@ class Objective(Options):
 
 
 class Scheduler(Options):
-    """Stops trials that train early, by the first objective after every epoch but the last. A sweep that was
-    interrupted compares with the trials of its new attempt alone: it may stop others than a sweep that ran
-    through.
+    """Early stopping of trials by the first objective, after every epoch but the last. A resumed sweep
+    compares only the trials of its new attempt, so it may stop others than an uninterrupted sweep.
     """
 
     name: Literal["none", "asha", "median"] = "none"
-    """`asha`: successive halving (Li et al., 2018); `median`: worse than the median of the others so far."""
+    """`asha`: successive halving (Li et al., 2018); `median`: stops trials below the median of the others."""
     grace: int = Field(1, ge=1)
-    """Epochs that every trial may run."""
+    """Least number of epochs of every trial."""
     reduction: int = Field(3, ge=2)
-    """`asha` only: one of so many trials goes on."""
+    """`asha` only: one in this many trials continues."""
     plateau: int | None = Field(None, ge=2)
-    """Stop a trial whose objective has not moved by .001 for so many epochs. It counts as converged: it may
-    be chosen as best, by the figures of its last epoch; it is not tested against the reference, whose figures
-    are of a best epoch, and has none of the figures that are measured after training."""
+    """Number of epochs within 0.001 of each other after which a trial is stopped as converged. It can be
+    selected as best, by the figures of its last epoch, but is not tested against the reference, whose figures
+    are those of its best epoch, and lacks the figures measured after training."""
 
     @property
     def stops(self) -> bool:
@@ -91,65 +88,62 @@ class Scheduler(Options):
 
 
 class Trials(Options):
-    """How trials are run; changes no result."""
+    """Execution of trials; no result depends on it."""
 
     concurrent: int | None = Field(None, ge=1)
-    """Trials that run at once; `None`: as many as fit."""
+    """Number of concurrent trials; `None`: as many as fit."""
     cpus: float = Field(0.1, gt=0)
-    """CPUs that a trial itself holds, beside its training workers: a trial that trains mostly waits."""
+    """CPUs that a trial holds in addition to its training workers, for which it mostly waits."""
     seconds: float | None = Field(None, gt=0)
-    """Stop starting and running trials after so long; the same command goes on. The clock starts with the
-    first trial: what trials share, which runs before, and the start of a language model always run to their
-    end."""
+    """Seconds after which no trial is started or run; the same command resumes the sweep. The clock starts
+    with the first trial: shared verbs and the start of a language model are not limited."""
     retries: int = Field(1, ge=0)
-    """How often a trial whose process or node was lost begins again."""
+    """Number of restarts of a trial whose process or node was lost."""
 
 
 class Tracking(Options):
-    """Where trials are logged while they run; changes no result."""
+    """Logging of trials; no result depends on it."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """`auto`: what WANDB_MODE says, if it is set; else online with WANDB_API_KEY, offline without (`wandb
-    sync` later), off where wandb is not installed. Offline runs need a sweep folder on a disk."""
+    """Mode of W&B; `auto`: WANDB_MODE if it is set, else `online` with WANDB_API_KEY, `offline` without (for
+    `wandb sync`), `off` if wandb is not installed. Offline runs need a sweep folder on a disk."""
     project: str = "rayclean"
     """Project on W&B."""
     changes: int = Field(0, ge=0)
-    """So many changed labels of every trial go to W&B as a table, with their texts; 0: none leave the run."""
+    """Number of changed labels of every trial that are logged to W&B with their texts; 0: none."""
 
 
 class Sweep(Options):
-    """A whole sweep file."""
+    """The content of a sweep file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Its artifacts go to `<output>/<name>/`, its runs on W&B into a group of this name."""
+    """Name of the sweep: its artifacts are in `<output>/<name>/`, its runs on W&B in a group of this name."""
     output: str = "sweeps"
     """Folder of all sweeps, on any file system that fsspec knows."""
     base: str
-    """Config that trials differ from; relative to the sweep file."""
+    """Path of the base config that trials modify, relative to the sweep file."""
     base_shown: str | None = None
-    """Path of the base in the report and its commands, where it lies under another name than here (a
-    submitted sweep); `None`: `base`."""
+    """Path of the base config in the report and its commands, if it differs (in a submitted sweep); `None`:
+    `base`."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Overrides that hold in every trial: quoted path -> value. A table replaces what it names as a whole: a
-    plug-in with its options (`"method" = { name = "lane" }`), a table of words."""
+    """Overrides for all trials, by quoted config path. A table replaces the whole value, such as a plug-in
+    with its options (`"method" = { name = "lane" }`) or a table of words."""
     overrides: dict[str, Any] = Field(default_factory=dict)
-    """The part of `set` that the command line gave; not for a file."""
+    """The part of `set` from the command line; not allowed in a file."""
     space: dict[str, Dimension] = Field(min_length=1)
-    """Quoted path of the config -> its values."""
+    """Values of the swept fields, by quoted config path."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    """Every point is run under every one of these seeds."""
+    """Seeds under each of which every point is run."""
     samples: int = Field(1, ge=1)
-    """Draws for each point of the grids; with `search = "optuna"` the number of points in all."""
+    """Number of draws for each point of the grids; with `search = "optuna"` the total number of points."""
     search: Literal["random", "optuna"] = "random"
-    """How drawn values are chosen. `optuna`: by the objectives of the points before (TPE, Bergstra et al.,
-    2011)."""
+    """Source of drawn values; `optuna`: by the objectives of earlier points (TPE, Bergstra et al., 2011)."""
     draw_seed: int = 0
-    """Seed of the draws themselves."""
+    """Seed of the random draws."""
     objectives: tuple[Objective, ...] = ()
-    """Metrics that decide; several give a Pareto front. Empty: nothing is chosen."""
+    """Metrics by which points are selected; several give a Pareto front. Empty: no selection."""
     trains: bool | None = None
-    """Whether trials train a model at the end; `None`: if a swept field or an objective has to do with
-    training."""
+    """Whether trials train a final model; `None`: if a swept field or an objective concerns training."""
     scheduler: Scheduler = Scheduler()
     trials: Trials = Trials()
     tracking: Tracking = Tracking()
@@ -173,8 +167,8 @@ class Sweep(Options):
     @classmethod
     def _paths_of_set(cls, values: Any) -> Any:
         for path, value in values.items() if isinstance(values, dict) else ():
-            # A section as a table would lose the base's other keys of it; a plug-in with its name is meant as
-            # a whole.
+            # A section given as a table would lose the base's other keys; a plug-in with its name is replaced
+            # as a whole.
             if path in Config.model_fields and isinstance(value, dict) and value and "name" not in value:
                 keys, leaf = next(leaves({path: value}, ()))
                 raise ValueError(f'write paths in quotes: "{".".join(keys)}" = {leaf!r}, got it without them')

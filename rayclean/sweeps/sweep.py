@@ -1,8 +1,7 @@
-"""A sweep from its file to its report: plan, share, run, collect. The same command goes on after any
-interruption.
+"""The execution of a sweep, from its file to its report; the same command resumes it after an interruption.
 
-Finished trials are known by their folders (`trial.py`), never by Ray Tune's state. `resume.py` decides
-whether a folder holds this very sweep, and which results belong to it.
+Finished trials are recognised by their folders (`trial.py`), never by Ray Tune's state. `resume.py` decides
+whether a folder holds the same sweep, and which results belong to it.
 """
 
 import sys
@@ -34,26 +33,27 @@ if TYPE_CHECKING:
     from rayclean.runtime.tune_rules import Optuna
 
 PREPARING = ("predict", "detect")
-"""Verbs that ask nobody: like `load` they have the whole cluster, before a language model takes its part."""
+"""Verbs without annotators, which like `load` run before a language model reserves a part of the cluster."""
 DRAWS = 16
-"""Points drawn at random to find out which verbs depend on the fields that Optuna draws."""
+"""Number of random points from which to infer the verbs that depend on Optuna's fields."""
 
 
 def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
-    """Run every trial of a sweep that has no result yet, and write its report.
+    """Run every trial of a sweep without a result, and write the report.
 
     Args:
         spec: the sweep.
-        extend: the folder holds another space of the same sweep: keep its trials, and run the new ones.
+        extend: whether to keep the trials of a folder with another space of the same sweep, and run the new
+            ones.
 
     Returns:
-        The results of all trials, also of earlier attempts. A trial that failed is in `failed` with its
-        error, and the same command tries it again.
+        The results of all trials, including earlier attempts. A failed trial is in `failed` with its error,
+        and the same command retries it.
 
     Raises:
-        ConfigError: a trial's config cannot work.
+        ConfigError: a trial's config is invalid.
         ArtifactError: the folder holds another sweep.
-        ResourceError: trials and their trainings would wait for each other for ever.
+        ResourceError: the concurrent trials and their trainings would deadlock.
     """
     plan = make_plan(spec)
     folder = plan.folder
@@ -75,10 +75,10 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
 
 
 def check_sweep(spec: Sweep) -> None:
-    """Find the errors that can be known before anything starts.
+    """Check a sweep for errors before anything starts.
 
     Raises:
-        RaycleanError: a trial without a result cannot work.
+        RaycleanError: a trial without a result cannot run.
     """
     plan = make_plan(spec)
     known = resume.finished_trials(plan, trials.trial_files(plan.folder, trials.RESULT))
@@ -89,7 +89,7 @@ def report_sweep(spec: Sweep) -> Results:
     """Collect the finished trials of a sweep and write `report.html`, `results.json` and, with an objective,
     `best.toml`.
 
-    Overrides that its command line gave (where the data are, say) need not be given again.
+    Overrides from its command line, such as the path of the data, need not be repeated.
 
     Raises:
         ArtifactError: the folder holds another sweep.
@@ -121,7 +121,7 @@ def report_sweep(spec: Sweep) -> Results:
 
 
 def describe_sweep(plan: SweepPlan, known: int) -> str:
-    """A line on the work of a sweep, before it runs."""
+    """A line that describes the work of a sweep before it runs."""
     spec, drawn = plan.spec, plan.spec.search == "optuna"
     what = f"{len(plan.work):,} trials"
     if drawn:
@@ -133,9 +133,7 @@ def describe_sweep(plan: SweepPlan, known: int) -> str:
 
 
 def optuna_search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
-    """How the missing points are drawn: with another seed than those before, since object stores keep no
-    journal.
-    """
+    """The settings of Optuna for the missing points; the seed is new, since object stores hold no journal."""
     from rayclean.runtime.tune_rules import Optuna
 
     study = folder.path(resume.JOURNAL) if folder.is_local else None
@@ -143,7 +141,7 @@ def optuna_search(spec: Sweep, folder: Folder, missing: int) -> "Optuna":
 
 
 def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tracker) -> None:
-    """Run every trial without a result, after the verbs that they share."""
+    """Run the shared verbs, then every trial without a result."""
     from rayclean.runtime import serve
     from rayclean.runtime.cluster import connected, cpu_count
     from rayclean.runtime.preflight import preflight_sweep
@@ -158,7 +156,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
     shared = plan.likely(DRAWS) if drawn else SharedWork(plan.verbs, todo)
     levels, cluster = shared.levels(), configs[0].cluster  # the same for all trials
     with connected(cluster):
-        # Predict trains, too, and is left to the trials where they do not share it.
+        # Predict trains as well, and runs in the trials unless they share it.
         trains = "train" in plan.verbs or shared.leaves("predict")
         models = preflight_sweep(configs, trains=trains)
         fits = partial(trial_slots, cluster, cpus=spec.trials.cpus)
@@ -167,7 +165,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
         one_each = fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None
         first = SharedVerbs(fits(trains=True, concurrent=None, trials=count), one_each)
         first.run([level for level in levels if level[0][0] == "load"])
-        todo = first.possible(todo, observer)  # the loaded data tell how much there is to ask
+        todo = first.possible(todo, observer)  # the number of questions depends on the loaded data
         works = (plan.likely(count).work if drawn else todo).values()
         runs = [(work.config, work.run, work.fingerprints) for work in works]
         questions = forecast(runs, plan.verbs, drawn=drawn)
@@ -175,10 +173,10 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
             f"{slots.concurrent} at once, each holds {slots.cpus:g} CPU; {questions}", highlight=False
         )
         first.run([level for level in levels if level[0][0] in PREPARING])
-        todo = first.possible(todo, observer)  # before a language model starts for nobody
+        todo = first.possible(todo, observer)  # before a language model is started needlessly
         annotators = [annotator for config in configs for annotator in asked_annotators(config)]
         with serve.hosting(annotators, plan.folder.url()) as servers:
-            # Shared verbs are tasks, which need the CPUs that trials would hold.
+            # Shared verbs run as tasks, which need the CPUs that trials would hold.
             waiting = type(slots)(slots.concurrent, min(slots.cpus, spec.trials.cpus))
             later = SharedVerbs(waiting, None, servers, first.failed)
             later.run([level for level in levels if level[0][0] not in ("load", *PREPARING)])
@@ -213,8 +211,8 @@ def _run_trials(
 
 
 def _validate(plan: SweepPlan, todo: list[Work]) -> list[Work]:
-    """Check every different set of plug-ins and data, once; with Optuna those of a sample. Returns the trials
-    that stand for all.
+    """Check every distinct set of plug-ins and data once (with Optuna, those of a sample); returns the trials
+    checked.
     """
     works = [plan.sample()] if plan.spec.search == "optuna" else todo
     configs = [(work.config, work) for work in works]

@@ -1,4 +1,4 @@
-"""Reads sweep files and the overrides that stand beside them on the command line."""
+"""Reading of sweep files, with overrides from the command line."""
 
 import json
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from rayclean.sweeps.spec import Sweep
 
 
 def sweep_files(file: str, overrides: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
-    """The sweep files of a command, each with its overrides.
+    """Split the arguments of a command into sweep files, each with its overrides.
 
-    Where every file on the command is a sweep (what a shell makes of `configs/sweeps/*.toml`), all of them,
-    each with the overrides that are no files; else the first file with all overrides.
+    If every file is a sweep (as from `configs/sweeps/*.toml`), each gets the overrides that are not files;
+    otherwise the first file gets all overrides.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -31,8 +31,8 @@ def sweep_files(file: str, overrides: Sequence[str] = ()) -> list[tuple[str, lis
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep file and apply overrides; `base` becomes a path from the working folder.
 
-    An override of the config that trials differ from, like `dataset.path=...` or a file with a [cluster]
-    section, goes to [set].
+    Overrides of the base config, like `dataset.path=...` or a file with a [cluster] section, are added to
+    [set].
 
     Raises:
         ConfigError: the file cannot be read, a key or a value is wrong, or an override is another sweep or

@@ -1,15 +1,14 @@
-"""Weights & Biases: one group per sweep, one run per trial, whatever was killed in between.
+"""Logging to Weights & Biases: one group per sweep, one run per trial, also after interruptions.
 
-A run's id is a hash of the sweep's folder and the trial's name, so every attempt has the same id, and another
-sweep has another one. Offline, where W&B keeps a folder per `init`, the folder of an unfinished attempt is
-removed before the trial is logged again, and `logged.json` in the trial's folder says that its run is whole.
-A finished trial without it (the sweep was killed between the two) is logged from its own files when the sweep
-goes on.
+A run's id is a hash of the sweep's folder and the trial's name, so all attempts have the same id. Offline,
+W&B makes a folder per `init`; the folder of an unfinished attempt is removed before the trial is logged
+again, and `logged.json` in the trial's folder marks a complete run. A finished trial without it is logged
+from its files when the sweep is resumed.
 
-W&B writes offline runs to a disk only: a sweep on an object store is logged online or not at all.
+W&B writes offline runs only to a disk, so a sweep on an object store is logged online or not at all.
 
-wandb reads the key from WANDB_API_KEY; it never passes through this module. `auto` asks WANDB_MODE before it
-looks for the key: nothing is sent where that says `offline` or `disabled`.
+wandb reads the key from WANDB_API_KEY; this module never handles it. `auto` gives WANDB_MODE precedence over
+the key: nothing is sent if it is `offline` or `disabled`.
 """
 
 import importlib.util
@@ -34,23 +33,23 @@ from rayclean.sweeps.trial_run import TrialRecord
 logger = logging.getLogger(__name__)
 
 LOGGED_FILE = "logged.json"
-"""File of a trial whose W&B run is whole."""
+"""File that marks a trial whose W&B run is complete."""
 ONLINE = ("online", "run", "shared")
-"""Values of WANDB_MODE with which W&B sends what is logged; with any other one nothing leaves the machine."""
+"""Values of WANDB_MODE with which W&B sends data; with any other value it sends nothing."""
 
 
 class Tracker:
-    """One W&B run per trial, all in this process. A run that fails costs no trial and no sweep: there is a
-    warning, and the trial is logged when the sweep goes on.
+    """One W&B run per trial, all in this process. A failing run only causes a warning, and its trial is
+    logged when the sweep is resumed.
 
     Args:
         tracking: mode, project, tables.
-        sweep: group of the runs.
-        root: folder of the sweep; W&B makes its own folder `wandb/` there, or in a temporary one where it is
-            remote.
+        sweep: name of the group of the runs.
+        root: folder of the sweep, in which W&B makes its folder `wandb/`; if it is remote, W&B uses a
+            temporary one.
 
     Raises:
-        ConfigError: offline runs were asked for, and the folder is not on a disk.
+        ConfigError: offline runs are configured, but the folder is not on a disk.
     """
 
     def __init__(self, tracking: Tracking, sweep: str, root: Folder):
@@ -71,12 +70,12 @@ class Tracker:
                 self.closing.callback(os.environ.pop, name, None)
 
     def id_of(self, work: Work) -> str:
-        """The id of a trial's run on W&B."""
+        """The id of a trial's W&B run."""
         return fingerprint(self.root.url(), work.name)
 
     def start(self, work: Work) -> None:
-        """Open the run of a trial, unless it is whole or open: after its worker was lost, the epochs of the
-        second attempt have the same steps. Offline runs of an earlier attempt are removed.
+        """Open the run of a trial, unless it is complete or open: a second attempt after the loss of a worker
+        logs the same steps. Offline runs of earlier attempts are removed.
         """
         name = work.name
         if self.mode == "off" or name in self.runs:
@@ -109,8 +108,7 @@ class Tracker:
         if (run := self.runs.get(work.name)) is not None:
             numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
             with self._guarded(work):
-                # A step that is not committed is written with the next one, or at the end over the result's
-                # summary.
+                # An uncommitted step is written with the next one, or at the end over the result's summary.
                 run.log(numbers, step=int(record["epoch"]), commit=True)
 
     def end(self, work: Work, result: TrialRecord) -> None:
@@ -140,7 +138,7 @@ class Tracker:
         self.end(work, result)
 
     def close(self) -> None:
-        """Close open runs as crashed: the next attempt logs them again."""
+        """Close open runs as crashed, so that the next attempt logs them again."""
         for run in self.runs.values():
             with suppress(Exception):
                 run.finish(exit_code=1)
@@ -149,7 +147,9 @@ class Tracker:
 
     @contextmanager
     def _guarded(self, work: Work) -> Iterator[None]:
-        """A run that fails is abandoned, and without `logged.json` tried again: it must not cost a sweep."""
+        """Abandon a failing run with a warning; without `logged.json` it is logged again by the next
+        attempt.
+        """
         name = work.name
         try:
             yield
@@ -160,13 +160,13 @@ class Tracker:
                 self.runs.pop(name).finish(exit_code=1)
 
     def _offline(self, work: Work) -> list[Path]:
-        """W&B's folders of a trial's run, one for each attempt."""
+        """W&B's folders of a trial's run, one per attempt."""
         return sorted(Path(self.folder, "wandb").glob(f"offline-run-*-{self.id_of(work)}"))
 
 
 def _mode(asked: str, root: Folder) -> str:
-    """`online`, `offline`, or `off`: nothing is logged. Of `auto` the mode that WANDB_MODE names; without it
-    `online` where there is a key, else `offline`.
+    """The mode `online`, `offline` or `off` (nothing is logged). `auto` becomes that of WANDB_MODE if set,
+    else `online` with a key and `offline` without.
     """
     named, mode = os.environ.get("WANDB_MODE"), asked
     if asked == "auto":
@@ -184,7 +184,7 @@ def _mode(asked: str, root: Folder) -> str:
 
 
 def _wait_until_written(run: Path, seconds: float = 10.0) -> None:
-    """Wait until W&B's process has written the end of a run, a moment after `finish` returns."""
+    """Wait until W&B's process has written the end of a run, shortly after `finish` returns."""
     until, sizes = time.monotonic() + seconds, [-1]
     while sizes[-3:] != [sizes[-1]] * 3 and time.monotonic() < until:
         time.sleep(0.05)

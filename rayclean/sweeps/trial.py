@@ -1,6 +1,4 @@
-"""Trials in workers of the cluster: they run their verbs and write their results, `result.json` last; and how
-results are read again.
-"""
+"""Trials in workers of the cluster: execution of their verbs, and writing and reading of their results."""
 
 import json
 import time
@@ -20,14 +18,13 @@ if TYPE_CHECKING:
     from rayclean.runtime.engines import Workplace
 
 RESULT, EPOCHS, ERROR = "result.json", "epochs.jsonl", "error.json"
-"""Files of a trial; the last one is of a trial that failed, with its title and its error."""
+"""Files of a trial: its result, its epochs, and for a failed trial its title and error."""
 Stopped = bool | Literal["plateau"]
-"""Whether a trial was stopped early: False, True (it was worse than others), or "plateau" (its objective
-stood still)."""
+"""Whether a trial was stopped early: False, True (worse than others), or "plateau" (no progress)."""
 
 
 def run_shared_work(item: tuple[str, Work], place: "Workplace", servers: Any) -> None:
-    """Run one verb that several trials share, as one of them; `servers` are the sweep's language models."""
+    """Run one verb that several trials share; `servers` are the sweep's language models."""
     verb, work = item
     pipeline.run_verbs(work.config, (verb,), run=work.run, place=replace(place, endpoints=servers))
 
@@ -39,24 +36,23 @@ def run_tune_trial(
     plan: SweepPlan,
     servers: Any,
 ) -> TrialRecord:
-    """Run a trial of Ray Tune: one of the plan, or a point that Optuna drew under every seed.
+    """Run a trial of Ray Tune: one of the plan, or a point drawn by Optuna, under every seed.
 
     Args:
-        record: its parameters.
+        record: parameters of the trial.
         on_epoch: called with the epochs, unless there are several seeds.
-        place: what the trial has in common with others.
-        plan: of the sweep.
+        place: resources that the trial shares with others.
+        plan: plan of the sweep.
         servers: language models that run for all trials (`runtime.serve.hosting`).
 
     Returns:
-        The results as `trials` and their mean `figures`; or the `error` that one of them raised, which ends
-        no other trial of Tune.
+        The results as `trials` and their mean `figures`; or the `error` that one of them raised.
     """
     works, results = plan.works_of(record), []
     for work in works:
         try:
-            told = on_epoch if len(works) == 1 else lambda _: None
-            results.append(run_trial(work, plan.verbs, told, replace(place, endpoints=servers)))
+            callback = on_epoch if len(works) == 1 else lambda _: None
+            results.append(run_trial(work, plan.verbs, callback, replace(place, endpoints=servers)))
             work.run.remove(ERROR)
         except RaycleanError as error:
             work.run.write_json({"title": work.title, "error": str(error)}, ERROR)
@@ -69,10 +65,10 @@ def run_tune_trial(
 def run_trial(
     work: Work, verbs: tuple[str, ...], on_epoch: Callable[[TrialRecord], None], place: "Workplace"
 ) -> TrialRecord:
-    """Run what is not finished of a trial and write its result; a finished one is only read.
+    """Run the unfinished verbs of a trial and write its result; the result of a finished trial is read.
 
     `on_epoch` is called after every epoch with `epoch`, `dev_accuracy`, `dev_loss`, `loss` and the method's
-    own measures.
+    measures.
     """
     run = work.run
     with run.alone():
@@ -86,7 +82,7 @@ def run_trial(
 
         pipeline.run_verbs(work.config, verbs, run=run, on_epoch=report, place=place)
         records = epoch_records(run.sub("train")) if "train" in verbs else []
-        if not reported:  # an earlier attempt, or a trial that shares the training, has finished it
+        if not reported:  # finished by an earlier attempt or by a trial with the same training
             for record in records:
                 on_epoch(record)
         return write_result(work, run_figures(work.config, run, verbs), records, time.monotonic() - start)
@@ -99,14 +95,16 @@ def write_result(
     seconds: float,
     stopped: Stopped = False,
 ) -> TrialRecord:
-    """Write `epochs.jsonl`, then `result.json`: a trial with a result is whole. Returns the result."""
+    """Write `epochs.jsonl`, then `result.json`, whose existence marks a complete trial; returns the
+    result.
+    """
     result = {
         "trial": work.name,
         "point": work.point,
         "seed": work.seed,
         "figures": figures,
         "began": round(time.time() - seconds, 3),
-        "wall_seconds": round(seconds, 3),  # without the verbs that it shares, which ran before
+        "wall_seconds": round(seconds, 3),  # without shared verbs, which ran before
         "stopped": stopped,
     }
     work.run.write_text("".join(json.dumps(record) + "\n" for record in records), EPOCHS)
@@ -115,7 +113,7 @@ def write_result(
 
 
 def trial_files(folder: Folder, file: str) -> dict[str, TrialRecord]:
-    """A JSON file of every trial in a sweep's folder that has it, by name, sorted."""
+    """Read one JSON file of every trial that has it; returns the contents by trial name, sorted."""
     names = folder.names("trials")
     return {
         name: folder.read_json("trials", name, file) for name in names if folder.exists("trials", name, file)
@@ -123,5 +121,5 @@ def trial_files(folder: Folder, file: str) -> dict[str, TrialRecord]:
 
 
 def trial_epochs(folder: Folder, name: str) -> list[TrialRecord]:
-    """The epochs of a finished trial in a sweep's folder; [] where nothing was trained."""
+    """The epochs of a finished trial in a sweep's folder; [] if nothing was trained."""
     return [json.loads(line) for line in folder.read_text("trials", name, EPOCHS).splitlines()]

@@ -1,17 +1,17 @@
-"""The folder of a sweep: verbs are stored by fingerprint, so that trials share what their configs share.
+"""The folder of a sweep: verbs are stored by fingerprint, so trials share the verbs of equal configs.
 
     <output>/<sweep>/
-      sweep.json                  what was swept
-      store/<verb>-<fingerprint>/ a finished verb, of as many trials as agree up to there
+      sweep.json                  description of the sweep
+      store/<verb>-<fingerprint>/ a finished verb of all trials whose configs agree up to it
       features/<encoder>/         features of a frozen encoder, for trials that load the same texts
-      ledger/                     every answer of every trial: a trial asks nothing that was answered before
+      ledger/                     every answer of every trial; no trial repeats an answered question
       trials/<name>/              config.json, result.json, epochs.jsonl of one trial
       report.html  results.json  best.toml
 
-On a disk that all trials mount, locks see to it that a verb runs once, and that trials relabel one after the
-other where answers cost: no question of relabel is paid twice. Methods that ask while they train do so side
-by side, and may ask the same at the same time. Object stores have no locks: there, what is known to be shared
-runs beforehand and once, but trials side by side may ask the same.
+On a shared disk, locks ensure that a verb runs once and that trials with a billable annotator relabel one
+after another, so no question of relabel is paid for twice. Methods that ask during training run concurrently
+and may ask the same question at once. Object stores have no locks: shared verbs run once, before the trials,
+but concurrent trials may ask the same question.
 """
 
 import os
@@ -26,19 +26,19 @@ from rayclean.folder import Folder
 from rayclean.run import VERBS, Manifest, Run
 
 TrialRecord = dict[str, Any]
-"""A trial's parameters, one of its epochs, or its result: plain JSON values."""
+"""Parameters, one epoch, or the result of a trial, as plain JSON values."""
 COMMON = ("features", "ledger", ".partial")
-"""Folders that all trials share, beside those of the verbs."""
+"""Folders that all trials share, in addition to those of the verbs."""
 
 
 class TrialRun(Run):
-    """One trial's view of the store: it reads and writes like any run.
+    """One trial's view of the store, with the interface of any run.
 
     Args:
         root: folder of the sweep.
         name: name of the trial.
-        fingerprints: fingerprint by verb.
-        pays: whether its annotator's answers cost.
+        fingerprints: fingerprint of each verb.
+        pays: whether its annotator is billable.
     """
 
     shares_ledger = True
@@ -48,28 +48,28 @@ class TrialRun(Run):
         self.trial, self.fingerprints, self.pays = name, dict(fingerprints), pays
 
     def path(self, *parts: str) -> str:
-        """Path inside the sweep: verbs in the store, shared folders beside it, everything else in the trial's
-        folder.
+        """Path in the sweep's folder: verbs are in the store, shared folders beside it, other files in the
+        trial's folder.
         """
         if parts and parts[0] in VERBS:
             return posixpath.join(self.root, "store", f"{parts[0]}-{self.fingerprints[parts[0]]}", *parts[1:])
-        # Without locks two trials may be at the same verb: a partial folder of its own each, or the one that
-        # is done first would take it away from the other.
+        # Without locks two trials may run the same verb, so each needs a separate partial folder, which the
+        # first to finish renames.
         if parts and parts[0] in COMMON and (self.is_local or parts[0] != ".partial"):
             return posixpath.join(self.root, *parts)
         return posixpath.join(self.root, "trials", self.trial, *parts)
 
     def alone(self) -> AbstractContextManager[Any]:
-        """One process at a time at this trial: Optuna may draw a point again while it runs, and the second
-        one finds the result of the first. On object stores, without locks, both compute the same.
+        """A lock on this trial: Optuna may draw a point again while it runs, and the second attempt then
+        finds the result. Object stores have no locks, so both compute it.
         """
         return self._locked(self.path("trial.lock"))
 
     @contextmanager
     def exclusive(self, verb: str) -> Iterator[None]:
-        """Trials that share a verb wait for the one that runs it. Trials that pay relabel one after the
-        other, whatever they ask: the ledger is read when asking begins, so the next one finds all answers of
-        the trials before it. The holder of the second lock waits for no other: no two wait for each other.
+        """Locks for a verb: trials that share it wait for the one that runs it. Billable trials also relabel
+        one after another, so each finds all earlier answers in the ledger, which is read when asking begins.
+        The holder of the second lock waits for no other lock, so there is no deadlock.
         """
         paying = verb == "relabel" and self.pays
         last = self._locked(posixpath.join(self.root, "relabel.lock")) if paying else nullcontext()
@@ -77,32 +77,30 @@ class TrialRun(Run):
             yield
 
     def kept_features(self) -> Folder:
-        """The folder of features, one for the whole sweep."""
+        """The folder of cached features, shared by the whole sweep."""
         return self.sub("features")
 
     def outdate(self, verb: str) -> None:
-        """Does nothing: a folder of another fingerprint belongs to another trial."""
+        """Do nothing, as a folder of another fingerprint belongs to another trial."""
 
     def commit(
-        self, verb: str, print_: str, partial: Folder, seconds: float, metrics: dict[str, Any]
+        self, verb: str, fingerprint: str, partial: Folder, seconds: float, metrics: dict[str, Any]
     ) -> Manifest:
-        """Like any run's, but without locks a verb that another trial has finished meanwhile stays: a third
-        trial may be reading it.
+        """Commit a verb; without locks, a verb that another trial finished meanwhile is kept, as it may be in
+        use.
         """
         manifest = None if self.is_local else self.manifest(verb)
-        if manifest is None or manifest.fingerprint != print_:
-            return super().commit(verb, print_, partial, seconds, metrics)
+        if manifest is None or manifest.fingerprint != fingerprint:
+            return super().commit(verb, fingerprint, partial, seconds, metrics)
         for partial_name in self._partials(verb):
             self.remove(".partial", partial_name)
         return manifest
 
     def _partials(self, verb: str) -> list[str]:
-        return [f"{verb}-{self.fingerprints[verb]}"]  # the others are other trials' work
+        return [f"{verb}-{self.fingerprints[verb]}"]  # other folders belong to other trials
 
     def _locked(self, path: str) -> AbstractContextManager[Any]:
-        """One process at a time, on a disk; object stores have no locks. The lock ends with the process that
-        holds it.
-        """
+        """A lock between processes on a disk, released when its process ends; object stores have no locks."""
         if not self.is_local:
             return nullcontext()
         os.makedirs(os.path.dirname(path), exist_ok=True)
