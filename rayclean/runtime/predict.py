@@ -108,11 +108,11 @@ def predict_shards(
         engines: engines that run the work.
         examples: folder of example shards; a null given label gives null given columns.
         output: folder for the shards of the same names (`Task.prediction_table`).
-        networks: folders; network f predicts the examples of fold f of len(networks) under `seed`, a single
-            one all.
+            networks: folders of the networks; network f predicts the examples of fold f of len(networks) under
+            `seed`; a single one predicts all.
         task: what a label is.
-        seed: of the folds.
-        config: precision, size of batches and pool.
+        seed: seed of the folds.
+            config: precision, size of batches and pool.
         features: folder for feature shards, all by network 0, so that they share one space; None: not
             written.
 

@@ -23,7 +23,7 @@ def count_rows(folder: Folder, *parts: str) -> int:
 
 
 def shard_figures(folder: Folder, shard: str) -> dict[str, Any]:
-    """Rows and cut texts of a shard; of predictions of one class also the sums of `label_figures`."""
+    """Numbers of rows and cut texts of a shard; for predictions of one class also the sums of `label_figures`."""
     with folder.fs.open(folder.path(shard), "rb") as file:
         parquet = pq.ParquetFile(file)
         metadata = parquet.schema_arrow.metadata or {}

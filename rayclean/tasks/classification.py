@@ -23,7 +23,7 @@ class Classification(Task):
 
     def targets(self, column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
         """Index [B] of the class; -1 where it is not known."""
-        return np.asarray(column.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+        return np.array(column.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
     def loss(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
         """Cross-entropy -log p_y."""

@@ -214,10 +214,9 @@ def _write_tokens(
 
 
 def _write_words(source: Folder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    ids: list[Any] = []
-    lengths: list[Any] = []
-    words: list[Any] = []
-    truncated = 0
+    ids, truncated = [], 0
+    lengths: list[Rows] = []
+    words: list[Rows] = []
     with open(folder / "values.bin", "wb") as values, open(folder / "first_tokens.bin", "wb") as places:
         for shard in source.shards():
             table = source.read_table(shard, columns=["example_id", "tokens"])

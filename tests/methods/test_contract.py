@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from rayclean.methods import METHODS
 from rayclean.methods.base import Method, State
 from rayclean.methods.batch import StepBatch
 from rayclean.schema import TRUTH
+from rayclean.tasks.base import LabelForm
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
 from tests.models.tiny import write
@@ -104,6 +105,13 @@ def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
         set() if method.reviews else {"review"}
     )
     assert called == {*HOOKS} - idle
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_what_it_learns_from(name: str) -> None:
+    cls = METHODS.resolve(name)
+    assert "class" in cls.label_forms
+    assert {*cls.label_forms} <= {*get_args(LabelForm)}
 
 
 def batch(

@@ -16,6 +16,7 @@ from rayclean.runtime.predict import InferencePlan, ShardRunner, predict_shards
 from rayclean.schema import EXAMPLES, Label, LabelSet, matrix
 from rayclean.tasks import TASKS
 from tests.toy import SHARED
+from tests.training import label_forms
 
 BAG = Plugin(name="bag_of_words", buckets=500)
 CONFIG = PredictConfig(precision="float32")
@@ -82,6 +83,29 @@ def test_layout_order_and_engines_change_nothing(tmp_path: Path, on_ray: Engines
         assert len(one) == 40
         for key in one:
             np.testing.assert_allclose(one[key], other[key], atol=1e-6)
+
+
+def test_tags_on_any_engine(tmp_path: Path, on_ray: Engines) -> None:
+    """Every word of every text has its own row, whichever process it was predicted in."""
+    source = Folder(label_forms.write(tmp_path / "examples", "tagging", 40, longest=20))
+    task = TASKS.build(Plugin(name="tagging"), TASK.labels)
+    folders = [str(tmp_path / str(seed)) for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        build_encoder(label_forms.LSTM, task.outputs, seed, per_token=True).save(Path(folder))
+    found = []
+    for engines, actors in ((on_ray, 2), (IN_PROCESS, 1)):
+        output = Folder(str(tmp_path / f"predictions-{actors}"))
+        config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
+        figures = predict_shards(engines, source, output, folders, task, seed=1, config=config)
+        assert figures["rows"] == 40
+        assert figures["cut"] > 3
+        found.append([row for shard in output.shards() for row in output.read_table(shard).to_pylist()])
+    words = [row for shard in source.shards() for row in source.read_table(shard).to_pylist()]
+    assert {row["fold"] for row in found[0]} == {0, 1}
+    for text, one, other in zip(words, *found, strict=True):
+        assert len(one["probabilities"]) == len(text["tokens"])
+        assert one["example_id"] == other["example_id"] == text["example_id"]
+        np.testing.assert_allclose(one["probabilities"], other["probabilities"], atol=1e-6)
 
 
 def test_features_of_an_untrained_network_depend_on_the_seed(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a network learns and answers in every task, with the numbers worked out by hand."""
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -156,3 +158,12 @@ def test_loss_is_one_finite_number_per_example_and_has_a_gradient(name: str) -> 
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert logits.grad.flatten(1).any(1).all()
+
+
+def test_who_asks_only_how_labels_are_stored_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from rayclean.tasks import TASKS; "
+        "print([TASKS.resolve(name).label_form for name in TASKS], 'torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found == "['class', 'classes', 'tags'] False\n"
