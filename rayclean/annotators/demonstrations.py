@@ -1,8 +1,8 @@
-"""Demonstrations of a query: the nearest labelled examples, or random ones, that are no suspects.
+"""Demonstrations of a query: the nearest, or random, labelled examples that are not suspects.
 
-The nearest are exact, by cosine in the features of `predict`, with one shard of the data in memory at a time.
-Left out are suspects, the query itself and exact duplicates of its text (their labels would give the answer
-away, right or wrong). The most similar comes last, next to the question.
+The nearest neighbours are exact, by cosine similarity in the features of `predict`, with one shard in memory
+at a time. Suspects, the query's example and exact duplicates of its text, whose labels would reveal the
+answer, are excluded. The most similar demonstration is last, next to the question.
 """
 
 import itertools
@@ -20,41 +20,41 @@ from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.schema import matrix
 
 SPARE = 16
-"""Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
+"""Number of additional neighbours to fetch, since some may be duplicates."""
 MOST_FETCHED = 2048
-"""Most neighbours that are fetched for a query (32 KiB of memory)."""
+"""Most neighbours fetched for a query (32 KiB of memory)."""
 RANDOM_POOL = 1024
-"""Number of examples from which `random` draws; they are chosen by a hash of their ids."""
+"""Number of examples from which the selector `random` draws; they are selected by a hash of their ids."""
 
 
 @dataclass(frozen=True)
 class LabelledExample:
-    """An example that a query shows as a demonstration."""
+    """A labelled example that serves as a demonstration."""
 
     example_id: int
     text: str
     label: int
-    """Index of its given label."""
+    """Index of the given label."""
     similarity: float | None = None
-    """Cosine to the query's text; None where not measured."""
+    """Cosine similarity to the query's text; None if not measured."""
 
 
 @dataclass(frozen=True)
 class DemonstrationSources:
-    """URLs of the finished folders that demonstrations come from."""
+    """URLs of the finished folders from which demonstrations are read."""
 
     load: str
     predict: str
     detect: str
 
     def shards(self) -> list[str]:
-        """Names of the shards."""
+        """Names of the shards of examples."""
         return Folder(self.load).shards("examples")
 
     def examples(
         self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")
     ) -> pa.Table:
-        """Examples of a shard that are no suspects."""
+        """The examples of a shard that are not suspects."""
         findings = Folder(self.detect).read_table("findings", shard, columns=["example_id", "suspect"])
         suspects = findings.filter(findings["suspect"])["example_id"].to_numpy()
         table = Folder(self.load).read_table("examples", shard, columns=columns)
@@ -78,15 +78,15 @@ def nearest_demonstrations(
 ) -> list[tuple[LabelledExample, ...]]:
     """The `count` most similar demonstrations per query, the most similar last.
 
-    There are fewer where the data hold no more, or where fewer of the nearest `MOST_FETCHED` examples have
-    another text (one text may occur thousands of times).
+    There are fewer if the data have no more, or if fewer of the nearest `MOST_FETCHED` examples have a
+    different text, since one text may occur thousands of times.
 
     Args:
-        sources: where examples, features and suspects are.
+        sources: folders of examples, features and suspects.
         ids: [Q] example ids of the queries.
-        texts: Q texts.
-        features: [Q, D].
-        count: K, at least 1.
+        texts: Q texts of the queries.
+        features: [Q, D] features of the queries.
+        count: number of demonstrations per query, at least 1.
     """
     chosen: list[tuple[LabelledExample, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE
@@ -105,7 +105,9 @@ def nearest_demonstrations(
 def _search(
     sources: DemonstrationSources, ids: npt.NDArray[np.int64], features: npt.NDArray[np.float32], fetch: int
 ) -> NearestNeighbours:
-    """The nearest examples that are neither suspects nor the query itself; one shard in memory at a time."""
+    """The nearest examples that are neither suspects nor the query's example, with one shard in memory at a
+    time.
+    """
     nearest = NearestNeighbours(features, ids, fetch)
     for shard in sources.shards():
         candidates = sources.examples(shard, ["example_id"])["example_id"].to_numpy()
@@ -115,7 +117,7 @@ def _search(
 
 
 def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int, tuple[str, int]]:
-    """Text and given label of the examples with some ids."""
+    """Read text and given label of the examples with the given ids."""
     found: dict[int, tuple[str, int]] = {}
     for shard in sources.shards():
         table = sources.examples(shard)
@@ -131,7 +133,7 @@ def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
 
 
 def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> tuple[LabelledExample, ...]:
-    """The first `count` neighbours of different texts, none of them the query's, in reverse order."""
+    """The first `count` neighbours with distinct texts other than the query's, in reverse order."""
     seen, picked = {text.strip()}, []
     for neighbour in neighbours:
         if neighbour.text.strip() not in seen:
@@ -143,7 +145,7 @@ def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> 
 
 
 def random_pool(sources: DemonstrationSources, seed: int) -> list[LabelledExample]:
-    """Up to `RANDOM_POOL` examples that are no suspects, the same for any shard layout."""
+    """Up to `RANDOM_POOL` examples that are not suspects, independent of the shard layout."""
     pool: list[LabelledExample] = []
     for shard in sources.shards():
         table = sources.examples(shard)
@@ -161,7 +163,7 @@ def _first(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.intp]:
 def random_demonstrations(
     pool: Sequence[LabelledExample], example_id: int, text: str, count: int, seed: int
 ) -> tuple[LabelledExample, ...]:
-    """`count` demonstrations from the pool, drawn by the query's id; none is the query or has its text."""
+    """`count` demonstrations from the pool, drawn by the query's id; none has the query's id or text."""
     order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
     drawn = (pool[place] for place in order)
     others = (each for each in drawn if each.example_id != example_id and each.text.strip() != text.strip())

@@ -1,7 +1,7 @@
-"""From decisions to the final label of every example, and back: replay, revert, apply again.
+"""The final label of every example: computed from the decisions, with reverts of changes.
 
 `annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never
-edited, only replayed: given labels + accepted changes - reverts (`reverts.py`).
+edited, only recomputed: given labels + accepted changes - reverts (`reverts.py`).
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from rayclean.schema import LABELS, LabelSet
 
 
 def write_labels(run: Run, out: Folder) -> dict[str, int]:
-    """Replay: write `labels/` for every example from `annotations/` in the same folder and the run's reverts.
+    """Write `labels/` for every example, from `annotations/` in the same folder and the run's reverts.
 
     Returns:
         Number of examples by source (`given`, the decisions, `reverted`).
@@ -61,7 +61,7 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
 
 
 def label_changes(run: Run, suspects: SuspectRanking, selected: npt.NDArray[np.bool_]) -> list[Change]:
-    """The changes of the selected suspects, with their content."""
+    """The label changes of the selected suspects, with their content."""
     load = run.require("load")
     names = LabelSet.from_json(load.read_text("labels.json")).names
     ids = suspects.example_id[selected]
@@ -82,9 +82,9 @@ def revert_label_changes(
     everything: bool = False,
     undo: bool = False,
 ) -> dict[str, Any]:
-    """Take changes of labels back, or (`undo`) apply reverted ones again; the labels are replayed.
+    """Revert changes of labels, or apply reverted ones again (`undo`), and recompute the labels.
 
-    Criteria narrow each other: a change is selected if it meets all that are given.
+    A change is selected if it meets all given criteria.
 
     Args:
         run: the run, with a finished relabel.
@@ -92,11 +92,12 @@ def revert_label_changes(
         below: only changes with a confidence below this.
         from_label: only changes away from this given label (its name).
         to_label: only changes to this label.
-        everything: all changes; needed where no other criterion is given.
-        undo: apply again what the selection reverted.
+        everything: whether to select all changes; required without other criteria.
+        undo: whether to apply the selected reverted changes again.
 
     Returns:
-        `reverted`: labels that this call reverted (or applied again); `changed`: changes that remain.
+        `reverted`: number of labels that this call reverted (or applied again); `changed`: number of
+            remaining changes.
 
     Raises:
         ConfigError: nothing is selected, or an example or label does not exist.
@@ -137,7 +138,7 @@ def _index(labels: LabelSet, name: str) -> int:
     """The index of a label name.
 
     Raises:
-        ConfigError: there is no such label.
+        ConfigError: the label does not exist.
     """
     index = labels.index(name)
     if index is None:

@@ -1,9 +1,9 @@
-"""From suspects to queries, shard by shard; the queries are written as files before any is sent.
+"""The conversion of suspects to queries, shard by shard; all queries are written before any is sent.
 
     queries/annotator-00/chunk-00000/part-00003.parquet    queries of one shard of examples to one annotator
 
-Every shard's queries are cut into chunks by their rank, so that a budget is spent on the most doubtful suspects
-first. A query names the examples that it shows by their ids; `read_chunk` brings their texts.
+The queries of every shard are divided into chunks by rank, so that a budget is spent on the most doubtful
+suspects first. Written queries refer to examples by id; `read_chunk` adds the texts.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _QUERIES = pa.schema(
 
 
 class CandidateMaker(Protocol):
-    """The part of a task (`rayclean.tasks.base.Task`) that makes queries."""
+    """The part of a task (`rayclean.tasks.base.Task`) that determines candidates."""
 
     def candidates(self, given: Any, predicted: Any, kind: str) -> tuple[Label, ...]:
         """The possible answers for one suspect."""
@@ -49,12 +49,12 @@ class CandidateMaker(Protocol):
 
 @dataclass(frozen=True)
 class QueryBuilder:
-    """Makes queries from suspects and writes them."""
+    """Builds queries from suspects and writes them."""
 
     sources: DemonstrationSources
     task: CandidateMaker
     out: str
-    """URL of the folder that the queries of one annotator are written to (`queries/annotator-00`)."""
+    """URL of the folder for the queries of one annotator (`queries/annotator-00`)."""
     candidates: str
     """`binary` or `all`."""
     demonstrations: int
@@ -62,16 +62,16 @@ class QueryBuilder:
     selector: str
     """`nearest` or `random`."""
     pool: tuple[LabelledExample, ...]
-    """The examples from which `random` draws; empty for `nearest`."""
+    """Examples from which the selector `random` draws; empty for `nearest`."""
     seed: int
     rows_per_chunk: int
-    """Ranks per chunk."""
+    """Number of ranks per chunk."""
     only: npt.NDArray[np.int64] | None = None
     """Sorted ids of the suspects to ask about; None: all."""
 
     def build(self, shards: Sequence[str]) -> int:
-        """Write the queries of some shards of examples, with all their suspects in memory; returns the number
-        of queries.
+        """Write the queries of some shards, with all their suspects in memory; returns the number of
+        queries.
         """
         out = Folder(self.out)
         tables = {shard: self._suspects(shard) for shard in shards}
@@ -93,7 +93,7 @@ class QueryBuilder:
             for chunk in np.unique(chunks):
                 part = queries.filter(pa.array(chunks == chunk))
                 out.write_table(part, chunk_name(int(chunk)), shard)
-            # Written last: where this file exists, the queries of the shard are complete.
+            # This file is written last and marks the queries of the shard as complete.
             out.write_json({"suspects": len(rows)}, "built", f"{shard}.json")
             total += len(rows)
         return total
@@ -163,7 +163,7 @@ def read_chunk(
         examples: folder of example shards, which hold the texts.
         chunk: number of the chunk.
         labels: all labels.
-        calibration: `batch` makes queries ask for the scores of further labels, too.
+        calibration: with `batch`, queries also request the scores of further labels.
     """
     name = chunk_name(chunk)
     parts = [queries.read_table(name, shard) for shard in queries.shards(name)]

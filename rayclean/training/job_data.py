@@ -1,8 +1,8 @@
-"""Data of one job on one worker: training and development examples, their labels, and the inputs of each
+"""The data of one job on one worker: training and development examples, labels, and the inputs of each
 network.
 
 Only ids and labels are in memory (about 40 bytes per example); tokens or features are memory-mapped. Networks
-of the same encoder read the same inputs.
+with the same encoder share inputs.
 """
 
 from collections.abc import Mapping
@@ -29,20 +29,20 @@ from rayclean.training.job import FitJob
 
 @dataclass(frozen=True)
 class Part:
-    """Some examples, sorted by id."""
+    """A subset of examples (training or development), sorted by id."""
 
     ids: Rows
     labels: Rows
     rows: dict[str, Rows]
-    """Rows of each network's inputs, by network."""
+    """Rows in the inputs of each network, by network."""
 
 
 @dataclass(frozen=True)
 class JobData:
-    """Examples that one job trains on, and those that decide on its best epoch."""
+    """The training and development examples of one job."""
 
     inputs: dict[str, NetworkInputs]
-    """Inputs by network; one object for networks that read the same."""
+    """Inputs by network; networks with equal inputs share one object."""
     train: Part
     dev: Part
     examples: str
@@ -50,7 +50,7 @@ class JobData:
 
     @cached_property
     def texts_of_train(self) -> Rows:
-        """Hash [N] of every training example's text, without blanks around it; computed on first use."""
+        """Hash [N] of the stripped text of every training example, computed on first use."""
         folder, found = Folder(self.examples), np.zeros(len(self.train.ids), dtype=np.int64)
         for shard in folder.shards():
             table = folder.read_table(shard, columns=["example_id", "text"])
@@ -61,8 +61,8 @@ class JobData:
         return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
-        """Inputs [B, ...] of some examples of a part, by network; one object for networks that
-        read the same.
+        """Inputs [B, ...] of some examples of a part, by network; networks with equal inputs share one
+        object.
         """
         made: dict[int, dict[str, Tensor]] = {}
         for name, inputs in self.inputs.items():
@@ -71,7 +71,7 @@ class JobData:
         return {name: made[id(inputs)] for name, inputs in self.inputs.items()}
 
     def lengths(self, part: Part) -> Rows | None:
-        """Tokens per example, of the first network that reads tokens; None where all read features."""
+        """Tokens per example for the first network that reads tokens; None if all read features."""
         for name, inputs in self.inputs.items():
             if (lengths := inputs.lengths(part.rows[name])) is not None:
                 return lengths
@@ -82,14 +82,15 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
     """Select the job's examples and open what each network reads.
 
     Args:
-        job: which examples.
-        encoders: by network.
-        num_classes: K.
-        featured: the encoder that computed the job's cached features, if there are any; networks of it read
-            these if its body is frozen. All others read tokens.
+        job: the job, which selects the examples.
+        encoders: encoder of each network, by network.
+        num_classes: number of classes K.
+        featured: the encoder that computed the job's cached features, if any; networks with this encoder read
+            them if its body is frozen. All others read tokens.
 
     Raises:
-        DataError: no training example, a label outside the classes, or examples without label or features.
+        DataError: there is no training example, a label is not a class, or an example has no label or
+            features.
     """
     ids, given, splits = _columns(job.data.examples, "given_label")
     labels = given
@@ -126,13 +127,13 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
 
 
 def is_frozen(encoder: Plugin) -> bool:
-    """Whether only the layers after an encoder's body are trained."""
+    """Whether the body of an encoder is frozen, so that only the layers after it are trained."""
     cls, options = ENCODERS.checked(encoder)
     return cls.is_frozen(options)
 
 
 def _columns(url: str, label_column: str) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
-    """Ids sorted, labels (-1 where null) and whether the split is dev; a shard at a time."""
+    """Read, shard by shard, the sorted ids, the labels (-1 for null), and whether the split is dev."""
     folder = Folder(url)
     shards = folder.shards()
     if not shards:
