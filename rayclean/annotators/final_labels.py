@@ -28,14 +28,14 @@ def write_labels(run: Run, out: Folder) -> dict[str, int]:
         Number of examples by source (`given`, the decisions, `reverted`).
     """
     suspects = SuspectRanking.read(out)
-    is_undone = np.zeros(len(suspects.example_id), dtype=bool)
+    is_reverted = np.zeros(len(suspects.example_id), dtype=bool)
     if has_reverts(run):
         changes = label_changes(run, suspects, suspects.decided("changed"))
-        undone = [change.example_id for change in reverted(run, changes)]
-        is_undone = np.isin(suspects.example_id, undone)
-    is_changed = suspects.decided("changed") & ~is_undone
+        reverted_ids = [change.example_id for change in reverted(run, changes)]
+        is_reverted = np.isin(suspects.example_id, reverted_ids)
+    is_changed = suspects.decided("changed") & ~is_reverted
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
-    sources[is_undone] = "reverted"
+    sources[is_reverted] = "reverted"
     counts = dict.fromkeys(("given", *DECISIONS, "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):
@@ -125,8 +125,8 @@ def revert_label_changes(
         selected &= suspects.chosen == _index(labels, to_label)
     every = label_changes(run, suspects, suspects.decided("changed"))
     wanted = set(suspects.example_id[selected].tolist())
-    undone = reverted(run, every)
-    changes = [change for change in every if change.example_id in wanted and (change in undone) == undo]
+    already = reverted(run, every)
+    changes = [change for change in every if change.example_id in wanted and (change in already) == undo]
     if changes:
         write_reverts(run, changes, undo=undo)
         write_labels(run, relabel)

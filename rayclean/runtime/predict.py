@@ -201,9 +201,9 @@ class ShardRunner:
             return {**shard_figures(features, shard), "resumed": len(ids)}
         if not self.networks:  # only when needed: a restarted run that is done loads nothing
             self._load()
-        which = _which(ids, plan)
+        fold = _fold_of_each(ids, plan)
         found = infer(
-            self.networks, self.tokenizer, table["text"].to_pylist(), np.maximum(which, 0),
+            self.networks, self.tokenizer, table["text"].to_pylist(), np.maximum(fold, 0),
             precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
         )  # fmt: skip
         cut = {CUT: str(int(found.cut.sum())).encode()}
@@ -216,7 +216,7 @@ class ShardRunner:
                 kept.take(features, shard, name)
         if predictions is not None:
             _check_finite(found.logits, ids, "logits")
-            output = prediction_table(ids, table["given_label"], softmax(found.logits), which)
+            output = prediction_table(ids, table["given_label"], softmax(found.logits), fold)
             predictions.write_table(output.replace_schema_metadata(cut), shard)
         return {**shard_figures(outputs[-1], shard), "resumed": 0}
 
@@ -234,20 +234,20 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
             f"{features.url(shard)} does not hold the examples of that shard: run predict again"
         )
     cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
-    which = _which(ids, plan)
+    fold = _fold_of_each(ids, plan)
     logits: npt.NDArray[np.float32] | None = None
     for index, folder in enumerate(plan.networks):
-        network, rows = load_encoder(folder), np.flatnonzero(np.maximum(which, 0) == index)
+        network, rows = load_encoder(folder), np.flatnonzero(np.maximum(fold, 0) == index)
         logits = np.empty((len(ids), network.num_classes), dtype=np.float32) if logits is None else logits
         with torch.inference_mode():
             logits[rows] = network.logits(cached[torch.from_numpy(rows)]).numpy()
     assert logits is not None
     _check_finite(logits, ids, "logits")
-    output.write_table(prediction_table(ids, table["given_label"], softmax(logits), which), shard)
+    output.write_table(prediction_table(ids, table["given_label"], softmax(logits), fold), shard)
     return {**shard_figures(output, shard), "resumed": 0}
 
 
-def _which(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
+def _fold_of_each(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
     """Fold, and so network, of each example; FOLD_NONE if one network predicts all."""
     if len(plan.networks) > 1:
         return folds(ids, plan.seed, len(plan.networks))

@@ -1,6 +1,6 @@
 """Label-preserving augmentations of texts for views (LANE, SCL and LCL).
 
-| operation | what it does | source |
+| operation | effect | source |
 |---|---|---|
 | `switch_out` | replaces n words by random ones, p(n) ~ exp(-n / tau) | Wang et al., EMNLP 2018 |
 | `drop_words` | leaves out words | Wei & Zou, "EDA", EMNLP 2019 |
@@ -89,10 +89,10 @@ def switch_out(
 
 def drop_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHARE) -> list[T]:
     """Leave out every token with probability `rate`, but keep at least one."""
-    stays = rng.random(len(tokens)) >= rate
-    if len(tokens) and not stays.any():
-        stays[rng.integers(len(tokens))] = True
-    return [token for token, keep in zip(tokens, stays, strict=True) if keep]
+    kept = rng.random(len(tokens)) >= rate
+    if len(tokens) and not kept.any():
+        kept[rng.integers(len(tokens))] = True
+    return [token for token, keep in zip(tokens, kept, strict=True) if keep]
 
 
 def swap_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHARE) -> list[T]:

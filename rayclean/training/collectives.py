@@ -87,10 +87,10 @@ class Distributed(Collectives):
         """Gather ids and columns in one message of bytes, which preserves every dtype."""
         rows = len(ids)
         packed = {"": ids, **columns}
-        mine = np.concatenate(
+        data = np.concatenate(
             [np.ascontiguousarray(column).reshape(-1).view(np.uint8) for column in packed.values()]
         )
-        sent = torch.from_numpy(mine).to(self.device)
+        sent = torch.from_numpy(data).to(self.device)
         received = [torch.empty_like(sent) for _ in range(self.world_size)]
         dist.all_gather(received, sent)
         parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in packed}

@@ -95,14 +95,14 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], num_classes: int, feat
     ids, given, splits = _columns(job.data.examples, "given_label")
     labels = given
     if job.data.labels is not None:
-        their_ids, theirs, _ = _columns(job.data.labels, job.data.label_column)
-        position, found = lookup(their_ids, ids)
+        label_ids, label_values, _ = _columns(job.data.labels, job.data.label_column)
+        position, found = lookup(label_ids, ids)
         if not found.all():
             raise DataError(
                 f"{job.data.labels}: no row for {int((~found).sum())} of {len(ids)} examples (first id "
                 f"{ids[~found][0]}); it was made from other examples: run the verb that writes it again"
             )
-        labels = theirs[position]
+        labels = label_values[position]
     train, dev = _select(job, ids, splits)
     train, dev = train & (labels >= 0), dev & (given >= 0)
     if not train.any():

@@ -54,9 +54,9 @@ def nearest_in_pool(
         for -1.
     """
     rank, world_size = collectives.rank, collectives.world_size
-    mine = rows[rank::world_size]
+    own_rows = rows[rank::world_size]
     padded = np.full(-(-len(rows) // world_size), -1, dtype=np.int64)
-    padded[: len(mine)] = mine
+    padded[: len(own_rows)] = own_rows
     gathered, columns = collectives.gather(padded, {"features": read(np.maximum(padded, 0))})
     queries = columns["features"][np.searchsorted(gathered, rows)]
     nearest = NearestNeighbours(queries, texts[rows], count)

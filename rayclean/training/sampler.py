@@ -48,7 +48,7 @@ def own_share(batch: npt.NDArray[np.int64], rank: int, world_size: int) -> npt.N
     [[0, 3], [1, 4], [2, -1]]
     """
     rows = -(-len(batch) // world_size)
-    mine = np.full(rows, -1, dtype=np.int64)
+    share = np.full(rows, -1, dtype=np.int64)
     taken = batch[rank::world_size]
-    mine[: len(taken)] = taken
-    return mine
+    share[: len(taken)] = taken
+    return share

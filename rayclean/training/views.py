@@ -1,13 +1,13 @@
 """Views of the rows of a batch: augmented tokens, or the same input under another dropout mask.
 
-| name | what it does | needs |
+| name | effect | requirements |
 |---|---|---|
 | `auto` | `synonyms` where the network reads tokens and has pre-trained embeddings, `dropout` elsewhere | |
 | `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
 | `switch_out`, `drop`, `swap` | token ids replaced, left out or swapped, see `training/augment.py` | tokens |
 | `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
-| `wordnet` | tokens replaced by synonyms that are tokens, too | a pre-trained encoder; NLTK and its corpus `wordnet` |
-| `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
+| `wordnet` | tokens replaced by synonyms that are also tokens | a pre-trained encoder; NLTK and its corpus `wordnet` |
+| `"package.module:function"` | texts rewritten by a user function (back-translation), once for the whole data set | tokens |
 
 Rewriting tokens takes microseconds, while rewriting texts needs another tokenisation. Special tokens keep
 their positions. A view depends only on (seed, epoch, example_id, number of the view). It keeps the label and

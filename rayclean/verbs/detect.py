@@ -96,10 +96,10 @@ def _survey_all(
 ) -> dict[str, int]:
     """Check every shard; returns the number of examples and the fingerprint of their ids."""
     if not out.exists("survey.json"):
-        look = partial(survey_shard, load=load.url(), predict=predict.url(), num_classes=num_classes)
+        survey = partial(survey_shard, load=load.url(), predict=predict.url(), num_classes=num_classes)
         total = {"examples": 0, "fingerprint": 0}
         with progress.progress_bar("check predictions", len(names), "shards") as bar:
-            for count, fingerprint in mapper(look, names):
+            for count, fingerprint in mapper(survey, names):
                 total["examples"] += count
                 total["fingerprint"] = (total["fingerprint"] + fingerprint) % 2**64
                 bar.advance()
