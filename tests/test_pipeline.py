@@ -11,6 +11,7 @@ from rayclean.run import VERBS
 from rayclean.runtime.engines import IN_PROCESS
 from rayclean.verb_fingerprints import check_plugins, fingerprints
 from tests import toy
+from tests.models.tiny import write
 
 
 @pytest.fixture
@@ -163,3 +164,33 @@ def test_an_unknown_protocol_says_what_to_install(config: rayclean.Config) -> No
     values = config.model_dump(mode="json", exclude_none=True)
     with pytest.raises(ConfigError, match=r"rayclean\[s3\]"):
         pipeline.open_run(rayclean.parse_config({**values, "output": "nope://bucket"}))
+
+
+@pytest.mark.parametrize("encoder", ["bag_of_words", "frozen"])
+def test_two_networks_that_predict_together_go_through_all_verbs(tmp_path: Path, encoder: str) -> None:
+    """DivideMix: its ensemble is trained, tested beside its last epoch, and scores other data."""
+    values = toy.config(toy.write(tmp_path / "data", rows=120), tmp_path / "runs")
+    values["encoder"] = {"name": "bag_of_words", "buckets": 500}
+    if encoder == "frozen":
+        model = write(tmp_path / "bert")
+        values["encoder"] = {
+            "name": "transformer",
+            "model": model,
+            "trainable": "head",
+            "hidden": 8,
+            "max_length": 32,
+        }
+    values |= {"method": {"name": "dividemix", "warmup_epochs": 1}, "cluster": {"ray": False}}
+    config = rayclean.parse_config(values, ["train.epochs=3"])
+    rayclean.clean(config)
+    run = pipeline.open_run(config)
+    described = run.read_json("train", "model", "rayclean.json")
+    assert described["encoder"] == "rayclean.models.ensemble:Ensemble"
+    assert {"trained", "last", "given"} <= set(run.read_json("evaluate", "metrics.json")["accuracy"])
+    other = rayclean.parse_config(
+        {**values, "name": "other"}, ["predict.mode=model", f"predict.model={run.path('train', 'model')}"]
+    )
+    rayclean.load(other)
+    rayclean.predict(other)
+    predictions = pipeline.open_run(other).sub("predict", "predictions")
+    assert sum(predictions.read_table(shard).num_rows for shard in predictions.shards()) > 90

@@ -13,7 +13,8 @@ import typer
 
 from rayclean.cli.main import command_line
 from rayclean.config import parse_config
-from rayclean.methods.base import Method, Output, StepBatch
+from rayclean.methods.base import Method
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.sweeps.sweep_file import load_sweep
 
 ROOT = Path(__file__).parent.parent

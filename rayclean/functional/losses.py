@@ -9,6 +9,9 @@ gradient overflows. p = softmax(z), p_y the probability of the label.
 | `reverse_cross_entropy` | -A (1 - p_y), A = log 1e-4 | Wang et al., ICCV 2019, "Symmetric Cross Entropy Learning" |
 | `symmetric_cross_entropy` | alpha CE + beta RCE | the same section |
 | `generalized_cross_entropy` | (1 - p_y^q) / q | Zhang & Sabuncu, NeurIPS 2018, Eq. 6 |
+| `squared_error` | mean_k (p_k - g_k)^2 | Berthelot et al., "MixMatch", NeurIPS 2019, Eq. 4 |
+| `negative_entropy` | sum_k p_k log p_k | Pereyra et al., ICLR workshop 2017, "confidence penalty" |
+| `prior_divergence` | sum_k (1/K) log((1/K) / pbar_k) | Tanaka et al., CVPR 2018, "Joint Optimization", Eq. 5 |
 | `symmetric_kl` | (KL(p, q) + KL(q, p)) / 2 | Liang et al., "R-Drop", NeurIPS 2021, Eq. 1 |
 
 RCE, which is -A / 2 times the mean absolute error (MAE), is a symmetric loss: its sum over all labels is
@@ -101,6 +104,56 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.7) ->
     if not 0 < q <= 1:
         raise ValueError(f"q must be in (0, 1], got {q}")
     return -torch.expm1(q * log_probability(logits, labels)) / q
+
+
+def squared_error(logits: Tensor, target: Tensor) -> Tensor:
+    """Brier score of soft targets, a mean over classes: bounded, so a wrong target pulls less than by CE.
+
+    Args:
+        logits: [B, K].
+        target: [B, K] probabilities g.
+
+    Returns:
+        [B], in [0, 2 / K].
+
+    >>> squared_error(torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[0.24, 0.73, 0.03]]))
+    tensor([0.0026])
+    """
+    return (logits.softmax(-1) - target).square().mean(-1)
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """Minus the entropy: added to a loss, it keeps predictions from becoming sure of noisy labels.
+
+    Args:
+        logits: [B, K].
+
+    Returns:
+        [B], in [-log K, 0].
+
+    >>> negative_entropy(torch.tensor([[1.0, 2.0, 0.0]]))
+    tensor([-0.8324])
+    """
+    log_p = logits.log_softmax(-1)
+    return (log_p.exp() * log_p).sum(-1)
+
+
+def prior_divergence(mean_probabilities: Tensor) -> Tensor:
+    """KL divergence of a batch's mean prediction from the uniform distribution: it keeps a network from
+    putting everything in one class.
+
+    Args:
+        mean_probabilities: [..., K] pbar.
+
+    Returns:
+        [...], >= 0; finite also where a class has no probability at all.
+
+    >>> prior_divergence(torch.tensor([1.0, 2.0, 0.0]).softmax(-1))
+    tensor(0.3090)
+    """
+    classes = mean_probabilities.shape[-1]
+    smallest = torch.finfo(mean_probabilities.dtype).tiny
+    return -(classes * mean_probabilities.clamp(min=smallest)).log().mean(-1)
 
 
 def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:

@@ -95,6 +95,24 @@ def mix_weights(
     return np.asarray(np.maximum(drawn, 1 - drawn), dtype=np.float64)
 
 
+def copy_keys(ids: npt.NDArray[np.int64], copies: int) -> npt.NDArray[np.int64]:
+    """Keys of the copies (views) of examples, by which they are mixed: the ids, then hashes of id and copy.
+
+    Args:
+        ids: [B] example ids.
+        copies: number of rows of each, at least one.
+
+    Returns:
+        [copies x B], one copy of all examples after the other.
+
+    >>> copy_keys(np.array([7, 8]), 2)
+    array([                   7,                    8, -8087029866371461926,
+            6461206573393413024])
+    """
+    others = [mix(ids, copy, "copy").view(np.int64) for copy in range(1, copies)]
+    return np.concatenate([ids, *others])
+
+
 def partners(
     ids: npt.NDArray[np.int64], members: npt.NDArray[np.bool_], seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:
@@ -103,7 +121,7 @@ def partners(
     It depends on which ids are members and on nothing else, so it has to be taken over the global batch.
 
     Args:
-        ids: [G] ids of the global batch, unique among members.
+        ids: [G] ids of the global batch, or `copy_keys` of them; unique among members.
         members: [G] whether each row is mixed (NoiseAL: H, or R and H); padding is no member.
         seed: the run's seed.
         epoch: other epochs give other partners.
@@ -139,3 +157,20 @@ def interpolate(rows: Tensor, partner_rows: Tensor, weights: Tensor) -> Tensor:
     """
     shares = weights.to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
     return shares * rows + (1 - shares) * partner_rows
+
+
+def ramp_up(progress: float, start: float, length: float) -> float:
+    """Share of a weight that rises linearly: clip((progress - start) / length, 0, 1).
+
+    Args:
+        progress: epochs done, with their fraction.
+        start: epochs before the rise.
+        length: epochs of the rise; 0: there is none.
+
+    >>> [ramp_up(progress, 2, 4) for progress in (1.5, 3, 9)]
+    [0.0, 0.25, 1.0]
+    """
+    done = progress - start
+    if done < 0:
+        return 0.0
+    return 1.0 if done >= length else done / length

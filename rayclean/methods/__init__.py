@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 METHODS: "Family[Method]" = Family(
     "method",
     {
+        "aum": "rayclean.methods.aum:AUM",
         "cross_entropy": "rayclean.methods.cross_entropy:CrossEntropy",
+        "dividemix": "rayclean.methods.dividemix:DivideMix",
         "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
         "lane": "rayclean.methods.lane:Lane",
         "lane_literal": "rayclean.methods.lane:LaneLiteral",
-        "noiseal": "rayclean.methods.noiseal:NoiseAL",
+        "noiseal": "rayclean.methods.noiseal_ablations:NoiseALWithAblations",
         "reverse_cross_entropy": "rayclean.methods.reverse_cross_entropy:ReverseCrossEntropy",
         "symmetric_cross_entropy": "rayclean.methods.symmetric_cross_entropy:SymmetricCrossEntropy",
     },

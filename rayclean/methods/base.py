@@ -3,20 +3,24 @@
 A method declares its networks, its per-example state columns and its hooks, and nothing else; the loop
 (`rayclean.training.loop`) calls them in this order, on every worker alike:
 
-    encoders(encoder)                once: which encoder each network is
-    state()                          once: the columns this method keeps per example
-    every epoch:
-      partition(state, epoch)        on whole columns, before the first step; what the first worker finds counts
-      queries(state, epoch)          whom to ask the annotator about; revise(state, rows, labels, epoch) takes its answers
-      every step:
-        forward of every network on this worker's rows and their views
-        observe(state, rows, seen, epoch)  on the *global* batch (gathered scalars), under no_grad, before the loss
-        loss(outputs, batch, rows, epoch)  on this worker's rows: named scalar terms, summed and logged by the loop
-      if reviews: every network reads all training examples once more, in evaluation mode
-        review(state, rows, seen, epoch)   takes the scalars that `judged` computed for them
+    encoders(encoder)                which encoder each network is
+    state()                          the columns this method keeps per example
+    stages()                         the trainings it needs, one after another; in each of them:
+      kept(state, stage)             which examples train in it
+      every epoch, every turn (which networks step in a pass over the batches; by default all in one turn):
+        partition(state, epoch, turn)  on whole columns, before the first step; what the first worker finds counts
+        queries(state, epoch)          in the first turn: whom to ask the annotator about; revise takes the answers
+        every step:
+          forward of every network on this worker's rows and their views
+          observe(state, rows, seen, epoch)  on the *global* batch (scalars that `seen` made), before the loss
+          loss(outputs, batch, rows, epoch)  on this worker's rows: named scalar terms, summed and logged by the loop
+        if reviews: the turn's networks read all training examples once more, in evaluation mode
+          review(state, rows, seen, epoch)   takes the scalars that `judged` computed for them
       summary(state)                 figures for the epoch's line of `metrics.jsonl`
     quality(state)                   after training: lower = more likely wrong
     measures()                       once: what the report and the terminal show of all this
+
+Epochs are counted from 1 through all stages; a hook learns of the stage by `kept` and `batch.stage`.
 
 Exactness for any number of workers: `functional/` returns one value per example; `loss` reduces them with
 `batch.mean` / `batch.mean_over`, which divide by *global* counts, so that W workers give the gradient of one.
@@ -25,10 +29,9 @@ All bookkeeping is detached. A method never sees true labels, the true noise rat
 A method object itself holds nothing that must outlive an epoch: that is a column or a parameter of a network,
 and `partition` makes anew what a method derives from columns for speed. What is random per example derives
 from (seed, epoch, example_id) by `rayclean.functional.hashing`. So a checkpoint is whole with the networks,
-the optimiser and the columns, and reloads under another number of workers.
+their optimisers and the columns, and reloads under another number of workers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,88 +41,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rayclean.measures import HIGHEST_LOSS, Histogram, Measures
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.plugins import Options, Plugin
-
-
-@dataclass(frozen=True)
-class Output:
-    """Output of one network for this worker's rows of a batch and their V views: R = (1 + V) B rows,
-    originals first.
-    """
-
-    features: Tensor
-    """[R, D] input of the linear head (`Encoder.refine`)."""
-    logits: Tensor
-    """[R, K], float32"""
-
-
-def _no_network(name: str, rows: Tensor) -> Any:
-    raise NotImplementedError("this batch was made without networks")
-
-
-@dataclass(frozen=True)
-class StepBatch:
-    """This worker's rows of one global batch."""
-
-    example_id: Tensor
-    """[B] int64; -1 = padding row."""
-    given_label: Tensor
-    """[B] int64"""
-    valid: Tensor
-    """[B] bool; False for padding rows."""
-    world_size: int
-    """Number of workers W."""
-    global_count: int
-    """Valid rows of the whole global batch."""
-    total: Callable[[int], int]
-    """Sum of a count over all workers. It is a collective: every worker must call it, in the same order."""
-    rank: int = 0
-    """This worker's place among all."""
-    gather: Callable[[Tensor], Tensor] = lambda rows: rows
-    """Rows [W x R, ...] of all workers, by rank, padding included; gradients flow back to the worker that a
-    row comes from. A collective, like `total`."""
-    classify: Callable[[str, Tensor], Tensor] = _no_network
-    """Logits [M, K] that the network of a name gives features [M, D], mixed ones for example."""
-    again: Callable[[str, Tensor], Output] = _no_network
-    """Runs the network of a name once more, with another dropout mask, on some of the originals: `mask` [B]
-    bool."""
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Mean of `values` over the valid rows of the global batch, scaled so that the mean of all workers'
-        gradients is the gradient of the global mean: W x local sum / global count.
-
-        Args:
-            values: [B], or [R] with those of the views; a view is a row of its own.
-        """
-        copies = len(values) // len(self.valid)
-        return _masked_sum(values, self.valid.repeat(copies)) * (
-            self.world_size / max(self.global_count * copies, 1)
-        )
-
-    def count(self, mask: Tensor) -> int:
-        """Members of a subset, `mask` [B] or [R] bool, in the whole global batch; a
-        collective, like `total`.
-        """
-        return self.total(int((mask & self._valid_like(mask)).sum()))
-
-    def mean_over(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Mean of `values` [B] or [R] over a subset, `mask` bool, of the global batch, scaled like `mean`; a
-        collective. A subset that is empty on this worker, or everywhere, gives exactly 0 with a gradient of
-        0.
-        """
-        return self.sum_over(values, mask) / max(self.count(mask), 1)
-
-    def sum_over(self, values: Tensor, mask: Tensor) -> Tensor:
-        """W x the sum of `values` [B] or [R] over a subset here: divide by a global count."""
-        return _masked_sum(values, mask & self._valid_like(mask)) * self.world_size
-
-    def _valid_like(self, values: Tensor) -> Tensor:
-        return self.valid.repeat(len(values) // len(self.valid))
-
-
-def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
-    return values.masked_fill(~mask, 0.0).sum()
-
 
 State = dict[str, npt.NDArray[Any]]
 """Columns [N] by name, aligned with the sorted `example_id` of the training set; scalars only, no [N, K].
@@ -160,6 +83,24 @@ class ExpectedQueries:
     """Which labels a question offers."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One of the trainings that a method needs, in order. Columns persist from one to the next; the best epoch
+    is one of the last stage, and patience counts there alone.
+    """
+
+    name: str = "train"
+    epochs: int | None = None
+    """Its epochs; None: as many as the config says."""
+    outputs: int | None = None
+    """Outputs of its networks; None: K. A stage with networks of its own alone may have others."""
+    constant_rate: bool = False
+    """Whether the learning rate stays at its peak, without rise or fall."""
+    fresh: bool = True
+    """Whether networks, optimisers and schedule begin anew; false: those of the stage before go on, and the
+    schedule spans both."""
+
+
 class Method:
     """Base of all methods; as it stands it is cross-entropy on the given labels."""
 
@@ -167,15 +108,17 @@ class Method:
         """Options beside `name`; defaults are the paper's values with the section cited."""
 
     networks: tuple[str, ...] = ("main",)
-    """Names of the networks trained together in one worker; the first one predicts."""
+    """Names of the networks trained together in one worker."""
     views: tuple[str, ...] = ()
     """Ways to rewrite the texts of every batch (`training/views.py`), each one a view; () = the texts
     alone."""
+    keeps_originals: bool = True
+    """Whether the texts stand before their views in every batch; false: the views alone, at least one."""
     reviews: bool = False
-    """Whether all training examples are read once more at the end of every epoch, in evaluation mode."""
+    """Whether all training examples are read once more at the end of every turn, in evaluation mode."""
     first_choice: int = 1
-    """First epoch that may be kept as the best one, and from which patience counts: after a warm-up, whose
-    networks the method has not touched yet. A training that ends before it chooses among all its epochs."""
+    """First epoch of the last stage that may be kept as the best one, and from which patience counts: after a
+    warm-up, whose networks the method has not touched yet. A stage that ends before it chooses among all."""
     default_epochs: int | None = None
     """Epochs where the config names none; None: the first encoder's own default."""
 
@@ -183,6 +126,16 @@ class Method:
         self.config = config
         self.num_classes = num_classes
         self.seed = seed
+
+    @property
+    def turns(self) -> tuple[tuple[str, ...], ...]:
+        """Networks that step in each pass over the batches of an epoch; the others do not move in it."""
+        return (self.networks,)
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """Networks that predict together, by the mean of their logits; they are of one encoder."""
+        return self.networks[:1]
 
     @classmethod
     def expected_queries(cls, config: Any) -> ExpectedQueries | None:
@@ -197,26 +150,43 @@ class Method:
         """Per-example columns: name -> (NumPy dtype, initial value)."""
         return {"loss": ("float32", 0.0)}
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
-        """Per-row scalars [B] that `observe` needs of the whole global batch; the loop gathers them."""
+    def stages(self) -> tuple[Stage, ...]:
+        """The trainings in their order, of different names."""
+        return (Stage(),)
+
+    def kept(self, state: State, stage: str) -> npt.NDArray[np.bool_] | None:
+        """Before a stage: which examples [N] train in it, at least one; None: all. Columns may be updated in
+        place. What the first worker finds counts.
+        """
+        return None
+
+    def seen(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Per-row scalars [B] that `observe` needs of the whole global batch; the loop gathers them. `rows`:
+        this worker's entries [B] of every state column.
+        """
         logits = outputs[self.networks[0]].logits.detach()
         return {"loss": F.cross_entropy(logits, batch.given_label, reduction="none")}
 
     def observe(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
     ) -> None:
-        """Update columns in place from the global batch, before its loss.
+        """Update columns in place from the global batch, before its loss; here the columns of the same names.
 
         Args:
             state: whole columns.
             rows: [G] positions in the columns of the global batch's valid rows, sorted by example_id.
             seen: what `seen` returned, gathered and in the same order, [G] each.
-            epoch: 1-based.
+            epoch: 1-based, through all stages.
         """
-        state["loss"][rows] = seen["loss"]
+        for name, values in seen.items():
+            state[name][rows] = values
 
-    def partition(self, state: State, epoch: int) -> None:
-        """Once an epoch, before its first step: split the examples, on whole columns and in place."""
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
+        """Before the first step of an epoch, or of each of its turns (`turn`: its place in `turns`): split the
+        examples, on whole columns and in place.
+        """
 
     def queries(self, state: State, epoch: int) -> Questions | None:
         """Questions to the annotator, after `partition`; None: none."""
@@ -236,18 +206,22 @@ class Method:
             epoch: 1-based.
         """
 
-    def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
-        """Per-row scalars [B] that `review` needs of rows with given `labels` [B]; networks are in evaluation
-        mode.
+    def judged(
+        self, outputs: dict[str, Output], labels: Tensor, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Per-row scalars [B] that `review` needs of rows with given `labels` [B] and these entries of the
+        state columns; the turn's networks are in evaluation mode.
         """
         return {}
 
     def review(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
     ) -> None:
-        """Update columns in place from what `judged` said of some rows; called until all have
-        been reviewed.
+        """Update columns in place from what `judged` said of some rows; called until all have been reviewed.
+        Here the columns of the same names.
         """
+        for name, values in seen.items():
+            state[name][rows] = values
 
     def summary(self, state: State) -> dict[str, float]:
         """Figures of an epoch's line: answers, thresholds; no truth. The loop adds the sizes of subsets."""

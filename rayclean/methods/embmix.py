@@ -1,7 +1,7 @@
 """EmbMix in a training step: hard examples of all workers mixed in embedding space (`functional/mixing.py`
 has the maths).
 
-NoiseAL's L_H (Yuan et al., ACL 2024) after SelfMix (Qiao et al., COLING 2022).
+NoiseAL's L_H (Yuan et al., ACL 2024) after SelfMix (Qiao et al., COLING 2022); DivideMix mixes all rows so.
 """
 
 from dataclasses import dataclass
@@ -10,48 +10,21 @@ import torch
 from torch import Tensor
 
 from rayclean.functional import losses, mixing
-from rayclean.functional.partition import Subset
-from rayclean.methods.base import Output, StepBatch
-
-
-@dataclass(frozen=True)
-class StepSubsets:
-    """How this worker's rows of a batch train."""
-
-    clean: Tensor
-    """[B] bool: R, trained on `labels`."""
-    purified: Tensor
-    """[B] bool: P, trained on `answers`."""
-    hard: Tensor
-    """[B] bool: H, mixed."""
-    labels: Tensor
-    """[B] int64 labels of R; H trusts them as far as the networks do."""
-    answers: Tensor
-    """[B] int64 labels of P; without meaning elsewhere."""
-
-    @classmethod
-    def of(cls, batch: StepBatch, rows: dict[str, Tensor]) -> "StepSubsets":
-        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is
-        hard.
-        """
-        subset, answer = rows["subset"], rows["answer"].long()
-        clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
-        silent = purified & (answer < 0)
-        return cls(clean, purified & ~silent, hard | silent, batch.given_label, answer.clamp(min=0))
+from rayclean.methods.batch import Output, StepBatch
 
 
 @dataclass(frozen=True)
 class EmbMix:
     """Partners and shares of this worker's rows, drawn from the global batch, and their mixed
-    soft targets.
+    soft targets. Views are mixed as rows of their own, R = B or all views of B rows.
     """
 
     partner: Tensor
-    """[B] row of the gathered batch that a row is mixed with."""
+    """[R] row of the gathered batch that a row is mixed with."""
     share: Tensor
-    """[B] lambda' of the row itself."""
+    """[R] lambda' of the row itself."""
     target: Tensor
-    """[B, K] g~."""
+    """[R, K] g~."""
 
     @classmethod
     def draw(
@@ -61,28 +34,32 @@ class EmbMix:
 
         Args:
             batch: this worker's rows.
-            members: [B] bool, which rows are mixed.
-            targets: [B, K] soft targets g.
+            members: [R] bool, which rows are mixed.
+            targets: [R, K] soft targets g.
             seed: of the job.
             epoch: other epochs give other partners and shares.
             alpha: of Beta(alpha, alpha).
         """
-        ids = batch.gather(batch.example_id)
-        all_members = batch.gather((members & batch.valid).to(torch.int8)) > 0
-        partner = mixing.partners(ids.cpu().numpy(), all_members.cpu().numpy(), seed, epoch)
+        copies = len(members) // len(batch.valid)
+        keys = mixing.copy_keys(batch.example_id.cpu().numpy(), copies)
+        all_keys = batch.gather(torch.from_numpy(keys).to(members.device))
+        all_members = batch.gather((members & batch.valid.repeat(copies)).to(torch.int8)) > 0
+        partner = mixing.partners(all_keys.cpu().numpy(), all_members.cpu().numpy(), seed, epoch)
         mine = slice(batch.rank * len(members), (batch.rank + 1) * len(members))
-        partner_of_mine = torch.from_numpy(partner[mine]).to(ids.device)
-        share = torch.from_numpy(mixing.mix_weights(batch.example_id.cpu().numpy(), seed, epoch, alpha)).to(
-            targets
-        )
+        partner_of_mine = torch.from_numpy(partner[mine]).to(members.device)
+        share = torch.from_numpy(mixing.mix_weights(keys, seed, epoch, alpha)).to(targets)
         return cls(
             partner_of_mine, share, mixing.interpolate(targets, batch.gather(targets)[partner_of_mine], share)
         )
 
-    def loss(self, batch: StepBatch, name: str, output: Output) -> Tensor:
-        """[B] CE(classify(h~), g~) of the network of a name. A collective."""
+    def logits(self, batch: StepBatch, name: str, output: Output) -> Tensor:
+        """[R, K] classify(h~) of the network of a name. A collective."""
         mixed = mixing.interpolate(output.features, batch.gather(output.features)[self.partner], self.share)
-        return losses.cross_entropy(batch.classify(name, mixed), self.target)
+        return batch.classify(name, mixed)
+
+    def loss(self, batch: StepBatch, name: str, output: Output) -> Tensor:
+        """[R] CE(classify(h~), g~) of the network of a name. A collective."""
+        return losses.cross_entropy(self.logits(batch, name, output), self.target)
 
 
 def dropout_divergence(batch: StepBatch, name: str, output: Output, mask: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rayclean.functional.losses import generalized_cross_entropy
-from rayclean.methods.base import Method, Output, StepBatch
+from rayclean.methods.base import Method
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.plugins import Options
 
 

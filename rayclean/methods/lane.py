@@ -56,7 +56,8 @@ from rayclean.functional.margins import (
     update_average,
 )
 from rayclean.measures import EpochFigure, Histogram, Measures
-from rayclean.methods.base import Method, Output, State, StepBatch
+from rayclean.methods.base import Method, State
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.plugins import Options, Plugin
 
 
@@ -129,11 +130,13 @@ class Lane(Method):
             "clamped": ("uint8", 0),
         }
 
-    def partition(self, state: State, epoch: int) -> None:
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         """N^t, recomputed so that the running sums do not drift."""
         self._negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+    def seen(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """The label-aware margins of the originals (equations 1 and 3)."""
         originals = len(batch.given_label)
         margins, rival = margin(outputs["main"].logits[:originals].detach(), batch.given_label)

@@ -19,7 +19,8 @@ embedding space without trust in their label.
 | L_P | term `purified`: `functional.losses.reverse_cross_entropy` |
 | L_H | term `hard`: `methods.embmix`, `functional.mixing` |
 
-Options are in `noiseal_options.py`, what only ablations need in `noiseal_ablations.py`.
+This is the main line, with the options of `noiseal_options.py`; `method.name = "noiseal"` means its subclass
+in `noiseal_ablations.py`, which does the same unless an ablation is asked for.
 
 Differences from the paper, whose inequalities and constants are not public (options in parentheses):
 * The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks'
@@ -40,6 +41,7 @@ Differences from the paper, whose inequalities and constants are not public (opt
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,21 +49,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rayclean.functional import losses, mixing, partition, thresholds
+from rayclean.functional import losses, partition, thresholds
 from rayclean.functional.partition import Subset
 from rayclean.measures import Measures
-from rayclean.methods import noiseal_ablations as ablations
-from rayclean.methods.base import ExpectedQueries, Method, Output, Questions, State, StepBatch
-from rayclean.methods.embmix import EmbMix, StepSubsets, dropout_divergence
+from rayclean.methods.base import ExpectedQueries, Method, Questions, State
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal_measures import noiseal_measures
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
+from rayclean.methods.noiseal_parts import StepSubsets, hard_losses, whom_to_ask
 from rayclean.plugins import Plugin
 from rayclean.schema import UNANSWERED
 
 logger = logging.getLogger(__name__)
-
-DOUBT_DIGITS = 4
-"""Decimals to which doubts are compared before ids: their last digits depend on batches and machines."""
 
 
 class NoiseAL(Method):
@@ -71,12 +70,12 @@ class NoiseAL(Method):
         """Options beside `name`."""
 
     config: Config
+    networks: tuple[str, ...] = ("strong", "weak")
     reviews = True
     default_epochs = 6
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         super().__init__(config, num_classes, seed)
-        self.networks = ("strong", "weak") if config.networks == "both" else (config.networks,)
         self.first_choice = config.warmup_epochs + 1
 
     @classmethod
@@ -99,8 +98,6 @@ class NoiseAL(Method):
             columns[f"threshold_{name}"] = ("float32", 1 / self.num_classes)
             columns[f"label_probability_{name}"] = ("float32", 0.0)
             columns[f"confidence_{name}"] = ("float32", 0.0)
-        if self.config.partition == "agreement":
-            columns["agree"] = ("int8", 0)
         if self.config.max_queries is not None:  # a column, so that a resumed run knows
             columns["posed"] = ("int16", 0)
         return columns | {
@@ -110,16 +107,13 @@ class NoiseAL(Method):
             "answer": (label, UNANSWERED),
         }
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+    def seen(self, outputs: dict[str, Output], batch: StepBatch, rows: Any) -> dict[str, Tensor]:
         """No columns: the networks are read in evaluation mode, by `judged`."""
         return {}
 
-    def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
-        """Nothing to update during an epoch: `review` does it afterwards."""
-
     # -- after an epoch: probabilities of the networks in evaluation mode ------------------------------------
 
-    def judged(self, outputs: dict[str, Output], labels: Tensor) -> dict[str, Tensor]:
+    def judged(self, outputs: dict[str, Output], labels: Tensor, rows: Any) -> dict[str, Tensor]:
         """Probability q of the label and confidence m of each network; argmax and max of their mean."""
         probabilities = {name: output.logits.softmax(-1) for name, output in outputs.items()}
         seen = {}
@@ -127,30 +121,16 @@ class NoiseAL(Method):
             seen[f"label_probability_{name}"] = p.gather(1, labels[:, None])[:, 0]
             seen[f"confidence_{name}"] = p.amax(1)
         joint = torch.stack(list(probabilities.values())).mean(0)
-        if self.config.partition == "agreement":
-            first, last = (probabilities[self.networks[place]].argmax(1) for place in (0, -1))
-            seen["agree"] = (first == last).to(torch.int8)
         return seen | {"confidence": joint.amax(1), "predicted": joint.argmax(1)}
-
-    def review(
-        self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
-    ) -> None:
-        """Write the probabilities into the columns."""
-        for name, values in seen.items():
-            state[name][rows] = values
 
     # -- before an epoch: split, then let the thresholds follow ----------------------------------------------
 
-    def partition(self, state: State, epoch: int) -> None:
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         """R, H and P by the last epoch's probabilities and the thresholds before it; then tau(t)."""
         if epoch == 1:
             return
         if epoch > self.config.warmup_epochs:
             state["subset"][:] = self._split(state)
-        self._move_thresholds(state)
-
-    def _move_thresholds(self, state: State) -> None:
-        """tau(t) = lambda p(t) + (1 - lambda) tau(t-1), for each network."""
         source = "confidence" if self.config.ema_of == "max" else "label_probability"
         for name in self.networks:
             state[f"threshold_{name}"][:] = thresholds.exponential_average(
@@ -161,12 +141,9 @@ class NoiseAL(Method):
         """Subsets [N] by the networks' verdicts on the given labels."""
         strong, weak = (self._verdict(state, name) for name in (self.networks[0], self.networks[-1]))
         disputed = state["predicted"] != state["given_label"]
-        arguments = (strong, weak, disputed, state["confidence"], self._mean_threshold(state))
-        divide: ablations.Divide = partition.by_verdicts
-        if self.config.partition != "verdicts":
-            divide = ablations.division(self.config, state)
         sigma = {} if self.config.sigma is None else {"sigma": self.config.sigma}
-        subsets = divide(*arguments, **sigma)
+        threshold = self._mean_threshold(state)
+        subsets = self._division(state)(strong, weak, disputed, state["confidence"], threshold, **sigma)
         if not (subsets == Subset.CLEAN).any():  # thresholds stricter than any label: the most probable ones
             logger.warning(
                 "NoiseAL: no example is reliable by its threshold; the tenth of each class whose labels are most "
@@ -176,17 +153,16 @@ class NoiseAL(Method):
             subsets[partition.most_likely_clean(state["given_label"], q)] = Subset.CLEAN
         return subsets
 
+    def _division(self, state: State) -> Callable[..., npt.NDArray[np.int8]]:
+        """The function that makes subsets of verdicts."""
+        return partition.by_verdicts
+
     def _verdict(self, state: State, name: str) -> npt.NDArray[np.bool_]:
         """[N] whether a network finds the given label right: q > tau."""
-        q = state[f"label_probability_{name}"]
-        if self.config.threshold != "dynamic":
-            return ablations.verdict(self.config, q, self.seed)
-        return np.asarray(q > state[f"threshold_{name}"])
+        return np.asarray(state[f"label_probability_{name}"] > state[f"threshold_{name}"])
 
     def _mean_threshold(self, state: State) -> npt.NDArray[Any]:
         """[N] taubar, which the confidence of a purified example exceeds."""
-        if self.config.threshold == "fixed":
-            return np.full(len(state["given_label"]), self.config.fixed_threshold)
         return np.asarray(np.mean([state[f"threshold_{name}"] for name in self.networks], axis=0))
 
     def _mean_label_probability(self, state: State) -> npt.NDArray[Any]:
@@ -196,25 +172,16 @@ class NoiseAL(Method):
     # -- the annotator ---------------------------------------------------------------------------------------
 
     def queries(self, state: State, epoch: int) -> Questions | None:
-        """Purified examples that have no answer yet (all of them with `requery`), those first of whose label
-        the networks think least.
-        """
+        """Purified examples, those first of whose label the networks think least."""
         if epoch <= self.config.warmup_epochs or self.expected_queries(self.config) is None:
             return None
-        purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
-        rows = purified if self.config.requery else purified[state["answer"][purified] == UNANSWERED]
-        doubt = state["confidence"][rows].astype(np.float32) - self._mean_label_probability(state)[rows]
-        most = round(self.config.budget * len(purified))
-        rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")][:most]
-        if self.config.max_queries is not None:
-            rows = rows[: max(self.config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
+        rows = whom_to_ask(state, self._mean_label_probability(state), self.config)
         if not len(rows):
             return None
         return Questions(
             rows=rows, predicted=state["predicted"][rows].astype(np.int64),
             pool=state["subset"] == Subset.CLEAN, demonstrations=self.config.demonstrations,
-            selector=self.config.selector, corrupted=self.config.corrupted_demonstrations,
-            candidates=self.config.candidates, accept=self.config.accept,
+            selector=self.config.selector, candidates=self.config.candidates, accept=self.config.accept,
         )  # fmt: skip
 
     def revise(
@@ -247,39 +214,17 @@ class NoiseAL(Method):
                 term = self._mean(batch, purified_loss, subsets.purified)
                 terms[f"purified_{name}"] = self.config.purified_weight * term
         if self.config.hard_weight:
-            terms |= self._hard_terms(outputs, batch, subsets, epoch)
+            hard = hard_losses(outputs, batch, subsets, self._mean, self.config, self.seed, epoch)
+            terms |= {f"hard_{name}": self.config.hard_weight * term for name, term in hard.items()}
         return terms
 
     def _step_subsets(self, batch: StepBatch, rows: dict[str, Tensor]) -> StepSubsets:
         """R, P and H as they train in this step: a purified example without an answer is a hard one."""
-        if self.config.adopt or self.config.without_answer != "hard":
-            return ablations.step_subsets(self.config, batch, rows)
         return StepSubsets.of(batch, rows)
 
     def _mean(self, batch: StepBatch, values: Tensor, mask: Tensor) -> Tensor:
-        """The subset's mean times its share of the batch (its sum over the batch's size), or the mean."""
-        if self.config.subset_scale:
-            return batch.mean(values.masked_fill(~mask, 0.0))
-        return batch.mean_over(values, mask)
-
-    def _hard_terms(
-        self, outputs: dict[str, Output], batch: StepBatch, subsets: StepSubsets, epoch: int
-    ) -> dict[str, Tensor]:
-        """L_H: EmbMix over the global batch, and the KL of two dropout passes over the hard rows here."""
-        joint = torch.stack([output.logits.softmax(-1).detach() for output in outputs.values()]).mean(0)
-        trust = joint.gather(1, subsets.labels[:, None])[:, 0]
-        targets = mixing.co_refined_target(subsets.labels, trust, joint, self.config.temperature)
-        hard = subsets.hard
-        members = subsets.clean | hard if self.config.mix_pool == "clean_and_hard" else hard
-        mix = EmbMix.draw(batch, members, targets, self.seed, epoch, self.config.alpha)
-        terms = {}
-        for name, output in outputs.items():
-            term = self._mean(batch, mix.loss(batch, name, output), hard)
-            if self.config.kl_weight:
-                divergence = dropout_divergence(batch, name, output, hard)
-                term = term + self.config.kl_weight * self._mean(batch, divergence, hard)
-            terms[f"hard_{name}"] = self.config.hard_weight * term
-        return terms
+        """The subset's mean times its share of the batch, which is its sum over the batch's size."""
+        return batch.mean(values.masked_fill(~mask, 0.0))
 
     # -- figures ---------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Options of NoiseAL: those of the paper's main line, and its ablations (`noiseal_ablations.py`)."""
+"""Options of NoiseAL's main line; `noiseal_ablations.py` has those of its ablations."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -21,8 +21,6 @@ PURIFIED_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class NoiseALOptions(Options):
     """Options of NoiseAL beside `name`."""
 
-    networks: Literal["both", "strong", "weak"] = "both"
-    """`strong`, `weak`: ablation, one network alone, whose verdict counts for both."""
     weak: Plugin = Plugin(name="bilstm")
     """The weak network's encoder. `{name = "transformer", dropout = 0.3, ...}`, the strong one's model with
     another dropout, gives the paper's pair of two BERTs."""
@@ -32,13 +30,6 @@ class NoiseALOptions(Options):
     """How fast a threshold follows the confidence. A small one keeps it near 1/K and lets wrong labels in."""
     ema_of: Literal["max", "label"] = "max"
     """p(t): the highest class probability, or that of the given label."""
-    threshold: Literal["dynamic", "fixed", "mixture"] = "dynamic"
-    """Ablation: a constant instead (`fixed_threshold`), or a two-component mixture over the losses; `mixture`
-    replaces the verdicts alone, how sure a purified example must be still follows the dynamic thresholds."""
-    fixed_threshold: float = Field(0.5, gt=0, lt=1)
-    """Constant threshold of `threshold = "fixed"`."""
-    partition: Literal["verdicts", "agreement", "disc"] = "verdicts"
-    """Reading of the split, see `functional/partition.py`; `agreement` and `disc` are ablations."""
     sigma: float | None = Field(None, ge=0)
     """How much the confidence of a purified example must exceed its threshold; none: the partition's own
     constant, 0.5 for `disc` and 0 for the others."""
@@ -46,8 +37,6 @@ class NoiseALOptions(Options):
     """Reliable examples shown with a question; 0: none."""
     selector: Literal["nearest", "random"] = "nearest"
     """Demonstrations: the nearest by the strong network's features, or random ones."""
-    corrupted_demonstrations: float = Field(0.0, ge=0, le=1)
-    """Ablation: this share of the reliable examples is shown with a wrong label, drawn by their ids."""
     candidates: Literal["all", "binary"] = "all"
     """Possible answers: every label (paper), or {given, predicted}."""
     accept: float = Field(0.0, ge=0, le=1)
@@ -62,27 +51,16 @@ class NoiseALOptions(Options):
     counts."""
     purified_loss: Literal[tuple(PURIFIED_LOSSES)] = "reverse_cross_entropy"  # type: ignore[valid-type]
     """Loss on the answers."""
-    without_answer: Literal["hard", "predicted", "drop"] = "hard"
-    """Ablation: train purified examples without an answer as hard ones, on the networks' own prediction, or
-    not."""
-    adopt: bool = False
-    """Ablation: an answered example counts as reliable, with the answer as its label. Those without an answer
-    train as `without_answer` says."""
     clean_weight: float = Field(1.0, ge=0)
     """Weight of L_R."""
     purified_weight: float = Field(1.0, ge=0)
     """Weight of L_P; 0 drops it."""
     hard_weight: float = Field(1.0, ge=0)
     """Weight of L_H; 0 drops it."""
-    subset_scale: bool = True
-    """Weigh a subset's mean by its share of the batch; false: the plain sum of means, as written in the
-    paper."""
     temperature: float = Field(mixing.TEMPERATURE, gt=0)
     """Temperature T of EmbMix's targets."""
     alpha: float = Field(mixing.ALPHA, gt=0)
     """Parameter of EmbMix's Beta(alpha, alpha)."""
-    mix_pool: Literal["hard", "clean_and_hard"] = "hard"
-    """Examples that hard ones are mixed with; SelfMix mixes them with clean ones, too."""
     kl_weight: float = Field(0.3, ge=0)
     """Weight of the symmetric KL between two dropout passes in L_H."""
 

@@ -13,7 +13,7 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-_VERSION = 7
+_VERSION = 8
 """Part of every job's key, raised when a change of the code changes the results of training."""
 
 
@@ -106,6 +106,7 @@ class FitResult:
     dev_accuracy: float | None
     """Accuracy of the best epoch on the given development labels; None without development examples."""
     train_examples: int
+    """Number of training examples of the last stage."""
     dev_examples: int
     truncated: int
     """Number of texts of the data set cut at the encoder's `max_length`."""

@@ -25,7 +25,11 @@ DYNAMICS_ROWS = 65536
 def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, workers: int) -> FitResult:
     """Build the result of a job, the content of `result.json`."""
     best, last = progress.history[progress.best_epoch - 1], progress.history[-1]
-    training = [len(data.train.ids) / record["examples_per_second"] for record in progress.history]
+    examples = [record.get("examples", len(data.train.ids)) for record in progress.history]
+    training = [
+        count / record["examples_per_second"]
+        for count, record in zip(examples, progress.history, strict=True)
+    ]
     return FitResult(
         name=job.name,
         key=key,
@@ -35,11 +39,11 @@ def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, 
         loss=last["loss"],
         dev_loss=best["dev_loss"],
         dev_accuracy=best["dev_accuracy"],
-        train_examples=len(data.train.ids),
+        train_examples=examples[-1],
         dev_examples=len(data.dev.ids),
         truncated=max(inputs.truncated for inputs in data.inputs.values()),
         seconds=round(sum(record["seconds"] for record in progress.history), 3),
-        examples_per_second=round(len(data.train.ids) * progress.epoch / sum(training), 1),
+        examples_per_second=round(sum(examples) / sum(training), 1),
         workers=workers,
     )
 

@@ -9,25 +9,21 @@ them, or one of them twice in a step, and no parameter has to take part in every
 The loop knows neither Ray nor true labels nor which method it runs.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
-from rayclean.models.base import Encoder
 from rayclean.models.precision import training_autocast
-from rayclean.training import checkpoint, job_outputs, setup, steps
+from rayclean.training import checkpoint, job_outputs, passes, setup, steps
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob, FitResult, FitSpec, job_key
 from rayclean.training.job_data import open_job
 from rayclean.training.query_annotator import AskAnnotator, ask_annotator
-from rayclean.training.sampler import global_batches, own_share
 from rayclean.training.state import ExampleState
 from rayclean.training.worker import Worker
 
@@ -90,145 +86,125 @@ def fit(
     output = Folder(job.output)
     first = collectives.rank == 0
 
-    # -- data, networks, optimiser, state: the same on every worker, since all are made from the seed --------
-    method = setup.build_method(job, spec)
-    encoders = method.encoders(spec.encoder)
-    torch.manual_seed(job.seed)
-    networks = setup.build_networks(encoders, len(spec.labels)).to(device)
-    data = open_job(job, encoders, len(spec.labels), spec.encoder)
-    main: Encoder = networks[method.networks[0]]  # type: ignore[assignment]
-    views = setup.build_views(method, networks, encoders, data, job)
-    setup.keep_used_tokens(networks, data, views)
-    epochs = spec.training.epochs or method.default_epochs or main.default_epochs
-    first_choice = method.first_choice if method.first_choice <= epochs else 1
-    batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
-    lengths = data.lengths(data.train)
-    steps_per_epoch = math.ceil(len(data.train.ids) / batch_size)
-    updates = math.ceil(steps_per_epoch / accumulate)
-    optimizer = setup.build_optimizer(networks, encoders, spec)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = ExampleState(data.train.ids, data.train.labels, method.state())
-    worker = Worker(networks, data, collectives, device, training_autocast(spec.training.precision, device))
-
-    # -- go on where an earlier attempt stopped --------------------------------------------------------------
-    progress = checkpoint.read_checkpoint(output, key, networks, optimizer, state)
+    # -- where an earlier attempt stopped; data, networks, state: the same on every worker, all from the seed --
+    saved = checkpoint.read_checkpoint(output, key)
+    progress = saved.progress if saved is not None else checkpoint.TrainingProgress()
     steps.agree_on_job(collectives, "the last finished epoch", progress.epoch)
+    method = setup.build_method(job, spec)
+    stages, encoders = method.stages(), method.encoders(spec.encoder)
+
+    def build(stage: int) -> Any:
+        outputs = stages[stage].outputs or len(spec.labels)
+        return setup.build_networks(encoders, outputs, job.seed, stage).to(device)
+
+    networks = build(progress.stage)
+    predictor = setup.predictor(networks, method, encoders)
+    data = open_job(job, encoders, len(spec.labels), spec.encoder)
+    views = setup.build_views(method, networks, encoders, data, job)
+    default_epochs = (
+        spec.training.epochs or method.default_epochs or networks[method.networks[0]].default_epochs
+    )
+    plans = setup.plan_stages(stages, default_epochs)
+    state = ExampleState(data.train.ids, data.train.labels, method.state())
     if first:
         job_outputs.forget_epochs(output, after=progress.epoch)
         for record in progress.history:
             on_epoch(record)
     last_write, write_seconds = time.monotonic(), 0.0
 
-    for epoch in range(progress.epoch + 1, epochs + 1):
-        if steps.out_of_patience(progress, spec.training.patience):
-            break
-        start = time.monotonic()
-        torch.manual_seed(setup.epoch_seed(job.seed, epoch, collectives.rank))
-        method.partition(state.columns, epoch)
-        state.take_over(collectives.from_first)
+    for plan in plans[progress.stage :]:
+        # -- a stage: its networks and optimisers, the examples that it keeps --------------------------------
+        if plan.number > progress.stage and plan.stage.fresh:
+            networks = build(plan.number)
+            predictor = setup.predictor(networks, method, encoders)
+        if plan.number == progress.stage or plan.stage.fresh:
+            setup.keep_used_tokens(networks, data, views)
+            optimizers = setup.build_optimizers(networks, encoders, spec)
+            autocast = training_autocast(spec.training.precision, device)
+            worker = Worker(networks, data, collectives, device, autocast)
+        if saved is not None:
+            kept, saved = saved.restore(networks, optimizers, state), None
+        else:
+            kept = passes.kept_examples(method, state, worker, plan)
+        progress.stage = plan.number
+        training = passes.StageTraining(job, spec, method, plan, worker, views, optimizers, state, kept)
+        is_last = plan is plans[-1]
+        first_choice = plan.first + (method.first_choice - 1 if method.first_choice <= plan.epochs else 0)
 
-        # -- the annotator is asked, if the method wants to --------------------------------------------------
-        asked: dict[str, float] = {}
-        if consult is not None and (questions := method.queries(state.columns, epoch)) is not None:
-            asked = ask_annotator(
-                worker, method, state, questions, consult, job.seed, epoch, output.sub(DEMONSTRATIONS, key)
-            )
-        begun = time.monotonic()
-        networks.train()
-        sums: dict[str, Tensor] = {}
+        for epoch in range(progress.epoch + 1, plan.last + 1):
+            if steps.out_of_patience(progress, spec.training.patience):
+                break
+            start = time.monotonic()
+            torch.manual_seed(setup.epoch_seed(job.seed, epoch, collectives.rank))
+            asked: dict[str, float] = {}
+            sums: dict[str, Tensor] = {}
+            seconds = 0.0
+            for turn, names in enumerate(method.turns):
+                method.partition(state.columns, epoch, turn)
+                state.take_over(collectives.from_first)
 
-        for step, positions in enumerate(
-            global_batches(len(state.ids), batch_size, job.seed, epoch, lengths)
-        ):
-            # -- this worker's rows of the global batch ------------------------------------------------------
-            mine = own_share(positions, collectives.rank, collectives.world_size)
-            batch, inputs = steps.step_batch(worker, views, mine, len(positions), epoch)
+                # -- the annotator is asked, if the method wants to ------------------------------------------
+                if turn == 0 and consult is not None and (found := method.queries(state.columns, epoch)):
+                    shown = output.sub(DEMONSTRATIONS, key)
+                    asked = ask_annotator(worker, method, state, found, consult, job.seed, epoch, shown)
 
-            # -- forward -------------------------------------------------------------------------------------
-            outputs = {name: worker.forward(name, inputs[name]) for name in networks}
+                # -- the turn's networks step; then they read everything once more, if the method reviews ----
+                begun = time.monotonic()
+                for name, total in passes.train_pass(training, epoch, turn).items():
+                    sums[name] = sums[name] + total if name in sums else total
+                if method.reviews:
+                    steps.review_examples(worker, method, state, epoch, names)
+                seconds += time.monotonic() - begun
 
-            # -- the method's columns, updated from the whole global batch before the loss -------------------
-            with torch.no_grad():
-                seen = {name: value.cpu().numpy() for name, value in method.seen(outputs, batch).items()}
-            ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
-            method.observe(state.columns, state.rows(ids), seen, epoch)
+            # -- the epoch's line: training loss, development loss -------------------------------------------
+            totals = collectives.sum([float(total) for total in sums.values()])
+            means = totals / collectives.world_size / training.steps
+            dev_loss, dev_accuracy = steps.evaluate_dev(worker, method.predictors)
+            of_stage = {"stage": plan.stage.name, "examples": training.examples}
+            record = {
+                "job": job.name,
+                "epoch": epoch,
+                "epochs": plan.total,
+                **(of_stage if len(plans) > 1 or kept is not None else {}),
+                "loss": float(means.sum()),
+                **{f"loss_{name}": float(mean) for name, mean in zip(sums, means, strict=True)},
+                **job_outputs.subset_sizes(state, method.measures()),
+                **method.summary(state.columns),
+                **asked,
+                "dev_loss": dev_loss,
+                "dev_accuracy": dev_accuracy,
+                "learning_rate": optimizers[method.networks[0]].param_groups[0]["lr"],
+                "workers": collectives.world_size,
+                "examples_per_second": float(f"{training.examples / max(seconds, 1e-9):.6g}"),  # never 0
+                "seconds": round(time.monotonic() - start, 3),
+            }
+            progress.epoch = epoch
+            progress.history.append(record)
+            if is_last and epoch >= first_choice and steps.is_best(record, progress, job):
+                progress.best_epoch = epoch
+                progress.best_weights = checkpoint.checkpoint_weights(networks) if first else {}
 
-            # -- loss and gradient; after `accumulate` batches one optimiser step ----------------------------
-            terms = method.loss(outputs, batch, state.take(mine, device), epoch)
-            group = min(
-                accumulate, steps_per_epoch - step // accumulate * accumulate
-            )  # the last may be smaller
-            torch.autograd.backward(torch.stack(list(terms.values())).sum() / group)
-            if step % accumulate == group - 1:
-                collectives.average_gradients(parameters)
-                norms = [
-                    float(nn.utils.clip_grad_norm_(network.parameters(), spec.training.clip))
-                    for network in networks.values()
-                ]
-                if not all(map(math.isfinite, norms)):  # after averaging: every worker sees it and stops
-                    raise RaycleanError(steps.not_finite(job, epoch, step + 1, terms))
-                rate = setup.schedule(
-                    (epoch - 1) * updates + step // accumulate, epochs * updates, spec.training.warmup
-                )
-                for parameter_group in optimizer.param_groups:
-                    parameter_group["lr"] = parameter_group["peak_lr"] * rate
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            for name, term in terms.items():
-                sums[name] = sums[name] + term.detach().double() if name in sums else term.detach().double()
-
-        # -- the networks read everything once more in evaluation mode, if the method reviews ----------------
-        if method.reviews:
-            steps.review_examples(worker, method, state, epoch)
-
-        # -- the epoch's line: training loss, development loss -----------------------------------------------
-        seconds = time.monotonic() - begun
-        totals = collectives.sum([float(total) for total in sums.values()])
-        means = totals / collectives.world_size / steps_per_epoch
-        dev_loss, dev_accuracy = steps.evaluate_dev(worker, method.networks[0])
-        record = {
-            "job": job.name,
-            "epoch": epoch,
-            "epochs": epochs,
-            "loss": float(means.sum()),
-            **{f"loss_{name}": float(mean) for name, mean in zip(sums, means, strict=True)},
-            **job_outputs.subset_sizes(state, method.measures()),
-            **method.summary(state.columns),
-            **asked,
-            "dev_loss": dev_loss,
-            "dev_accuracy": dev_accuracy,
-            "learning_rate": optimizer.param_groups[0]["lr"],
-            "workers": collectives.world_size,
-            "examples_per_second": float(f"{len(state.ids) / max(seconds, 1e-9):.6g}"),  # never 0
-            "seconds": round(time.monotonic() - start, 3),
-        }
-        progress.epoch = epoch
-        progress.history.append(record)
-        if epoch >= first_choice and steps.is_best(record, progress, job):
-            progress.best_epoch = epoch
-            progress.best_weights = checkpoint.checkpoint_weights(networks) if first else {}
-
-        # -- once in a while: a checkpoint -------------------------------------------------------------------
-        if first:
-            job_outputs.write_history(output, progress)
-            if job.keep_epochs:
-                job_outputs.write_epoch(output, state, epoch)
-            # The next questions depend on this very epoch: an attempt that resumed before it could ask
-            # others, and pay for both.
-            now = time.monotonic()
-            if consult is not None or now - last_write >= write_seconds / checkpoint_share:
-                checkpoint.write_checkpoint(output, key, networks, optimizer, state, progress)
-                last_write = time.monotonic()
-                write_seconds = last_write - now
-            on_epoch(record)
+            # -- once in a while: a checkpoint ---------------------------------------------------------------
+            if first:
+                job_outputs.write_history(output, progress)
+                if job.keep_epochs:
+                    job_outputs.write_epoch(output, state, epoch)
+                # The next questions depend on this very epoch: an attempt that resumed before it could ask
+                # others, and pay for both.
+                now = time.monotonic()
+                if consult is not None or now - last_write >= write_seconds / checkpoint_share:
+                    checkpoint.write_checkpoint(output, key, networks, optimizers, state, kept, progress)
+                    last_write = time.monotonic()
+                    write_seconds = last_write - now
+                on_epoch(record)
 
     # -- results, `result.json` last: a job with a result is whole -------------------------------------------
     result = job_outputs.summarise(job, key, progress, data, collectives.world_size)
     if first:
         if job.keep_last:
-            job_outputs.save_network(main, output, "model_last", spec.labels)
+            job_outputs.save_network(predictor, output, "model_last", spec.labels)
         networks.load_state_dict(progress.best_weights)
-        job_outputs.save_network(main, output, "model", spec.labels, job.standalone)
+        job_outputs.save_network(predictor, output, "model", spec.labels, job.standalone)
         job_outputs.write_dynamics(output, state, method)
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)

@@ -1,4 +1,4 @@
-"""The global batches of an epoch, a function of (seed, epoch) alone, independent of the number of workers.
+"""The global batches of a pass, a function of (seed, epoch, turn) alone, independent of the number of workers.
 
 Every worker computes all batches of the epoch and takes its rows of each. PyTorch's `DistributedSampler` pads
 with duplicates, which would count twice in per-example state; here padding is -1.
@@ -13,9 +13,14 @@ enough to keep batches random."""
 
 
 def global_batches(
-    count: int, batch_size: int, seed: int, epoch: int, lengths: npt.NDArray[np.int64] | None = None
+    count: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    lengths: npt.NDArray[np.int64] | None = None,
+    turn: int = 0,
 ) -> list[npt.NDArray[np.int64]]:
-    """The global batches of one epoch, which contain every position in [0, count) exactly once.
+    """The global batches of one pass, which contain every position in [0, count) exactly once.
 
     Args:
         count: number of training examples, in the order of their sorted ids.
@@ -23,11 +28,12 @@ def global_batches(
         seed: seed of the job.
         epoch: number of the epoch, from 1.
         lengths: [count] tokens per example, to group examples of similar length; None: no grouping.
+        turn: number of the pass within the epoch, from 0; every pass has a different order.
 
     Returns:
         An array of positions for each batch.
     """
-    generator = np.random.default_rng([seed, epoch])
+    generator = np.random.default_rng([seed, epoch, turn])
     order = generator.permutation(count)
     if lengths is None:
         return [order[start : start + batch_size] for start in range(0, count, batch_size)]

@@ -1,17 +1,20 @@
-"""Set-up of a job before its first step: method, networks, views, optimiser, learning rates, seeds."""
+"""Set-up of a job and of its stages: method, networks, views, optimisers, learning rates, seeds."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from rayclean.config import Plugin
+from rayclean.errors import ConfigError
 from rayclean.methods import METHODS
-from rayclean.methods.base import Method
+from rayclean.methods.base import Method, Stage
 from rayclean.models import ENCODERS
 from rayclean.models.base import Encoder
+from rayclean.models.ensemble import Ensemble
 from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.job_data import JobData
@@ -23,12 +26,26 @@ def build_method(job: FitJob, spec: FitSpec) -> Method:
     return METHODS.build(spec.method, len(spec.labels), job.seed)
 
 
-def build_networks(encoders: Mapping[str, Plugin], num_classes: int) -> nn.ModuleDict:
-    """One network per name, in one module."""
-    networks = {}
-    for name, encoder in encoders.items():
-        networks[name] = ENCODERS.build(encoder, num_classes)
-    return nn.ModuleDict(networks)
+def build_networks(encoders: Mapping[str, Plugin], outputs: int, seed: int, stage: int = 0) -> nn.ModuleDict:
+    """One network per name, in one module, with the initial weights of a stage (its place among all)."""
+    torch.manual_seed(seed if stage == 0 else _derived(seed, 0, stage))  # no epoch has the number 0
+    return nn.ModuleDict({name: ENCODERS.build(encoder, outputs) for name, encoder in encoders.items()})
+
+
+def predictor(networks: nn.ModuleDict, method: Method, encoders: Mapping[str, Plugin]) -> Encoder:
+    """The network that predicts, or the ensemble of those that predict together.
+
+    Raises:
+        ConfigError: they are of different encoders.
+    """
+    names = method.predictors
+    if len({repr(encoders[name]) for name in names}) > 1:
+        raise ConfigError(
+            f"method: the networks {', '.join(names)} predict together, so they must be of one encoder; "
+            "give them the same options"
+        )
+    members: list[Encoder] = [networks[name] for name in names]  # type: ignore[misc]
+    return members[0] if len(members) == 1 else Ensemble.of(members, encoders[names[0]].name)
 
 
 def keep_used_tokens(networks: nn.ModuleDict, data: JobData, views: Mapping[str, Views]) -> None:
@@ -57,33 +74,99 @@ def build_views(
         assert isinstance(network, Encoder)
         if id(inputs) not in made:
             made[id(inputs)] = Views(
-                method.views, inputs, network, encoders[name], job.data.examples, job.seed
-            )
+                method.views, inputs, network, encoders[name], job.data.examples, job.seed,
+                keeps_originals=method.keeps_originals,
+            )  # fmt: skip
     return {name: made[id(data.inputs[name])] for name in method.networks} if made else {}
 
 
-def build_optimizer(
+def build_optimizers(
     networks: nn.ModuleDict, encoders: Mapping[str, Plugin], spec: FitSpec
-) -> torch.optim.AdamW:
-    """AdamW (Loshchilov, Hutter, 2019); biases and LayerNorm do not decay.
+) -> dict[str, torch.optim.AdamW]:
+    """AdamW (Loshchilov, Hutter, 2019) for every network; biases and LayerNorm do not decay.
 
     The configured learning rate is that of the configured encoder; a network of another one has its own
     default.
     """
-    groups = []
+    optimizers = {}
     for name, network in networks.items():
         rate: float = network.default_learning_rate  # type: ignore[assignment]
         if spec.training.learning_rate is not None and encoders[name] == spec.encoder:
             rate = spec.training.learning_rate
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        groups = []
         for decays in (True, False):
             chosen = [parameter for parameter in trained if (parameter.ndim > 1) == decays]
             decay = spec.training.weight_decay if decays else 0.0
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "peak_lr": rate, "weight_decay": decay})
-    # Fused: one pass over each tensor instead of ten, on a CPU five to eight times as fast for a large
-    # embedding table.
-    return torch.optim.AdamW(groups, fused=True)
+        # Fused: one pass over each tensor instead of ten, on a CPU five to eight times as fast for a large
+        # embedding table.
+        optimizers[name] = torch.optim.AdamW(groups, fused=True)
+    return optimizers
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage and its place in the whole training."""
+
+    stage: Stage
+    number: int
+    """Its place among all stages, from 0."""
+    first: int
+    """Its first epoch, from 1."""
+    epochs: int
+    schedule_first: int
+    """First epoch of the schedule that it belongs to: its own, or that of the stage whose networks it carries on."""
+    schedule_epochs: int
+    """Epochs of that schedule, all stages that carry on included."""
+    total: int
+    """Epochs of all stages."""
+
+    @property
+    def last(self) -> int:
+        """Its last epoch."""
+        return self.first + self.epochs - 1
+
+    def rate(self, epoch: int, step: int, steps: int, warmup: float) -> float:
+        """Share of the peak learning rate at a 0-based step of an epoch's `steps`."""
+        if self.stage.constant_rate:
+            return 1.0
+        done = (epoch - self.schedule_first) * steps + step
+        return schedule(done, self.schedule_epochs * steps, warmup)
+
+
+def plan_stages(stages: Sequence[Stage], default_epochs: int) -> list[StagePlan]:
+    """Epochs of every stage, counted through all of them.
+
+    >>> plans = plan_stages([Stage("a", 2), Stage("b", fresh=False), Stage("c", 1)], 3)
+    >>> [(plan.first, plan.last, plan.schedule_first, plan.schedule_epochs) for plan in plans]
+    [(1, 2, 1, 5), (3, 5, 1, 5), (6, 6, 6, 1)]
+
+    Args:
+        stages: of a method.
+        default_epochs: of a stage that names none.
+
+    Raises:
+        ValueError: a name occurs twice, or carried networks would need other outputs.
+    """
+    if len({stage.name for stage in stages}) < len(stages):
+        raise ValueError(f"stages must have different names, got {[stage.name for stage in stages]}")
+    counts = [stage.epochs or default_epochs for stage in stages]
+    begins = [number for number, stage in enumerate(stages) if stage.fresh or number == 0]
+    plans = []
+    for number, stage in enumerate(stages):
+        begin = max(place for place in begins if place <= number)
+        end = min((place for place in begins if place > number), default=len(stages))
+        if stage.outputs != stages[begin].outputs:
+            raise ValueError(f"stage {stage.name} carries on networks of {stages[begin].outputs} outputs")
+        plans.append(
+            StagePlan(
+                stage, number, sum(counts[:number]) + 1, counts[number], sum(counts[:begin]) + 1,
+                sum(counts[begin:end]), sum(counts),
+            )
+        )  # fmt: skip
+    return plans
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
@@ -103,4 +186,8 @@ def epoch_seed(seed: int, epoch: int, rank: int) -> int:
     """Seed of a worker's generators for an epoch (dropout), so that resuming at an epoch boundary repeats it
     exactly.
     """
-    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return _derived(seed, epoch, rank)
+
+
+def _derived(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

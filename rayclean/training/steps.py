@@ -3,7 +3,8 @@ training.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rayclean.errors import DisagreementError
-from rayclean.methods.base import Method, StepBatch
+from rayclean.methods.base import Method
+from rayclean.methods.batch import StepBatch
 from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob
@@ -23,12 +25,24 @@ from rayclean.training.views import Views
 from rayclean.training.worker import EVALUATION_ROWS, Inputs, Worker
 
 
+@dataclass(frozen=True)
+class Moment:
+    """The moment of a training at which a step is."""
+
+    stage: str = "train"
+    turn: tuple[str, ...] = ()
+    """Networks that step."""
+    progress: float = 0.0
+    """Epochs done, with the fraction of the running one."""
+
+
 def step_batch(
     worker: Worker,
     views: Mapping[str, Views],
     positions: npt.NDArray[np.int64],
     global_count: int,
     epoch: int,
+    moment: Moment,
 ) -> tuple[StepBatch, dict[str, Inputs]]:
     """This worker's rows of a global batch, and every network's inputs for them and their views.
 
@@ -58,28 +72,33 @@ def step_batch(
         gather=collectives.gather_rows,
         classify=worker.classify,
         again=lambda name, mask: worker.again(name, inputs[name], mask),
+        stage=moment.stage,
+        turn=moment.turn,
+        progress=moment.progress,
     )
     return batch, inputs
 
 
 @torch.no_grad()
-def evaluate_dev(worker: Worker, name: str) -> tuple[float | None, float | None]:
-    """Mean cross-entropy and accuracy of the network `name` over all workers' shares of dev; None without
-    dev.
+def evaluate_dev(worker: Worker, names: Sequence[str]) -> tuple[float | None, float | None]:
+    """Mean cross-entropy and accuracy of the networks `names`, by the mean of their logits, over all workers'
+    shares of dev; None without dev.
     """
     part, collectives = worker.data.dev, worker.collectives
     if len(part.ids) == 0:
         return None, None
-    worker.networks[name].eval()
+    for name in names:
+        worker.networks[name].eval()
     mine = np.arange(collectives.rank, len(part.ids), collectives.world_size)
-    lengths = worker.data.inputs[name].lengths(part.rows[name][mine])
+    lengths = worker.data.inputs[names[0]].lengths(part.rows[names[0]][mine])
     if lengths is not None:
         mine = mine[np.argsort(lengths, kind="stable")]
     loss, right = 0.0, 0
     for start in range(0, len(mine), EVALUATION_ROWS):
         chosen = mine[start : start + EVALUATION_ROWS]
         labels = torch.from_numpy(part.labels[chosen]).to(worker.device)
-        logits = worker.forward(name, worker.inputs_of(name, part, chosen)).logits
+        each = [worker.forward(name, worker.inputs_of(name, part, chosen)).logits for name in names]
+        logits = torch.stack(each).mean(0)
         loss += float(F.cross_entropy(logits, labels, reduction="none").double().sum())
         right += int((logits.argmax(-1) == labels).sum())
     total_loss, total_right = collectives.sum([loss, right])
@@ -87,8 +106,12 @@ def evaluate_dev(worker: Worker, name: str) -> tuple[float | None, float | None]
 
 
 @torch.no_grad()
-def review_examples(worker: Worker, method: Method, state: ExampleState, epoch: int) -> None:
-    """Let every network read all training examples in evaluation mode, and the method update its columns."""
+def review_examples(
+    worker: Worker, method: Method, state: ExampleState, epoch: int, names: Sequence[str]
+) -> None:
+    """Let the networks `names` read all training examples in evaluation mode, and the method update its
+    columns.
+    """
     worker.networks.eval()
     train, collectives = worker.data.train, worker.collectives
     order = np.arange(len(state.ids))
@@ -99,9 +122,10 @@ def review_examples(worker: Worker, method: Method, state: ExampleState, epoch: 
         mine = own_share(order[start : start + size], collectives.rank, collectives.world_size)
         filled = np.maximum(mine, 0)
         inputs = worker.inputs(train, filled)
-        outputs = {name: worker.forward(name, inputs[name]) for name in worker.networks}
+        outputs = {name: worker.forward(name, inputs[name]) for name in names}
         labels = torch.from_numpy(train.labels[filled]).to(worker.device)
-        seen = {name: value.cpu().numpy() for name, value in method.judged(outputs, labels).items()}
+        judged = method.judged(outputs, labels, state.take(mine, worker.device))
+        seen = {name: value.cpu().numpy() for name, value in judged.items()}
         ids, seen = collectives.gather(np.where(mine >= 0, state.ids[filled], -1), seen)
         method.review(state.columns, state.rows(ids), seen, epoch)
 

@@ -92,6 +92,7 @@ class Views:
         plugin: encoder of the network.
         examples: folder of example shards, for functions that rewrite texts.
         seed: seed of the job.
+        keeps_originals: whether the unchanged rows precede their views.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Views:
         plugin: Plugin,
         examples: str,
         seed: int,
+        keeps_originals: bool = True,
     ):
         reads_tokens = isinstance(inputs, TokenInputs)
         check_views(names, plugin, reads_tokens)
@@ -109,7 +111,7 @@ class Views:
         self.names = tuple(auto if name == "auto" else name for name in names)
         self.adds_tokens = not {*self.names} <= {"dropout", "drop", "swap"}
         """Whether a view may hold tokens that occur in no text."""
-        self.inputs, self.seed = inputs, seed
+        self.inputs, self.seed, self.keeps_originals = inputs, seed, keeps_originals
         cls, options = encoder_class(plugin)
         self.tokenizer: Tokenizer = cls.tokenizer(options)
         self.rewrites: dict[str, Rewrite] = {}
@@ -121,7 +123,7 @@ class Views:
                 self.rewritten[name] = open_tokens(examples, plugin, name)
 
     def batch(self, ids: npt.NDArray[np.int64], rows: Rows, epoch: int) -> dict[str, Tensor]:
-        """Inputs [(1 + V) B, ...]: the unchanged rows, then each view of all rows.
+        """Inputs [(1 + V) B, ...]: the unchanged rows, if they are kept, then each view of all rows.
 
         Args:
             ids: [B] example ids, -1 = padding.
@@ -130,10 +132,10 @@ class Views:
         """
         if isinstance(self.inputs, FeatureInputs):
             features = self.inputs.batch(rows)["features"]
-            return {"features": features.repeat(1 + len(self.names), 1)}
+            return {"features": features.repeat(self.keeps_originals + len(self.names), 1)}
         assert isinstance(self.inputs, TokenInputs)
         originals = self.inputs.tokens_of(rows)
-        tokens = list(originals)
+        tokens = list(originals) if self.keeps_originals else []
         for number, name in enumerate(self.names):
             if name == "dropout":
                 tokens += originals

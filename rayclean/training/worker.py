@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rayclean.methods.base import Output
+from rayclean.methods.batch import Output
 from rayclean.models.precision import Autocast
 from rayclean.training.collectives import Collectives
 from rayclean.training.inputs import Rows
@@ -49,16 +49,21 @@ class Worker:
         return {name: moved[id(batch)] for name, batch in inputs.items()}
 
     def forward(self, name: str, inputs: Inputs) -> Output:
-        """Features and logits of one network; logits are in float32 (float64 if the network is)."""
-        with self.autocast():
+        """Features and logits of one network; logits are in float32 (float64 if the network is). No gradient is
+        computed in evaluation mode.
+        """
+        with self.autocast(), self._gradient(name):
             features, logits = self.networks[name](inputs)
             return Output(features, _at_least_single(logits))
 
     def classify(self, name: str, features: Tensor) -> Tensor:
         """Logits [M, K] of refined features [M, D] by one network, in float32 or float64."""
-        with self.autocast():
+        with self.autocast(), self._gradient(name):
             logits: Tensor = self.networks[name].classify(features)  # type: ignore[operator]
         return _at_least_single(logits)
+
+    def _gradient(self, name: str) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.networks[name].training)
 
     def again(self, name: str, inputs: Inputs, mask: Tensor) -> Output:
         """Run one network again on the rows of `mask` [B]; an empty batch is not run, as some networks fail

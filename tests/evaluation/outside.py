@@ -1,12 +1,11 @@
 """A method as another package would bring it: nothing of rayclean names it or its columns."""
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from rayclean.measures import EpochFigure, Histogram, Measures, SubsetColumn
-from rayclean.methods.base import Method, Output, State, StepBatch
+from rayclean.methods.base import Method, State
+from rayclean.methods.batch import Output, StepBatch
 
 
 class Halves(Method):
@@ -15,16 +14,14 @@ class Halves(Method):
     def state(self) -> dict[str, tuple[str, float]]:
         return super().state() | {"belief": ("float32", 0.0), "side": ("int8", -1)}
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+    def seen(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         p = outputs["main"].logits.detach().softmax(-1)
         belief = p.gather(1, batch.given_label[:, None])[:, 0]
-        return super().seen(outputs, batch) | {"belief": belief}
+        return super().seen(outputs, batch, rows) | {"belief": belief}
 
-    def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
-        super().observe(state, rows, seen, epoch)
-        state["belief"][rows] = seen["belief"]
-
-    def partition(self, state: State, epoch: int) -> None:
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         if epoch > 1:
             state["side"][:] = state["belief"] < np.median(state["belief"])
 

@@ -131,3 +131,30 @@ def test_rce_cannot_mend_a_confident_mistake():
     losses.reverse_cross_entropy(z, torch.tensor([1, 1])).sum().backward()
     assert float(z.grad[0, 1]) == pytest.approx(0.25 * losses.LOG_ZERO)
     assert abs(float(z.grad[1, 1])) < 1e-3
+
+
+def test_golden_numbers_of_dividemix():
+    """METHODS 10: logits (1, 2, 0) and the mixed target (.24, .73, .03)."""
+    target = torch.tensor([[0.24, 0.73, 0.03]], dtype=torch.float64)
+    # ((.244728 - .24)^2 + (.665241 - .73)^2 + (.090031 - .03)^2) / 3
+    assert float(losses.squared_error(Z, target)) == pytest.approx(0.002607, abs=1e-6)
+    assert float(losses.prior_divergence(Z.softmax(-1)[0])) == pytest.approx(0.308994, abs=1e-6)
+    assert float(losses.negative_entropy(Z)) == pytest.approx(-0.832396, abs=1e-6)
+
+
+def test_limits_of_the_terms_of_dividemix():
+    uniform = torch.full((5,), 0.2, dtype=torch.float64)
+    assert float(losses.prior_divergence(uniform)) == pytest.approx(0, abs=1e-12)
+    z = logits(0).requires_grad_()
+    assert (losses.prior_divergence(z.softmax(-1)) > 0).all()
+    assert float(losses.negative_entropy(torch.zeros(1, 5))) == pytest.approx(-math.log(5), abs=1e-6)
+    right = torch.eye(5, dtype=torch.float64)[:1]
+    assert float(losses.squared_error(right * 1000, right)) == 0
+    assert float(losses.squared_error(right * 1000, right.roll(1))) == pytest.approx(2 / 5)
+    empty = torch.tensor([1.0, 0.0], requires_grad=True)
+    losses.prior_divergence(empty).backward()  # a class of no probability
+    assert torch.isfinite(empty.grad).all()
+    assert gradcheck(losses.negative_entropy, (z,))
+    target = logits(1).softmax(-1)
+    assert gradcheck(lambda z: losses.squared_error(z, target), (z,))
+    assert gradcheck(lambda z: losses.prior_divergence(z.softmax(-1).mean(0)), (z,))

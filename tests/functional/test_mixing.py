@@ -156,3 +156,21 @@ def test_interpolation_takes_any_trailing_shape_and_keeps_the_dtype():
         0.5,
         0.75,
     ]
+
+
+def test_copies_of_an_example_are_mixed_as_rows_of_their_own():
+    ids = IDS[:50]
+    keys = mixing.copy_keys(ids, 3)
+    assert len(set(keys)) == 150
+    assert (mixing.copy_keys(ids, 1) == ids).all()
+    order = np.random.default_rng(0).permutation(50)
+    assert (mixing.copy_keys(ids[order], 3).reshape(3, 50) == keys.reshape(3, 50)[:, order]).all()
+    partner = mixing.partners(keys, np.ones(150, bool), 0, 1)
+    assert sorted(partner) == list(range(150))
+    assert (partner[:50] % 50 != partner[50:100] % 50).mean() > 0.8  # the views of an example: other partners
+    assert (mixing.mix_weights(keys, 0, 1)[:50] != mixing.mix_weights(keys, 0, 1)[50:100]).all()
+
+
+def test_a_ramp():
+    assert [mixing.ramp_up(at, 2, 2) for at in (0, 2, 2.5, 3, 4, 9)] == [0, 0, 0.25, 0.5, 1, 1]
+    assert [mixing.ramp_up(at, 2, 0) for at in (1.9, 2)] == [0, 1]

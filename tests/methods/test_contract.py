@@ -14,7 +14,8 @@ from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.measures import Measures
 from rayclean.methods import METHODS
-from rayclean.methods.base import Method, State, StepBatch
+from rayclean.methods.base import Method, State
+from rayclean.methods.batch import StepBatch
 from rayclean.schema import TRUTH
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
@@ -23,13 +24,15 @@ from tests.training.toys import ACCUMULATING, TOY, Answering, job, write_example
 
 ALL = [*METHODS, ACCUMULATING]
 OPTIONS = {
+    "aum": {"margin_epochs": 1},
+    "dividemix": {"warmup_epochs": 1},
     "lane_literal": {"views": ["swap", "switch_out"]},  # its own views need pre-trained embeddings
     # Split after one epoch; a low threshold, so that the annotator is asked.
     "noiseal": {
         "weak": {"name": TOY}, "warmup_epochs": 1, "threshold": "fixed", "fixed_threshold": 0.35,
     },
 }  # fmt: skip
-HOOKS = ("partition", "queries", "revise", "observe", "review", "summary", "quality")
+HOOKS = ("kept", "partition", "queries", "revise", "observe", "review", "summary", "quality")
 """Those that are handed columns."""
 
 
@@ -125,6 +128,14 @@ def test_losses_are_scaled_by_global_counts() -> None:
     assert float(first + second) / 2 == pytest.approx(3.0)
 
 
+def test_a_mean_keeps_the_axes_behind_the_rows() -> None:
+    rows = torch.tensor([[1.0, 2.0], [3.0, 6.0], [float("nan"), 0.0]])
+    one = batch([0] * 3, [True, True, False])
+    assert one.mean(rows).tolist() == [2, 4]
+    assert one.mean(torch.cat([rows, rows + 1])).tolist() == [2.5, 4.5]  # with views
+    assert one.mean_of_all(rows).tolist() == [2, 4]
+
+
 def test_an_empty_subset_is_zero_with_a_zero_gradient() -> None:
     values = torch.tensor([1.0, 2.0], requires_grad=True)
     loss = batch([0, 1], [True, True]).mean_over(values, torch.tensor([False, False]))
@@ -135,7 +146,7 @@ def test_an_empty_subset_is_zero_with_a_zero_gradient() -> None:
 
 
 def test_base_is_cross_entropy() -> None:
-    from rayclean.methods.base import Output
+    from rayclean.methods.batch import Output
 
     logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]])
     method = Method(Method.Config(), 2)
@@ -144,7 +155,7 @@ def test_base_is_cross_entropy() -> None:
     terms = method.loss(outputs, rows, {}, 1)
     # -log 1/2 and -log 1/4: mean of log 2 and 2 log 2
     assert float(terms["cross_entropy"]) == pytest.approx(1.5 * math.log(2))
-    assert method.seen(outputs, rows)["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])
+    assert method.seen(outputs, rows, {})["loss"].tolist() == pytest.approx([math.log(2), 2 * math.log(2)])
 
 
 def test_a_transformer_and_the_same_one_with_another_dropout(tmp_path: Path) -> None:

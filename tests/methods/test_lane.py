@@ -12,7 +12,7 @@ import torch
 from rayclean.config import Plugin
 from rayclean.folder import Folder
 from rayclean.functional import contrastive
-from rayclean.methods.base import Output, StepBatch
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.lane import Lane, LaneLiteral
 from rayclean.training.loop import fit
 from tests.training.toys import job, spec, write_examples
@@ -53,7 +53,7 @@ def two_epochs(one: Lane, rows: list[int] | None = None) -> dict[str, Any]:
     state = columns(one)
     for epoch in (1, 2):
         one.partition(state, epoch)
-        seen = {name: value.numpy() for name, value in one.seen(outputs(epoch), batch()).items()}
+        seen = {name: value.numpy() for name, value in one.seen(outputs(epoch), batch(), {}).items()}
         for part in ([0, 1, 2, 3, 4],) if rows is None or epoch == 1 else (rows,):
             one.observe(state, np.array(part), {n: v[part] for n, v in seen.items()}, epoch)
     return state
@@ -95,19 +95,19 @@ def test_batch_scope_sees_the_batch_alone() -> None:
 
 def test_a_fixed_mu_waits_for_its_warmup() -> None:
     state = columns(one := method(mu=0.0, mu_warmup=2))
-    seen = {name: value.numpy() for name, value in one.seen(outputs(1), batch()).items()}
+    seen = {name: value.numpy() for name, value in one.seen(outputs(1), batch(), {}).items()}
     one.observe(state, np.arange(5), seen, 2)
     assert (state["weight"] == 1).all()
 
 
 def test_without_similarity_margins_are_plain() -> None:
-    seen = method(similarity=False).seen(outputs(1), batch())
+    seen = method(similarity=False).seen(outputs(1), batch(), {})
     assert seen["margin"].tolist() == [1, -3, -2, -1, -3]
-    with_w = method().seen(outputs(1), batch())["margin"]
+    with_w = method().seen(outputs(1), batch(), {})["margin"]
     np.testing.assert_allclose(with_w, [1, -5, -4, -2.5, -6], atol=1e-5)
     certain = method()
     sure = {"main": outputs(1)["main"], "auxiliary": Output(torch.zeros(5, 4), torch.full((5, 3), 0.0))}
-    thirds = certain.seen(sure, batch())["margin"]  # w = 1/3 everywhere: every lost margin times three
+    thirds = certain.seen(sure, batch(), {})["margin"]  # w = 1/3 everywhere: every lost margin times three
     np.testing.assert_allclose(thirds, [1, -9, -6, -3, -9], atol=1e-5)
 
 
@@ -125,7 +125,7 @@ def test_no_gradient_flows_through_margins_and_weights() -> None:
     one = method()
     main, auxiliary = Z[1].clone().requires_grad_(), W[1].log().requires_grad_()
     said = {"main": Output(torch.zeros(5, 4), main), "auxiliary": Output(torch.zeros(5, 4), auxiliary)}
-    seen = one.seen(said, batch())
+    seen = one.seen(said, batch(), {})
     assert not any(value.requires_grad for value in seen.values())
     state = columns(one)
     one.observe(state, np.arange(5), {name: value.numpy() for name, value in seen.items()}, 2)
@@ -176,7 +176,10 @@ def test_views_carry_label_and_weight_and_never_the_state() -> None:
     twice = {
         n: Output(o.features.repeat(2, 1), torch.cat([o.logits, o.logits * 0])) for n, o in outputs(1).items()
     }
-    assert one.seen(twice, batch())["margin"].tolist() == one.seen(outputs(1), batch())["margin"].tolist()
+    assert (
+        one.seen(twice, batch(), {})["margin"].tolist()
+        == one.seen(outputs(1), batch(), {})["margin"].tolist()
+    )
     weights = torch.tensor([1.0, 0.5, 1, 1, 0])
     terms = one.loss(twice, batch(), {"weight": weights}, 1)
     alone = one.loss(outputs(1), batch(), {"weight": weights}, 1)
@@ -219,7 +222,7 @@ def test_the_clamp_rate_is_of_lost_margins_at_the_last_visit() -> None:
     one = method(w_min=0.55)
     state = columns(one)
     for epoch, rate in ((1, 3 / 5), (2, 2 / 5)):
-        seen = {name: value.numpy() for name, value in one.seen(outputs(epoch), batch()).items()}
+        seen = {name: value.numpy() for name, value in one.seen(outputs(epoch), batch(), {}).items()}
         one.observe(state, np.arange(5), seen, epoch)
         assert one.summary(state)["clamp_rate"] == pytest.approx(rate)
     assert two_epochs(method(w_min=1e-3))["clamped"].sum() == 0

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rayclean.functional import mixing
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import Output, StepBatch
+from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
+from rayclean.methods.noiseal_ablations import NoiseALWithAblations
 from rayclean.schema import ABSTAINED, UNANSWERED
 
 R, H, P = Subset.CLEAN, Subset.HARD, Subset.PURIFIED
@@ -20,8 +21,8 @@ STRONG = torch.tensor(
 WEAK = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
 
 
-def method(num_classes: int = 3, **options: Any) -> NoiseAL:
-    return NoiseAL(NoiseAL.Config(**options), num_classes)
+def method(num_classes: int = 3, **options: Any) -> NoiseALWithAblations:
+    return NoiseALWithAblations(NoiseALWithAblations.Config(**options), num_classes)
 
 
 def columns(one: NoiseAL, count: int, labels: Any = None) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def reviewed(one: NoiseAL) -> dict[str, Any]:
     every = {"strong": STRONG, "weak": WEAK}
     outputs = {name: Output(torch.zeros(5, 1), every[name].log()) for name in one.networks}
     labels = torch.from_numpy(state["given_label"])
-    seen = {name: value.numpy() for name, value in one.judged(outputs, labels).items()}
+    seen = {name: value.numpy() for name, value in one.judged(outputs, labels, {}).items()}
     one.review(state, np.arange(5), seen, 2)
     return state
 

@@ -1,7 +1,7 @@
 """The same model and the same state for any number of workers, killed in between or not."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.training.toys import (
     ACCUMULATING,
     DOUBLE,
     HALF,
+    STAGED,
     TOY,
     Attempt,
     job,
@@ -36,6 +37,9 @@ METHODS = {
     ),
     "lane": Plugin(name="lane", views=["switch_out", "drop"]),
     "lane_literal": Plugin(name="lane_literal", views=["swap"], tau=0.5, normalize=True),
+    STAGED: Plugin(name=STAGED),
+    "aum": Plugin(name="aum", margin_epochs=2, percentile=60),
+    "dividemix": Plugin(name="dividemix", warmup_epochs=1, views=["switch_out", "drop"]),
 }
 DOUBLES = {
     # One subset mean is over the batch, the other over the subset: a collective. Thresholds follow the confidence.
@@ -51,12 +55,20 @@ DOUBLES = {
         demonstrations=2,
     ),
     "lane": Plugin(name="lane", views=["switch_out", "drop"]),
+    "aum": Plugin(name="aum", margin_epochs=2, percentile=60),
+    "dividemix": Plugin(name="dividemix", warmup_epochs=1, views=["switch_out", "drop"]),
 }
 """In double precision, where the state must be equal to 1e-9."""
 KILLED = {"2 then 3": (2, 1, 3), "1 then 2": (1, 2, 2), "1 then 1": (1, 1, 1)}
 """Workers, epoch after which they die, workers of the next attempt."""
-KILLED_METHODS = ["noiseal", *(pytest.param(name, marks=pytest.mark.slow) for name in (ACCUMULATING, "lane"))]
-"""The default run kills the one with the most to lose: two networks, and answers that were paid."""
+STAGED_KILLS = {
+    f"killed after {epoch}": (workers, epoch, then)
+    for epoch, workers, then in ((1, 2, 3), (2, 1, 2), (3, 1, 1), (4, 2, 1), (5, 1, 1), (6, 3, 2))
+}
+"""Two epochs, two or three, and three or two: in every stage, and between each and the next."""
+FURTHER = (ACCUMULATING, "lane")
+KILLED_METHODS = ["noiseal", "dividemix", *(pytest.param(name, marks=pytest.mark.slow) for name in FURTHER)]
+"""The default run kills those with the most to lose: two networks and answers that were paid, turns, stages."""
 
 Runs = dict[tuple[str, str], FitJob]
 """By method and number of workers, or name of the kill."""
@@ -82,9 +94,11 @@ class Group:
         for count in workers:
             self.add(method, str(count), how, (count, None))
 
-    def add_killed(self, method: str, how: FitSpec) -> None:
+    def add_killed(
+        self, method: str, how: FitSpec, kills: Mapping[str, tuple[int, int, int]] = KILLED
+    ) -> None:
         """Runs that are killed and gone on with."""
-        for name, (workers, epoch, then) in KILLED.items():
+        for name, (workers, epoch, then) in kills.items():
             self.add(method, name, how, (workers, epoch), (then, None))
 
     def train(self) -> Runs:
@@ -107,7 +121,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         group = Group(folder)
         for method in METHODS:
             group.add_calm(method, single(method))
-        group.add_killed("noiseal", single("noiseal"))
+        for method in ("noiseal", "dividemix"):
+            group.add_killed(method, single(method))
+        for method in ("aum", STAGED):
+            group.add_killed(method, single(method), STAGED_KILLS)
         for method, plugin in DOUBLES.items():
             how = spec(
                 encoder=DOUBLE,
@@ -128,7 +145,7 @@ def further_kills(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYCLEAN_CACHE", str(folder / "cache"))
         group = Group(folder)
-        for method in (ACCUMULATING, "lane"):
+        for method in FURTHER:
             group.add_calm(method, single(method), [1])
             group.add_killed(method, single(method))
         return group.train()
@@ -137,7 +154,7 @@ def further_kills(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.fixture
 def killed(request: pytest.FixtureRequest, method: str) -> Runs:
     """The group in which a method was killed."""
-    found: Runs = request.getfixturevalue("runs" if method == "noiseal" else "further_kills")
+    found: Runs = request.getfixturevalue("further_kills" if method in FURTHER else "runs")
     return found
 
 
@@ -145,7 +162,12 @@ def outcome(run: FitJob) -> tuple[Any, list[dict[str, Any]], dict[str, Any]]:
     folder = Folder(run.output)
     history = [json.loads(line) for line in folder.read_text("metrics.jsonl").splitlines()]
     dynamics = folder.read_table("dynamics", "part-00000.parquet").to_pandas()
-    return dynamics, history, load_file(folder.path("model_last", "weights.safetensors"))
+    last = Path(folder.path("model_last"))
+    files = sorted(last.rglob("weights.safetensors"))
+    weights = {
+        f"{file.parent.name} {name}": value for file in files for name, value in load_file(file).items()
+    }
+    return dynamics, history, weights
 
 
 def assert_same(left: FitJob, right: FitJob) -> None:
@@ -154,12 +176,15 @@ def assert_same(left: FitJob, right: FitJob) -> None:
     for column in dynamics.columns:
         # What does not depend on the network is equal to 1e-9. The rest are float32 outputs of networks whose
         # parameters agree to 1e-5, no better than that.
-        exact = ("exact", "visits", "hard", "subset", "answer", "predicted", "clamped")
-        tolerance = 1e-9 if column in exact else 2e-5 if column == "margin_sum" else HALF.get(column, 1e-5)
+        exact = dynamics[column].dtype.kind in "iu" or column == "exact"
+        rounded = {"margin_sum": 2e-5, **HALF}
+        tolerance = 1e-9 if exact else rounded.get(column, 1e-5)
         np.testing.assert_allclose(
             dynamics[column], dynamics2[column], rtol=0, atol=tolerance, err_msg=column
         )
-    assert [r["epoch"] for r in history] == [r["epoch"] for r in history2] == list(range(1, EPOCHS + 1))
+    epochs = list(range(1, history[-1]["epochs"] + 1))
+    assert [r["epoch"] for r in history] == [r["epoch"] for r in history2] == epochs
+    assert [r.get("stage") for r in history] == [r.get("stage") for r in history2]
     for one, two in zip(history, history2, strict=True):
         for name in one:
             if name.startswith(("loss", "dev_")):
@@ -223,6 +248,22 @@ def test_lane_down_weighed_somebody(runs: Any) -> None:
     assert dynamics["weight"].min() < 0.9
 
 
+def test_aum_removed_somebody(runs: Any) -> None:
+    dynamics, history, _ = outcome(runs["aum", "1"])
+    assert 0 < (dynamics["kept"] == 0).sum() < N / 2
+    assert (dynamics["visits_1"] == 2).all()
+    assert history[-1]["examples"] == (dynamics["kept"] == 1).sum()
+
+
+@pytest.mark.parametrize("method", ["dividemix", "double dividemix"])
+def test_dividemix_divided(runs: Any, method: str) -> None:
+    dynamics, history, weights = outcome(runs[method, "1"])
+    for name in ("first", "second"):
+        assert 0 < dynamics[f"labelled_{name}"].sum() < N
+        assert history[-1][f"loss_unlabelled_{name}"] > 0
+    assert {name.partition(" ")[0] for name in weights} == {"member-1", "member-2"}
+
+
 def test_nobody_twice_nobody_left_out(runs: Any) -> None:
     for workers in ("1", "2", "3"):
         dynamics, _, _ = outcome(runs[ACCUMULATING, workers])
@@ -230,11 +271,21 @@ def test_nobody_twice_nobody_left_out(runs: Any) -> None:
         assert (dynamics["visits"] == EPOCHS).all()
 
 
+@pytest.mark.parametrize("name", STAGED_KILLS)
+@pytest.mark.parametrize("method", ["aum", STAGED])
+def test_killed_in_every_stage(runs: Runs, method: str, name: str) -> None:
+    assert_same(runs[method, "1"], runs[method, name])
+    if STAGED_KILLS[name][::2] == (1, 1):
+        assert_equal_bits(runs[method, "1"], runs[method, name])
+
+
 @pytest.mark.parametrize("method", KILLED_METHODS)
 def test_the_same_seed_repeats_every_bit_resumed_or_not(killed: Runs, method: str) -> None:
-    (dynamics, history, weights), (dynamics2, history2, weights2) = (
-        outcome(killed[method, name]) for name in ("1", "1 then 1")
-    )
+    assert_equal_bits(killed[method, "1"], killed[method, "1 then 1"])
+
+
+def assert_equal_bits(left: FitJob, right: FitJob) -> None:
+    (dynamics, history, weights), (dynamics2, history2, weights2) = outcome(left), outcome(right)
     assert dynamics.equals(dynamics2)
     assert [line["loss"] for line in history] == [line["loss"] for line in history2]
     assert weights.keys() == weights2.keys()

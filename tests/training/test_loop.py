@@ -410,9 +410,9 @@ def test_bfloat16_runs_and_keeps_logits_in_float32(tmp_path: Path, monkeypatch: 
         computed.add(logits.dtype)
         return logits
 
-    def noted(self: Method, outputs: Any, batch: Any) -> Any:
+    def noted(self: Method, outputs: Any, *rest: Any) -> Any:
         handed.add(outputs["main"].logits.dtype)
-        return seen(self, outputs, batch)
+        return seen(self, outputs, *rest)
 
     monkeypatch.setattr(ToyEncoder, "classify", classified)
     monkeypatch.setattr(Method, "seen", noted)

@@ -44,6 +44,15 @@ def rows_of(batch: dict[str, Any]) -> list[list[int]]:
     ]
 
 
+def test_views_alone_are_those_that_stand_behind_the_originals(examples: str, bert: Plugin) -> None:
+    views, inputs, network = made(("drop", "swap"), examples, bert)
+    alone = Views(views.names, inputs, network, bert, examples, seed=1, keeps_originals=False)
+    rows = np.arange(8)
+    assert (
+        rows_of(alone.batch(rows + 100, rows, epoch=1)) == rows_of(views.batch(rows + 100, rows, epoch=1))[8:]
+    )
+
+
 @pytest.mark.parametrize("name", ["switch_out", "drop", "swap", "dropout"])
 def test_originals_first_then_every_view(name: str, examples: str, bert: Plugin) -> None:
     views, inputs, _ = made((name, name), examples, bert)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
-from rayclean.methods.base import Method, Output, State, StepBatch
-from rayclean.methods.noiseal import NoiseAL
+from rayclean.methods.base import Method, Stage, State
+from rayclean.methods.batch import Output, StepBatch
+from rayclean.methods.noiseal_ablations import NoiseALWithAblations
 from rayclean.models.base import Encoder, Tokenizer
 from rayclean.plugins import Options
 from rayclean.schema import EXAMPLES
@@ -95,7 +96,9 @@ class Accumulating(Method):
             "last": ("float32", -1.0),
         }
 
-    def seen(self, outputs: dict[str, Output], batch: StepBatch) -> dict[str, Tensor]:
+    def seen(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         probabilities = outputs["strong"].logits.detach().softmax(-1)
         drawn = (batch.example_id.double() * 0.1).sin()  # depends on nothing that is trained
         return {"drawn": drawn, "given": probabilities.gather(1, batch.given_label[:, None])[:, 0]}
@@ -108,7 +111,7 @@ class Accumulating(Method):
         state["visits"][rows] += 1
         state["last"][rows] = seen["given"]
 
-    def partition(self, state: State, epoch: int) -> None:
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
         state["hard"][:] = (
             state["example_id"] % 11 == 0
         )  # about one in eleven: empty on most workers of most steps
@@ -135,6 +138,49 @@ class LateChoice(Accumulating):
     first_choice = 5
 
 
+class Staged(Accumulating):
+    """All that stages and turns can be: other outputs, a constant rate, networks carried on, examples left out, two
+    turns in which `partition` sees what the turn before did, two networks that predict.
+    """
+
+    predictors = ("strong", "weak")
+    turns = (("strong",), ("strong", "weak"))
+    reviews = True
+
+    def stages(self) -> tuple[Stage, ...]:
+        return (
+            Stage("wide", 2, outputs=self.num_classes + 1, constant_rate=True),
+            Stage("all"),
+            Stage("kept", 2, fresh=False),
+        )
+
+    def state(self) -> dict[str, tuple[str, float]]:
+        return {**super().state(), "judged": ("float32", 0.0), "judged_before": ("float32", 0.0)}
+
+    def kept(self, state: State, stage: str) -> Any:
+        """By a column that the stage itself changes: whoever resumes must not ask again."""
+        return state["last"] >= np.median(state["last"]) if stage == "kept" else None
+
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
+        super().partition(state, epoch, turn)
+        if turn == 1:
+            state["judged_before"][:] = state["judged"]
+
+    def judged(
+        self, outputs: dict[str, Output], labels: Tensor, rows: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        each = [output.logits.softmax(-1).gather(1, labels[:, None])[:, 0] for output in outputs.values()]
+        return {"judged": torch.stack(each).mean(0) + rows["visits"].float()}
+
+    def review(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
+        state["judged"][rows] = seen["judged"]
+
+    def loss(self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int) -> Any:
+        terms = super().loss(outputs, batch, rows, epoch)
+        terms["progress"] = terms["strong"] * batch.progress / 10
+        return terms if batch.turn == self.networks else {n: terms[n] for n in ("strong", "progress")}
+
+
 class SelfKilling(Accumulating):
     """Kills its own process, as a node that goes away does, in the middle of the third epoch: once."""
 
@@ -151,10 +197,10 @@ class SelfKilling(Accumulating):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class SelfKillingNoiseAL(NoiseAL):
+class SelfKillingNoiseAL(NoiseALWithAblations):
     """Kills its own process, and so the whole group, in the middle of an epoch in which it has asked: once."""
 
-    class Config(NoiseAL.Config):
+    class Config(NoiseALWithAblations.Config):
         marker: str
 
     def queries(self, state: State, epoch: int) -> Any:
@@ -175,7 +221,7 @@ class SelfKillingNoiseAL(NoiseAL):
         return super().loss(outputs, batch, rows, epoch)
 
 
-TOY, DOUBLE, NAN, ACCUMULATING, LATE, SELF_KILLING, SELF_KILLING_NOISEAL = (
+TOY, DOUBLE, NAN, ACCUMULATING, LATE, STAGED, SELF_KILLING, SELF_KILLING_NOISEAL = (
     f"tests.training.toys:{cls.__name__}"
     for cls in (
         ToyEncoder,
@@ -183,6 +229,7 @@ TOY, DOUBLE, NAN, ACCUMULATING, LATE, SELF_KILLING, SELF_KILLING_NOISEAL = (
         NanEncoder,
         Accumulating,
         LateChoice,
+        Staged,
         SelfKilling,
         SelfKillingNoiseAL,
     )

@@ -1,0 +1,104 @@
+"""Parts of NoiseAL: how the rows of a batch train, the loss of the hard ones, and who is asked about first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rayclean.functional import mixing
+from rayclean.functional.partition import Subset
+from rayclean.methods.base import State
+from rayclean.methods.batch import Output, StepBatch
+from rayclean.methods.embmix import EmbMix, dropout_divergence
+from rayclean.methods.noiseal_options import NoiseALOptions
+from rayclean.schema import UNANSWERED
+
+DOUBT_DIGITS = 4
+"""Decimals to which doubts are compared before ids: their last digits depend on batches and machines."""
+
+
+@dataclass(frozen=True)
+class StepSubsets:
+    """How this worker's rows of a batch train."""
+
+    clean: Tensor
+    """[B] bool: R, trained on `labels`."""
+    purified: Tensor
+    """[B] bool: P, trained on `answers`."""
+    hard: Tensor
+    """[B] bool: H, mixed."""
+    labels: Tensor
+    """[B] int64 labels of R; H trusts them as far as the networks do."""
+    answers: Tensor
+    """[B] int64 labels of P; without meaning elsewhere."""
+    mixed: Tensor
+    """[B] bool: rows that are mixed among themselves."""
+
+    @classmethod
+    def of(cls, batch: StepBatch, rows: dict[str, Tensor]) -> "StepSubsets":
+        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is
+        hard.
+        """
+        subset, answer = rows["subset"], rows["answer"].long()
+        clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
+        silent = purified & (answer < 0)
+        hard = hard | silent
+        return cls(clean, purified & ~silent, hard, batch.given_label, answer.clamp(min=0), mixed=hard)
+
+
+def hard_losses(
+    outputs: dict[str, Output],
+    batch: StepBatch,
+    subsets: StepSubsets,
+    mean: Callable[[StepBatch, Tensor, Tensor], Tensor],
+    config: NoiseALOptions,
+    seed: int,
+    epoch: int,
+) -> dict[str, Tensor]:
+    """NoiseAL's L_H of every network: EmbMix over the global batch, and the KL of two dropout passes over the
+    hard rows here. A collective.
+
+    Args:
+        outputs: of the networks.
+        batch: this worker's rows.
+        subsets: how they train.
+        mean: reduces values [B] over a mask [B].
+        config: temperature, alpha and weight of the KL.
+        seed: of the job.
+        epoch: other epochs give other partners and shares.
+    """
+    joint = torch.stack([output.logits.softmax(-1).detach() for output in outputs.values()]).mean(0)
+    trust = joint.gather(1, subsets.labels[:, None])[:, 0]
+    targets = mixing.co_refined_target(subsets.labels, trust, joint, config.temperature)
+    mix = EmbMix.draw(batch, subsets.mixed, targets, seed, epoch, config.alpha)
+    terms = {}
+    for name, output in outputs.items():
+        terms[name] = mean(batch, mix.loss(batch, name, output), subsets.hard)
+        if config.kl_weight:
+            divergence = dropout_divergence(batch, name, output, subsets.hard)
+            terms[name] = terms[name] + config.kl_weight * mean(batch, divergence, subsets.hard)
+    return terms
+
+
+def whom_to_ask(
+    state: State, label_probability: npt.NDArray[np.floating], config: NoiseALOptions
+) -> npt.NDArray[np.int64]:
+    """Positions of the purified examples to ask about, the most doubtful first: those that have no answer yet,
+    or all of them with `requery`, as far as the budget goes.
+
+    Args:
+        state: the columns.
+        label_probability: [N] qbar.
+        config: budget and questions in all.
+    """
+    purified = np.flatnonzero(state["subset"] == Subset.PURIFIED)
+    rows = purified if config.requery else purified[state["answer"][purified] == UNANSWERED]
+    doubt = state["confidence"][rows].astype(np.float32) - label_probability[rows]
+    most = round(config.budget * len(purified))
+    rows = rows[np.argsort(-doubt.round(DOUBT_DIGITS), kind="stable")][:most]
+    if config.max_queries is not None:
+        rows = rows[: max(config.max_queries - int(state["posed"].sum(dtype=np.int64)), 0)]
+    return rows

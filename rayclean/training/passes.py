@@ -1,0 +1,134 @@
+"""One pass over the batches of an epoch, in which the networks of one turn step. Read it top to bottom.
+
+Gradients are averaged by hand after `backward` rather than by DDP: a method may then call several networks,
+halves of them, or one of them twice in a step, and no parameter has to take part in every loss. A network
+that is not in turn runs in evaluation mode without gradient, and its optimiser does not step.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rayclean.errors import DataError, RaycleanError
+from rayclean.methods.base import Method
+from rayclean.training import steps
+from rayclean.training.job import FitJob, FitSpec
+from rayclean.training.sampler import global_batches, own_share
+from rayclean.training.setup import StagePlan
+from rayclean.training.state import ExampleState
+from rayclean.training.views import Views
+from rayclean.training.worker import Worker
+
+
+@dataclass(frozen=True)
+class StageTraining:
+    """What the passes of a stage have in common."""
+
+    job: FitJob
+    spec: FitSpec
+    method: Method
+    plan: StagePlan
+    worker: Worker
+    views: Mapping[str, Views]
+    optimizers: Mapping[str, torch.optim.AdamW]
+    state: ExampleState
+    kept: npt.NDArray[np.bool_] | None
+    """[N] which examples train; None: all."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples train."""
+        return len(self.state.ids) if self.kept is None else int(self.kept.sum())
+
+    @property
+    def steps(self) -> int:
+        """Batches of a pass."""
+        return math.ceil(self.examples / self.spec.training.batch_size)
+
+    def batches(self, epoch: int, turn: int) -> list[npt.NDArray[np.int64]]:
+        """Positions in the columns of every global batch."""
+        lengths, size = self.worker.data.lengths(self.worker.data.train), self.spec.training.batch_size
+        if self.kept is None:
+            return global_batches(len(self.state.ids), size, self.job.seed, epoch, lengths, turn)
+        chosen = np.flatnonzero(self.kept)
+        lengths = None if lengths is None else lengths[chosen]
+        return [
+            chosen[batch] for batch in global_batches(len(chosen), size, self.job.seed, epoch, lengths, turn)
+        ]
+
+
+def kept_examples(
+    method: Method, state: ExampleState, worker: Worker, plan: StagePlan
+) -> npt.NDArray[np.bool_] | None:
+    """Which examples [N] train in a stage that begins, by the first worker's word; None: all.
+
+    Raises:
+        DataError: none does.
+    """
+    found = method.kept(state.columns, plan.stage.name)
+    state.take_over(worker.collectives.from_first)
+    kept = worker.collectives.from_first(np.ones(len(state.ids), bool) if found is None else found)
+    if not kept.any():
+        raise DataError(f"stage {plan.stage.name!r} keeps no example: loosen what the method removes them by")
+    return None if kept.all() else kept
+
+
+def train_pass(training: StageTraining, epoch: int, turn: int) -> dict[str, Tensor]:
+    """Step the networks of a turn (its place among the method's turns) through all batches, and return the
+    sums of this worker's loss terms.
+    """
+    method, worker, state, options = (
+        training.method, training.worker, training.state, training.spec.training
+    )  # fmt: skip
+    networks, collectives, device = worker.networks, worker.collectives, worker.device
+    names = method.turns[turn]
+    for name, network in networks.items():
+        network.train(name in names)
+    optimizers = [training.optimizers[name] for name in names]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    sums: dict[str, Tensor] = {}
+
+    for step, positions in enumerate(training.batches(epoch, turn)):
+        # -- this worker's rows of the global batch ----------------------------------------------------------
+        mine = own_share(positions, collectives.rank, collectives.world_size)
+        moment = steps.Moment(training.plan.stage.name, names, epoch - 1 + step / training.steps)
+        batch, inputs = steps.step_batch(worker, training.views, mine, len(positions), epoch, moment)
+
+        # -- forward -----------------------------------------------------------------------------------------
+        outputs = {name: worker.forward(name, inputs[name]) for name in networks}
+
+        # -- the method's columns, updated from the whole global batch before the loss -----------------------
+        with torch.no_grad():
+            found = method.seen(outputs, batch, state.take(mine, device))
+            seen = {name: value.cpu().numpy() for name, value in found.items()}
+        ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
+        method.observe(state.columns, state.rows(ids), seen, epoch)
+
+        # -- loss and gradient; after `accumulate` batches one step of the optimisers ------------------------
+        terms = method.loss(outputs, batch, state.take(mine, device), epoch)
+        # The last group of batches may be smaller.
+        group = min(options.accumulate, training.steps - step // options.accumulate * options.accumulate)
+        torch.autograd.backward(torch.stack(list(terms.values())).sum() / group)
+        if step % options.accumulate == group - 1:
+            collectives.average_gradients(parameters)
+            norms = [
+                float(nn.utils.clip_grad_norm_(networks[name].parameters(), options.clip)) for name in names
+            ]
+            if not all(map(math.isfinite, norms)):  # after averaging: every worker sees it and stops
+                raise RaycleanError(steps.not_finite(training.job, epoch, step + 1, terms))
+            updates = math.ceil(training.steps / options.accumulate)
+            rate = training.plan.rate(epoch, step // options.accumulate, updates, options.warmup)
+            for parameter_group in groups:
+                parameter_group["lr"] = parameter_group["peak_lr"] * rate
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        for name, term in terms.items():
+            sums[name] = sums[name] + term.detach().double() if name in sums else term.detach().double()
+    return sums
