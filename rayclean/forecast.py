@@ -1,6 +1,4 @@
-"""A forecast of the questions of one or several runs, before anybody is asked: their estimates, summed, in a
-sentence for each asker and annotator.
-"""
+"""A forecast of the number and cost of queries to annotators, in one sentence per asker and annotator."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,16 +9,17 @@ from rayclean.methods import METHODS
 from rayclean.run import Run
 
 PlannedRun = tuple[Config, Run, Mapping[str, str]]
-"""A run with its config and its fingerprint by verb."""
+"""A run with its config and its fingerprints by verb."""
 
 
 def forecast(runs: Sequence[PlannedRun], verbs: Sequence[str], *, drawn: bool = False) -> str:
-    """The most questions that runs can ask, with estimates of their tokens and cost.
+    """Forecast the most queries that runs can send, with estimates of their tokens and cost.
 
     Args:
-        runs: those that relabel, or train, alike ask once; finished verbs ask no more.
-        verbs: verbs that a run runs.
-        drawn: whether the runs stand for others, which are not known yet.
+        runs: planned runs; those with the same fingerprint of a verb are counted once, finished verbs not at
+            all.
+        verbs: verbs of every run.
+        drawn: whether the runs are a random sample of the actual ones, which are not known yet.
     """
     loads = {prints["load"]: run for _, run, prints in runs}
     loaded = {digest: LoadedTexts.of(run) for digest, run in loads.items()}
@@ -38,7 +37,7 @@ def forecast(runs: Sequence[PlannedRun], verbs: Sequence[str], *, drawn: bool = 
 
 
 def _estimate_training(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
-    """The questions of the configured method in one training; [] if it asks nothing."""
+    """Estimate the queries of the configured method in one training; [] if it sends none."""
     method, options = METHODS.checked(config.method)
     queries = method.expected_queries(options)
     if queries is None:
@@ -51,7 +50,7 @@ def _estimate_training(config: Config, data: LoadedTexts | None) -> list[Questio
 
 
 def _sentence(group: Sequence[QuestionEstimate], most: str) -> str:
-    """A sentence on all estimates with the same asker and the same annotator."""
+    """A sentence on all estimates of one asker and one annotator."""
     first, training = group[0], group[0].asker != "relabel"
     asks = f"{first.asker} asks {first.annotator}"
     if all(each.most is not None for each in group):
@@ -66,7 +65,7 @@ def _sentence(group: Sequence[QuestionEstimate], most: str) -> str:
 
 
 def _price(group: Sequence[QuestionEstimate]) -> str:
-    """Tokens and cost of all questions together, or of one question where their number is not known."""
+    """Tokens and cost of all queries, or of one query if their number is not known."""
     if not group[0].billable:
         return ", free"
     if any(each.each is None for each in group):

@@ -1,6 +1,6 @@
-"""Annotators, which answer queries about doubtful labels.
+"""Annotators answer queries about doubtful labels.
 
-To add one: a file with a subclass of `Annotator`, and a line in `ANNOTATORS`.
+To add an annotator, write a file with a subclass of `Annotator` and add a line to `ANNOTATORS`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ ANNOTATORS: "Family[Annotator]" = Family(
 
 
 def relabel_annotators(config: Config) -> tuple[Plugin, ...]:
-    """The annotators that `relabel` asks, in order."""
+    """Names and options of the annotators that `relabel` asks, in order."""
     return config.relabel.annotators or (config.annotator,)
 
 
@@ -42,12 +42,12 @@ def build_annotator(
         task: makes units of the true labels that a simulated annotator reads; None: examples are the units.
 
     Raises:
-        ConfigError: an unknown name or option.
+        ConfigError: the name or an option is unknown.
     """
     plugin = plugin or config.annotator
     options = plugin.options
     cls: Any = ANNOTATORS.resolve(plugin.name)
-    if "server" in cls.Config.model_fields:  # the size of the server on this cluster changes no answer
+    if "server" in cls.Config.model_fields:  # no answer depends on the size of the server on this cluster
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
     annotator = ANNOTATORS.build(Plugin(name=plugin.name, **options), labels, config.seed)
     annotator.task = task
@@ -55,7 +55,7 @@ def build_annotator(
 
 
 def asked_annotators(config: Config) -> "list[Annotator]":
-    """Every annotator that a run may ask, each once: those of `relabel`, and the one that methods ask."""
+    """The distinct annotators that a run may ask: those of `relabel`, and the one that methods ask."""
     plugins = [*relabel_annotators(config), config.annotator]
     return [build_annotator(config, (), plugin) for plugin in _unique(plugins)]
 

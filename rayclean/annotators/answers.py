@@ -1,4 +1,4 @@
-"""`answers/`: the annotator's raw answer to every suspect, which `relabel` removes when it ends."""
+"""The tables of `answers/`, which hold the raw answer on every suspect until the end of `relabel`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ ANSWERS = pa.schema(
         ("suggested_value", pa.string()),
         ("candidates", pa.list_(pa.int32())),
         ("state", pa.string()),  # answered, error, unasked, or single (one candidate: no query is sent)
-        ("choice", pa.int32()),  # label that the annotator chose; null: none
+        ("choice", pa.int32()),  # label chosen by the annotator; null: none
         ("all_scores", SCORES),  # raw scores of the candidates and of further labels
-        ("content_free", SCORES),  # raw scores of the text without content, with that calibration
+        ("content_free", SCORES),  # raw scores of the content-free text, with calibration `content_free`
         ("error", pa.string()),
         ("prompt_tokens", pa.int32()),
         ("answer_tokens", pa.int32()),
@@ -54,18 +54,19 @@ _FROM_QUERY = [
 
 @dataclass(frozen=True)
 class AnsweredQuery:
-    """An answer with its labels as indices into the label set, ready to be decided on."""
+    """An answer with its labels as indices into the label set, the input of `decide`."""
 
     candidates: tuple[int, ...]
-    """Label indices by position."""
+    """Label indices of the candidates, by position."""
     given: int
     """Index of the given label."""
     choice: int | None
-    """Index of the label that the annotator chose; None: it abstained."""
+    """Index of the chosen label; None: the annotator abstained."""
     scores: Mapping[int, float]
-    """Raw log-probability by label index, of the candidates and of further labels; {} where it gives none."""
+    """Raw log-probability by label index, of the candidates and of further labels; {} if the annotator gives
+    none."""
     content_free: Mapping[int, float]
-    """Scores of the same question about a text without content; {} without that calibration."""
+    """Scores of the same question about a content-free text; {} unless the calibration is `content_free`."""
 
 
 def label_scores(answer: Annotation, candidates: Sequence[int], labels: LabelSet) -> dict[int, float]:
@@ -106,9 +107,9 @@ def answer_rows(
     Args:
         table: the chunk's rows of `queries/`.
         answers: one answer per row with at least two candidates; None: the budget ended before.
-        content_free: answers to the same questions about a text without content; empty without that
-            calibration.
-        session: the ledger's session; answers of another one are reused.
+        content_free: answers to the same questions about a content-free text; empty unless the calibration is
+            `content_free`.
+        session: the ledger's session; answers of other sessions count as reused.
         labels: all labels.
     """
     pending = iter(zip(answers, content_free or [None] * len(answers), strict=True))
@@ -135,7 +136,7 @@ def answer_rows(
 
 
 def answered_query(row: Mapping[str, Any]) -> AnsweredQuery | None:
-    """The answer in a row of `ANSWERS`; None where there is none."""
+    """The answer in a row of `ANSWERS`; None if it has none."""
     if row["state"] != "answered" or not (row["all_scores"] or row["choice"] is not None):
         return None
     scores, content_free = (

@@ -1,16 +1,16 @@
-"""The annotator seam: how a doubtful label is put to an annotator, and how the answer comes back.
+"""The interface of annotators: queries about doubtful labels, and annotations as answers.
 
-An annotator turns a list of queries into a list of annotations in the order asked. It never raises for a
-single query: a failed one is an annotation with `error` filled and no label. It does raise `AnnotationError`
-from `start`, before anything was paid: when its endpoint is down, serves another model, or ignores the
-constraint to the candidates.
+An annotator turns a list of queries into a list of annotations in the same order. It never raises for a
+single query: a failed query gives an annotation with `error` and no label. `start` raises `AnnotationError`,
+before anything is paid for, if the endpoint is down, serves another model, or ignores the constraint to the
+candidates.
 
-Whether an answer changes a label (calibration, acceptance) is not decided here: an annotation keeps raw
-scores, so that another acceptance or calibration reads the ledger again and sends no query (`decisions.py`).
+Calibration and acceptance, which decide whether an answer changes a label, are in `decisions.py`. An
+annotation keeps raw scores, so that their change only reads the ledger again and sends no query.
 
-An answer is a position among the query's candidates, and its key is a hash of what is sent. Neither knows the
-data set's other labels: with a class more, a class renamed or the label set in another order, the questions
-that stay the same are answered from the ledger.
+An answer is a position among the query's candidates, and its key is a hash of the query's content. Neither
+depends on the other labels of the data set: if a class is added or renamed, or the labels are reordered,
+unchanged questions are answered from the ledger.
 """
 
 import json
@@ -27,41 +27,41 @@ from rayclean.schema import Candidate, Label
 from rayclean.tasks.base import Task
 
 MAX_SCORED = 32
-"""Most classes for which every label is scored for every text, which batch calibration needs."""
+"""Most classes for which all labels are scored for every text, as batch calibration needs."""
 
 PROMPT_CHARACTERS = 4
-"""Characters of a prompt's token, about."""
+"""Approximate number of characters per token of a prompt."""
 PROMPT_TOKENS = 40
-"""Tokens of a prompt beside its texts, where only the annotator knows the prompt."""
+"""Estimate of the tokens of a prompt in addition to its texts."""
 ANSWER_TOKENS = 8
-"""Tokens of the answer to a request: a letter or a word, perhaps in JSON."""
+"""Estimate of the tokens of an answer: a letter or a word, perhaps in JSON."""
 
 
 BUDGET_OPTIONS = ("max_queries", "max_tokens", "max_cost", "price_prompt", "price_answer")
-"""Options of every annotator on which no answer depends, only how many there are."""
+"""Options of every annotator that limit the number of answers and do not affect any answer."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A labelled text that the prompt shows before the text to label."""
+    """A labelled text, shown in the prompt before the text to label."""
 
     text: str
     answer: Candidate
     """The text's given label."""
     similarity: float | None = None
-    """Cosine to the query's text; None where not measured. Prompts do not show it."""
+    """Cosine similarity to the query's text; None if not measured. Prompts do not show it."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question: which of the candidates is right about the text?"""
+    """A question about a text: which of the candidates is the correct label?"""
 
     unit_id: int
-    """What is doubted; in classification the `example_id`."""
+    """Id of the doubted unit; in classification the `example_id`."""
     text: str
     candidates: tuple[Candidate, ...]
-    """The only possible answers: the given and the suggested one, or all, in an order that depends on nothing
-    but themselves (`tasks.base.in_order`)."""
+    """The possible answers: the given and the suggested label, or all labels, in an order that depends only
+    on them (`tasks.base.in_order`)."""
     demonstrations: tuple[Demonstration, ...] = ()
     """Labelled texts, the most similar last."""
     given: Candidate | None = None
@@ -69,32 +69,32 @@ class Query:
     suggested: Candidate | None = None
     """The label that the model suggests; shown by prompt templates that use it."""
     scored: tuple[Candidate, ...] = ()
-    """Further labels whose score calibration needs; never an answer, and no part of the key. Ignored where
-    scores cost extra."""
+    """Further labels whose scores calibration needs; never an answer, and not part of the key. Ignored if
+    scores are not free."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One answer, as the ledger keeps it for ever."""
+    """One answer, as the ledger stores it."""
 
     key: str
-    """`Annotator.key(query)`, the content address of the question: no key is paid for twice."""
+    """`Annotator.key(query)`, the content address of the question; no key is paid for twice."""
     unit_id: int
-    """`Query.unit_id`."""
+    """`Query.unit_id` of the question."""
     choice: int | None
-    """Position of the chosen candidate, by raw scores; None: abstained or failed."""
+    """Position of the candidate chosen by raw scores; None: abstained or failed."""
     scores: tuple[float, ...] = ()
-    """Raw log-probability (or logarithm of a vote) of each candidate; () where the annotator gives none."""
+    """Raw log-probability (or logarithm of a vote) of each candidate; () if the annotator gives none."""
     further: dict[str, float] = field(default_factory=dict)
-    """Raw log-probability by word, of `Query.scored`."""
+    """Raw log-probability of each label in `Query.scored`, by word."""
     candidates: tuple[Candidate, ...] = ()
-    """The candidates that the positions count; the engine fills them in."""
+    """Candidates to which the positions refer; set by the engine."""
     raw: str = ""
     """The answer verbatim."""
     model: str = ""
     """Model and revision, as the endpoint names it."""
     prompt_hash: str = ""
-    """Hash over the prompts that were sent."""
+    """Hash of the prompts sent."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
     seconds: float = 0.0
@@ -107,13 +107,13 @@ class Annotation:
 
     @property
     def error_kind(self) -> str | None:
-        """The kind of the error, under which failures are counted; None without an error."""
+        """The kind of the error, by which failures are counted; None without an error."""
         return self.error.partition(":")[0] if self.error else None
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Requests and tokens that the answer to one query is expected to take."""
+    """Expected number of requests and tokens for one query."""
 
     requests: int
     prompt_tokens: int
@@ -123,24 +123,23 @@ class Expected:
 class Annotator:
     """Base of all annotators. Subclasses override `annotate`, and `start` / `close` if they open something.
 
-    Whoever uses an annotator asks what it can do (`server`, `billable`, `expected`), never which one it is.
+    Callers use its capabilities (`server`, `billable`, `expected`) and never test for its class.
 
-    `annotate` may be called concurrently; an annotator that talks to an endpoint does its own retries and
-    time-outs.
+    `annotate` may be called concurrently; an annotator of an endpoint handles retries and time-outs.
     """
 
     class Config(Options):
-        """Options beside `name`; fields listed in `OPERATIONAL` change no answer."""
+        """Options in addition to `name`; no answer depends on those listed in `OPERATIONAL`."""
 
         concurrency: int = Field(16, ge=1)
-        """Queries in flight at once; also the most answers that a crash can make you pay for twice."""
+        """Number of concurrent queries; also the most answers that may be paid for twice after a crash."""
         max_queries: int | None = Field(None, ge=0)
-        """Budget of queries sent by `relabel`; answers found in the ledger cost nothing. Budgets hold per
-        relabelling: they survive a crash, and count anew once the configuration of relabel, or of a verb
-        before it, changes."""
+        """Budget of queries sent by `relabel`; answers found in the ledger are free. Budgets apply to one
+        relabelling, including restarts after a crash; a change of the configuration of relabel or of an
+        earlier verb resets them."""
         max_tokens: int | None = Field(None, ge=0)
-        """Budget of tokens, prompt and answer together, for relabel and once more for a method that asks
-        while it trains."""
+        """Budget of tokens of prompts and answers together, for relabel and again for a method that asks
+        during training."""
         max_cost: float | None = Field(None, ge=0)
         """Budget in currency; needs `price_prompt` and `price_answer`."""
         price_prompt: float = Field(0.0, ge=0)
@@ -157,10 +156,10 @@ class Annotator:
             return self
 
     billable: ClassVar[bool] = True
-    """Whether answers cost something: the same question is then never asked twice at once, and forecasts name
-    a price."""
+    """Whether answers cost money: then equal questions are never asked concurrently, and forecasts include a
+    price."""
     calibrated: ClassVar[bool] = False
-    """Whether scores are unbiased log-probabilities already, so that no calibration is applied to them."""
+    """Whether scores are unbiased log-probabilities, which need no calibration."""
 
     task: Task | None = None
     """The task whose units are asked about; None where every unit is an example."""
@@ -171,18 +170,18 @@ class Annotator:
         self.seed = seed
 
     def check(self) -> None:
-        """Check cheaply, in the driver and before any work, that the options can work here.
+        """Check the options cheaply, in the driver and before any work.
 
         Raises:
-            ConfigError: they cannot (no address, a missing environment variable).
+            ConfigError: they cannot work (no address, a missing environment variable).
         """
 
     def server(self) -> ModelServer | None:
-        """The language model that must be served while this annotator is asked; None: it brings none."""
+        """The language model that must be served while this annotator is asked; None if it needs none."""
         return None
 
     def at(self, base_url: str, tokenizer: str) -> Self:
-        """The same annotator (same identity, same keys), connected to the running server that it asked for.
+        """The same annotator (same identity, same keys), connected to the running server of its model.
 
         Args:
             base_url: the server's address, with `/v1`.
@@ -191,20 +190,20 @@ class Annotator:
         return self
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and selector of a query's demonstrations, where the config says `count` and `selector`."""
+        """Number and selector of a query's demonstrations, given `count` and `selector` from the config."""
         return count, selector
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """How scores become probabilities: `none`, `batch` or `content_free`.
+        """The calibration of scores: `none`, `batch` or `content_free`.
 
         Args:
-            configured: `relabel.calibration`; `auto` leaves it to the annotator.
+            configured: `relabel.calibration`; with `auto` the annotator chooses.
             num_classes: number of classes K.
         """
         return "none" if self.calibrated or configured == "auto" else configured
 
     def content_free(self, query: Query) -> Query:
-        """The same question about a text without content: the scores of its answer are the annotator's bias.
+        """The same question about a content-free text; the scores of its answer measure the annotator's bias.
 
         Reference: Zhao et al., "Calibrate before use", ICML 2021, section 4.
         """
@@ -213,14 +212,14 @@ class Annotator:
         )
 
     def expected(self, query: Query) -> Expected:
-        """An estimate of what answering takes, without a tokenizer: by the length of all texts and
-        `PROMPT_TOKENS` more.
+        """Estimate the requests and tokens of a query without a tokenizer, by the length of all texts plus
+        `PROMPT_TOKENS`.
         """
         characters = len(query.text) + sum(len(shown.text) for shown in query.demonstrations)
         return Expected(1, characters // PROMPT_CHARACTERS + PROMPT_TOKENS, ANSWER_TOKENS)
 
     def identity(self) -> dict[str, Any]:
-        """Everything but the query's own content on which an answer depends."""
+        """Everything on which an answer depends, except the content of the query."""
         options = self.config.identity()
         return {
             "class": type(self).__qualname__,
@@ -228,11 +227,10 @@ class Annotator:
         }
 
     def sent(self, query: Query) -> Any:
-        """The content of a query on which the answer depends, as JSON values: what is sent, and no more.
+        """The content of a query that is sent, on which the answer depends, as JSON values.
 
-        `unit_id` is not part of it: two examples with the same text, candidates and demonstrations are one
-        question. Neither are the values of the candidates, which nobody is shown, nor their places in a label
-        set.
+        It excludes `unit_id`, so examples with the same text, candidates and demonstrations are one question,
+        and the values and label indices of the candidates, which are not shown.
         """
         return {
             "text": query.text,
@@ -243,34 +241,34 @@ class Annotator:
         }
 
     def key(self, query: Query) -> str:
-        """Content address of a question: equal keys mean that one answer serves both."""
+        """Content address of a question; queries with equal keys share one answer."""
         content = [self.identity(), self.sent(query)]
         return digest(json.dumps(content, sort_keys=True, ensure_ascii=False, default=str))
 
     async def start(self) -> None:
-        """Connect and probe.
+        """Connect to the endpoint and probe it.
 
         Raises:
             AnnotationError: the endpoint is down, serves another model, or ignores the constraint.
         """
 
     async def annotate(self, queries: Sequence[Query]) -> Sequence[Annotation | None]:
-        """Answer queries: one annotation per query, in the order asked; None where there is no answer yet (a
-        person has not come to it), which is no error and is asked again.
+        """Answer queries: one annotation per query, in order; None if there is no answer yet (from a human
+        annotator), which is no error and is asked again.
         """
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Release what `start` opened."""
+        """Release the resources that `start` opened."""
 
 
 def shown(candidate: Candidate) -> list[str]:
-    """The part of a candidate that an annotator is shown: its word and its definition."""
+    """The visible part of a candidate: its word and its definition."""
     return [candidate.word, candidate.definition]
 
 
 def best_position(scores: Sequence[float], tolerance: float = 0.0) -> int | None:
-    """Position of the highest score; None where two of them tie, within a tolerance, or there is none.
+    """Position of the highest score; None for a tie within a tolerance, or without scores.
 
     >>> best_position([-2.0, -1.0]), best_position([-1.0, -1.0]), best_position([-1.0])
     (1, None, 0)

@@ -1,7 +1,7 @@
-"""Answers for a training method that queries the annotator between epochs, by the engine of `relabel`.
+"""Answers to the queries of a training method between epochs, by the engine of `relabel`.
 
-`relabel` works on files of suspects and writes a decision on each. A method asks about a few examples, needs
-their labels at once, and goes on in any case: an annotator that is down costs answers, never the training.
+While `relabel` processes files of suspects and writes a decision on each, a method asks about a few examples,
+needs their labels at once, and continues without them: a failing annotator never stops the training.
 """
 
 import logging
@@ -70,7 +70,7 @@ async def answer_between_epochs(
 
 
 def _tokens_of(answers: MaybeAnswers) -> dict[str, int]:
-    """Tokens of all answers, those from the ledger included: their price in a run with an empty ledger."""
+    """Tokens of all answers, including those from the ledger, as in a run with an empty ledger."""
     each = {answer.key: answer for answer in answers if answer is not None}.values()
     return {
         "prompt_tokens": sum(answer.prompt_tokens for answer in each),
@@ -100,7 +100,7 @@ def _query(
 
 
 def _candidates(asked: MethodQueries, row: int, labels: LabelSet) -> list[int]:
-    """Label indices of the possible answers, in the order in which a query offers them."""
+    """Label indices of the candidates of one query, in its order."""
     pair = {int(asked.given[row]), int(asked.predicted[row])}
     return labels.in_order(range(len(labels)) if asked.candidates == "all" else pair)
 
@@ -127,7 +127,7 @@ def _answered(
     content_free: MaybeAnswers,
     labels: LabelSet,
 ) -> list[AnsweredQuery | None]:
-    """The answer to each query; None where it, or the content-free one that calibrates it, is missing."""
+    """The answer to each query; None if it or the content-free answer for its calibration is missing."""
     found: list[AnsweredQuery | None] = []
     for row, (answer, neutral) in enumerate(zip(answers, content_free or [None] * len(answers), strict=True)):
         if answer is None or answer.error or (content_free and (neutral is None or neutral.error)):

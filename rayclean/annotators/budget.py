@@ -1,4 +1,4 @@
-"""The budget of an annotator: the most queries, tokens or currency that it may cost."""
+"""The budget of an annotator, in queries, tokens and currency."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,17 +9,17 @@ from rayclean.annotators.ledger import Spent
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that may be spent over the whole session of a ledger; None: no limit. `allows` applies it."""
+    """Limits on the spending of one session of a ledger; None: no limit. `allows` applies them."""
 
     max_queries: int | None = None
     max_tokens: int | None = None
-    """Most prompt and answer tokens together."""
+    """Most tokens of prompts and answers together."""
     max_cost: float | None = None
-    """Most currency, by the two prices."""
+    """Most cost in currency, at the two prices."""
     price_prompt: float = 0.0
-    """Currency per million prompt tokens."""
+    """Price in currency per million prompt tokens."""
     price_answer: float = 0.0
-    """Currency per million answer tokens."""
+    """Price in currency per million answer tokens."""
 
     @classmethod
     def of(cls, annotator: Annotator) -> Self:
@@ -39,7 +39,7 @@ class Budget:
         return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
 
     def allows(self, sent: int, spent: Spent) -> bool:
-        """Whether one more query may be sent, after `sent` queries whose answers so far took `spent`."""
+        """Whether one more query may be sent, after `sent` queries with total expenses `spent`."""
         tokens = spent.prompt_tokens + spent.answer_tokens
         return (
             (self.max_queries is None or sent < self.max_queries)

@@ -1,4 +1,4 @@
-"""The scores that calibration needs beside those of the candidates, asked together with the queries."""
+"""Further queries and scores that calibration needs, asked together with the queries."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -6,7 +6,7 @@ from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
 from rayclean.schema import Candidate, LabelSet
 
 MaybeAnswers = list[Annotation | None]
-"""MaybeAnswers to a list of queries; None where the budget ended before, or the ledger holds none."""
+"""Answers to a list of queries; None for a query beyond the budget, or without an answer in the ledger."""
 
 
 def labels_to_score(answers: LabelSet, further: Sequence[int], calibration: str) -> tuple[Candidate, ...]:
@@ -32,7 +32,7 @@ async def answer_for_calibration(
     queries: Sequence[Query],
     content_free: Sequence[Query],
 ) -> tuple[MaybeAnswers, MaybeAnswers]:
-    """Answers to the queries and to their content-free queries, of which equal ones are asked once.
+    """Answer the queries and their content-free queries, asking equal ones once.
 
     Args:
         answer: `Engine.answer` or `Engine.recall`.

@@ -1,8 +1,8 @@
-"""The prompt form `choice`: a chat answer that is constrained to the candidates, asked in both orders.
+"""The prompt form `choice`: a chat answer constrained to the candidates, in both orders of the candidates.
 
-With two candidates the answers are the letters A and B, and their log-probabilities are read. With more, the
-answer is a label's word and counts as probability 1. The probabilities of both orders are averaged, which
-cancels a preference for the first option; orders that disagree give probabilities near 1/2.
+With two candidates the answers are the letters A and B with their log-probabilities. With more, the answer is
+a label's word, which gets probability 1. The probabilities of both orders are averaged, which cancels a
+preference for the first option; orders that disagree give probabilities near 1/2.
 """
 
 import asyncio
@@ -31,51 +31,52 @@ if TYPE_CHECKING:
 FLOOR = 1e-6
 """Least probability of a candidate, so that its logarithm is finite."""
 BLANKS = ' \t\n▁Ġ"'
-"""Characters around a letter in a token of one tokenizer or another."""
+"""Characters that tokenizers may add around a letter in a token."""
 
 
 class ChoiceForm:
-    """Asks for the choice between candidates in chat form."""
+    """Prompt form of a choice between candidates, as a chat."""
 
     REQUIREMENT = (
         "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or "
         "'structured_outputs', and annotator.logprobs = false if it has no log-probabilities"
     )
-    """The end of the error message about an endpoint that the probe refuses."""
+    """End of the error message about an endpoint that the probe refuses."""
 
     def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label]):
         self.config = config
         self.prompt = prompt
 
     def calibration(self, num_classes: int) -> str:
-        """No calibration: both orders are asked, and only the candidates have scores, so that a label's mean
-        score would mix the confusions of the data with the model's bias.
+        """No calibration, since both orders are asked, and since only candidates have scores, so that a
+        label's mean score would mix confusions in the data with the model's bias.
         """
         return "none"
 
     def load(self) -> None:
-        """Do nothing: only the endpoint is needed."""
+        """Do nothing, as this form needs only the endpoint."""
 
     async def probe(self, post: Post, model: str) -> None:
-        """Ask a question that nobody answers with A or B: the constraint must force one of them all the same.
+        """Ask a question whose natural answer is neither A nor B, to test that the constraint forces one of
+        them.
 
         Raises:
-            EndpointError: it does not, or the letters' log-probabilities do not come back.
+            EndpointError: it does not, or the endpoint returns no log-probabilities of the letters.
         """
         question = "What is the capital of France? Answer with the name of the city."
         await self._ask(post, model, question, ["A", "B"], self.config.logprobs)
 
     def identity(self) -> dict[str, Any]:
-        """The options beside the prompt on which answers depend."""
+        """The options on which answers depend, except the prompt."""
         return {"constraint": self.config.constraint, "logprobs": self.config.logprobs}
 
     def sent(self, query: Query) -> list[str]:
-        """The prompts: the candidates in their order, and the other way round."""
+        """The prompts with the candidates in order and in reverse order."""
         orders = (query.candidates, query.candidates[::-1])
         return [self.prompt.render(query, options=_options(order)) for order in orders]
 
     def expected(self, query: Query) -> Expected:
-        """An estimate of what a choice takes: two requests, one for each order."""
+        """Estimate the cost of a choice: two requests, one for each order."""
         characters = len(self.prompt.render(query, options=_options(query.candidates)))
         return Expected(2, 2 * (characters // PROMPT_CHARACTERS), 2 * ANSWER_TOKENS)
 
@@ -83,7 +84,7 @@ class ChoiceForm:
         """`unanswered` completed by the endpoint's answers in both orders.
 
         Raises:
-            EndpointError: a request failed, or an answer is none of the candidates.
+            EndpointError: a request failed, or an answer is not a candidate.
         """
         shown = [_options(order) for order in (query.candidates, query.candidates[::-1])]
         prompts = self.sent(query)
@@ -93,7 +94,7 @@ class ChoiceForm:
                 self._ask(post, unanswered.model, prompt, [option.answer for option in options], logprobs)
                 for prompt, options in zip(prompts, shown, strict=True)
             ),
-            return_exceptions=True,  # both are paid: wait for both
+            return_exceptions=True,  # both are paid for, so wait for both
         )
         done = [result for result in results if not isinstance(result, BaseException)]
         for result in results:
@@ -119,7 +120,7 @@ class ChoiceForm:
     async def _ask(
         self, post: Post, model: str, prompt: str, answers: list[str], logprobs: bool
     ) -> tuple[list[float], dict[str, Any]]:
-        """One request: the probability of each possible answer, and the endpoint's whole response."""
+        """Send one request; returns the probability of each possible answer and the endpoint's response."""
         body: dict[str, Any] = {
             "model": model,
             "messages": [{"role": "user", "content": prompt}],

@@ -1,8 +1,7 @@
-"""From answers to labels: calibration, the choice among the candidates, and whether it is accepted.
+"""The conversion of answers to labels: calibration, choice among the candidates, and acceptance.
 
-Everyone who turns answers into labels does it here, by `decide`: `relabel` (`write_decisions` reads `answers/`
-and writes `annotations/`) and training methods that query the annotator between epochs
-(`between_epochs.py`). Another rule by which labels change is another `decide`.
+`decide` is the only such rule; it is used by `relabel` (`write_decisions` reads `answers/` and writes
+`annotations/`) and for training methods that query the annotator between epochs (`between_epochs.py`).
 """
 
 from collections import Counter
@@ -33,25 +32,26 @@ class Decision:
     chosen: int | None
     """Index of the most probable candidate; None for a tie."""
     label: int
-    """Index of the label that the answer stands for, or `ABSTAINED` where it is not sure enough."""
+    """Index of the resulting label, or `ABSTAINED` if its probability is too low."""
     confidence: float
     """Calibrated probability of the most probable candidate."""
     scores: tuple[float, ...]
-    """Raw log-probability of each candidate; () where the annotator gives none."""
+    """Raw log-probability of each candidate; () if the annotator gives none."""
     probabilities: tuple[float, ...]
     """Calibrated probability of each candidate."""
 
 
 def decide(answers: Sequence[AnsweredQuery], bias: _Floats, accept: float) -> list[Decision]:
-    """Decide on answers: the label changes to the most probable candidate if it is probable enough.
+    """Decide on answers: the label changes to the most probable candidate if its probability reaches
+    `accept`.
 
     Args:
         answers: B answers.
-        bias: [K] mean score of each label (`LabelBias`), which is subtracted where an answer holds no scores
-            of a text without content.
-        accept: least calibrated probability for a change; the given label is kept with any.
+        bias: [K] mean score of each label (`LabelBias`), which is subtracted if an answer has no scores of a
+            content-free text.
+        accept: least calibrated probability for a change; keeping the given label needs none.
 
-    An answer without scores, as people give it, counts as certain.
+    An answer without scores, as from people, has probability 1.
     """
     indices, raw, offsets = _candidate_arrays(answers, bias)
     calibrated = probabilities(raw, offsets, indices)
@@ -79,7 +79,7 @@ def decide(answers: Sequence[AnsweredQuery], bias: _Floats, accept: float) -> li
 
 
 def _candidate_arrays(answers: Sequence[AnsweredQuery], bias: _Floats) -> tuple[_Indices, _Floats, _Floats]:
-    """Label indices (-1 = no candidate), raw scores and offsets of the candidates, [B, C] each."""
+    """Label indices (-1 = no candidate), raw scores and offsets of the candidates, each [B, C]."""
     shape = (len(answers), max((len(answer.candidates) for answer in answers), default=0) or 1)
     indices = np.full(shape, -1, dtype=np.int64)
     raw, offsets = np.zeros(shape), np.zeros(shape)
@@ -94,7 +94,7 @@ def _candidate_arrays(answers: Sequence[AnsweredQuery], bias: _Floats) -> tuple[
 
 @dataclass
 class LabelBias:
-    """The mean score of each label over many answers, which is a model's preference for some words."""
+    """The mean score of each label over many answers, which measures a model's preference for some words."""
 
     num_classes: int
     sums: _Floats = field(init=False)
@@ -104,7 +104,7 @@ class LabelBias:
         self.sums, self.counts = np.zeros(self.num_classes), np.zeros(self.num_classes, dtype=np.int64)
 
     def add(self, answers: Iterable[AnsweredQuery]) -> "LabelBias":
-        """Count the scores of some answers."""
+        """Include the scores of some answers."""
         pairs = [pair for answer in answers for pair in answer.scores.items()]
         labels, scores = (np.array(column) for column in zip(*pairs, strict=True)) if pairs else ([], [])
         sums, counts = label_sums(np.asarray(labels, dtype=np.int64), np.asarray(scores), self.num_classes)
@@ -113,25 +113,25 @@ class LabelBias:
 
     @property
     def mean(self) -> _Floats:
-        """Mean score of each label [K]; 0 everywhere where there are few answers."""
+        """Mean score of each label [K]; all 0 if there are few answers."""
         return steady_bias(self.sums, self.counts)
 
 
 @dataclass(frozen=True)
 class DecidedStage:
-    """What one annotator has decided."""
+    """Statistics of the decisions on one annotator's answers."""
 
     counts: Counter[str]
-    """Suspects by decision, of those that end here, and `reused`: answers that the ledger had."""
+    """Number of suspects by final decision, and `reused`: number of answers from the ledger."""
     error_kinds: Counter[str]
     models: tuple[str, ...]
-    """Models that answered."""
+    """Names of the models that answered."""
     prompt_tokens: int
-    """Tokens of all prompts, whoever paid for them."""
+    """Tokens of all prompts, including those of answers from the ledger."""
     answer_tokens: int
-    """Tokens of all answers, whoever paid for them."""
+    """Tokens of all answers, including those from the ledger."""
     undecided: _Indices
-    """Sorted ids of the suspects that the next annotator is asked about; empty at the last one."""
+    """Sorted ids of the suspects for the next annotator; empty for the last annotator."""
 
 
 def write_decisions(
@@ -141,12 +141,13 @@ def write_decisions(
 
     Args:
         out: folder of the verb.
-        stage: place of the annotator among those that are asked in order.
-        annotator: its name.
+        stage: position of the annotator in the sequence of annotators.
+        annotator: name of the annotator.
         num_classes: number of classes K.
         calibration: `none`, `batch` (over all answers) or `content_free`.
         accept: least probability for a change.
-        last: whether suspects that stay undecided end here; else they are left to the next annotator.
+        last: whether undecided suspects get a final decision; otherwise the next annotator is asked about
+            them.
     """
     folder = stage_name(stage)
     bias = LabelBias(num_classes)
@@ -183,8 +184,8 @@ def stage_name(stage: int) -> str:
 
 
 def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
-    """Counts of suspects over all annotators: answered, answered from the ledger, by decision, of errors by
-    kind; and the models that answered.
+    """Counts of suspects over all annotators (answered, answered from the ledger, by decision, errors by
+    kind), and the models that answered.
     """
     counts = sum((stage.counts for stage in stages), Counter[str]())
     kinds = sum((stage.error_kinds for stage in stages), Counter[str]())
@@ -201,7 +202,7 @@ def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
 def _decided(
     rows: list[dict[str, Any]], bias: _Floats, accept: float, annotator: str
 ) -> list[dict[str, Any]]:
-    """Rows of `answers/` with the columns that `annotations/` has in addition."""
+    """Rows of `answers/` extended by the further columns of `annotations/`."""
     answers = [answered_query(row) for row in rows]
     decided = iter(decide([answer for answer in answers if answer is not None], bias, accept))
     for row, answer in zip(rows, answers, strict=True):

@@ -1,8 +1,8 @@
-"""Demonstrations of a query: the nearest labelled examples, or random ones, that are no suspects.
+"""Demonstrations of a query: the nearest, or random, labelled examples that are not suspects.
 
-The nearest are exact, by cosine in the features of `predict`, with one shard of the data in memory at a time.
-Left out are suspects, the query itself and exact duplicates of its text (their labels would give the answer
-away, right or wrong). The most similar comes last, next to the question.
+The nearest neighbours are exact, by cosine similarity in the features of `predict`, with one shard in memory
+at a time. Suspects, the query's example and exact duplicates of its text, whose labels would reveal the
+answer, are excluded. The most similar demonstration is last, next to the question.
 """
 
 import itertools
@@ -21,28 +21,28 @@ from rayclean.schema import matrix
 from rayclean.tasks.base import Task
 
 SPARE = 16
-"""Neighbours fetched beyond the number asked for, since some turn out to be duplicates."""
+"""Number of additional neighbours to fetch, since some may be duplicates."""
 MOST_FETCHED = 2048
-"""Most neighbours that are fetched for a query (32 KiB of memory)."""
+"""Most neighbours fetched for a query (32 KiB of memory)."""
 RANDOM_POOL = 1024
-"""Number of examples from which `random` draws; they are chosen by a hash of their ids."""
+"""Number of examples from which the selector `random` draws; they are selected by a hash of their ids."""
 
 
 @dataclass(frozen=True)
 class LabelledExample:
-    """An example that a query shows as a demonstration."""
+    """A labelled example that serves as a demonstration."""
 
     example_id: int
     text: str
     label: int
     """Index of the given answer of one of its units."""
     similarity: float | None = None
-    """Cosine to the query's text; None where not measured."""
+    """Cosine similarity to the query's text; None if not measured."""
 
 
 @dataclass(frozen=True)
 class DemonstrationSources:
-    """URLs of the finished folders that demonstrations come from."""
+    """URLs of the finished folders from which demonstrations are read."""
 
     load: str
     predict: str
@@ -50,7 +50,7 @@ class DemonstrationSources:
     task: Task
 
     def shards(self) -> list[str]:
-        """Names of the shards."""
+        """Names of the shards of examples."""
         return Folder(self.load).shards("examples")
 
     def units(self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")) -> pa.Table:
@@ -79,11 +79,11 @@ def nearest_demonstrations(
 ) -> list[tuple[LabelledExample, ...]]:
     """The `count` most similar demonstrations per query, the most similar last.
 
-    There are fewer where the data hold no more, or where fewer of the nearest `MOST_FETCHED` examples have
-    another text (one text may occur thousands of times).
+    There are fewer if the data have no more, or if fewer of the nearest `MOST_FETCHED` examples have a
+    different text, since one text may occur thousands of times.
 
     Args:
-        sources: where examples, features and suspects are.
+        sources: folders of examples, features and suspects.
         ids: [Q] example ids of the queries.
         texts: Q texts.
         features: [Q, D].
@@ -142,7 +142,7 @@ def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
 
 
 def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> tuple[LabelledExample, ...]:
-    """The first `count` neighbours of different texts, none of them the query's, in reverse order."""
+    """The first `count` neighbours with distinct texts other than the query's, in reverse order."""
     seen, picked = {text.strip()}, []
     for neighbour in neighbours:
         if neighbour.text.strip() not in seen:

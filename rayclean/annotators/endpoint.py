@@ -1,9 +1,8 @@
-"""HTTP to an OpenAI-compatible endpoint: retries until a deadline, errors by kind, a key that stays secret.
+"""HTTP client of an OpenAI-compatible endpoint: retries until a deadline, errors by kind, and a secret key.
 
-The `openai` package is not used, for four reasons: when a deadline ends its retries, it does not say what had
-failed; a body that is cut off escapes as a bare JSONDecodeError; it sends the organization, project and
-custom headers of the environment (OPENAI_*) to every endpoint; and its import takes seconds in every process
-that asks.
+The `openai` package is not used, for four reasons: when a deadline ends its retries, it does not report the
+last failure; a truncated body raises a bare JSONDecodeError; it sends the organization, project and custom
+headers of the environment (OPENAI_*) to every endpoint; and its import takes seconds in every process.
 """
 
 import asyncio
@@ -21,13 +20,13 @@ import httpx
 from rayclean.errors import ConfigError
 
 FIRST_WAIT, MAX_BACKOFF, MAX_JITTER = 0.25, 30.0, 0.5
-"""Seconds between two attempts: the first wait, which doubles with every attempt up to the second value, and
-the most that is added at random, so that queries that failed together do not come back together."""
+"""Seconds between two attempts: the first wait, which doubles with every attempt; its maximum; and the
+maximal random addition, which spreads the retries of queries that failed together."""
 MAX_RETRY_AFTER = 60.0
-"""Seconds; a longer `Retry-After` of the server is cut to this."""
+"""Most seconds to wait for a `Retry-After` of the server."""
 
 Post = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Sends a JSON body to a path of the endpoint and returns the JSON object that it answers."""
+"""Coroutine that sends a JSON body to a path of the endpoint and returns the JSON object of the answer."""
 
 
 class EndpointError(Exception):
@@ -36,10 +35,10 @@ class EndpointError(Exception):
     Attributes:
         kind: timeout, connection, rate_limit, server, client, invalid or outside.
         transient: whether the same request may succeed later.
-        retry_after: seconds that the server asked to wait, None if it did not.
-        status: HTTP status, None without an answer.
-        prompt_tokens: prompt tokens that were paid for although the answer is of no use.
-        answer_tokens: answer tokens that were paid for although the answer is of no use.
+        retry_after: seconds that the server asked to wait; None if it did not.
+        status: HTTP status; None without an answer.
+        prompt_tokens: prompt tokens charged although the answer is unusable.
+        answer_tokens: answer tokens charged although the answer is unusable.
     """
 
     def __init__(self, kind: str, message: str, *, transient: bool = False, retry_after: float | None = None,
@@ -53,14 +52,14 @@ class EndpointError(Exception):
         self.answer_tokens = 0
 
     def paid(self, prompt_tokens: int, answer_tokens: int) -> "EndpointError":
-        """This error, with tokens added to what was paid for."""
+        """This error, with further charged tokens."""
         self.prompt_tokens += prompt_tokens
         self.answer_tokens += answer_tokens
         return self
 
 
 def usage(answer: dict[str, Any]) -> tuple[int, int]:
-    """Prompt and answer tokens that an endpoint counts for an answer; 0 where it does not say."""
+    """Prompt and answer tokens that an endpoint reports for an answer; 0 if it reports none."""
     counted = answer.get("usage")
     if not isinstance(counted, dict):
         return 0, 0
@@ -75,7 +74,7 @@ class EndpointClient:
         base_url: the endpoint's address with the version part ("http://127.0.0.1:8000/v1").
         api_key_env: name of the environment variable that holds the key; None: no key is sent.
         timeout: seconds per request.
-        connections: most connections open at once.
+        connections: most concurrent connections.
 
     Raises:
         ConfigError: the environment variable is not set.
@@ -89,16 +88,17 @@ class EndpointClient:
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=timeout,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            # No proxy stands between a machine and itself, whatever HTTP_PROXY says.
+            # Ignore HTTP_PROXY for requests to the same machine.
             trust_env=urlsplit(base_url).hostname not in ("localhost", "127.0.0.1", "::1"),
         )
 
     def within(self, seconds: float) -> Post:
-        """A `Post` that repeats transient failures; all its calls together end at most `seconds` from now.
+        """A `Post` that retries after transient failures, until `seconds` from now for all its calls
+        together.
 
-        Waits between attempts grow exponentially; a longer `Retry-After` of the server is honoured (up to a
-        minute). The `Post` raises `EndpointError` for a failure that is not transient, and the last failure
-        when time is over.
+        Waits between attempts grow exponentially; a longer `Retry-After` of the server takes precedence (up
+        to a minute). The `Post` raises `EndpointError` for a failure that is not transient, and the last
+        failure at the deadline.
         """
         return partial(self._post, seconds=seconds, until=asyncio.get_running_loop().time() + seconds)
 
@@ -120,7 +120,7 @@ class EndpointClient:
         raise failure from None
 
     async def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON object that the endpoint answers to one request.
+        """Send one request and return the JSON object of the answer.
 
         Raises:
             EndpointError: the request failed.
@@ -153,7 +153,7 @@ class EndpointClient:
         await self._client.aclose()
 
     def _excerpt(self, response: httpx.Response) -> str:
-        """The beginning of a body on one line, the key blacked out."""
+        """The beginning of a body on one line, with the key redacted."""
         text = " ".join(response.text[:1000].split())
         return (text.replace(self._key, "***") if self._key else text)[:160]
 
@@ -166,7 +166,7 @@ def api_key(variable: str | None) -> str | None:
     """
     if variable is None:
         return None
-    key = os.environ.get(variable, "").strip()  # files with secrets often end in a line break
+    key = os.environ.get(variable, "").strip()  # secrets in files often end in a line break
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(
             f"annotator.api_key_env: the key in {variable!r} holds characters that no HTTP header can carry "
@@ -181,7 +181,7 @@ def api_key(variable: str | None) -> str | None:
 
 
 def _kind(status: int) -> str:
-    """The kind of error that an HTTP status stands for."""
+    """The kind of error of an HTTP status."""
     named = {408: "timeout", 429: "rate_limit"}
     return named.get(status, "server" if status >= 500 else "client")
 
@@ -189,11 +189,11 @@ def _kind(status: int) -> str:
 def _retry_after(response: httpx.Response) -> float | None:
     try:
         return max(float(response.headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):  # an HTTP date is rare, and the growing waits serve as well
+    except (KeyError, ValueError):  # HTTP dates are rare, and the growing waits are a substitute
         return None
 
 
 def _backoffs() -> Iterator[float]:
-    """Seconds to wait after the first, second, ... failed attempt; without end."""
+    """Infinite sequence of the seconds to wait after the first, second, ... failed attempt."""
     for attempt in itertools.count():
         yield min(FIRST_WAIT * 2.0 ** min(attempt, 16), MAX_BACKOFF) + random.uniform(0.0, MAX_JITTER)

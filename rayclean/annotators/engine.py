@@ -1,10 +1,11 @@
-"""The engine that asks many queries at once: ledger first, bounded concurrency, budgets, error rate.
+"""The engine that answers many queries: from the ledger first, with bounded concurrency, budgets and error
+rate.
 
     engine = Engine(annotator, ledger, budget=Budget(max_tokens=1_000_000), concurrency=32)
-    annotations = await engine.answer(queries)        # in the order asked; None: the budget ended before
+    annotations = await engine.answer(queries)        # in order; None: budget exhausted
 
-A query holds its slot of the concurrency window until its answer is durable in the ledger. So however the
-process dies, at most `concurrency` answers are paid for and not recorded, whatever the file system.
+A query occupies its slot of the concurrency window until its answer is durable in the ledger, so a crash of
+the process loses at most `concurrency` paid answers, on any file system.
 """
 
 import asyncio
@@ -19,46 +20,44 @@ from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.errors import AnnotationError
 
 ERROR_RATE_FROM = 20
-"""Least number of queries from which an error rate is computed."""
+"""Least number of queries for which an error rate is computed."""
 
 
 @dataclass
 class AnswerCounts:
-    """Numbers of the queries of one engine, or of one call of `Engine.answer`."""
+    """Counts of the queries of one engine, or of one call of `Engine.answer`."""
 
     asked: int = 0
-    """Queries that were sent."""
+    """Number of queries sent."""
     reused: int = 0
-    """Queries that the ledger answered."""
+    """Number of queries answered from the ledger."""
     unasked: int = 0
-    """Queries for which the budget was too small, or that nobody has answered yet."""
+    """Number of queries beyond the budget, or not answered yet."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Failed queries by kind of error."""
+    """Number of failed queries by kind of error."""
 
 
 class Meter:
     """Receives the counts of an engine, for metrics; this base class ignores them."""
 
     def waiting(self, count: int) -> None:
-        """Called with the number of queries that are not answered yet, whenever it changes."""
+        """Called with the number of unanswered queries whenever it changes."""
 
     def answered(self, annotation: Annotation) -> None:
-        """Called for every query that was sent, with its answer or error."""
+        """Called for every query sent, with its answer or error."""
 
 
 class Engine:
-    """Answers queries; budget and counts go over all calls of `answer`.
+    """Answers queries; budget and counts apply to all calls of `answer` together.
 
     Args:
-        annotator: answers the queries; the engine calls `start` before the first query that the ledger does
-            not answer.
+        annotator: answers the queries; the engine calls `start` before it sends the first query.
         ledger: holds the earlier answers and receives new ones.
-        budget: the most that may be spent.
-        used: the part of the budget that was used before, where answers from the ledger use the budget, too;
-            None: they are free, and the answers that the ledger's session has paid for use it. Trials of a
-            sweep share a ledger: a trial with free answers of other trials, and its whole budget on top,
-            would get more answers than alone.
-        concurrency: queries in flight at once; None: as the annotator's options say.
+        budget: limits on the spending.
+        used: budget used before, if answers from the ledger also count against it; None: they are free, and
+            the charges of the ledger's session count. Trials of a sweep share a ledger; with free answers of
+            other trials in addition to its budget, a trial would get more answers than in a single run.
+        concurrency: number of concurrent queries; None: that of the annotator's options.
         max_error_rate: share of failed queries (of at least `ERROR_RATE_FROM`) above which `answer` raises.
         on_progress: called with (number of queries done, whether the ledger answered them).
         meter: receives every new answer and the number of waiting queries.
@@ -95,14 +94,14 @@ class Engine:
         self._last_error = ""
 
     async def answer(self, queries: Sequence[Query]) -> list[Annotation | None]:
-        """One annotation per query, in the order asked; None where the budget ended before, or
-        where nobody has answered yet.
+        """Answer queries: one annotation per query, in order; None for a query beyond the budget or without
+        an answer yet.
 
-        Earlier queries are asked first. Equal questions, also of concurrent calls, are asked once.
+        Queries are sent in order. Equal questions, also of concurrent calls, are sent once.
 
         Raises:
-            AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers that
-                came are in the ledger, where `recall` finds them.
+            AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers
+                received are in the ledger, where `recall` finds them.
         """
         call = AnswerCounts()
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
@@ -127,9 +126,10 @@ class Engine:
                 self.on_progress(1, key in known)
 
         workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(todo)))]
-        # An error in one worker lets the others finish: answers in flight are paid for and must be recorded.
+        # After an error in one worker the others finish, since their answers are paid for and must be
+        # recorded.
         outcomes = await asyncio.gather(*workers, return_exceptions=True)
-        self._wait(-sum(1 for _ in iterator))  # queries that failed workers did not reach
+        self._wait(-sum(1 for _ in iterator))  # queries not reached by failed workers
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -140,7 +140,7 @@ class Engine:
         ]
 
     async def recall(self, queries: Sequence[Query]) -> list[Annotation | None]:
-        """The answers in the ledger, None for a query without one; sends no query."""
+        """Look up the answers in the ledger without sending any query; None for a query without an answer."""
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
         return [
@@ -150,13 +150,13 @@ class Engine:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget allows no further query."""
+        """Whether the budget is exhausted."""
         return not self.budget.allows(self._sent, self._used)
 
     async def _once(
         self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
     ) -> Annotation | None:
-        """Ask, or wait for a concurrent call that asks the same question."""
+        """Send a query, or wait for a concurrent call with the same question."""
         in_flight = self._in_flight.get(key)
         if in_flight is not None:
             return await asyncio.shield(in_flight)
@@ -167,7 +167,7 @@ class Engine:
                 answer = await self._ask(key, query, known, call)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-            future.exception()  # retrieved, as no other call may be waiting
+            future.exception()  # mark the exception as retrieved, as no other call may be waiting
             raise
         finally:
             del self._in_flight[key]
@@ -188,7 +188,7 @@ class Engine:
             return known
         start = time.monotonic()
         (answer,) = await self.annotator.annotate([query])
-        if answer is None:  # nobody has answered yet
+        if answer is None:  # no answer yet
             self._sent -= 1
             self.counts.unasked += 1
             return None
@@ -215,7 +215,9 @@ class Engine:
         self.meter.waiting(self._waiting)
 
     def _check_errors(self, call: AnswerCounts) -> None:
-        """Raise if too many queries of one call failed; later calls start anew: an endpoint may come back."""
+        """Raise if too many queries of one call failed; later calls count again, as the endpoint may have
+        recovered.
+        """
         failed = call.errors.total()
         if call.asked >= ERROR_RATE_FROM and failed > self.max_error_rate * call.asked:
             kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(call.errors.items()))
@@ -233,5 +235,7 @@ class Engine:
 
 
 def _of_query(annotation: Annotation, query: Query) -> Annotation:
-    """The answer as one to this very query: the ledger may have it from another one with the same content."""
+    """The annotation with the ids of this query, since it may be the answer to another query of the same
+    content.
+    """
     return replace(annotation, unit_id=query.unit_id, candidates=query.candidates)

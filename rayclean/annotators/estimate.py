@@ -1,8 +1,7 @@
-"""Estimates, before anybody is asked, of the questions of one run: how many, how many tokens, at what cost.
+"""Estimates of the number, tokens and cost of a run's queries before any is sent.
 
-There are two askers: `relabel`, about the suspects of `detect`, and a method that asks between the epochs of
-a training. Tokens are estimated by the mean length of the texts (`Annotator.expected`), since no tokenizer
-has read one yet.
+Queries come from two askers: `relabel`, about the suspects of `detect`, and a method that asks between
+epochs. Tokens are estimated by the mean length of the texts (`Annotator.expected`), without a tokenizer.
 """
 
 from collections.abc import Sequence
@@ -20,16 +19,16 @@ from rayclean.schema import Candidate, Label, LabelSet
 
 @dataclass(frozen=True)
 class LoadedTexts:
-    """The facts about a loaded data set on which an estimate depends."""
+    """Properties of a loaded data set on which an estimate depends."""
 
     examples: int
     characters: int
-    """Mean length of a text."""
+    """Mean length of a text in characters."""
     labels: LabelSet
 
     @classmethod
     def of(cls, run: Run) -> "LoadedTexts | None":
-        """The facts that `load` found; None if it is not finished."""
+        """The properties found by `load`; None if it is not finished."""
         manifest = run.manifest("load")
         if manifest is None:
             return None
@@ -37,8 +36,8 @@ class LoadedTexts:
         return cls(manifest.metrics["examples"], round(manifest.metrics["characters"]["mean"]), labels)
 
     def described(self, config: Config) -> tuple[Label, ...]:
-        """The labels with their words and definitions; those of unknown labels are left out, `relabel`
-        reports them.
+        """The labels with their words and definitions; unknown labels are left out, since `relabel` reports
+        them.
         """
         words, definitions = (
             {name: text for name, text in texts.items() if name in self.labels.names}
@@ -49,22 +48,22 @@ class LoadedTexts:
 
 @dataclass(frozen=True)
 class QuestionEstimate:
-    """The questions of one relabelling, or of one training."""
+    """Estimate of the queries of one relabelling or one training."""
 
     asker: str
     """`relabel`, or the name of a method."""
     annotator: str
     """Name of the annotator."""
     billable: bool
-    """Whether its answers cost something."""
+    """Whether its answers cost money."""
     most: int | None
-    """The most questions; None: not known yet, or without a limit."""
+    """Most queries; None: not known yet, or unlimited."""
     each: Expected | None
-    """Requests and tokens of one question; None: the data are not loaded yet, or answers cost nothing."""
+    """Requests and tokens of one query; None: the data are not loaded yet, or answers are free."""
     budget: Budget
 
     def worth(self, questions: int) -> tuple[int, float]:
-        """Tokens and cost of so many questions, within the budget."""
+        """Tokens and cost of a number of queries, within the budget."""
         each = self.each or Expected(1, 0, 0)
         prompt, answer = questions * each.prompt_tokens, questions * each.answer_tokens
         tokens, cost = prompt + answer, self.budget.cost(prompt, answer)
@@ -75,8 +74,8 @@ class QuestionEstimate:
 
 
 def estimate_relabel(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
-    """The questions of `relabel` to each of its annotators: about the suspects that the budgets allow. The
-    second one is asked about the suspects that the first one leaves, which may be all.
+    """Estimate the queries of `relabel` to each of its annotators, about as many suspects as the budgets
+    allow. Any annotator may be asked about all suspects, since earlier ones may leave all undecided.
     """
     relabel, budget = config.relabel, config.detect.budget
     suspects = None
@@ -99,17 +98,17 @@ def estimate_questions(
     candidates: str,
     plugin: Plugin | None = None,
 ) -> QuestionEstimate:
-    """The questions of an asker to an annotator.
+    """Estimate the queries of an asker to an annotator.
 
     Args:
         asker: `relabel`, or the name of a method.
         config: config of the run.
         data: the loaded data; None: not loaded yet.
-        most: the most questions, by the asker's own limits; None: not known.
-        demonstrations: demonstrations per question, before the annotator decides.
+        most: most queries by the limits of the asker; None: not known.
+        demonstrations: requested demonstrations per query, which the annotator may override.
         candidates: `binary` or `all`.
-        plugin: the annotator of `relabel` that is asked; None: the config's, which methods ask as often as
-            they choose.
+        plugin: the annotator of `relabel`; None: the config's annotator, which methods ask without its query
+            budget.
     """
     labels = () if data is None else data.described(config)
     annotator, each = build_annotator(config, labels, plugin), None
@@ -124,8 +123,8 @@ def estimate_questions(
 
 
 def _mean_query(labels: Sequence[Label], text: str, demonstrations: int, candidates: str) -> Query:
-    """A question about a text of mean length; of two candidates it offers the two labels that take most
-    space.
+    """A query about a text of mean length; with two candidates, these are the labels with the longest
+    descriptions.
     """
     by_length = sorted(labels, key=lambda label: len(label.word) + len(label.definition), reverse=True)
     longest = [Candidate.of(label) for label in by_length]

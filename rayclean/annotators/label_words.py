@@ -1,9 +1,9 @@
-"""The prompt form `label_words`: log-probabilities of the labels' words right after the prompt.
+"""The prompt form `label_words`: log-probabilities of the labels' words as continuations of the prompt.
 
 The answer is a candidate by construction, and one forward pass serves all labels whose words are one token.
 Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per
-inner node. The root is asked first and the deeper nodes after it, so that they find the prompt in the
-server's prefix cache.
+inner node. The root is requested before the deeper nodes, so that they find the prompt in the server's prefix
+cache.
 """
 
 import json
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 MAX_IDS = 128
 """Most token ids whose log-probabilities vLLM returns for one request."""
 LEAST_CHARS = 32
-"""A text is never cut below this length to make a prompt fit."""
+"""Least length to which a text is cut to make a prompt fit."""
 
 TokenIds = tuple[int, ...]
 
 
 class LabelWordsForm:
-    """Scores the label words in completion form."""
+    """Prompt form that scores the label words as completions."""
 
     REQUIREMENT = (
         "It must return log-probabilities of given token ids (vLLM >= 0.29 does); "
         "otherwise set annotator.form = 'choice'"
     )
-    """The end of the error message about an endpoint that the probe refuses."""
+    """End of the error message about an endpoint that the probe refuses."""
 
     def __init__(self, config: "OpenAIAnnotator.Config", prompt: Prompt, labels: Sequence[Label]):
         self.config = config
@@ -45,17 +45,17 @@ class LabelWordsForm:
         self._words: LabelWords | None = None
 
     def calibration(self, num_classes: int) -> str:
-        """Batch calibration where every label is scored for every text, else calibration by a text without
-        content.
+        """Batch calibration if all labels are scored for every text, otherwise calibration by a content-free
+        text.
         """
         return "batch" if num_classes <= MAX_SCORED else "content_free"
 
     def identity(self) -> dict[str, Any]:
-        """The option beside the prompt on which answers depend: longer prompts are cut."""
+        """The option on which answers depend, except the prompt: the length to which prompts are cut."""
         return {"max_prompt_tokens": self.config.max_prompt_tokens}
 
     def sent(self, query: Query) -> list[Any]:
-        """The prompt before it is cut, and the candidates' words, each with whether its end is scored."""
+        """The uncut prompt, and the candidates' words, each with whether its end is scored."""
         others = [label.word for label in self.labels]
         words = [candidate.word for candidate in query.candidates]
         ends = [any(other != word and other.startswith(word) for other in others) for word in words]
@@ -65,7 +65,7 @@ class LabelWordsForm:
         """Load the tokenizer, which takes seconds.
 
         Raises:
-            AnnotationError: there is no tokenizer.
+            AnnotationError: the tokenizer does not exist.
             ConfigError: it cannot separate the words from the prompt.
         """
         anchor = self.prompt.render(Query(0, "x", ())).rsplit("\n", 1)[-1]
@@ -74,21 +74,21 @@ class LabelWordsForm:
         )
 
     async def probe(self, post: Post, model: str) -> None:
-        """Score the label words where none of them is a natural continuation.
+        """Score the label words after a prompt that none of them continues naturally.
 
         Raises:
-            EndpointError: the endpoint returns no log-probabilities, or samples a token that is not allowed.
+            EndpointError: the endpoint returns no log-probabilities, or samples a disallowed token.
         """
-        assert self._words is not None  # load() came first
+        assert self._words is not None  # set by load()
         ids = self._words.trie(label.word for label in self.labels)[()][:MAX_IDS]
         prompt = self._words.encode("The capital of France is the city of")
         await score_tokens(post, model, [prompt], ids)
 
     def expected(self, query: Query) -> Expected:
-        """An estimate of what the scores of one query take.
+        """Estimate the requests and tokens of one query.
 
-        Words of several tokens cost further requests with the same prompt, which are not counted: only the
-        model's tokenizer knows them.
+        The further requests of words of several tokens are not counted, since their number depends on the
+        tokenizer.
         """
         tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
         return Expected(1, min(tokens, self.config.max_prompt_tokens), 1)
@@ -97,9 +97,9 @@ class LabelWordsForm:
         """`unanswered` completed by the scores of the candidates and of the query's further labels.
 
         Raises:
-            EndpointError: a request failed, or its answer is of no use.
+            EndpointError: a request failed, or its answer is unusable.
         """
-        assert self._words is not None  # load() came first
+        assert self._words is not None  # set by load()
         prompt, tokens = self._fit(self._words, query)
         words = list(dict.fromkeys(each.word for each in (*query.candidates, *query.scored)))
         found: dict[TokenIds, dict[int, float]] = {}
@@ -128,7 +128,7 @@ class LabelWordsForm:
         )
 
     def _fit(self, words: "LabelWords", query: Query) -> tuple[str, list[int]]:
-        """The prompt and its tokens, at most `max_prompt_tokens` where cutting can achieve it."""
+        """The prompt and its tokens, cut to at most `max_prompt_tokens` if possible."""
         keep, chars = len(query.demonstrations), min(len(query.text), self.config.max_text_chars)
         while True:
             prompt = self.prompt.render(query, demonstrations=keep, max_text_chars=chars)
@@ -143,16 +143,15 @@ class LabelWordsForm:
 
 
 class LabelWords:
-    """The label words as tokens.
+    """The tokens of the label words.
 
     Args:
-        tokenizer: the Hugging Face tokenizer of the model that is asked.
+        tokenizer: Hugging Face tokenizer of the model.
         labels: all labels.
-        anchor: the line that every prompt ends with ("Category:"); a word's tokens are those that it adds to
-            this line.
+        anchor: last line of every prompt ("Category:"); a word's tokens are those that it adds to this line.
 
     Raises:
-        ConfigError: a word whose tokens merge with those of the anchor.
+        ConfigError: the tokens of a word merge with those of the anchor.
     """
 
     def __init__(self, tokenizer: Any, labels: Sequence[Label], anchor: str):
@@ -169,17 +168,17 @@ class LabelWords:
             words[label.word] = tuple(whole[len(bare) :])
         beginnings = {ids[:length] for ids in words.values() for length in range(1, len(ids))}
         newline = tuple(self.encode(f"{anchor} x\n")[len(self.encode(f"{anchor} x")) :])
-        # A word that begins another one would always win against it: its end belongs to its score.
+        # A word that is a prefix of another would always score higher, so its end is scored too.
         self.tokens = {
             word: tokens + newline if tokens in beginnings else tokens for word, tokens in words.items()
         }
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, including special tokens at the beginning."""
+        """Token ids of a text, including special tokens at the beginning."""
         return [int(token) for token in self.tokenizer(text)["input_ids"]]
 
     def trie(self, words: Iterable[str]) -> dict[TokenIds, list[int]]:
-        """The trie of some words: next token ids by the tokens so far, the root (no tokens) first."""
+        """The trie of some words: next token ids by the tokens so far, starting with the root (no tokens)."""
         nodes: dict[TokenIds, set[int]] = {}
         for word in words:
             tokens = self.tokens[word]
@@ -197,10 +196,11 @@ class LabelWords:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a built-in model, a .gguf file, a folder or a hub id; runs no code of the model.
+    """Load the tokenizer of a built-in model, a .gguf file, a folder or a hub id, without running code from
+    it.
 
     Raises:
-        AnnotationError: there is no tokenizer under this name.
+        AnnotationError: there is no tokenizer of this name.
     """
     from transformers import AutoTokenizer
 
@@ -220,10 +220,10 @@ async def score_tokens(
     """Log-probability of each token of `ids` after each prompt, in one request.
 
     Returns:
-        A dict by token id per prompt, and the number of prompt tokens that were paid for.
+        A dict by token id per prompt, and the number of charged prompt tokens.
 
     Raises:
-        EndpointError: the request failed, or the answer holds no such log-probabilities.
+        EndpointError: the request failed, or the answer lacks the log-probabilities.
     """
     body = {
         "model": model,
@@ -244,7 +244,7 @@ async def score_tokens(
 
 
 def _read_scores(response: dict[str, Any], count: int, ids: Sequence[int]) -> list[dict[int, float]]:
-    """Log-probabilities by token id of each of `count` prompts, checked."""
+    """Read and check the log-probabilities by token id of each of `count` prompts."""
     scores: dict[int, dict[int, float]] = {}
     sampled: dict[int, int] = {}
     try:
@@ -275,10 +275,9 @@ def _token_id(token: str) -> int:
 
 
 def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
-    """The nodes of a trie, each with (some of) its children, as requests of at most `MAX_IDS` token ids.
+    """Group the nodes of a trie, with their children, into requests of at most `MAX_IDS` token ids.
 
-    The root makes requests of its own, so that its prompt is in the server's cache when longer prompts
-    follow.
+    The root has separate requests, so that its prompt is in the server's cache before longer prompts follow.
     """
     groups: list[list[tuple[TokenIds, list[int]]]] = []
     ids: set[int] = set()

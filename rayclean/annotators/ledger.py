@@ -1,16 +1,15 @@
-"""The ledger: every answer that was ever paid for, append-only, on any file system.
+"""The ledger, an append-only store of all answers on any file system.
 
 Answers are written in segments (JSON lines) under a temporary name, then renamed; `put` returns when the
-segment with its answer is complete. All answers that arrive while a segment is written go into the next one
-(group commit), so the number of segments follows the speed of the file system, not the number of answers. A
-writer merges its small segments: the merged one is written first, then the small ones are deleted, so a crash
-leaves duplicates at worst, and duplicates are harmless: answers are found by key. Several writers may work at
-once; each writes under its own random name.
+segment with its answer is complete. Answers that arrive while a segment is written go into the next one
+(group commit), so the number of segments depends on the speed of the file system, not on the number of
+answers. A writer merges its small segments: the merged one is written before the small ones are deleted, so a
+crash leaves at worst duplicates, which are harmless because answers are found by key. Concurrent writers use
+different random names.
 
-A failed answer is recorded and counted but answers nothing: the next run asks again.
+A failed answer is recorded and counted, but the next run asks again.
 
-Answers of another version of the record, which an older rayclean has written, stay where they are and are not
-used; a warning names them.
+Answers of another record version, from an older rayclean, are kept but not used, with a warning.
 """
 
 import asyncio
@@ -32,11 +31,12 @@ from rayclean.schema import Candidate
 logger = logging.getLogger(__name__)
 
 RECORD_VERSION = 2
-"""Version of a line: answers and scores by the position of the candidate, candidates by their content."""
+"""Version of the format of a line: answers and scores by the position of the candidate, candidates by
+content."""
 MERGE_AT = 64
 """Number of small segments of one writer that are merged into one."""
 LINGER = 0.01
-"""Seconds for which a segment waits for further answers."""
+"""Seconds that a segment waits for further answers."""
 
 _Place = tuple[str, int]
 """Name of a segment, and a line number in it."""
@@ -44,7 +44,7 @@ _Place = tuple[str, int]
 
 @dataclass
 class Spent:
-    """Numbers of the answers that one session has paid for."""
+    """Charges of one session: numbers of queries and tokens."""
 
     queries: int = 0
     failed: int = 0
@@ -60,12 +60,12 @@ class Spent:
 
 
 class Ledger:
-    """Answers by key.
+    """A store of answers by key.
 
     Args:
-        folder: folder of the segments; made at the first `put`.
-        session: name under which answers are paid for: `spent` counts the answers under this name, also those
-            of a crashed process, so that budgets hold over all attempts.
+        folder: folder of the segments, created by the first `put`.
+        session: name under which answers are charged: `spent` counts the answers under this name, including
+            those of crashed processes, so that budgets apply to all attempts.
     """
 
     def __init__(self, folder: Folder, session: str = ""):
@@ -88,7 +88,7 @@ class Ledger:
 
     def refresh(self, *, count: bool = False) -> None:
         """Read new segments; with `count`, add the answers of this session to `spent`."""
-        while True:  # a segment that vanishes meanwhile was merged: the merged one is in the next listing
+        while True:  # a segment that vanishes was merged into another, which the next listing contains
             vanished = False
             names = self._list()
             self._forget(self._segments - set(names))
@@ -125,22 +125,22 @@ class Ledger:
                     by_segment.setdefault(segment, []).append((number, key))
                 for segment, places in by_segment.items():
                     lines = self._read(segment)
-                    if lines is None:  # another writer merged it
+                    if lines is None:  # merged by another writer
                         self.refresh()
                         break
                     for number, key in places:
                         record = _parse(lines[number])
-                        assert isinstance(record, Annotation)  # indexed lines can be read
+                        assert isinstance(record, Annotation)  # indexed lines are readable
                         found[key] = record
                 missing -= found.keys()
         return found
 
     def __len__(self) -> int:
-        """Number of keys that have an answer."""
+        """Number of keys with an answer."""
         return len(self._places)
 
     async def put(self, annotation: Annotation) -> None:
-        """Record an answer, and return when it is durable."""
+        """Record an answer; returns when it is durable."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((annotation, future))
         if self._flusher is None or self._flusher.done():
@@ -153,7 +153,7 @@ class Ledger:
             self._merge()
 
     async def _flush(self) -> None:
-        """Write waiting answers, one segment at a time, until none waits."""
+        """Write all waiting answers, one segment at a time."""
         await asyncio.sleep(LINGER)
         while self._waiting:
             batch, self._waiting = self._waiting, []
@@ -168,7 +168,7 @@ class Ledger:
                         future.set_result(None)
 
     def _commit(self, annotations: list[Annotation]) -> None:
-        """Write one segment."""
+        """Write answers as one segment."""
         with self._lock:
             lines = [_line(annotation) for annotation in annotations]
             name = self._write(lines, self._count, self._count)
@@ -191,7 +191,7 @@ class Ledger:
         self._small = []
 
     def _write(self, lines: list[str], first: int, last: int) -> str:
-        """Write a segment whole or not at all; returns its name."""
+        """Write a segment atomically; returns its name."""
         name = _segment_name(self.writer, first, last)
         content = "".join(f"{line}\n" for line in lines).encode()
         if self.folder.is_local:
@@ -208,7 +208,7 @@ class Ledger:
         return name
 
     def _index(self, name: str, lines: list[str], *, count: bool, move: bool = False) -> None:
-        """Remember the places of a segment's answers; `move` replaces places that are known already."""
+        """Index the places of a segment's answers; `move` replaces known places."""
         for number, line in enumerate(lines):
             annotation = _parse(line)
             if isinstance(annotation, _OtherVersion):
@@ -227,7 +227,7 @@ class Ledger:
                 self._places[key] = (name, number)
 
     def _forget(self, segments: set[str]) -> None:
-        """Drop the places of answers in segments that are gone."""
+        """Remove segments that no longer exist from the index."""
         if segments:
             self._segments -= segments
             self._places = {key: place for key, place in self._places.items() if place[0] not in segments}
@@ -242,7 +242,7 @@ class Ledger:
         return sorted(name for name in names if _SEGMENT.fullmatch(name))
 
     def _read(self, name: str) -> list[str] | None:
-        """Lines of a segment; None if it does not exist any more."""
+        """Lines of a segment; None if it no longer exists."""
         try:
             content = bytes(self.folder.fs.cat_file(self.folder.path(name))).decode(errors="replace")
         except FileNotFoundError:
@@ -259,7 +259,7 @@ def _segment_name(writer: str, first: int, last: int) -> str:
 
 
 def _uncovered(names: list[str]) -> list[str]:
-    """Names without the segments that a merged one contains, whose writer died before it deleted them."""
+    """Names without the segments that a merged one contains, left by a crash before their deletion."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     parsed = []
     for name in names:
@@ -277,16 +277,16 @@ def _uncovered(names: list[str]) -> list[str]:
 
 
 class _OtherVersion:
-    """Stands for a line of another version of the record."""
+    """Placeholder for a line of another record version."""
 
 
 def _line(annotation: Annotation) -> str:
-    """An answer as one line of JSON."""
+    """Format an answer as one line of JSON."""
     return json.dumps({"v": RECORD_VERSION, **asdict(annotation)}, allow_nan=False)
 
 
 def _parse(line: str) -> Annotation | _OtherVersion | None:
-    """The answer in a line; None if the line is damaged."""
+    """Parse the answer in a line; None if the line is damaged."""
     try:
         record = json.loads(line)
         if record.pop("v") != RECORD_VERSION:

@@ -1,6 +1,6 @@
-"""The server of a language model that an annotator brings: which model, and how it is served.
+"""The description of a language model's server that an annotator needs: the model and its options.
 
-An annotator only names it (`Annotator.server`); `rayclean.runtime.serve` starts and stops it.
+An annotator only describes it (`Annotator.server`); `rayclean.runtime.serve` starts and stops it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _RESERVED = ("model", "served_model_name", "revision", "tokenizer", "dtype", "ma
 
 
 class ServerOptions(Options):
-    """How the language model is served. Only `dtype` and `engine_kwargs` change answers."""
+    """Options of the server of a language model; answers depend only on `dtype` and `engine_kwargs`."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = (
         "max_model_len", "max_num_seqs", "replicas", "max_replicas", "tensor_parallel", "gpu", "cpus",
@@ -27,26 +27,27 @@ class ServerOptions(Options):
     max_model_len: int = Field(2048, ge=64)
     """Most tokens of prompt and answer together; a smaller value leaves more memory for parallel requests."""
     max_num_seqs: int | None = Field(None, ge=1)
-    """Most sequences that one replica computes together; `None`: 256 on a GPU, 32 on a CPU."""
+    """Most sequences in one batch of a replica; `None`: 256 on a GPU, 32 on a CPU."""
     replicas: int = Field(1, ge=1)
-    """Copies of the model that are served."""
+    """Number of replicas of the model."""
     max_replicas: int | None = Field(None, ge=1)
-    """Ray Serve adds copies up to this number while requests queue up; `None`: as many as `replicas`."""
+    """Most replicas to which Ray Serve scales while requests queue up; `None`: `replicas`."""
     tensor_parallel: int = Field(1, ge=1)
-    """GPUs that share one copy of the model."""
+    """Number of GPUs that share one replica of the model."""
     gpu: bool | None = None
-    """Serve on GPUs (`True`) or CPUs (`False`); `None`: on GPUs if the cluster has any."""
+    """Whether to serve on GPUs (`True`) or CPUs (`False`); `None`: on GPUs if the cluster has any."""
     cpus: float = Field(1.0, gt=0)
-    """Logical CPUs that a CPU engine reserves; vLLM uses the cores it finds."""
+    """Number of logical CPUs that a CPU engine reserves; vLLM uses all cores that it finds."""
     kv_cache_gib: int = Field(1, ge=1)
-    """CPU only: memory for the key-value cache. On a GPU set `engine_kwargs.gpu_memory_utilization`."""
+    """CPU only: memory for the key-value cache in GiB. On a GPU set
+    `engine_kwargs.gpu_memory_utilization`."""
     block_size: int | None = Field(None, ge=1)
-    """Tokens per block of the key-value cache, the unit in which prompts share prefixes; `None`: vLLM's own
-    on a GPU, 32 on a CPU, where vLLM's 128 computes the short prompts of label words again."""
+    """Tokens per block of the key-value cache, the unit of shared prefixes; `None`: vLLM's default on a GPU,
+    32 on a CPU, where vLLM's default of 128 is too coarse for short prompts."""
     start_timeout: float = Field(900.0, gt=0)
-    """Seconds until the model must answer, download included."""
+    """Most seconds until the model answers, including its download."""
     attempts: int = Field(2, ge=1)
-    """Starts of a replica before it is given up; its own error is then shown."""
+    """Number of attempts to start a replica before its error is raised."""
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine, for example `{quantization = "fp8"}`."""
 
@@ -74,10 +75,10 @@ class ModelServer:
     model: str
     """Built-in name, Hugging Face folder, .gguf file or hub id."""
     revision: str | None
-    """Hub ids only."""
+    """Branch, tag or commit of a hub id."""
     options: ServerOptions
 
     @property
     def key(self) -> str:
-        """Equal for annotators that can share one server."""
+        """A key that is equal for annotators that can share one server."""
         return f"{self.model} {self.revision} {self.options.model_dump_json()}"

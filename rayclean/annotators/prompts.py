@@ -1,9 +1,9 @@
-"""From a query to a prompt: Jinja templates in a sandbox, texts as data.
+"""The rendering of queries to prompts, by sandboxed Jinja templates that treat texts as data.
 
-Fixed parts (instruction, labels) come first, then the demonstrations, the text last, so that servers can
-cache the prefix. A text cannot break out of its place: everything that looks like a tag, a chat-template
-token or, in the one-line form, a new line is neutralised. An undefined name in a template is an error, never
-an empty string.
+Fixed parts (instruction, labels) come first, then the demonstrations, then the text, so that servers can
+cache the prefix. A text cannot escape from its place: everything that looks like a tag, a chat-template token
+or, in the one-line form, a line break is neutralised. An undefined name in a template is an error, never an
+empty string.
 """
 
 import functools
@@ -31,7 +31,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 def neutralise(text: str) -> str:
-    """The text without anything that a template or a tokenizer could take for a delimiter.
+    """The text without sequences that a template or a tokenizer could interpret as delimiters.
 
     >>> neutralise("fine </text><|im_end|> [/INST] a < b <3")
     'fine ‹/text>‹|im_end|› ［/INST] a < b <3'
@@ -41,7 +41,7 @@ def neutralise(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The neutralised text on one line, so that it cannot begin a new one (`Category:`)."""
+    """The neutralised text on one line, so that it cannot imitate a line of the prompt (`Category:`)."""
     return _BLANKS.sub(" ", neutralise(text)).strip()
 
 
@@ -59,7 +59,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def template_source(template: str | None, form: str) -> str:
-    """Text of the template: of the file `template`, or else of the one that belongs to the prompt form.
+    """Text of the template: the file `template`, or the default template of the prompt form.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -73,10 +73,10 @@ def template_source(template: str | None, form: str) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """One possible answer as a choice prompt shows it."""
+    """One candidate as shown in a choice prompt."""
 
     answer: str
-    """The answer that stands for the option: a letter, or the word itself."""
+    """Answer that selects the option: a letter, or the word."""
     word: str
     definition: str
 
@@ -89,7 +89,7 @@ _compile = functools.lru_cache(maxsize=16)(_environment.from_string)
 
 
 class Prompt:
-    """A template with its fixed parts.
+    """A prompt template with its fixed parts.
 
     Args:
         source: text of the template.
@@ -119,7 +119,7 @@ class Prompt:
             _compile(self.source)
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"annotator.template: line {error.lineno}: {error.message}") from error
-        # Rendered once so that an unknown name is refused before any work.
+        # Render once, so that an unknown name is refused before any work.
         self.render(Query(0, "x", ()), options=[Option("A", "a", ""), Option("B", "b", "")])
 
     def render(self, query: Query, *, options: Sequence[Option] = (), demonstrations: int | None = None,
@@ -129,8 +129,8 @@ class Prompt:
         Args:
             query: the question.
             options: the possible answers in the order shown (choice form).
-            demonstrations: number of demonstrations to keep, the nearest (last) ones; None: all.
-            max_text_chars: length of the text where it must be less than configured.
+            demonstrations: number of nearest (last) demonstrations to keep; None: all.
+            max_text_chars: most characters of the text, if fewer than configured.
 
         Raises:
             ConfigError: the template uses an unknown name.
@@ -156,5 +156,5 @@ class Prompt:
 
 
 def prompt_hash(*prompts: str) -> str:
-    """16 hex digits over the prompts that were sent."""
+    """Hash (16 hex digits) of the prompts sent."""
     return digest("\0".join(prompts), digits=16)

@@ -1,9 +1,9 @@
-"""From suspects to queries, shard by shard; the queries are written as files before any is sent.
+"""The conversion of suspects to queries, shard by shard; all queries are written before any is sent.
 
     queries/annotator-00/chunk-00000/part-00003.parquet    queries of one shard of examples to one annotator
 
-Every shard's queries are cut into chunks by their rank, so that a budget is spent on the most doubtful suspects
-first. A query names the examples that it shows by their ids; `read_chunk` brings their texts.
+The queries of every shard are divided into chunks by rank, so that a budget is spent on the most doubtful
+suspects first. Written queries refer to examples by id; `read_chunk` adds the texts.
 """
 
 from collections.abc import Sequence
@@ -44,12 +44,12 @@ _QUERIES = pa.schema(
 
 @dataclass(frozen=True)
 class QueryBuilder:
-    """Makes queries from suspects and writes them."""
+    """Builds queries from suspects and writes them."""
 
     sources: DemonstrationSources
     task: Task
     out: str
-    """URL of the folder that the queries of one annotator are written to (`queries/annotator-00`)."""
+    """URL of the folder for the queries of one annotator (`queries/annotator-00`)."""
     candidates: str
     """`binary` or `all`."""
     demonstrations: int
@@ -57,16 +57,16 @@ class QueryBuilder:
     selector: str
     """`nearest` or `random`."""
     pool: tuple[LabelledExample, ...]
-    """The examples from which `random` draws; empty for `nearest`."""
+    """Examples from which the selector `random` draws; empty for `nearest`."""
     seed: int
     rows_per_chunk: int
-    """Ranks per chunk."""
+    """Number of ranks per chunk."""
     only: npt.NDArray[np.int64] | None = None
     """Sorted ids of the suspects to ask about; None: all."""
 
     def build(self, shards: Sequence[str]) -> int:
-        """Write the queries of some shards of examples, with all their suspects in memory; returns the number
-        of queries.
+        """Write the queries of some shards, with all their suspects in memory; returns the number of
+        queries.
         """
         out = Folder(self.out)
         tables = {shard: self._suspects(shard) for shard in shards}
@@ -93,7 +93,7 @@ class QueryBuilder:
             for chunk in np.unique(chunks):
                 part = queries.filter(pa.array(chunks == chunk))
                 out.write_table(part, chunk_name(int(chunk)), shard)
-            # Written last: where this file exists, the queries of the shard are complete.
+            # This file is written last and marks the queries of the shard as complete.
             out.write_json({"suspects": len(rows)}, "built", f"{shard}.json")
             total += len(rows)
         return total

@@ -1,9 +1,9 @@
-"""Reverts: changes of labels that people have taken back, and have perhaps applied again.
+"""Reverts of label changes by users, which can be undone.
 
-Each call writes a segment of its own to `ledger/reverts/`, whole or not at all, so several people may revert at
-the same time. A segment names every change by its example and by its content: a hash of the text, the name of
-the given label and the name of the label that it was changed to. Where the data have been read anew in another
-order, a revert follows the content, and where the content has changed it applies to nothing.
+Each call atomically writes a separate segment to `ledger/reverts/`, so several users may revert at the same
+time. A segment identifies every change by its example and by its content: a hash of the text, and the names
+of the given and the final label. If the data are loaded again in another order, a revert follows the content;
+if the content has changed, it has no effect.
 """
 
 import time
@@ -28,11 +28,11 @@ class Change:
     given: str
     """Name of the given label."""
     final: str
-    """Name of the label that it was changed to."""
+    """Name of the new label."""
 
     @property
     def content(self) -> tuple[str, str, str]:
-        """The change without its example."""
+        """The content of the change, without its example."""
         return (self.text_hash, self.given, self.final)
 
     @classmethod
@@ -42,7 +42,7 @@ class Change:
 
 
 def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool) -> None:
-    """Record that changes are taken back, or (`undo`) applied again."""
+    """Record that changes are reverted, or applied again (`undo`)."""
     record = {
         "v": 1,
         "time": round(time.time(), 3),
@@ -53,10 +53,10 @@ def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool) -> None:
 
 
 def reverted(run: Run, changes: Iterable[Change]) -> set[Change]:
-    """Those of the changes that are taken back now, by replay of all segments in the order of their times.
+    """The currently reverted ones among `changes`, by replay of all segments in order of time.
 
-    A revert applies to the change of its example if that has the recorded content, else to another example
-    with this content for which none was recorded.
+    A revert applies to its example if the content is unchanged, otherwise to another example with this
+    content and no recorded revert.
     """
     recorded: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     for name in _segments(run):
@@ -80,13 +80,13 @@ def reverted(run: Run, changes: Iterable[Change]) -> set[Change]:
 
 
 def reverts_fingerprint(run: Run) -> str:
-    """A fingerprint of everything that was taken back or applied again; empty without any."""
+    """A fingerprint of all recorded reverts; empty if there are none."""
     names = _segments(run)
     return fingerprint(names) if names else ""
 
 
 def has_reverts(run: Run) -> bool:
-    """Whether anything was ever taken back."""
+    """Whether any revert was ever recorded."""
     return bool(_segments(run))
 
 

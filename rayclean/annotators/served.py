@@ -1,10 +1,8 @@
-"""The annotator that brings its own language model: vLLM behind Ray Serve, queried like any OpenAI-compatible
-endpoint.
+"""An annotator with a language model that rayclean serves by vLLM behind Ray Serve.
 
-This file only says which model is served and how (`ServedAnnotator.server`); `rayclean.runtime.serve.hosted`
-starts the server around the work, and hands out the same annotator with the address filled in. The server lists the model as
-`name@content` (`model_source.py`), so that the client's check of `/models` also proves that the right weights
-answer.
+`ServedAnnotator.server` only describes the model and its server; `rayclean.runtime.serve.hosted` starts the
+server and provides the same annotator with its address. The server lists the model as `name@content`
+(`model_source.py`), so the client's check of `/models` also verifies the weights.
 """
 
 from typing import Any, Self
@@ -16,21 +14,21 @@ from rayclean.annotators.model_source import model_name
 from rayclean.annotators.openai import OpenAIAnnotator
 
 SPARE_TOKENS = 32
-"""Tokens kept free after a prompt, for the longest label word."""
+"""Number of tokens reserved after a prompt for the longest label word."""
 
 
 class ServedAnnotator(OpenAIAnnotator):
-    """Asks a language model that rayclean starts and stops itself."""
+    """Annotator that queries a language model which rayclean starts and stops."""
 
     class Config(OpenAIAnnotator.Config):
-        """Options of the annotator `openai`, with a model that is served here and its server."""
+        """Options of the annotator `openai`, with a model and its server in place of an address."""
 
         model: str = "smollm2-135m"
         """`smollm2-135m` (built-in), a Hugging Face folder, a .gguf file, or a hub id."""
         revision: str | None = None
-        """Hub ids only: branch, tag or commit; answers are kept under the commit that it names."""
+        """Branch, tag or commit of a hub id; answers are recorded under the commit."""
         server: ServerOptions = ServerOptions()
-        """How the model is served."""
+        """Options of the server."""
 
         @model_validator(mode="after")
         def _prompt_fits(self) -> Self:
@@ -45,7 +43,7 @@ class ServedAnnotator(OpenAIAnnotator):
             return self
 
         def identity(self) -> dict[str, Any]:
-            """The model by name and content in place of `model` and `revision`, and no sizes or addresses."""
+            """The options on which answers depend, without `model` and `revision`, sizes and addresses."""
             options = super().identity()
             del options["revision"]
             return options | {
@@ -56,21 +54,21 @@ class ServedAnnotator(OpenAIAnnotator):
     config: Config
 
     def identity(self) -> dict[str, Any]:
-        """As for any endpoint, and the options of the engine that change its answers."""
+        """The model, the prompt form and its options, and the options of the engine that affect answers."""
         return super().identity() | {"server": self.config.server.identity()}
 
     def server(self) -> ModelServer:
-        """The model that is served, and how."""
+        """The model to serve and the options of its server."""
         return ModelServer(self.config.model, self.config.revision, self.config.server)
 
     def check(self) -> None:
-        """Refuse a model that does not exist and equal label words; the address comes later."""
+        """Refuse a model that does not exist, and labels with equal words; the address is not known yet."""
         model_name(self.config.model, self.config.revision)
         self.check_words()
 
     @property
     def model_name(self) -> str:
-        """The model's identity `name@content`, as the server lists it and the ledger keeps it."""
+        """Identity of the model, `name@content`, as listed by the server and recorded in the ledger."""
         return model_name(self.config.model, self.config.revision)
 
     def at(self, base_url: str, tokenizer: str) -> Self:

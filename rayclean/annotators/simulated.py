@@ -1,8 +1,7 @@
-"""A simulated annotator for tests, dry runs and experiments: seeded, deterministic per question.
+"""A simulated annotator for tests, dry runs and experiments, deterministic for each question and seed.
 
-Without true labels it answers by a hash of the question: a dry run then measures queries and time and says
-nothing about the data. With `truth_path`, which only an experiment sets, it is right with probability
-`accuracy`.
+Without true labels it answers by a hash of the question, so a dry run measures numbers of queries and time,
+but not quality. With `truth_path`, set only in experiments, it is correct with probability `accuracy`.
 """
 
 import math
@@ -20,23 +19,23 @@ from rayclean.schema import Candidate
 
 
 class SimulatedAnnotator(Annotator):
-    """Answers at once and without a model."""
+    """Annotator that answers immediately and without a model."""
 
     class Config(Annotator.Config):
-        """Accuracy and price of the simulated annotator."""
+        """Options of the simulated annotator."""
 
         accuracy: float = Field(0.9, ge=0, le=1)
-        """Share of queries for which it chooses the true label, where it is known and a candidate; elsewhere
-        it guesses."""
+        """Probability of choosing the true label, if it is known and a candidate; otherwise the answer is a
+        guess."""
         confidence: float = Field(0.9, gt=0, lt=1)
-        """Probability that it gives to its choice."""
+        """Probability that it assigns to its choice."""
         truth_path: str | None = None
-        """For experiments only: folder of Parquet files with `example_id` and `true_label`. No verb sets it.
-        """
+        """Folder of Parquet files with `example_id` and `true_label`, for experiments only; no verb sets
+        it."""
         seed: int = 0
-        """Seed of the mistakes."""
+        """Seed of the random answers."""
         tokens: int = Field(0, ge=0)
-        """Prompt tokens that the ledger counts for each answer."""
+        """Number of prompt tokens recorded for each answer."""
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
 
@@ -54,7 +53,7 @@ class SimulatedAnnotator(Annotator):
             raise ConfigError(f"annotator.truth_path: {self.config.truth_path!r} does not exist")
 
     def sent(self, query: Query) -> Any:
-        """With true labels answers depend on the example and not on its text alone, and so do keys."""
+        """The content on which an answer depends; with true labels it includes the example's id."""
         content = super().sent(query)
         return content if self.config.truth_path is None else [content, query.unit_id]
 

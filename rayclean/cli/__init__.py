@@ -1,1 +1,1 @@
-"""The command line: `main.py` is the entry point; the commands are in files by what they are about."""
+"""The command line; `main.py` is its entry point, and the other files hold its commands by topic."""

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how they become a config."""
+"""Arguments that several commands share, and their conversion to a config."""
 
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ConfigArgument = Annotated[
     str,
-    typer.Argument(metavar="CONFIG", help="Config file (.toml), or a run folder to go on with its config."),
+    typer.Argument(metavar="CONFIG", help="Config file (.toml), or a run folder to resume with its config."),
 ]
 OverridesArgument = Annotated[
     list[str] | None,
@@ -28,10 +28,10 @@ AddressOption = Annotated[
 
 
 def read_config(config: str, overrides: list[str] | None) -> "Config":
-    """The config that a command line names: a file with overrides, or that of a run folder.
+    """Read the config of a command line: a file with overrides, or the config of a run folder.
 
     Raises:
-        RaycleanError: it cannot be read, or is wrong.
+        RaycleanError: the config cannot be read, or is invalid.
     """
     from rayclean.config import load_config
     from rayclean.pipeline import resolved_config

@@ -1,6 +1,4 @@
-"""The commands that talk to a cluster's job server: `submit` and `logs`; `status` asks it for the state of a
-job.
-"""
+"""The commands `submit` and `logs`, and the job's line of `status`, which use the job server of a cluster."""
 
 import os
 import shlex
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from rayclean.runtime.jobs import Jobs, RunJob
 
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-"""Environment variables that may name a job server."""
+"""Environment variables that may hold the address of a job server."""
 FileArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="Config file, or a sweep file with --verb sweep.")
 ]
@@ -40,9 +38,7 @@ def submit(
         bool, typer.Option("--extend", help="--verb sweep only: the sweep's space grew; run what is new.")
     ] = False,
 ) -> None:
-    """Run a config on a Ray cluster. The same work is never started twice; after a failure it goes on where
-    it was.
-    """
+    """Run a config on a Ray cluster. The same work is never started twice; after a failure it is resumed."""
     from rayclean.job_package import pack
     from rayclean.runtime.jobs import Jobs
 
@@ -73,7 +69,7 @@ def logs(
     verb: VerbOption = "clean",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
 ) -> None:
-    """Print what the last job of a run has printed."""
+    """Print the output of a run's last job."""
     from rayclean.job_package import pack
     from rayclean.runtime.jobs import Jobs
 
@@ -91,11 +87,11 @@ def logs(
 
 
 def show_job(address: str | None, config: "Config") -> bool:
-    """One line on the last job of a run, if `--address` or the environment names a job server.
+    """Print a line on a run's last job, if `--address` or the environment names a job server.
 
     Args:
-        address: of the job server, as on the command line; a server named so must answer.
-        config: of the run.
+        address: address from the command line, at which a server must answer; None: from the environment.
+        config: config of the run.
 
     Returns:
         Whether a job server has answered.
@@ -121,7 +117,7 @@ def show_job(address: str | None, config: "Config") -> bool:
 
 
 def _run_url(config: "Config") -> str:
-    """The run folder as `submit` names it, even where the package that opens its bucket is missing."""
+    """The URL of the run folder as `submit` writes it, also if the package for its file system is missing."""
     from rayclean.pipeline import open_run
 
     try:

@@ -1,6 +1,6 @@
 """The entry point of the command `rayclean`.
 
-Everything heavy is imported inside the commands, so that `rayclean --help` answers at once.
+Slow imports are inside the commands, so that `rayclean --help` answers at once.
 """
 
 import logging
@@ -44,17 +44,17 @@ def _version(
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Leave as after Ctrl-C, through every `finally`: a language model on a cluster would outlive this
-    process.
+    """Exit as after Ctrl-C, through every `finally`; otherwise a language model on a cluster would keep
+    running.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever loses patience sends SIGKILL
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ignore further SIGTERMs during the clean-up
     os.write(2, b"stopped by SIGTERM; finished work is kept, the same command goes on from here\n")
     raise SystemExit(128 + number)
 
 
 def main() -> None:
-    """Run the command line: errors that a user can mend are printed without a traceback; SIGTERM (`ray job
-    stop`, `scancel`, `kubectl delete`) ends it in order.
+    """Run the command line; a `RaycleanError` is printed without a traceback, and SIGTERM (`ray job stop`,
+    `scancel`, `kubectl delete`) causes an orderly exit.
     """
     signal.signal(signal.SIGTERM, _on_sigterm)
     debug = bool(os.environ.get("RAYCLEAN_DEBUG"))

@@ -1,4 +1,4 @@
-"""The command `options`: what can be written into a config, from the types, defaults and docstrings of the
+"""The command `options`, which lists the keys of a config from the types, defaults and docstrings of the
 code.
 """
 
@@ -28,18 +28,18 @@ BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 WIDTH = 130
-"""Columns of the output where it goes into a file or a pipe."""
+"""Width in characters of output to a file or a pipe."""
 
 
 class ConfigKey(NamedTuple):
-    """One key of a config and what there is to know about it."""
+    """One key of a config, with its type, default and meaning."""
 
     key: str
     """Dotted path below the section or the plug-in."""
     type: str
-    """Its type and bounds in the words of somebody who writes TOML."""
+    """Type and bounds of the value in terms of TOML."""
     default: str
-    """Its default as in TOML; "required" or "none" where there is no value."""
+    """Default in TOML; "required" or "none" if there is none."""
     help: str
     """The docstring under the field."""
 
@@ -53,7 +53,7 @@ def show_options(
         ),
     ] = None,
 ) -> None:
-    """Show what a config can hold: the keys of a section or of a plug-in with type, default and meaning."""
+    """Show the keys of a config's section or of a plug-in, with type, default and meaning."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -76,11 +76,10 @@ def show_options(
 
 
 def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
-    """The class that the name of a section (`detect`) or a plug-in (`annotator.openai`) stands for, and its
-    options.
+    """The class and the options of a section (`detect`) or a plug-in (`annotator.openai`).
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: the name is unknown.
     """
     from rayclean.plugins import did_you_mean
 
@@ -99,7 +98,7 @@ def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
 
 
 def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[ConfigKey]:
-    """The keys of a model, those of nested tables with their dotted paths; of a whole config without its
+    """The keys of a model, including those of nested tables by dotted path; for a whole config without its
     sections.
     """
     from rayclean.config import Config
@@ -122,7 +121,7 @@ def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[Confi
 
 
 def _help(model: "type[Options]", key: str) -> str:
-    """The docstring under a field, or under the field of the base class whose default it changes."""
+    """The docstring under a field, or under that of the base class if only the default differs."""
     from pydantic import BaseModel
 
     bases = (base for base in model.__mro__ if issubclass(base, BaseModel))
@@ -141,7 +140,7 @@ def _families() -> "dict[str, Family[Any]]":
 
 
 def _sections() -> "dict[str, type[Options]]":
-    """The sections of a config by name; `run` stands for the keys above all sections."""
+    """The sections of a config by name, where `run` has the top-level keys."""
     from rayclean.config import Config
 
     tables = ((key, _table(field.annotation)) for key, field in Config.model_fields.items())
@@ -172,7 +171,7 @@ def _summary(owner: type[Any]) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    """A type in the words of somebody who writes TOML."""
+    """The name of a type in terms of TOML."""
     from rayclean.plugins import Plugin
 
     parts = get_args(annotation)
@@ -190,7 +189,7 @@ def _type_name(annotation: Any) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A default as it would be written in TOML; none where the key has no value."""
+    """A default in TOML; "none" if the key has no value."""
     from rayclean.plugins import Options, Plugin
 
     if isinstance(value, Plugin):

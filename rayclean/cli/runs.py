@@ -1,4 +1,4 @@
-"""The commands about a run that start no verb: `config`, `status` and `revert`."""
+"""The commands `config`, `status` and `revert`, which start no verb."""
 
 import shlex
 from typing import Annotated
@@ -11,7 +11,7 @@ from rayclean.errors import RaycleanError, ResourceError
 
 
 def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-    """Print the resolved config (defaults, file and overrides) as JSON after checking all of it."""
+    """Check the resolved config (defaults, file and overrides) and print it as JSON."""
     from rayclean.verb_fingerprints import check_plugins
 
     resolved = read_config(config, overrides)
@@ -22,7 +22,7 @@ def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> 
 def show_status(
     config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None
 ) -> None:
-    """Show what of a run is done, what comes next, and the exact command to go on."""
+    """Show the finished verbs of a run, the next one, and the command that resumes the run."""
     from rich.console import Console
     from rich.table import Table
 
@@ -33,7 +33,7 @@ def show_status(
     answered = show_job(address, resolved)
     try:
         rows = status(resolved)
-    except Exception as error:  # every object store has its own: no key, no such bucket, no way there
+    except Exception as error:  # every object store has its own exceptions
         if not answered or isinstance(error, RaycleanError):
             raise
         raise ResourceError(
@@ -64,7 +64,7 @@ def revert_labels(
     everything: Annotated[bool, typer.Option("--all", help="All changes of the run.")] = False,
     undo: Annotated[bool, typer.Option(help="Take earlier reverts of the selection back.")] = False,
 ) -> None:
-    """Undo changes of labels: the labels are replayed from the ledger without the selected answers."""
+    """Revert changes of labels: the final labels are computed again without the selected changes."""
     from rayclean.pipeline import revert
 
     result = revert(

@@ -10,11 +10,11 @@ from rayclean.sweeps.page.report import metrics_by_interest
 from rayclean.sweeps.results import SIGNIFICANT, PointFigure, Results
 
 MAX_COLUMNS = 6
-"""Columns of figures that fit into a terminal."""
+"""Number of columns of figures that fit into a terminal."""
 
 
 def sweep_table(results: Results) -> Table:
-    """Points with their most important figures: the best in bold, those of the Pareto front with a star."""
+    """A table of points with their most important figures: the best in bold, the Pareto front with stars."""
     fields, metrics = swept_fields(results), metrics_by_interest(results)[:MAX_COLUMNS]
     table = Table(box=box.SIMPLE_HEAD, title=f"Sweep {escape(results.sweep.name)}", title_justify="left")
     if results.front:

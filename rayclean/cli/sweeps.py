@@ -1,4 +1,4 @@
-"""The commands that run a config under many values: `sweep` and `sweep-report`."""
+"""The commands `sweep` and `sweep-report`, which run a config under many values."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep file (configs/sweeps/*.toml).")]
 SHOWN_ERRORS = 3
-"""Errors of failed trials that are printed."""
+"""Number of errors of failed trials that are printed."""
 
 
 def sweep(
@@ -25,8 +25,8 @@ def sweep(
         bool, typer.Option("--extend", help="Keep the trials of a smaller space and run the new ones.")
     ] = False,
 ) -> None:
-    """Run a config under many values; finished trials are reused, the same command goes on. Several sweep
-    files run one after another; one that fails costs none of the others.
+    """Run a config under many values; the same command resumes a sweep and reuses finished trials. Several
+    sweep files run one after another; a failure of one does not stop the others.
     """
     from rayclean.sweeps.sweep import check_sweep, run_sweep
 
@@ -42,8 +42,8 @@ def sweep(
 
 
 def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
-    """Show what of a sweep is finished: table, plots, and the best config where there is an objective.
-    Overrides with which it ran need not be given again.
+    """Show the finished trials of a sweep: table, plots, and the best config if there is an objective.
+    Overrides of the sweep need not be repeated.
     """
     from rayclean.sweeps.sweep import report_sweep
 
@@ -57,11 +57,11 @@ def _each_sweep(
     work: "Callable[[Sweep], Results]",
     check: "Callable[[Sweep], None] | None" = None,
 ) -> bool:
-    """Work on every sweep of a command, one after another. Of several all are checked before the first one
-    runs, and one that cannot run costs none of the others; of one alone the error is raised.
+    """Process the sweeps of a command one after another. If there are several, all are checked before the
+    first runs, and a failure does not stop the others; the error of a single sweep is raised.
 
     Returns:
-        Whether nothing failed.
+        Whether all sweeps and trials succeeded.
     """
     from rayclean.sweeps.sweep_file import load_sweep, sweep_files
 
@@ -98,7 +98,7 @@ def _each_sweep(
 
 
 def _print_results(results: "Results") -> None:
-    """Print the table of a sweep, where its report lies, and the errors of failed trials."""
+    """Print the table of a sweep, the location of its report, and the errors of failed trials."""
     from rich.console import Console
 
     from rayclean.cli.sweep_table import sweep_table
@@ -114,7 +114,7 @@ def _print_results(results: "Results") -> None:
         for title, error in list(results.failed.items())[:SHOWN_ERRORS]:
             typer.secho(f"failed: {title}: {error}", fg="red", err=True)
         typer.secho(
-            f"{len(results.failed)} trials failed; mend the cause and run the same command: only trials without a "
+            f"{len(results.failed)} trials failed; fix the cause and run the same command: only trials without a "
             "result run again",
             fg="red",
             err=True,

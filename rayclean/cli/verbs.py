@@ -1,4 +1,6 @@
-"""The commands that run verbs: `load predict detect relabel train evaluate`, and `clean` for all of them."""
+"""The commands `load`, `predict`, `detect`, `relabel`, `train`, `evaluate`, and `clean`, which runs all of
+them.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -69,7 +71,7 @@ def _run(verb: str, config: str, overrides: list[str] | None, again: bool) -> No
 
 
 def _print_result(run: "Run", verb: str) -> None:
-    """Print the headline figures after `evaluate`, and the plain figures of any other verb."""
+    """Print the figures of a finished verb; for `evaluate` only the most important ones."""
     from rich.console import Console
 
     console = Console()

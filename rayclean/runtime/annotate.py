@@ -48,7 +48,7 @@ def ask_queries(
     actor = _start(plan, work, run)
     seen = [0, 0]
 
-    def look() -> None:
+    def report() -> None:
         try:
             counts = ray.get(actor.progress.remote(), timeout=POLL)
         except GetTimeoutError:  # busy or restarting; the next read succeeds
@@ -65,9 +65,9 @@ def ask_queries(
         for item in items:
             pending = actor.run.remote(cloudpickle.dumps(item))
             while not ray.wait([pending], timeout=POLL)[0]:
-                look()
+                report()
             result, error = cloudpickle.loads(ray.get(pending))
-            look()
+            report()
             if error is not None:
                 raise error
             yield result

@@ -211,7 +211,7 @@ class ShardRunner:
             return {**shard_figures(features, shard), "resumed": len(ids)}
         if not self.networks:  # only when needed: a restarted run that is done loads nothing
             self._load()
-        which = _which(ids, plan)
+        fold = _fold_of_each(ids, plan)
         found = infer(
             self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(which, 0),
             precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
@@ -250,10 +250,10 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
             f"{features.url(shard)} does not hold the examples of that shard: run predict again"
         )
     cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
-    which = _which(ids, plan)
+    fold = _fold_of_each(ids, plan)
     logits: npt.NDArray[np.float32] | None = None
     for index, folder in enumerate(plan.networks):
-        network, rows = load_encoder(folder), np.flatnonzero(np.maximum(which, 0) == index)
+        network, rows = load_encoder(folder), np.flatnonzero(np.maximum(fold, 0) == index)
         logits = np.empty((len(ids), network.num_classes), dtype=np.float32) if logits is None else logits
         with torch.inference_mode():
             logits[rows] = network.logits(cached[torch.from_numpy(rows)]).numpy()
@@ -264,7 +264,7 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     return {**shard_figures(output, shard), "resumed": 0}
 
 
-def _which(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
+def _fold_of_each(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
     """Fold, and so network, of each example; FOLD_NONE if one network predicts all."""
     if len(plan.networks) > 1:
         return folds(ids, plan.seed, len(plan.networks))

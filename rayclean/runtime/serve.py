@@ -141,7 +141,7 @@ def served_llm(
     app = llm_app.build(name, model, options, use_gpu)
     work = fingerprint(owner, name, options.model_dump(mode="json"))[:8] if owner else secrets.token_hex(4)
     app_name = f"rayclean-llm-{work}-{ray.get_runtime_context().get_job_id()}"
-    root, ours = _start_serve()
+    root, started = _start_serve()
     try:
         _clear(app_name, work)
         target = serve.RunTarget(
@@ -157,7 +157,7 @@ def served_llm(
         except AnnotationError as error:
             raise serve_state.with_state(error, app_name) from error
     finally:
-        _stop(app_name, ours)
+        _stop(app_name, started)
 
 
 def _warn_slow_precision(options: ServerOptions) -> None:
@@ -228,7 +228,7 @@ def _delete(app_name: str) -> None:
         logger.warning("could not stop the language model %s: %s", app_name, error)
 
 
-def _stop(app_name: str, ours: bool) -> None:
+def _stop(app_name: str, started: bool) -> None:
     """Remove the application, and stop Ray Serve if this process started it and no other application runs."""
     from ray import serve
     from ray.serve.context import _get_global_client
@@ -236,7 +236,7 @@ def _stop(app_name: str, ours: bool) -> None:
     _delete(app_name)
     try:
         client = _get_global_client(raise_if_no_controller_running=False)
-        if not ours or client is None or serve.status().applications:
+        if not started or client is None or serve.status().applications:
             return
         # The first step of serve.shutdown(), without Ray's retries, which print an alarming line about the
         # controller.

@@ -155,7 +155,7 @@ def _work(config: dict[str, Any]) -> None:
     try:
         with working_in(config["home"]):
             for job in jobs:
-                fit(job, spec, collectives, device, on_epoch=board.tell.remote, consult=config["consult"])
+                fit(job, spec, collectives, device, on_epoch=board.add.remote, consult=config["consult"])
     except Exception as error:
         # A single worker's error is the job's. Among several workers, an error other than a RaycleanError may
         # be a consequence of the death of a peer, after which Ray Train restarts the group; a restart may
@@ -179,7 +179,7 @@ class _Board:
         self.lines: list[dict[str, Any]] = []
         self.failure: bytes | None = None
 
-    def tell(self, record: dict[str, Any]) -> None:
+    def add(self, record: dict[str, Any]) -> None:
         """Record the line of a finished epoch."""
         self.lines.append(record)
 

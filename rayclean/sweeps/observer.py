@@ -85,8 +85,8 @@ class SweepObserver:
         result = trials.write_result(work, figures, records, seconds, stopped)
         self._count_draw(work)
         self.tracker.end(work, result)
-        why = "at a plateau " if stopped == "plateau" else ""
-        self._note(f"{work.title}: stopped {why}after epoch {last['epoch']}")
+        reason = "at a plateau " if stopped == "plateau" else ""
+        self._note(f"{work.title}: stopped {reason}after epoch {last['epoch']}")
 
     def _count_draw(self, first: Work) -> None:
         """Count a successful draw of Optuna in the result under the first seed."""

@@ -133,12 +133,12 @@ class Results:
         """Whether the selection is provisional: all points lack seeds or were stopped early, or all settings
         lack some condition.
         """
-        whole = [row for row in self.rows if row.is_whole(self.sweep.seeds)]
-        if any(not row.is_among(whole) for row in (self.best, *self.front) if row is not None):
+        complete = [row for row in self.rows if row.is_whole(self.sweep.seeds)]
+        if any(not row.is_among(complete) for row in (self.best, *self.front) if row is not None):
             return True
         if self.best is None:
             return False
-        known = [row for row in whole if self.sweep.objectives[0].metric in row.figures]
+        known = [row for row in complete if self.sweep.objectives[0].metric in row.figures]
         seen = [conditions(row.point) for row in known if setting(row.point) == setting(self.best.point)]
         return any(conditions(row.point) not in seen for row in self.rows)
 

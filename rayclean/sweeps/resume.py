@@ -37,8 +37,8 @@ def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:
         differ = f"{folder.url()} holds a sweep whose {', '.join(changed)} differ from this file's:"
         if not trial_files(folder, RESULT):
             folder.remove(JOURNAL)  # Optuna cannot continue in another space
-        elif why := _cannot_grow(spec, set(changed)):
-            raise ArtifactError(f"{differ} give the sweep another name ({why})")
+        elif reason := _cannot_grow(spec, set(changed)):
+            raise ArtifactError(f"{differ} give the sweep another name ({reason})")
         elif not extend:
             raise ArtifactError(f"{differ} add --extend to keep its trials and run the new ones")
     folder.write_json(_description(spec) | {"left_out": swept.get("left_out", [])}, SPEC)
@@ -98,8 +98,8 @@ def draws_done(spec: Sweep, known: Mapping[str, TrialRecord]) -> int:
     points: dict[str, dict[int, TrialRecord]] = {}
     for result in known.values():
         points.setdefault(json.dumps(result["point"], sort_keys=True), {})[result["seed"]] = result
-    whole = [results for results in points.values() if results.keys() >= set(spec.seeds)]
-    return sum(results[spec.seeds[0]].get("draws", 1) for results in whole)
+    complete = [results for results in points.values() if results.keys() >= set(spec.seeds)]
+    return sum(results[spec.seeds[0]].get("draws", 1) for results in complete)
 
 
 def config_changes(swept: TrialRecord, spec: Sweep) -> list[str]:
@@ -126,5 +126,5 @@ def _compared(swept: TrialRecord) -> TrialRecord:
         ConfigError
     ):  # a base that is complete only with values of the space is compared as written
         base = config_identity(parse_config(base))
-    apart = ("set", "overrides", "left_out")
-    return {key: value for key, value in swept.items() if key not in apart} | {"base": base}
+    ignored = ("set", "overrides", "left_out")
+    return {key: value for key, value in swept.items() if key not in ignored} | {"base": base}

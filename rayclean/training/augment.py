@@ -1,16 +1,16 @@
-"""Rewriting operations for views: other ways to say a text, which keep its label (for LANE, SCL and LCL).
+"""Label-preserving augmentations of texts for views (LANE, SCL and LCL).
 
-| operation | what it does | source |
+| operation | effect | source |
 |---|---|---|
 | `switch_out` | replaces n words by random ones, p(n) ~ exp(-n / tau) | Wang et al., EMNLP 2018 |
 | `drop_words` | leaves out words | Wei & Zou, "EDA", EMNLP 2019 |
 | `swap_words` | swaps words | Wei & Zou, "EDA", EMNLP 2019 |
 | `Synonyms` | replaces words by their neighbours in a table of word embeddings | |
-| `WordNet` | replaces words by members of the synsets that they are in | Miller, CACM 1995 |
-| `BackTranslation` | translates to another language and back, by a user's function | Sennrich et al., ACL 2016 |
+| `WordNet` | replaces words by members of their synsets | Miller, CACM 1995 |
+| `BackTranslation` | translates to another language and back with a user's function | Sennrich et al., ACL 2016 |
 
-LANE does not state how much is replaced: 10 % of the words is the reading taken, for SwitchOut as an
-expectation. The first five work on tokens (`training/views.py` applies them), `BackTranslation` on texts.
+LANE does not state the replaced share; it is assumed to be 10 % of the words, for SwitchOut in expectation.
+The first five operate on tokens (applied by `training/views.py`), `BackTranslation` on texts.
 """
 
 import functools
@@ -31,11 +31,11 @@ T = TypeVar("T")
 Translate = Callable[[Sequence[str]], Sequence[str]]
 
 SHARE = 0.1
-"""Share of the words that an operation touches."""
+"""Share of the words that an operation changes."""
 MIN_COSINE = 0.6
-"""Least cosine of two words' embeddings for one to stand for the other."""
+"""Least cosine similarity of two words' embeddings for one to replace the other."""
 MAX_SYNONYMS = 10
-"""Most words that may stand for one word."""
+"""Most replacements considered for a word."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -71,12 +71,13 @@ def switch_counts(length: int, share: float = SHARE) -> npt.NDArray[np.float64]:
 def switch_out(
     tokens: Sequence[T], rng: np.random.Generator, vocabulary: Sequence[T], share: float = SHARE
 ) -> list[T]:
-    """Draw n, choose n positions uniformly, replace each by a uniform word of the vocabulary.
+    """Replace n random tokens by random words of the vocabulary, both uniform, with n drawn as in
+    `switch_counts`.
 
     Args:
         tokens: words, or token ids.
-        rng: the randomness.
-        vocabulary: what replaces them; not empty.
+        rng: random generator.
+        vocabulary: the possible replacements; not empty.
         share: expected share of replaced tokens.
     """
     switched = list(tokens)
@@ -87,15 +88,15 @@ def switch_out(
 
 
 def drop_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHARE) -> list[T]:
-    """Leave out every token with probability `rate`; one of them always stays, if there is one."""
-    stays = rng.random(len(tokens)) >= rate
-    if len(tokens) and not stays.any():
-        stays[rng.integers(len(tokens))] = True
-    return [token for token, keep in zip(tokens, stays, strict=True) if keep]
+    """Leave out every token with probability `rate`, but keep at least one."""
+    kept = rng.random(len(tokens)) >= rate
+    if len(tokens) and not kept.any():
+        kept[rng.integers(len(tokens))] = True
+    return [token for token, keep in zip(tokens, kept, strict=True) if keep]
 
 
 def swap_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHARE) -> list[T]:
-    """Swap two random tokens, max(1, rate x length) times; a single token stays as it is."""
+    """Swap two random tokens, max(1, rate x length) times; a single token is unchanged."""
     swapped = list(tokens)
     if len(swapped) > 1:
         for _ in range(max(1, round(rate * len(swapped)))):
@@ -105,18 +106,18 @@ def swap_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHAR
 
 
 class Replacing:
-    """Replaces tokens by others of the same meaning; a subclass knows which they are."""
+    """Replacement of tokens by others of similar meaning, which a subclass provides."""
 
     rate: float = SHARE
     """Share of the replaceable words that are replaced."""
 
     def neighbours(self, word: str) -> list[str]:
-        """At most ten words that may stand for `word`, the best first."""
+        """At most `MAX_SYNONYMS` replacements of `word`, the best first."""
         raise NotImplementedError
 
     def chosen(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """Mask [count] of the replaceable words that are replaced: each with probability `rate`, at least
-        one.
+        """Mask [count] of the words to replace among the replaceable ones: each with probability `rate`, at
+        least one.
         """
         chosen = rng.random(count) < self.rate
         if not chosen.any():
@@ -125,10 +126,10 @@ class Replacing:
 
 
 class WordNet(Replacing):
-    """Members of a word's synsets, those of its most frequent meaning first.
+    """Replacement by members of a word's synsets, those of its most frequent meaning first.
 
     Args:
-        reader: gives the synsets of a word, which give their lemmas; None: NLTK's reader of the corpus.
+        reader: source of the synsets of a word; None: NLTK's reader of the corpus.
 
     Raises:
         ConfigError: NLTK or its corpus `wordnet` is not installed; nothing is downloaded.
@@ -139,8 +140,8 @@ class WordNet(Replacing):
         self._known: dict[str, list[str]] = {}
 
     def neighbours(self, word: str) -> list[str]:
-        """Single words in lower case, without the word itself. A word of one or two letters has none: most of
-        these are function words, which WordNet takes for something else (`a` is the angstrom).
+        """At most `MAX_SYNONYMS` other single words in lower case. Words of one or two letters have none,
+        since most are function words, which WordNet misinterprets (`a` as the angstrom).
         """
         word = word.lower()
         if len(word) < 3:
@@ -172,13 +173,14 @@ def installed_wordnet() -> Any:
 
 
 class Synonyms(Replacing):
-    """Neighbours in a table of word embeddings.
+    """Replacement by neighbours in a table of word embeddings.
 
     Args:
-        vocabulary: [V] words; entries that are not letters alone (`##ing`, digits, marks) are left out.
+        vocabulary: [V] words; entries with characters other than letters (`##ing`, digits, punctuation) are
+            left out.
         embeddings: [V, D] their embeddings, such as the input embeddings of an encoder.
-        min_cosine: how near a word must be to stand for another.
-        rate: share of the words that have such neighbours.
+        min_cosine: least cosine similarity of a replacement.
+        rate: share of the replaceable words to replace.
     """
 
     def __init__(
@@ -201,12 +203,14 @@ class Synonyms(Replacing):
         self._known: dict[str, list[str]] = {}
 
     def neighbours(self, word: str) -> list[str]:
-        """At most ten words that may stand for `word` (lower-cased if need be), nearest first."""
+        """At most `MAX_SYNONYMS` replacements of `word` (or of its lower-case form), nearest first."""
         row = self.rows.get(word, self.rows.get(word.lower()))
         if row is None:
             return []
         word = self.words[row]
-        if word not in self._known:  # one product with the table per word met, not V x V in advance
+        if (
+            word not in self._known
+        ):  # one product with the table per distinct word, instead of V x V in advance
             cosine = self.table @ self.table[row]
             near = np.flatnonzero(cosine > self.min_cosine)
             near = near[np.lexsort((near, -cosine[near]))]
@@ -216,11 +220,11 @@ class Synonyms(Replacing):
 
 
 class BackTranslation:
-    """A user's function, named `"package.module:function"`, that translates texts to another language and
-    back.
+    """Augmentation by a user's function `"package.module:function"` that translates texts to another language
+    and back.
 
-    The function takes a list of texts and returns as many, in order; to be reproducible it must not draw at
-    random.
+    The function takes a list of texts and returns as many, in order; to be reproducible it must be
+    deterministic.
     """
 
     def __init__(self, name: str):
@@ -228,10 +232,10 @@ class BackTranslation:
         self.translate = cast(Translate, resolve("translator", {}, name))
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """The texts [N] translated and translated back, [N].
+        """Translate the texts [N] and translate them back; returns [N].
 
         Raises:
-            DataError: the function returned another number of texts, or something that is no text.
+            DataError: the function returned another number of texts, or something other than texts.
         """
         translated = list(self.translate(list(texts)))
         if len(translated) != len(texts) or not all(isinstance(text, str) for text in translated):

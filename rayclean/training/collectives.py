@@ -1,9 +1,8 @@
-"""Collective operations among the workers of a training: a process alone, or `torch.distributed` (gloo,
-nccl).
+"""Collective operations among the workers of a training, for a single process and by `torch.distributed`
+(gloo, nccl).
 
-Everything is exact: rows are gathered with their ids and sorted by id, so that every worker sees the same
-rows in the same order whatever their number, and applies the same update to its replica of the per-example
-state.
+Rows are gathered with their ids and sorted by id, so every worker sees the same rows in the same order,
+whatever the number of workers, and applies the same update to its replica of the per-example state.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,12 +17,12 @@ from torch import Tensor, nn
 _Columns = dict[str, npt.NDArray[Any]]
 
 BUCKET_ELEMENTS = 2**24
-"""Elements of gradients that are averaged in one message: one message instead of hundreds, without a second
-copy of a large network's gradients."""
+"""Number of gradient elements that are averaged in one message: few messages, without a second copy of all
+gradients of a large network."""
 
 
 class Collectives:
-    """Collective operations of one process alone, which is also the base of `Distributed`."""
+    """Collective operations of a single process; also the base class of `Distributed`."""
 
     rank: int = 0
     world_size: int = 1
@@ -32,7 +31,7 @@ class Collectives:
         """Gather the rows of all workers, sorted by id, without padding.
 
         Args:
-            ids: [B] example ids of this worker, -1 = padding; the same B on every worker.
+            ids: [B] example ids of this worker, -1 = padding; B is the same on every worker.
             columns: [B, ...] each, any dtype; the same names, dtypes and trailing shapes on every worker.
 
         Returns:
@@ -46,13 +45,13 @@ class Collectives:
         """Gather `rows` [R, ...] of every worker to [W x R, ...], by rank; the same shape and dtype on every
         worker.
 
-        Gradients flow back: the gradient of a row, on the worker that it comes from, is the sum over all
-        workers' losses.
+        The operation is differentiable: the gradient of a row, on its worker, is the sum over the losses of
+        all workers.
         """
         return rows
 
     def from_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Hand the first worker's `values` to every worker; the same shape and dtype everywhere."""
+        """Broadcast the first worker's `values`; shape and dtype are the same on every worker."""
         return values
 
     def sum(self, values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -60,8 +59,8 @@ class Collectives:
         return np.asarray(values, dtype=np.float64)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over workers. A parameter that had no part in the loss counts as
-        zero here and everywhere, so that the optimiser does the same whatever the number of workers.
+        """Replace every gradient by its mean over workers. A missing gradient becomes zero, with a single
+        worker too, so that the optimiser behaves the same for any number of workers.
         """
         for parameter in parameters:
             if parameter.grad is None:
@@ -72,26 +71,26 @@ class Collectives:
 
 
 class Distributed(Collectives):
-    """Collective operations over the process group that is already initialised."""
+    """Collective operations over the initialised process group of `torch.distributed`."""
 
     def __init__(self, device: torch.device | str = "cpu"):
         """Join the group.
 
         Args:
-            device: where the backend wants its tensors (a GPU for nccl).
+            device: device of the backend's tensors (a GPU for nccl).
         """
         self.device = torch.device(device)
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
     def gather(self, ids: npt.NDArray[np.int64], columns: _Columns) -> tuple[npt.NDArray[np.int64], _Columns]:
-        """Gather ids and columns in one message of bytes, so that every dtype arrives as it was."""
+        """Gather ids and columns in one message of bytes, which preserves every dtype."""
         rows = len(ids)
         packed = {"": ids, **columns}
-        mine = np.concatenate(
+        data = np.concatenate(
             [np.ascontiguousarray(column).reshape(-1).view(np.uint8) for column in packed.values()]
         )
-        sent = torch.from_numpy(mine).to(self.device)
+        sent = torch.from_numpy(data).to(self.device)
         received = [torch.empty_like(sent) for _ in range(self.world_size)]
         dist.all_gather(received, sent)
         parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in packed}
@@ -149,16 +148,16 @@ class Distributed(Collectives):
 
 
 class _GatherRows(torch.autograd.Function):
-    """All-gather whose backward sums every row's gradient over the workers and hands each worker its own
-    rows.
+    """All-gather whose backward pass sums the gradient of every row over the workers and returns each
+    worker's rows.
 
-    PyTorch's own one (`torch.distributed.nn.functional.all_gather`) is deprecated, and its successor needs a
-    reduce-scatter, which not every backend has.
+    PyTorch's `torch.distributed.nn.functional.all_gather` is deprecated, and its successor needs a
+    reduce-scatter, which some backends lack.
     """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, rank: int) -> Tensor:
-        """Rows [W x R, ...] of all workers."""
+        """Gather the rows [W x R, ...] of all workers."""
         ctx.rank, ctx.rows = rank, len(rows)
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, rows)
@@ -166,7 +165,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Gradient [R, ...] of this worker's rows."""
+        """Compute the gradient [R, ...] of this worker's rows."""
         (gradient,) = gradients
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)

@@ -1,9 +1,8 @@
-"""Tokens or cached features of all examples, memory-mapped from a cache on this node.
+"""Inputs of networks (tokens or features of all examples), memory-mapped from a cache on this node.
 
-Inputs are written once per node to flat NumPy files (values, offsets, sorted ids) under a name that carries
-the content they were made from, and opened read-only by every worker of the node: K folds and W workers share
-one copy in the page cache. Flat files rather than Arrow, because a random batch is then a few slices of one
-array.
+Inputs are written once per node to flat NumPy files (values, offsets, sorted ids) under a name derived from
+their sources, and opened read-only by every worker of the node, so K folds and W workers share one copy in
+the page cache. In flat files, unlike in Arrow, a random batch is a few slices of one array.
 """
 
 import json
@@ -29,19 +28,19 @@ from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
 
 _VERSION = 1
-"""Part of a cache's name: raised when the files change."""
+"""Version of the file format, part of a cache's name."""
 
 ROWS_AT_ONCE = 1 << 16
-"""Rows whose tokens are in memory at once while those that occur are looked up."""
+"""Number of rows whose tokens are in memory at once in `TokenInputs.used`."""
 
 Rows = npt.NDArray[np.int64]
 
 
 class NetworkInputs(Protocol):
-    """Inputs of networks, by row."""
+    """Interface of the inputs of networks, by row."""
 
     truncated: int
-    """Texts cut at the encoder's `max_length`."""
+    """Number of texts cut at the encoder's `max_length`."""
 
     def rows(self, ids: Rows) -> Rows:
         """Row of every id.
@@ -52,11 +51,11 @@ class NetworkInputs(Protocol):
         ...
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """Tensors [B, ...] by name."""
+        """Tensors [B, ...] of the given rows, by name."""
         ...
 
     def lengths(self, rows: Rows) -> Rows | None:
-        """Tokens per row; None where all rows are of one size."""
+        """Number of tokens per row; None if all rows have the same size."""
         ...
 
 
@@ -74,19 +73,20 @@ def open_inputs(
 
 
 def open_tokens(examples: str, encoder: Plugin, rewrite: str | None = None) -> "TokenInputs":
-    """Tokens of all examples as an encoder reads them; with `rewrite`, of texts rewritten by that function.
+    """Open the tokens of all examples for an encoder; with `rewrite`, those of the rewritten texts.
 
     Args:
         examples: folder of example shards.
-        encoder: whose tokenizer.
-        rewrite: `"package.module:function"`, see `training.augment.BackTranslation`.
+        encoder: encoder whose tokenizer is used.
+        rewrite: function `"package.module:function"` that rewrites texts
+            (`training.augment.BackTranslation`).
     """
     cls, options = ENCODERS.checked(encoder)
     tokenizer: Tokenizer = cls.tokenizer(options)
     source = Folder(examples)
     function = BackTranslation(rewrite) if rewrite is not None else None
-    # The encoder's options stand for its tokenizer: some change nothing about it, and then a cache is made
-    # twice.
+    # The key has all options of the encoder, some of which do not affect its tokenizer; then a cache is
+    # written twice.
     key = fingerprint(_VERSION, source.url(), folder_key(examples), encoder.name, options.identity(), rewrite)
     folder = cached_inputs(f"tokens-{key}", lambda folder: _write_tokens(source, tokenizer, function, folder))
     return TokenInputs(folder, tokenizer.pad_id)
@@ -108,7 +108,7 @@ def open_words(examples: str, encoder: Plugin) -> "WordInputs":
 
 
 class _Mapped:
-    """Memory-mapped rows and their ids."""
+    """Memory-mapped rows with their ids."""
 
     def __init__(self, folder: Path):
         self.sorted_ids = np.load(folder / "ids.npy", mmap_mode="r")
@@ -128,7 +128,7 @@ class _Mapped:
 
 
 class TokenInputs(_Mapped):
-    """Token ids of different lengths, one after another."""
+    """Token ids of all rows, which differ in length, in one array."""
 
     def __init__(self, folder: Path, pad_id: int):
         super().__init__(folder)
@@ -137,16 +137,16 @@ class TokenInputs(_Mapped):
         self.pad_id = pad_id
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` [B, L]."""
+        """Tensors `input_ids` and `attention_mask` [B, L]."""
         return pad(self.tokens_of(rows), self.pad_id)
 
     def tokens_of(self, rows: Rows) -> list[npt.NDArray[np.int32]]:
-        """Token ids of each row, unpadded."""
+        """Token ids of each row, without padding."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         return [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def used(self, rows: Rows) -> Rows:
-        """The token ids that occur in some rows, sorted."""
+        """Sorted distinct token ids of the given rows."""
         occurs = np.zeros(0, dtype=np.bool_)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             tokens = np.concatenate(self.tokens_of(rows[start : start + ROWS_AT_ONCE]))
@@ -155,7 +155,7 @@ class TokenInputs(_Mapped):
         return np.flatnonzero(occurs)
 
     def lengths(self, rows: Rows) -> Rows:
-        """Tokens per row."""
+        """Number of tokens per row."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
 
@@ -179,7 +179,7 @@ class WordInputs(TokenInputs):
 
 
 class FeatureInputs(_Mapped):
-    """Features of a frozen encoder."""
+    """Features of a frozen encoder, one row per example."""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -187,11 +187,11 @@ class FeatureInputs(_Mapped):
         self.features = np.memmap(folder / "values.bin", dtype=np.float32, mode="r").reshape(-1, dim)
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """`features` [B, D]."""
+        """Tensor `features` [B, D]."""
         return {"features": torch.from_numpy(np.asarray(self.features[rows]))}
 
     def lengths(self, rows: Rows) -> None:
-        """None, since all rows are of one size."""
+        """None, since all rows have the same size."""
 
 
 def _write_tokens(

@@ -1,8 +1,8 @@
-"""Training jobs in plain values: picklable, comparable, and with the key under which their results are found.
+"""Descriptions of training jobs in plain values, with the key that identifies their results.
 
-A job names its data by folder, says which examples it trains on and where its results go. Many jobs (the K
-folds of `predict`, the three models that `evaluate` compares) share one specification and run one after
-another in one group of workers.
+A job specifies its folders of data, its training examples and its output folder. Many jobs (the K folds of
+`predict`, the three models that `evaluate` compares) share one specification and run one after another in one
+group of workers.
 """
 
 import os
@@ -14,7 +14,7 @@ from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
 _VERSION = 8
-"""Part of every job's key: raised when the code changes what training yields."""
+"""Part of every job's key, raised when a change of the code changes the results of training."""
 
 ONE_CLASS = Plugin(name="classification")
 """The task where nothing else is said."""
@@ -25,24 +25,25 @@ class DataSpec:
     """Folders of examples, labels and inputs."""
 
     examples: str
-    """Folder of shards (`schema.EXAMPLES`)."""
+    """Folder of example shards (`schema.EXAMPLES`)."""
     labels: str | None = None
-    """Folder of shards with the labels to train on, by `example_id`; None: the given labels of `examples`.
-    Development labels are always the given ones, so that models trained on other labels stay comparable."""
+    """Folder of shards with the training labels, by `example_id`; None: the given labels of `examples`.
+    Development labels are always the given ones, so that models trained on different labels are comparable.
+    """
     label_column: str = "given_label"
     """Column of `labels`. Examples whose label is null are left out."""
     features: str | None = None
-    """Folder of shards (`schema.features`) that the same encoder computed, in case its body is frozen: then
-    the head is trained on these. An encoder that is trained whole reads the texts, whatever is given here."""
+    """Folder of shards (`schema.features`) computed by the same encoder, on which the head is trained if the
+    body is frozen. An encoder with a trainable body reads the texts instead."""
 
 
 @dataclass(frozen=True)
 class ExampleSelection:
-    """Which examples train and which decide on the best epoch; both by `example_id` alone."""
+    """Selection of training and development examples, by `example_id` alone."""
 
     kind: Literal["split", "fold"] = "split"
-    """`split`: the data set's own train and dev examples. `fold`: all examples (train and dev) outside fold
-    `fold` of `folds`; of these a hash picks `dev_share` as development examples."""
+    """`split`: the train and dev examples of the data set. `fold`: all examples (train and dev) outside fold
+    `fold` of `folds`; of these a hash selects a share of `dev_share` as development examples."""
     fold: int = -1
     folds: int = 0
     dev_share: float = 0.1
@@ -50,7 +51,7 @@ class ExampleSelection:
 
 @dataclass(frozen=True)
 class FitJob:
-    """One network (or one group of networks) to train."""
+    """A job that trains one network (or one group of networks)."""
 
     name: str
     """Name of the job in progress lines and errors."""
@@ -60,20 +61,22 @@ class FitJob:
     output: str
     """Folder for `model/`, `metrics.jsonl`, `dynamics/`, `measures.json`, and `result.json`, which is written last."""
     keep_last: bool = False
-    """Also write the weights of the last epoch, to `model_last/` (papers report best and last)."""
+    """Whether to also write the weights of the last epoch to `model_last/` (papers report best and last)."""
     keep_epochs: bool = False
-    """Also write the method's columns after every epoch, to `epochs/`: what the report draws over time."""
+    """Whether to also write the method's columns after every epoch to `epochs/`, for the plots of the
+    report."""
     standalone: bool = False
-    """Write a frozen body beside its head, so that the folder can be given away; else a reference to the
-    body."""
+    """Whether to write a frozen body with its head, so that the folder is portable; otherwise a reference to
+    the body."""
     best_by: Literal["dev_loss", "dev_accuracy"] = "dev_loss"
-    """Criterion of the best epoch, and of patience. `dev_loss`: the lowest, where the network's probabilities
-    matter; `dev_accuracy`: the highest, of equal ones the lower dev loss. The earlier epoch breaks ties."""
+    """Criterion of the best epoch and of patience. `dev_loss`: the lowest, if the network's probabilities
+    matter; `dev_accuracy`: the highest, with ties broken by the lower dev loss. Remaining ties go to the
+    earlier epoch."""
 
 
 @dataclass(frozen=True)
 class FitSpec:
-    """Specification of a training, which all jobs of a group share."""
+    """Specification of the training of all jobs of a group."""
 
     encoder: Plugin
     method: Plugin
@@ -93,13 +96,14 @@ class FitResult:
 
     name: str
     key: str
-    """`job_key` of what was trained: another key means that the result belongs to something else."""
+    """`job_key` of the trained job; a different key means that the result belongs to another job."""
     epochs: int
-    """Epochs trained, those after the best one included."""
+    """Number of trained epochs, including those after the best one."""
     best_epoch: int
-    """1-based; its weights are in `model/`."""
+    """Number of the best epoch, from 1; its weights are in `model/`."""
     selected_by: Literal["dev_loss", "dev_accuracy", "last"]
-    """`last`: there were no development examples, so the last epoch was kept."""
+    """Criterion by which the epoch was selected; `last`: the last epoch, as there were no development
+    examples."""
     loss: float
     """Mean training loss of the last epoch."""
     dev_loss: float | None
@@ -109,20 +113,20 @@ class FitResult:
     """Mean share, by the task, of what the best epoch says right of the given development labels; None without
     development examples."""
     train_examples: int
-    """Examples of the last stage."""
+    """Number of training examples of the last stage."""
     dev_examples: int
     truncated: int
-    """Texts of the data set cut at the encoder's `max_length`."""
+    """Number of texts of the data set cut at the encoder's `max_length`."""
     seconds: float
-    """Time in epochs, of all attempts together."""
+    """Seconds spent in epochs, over all attempts."""
     examples_per_second: float
-    """Training examples per second, development passes not counted."""
+    """Training examples per second, without development passes."""
     workers: int
-    """Workers of the attempt that finished."""
+    """Number of workers of the last attempt."""
 
 
 def folder_key(url: str) -> list[tuple[str, int, str]]:
-    """Name, size and time or tag of every shard: they change when the content does, and need no reading."""
+    """Name, size and time or tag of every shard, which detect changes without reading the content."""
     folder = Folder(url)
     names = set(folder.shards())
     key = []
@@ -137,7 +141,7 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
     """Hash of everything that a job's result depends on: data, selection, seed, encoder, method, training,
     task and classes.
 
-    The folder of its output and the number of workers are no part of it.
+    It excludes the output folder and the number of workers.
     """
     data: dict[str, Any] = {"label_column": job.data.label_column, "examples": folder_key(job.data.examples)}
     for name, url in (("labels", job.data.labels), ("features", job.data.features)):

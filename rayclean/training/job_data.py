@@ -1,4 +1,4 @@
-"""Data of one job on one worker: training and development examples, their labels, and the inputs of each
+"""The data of one job on one worker: training and development examples, labels, and the inputs of each
 network.
 
 Only ids and labels are in memory (about 40 bytes per example of one class); tokens or features are
@@ -31,7 +31,7 @@ from rayclean.training.job import FitJob
 
 @dataclass(frozen=True)
 class Part:
-    """Some examples, sorted by id."""
+    """A subset of examples (training or development), sorted by id."""
 
     ids: Rows
     labels: pa.Array
@@ -47,10 +47,10 @@ class Part:
 
 @dataclass(frozen=True)
 class JobData:
-    """Examples that one job trains on, and those that decide on its best epoch."""
+    """The training and development examples of one job."""
 
     inputs: dict[str, NetworkInputs]
-    """Inputs by network; one object for networks that read the same."""
+    """Inputs by network; networks with equal inputs share one object."""
     train: Part
     dev: Part
     examples: str
@@ -58,7 +58,7 @@ class JobData:
 
     @cached_property
     def texts_of_train(self) -> Rows:
-        """Hash [N] of every training example's text, without blanks around it; computed on first use."""
+        """Hash [N] of the stripped text of every training example, computed on first use."""
         folder, found = Folder(self.examples), np.zeros(len(self.train.ids), dtype=np.int64)
         for shard in folder.shards():
             table = folder.read_table(shard, columns=["example_id", "text"])
@@ -69,8 +69,8 @@ class JobData:
         return found
 
     def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
-        """Inputs [B, ...] of some examples of a part, by network; one object for networks that
-        read the same.
+        """Inputs [B, ...] of some examples of a part, by network; networks with equal inputs share one
+        object.
         """
         made: dict[int, dict[str, Tensor]] = {}
         for name, inputs in self.inputs.items():
@@ -79,7 +79,7 @@ class JobData:
         return {name: made[id(inputs)] for name, inputs in self.inputs.items()}
 
     def lengths(self, part: Part) -> Rows | None:
-        """Tokens per example, of the first network that reads tokens; None where all read features."""
+        """Tokens per example for the first network that reads tokens; None if all read features."""
         for name, inputs in self.inputs.items():
             if (lengths := inputs.lengths(part.rows[name])) is not None:
                 return lengths
@@ -103,8 +103,8 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
     ids, given, splits = _columns(job.data.examples, "given_label")
     labels = given
     if job.data.labels is not None:
-        their_ids, theirs, _ = _columns(job.data.labels, job.data.label_column)
-        position, found = lookup(their_ids, ids)
+        label_ids, label_values, _ = _columns(job.data.labels, job.data.label_column)
+        position, found = lookup(label_ids, ids)
         if not found.all():
             raise DataError(
                 f"{job.data.labels}: no row for {int((~found).sum())} of {len(ids)} examples (first id "

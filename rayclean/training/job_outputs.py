@@ -1,6 +1,4 @@
-"""Outputs of a job in its folder: the networks, a line per epoch, the columns of its method,
-`result.json`.
-"""
+"""The outputs of a job: its networks, a line per epoch, the columns of its method, and `result.json`."""
 
 import json
 import tempfile
@@ -22,11 +20,11 @@ from rayclean.training.job_data import JobData
 from rayclean.training.state import ExampleState
 
 DYNAMICS_ROWS = 65536
-"""Rows per shard of columns."""
+"""Number of rows per shard of columns."""
 
 
 def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, workers: int) -> FitResult:
-    """Result of a job, the content of `result.json`."""
+    """Build the result of a job, the content of `result.json`."""
     best, last = progress.history[progress.best_epoch - 1], progress.history[-1]
     examples = [record.get("examples", len(data.train.ids)) for record in progress.history]
     training = [
@@ -74,7 +72,7 @@ def save_network(
 
 
 def write_history(output: Folder, progress: TrainingProgress) -> None:
-    """Write `metrics.jsonl`, whole, so that an epoch repeated after a crash has one line."""
+    """Write the whole of `metrics.jsonl`, so that an epoch repeated after a crash has one line."""
     output.write_text("".join(json.dumps(record) + "\n" for record in progress.history), "metrics.jsonl")
 
 
@@ -89,7 +87,7 @@ def write_epoch(output: Folder, state: ExampleState, epoch: int) -> None:
 
 
 def forget_epochs(output: Folder, after: int) -> None:
-    """Remove the columns of later epochs, which an attempt left that did not reach its next checkpoint."""
+    """Remove the columns of later epochs, left by an attempt that ended before its next checkpoint."""
     if not output.exists("epochs"):
         return
     for path in output.fs.ls(output.path("epochs"), detail=False):
@@ -99,7 +97,7 @@ def forget_epochs(output: Folder, after: int) -> None:
 
 
 def subset_sizes(state: ExampleState, measures: Measures) -> dict[str, int]:
-    """Examples in each subset of a method, as `size_<name>`; {} for a method that makes none."""
+    """Number of examples in each subset of a method, as `size_<name>`; {} for a method without subsets."""
     if (subsets := measures.subsets) is None:
         return {}
     column = state.columns[subsets.column]
@@ -107,8 +105,8 @@ def subset_sizes(state: ExampleState, measures: Measures) -> dict[str, int]:
 
 
 def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
-    """`dynamics/part-*.parquet`: example_id, the method's columns, and quality (lower = more likely wrong);
-    `measures.json` beside it: what is shown of these columns.
+    """Write `dynamics/part-*.parquet` with example_id, the method's columns, and quality (lower = more likely
+    wrong), and `measures.json`, which declares the columns that the report shows.
     """
     output.write_json(method.measures().model_dump(mode="json"), "measures.json")
     _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})

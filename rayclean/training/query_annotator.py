@@ -1,12 +1,11 @@
-"""A method's questions on their way to the annotator, and the answers back: between two epochs, on every
-worker alike.
+"""Queries of a method to the annotator between two epochs, with the same answers on every worker.
 
-The loop knows an annotator only as an `AskAnnotator`: plain ids go out, labels come back. One worker asks;
-the others wait in short steps, so that hours of asking are no time-out of a collective.
+The loop uses an annotator only as an `AskAnnotator`, which takes ids and returns labels. One worker asks; the
+others wait in short steps, so that hours of asking do not exceed the time-out of a collective.
 
-The demonstrations of each question are written down before anybody is asked: an attempt that repeats the
-epoch asks the same, also where its features differ in the last digits (other workers, lower precision), and
-so pays for no answer twice.
+The demonstrations of all queries are stored before asking, so an attempt that repeats the epoch sends the
+same queries, even if its features differ in the last digits (other workers, lower precision), and pays for no
+answer twice.
 """
 
 import threading
@@ -32,17 +31,17 @@ _Floats = npt.NDArray[np.float32]
 
 
 class AskAnnotator(Protocol):
-    """Carrier of a method's questions to the annotator."""
+    """Interface through which a method's queries are answered."""
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and kind of the demonstrations that the annotator wants, where the method asks for `count`
-        by `selector`.
+        """Number and selector of the demonstrations that the annotator uses, given those that the method
+        requests.
         """
         ...
 
     def __call__(self, asked: MethodQueries) -> tuple[_Ints, dict[str, float]]:
-        """Labels [Q], -1 where there is no answer, and figures for the epoch's line. Never raises for a
-        failing annotator.
+        """Labels [Q], -1 without an answer, and figures for the epoch's line; does not raise for a failing
+        annotator.
         """
         ...
 
@@ -57,17 +56,17 @@ def ask_annotator(
     epoch: int,
     shown: Folder,
 ) -> dict[str, float]:
-    """Ask, let the method revise its columns, and return figures (known on the first worker alone).
+    """Ask the annotator, let the method update its columns, and return figures (on the first worker only).
 
     Args:
-        worker: networks and data.
-        method: the method that asks.
-        state: its columns.
-        questions: its questions.
-        consult: the way to the annotator.
-        seed: of the job.
-        epoch: the epoch that begins.
-        shown: folder of this training for the demonstrations of its questions.
+        worker: worker with networks and data.
+        method: method that asks.
+        state: columns of the method.
+        questions: questions of the method.
+        consult: interface to the annotator.
+        seed: seed of the job.
+        epoch: number of the epoch that begins.
+        shown: folder in which this training stores the demonstrations of its queries.
     """
     collectives = worker.collectives
     count, selector = consult.demonstrations(questions.demonstrations, questions.selector)
@@ -112,12 +111,12 @@ def ask_annotator(
 
 
 def _write(folder: Folder, name: str, ids: _Ints, places: _Ints, similarity: _Floats) -> None:
-    """Write the demonstrations of the questions about some examples."""
+    """Store the demonstrations of the queries about some examples."""
     folder.write_bytes(save({"ids": ids, "places": places, "similarity": similarity}), name)
 
 
 def _written(folder: Folder, name: str, ids: _Ints) -> tuple[_Ints, _Floats] | None:
-    """Demonstrations that an earlier attempt wrote for the same examples; None where there are none."""
+    """Demonstrations stored by an earlier attempt for the same examples; None if there are none."""
     if not folder.exists(name):
         return None
     found = load(folder.fs.cat_file(folder.path(name)))
@@ -127,9 +126,7 @@ def _written(folder: Folder, name: str, ids: _Ints) -> tuple[_Ints, _Floats] | N
 def _first_asks(
     consult: AskAnnotator, request: MethodQueries, collectives: Collectives
 ) -> tuple[_Ints, dict[str, float]]:
-    """Answers and figures on the first worker; the other workers wait, however long, and get -1 and no
-    figures.
-    """
+    """Ask on the first worker; the other workers wait, however long, and get -1 and no figures."""
     answers: tuple[_Ints, dict[str, float]] = np.full(len(request.ids), -1, dtype=np.int64), {}
     if collectives.world_size == 1:
         return consult(request)

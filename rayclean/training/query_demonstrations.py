@@ -1,11 +1,9 @@
-"""Demonstrations of a method's questions: the nearest or random training examples of a pool that the method
-names.
+"""Demonstrations of a method's queries: the nearest, or random, training examples of a pool from the method.
 
-Neighbours are searched exactly, in the features of the first network as it is at that moment: every worker
-reads its share of the pool in blocks, keeps the best of each query, and the best of all workers are merged.
+The search for neighbours is exact, in the current features of the first network: every worker reads its share
+of the pool in blocks and keeps the best of each query, and the results of all workers are merged.
 
-A text that stands in the data many times is shown once, and not to itself: of the pool's examples with the
-same text only the first is a possible demonstration.
+Of the pool's examples with the same text only the first can be a demonstration, and never of the same text.
 """
 
 import numpy as np
@@ -23,7 +21,7 @@ _Floats = npt.NDArray[np.float32]
 
 
 def first_of_each(texts: _Ints, pool: _Ints) -> _Ints:
-    """Of the pool's positions, in rising order, the first of each text."""
+    """The first position of each text in the pool, where `pool` is in ascending order."""
     _, first = np.unique(texts[pool], return_index=True)
     return pool[np.sort(first)]
 
@@ -37,27 +35,28 @@ def nearest_in_pool(
     count: int,
     collectives: Collectives,
 ) -> tuple[_Ints, _Floats]:
-    """The `count` members of the pool nearest to each of some examples, none of its own text.
+    """The `count` nearest members of the pool for each query, excluding its text.
 
-    They are ordered by rounded cosine, then by position: neither blocks nor the number of workers decide
-    between equals.
+    They are ordered by rounded cosine similarity, then by position, so that ties are independent of blocks
+    and workers.
 
     Args:
-        read: unit features of positions.
+        read: returns the unit features of positions.
         ids: [N] sorted example ids.
-        texts: [N] equal where two examples have the same text.
+        texts: [N] hashes of the texts.
         rows: [Q] positions of the queries.
-        pool: [P] positions of those that may be neighbours, of different texts.
-        count: M.
-        collectives: who shares the work.
+        pool: [P] positions of possible neighbours, with distinct texts.
+        count: number of neighbours M.
+        collectives: workers that share the search.
 
     Returns:
-        Positions [Q, M], the most similar first, -1 where the pool has no more; cosines [Q, M], 0 there.
+        Positions [Q, M], the most similar first, -1 if the pool has no more; cosine similarities [Q, M], 0
+        for -1.
     """
     rank, world_size = collectives.rank, collectives.world_size
-    mine = rows[rank::world_size]
+    own_rows = rows[rank::world_size]
     padded = np.full(-(-len(rows) // world_size), -1, dtype=np.int64)
-    padded[: len(mine)] = mine
+    padded[: len(own_rows)] = own_rows
     gathered, columns = collectives.gather(padded, {"features": read(np.maximum(padded, 0))})
     queries = columns["features"][np.searchsorted(gathered, rows)]
     nearest = NearestNeighbours(queries, texts[rows], count)
@@ -80,8 +79,8 @@ def nearest_in_pool(
 def draw_from_pool(
     ids: _Ints, texts: _Ints, rows: _Ints, pool: _Ints, count: int, seed: int, epoch: int
 ) -> _Ints:
-    """Up to `count` members of the pool per query [Q, M], drawn by its id, none of its text; -1 where there
-    are no more.
+    """Draw up to `count` members of the pool per query [Q, M] by its id, excluding its text; -1 if there are
+    no more.
     """
     drawn = np.full((len(rows), count), -1, dtype=np.int64)
     for query, hashed in enumerate(mix(ids[rows], seed, f"demonstrations of epoch {epoch}")):
@@ -93,8 +92,8 @@ def draw_from_pool(
 
 
 def mislabelled(ids: _Ints, labels: _Ints, num_classes: int, share: float, seed: int) -> _Ints:
-    """Labels [N] of which a share is wrong, drawn by id: an example shows the same one whoever sees it, and
-    whenever.
+    """Draw wrong labels for a share of the examples, by id, so that an example always has the same label;
+    returns [N].
     """
     if not share:
         return labels
@@ -104,12 +103,12 @@ def mislabelled(ids: _Ints, labels: _Ints, num_classes: int, share: float, seed:
 
 
 def no_neighbours(queries: int, count: int) -> tuple[_Ints, _Floats]:
-    """Positions and cosines [queries, count] where nothing is shown."""
+    """Empty positions (-1) and cosine similarities (0) [queries, count]."""
     return np.full((queries, count), -1, dtype=np.int64), np.zeros((queries, count), dtype=np.float32)
 
 
 class TextReader:
-    """Unit features of training examples by a network in evaluation mode."""
+    """Reader of unit features of training examples by a network in evaluation mode."""
 
     def __init__(self, worker: Worker, name: str):
         self.worker, self.name, self.device = worker, name, worker.device
@@ -117,7 +116,7 @@ class TextReader:
 
     @torch.no_grad()
     def __call__(self, positions: _Ints) -> npt.NDArray[np.float32]:
-        """[len(positions), D]"""
+        """Unit features [len(positions), D] of the examples at these positions."""
         parts = [np.zeros((0, 0), dtype=np.float32)]
         for start in range(0, len(positions), EVALUATION_ROWS):
             chosen = positions[start : start + EVALUATION_ROWS]

@@ -1,17 +1,15 @@
-"""Which examples form which global batch: a function of (seed, epoch, turn) alone, the same for any number of
-workers.
+"""The global batches of a pass, a function of (seed, epoch, turn) alone, independent of the number of workers.
 
-Every worker computes the whole epoch's batches and takes its rows of each. PyTorch's
-`DistributedSampler` pads with duplicates, which would be counted twice in per-example state; here padding is
--1.
+Every worker computes all batches of the epoch and takes its rows of each. PyTorch's `DistributedSampler` pads
+with duplicates, which would count twice in per-example state; here padding is -1.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 MEGA_BATCHES = 50
-"""Batches' worth of the permutation that length grouping sorts at a time: enough to save most of the padding,
-few enough that batches stay random."""
+"""Number of batches within which examples are sorted by length: large enough to avoid most padding, small
+enough to keep batches random."""
 
 
 def global_batches(
@@ -22,18 +20,18 @@ def global_batches(
     lengths: npt.NDArray[np.int64] | None = None,
     turn: int = 0,
 ) -> list[npt.NDArray[np.int64]]:
-    """The global batches of one pass: every position in [0, count) exactly once.
+    """The global batches of one pass, which contain every position in [0, count) exactly once.
 
     Args:
         count: number of training examples, in the order of their sorted ids.
-        batch_size: rows of a global batch; one batch holds the rest.
-        seed: of the job.
-        epoch: 1-based.
-        lengths: [count] tokens per example; given, examples of similar length meet in a batch.
-        turn: of the epoch's passes, from 0; each has an order of its own.
+        batch_size: rows of a global batch; one batch holds the remainder.
+        seed: seed of the job.
+        epoch: number of the epoch, from 1.
+        lengths: [count] tokens per example, to group examples of similar length; None: no grouping.
+        turn: number of the pass within the epoch, from 0; every pass has a different order.
 
     Returns:
-        Arrays of positions.
+        An array of positions for each batch.
     """
     generator = np.random.default_rng([seed, epoch, turn])
     order = generator.permutation(count)
@@ -49,14 +47,14 @@ def global_batches(
 
 
 def own_share(batch: npt.NDArray[np.int64], rank: int, world_size: int) -> npt.NDArray[np.int64]:
-    """One worker's rows of a global batch: positions rank, rank + W, ..., padded with -1 to the same number
-    on every worker, at least one.
+    """The rows of one worker in a global batch: positions rank, rank + W, ..., padded with -1 to the same
+    number on every worker, at least one.
 
     >>> [own_share(np.arange(5), rank, 3).tolist() for rank in range(3)]
     [[0, 3], [1, 4], [2, -1]]
     """
     rows = -(-len(batch) // world_size)
-    mine = np.full(rows, -1, dtype=np.int64)
+    share = np.full(rows, -1, dtype=np.int64)
     taken = batch[rank::world_size]
-    mine[: len(taken)] = taken
-    return mine
+    share[: len(taken)] = taken
+    return share

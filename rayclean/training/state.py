@@ -1,7 +1,7 @@
-"""Scalars that a method keeps per example, keyed by `example_id`: replicated on every worker, part of the
+"""Per-example scalars of a method, keyed by `example_id`, replicated on every worker and part of the
 checkpoint.
 
-Scalars only, no [N, K] and no [N, T]: LANE's 20 bytes per example are 200 MB at 10^7 examples.
+There are no [N, K] or [N, T] arrays: LANE's 20 bytes per example are 200 MB for 10^7 examples.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ _RESERVED = ("example_id", "given_label")
 
 
 class ExampleState:
-    """A table of columns [N], rows in the order of the sorted ids."""
+    """A table of columns [N], with rows in the order of the sorted ids."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class ExampleState:
         labels: npt.NDArray[np.int64] | None,
         columns: Mapping[str, tuple[str, float]],
     ):
-        """Columns with their initial values.
+        """Create the columns with their initial values.
 
         Args:
             ids: [N] sorted and unique.
@@ -58,9 +58,7 @@ class ExampleState:
         return rows
 
     def take(self, positions: npt.NDArray[np.int64], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Entries of every own column at `positions` [B]; the initial value where a position
-        is -1 (padding).
-        """
+        """Entries of the method's columns at `positions` [B]; the initial value for position -1 (padding)."""
         padding = positions < 0
         taken = {}
         for name, column in self.own.items():
@@ -70,9 +68,8 @@ class ExampleState:
         return taken
 
     def take_over(self, from_first: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
-        """Replace every worker's columns by the first one's (`Collectives.from_first`). Fits on whole
-        columns, such as a mixture, are iterative: another processor's last digits could decide otherwise
-        about an example.
+        """Replace every worker's columns by those of the first (`Collectives.from_first`): the rounding of
+        another processor could change the outcome of iterative fits, such as a mixture.
         """
         for column in self.own.values():
             column[:] = from_first(column)
@@ -81,7 +78,7 @@ class ExampleState:
         """Load the columns of a checkpoint.
 
         Raises:
-            ValueError: it holds other examples or other columns.
+            ValueError: the checkpoint has other examples or columns.
         """
         if not np.array_equal(ids, self.ids) or set(columns) != set(self.own):
             raise ValueError(

@@ -1,17 +1,16 @@
-"""Views of the rows of a batch: the texts rewritten on their tokens, or the same input under another dropout
-mask.
+"""Views of the rows of a batch: augmented tokens, or the same input under another dropout mask.
 
-| name | what it does | needs |
+| name | effect | requirements |
 |---|---|---|
 | `auto` | `synonyms` where the network reads tokens and has pre-trained embeddings, `dropout` elsewhere | |
 | `dropout` | nothing: only the networks' dropout differs (Gao et al., "SimCSE", EMNLP 2021) | |
 | `switch_out`, `drop`, `swap` | token ids replaced, left out or swapped, see `training/augment.py` | tokens |
 | `synonyms` | tokens replaced by their neighbours in the encoder's own table of token embeddings | a pre-trained encoder |
-| `wordnet` | tokens replaced by synonyms that are tokens, too | a pre-trained encoder; NLTK and its corpus `wordnet` |
-| `"package.module:function"` | texts rewritten by a function of yours (back-translation), once for the whole data set | tokens |
+| `wordnet` | tokens replaced by synonyms that are also tokens | a pre-trained encoder; NLTK and its corpus `wordnet` |
+| `"package.module:function"` | texts rewritten by a user function (back-translation), once for the whole data set | tokens |
 
-Rewriting tokens instead of texts costs microseconds instead of another tokenisation. Special tokens stay
-where they are. A view depends on (seed, epoch, example_id, number of the view) alone. A view keeps label and
+Rewriting tokens takes microseconds, while rewriting texts needs another tokenisation. Special tokens keep
+their positions. A view depends only on (seed, epoch, example_id, number of the view). It keeps the label and
 id of its original and never updates per-example state.
 """
 
@@ -46,17 +45,16 @@ Rewrite = Callable[[list[int], np.random.Generator], list[int]]
 
 
 def check_views(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> None:
-    """Whether views of these names can be made.
+    """Check that views of these names can be made.
 
     Args:
-        names: of the views.
-        encoder: of the network that reads them.
-        reads_tokens: false where it reads features that were computed once.
+        names: names of the views.
+        encoder: encoder of the network that reads them.
+        reads_tokens: whether the network reads tokens rather than cached features.
 
     Raises:
-        ConfigError: an unknown name, one that needs tokens where the network reads cached features, or
-            pre-trained token embeddings where there are none, `wordnet` where it is not installed, or a view
-            that is the text itself, since there is no dropout.
+        ConfigError: a name is unknown or needs tokens or pre-trained token embeddings that the network lacks,
+            `wordnet` is not installed, or `dropout` would give the text itself since there is no dropout.
     """
     if "wordnet" in names:
         installed_wordnet()
@@ -88,13 +86,13 @@ class Views:
     """The views of one network's inputs.
 
     Args:
-        names: one per view; the same name twice gives two different views.
+        names: one name per view; a repeated name gives two different views.
         inputs: inputs of the network.
         network: the network, for its token embeddings.
-        plugin: its encoder.
+        plugin: encoder of the network.
         examples: folder of example shards, for functions that rewrite texts.
-        seed: of the job.
-        keeps_originals: whether the rows stand before their views.
+        seed: seed of the job.
+        keeps_originals: whether the unchanged rows precede their views.
     """
 
     def __init__(
@@ -125,12 +123,12 @@ class Views:
                 self.rewritten[name] = open_tokens(examples, plugin, name)
 
     def batch(self, ids: npt.NDArray[np.int64], rows: Rows, epoch: int) -> dict[str, Tensor]:
-        """Inputs [(1 + V) B, ...]: the rows as they are, if they are kept, then every view of all rows.
+        """Inputs [(1 + V) B, ...]: the unchanged rows, if they are kept, then each view of all rows.
 
         Args:
             ids: [B] example ids, -1 = padding.
             rows: [B] rows of the inputs.
-            epoch: other epochs give other views.
+            epoch: number of the epoch, on which the views depend.
         """
         if isinstance(self.inputs, FeatureInputs):
             features = self.inputs.batch(rows)["features"]
@@ -178,11 +176,11 @@ class Views:
 
 
 def _replace(words: Sequence[str], synonyms: Replacing) -> Rewrite:
-    """A rewrite that replaces tokens which are whole words by other such tokens.
+    """Build a rewrite that replaces tokens that are whole words by other such tokens.
 
     Args:
-        words: [V] the word of each token id.
-        synonyms: which words may stand for one; embeddings are those that the network starts with.
+        words: [V] word of each token id.
+        synonyms: replacements of a word, from the initial embeddings of the network or another source.
     """
     number = {word: token for token, word in reversed(list(enumerate(words)))}
 

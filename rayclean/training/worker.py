@@ -1,5 +1,5 @@
-"""A worker of a training: its networks, data and device, its place among all workers, and how it runs a
-network.
+"""A worker of a training: its networks, data, device and collectives, and the forward passes of its
+networks.
 """
 
 from collections.abc import Mapping
@@ -16,29 +16,29 @@ from rayclean.training.inputs import Rows
 from rayclean.training.job_data import JobData, Part
 
 EVALUATION_ROWS = 256
-"""Rows per batch where nothing is learnt."""
+"""Number of rows per batch in evaluation mode."""
 
 Inputs = dict[str, Tensor]
-"""Tensors [B, ...] by name that one network reads."""
+"""The inputs of one network, as tensors [B, ...] by name."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Everything that the steps of one worker share."""
+    """The objects that all training steps of one worker share."""
 
     networks: nn.ModuleDict
     data: JobData
     collectives: Collectives
     device: torch.device
     autocast: Autocast
-    """Opens the context of every forward pass: reduced precision, or nothing."""
+    """Factory of the context of every forward pass: reduced precision, or none."""
 
     def inputs(self, part: Part, chosen: Rows) -> dict[str, Inputs]:
-        """Inputs of some rows of a part on the device, by network."""
+        """Inputs of some rows of a part, on the device, by network."""
         return self.to_device(self.data.batch(part, chosen))
 
     def inputs_of(self, name: str, part: Part, chosen: Rows) -> Inputs:
-        """Inputs of some rows of a part on the device, for one network."""
+        """Inputs of some rows of a part, on the device, for one network."""
         return self.to_device({name: self.data.inputs[name].batch(part.rows[name][chosen])})[name]
 
     def targets(self, part: Part, chosen: Rows, inputs: Mapping[str, Inputs]) -> Tensor:
@@ -52,7 +52,7 @@ class Worker:
         return targets
 
     def to_device(self, inputs: Mapping[str, Inputs]) -> dict[str, Inputs]:
-        """Inputs moved to the device of the networks; those that several networks share are moved once."""
+        """Move inputs to the device of the networks; inputs that several networks share are moved once."""
         moved: dict[int, Inputs] = {}
         for batch in inputs.values():
             if id(batch) not in moved:
@@ -60,15 +60,15 @@ class Worker:
         return {name: moved[id(batch)] for name, batch in inputs.items()}
 
     def forward(self, name: str, inputs: Inputs) -> Output:
-        """Features and logits of one network, logits in float32 (float64 where the network is); without
-        gradient where it is in evaluation mode.
+        """Features and logits of one network; logits are in float32 (float64 if the network is). No gradient is
+        computed in evaluation mode.
         """
         with self.autocast(), self._gradient(name):
             features, logits = self.networks[name](inputs)
             return Output(features, _at_least_single(logits))
 
     def classify(self, name: str, features: Tensor) -> Tensor:
-        """Logits [M, K], in float32 or float64, that one network gives refined features [M, D]."""
+        """Logits [M, K] of refined features [M, D] by one network, in float32 or float64."""
         with self.autocast(), self._gradient(name):
             logits: Tensor = self.networks[name].classify(features)  # type: ignore[operator]
         return _at_least_single(logits)
@@ -77,8 +77,8 @@ class Worker:
         return torch.set_grad_enabled(torch.is_grad_enabled() and self.networks[name].training)
 
     def again(self, name: str, inputs: Inputs, mask: Tensor) -> Output:
-        """Run one network once more, on the rows of `mask` [B]. An empty batch is not handed to it, since not
-        every network can compute with one.
+        """Run one network again on the rows of `mask` [B]; an empty batch is not run, as some networks fail
+        on it.
         """
         if not mask.any():
             head: nn.Linear = self.networks[name].head  # type: ignore[assignment]
@@ -93,5 +93,5 @@ class Worker:
 
 
 def _at_least_single(logits: Tensor) -> Tensor:
-    """Logits in float32, whatever autocast chose, or in double precision where the network is."""
+    """Logits in float32, regardless of autocast, or in float64 if they are."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,4 +1,6 @@
-"""The same network trained alike on given, cleaned and true labels, and what each says of the test examples."""
+"""Comparison of networks that are trained in the same way on given, cleaned and true labels, by their test
+predictions.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +14,7 @@ from rayclean.tasks.base import Task
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 
 PLAIN = Plugin(name="cross_entropy")
-"""The method of all compared networks: only their labels differ."""
+"""Method of all compared networks, which differ only in their labels."""
 
 Answers = dict[int, Any]
 """Predicted label of each test example by its id."""
@@ -26,22 +28,23 @@ def train_and_test(
     task: Task,
     labels: Mapping[str, tuple[str | None, str]],
 ) -> dict[str, Answers]:
-    """Train what is to be compared (`evaluate.compare`) and predict the test examples.
+    """Train the networks to compare (`evaluate.compare`) and predict the test examples.
 
-    The network that `train` wrote is always tested; where it was trained by plain cross-entropy it is the one
-    on cleaned labels too.
+    The network of `train` is always tested; if it was trained by plain cross-entropy, it is also the network
+    on cleaned labels.
 
     Args:
-        engines: where networks are trained and run.
-        config: of the run.
-        run: with finished load, predict and train.
+        engines: engines that train and run the networks.
+        config: config of the run.
+        run: run with finished load, predict and train.
         out: folder for networks and predictions; finished ones of an earlier attempt are kept.
         task: the run's task.
         labels: name of a network -> folder of the labels that it is trained on (None: the given ones) and
             their column.
 
-    Returns: Name of a network -> its answers; `trained` is the one that `train` wrote, `last` the same after
-        its last epoch.
+    Returns:
+        Predictions by network name; `trained` is the network of `train`, `last` the same after its last
+        epoch.
     """
     from rayclean.models.loading import load_encoder
     from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
@@ -109,12 +112,12 @@ def _trained(
         with progress.progress_bar("evaluate: train", None, "epochs") as task:
             seen: set[tuple[str, int]] = set()
 
-            def tell(record: dict[str, Any]) -> None:
+            def show(record: dict[str, Any]) -> None:
                 key = (record["job"], record["epoch"])
-                task.advance(0 if key in seen else 1)  # an epoch repeated after a lost worker is no news
+                task.advance(0 if key in seen else 1)  # lost workers may repeat an epoch
                 seen.add(key)
 
-            engines.fit_jobs(jobs, spec, out.url("ray"), tell)
+            engines.fit_jobs(jobs, spec, out.url("ray"), show)
     return {name: out.url("networks", name, "model") for name in labels}
 
 

@@ -1,7 +1,7 @@
-"""The verb detect: how doubtful each label is, and which examples are suspects under the budget.
+"""The verb detect, which scores the quality of each label and selects the suspects under the budget.
 
-    survey    every shard of predictions is checked and matched, id by id, with its shard of examples
-    fit       every detector looks at all shards as often as it needs
+    survey    every shard of predictions is checked and matched by id with its shard of examples
+    fit       every detector reads all shards as often as it needs
     score     shard by shard: each detector's quality and vote, written to `scores/` (removed at the end)
     select    the combined quality of all examples, ranked; the lowest ones under `detect.budget` are suspects
     write     `findings/part-*.parquet`, one per shard of predictions
@@ -36,7 +36,7 @@ VERSION = 2
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check names and options of the detectors.
+    """Check the names and options of the detectors.
 
     Raises:
         ConfigError: a name or an option is unknown.
@@ -46,7 +46,7 @@ def validate(config: Config, run: Run) -> None:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """Time to score every example."""
+    """Estimate the time to score every example."""
     return VerbNeeds(seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
 
 
@@ -115,7 +115,7 @@ def _survey_all(
         look = partial(survey_shard, **folders, units=task, num_answers=len(task.answers))
         total = {"examples": 0, "fingerprint": 0}
         with progress.progress_bar("check predictions", len(names), "shards") as bar:
-            for count, fingerprint in mapper(look, names):
+            for count, fingerprint in mapper(survey, names):
                 total["examples"] += count
                 total["fingerprint"] = (total["fingerprint"] + fingerprint) % 2**64
                 bar.advance()
@@ -157,7 +157,7 @@ def _score_all(
 
 
 def _watched(mapper: Mapper, bar: progress.ProgressBar) -> Mapper:
-    """The mapper, with a progress bar that advances with every result."""
+    """A mapper that advances a progress bar with every result."""
 
     def mapped(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         for result in mapper(function, items):

@@ -1,58 +1,56 @@
-"""Measure against whatever truth is known, compare the networks, write `metrics.json` and `report.html`.
+"""The verb evaluate, which measures against the known truth, compares networks, and writes `metrics.json` and
+`report.html`.
 
 The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere else. Keys of `metrics.json`
-(null: not known here, or undefined):
+(null: unknown or undefined):
 
     noise.given, noise.final        share of wrong labels before and after, over examples of known truth
-    noise.by_split                  the same and the number of examples, per split
-    noise.estimated                 what confident learning estimates without any truth
-    noise.injected                  kind, requested and realised rate, where noise was injected on purpose
-    harm                            clean labels made wrong, as a share of the clean labels
+    noise.by_split                  these shares and the number of examples, per split
+    noise.estimated                 share of wrong labels by confident learning, without any truth
+    noise.injected                  kind, requested and realised rate of deliberately injected noise
+    harm                            correct labels made wrong, as a share of the correct labels
     repaired                        wrong labels made right, as a share of the wrong labels
-    detection.roc_auc               of the combined quality for "the given label is wrong";
-                                    .average_precision likewise
+    detection.roc_auc               ROC AUC of the combined quality for "the given label is wrong"
+    detection.average_precision     average precision of the combined quality for the same
     detection.precision_at_budget   share of the suspects whose label is wrong
     detection.recall_at_budget      share of the wrong labels that are suspects
     detection.precision_at_10       share of wrong labels among the 10 % of lowest quality
     detection.share                 suspects, as a share of the examples
-    detection.detectors.<name>      the same of each detector alone (.precision_at_budget: of as many lowest
-                                    qualities
-                                    as there are suspects), its votes, their precision and recall
-    annotator.accuracy              right answers, over answered suspects whose truth is one of the candidates
-    annotator.accuracy_all          right answers, over all answered suspects
+    detection.detectors.<name>      these figures for each detector (.precision_at_budget: of as many lowest
+                                    qualities as there are suspects), and its votes, with their precision and
+                                    recall
+    annotator.accuracy              correct answers, over answered suspects whose truth is a candidate
+    annotator.accuracy_all          correct answers, over all answered suspects
     annotator.truth_among_candidates  share of the suspects whose truth is one of the candidates
     annotator.ece, .reliability     calibration of its confidence, in total and by bins
-    annotator.outcomes, .errors     suspects by what became of them; failed queries by kind
-    annotator.name, .model          who answered
-    accuracy.given/.cleaned/.true   test accuracy of one network trained alike on given, cleaned and true
-                                    labels
-    accuracy.trained, .last         test accuracy of the network that `train` wrote, by the configured
-                                    method, at its best
-                                    epoch and at its last
-    f1_macro.*, f1_weighted.*       the same as F1
-    training                        what the method left behind; null where a run has no `train/epochs/`
-    training.epochs[].epoch         number of the epoch that a row is of; .loss, .dev_loss, .dev_accuracy: at
-                                    its end
-    training.epochs[].asked, .from_ledger  questions of this epoch that were paid, and that the ledger
+    annotator.outcomes, .errors     suspects by outcome; failed queries by kind
+    annotator.name, .model          annotator and its model
+    accuracy.given/.cleaned/.true   test accuracy of a network trained in the same way on given, cleaned and
+                                    true labels
+    accuracy.trained, .last         test accuracy of the network of `train`, by the configured method, at its
+                                    best and at its last epoch
+    f1_macro.*, f1_weighted.*       F1 of the same networks
+    training                        values per epoch of the method; null if a run has no `train/epochs/`
+    training.epochs[].epoch         number of the epoch
+    training.epochs[].loss, .dev_loss, .dev_accuracy  losses and development accuracy at its end
+    training.epochs[].asked, .from_ledger  queries of this epoch that were paid for, and that the ledger
                                     answered
     training.epochs[].<subset>      examples in a subset of the method, null before the first split
     training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
-    training.epochs[].<subset>_after_wrong  the same with answers in the place of labels, where the method
-                                    takes them so
+    training.epochs[].<subset>_after_wrong  this share with answers in place of labels, if the method replaces
+                                    labels
     training.epochs[].answered      examples with an answer so far, of a method that keeps answers
     training.epochs[].answered_wrong, .answers_wrong  share of wrong ones among their labels, and among the
                                     answers
-    training.epochs[].<figure>      a figure of the method; which ones and which subsets there are,
-                                    `train/measures.json` says
+    training.epochs[].<figure>      a figure of the method (`train/measures.json` lists figures and subsets)
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
-    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   what was paid by this relabelling,
-                                    and by a method
-                                    that asks while it trains
+    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   cost of this relabelling, and of a
+                                    method that asks during training
     seconds.<verb>, seconds.total   wall time of the attempts that finished
-    counts.*                        examples by split, suspects, labels by what became of them
-    measured_on.*                   in words: on what the figures were measured, or why they are null
-    notes                           in words: what a reader must know before believing the figures
+    counts.*                        examples by split, suspects, labels by outcome
+    measured_on.*                   in words: the examples of the measurements, or the reason for nulls
+    notes                           in words: caveats about the figures
 """
 
 import time
@@ -89,17 +87,17 @@ NOTHING_ASKED: dict[str, Any] = {
     "tokens": {"prompt": 0, "answer": 0},
     "cost": 0.0,
 }
-"""Cost of a training that asked nothing."""
+"""Cost of a training without queries."""
 MAX_HARMED = 10
-"""Most changes that made a right label wrong that the report shows with their texts."""
+"""Most changes of a correct label to a wrong one that the report shows with their texts."""
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check nothing: the options are plain values, and other verbs check the rest."""
+    """Check nothing, since the options are plain values and other verbs check the rest."""
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """The training workers where networks are compared; time to run the network."""
+    """Require the training workers if networks are compared, and estimate the time to run the network."""
     return VerbNeeds(trains=config.evaluate.compare, network=True, seconds=network_seconds(config, run))
 
 
@@ -153,7 +151,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
 def _test(
     engines: Engines, config: Config, run: Run, out: Folder, task: Task, counts: RunCounts
 ) -> dict[str, Any]:
-    """Scores of every network on the test examples: on the true labels where known, else on the given ones.
+    """Score every network on the test examples, against the true labels where known, else against the given
+    ones.
 
     Returns: `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them
         have a known truth), `reason` why there are no scores, `trained_on_true` (labels that the network on
@@ -198,7 +197,7 @@ def _test(
 
 
 def _write_true(load: Folder, folder: Folder) -> str:
-    """Write the true labels of all examples, null where not known, for the network that is trained on them.
+    """Write the true labels of all examples, null if unknown, for the network that is trained on them.
 
     Returns:
         The folder of the shards.
@@ -212,7 +211,7 @@ def _write_true(load: Folder, folder: Folder) -> str:
 
 
 def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
-    """The sum of what several verbs paid an annotator."""
+    """The total cost of the annotators of several verbs."""
     budgets = [Budget.of(annotator) for annotator in asked_annotators(config)]
     priced = any(budget.price_prompt or budget.price_answer for budget in budgets)
     return {

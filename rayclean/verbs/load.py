@@ -1,13 +1,14 @@
-"""load: read, validate and identify the examples, split them, and inject noise where the config asks for it.
+"""The verb load, which reads, validates and identifies the examples, splits them, and injects configured
+noise.
 
-    first pass     source files -> stage/, and a summary of each piece (workers) global pass    label set,
-    truth, duplicate keys, noise that needs all examples (driver; summaries and ids alone) second pass
-    stage/ -> examples/ test/ truth/ rejected/ (workers)
+    first pass     source files -> stage/, and a summary of each piece (on workers)
+    global pass    label set, truth, duplicate keys, global noise (in the driver, from summaries and ids)
+    second pass    stage/ -> examples/ test/ truth/ rejected/ (on workers)
 
-The source is read once, a batch of rows at a time, and no row is ever in the driver, which holds the values
-of the label column, 8 bytes per example for duplicates, and 12 for noise that chooses globally. Files are put
-in the order of their names, so neither the order in which they are given nor the number of workers changes
-anything; ids, splits and noise do not even depend on `rows_per_shard`.
+The source is read once, in batches of rows. The driver never holds rows, only the values of the label column,
+8 bytes per example for duplicates, and 12 for noise that is chosen globally. Files are sorted by name, so the
+output depends neither on the order of the sources nor on the number of workers; ids, splits and noise do not
+depend on `rows_per_shard` either.
 """
 
 from dataclasses import replace
@@ -54,13 +55,13 @@ VERSION = 1
 
 
 def source_fingerprint(config: Config) -> Any:
-    """Names, sizes and stamps of all source files as plain JSON values.
+    """Names, sizes and stamps of all source files, as plain JSON values.
 
-    A stamp is the digest of a local file, and an ETag, version or time elsewhere. A data set on the Hugging
-    Face hub counts by name, config and revision; the hub is not contacted.
+    The stamp is the digest of a local file, and the ETag, version or time of a remote one. A data set on the
+    Hugging Face hub is identified by name, config and revision, without contacting the hub.
 
     Raises:
-        ConfigError, DataError: like `find_sources`.
+        ConfigError, DataError: the sources cannot be found (`find_sources`).
     """
     return [
         [
@@ -74,7 +75,8 @@ def source_fingerprint(config: Config) -> Any:
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check that the sources exist, that the first file of each has the columns, and that options agree.
+    """Check that the sources exist, that the first file of each has the columns, and that options are
+    consistent.
 
     Raises:
         ConfigError: options contradict each other, a label is unknown, or the labels are of another task.
@@ -131,7 +133,7 @@ def _form(config: Config, source: Source) -> LabelForm:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """Time to read the source files."""
+    """Estimate the time to read the source files."""
     files = [file for source in find_sources(config.dataset) for file in source.files]
     return VerbNeeds(seconds=SECONDS_PER_BYTE * sum(file.size for file in files))
 
@@ -144,7 +146,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         truth.
 
     Raises:
-        DataError: too many rows cannot be used, or the labels make no classification.
+        DataError: too many rows are unusable, or the labels do not define a classification.
     """
     dataset = config.dataset
     sources = find_sources(dataset)
@@ -164,7 +166,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     label_set = label_set.described(dataset.words, dataset.definitions)
     second = SecondPassJob(
         job,
-        replace(labels, unknown={}),  # the driver alone needs the places of unknown labels
+        replace(labels, unknown={}),  # only the driver needs the positions of unknown labels
         resolve_truth(dataset, summaries, labels),
         resolve_noise(job, summaries, labels),
     )
@@ -178,13 +180,13 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics = load_metrics(summaries, written, labels, form)
     check_roles(metrics, summaries, shards, written)
     check_complete(out, summaries)
-    out.remove("stage", "pieces")  # first, so that a crash in between makes the next attempt stage anew
+    out.remove("stage", "pieces")  # first, so that the next attempt after a crash stages again
     out.remove("stage")
     return metrics
 
 
 def _first_pass(engines: Engines, job: LoadJob, pieces: list[SourcePiece]) -> list[PieceSummary]:
-    """Stage the pieces that no earlier attempt has finished; summaries in the order of the pieces."""
+    """Stage the unfinished pieces; returns the summaries of all pieces in order."""
     done: dict[int, PieceSummary] = {}
     with progress_bar("load: read", None, "rows") as bar:
         for piece in pieces:
@@ -204,7 +206,7 @@ def _stage_indexed(job: LoadJob, piece: SourcePiece) -> tuple[int, PieceSummary]
 
 
 def _second_pass(engines: Engines, job: SecondPassJob, shards: list[StagedShard]) -> list[dict[str, Any]]:
-    """Write the shards that no earlier attempt has finished; counts in the order of the shards."""
+    """Write the unfinished shards; returns the counts of all shards in order."""
     folder = Folder(job.load.out)
     done: dict[str, dict[str, Any]] = {}
     with progress_bar("load: write", sum(shard.rows for shard in shards), "examples") as bar:

@@ -1,16 +1,16 @@
-"""Let a model predict the very examples it was trained on, and write what it thinks of every given label.
+"""The verb predict, which computes class probabilities of every example by self-prediction.
 
-`out_of_fold` (K networks, each predicts the fold it did not see), `in_sample` (one network, early stopped on
-the development loss), `given` (your own probabilities), `model` (a classifier that `train` wrote before
-scores them, and nothing is trained). Writes `predictions/`, `features/` and `models/`, in shards named like
-those of `load/examples/`.
+The modes are `out_of_fold` (K networks, each of which predicts the fold it was not trained on), `in_sample`
+(one network, stopped early by the development loss), `given` (probabilities from a file) and `model` (a
+classifier from an earlier `train`, without further training). The verb writes `predictions/`, `features/` and
+`models/`, in shards named like those of `load/examples/`.
 
-A frozen encoder is run once: `features/` are its own (`test_features/` those of the test examples, for
-`evaluate`), and only K heads are trained and run on them; trials of a sweep that differ in labels alone run
-it once. With a trained body `features/` are those of network 0 for every example, its own training examples
-included: K networks have K spaces, and retrieval needs one. In mode `given` they come from the encoder as it
-is before any training, in mode `model` from the classifier, unless the configured encoder is frozen: then
-they are its own, since `train` reads them.
+A frozen encoder runs once: it computes `features/` (and `test_features/` of the test examples, for
+`evaluate`), on which K heads are trained and run; trials of a sweep that differ only in labels share these
+features. If the body is trained, network 0 computes `features/` of every example, including those it was
+trained on, because retrieval needs a single space. In mode `given` the untrained encoder computes them, in
+mode `model` the classifier, unless the configured encoder is frozen and computes them itself, since `train`
+reads them.
 """
 
 import tempfile
@@ -52,7 +52,7 @@ def validate(config: Config, run: Run) -> None:
         ConfigError: an unknown encoder, option or model, one that cannot answer for words, or given probabilities
             of labels that are not one class.
         ArtifactError: `predict.model` is no trained classifier.
-        DataError: given probabilities that cannot be read.
+        DataError: given probabilities cannot be read.
     """
     cls, options = encoder_class(config.encoder)
     cls.tokenizer(options)
@@ -72,15 +72,15 @@ def validate(config: Config, run: Run) -> None:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """The training workers, unless the probabilities or a trained classifier are given; time to run the
-    network.
+    """Require the training workers, unless probabilities or a trained classifier are given, and estimate the
+    time to run the network.
     """
     trains = config.predict.mode in ("out_of_fold", "in_sample")
     return VerbNeeds(trains=trains, network=True, seconds=network_seconds(config, run))
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
-    """Train, predict, check that no example was lost, and return figures on the given labels."""
+    """Train, predict, check that every example has a prediction, and return figures on the given labels."""
     from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
 
     load = run.require("load")
@@ -189,7 +189,7 @@ def _check_classes(model: str, task: Task) -> None:
 def _fit(
     engines: Engines, config: Config, examples: Folder, names: list[str], features: Folder | None, out: Folder
 ) -> list[FitResult]:
-    """Train the network of every fold, or the one of in-sample prediction."""
+    """Train the network of every fold, or the single network of in-sample prediction."""
     data = DataSpec(examples.url(), features=features.url() if features is not None else None)
     if config.predict.mode == "in_sample":
         selections = {"all": ExampleSelection("split")}
@@ -206,13 +206,13 @@ def _fit(
     with progress_bar("fit", None, "epochs") as progress:
         seen: set[tuple[Any, ...]] = set()
 
-        def tell(record: dict[str, Any]) -> None:
+        def show(record: dict[str, Any]) -> None:
             progress.total = record["epochs"] * len(jobs)
             key = (record.get("job"), record["epoch"])
-            progress.advance(0 if key in seen else 1)  # an epoch repeated after a lost worker is no news
+            progress.advance(0 if key in seen else 1)  # lost workers may repeat an epoch
             seen.add(key)
 
-        results = engines.fit_jobs(jobs, spec, out.url("ray"), tell)
+        results = engines.fit_jobs(jobs, spec, out.url("ray"), show)
     out.remove("ray")
     return [results[job.name] for job in jobs]
 
@@ -256,10 +256,11 @@ def _key(config: Config) -> str:
 
 
 def _check_complete(examples: Folder, output: Folder) -> None:
-    """The same shards hold the same ids in the same order: nothing is lost, doubled or left over.
+    """Check that the same shards hold the same ids in the same order, so that none is missing, duplicate or
+    extra.
 
     Raises:
-        ArtifactError: they do not.
+        ArtifactError: shards or ids differ.
     """
     if examples.shards() != output.shards():
         raise ArtifactError(
@@ -277,13 +278,13 @@ def _check_complete(examples: Folder, output: Folder) -> None:
 
 
 def _rate(figures: dict[str, Any], seconds: float) -> float | None:
-    """Examples per second of this attempt, start-up of the pool included; None if nothing was left to do."""
+    """Examples per second of this attempt, including start-up of the pool; None if nothing remained to do."""
     fresh = figures["rows"] - figures["resumed"]
     return round(fresh / seconds, 1) if fresh else None
 
 
 class _clock:
-    """Adds the seconds of a block under a name."""
+    """Context manager that adds the duration of a block, in seconds, under a name."""
 
     def __init__(self, seconds: dict[str, float], name: str):
         self.seconds, self.name = seconds, name

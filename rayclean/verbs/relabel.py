@@ -1,4 +1,5 @@
-"""relabel: ask the annotators about every suspect, decide by calibrated probability, write the final labels.
+"""The verb relabel, which asks annotators about every suspect, decides by calibrated probability, and writes
+the final labels.
 
     detect/findings + load/examples + predict/features
       -> queries/      candidates and demonstrations of every suspect, by rank
@@ -6,9 +7,8 @@
       -> annotations/  the decision on every suspect                             (annotators/decisions.py)
       -> labels/       the label of every example: given labels + accepted changes - reverts
 
-Several annotators are asked in order: each one about the suspects that those before it left undecided.
-Answers are kept in `<run>/ledger/`: another acceptance or calibration sends no query, and neither does the
-attempt after a crash.
+Several annotators are asked in order, each about the suspects that earlier ones left undecided. Answers are
+kept in `<run>/ledger/`, so a change of acceptance or calibration sends no query, and a restart repeats none.
 """
 
 import logging
@@ -37,10 +37,10 @@ VERSION = 2
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check options, address, key and server of every annotator; nothing is opened.
+    """Check options, address, key and server settings of every annotator, without connecting.
 
     Raises:
-        ConfigError: they cannot work.
+        ConfigError: they are invalid.
     """
     for plugin in relabel_annotators(config):
         annotator = build_annotator(config, (), plugin)
@@ -49,7 +49,7 @@ def validate(config: Config, run: Run) -> None:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """The annotators' language models, and time to build and answer the queries."""
+    """Require the annotators' language models, and estimate the time to build and answer the queries."""
     annotators = [build_annotator(config, (), plugin) for plugin in relabel_annotators(config)]
     servers = tuple(server for each in annotators if (server := each.server()) is not None)
     return VerbNeeds(servers=servers, seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
@@ -70,7 +70,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url(), task)
     suspects = {shard: len(suspects_of(detect.url(), shard)) for shard in load.shards("examples")}
     total, start = sum(suspects.values()), time.monotonic()
-    out.remove("annotations")  # what an earlier attempt decided is decided again, from the same answers
+    out.remove("annotations")  # decisions of an earlier attempt are repeated from the same answers
     decided: list[DecidedStage] = []
     paid: list[dict[str, Any]] = []
     fresh, only = 0, None
@@ -108,7 +108,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "asked": sum(each["asked"] for each in paid),
         "tokens": {kind: sum(each["tokens"][kind] for each in paid) for kind in ("prompt", "answer")},
         "cost": sum(each["cost"] for each in paid),
-        # Of all answers, also of those that earlier runs have paid for.
+        # The tokens of all answers, including those paid for by earlier runs.
         "worth": {
             "tokens": sum(each.prompt_tokens + each.answer_tokens for each in decided),
             "cost": sum(worth),
@@ -121,7 +121,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
 
 
 def _advice(decided: dict[str, Any], total: int) -> str | None:
-    """How to go on where suspects were left unasked or queries failed; None where neither happened."""
+    """Advice for suspects that were not asked about or whose queries failed; None if there are none."""
     if decided["unasked"]:
         return (
             f"the budget left {decided['unasked']} of {total} suspects unasked: raise annotator.max_queries, "

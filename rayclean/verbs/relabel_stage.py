@@ -1,4 +1,4 @@
-"""One annotator's part of `relabel`: the queries to it, and its answers from the ledger or new.
+"""The part of one annotator in `relabel`: its queries, and its new or recorded answers.
 
 queries/annotator-00/...    candidates and demonstrations by rank, in chunks
 answers/annotator-00/...    an answer to every query of a chunk, written when the whole chunk is answered
@@ -40,7 +40,7 @@ ROWS_PER_GROUP = 4096
 
 @dataclass(frozen=True)
 class AnnotatorStage:
-    """One annotator of several that are asked in order."""
+    """One annotator in the sequence of annotators of `relabel`."""
 
     config: Config
     number: int
@@ -57,27 +57,25 @@ class AnnotatorStage:
 
     @property
     def session(self) -> str:
-        """Name under which the ledger books what this annotator answers: its budget holds over all
-        attempts.
-        """
+        """Name of the ledger's session for this annotator, over all of whose attempts the budget applies."""
         return self.out.name if self.number == 0 else f"{self.out.name} {stage_name(self.number)}"
 
     @property
     def spent(self) -> Spent:
-        """What this annotator was paid for, over all attempts."""
+        """Numbers of the answers charged to this annotator, over all attempts."""
         return Ledger(self.run.sub("ledger"), self.session).spent
 
     @property
     def chunk_work(self) -> "_ChunkWork":
-        """The part that travels to other processes."""
+        """The work on chunks, in a form that can be sent to other processes."""
         folders = (self.sources.load, self.out.url())
         return _ChunkWork(*folders, stage_name(self.number), self.task, self.calibration)
 
     def ask(self, engines: Engines, suspects: dict[str, int], only: npt.NDArray[np.int64] | None) -> None:
-        """Write the queries and the answers that are missing.
+        """Write the missing queries and answers.
 
         Args:
-            engines: where the work is done.
+            engines: engines that run the work.
             suspects: number of suspects by shard.
             only: sorted ids of the suspects to ask about; None: all.
         """
@@ -101,7 +99,7 @@ class AnnotatorStage:
     def _query_builder(
         self, queries: Folder, rows_per_chunk: int, only: npt.NDArray[np.int64] | None
     ) -> QueryBuilder:
-        """Makes the queries that the config describes."""
+        """Build the maker of the configured queries."""
         relabel, seed = self.config.relabel, self.config.seed
         count, selector = self.annotator.demonstrations(relabel.demonstrations, relabel.selector)
         return QueryBuilder(
@@ -118,14 +116,16 @@ class AnnotatorStage:
         )
 
     def _answer(self, engines: Engines, chunks: list[int], total: int) -> None:
-        """Write `answers/` of some chunks; a language model is served only if a question is not answered."""
+        """Write `answers/` of some chunks; a language model is served only if a query has no recorded
+        answer.
+        """
         used = self._used_before() if self.run.shares_ledger else None
         budget, max_error_rate = Budget.of(self.annotator), self.config.relabel.max_error_rate
         asking = AskingPlan(
             self.annotator, self.run.url("ledger"), self.session, budget, max_error_rate, used
         )
         server: AbstractContextManager[Annotator] = nullcontext(self.annotator)
-        # A server takes minutes to start: only if it is needed.
+        # A server takes minutes to start, so only if it is needed.
         must_ask = partial(self.chunk_work.needs_server, asking=asking)
         if self.annotator.server() is not None and any(list(engines.map_items(must_ask, chunks))):
             server = engines.hosted(self.annotator, self.run.url())
@@ -140,7 +140,7 @@ class AnnotatorStage:
                 pass
 
     def _used_before(self) -> Spent:
-        """The part of the budget that the finished chunks of an earlier attempt have used."""
+        """Budget used by the finished chunks of earlier attempts."""
         used, folder = Spent(), ("answers", stage_name(self.number))
         for shard in self.out.shards(*folder):
             columns = ["state", "prompt_tokens", "answer_tokens"]
@@ -153,7 +153,7 @@ class AnnotatorStage:
 
 @dataclass(frozen=True)
 class _ChunkWork:
-    """Reads the queries of a chunk and answers them, wherever the engine runs."""
+    """The work on one chunk in the engine's process: reads the queries and answers them."""
 
     load: str
     """URL of the folder of `load`."""
@@ -165,12 +165,12 @@ class _ChunkWork:
     calibration: str
 
     def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
-        """The chunk's rows and queries."""
+        """Read the rows and queries of a chunk."""
         queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
         return read_chunk(queries, examples, chunk, self.task, self.calibration)
 
     def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
-        """Whether a chunk holds a query that the ledger does not answer and the budget allows."""
+        """Whether a chunk has a query without a recorded answer that the budget allows."""
         engine = asking.engine()
         _, queries = self.read(chunk)
         queries += content_free_queries(engine.annotator, queries, self.calibration)
@@ -201,5 +201,5 @@ def _groups(shards: Sequence[str], suspects: dict[str, int]) -> list[list[str]]:
 
 
 def _part(chunk: int) -> str:
-    """Name of the file with a chunk's answers."""
+    """Name of the file of a chunk's answers."""
     return f"part-{chunk:05d}.parquet"

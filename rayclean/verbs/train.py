@@ -1,11 +1,11 @@
-"""Train a network on the final labels, by the configured method.
+"""The verb train, which trains a network on the final labels by the configured method.
 
-Reads `load/examples/`, `relabel/labels/` and, where the encoder is frozen, `predict/features/`: then only the
-layers after the body are trained, on features that were computed once. A method that asks reaches
-the annotator between epochs, over the run's ledger. Writes `model/` (the epoch of the highest accuracy on the
-development examples), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per
-example, after each epoch), `dynamics/` (these columns at the end, and the method's quality), `measures.json`
-(what the report shows of them) and `result.json`.
+It reads `load/examples/`, `relabel/labels/` and, for a frozen encoder, `predict/features/`, on which only the
+layers after the body are trained. A method that asks queries the annotator between epochs, through the run's
+ledger. The verb writes `model/` (the epoch of the highest accuracy on the development examples),
+`model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per example, after each
+epoch), `dynamics/` (the final columns and the method's quality), `measures.json` (the part of them that the
+report shows) and `result.json`.
 """
 
 import json
@@ -43,7 +43,7 @@ def validate(config: Config, run: Run) -> None:
     that they can do what the task needs, and that what is to be shown of the method exists, too.
 
     Raises:
-        ConfigError: an unknown name or option, or one that cannot work.
+        ConfigError: a name or option is unknown or invalid.
     """
     from rayclean.models.loading import check_per_token, encoder_class
     from rayclean.training import views
@@ -75,7 +75,7 @@ def validate(config: Config, run: Run) -> None:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """The training workers, and at the same time the language model of a method that asks."""
+    """Require the training workers and, at the same time, the language model of a method that asks."""
     method, options = METHODS.checked(config.method)
     annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
     server = None if annotator is None else annotator.server()
@@ -90,14 +90,14 @@ def run(
     engines: Engines = IN_PROCESS,
     on_epoch: OnEpoch = lambda record: None,
 ) -> dict[str, Any]:
-    """Train, and return epochs, best epoch, development figures, speed, and what was paid to the annotator.
+    """Train, and return epochs, best epoch, development figures, speed, and the annotator's cost.
 
     Args:
-        config: of the run.
+        config: config of the run.
         run: the run folder.
-        out: folder to write into.
-        engines: where the network is trained and the annotator asked.
-        on_epoch: called with the line of `metrics.jsonl` of every epoch, once each.
+        out: folder for the output.
+        engines: engines that train the network and run the annotator.
+        on_epoch: called once per epoch with its line of `metrics.jsonl`.
     """
     load = run.require("load")
     labels = LabelSet.from_json(load.read_text("labels.json")).described(
@@ -159,11 +159,11 @@ def run(
 
 
 def epoch_note(record: dict[str, Any], measures: Measures) -> str:
-    """One line for the terminal: losses, development accuracy, sizes of subsets, questions, figures.
+    """A line for the terminal on an epoch: losses, development accuracy, sizes of subsets, queries, figures.
 
     Args:
         record: the epoch's line of `metrics.jsonl`.
-        measures: what the method declares to be shown.
+        measures: measures that the method declares for display.
     """
     parts = [f"epoch {record['epoch']}/{record['epochs']}", f"loss {record['loss']:.4g}"]
     if record["dev_accuracy"] is not None:
@@ -185,8 +185,8 @@ def epoch_note(record: dict[str, Any], measures: Measures) -> str:
 
 
 def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
-    """Values of the job's key on which answers depend: another annotator, or other words, trains another
-    model.
+    """Values in the job's key on which the annotator's answers depend, such as its identity and the labels'
+    words.
     """
     if method.expected_queries(method.config) is None:
         return ()
@@ -195,20 +195,20 @@ def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tupl
 
 
 def _session(out: Folder) -> str:
-    """Name under which the ledger books what this training asks."""
+    """Name of the ledger's session for this training."""
     return f"train {out.name}"
 
 
 def _paid(config: Config, run: Run, out: Folder) -> dict[str, Any]:
-    """Questions, tokens and money of this training, failed questions included, and the number of free
-    answers.
+    """Queries, tokens and cost of this training, including failed queries, and the number of answers from the
+    ledger.
     """
     spent = Ledger(run.sub("ledger"), _session(out)).spent
     budget, used = Budget.of(build_annotator(config, ())), _used(out)
     return {
         **budget.paid(spent),
         "from_ledger": sum(int(line.get("from_ledger", 0)) for line in _epochs(out)),
-        # Of all answers, also of those that other trainings have paid for.
+        # The tokens of all answers, including those paid for by other trainings.
         "worth": {
             "queries": used.queries,
             "tokens": used.prompt_tokens + used.answer_tokens,
@@ -225,7 +225,7 @@ def _epochs(out: Folder) -> list[dict[str, Any]]:
 
 
 def _used(out: Folder) -> Spent:
-    """Queries and tokens of the finished epochs, whoever paid for the answers."""
+    """Queries and tokens of the finished epochs, including answers from the ledger."""
     lines = _epochs(out)
 
     def total(*keys: str) -> int:
@@ -242,14 +242,14 @@ def _used(out: Folder) -> Spent:
 def _annotator(
     engines: Engines, config: Config, run: Run, out: Folder, labels: LabelSet, method: Method
 ) -> Iterator[AskAnnotator | None]:
-    """The annotator while the block runs, its server with it; None for a method that does not ask."""
+    """The annotator and its server, available inside the block; None for a method that does not ask."""
     if method.expected_queries(method.config) is None:
         yield None
         return
     annotator, relabel = build_annotator(config, tuple(labels)), config.relabel
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
-    budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its questions itself
+    budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its queries itself
     with engines.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)

@@ -155,7 +155,7 @@ class TestRefusals:
         told: int,
     ) -> None:
         monkeypatch.setattr("rayclean.models.precision.gains_by_bfloat16", lambda device: gains)
-        serve._tell_slow_precision(ServerOptions(dtype=dtype))
+        serve._warn_slow_precision(ServerOptions(dtype=dtype))
         assert caplog.text.count("annotator.server.dtype = 'float32' is faster here") == told
 
     def test_gguf_that_is_not_there(self, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def work_without_ray(
     board = SimpleNamespace(
         error=SimpleNamespace(remote=lambda: None),
         fail=SimpleNamespace(remote=pinned.append),
-        tell=SimpleNamespace(remote=None),
+        add=SimpleNamespace(remote=None),
     )
     fake = SimpleNamespace(get=lambda found: found, train=SimpleNamespace(get_context=lambda: context))
     monkeypatch.setattr(runtime, "ray", fake)
