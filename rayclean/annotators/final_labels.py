@@ -41,7 +41,7 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         is_undone = np.isin(suspects.unit_id, undone)
     is_changed = suspects.decided("changed") & ~is_undone
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
-    sources[is_reverted] = "reverted"
+    sources[is_undone] = "reverted"
     counts = dict.fromkeys(("given", *DECISIONS, "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):

@@ -108,11 +108,11 @@ def predict_shards(
         engines: engines that run the work.
         examples: folder of example shards; a null given label gives null given columns.
         output: folder for the shards of the same names (`Task.prediction_table`).
-            networks: folders of the networks; network f predicts the examples of fold f of len(networks) under
+        networks: folders of the networks; network f predicts the examples of fold f of len(networks) under
             `seed`; a single one predicts all.
         task: what a label is.
         seed: seed of the folds.
-            config: precision, size of batches and pool.
+        config: precision, size of batches and pool.
         features: folder for feature shards, all by network 0, so that they share one space; None: not
             written.
 
@@ -213,7 +213,7 @@ class ShardRunner:
             self._load()
         fold = _fold_of_each(ids, plan)
         found = infer(
-            self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(which, 0),
+            self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(fold, 0),
             precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
         )  # fmt: skip
         cut = {CUT: str(int(found.cut.sum())).encode()}
@@ -229,9 +229,7 @@ class ShardRunner:
             owners = ids if found.offsets is None else np.repeat(ids, np.diff(found.offsets))
             _check_finite(found.logits, owners, "logits")
             probabilities = plan.task.probabilities(found.logits)
-            output = plan.task.prediction_table(
-                ids, table["given_label"], probabilities, which, found.offsets
-            )
+            output = plan.task.prediction_table(ids, table["given_label"], probabilities, fold, found.offsets)
             predictions.write_table(output.replace_schema_metadata(cut), shard)
         return {**shard_figures(outputs[-1], shard), "resumed": 0}
 
@@ -260,7 +258,7 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     assert logits is not None
     _check_finite(logits, ids, "logits")
     probabilities = plan.task.probabilities(logits)
-    output.write_table(plan.task.prediction_table(ids, table["given_label"], probabilities, which), shard)
+    output.write_table(plan.task.prediction_table(ids, table["given_label"], probabilities, fold), shard)
     return {**shard_figures(output, shard), "resumed": 0}
 
 

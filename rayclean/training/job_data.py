@@ -110,7 +110,7 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
                 f"{job.data.labels}: no row for {int((~found).sum())} of {len(ids)} examples (first id "
                 f"{ids[~found][0]}); it was made from other examples: run the verb that writes it again"
             )
-        labels = theirs.take(pa.array(position))
+        labels = label_values.take(pa.array(position))
     train, dev = _select(job, ids, splits)
     train, dev = train & _known(labels), dev & _known(given)
     if not train.any():

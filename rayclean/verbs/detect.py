@@ -112,7 +112,7 @@ def _survey_all(
     """Check every shard; returns the number of units and the fingerprint of their ids."""
     if not out.exists("survey.json"):
         folders = {"load": load.url(), "predict": predict.url()}
-        look = partial(survey_shard, **folders, units=task, num_answers=len(task.answers))
+        survey = partial(survey_shard, **folders, units=task, num_answers=len(task.answers))
         total = {"examples": 0, "fingerprint": 0}
         with progress.progress_bar("check predictions", len(names), "shards") as bar:
             for count, fingerprint in mapper(survey, names):
