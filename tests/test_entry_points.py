@@ -61,6 +61,25 @@ class Optimist(Annotator):
 '''
 
 
+TASK = '''
+import numpy as np
+
+from rayclean.tasks.classification import Classification
+
+
+class Ratings(Classification):
+    """Classes in an order: the annotator may also choose what lies between the given and the suggested one."""
+
+    def candidates(self, given, suggested, kind):
+        low, high = sorted((given, suggested))
+        return self.labels.in_order(range(low, high + 1))
+
+    def metrics(self, labels, truth):
+        distance = np.abs(np.asarray(labels) - np.asarray(truth)).mean()
+        return {**super().metrics(labels, truth), "distance": float(distance)}
+'''
+
+
 def install(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
     """What `pip install` leaves of a package's metadata."""
     info = folder / f"{name}-1.0.dist-info"
@@ -74,7 +93,7 @@ def install(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
 
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package with a method (that of docs/extending.md), a detector and an annotator."""
+    """A package with a method (that of docs/extending.md), a detector, an annotator and a task."""
     folder = tmp_path / "site"
     install(
         folder,
@@ -83,11 +102,13 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             "rayclean.methods": {"bootstrapping": "stranger_method:SoftBootstrapping"},
             "rayclean.detectors": {"short_texts": "stranger_detector:ShortTexts"},
             "rayclean.annotators": {"optimist": "stranger_annotator:Optimist"},
+            "rayclean.tasks": {"ratings": "stranger_task:Ratings"},
         },
     )
     example = re.search(r"```python\n(.*?)```", EXTENDING.read_text(), re.DOTALL)
     assert example is not None
-    for name, text in (("method", example[1]), ("detector", DETECTOR), ("annotator", ANNOTATOR)):
+    texts = {"method": example[1], "detector": DETECTOR, "annotator": ANNOTATOR, "task": TASK}
+    for name, text in texts.items():
         assert text.count("\n") < 60
         (folder / f"stranger_{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(folder))
@@ -96,7 +117,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     importlib.invalidate_caches()
     yield folder
     plugins._entry_points.cache_clear()
-    for name in ("method", "detector", "annotator"):
+    for name in texts:
         sys.modules.pop(f"stranger_{name}", None)
 
 
@@ -105,6 +126,7 @@ def test_a_run_with_plug_ins_of_a_stranger(tmp_path: Path, stranger: Path) -> No
     values["method"] = {"name": "bootstrapping", "beta": 0.9}
     values["detect"] = {"detectors": ["short_texts"], "budget": 0.2}
     values["annotator"] = {"name": "optimist", "score": 3.0}
+    values["task"] = {"name": "ratings"}
     values["cluster"] = {"ray": False}
     run = rayclean.clean(rayclean.parse_config(values))
     assert run.exists("evaluate", "report.html")
@@ -113,6 +135,11 @@ def test_a_run_with_plug_ins_of_a_stranger(tmp_path: Path, stranger: Path) -> No
     assert manifest is not None
     assert manifest.metrics["annotator"] == {"name": "optimist", "model": "optimist"}
     assert manifest.metrics["changed"] > 0
+    asked = run.sub("relabel", "annotations")
+    sizes = {
+        len(row["candidates"]) for shard in asked.shards() for row in asked.read_table(shard).to_pylist()
+    }
+    assert sizes == {2, 3}  # between the first and the last of three classes lies another
 
 
 def test_their_options_are_shown_and_their_names_suggested(stranger: Path) -> None:

@@ -216,3 +216,17 @@ def test_no_annotator_is_known_by_name_outside_its_package(path: Path) -> None:
     words = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
     default = {"knn"} if relative(path) == "config/__init__.py" else set()
     assert not words & (ANNOTATOR_FILES - default), f"{relative(path)} names an annotator"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_no_task_is_known_by_name_outside_its_package(path: Path) -> None:
+    """Whoever handles labels asks the task; only the config has a default name."""
+    if owner(path) == "tasks":
+        return
+    names = {"classification", "multi_label", "tagging"}
+    assert not imported(path) & {f"rayclean.tasks.{name}" for name in names}, (
+        f"{relative(path)} imports a task"
+    )
+    words = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
+    default = {"classification"} if relative(path) == "config/__init__.py" else set()
+    assert not words & (names - default), f"{relative(path)} names a task"

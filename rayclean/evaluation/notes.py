@@ -23,16 +23,17 @@ _INVISIBLE = (
 _ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
 
 
-def measured_on(counts: RunCounts, tested: Mapping[str, Any]) -> dict[str, str]:
+def measured_on(counts: RunCounts, tested: Mapping[str, Any], units: str = "examples") -> dict[str, str]:
     """Say on what the figures are measured.
 
     Args:
-        counts: of all examples.
+        counts: of all units.
         tested: `examples`, `true`, `reason`, `trained_on_true`.
+        units: units in words (`Task.units_are_called`).
     """
     known, total = counts.total("known"), counts.total("examples")
-    labels = f"{known:,} of {total:,} examples, whose true label is known" if known else (
-        f"nothing: the true label of none of the {total:,} examples is known (dataset.truth), so these figures are null"
+    labels = f"{known:,} of {total:,} {units}, whose true label is known" if known else (
+        f"nothing: the true label of none of the {total:,} {units} is known (dataset.truth), so these figures are null"
     )  # fmt: skip
     if tested["reason"]:
         return {"labels": labels, "accuracy": f"nothing: {tested['reason']}"}
@@ -43,7 +44,7 @@ def measured_on(counts: RunCounts, tested: Mapping[str, Any]) -> dict[str, str]:
         else f"{true:,} on their true labels and {examples - true:,} on their given ones, whose truth is not known"
     )  # fmt: skip
     if tested["trained_on_true"]:
-        accuracy += f"; the network on true labels was trained on {tested['trained_on_true']:,} examples"
+        accuracy += f"; the network on true labels was trained on {tested['trained_on_true']:,} {units}"
     return {"labels": labels, "accuracy": accuracy}
 
 

@@ -77,7 +77,7 @@ class AUM(Method):
 
     def state(self) -> dict[str, tuple[str, float]]:
         """26 bytes per example."""
-        columns: dict[str, tuple[str, float]] = {"threshold_run": ("int8", 0), "kept": ("int8", 1)}
+        columns: dict[str, tuple[str, float]] = {"threshold_run": ("int8", 0), "used": ("int8", 1)}
         for run in self.runs.values():
             columns |= {f"margin_sum_{run}": ("float64", 0.0), f"visits_{run}": ("uint32", 0)}
         return columns
@@ -99,7 +99,7 @@ class AUM(Method):
                 "right labels are learnt",
                 100 * removed.mean(),
             )
-        state["kept"][:] = ~removed
+        state["used"][:] = ~removed
         return ~removed
 
     def _too_low(self, state: State) -> npt.NDArray[np.bool_]:
@@ -167,7 +167,7 @@ class AUM(Method):
             for run in (self.runs.values() if self.config.fixed_threshold is None else ())
         }
         return Measures(
-            subsets=SubsetColumn(column="kept", values={"kept": 1, "removed": 0}), figures=figures
+            subsets=SubsetColumn(column="used", values={"used": 1, "removed": 0}), figures=figures
         )
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:

@@ -51,6 +51,8 @@ class Task:
     """Whether the head answers for each token instead of each example."""
     units_are_examples: ClassVar[bool] = True
     """Whether every example is one unit, whose id is that of the example."""
+    units_are_called: ClassVar[str] = "examples"
+    """Units in words, for people."""
 
     def __init__(self, config: Any, labels: LabelSet):
         self.config = config

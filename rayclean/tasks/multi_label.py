@@ -29,6 +29,7 @@ class MultiLabel(Task):
 
     label_form = "classes"
     units_are_examples = False
+    units_are_called = "classes of examples"
 
     def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
         """The classes of a probability above .5."""

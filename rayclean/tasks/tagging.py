@@ -36,6 +36,7 @@ class Tagging(Task):
     label_form = "tags"
     per_token = True
     units_are_examples = False
+    units_are_called = "entity classes of sentences"
 
     @property
     def outputs(self) -> int:
@@ -121,7 +122,7 @@ class Tagging(Task):
         columns = (predictions[name].to_pylist() for name in ("given_label", "probabilities"))
         for row, (tags, probabilities) in enumerate(zip(*columns, strict=True)):
             p = np.asarray(probabilities, dtype=np.float64).reshape(-1, self.outputs)
-            given, predicted = spans_of(tags), spans_of(_best_tags(p))
+            given, predicted = spans_of(tags), spans_of(_suggested_tags(p, tags))
             for c in range(classes):
                 before, after = ([span for span in spans if span.kind == c] for spans in (given, predicted))
                 q = _label_probability(p, tags, c, [*before, *after])
@@ -131,8 +132,11 @@ class Tagging(Task):
 
     def suggested_values(self, predictions: pa.Table) -> pa.Array:
         """The predicted spans of each class."""
-        predicted = self.predicted_labels(predictions["probabilities"])
-        values = [_value(tags, c) for tags in predicted.to_pylist() for c in range(len(self.labels))]
+        values: list[str] = []
+        columns = (predictions[name].to_pylist() for name in ("given_label", "probabilities"))
+        for tags, p in zip(*columns, strict=True):
+            suggested = _suggested_tags(np.asarray(p, dtype=np.float64).reshape(-1, self.outputs), tags)
+            values += [_value(suggested, c) for c in range(len(self.labels))]
         return pa.array(values, pa.string())
 
     def candidate(self, answer: int, value: str | None, text: str) -> Candidate:
@@ -211,13 +215,22 @@ def _best_tags(probabilities: Any) -> list[int]:
     return [] if p.size == 0 else [int(tag) for tag in p.argmax(axis=-1)]
 
 
+def _suggested_tags(p: npt.NDArray[np.float64], tags: list[int]) -> list[int]:
+    """The most probable tags; of tokens behind the end of what the network reads, whose probability of O is
+    exactly 1, the given ones: it says nothing of them.
+    """
+    unread = p[:, 0] == 1.0
+    return [tag if gone else best for tag, gone, best in zip(tags, unread, _best_tags(p), strict=True)]
+
+
 def _label_probability(p: npt.NDArray[np.float64], tags: list[int], kind: int, spans: list[Span]) -> float:
     """Geometric mean of the probabilities of the given tags over the tokens of some spans; without spans, of the
     tokens being outside of the class.
     """
     if len(p) == 0:
         return 1.0
-    rows = sorted({row for span in spans for row in range(span.start, min(span.stop, len(p)))})
+    read = p[:, 0] < 1.0
+    rows = sorted({row for span in spans for row in range(span.start, span.stop) if read[row]})
     if rows:
         values = p[rows, [tags[row] for row in rows]]
     else:

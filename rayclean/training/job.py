@@ -9,15 +9,15 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rayclean.config import Plugin, TrainingConfig
+from rayclean.config import Config, Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
 _VERSION = 8
 """Part of every job's key, raised when a change of the code changes the results of training."""
 
-ONE_CLASS = Plugin(name="classification")
-"""The task where nothing else is said."""
+ONE_CLASS: Plugin = Config.model_fields["task"].default
+"""The default task, where a label is one class."""
 
 
 @dataclass(frozen=True)

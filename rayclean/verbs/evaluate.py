@@ -123,7 +123,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         config, [verb_metrics["relabel"], verb_metrics["train"].get("annotator", NOTHING_ASKED)]
     )
     metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested["examples"])
-    metrics["measured_on"] = measured_on(counts, tested)
+    metrics["measured_on"] = measured_on(counts, tested, task.units_are_called)
     metrics["notes"] = notes(metrics, verb_metrics, tested)
     seconds = {verb: manifest.seconds for verb, manifest in manifests.items()}
     seconds["evaluate"] = round(time.monotonic() - start, 3)

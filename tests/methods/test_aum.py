@@ -90,7 +90,7 @@ def test_removed_is_what_every_run_finds_too_low() -> None:
     kept = one.kept(state, "train")
     assert kept is not None
     assert np.flatnonzero(~kept).tolist() == sorted([free[0], first[0]])
-    assert state["kept"].tolist() == kept.astype(int).tolist()
+    assert state["used"].tolist() == kept.astype(int).tolist()
     assert one.summary(state) == {"threshold_1": 0.0, "threshold_2": 0.0}
     quality = one.quality(state)  # over the runs with their own label
     assert quality[[free[0], free[1], first[0], second[0]]].tolist() == [-0.5, 0.0, -0.5, 0.5]
@@ -158,7 +158,7 @@ def test_wrong_labels_have_low_margins_and_are_removed(tmp_path: Path) -> None:
     assert (table["visits_2"] == 3).all()
     wrong = wrongly_labelled(examples, table["example_id"])
     assert roc_auc_score(wrong, -table["quality"]) > 0.8
-    removed = table["kept"].to_numpy() == 0
+    removed = table["used"].to_numpy() == 0
     assert removed.sum() > 0.2 * wrong.sum()
     assert wrong[removed].mean() > 0.8
     lines = [json.loads(line) for line in output.read_text("metrics.jsonl").splitlines()]

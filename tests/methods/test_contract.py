@@ -16,8 +16,7 @@ from rayclean.measures import Measures
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, State
 from rayclean.methods.batch import StepBatch
-from rayclean.schema import TRUTH
-from rayclean.tasks.base import LabelForm
+from rayclean.schema import TRUTH, FormName
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
 from tests.models.tiny import write
@@ -111,7 +110,7 @@ def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
 def test_a_method_says_what_it_learns_from(name: str) -> None:
     cls = METHODS.resolve(name)
     assert "class" in cls.label_forms
-    assert {*cls.label_forms} <= {*get_args(LabelForm)}
+    assert {*cls.label_forms} <= {*get_args(FormName)}
 
 
 def batch(

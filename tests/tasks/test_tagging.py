@@ -59,6 +59,18 @@ def test_probabilities_by_hand() -> None:
     assert TASK.suggested_values(table).to_pylist() == ["[]", "[[1, 2]]"]
 
 
+def test_what_the_network_does_not_read_stays_as_given() -> None:
+    """The last two tokens are behind the end of what it reads: their spans are neither doubted nor suggested away."""
+    p = [[0.1, 0.0, 0.0, 0.9, 0.0], [1.0, 0, 0, 0, 0], [1.0, 0, 0, 0, 0]]
+    table = pa.table({
+        "example_id": [1], "given_label": pa.array([[B_PER, B_LOC, I_LOC]], LISTS),
+        "probabilities": pa.array([p], pa.list_(pa.list_(pa.float32()))),
+    })  # fmt: skip
+    assert TASK.suggested_values(table).to_pylist() == ["[[1, 3]]", "[[0, 1]]"]
+    found = TASK.unit_probabilities(table)
+    assert found.argmax(axis=1).tolist() == [0, 3]
+
+
 def test_the_true_answer_is_known_by_its_spans() -> None:
     table = pa.table({"example_id": [5], "given_label": pa.array([[B_PER, OUT, B_LOC]], LISTS)})
     units = TASK.unit_rows(table)

@@ -251,9 +251,9 @@ def test_lane_down_weighed_somebody(runs: Any) -> None:
 
 def test_aum_removed_somebody(runs: Any) -> None:
     dynamics, history, _ = outcome(runs["aum", "1"])
-    assert 0 < (dynamics["kept"] == 0).sum() < N / 2
+    assert 0 < (dynamics["used"] == 0).sum() < N / 2
     assert (dynamics["visits_1"] == 2).all()
-    assert history[-1]["examples"] == (dynamics["kept"] == 1).sum()
+    assert history[-1]["examples"] == (dynamics["used"] == 1).sum()
 
 
 @pytest.mark.parametrize("method", ["dividemix", "double dividemix"])
