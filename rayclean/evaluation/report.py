@@ -123,12 +123,12 @@ def _verbs(metrics: Mapping[str, Any], inputs: ReportInputs) -> list[dict[str, A
     suspect_share = format_percent(metrics["detection"]["share"])
     epochs, best = train.get("epochs", "?"), train.get("best_epoch", "?")
     outcomes = {
-        "load": f"{counts['examples']:,} examples, {counts['test']:,} for the test, {counts['rejected']:,} rejected",
+        "load": f"{counts['examples']:,} {metrics['units']}, {counts['test']:,} examples for the test, {counts['rejected']:,} rejected",
         "predict": f"{counts['examples']:,} predictions over {counts['classes']:,} classes",
         "detect": f"{counts['suspects']:,} suspects ({suspect_share})",
         "relabel": f"{counts['changed']:,} labels changed, {counts['asked']:,} suspects asked",
         "train": f"{train.get('method', '')}, {epochs} epochs, best {best}",
-        "evaluate": f"{counts['known']:,} examples of known truth, {counts['tested']:,} test examples",
+        "evaluate": f"{counts['known']:,} {metrics['units']} of known truth, {counts['tested']:,} test examples",
     }
     paid = f"{cost['prompt_tokens'] + cost['answer_tokens']:,} tokens"
     if cost["amount"] is not None:

@@ -48,6 +48,7 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   cost of this relabelling, and of a
                                     method that asks during training
     seconds.<verb>, seconds.total   wall time of the attempts that finished
+    units                           in words, what labels are counted by: examples, or parts of them
     counts.*                        examples by split, suspects, labels by outcome
     measured_on.*                   in words: the examples of the measurements, or the reason for nulls
     notes                           in words: caveats about the figures
@@ -123,6 +124,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         config, [verb_metrics["relabel"], verb_metrics["train"].get("annotator", NOTHING_ASKED)]
     )
     metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested["examples"])
+    metrics["units"] = task.units_are_called
     metrics["measured_on"] = measured_on(counts, tested, task.units_are_called)
     metrics["notes"] = notes(metrics, verb_metrics, tested)
     seconds = {verb: manifest.seconds for verb, manifest in manifests.items()}

@@ -41,6 +41,7 @@ def measured(counts: RunCounts, known: bool = True) -> dict:
         "error": 0, "kept": 0, "abstained": 0, "unasked": 0, "reverted": 1,
     }  # fmt: skip
     m["measured_on"] = measured_on(counts, tested)
+    m["units"] = "examples"
     m["seconds"] = {"load": 1.0, "evaluate": 2.0, "total": 3.0}
     m["notes"] = notes(m, VERB_METRICS, tested)
     return m
