@@ -15,7 +15,7 @@ METHODS: "Family[Method]" = Family(
         "dividemix": "rayclean.methods.dividemix:DivideMix",
         "generalized_cross_entropy": "rayclean.methods.generalized_cross_entropy:GeneralizedCrossEntropy",
         "lane": "rayclean.methods.lane:Lane",
-        "lane_literal": "rayclean.methods.lane:LaneLiteral",
+        "lane_literal": "rayclean.methods.lane_literal:LaneLiteral",
         "noiseal": "rayclean.methods.noiseal_ablations:NoiseALWithAblations",
         "reverse_cross_entropy": "rayclean.methods.reverse_cross_entropy:ReverseCrossEntropy",
         "symmetric_cross_entropy": "rayclean.methods.symmetric_cross_entropy:SymmetricCrossEntropy",

@@ -13,7 +13,8 @@ from rayclean.config import Plugin
 from rayclean.folder import Folder
 from rayclean.functional import contrastive
 from rayclean.methods.batch import Output, StepBatch
-from rayclean.methods.lane import Lane, LaneLiteral
+from rayclean.methods.lane import Lane
+from rayclean.methods.lane_literal import LaneLiteral
 from rayclean.training.loop import fit
 from tests.training.toys import job, spec, write_examples
 
