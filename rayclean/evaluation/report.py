@@ -123,7 +123,8 @@ def _verbs(metrics: Mapping[str, Any], inputs: ReportInputs) -> list[dict[str, A
     suspect_share = format_percent(metrics["detection"]["share"])
     epochs, best = train.get("epochs", "?"), train.get("best_epoch", "?")
     outcomes = {
-        "load": f"{counts['examples']:,} {metrics['units']}, {counts['test']:,} examples for the test, {counts['rejected']:,} rejected",
+        "load": f"{counts['examples']:,} {metrics['units']}, {counts['test']:,} examples for the test, "
+        f"{counts['rejected']:,} rejected",
         "predict": f"{counts['examples']:,} predictions over {counts['classes']:,} classes",
         "detect": f"{counts['suspects']:,} suspects ({suspect_share})",
         "relabel": f"{counts['changed']:,} labels changed, {counts['asked']:,} suspects asked",
