@@ -106,8 +106,8 @@ def copy_keys(ids: npt.NDArray[np.int64], copies: int) -> npt.NDArray[np.int64]:
         [copies x B], one copy of all examples after the other.
 
     >>> copy_keys(np.array([7, 8]), 2)
-    array([                   7,                    8, -8087029866371461926,
-            6461206573393413024])
+    array([                  7,                   8, 5032620395684262002,
+           6941822196665671562])
     """
     others = [mix(ids, copy, "copy").view(np.int64) for copy in range(1, copies)]
     return np.concatenate([ids, *others])
