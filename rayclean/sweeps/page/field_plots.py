@@ -136,6 +136,6 @@ def _label_axis(update: Any, field: SweptField) -> None:
     places = [math.log(value) if field.log else value for value in field.values] if field.numeric else []
     crowded = any(b - a < 0.07 * (places[-1] - places[0]) for a, b in itertools.pairwise(places))
     if not field.numeric:
-        update(tickvals=list(range(len(names))), ticktext=names)
+        update(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5])
     elif not field.dimension.bounds and len(names) <= MAX_TICKS and not crowded:
         update(tickvals=field.values, ticktext=names)
