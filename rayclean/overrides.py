@@ -96,6 +96,8 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for part in parents:
         if values.get(part) is None:  # JSON written by a program holds an absent section as null
             values[part] = {}
+        if isinstance(values[part], str):  # a plug-in's name stands for its section: annotator = "knn"
+            values[part] = {"name": values[part]}
         values = values[part]
         if not isinstance(values, dict):
             raise ConfigError(f"{'.'.join(path)}: {part!r} is a value, not a section")

@@ -13,7 +13,7 @@ import importlib.metadata
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rayclean.errors import ConfigError
 
@@ -36,10 +36,15 @@ class Options(BaseModel):
 
 
 class Plugin(Options, extra="allow"):
-    """A plug-in chosen by name, with its options beside the name: `{name = "knn", neighbours = 20}`."""
+    """A plug-in chosen by name: `"knn"`, or with options beside the name, `{name = "knn", neighbours = 20}`."""
 
     name: str
     """Name of a built-in plug-in, or `package.module:Class` for one of your own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_is_enough(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @property
     def options(self) -> dict[str, Any]:

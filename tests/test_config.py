@@ -156,3 +156,14 @@ def test_the_size_of_the_cluster_sizes_the_language_model_and_re_runs_nothing(tm
     assert build_annotator(large, ()).config.server.replicas == 3
     assert build_annotator(small, ()).config.server.replicas == 1
     assert fingerprints(small, open_run(small)) == fingerprints(large, open_run(large))
+
+
+def test_the_prompt_form_follows_from_the_task() -> None:
+    """Label words cannot be scored where every candidate is a text of its own."""
+    from rayclean.annotators import build_annotator
+
+    values = {"dataset": {"path": "x.csv"}, "annotator": "served", "task": "tagging"}
+    assert build_annotator(parse_config(values), ()).config.form == "choice"
+    assert build_annotator(parse_config({**values, "task": "multi_label"}), ()).config.form == "label_words"
+    with pytest.raises(ConfigError, match=r"form = 'label_words' scores .* set annotator.form = 'choice'"):
+        build_annotator(parse_config(values, ["annotator.form=label_words"]), ())

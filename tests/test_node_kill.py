@@ -24,7 +24,7 @@ worker = cluster.add_node(num_cpus=3, node_ip_address="127.0.0.2")
 cluster.wait_for_nodes()
 raylet = [p.process.pid for p in worker.all_processes["raylet"]]
 print(cluster.address, raylet[0], flush=True)
-time.sleep(600)
+time.sleep(3600)  # longer than any test
 """
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayclean.config import Config
+from rayclean.errors import ConfigError
 from rayclean.plugins import Family, Plugin
 from rayclean.schema import Label
+from rayclean.tasks import TASKS
 
 if TYPE_CHECKING:
     from rayclean.annotators.base import Annotator
@@ -42,11 +44,17 @@ def build_annotator(
         task: makes units of the true labels that a simulated annotator reads; None: examples are the units.
 
     Raises:
-        ConfigError: the name or an option is unknown.
+        ConfigError: the name or an option is unknown, or the prompt form does not suit the task.
     """
     plugin = plugin or config.annotator
     options = plugin.options
     cls: Any = ANNOTATORS.resolve(plugin.name)
+    texts = not TASKS.resolve(config.task.name).candidates_are_labels
+    if texts and "form" in cls.Config.model_fields and options.setdefault("form", "choice") == "label_words":
+        raise ConfigError(
+            "annotator.form = 'label_words' scores the words of labels, but the candidates of the task "
+            f"{config.task.name!r} are texts of their own: set annotator.form = 'choice', or leave it out"
+        )
     if "server" in cls.Config.model_fields:  # no answer depends on the size of the server on this cluster
         options["server"] = {**options.get("server", {}), **config.cluster.llm.model_dump(exclude_none=True)}
     annotator = ANNOTATORS.build(Plugin(name=plugin.name, **options), labels, config.seed)
@@ -57,8 +65,5 @@ def build_annotator(
 def asked_annotators(config: Config) -> "list[Annotator]":
     """The distinct annotators that a run may ask: those of `relabel`, and the one that methods ask."""
     plugins = [*relabel_annotators(config), config.annotator]
-    return [build_annotator(config, (), plugin) for plugin in _unique(plugins)]
-
-
-def _unique(plugins: Sequence[Plugin]) -> list[Plugin]:
-    return list({plugin.model_dump_json(): plugin for plugin in plugins}.values())
+    distinct = {plugin.model_dump_json(): plugin for plugin in plugins}
+    return [build_annotator(config, (), plugin) for plugin in distinct.values()]

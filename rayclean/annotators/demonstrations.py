@@ -6,7 +6,7 @@ answer, are excluded. The most similar demonstration is last, next to the questi
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +53,25 @@ class DemonstrationSources:
         """Names of the shards of examples."""
         return Folder(self.load).shards("examples")
 
-    def units(self, shard: str, columns: Sequence[str] = ("example_id", "text", "given_label")) -> pa.Table:
-        """Units of a shard that are no suspects, with some columns of their examples."""
+    def possible(self, shard: str) -> npt.NDArray[np.int64]:
+        """Sorted ids of the examples of a shard that have a unit that is no suspect."""
+        examples = Folder(self.load).read_table("examples", shard, columns=["example_id", "given_label"])
+        return np.unique(self._undoubted(shard, examples)["example_id"].to_numpy())
+
+    def units(self, shard: str, ids: npt.NDArray[np.int64]) -> list[tuple[int, str, int]]:
+        """Id and text of the example, and given answer, of the units that are no suspects, of the examples of a
+        shard with these ids.
+        """
+        columns = ["example_id", "text", "given_label"]
+        examples = Folder(self.load).read_table("examples", shard, columns=columns)
+        examples = examples.filter(pa.array(np.isin(examples["example_id"].to_numpy(), ids)))
+        found = self._undoubted(shard, examples)
+        return list(zip(*(found[column].to_pylist() for column in columns), strict=True))
+
+    def _undoubted(self, shard: str, examples: pa.Table) -> pa.Table:
         findings = Folder(self.detect).read_table("findings", shard, columns=["unit_id", "suspect"])
         suspects = findings.filter(findings["suspect"])["unit_id"].to_numpy()
-        rows = self.task.unit_rows(Folder(self.load).read_table("examples", shard, columns=columns))
+        rows = self.task.unit_rows(examples)
         return rows.filter(pa.array(~np.isin(rows["unit_id"].to_numpy(), suspects)))
 
     def features(self, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -118,7 +132,7 @@ def _search(
     """
     nearest = NearestNeighbours(features, ids, fetch)
     for shard in sources.shards():
-        candidates = np.unique(sources.units(shard, ["example_id", "given_label"])["example_id"].to_numpy())
+        candidates = sources.possible(shard)
         if len(candidates):
             nearest.add(sources.features(shard, candidates), candidates)
     return nearest
@@ -128,17 +142,9 @@ def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int
     """Text and given answer of the units, which are no suspects, of the examples with some ids."""
     found: dict[int, list[tuple[str, int]]] = {}
     for shard in sources.shards():
-        table = sources.units(shard)
-        table = table.filter(pa.array(np.isin(table["example_id"].to_numpy(), ids)))
-        for example, text, label in _rows(table):
+        for example, text, label in sources.units(shard, ids):
             found.setdefault(example, []).append((text, label))
     return found
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[int, str, int]]:
-    """Id and text of the example, and given answer, of each unit."""
-    for row in table.to_pylist():
-        yield row["example_id"], row["text"], row["given_label"]
 
 
 def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> tuple[LabelledExample, ...]:
@@ -157,9 +163,8 @@ def random_pool(sources: DemonstrationSources, seed: int) -> list[LabelledExampl
     """The units, which are no suspects, of up to `RANDOM_POOL` examples, the same for any shard layout."""
     pool: list[LabelledExample] = []
     for shard in sources.shards():
-        table = sources.units(shard)
-        kept = _first(np.unique(table["example_id"].to_numpy()), seed)
-        pool += [LabelledExample(*row) for row in _rows(table) if row[0] in kept]
+        first = _first(sources.possible(shard), seed)
+        pool += [LabelledExample(*row) for row in sources.units(shard, np.array([*first], dtype=np.int64))]
         kept = _first(np.unique([each.example_id for each in pool]).astype(np.int64), seed)
         pool = sorted(
             (each for each in pool if each.example_id in kept), key=lambda each: kept[each.example_id]

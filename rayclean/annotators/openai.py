@@ -47,7 +47,8 @@ class OpenAIAnnotator(Annotator):
         api_key_env: str | None = None
         """Name of the environment variable that holds the API key (not the key itself); `None`: no key."""
         form: Literal["label_words", "choice"] = "label_words"
-        """Prompt form: `label_words` scores each label's word, `choice` asks for a constrained answer."""
+        """Prompt form: `label_words` scores each label's word, `choice` asks for a constrained answer; a task
+        whose candidates are texts of their own, such as `tagging`, has `choice` alone."""
         constraint: Literal["structured_outputs", "json_schema"] = "structured_outputs"
         """`choice` only: constraint of answers by vLLM's field, or by OpenAI's `response_format`."""
         logprobs: bool = True

@@ -6,6 +6,7 @@ The queries of every shard are divided into chunks by rank, so that a budget is 
 suspects first. Written queries refer to examples by id; `read_chunk` adds the texts.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,13 +70,12 @@ class QueryBuilder:
         queries.
         """
         out = Folder(self.out)
-        tables = {shard: self._suspects(shard) for shard in shards}
-        total = 0
+        suspects = {shard: self._suspects(shard) for shard in shards}
         if self.demonstrations and self.selector == "nearest":
-            shown = self._nearest(tables)
-        else:
-            shown = {
-                row["unit_id"]: random_demonstrations(
+            self._show_nearest(suspects)
+        elif self.demonstrations:
+            for row in itertools.chain(*suspects.values()):
+                row["demonstrations"] = random_demonstrations(
                     self.pool,
                     row["example_id"],
                     row["text"],
@@ -83,12 +83,9 @@ class QueryBuilder:
                     self.seed,
                     self._answers(row),
                 )
-                for table in tables.values()
-                for row in table.to_pylist()
-            }
-        for shard, table in tables.items():
-            rows = [self._row(row, shown[row["unit_id"]]) for row in table.to_pylist()]
-            queries = pa.Table.from_pylist(rows, schema=_QUERIES)
+        total = 0
+        for shard, rows in suspects.items():
+            queries = pa.Table.from_pylist([_query_row(row) for row in rows], schema=_QUERIES)
             chunks = queries["rank"].to_numpy() // self.rows_per_chunk
             for chunk in np.unique(chunks):
                 part = queries.filter(pa.array(chunks == chunk))
@@ -98,44 +95,55 @@ class QueryBuilder:
             total += len(rows)
         return total
 
-    def _suspects(self, shard: str) -> pa.Table:
+    def _suspects(self, shard: str) -> list[dict[str, Any]]:
+        """The suspects of a shard with their texts and candidates, without demonstrations."""
         found = suspects_of(self.sources.detect, shard)
         if self.only is not None:
             found = found.filter(pa.array(np.isin(found["unit_id"].to_numpy(), self.only)))
         examples = Folder(self.sources.load).read_table("examples", shard, columns=["example_id", "text"])
         rows = pc.index_in(found["example_id"], value_set=examples["example_id"].combine_chunks())
-        return found.append_column("text", examples["text"].take(rows.combine_chunks()))
+        suspects: list[dict[str, Any]] = found.append_column(
+            "text", examples["text"].take(rows.combine_chunks())
+        ).to_pylist()
+        for row in suspects:
+            row["candidates"] = self.task.candidates(
+                row["given_label"], row["suggested_label"], self.candidates
+            )
+            row["demonstrations"] = ()
+        return suspects
 
-    def _nearest(self, tables: dict[str, pa.Table]) -> dict[int, tuple[LabelledExample, ...]]:
-        tables = {shard: table for shard, table in tables.items() if len(table)}
-        if not tables:
-            return {}
-        rows = [row for table in tables.values() for row in table.to_pylist()]
-        ids = np.array([row["example_id"] for row in rows], dtype=np.int64)
-        texts = [row["text"] for row in rows]
-        features = np.concatenate(
-            [self.sources.features(shard, table["example_id"].to_numpy()) for shard, table in tables.items()]
+    def _show_nearest(self, suspects: dict[str, list[dict[str, Any]]]) -> None:
+        rows = list(itertools.chain(*suspects.values()))
+        if not rows:
+            return
+        ids = {
+            shard: np.array([row["example_id"] for row in each], dtype=np.int64)
+            for shard, each in suspects.items()
+        }
+        features = [self.sources.features(shard, each) for shard, each in ids.items() if len(each)]
+        shown = nearest_demonstrations(
+            self.sources,
+            np.concatenate([*ids.values()]),
+            [row["text"] for row in rows],
+            np.concatenate(features),
+            self.demonstrations,
+            [self._answers(row) for row in rows],
         )
-        answers = [self._answers(row) for row in rows]
-        shown = nearest_demonstrations(self.sources, ids, texts, features, self.demonstrations, answers)
-        return {row["unit_id"]: each for row, each in zip(rows, shown, strict=True)}
+        for row, demonstrations in zip(rows, shown, strict=True):
+            row["demonstrations"] = demonstrations
 
     def _answers(self, row: dict[str, Any]) -> frozenset[int]:
         """All answers of a suspect's unit: other units than those with one of them are no demonstrations."""
-        candidates = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
-        return frozenset({*candidates, *self.task.further(candidates)})
+        return frozenset({*row["candidates"], *self.task.further(row["candidates"])})
 
-    def _row(self, row: dict[str, Any], demonstrations: tuple[LabelledExample, ...]) -> dict[str, Any]:
-        """A suspect's row with its candidates and demonstrations, without its text."""
-        candidates = self.task.candidates(row["given_label"], row["suggested_label"], self.candidates)
-        return {
-            **{name: value for name, value in row.items() if name != "text"},
-            "candidates": candidates,
-            "demonstrations": [
-                {"example_id": each.example_id, "label": each.label, "similarity": each.similarity}
-                for each in demonstrations
-            ],
-        }
+
+def _query_row(suspect: dict[str, Any]) -> dict[str, Any]:
+    """A suspect as it is written: without its text, and with ids in place of the demonstrations' texts."""
+    shown = [
+        {"example_id": each.example_id, "label": each.label, "similarity": each.similarity}
+        for each in suspect["demonstrations"]
+    ]
+    return {**{name: value for name, value in suspect.items() if name != "text"}, "demonstrations": shown}
 
 
 def suspects_of(detect: str, shard: str) -> pa.Table:

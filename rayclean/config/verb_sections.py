@@ -1,6 +1,6 @@
 """The sections of a config that are named after verbs: `[predict] [detect] [relabel] [train] [evaluate]`."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -102,11 +102,6 @@ class DetectConfig(Options):
             raise ValueError(f"a share must lie in (0, 1], got {budget}; a count must be an integer")
         return budget
 
-    @field_validator("detectors", mode="before")
-    @classmethod
-    def _names_are_enough(cls, detectors: Any) -> Any:
-        return tuple({"name": d} if isinstance(d, str) else d for d in detectors)
-
     @field_validator("detectors")
     @classmethod
     def _some_and_once(cls, detectors: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
@@ -141,11 +136,6 @@ class RelabelConfig(Options):
     """Largest share of failed queries, of at least 20; above it the run stops."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_error_rate",)
-
-    @field_validator("annotators", mode="before")
-    @classmethod
-    def _annotator_names_are_enough(cls, annotators: Any) -> Any:
-        return tuple({"name": each} if isinstance(each, str) else each for each in annotators)
 
 
 class EvaluateConfig(Options):

@@ -32,9 +32,8 @@ Differences from the paper (each can be turned by an option, except the first tw
 * Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`); the paper states
   neither.
 * Losses are means over the rows with their views (`reduction`), the paper writes sums.
-* One view by default (`views`); the paper's 256 rows for 32 originals are seven. Networks of different
-  encoders (`auxiliary`) rewrite their own tokens: their views of a row have its label in common, not their
-  text.
+* One view by default (`views`); the paper's 256 rows for 32 originals are seven. Networks of different encoders
+  (`auxiliary`) rewrite their own tokens: their views of a row share its label, not their text.
 """
 
 from typing import Any, Literal
@@ -42,7 +41,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from rayclean.functional import contrastive, losses
@@ -98,11 +97,6 @@ class Lane(Method):
         """False = ablation LANE^-alm: all weights 1."""
         reduction: Literal["mean", "sum"] = "mean"
         """`sum`: as written in the paper, over the whole batch with its views."""
-
-        @field_validator("auxiliary", mode="before")
-        @classmethod
-        def _name_is_enough(cls, auxiliary: Any) -> Any:
-            return {"name": auxiliary} if isinstance(auxiliary, str) else auxiliary
 
     config: Config
     networks = ("main", "auxiliary")
@@ -224,8 +218,7 @@ class Lane(Method):
         weights = {
             "weight": Histogram(
                 title="Weight",
-                means="What each example counted for when it was last trained on. Wrong labels should count for little, on "
-                "the left.",
+                means="What each example counted for when it was last trained on; wrong labels should be on the left.",
                 axis="weight",
                 columns=("weight",),
             ),

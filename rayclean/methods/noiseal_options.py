@@ -1,9 +1,9 @@
 """Options of NoiseAL's main line; `noiseal_ablations.py` has those of its ablations."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from rayclean.functional import losses, mixing
@@ -63,8 +63,3 @@ class NoiseALOptions(Options):
     """Parameter of EmbMix's Beta(alpha, alpha)."""
     kl_weight: float = Field(0.3, ge=0)
     """Weight of the symmetric KL between two dropout passes in L_H."""
-
-    @field_validator("weak", mode="before")
-    @classmethod
-    def _name_is_enough(cls, weak: Any) -> Any:
-        return {"name": weak} if isinstance(weak, str) else weak

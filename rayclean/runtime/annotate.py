@@ -74,7 +74,7 @@ def ask_queries(
         ray.get(actor.close.remote())
     except RayActorError as error:
         raise AnnotationError(
-            f"the process that asks the annotator died {RESTARTS + 1} times ({str(error).splitlines()[0]}); "
+            f"the process that asks the annotator died {RESTARTS + 1} times ({str(error).strip().splitlines()[-1]}); "
             "run the same command to go on: what was answered is in the ledger"
         ) from error
     finally:
@@ -136,7 +136,7 @@ class _Asker:
     """
 
     def __init__(self, packed: bytes):
-        self.plan, self.work, self.run_name = cloudpickle.loads(packed)
+        self.packed = packed
         self.engine: Engine | None = None
         self.done = [0, 0]
 
@@ -144,7 +144,8 @@ class _Asker:
         """Process one item; returns its result and its error, pickled."""
         try:
             if self.engine is None:
-                self.engine = self.plan.engine(self._count, prometheus.meter_answers(self.run_name))
+                plan, self.work, run = cloudpickle.loads(self.packed)
+                self.engine = plan.engine(self._count, prometheus.meter_answers(run))
             return bytes(cloudpickle.dumps((await self.work(self.engine, cloudpickle.loads(item)), None)))
         except Exception as error:  # raised again in the driver
             logger.debug("asking failed", exc_info=True)

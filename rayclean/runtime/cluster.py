@@ -18,6 +18,7 @@ from rayclean.config import ClusterConfig
 from rayclean.errors import ResourceError
 from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes
+from rayclean.runtime.last_words import told_if_killed
 from rayclean.runtime.needs import EMBEDDED
 
 import ray
@@ -81,7 +82,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # ray.init replaced the handler of the command line
     try:
-        yield
+        with told_if_killed(f"Ray at {address}" if address and address != "local" else "its own Ray"):
+            yield
     finally:
         ray.shutdown()
         os.environ.pop(EMBEDDED, None)

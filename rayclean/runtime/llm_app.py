@@ -9,6 +9,8 @@ folders and .gguf files must be the same on every node.
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
         options: options of the server.
         use_gpu: whether the engine runs on GPUs rather than CPUs.
     """
-    from ray.serve.llm import LLMConfig, build_openai_app
+    with _root_logger_kept():
+        from ray.serve.llm import LLMConfig, build_openai_app
 
     batch = options.max_num_seqs or (256 if use_gpu else 32)
     block = options.block_size or (None if use_gpu else CPU_BLOCK_SIZE)
@@ -115,6 +118,18 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
     ingress = {"max_ongoing_requests": 1000, "autoscaling_config": {"min_replicas": 1, "max_replicas": 1},
                "ray_actor_options": {"num_cpus": INGRESS_CPUS}}  # fmt: skip
     return build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress})
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Keep the root logger's handlers and level, which Ray Serve LLM replaces by JSON lines when it is imported."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
 
 
 def quiet() -> None:

@@ -29,8 +29,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayclean.functional.hashing import mix
 from rayclean.plugins import Options
 from rayclean.schema import LABEL_TYPES, Candidate, FormName, LabelSet
+from rayclean.tasks import probabilities as tables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +53,8 @@ class Task:
     """Whether the head answers for each token instead of each example."""
     units_are_examples: ClassVar[bool] = True
     """Whether every example is one unit, whose id is that of the example."""
+    candidates_are_labels: ClassVar[bool] = True
+    """Whether every candidate of a query is named by one of `answers`; else it is a text of its own."""
     units_are_called: ClassVar[str] = "examples"
     """Units in words, for people."""
 
@@ -103,6 +107,12 @@ class Task:
             offsets: [N + 1] where the tokens of every example begin, and the end of the last; None where
                 the task answers once for a text.
         """
+        return tables.list_predictions(ids, given, fold, self.probability_column(probabilities, offsets))
+
+    def probability_column(
+        self, probabilities: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64] | None
+    ) -> pa.Array:
+        """The column `probabilities` [N] of `prediction_table`, whose arguments these are."""
         raise NotImplementedError
 
     @property
@@ -188,3 +198,26 @@ class Task:
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Quality of N labels against the truth, both in the form that `load/examples/` has."""
         raise NotImplementedError
+
+
+def unit_table(examples: pa.Table, label: str, each: int, given: pa.Array, values: pa.Array) -> pa.Table:
+    """What `Task.unit_rows` returns, for a task that makes the same number of units of every example.
+
+    Args:
+        examples: B rows.
+        label: name of the column with the examples' labels, which the units do not have.
+        each: number of units of an example; U = B x each.
+        given: [U] int32, the number of the answer that the label gives.
+        values: [U] strings, the answer itself as JSON, or null.
+    """
+    rest = examples.drop_columns([label]).take(np.repeat(np.arange(len(examples)), each))
+    rest = rest.append_column("given_label", given).append_column("given_value", values)
+    return rest.add_column(
+        0, "unit_id", pa.array(unit_ids(examples["example_id"].to_numpy(), each).reshape(-1))
+    )
+
+
+def unit_ids(example_ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Ids [B, count] of the units of examples: a hash of the example and the number of the unit in it."""
+    parts = [mix(example_ids, part, "unit").astype(np.uint64).view(np.int64) for part in range(count)]
+    return np.stack(parts, axis=1)

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import f1_score
 
-from rayclean.functional.hashing import mix
 from rayclean.schema import Label, LabelSet
 from rayclean.tasks import probabilities as tables
-from rayclean.tasks.base import Task
+from rayclean.tasks.base import Task, unit_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,18 +58,12 @@ class MultiLabel(Task):
         with np.errstate(over="ignore"):  # exp(-z) = inf gives 0
             return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)
 
-    def prediction_table(
-        self,
-        ids: npt.NDArray[np.int64],
-        given: pa.ChunkedArray | pa.Array,
-        probabilities: npt.NDArray[np.float32],
-        fold: npt.NDArray[np.int16],
-        offsets: npt.NDArray[np.int64] | None = None,
-    ) -> pa.Table:
-        """`probabilities` is a list of L numbers, the probability of each class."""
-        starts = np.arange(len(ids) + 1) * probabilities.shape[1]
-        column = pa.ListArray.from_arrays(starts.astype(np.int32), pa.array(probabilities.reshape(-1)))
-        return tables.list_predictions(ids, given, fold, column)
+    def probability_column(
+        self, probabilities: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64] | None
+    ) -> pa.Array:
+        """A list of L numbers, the probability of each class."""
+        starts = np.arange(len(probabilities) + 1) * probabilities.shape[1]
+        return pa.ListArray.from_arrays(starts.astype(np.int32), pa.array(probabilities.reshape(-1)))
 
     @property
     def answers(self) -> LabelSet:
@@ -87,12 +80,8 @@ class MultiLabel(Task):
         classes = len(self.labels)
         bits, known = label_bits(examples[label], classes)
         codes = 2 * np.arange(classes) + bits
-        rest = examples.drop_columns([label]).take(np.repeat(np.arange(len(examples)), classes))
         given = pa.array(codes.reshape(-1), pa.int32(), mask=np.repeat(~known, classes))
-        ids = unit_ids(examples["example_id"].to_numpy(), classes).reshape(-1)
-        rest = rest.append_column("given_label", given)
-        rest = rest.append_column("given_value", pa.nulls(len(rest), pa.string()))
-        return rest.add_column(0, "unit_id", pa.array(ids))
+        return unit_table(examples, label, classes, given, pa.nulls(len(given), pa.string()))
 
     def unit_probabilities(self, predictions: pa.Table) -> npt.NDArray[np.float32]:
         """[N K, 2 K], from the probabilities [N, K] that the classes apply."""
@@ -135,12 +124,6 @@ class MultiLabel(Task):
                 for average in ("macro", "weighted", "micro")
             },
         }
-
-
-def unit_ids(example_ids: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Ids [B, count] of the units of examples: a hash of the example and the number of the unit in it."""
-    parts = [mix(example_ids, part, "unit").astype(np.uint64).view(np.int64) for part in range(count)]
-    return np.stack(parts, axis=1)
 
 
 def label_bits(

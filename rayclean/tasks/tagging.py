@@ -7,7 +7,7 @@ the form of CoNLL-2002): 0 = O, outside of all spans; 1 + 2 c = B-, the first to
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,7 @@ import pyarrow as pa
 from rayclean.functional.spans import Span, span_scores, spans_of, tags_of
 from rayclean.schema import Candidate, Label, LabelSet
 from rayclean.tasks import probabilities as tables
-from rayclean.tasks.base import IGNORED, Task
-from rayclean.tasks.multi_label import unit_ids
+from rayclean.tasks.base import IGNORED, Task, unit_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +35,7 @@ class Tagging(Task):
     label_form = "tags"
     per_token = True
     units_are_examples = False
+    candidates_are_labels = False
     units_are_called = "entity classes of sentences"
 
     @property
@@ -67,20 +67,14 @@ class Tagging(Task):
         """Softmax over the tags."""
         return tables.softmax(logits)
 
-    def prediction_table(
-        self,
-        ids: npt.NDArray[np.int64],
-        given: pa.ChunkedArray | pa.Array,
-        probabilities: npt.NDArray[np.float32],
-        fold: npt.NDArray[np.int16],
-        offsets: npt.NDArray[np.int64] | None = None,
-    ) -> pa.Table:
-        """`probabilities` is a list of one list per token, the probability of each tag."""
+    def probability_column(
+        self, probabilities: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64] | None
+    ) -> pa.Array:
+        """A list of one list per token, the probability of each tag."""
         assert offsets is not None
         starts = np.arange(len(probabilities) + 1) * self.outputs
         tokens = pa.ListArray.from_arrays(starts.astype(np.int32), pa.array(probabilities.reshape(-1)))
-        column = pa.ListArray.from_arrays(offsets.astype(np.int32), tokens)
-        return tables.list_predictions(ids, given, fold, column)
+        return pa.ListArray.from_arrays(offsets.astype(np.int32), tokens)
 
     @property
     def answers(self) -> LabelSet:
@@ -95,7 +89,7 @@ class Tagging(Task):
 
     def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
         """The most probable tag of each token, made whole: an I- that follows nothing of its class begins a span."""
-        tags = [_best_tags(row) for row in probabilities.to_pylist()]
+        tags = [np.argmax(row, axis=-1).tolist() if row else [] for row in probabilities.to_pylist()]
         return pa.array([tags_of(spans_of(row), len(row)) for row in tags], self.label_type)
 
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
@@ -103,14 +97,11 @@ class Tagging(Task):
         classes = len(self.labels)
         values: list[str | None] = []
         for tags in examples[label].to_pylist():
-            values += [None] * classes if tags is None else [_value(tags, c) for c in range(classes)]
-        rest = examples.drop_columns([label]).take(np.repeat(np.arange(len(examples)), classes))
+            values += [None] * classes if tags is None else _values(tags, classes)
         codes = np.tile(3 * np.arange(classes, dtype=np.int32) + GIVEN, len(examples))
-        known = np.array([value is not None for value in values], dtype=bool)
-        ids = unit_ids(examples["example_id"].to_numpy(), classes).reshape(-1)
-        rest = rest.append_column("given_label", pa.array(codes, pa.int32(), mask=~known))
-        rest = rest.append_column("given_value", pa.array(values, pa.string()))
-        return rest.add_column(0, "unit_id", pa.array(ids))
+        unknown = np.array([value is None for value in values], dtype=bool)
+        given = pa.array(codes, pa.int32(), mask=unknown)
+        return unit_table(examples, label, classes, given, pa.array(values, pa.string()))
 
     def unit_probabilities(self, predictions: pa.Table) -> npt.NDArray[np.float32]:
         """[N C, 3 C]: of a class whose spans are predicted as given, P(given) = (1 + q) / 2, else q / 2, where q is the
@@ -119,25 +110,28 @@ class Tagging(Task):
         """
         classes = len(self.labels)
         found = np.zeros((len(predictions), classes, 3 * classes), dtype=np.float32)
-        columns = (predictions[name].to_pylist() for name in ("given_label", "probabilities"))
-        for row, (tags, probabilities) in enumerate(zip(*columns, strict=True)):
-            p = np.asarray(probabilities, dtype=np.float64).reshape(-1, self.outputs)
-            given, predicted = spans_of(tags), spans_of(_suggested_tags(p, tags))
+        for row, (tags, p) in enumerate(self._sentences(predictions)):
+            given, predicted = (_spans_by_class(each, classes) for each in (tags, _suggested_tags(p, tags)))
             for c in range(classes):
-                before, after = ([span for span in spans if span.kind == c] for spans in (given, predicted))
-                q = _label_probability(p, tags, c, [*before, *after])
-                found[row, c, 3 * c + GIVEN] = ((1 + q) if before == after else q) / 2
+                q = _label_probability(p, tags, c, [*given[c], *predicted[c]])
+                found[row, c, 3 * c + GIVEN] = ((1 + q) if given[c] == predicted[c] else q) / 2
                 found[row, c, 3 * c + PREDICTED] = 1 - found[row, c, 3 * c + GIVEN]
         return found.reshape(-1, 3 * classes)
 
     def suggested_values(self, predictions: pa.Table) -> pa.Array:
         """The predicted spans of each class."""
         values: list[str] = []
-        columns = (predictions[name].to_pylist() for name in ("given_label", "probabilities"))
-        for tags, p in zip(*columns, strict=True):
-            suggested = _suggested_tags(np.asarray(p, dtype=np.float64).reshape(-1, self.outputs), tags)
-            values += [_value(suggested, c) for c in range(len(self.labels))]
+        for tags, p in self._sentences(predictions):
+            values += _values(_suggested_tags(p, tags), len(self.labels))
         return pa.array(values, pa.string())
+
+    def _sentences(self, predictions: pa.Table) -> Iterator[tuple[list[int], npt.NDArray[np.float64]]]:
+        """The given tags of every example, and the probabilities [T, outputs] of its T tokens."""
+        column = predictions["probabilities"].combine_chunks()
+        values = column.flatten().flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        parts = np.split(values.reshape(-1, self.outputs), np.cumsum(lengths)[:-1])
+        yield from zip(predictions["given_label"].to_pylist(), parts, strict=True)
 
     def candidate(self, answer: int, value: str | None, text: str) -> Candidate:
         """The text with the spans of the answer in brackets: `[PER Ada Lovelace] met [PER Babbage]`."""
@@ -205,14 +199,18 @@ class Tagging(Task):
 _UNIT_COLUMNS = ("unit_id", "given_label", "given_value")
 
 
-def _value(tags: list[int], kind: int) -> str:
-    """The spans of an entity class as JSON: [[start, stop], ...]."""
-    return json.dumps([[span.start, span.stop] for span in spans_of(tags) if span.kind == kind])
+def _spans_by_class(tags: list[int], classes: int) -> list[list[Span]]:
+    """The spans of every entity class, in their order."""
+    found: list[list[Span]] = [[] for _ in range(classes)]
+    for span in spans_of(tags):
+        found[span.kind].append(span)
+    return found
 
 
-def _best_tags(probabilities: Any) -> list[int]:
-    p = np.asarray(probabilities, dtype=np.float64)
-    return [] if p.size == 0 else [int(tag) for tag in p.argmax(axis=-1)]
+def _values(tags: list[int], classes: int) -> list[str]:
+    """The spans of every entity class as JSON: [[start, stop], ...]."""
+    each = _spans_by_class(tags, classes)
+    return [json.dumps([[span.start, span.stop] for span in spans]) for spans in each]
 
 
 def _suggested_tags(p: npt.NDArray[np.float64], tags: list[int]) -> list[int]:
@@ -220,7 +218,8 @@ def _suggested_tags(p: npt.NDArray[np.float64], tags: list[int]) -> list[int]:
     exactly 1, the given ones: it says nothing of them.
     """
     unread = p[:, 0] == 1.0
-    return [tag if gone else best for tag, gone, best in zip(tags, unread, _best_tags(p), strict=True)]
+    best = p.argmax(axis=1).tolist()
+    return [given if gone else tag for given, gone, tag in zip(tags, unread, best, strict=True)]
 
 
 def _label_probability(p: npt.NDArray[np.float64], tags: list[int], kind: int, spans: list[Span]) -> float:

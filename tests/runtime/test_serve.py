@@ -5,6 +5,7 @@ A whole run with a real vLLM engine is in `tests/test_end_to_end.py`.
 
 import asyncio
 import importlib.metadata
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -304,10 +305,14 @@ class TestOnARunningServe:
         """Names end in the id of the driver's job: `ffffffff` never was one."""
         from ray import serve as ray_serve
 
+        root = logging.getLogger()
+        before = [*root.handlers], root.level
+
         def deploy(name: str) -> None:
             target = ray_serve.RunTarget(
                 llm_app.build("x", "x", ServerOptions(), False), name=name, route_prefix=f"/{name}"
             )
+            assert ([*root.handlers], root.level) == before, "Ray Serve LLM changed how rayclean logs"
             ray_serve.run_many([target], wait_for_applications_running=False)
 
         alive = ray.get_runtime_context().get_job_id()
