@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayclean.config import Config, parse_config
 from rayclean.errors import ArtifactError
-from rayclean.progress import console
+from rayclean.progress import say
 from rayclean.run import MANIFEST, VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
@@ -97,7 +97,7 @@ def run_verbs(
         run.write_text(config.model_dump_json(indent=1), "config.json")
         for verb in verbs:
             if verb not in todo:
-                console.print(f"{verb}: done before, reused", highlight=False)
+                say(f"{verb}: done before, reused")
         if todo:
             _run_unfinished(config, run, todo, expected, again, on_epoch, place)
         if "evaluate" in verbs:
@@ -200,7 +200,7 @@ def _run_verb(
     metrics = verb_module(verb).run(config, run, out, engines, **listening)
     run.outdate(verb)  # even under the same fingerprint (`--again`)
     manifest = run.commit(verb, fingerprint, out, time.monotonic() - start, metrics)
-    console.print(f"{verb}: done in {manifest.seconds:,.1f} s", highlight=False)
+    say(f"{verb}: done in {manifest.seconds:,.1f} s")
     return manifest
 
 

@@ -18,6 +18,7 @@ console = Console(stderr=True)
 Observer = Callable[["ProgressBar", int], None]
 """Called with a bar and the amount of work that was just done."""
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+_unseen: ContextVar[bool] = ContextVar("unseen", default=False)
 
 SECONDS_BETWEEN_LINES = 20
 """Without a terminal, a line is printed at most this often."""
@@ -63,13 +64,11 @@ class ProgressBar:
         elif now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
             total = f"/{self.total:,}" if self.total else ""
-            console.print(
-                f"{self.title}: {self.done:,}{total} {self.unit}{self._speed(rate)}", highlight=False
-            )
+            say(f"{self.title}: {self.done:,}{total} {self.unit}{self._speed(rate)}")
 
     def note(self, text: str) -> None:
         """Print a line that stays, above the bar."""
-        console.print(f"{self.title}: {text}", highlight=False)
+        say(f"{self.title}: {text}")
 
     def _rate(self, now: float) -> float:
         """Units per second since the first report; 0 while there was only one, which says nothing of the
@@ -94,7 +93,7 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressB
         total: number of units; None if it is unknown.
         unit: plural name of a unit ("examples").
     """
-    if not console.is_terminal:
+    if not console.is_terminal or _unseen.get():
         yield ProgressBar(title, total, unit, None)
         return
     columns = (
@@ -108,6 +107,17 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressB
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield ProgressBar(title, total, unit, bar)
+
+
+def say(text: str) -> None:
+    """Print a line about the work under way, unless it is `unseen`."""
+    if not _unseen.get():
+        console.print(text, highlight=False)
+
+
+def unseen() -> AbstractContextManager[None]:
+    """Show nothing of the work in the block, which is part of other work that has a bar."""
+    return bound(_unseen, True)
 
 
 def observed(observer: Observer) -> AbstractContextManager[None]:

@@ -23,8 +23,10 @@ from rayclean.errors import ArtifactError, ConfigError, RaycleanError
 from rayclean.evaluation.example_rows import changed_examples
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
+from rayclean.progress import say
 from rayclean.runtime import serve, tune
 from rayclean.runtime.trial_slots import TrialSlots
+from rayclean.sweeps import shared
 from rayclean.sweeps import trial as trials
 from rayclean.sweeps.observer import SweepObserver
 from rayclean.sweeps.plan import SweepPlan, base_values, make_plan
@@ -329,14 +331,39 @@ def test_what_is_shared_spreads_over_the_cluster_unless_there_are_enough_to_fill
         return [None] * len(items)
 
     monkeypatch.setattr(tune, "run_side_by_side", run)
+    monkeypatch.setattr(shared, "_few_seconds", lambda items: False)
     works = [SimpleNamespace(fingerprints={verb: str(place)}) for place in range(count)]
     wide, cores = TrialSlots(1, 0.1), TrialSlots(2, 1.0)
     level: Any = [(verb, work) for work in works]
     for cores_or_none in (cores, None):
-        shared = SharedVerbs(wide, cores_or_none)
-        shared.run([level])
-        assert shared.failed == {}
+        verbs = SharedVerbs(wide, cores_or_none)
+        verbs.run([level])
+        assert verbs.failed == {}
     assert seen == [(count, cores if alone else wide, alone), (count, wide, False)]
+
+
+def test_a_few_seconds_of_shared_work_start_no_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are done here, unseen, and one that fails is known by its fingerprint."""
+
+    def run(item: tuple[str, Any], place: Any, servers: Any) -> None:
+        say("not shown")
+        assert place.in_process
+        if item[1].name == "1":
+            raise RaycleanError("no")
+
+    needs = SimpleNamespace(needs=lambda config, run: SimpleNamespace(seconds=shared.FEW_SECONDS / 3))
+    monkeypatch.setattr(shared, "verb_module", lambda verb: needs)
+    monkeypatch.setattr(shared, "run_shared_work", run)
+    works = [
+        SimpleNamespace(name=str(place), config=None, run=None, fingerprints={"detect": f"f{place}"})
+        for place in range(3)
+    ]
+    verbs = SharedVerbs(TrialSlots(1, 0.1), TrialSlots(2, 1.0))
+    verbs.run([[("detect", work) for work in works]])  # type: ignore[misc]
+    assert list(verbs.failed) == ["f1"]
+    assert "not shown" not in capsys.readouterr().err
 
 
 def test_results_of_changed_data_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
