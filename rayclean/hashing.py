@@ -6,6 +6,7 @@ function here must always return what it returns today. Hashes of whole arrays o
 """
 
 import hashlib
+import unicodedata
 import zlib
 from collections.abc import Iterable
 from os import PathLike
@@ -28,6 +29,15 @@ def int64(content: str | bytes) -> int:
     2024992729630503895
     """
     return int.from_bytes(hashlib.blake2b(_bytes(content), digest_size=8).digest(), "little", signed=True)
+
+
+def text_group(text: str) -> int:
+    """A number for all texts that differ only in case, blanks or the form of their Unicode: copies, for a reader.
+
+    >>> text_group("Good  morning ") == text_group("good morning"), text_group("good") == text_group("bad")
+    (True, False)
+    """
+    return int64(" ".join(unicodedata.normalize("NFC", text).casefold().split()))
 
 
 def uint32(text: str) -> int:

@@ -61,6 +61,10 @@ REJECTED = pa.schema(
 """`load/rejected/`: file, 0-based row in it, why it was rejected, and the offending value's beginning."""
 
 
+FOLDS = pa.schema([("example_id", pa.int64()), ("group", pa.int64()), ("fold", pa.int16())])
+"""`predict/folds/`: the fold of every example, and the number that copies of its text share."""
+
+
 def predictions(num_classes: int) -> pa.Schema:
     """`predict/predictions/`: one row per example, with the probabilities of all K classes."""
     return pa.schema(
@@ -93,6 +97,8 @@ def findings(detectors: Sequence[str]) -> pa.Schema:
         ("suggested_label", pa.int32()),
         ("given_value", pa.string()),  # JSON, where the number of an answer does not say it; else null
         ("suggested_value", pa.string()),
+        ("given_probability", pa.float32()),  # of the answers being right, as detection sees it
+        ("suggested_probability", pa.float32()),
         ("quality", pa.float32()),  # lower = more likely wrong
         ("suspect", pa.bool_()),
         ("rank", pa.int64()),  # 0 = most doubtful; -1 = not a suspect

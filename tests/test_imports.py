@@ -21,7 +21,7 @@ FRAME = {
     "run", "schema", "scoped",
 }  # fmt: skip
 """Small modules without maths that any package may import."""
-BESIDE = {"annotators", "datasets", "detectors", "models", "tasks"}
+BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
 """Packages beside each other: they import the frame, `functional` and the interface of a task; none imports
 another.
 """

@@ -50,7 +50,11 @@ class PredictConfig(Options):
     """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`; nothing is trained
     then."""
     folds: int = Field(5, ge=2)
-    """Number of folds; an example's fold is a hash of its `example_id`."""
+    """Number of folds. Copies of a text share a fold, and every class is spread over all."""
+    experts: tuple[Literal["neighbours", "words"], ...] | None = None
+    """Experts beside the classifier, out of fold as well, whose probabilities are averaged with its own: the labels of
+    the nearest `neighbours`, and a linear model of the `words`. `None`: both where a label is one class, none beside
+    given probabilities; `[]`: none."""
     path: str | tuple[str, ...] | None = None
     """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K
     floats)."""
@@ -78,19 +82,13 @@ class PredictConfig(Options):
 class DetectConfig(Options):
     """Which examples are doubtful; read by `detect`."""
 
-    detectors: tuple[Plugin, ...] = (
-        Plugin(name="confident_learning"),
-        Plugin(name="self_confidence"),
-    )
+    detectors: tuple[Plugin, ...] = (Plugin(name="posterior"),)
     """Detectors, by name or with options (`{name = "knn_vote", ...}`); `findings/` keeps the quality and vote
     of each."""
     combine: Literal["mean_rank", "mean", "min"] = "mean_rank"
     """How several qualities become one: mean of ranks in [0, 1], mean of scores, or the lowest score."""
     budget: float | int = 0.1
     """Largest number of suspects: a share of the examples (float in (0, 1]) or a count (integer)."""
-    require_disagreement: bool = True
-    """Whether only examples whose predicted label differs from the given one can be suspects; for the others
-    the two candidates coincide."""
 
     @field_validator("budget")
     @classmethod

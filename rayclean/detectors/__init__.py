@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 DETECTORS: "Family[Detector]" = Family(
     "detector",
     {
+        "posterior": "rayclean.detectors.posterior:Posterior",
         "confident_learning": "rayclean.detectors.confident_learning:ConfidentLearning",
         "self_confidence": "rayclean.detectors.pointwise:SelfConfidence",
         "normalized_margin": "rayclean.detectors.pointwise:NormalizedMargin",

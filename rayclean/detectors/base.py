@@ -88,6 +88,12 @@ class Detector:
         """Quality [B] (**lower = more likely wrong**) and vote [B] (True: the label is called wrong)."""
         raise NotImplementedError
 
+    def answer_probabilities(self, batch: DetectorBatch, state: Any) -> npt.NDArray[np.floating[Any]] | None:
+        """Probability [B, K] that each answer is right, if the detector knows better than the model; else None. The
+        first detector that does decides which answer is suggested beside the given one.
+        """
+        return None
+
     def metrics(self, state: Any) -> dict[str, float]:
         """Metrics of the whole data set that follow from the fitted state, for `metrics.json`."""
         return {}

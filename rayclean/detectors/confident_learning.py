@@ -8,26 +8,22 @@ mask.
 Reference: Northcutt, Jiang, Chuang, JAIR 2021; cleanlab 2.9.0.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapper
+from rayclean.detectors.confident_joint import added, confident_joint, counted, mapped, off_diagonal
 from rayclean.functional import confident_learning as cl
 from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.functional.selection import Selection, UInt64
 from rayclean.plugins import Options
 
 Rule = Literal["prune_by_noise_rate", "prune_by_class", "confident_learning"]
-Sparse = tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]
-R = TypeVar("R")
-
-MIN_ITEMS, MAX_SHARDS = 16, 64
-"""Least number of tasks of a pass, if there are as many shards; greatest number of shards of a task."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,9 @@ class ConfidentLearning(Detector):
 
     def fit(self, shards: Sequence[DetectorShard], mapper: Mapper) -> JointState:
         """Compute thresholds, joint and cuts from all shards."""
-        size = self.num_classes
-        sums, counts = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-        for shard_sums, shard_counts in _mapped(mapper, partial(_sums, size=size), shards):
-            sums += shard_sums
-            counts += shard_counts
-        thresholds = cl.thresholds(sums, counts)
-        joint = _added(_mapped(mapper, partial(_joint, thresholds=thresholds), shards), size**2)
-        calibrated = cl.calibrate(joint.reshape(size, size), counts)
-        return JointState(thresholds, calibrated, self._cuts(calibrated, counts, shards, mapper))
+        found = confident_joint(shards, mapper, self.num_classes)
+        cut = self._cuts(found.calibrated, found.counts, shards, mapper)
+        return JointState(found.thresholds, found.calibrated, cut)
 
     def score(
         self, batch: DetectorBatch, state: JointState
@@ -97,9 +87,7 @@ class ConfidentLearning(Detector):
 
     def metrics(self, state: JointState) -> dict[str, float]:
         """`estimated_noise_rate`, the share of the calibrated joint off its diagonal."""
-        total = int(state.joint.sum())
-        wrong = total - int(state.joint.trace())
-        return {"estimated_noise_rate": wrong / total if total else 0.0}
+        return {"estimated_noise_rate": off_diagonal(state.joint)}
 
     def _cuts(self, calibrated: npt.NDArray[np.int64], counts: npt.NDArray[np.int64],
               shards: Sequence[DetectorShard], mapper: Mapper) -> UInt64:  # fmt: skip
@@ -121,38 +109,12 @@ class ConfidentLearning(Detector):
         while selection.open:
             look = partial(_look, rule=rule, cells=cells, shape=need.shape, selection=selection)
             if selection.collectable:
-                found = list(_mapped(mapper, look, shards))
+                found = list(mapped(mapper, look, shards))
                 selection.finish(*map(np.concatenate, zip(*found, strict=True)))
             else:
-                selection.narrow(_added(_mapped(mapper, look, shards), len(cells) * selection.bins))
+                selection.narrow(added(mapped(mapper, look, shards), len(cells) * selection.bins))
         cut.reshape(-1)[cells] = selection.cut
         return cut
-
-
-def _mapped(
-    mapper: Mapper, function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard]
-) -> Iterator[R]:
-    """Apply `function` to every shard; a task gets several, because starting it takes longer than one."""
-    size = min(MAX_SHARDS, -(-len(shards) // MIN_ITEMS))
-    groups = [shards[start : start + size] for start in range(0, len(shards), max(1, size))]
-    for results in mapper(partial(_each, function), groups):
-        yield from results
-
-
-def _each(function: Callable[[DetectorShard], R], shards: Sequence[DetectorShard]) -> list[R]:
-    return [function(shard) for shard in shards]
-
-
-def _sums(shard: DetectorShard, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """One shard's part of the thresholds."""
-    batch = shard.read()
-    return cl.self_confidence_sums(batch.given_label, batch.probabilities, size)
-
-
-def _joint(shard: DetectorShard, thresholds: npt.NDArray[np.float64]) -> Sparse:
-    """One shard's part of the confident joint."""
-    batch = shard.read()
-    return _counted(cl.joint_cells(batch.given_label, batch.probabilities, thresholds), len(thresholds) ** 2)
 
 
 def _look(
@@ -171,7 +133,7 @@ def _look(
     group = slot[cell]  # only cells with a lower bound have keys, and these have a slot
     if selection.collectable:
         return selection.pick(group, key)
-    return _counted(selection.tally(group, key), len(cells) * selection.bins)
+    return counted(selection.tally(group, key), len(cells) * selection.bins)
 
 
 def _keys(
@@ -179,23 +141,3 @@ def _keys(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], UInt64]:
     keys = cl.doubt_keys if rule == "prune_by_class" else cl.margin_keys
     return keys(batch.given_label, batch.probabilities, batch.unit_id, lower)
-
-
-def _counted(indices: npt.NDArray[np.int64], size: int) -> Sparse:
-    """The indices that occur and their counts; counted densely where that is cheaper than sorting."""
-    if size <= 16 * len(indices):
-        dense = np.bincount(indices, minlength=size)
-        occurring = np.flatnonzero(dense)
-        counts = dense[occurring]
-    else:
-        occurring, counts = np.unique(indices, return_counts=True)
-    narrow = np.int32 if size < 2**31 else np.int64  # half the bytes are sent to the driver
-    return occurring.astype(narrow), counts.astype(np.int32)
-
-
-def _added(parts: Any, size: int) -> npt.NDArray[np.int64]:
-    """The dense sum of sparse counts."""
-    total = np.zeros(size, dtype=np.int64)
-    for indices, counts in parts:
-        total[indices] += counts
-    return total

@@ -62,7 +62,7 @@ def select_suspects(
         config: how to combine, and the budget.
         total: number of examples.
     """
-    kind = config.combine
+    kind = config.combine if len(detectors) > 1 else "mean"  # a single quality is kept as it is
     ordered = [_ordered(names, key, out, total) for key in detectors] if kind == "mean_rank" else []
     no_ids = np.zeros(0, dtype=np.int64)
     limit = allowed(config.budget, total)

@@ -14,6 +14,7 @@ from rayclean.detectors.findings import id_fingerprint
 from rayclean.detectors.prediction_shards import PredictionShard, require_valid, require_whole
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
+from rayclean.functional.posterior import rival
 from rayclean.tasks.base import Task
 
 
@@ -60,7 +61,6 @@ class Scorer:
     load: str
     predict: str
     out: str
-    require_disagreement: bool
     protect_dev: bool
     units: Task
 
@@ -72,7 +72,7 @@ class Scorer:
             "unit_id": batch.unit_id,
             "example_id": batch.examples,
             "given_label": batch.given_label,
-            "suggested_label": _suggested(batch),
+            **self._suggested(batch),
             "given_value": batch.given_value,
             "suggested_value": batch.suggested_value,
             "eligible": self._eligible(batch, name),
@@ -94,18 +94,27 @@ class Scorer:
         return len(batch.unit_id)
 
     def _eligible(self, batch: DetectorBatch, name: str) -> npt.NDArray[np.bool_]:
-        """Whether a unit may be a suspect."""
+        """Whether a unit may be a suspect: another answer can be suggested, and it is not of a clean development
+        example.
+        """
         eligible = np.ones(len(batch.unit_id), dtype=np.bool_)
-        if self.require_disagreement:
-            eligible &= batch.predicted_label != batch.given_label
+        if batch.suggested_value is not None and batch.given_value is not None:
+            same = pc.equal(batch.suggested_value, batch.given_value)
+            eligible &= ~np.asarray(same.fill_null(False))
         if self.protect_dev:
             ids, _, dev = _units(self.load, name, self.units)
             eligible &= ~np.isin(batch.unit_id, ids[dev])
         return eligible
 
-
-def _suggested(batch: DetectorBatch) -> npt.NDArray[np.int32]:
-    """The most probable answer but the given one; ties go to the lowest."""
-    others = batch.probabilities.copy()
-    others[np.arange(len(others)), batch.given_label] = -1.0
-    return np.asarray(others.argmax(axis=1), dtype=np.int32)
+    def _suggested(self, batch: DetectorBatch) -> dict[str, npt.NDArray[Any]]:
+        """The most probable answer but the given one, and the probabilities of both: by the first detector that
+        knows them better than the model, else by the model.
+        """
+        found = (each.answer_probabilities(batch, self.states[key]) for key, each in self.detectors.items())
+        values = next((each for each in found if each is not None), batch.probabilities)
+        rows, suggested = np.arange(len(values)), rival(values, batch.given_label)
+        return {
+            "suggested_label": suggested,
+            "given_probability": values[rows, batch.given_label].astype(np.float32),
+            "suggested_probability": values[rows, suggested].astype(np.float32),
+        }

@@ -62,9 +62,17 @@ def self_confidence_sums(
     return sums, counts
 
 
-def thresholds(sums: Counts, counts: Counts) -> npt.NDArray[np.float64]:
-    """Class thresholds [K] (equation 2); 2, which no probability reaches, for classes without examples."""
+def thresholds(sums: Counts, counts: Counts, few: int = 0) -> npt.NDArray[np.float64]:
+    """Class thresholds [K] (equation 2); 2, which no probability reaches, for classes without examples.
+
+    Args:
+        sums: [K] of `self_confidence_sums`.
+        counts: [K] of `self_confidence_sums`.
+        few: classes with fewer examples have the threshold of all examples together: the mean of a few says
+            little. 0, as in cleanlab: none.
+    """
     mean = sums / (np.maximum(counts, 1) * _UNIT)
+    mean = np.where(counts < few, int(sums.sum()) / (max(int(counts.sum()), 1) * _UNIT), mean)
     return np.clip(np.where(counts > 0, mean, 2.0), 2 * TOLERANCE, None)
 
 

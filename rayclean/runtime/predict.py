@@ -5,8 +5,7 @@ An existing output shard with exactly the ids of its examples is kept, so a rest
 """
 
 import functools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +18,12 @@ from rayclean.config import Plugin, PredictConfig
 from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
-from rayclean.functional.hashing import folds
 from rayclean.models.base import Encoder
 from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
-from rayclean.progress import ProgressBar, progress_bar
+from rayclean.progress import progress_bar
 from rayclean.runtime.engines import Engines
-from rayclean.runtime.shard_figures import CUT, count_rows, shard_figures
+from rayclean.runtime.shard_figures import CUT, count_rows, shard_figures, sum_figures
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
 from rayclean.tasks.base import Task
@@ -47,6 +45,8 @@ class InferencePlan:
     networks: tuple[str, ...] = ()
     """Folders of saved networks: network f predicts fold f, a single one predicts all. Empty: the untrained
     `encoder`."""
+    folds: str | None = None
+    """Folder with the fold of every example (`schema.FOLDS`); only for several networks."""
     encoder: Plugin | None = None
     task: Task | None = None
     """What a label is; None: nothing is predicted."""
@@ -83,8 +83,9 @@ def compute_features(
         Sums over all shards: `rows`, `cut`, `resumed` (rows taken from an earlier attempt or the cache).
     """
     plan = InferencePlan(
-        examples.url(), output.url(), None, (), encoder, None, seed, config.precision, config.tokens_per_batch
-    )
+        examples.url(), output.url(), None, encoder=encoder, seed=seed,
+        precision=config.precision, tokens_per_batch=config.tokens_per_batch,
+    )  # fmt: skip
     if kept is not None:
         _, options = encoder_class(encoder)
         plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), config.precision)))
@@ -98,7 +99,7 @@ def predict_shards(
     networks: Sequence[str],
     task: Task,
     *,
-    seed: int,
+    folds: Folder | None,
     config: PredictConfig,
     features: Folder | None = None,
 ) -> dict[str, Any]:
@@ -108,10 +109,9 @@ def predict_shards(
         engines: engines that run the work.
         examples: folder of example shards; a null given label gives null given columns.
         output: folder for the shards of the same names (`Task.prediction_table`).
-        networks: folders of the networks; network f predicts the examples of fold f of len(networks) under
-            `seed`; a single one predicts all.
+        networks: folders of the networks; network f predicts the examples of fold f; a single one predicts all.
         task: what a label is.
-        seed: seed of the folds.
+        folds: the fold of every example (`schema.FOLDS`); None for a single network.
         config: precision, size of batches and pool.
         features: folder for feature shards, all by network 0, so that they share one space; None: not
             written.
@@ -126,11 +126,10 @@ def predict_shards(
         where,
         output.url(),
         tuple(networks),
-        None,
-        task,
-        seed,
-        config.precision,
-        config.tokens_per_batch,
+        folds.url() if folds is not None else None,
+        task=task,
+        precision=config.precision,
+        tokens_per_batch=config.tokens_per_batch,
     )
     return _run(engines, plan, config, "predict")
 
@@ -143,34 +142,24 @@ def predict_heads(
     networks: Sequence[str],
     task: Task,
     *,
-    seed: int,
+    folds: Folder | None,
 ) -> dict[str, Any]:
     """Write `predictions/` from cached features by the heads of saved networks; returns the sums of
     `predict_shards`.
     """
-    plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), None, task, seed)
+    where = folds.url() if folds is not None else None
+    plan = InferencePlan(examples.url(), features.url(), output.url(), tuple(networks), where, task=task)
     with progress_bar("predict", count_rows(examples), "examples") as progress:
-        return _sum(engines.map_items(functools.partial(_run_heads, plan), examples.shards()), progress)
+        return sum_figures(
+            engines.map_items(functools.partial(_run_heads, plan), examples.shards()), progress
+        )
 
 
 def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples = Folder(plan.examples)
     with progress_bar(title, count_rows(examples), "examples") as progress:
         runner = functools.partial(ShardRunner, plan)
-        return _sum(engines.map_networks(runner, examples.shards(), config.actors), progress)
-
-
-def _sum(results: Iterator[dict[str, Any]], progress: ProgressBar) -> dict[str, Any]:
-    """Sum the figures of shards; the sums are exact, so they do not depend on the order."""
-    figures: dict[str, list[float]] = {}
-    for result in results:
-        progress.advance(result["rows"], resumed=result["resumed"] > 0)
-        for name, value in result.items():
-            figures.setdefault(name, []).append(value)
-    return {
-        name: math.fsum(values) if isinstance(values[0], float) else sum(values)
-        for name, values in figures.items()
-    }
+        return sum_figures(engines.map_networks(runner, examples.shards(), config.actors), progress)
 
 
 class ShardRunner:
@@ -211,7 +200,7 @@ class ShardRunner:
             return {**shard_figures(features, shard), "resumed": len(ids)}
         if not self.networks:  # only when needed: a restarted run that is done loads nothing
             self._load()
-        fold = _fold_of_each(ids, plan)
+        fold = _fold_of_each(shard, ids, plan)
         found = infer(
             self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(fold, 0),
             precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
@@ -248,7 +237,7 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
             f"{features.url(shard)} does not hold the examples of that shard: run predict again"
         )
     cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
-    fold = _fold_of_each(ids, plan)
+    fold = _fold_of_each(shard, ids, plan)
     logits: npt.NDArray[np.float32] | None = None
     for index, folder in enumerate(plan.networks):
         network, rows = load_encoder(folder), np.flatnonzero(np.maximum(fold, 0) == index)
@@ -262,11 +251,14 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     return {**shard_figures(output, shard), "resumed": 0}
 
 
-def _fold_of_each(ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
+def _fold_of_each(shard: str, ids: npt.NDArray[np.int64], plan: InferencePlan) -> npt.NDArray[np.int16]:
     """Fold, and so network, of each example; FOLD_NONE if one network predicts all."""
-    if len(plan.networks) > 1:
-        return folds(ids, plan.seed, len(plan.networks))
-    return np.full(len(ids), FOLD_NONE, dtype=np.int16)
+    if plan.folds is None:
+        return np.full(len(ids), FOLD_NONE, dtype=np.int16)
+    table = Folder(plan.folds).read_table(shard)
+    if not np.array_equal(table["example_id"].to_numpy(), ids):
+        raise ArtifactError(f"{plan.folds} holds other examples than {shard}: run predict again")
+    return np.asarray(table["fold"].to_numpy(), dtype=np.int16)
 
 
 def _content(examples: pa.Table) -> str:

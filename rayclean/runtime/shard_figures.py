@@ -1,6 +1,8 @@
 """Figures of a written shard of features or predictions, computed from the file itself."""
 
 import json
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayclean.folder import Folder
+from rayclean.progress import ProgressBar
 
 CUT = b"rayclean.cut"
 """Key in a shard's schema metadata for the number of texts cut at `max_length`."""
@@ -32,6 +35,19 @@ def shard_figures(folder: Folder, shard: str) -> dict[str, Any]:
             return result
         columns = ["given_label", "given_probability", "predicted_label"]
         return result | label_figures(parquet.read(columns=columns))
+
+
+def sum_figures(results: Iterable[dict[str, Any]], progress: ProgressBar) -> dict[str, Any]:
+    """Sum the figures of shards, `rows` and `resumed` among them; sums are exact, so the order does not matter."""
+    figures: dict[str, list[float]] = {}
+    for result in results:
+        progress.advance(result["rows"], resumed=result["resumed"] > 0)
+        for name, value in result.items():
+            figures.setdefault(name, []).append(value)
+    return {
+        name: math.fsum(values) if isinstance(values[0], float) else sum(values)
+        for name, values in figures.items()
+    }
 
 
 def label_figures(predictions: pa.Table) -> dict[str, float]:

@@ -43,9 +43,10 @@ class ExampleSelection:
 
     kind: Literal["split", "fold"] = "split"
     """`split`: the train and dev examples of the data set. `fold`: all examples (train and dev) outside fold
-    `fold` of `folds`; of these a hash selects a share of `dev_share` as development examples."""
+    `fold`; of these a hash of their group selects a share of `dev_share` as development examples."""
     fold: int = -1
-    folds: int = 0
+    folds: str = ""
+    """Folder of shards with `example_id`, `group` and `fold` of every example (`schema.FOLDS`)."""
     dev_share: float = 0.1
 
 

@@ -19,12 +19,13 @@ from torch import Tensor
 from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
-from rayclean.functional.hashing import folds, uniform
+from rayclean.functional.hashing import uniform
 from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
 from rayclean.models import ENCODERS
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.tasks.base import Task
+from rayclean.training.fold_table import read_folds
 from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs
 from rayclean.training.job import FitJob
 
@@ -202,6 +203,7 @@ def _select(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     if job.select.kind == "split":
         return ~dev, dev
-    seen = folds(ids, job.seed, job.select.folds) != job.select.fold
-    held_back = uniform(ids, job.seed, "fold-dev") < job.select.dev_share
+    group, fold = read_folds(job.select.folds, ids)
+    seen = fold != job.select.fold
+    held_back = uniform(group, job.seed, "fold-dev") < job.select.dev_share
     return seen & ~held_back, seen & held_back

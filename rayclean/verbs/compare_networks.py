@@ -77,10 +77,10 @@ def train_and_test(
             continue
         predictions = out.sub("predictions", name)
         if frozen[name]:
-            predict_heads(engines, test, features, predictions, [network], task, seed=config.seed)
+            predict_heads(engines, test, features, predictions, [network], task, folds=None)
         else:
             predict_shards(
-                engines, test, predictions, [network], task, seed=config.seed, config=config.predict
+                engines, test, predictions, [network], task, folds=None, config=config.predict
             )
         answers[name] = _read(predictions, task)
     return answers

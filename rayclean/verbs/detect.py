@@ -7,7 +7,7 @@
     write     `findings/part-*.parquet`, one per shard of predictions
 
 Survey, fit and score run on the cluster, a shard per task. Select and write run in the driver, which holds
-one float32 per detector and example (for exact ranks) and 12 bytes per example that disagrees with its label.
+one float32 per detector and example (for exact ranks, where several are combined) and 12 bytes per example.
 """
 
 import logging
@@ -32,7 +32,7 @@ from rayclean.tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
@@ -146,7 +146,6 @@ def _score_all(
         load.url(),
         predict.url(),
         out.url(),
-        config.detect.require_disagreement,
         config.dataset.dev.clean,
         task,
     )
@@ -183,7 +182,7 @@ def _metrics(
         metrics |= figures
     if not len(chosen.ids):
         metrics["note"] = (
-            "no suspects: no predicted label differs from the given one (clean development examples aside)"
+            "no suspects: nothing else can be suggested for any label (clean development examples aside)"
             if not chosen.eligible
             else f"no suspects: detect.budget allows {chosen.limit} of {total} examples; raise it"
         )

@@ -2,7 +2,8 @@
 
 The modes are `out_of_fold` (K networks, each of which predicts the fold it was not trained on), `in_sample`
 (one network, stopped early by the development loss), `given` (probabilities from a file) and `model` (a
-classifier from an earlier `train`, without further training). The verb writes `predictions/`, `features/` and
+classifier from an earlier `train`, without further training). Where a label is one class, further experts predict, too
+(`predict_experts.py`), and `predictions/` is their mean. The verb writes `predictions/`, `features/`, `folds/` and
 `models/`, in shards named like those of `load/examples/`.
 
 A frozen encoder runs once: it computes `features/` (and `test_features/` of the test examples, for
@@ -13,35 +14,27 @@ mode `model` the classifier, unless the configured encoder is frozen and compute
 reads them.
 """
 
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rayclean.config import Config, Plugin
-from rayclean.datasets.own_probabilities import (
-    check_probability_columns,
-    find_probability_files,
-    gather_probabilities,
-)
+from rayclean.config import Config
+from rayclean.datasets.own_probabilities import check_probability_columns, find_probability_files
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.models.loading import check_per_token, describe_encoder, encoder_class
-from rayclean.progress import progress_bar
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import VerbNeeds, network_seconds
 from rayclean.runtime.shard_figures import agreement
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
-from rayclean.tasks.base import Task
-from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitResult, FitSpec
+from rayclean.training.fold_table import write_folds
 from rayclean.training.job_data import reads_features
+from rayclean.verbs.predict_classifier import Classifier, probability_key
+from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
 
-VERSION = 1
+VERSION = 2
 
 
 def validate(config: Config, run: Run) -> None:
@@ -56,6 +49,7 @@ def validate(config: Config, run: Run) -> None:
     """
     cls, options = encoder_class(config.encoder)
     cls.tokenizer(options)
+    chosen_experts(config)
     task = TASKS.resolve(config.task.name)
     if task.per_token and config.predict.mode in ("out_of_fold", "in_sample"):
         check_per_token(config.encoder)
@@ -66,7 +60,7 @@ def validate(config: Config, run: Run) -> None:
         )
     if config.predict.mode == "given":
         assert config.predict.path is not None
-        check_probability_columns(find_probability_files(config.predict.path), _key(config))
+        check_probability_columns(find_probability_files(config.predict.path), probability_key(config))
     if config.predict.model is not None:
         describe_encoder(config.predict.model)
 
@@ -81,7 +75,7 @@ def needs(config: Config, run: Run) -> VerbNeeds:
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Train, predict, check that every example has a prediction, and return figures on the given labels."""
-    from rayclean.runtime.predict import compute_features, predict_heads, predict_shards
+    from rayclean.runtime.predict import compute_features
 
     load = run.require("load")
     examples = load.sub("examples")
@@ -94,11 +88,9 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     _, options = encoder_class(config.encoder)
     settings, given = config.predict, config.predict.mode == "given"
     frozen = reads_features(config.encoder, task.per_token)
-    features, predictions = out.sub("features"), out.sub("predictions")
+    features, predictions, folds = out.sub("features"), out.sub("predictions"), out.sub("folds")
     seconds: dict[str, float] = {}
-    fits: list[FitResult] = []
     embedded: dict[str, Any] = {}
-    passed_over = 0
 
     if frozen or given:
         with _clock(seconds, "features"):
@@ -114,36 +106,21 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             embedded = embed(examples, features)
             if frozen and load.shards("test"):
                 embed(load.sub("test"), out.sub("test_features"))
-    if given:
-        with _clock(seconds, "predict"):
-            figures, passed_over = _take_given(config, load, predictions, len(names))
-    elif settings.model is not None:
-        _check_classes(settings.model, task)
-        with _clock(seconds, "predict"):
-            figures = predict_shards(
-                engines, examples, predictions, [settings.model], task, seed=config.seed, config=settings,
-                features=None if frozen else features,
-            )  # fmt: skip
-    else:
-        with _clock(seconds, "fit"):
-            fits = _fit(engines, config, examples, names, features if frozen else None, out)
-        networks = [out.url("models", fit.name, "model") for fit in fits]
-        with _clock(seconds, "predict"):
-            if frozen:
-                figures = predict_heads(
-                    engines, examples, features, predictions, networks, task, seed=config.seed
-                )
-            else:
-                figures = predict_shards(
-                    engines,
-                    examples,
-                    predictions,
-                    networks,
-                    task,
-                    seed=config.seed,
-                    config=settings,
-                    features=features,
-                )
+    write_folds(examples, folds, engines.map_items, config.seed, settings.folds)
+    mixed = task.label_form == "class"  # else the classifier is the only expert
+    classifier = Classifier(config, engines, task, load, out, folds, features, frozen)
+    with _clock(seconds, "fit"):
+        fits = classifier.fit()
+    with _clock(seconds, "predict"):
+        figures, passed_over = classifier.predict(
+            fits, out.sub("experts", CLASSIFIER) if mixed else predictions
+        )
+    mixture: dict[str, Any] = {}
+    if mixed:
+        with _clock(seconds, "experts"):
+            mixture, mean = mix_experts(config, engines, examples, out, len(names))
+        figures |= mean
+    out.remove("experts")
     embedded = embedded or figures
     _check_complete(examples, predictions)
     _check_complete(examples, features)
@@ -152,6 +129,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "examples": figures["rows"],
         "folds": len(fits),
         **agreement(figures),
+        **mixture,
         "truncated": embedded["cut"],
         "truncated_share": embedded["cut"] / embedded["rows"],
         "max_length": options.max_length if settings.model is None else describe_encoder(settings.model)["options"]["max_length"],
@@ -166,93 +144,6 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             for fit in fits
         },
     }  # fmt: skip
-
-
-def _check_classes(model: str, task: Task) -> None:
-    """A classifier of other classes, of the same ones in another order, or of labels of another form would mean
-    something else.
-    """
-    described, names = describe_encoder(model), task.labels.names
-    known = list(described["labels"])
-    if described.get("label_form", "class") != task.label_form:
-        raise ConfigError(
-            f"predict.model: {model} was trained on labels of another form ({described.get('label_form', 'class')}) than "
-            f"the task has ({task.label_form}); train one on this data set"
-        )
-    if known != names:
-        raise ConfigError(
-            f"predict.model: {model} knows the classes {known}, the data set has {names}; set dataset.labels to the "
-            "classifier's, in its order, or train one on this data set"
-        )
-
-
-def _fit(
-    engines: Engines, config: Config, examples: Folder, names: list[str], features: Folder | None, out: Folder
-) -> list[FitResult]:
-    """Train the network of every fold, or the single network of in-sample prediction."""
-    data = DataSpec(examples.url(), features=features.url() if features is not None else None)
-    if config.predict.mode == "in_sample":
-        selections = {"all": ExampleSelection("split")}
-    else:
-        count = config.predict.folds
-        selections = {f"fold-{fold}": ExampleSelection("fold", fold, count) for fold in range(count)}
-    jobs = [
-        FitJob(name, data, selection, config.seed, out.url("models", name))
-        for name, selection in selections.items()
-    ]
-    spec = FitSpec(
-        config.encoder, Plugin(name="cross_entropy"), config.predict.training, tuple(names), task=config.task
-    )
-    with progress_bar("fit", None, "epochs") as progress:
-        seen: set[tuple[Any, ...]] = set()
-
-        def show(record: dict[str, Any]) -> None:
-            progress.total = record["epochs"] * len(jobs)
-            key = (record.get("job"), record["epoch"])
-            progress.advance(0 if key in seen else 1)  # lost workers may repeat an epoch
-            seen.add(key)
-
-        results = engines.fit_jobs(jobs, spec, out.url("ray"), show)
-    out.remove("ray")
-    return [results[job.name] for job in jobs]
-
-
-def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) -> tuple[dict[str, Any], int]:
-    """Write `predictions/` from the user's probabilities."""
-    from rayclean.runtime.shard_figures import label_figures
-    from rayclean.tasks.probabilities import FOLD_NONE, prediction_table
-
-    assert config.predict.path is not None
-    ids = {
-        name: [
-            load.read_table(name, shard, columns=["example_id"])["example_id"].to_numpy()
-            for shard in load.shards(name)
-        ]
-        for name in ("examples", "test")
-    }
-    rejected = sum(load.read_table("rejected", shard).num_rows for shard in load.shards("rejected"))
-    total: dict[str, Any] = {"rows": 0}
-    with tempfile.TemporaryDirectory(prefix="rayclean-given-") as folder:
-        values, passed_over = gather_probabilities(
-            find_probability_files(config.predict.path), _key(config), np.concatenate(ids["examples"]), num_classes,
-            Path(folder) / "values.bin",
-            not_needed=np.concatenate([np.empty(0, np.int64), *ids["test"]]), rejected=rejected,
-        )  # fmt: skip
-        with progress_bar("predict", len(values), "examples") as progress:
-            for shard, shard_ids in zip(load.shards("examples"), ids["examples"], strict=True):
-                labels = load.read_table("examples", shard, columns=["given_label"])["given_label"]
-                rows = np.array(values[total["rows"] : total["rows"] + len(shard_ids)])
-                fold = np.full(len(shard_ids), FOLD_NONE, dtype=np.int16)
-                table = prediction_table(shard_ids, labels, rows, fold)
-                output.write_table(table, shard)
-                for name, value in {"rows": len(shard_ids), **label_figures(table)}.items():
-                    total[name] = total.get(name, 0) + value
-                progress.advance(len(shard_ids))
-    return total, passed_over
-
-
-def _key(config: Config) -> str:
-    return config.dataset.id or "example_id"
 
 
 def _check_complete(examples: Folder, output: Folder) -> None:

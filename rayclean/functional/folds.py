@@ -1,0 +1,40 @@
+"""The fold of every example: copies together, classes spread evenly, by hashes alone.
+
+A model that saw a copy of a text knows its label, so examples of the same group (an equal text) share a fold. A class of
+few examples may by chance lie in one fold, and then no model that predicts it has seen it, so every class is dealt out
+to all folds in turn. The order within a class is a hash of the group: neither shards nor the order of rows matter.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean.functional.hashing import mix
+from rayclean.functional.types import Ids, Labels
+
+
+def stratified_folds(ids: Ids, groups: Ids, labels: Labels, seed: int, count: int) -> npt.NDArray[np.int16]:
+    """The fold [N] of every example, in [0, count).
+
+    Args:
+        ids: [N] example ids.
+        groups: [N] numbers of the groups, such as hashes of the texts.
+        labels: [N] given labels; -1 where there is none. A group belongs to the class of its lowest id.
+        seed: another seed gives other folds.
+        count: number of folds.
+
+    >>> ids = np.arange(6)
+    >>> stratified_folds(ids, np.array([7, 7, 8, 9, 10, 11]), np.array([0, 0, 0, 1, 1, 1]), seed=0, count=3).tolist()
+    [2, 2, 1, 2, 1, 0]
+    """
+    order = np.lexsort((ids, groups))
+    unique, first, member = np.unique(groups[order], return_index=True, return_inverse=True)
+    classes = np.asarray(labels)[order][first].astype(np.int64)
+    by_class = np.lexsort((mix(unique, seed, "fold"), classes))
+    begins = np.searchsorted(classes[by_class], classes[by_class])  # where the class of each begins
+    place = np.empty(len(unique), dtype=np.int64)
+    place[by_class] = np.arange(len(unique)) - begins
+    # Each class begins with a fold of its own, or the first folds would get all of the rests.
+    offset = (mix(classes, seed, "first fold") % np.uint64(count)).astype(np.int64)
+    folds = np.empty(len(ids), dtype=np.int16)
+    folds[order] = ((place + offset) % count)[member]
+    return folds

@@ -1,0 +1,76 @@
+"""The posterior of a label: what the model says, seen through the noise that confident learning estimates.
+
+A model that was trained on noisy labels predicts the label that would be *given*: q_j(x). The confident joint tells
+how often a given label i stands for a class j. Together, by Bayes' rule,
+
+    T[i, j]           = P(given i | class j)  = M[i, j] / sum_i M[i, j],    M = C + smoothing n n' / N
+    posterior_j(x, i) = q_j(x) T[i, j] / sum_k q_k(x) T[i, k]
+
+where C is the calibrated confident joint [K, K] (given label by row), n the counts of the given labels and N their sum.
+C alone is singular where confident learning finds nothing: then no given label could ever be another class. The
+smoothing is what two independent labels would give.
+
+Unlike a margin, the posterior sees noise of classes: where one class collects the errors of another, a label of it is
+doubtful even if the model half agrees.
+
+References: Northcutt, Jiang, Chuang, "Confident learning", JAIR 2021 (the joint); Dawid, Skene, "Maximum likelihood
+estimation of observer error-rates using the EM algorithm", Applied Statistics 1979 (the posterior given a confusion).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean.functional.types import Doubles, Floats, Ints, Labels
+
+SMOOTHING = 0.02
+"""Share of independence that is added to the confident joint."""
+FEW = 10
+"""Classes with fewer examples share a threshold of confident learning."""
+
+
+def transition(joint: Floats | Ints, counts: Ints, smoothing: float = SMOOTHING) -> Doubles:
+    """T [K, K]: column j is the distribution of the given label where the class is j; columns sum to 1.
+
+    Args:
+        joint: [K, K] calibrated confident joint, given label by row.
+        counts: [K] examples per given label.
+        smoothing: weight of n n' / N; above 0, or columns without a count would be undefined.
+
+    >>> transition(np.array([[80, 20], [0, 100]]), np.array([100, 100]), smoothing=0).round(3)
+    array([[1.   , 0.167],
+           [0.   , 0.833]])
+    """
+    n = np.asarray(counts, dtype=np.float64)
+    smoothed = np.asarray(joint, dtype=np.float64) + smoothing * np.outer(n, n) / max(float(n.sum()), 1.0)
+    columns = smoothed.sum(axis=0)
+    # A class that nobody was given, and that nobody is confidently of, is never a posterior.
+    return np.asarray(smoothed / np.where(columns > 0, columns, 1.0))
+
+
+def posterior(probabilities: Floats, labels: Labels, noise: Doubles) -> Doubles:
+    """Posterior [B, K] of the class, given the model's probabilities and the given label; rows sum to 1.
+
+    Args:
+        probabilities: [B, K] q, out of fold.
+        labels: [B] given labels.
+        noise: [K, K] T of `transition`.
+
+    >>> T = transition(np.array([[80, 20], [0, 100]]), np.array([100, 100]), smoothing=0)
+    >>> posterior(np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([0, 1]), T).round(3)
+    array([[0.857, 0.143],
+           [0.   , 1.   ]])
+    """
+    weights = np.asarray(probabilities, dtype=np.float64) * noise[np.asarray(labels)]
+    total = weights.sum(axis=1, keepdims=True)
+    # Where T rules out every class that the model holds possible, only the model is left.
+    impossible = total[:, 0] <= 0
+    weights[impossible] = probabilities[impossible]
+    total[impossible, 0] = np.maximum(weights[impossible].sum(axis=1), np.finfo(np.float64).tiny)
+    return np.asarray(weights / total)
+
+
+def rival(values: Floats, labels: Labels) -> npt.NDArray[np.int32]:
+    """The greatest value's column [B] other than the label's; ties go to the lowest."""
+    others = np.array(values, dtype=np.float64)
+    others[np.arange(len(others)), np.asarray(labels)] = -1.0
+    return np.asarray(others.argmax(axis=1), dtype=np.int32)

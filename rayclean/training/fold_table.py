@@ -1,0 +1,71 @@
+"""The table `predict/folds/`: which fold each example belongs to, written once before any network is trained."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.errors import ArtifactError
+from rayclean.folder import Folder
+from rayclean.functional.folds import stratified_folds
+from rayclean.functional.lookup import lookup
+from rayclean.functional.types import Ids
+from rayclean.hashing import text_group
+from rayclean.schema import FOLDS
+
+_Rows = tuple[str, Ids, Ids, npt.NDArray[np.int64]]
+_Mapper = Callable[[Callable[[str], _Rows], Iterable[str]], Iterator[_Rows]]
+
+
+def write_folds(examples: Folder, out: Folder, mapper: _Mapper, seed: int, count: int) -> None:
+    """Write the folds of all examples, in shards of the same names; 20 bytes per example are in memory.
+
+    Copies of a text (`hashing.text_group`) share a fold. Where labels are one class, each class is spread over all folds.
+
+    Args:
+        examples: folder of example shards.
+        out: folder that is written; whole shards of an earlier attempt are kept.
+        mapper: reads the shards.
+        seed: seed of the run.
+        count: number of folds.
+    """
+    shards = examples.shards()
+    if out.shards() == shards:
+        return
+    found = sorted(mapper(partial(_read, examples.url()), shards), key=lambda rows: rows[0])
+    ids, groups, labels = (np.concatenate([rows[column] for rows in found]) for column in (1, 2, 3))
+    folds = stratified_folds(ids, groups, labels, seed, count)
+    start = 0
+    for shard, own, group, _ in found:
+        part = folds[start : start + len(own)]
+        out.write_table(pa.table([own, group, part], schema=FOLDS), shard)
+        start += len(own)
+
+
+def read_folds(url: str, ids: Ids) -> tuple[Ids, npt.NDArray[np.int16]]:
+    """Group [N] and fold [N] of some examples.
+
+    Raises:
+        ArtifactError: an example is missing.
+    """
+    folder = Folder(url)
+    table = pa.concat_tables([FOLDS.empty_table(), *(folder.read_table(shard) for shard in folder.shards())])
+    table = table.sort_by("example_id")
+    position, known = lookup(table["example_id"].to_numpy(), ids)
+    if not known.all():
+        raise ArtifactError(
+            f"{folder.url()} holds {len(table)} examples and lacks {int((~known).sum())} of {len(ids)}: remove it and "
+            "run `rayclean predict` again"
+        )
+    return table["group"].to_numpy()[position], table["fold"].to_numpy()[position]
+
+
+def _read(examples: str, shard: str) -> _Rows:
+    """Name, ids, groups and classes (-1 where labels are more than one class, or there is none) of a shard."""
+    table = Folder(examples).read_table(shard, columns=["example_id", "text", "given_label"])
+    groups = np.array([text_group(text) for text in table["text"].to_pylist()], dtype=np.int64)
+    labels, none = table["given_label"], np.full(len(table), -1, dtype=np.int64)
+    known = none if pa.types.is_list(labels.type) else labels.fill_null(-1).to_numpy().astype(np.int64)
+    return shard, table["example_id"].to_numpy(), groups, known
