@@ -79,9 +79,7 @@ def train_and_test(
         if frozen[name]:
             predict_heads(engines, test, features, predictions, [network], task, folds=None)
         else:
-            predict_shards(
-                engines, test, predictions, [network], task, folds=None, config=config.predict
-            )
+            predict_shards(engines, test, predictions, [network], task, folds=None, config=config.predict)
         answers[name] = _read(predictions, task)
     return answers
 

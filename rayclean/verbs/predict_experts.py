@@ -5,20 +5,31 @@ examples, and `words` is a linear model of the words. They err differently, so t
 any of them (`rayclean.experts`).
 """
 
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_matrix
 
 from rayclean.config import Config
 from rayclean.errors import ConfigError
 from rayclean.experts.mean import Mixture, fit_mixture
+from rayclean.experts.words import WordCounts, count_words
 from rayclean.folder import Folder
+from rayclean.functional.types import Ids
 from rayclean.progress import progress_bar
 from rayclean.runtime.engines import Engines
 from rayclean.runtime.shard_figures import count_rows, label_figures, sum_figures
+from rayclean.runtime.threads import own_threads
 from rayclean.tasks import TASKS
+from rayclean.tasks.probabilities import prediction_table
+from rayclean.training.fold_table import read_folds
 
 CLASSIFIER = "classifier"
-FURTHER = ("neighbours", "words")
+FURTHER = ("words",)
 """Experts beside the classifier, in the order of the mean."""
 
 
@@ -37,7 +48,7 @@ def chosen_experts(config: Config) -> tuple[str, ...]:
         )
     if named is not None:
         return tuple(name for name in FURTHER if name in named)
-    return () if True else FURTHER if one_class and config.predict.mode != "given" else ()
+    return FURTHER if one_class and config.predict.mode != "given" else ()
 
 
 def mix_experts(
@@ -58,15 +69,53 @@ def mix_experts(
     names, total = (CLASSIFIER, *chosen_experts(config)), count_rows(examples)
     shards, predictions = examples.shards(), out.sub("predictions")
     urls = {name: out.url("experts", name) for name in names}
+    seconds: dict[str, float] = {}
+    for name in names[1:]:
+        start = time.monotonic()
+        if out.sub("experts", name).shards() != shards:  # else finished by an earlier attempt
+            _RUN[name](config, engines, examples, out, classes)
+        seconds[f"seconds_{name}"] = round(time.monotonic() - start, 3)
     mixture, fitted = fit_mixture(
         urls, shards, engines.map_items, config.seed, total, classes, config.predict.folds
     )
     with progress_bar("predict", total, "examples") as bar:
         mean = sum_figures(engines.map_items(partial(_write_mean, mixture, predictions.url()), shards), bar)
-    return fitted, {name: mean[name] for name in ("labelled", "correct", "log_loss")}
+    return fitted | seconds, {name: mean[name] for name in ("labelled", "correct", "log_loss")}
+
+
+def _write_words(config: Config, engines: Engines, examples: Folder, out: Folder, classes: int) -> None:
+    """Count the words of every shard, fit all folds in this process, write `experts/words/`."""
+    counts, folds = WordCounts(), out.sub("folds")
+    parts: dict[str, tuple[Ids, pa.ChunkedArray]] = {}
+    with progress_bar("words", count_rows(examples), "examples") as bar:
+        for shard, ids, labels, counted in engines.map_items(
+            partial(_count, examples.url()), examples.shards()
+        ):
+            counts.add_counted(ids, counted)
+            parts[shard] = ids, labels
+            bar.advance(len(ids))
+    ids = np.concatenate([part[0] for part in parts.values()])
+    labels = np.concatenate([part[1].fill_null(-1).to_numpy().astype(np.int64) for part in parts.values()])
+    _, fold = read_folds(folds.url(), ids)
+    threads = own_threads(engines.place.sharers)
+    found = counts.probabilities(ids, labels, fold, classes, config.seed, threads)
+    start = 0
+    for shard, (own, given) in parts.items():
+        rows = slice(start, start + len(own))
+        out.write_table(prediction_table(own, given, found[rows], fold[rows]), "experts", "words", shard)
+        start += len(own)
+
+
+def _count(examples: str, shard: str) -> tuple[str, Ids, pa.ChunkedArray, csr_matrix]:
+    table = Folder(examples).read_table(shard, columns=["example_id", "text", "given_label"])
+    counted = count_words(table["text"].to_pylist())
+    return shard, table["example_id"].to_numpy(), table["given_label"], counted
 
 
 def _write_mean(mixture: Mixture, out: str, shard: str) -> dict[str, float]:
     table = mixture.table(shard)
     Folder(out).write_table(table, shard)
     return {"rows": len(table), "resumed": 0, **label_figures(table)}
+
+
+_RUN: dict[str, Callable[[Config, Engines, Folder, Folder, int], None]] = {"words": _write_words}
