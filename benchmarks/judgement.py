@@ -14,7 +14,7 @@ Figures are shares of the suspects: how many of their labels are wrong before, a
 * `told`: the same, told for how many suspects neither label is right (where that is known, as from an audit).
 
 Beside them: annotators that are .1 worse on suspects than on their control questions, which only an audit can see, and
-what three ways to remove a bias leave of an annotator's accuracy.
+what is left of an annotator's accuracy by ways to remove a bias.
 """
 
 import argparse
@@ -131,34 +131,38 @@ def cell(
 
 
 def bias_removed(seeds: int) -> list[dict[str, Any]]:
-    """Accuracy over both labels of an annotator of .84 on unbalanced suspects, by the way its bias is removed."""
+    """Accuracy over both labels of an annotator of .84 on suspects that are all of class 0, by how its bias is removed.
+
+    `share` of the suggestions (label 1) are right, and the model believes them right too rarely by `off` in log-odds. Control
+    questions are 150, of both classes alike.
+    """
     rows = []
-    for share, bias in product((0.15, 0.5, 0.85), (0.0, 3.0)):
-        found: dict[str, list[float]] = {
-            "raw": [],
-            "flat marginal": [],
-            "marginal of scores": [],
-            "marginal_bias": [],
-        }
+    for share, off, bias in product((0.15, 0.5, 0.85), (0.0, 3.0), (0.0, 3.0)):
+        found: dict[str, list[float]] = {}
         for seed in range(seeds):
-            rng = np.random.default_rng([seed, round(100 * share), round(bias)])
+            rng = np.random.default_rng([seed, round(100 * share), round(off), round(bias)])
             prior = expit(logit(share) + rng.normal(0, 0.5, 300))
-            truth = (rng.random(300) < prior).astype(int)
-            ratio = rng.normal(np.where(truth == 1, 2.0, -2.0), 2.0)
-            scores = np.stack([np.zeros(300), ratio + bias], axis=1)
-            belief, candidates = np.stack([1 - prior, prior], axis=1), np.tile([0, 1], (300, 1))
+            truth, controls = (rng.random(300) < prior).astype(int), np.repeat([0, 1], CONTROLS // 2)
+            believed = expit(logit(prior) - off)
+            belief = np.stack([1 - believed, believed], axis=1)
+            pairs, known = np.tile([0, 1], (300, 1)), np.tile([0, 1], (CONTROLS, 1))
+            asked, checked = (
+                np.stack([np.zeros(len(x)), rng.normal(np.where(x == 1, 2.0, -2.0), 2.0) + bias], axis=1)
+                for x in (truth, controls)
+            )
             removed = {
                 "raw": np.zeros(2),
-                "flat marginal": batch_bias(*label_sums(candidates.ravel(), scores.ravel(), 2)),
-                "marginal of scores": marginal_bias(scores - np.log(belief), candidates, belief, 2),
-                "marginal_bias": marginal_bias(scores, candidates, belief, 2),
+                "flat marginal": batch_bias(*label_sums(pairs.ravel(), asked.ravel(), 2)),
+                "marginal of scores": marginal_bias(asked - np.log(belief), pairs, belief, 2),
+                "marginal_bias of suspects": marginal_bias(asked, pairs, belief, 2),
+                "marginal_bias of controls": marginal_bias(checked, known, np.full((CONTROLS, 2), 0.5), 2),
             }
             for name, each in removed.items():
-                chosen = (scores - each).argmax(axis=1)
-                found[name].append(np.mean([np.mean(chosen[truth == label] == label) for label in (0, 1)]))
-        rows.append(
-            {"share": share, "bias": bias, **{name: round(float(np.mean(x)), 3) for name, x in found.items()}}
-        )
+                chosen = (asked - each).argmax(axis=1)
+                right = np.mean([np.mean(chosen[truth == label] == label) for label in (0, 1)])
+                found.setdefault(name, []).append(float(right))
+        means = {name: round(float(np.mean(x)), 3) for name, x in found.items()}
+        rows.append({"share": share, "off": off, "bias": bias, "accuracy": means})
     return rows
 
 
@@ -203,10 +207,11 @@ def main() -> None:
     beyond = {rule: float(np.mean([row["above_limit"][rule] for row in cells])) for rule in RULES}
     kept = {rule: repairs_kept(cells, rule) for rule in RULES[1:]}
     blind, judged = ([row["added"][rule]["mean"] for row in cells] for rule in ("blind", "judge"))
-    unbiased = [row for row in biases if row["bias"] == 0]
+    least = {name: min(row["accuracy"][name] for row in biases) for name in biases[0]["accuracy"]}
     claims = [
         claim("noise added in the worst cell, mean over seeds, of all labels where suspects are a tenth",
-              goal="<= .003", measured={rule: round(SUSPECTS_OF_ALL * x, 4) for rule, x in means.items()}, holds=SUSPECTS_OF_ALL * means["judge"] <= 0.003),
+              goal="<= .003", measured={rule: round(SUSPECTS_OF_ALL * x, 4) for rule, x in means.items()},
+              holds=SUSPECTS_OF_ALL * means["judge"] <= 0.003),
         claim("draws in which `judge` adds more than .003 noise", goal="<= .01, and fewer than without its gates",
               measured={rule: round(x, 4) for rule, x in beyond.items()},
               holds=beyond["judge"] <= 0.01 and beyond["judge"] < min(beyond["controls alone"], beyond["one rate"])),
@@ -215,9 +220,8 @@ def main() -> None:
         claim("wrong labels added over all cells, share of the suspects", goal="fewer than believed blindly",
               measured={"blind": round(float(np.mean(blind)), 3), "judge": round(float(np.mean(judged)), 3)},
               holds=np.mean(judged) < np.mean(blind)),
-        claim("accuracy that removing no bias takes from an unbiased annotator of .84", goal="<= .01",
-              measured={name: round(max(row["raw"] - row[name] for row in unbiased), 3) for name in [*biases[0]][3:]},
-              holds=max(row["raw"] - row["marginal_bias"] for row in unbiased) <= 0.01),
+        claim("accuracy over both labels of an annotator of .84, whatever its bias and the suspects", goal=">= .83",
+              measured=least, holds=least["marginal_bias of controls"] >= 0.83),
     ]  # fmt: skip
     config = {
         "accuracies": ACCURACIES, "suspects": numbers, "right": shares, "informed": INFORMED, "neither": NEITHER,

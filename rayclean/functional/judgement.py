@@ -85,9 +85,8 @@ def judge(
        the posterior's scale is unknown and most suspects may be wrong even where it believes their labels.
     2. Else P = `suggestion_probability` on the scale of `fit_scale`, at the annotator's accuracy less one standard
        error. Suspects with P >= accept fall into three kinds: answer for the suggestion, for the given label, no
-       answer. A kind's labels change only where it is sure by .95 that most of these changes are right
-       (`confidence_that_most_are_right`), by the answers about all suspects at least as suspect as the kind's least suspect one;
-       else they are referred.
+       answer. The labels of a kind change only where `confidence_that_most_are_right` is .95 or more, by the answers
+       about all suspects that are no less suspect than any of this kind; else they are referred.
     3. *No kind passes*: nothing changes; an answer for the given label keeps it, all others are referred.
     4. Else labels with P <= 1 - accept are kept, and so are those that the answer confirms; between, and where the
        answer is a third label, they are referred.
@@ -124,11 +123,8 @@ def judge(
     for of_kind, evidence in ((agrees, 1), (confirms, -1), (answer == -1, 0)):
         if (rows := of_kind & (probability >= accept)).any():
             near = answered & (suspicion >= suspicion[rows].min())
-            for_suggestion = int((agrees & near).sum())
-            if (
-                confidence_that_most_are_right(evidence, for_suggestion, int(near.sum()), worth, neither)
-                >= CONFIDENCE
-            ):
+            counts = int((agrees & near).sum()), int(near.sum())
+            if confidence_that_most_are_right(evidence, *counts, worth, neither) >= CONFIDENCE:
                 changed |= rows
     if not changed.any():
         return Judgement(_verdicts(changed, confirms), probability, Gate.CLOSED, scale)

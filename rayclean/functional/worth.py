@@ -43,15 +43,19 @@ def marginal_bias(scores: Floats, candidates: Ints, belief: Floats, num_classes:
     without belief, made to have the belief's shares, a label that is rare among the queries would lose the
     answers in its favour, as under a flat marginal a frequent one does.)
 
+    The questions to take are controls, with the share of each class among control labels as belief. Suspects with
+    the model's posterior serve where they go both ways; where most are of one class and the posterior's scale is off,
+    a preference looks the same as suggestions that are right more often than was believed.
+
     Args:
         scores: [B, C] log-probabilities.
         candidates: [B, C] label indices, -1 for none.
-        belief: [B, C] probability of each candidate before the annotator is asked (as the model's posterior);
-            rows are renormalised over their candidates.
+        belief: [B, C] probability of each candidate before the annotator is asked; rows are renormalised over their
+            candidates.
         num_classes: K.
 
     Returns:
-        b [K], of mean 0 over the labels that stand in each other's queries; 0 for labels in no query.
+        b [K], 0 for labels in no query; of the constants that scores leave open, the one with sum_k b_k / n_k = 0.
 
     >>> scores, candidates = np.tile([[-1.0, -3.0], [-3.0, -1.0]], (100, 1)), np.tile([0, 1], (200, 1))
     >>> even = np.full((200, 2), 0.5)
@@ -65,9 +69,8 @@ def marginal_bias(scores: Floats, candidates: Ints, belief: Floats, num_classes:
     label = np.where(is_candidate, candidates, 0)
     belief = np.where(is_candidate, np.maximum(np.asarray(belief, dtype=np.float64), LEAST_BELIEF), 0.0)
     belief = belief / np.maximum(belief.sum(axis=1, keepdims=True), LEAST_BELIEF)
-    is_candidate &= (
-        is_candidate.sum(axis=1, keepdims=True) > 1
-    )  # a single candidate says nothing of a preference
+    # a single candidate says nothing of a preference
+    is_candidate &= is_candidate.sum(axis=1, keepdims=True) > 1
     texts = np.bincount(label[is_candidate], minlength=num_classes)
     if not texts.any():
         return np.zeros(num_classes)
