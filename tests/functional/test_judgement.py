@@ -243,7 +243,7 @@ def test_labels_get_no_worse_and_a_good_annotators_repairs_are_kept(
 ) -> None:
     for right in (0.02, 0.2, 0.5, 0.8):
         found = cell(accuracy, 200, right, informed, neither, seeds=12)
-        rule, blind = (found["added"][name]["mean"] for name in ("judge", "blind"))
+        rule, blind = (found["mean_added"][name] for name in ("judge", "blind"))
         assert rule <= 0.03, right  # of the suspects; .003 of all labels where a tenth are suspects
         assert accuracy > 0.5 or abs(rule) < 0.02
         if accuracy == 0.9 and right >= 0.5:
