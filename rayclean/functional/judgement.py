@@ -1,0 +1,257 @@
+"""Which labels may change: the model's posterior and an annotator's answers, each believed as far as it has earned.
+
+B suspects. Each has a given and a suggested label, and lp = log posterior(suggested) - log posterior(given). An
+annotator, whose accuracy a was measured on control questions, says which of the two is right, or nothing. The
+posterior ranks well, but its scale is off where labels are wrong systematically (it may expect .03 wrong labels
+where .14 are), so the scale is learnt from the answers: were no suggestion right, 1 - a of them would be for the
+suggestion, and were all right, a. No true label is used. Labels change only where the answers show that more
+changes are right than wrong.
+
+References: Rogan and Gladen, "Estimating prevalence from the results of a screening test", American Journal of
+Epidemiology 107, 1978; Neuhaus, "Bias and efficiency loss due to misclassified responses in binary regression",
+Biometrika 86, 1999; Dawid and Skene, Applied Statistics 28, 1979 (annotators as noisy observations).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import binom
+
+from rayclean.functional.types import Bools, Doubles, Floats, Ints, Labels
+from rayclean.functional.worth import CONFIDENCE, Worth
+
+LEAST_ANSWERS = 30
+"""With fewer answers the scale stays at `PRIOR_SCALE`."""
+PRIOR_SCALE, PRIOR_SPREAD = (0.0, 0.5), (2.0, 0.5)
+"""Mean and standard deviation of (b0, b1) before any answer: half the posterior's own log-odds, any share of right
+suggestions from .02 to .98 within two standard deviations."""
+LARGEST_LOG_ODDS = 10.0
+"""Beyond it lp says no more, so that a few near-certain suspects do not rule the slope."""
+SURE_ALONE = 0.7
+"""Least posterior(suggested) / (posterior(suggested) + posterior(given)) for a change without an annotator."""
+
+
+class Verdict(IntEnum):
+    """What becomes of a suspect's label."""
+
+    CHANGED = 0
+    """It becomes the suggested label."""
+    KEPT = 1
+    """It stays: the answer confirms it, or the suggestion is improbable."""
+    REFERRED = 2
+    """It stays for now, but a person should look: what is known does not decide."""
+
+
+class Gate(IntEnum):
+    """What decided over the suspects of one annotator."""
+
+    POSTERIOR_ALONE = 0
+    """The annotator is not surely better than chance: its answers count for nothing."""
+    CLOSED = 1
+    """No answers show that more changes are right than wrong: no label changes."""
+    OPEN = 2
+    """The answers and the posterior on their scale."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdicts on B suspects, and what they rest on."""
+
+    verdict: Ints
+    """[B] one of `Verdict`."""
+    probability: Doubles
+    """[B] P(the suggested label is right | lp, answer), given that it or the given label is."""
+    gate: Gate
+    """What decided."""
+    scale: tuple[float, float]
+    """b0 and b1: P(right | lp) = sigmoid(b0 + b1 lp)."""
+
+
+def judge(
+    lp: Floats,
+    given: Labels,
+    suggested: Labels,
+    answer: Labels,
+    worth: Worth,
+    accept: float,
+    neither: float = 0.0,
+) -> Judgement:
+    """The verdict on each suspect.
+
+    1. *The annotator is not surely better than chance* (`Worth.above_chance`): the posterior alone decides, with
+       P = sigmoid(lp). A label changes where P >= max(accept, .7); all others are referred and none is kept, since
+       the posterior's scale is unknown and most suspects may be wrong even where it believes their labels.
+    2. Else P = `suggestion_probability` on the scale of `fit_scale`, at the annotator's accuracy less one standard
+       error. Suspects with P >= accept fall into three kinds: answer for the suggestion, for the given label, no
+       answer. The labels of a kind change only where `confidence_that_most_are_right` is .95 or more, by the answers
+       about all suspects that are no less suspect than any of this kind; else they are referred.
+    3. *No kind passes*: nothing changes; an answer for the given label keeps it, all others are referred.
+    4. Else labels with P <= 1 - accept are kept, and so are those that the answer confirms; between, and where the
+       answer is a third label, they are referred.
+
+    Args:
+        lp: [B] log posterior(suggested) - log posterior(given).
+        given: [B] given labels.
+        suggested: [B] suggested labels, other than the given ones.
+        answer: [B] the annotator's label; -1 for no answer. One that is neither given nor suggested, or any other
+            negative number, stands for "neither".
+        worth: of the annotator, from control questions.
+        accept: least P for a change, harm / (harm + gain) of the two kinds of outcome, at least .5.
+        neither: share of the suspects for which neither label is right, where something is known about it: their
+            answers are guesses, and for the suggestion half of the time.
+
+    Raises:
+        ValueError: accept is outside [.5, 1].
+    """
+    if not 0.5 <= accept <= 1:
+        raise ValueError(f"accept must be in [.5, 1], got {accept}")
+    lp, answer = np.asarray(lp, dtype=np.float64), np.asarray(answer)
+    agrees, confirms = answer == suggested, answer == given
+    if not worth.above_chance:
+        probability = expit(lp)
+        changed = probability >= max(accept, SURE_ALONE)
+        return Judgement(
+            _verdicts(changed, np.zeros_like(changed)), probability, Gate.POSTERIOR_ALONE, (0.0, 1.0)
+        )
+    says = np.where(agrees, 1.0, np.where(confirms, 0.0, np.nan))
+    scale = fit_scale(lp, says, worth.lower, neither)
+    probability = suggestion_probability(lp, says, worth.lower, scale)
+    suspicion, answered = scale[1] * _limited(lp), ~np.isnan(says)
+    changed = np.zeros(len(lp), dtype=bool)
+    for of_kind, evidence in ((agrees, 1), (confirms, -1), (answer == -1, 0)):
+        if (rows := of_kind & (probability >= accept)).any():
+            near = answered & (suspicion >= suspicion[rows].min())
+            counts = int((agrees & near).sum()), int(near.sum())
+            if confidence_that_most_are_right(evidence, *counts, worth, neither) >= CONFIDENCE:
+                changed |= rows
+    if not changed.any():
+        return Judgement(_verdicts(changed, confirms), probability, Gate.CLOSED, scale)
+    third = ~answered & (answer != -1)
+    kept = (confirms & (probability < accept)) | ((probability <= 1 - accept) & ~third)
+    return Judgement(_verdicts(changed, kept), probability, Gate.OPEN, scale)
+
+
+def fit_scale(
+    lp: Floats, says_suggested: Floats, accuracy: float, neither: float = 0.0
+) -> tuple[float, float]:
+    """The scale (b0, b1) of the posterior, from answers that are right with probability `accuracy`.
+
+    Whether a suggestion is right is latent, with probability sigmoid(b0 + b1 lp); the answers observe it with
+    errors of both kinds alike:
+
+        P(answer for the suggestion) = u / 2 + (1 - u) (1 - a + (2 a - 1) sigmoid(b0 + b1 lp)).
+
+    The scale maximises the likelihood of the answers times the normal prior of `PRIOR_SCALE` and `PRIOR_SPREAD`, by
+    Fisher scoring with halved steps. It is where EM over the latent truths ends, which needs hundreds of steps for
+    an annotator near chance.
+
+    Args:
+        lp: [B] log posterior(suggested) - log posterior(given).
+        says_suggested: [B] 1 where the answer is the suggested label, 0 where it is the given one, NaN for none.
+        accuracy: a, in [.5, 1].
+        neither: u, the share of suspects for which neither label is right.
+
+    Returns:
+        b0, b1; `PRIOR_SCALE` where fewer than `LEAST_ANSWERS` answered.
+
+    Raises:
+        ValueError: the accuracy is outside [.5, 1] or `neither` outside [0, 1).
+
+    >>> b0, b1 = fit_scale(np.zeros(1000), np.arange(1000) < 300, 0.8)  # (.3 - .2) / (.8 - .2) = 1 / 6 are right
+    >>> round(float(expit(b0)), 3), round(b1, 3)
+    (0.168, 0.5)
+    """
+    _check(accuracy, neither)
+    says = np.asarray(says_suggested, dtype=np.float64)
+    answered = ~np.isnan(says)
+    lp, says = _limited(lp)[answered], says[answered]
+    if len(lp) < LEAST_ANSWERS:
+        return PRIOR_SCALE
+    order = np.lexsort((says, lp))  # sums of floating-point numbers depend on their order
+    says, inputs = says[order], np.stack([np.ones_like(lp), lp[order]])
+    prior, precision = np.array(PRIOR_SCALE), 1 / np.square(PRIOR_SPREAD)
+
+    def loss(scale: Doubles) -> float:
+        rate = _rate(expit(scale @ inputs), accuracy, neither)
+        return float(precision @ (scale - prior) ** 2 / 2 - np.log(np.where(says == 1, rate, 1 - rate)).sum())
+
+    scale, current = prior, loss(prior)
+    for _ in range(_STEPS):
+        right = expit(scale @ inputs)
+        rate = _rate(right, accuracy, neither)
+        variance = rate * (1 - rate)
+        slope = (1 - neither) * (2 * accuracy - 1) * right * (1 - right)
+        gradient = inputs @ (slope * (says - rate) / variance) - precision * (scale - prior)
+        information = (inputs * (slope**2 / variance)) @ inputs.T + np.diag(precision)
+        step = np.linalg.solve(information, gradient)
+        while (found := loss(scale + step)) > current and np.abs(step).max() > _SMALL_STEP:
+            step = step / 2
+        if found > current or np.abs(step).max() <= _SMALL_STEP:
+            break
+        scale, current = scale + step, found
+    return float(scale[0]), float(scale[1])
+
+
+def suggestion_probability(
+    lp: Floats, says_suggested: Floats, accuracy: float, scale: tuple[float, float]
+) -> Doubles:
+    """P(the suggestion is right | lp, answer) [B], by Bayes' rule:
+
+    sigmoid(b0 + b1 lp + y logit(a)), y = 1 for an answer for the suggestion, -1 for the given label, 0 for none.
+    Arguments are those of `fit_scale`, and its result.
+
+    >>> suggestion_probability(np.zeros(3), np.array([1, 0, np.nan]), 0.8, (0.0, 0.5)).round(3)
+    array([0.8, 0.2, 0.5])
+    """
+    _check(accuracy)
+    says = np.asarray(says_suggested, dtype=np.float64)
+    sign = np.nan_to_num(2 * says - 1, nan=0.0)
+    evidence = np.multiply(sign, logit(accuracy), out=np.zeros_like(sign), where=sign != 0)
+    return np.asarray(expit(scale[0] + scale[1] * _limited(lp) + evidence))
+
+
+def confidence_that_most_are_right(
+    evidence: int, for_suggestion: int, answered: int, worth: Worth, neither: float = 0.0
+) -> float:
+    """How sure it is, in [0, 1], that most of the suggestions with some answer are right, by the number of answers for them.
+
+    After an answer for it (`evidence` 1) a suggestion is right with probability 1/2 if before it is with 1 - a, after
+    one for the given label (-1) if with a, without an answer (0) if with 1/2. The rate of answers for suggestions is
+    then 2 a (1 - a), a^2 + (1 - a)^2 and 1/2. Returned is the probability of fewer answers for suggestions than there
+    are, had they this rate: one less the p-value of the one-sided binomial test, averaged over the posterior of the
+    annotator's accuracy a (`Worth.quantiles`), of which few control questions leave much open.
+
+    >>> worth = Worth(135, 150)
+    >>> [round(confidence_that_most_are_right(1, count, 100, worth), 2) for count in (15, 20, 25, 30)]
+    [0.19, 0.52, 0.82, 0.96]
+    """
+    accuracy = np.maximum(worth.quantiles, 0.5)
+    share = {1: 1 - accuracy, 0: np.full_like(accuracy, 0.5), -1: accuracy}[evidence]
+    return float(binom.cdf(for_suggestion - 1, answered, _rate(share, accuracy, neither)).mean())
+
+
+_STEPS, _SMALL_STEP = 100, 1e-10
+
+
+def _rate(right: Doubles, accuracy: Doubles | float, neither: float) -> Doubles:
+    """Share of answers for the suggestion where suggestions are right with probability `right`."""
+    rate = neither / 2 + (1 - neither) * (1 - accuracy + (2 * accuracy - 1) * right)
+    return np.asarray(np.clip(rate, 1e-12, 1 - 1e-12))
+
+
+def _limited(lp: Floats) -> Doubles:
+    return np.clip(np.asarray(lp, dtype=np.float64), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
+
+
+def _verdicts(changed: Bools, kept: Bools) -> Ints:
+    codes = np.where(kept, Verdict.KEPT, Verdict.REFERRED)
+    return np.where(changed, Verdict.CHANGED, codes).astype(np.int8)
+
+
+def _check(accuracy: float, neither: float = 0.0) -> None:
+    if not 0.5 <= accuracy <= 1:
+        raise ValueError(f"accuracy must be in [.5, 1], got {accuracy}: below chance, turn the answers round")
+    if not 0 <= neither < 1:
+        raise ValueError(f"neither must be in [0, 1), got {neither}")
