@@ -12,7 +12,7 @@ What the certificate does not say: it speaks of the auditor's judgement and not 
 not of a class; it is void when the proposals or their order change, and when questions are drawn again with another seed
 because the first answers were bad. What is not accepted is not thereby wrong.
 
-Reference: the nested test is that of BARGAIN (arXiv 2509.02896); the test of each set stands in `precision_test`.
+Reference: the nested test is that of BARGAIN (arXiv 2509.02896); the test of each set stands in `precision`.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from rayclean.functional.hashing import mix
-from rayclean.functional.precision_test import needed_answers
+from rayclean.functional.precision import needed_answers
 from rayclean.functional.types import Bools, Floats, Ids, Ints
 
 RIGHT, WRONG, NO_ANSWER = 1, 0, -1
