@@ -139,13 +139,16 @@ def _walk(
             f"{budget} answers certify nothing of {len(order)} proposals at target {target:g} and delta {delta:g}; "
             f"at least {least} are needed, or a lower target"
         )
+    in_turn = order[np.argsort(permutation[order], kind="stable")]
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
     asked: dict[int, int] = {}
     accepted, paid = 0, int(known.sum())
 
     def test(size: int) -> Reason | None:
         """Ask until the set is certified (None) or a reason not to go on."""
-        rows = order[:size][np.argsort(permutation[order[:size]], kind="stable")].tolist()
         needed = needed_answers(size, target, delta, budget)
+        rows = in_turn[place[in_turn] < size][: needed[-1]].tolist()
         seen = wrong = 0
         while wrong < len(needed):
             if seen == needed[wrong]:
