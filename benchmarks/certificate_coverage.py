@@ -4,12 +4,11 @@
     python benchmarks/certificate_coverage.py --small    seconds, for the smoke test
 
 Certificates: sets of 150 to 5,000 proposals, most confident first, whose precision is flat below the target, flat above it,
-falling, good but for one bad block, or (the hardest, with four times the audits) just below the
-target in every nested set. An audit answers
-truthfully, under a seed of its own. A certificate is violated when the accepted set is below the target. Beside it, with
-the same budgets: `bonferroni`, one uniform sample and 20 exact tests at delta / 20, the largest set that passes; `uniform`,
-one uniform sample and 20 exact tests at delta in fixed order from the top 30 %; `capped bets`, the nested test with 25
-capped betting fractions and a first set of a twentieth (fewer audits, one budget).
+falling, good but for one bad block, or (the hardest, with four times the audits) just below the target in every nested set.
+An audit answers truthfully, under a seed of its own. A certificate is violated when the accepted set is below the target.
+Beside it, with the same budgets: `bonferroni`, one uniform sample and 20 exact tests at delta / 20, the largest set that
+passes; `uniform`, one uniform sample and 20 exact tests at delta in fixed order from the top 30 %; `capped bets`, the nested
+test with 25 capped betting fractions and a first set of a twentieth (fewer audits, one budget).
 
 Audits: 50 suspects and 50 of all 1,000 examples under mixtures of noise inside and outside of the suspects.
 """
