@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 
 from rayclean.folder import Folder
 
-DECISIONS = ("changed", "kept", "abstained", "error", "unasked")
-"""All values of the column `decision`: the label changes; the annotator chose the given label; no choice was
-sure enough for a change; the query failed; the budget ended before the query. Only the first one changes a
-label."""
+DECISIONS = ("changed", "kept", "referred", "abstained", "error", "unasked")
+"""All values of the column `decision`: the label changes; it is confirmed; what is known does not decide, a person
+should look; the annotator chose neither label; the query failed; the budget ended before the query. Only the first
+one changes a label."""
 
-UNDECIDED = ("abstained", "error", "unasked")
+UNDECIDED = ("referred", "abstained", "error", "unasked")
 """Decisions after which the next annotator is asked, where several are asked in order."""
 
 ANNOTATIONS = pa.schema(
@@ -33,8 +33,13 @@ ANNOTATIONS = pa.schema(
         ("suggested_label", pa.int32()),
         ("given_value", pa.string()),  # the answers as JSON, where their numbers do not say them; else null
         ("suggested_value", pa.string()),
-        ("chosen_label", pa.int32()),  # by calibrated probability; null: no answer, or a tie
-        ("confidence", pa.float32()),  # calibrated probability of chosen_label; null: no answer
+        ("log_odds", pa.float64()),  # log P(suggested) - log P(given), as detection sees it
+        ("chosen_label", pa.int32()),  # the annotator's choice, its bias removed; null: no answer, or a tie
+        ("confidence", pa.float32()),  # its probability of chosen_label; null: no answer
+        (
+            "probability",
+            pa.float64(),
+        ),  # that the suggested label is right rather than the given one, all in all
         ("decision", pa.string()),  # one of DECISIONS
         ("annotator", pa.string()),  # name of the annotator that decided, or was the last to be asked
         ("accepted", pa.bool_()),  # whether the label changes (before reverts)
@@ -55,8 +60,8 @@ ANNOTATIONS = pa.schema(
 )
 """Columns of `relabel/annotations/`; the most doubtful suspect is the first row."""
 
-_COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence", "decision",
-            "annotator", "suggested_value", "candidates", "error")  # fmt: skip
+_COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence",
+            "probability", "log_odds", "decision", "annotator", "suggested_value", "candidates", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,16 @@ class SuspectRanking:
     example_id: npt.NDArray[np.int64]
     rank: npt.NDArray[np.int64]
     given: npt.NDArray[np.int64]
+    suggested: npt.NDArray[np.int64]
+    """[S] Label that a change leads to."""
     chosen: npt.NDArray[np.int64]
     """[S] Label that the annotator chose; -1 without an answer and for a tie."""
     confidence: npt.NDArray[np.float32]
-    """[S] Calibrated probability of the chosen label; NaN without an answer."""
+    """[S] The annotator's probability of the chosen label; NaN without an answer."""
+    probability: npt.NDArray[np.float64]
+    """[S] Probability that the suggested label is right rather than the given one, by which was decided."""
+    log_odds: npt.NDArray[np.float64]
+    """[S] The same before anybody answered, as log P(suggested) - log P(given)."""
     decision: npt.NDArray[np.int8]
     """[S] Index into `DECISIONS`."""
     annotator: npt.NDArray[np.object_]
@@ -92,18 +103,19 @@ class SuspectRanking:
     @classmethod
     def from_tables(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
         """The decisions in tables with columns of `ANNOTATIONS`, whose rows stand in any order."""
-        names = _COLUMNS[:-4]
-        empty = {name: np.zeros(0, dtype=np.int64) for name in names} | dict.fromkeys(
-            ("annotator", "suggested_value"), np.zeros(0, object)
-        )
+        names = _COLUMNS[:-2]
+        texts, floats = ("annotator", "suggested_value"), ("confidence", "probability", "log_odds")
+        empty: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype=np.int64) for name in names}
+        empty |= dict.fromkeys(texts, np.zeros(0, object)) | dict.fromkeys(floats, np.zeros(0))
         parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
         every, kinds = False, Counter[str]()
         for table in tables:
             decision = np.array([DECISIONS.index(x) for x in table["decision"].to_pylist()], dtype=np.int8)
             parts["decision"].append(decision)
-            for name in ("annotator", "suggested_value"):
+            for name in texts:
                 parts[name].append(np.array(table[name].to_pylist(), dtype=object))
-            parts["confidence"].append(table["confidence"].to_numpy(zero_copy_only=False).astype(np.float32))
+            for name in floats:
+                parts[name].append(table[name].to_numpy(zero_copy_only=False).astype(np.float64))
             for name in names[:6]:
                 parts[name].append(pc.fill_null(table[name], -1).to_numpy().astype(np.int64))
             every |= bool((pc.max(pc.list_value_length(table["candidates"])).as_py() or 0) > 2)
@@ -118,8 +130,11 @@ class SuspectRanking:
             example_id=columns["example_id"],
             rank=columns["rank"],
             given=columns["given_label"],
+            suggested=columns["suggested_label"],
             chosen=columns["chosen_label"],
             confidence=columns["confidence"].astype(np.float32),
+            probability=columns["probability"],
+            log_odds=columns["log_odds"],
             decision=columns["decision"].astype(np.int8),
             annotator=columns["annotator"],
             suggested_value=columns["suggested_value"],
@@ -133,6 +148,12 @@ class SuspectRanking:
         if self.candidates.shape[1] == 0:
             return np.asarray(self.truth >= 0)
         return np.asarray((self.truth >= 0) & (self.candidates == self.truth[:, None]).any(axis=1))
+
+    @property
+    def certainty(self) -> npt.NDArray[np.float32]:
+        """Probability of the label [S] that was decided on, against its rival, before reverts."""
+        changed = self.decided("changed")
+        return np.where(changed, self.probability, 1 - self.probability).astype(np.float32)
 
     def decided(self, decision: str) -> npt.NDArray[np.bool_]:
         """Which suspects have this decision [S], before reverts."""

@@ -102,6 +102,10 @@ def findings(detectors: Sequence[str]) -> pa.Schema:
         ("quality", pa.float32()),  # lower = more likely wrong
         ("suspect", pa.bool_()),
         ("rank", pa.int64()),  # 0 = most doubtful; -1 = not a suspect
+        (
+            "control",
+            pa.int64(),
+        ),  # place among the control questions about labels that are as good as known; else -1
         ("reason", pa.string()),
     ]
     by_detector = [
@@ -119,8 +123,14 @@ LABELS = pa.schema(
         ("given_label", pa.int32()),
         ("final_label", pa.int32()),
         ("final_value", pa.string()),  # JSON, where the number of an answer does not say it; else null
-        ("source", pa.string()),  # given (never doubted), kept, changed, abstained, error, unasked, reverted
-        ("confidence", pa.float32()),  # calibrated probability of the annotator's choice; null where unasked
+        (
+            "source",
+            pa.string(),
+        ),  # given (never doubted), kept, changed, referred, abstained, error, unasked, reverted
+        (
+            "confidence",
+            pa.float32(),
+        ),  # probability of the final label, against its rival; null where never doubted
         (
             "annotator",
             pa.string(),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ANNOTATORS: "Family[Annotator]" = Family(
     "annotator",
     {
+        "posterior": "rayclean.annotators.posterior:PosteriorAnnotator",
         "served": "rayclean.annotators.served:ServedAnnotator",
         "openai": "rayclean.annotators.openai:OpenAIAnnotator",
         "knn": "rayclean.annotators.knn:KnnAnnotator",

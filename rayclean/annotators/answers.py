@@ -15,11 +15,12 @@ ANSWERS = pa.schema(
     [
         ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
-        ("rank", pa.int64()),
+        ("rank", pa.int64()),  # negative: a control question
         ("given_label", pa.int32()),
         ("suggested_label", pa.int32()),
         ("given_value", pa.string()),
         ("suggested_value", pa.string()),
+        ("log_odds", pa.float64()),  # log P(suggested) - log P(given), as detection sees it
         ("candidates", pa.list_(pa.int32())),
         ("state", pa.string()),  # answered, error, unasked, or single (one candidate: no query is sent)
         ("choice", pa.int32()),  # label chosen by the annotator; null: none
@@ -48,6 +49,7 @@ _FROM_QUERY = [
     "suggested_label",
     "given_value",
     "suggested_value",
+    "log_odds",
     "candidates",
 ]
 

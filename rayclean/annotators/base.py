@@ -26,8 +26,8 @@ from rayclean.plugins import Options
 from rayclean.schema import Candidate, Label
 from rayclean.tasks.base import Task
 
-MAX_SCORED = 32
-"""Most classes for which all labels are scored for every text, as batch calibration needs."""
+MAX_MEASURED = 32
+"""Most classes whose words' biases control questions can tell; more are told by a content-free text."""
 
 PROMPT_CHARACTERS = 4
 """Approximate number of characters per token of a prompt."""
@@ -160,6 +160,11 @@ class Annotator:
     price."""
     calibrated: ClassVar[bool] = False
     """Whether scores are unbiased log-probabilities, which need no calibration."""
+    asks: ClassVar[bool] = True
+    """Whether there are answers at all; else the model alone decides."""
+    independent: ClassVar[bool] = True
+    """Whether answers come from elsewhere than the model's predictions. Others are no second opinion: control
+    questions, which the model knows best, would overrate them, and they count for nothing."""
 
     task: Task | None = None
     """The task whose units are asked about; None where every unit is an example."""
@@ -194,7 +199,7 @@ class Annotator:
         return count, selector
 
     def calibration(self, configured: str, num_classes: int) -> str:
-        """The calibration of scores: `none`, `batch` or `content_free`.
+        """The calibration of scores: `none`, `controls` or `content_free`.
 
         Args:
             configured: `relabel.calibration`; with `auto` the annotator chooses.

@@ -16,9 +16,8 @@ from rayclean.annotators.calibration_queries import (
     MaybeAnswers,
     answer_for_calibration,
     content_free_queries,
-    labels_to_score,
 )
-from rayclean.annotators.decisions import LabelBias, decide
+from rayclean.annotators.choices import choices, shared_bias
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.queries import read_texts
 from rayclean.errors import AnnotationError
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 async def answer_between_epochs(
-    engine: Engine, asked: MethodQueries, *, examples: str, labels: LabelSet, calibration: str
+    engine: Engine, asked: MethodQueries, *, examples: str, labels: LabelSet, calibration: str, trusted: bool
 ) -> tuple[npt.NDArray[np.int64], dict[str, float]]:
     """Labels [Q] (or `ABSTAINED`, `UNANSWERED`) for the queries of a method, and counts of this call.
 
@@ -37,13 +36,13 @@ async def answer_between_epochs(
         asked: the queries.
         examples: folder of example shards, which hold the texts.
         labels: all labels.
-        calibration: `none`, `batch` (over the answers of this call) or `content_free`.
+        calibration: `none`, `controls` (the bias is that of the answers of this call) or `content_free`.
+        trusted: whether the annotator was better than chance at the control questions of `relabel`, if it was asked any;
+            else every answer counts as an abstention.
     """
     texts = read_texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours != -1]))
     candidates = [_candidates(asked, row, labels) for row in range(len(asked.ids))]
-    queries = [
-        _query(asked, row, texts, labels, candidates[row], calibration) for row in range(len(asked.ids))
-    ]
+    queries = [_query(asked, row, texts, labels, candidates[row]) for row in range(len(asked.ids))]
     neutral = content_free_queries(engine.annotator, queries, calibration)
     before = (engine.counts.asked, engine.counts.reused, _tokens_spent(engine))
     failure = None
@@ -55,9 +54,11 @@ async def answer_between_epochs(
         answers, content_free = await answer_for_calibration(engine.recall, queries, neutral)
     found = _answered(asked, candidates, answers, content_free, labels)
     known = [answer for answer in found if answer is not None]
-    bias = LabelBias(len(labels)).add(known if calibration == "batch" else ()).mean
-    decided = iter(decide(known, bias, asked.accept))
-    chosen = np.array([UNANSWERED if answer is None else next(decided).label for answer in found], np.int64)
+    bias = shared_bias(known, len(labels)) if calibration == "controls" else np.zeros(len(labels))
+    made = choices(known, bias)
+    sure = (made.label >= 0) & (made.confidence >= asked.accept) & trusted
+    chosen = np.full(len(found), UNANSWERED, dtype=np.int64)
+    chosen[[answer is not None for answer in found]] = np.where(sure, made.label, ABSTAINED)
     return chosen, {
         "asked": engine.counts.asked - before[0],
         "from_ledger": engine.counts.reused - before[1],
@@ -83,9 +84,8 @@ def _tokens_spent(engine: Engine) -> int:
 
 
 def _query(
-    asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet, candidates: Sequence[int],
-    calibration: str,
-) -> Query:  # fmt: skip
+    asked: MethodQueries, row: int, texts: dict[int, str], labels: LabelSet, candidates: Sequence[int]
+) -> Query:
     return Query(
         int(asked.ids[row]),
         texts[int(asked.ids[row])],
@@ -93,9 +93,6 @@ def _query(
         _demonstrations(asked, row, texts, labels),
         labels.candidate(int(asked.given[row])),
         labels.candidate(int(asked.predicted[row])),
-        labels_to_score(
-            labels, [index for index in range(len(labels)) if index not in candidates], calibration
-        ),
     )
 
 

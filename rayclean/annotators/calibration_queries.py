@@ -1,25 +1,11 @@
-"""Further queries and scores that calibration needs, asked together with the queries."""
+"""Further queries that calibration needs, asked together with the queries."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from rayclean.annotators.base import MAX_SCORED, Annotation, Annotator, Query
-from rayclean.schema import Candidate, LabelSet
+from rayclean.annotators.base import Annotation, Annotator, Query
 
 MaybeAnswers = list[Annotation | None]
 """Answers to a list of queries; None for a query beyond the budget, or without an answer in the ledger."""
-
-
-def labels_to_score(answers: LabelSet, further: Sequence[int], calibration: str) -> tuple[Candidate, ...]:
-    """Answers beside the candidates whose scores batch calibration needs, for up to `MAX_SCORED` of them.
-
-    Args:
-        answers: all answers.
-        further: indices of the answers that the query's unit has beside its candidates.
-        calibration: how scores become probabilities.
-    """
-    if calibration != "batch" or len(answers) > MAX_SCORED:
-        return ()
-    return tuple(map(answers.candidate, further))
 
 
 def content_free_queries(annotator: Annotator, queries: Sequence[Query], calibration: str) -> list[Query]:

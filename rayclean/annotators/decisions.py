@@ -1,12 +1,18 @@
-"""The conversion of answers to labels: calibration, choice among the candidates, and acceptance.
+"""From answers to labels: what an annotator chose, what it is worth, and which labels change.
 
-`decide` is the only such rule; it is used by `relabel` (`write_decisions` reads `answers/` and writes
-`annotations/`) and for training methods that query the annotator between epochs (`between_epochs.py`).
+    controls     questions about labels that are as good as known say how often the annotator is right, and which words
+                 it prefers whatever the text says (`choices.measure_annotator`)
+    choices      its answers, with that preference removed (`choices.choices`)
+    judgement    the model's posterior and the answers, each believed as far as it has earned (`functional.judgement`)
+    caps         no class loses more labels than its suspects support (`functional.class_caps`)
+
+`relabel` reads `answers/` and writes `annotations/` (`write_decisions`). A training method that asks between epochs uses
+the same choices, and only of an annotator that is worth something (`between_epochs.py`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,107 +20,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import ANNOTATIONS, DECISIONS, UNDECIDED
-from rayclean.annotators.answers import AnsweredQuery, answered_query
+from rayclean.annotators.answers import answered_query
+from rayclean.annotators.choices import choices, measure_annotator
 from rayclean.folder import Folder
-from rayclean.functional.calibration import choose, label_sums, probabilities, steady_bias
-from rayclean.schema import ABSTAINED
+from rayclean.functional.class_caps import cap_changes_out, supported_changes
+from rayclean.functional.judgement import Judgement, Verdict, judge
+from rayclean.functional.worth import Worth
 
 _Indices = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Decision:
-    """The decision on one answered query."""
-
-    name: str
-    """`changed`, `kept` or `abstained` (one of `DECISIONS`)."""
-    chosen: int | None
-    """Index of the most probable candidate; None for a tie."""
-    label: int
-    """Index of the resulting label, or `ABSTAINED` if its probability is too low."""
-    confidence: float
-    """Calibrated probability of the most probable candidate."""
-    scores: tuple[float, ...]
-    """Raw log-probability of each candidate; () if the annotator gives none."""
-    probabilities: tuple[float, ...]
-    """Calibrated probability of each candidate."""
-
-
-def decide(answers: Sequence[AnsweredQuery], bias: _Floats, accept: float) -> list[Decision]:
-    """Decide on answers: the label changes to the most probable candidate if its probability reaches
-    `accept`.
-
-    Args:
-        answers: B answers.
-        bias: [K] mean score of each label (`LabelBias`), which is subtracted if an answer has no scores of a
-            content-free text.
-        accept: least calibrated probability for a change; keeping the given label needs none.
-
-    An answer without scores, as from people, has probability 1.
-    """
-    indices, raw, offsets = _candidate_arrays(answers, bias)
-    calibrated = probabilities(raw, offsets, indices)
-    for row, answer in enumerate(answers):
-        if not answer.scores:
-            calibrated[row] = indices[row] == answer.choice
-    chosen, confidence = choose(calibrated, indices)
-    decisions = []
-    for row, answer in enumerate(answers):
-        size = len(answer.candidates)
-        label = int(chosen[row]) if chosen[row] >= 0 and confidence[row] >= accept else ABSTAINED
-        changed = label not in (ABSTAINED, answer.given)
-        name = "changed" if changed else "kept" if chosen[row] == answer.given else "abstained"
-        decisions.append(
-            Decision(
-                name,
-                int(chosen[row]) if chosen[row] >= 0 else None,
-                label,
-                float(confidence[row]),
-                tuple(raw[row, :size].tolist()) if answer.scores else (),
-                tuple(calibrated[row, :size].tolist()),
-            )
-        )
-    return decisions
-
-
-def _candidate_arrays(answers: Sequence[AnsweredQuery], bias: _Floats) -> tuple[_Indices, _Floats, _Floats]:
-    """Label indices (-1 = no candidate), raw scores and offsets of the candidates, each [B, C]."""
-    shape = (len(answers), max((len(answer.candidates) for answer in answers), default=0) or 1)
-    indices = np.full(shape, -1, dtype=np.int64)
-    raw, offsets = np.zeros(shape), np.zeros(shape)
-    for row, answer in enumerate(answers):
-        size = len(answer.candidates)
-        indices[row, :size] = answer.candidates
-        if answer.scores:
-            raw[row, :size] = [answer.scores[label] for label in answer.candidates]
-            offsets[row, :size] = [answer.content_free.get(label, bias[label]) for label in answer.candidates]
-    return indices, raw, offsets
-
-
-@dataclass
-class LabelBias:
-    """The mean score of each label over many answers, which measures a model's preference for some words."""
-
-    num_classes: int
-    sums: _Floats = field(init=False)
-    counts: _Indices = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.sums, self.counts = np.zeros(self.num_classes), np.zeros(self.num_classes, dtype=np.int64)
-
-    def add(self, answers: Iterable[AnsweredQuery]) -> "LabelBias":
-        """Include the scores of some answers."""
-        pairs = [pair for answer in answers for pair in answer.scores.items()]
-        labels, scores = (np.array(column) for column in zip(*pairs, strict=True)) if pairs else ([], [])
-        sums, counts = label_sums(np.asarray(labels, dtype=np.int64), np.asarray(scores), self.num_classes)
-        self.sums, self.counts = self.sums + sums, self.counts + counts
-        return self
-
-    @property
-    def mean(self) -> _Floats:
-        """Mean score of each label [K]; all 0 if there are few answers."""
-        return steady_bias(self.sums, self.counts)
+NO_ANSWER, NEITHER = -1, -2
+"""Answers of `judge`: nobody answered; the annotator chose none of the candidates."""
 
 
 @dataclass(frozen=True)
@@ -132,36 +49,62 @@ class DecidedStage:
     """Tokens of all answers, including those from the ledger."""
     undecided: _Indices
     """Sorted ids of the suspects for the next annotator; empty for the last annotator."""
+    judged: dict[str, Any]
+    """Control questions (asked, right, the accuracy that counts), what decided, and the number of capped changes."""
 
 
 def write_decisions(
-    out: Folder, stage: int, annotator: str, num_classes: int, calibration: str, accept: float, *, last: bool
+    out: Folder,
+    stage: int,
+    annotator: str,
+    num_classes: int,
+    calibration: str,
+    accept: float,
+    seed: int,
+    *,
+    asks: bool,
+    last: bool,
 ) -> DecidedStage:
-    """Write `annotations/` from the answers of one annotator, one part in memory at a time.
+    """Write `annotations/` from the answers of one annotator; a few numbers per suspect are in memory.
 
     Args:
         out: folder of the verb.
         stage: position of the annotator in the sequence of annotators.
         annotator: name of the annotator.
         num_classes: number of classes K.
-        calibration: `none`, `batch` (over all answers) or `content_free`.
+        calibration: `none`, `controls` or `content_free`.
         accept: least probability for a change.
+        seed: decides between equal probabilities.
+        asks: whether the annotator answers at all; else the model alone decides.
         last: whether undecided suspects get a final decision; otherwise the next annotator is asked about
             them.
     """
     folder = stage_name(stage)
-    bias = LabelBias(num_classes)
-    if calibration == "batch":
-        for name in out.shards("answers", folder):
-            table = out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS)
-            bias.add(answer for row in table.to_pylist() if (answer := answered_query(row)) is not None)
+    names = out.shards("answers", folder)
+    controls = [
+        answer
+        for name in names
+        for row in out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS).to_pylist()
+        if row["rank"] < 0 and (answer := answered_query(row)) is not None
+    ]
+    measured = measure_annotator(controls, num_classes, calibration)
+    parts = [
+        _part(out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS), measured.bias)
+        for name in names
+    ]
+    every = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
+    judgement, capped = _judge(every, measured.worth, accept, num_classes, seed) if parts else (None, 0)
     counts, kinds = Counter[str](), Counter[str]()
     models, undecided = set[str](), list[int]()
-    prompt_tokens = answer_tokens = 0
-    for name in out.shards("answers", folder):
-        rows = _decided(out.read_table("answers", folder, name).to_pylist(), bias.mean, accept, annotator)
-        prompt_tokens += sum(row["prompt_tokens"] or 0 for row in rows)
-        answer_tokens += sum(row["answer_tokens"] or 0 for row in rows)
+    prompt_tokens = answer_tokens = start = 0
+    for name in names:
+        answered = out.read_table("answers", folder, name).to_pylist()
+        prompt_tokens += sum(row["prompt_tokens"] or 0 for row in answered)
+        answer_tokens += sum(row["answer_tokens"] or 0 for row in answered)
+        rows = [row for row in answered if row["rank"] >= 0]
+        assert judgement is not None
+        _decided(rows, measured.bias, judgement, start, annotator, asks)
+        start += len(rows)
         if not last:
             undecided += [row["unit_id"] for row in rows if row["decision"] in UNDECIDED]
             rows = [row for row in rows if row["decision"] not in UNDECIDED]
@@ -169,13 +112,70 @@ def write_decisions(
         out.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", part)
         counts.update(row["decision"] for row in rows)
         counts["reused"] += sum(bool(row["reused"]) for row in rows)
+        counts["answered"] += sum(row["state"] == "answered" for row in rows)
         kinds.update(row["error"].partition(":")[0] for row in rows if row["decision"] == "error")
         models |= {row["model"] for row in rows if row["model"]}
     left = np.sort(np.array(undecided, dtype=np.int64))
-    return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left)
+    judged = {
+        "controls": {"asked": measured.worth.asked, "right": measured.worth.right},
+        "accuracy": measured.worth.lower,
+        "above_chance": measured.worth.above_chance,
+        "decided_by": None if judgement is None else judgement.gate.name.lower(),
+        "scale": None if judgement is None else list(judgement.scale),
+        "capped": capped,
+    }
+    return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left, judged)
 
 
-_ANSWER_COLUMNS = ["state", "given_label", "candidates", "choice", "all_scores", "content_free"]
+_ANSWER_COLUMNS = ["unit_id", "rank", "given_label", "suggested_label", "log_odds", "state", "candidates", "choice",
+                   "all_scores", "content_free"]  # fmt: skip
+
+
+def _part(table: pa.Table, bias: _Floats) -> dict[str, npt.NDArray[Any]]:
+    """The suspects of one file of answers, as `judge` needs them."""
+    rows = [row for row in table.to_pylist() if row["rank"] >= 0]
+    answers = [answered_query(row) for row in rows]
+    chosen = iter(choices([answer for answer in answers if answer is not None], bias).label.tolist())
+    labels = [NO_ANSWER if answer is None else next(chosen) for answer in answers]
+    found: dict[str, npt.NDArray[Any]] = {
+        key: np.array([row[key] for row in rows], dtype=np.int64)
+        for key in ("unit_id", "given_label", "suggested_label")
+    }
+    neither = [
+        label if answer is None or label >= 0 else NEITHER
+        for label, answer in zip(labels, answers, strict=True)
+    ]
+    return found | {
+        "answer": np.array(neither, dtype=np.int64),
+        "log_odds": np.array([row["log_odds"] for row in rows], dtype=np.float64),
+    }
+
+
+def _judge(
+    suspects: dict[str, npt.NDArray[Any]], worth: Worth, accept: float, num_classes: int, seed: int
+) -> tuple[Judgement, int]:
+    """The judgement on all suspects, and how many changes the classes' caps took back."""
+    given = suspects["given_label"]
+    found = judge(suspects["log_odds"], given, suspects["suggested_label"], suspects["answer"], worth, accept)
+    most = supported_changes(found.probability, given, num_classes)
+    verdict = cap_changes_out(found.verdict, given, found.probability, suspects["unit_id"], most, seed)
+    return replace(found, verdict=verdict), int((verdict != found.verdict).sum())
+
+
+def changed_by_model_alone(
+    suspects: dict[str, npt.NDArray[Any]], accept: float, num_classes: int, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Whether each label would change [S] if nobody were asked: the row that every annotator has to beat.
+
+    Args:
+        suspects: [S] `unit_id`, `given_label`, `suggested_label` and `log_odds`.
+        accept: least probability for a change.
+        num_classes: number of classes K.
+        seed: of the run.
+    """
+    answer = np.full(len(suspects["unit_id"]), NO_ANSWER)
+    found, _ = _judge(suspects | {"answer": answer}, Worth(0, 0), accept, num_classes, seed)
+    return np.asarray(found.verdict == Verdict.CHANGED)
 
 
 def stage_name(stage: int) -> str:
@@ -191,7 +191,7 @@ def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
     kinds = sum((stage.error_kinds for stage in stages), Counter[str]())
     models = sorted({model for stage in stages for model in stage.models})
     return {
-        "answered": counts["changed"] + counts["kept"] + counts["abstained"],
+        "answered": counts["answered"],
         "from_ledger": counts["reused"],
         **{name: counts[name] for name in DECISIONS},
         "errors": dict(sorted(kinds.items())),
@@ -200,20 +200,36 @@ def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
 
 
 def _decided(
-    rows: list[dict[str, Any]], bias: _Floats, accept: float, annotator: str
-) -> list[dict[str, Any]]:
-    """Rows of `answers/` extended by the further columns of `annotations/`."""
+    rows: list[dict[str, Any]], bias: _Floats, judgement: Judgement, start: int, annotator: str, asks: bool
+) -> None:
+    """Extend rows of `answers/` by the further columns of `annotations/`.
+
+    Args:
+        rows: of suspects; row r has verdict `start` + r.
+        bias: of the annotator.
+        judgement: on all suspects.
+        start: see `rows`.
+        annotator: its name.
+        asks: whether it answers at all.
+    """
     answers = [answered_query(row) for row in rows]
-    decided = iter(decide([answer for answer in answers if answer is not None], bias, accept))
-    for row, answer in zip(rows, answers, strict=True):
+    found = choices([answer for answer in answers if answer is not None], bias)
+    place = 0
+    for number, (row, answer) in enumerate(zip(rows, answers, strict=True), start):
         row |= {"scores": [], "probabilities": [], "chosen_label": None, "confidence": None}
-        row |= {"annotator": annotator, "decision": "abstained"}
+        verdict = judgement.verdict[number]
+        row |= {"annotator": annotator, "probability": float(judgement.probability[number])}
+        row["decision"] = Verdict(verdict).name.lower()
         if answer is not None:
-            decision = next(decided)
-            row |= {"scores": decision.scores, "probabilities": decision.probabilities}
-            row |= {"chosen_label": decision.chosen, "confidence": decision.confidence}
-            row["decision"] = decision.name
-        elif row["state"] in ("error", "unasked"):
+            label = int(found.label[place])
+            row |= {"scores": found.scores[place], "probabilities": found.probabilities[place]}
+            row |= {
+                "chosen_label": label if label >= 0 else None,
+                "confidence": float(found.confidence[place]),
+            }
+            if verdict == Verdict.REFERRED and label not in (row["given_label"], row["suggested_label"]):
+                row["decision"] = "abstained"
+            place += 1
+        elif asks and row["state"] in ("error", "unasked") and verdict != Verdict.CHANGED:
             row["decision"] = row["state"]
         row["accepted"] = row["decision"] == "changed"
-    return rows

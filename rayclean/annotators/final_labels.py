@@ -53,9 +53,12 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         position, is_suspect = lookup(suspects.unit_id, ids)
         at = position[is_suspect]
         annotator = np.full(len(ids), None, dtype=object)
-        source[is_suspect], confidence[is_suspect] = sources[at], suspects.confidence[at]
+        source[is_suspect] = sources[at]
+        confidence[is_suspect] = np.where(
+            is_changed[at], suspects.probability[at], 1 - suspects.probability[at]
+        )
         annotator[is_suspect] = suspects.annotator[at]
-        final[is_suspect] = np.where(is_changed[at], suspects.chosen[at], given[is_suspect])
+        final[is_suspect] = np.where(is_changed[at], suspects.suggested[at], given[is_suspect])
         value = np.array(units["given_value"].to_pylist(), dtype=object)
         value[is_suspect] = np.where(is_changed[at], suspects.suggested_value[at], value[is_suspect])
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
@@ -82,7 +85,7 @@ def label_changes(
         suspects.unit_id[selected].tolist(),
         suspects.example_id[selected].tolist(),
         suspects.given[selected],
-        suspects.chosen[selected],
+        suspects.suggested[selected],
         strict=True,
     )
     return [
@@ -138,11 +141,11 @@ def revert_label_changes(
             )
         selected &= np.isin(suspects.example_id, example_ids)
     if below is not None:
-        selected &= suspects.confidence < below
+        selected &= suspects.certainty < below
     if from_label is not None:
         selected &= suspects.given == _index(task.answers, from_label)
     if to_label is not None:
-        selected &= suspects.chosen == _index(task.answers, to_label)
+        selected &= suspects.suggested == _index(task.answers, to_label)
     every = label_changes(run, suspects, suspects.decided("changed"), task)
     wanted = set(suspects.unit_id[selected].tolist())
     undone = reverted(run, every)

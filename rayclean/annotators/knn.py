@@ -29,6 +29,7 @@ class KnnAnnotator(Annotator):
 
     config: Config
     billable = False
+    independent = False
     calibrated = True
 
     def demonstrations(self, count: int, selector: str) -> tuple[int, str]:

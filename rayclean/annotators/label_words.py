@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import MAX_SCORED, PROMPT_CHARACTERS, Annotation, Expected, Query, best_position
+from rayclean.annotators.base import (
+    MAX_MEASURED,
+    PROMPT_CHARACTERS,
+    Annotation,
+    Expected,
+    Query,
+    best_position,
+)
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash
@@ -45,10 +52,8 @@ class LabelWordsForm:
         self._words: LabelWords | None = None
 
     def calibration(self, num_classes: int) -> str:
-        """Batch calibration if all labels are scored for every text, otherwise calibration by a content-free
-        text.
-        """
-        return "batch" if num_classes <= MAX_SCORED else "content_free"
+        """By control questions, or with many classes by a content-free text."""
+        return "controls" if num_classes <= MAX_MEASURED else "content_free"
 
     def identity(self) -> dict[str, Any]:
         """The option on which answers depend, except the prompt: the length to which prompts are cut."""

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotators.base import Demonstration, Query
-from rayclean.annotators.calibration_queries import labels_to_score
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
     LabelledExample,
@@ -27,6 +26,8 @@ from rayclean.annotators.demonstrations import (
 from rayclean.folder import Folder
 from rayclean.tasks.base import Task
 
+LEAST_PROBABILITY = 1e-9
+"""A probability below this counts as this, so that log-odds are finite."""
 _DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
 _QUERIES = pa.schema(
     [
@@ -37,6 +38,7 @@ _QUERIES = pa.schema(
         ("suggested_label", pa.int32()),
         ("given_value", pa.string()),
         ("suggested_value", pa.string()),
+        ("log_odds", pa.float64()),
         ("candidates", pa.list_(pa.int32())),
         ("demonstrations", pa.list_(_DEMONSTRATION)),
     ]
@@ -62,6 +64,8 @@ class QueryBuilder:
     seed: int
     rows_per_chunk: int
     """Number of ranks per chunk."""
+    controls: int = 0
+    """Number of control questions."""
     only: npt.NDArray[np.int64] | None = None
     """Sorted ids of the suspects to ask about; None: all."""
 
@@ -86,7 +90,7 @@ class QueryBuilder:
         total = 0
         for shard, rows in suspects.items():
             queries = pa.Table.from_pylist([_query_row(row) for row in rows], schema=_QUERIES)
-            chunks = queries["rank"].to_numpy() // self.rows_per_chunk
+            chunks = np.maximum(queries["rank"].to_numpy(), 0) // self.rows_per_chunk
             for chunk in np.unique(chunks):
                 part = queries.filter(pa.array(chunks == chunk))
                 out.write_table(part, chunk_name(int(chunk)), shard)
@@ -97,9 +101,10 @@ class QueryBuilder:
 
     def _suspects(self, shard: str) -> list[dict[str, Any]]:
         """The suspects of a shard with their texts and candidates, without demonstrations."""
-        found = suspects_of(self.sources.detect, shard)
+        found = suspects_of(self.sources.detect, shard, self.controls)
         if self.only is not None:
-            found = found.filter(pa.array(np.isin(found["unit_id"].to_numpy(), self.only)))
+            asked = np.isin(found["unit_id"].to_numpy(), self.only) | (found["rank"].to_numpy() < 0)
+            found = found.filter(pa.array(asked))
         examples = Folder(self.sources.load).read_table("examples", shard, columns=["example_id", "text"])
         rows = pc.index_in(found["example_id"], value_set=examples["example_id"].combine_chunks())
         suspects: list[dict[str, Any]] = found.append_column(
@@ -146,12 +151,33 @@ def _query_row(suspect: dict[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in suspect.items() if name != "text"}, "demonstrations": shown}
 
 
-def suspects_of(detect: str, shard: str) -> pa.Table:
-    """The columns of a shard's suspects that queries are made of."""
-    columns = ["unit_id", "example_id", "rank", "given_label", "suggested_label", "given_value", "suggested_value",
-               "suspect"]  # fmt: skip
-    table = Folder(detect).read_table("findings", shard, columns=columns)
-    return table.filter(table["suspect"]).select(columns[:-1])
+def suspects_of(detect: str, shard: str, controls: int = 0) -> pa.Table:
+    """The columns of a shard's suspects that queries are made of, and of its control questions.
+
+    The rank of a control question is negative, so that it is asked before any suspect: nothing can be decided without
+    it. `log_odds` = log P(suggested) - log P(given), as detection sees it.
+    """
+    columns = [
+        "unit_id",
+        "example_id",
+        "rank",
+        "given_label",
+        "suggested_label",
+        "given_value",
+        "suggested_value",
+    ]
+    further = ["control", "given_probability", "suggested_probability"]
+    table = Folder(detect).read_table("findings", shard, columns=[*columns, *further])
+    rank, control = table["rank"].to_numpy(), table["control"].to_numpy()
+    is_control = (control >= 0) & (control < controls)
+    rank = np.where(is_control, control - controls, rank)
+    given, suggested = (
+        np.log(np.maximum(table[name].to_numpy().astype(np.float64), LEAST_PROBABILITY))
+        for name in further[1:]
+    )
+    table = table.set_column(2, "rank", pa.array(rank)).select(columns)
+    table = table.append_column("log_odds", pa.array(suggested - given))
+    return table.filter(pa.array(is_control | (rank >= 0)))
 
 
 def chunk_name(chunk: int) -> str:
@@ -169,9 +195,7 @@ def chunks_in(queries: Folder) -> list[int]:
     return sorted(int(name.removeprefix("chunk-")) for name in names if name.startswith("chunk-"))
 
 
-def read_chunk(
-    queries: Folder, examples: str, chunk: int, task: Task, calibration: str
-) -> tuple[pa.Table, list[Query]]:
+def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[pa.Table, list[Query]]:
     """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 
     Args:
@@ -179,7 +203,6 @@ def read_chunk(
         examples: folder of example shards, which hold the texts.
         chunk: number of the chunk.
         task: holds all answers.
-        calibration: `batch` makes queries ask for the scores of further labels, too.
     """
     name = chunk_name(chunk)
     parts = [queries.read_table(name, shard) for shard in queries.shards(name)]
@@ -207,7 +230,6 @@ def read_chunk(
                 tuple(shown),
                 offered[row["given_label"]],
                 offered[row["suggested_label"]],
-                labels_to_score(answers, task.further(row["candidates"]), calibration),
             )
         )
     return table, found

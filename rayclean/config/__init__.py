@@ -73,7 +73,7 @@ class Config(Options):
     """Self-prediction: how a model predicts the examples it was trained on."""
     detect: DetectConfig = DetectConfig()
     """Which examples are doubtful."""
-    annotator: Plugin = Plugin(name="knn")
+    annotator: Plugin = Plugin(name="posterior")
     """Who answers the questions about doubtful labels (`rayclean/annotators/`)."""
     relabel: RelabelConfig = RelabelConfig()
     """What the annotator is asked and when its answer is taken."""

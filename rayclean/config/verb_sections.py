@@ -121,15 +121,18 @@ class RelabelConfig(Options):
     """Number of solved examples shown in a prompt, taken from the examples that are no suspects."""
     selector: Literal["nearest", "random"] = "nearest"
     """How demonstrations are chosen: the nearest by cosine of the features, or at random."""
-    calibration: Literal["auto", "none", "batch", "content_free"] = "auto"
-    """Correction of a model's bias towards some labels: `batch` subtracts each label's mean score over all
-    queries, `content_free` the score of a text without content. `auto`: `batch` for label words
-    (`content_free` with more than 32 classes), `none` for choices and for annotators that are no language
-    model."""
-    accept: float = Field(0.6, ge=0, le=1)
-    """Lowest calibrated probability of the chosen label that changes a label; below it the given label is
-    kept. At 0.5 every answer between two candidates counts, however close; a higher value harms fewer right
-    labels and repairs fewer wrong ones."""
+    controls: int = Field(150, ge=0, le=200)
+    """Number of control questions, about labels that are as good as known: they measure how often the annotator is
+    right, without any truth. An annotator that is not surely better than chance changes nothing, so without controls
+    the model alone decides."""
+    calibration: Literal["auto", "none", "controls", "content_free"] = "auto"
+    """Correction of a model's bias towards some labels: by its answers to the `controls`, or by the score of a
+    `content_free` text. `auto`: `controls` for label words (`content_free` with more than 32 classes), `none` for
+    choices and for annotators that are no language model."""
+    accept: float = Field(0.6, ge=0.5, le=1)
+    """Lowest probability that the suggested label is right, by model and annotator together, that changes a label:
+    harm / (harm + gain) of the two kinds of outcome. A higher value harms fewer right labels and repairs fewer wrong
+    ones."""
     max_error_rate: float = Field(0.2, ge=0, le=1)
     """Largest share of failed queries, of at least 20; above it the run stops."""
 

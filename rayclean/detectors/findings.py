@@ -4,7 +4,7 @@
 qualities in order) and 12 bytes per eligible example stay in memory.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from rayclean.folder import Folder
 from rayclean.functional.combine import allowed, combine, most_doubtful
 from rayclean.functional.hashing import mix
 from rayclean.functional.lookup import lookup_values
+
+MOST_CONTROLS = 200
+"""Control questions that are drawn; `relabel.controls` says how many of them are asked."""
 
 
 def id_fingerprint(ids: npt.NDArray[np.int64]) -> int:
@@ -40,6 +43,8 @@ class SelectedSuspects:
     """Number of suspects that the budget allows."""
     eligible: int
     """Number of examples that could become suspects."""
+    controls: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Ids of the control questions, in their order."""
 
     def combined(self, table: pa.Table, names: list[str]) -> npt.NDArray[np.float32]:
         """The quality of every row of a table of scores."""
@@ -49,11 +54,15 @@ class SelectedSuspects:
         """Rank of each id; -1 for those that are no suspects."""
         return lookup_values(self.ids, self.ranks, ids)
 
+    def control(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Place of each id among the control questions; -1 for the others."""
+        return lookup_values(self.controls, np.arange(len(self.controls)), ids)
+
 
 def select_suspects(
-    names: list[str], detectors: list[str], out: Folder, config: DetectConfig, total: int
+    names: list[str], detectors: list[str], out: Folder, config: DetectConfig, total: int, seed: int
 ) -> SelectedSuspects:
-    """Choose the suspects: the lowest combined qualities among the eligible examples.
+    """Choose the suspects: the lowest combined qualities among the eligible examples; and the control questions.
 
     Args:
         names: shards of `scores/`.
@@ -61,6 +70,7 @@ def select_suspects(
         out: the verb's folder.
         config: how to combine, and the budget.
         total: number of examples.
+        seed: seed of the run, by which controls are drawn.
     """
     kind = config.combine if len(detectors) > 1 else "mean"  # a single quality is kept as it is
     ordered = [_ordered(names, key, out, total) for key in detectors] if kind == "mean_rank" else []
@@ -76,9 +86,26 @@ def select_suspects(
         quality.append(scales.combined(table, detectors))
         ids.append(table["unit_id"].to_numpy())
     eligible = sum(map(len, ids))
-    suspects = most_doubtful(np.concatenate(quality), np.concatenate(ids), limit)
+    values, units = np.concatenate(quality), np.concatenate(ids)
+    suspects = most_doubtful(values, units, limit)
     order = np.argsort(suspects)
-    return SelectedSuspects(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible)
+    rest = ~np.isin(units, suspects)
+    controls = control_units(values[rest], units[rest], seed)
+    return SelectedSuspects(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible, controls)
+
+
+def control_units(
+    quality: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], seed: int
+) -> npt.NDArray[np.int64]:
+    """Ids of up to `MOST_CONTROLS` units whose labels are as good as known, drawn by a hash from the better half.
+
+    Those of the very highest quality would all be of the easiest class; nearer to the suspects, too many labels are
+    themselves wrong.
+    """
+    if not len(ids):
+        return ids
+    better = ids[quality >= np.median(quality)]
+    return np.asarray(better[np.lexsort((better, mix(better, seed, "control")))][:MOST_CONTROLS])
 
 
 def _ordered(names: list[str], detector: str, out: Folder, total: int) -> npt.NDArray[np.float32]:
@@ -118,6 +145,7 @@ def write_findings(
             "quality": pa.array(chosen.combined(table, detectors)),
             "suspect": pa.array(rank >= 0),
             "rank": pa.array(rank),
+            "control": pa.array(chosen.control(ids)),
             "reason": pa.array(_reasons(votes, rank >= 0, detectors), pa.string()),
         }
         out.write_table(pa.table(columns).select(target.names).cast(target), "findings", name)

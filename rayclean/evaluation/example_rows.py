@@ -38,7 +38,7 @@ def changed_rows(
     if harmful:
         kept &= (suspects.truth == suspects.given) & (suspects.truth >= 0)
     rows = np.flatnonzero(kept)
-    rows = rows[np.lexsort((suspects.rank[rows], -suspects.confidence[rows]))][:limit]
+    rows = rows[np.lexsort((suspects.rank[rows], -suspects.certainty[rows]))][:limit]
     wanted = suspects.unit_id[rows]
     texts = _rows_of(run.require("load"), "examples", suspects.example_id[rows], ["text"], "example_id")
     findings = _rows_of(run.require("detect"), "findings", wanted, ["quality", "reason"], "unit_id")
@@ -51,9 +51,9 @@ def changed_rows(
             **texts[example], **findings[key], **answers[key],
             "example_id": example,
             "given": labels[int(suspects.given[row])].name,
-            "final": labels[int(suspects.chosen[row])].name,
+            "final": labels[int(suspects.suggested[row])].name,
             "true": labels[truth].name if truth >= 0 else None,
-            "confidence": float(suspects.confidence[row]),
+            "confidence": float(suspects.certainty[row]),
         })  # fmt: skip
     return shown
 

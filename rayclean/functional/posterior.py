@@ -43,8 +43,8 @@ def transition(joint: Floats | Ints, counts: Ints, smoothing: float = SMOOTHING)
     n = np.asarray(counts, dtype=np.float64)
     smoothed = np.asarray(joint, dtype=np.float64) + smoothing * np.outer(n, n) / max(float(n.sum()), 1.0)
     columns = smoothed.sum(axis=0)
-    # A class that nobody was given, and that nobody is confidently of, is never a posterior.
-    return np.asarray(smoothed / np.where(columns > 0, columns, 1.0))
+    # Of an answer that nobody was given and nobody is confidently of, nothing is known: it excludes no given label.
+    return np.asarray(np.where(columns > 0, smoothed / np.where(columns > 0, columns, 1.0), 1.0))
 
 
 def posterior(probabilities: Floats, labels: Labels, noise: Doubles) -> Doubles:

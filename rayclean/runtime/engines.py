@@ -183,7 +183,7 @@ class Engines:
 
     @contextmanager
     def consulting(
-        self, plan: AskingPlan, *, examples: str, labels: LabelSet, calibration: str
+        self, plan: AskingPlan, *, examples: str, labels: LabelSet, calibration: str, trusted: bool = True
     ) -> "Iterator[AskAnnotator]":
         """An annotator for methods that ask between epochs, available inside the block.
 
@@ -192,9 +192,10 @@ class Engines:
             examples: folder of example shards, which hold the texts.
             labels: all labels.
             calibration: calibration of the answers (`relabel.calibration`).
+            trusted: whether its answers count (`between_epochs.answer_between_epochs`).
         """
         work = functools.partial(
-            answer_between_epochs, examples=examples, labels=labels, calibration=calibration
+            answer_between_epochs, examples=examples, labels=labels, calibration=calibration, trusted=trusted
         )
         if self.on_ray:
             from rayclean.runtime import annotate

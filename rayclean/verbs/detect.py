@@ -64,7 +64,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     fitted = _score_all(
         names, detectors, survey["examples"], load, predict, out, config, task, engines.map_items
     )
-    chosen = select_suspects(names, list(detectors), out, config.detect, survey["examples"])
+    chosen = select_suspects(names, list(detectors), out, config.detect, survey["examples"], config.seed)
     totals = write_findings(names, list(detectors), out, chosen)
     if (totals["examples"], totals["fingerprint"]) != (survey["examples"], survey["fingerprint"]):
         raise ArtifactError(

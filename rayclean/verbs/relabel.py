@@ -33,7 +33,7 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
@@ -82,7 +82,15 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         last = number == len(plugins) - 1
         decided.append(
             write_decisions(
-                out, number, plugin.name, len(answers), stage.calibration, config.relabel.accept, last=last
+                out,
+                number,
+                plugin.name,
+                len(answers),
+                stage.calibration,
+                config.relabel.accept,
+                config.seed,
+                asks=annotator.asks,
+                last=last,
             )
         )
         paid.append({"name": plugin.name, **Budget.of(annotator).paid(stage.spent)})
@@ -104,6 +112,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "reverted": label_sources["reverted"],
         "labels": label_sources,
         "annotator": {"name": ", then ".join(each.name for each in plugins), "model": counts["model"]},
+        "judged": [{"name": each["name"], **done.judged} for each, done in zip(paid, decided, strict=True)],
         **({"annotators": paid} if len(paid) > 1 else {}),
         "asked": sum(each["asked"] for each in paid),
         "tokens": {kind: sum(each["tokens"][kind] for each in paid) for kind in ("prompt", "answer")},

@@ -112,6 +112,7 @@ class AnnotatorStage:
             tuple(random_pool(self.sources, seed)) if count and selector == "random" else (),
             seed,
             rows_per_chunk,
+            relabel.controls if self.annotator.asks and self.annotator.independent else 0,
             only,
         )
 
@@ -167,7 +168,7 @@ class _ChunkWork:
     def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
         """Read the rows and queries of a chunk."""
         queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
-        return read_chunk(queries, examples, chunk, self.task, self.calibration)
+        return read_chunk(queries, examples, chunk, self.task)
 
     def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
         """Whether a chunk has a query without a recorded answer that the budget allows."""

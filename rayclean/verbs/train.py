@@ -9,6 +9,7 @@ report shows) and `result.json`.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +35,8 @@ from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.query_annotator import AskAnnotator
+
+logger = logging.getLogger(__name__)
 
 VERSION = 4
 
@@ -70,6 +73,11 @@ def validate(config: Config, run: Run) -> None:
             views.check_views(method.views, encoder, reads_tokens=not cached)
     if method.expected_queries(method.config) is not None:
         annotator = build_annotator(config, ())
+        if not annotator.asks:
+            raise ConfigError(
+                f"method {config.method.name!r} asks an annotator, and {config.annotator.name!r} answers nothing: set "
+                "annotator.name to knn (which needs nothing else), served or openai"
+            )
         annotator.check()
         validate_server(annotator)
 
@@ -117,7 +125,7 @@ def run(
         keep_last=True, keep_epochs=True, standalone=True, best_by="dev_accuracy",
     )  # fmt: skip
     method = METHODS.build(config.method, len(labels), config.seed)
-    answers_depend_on = _answers_depend_on(config, labels, method)
+    answers_depend_on = _answers_depend_on(config, run, labels, method)
     spec = FitSpec(
         config.encoder, config.method, config.train, tuple(labels.names), answers_depend_on, config.task
     )
@@ -184,14 +192,15 @@ def epoch_note(record: dict[str, Any], measures: Measures) -> str:
     return " · ".join(parts)
 
 
-def _answers_depend_on(config: Config, labels: LabelSet, method: Method) -> tuple[Any, ...]:
+def _answers_depend_on(config: Config, run: Run, labels: LabelSet, method: Method) -> tuple[Any, ...]:
     """Values in the job's key on which the annotator's answers depend, such as its identity and the labels'
     words.
     """
     if method.expected_queries(method.config) is None:
         return ()
     _, options = ANNOTATORS.checked(config.annotator)
-    return (config.annotator.name, options.identity(), config.relabel.calibration, labels.to_json())
+    trusted = _is_trusted(config, run)
+    return (config.annotator.name, options.identity(), config.relabel.calibration, labels.to_json(), trusted)
 
 
 def _session(out: Folder) -> str:
@@ -254,6 +263,24 @@ def _annotator(
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with engines.consulting(
-            asking, examples=run.require("load").url("examples"), labels=labels, calibration=calibration
+            asking,
+            examples=run.require("load").url("examples"),
+            labels=labels,
+            calibration=calibration,
+            trusted=_is_trusted(config, run),
         ) as asker:
             yield asker
+
+
+def _is_trusted(config: Config, run: Run) -> bool:
+    """Whether the annotator was better than chance at the control questions of `relabel`, if it was asked any."""
+    manifest = run.manifest("relabel")
+    judged = manifest.metrics.get("judged", ()) if manifest is not None else ()
+    known = [each for each in judged if each["name"] == config.annotator.name and each["controls"]["asked"]]
+    trusted = all(each["above_chance"] for each in known)
+    if not trusted:
+        logger.warning(
+            "train: %s was no better than chance at relabel's control questions: the method's questions to it count as "
+            "abstentions", config.annotator.name,
+        )  # fmt: skip
+    return trusted

@@ -1,0 +1,99 @@
+"""What an annotator chose, its preference for some labels removed, and what it is worth by control questions.
+
+`decisions.py` and `between_epochs.py` decide with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rayclean.annotators.answers import AnsweredQuery
+from rayclean.functional.calibration import choose, probabilities
+from rayclean.functional.worth import Worth, marginal_bias
+
+_Indices = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What control questions say of an annotator."""
+
+    worth: Worth
+    bias: _Floats
+    """[K] its preference for each label, to be subtracted from its scores."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What an annotator chose, its bias removed, for B answers."""
+
+    label: _Indices
+    """[B] chosen label; -1 for a tie."""
+    confidence: _Floats
+    """[B] probability of it among the candidates."""
+    scores: list[tuple[float, ...]]
+    """Raw log-probability of each candidate; () if the annotator gives none."""
+    probabilities: list[tuple[float, ...]]
+    """Probability of each candidate."""
+
+
+def choices(answers: Sequence[AnsweredQuery], bias: _Floats) -> Choices:
+    """The most probable candidate of each answer by softmax(score - bias).
+
+    Args:
+        answers: B answers; one without scores, as from people, has probability 1.
+        bias: [K], which is subtracted where an answer has no scores of a content-free text.
+    """
+    indices, raw, offsets = _candidate_arrays(answers, bias)
+    calibrated = probabilities(raw, offsets, indices)
+    for row, answer in enumerate(answers):
+        if not answer.scores:
+            calibrated[row] = indices[row] == answer.choice
+    label, confidence = choose(calibrated, indices)
+    sizes = [len(answer.candidates) for answer in answers]
+    return Choices(
+        label,
+        confidence,
+        [tuple(raw[row, :size].tolist()) if answers[row].scores else () for row, size in enumerate(sizes)],
+        [tuple(calibrated[row, :size].tolist()) for row, size in enumerate(sizes)],
+    )
+
+
+def measure_annotator(controls: Sequence[AnsweredQuery], num_classes: int, calibration: str) -> Measured:
+    """An annotator's bias and worth by its answers to control questions, whose given labels are as good as known.
+
+    Args:
+        controls: its answers.
+        num_classes: K.
+        calibration: `controls` measures the bias by them; otherwise there is none (or that of a content-free text, which
+            every answer has itself).
+    """
+    bias = shared_bias(controls, num_classes) if calibration == "controls" else np.zeros(num_classes)
+    chosen = choices(controls, bias).label
+    right = sum(int(label) == answer.given for label, answer in zip(chosen, controls, strict=True))
+    return Measured(Worth(right, len(controls)), bias)
+
+
+def shared_bias(answers: Sequence[AnsweredQuery], num_classes: int) -> _Floats:
+    """The bias [K] under which answers have, on the whole, the shares of the given labels (`worth.marginal_bias`)."""
+    answers = [answer for answer in answers if answer.scores and not answer.content_free]
+    indices, raw, _ = _candidate_arrays(answers, np.zeros(num_classes))
+    share = np.bincount([answer.given for answer in answers], minlength=num_classes) + 1.0
+    return marginal_bias(raw, indices, np.where(indices >= 0, share[indices], 0.0), num_classes)
+
+
+def _candidate_arrays(answers: Sequence[AnsweredQuery], bias: _Floats) -> tuple[_Indices, _Floats, _Floats]:
+    """Label indices (-1 = no candidate), raw scores and offsets of the candidates, each [B, C]."""
+    shape = (len(answers), max((len(answer.candidates) for answer in answers), default=0) or 1)
+    indices = np.full(shape, -1, dtype=np.int64)
+    raw, offsets = np.zeros(shape), np.zeros(shape)
+    for row, answer in enumerate(answers):
+        size = len(answer.candidates)
+        indices[row, :size] = answer.candidates
+        if answer.scores:
+            raw[row, :size] = [answer.scores[label] for label in answer.candidates]
+            offsets[row, :size] = [answer.content_free.get(label, bias[label]) for label in answer.candidates]
+    return indices, raw, offsets
