@@ -41,12 +41,24 @@ def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
         card for card in (_noise(metrics), _repaired(metrics), _harm(metrics), _accuracy(metrics)) if card
     ]
     changed = Headline(
-        "Labels changed", format_count(counts["changed"]), f"of {counts['suspects']:,} doubted",
+        "Labels changed", format_count(counts["changed"]),
+        f"of {counts['suspects']:,} doubted; {counts['referred']:,} are referred to a person",
         f"{counts['suspects']:,} of {counts['examples']:,} labels were doubted "
         f"({format_percent(metrics['detection']['share'])}); "
-        f"the annotator's answer changed {counts['changed']:,} of them.",
+        f"{counts['changed']:,} of them were changed, {counts['referred']:,} are referred to a person.",
         f"{counts['reverted']:,} reverted by hand" if counts["reverted"] else "",
     )  # fmt: skip
+    alone = metrics["model_alone"]
+    if any(judged["controls"]["asked"] for judged in metrics["judged"]):
+        after = (
+            ""
+            if alone["noise"] is None
+            else f"; {format_percent(alone['noise'])} of the labels would be wrong"
+        )
+        known.append(Headline(
+            "Model alone", format_count(alone["changed"]), f"labels it would change if nobody were asked{after}",
+            f"Labels that would change if nobody were asked{after}: what an annotator has to beat.",
+        ))  # fmt: skip
     rest = [card for card in (_detection(metrics), _annotator(metrics), _cost(metrics)) if card]
     return [*known, changed, *rest]
 

@@ -23,6 +23,26 @@ _INVISIBLE = (
 _ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
 
 
+def _judged(judged: Mapping[str, Any]) -> str:
+    """How far an annotator was believed, and why."""
+    name, controls = judged["name"], judged["controls"]
+    if judged["decided_by"] is None:
+        return "Nothing was doubted, so nothing was decided."
+    if not controls["asked"]:
+        return (
+            "Nobody whose judgement was measured was asked: the model alone decided, and changed only labels of which it "
+            "is sure. Its own scale is not known without answers, so most suspects are referred to a person."
+        )
+    right = f"{name} was right on {controls['right']:,} of {controls['asked']:,} control questions"
+    return {
+        "posterior_alone": f"{right}, which is not surely better than chance: its answers count for nothing, and the model "
+        "alone decided.",
+        "closed": f"{right}, but its answers do not show that more suggestions are right than wrong: no label was changed.",
+        "open": f"{right}: it counts as right with {format_percent(judged['accuracy'])}, and labels were decided by model and "
+        "answers together.",
+    }[judged["decided_by"]]
+
+
 def measured_on(counts: RunCounts, tested: Mapping[str, Any], units: str = "examples") -> dict[str, str]:
     """Say on what the figures are measured.
 
@@ -58,7 +78,7 @@ def notes(
         verb_metrics: metrics in the manifests of the other verbs.
         tested: as in `measured_on`.
     """
-    found: list[str] = []
+    found = [_judged(each) for each in metrics["judged"]]
     auc, estimate, share = (
         get_metric(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
     )
@@ -71,7 +91,8 @@ def notes(
     if metrics["harm"] and metrics["counts"]["harmed"] > metrics["counts"]["repaired"]:
         found.append(
             f"Relabelling did more harm than good: {metrics['counts']['harmed']:,} right labels were made wrong, "
-            f"{metrics['counts']['repaired']:,} wrong ones right. Raise relabel.accept, or ask a better annotator."
+            f"{metrics['counts']['repaired']:,} wrong ones right. Raise relabel.accept, ask a better annotator, or let a "
+            "person check some changes."
         )
     for verb, key in (("detect", "note"), ("relabel", "go_on")):
         if verb_metrics[verb].get(key):

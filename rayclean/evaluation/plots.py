@@ -136,7 +136,7 @@ def confidence_histogram(suspects: SuspectRanking) -> PlotlyFigure:
     edges = np.linspace(0, 1, 21)
     centres = ((edges[1:] + edges[:-1]) / 2).tolist()
     bars = []
-    for name, colour in (("changed", ORANGE), ("kept", BLUE), ("abstained", GREY)):
+    for name, colour in (("changed", ORANGE), ("kept", BLUE), ("referred", GREY)):
         values = suspects.confidence[suspects.decided(name) & np.isfinite(suspects.confidence)]
         counts = np.histogram(values, bins=edges)[0]
         if counts.any():

@@ -38,9 +38,10 @@ VERB_DESCRIPTIONS = {
     "evaluate": "measured, and wrote this page",
 }
 DECISION_MEANINGS = {
-    "changed": "another label was chosen with enough confidence",
+    "changed": "model and annotator together say that another label is right",
     "kept": "the given label was confirmed",
-    "abstained": "no choice was sure enough, so the given label stays",
+    "referred": "what is known does not decide: the given label stays, and a person should look",
+    "abstained": "the annotator chose none of the candidates, so the given label stays",
     "error": "the query failed, so the given label stays",
     "unasked": "the budget was spent, so the given label stays",
 }

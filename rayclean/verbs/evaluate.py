@@ -59,9 +59,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from rayclean.annotations import SuspectRanking
+from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.annotators import asked_annotators
 from rayclean.annotators.budget import Budget
+from rayclean.annotators.decisions import changed_by_model_alone
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
@@ -125,6 +126,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     )
     metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested["examples"])
     metrics["units"] = task.units_are_called
+    metrics["judged"] = verb_metrics["relabel"]["judged"]
+    metrics["model_alone"] = _model_alone(config, counts, suspects, len(task.answers))
     metrics["measured_on"] = measured_on(counts, tested, task.units_are_called)
     metrics["notes"] = notes(metrics, verb_metrics, tested)
     seconds = {verb: manifest.seconds for verb, manifest in manifests.items()}
@@ -212,6 +215,25 @@ def _write_true(load: Folder, folder: Folder) -> str:
     return folder.url()
 
 
+def _model_alone(config: Config, counts: RunCounts, suspects: SuspectRanking, answers: int) -> dict[str, Any]:
+    """What the labels would be if nobody were asked: the row that an annotator has to beat."""
+    values = {
+        "unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.suggested,
+        "log_odds": suspects.log_odds,
+    }  # fmt: skip
+    changed = changed_by_model_alone(values, config.relabel.accept, answers, config.seed)
+    known = changed & (suspects.truth >= 0)
+    repaired = int((known & (suspects.truth == suspects.suggested)).sum())
+    harmed = int((known & (suspects.truth == suspects.given)).sum())
+    wrong, total = counts.total("wrong_given"), counts.total("known")
+    return {
+        "changed": int(changed.sum()),
+        "noise": figures.rate(wrong - repaired + harmed, total),
+        "repaired": figures.rate(repaired, wrong),
+        "harm": figures.rate(harmed, total - wrong),
+    }
+
+
 def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
     """The total cost of the annotators of several verbs."""
     budgets = [Budget.of(annotator) for annotator in asked_annotators(config)]
@@ -238,6 +260,6 @@ def _counts(
         "tested": tested,
         "rejected": sum(load_metrics["rejected"].values()),
         "asked": int((~suspects.decided("unasked")).sum()),
-        **{name: int(suspects.decided(name).sum()) for name in ("kept", "abstained", "error", "unasked")},
+        **{name: int(suspects.decided(name).sum()) for name in DECISIONS if name != "changed"},
         "reverted": len(counts.reverted),
     }
