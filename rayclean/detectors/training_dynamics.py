@@ -5,7 +5,7 @@ a single prediction judges it once. `rayclean train` leaves them in `train/dynam
 of another name on the same data, names that folder and lets them vote beside confident learning:
 
     [detect]
-    detectors = ["confident_learning", { name = "dynamics", path = "runs/first/train/dynamics" }]
+    detectors = ["posterior", { name = "dynamics", path = "runs/first/train/dynamics" }]
 """
 
 from collections.abc import Sequence
