@@ -7,29 +7,44 @@ any of them (`rayclean.experts`).
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from rayclean.config import Config
 from rayclean.errors import ConfigError
 from rayclean.experts.mean import Mixture, fit_mixture
+from rayclean.experts.neighbours import (
+    FeatureRows,
+    GivenLabels,
+    cell_count,
+    fit_centres,
+    in_cells,
+    neighbour_votes,
+    sample_for_cells,
+)
 from rayclean.experts.words import WordCounts, count_words
 from rayclean.folder import Folder
 from rayclean.functional.types import Ids
+from rayclean.models.loading import encoder_class
 from rayclean.progress import progress_bar
 from rayclean.runtime.engines import Engines
 from rayclean.runtime.shard_figures import count_rows, label_figures, sum_figures
 from rayclean.runtime.threads import own_threads
+from rayclean.schema import matrix
 from rayclean.tasks import TASKS
-from rayclean.tasks.probabilities import prediction_table
+from rayclean.tasks.probabilities import FOLD_NONE, prediction_table
 from rayclean.training.fold_table import read_folds
 
+SHARDS_PER_BLOCK = 4
+"""Shards whose neighbours are searched together, while those of all are read one after another."""
 CLASSIFIER = "classifier"
-FURTHER = ("words",)
+FURTHER = ("neighbours", "words")
 """Experts beside the classifier, in the order of the mean."""
 
 
@@ -48,7 +63,11 @@ def chosen_experts(config: Config) -> tuple[str, ...]:
         )
     if named is not None:
         return tuple(name for name in FURTHER if name in named)
-    return FURTHER if one_class and config.predict.mode != "given" else ()
+    if not one_class or config.predict.mode == "given":
+        return ()
+    # A trained body has learnt the labels of the examples that it draws together: no neighbour votes out of fold there.
+    cls, options = encoder_class(config.encoder)
+    return FURTHER if cls.is_frozen(options) else ("words",)
 
 
 def mix_experts(
@@ -83,6 +102,81 @@ def mix_experts(
     return fitted | seconds, {name: mean[name] for name in ("labelled", "correct", "log_loss")}
 
 
+def _write_neighbours(config: Config, engines: Engines, examples: Folder, out: Folder, classes: int) -> None:
+    """Search the neighbours of every example, block by block, and write `experts/neighbours/`."""
+    shards, total = examples.shards(), count_rows(examples)
+    every = pa.concat_tables(
+        examples.read_table(shard, columns=["example_id", "given_label"]) for shard in shards
+    )
+    labels = GivenLabels(every["example_id"].to_numpy(), _known(every["given_label"]), classes)
+    source = _FeatureSource(out.url(), "cells" if cell_count(total) else None)
+    if source.cells and out.sub("experts", "cells").shards() != shards:
+        whole = replace(source, cells=None)
+        centres = fit_centres(engines.map_items(partial(_sampled, whole, total), shards), total)
+        for _ in engines.map_items(partial(_write_cells, whole, centres), shards):
+            pass
+    blocks = [shards[start : start + SHARDS_PER_BLOCK] for start in range(0, len(shards), SHARDS_PER_BLOCK)]
+    vote = partial(_vote, source, examples.url(), shards, labels)
+    with progress_bar("neighbours", total, "examples") as bar:
+        for count in engines.map_items(vote, blocks):
+            bar.advance(count)
+
+
+@dataclass(frozen=True)
+class _FeatureSource:
+    """Where the features, groups and cells of a shard's examples are."""
+
+    out: str
+    """Folder of predict."""
+    cells: str | None
+    """Sub-folder of `experts/` with their cells; None: all pairs are compared."""
+
+    def read(self, shard: str) -> FeatureRows:
+        out = Folder(self.out)
+        features, folds = out.read_table("features", shard), out.read_table("folds", shard)
+        cells = None
+        if self.cells:
+            cells = matrix(out.read_table("experts", self.cells, shard)["cells"]).astype(np.int32)
+        return FeatureRows(
+            features["example_id"].to_numpy(), folds["group"].to_numpy(), matrix(features["features"]), cells
+        )
+
+
+def _sampled(source: _FeatureSource, total: int, shard: str) -> FeatureRows:
+    return sample_for_cells(source.read(shard), total)
+
+
+def _write_cells(source: _FeatureSource, centres: npt.NDArray[np.float32], shard: str) -> str:
+    cells = in_cells(source.read(shard), centres).cells
+    assert cells is not None
+    column = pa.FixedSizeListArray.from_arrays(pa.array(cells.reshape(-1)), cells.shape[1])
+    Folder(source.out).write_table(pa.table({"cells": column}), "experts", "cells", shard)
+    return shard
+
+
+def _vote(
+    source: _FeatureSource, examples: str, shards: list[str], labels: GivenLabels, block: list[str]
+) -> int:
+    """Write the votes about a block of shards; returns its number of examples."""
+    parts = {shard: source.read(shard) for shard in block}
+    rows = FeatureRows.joined([*parts.values()])
+    found = neighbour_votes(rows, map(source.read, shards), labels)
+    start = 0
+    for shard, part in parts.items():
+        table = Folder(examples).read_table(shard, columns=["example_id", "given_label"])
+        fold = np.full(len(part.ids), FOLD_NONE, dtype=np.int16)  # each leaves out its own label alone
+        votes = found[start : start + len(part.ids)]
+        table = prediction_table(part.ids, table["given_label"], votes, fold)
+        Folder(source.out).write_table(table, "experts", "neighbours", shard)
+        start += len(part.ids)
+    return len(rows.ids)
+
+
+def _known(labels: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Indices of the given labels; -1 where there is none."""
+    return np.asarray(labels.fill_null(-1).to_numpy(), dtype=np.int64)
+
+
 def _write_words(config: Config, engines: Engines, examples: Folder, out: Folder, classes: int) -> None:
     """Count the words of every shard, fit all folds in this process, write `experts/words/`."""
     counts, folds = WordCounts(), out.sub("folds")
@@ -95,7 +189,7 @@ def _write_words(config: Config, engines: Engines, examples: Folder, out: Folder
             parts[shard] = ids, labels
             bar.advance(len(ids))
     ids = np.concatenate([part[0] for part in parts.values()])
-    labels = np.concatenate([part[1].fill_null(-1).to_numpy().astype(np.int64) for part in parts.values()])
+    labels = np.concatenate([_known(part[1]) for part in parts.values()])
     _, fold = read_folds(folds.url(), ids)
     threads = own_threads(engines.place.sharers)
     found = counts.probabilities(ids, labels, fold, classes, config.seed, threads)
@@ -118,4 +212,7 @@ def _write_mean(mixture: Mixture, out: str, shard: str) -> dict[str, float]:
     return {"rows": len(table), "resumed": 0, **label_figures(table)}
 
 
-_RUN: dict[str, Callable[[Config, Engines, Folder, Folder, int], None]] = {"words": _write_words}
+_RUN: dict[str, Callable[[Config, Engines, Folder, Folder, int], None]] = {
+    "neighbours": _write_neighbours,
+    "words": _write_words,
+}
