@@ -74,7 +74,7 @@ def test_a_node_killed_during_predict(tmp_path: Path) -> None:
             [*command, "predict", str(path)],
             environment,
             raylet,
-            lambda: len(list(partial.glob("predict-*/predictions/part-*.parquet"))) >= 3,
+            lambda: len(list(partial.glob("predict-*/experts/classifier/part-*.parquet"))) >= 3,
         )
     ids = {key: [] for key in ("load/examples", "predict/predictions")}
     for key, found in ids.items():

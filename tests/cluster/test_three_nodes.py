@@ -58,7 +58,7 @@ def test_noiseal_with_a_node_and_then_the_driver_killed(tmp_path: Path) -> None:
     partial = tmp_path / "runs" / "three" / ".partial"
 
     def shards() -> bool:
-        return len(list(partial.glob("predict-*/predictions/part-*.parquet"))) >= 3
+        return len(list(partial.glob("predict-*/experts/classifier/part-*.parquet"))) >= 3
 
     def asked() -> bool:
         lines = [

@@ -38,6 +38,15 @@ def test_threshold_of_absent_class_is_out_of_reach() -> None:
     assert cl.confident_class(np.array([[1.0, 0.0]], dtype=np.float32), limits).tolist() == [-1]
 
 
+def test_classes_of_few_examples_share_the_threshold_of_all() -> None:
+    sums, counts = cl.self_confidence_sums(LABELS, P, 3)
+    # class 1 has 2 examples, class 2 none; the mean of all: (0.875 + 0.625 + 0.25 + 0.625 + 0.875) / 5 = 0.65
+    assert cl.thresholds(sums, counts, few=3) == pytest.approx([1.75 / 3, 0.65, 2])
+    assert cl.thresholds(sums, counts, few=2) == pytest.approx([1.75 / 3, 0.75, 2])
+    assert cl.thresholds(sums, counts, few=9) == pytest.approx([0.65, 0.65, 2])
+    assert cl.thresholds(np.zeros(2, dtype=int), np.zeros(2, dtype=int), few=9).tolist() == [2, 2]
+
+
 def test_labels_within_tolerance_of_the_best_are_no_issues() -> None:
     p = np.array([[0.4999997, 0.5000003], [0.4999, 0.5001], [0.5, 0.5]], dtype=np.float32)
     assert cl.agrees(np.array([0, 0, 1]), p).tolist() == [True, False, True]

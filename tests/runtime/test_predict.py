@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from rayclean.config import Plugin, PredictConfig
-from rayclean.errors import RaycleanError
+from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.loading import build_encoder
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.predict import InferencePlan, ShardRunner, predict_shards
 from rayclean.schema import EXAMPLES, Label, LabelSet, matrix
 from rayclean.tasks import TASKS
+from rayclean.training.fold_table import write_folds
 from tests.toy import SHARED
 from tests.training import label_forms
 
@@ -47,6 +48,13 @@ def networks(folder: Path, count: int) -> list[str]:
     return [str(folder / str(seed)) for seed in range(count)]
 
 
+def folds_of(source: Folder, folder: Path, count: int) -> Folder:
+    """The folds of all examples of a source, written to a folder."""
+    out = Folder(str(folder))
+    write_folds(source, out, map, seed=1, count=count)
+    return out
+
+
 def read(folder: Folder, column: str) -> dict[int, np.ndarray]:
     tables = [folder.read_table(shard) for shard in folder.shards()]
     return {
@@ -67,15 +75,19 @@ def test_layout_order_and_engines_change_nothing(tmp_path: Path, on_ray: Engines
         source = examples(where / "examples", edges, order)
         output, features = Folder(str(where / "predictions")), Folder(str(where / "features"))
         config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
+        folds = folds_of(source, where / "folds", 3)
         figures = predict_shards(
-            engines, source, output, networks(where, 3), TASK, seed=1, config=config, features=features
+            engines, source, output, networks(where, 3), TASK, folds=folds, config=config, features=features
         )
         assert figures["rows"] == 40
         assert figures["labelled"] == 30
         assert figures["resumed"] == 0
+        expected = [folds.read_table(shard)["fold"] for shard in source.shards()]
+        assert [output.read_table(shard)["fold"] for shard in source.shards()] == expected
+        assert {fold for shard in expected for fold in shard.to_pylist()} == {0, 1, 2}
         found.append((read(output, "probabilities"), read(features, "features")))
     again = predict_shards(
-        IN_PROCESS, source, output, networks(where, 3), TASK, seed=1, config=config, features=features
+        IN_PROCESS, source, output, networks(where, 3), TASK, folds=folds, config=config, features=features
     )
     assert again == {**figures, "resumed": 40}
     for one, other in zip(*found, strict=True):
@@ -92,11 +104,11 @@ def test_tags_on_any_engine(tmp_path: Path, on_ray: Engines) -> None:
     folders = [str(tmp_path / str(seed)) for seed in range(2)]
     for seed, folder in enumerate(folders):
         build_encoder(label_forms.LSTM, task.outputs, seed, per_token=True).save(Path(folder))
-    found = []
+    found, folds = [], folds_of(source, tmp_path / "folds", 2)
     for engines, actors in ((on_ray, 2), (IN_PROCESS, 1)):
         output = Folder(str(tmp_path / f"predictions-{actors}"))
         config = CONFIG.model_copy(update={"actors": actors, "tokens_per_batch": 50 * actors})
-        figures = predict_shards(engines, source, output, folders, task, seed=1, config=config)
+        figures = predict_shards(engines, source, output, folders, task, folds=folds, config=config)
         assert figures["rows"] == 40
         assert figures["cut"] > 3
         found.append([row for shard in output.shards() for row in output.read_table(shard).to_pylist()])
@@ -113,7 +125,8 @@ def test_features_of_an_untrained_network_depend_on_the_seed(tmp_path: Path) -> 
     found = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         output = Folder(str(tmp_path / name))
-        ShardRunner(InferencePlan(source.url(), output.url(), None, (), BAG, seed=seed))("part-00000.parquet")
+        plan = InferencePlan(source.url(), output.url(), None, encoder=BAG, seed=seed)
+        ShardRunner(plan)("part-00000.parquet")
         found[name] = read(output, "features")[7]
     assert np.array_equal(found["a"], found["b"])
     assert not np.allclose(found["a"], found["c"])
@@ -125,7 +138,7 @@ def test_features_are_computed_once_for_the_same_ids_and_texts(tmp_path: Path) -
 
     def embed(source: Folder, name: str, where: str = "one") -> tuple[int, Folder]:
         output = Folder(str(tmp_path / name))
-        plan = InferencePlan(source.url(), output.url(), None, (), BAG, kept=str(kept / where))
+        plan = InferencePlan(source.url(), output.url(), None, encoder=BAG, kept=str(kept / where))
         return ShardRunner(plan)("part-00000.parquet")["resumed"], output
 
     source = examples(tmp_path / "examples", [], np.arange(40))
@@ -168,3 +181,15 @@ def test_a_shard_of_other_examples_is_made_again(tmp_path: Path) -> None:
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 40
     examples(tmp_path / "examples", [], np.arange(40)[::-1])
     assert ShardRunner(plan)("part-00000.parquet")["resumed"] == 0
+
+
+def test_folds_of_other_examples_are_refused(tmp_path: Path) -> None:
+    """Networks would predict what they were trained on."""
+    source = examples(tmp_path / "examples", [], np.arange(40))
+    folds = folds_of(source, tmp_path / "folds", 2)
+    models, out = tuple(networks(tmp_path, 2)), str(tmp_path / "out")
+    plan = InferencePlan(source.url(), None, out, models, folds.url(), task=TASK)
+    assert ShardRunner(plan)("part-00000.parquet")["rows"] == 40
+    examples(tmp_path / "examples", [], np.arange(40)[::-1])
+    with pytest.raises(ArtifactError, match=r"holds other examples than part-00000.*run predict again"):
+        ShardRunner(plan)("part-00000.parquet")

@@ -19,6 +19,7 @@ from rayclean.runtime import train as runtime
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
+from rayclean.training.fold_table import write_folds
 from rayclean.training.job import ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
 from tests.training.toys import (
@@ -45,8 +46,10 @@ def test_jobs_share_a_group_are_done_once_and_an_error_comes_out_as_it_was(
     tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples, work = write_examples(tmp_path / "examples", 60), str(tmp_path / "work")
+    folds = str(tmp_path / "folds")
+    write_folds(Folder(examples), Folder(folds), map, seed=3, count=2)
     jobs = [
-        job(examples, tmp_path / f"{f}", name=f"fold {f}", select=ExampleSelection("fold", f, 2))
+        job(examples, tmp_path / f"{f}", name=f"fold {f}", select=ExampleSelection("fold", f, folds))
         for f in range(2)
     ]
     broken = job(str(tmp_path / "nothing"), tmp_path / "broken", name="broken")
@@ -66,7 +69,7 @@ def test_jobs_share_a_group_are_done_once_and_an_error_comes_out_as_it_was(
     monkeypatch.setattr(runtime, "train_on_workers", not_again)
     results = ONE.fit_jobs(jobs, spec(epochs=2), work, lines.append)
     assert trained == []  # both are done, nothing is started
-    select = ExampleSelection("fold", 1, 2)
+    select = ExampleSelection("fold", 1, folds)
     here = fit(job(examples, tmp_path / "here", name="fold 1", select=select), spec(epochs=2))
     assert results["fold 1"].loss == pytest.approx(here.loss, abs=1e-6)
     # Ray Train resumes a run of the same name whatever its hyper-parameters; here they decide what is done.

@@ -259,8 +259,8 @@ def test_the_reference_has_the_bases_values_under_the_same_conditions(tmp_path: 
         ({"method.name": ["lane", "cross_entropy"]}, {"method.name": "cross_entropy"}),
         ({"train.clip": [2, 1]}, {"train.clip": 1}),  # 1.0 in the config
         (
-            {"detect.detectors": [["knn_vote"], ["confident_learning", "self_confidence"]]},
-            {"detect.detectors": ["confident_learning", "self_confidence"]},
+            {"detect.detectors": [["knn_vote"], ["posterior"]]},
+            {"detect.detectors": ["posterior"]},
         ),
         ({"train.epochs": [3, 6]}, None),  # the base leaves it to the encoder
     ],
@@ -390,7 +390,7 @@ SPACES: list[dict[str, list[Any]]] = [
     {"detect.detectors": [["knn_vote"], [{"name": "knn_vote", "neighbours": 3}, "self_confidence"]]},
     {"encoder": [{"name": "bag_of_words"}], "encoder.hidden": [8, 16], RATE: [0.1]},
     {"dataset.definitions": [{"garden": 'soil, "roses"\n\u00e9 \U0001f337', "a.b": "c\\d'\x7f"}], BUDGET: [0.2]},
-    {"dataset.labels": [["harbour", "garden", "kitchen"]], "detect.require_disagreement": [True, False]},
+    {"dataset.labels": [["harbour", "garden", "kitchen"]], "dataset.dev.clean": [True, False]},
     {"method": [{"name": "noiseal", "weak": {"name": "bilstm", "hidden": 8}}], "method.lambda_": [0.0, 1.0]},
 ]  # fmt: skip
 

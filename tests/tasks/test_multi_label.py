@@ -1,5 +1,6 @@
 """Multi-label units: an example is K of them, and comes together again; from doubt to relabelled examples."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,13 @@ def test_metrics_by_hand() -> None:
     assert figures["f1_macro"] == pytest.approx((1 + 1 + 0) / 3)
 
 
-def make(folder: Path, rows: int = 120, shards: int = 3, wrong: float = 0.1) -> tuple[Run, Config]:
+def make(
+    folder: Path,
+    rows: int = 120,
+    shards: int = 3,
+    wrong: float = 0.1,
+    detectors: Sequence[str] = ("posterior",),
+) -> tuple[Run, Config]:
     """Finished load and predict: some bits of the given labels are flipped, and the model knows most of them."""
     run, rng = Run(str(folder / "run")), np.random.default_rng(0)
     run.write_text(LABELS.to_json(), "load", "labels.json")
@@ -112,7 +119,7 @@ def make(folder: Path, rows: int = 120, shards: int = 3, wrong: float = 0.1) -> 
         run.write_json(manifest, verb, "manifest.json")
     config = parse_config({
         "name": "run", "output": str(folder), "task": {"name": "multi_label"}, "dataset": {"path": "unread"},
-        "detect": {"budget": 0.15, "detectors": ["confident_learning", "self_confidence"]},
+        "detect": {"budget": 0.15, "detectors": list(detectors)},
     })  # fmt: skip
     return run, config
 
@@ -129,10 +136,16 @@ def rows_of(run: Run, *parts: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("annotator", ["simulated", "knn"])
-def test_wrong_bits_are_found_asked_about_and_repaired(tmp_path: Path, annotator: str) -> None:
-    run, config = make(tmp_path)
+@pytest.mark.parametrize("detectors", [["posterior"], ["confident_learning", "self_confidence"]])
+def test_wrong_bits_are_found_asked_about_and_repaired(
+    tmp_path: Path, annotator: str, detectors: list[str]
+) -> None:
+    run, config = make(tmp_path, detectors=detectors)
     found = do(config, run, detect, "detect")
-    assert found["examples"] == 360  # units
+    assert found["examples"] == found["eligible"] == 360  # units
+    for row in rows_of(run, "detect", "findings"):  # the other answer of the same unit
+        assert row["given_label"] ^ row["suggested_label"] == 1
+        assert row["given_probability"] + row["suggested_probability"] == pytest.approx(1)
     truth = {row["example_id"]: set(row["true_label"]) for row in rows_of(run, "load", "truth")}
     given = {row["example_id"]: set(row["given_label"]) for row in rows_of(run, "load", "examples")}
     wrong = sum(len(truth[key] ^ given[key]) for key in truth)

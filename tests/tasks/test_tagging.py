@@ -168,6 +168,12 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
     run, config = make(tmp_path)
     found = do(config, run, detect, "detect")
     assert found["examples"] == 300  # units
+    findings = rows_of(run, "detect", "findings")
+    differ = [row for row in findings if row["suggested_value"] != row["given_value"]]
+    assert (
+        found["eligible"] == len(differ) < 300
+    )  # where the model suggests what is given there is nothing to ask
+    assert {row["unit_id"] for row in findings if row["suspect"]} <= {row["unit_id"] for row in differ}
     metrics = do(config, run, relabel, "relabel")
     truth = {row["example_id"]: row["true_label"] for row in rows_of(run, "load", "truth")}
     given = {row["example_id"]: row["given_label"] for row in rows_of(run, "load", "examples")}
@@ -183,3 +189,18 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
         Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK, "none"
     )
     assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the posterior of an answer that nobody is given is 0, so every quality is 1"
+)
+def test_the_default_detectors_doubt_wrong_spans(tmp_path: Path) -> None:
+    run, config = make(tmp_path)
+    values = config.model_dump(mode="json")
+    config = parse_config(values | {"detect": {"budget": 20}})
+    do(config, run, detect, "detect")
+    findings = rows_of(run, "detect", "findings")
+    right = [row["quality"] for row in findings if row["suggested_value"] == row["given_value"]]
+    assert all(row["quality"] < min(right) for row in findings if row["suspect"])
+    for row in findings:  # as given, and as predicted
+        assert row["suggested_label"] // 3 == row["given_label"] // 3

@@ -77,7 +77,7 @@ def test_learns_what_words_decide(
     output = Folder(str(tmp_path / "predictions"))
     settings = PredictConfig(precision="float32")
     figures = predict_shards(
-        IN_PROCESS, Folder(examples), output, [model], build_task(specification), seed=0, config=settings,
+        IN_PROCESS, Folder(examples), output, [model], build_task(specification), folds=None, config=settings,
         features=Folder(str(tmp_path / "features")),
     )  # fmt: skip
     assert figures["rows"] == 160
@@ -179,7 +179,7 @@ def test_a_word_that_is_not_read_is_predicted_as_outside(tmp_path: Path) -> None
     output = Folder(str(tmp_path / "predictions"))
     figures = predict_shards(
         IN_PROCESS, Folder(examples), output, [str(tmp_path / "out" / "model")], build_task(specification),
-        seed=0, config=PredictConfig(precision="float32"),
+        folds=None, config=PredictConfig(precision="float32"),
     )  # fmt: skip
     rows = [row for shard in output.shards() for row in output.read_table(shard).to_pylist()]
     longer = [row["probabilities"] for row in rows if len(row["probabilities"]) > 10]

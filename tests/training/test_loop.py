@@ -15,10 +15,10 @@ from safetensors.numpy import load_file
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.errors import ArtifactError, DataError, RaycleanError
 from rayclean.folder import Folder
-from rayclean.functional.hashing import folds
 from rayclean.methods.base import Method
 from rayclean.schema import EXAMPLES, LABELS, features, list_column
 from rayclean.training.checkpoint import TrainingProgress
+from rayclean.training.fold_table import read_folds, write_folds
 from rayclean.training.inputs import open_tokens
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec, job_key
 from rayclean.training.job_data import JobData, open_job
@@ -297,12 +297,41 @@ def test_folds_partition_the_examples(tmp_path: Path) -> None:
     everything = opened(job(examples, tmp_path))
     ids = np.sort(np.concatenate([everything.train.ids, everything.dev.ids]))
     assert (len(everything.train.ids), len(everything.dev.ids)) == (200, 50)
+    folds = str(tmp_path / "folds")
+    write_folds(Folder(examples), Folder(folds), map, seed=3, count=4)
+    _, fold_of_each = read_folds(folds, ids)
     for fold in range(4):
-        one = job(examples, tmp_path, select=ExampleSelection("fold", fold, 4))
+        one = job(examples, tmp_path, select=ExampleSelection("fold", fold, folds))
         data = opened(one)
         used = np.sort(np.concatenate([data.train.ids, data.dev.ids]))
-        assert used.tolist() == ids[folds(ids, one.seed, 4) != fold].tolist()
+        assert used.tolist() == ids[fold_of_each != fold].tolist()
+        assert not set(data.train.ids) & set(data.dev.ids)
         assert 5 < len(data.dev.ids) < 45
+
+
+def test_copies_of_a_text_are_trained_tested_or_left_out_together(tmp_path: Path) -> None:
+    """A network that is told how good it is by copies of what it learnt would stop late and be sure of everything."""
+    examples = write_examples(tmp_path / "examples", 90, shards=2)
+    source, group_of = Folder(examples), {}
+    for shard in source.shards():
+        table = source.read_table(shard)
+        ids = table["example_id"].to_pylist()
+        group_of |= {each: each % 30 for each in ids}
+        texts = pa.array([f"{'Word' if each % 2 else 'word'}  w{each % 30}" for each in ids])
+        source.write_table(table.set_column(table.column_names.index("text"), "text", texts), shard)
+    folds = Folder(str(tmp_path / "folds"))
+    write_folds(source, folds, map, seed=3, count=3)
+    left_out: set[int] = set()
+    for fold in range(3):
+        data = opened(job(examples, tmp_path, select=ExampleSelection("fold", fold, folds.url())))
+        train, dev = ({group_of[each] for each in part.ids} for part in (data.train, data.dev))
+        assert not train & dev
+        assert len(dev) > 0
+        rest = set(group_of.values()) - train - dev
+        assert len(rest) > 0
+        assert not left_out & rest
+        left_out |= rest
+    assert left_out == set(group_of.values())
 
 
 def write_labels(folder: Path, examples: str, shift: int, drop: int = 0) -> str:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ from rayclean import schema
 from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.confident_learning import ConfidentLearning
 from rayclean.detectors.findings import id_fingerprint
+from rayclean.detectors.posterior import Posterior
 from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.scoring import Scorer
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
+from rayclean.functional.posterior import posterior, rival
 from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.runtime.engines import Engines
 from rayclean.schema import Label, LabelSet
@@ -19,6 +22,9 @@ from rayclean.tasks.classification import Classification
 from rayclean.verbs import detect
 from tests.detectors.cases import cut, in_process, noisy_case, take
 from tests.verbs.runs import build, config_of, findings_of
+
+BOTH = 'detect.detectors=["confident_learning", "self_confidence"]'
+"""Two detectors that suggest what the model does; the default, posterior, knows better."""
 
 
 @pytest.fixture
@@ -54,11 +60,11 @@ def run_detect(
 
 def test_on_ray(tmp_path: Path, ray_embedded: None) -> None:
     batch = with_features(noisy_case(0, 600, 5, 0.2))
-    detectors = 'detect.detectors=["confident_learning", "self_confidence", "knn_vote"]'
+    names = ["posterior", "confident_learning", "self_confidence", "knn_vote"]
+    detectors = f"detect.detectors={json.dumps(names)}"
     metrics, out = run_detect(tmp_path, batch, detectors, edges=(200, 201, 450))
     found = findings_of(out)
     assert out.shards("findings") == [f"part-{n:05d}.parquet" for n in range(4)]
-    names = ["confident_learning", "self_confidence", "knn_vote"]
     assert out.read_table("findings", "part-00000.parquet").schema.equals(schema.findings(names))
     assert (found["example_id"] == np.sort(batch.unit_id)).all()
     assert metrics["examples"] == 600
@@ -70,7 +76,7 @@ def test_on_ray(tmp_path: Path, ray_embedded: None) -> None:
 
 def test_columns_are_what_detectors_say(tmp_path: Path, local: None) -> None:
     batch = noisy_case(1, 500, 4, 0.3)
-    metrics, out = run_detect(tmp_path, batch, edges=(100,))
+    metrics, out = run_detect(tmp_path, batch, BOTH, edges=(100,))
     found = findings_of(out)
     ordered = take(batch, np.argsort(batch.unit_id))
     assert (found["given_label"] == ordered.given_label).all()
@@ -93,19 +99,57 @@ def test_columns_are_what_detectors_say(tmp_path: Path, local: None) -> None:
     agree = ordered.predicted_label == ordered.given_label
     assert (found["suggested_label"] == np.where(agree, second, ordered.predicted_label)).all()
     assert (found["suggested_label"] != found["given_label"]).all()
+    # no detector knows the answers better than the model: the probabilities are its own
+    rows = np.arange(500)
+    assert (found["given_probability"] == ordered.probabilities[rows, ordered.given_label]).all()
+    assert (found["suggested_probability"] == ordered.probabilities[rows, found["suggested_label"]]).all()
 
 
-def test_suspects_are_the_lowest_disagreeing(tmp_path: Path, local: None) -> None:
-    batch = noisy_case(2, 400, 5, 0.4)
-    _, out = run_detect(tmp_path, batch, "detect.budget=25")
+def test_the_default_doubts_and_suggests_by_the_posterior(tmp_path: Path, local: None) -> None:
+    """A single quality is kept as it is, and every column follows from it."""
+    batch = noisy_case(17, 500, 4, 0.3, 1.5)
+    metrics, out = run_detect(tmp_path, batch, edges=(123, 400))
+    found = findings_of(out)
+    assert out.read_table("findings", "part-00000.parquet").schema.equals(schema.findings(["posterior"]))
+    ordered = take(batch, np.argsort(batch.unit_id))
+    state = Posterior(Posterior.Config(), 4).fit(cut(batch, []), in_process)
+    expected = posterior(ordered.probabilities, ordered.given_label, state.noise)
+    rows, suggested = np.arange(500), rival(expected, ordered.given_label)
+    quality = expected[rows, ordered.given_label].astype(np.float32)
+    for column in ("quality", "quality_posterior", "given_probability"):
+        assert (found[column] == quality).all(), column
+    assert (found["suggested_label"] == suggested).all()
+    assert (found["suggested_probability"] == expected[rows, suggested].astype(np.float32)).all()
+    assert (found["vote_posterior"] == (quality < 0.5)).all()
+    assert metrics["votes"] == {"posterior": (quality < 0.5).sum()}
+    # the model's own runner-up is another one now and then
+    by_model = rival(ordered.probabilities, ordered.given_label)
+    assert 0 < (suggested != by_model).sum() < 100
+
+
+def test_the_first_detector_that_knows_the_answers_suggests(tmp_path: Path, local: None) -> None:
+    batch = noisy_case(17, 500, 4, 0.3, 1.5)
+    alone = findings_of(run_detect(tmp_path / "a", batch)[1])
+    detectors = 'detect.detectors=["self_confidence", "posterior", {name="confident_learning"}]'
+    found = findings_of(run_detect(tmp_path / "b", batch, detectors, "detect.combine=mean")[1])
+    for column in ("suggested_label", "given_probability", "suggested_probability", "quality_posterior"):
+        assert (found[column] == alone[column]).all(), column
+    assert (found["quality"] != alone["quality"]).any()
+
+
+def test_suspects_are_the_lowest(tmp_path: Path, local: None) -> None:
+    """Of all examples, those of the lowest quality, whether the model agrees with their label or not."""
+    batch = noisy_case(2, 400, 5, 0.1, 2.0)
+    metrics, out = run_detect(tmp_path, batch, BOTH, "detect.budget=120")
     found = findings_of(out)
     ordered = take(batch, np.argsort(batch.unit_id))
-    differs = ordered.predicted_label != ordered.given_label
-    assert differs.sum() > 25
-    candidates = sorted(zip(found["quality"][differs], found["example_id"][differs], strict=True))[:25]
+    assert metrics["eligible"] == 400
+    agrees = ordered.predicted_label == ordered.given_label
+    assert 0 < (agrees & found["suspect"]).sum() < 120
+    candidates = sorted(zip(found["quality"], found["example_id"], strict=True))[:120]
     ranked = found["example_id"][found["suspect"]][np.argsort(found["rank"][found["suspect"]])]
     assert ranked.tolist() == [identity for _, identity in candidates]
-    assert sorted(found["rank"][found["suspect"]]) == list(range(25))
+    assert sorted(found["rank"][found["suspect"]]) == list(range(120))
     assert (found["rank"][~found["suspect"]] == -1).all()
     voted = found["vote_confident_learning"] & found["vote_self_confidence"] & found["suspect"]
     assert set(found["reason"][voted]) == {"confident_learning, self_confidence"}
@@ -114,7 +158,8 @@ def test_suspects_are_the_lowest_disagreeing(tmp_path: Path, local: None) -> Non
 
 def test_result_depends_neither_on_shards_nor_on_order(tmp_path: Path, local: None) -> None:
     batch = with_features(noisy_case(3, 300, 4, 0.3, 1.0))
-    options = ('detect.detectors=["confident_learning", "disagreement", "knn_vote"]', "detect.budget=0.07")
+    detectors = 'detect.detectors=["posterior", "confident_learning", "disagreement", "knn_vote"]'
+    options = (detectors, "detect.budget=0.07")
     _, first = run_detect(tmp_path / "a", batch, *options)
     order = np.random.default_rng(0).permutation(300)
     _, second = run_detect(tmp_path / "b", take(batch, order), *options, edges=(3, 3, 120, 290))
@@ -123,14 +168,22 @@ def test_result_depends_neither_on_shards_nor_on_order(tmp_path: Path, local: No
         assert (column == two[name]).all(), name
 
 
-def test_agreeing_examples_may_be_suspects_if_wanted(tmp_path: Path, local: None) -> None:
+@pytest.mark.parametrize("detectors", [BOTH, 'detect.detectors=["posterior"]'])
+def test_agreeing_examples_may_be_suspects(tmp_path: Path, local: None, detectors: str) -> None:
     batch = noisy_case(4, 100, 3, 0.0, 20.0)
-    metrics, out = run_detect(tmp_path / "a", batch, "detect.require_disagreement=false")
+    assert (batch.predicted_label == batch.given_label).all()
+    metrics, out = run_detect(tmp_path, batch, detectors)
     assert metrics["suspects"] == 10
+    assert metrics["eligible"] == 100
+    assert "note" not in metrics
     assert set(findings_of(out)["reason"]) == {"", "low quality"}
-    metrics, out = run_detect(tmp_path / "b", batch)
-    assert metrics["suspects"] == 0
-    assert "no predicted label differs" in metrics["note"]
+
+
+def test_nobody_to_suspect_is_said(tmp_path: Path, local: None) -> None:
+    batch, dev = noisy_case(4, 100, 3, 0.3), np.ones(100, dtype=bool)
+    metrics, out = run_detect(tmp_path, batch, "dataset.dev.clean=true", dev=dev)
+    assert metrics["suspects"] == metrics["eligible"] == 0
+    assert "nothing else can be suggested" in metrics["note"]
     assert not findings_of(out)["suspect"].any()
 
 
@@ -156,7 +209,7 @@ def test_clean_development_examples_are_never_suspects(tmp_path: Path, local: No
 @pytest.mark.parametrize("kind", ["mean", "min", "mean_rank"])
 def test_combinations(tmp_path: Path, local: None, kind: str) -> None:
     batch = noisy_case(7, 150, 3, 0.3)
-    _, out = run_detect(tmp_path, batch, f"detect.combine={kind}", edges=(50,))
+    _, out = run_detect(tmp_path, batch, BOTH, f"detect.combine={kind}", edges=(50,))
     found = findings_of(out)
     parts = np.stack([found["quality_confident_learning"], found["quality_self_confidence"]])
     if kind == "mean_rank":

@@ -47,7 +47,7 @@ def write(
         name = f"part-{number:05d}.parquet"
         texts = [f"<script>{i}</script> text" for i in IDS]
         load.write_table(table(EXAMPLES, IDS[rows], texts[rows], GIVEN[rows], SPLIT[rows]), "examples", name)
-        findings = [IDS, IDS, GIVEN, [1, 1, 0, 0, 1, 0], [None] * 6, [None] * 6, QUALITY, [r >= 0 for r in rank], rank, ["self_confidence"] * 6,
+        findings = [IDS, IDS, GIVEN, [1, 1, 0, 0, 1, 0], [None] * 6, [None] * 6, QUALITY, [0.5] * 6, QUALITY, [r >= 0 for r in rank], rank, ["self_confidence"] * 6,
                     QUALITY, [q < 0.25 for q in QUALITY]]  # fmt: skip
         of_shard = [column[rows] for column in findings]
         detect.write_table(table(schema.findings(["self_confidence"]), *of_shard), "findings", name)

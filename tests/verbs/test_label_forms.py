@@ -10,7 +10,8 @@ import torch
 from rayclean.config import Config
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
-from rayclean.functional.hashing import folds
+from rayclean.functional.folds import stratified_folds
+from rayclean.hashing import text_group
 from rayclean.models.loading import describe_encoder
 from rayclean.run import Run
 from rayclean.schema import Label, LabelSet
@@ -68,7 +69,14 @@ def test_out_of_fold_then_train_then_the_trained_one_predicts(tmp_path: Path, ta
     rows, features = rows_of(out, "predictions"), rows_of(out, "features")
     examples = rows_of(run.sub("load"), "examples")
     assert set(rows) == set(features) == set(examples)
-    assert [rows[key]["fold"] for key in rows] == folds(np.array(list(rows)), one.seed, 2).tolist()
+    groups = np.array([text_group(examples[key]["text"]) for key in rows])
+    classes = np.full(len(rows), -1)  # labels that are more than one class do not stratify
+    expected = stratified_folds(np.array(list(rows)), groups, classes, one.seed, 2)
+    assert [rows[key]["fold"] for key in rows] == expected.tolist()
+    folds_of = {(group, fold) for group, fold in zip(groups, expected, strict=True)}
+    assert len(folds_of) == len(set(groups))
+    assert (len(set(groups)) < 80) == (task == "tagging")  # there some texts are copies
+    assert abs(sum(1 if fold else -1 for _, fold in folds_of)) <= 1
     assert all(rows[key]["given_label"] == examples[key]["given_label"] for key in rows)
     width = 32 if body == "frozen" else {"multi_label": 128, "tagging": 16}[task]
     assert {len(row["features"]) for row in features.values()} == {width}

@@ -11,9 +11,13 @@ import pytest
 from rayclean.config import Config
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
-from rayclean.functional.hashing import folds
+from rayclean.functional.folds import stratified_folds
+from rayclean.functional.temperature import log_loss, scaled
+from rayclean.hashing import text_group
 from rayclean.models.loading import load_encoder
 from rayclean.verbs import predict
+from rayclean.verbs.predict_classifier import _take_given
+from rayclean.verbs.predict_experts import FURTHER, chosen_experts
 from tests.models import tiny
 from tests.verbs.predict_runs import config_of, loaded, rows_of
 
@@ -38,25 +42,38 @@ def check(config: Config, run: Any, out: Folder, metrics: dict[str, Any]) -> dic
     hits = [row["predicted_label"] == row["given_label"] for row in predictions.values()]
     assert metrics["accuracy_given"] == pytest.approx(np.mean(hits))
     assert metrics["examples"] == len(examples) == IDS
+    # the temperatures are fitted to all of so few examples, and the mean of the experts is what is written
+    assert metrics["log_loss"]["mean"] == pytest.approx(metrics["log_loss_given"], rel=1e-5)
+    assert 0 <= metrics["calibration_error"] <= 1
+    assert set(metrics["temperatures"]) == set(metrics["log_loss"]) - {"mean"}
+    assert not out.exists("experts")
     return predictions
 
 
-def test_out_of_fold_with_a_trained_body(tmp_path: Path) -> None:
+def test_out_of_fold_with_a_trained_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = {"epochs": 10, "learning_rate": 0.02}
-    config = config_of(tmp_path, predict={"folds": 3, "training": training})
+    config = config_of(tmp_path, predict={"folds": 3, "training": training, "experts": []})
     run, out = loaded(config)
     metrics = predict.run(config, run, out)
     rows = check(config, run, out, metrics)
-    ids = np.array(list(rows))
-    expected = folds(ids, config.seed, 3)
+    ids, examples = np.array(list(rows)), rows_of(run.sub("load"), "examples")
+    groups = np.array([text_group(examples[key]["text"]) for key in rows])
+    given = np.array([rows[key]["given_label"] for key in rows])
+    expected = stratified_folds(ids, groups, given, config.seed, 3)
     assert [rows[key]["fold"] for key in rows] == expected.tolist()
-    assert set(expected) == {0, 1, 2}
+    table = rows_of(out, "folds")
+    assert [(table[key]["group"], table[key]["fold"]) for key in rows] == list(
+        zip(groups, expected, strict=True)
+    )
+    # 40 examples of each class in three folds
+    assert {tuple(sorted(np.bincount(expected[given == label]))) for label in range(3)} == {(13, 13, 14)}
     assert metrics["accuracy_given"] > 0.9  # topics have their own words: a network that learnt them is right
     assert metrics["folds"] == 3
     assert not out.exists("ray")
 
-    # every example was predicted by the network of its fold, features come from network 0 alone
-    examples, features = rows_of(run.sub("load"), "examples"), rows_of(out, "features")
+    # every example was predicted by the network of its fold, at its temperature; features come from network 0 alone
+    features, temperatures = rows_of(out, "features"), metrics["temperatures"]["classifier"]
+    assert len(set(temperatures)) == 3
     for fold in range(3):
         network = load_encoder(out.url("models", f"fold-{fold}", "model"))
         key = int(ids[expected == fold][0])
@@ -64,24 +81,90 @@ def test_out_of_fold_with_a_trained_body(tmp_path: Path) -> None:
 
         tokenizer = network.tokenizer(network.config)
         found = infer([network], tokenizer, [examples[key]["text"]])
-        shifted = np.exp(found.logits[0] - found.logits[0].max())
+        shifted = np.exp((found.logits[0] - found.logits[0].max()) / temperatures[fold])
         np.testing.assert_allclose(rows[key]["probabilities"], shifted / shifted.sum(), atol=0.02)
         same = np.allclose(features[key]["features"], found.features[0], atol=0.02)
         assert same == (fold == 0)
 
     # a restarted attempt makes again only what is missing
-    before = {
-        shard: Path(out.path("predictions", shard)).stat().st_mtime_ns for shard in out.shards("predictions")
-    }
-    out.remove("predictions", "part-00001.parquet")
+    def dies(*_: Any) -> Any:
+        raise RuntimeError("node lost")
+
+    def times() -> dict[str, int]:
+        shards = out.shards("experts", "classifier")
+        return {each: Path(out.path("experts", "classifier", each)).stat().st_mtime_ns for each in shards}
+
+    after: dict[str, int] = {}
+    mix = predict.mix_experts
+
+    def noted(*arguments: Any) -> Any:
+        after.update(times())
+        return mix(*arguments)
+
+    monkeypatch.setattr(predict, "mix_experts", dies)
+    with pytest.raises(RuntimeError, match="node lost"):
+        predict.run(config, run, out)
+    before = times()
+    out.remove("experts", "classifier", "part-00001.parquet")
+    monkeypatch.setattr(predict, "mix_experts", noted)
     again = predict.run(config, run, out)
     assert rows_of(out, "predictions") == rows
-    after = {
-        shard: Path(out.path("predictions", shard)).stat().st_mtime_ns for shard in out.shards("predictions")
-    }
+    assert before.keys() == after.keys() == set(run.shards("load", "examples"))
     assert [shard for shard in before if before[shard] != after[shard]] == ["part-00001.parquet"]
-    assert again["accuracy_given"] == metrics["accuracy_given"]
-    assert again["truncated"] == metrics["truncated"]
+    for name in ("accuracy_given", "truncated", "temperatures", "log_loss"):
+        assert again[name] == metrics[name]
+
+
+def test_further_experts_join_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All experts predict out of fold, the classifier decides on the folds, and none is run twice."""
+    training = {"epochs": 3, "learning_rate": 0.02}
+    config = config_of(tmp_path, predict={"folds": 3, "training": training})
+    run, out = loaded(config)
+    assert chosen_experts(config) == FURTHER
+    kept: dict[str, dict[int, dict[str, Any]]] = {}
+    remove = Folder.remove
+
+    def notes(folder: Folder, *parts: str) -> None:
+        if parts == ("experts",):
+            kept.update({name: rows_of(folder, f"experts/{name}") for name in ("classifier", *FURTHER)})
+        remove(folder, *parts)
+
+    monkeypatch.setattr(Folder, "remove", notes)
+    metrics = predict.run(config, run, out)
+    rows = check(config, run, out, metrics)
+    assert list(metrics["temperatures"]) == list(kept) == ["classifier", *FURTHER]
+    for key, row in rows.items():
+        parts = []
+        for name, own in kept.items():
+            assert own[key]["fold"] == row["fold"]
+            probabilities = np.array([own[key]["probabilities"]])
+            parts.append(scaled(probabilities, metrics["temperatures"][name][row["fold"]])[0])
+        np.testing.assert_allclose(row["probabilities"], np.mean(parts, axis=0), atol=1e-6)
+
+    alone = config_of(tmp_path, predict={"folds": 3, "training": training, "experts": []})
+    other = run.begin("predict", "1")
+    assert chosen_experts(alone) == ()
+    of_one = predict.run(alone, run, other)
+    assert of_one["temperatures"] == {"classifier": metrics["temperatures"]["classifier"]}
+    assert of_one["log_loss"]["classifier"] == metrics["log_loss"]["classifier"]
+    assert rows_of(other, "features") == rows_of(out, "features")
+    assert rows_of(other, "predictions") != rows
+
+
+def test_experts_are_chosen_by_the_labels(tmp_path: Path) -> None:
+    def chosen(**sections: Any) -> tuple[str, ...]:
+        return chosen_experts(config_of(tmp_path, **sections))
+
+    assert chosen() == chosen(predict={"experts": list(FURTHER[::-1])}) == FURTHER
+    assert chosen(predict={"mode": "given", "path": "p.parquet"}) == ()
+    assert chosen(predict={"mode": "given", "path": "p.parquet", "experts": ["words"]}) == ("words",)
+    for task in ("multi_label", "tagging"):
+        assert chosen(task={"name": task}) == chosen(task={"name": task}, predict={"experts": []}) == ()
+        config = config_of(
+            tmp_path, task={"name": task}, encoder={"name": "bilstm"}, predict={"experts": ["words"]}
+        )
+        with pytest.raises(ConfigError, match=f"words know one class per example.*{task!r}.*leave it out"):
+            predict.validate(config, loaded(config)[0])
 
 
 def test_out_of_fold_with_a_frozen_body(tmp_path: Path) -> None:
@@ -129,7 +212,10 @@ def test_given(tmp_path: Path) -> None:
     rows = check(config, run, out, metrics)
     from rayclean.datasets.example_id import key_id
 
-    for key, value in zip(KEYS, values, strict=True):
+    (temperature,) = metrics["temperatures"]["classifier"]
+    labels = np.array([rows[key_id(key)]["given_label"] for key in KEYS])
+    assert metrics["log_loss"]["classifier"] < log_loss(values, labels)  # these probabilities know nothing
+    for key, value in zip(KEYS, scaled(values, temperature), strict=True):
         np.testing.assert_allclose(rows[key_id(key)]["probabilities"], value, atol=1e-6)
     assert metrics["ignored_rows"] == 1  # the test example
     assert metrics["folds"] == 0
@@ -143,7 +229,7 @@ def test_a_trained_classifier_scores_other_data(tmp_path: Path) -> None:
     network = build_encoder(Plugin(name="bag_of_words", buckets=500), 3, seed=4).eval()
     network.save(tmp_path / "model", ["c0", "c1", "c2"])
     model = str(tmp_path / "model")
-    options = {"mode": "model", "model": model, "precision": "float32"}
+    options = {"mode": "model", "model": model, "precision": "float32", "experts": []}
     config = config_of(tmp_path, predict=options, encoder={"name": "bilstm"})
     run, out = loaded(config)
     predict.validate(config, run)
@@ -151,7 +237,8 @@ def test_a_trained_classifier_scores_other_data(tmp_path: Path) -> None:
     rows, examples = check(config, run, out, metrics), rows_of(run.sub("load"), "examples")
     assert metrics["folds"] == 0
     tokens, _ = network.tokenizer(network.config)([examples[key]["text"] for key in rows])
-    expected = network(pad(tokens, 0))[1].softmax(-1).detach().numpy()
+    (temperature,) = metrics["temperatures"]["classifier"]
+    expected = (network(pad(tokens, 0))[1] / temperature).softmax(-1).detach().numpy()
     np.testing.assert_allclose([row["probabilities"] for row in rows.values()], expected, atol=1e-5)
 
     network.save(tmp_path / "model", ["c1", "c0", "c2"])
@@ -188,7 +275,7 @@ def test_given_faults_name_row_value_and_fix(
     config = given_config(tmp_path, keys, values)
     run, out = loaded(config)
     with pytest.raises(DataError) as error:
-        predict._take_given(config, run.sub("load"), out.sub("predictions"), 3)
+        _take_given(config, run.sub("load"), out.sub("predictions"), 3)
     for word in words:
         assert word in str(error.value)
 
@@ -196,7 +283,7 @@ def test_given_faults_name_row_value_and_fix(
 def test_given_keys_of_rejected_rows_are_passed_over(tmp_path: Path) -> None:
     config = given_config(tmp_path, [*KEYS, "x", "y"], [*GOOD, *GOOD[:2]])
     run, out = loaded(config, rejected=2)
-    figures, passed_over = predict._take_given(config, run.sub("load"), out.sub("predictions"), 3)
+    figures, passed_over = _take_given(config, run.sub("load"), out.sub("predictions"), 3)
     assert passed_over == 2
     assert figures["rows"] == IDS
     # accuracy: every row predicts class 0, labels are 0, 1, 2 in turn; log-loss: mean of -ln .7, -ln .2, -ln .1

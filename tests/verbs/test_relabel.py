@@ -71,9 +71,9 @@ def make(
         run.write_table(pa.table([ids[rows], true[rows]], schema=schema.TRUTH), "load", "truth", part)
         vectors = [ids[rows], schema.list_column(features[rows].astype(np.float32))]
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
-        none = [None] * len(rows)
-        columns = [ids[rows], ids[rows], given[rows], suggested[rows], none, none, np.zeros(len(rows), np.float32), suspect[rows], rank[rows],
-                   ["x"] * len(rows)]  # fmt: skip
+        none, half = [None] * len(rows), np.full(len(rows), 0.5, np.float32)
+        columns = [ids[rows], ids[rows], given[rows], suggested[rows], none, none, half, half, np.zeros(len(rows), np.float32), suspect[rows],
+                   rank[rows], ["x"] * len(rows)]  # fmt: skip
         run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
         run.write_json(
