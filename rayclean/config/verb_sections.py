@@ -57,7 +57,7 @@ class PredictConfig(Options):
     given probabilities; `[]`: none."""
     path: str | tuple[str, ...] | None = None
     """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K
-    floats)."""
+    floats). Like those of any expert they are made as sure as they are right, by one temperature."""
     training: TrainingConfig = TrainingConfig()
     """How the self-prediction model is trained."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -106,7 +106,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             embedded = embed(examples, features)
             if frozen and load.shards("test"):
                 embed(load.sub("test"), out.sub("test_features"))
-    write_folds(examples, folds, engines.map_items, config.seed, settings.folds)
+    if settings.mode == "out_of_fold" or chosen_experts(config):
+        write_folds(examples, folds, engines.map_items, config.seed, settings.folds)
     mixed = task.label_form == "class"  # else the classifier is the only expert
     classifier = Classifier(config, engines, task, load, out, folds, features, frozen)
     with _clock(seconds, "fit"):
@@ -120,10 +121,10 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         with _clock(seconds, "experts"):
             mixture, mean = mix_experts(config, engines, examples, out, len(names))
         figures |= mean
-    out.remove("experts")
     embedded = embedded or figures
     _check_complete(examples, predictions)
     _check_complete(examples, features)
+    out.remove("experts")
     return {
         "mode": settings.mode,
         "examples": figures["rows"],

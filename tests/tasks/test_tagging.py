@@ -191,9 +191,6 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
     assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the posterior of an answer that nobody is given is 0, so every quality is 1"
-)
 def test_the_default_detectors_doubt_wrong_spans(tmp_path: Path) -> None:
     run, config = make(tmp_path)
     values = config.model_dump(mode="json")
