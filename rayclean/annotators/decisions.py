@@ -30,7 +30,7 @@ from rayclean.functional.worth import Worth
 _Indices = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
-NO_ANSWER, NEITHER = -1, -2
+NOBODY, NEITHER = -1, -2
 """Answers of `judge`: nobody answered; the annotator chose none of the candidates."""
 
 
@@ -136,7 +136,7 @@ def _part(table: pa.Table, bias: _Floats) -> dict[str, npt.NDArray[Any]]:
     rows = [row for row in table.to_pylist() if row["rank"] >= 0]
     answers = [answered_query(row) for row in rows]
     chosen = iter(choices([answer for answer in answers if answer is not None], bias).label.tolist())
-    labels = [NO_ANSWER if answer is None else next(chosen) for answer in answers]
+    labels = [NOBODY if answer is None else next(chosen) for answer in answers]
     found: dict[str, npt.NDArray[Any]] = {
         key: np.array([row[key] for row in rows], dtype=np.int64)
         for key in ("unit_id", "given_label", "suggested_label")
@@ -173,7 +173,7 @@ def changed_by_model_alone(
         num_classes: number of classes K.
         seed: of the run.
     """
-    answer = np.full(len(suspects["unit_id"]), NO_ANSWER)
+    answer = np.full(len(suspects["unit_id"]), NOBODY)
     found, _ = _judge(suspects | {"answer": answer}, Worth(0, 0), accept, num_classes, seed)
     return np.asarray(found.verdict == Verdict.CHANGED)
 

@@ -26,7 +26,7 @@ from rayclean.annotators.demonstrations import (
 from rayclean.folder import Folder
 from rayclean.tasks.base import Task
 
-LEAST_PROBABILITY = 1e-9
+SMALLEST = 1e-9
 """A probability below this counts as this, so that log-odds are finite."""
 _DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
 _QUERIES = pa.schema(
@@ -172,7 +172,7 @@ def suspects_of(detect: str, shard: str, controls: int = 0) -> pa.Table:
     is_control = (control >= 0) & (control < controls)
     rank = np.where(is_control, control - controls, rank)
     given, suggested = (
-        np.log(np.maximum(table[name].to_numpy().astype(np.float64), LEAST_PROBABILITY))
+        np.log(np.maximum(table[name].to_numpy().astype(np.float64), SMALLEST))
         for name in further[1:]
     )
     table = table.set_column(2, "rank", pa.array(rank)).select(columns)
