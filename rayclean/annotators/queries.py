@@ -172,8 +172,7 @@ def suspects_of(detect: str, shard: str, controls: int = 0) -> pa.Table:
     is_control = (control >= 0) & (control < controls)
     rank = np.where(is_control, control - controls, rank)
     given, suggested = (
-        np.log(np.maximum(table[name].to_numpy().astype(np.float64), SMALLEST))
-        for name in further[1:]
+        np.log(np.maximum(table[name].to_numpy().astype(np.float64), SMALLEST)) for name in further[1:]
     )
     table = table.set_column(2, "rank", pa.array(rank)).select(columns)
     table = table.append_column("log_odds", pa.array(suggested - given))

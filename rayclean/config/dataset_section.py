@@ -13,7 +13,7 @@ class Split(Options):
     path: str | tuple[str, ...] | None = None
     """Separate file(s), read with the data set's format and columns."""
     share: float = Field(0.0, ge=0, lt=1)
-    """Share of the data set's examples, drawn by a hash of `example_id`, so that the order of rows does not
+    """Share of the data set's examples, drawn by a hash of the text, so that copies stay together and the order of rows does not
     matter."""
     label: str | tuple[str, ...] | None = None
     """Column(s) of the given label where they differ from `dataset.label`; a test file may hold only the

@@ -1,7 +1,7 @@
 """Global pass of `load`: what needs all examples, in the driver between the first and the second pass.
 
 Label values come from the summaries of the first pass. Duplicates take 8 bytes per example in memory, noise
-that chooses globally 12 (int64 id, int32 label); texts are read only for noise that depends on them.
+that chooses globally 12 (int64 id, int32 label); texts are read a shard at a time.
 """
 
 from collections import Counter
@@ -140,7 +140,7 @@ def prepare_noise(folder: Folder, job: SecondPassJob, shards: list[StagedShard])
     if noise is None or is_local(noise.kind, noise.exact):
         return
     needs_features = noise.kind in NEEDS_FEATURES
-    columns = ["example_id", "label"] + (["text"] if needs_features else [])
+    columns = ["example_id", "label", "text"]  # copies of a text share a split
     names, ids_of_shards, labels_of_shards, texts = [], [], [], []
     for shard in shards:
         if shard.role != "data":

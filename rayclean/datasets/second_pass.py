@@ -20,6 +20,7 @@ from rayclean.datasets.rejected_rows import UNKNOWN_LABEL, VALUE_CHARACTERS, wri
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.noise import is_local
+from rayclean.hashing import text_group
 from rayclean.schema import SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, examples_schema, truth_schema
 
 _SPLITS = np.array([SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST])
@@ -75,8 +76,10 @@ def select_rows(job: SecondPassJob, shard: StagedShard, columns: list[str] | Non
     ids = table["example_id"].to_numpy()[keep]
     config = job.load.config
     splits = np.full(len(ids), {"data": 0, "dev": 1, "test": 2}[shard.role], np.int8)
-    if shard.role == "data":
-        draw = uniform(ids, job.load.seed, "split")
+    if shard.role == "data" and config.test.share + config.dev.share > 0:
+        texts = table["text"].filter(pa.array(keep)).to_pylist()
+        groups = np.array([text_group(text) for text in texts], dtype=np.int64)  # copies share a split
+        draw = uniform(groups, job.load.seed, "split")
         splits[draw < config.test.share + config.dev.share] = 1
         splits[draw < config.test.share] = 2
     will_be_cleaned = (splits == 0) | ((splits == 1) & (not config.dev.clean))

@@ -81,7 +81,7 @@ from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
 from rayclean.verbs.compare_networks import train_and_test
 
-VERSION = 4
+VERSION = 5
 
 NOTHING_ASKED: dict[str, Any] = {
     "asked": 0,

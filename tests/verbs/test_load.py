@@ -14,6 +14,7 @@ from rayclean.config import parse_config
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
+from rayclean.hashing import text_group
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet, examples_schema, truth_schema
@@ -117,13 +118,20 @@ def test_tables_have_their_schemas_and_every_row_is_somewhere(tmp_path, in_proce
     assert "truth" not in json.dumps(metrics)
 
 
-def test_shares_are_drawn_by_id(tmp_path, in_process):
-    path = write_jsonl(tmp_path / "a.jsonl", rows(2000))
+def test_shares_are_drawn_by_text(tmp_path, in_process):
+    """Whoever copied a text finds it in the same split."""
+    lines = rows(2000)
+    copies = [{**row, "text": f"  {row['text'].upper()} "} for row in lines[:100]]
+    path = write_jsonl(tmp_path / "a.jsonl", lines + copies)
     loaded = Loaded(tmp_path, path=path, test={"share": 0.2}, dev={"share": 0.1}, seed=3)
+    split_of: dict[int, set[str]] = {}
     for part in ("examples", "test"):
-        for id_, (split,) in loaded.by_id(part, "split").items():
-            draw = uniform(np.array([id_]), 3, "split")[0]
+        for text, split in loaded.by_id(part, "text", "split").values():
+            draw = uniform(np.array([text_group(text)]), 3, "split")[0]
             assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
+            split_of.setdefault(text_group(text), set()).add(split)
+    assert {len(splits) for splits in split_of.values()} == {1}
+    assert sum(len(loaded.by_id(part, "split")) for part in ("examples", "test")) == 2100
     assert loaded.metrics["test"] == pytest.approx(400, abs=80)  # 4.5 standard deviations
     assert loaded.metrics["dev"] == pytest.approx(200, abs=60)
 
@@ -585,13 +593,13 @@ def test_other_forms_have_their_schemas_splits_and_truth(tmp_path, in_process, t
         for name in loaded.out.shards(part):
             assert loaded.out.read_table(part, name).schema == schema, part
     assert loaded.metrics["rejected"] == {"null label": 1}
-    examples, test = (loaded.by_id(part, "given_label", "split") for part in ("examples", "test"))
+    examples, test = (loaded.by_id(part, "given_label", "split", "text") for part in ("examples", "test"))
     assert len(examples) + len(test) == 299
     truth = loaded.by_id("truth", "true_label")
     assert len(truth) == 298
-    assert all(truth[id_] == (label,) for id_, (label, _) in (examples | test).items() if id_ in truth)
-    for id_, (_, split) in (examples | test).items():
-        draw = uniform(np.array([id_]), 0, "split")[0]
+    assert all(truth[id_] == (label,) for id_, (label, *_) in (examples | test).items() if id_ in truth)
+    for _, split, text in (examples | test).values():
+        draw = uniform(np.array([text_group(text)]), 0, "split")[0]
         assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
     assert "truth" not in json.dumps(loaded.metrics)
     assert loaded.out.read_json("truth", "summary.json") == {"known": 298, "outside_label_set": 0}
