@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.functional.types import Doubles, Ids
+from rayclean.functional.types import Doubles, Ids, Ints
 
 DIGITS = 5
 """`NearestNeighbours` compares cosines to so many digits, then by id: further digits of features depend on
@@ -28,6 +28,8 @@ QUERY_ROWS, CANDIDATE_ROWS = 1024, 4096
 
 _UNIT = float(1 << 24)
 _STEP = ONE / 10**DIGITS
+_ROWS = 1024
+"""Rows scaled at once: their copies in float64 stay small."""
 _PAIRS = 1024
 """Pairs whose cosines are computed at once."""
 _FEW = 1 / 32
@@ -41,11 +43,23 @@ def fixed_point(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Features [N, D] scaled to length 1, as integers in units of 2**-24, which float32 holds exactly; zeros
     stay zeros.
     """
-    vectors = np.array(features, dtype=np.float64)
-    length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-    vectors /= np.where(length > 0, length, 1.0)
-    vectors *= _UNIT
-    return np.rint(vectors, out=vectors).astype(np.float32)
+    result = np.empty(features.shape, dtype=np.float32)
+    for start in range(0, len(features), _ROWS):
+        vectors = np.array(features[start : start + _ROWS], dtype=np.float64)
+        length = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+        vectors /= np.where(length > 0, length, 1.0)
+        vectors *= _UNIT
+        result[start : start + _ROWS] = np.rint(vectors, out=vectors)
+    return result
+
+
+def rounding_error(dimension: int) -> float:
+    """The most by which float32 errs in a cosine of vectors with so many features, times `ONE`.
+
+    In any order of summation, it errs by at most D u / (1 - D u), u = 2**-24, of the sum of the products'
+    magnitudes, and that sum is at most 1 (Cauchy and Schwarz).
+    """
+    return 1.01 * (dimension + 1) * 2.0**-24 * ONE
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class Points:
     groups: Ids
     """[N] examples of the same group are no neighbours: an id each, or a number for each text."""
 
-    def __getitem__(self, rows: slice) -> "Points":
+    def __getitem__(self, rows: slice | Ints) -> "Points":
         return Points(self.vectors[rows], self.groups[rows])
 
 
@@ -77,9 +91,7 @@ def near_pairs(queries: Points, candidates: Points, least: Doubles, count: int, 
     """
     rough = queries.vectors @ candidates.vectors.T
     rough[_same_group(queries.groups, candidates.groups)] = -np.inf
-    # In any order of summation, float32 errs by at most D u / (1 - D u), u = 2**-24, of the sum of the
-    # products' magnitudes, and that sum is at most 1 (Cauchy and Schwarz).
-    error = 1.01 * (queries.vectors.shape[1] + 1) * 2.0**-24 * ONE
+    error = rounding_error(queries.vectors.shape[1])
     limit = least - error
     unknown = np.flatnonzero(np.isneginf(least))
     if len(unknown) and len(candidates.groups) > count:
@@ -146,34 +158,42 @@ class NearestNeighbours:
         """[Q, M]; 0 where there is no neighbour."""
         return np.where(self.ids != -1, self.steps / 10**DIGITS, 0.0)
 
-    def add(self, features: npt.NDArray[np.floating], ids: Ids, groups: Ids | None = None) -> None:
+    def add(
+        self,
+        features: npt.NDArray[np.floating],
+        ids: Ids,
+        groups: Ids | None = None,
+        rows: Ints | None = None,
+    ) -> None:
         """Compare with some more candidates.
 
         Args:
             features: [N, D] of any length.
-            ids: [N] not -1, and none that was added before.
+            ids: [N] not -1, and none that was added before for the same query.
             groups: [N] see `Points`; the ids by default.
+            rows: the queries that are compared with them, each once; all by default.
         """
         groups = ids if groups is None else groups
+        rows = np.arange(len(self.ids)) if rows is None else rows
         for start in range(0, len(ids), CANDIDATE_ROWS):
             block = slice(start, start + CANDIDATE_ROWS)
             candidates = Points(fixed_point(features[block]), groups[block])
-            for first in range(0, len(self.ids), QUERY_ROWS):
-                self._compare(slice(first, first + QUERY_ROWS), candidates, ids[block])
+            for first in range(0, len(rows), QUERY_ROWS):
+                self._compare(rows[first : first + QUERY_ROWS], candidates, ids[block])
 
     def merge(self, ids: Ids, steps: Ids) -> None:
         """Add the neighbours [Q, any number] that another search for the same queries has found."""
         row, column = np.nonzero(ids != -1)
         self._insert(row, steps[row, column], ids[row, column])
 
-    def _compare(self, rows: slice, candidates: Points, ids: Ids) -> None:
+    def _compare(self, rows: Ints, candidates: Points, ids: Ids) -> None:
         count = self.ids.shape[1]
         full = self.ids[rows, -1] != -1
         least = np.where(full, (self.steps[rows, -1] - 0.501) * _STEP, -np.inf)
         row, column, cosine = near_pairs(self._queries[rows], candidates, least, count, slack=1.001 * _STEP)
-        self._insert(row + rows.start, np.rint(cosine / _STEP).astype(np.int64), ids[column])
+        self._insert(rows[row], np.rint(cosine / _STEP).astype(np.int64), ids[column])
 
-    def _insert(self, row: npt.NDArray[np.intp], steps: Ids, ids: Ids) -> None:
+    def _insert(self, row: Ints, steps: Ids, ids: Ids) -> None:
         count = self.ids.shape[1]
         last = self.steps[row, -1]
         better = (steps > last) | ((steps == last) & (ids < self.ids[row, -1]))
