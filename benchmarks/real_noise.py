@@ -34,7 +34,15 @@ from rayclean.verb_fingerprints import VERBS
 
 SEED = 0
 SETS = ("youtube_weak", "sms_weak", "hate_offensive_crowd", "medrel_distant", "hausa_news", "trec_weak")
-ANNOTATORS = ("posterior", "knn", "simulated 0.5", "simulated 0.65", "simulated 0.8", "simulated 0.9", "served")
+ANNOTATORS = (
+    "posterior",
+    "knn",
+    "simulated 0.5",
+    "simulated 0.65",
+    "simulated 0.8",
+    "simulated 0.9",
+    "served",
+)
 """`simulated A`: right with probability A where the truth is a candidate, and claims .8."""
 MOST_ADDED = 0.003
 """Most noise that any annotator may add in any seed."""
@@ -79,14 +87,20 @@ def truth_of(load: Folder) -> dict[int, int]:
     return truth
 
 
-def one(file: str, annotator: str, seed: int, overrides: list[str], verbs: tuple[str, ...]) -> tuple[dict[str, Any], Run]:
+def one(
+    file: str, annotator: str, seed: int, overrides: list[str], verbs: tuple[str, ...]
+) -> tuple[dict[str, Any], Run]:
     """One run (its first verbs are shared by all annotators of a set and seed)."""
     start = time.monotonic()
     kind, _, accuracy = annotator.partition(" ")
     config = rayclean.load_config(CONFIGS / file, [*overrides, f"annotator.name={kind}", f"seed={seed}"])
     if accuracy:  # one of this accuracy, whatever it says of itself, that knows the truth of this set
         truth = run_folder(config) / "load" / "truth"
-        further = [f"annotator.accuracy={accuracy}", "annotator.confidence=0.8", f"annotator.truth_path={truth}"]
+        further = [
+            f"annotator.accuracy={accuracy}",
+            "annotator.confidence=0.8",
+            f"annotator.truth_path={truth}",
+        ]
         config = rayclean.load_config(
             CONFIGS / file, [*overrides, f"annotator.name={kind}", f"seed={seed}", *further]
         )
@@ -97,12 +111,17 @@ def one(file: str, annotator: str, seed: int, overrides: list[str], verbs: tuple
     result = {
         "seconds": time.monotonic() - start,
         "labels": {name: found[name] for name in ("noise", "harm", "repaired", "detection", "intervals")},
-        "relabel": {name: relabel.metrics[name] for name in ("suspects", "changed", "kept", "referred", "abstained", "judged")},
+        "relabel": {
+            name: relabel.metrics[name]
+            for name in ("suspects", "changed", "kept", "referred", "abstained", "judged")
+        },
     }
     if "evaluate" in verbs:
         metrics = run.read_json("metrics.json")
         result |= {name: metrics[name] for name in ("accuracy", "model_alone")}
-        result["accuracy_intervals"] = {k: v for k, v in metrics["intervals"].items() if k.startswith("accuracy")}
+        result["accuracy_intervals"] = {
+            k: v for k, v in metrics["intervals"].items() if k.startswith("accuracy")
+        }
     return result, run
 
 
@@ -188,7 +207,10 @@ def main() -> None:
                 result, run = one(file, annotator, seed, overrides, verbs)
                 found.setdefault(annotator, []).append(result)
                 noise = result["labels"]["noise"]
-                print(f"{name} seed {seed} {annotator}: {noise['given']:.4f} -> {noise['final']:.4f}", flush=True)
+                print(
+                    f"{name} seed {seed} {annotator}: {noise['given']:.4f} -> {noise['final']:.4f}",
+                    flush=True,
+                )
         figures[name] = {"annotators": found, "reference": reference(run)}
     rises = {
         f"{name}, {annotator}": max(_figure(run, "after") - _figure(run, "before") for run in runs)
@@ -201,7 +223,12 @@ def main() -> None:
               goal=f"<= {MOST_ADDED}", measured=round(rises[worst], 4), holds=rises[worst] <= MOST_ADDED)
     ]  # fmt: skip
     print(readme_table(figures))
-    config = {"sets": args.sets, "annotators": args.annotators, "share": PRECISION_SHARE, "verbs": list(verbs)}
+    config = {
+        "sets": args.sets,
+        "annotators": args.annotators,
+        "share": PRECISION_SHARE,
+        "verbs": list(verbs),
+    }
     write_result("real_noise", config, args.seeds, figures, claims, args.small, args.output)
 
 

@@ -1,19 +1,19 @@
 """The expert "neighbours": the labels of the k examples whose features are most similar to an example's.
 
     labels = GivenLabels(ids, given_labels, num_classes)
-    for queries in blocks:  # each item of work on its own, anywhere
-        probabilities = neighbour_votes(queries, blocks, labels)
+    for queries in read():  # each an item of work on its own, anywhere
+        probabilities = neighbour_votes(queries, read(), labels)
 
-Each neighbour votes for its label with weight softmax(cosine / `VOTE_TEMPERATURE`). Examples of the same group, such
-as copies of a text, are no neighbours of each other, since a copy would only repeat its label. The votes are
-mixed with the classes' shares, so that no probability is 0; an example without neighbours gets these shares.
+where `read()` yields all examples, a block of `FeatureRows` at a time. Each neighbour votes for its label with
+weight softmax(cosine / `VOTE_TEMPERATURE`). Examples of the same group, such as copies of a text, are no neighbours
+of each other, since a copy would only repeat its label. The votes are mixed with the classes' shares, so that no
+probability is 0; an example without neighbours gets these shares.
 
-The search is exact (`rayclean.functional.neighbours`), or restricted to cells of similar examples
-(`rayclean.functional.cells`), whose time grows in proportion to the number of examples:
+The search is exact (`rayclean.functional.neighbours`), or, where `cell_count(N)` is not 0, restricted to cells of
+similar examples (`rayclean.functional.cells`), so that its time grows in proportion to N:
 
-    count = cell_count(number of all examples)
-    centres = fit_centres(sample_for_cells(rows) for rows in blocks)
-    blocks = [in_cells(rows, centres) for rows in blocks]  # or only their cells, kept beside the features
+    centres = fit_centres((sample_for_cells(rows, N) for rows in read()), N)
+    rows = in_cells(rows, centres)  # every block, before it is a query or a candidate; kept beside the features
 
 Whatever the order of examples, the division into blocks, and the number of workers, the result is the same.
 
@@ -46,6 +46,9 @@ PROBES = 32
 """P, the cells that are searched for the neighbours of an example: about 8,000 candidates."""
 MOST_CELLS = 4096
 """More cells would take longer to choose than they save; beyond a million examples cells grow instead."""
+BLOCK_ROWS = 1 << 16
+"""Examples in a block of queries or candidates, where cells are searched. In smaller blocks, few members of a cell
+are compared at once, which takes longer: about twice as long with an eighth of it."""
 SAMPLE_PER_CELL = 32
 """Examples, on average, from which the centre of a cell is learnt."""
 
@@ -101,12 +104,10 @@ class GivenLabels:
 
     def of(self, ids: Ids) -> npt.NDArray[np.int32]:
         """Label of each id, of any shape; -1 where there is none."""
+        if not len(self.ids):
+            return np.full(ids.shape, -1, dtype=np.int32)
         position, hit = lookup(self.ids, ids)
-        return (
-            np.where(hit, self.labels[position], np.int32(-1))
-            if len(self.ids)
-            else np.full(ids.shape, np.int32(-1))
-        )
+        return np.where(hit, self.labels[position], np.int32(-1))
 
     def shares_without(self, ids: Ids) -> Doubles:
         """Shares of the classes among all examples but the one itself [n, K], none of which is 0 (Laplace's rule):
@@ -126,17 +127,26 @@ def neighbour_votes(
     Args:
         queries: Q examples.
         candidates: blocks of examples, together all that can be neighbours, the queries among them; one block is
-            in memory at a time. Where queries have cells, these have them, too, and large blocks (10,000
-            examples and more, like a block of queries) are faster.
+            in memory at a time. Where queries have cells, these have them, too; the search in cells is the
+            faster the more examples a block has (`BLOCK_ROWS` queries and candidates, or more).
         labels: of all candidates.
         neighbours: k; fewer where there are fewer.
     """
+    labelled = (block if (known := labels.of(block.ids) >= 0).all() else block[known] for block in candidates)
+    nearest = search_neighbours(queries, labelled, neighbours)
+    voters = np.where(nearest.ids >= 0, labels.of(nearest.ids), -1)
+    return mix_votes(voters, nearest.cosines, labels.shares_without(queries.ids))
+
+
+def search_neighbours(
+    queries: FeatureRows, candidates: Iterable[FeatureRows], neighbours: int
+) -> NearestNeighbours:
+    """The nearest k candidates of each query, exact or in cells; arguments as in `neighbour_votes`."""
     nearest = NearestNeighbours(queries.features, queries.groups, neighbours)
     search = _search_all if queries.cells is None else _CellSearch(queries.cells)
     for block in candidates:
-        search(nearest, block[labels.of(block.ids) >= 0])
-    voters = np.where(nearest.ids >= 0, labels.of(nearest.ids), -1)
-    return mix_votes(voters, nearest.cosines, labels.shares_without(queries.ids))
+        search(nearest, block)
+    return nearest
 
 
 def mix_votes(voters: Labels, cosines: Doubles, shares: Doubles) -> Probabilities:

@@ -34,8 +34,8 @@ MOST_WEIGHTS = 1 << 24
 few copies of so many numbers."""
 INVERSE_REGULARISATION = 10.0
 """The C of logistic regression: the penalty of the weights is their squared length / (2 C N)."""
-PASSES = 5
-"""Passes over the examples. The averaged weights change little after three; more passes follow wrong labels."""
+PASSES = 3
+"""Passes over the examples. More change log-loss by a hundredth, and follow wrong labels more closely."""
 LEAST_PROBABILITY = 1e-6
 """Least probability of a class."""
 

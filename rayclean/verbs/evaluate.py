@@ -259,7 +259,7 @@ def _counts(
         "test": load_metrics["test"],
         "tested": tested,
         "rejected": sum(load_metrics["rejected"].values()),
-        "asked": int((~suspects.decided("unasked")).sum()),
+        "asked": int(((suspects.confidence >= 0) | suspects.decided("error")).sum()),  # NaN: no answer
         **{name: int(suspects.decided(name).sum()) for name in DECISIONS if name != "changed"},
         "reverted": len(counts.reverted),
     }

@@ -86,10 +86,12 @@ def asked(examples: str, count: int, shown: int = 2, **changes: Any) -> MethodQu
 
 
 def run(annotator: Annotator, what: MethodQueries, examples: str, ledger: Path, **options: Any) -> Any:
-    calibration = options.pop("calibration", "none")
+    calibration, trusted = options.pop("calibration", "none"), options.pop("trusted", True)
     engine = Engine(annotator, Ledger(Folder(str(ledger)), "test"), **options)
     return asyncio.run(
-        answer_between_epochs(engine, what, examples=examples, labels=LABELS, calibration=calibration)
+        answer_between_epochs(
+            engine, what, examples=examples, labels=LABELS, calibration=calibration, trusted=trusted
+        )
     )
 
 
@@ -141,21 +143,30 @@ def test_binary_questions_and_acceptance(examples: str, tmp_path: Path) -> None:
     assert figures["abstained"] == 1
 
 
-def test_batch_calibration_takes_the_bias_away(examples: str, tmp_path: Path) -> None:
+def test_a_bias_that_all_answers_share_is_taken_away(examples: str, tmp_path: Path) -> None:
     """A model that always prefers label 0: calibrated, the rows that prefer it less choose another."""
     what = asked(examples, 8)
     lean = {int(example): float(row % 2) for row, example in enumerate(what.ids)}
     annotator = Scripted(scores=lambda query: (5.0, 2.0 + lean[query.unit_id], -9.0))
     assert run(annotator, what, examples, tmp_path / "one")[0].tolist() == [0] * 8
-    labels, _ = run(annotator, what, examples, tmp_path / "two", calibration="batch")
+    labels, _ = run(annotator, what, examples, tmp_path / "two", calibration="controls")
     assert labels[1::2].tolist() == [1] * 4
     assert 1 not in labels[0::2]
 
 
 def test_a_single_answer_is_not_calibrated_by_itself(examples: str, tmp_path: Path) -> None:
     annotator = Scripted(scores=lambda query: (5.0, 2.0, -9.0))
-    labels, _ = run(annotator, asked(examples, 1), examples, tmp_path, calibration="batch")
+    labels, _ = run(annotator, asked(examples, 1), examples, tmp_path, calibration="controls")
     assert labels.tolist() == [0]
+
+
+def test_an_annotator_that_is_not_trusted_decides_nothing(examples: str, tmp_path: Path) -> None:
+    """As after control questions that it answered no better than by chance; what failed stays without an answer."""
+    what = asked(examples, 4)
+    annotator = Scripted(scores=lambda query: (9.0, -1.0, -3.0), fails=(int(what.ids[2]),))
+    labels, figures = run(annotator, what, examples, tmp_path / "ledger", trusted=False)
+    assert labels.tolist() == [ABSTAINED, ABSTAINED, UNANSWERED, ABSTAINED]
+    assert (figures["abstained"], figures["unanswered"]) == (3, 1)
 
 
 def test_failed_answers_are_no_answers(examples: str, tmp_path: Path) -> None:
@@ -213,7 +224,7 @@ def purified(folder: Path, accuracy: float, *, noise: float, learning_rate: floa
 
         def __call__(self, what: MethodQueries) -> Any:
             work = answer_between_epochs(
-                self.engine, what, examples=examples, labels=LABELS, calibration="none"
+                self.engine, what, examples=examples, labels=LABELS, calibration="none", trusted=True
             )
             return asyncio.run(work)
 

@@ -150,12 +150,13 @@ def test_each_fault_is_a_row_with_its_kind(fault: str, kind: str, form: str, tok
 
 @pytest.mark.parametrize(
     ("form", "classes", "calibration"),
-    [("choice", 3, "none"), ("label_words", 3, "batch"), ("label_words", 33, "content_free")],
+    [("choice", 3, "none"), ("label_words", 3, "controls"), ("label_words", 33, "content_free")],
 )
 def test_automatic_calibration(form: str, classes: int, calibration: str, tokenizer: str) -> None:
     asker = annotator("http://127.0.0.1:9/v1", tokenizer, form=form)
     assert asker.calibration("auto", classes) == calibration
-    assert asker.calibration("batch", classes) == "batch"
+    for configured in ("none", "controls", "content_free"):
+        assert asker.calibration(configured, classes) == configured
 
 
 @pytest.mark.parametrize("fault", ["rate_limit", "server", "drop"])

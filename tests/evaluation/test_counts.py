@@ -13,7 +13,8 @@ from rayclean.evaluation.metrics import compute
 
 
 def annotations(rows: list[tuple]) -> pa.Table:
-    """Rows of (id, given, suggested, chosen, confidence, decision, truth is unknown to it)."""
+    """Rows of (id, given, suggested, chosen, confidence, decision); the model holds both labels equally probable."""
+    probability = [0.5 if r[4] is None else r[4] if r[3] == r[2] else 1 - r[4] for r in rows]
     return pa.table({
         "unit_id": pa.array([r[0] for r in rows], pa.int64()),
         "example_id": pa.array([r[0] for r in rows], pa.int64()),
@@ -22,6 +23,8 @@ def annotations(rows: list[tuple]) -> pa.Table:
         "suggested_label": pa.array([r[2] for r in rows], pa.int32()),
         "chosen_label": pa.array([r[3] for r in rows], pa.int32()),
         "confidence": pa.array([r[4] for r in rows], pa.float32()),
+        "probability": pa.array(probability, pa.float64()),
+        "log_odds": pa.array([0.0] * len(rows), pa.float64()),
         "decision": pa.array([r[5] for r in rows], pa.string()),
         "suggested_value": pa.nulls(len(rows), pa.string()),
         "annotator": pa.array(["knn"] * len(rows), pa.string()),
@@ -105,6 +108,7 @@ def test_suspects_without_answers() -> None:
     assert found.example_id.tolist() == [1, 3]
     assert found.chosen.tolist() == [-1, -1]
     assert np.isnan(found.confidence).all()
+    assert found.probability.tolist() == [0.5, 0.5]
     assert found.error_kinds == {"timeout": 1}
 
 
@@ -114,9 +118,24 @@ def test_no_suspects_at_all() -> None:
     assert not found.among_candidates().any()
 
 
+def test_a_change_goes_to_the_suggested_label_and_is_as_sure_as_its_probability() -> None:
+    """Whatever the annotator chose: the model and other answers may outweigh it, and nothing may too."""
+    found = SuspectRanking.from_tables([annotations([
+        (1, 0, 1, 0, 0.6, "changed"), (2, 0, 2, 0, 0.9, "kept"), (3, 1, 0, None, None, "referred"),
+        (4, 1, 0, 2, 0.9, "abstained"),
+    ])])  # fmt: skip
+    assert found.suggested.tolist() == [1, 2, 0, 0]
+    np.testing.assert_allclose(found.probability, [0.4, 0.1, 0.5, 0.1])
+    np.testing.assert_allclose(found.certainty, [0.4, 0.9, 0.5, 0.9])
+    assert found.certainty.dtype == np.float32
+    assert [found.decided(name).tolist().index(True) for name in ("changed", "kept", "referred", "abstained")] == [
+        0, 1, 2, 3,
+    ]  # fmt: skip
+
+
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
-    table = table.set_column(10, "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
+    table = table.set_column(table.column_names.index("candidates"), "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
     found = SuspectRanking.from_tables([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]

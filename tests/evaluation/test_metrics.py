@@ -21,7 +21,8 @@ def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decisio
     )
     return SuspectRanking(
         unit_id=np.arange(count), example_id=np.arange(count), rank=np.arange(count), given=np.array(given, np.int64),
-        chosen=np.array(chosen, np.int64), confidence=np.array(confidence, np.float32),
+        suggested=np.array(suggested, np.int64), chosen=np.array(chosen, np.int64),
+        confidence=np.array(confidence, np.float32), probability=np.full(count, 0.5), log_odds=np.zeros(count),
         decision=np.array([DECISIONS.index(d) for d in decision], np.int8),
         annotator=np.full(count, "knn", object), suggested_value=np.full(count, None, object), candidates=pairs,
         truth=np.array(truth, np.int64), error_kinds=Counter(),
@@ -109,6 +110,7 @@ def test_annotator_metrics_by_hand() -> None:
     assert found["annotator"]["outcomes"] == {
         "changed": 4,
         "kept": 0,
+        "referred": 0,
         "abstained": 0,
         "error": 1,
         "unasked": 0,

@@ -11,6 +11,7 @@ from rich.console import Console
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots, report, training_section
 from rayclean.evaluation.counts import RunCounts
+from rayclean.evaluation.headlines import headlines
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.training_history import TrainingHistory
 from rayclean.methods.noiseal_measures import noiseal_measures
@@ -20,7 +21,15 @@ EVIL = "<script>alert('label')</script>"
 TEXT = "<img src=x onerror=alert('text')> </script><!-- " + "long " * 200
 
 
-def measured(counts: RunCounts, known: bool = True) -> dict:
+def believed(asked: int = 40, right: int = 36, decided_by: str | None = "open") -> dict:
+    """What `relabel` says of an annotator."""
+    return {
+        "name": EVIL, "controls": {"asked": asked, "right": right}, "accuracy": 0.82, "above_chance": decided_by != "posterior_alone",
+        "decided_by": decided_by, "scale": None if decided_by is None else [-1.0, 0.5], "capped": 0,
+    }  # fmt: skip
+
+
+def measured(counts: RunCounts, known: bool = True, judged: tuple[dict, ...] = (believed(),)) -> dict:
     """What the verb adds to the figures."""
     tested = {"examples": 0, "true": 0, "reason": "there are no test examples", "trained_on_true": 0}
     given = (
@@ -38,8 +47,11 @@ def measured(counts: RunCounts, known: bool = True) -> dict:
     names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
     m["counts"] = {name: counts.total(name) for name in names} | {
         "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "rejected": 1, "asked": len(counts.suspects.rank),
-        "error": 0, "kept": 0, "abstained": 0, "unasked": 0, "reverted": 1,
+        "error": 0, "kept": 0, "referred": 1200, "abstained": 0, "unasked": 0, "reverted": 1,
     }  # fmt: skip
+    m["judged"] = list(judged)
+    rates = {"noise": 0.375, "repaired": 0.25, "harm": 0.0} if known else dict.fromkeys(("noise", "repaired", "harm"))
+    m["model_alone"] = {"changed": 1234, **rates}
     m["measured_on"] = measured_on(counts, tested)
     m["units"] = "examples"
     m["seconds"] = {"load": 1.0, "evaluate": 2.0, "total": 3.0}
@@ -80,6 +92,7 @@ def page(
     known: bool = True,
     labels: tuple[str, ...] = (EVIL, "b"),
     dynamics: TrainingHistory | None = None,
+    judged: tuple[dict, ...] = (believed(),),
 ) -> str:
     change = {
         "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "given": EVIL,
@@ -91,7 +104,7 @@ def page(
     material = report.ReportInputs(
         EVIL, config, list(labels), counts, verb_metrics, [change], [change], [bad], dynamics
     )
-    return report.render_report(measured(counts, known), material)
+    return report.render_report(measured(counts, known, judged), material)
 
 
 @pytest.fixture(scope="module")
@@ -224,4 +237,57 @@ def test_terminal_table_shows_the_headlines_and_no_markup(counts: RunCounts) -> 
     text = console.export_text()
     assert "42.9 % → 28.6 %" in text
     assert "1 of 4 right labels made wrong" in text
+    assert re.search(r"Model alone +1,234 +labels it would change if nobody were asked; 37.5 % of the labels", text)
+    assert "1,200 are referred to a person" in text
+    assert "counts as right with 82.0 %" in " ".join(text.split())
     assert EVIL in text
+
+
+BELIEVED = {
+    "open": r"^.* was right on 36 of 40 control questions: it counts as right with 82.0 %, and labels were decided by model and",
+    "closed": r"was right on 36 of 40 control questions, but its answers do not show that more suggestions are right than wrong",
+    "posterior_alone": r"was right on 36 of 40 control questions, which is not surely better than chance: its answers count for",
+}
+
+
+@pytest.mark.parametrize("decided_by", list(BELIEVED))
+def test_notes_say_first_how_far_an_annotator_was_believed(counts: RunCounts, decided_by: str) -> None:
+    judged = believed(decided_by=decided_by)
+    found = measured(counts, judged=(judged,))["notes"]
+    assert re.search(BELIEVED[decided_by], found[0])
+    assert found[0].startswith(judged["name"])
+    html = without_plotly(page(counts, judged=(judged,)))
+    assert "control questions" in html
+    assert "<script>alert" not in html
+
+
+def test_notes_of_each_annotator_stand_in_their_order(counts: RunCounts) -> None:
+    first, second = believed(decided_by="closed"), believed(1000, 900) | {"name": "openai"}
+    found = measured(counts, judged=(first, second))["notes"]
+    assert found[0].startswith(EVIL)
+    assert found[1].startswith("openai was right on 900 of 1,000 control questions: it counts as right with 82.0 %")
+
+
+@pytest.mark.parametrize("decided_by", ["posterior_alone", None])
+def test_without_control_questions_nobody_was_measured(counts: RunCounts, decided_by: str | None) -> None:
+    judged = (believed(0, 0, decided_by),)
+    found = measured(counts, judged=judged)
+    expected = "Nobody whose judgement was measured was asked" if decided_by else "Nothing was doubted"
+    assert found["notes"][0].startswith(expected)
+    assert not any("control questions" in note for note in found["notes"])
+    # the model alone is what was done, so there is nothing to compare with
+    assert "Model alone" not in {card.title for card in headlines(found)}
+    assert "Model alone" not in without_plotly(page(counts, judged=judged))
+
+
+def test_the_model_alone_is_what_an_annotator_has_to_beat(counts: RunCounts) -> None:
+    cards = {card.title: card for card in headlines(measured(counts))}
+    assert list(cards).index("Model alone") < list(cards).index("Labels changed")
+    assert cards["Model alone"].value == "1,234"
+    assert "if nobody were asked; 37.5 % of the labels would be wrong" in cards["Model alone"].means
+    assert "1,200 are referred to a person" in cards["Labels changed"].means
+    html = without_plotly(page(counts))
+    assert "<h3>Model alone</h3>" in html
+    unknown = {card.title: card for card in headlines(measured(counts, known=False))}["Model alone"]
+    assert unknown.value == "1,234"
+    assert "would be wrong" not in unknown.means + unknown.brief

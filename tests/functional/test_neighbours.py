@@ -89,3 +89,15 @@ def test_no_pair_is_missed_by_the_rough_comparison(dimensions: int) -> None:
     assert (cosine == exact[row, column]).all()
     needed = exact >= np.sort(exact, axis=1)[:, -5:-4]
     assert needed.sum() == needed[row, column].sum()
+
+
+def test_only_some_queries_are_compared() -> None:
+    features = np.random.default_rng(0).standard_normal((30, 4))
+    ids = np.arange(30)
+    nearest, all_of_them = NearestNeighbours(features, ids, 3), NearestNeighbours(features, ids, 3)
+    all_of_them.add(features, ids)
+    nearest.add(features[:10], ids[:10], rows=np.array([4, 20]))
+    nearest.add(features[10:], ids[10:], rows=np.array([20, 4, 5]))
+    np.testing.assert_array_equal(nearest.ids[[4, 20]], all_of_them.ids[[4, 20]])
+    assert (nearest.ids[5] >= 10).all()
+    assert (np.delete(nearest.ids, [4, 5, 20], axis=0) == -1).all()

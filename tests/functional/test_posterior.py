@@ -116,14 +116,22 @@ def test_where_the_noise_rules_out_all_only_the_model_is_left() -> None:
     assert posterior(np.zeros((1, 2)), np.array([0]), np.eye(2)).tolist() == [[0, 0]]
 
 
-def test_a_class_that_nobody_was_given_is_never_a_posterior() -> None:
+def test_a_class_that_nobody_was_given_excludes_nothing() -> None:
+    """Of its noise nothing is known: each given label may be it, as far as the model says so and no further."""
     joint, counts = np.diag([50, 0, 50]), np.array([50, 0, 50])
     noise = transition(joint, counts)
-    assert noise[:, 1].tolist() == [0, 0, 0]
-    found = posterior(np.array([[0.1, 0.8, 0.1]]), np.array([0]), noise)
-    assert found[0, 1] == 0
-    assert found.sum() == pytest.approx(1)
-    assert np.isfinite(transition(np.zeros((2, 2)), np.zeros(2, dtype=int))).all()
+    assert noise[:, 1].tolist() == [1, 1, 1]
+    np.testing.assert_allclose(noise[:, [0, 2]].sum(axis=0), 1)  # the others are as if it were not there
+    np.testing.assert_allclose(
+        noise[np.ix_([0, 2], [0, 2])], transition(np.diag([50, 50]), np.array([50, 50]))
+    )
+    # 50 + .02 * 25 = 50.5 of 51 and .5 of 51, by hand
+    q = np.array([[0.1, 0.8, 0.1], [0.9, 0.0, 0.1]])
+    weights = q * [50.5 / 51, 1, 0.5 / 51]
+    found = posterior(q, np.array([0, 0]), noise)
+    np.testing.assert_allclose(found, weights / weights.sum(axis=1, keepdims=True))
+    assert rival(found, np.array([0, 0])).tolist() == [1, 2]
+    assert transition(np.zeros((2, 2)), np.zeros(2, dtype=int)).tolist() == [[1, 1], [1, 1]]
 
 
 def test_the_arguments_stay_as_they_are() -> None:

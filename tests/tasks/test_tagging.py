@@ -186,7 +186,7 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
     assert measured["noise"]["final"] == 0
     assert measured["harm"] == 0
     _, queries = read_chunk(
-        Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK, "none"
+        Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK
     )
     assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
 

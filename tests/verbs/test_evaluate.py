@@ -25,6 +25,14 @@ QUALITY = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7]
 IDS = [60, 10, 50, 20, 40, 30]
 TEST_IDS, TEST_GIVEN, TEST_TRUE = [100, 101, 102, 103], [0, 1, None, 2], [0, 0, 1, None]
 
+JUDGED = {
+    "name": "simulated", "controls": {"asked": 20, "right": 19}, "accuracy": 0.83, "above_chance": True,
+    "decided_by": "open", "scale": [0.0, 0.5], "capped": 0,
+}  # fmt: skip
+UNASKED = JUDGED | {
+    "controls": {"asked": 0, "right": 0}, "accuracy": 0.5, "above_chance": False, "decided_by": None, "scale": None,
+}  # fmt: skip
+
 
 def table(schema_: pa.Schema, *columns: list) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema_, strict=True)], schema=schema_)
@@ -35,7 +43,7 @@ def write(
 ) -> tuple[Config, Run]:
     """Six examples in two shards, four test examples; ids 60, 50 and 40 are suspects."""
     config = parse_config({
-        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "annotator": {"name": "knn", "price_prompt": 2.0},
+        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "annotator": {"name": "simulated", "price_prompt": 2.0},
         "detect": {"detectors": ["self_confidence"]},
     })  # fmt: skip
     run = Run(str(folder / "small"))
@@ -47,13 +55,13 @@ def write(
         name = f"part-{number:05d}.parquet"
         texts = [f"<script>{i}</script> text" for i in IDS]
         load.write_table(table(EXAMPLES, IDS[rows], texts[rows], GIVEN[rows], SPLIT[rows]), "examples", name)
-        findings = [IDS, IDS, GIVEN, [1, 1, 0, 0, 1, 0], [None] * 6, [None] * 6, QUALITY, [0.5] * 6, QUALITY, [r >= 0 for r in rank], rank, ["self_confidence"] * 6,
+        findings = [IDS, IDS, GIVEN, [1, 1, 0, 0, 1, 0], [None] * 6, [None] * 6, QUALITY, [0.5] * 6, QUALITY, [r >= 0 for r in rank], rank, [-1] * 6, ["self_confidence"] * 6,
                     QUALITY, [q < 0.25 for q in QUALITY]]  # fmt: skip
         of_shard = [column[rows] for column in findings]
         detect.write_table(table(schema.findings(["self_confidence"]), *of_shard), "findings", name)
         final, source = (FINAL, SOURCE) if asked else (GIVEN, ["given"] * 6)
-        confidence = [0.9, None, 0.7, None, None, None]
-        columns = (IDS, IDS, GIVEN, final, [None] * 6, source, confidence, ["knn"] * 6, SPLIT)
+        confidence = [0.8, None, 0.7, None, 0.6, None]
+        columns = (IDS, IDS, GIVEN, final, [None] * 6, source, confidence, ["simulated"] * 6, SPLIT)
         labels = [column[rows][::-1] for column in columns]  # in another order
         relabel.write_table(table(LABELS, *labels), "labels", name)
         known, true = IDS[rows], TRUE[rows]
@@ -66,11 +74,11 @@ def write(
     if asked:
         rows = [dict.fromkeys(ANNOTATIONS.names) | row | {"unit_id": row["example_id"]} for row in (
             {"example_id": 60, "rank": 0, "given_label": 0, "suggested_label": 1, "chosen_label": 1, "confidence": 0.9,
-             "decision": "changed", "candidates": [0, 1], "raw": " spam", "model": "m"},
+             "probability": 0.8, "log_odds": 2.0, "decision": "changed", "candidates": [0, 1], "raw": " spam", "model": "m"},
             {"example_id": 50, "rank": 1, "given_label": 1, "suggested_label": 0, "chosen_label": 0, "confidence": 0.7,
-             "decision": "changed", "candidates": [0, 1], "raw": " ham", "model": "m"},
+             "probability": 0.7, "log_odds": 0.0, "decision": "changed", "candidates": [0, 1], "raw": " ham", "model": "m"},
             {"example_id": 40, "rank": 2, "given_label": 0, "suggested_label": 1, "decision": "error",
-             "error": "timeout: 60 s", "candidates": [0, 1]},
+             "probability": 0.4, "log_odds": 1.0, "error": "timeout: 60 s", "candidates": [0, 1]},
         )]  # fmt: skip
         relabel.write_table(
             pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", "part-00000.parquet"
@@ -80,7 +88,7 @@ def write(
         "load": {"test": 4 * test, "rejected": {"empty text": 1}, "warnings": []},
         "predict": {},
         "detect": {"estimated_noise_rate": 0.25},
-        "relabel": {"annotator": {"name": "knn", "model": "m"}, "cost": 0.5, "tokens": {"prompt": 30, "answer": 3},
+        "relabel": {"annotator": {"name": "simulated", "model": "m"}, "judged": [JUDGED if asked else UNASKED], "cost": 0.5, "tokens": {"prompt": 30, "answer": 3},
                     "asked": 3 * asked, "from_ledger": 1, "go_on": None},
         "train": {"method": "noiseal", "epochs": 3, "best_epoch": 2,
                   "annotator": {"asked": 2, "from_ledger": 4, "tokens": {"prompt": 8, "answer": 2}, "cost": 0.25}},
@@ -134,10 +142,65 @@ def test_figures_by_hand(tmp_path: Path, labelled: dict) -> None:
     assert metrics["annotator"]["accuracy"] == 1 / 2
     assert metrics["annotator"]["errors"] == {"timeout": 1}
     assert metrics["counts"]["asked"] == 3
+    assert {name: metrics["counts"][name] for name in ("kept", "referred", "abstained", "error", "unasked")} == {
+        "kept": 0, "referred": 0, "abstained": 0, "error": 1, "unasked": 0,
+    }  # fmt: skip
     assert metrics["cost"] == {
         "amount": 0.75, "prompt_tokens": 38, "answer_tokens": 5, "queries": 5, "from_ledger": 5,
     }  # fmt: skip
     assert metrics["seconds"]["train"] == 2.0
+
+
+def test_the_model_alone_by_hand(tmp_path: Path, labelled: dict) -> None:
+    """Odds of e ** 2 and e ** 1 for 60 and 40, both wrong, are sure enough, those of 1 for 50 are not; the class has two
+    suspects whose probabilities sum to 1.61, whose cap is beyond 2.
+    """
+    metrics = run_it(*write(tmp_path))
+    assert metrics["judged"] == [JUDGED]
+    assert metrics["model_alone"] == {"changed": 2, "noise": 0 / 5, "repaired": 2 / 2, "harm": 0 / 3}
+    assert metrics["notes"][0].startswith("simulated was right on 19 of 20 control questions: it counts as right with 83.0 %")
+    assert "<h3>Model alone</h3>" in next(tmp_path.rglob("report.html")).read_text()
+
+
+def test_the_model_alone_may_do_harm_and_is_as_sure_as_relabel_accept(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    path = ("relabel", "annotations", "part-00000.parquet")
+    rows = [row | {"log_odds": {60: 0.9, 50: 3.0, 40: -5.0}[row["unit_id"]]} for row in run.read_table(*path).to_pylist()]
+    run.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), *path)
+    # sigmoid(.9) = .71 is enough; 50 was right
+    assert run_it(config, run)["model_alone"] == {"changed": 2, "noise": 2 / 5, "repaired": 1 / 2, "harm": 1 / 3}
+    stricter = config.model_copy(update={"relabel": config.relabel.model_copy(update={"accept": 0.9})})
+    run.remove(".partial")
+    assert run_it(stricter, run)["model_alone"] == {"changed": 1, "noise": 3 / 5, "repaired": 0, "harm": 1 / 3}
+
+
+def test_nobody_was_asked(tmp_path: Path, labelled: dict) -> None:
+    """The posterior alone: what it does not change is referred, and no figure is of an annotator."""
+    config, run = write(tmp_path)
+    path, decisions = ("relabel", "annotations", "part-00000.parquet"), {60: "changed", 50: "referred", 40: "referred"}
+    rows = run.read_table(*path).to_pylist()
+    for row in rows:
+        row |= dict.fromkeys(("chosen_label", "confidence", "raw", "model", "error"))
+        row["decision"] = decisions[row["unit_id"]]
+    run.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), *path)
+    manifest = run.read_json("relabel", "manifest.json")
+    manifest["metrics"] |= {
+        "judged": [UNASKED | {"name": "posterior", "decided_by": "posterior_alone", "scale": [0.0, 1.0]}],
+        "annotator": {"name": "posterior", "model": None}, "asked": 0, "from_ledger": 0,
+    }  # fmt: skip
+    run.write_json(manifest, "relabel", "manifest.json")
+    metrics = run_it(config, run)
+    assert metrics["notes"][0].startswith("Nobody whose judgement was measured was asked: the model alone decided")
+    assert (metrics["counts"]["asked"], metrics["counts"]["referred"], metrics["counts"]["unasked"]) == (0, 2, 0)
+    assert metrics["annotator"]["outcomes"]["referred"] == 2
+    assert metrics["annotator"]["accuracy"] is metrics["annotator"]["accuracy_all"] is None
+    assert metrics["annotator"]["ece"] is None
+    html = next(tmp_path.rglob("report.html")).read_text()
+    assert "<h3>Model alone</h3>" not in html
+    assert "2 are referred to a person" in html
+    assert "Asked: posterior" not in html
+    assert "2 labels changed, 0 suspects asked" in html
+    assert 'data-chart="confidence"' not in html
 
 
 def test_a_method_that_asks_nobody_pays_nothing(tmp_path: Path, labelled: dict) -> None:
@@ -169,6 +232,7 @@ def test_without_truth_everything_that_needs_it_is_null(tmp_path: Path, labelled
     assert metrics["noise"]["given"] is metrics["harm"] is metrics["detection"]["roc_auc"] is None
     assert metrics["annotator"]["accuracy"] is None
     assert metrics["noise"]["estimated"] == 0.25
+    assert metrics["model_alone"] == {"changed": 2, "noise": None, "repaired": None, "harm": None}
     assert "true" not in labelled
     assert metrics["counts"]["tested"] == 3  # one test example has neither label
     assert "wrong labels among them lower every figure" in metrics["measured_on"]["accuracy"]
@@ -185,7 +249,8 @@ def test_without_test_split_accuracies_are_null_with_a_reason(tmp_path: Path, la
 def test_without_suspects(tmp_path: Path, labelled: dict) -> None:
     config, run = write(tmp_path, asked=False)
     metrics = run_it(config, run)
-    assert metrics["counts"]["suspects"] == 0
+    assert metrics["counts"]["suspects"] == metrics["model_alone"]["changed"] == 0
+    assert metrics["notes"][0].startswith("Nothing was doubted")
     assert metrics["noise"]["final"] == metrics["noise"]["given"] == 2 / 5
     assert metrics["detection"]["precision_at_budget"] is None
     assert metrics["annotator"]["accuracy"] is None

@@ -116,10 +116,14 @@ def test_out_of_fold_with_a_trained_body(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_further_experts_join_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All experts predict out of fold, the classifier decides on the folds, and none is run twice."""
+    """None is told the label that it predicts: the classifier decides on the folds, by which the words are predicted,
+    too; the neighbours of an example never include itself. None is run twice.
+    """
     training = {"epochs": 3, "learning_rate": 0.02}
     config = config_of(tmp_path, predict={"folds": 3, "training": training})
     run, out = loaded(config)
+    assert chosen_experts(config) == ("words",)  # neighbours in features of a trained body have seen the labels
+    config = config_of(tmp_path, predict={"folds": 3, "training": training, "experts": list(FURTHER)})
     assert chosen_experts(config) == FURTHER
     kept: dict[str, dict[int, dict[str, Any]]] = {}
     remove = Folder.remove
@@ -136,9 +140,11 @@ def test_further_experts_join_the_mean(tmp_path: Path, monkeypatch: pytest.Monke
     for key, row in rows.items():
         parts = []
         for name, own in kept.items():
-            assert own[key]["fold"] == row["fold"]
-            probabilities = np.array([own[key]["probabilities"]])
-            parts.append(scaled(probabilities, metrics["temperatures"][name][row["fold"]])[0])
+            assert own[key]["fold"] == (-1 if name == "neighbours" else row["fold"])
+            temperatures = metrics["temperatures"][name]
+            assert len(temperatures) == (1 if name == "neighbours" else 3)
+            temperature = temperatures[max(own[key]["fold"], 0)]
+            parts.append(scaled(np.array([own[key]["probabilities"]]), temperature)[0])
         np.testing.assert_allclose(row["probabilities"], np.mean(parts, axis=0), atol=1e-6)
 
     alone = config_of(tmp_path, predict={"folds": 3, "training": training, "experts": []})
@@ -155,7 +161,11 @@ def test_experts_are_chosen_by_the_labels(tmp_path: Path) -> None:
     def chosen(**sections: Any) -> tuple[str, ...]:
         return chosen_experts(config_of(tmp_path, **sections))
 
-    assert chosen() == chosen(predict={"experts": list(FURTHER[::-1])}) == FURTHER
+    assert chosen() == ("words",)  # a bag of words is trained
+    transformer = {"name": "transformer", "model": "m"}
+    assert chosen(encoder=transformer | {"trainable": "head"}) == FURTHER
+    assert chosen(encoder=transformer | {"trainable": "all"}) == ("words",)
+    assert chosen(predict={"experts": list(FURTHER[::-1])}) == FURTHER  # asked for by name
     assert chosen(predict={"mode": "given", "path": "p.parquet"}) == ()
     assert chosen(predict={"mode": "given", "path": "p.parquet", "experts": ["words"]}) == ("words",)
     for task in ("multi_label", "tagging"):
@@ -177,6 +187,7 @@ def test_out_of_fold_with_a_frozen_body(tmp_path: Path) -> None:
     predict.validate(config, run)
     metrics = predict.run(config, run, out)
     rows = check(config, run, out, metrics)
+    assert list(metrics["temperatures"]) == ["classifier", *FURTHER]
     assert len(next(iter(rows.values()))["probabilities"]) == 1000
     assert 0 < metrics["truncated"] < IDS  # 5 to 14 words, 6 fit
     assert metrics["truncated_share"] == metrics["truncated"] / IDS
