@@ -15,11 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 from common import claim, write_result
+from readme_table import figure, readme_table
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -130,48 +130,6 @@ def run_folder(config: Any) -> Path:
     return Path(config.output) / config.name
 
 
-def readme_table(figures: dict[str, Any]) -> str:
-    """README's table: means over the seeds, the worst noise of any in brackets."""
-    lines = [
-        "| data (what made the labels) | annotator | detection ROC-AUC | precision at 10 % | noise before → after (worst seed) | harm | referred |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, of_set in figures.items():
-        first = True
-        for annotator, runs in of_set["annotators"].items():
-            mean = {key: fmean(_figure(run, key) for run in runs) for key in _FIGURES}
-            worst = max(_figure(run, "after") for run in runs)
-            found = f"{mean['auc']:.3f} ({of_set['reference']['roc_auc']:.3f})" if first else ""
-            top = f"{mean['precision']:.3f} ({of_set['reference']['precision_at_10']:.3f})" if first else ""
-            lines.append(
-                f"| {f'{name} ({MADE_BY[name]})' if first else ''} | {annotator} | {found} | {top} | "
-                f"{mean['before']:.3f} → {mean['after']:.3f} ({worst:.3f}) | {mean['harm']:.3f} | {mean['referred']:.0f} |"
-            )
-            first = False
-    return "\n".join(lines).replace("0.", ".")
-
-
-_FIGURES = ("auc", "precision", "before", "after", "harm", "referred")
-MADE_BY = {
-    "youtube_weak": "rules",
-    "sms_weak": "rules",
-    "hate_offensive_crowd": "one crowd vote",
-    "medrel_distant": "knowledge base",
-    "hausa_news": "keyword lexicon",
-    "trec_weak": "rules",
-    "bbc_news": "injected",
-}
-
-
-def _figure(run: dict[str, Any], key: str) -> float:
-    labels = run["labels"]
-    return float({
-        "auc": labels["detection"]["roc_auc"], "precision": labels["detection"]["precision_at_10"],
-        "before": labels["noise"]["given"], "after": labels["noise"]["final"], "harm": labels["harm"],
-        "referred": run["relabel"]["referred"] + run["relabel"]["abstained"],
-    }[key])  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -213,7 +171,7 @@ def main() -> None:
                 )
         figures[name] = {"annotators": found, "reference": reference(run)}
     rises = {
-        f"{name}, {annotator}": max(_figure(run, "after") - _figure(run, "before") for run in runs)
+        f"{name}, {annotator}": max(figure(run, "after") - figure(run, "before") for run in runs)
         for name, of_set in figures.items()
         for annotator, runs in of_set["annotators"].items()
     }

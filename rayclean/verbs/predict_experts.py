@@ -41,7 +41,7 @@ from rayclean.tasks import TASKS
 from rayclean.tasks.probabilities import FOLD_NONE, prediction_table
 from rayclean.training.fold_table import read_folds
 
-SHARDS_PER_BLOCK = 4
+SHARDS_PER_BLOCK = 8
 """Shards whose neighbours are searched together, while those of all are read one after another."""
 CLASSIFIER = "classifier"
 FURTHER = ("neighbours", "words")

@@ -28,8 +28,10 @@ Ints = npt.NDArray[np.int64]
 TASK = Classification(
     Classification.Config(), LabelSet([Label(i, n, n) for i, n in enumerate(("BIZ", "SPO", "HATE"))])
 )
-ROWS, SUSPECTS, LOST = 90, 23, 5
-"""Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates."""
+ROWS, SUSPECTS, LOST, CONTROLS = 90, 23, 5, 60
+"""Suspects are the rows n with n % 4 == 1; where n % 20 == 5 the truth is none of the two candidates. Controls are the
+first 60 of the others, whose given labels are right.
+"""
 
 
 def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Config:
@@ -45,10 +47,16 @@ def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Confi
 
 
 def make(
-    folder: Path, shards: int = 3, names: Sequence[str] = ("BIZ", "SPO", "HATE"), ids: Ints | None = None
+    folder: Path,
+    shards: int = 3,
+    names: Sequence[str] = ("BIZ", "SPO", "HATE"),
+    ids: Ints | None = None,
+    believed: Sequence[float] = (0.6,),
 ) -> Run:
     """90 examples in three classes; every suspect is wrong, and the truth is suggested for all but each fifth
     of them. Of other names than three, or in another order, the first three classes keep their examples.
+    `believed` are the probabilities of suggestions, given that they or the given labels are right, in turn by rank;
+    with the default one the model alone changes nothing.
     """
     run = Run(str(folder / "run"))
     labels = LabelSet([Label(i, n, n) for i, n in enumerate(names)])
@@ -59,11 +67,15 @@ def make(
     suspect = np.arange(ROWS) % 4 == 1
     given = np.where(suspect, (truth + 1) % 3, truth).astype(np.int32)
     suggested = np.where(np.arange(ROWS) % 5 == 0, (truth + 2) % 3, truth).astype(np.int32)
-    rank = np.full(ROWS, -1)
+    suggested = np.where(suspect, suggested, (truth + 1) % 3).astype(np.int32)
+    rank, control = np.full(ROWS, -1), np.full(ROWS, -1)
     rank[suspect] = np.random.default_rng(0).permutation(suspect.sum())
+    control[~suspect] = np.arange((~suspect).sum())
+    control[control >= CONTROLS] = -1
+    belief = np.where(suspect, np.resize(believed, SUSPECTS)[rank], 0.1).astype(np.float32)
     true, given, suggested = (index[column] for column in (truth, given, suggested))
     features = np.eye(3)[truth] + np.random.default_rng(1).normal(scale=0.1, size=(ROWS, 3))
-    letters = np.array(["*b", "*s", "*p"])[truth]
+    letters = np.array(["*b", "*s", "*po"])[truth]
     for number, rows in enumerate(np.array_split(np.arange(ROWS), shards)):
         part = f"part-{number:05d}.parquet"
         columns = [ids[rows], [f"row {r} {letters[r]}" for r in rows], given[rows], ["train"] * len(rows)]
@@ -71,9 +83,9 @@ def make(
         run.write_table(pa.table([ids[rows], true[rows]], schema=schema.TRUTH), "load", "truth", part)
         vectors = [ids[rows], schema.list_column(features[rows].astype(np.float32))]
         run.write_table(pa.table(vectors, schema=schema.features(3)), "predict", "features", part)
-        none, half = [None] * len(rows), np.full(len(rows), 0.5, np.float32)
-        columns = [ids[rows], ids[rows], given[rows], suggested[rows], none, none, half, half, np.zeros(len(rows), np.float32), suspect[rows],
-                   rank[rows], ["x"] * len(rows)]  # fmt: skip
+        none, zero = [None] * len(rows), np.zeros(len(rows), np.float32)
+        columns = [ids[rows], ids[rows], given[rows], suggested[rows], none, none, 1 - belief[rows], belief[rows], zero,
+                   suspect[rows], rank[rows], control[rows], ["x"] * len(rows)]  # fmt: skip
         run.write_table(pa.table(columns, schema=schema.findings([])), "detect", "findings", part)
     for verb in ("load", "predict", "detect"):
         run.write_json(
@@ -103,22 +115,31 @@ def truth_of(run: Run) -> dict[int, int]:
     return {key: row["true_label"] for key, row in table(run, "load", "truth").items()}
 
 
-def test_knn_repairs_labels(tmp_path: Path) -> None:
+def rows_in(folder: Folder) -> list[dict[str, Any]]:
+    return [row for shard in folder.shards() for row in folder.read_table(shard).to_pylist()]
+
+
+def simulated(run: Run, accuracy: float = 1.0, **options: Any) -> dict[str, Any]:
+    return {"name": "simulated", "truth_path": run.path("load", "truth"), "accuracy": accuracy, **options}
+
+
+def test_answers_repair_labels(tmp_path: Path) -> None:
     run = make(tmp_path)
-    metrics = do(config_of(tmp_path, {"name": "knn", "neighbours": 7}), run)
+    sections = {"relabel": {"demonstrations": 7}}
+    metrics = do(config_of(tmp_path, simulated(run), **sections), run)
     annotations, labels, truth = (
         table(run, "relabel", "annotations"),
         table(run, "relabel", "labels"),
         truth_of(run),
     )
-    examples = table(run, "load", "examples")
+    examples, findings = table(run, "load", "examples"), table(run, "detect", "findings")
     assert labels.keys() == examples.keys()
     assert run.shards("relabel", "labels") == run.shards("load", "examples")
     assert run.read_table("relabel", "annotations", "part-00-00000.parquet").schema.equals(ANNOTATIONS)
     assert [row["rank"] for row in annotations.values()] == list(range(SUSPECTS))
     for key, row in labels.items():
         assert row["given_label"] == examples[key]["given_label"]
-        if key not in annotations:
+        if key not in annotations:  # control questions are no suspects
             assert (row["source"], row["final_label"], row["confidence"]) == (
                 "given",
                 row["given_label"],
@@ -126,30 +147,103 @@ def test_knn_repairs_labels(tmp_path: Path) -> None:
             )
         elif truth[key] in annotations[key]["candidates"]:
             assert (row["source"], row["final_label"]) == ("changed", truth[key])
-            assert row["confidence"] > 0.5
-    assert metrics["suspects"] == metrics["asked"] == SUSPECTS
+            assert row["confidence"] > 0.9
+            assert annotations[key]["log_odds"] == pytest.approx(np.log(0.6 / 0.4), abs=1e-5)
+    assert (metrics["suspects"], metrics["asked"]) == (SUSPECTS, SUSPECTS + CONTROLS)
+    assert metrics["answered"] == metrics["changed"] + metrics["kept"] == SUSPECTS
     assert (metrics["complete"], metrics["go_on"], metrics["errors"]) == (True, None, {})
     assert sum(metrics["labels"].values()) == ROWS
+    (judged,) = metrics["judged"]
+    assert (judged["name"], judged["decided_by"], judged["above_chance"]) == ("simulated", "open", True)
+    assert judged["controls"] == {"asked": CONTROLS, "right": CONTROLS}
     assert not run.exists("relabel", "answers")
-    kept = Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000"))
-    asked = [row for shard in kept.shards() for row in kept.read_table(shard).to_pylist()]
-    assert {row["example_id"] for row in asked} == annotations.keys()
-    assert all("text" not in row and len(row["demonstrations"]) == 7 for row in asked)
+    asked = {
+        row["example_id"]: row
+        for row in rows_in(Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000")))
+    }
+    controls = {key for key, row in asked.items() if row["rank"] < 0}
+    assert asked.keys() - controls == annotations.keys()
+    assert controls == {key for key, row in findings.items() if row["control"] >= 0}
+    for key, row in asked.items():
+        shown = {each["example_id"] for each in row["demonstrations"]}
+        assert ("text" in row, len(shown)) == (False, 7)
+        assert not shown & (annotations.keys() | {key})  # a control question does not show its own label
     deciders = {key: row["annotator"] for key, row in labels.items()}
-    assert all(name == ("knn" if key in annotations else None) for key, name in deciders.items())
+    assert all(name == ("simulated" if key in annotations else None) for key, name in deciders.items())
+
+
+@pytest.mark.parametrize("calibration", ["auto", "controls"])
+def test_another_acceptance_or_calibration_sends_no_query(tmp_path: Path, calibration: str) -> None:
+    run = make(tmp_path)
+    metrics = do(config_of(tmp_path, simulated(run)), run)
     again = do(
-        config_of(tmp_path, {"name": "knn", "neighbours": 7}, relabel={"accept": 0.99}),
+        config_of(tmp_path, simulated(run), relabel={"accept": 0.99, "calibration": calibration}),
         run,
-        "other threshold",
+        "stricter",
     )
     assert (again["asked"], again["from_ledger"], again["changed"]) == (0, SUSPECTS, 0)
-    assert again["abstained"] >= metrics["changed"]
+    assert again["referred"] >= metrics["changed"]
+    assert again["judged"][0]["controls"] == metrics["judged"][0]["controls"]
+    fewer = do(config_of(tmp_path, simulated(run), relabel={"controls": 40, "accept": 0.5}), run, "fewer")
+    assert (fewer["asked"], fewer["judged"][0]["controls"]["asked"]) == (
+        0,
+        40,
+    )  # they are the first of the others
+    assert fewer["changed"] >= metrics["changed"]
+    none = do(config_of(tmp_path, simulated(run), relabel={"controls": 0}), run, "none")
+    assert (none["asked"], none["from_ledger"], none["changed"]) == (0, SUSPECTS, 0)
+    assert none["judged"][0]["decided_by"] == "posterior_alone"
+
+
+BELIEVED = (0.9, 0.55, 0.6, 0.8)
+"""Half of the suggestions are sure enough for the model alone."""
+
+
+def test_who_is_no_better_than_the_model_changes_nothing_that_it_would_not(tmp_path: Path) -> None:
+    """Not the neighbours, which are no second opinion; not one that guesses; and not one that is wrong."""
+    finals = {}
+    run = make(tmp_path, believed=BELIEVED)
+    annotators = {
+        "nobody": {"name": "posterior"},
+        "neighbours": {"name": "knn", "neighbours": 7},
+        "coin": simulated(run, 0.5),
+        "liar": simulated(run, 0.0),
+    }
+    for name, options in annotators.items():
+        metrics = do(config_of(tmp_path, options), run, name)
+        (judged,) = metrics["judged"]
+        assert (judged["decided_by"], judged["above_chance"]) == ("posterior_alone", False)
+        assert judged["controls"]["asked"] == (CONTROLS if name in ("coin", "liar") else 0)
+        asked = {"nobody": 0, "neighbours": SUSPECTS}.get(name, SUSPECTS + CONTROLS)
+        assert (metrics["asked"], metrics["complete"]) == (asked, True)
+        finals[name] = {key: row["final_label"] for key, row in table(run, "relabel", "labels").items()}
+        for row in table(run, "relabel", "annotations").values():
+            assert (row["decision"] == "changed") == (row["log_odds"] > 1)
+            assert row["decision"] in ("changed", "referred", "abstained")
+            assert row["annotator"] == options["name"]
+    assert all(final == finals["nobody"] for final in finals.values())
+    given = {key: row["given_label"] for key, row in table(run, "load", "examples").items()}
+    assert sum(finals["nobody"][key] != given[key] for key in given) == metrics["changed"] > SUSPECTS // 3
+
+
+def test_an_annotator_right_nine_times_of_ten_keeps_most_repairs(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    metrics = do(config_of(tmp_path, simulated(run, 0.9)), run)
+    labels, truth = table(run, "relabel", "labels"), truth_of(run)
+    annotations = table(run, "relabel", "annotations")
+    repaired = [
+        key for key, row in labels.items() if row["source"] == "changed" and row["final_label"] == truth[key]
+    ]
+    assert metrics["judged"][0]["decided_by"] == "open"
+    assert 0.75 < metrics["judged"][0]["accuracy"] < 0.95
+    assert len(repaired) >= 0.7 * (SUSPECTS - LOST)
+    assert all(annotations[key]["chosen_label"] == truth[key] for key in repaired)
 
 
 @pytest.mark.parametrize(
     ("form", "calibration"),
     [
-        ("label_words", "batch"),
+        ("label_words", "controls"),
         ("label_words", "auto"),
         ("label_words", "content_free"),
         ("choice", "auto"),
@@ -177,25 +271,28 @@ def test_an_endpoint_repairs_labels(tmp_path: Path, form: str, calibration: str)
         assert server.calls().total() == calls  # all in the ledger
     assert repeated["from_ledger"] == SUSPECTS
     truth, annotations = truth_of(run), table(run, "relabel", "annotations")
-    possible = [
-        row
-        for key, row in annotations.items()
-        if truth[key] in row["candidates"] and 2 not in row["candidates"]
-    ]
-    assert possible
+    possible = [row for key, row in annotations.items() if truth[key] in row["candidates"]]
+    assert len(possible) == SUSPECTS - LOST
     assert all(row["chosen_label"] == truth[row["example_id"]] for row in possible)
+    assert all(row["decision"] == "changed" for row in possible)
+    assert metrics["judged"][0]["controls"] == {"asked": CONTROLS, "right": CONTROLS}
     assert all(abs(sum(row["probabilities"]) - 1) < 1e-5 for row in annotations.values())
-    blanks = {"auto": 0, "batch": 0, "content_free": 1 if form == "label_words" else 3}[calibration]
-    assert metrics["asked"] == SUSPECTS + blanks
+    blanks = {"auto": 0, "controls": 0, "content_free": 3}[calibration]  # one for each pair of candidates
+    assert metrics["asked"] == SUSPECTS + CONTROLS + blanks
     assert metrics["tokens"]["prompt"] > 0
     assert metrics["annotator"] == {"name": "openai", "model": "tiny"}
 
 
 def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) -> None:
     run = make(tmp_path)
-    options = {"name": "simulated", "truth_path": run.path("load", "truth"), "accuracy": 1.0, "tokens": 5}
-    metrics = do(config_of(tmp_path, options | {"max_queries": 12}), run)
-    assert (metrics["asked"], metrics["unasked"], metrics["complete"]) == (12, SUSPECTS - 12, False)
+    options = simulated(run, tokens=5)
+    metrics = do(config_of(tmp_path, options | {"max_queries": CONTROLS + 12}), run)
+    assert (metrics["asked"], metrics["unasked"], metrics["complete"]) == (
+        CONTROLS + 12,
+        SUSPECTS - 12,
+        False,
+    )
+    assert metrics["judged"][0]["controls"]["asked"] == CONTROLS  # which are asked first
     assert "raise annotator.max_queries" in metrics["go_on"]
     annotations = table(run, "relabel", "annotations")
     assert {row["rank"] for row in annotations.values() if row["decision"] == "unasked"} == set(
@@ -208,14 +305,40 @@ def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) 
     assert (metrics["asked"], metrics["from_ledger"], metrics["complete"]) == (SUSPECTS - 12, 12, True)
 
 
-def test_results_do_not_depend_on_shards_and_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_that_ends_before_the_first_suspect(tmp_path: Path) -> None:
+    run = make(tmp_path, believed=BELIEVED)
+    metrics = do(config_of(tmp_path, simulated(run, max_queries=10)), run)
+    (judged,) = metrics["judged"]
+    assert (metrics["asked"], judged["controls"]["asked"], metrics["answered"]) == (10, 10, 0)
+    assert metrics["complete"] is False
+    metrics = do(config_of(tmp_path, simulated(run)), run, "more")
+    assert (metrics["asked"], metrics["complete"]) == (CONTROLS - 10 + SUSPECTS, True)
+
+
+@pytest.mark.parametrize("annotator", ["simulated", "knn"])
+def test_results_do_not_depend_on_shards_and_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotator: str
+) -> None:
     results = []
     for number, (shards, rows) in enumerate([(1, 2048), (5, 4)]):
         monkeypatch.setattr(relabel_stage, "ROWS_PER_CHUNK", rows)
         monkeypatch.setattr(relabel_stage, "ROWS_PER_GROUP", 5 * rows)
-        run = make(tmp_path / str(number), shards)
-        do(config_of(tmp_path / str(number), {"name": "knn"}), run)
-        results.append({key: row["final_label"] for key, row in table(run, "relabel", "labels").items()})
+        run = make(tmp_path / str(number), shards, believed=BELIEVED)
+        options = simulated(run, 0.8) | {"name": annotator}
+        if annotator == "knn":
+            options = {"name": "knn"}
+        metrics = do(config_of(tmp_path / str(number), options, relabel={"demonstrations": 3}), run)
+        assert metrics["changed"]
+        judged = [{key: each[key] for key in ("controls", "decided_by")} for each in metrics["judged"]]
+        decided = {
+            key: [row[name] for name in ("decision", "chosen_label", "candidates", "rank", "key")]
+            for key, row in table(run, "relabel", "annotations").items()
+        }
+        labels = {
+            key: [row[name] for name in ("final_label", "source", "annotator")]
+            for key, row in table(run, "relabel", "labels").items()
+        }
+        results.append((judged, decided, labels, metrics["asked"]))
     assert results[0] == results[1]
 
 
@@ -252,9 +375,7 @@ def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: E
 
 def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     run = make(tmp_path)
-    config = config_of(
-        tmp_path, {"name": "simulated", "truth_path": run.path("load", "truth"), "accuracy": 1.0}
-    )
+    config = config_of(tmp_path, simulated(run))
     do(config, run)
 
     def content() -> list[bytes]:
@@ -301,7 +422,7 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "calibration"), [("label_words", "batch"), ("label_words", "none"), ("choice", "auto")]
+    ("form", "calibration"), [("label_words", "controls"), ("label_words", "none"), ("choice", "auto")]
 )
 @pytest.mark.parametrize("names", [("BIZ", "SPO", "HATE", "ART"), ("HATE", "BIZ", "SPO")])
 def test_another_label_set_pays_for_no_answer_again(
@@ -335,46 +456,72 @@ def test_another_label_set_pays_for_no_answer_again(
         {key: names[row["final_label"]] for key, row in table(other, "relabel", "labels").items()},
     )
     assert before == after
+    first = {
+        key: as_said(row, ("BIZ", "SPO", "HATE")) for key, row in table(run, "relabel", "annotations").items()
+    }
+    second = {key: as_said(row, names) for key, row in table(other, "relabel", "annotations").items()}
+    assert first == second
+    assert any(row[1] == "changed" for row in first.values()) == (calibration != "none")
+
+
+def as_said(row: dict[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
+    """What was answered and decided, by the names of labels."""
+    chosen = None if row["chosen_label"] is None else names[row["chosen_label"]]
+    return chosen, row["decision"], round(row["probability"], 5), names[row["suggested_label"]]
 
 
 def test_annotators_in_order(tmp_path: Path) -> None:
-    """What the first leaves undecided goes to the second, each with its own budget and price."""
-    run, truth = make(tmp_path), {"truth_path": Run(str(tmp_path / "run")).path("load", "truth")}
-    cheap = {
-        "name": "simulated",
-        "max_queries": 10,
-        "tokens": 1,
-        "price_prompt": 1.0,
-        **truth,
-        "accuracy": 1.0,
-    }
-    dear = {"name": "simulated", "seed": 1, "tokens": 7, "price_prompt": 100.0, **truth, "accuracy": 1.0}
+    """What the first leaves undecided goes to the second, each with its own controls, budget and price."""
+    run = make(tmp_path)
+    cheap = simulated(run, max_queries=CONTROLS + 10, tokens=1, price_prompt=1.0)
+    dear = simulated(run, seed=1, tokens=7, price_prompt=100.0)
     config = config_of(tmp_path, {"name": "knn"}, relabel={"annotators": [cheap, "knn", dear]})
     metrics = do(config, run)
     annotations = table(run, "relabel", "annotations")
     assert len(annotations) == SUSPECTS
     by_rank = sorted(annotations.values(), key=lambda row: row["rank"])
-    assert [row["annotator"] for row in by_rank[:10]] == ["simulated"] * 10
-    assert {row["annotator"] for row in by_rank[10:]} >= {"knn"}
+    assert [row["model"] for row in by_rank] == ["simulated-0"] * 10 + ["simulated-1"] * (SUSPECTS - 10)
     names = [each["name"] for each in metrics["annotators"]]
-    assert names == ["simulated", "knn", "simulated"]
+    assert names == [each["name"] for each in metrics["judged"]] == ["simulated", "knn", "simulated"]
     asked = [each["asked"] for each in metrics["annotators"]]
-    assert asked[:2] == [10, SUSPECTS - 10]
-    assert asked[2] == sum(row["annotator"] == "simulated" for row in by_rank[10:])
-    assert metrics["cost"] == pytest.approx((10 * 1.0 + asked[2] * 7 * 100.0) / 1e6)
+    assert asked == [CONTROLS + 10, SUSPECTS - 10, CONTROLS + SUSPECTS - 10]
+    assert [each["controls"]["asked"] for each in metrics["judged"]] == [CONTROLS, 0, CONTROLS]
+    assert [each["decided_by"] for each in metrics["judged"]] == ["open", "posterior_alone", "open"]
+    assert metrics["cost"] == pytest.approx((asked[0] * 1.0 + asked[2] * 7 * 100.0) / 1e6)
     assert metrics["annotator"]["name"] == "simulated, then knn, then simulated"
     again = do(config, run, "again")
-    # Another relabelling has every answer for nothing, and its whole budget for the next ten.
-    assert (again["asked"], again["from_ledger"]) == (10, SUSPECTS - 10)
+    # Another relabelling has every answer for nothing, and its whole budget for those left.
+    assert (again["asked"], again["from_ledger"]) == (SUSPECTS - 10, 10)
+    assert [each["asked"] for each in again["annotators"]] == [SUSPECTS - 10, 0, 0]
+    last = do(config, run, "once more")
+    assert (last["asked"], last["from_ledger"]) == (0, SUSPECTS)
+
+
+def test_an_annotator_is_asked_about_what_the_model_alone_leaves(tmp_path: Path) -> None:
+    run = make(tmp_path, believed=BELIEVED)
+    config = config_of(tmp_path, {"name": "knn"}, relabel={"annotators": ["posterior", simulated(run)]})
+    metrics = do(config, run)
+    rows = table(run, "relabel", "annotations").values()
+    sure = [row for row in rows if row["log_odds"] > 1]
+    assert all((row["annotator"], row["decision"]) == ("posterior", "changed") for row in sure)
+    assert {row["annotator"] for row in rows if row["log_odds"] < 1} == {"simulated"}
+    assert [each["asked"] for each in metrics["annotators"]] == [0, CONTROLS + SUSPECTS - len(sure)]
+
+
+def test_nobody_is_asked_when_nothing_is_left(tmp_path: Path) -> None:
+    """Not even control questions: the second annotator would fail at its start."""
+    run = make(tmp_path, believed=(0.9,))
+    away = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "x", "health_timeout": 0.2}
+    metrics = do(config_of(tmp_path, away, relabel={"annotators": ["posterior", away]}), run)
+    assert (metrics["changed"], metrics["asked"]) == (SUSPECTS, 0)
 
 
 def test_reverts_follow_the_content(tmp_path: Path) -> None:
     """The data read anew in another order have other ids: the same changes stay reverted. Where the text or
     the label is another one, nothing is reverted.
     """
-    truth = {"name": "simulated", "accuracy": 1.0}
     run = make(tmp_path / "a")
-    do(config_of(tmp_path, {**truth, "truth_path": run.path("load", "truth")}), run)
+    do(config_of(tmp_path, simulated(run)), run)
     labels, true = table(run, "relabel", "labels"), truth_of(run)
     # Where the truth is lost the annotator guesses by the id, and so otherwise in the moved data.
     changed = [
@@ -384,7 +531,7 @@ def test_reverts_follow_the_content(tmp_path: Path) -> None:
     texts = {table(run, "load", "examples")[key]["text"] for key in changed[:3]}
     moved = make(tmp_path / "b", ids=np.arange(ROWS, dtype=np.int64)[::-1] * 7)
     shutil.copytree(run.path("ledger", "reverts"), moved.path("ledger", "reverts"))
-    do(config_of(tmp_path, {**truth, "truth_path": moved.path("load", "truth")}), moved)
+    do(config_of(tmp_path, simulated(moved)), moved)
     examples = table(moved, "load", "examples")
     reverted = [key for key, row in table(moved, "relabel", "labels").items() if row["source"] == "reverted"]
     assert {examples[key]["text"] for key in reverted} == texts
@@ -394,13 +541,10 @@ def test_no_suspects(tmp_path: Path) -> None:
     run = make(tmp_path)
     for shard in run.shards("detect", "findings"):
         found = run.read_table("detect", "findings", shard)
-        none = pa.array(np.zeros(len(found), dtype=bool))
-        run.write_table(
-            found.set_column(found.schema.get_field_index("suspect"), "suspect", none),
-            "detect",
-            "findings",
-            shard,
-        )
+        columns = {"suspect": np.zeros(len(found), dtype=bool), "rank": np.full(len(found), -1)}
+        for name, column in columns.items():
+            found = found.set_column(found.schema.get_field_index(name), name, pa.array(column))
+        run.write_table(found, "detect", "findings", shard)
     metrics = do(
         config_of(tmp_path, {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "x"}), run
     )
@@ -426,7 +570,8 @@ def test_a_crash_resumes_and_pays_nothing_twice(tmp_path: Path, monkeypatch: pyt
         calls = server.calls()
         metrics = do(config, run)
         assert server.calls() == calls
-    assert metrics["asked"] == SUSPECTS  # by this relabelling, over both attempts
+    assert metrics["asked"] == SUSPECTS + CONTROLS  # by this relabelling, over both attempts
+    assert metrics["judged"][0]["controls"] == {"asked": CONTROLS, "right": CONTROLS}
     assert metrics["from_ledger"] == 0
 
 
