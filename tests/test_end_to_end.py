@@ -178,7 +178,10 @@ def test_scores_are_the_model_s_own_log_probabilities(
     run.commit("relabel", "again", out, 0.0, {})
     assert final_labels(run) == before
     findings = table(run, "detect", "findings").values()
-    assert len(asked) == sum(row["suspect"] for row in findings) > 20
+    suspects = sum(row["suspect"] for row in findings)
+    controls = sum(0 <= row["control"] < config.relabel.controls for row in findings)
+    assert len(asked) == suspects + controls
+    assert min(suspects, controls) > 20
 
     labels = LabelSet.from_json(run.read_text("load", "labels.json")).described(config.dataset.words, {})
     annotator = build_annotator(config, tuple(labels))
@@ -218,9 +221,25 @@ def test_every_id_appears_once_in_every_table(cleaned: Cleaned) -> None:
 def test_noise_falls_and_the_report_is_there(cleaned: Cleaned) -> None:
     metrics = cleaned.run.read_json("metrics.json")
     assert metrics["noise"]["final"] < 0.6 * metrics["noise"]["given"]
+    assert metrics["noise"]["final"] <= metrics["model_alone"]["noise"]
     assert metrics["harm"] < 0.05
     assert metrics["detection"]["roc_auc"] > 0.9
-    assert "<html" in cleaned.run.read_text("report.html")
+    page = cleaned.run.read_text("report.html")
+    assert "<html" in page
+    assert "<h3>Model alone</h3>" in page
+
+
+def test_the_report_says_first_how_far_the_language_model_was_believed(cleaned: Cleaned) -> None:
+    metrics = cleaned.run.read_json("metrics.json")
+    (judged,) = metrics["judged"]
+    assert (judged["name"], judged["decided_by"]) in {
+        ("served", gate) for gate in ("posterior_alone", "closed", "open")
+    }
+    assert judged["controls"]["asked"] > 20
+    assert judged["above_chance"] == (judged["decided_by"] != "posterior_alone")
+    expected = f"served was right on {judged['controls']['right']} of {judged['controls']['asked']} control questions"
+    assert metrics["notes"][0].startswith(expected)
+    assert "control questions" in cleaned.printed
 
 
 def test_only_suspects_change_and_only_to_candidates(cleaned: Cleaned) -> None:

@@ -85,7 +85,8 @@ def test_what_an_earlier_attempt_has_asked_is_not_counted_again(tmp_path: Path) 
 def test_tokens_and_cost_by_the_length_of_texts(tmp_path: Path) -> None:
     of = sweep(
         tmp_path, {"relabel.demonstrations": {"grid": [0, 3]}}, seeds=(0,),
-        set={"annotator": bare(tmp_path), "detect.budget": 0.1, "annotator.price_prompt": 2.0, "annotator.price_answer": 10.0},
+        set={"annotator": bare(tmp_path), "detect.budget": 0.1, "annotator.price_prompt": 2.0, "annotator.price_answer": 10.0,
+             "relabel.controls": 0},
     )  # fmt: skip
     loaded(of)
     # 100 questions of 80 / 4 tokens, 100 of (80 + 3 x 40) / 4, and a token of answer to each:
@@ -101,11 +102,31 @@ def test_tokens_and_cost_by_the_length_of_texts(tmp_path: Path) -> None:
     assert "about 4,100 tokens, 0.004" in said(of.model_copy(update={"set": capped}))
 
 
+def test_control_questions_are_counted(tmp_path: Path) -> None:
+    """They are asked besides those about suspects, within the same budget; of those who are no second opinion, none."""
+    others = {"detect.budget": 0.1, "relabel.controls": 60}
+    cases = [
+        (bare(tmp_path), 160),
+        (bare(tmp_path) | {"max_queries": 130}, 130),
+        ({"name": "simulated"}, 160),
+        ({"name": "knn"}, 100),
+    ]
+    for number, (annotator, most) in enumerate(cases):
+        of = sweep(tmp_path, {"relabel.demonstrations": {"grid": [0]}}, name=f"s{number}", seeds=(0,),
+                   set={"annotator": annotator} | others)  # fmt: skip
+        assert ("by the size of the data" in said(of)) == (most != 130)
+        loaded(of)
+        assert said(of).startswith(f"relabel asks {annotator['name']} at most {most} questions")
+    of = sweep(tmp_path, {"relabel.demonstrations": {"grid": [0]}}, name="nobody", seeds=(0,),
+               set={"annotator": {"name": "posterior"}} | others)  # fmt: skip
+    assert said(of) == "no questions are left"
+
+
 def test_a_choice_is_asked_in_both_orders(tmp_path: Path) -> None:
     annotator = bare(tmp_path) | {"form": "choice"}
     of = sweep(
         tmp_path, {"relabel.demonstrations": {"grid": [1]}}, seeds=(0,),
-        set={"annotator": annotator, "detect.budget": 0.1, "annotator.price_answer": 10.0},
+        set={"annotator": annotator, "detect.budget": 0.1, "annotator.price_answer": 10.0, "relabel.controls": 0},
     )  # fmt: skip
     loaded(of)
     # Twice (80 + 40) / 4 and 8 of the answer; 1,600 tokens of answers at 10 per million.
@@ -121,7 +142,7 @@ def test_a_choice_is_asked_in_both_orders(tmp_path: Path) -> None:
 def test_definitions_are_counted(tmp_path: Path, form: str, candidates: str, more: int) -> None:
     """Label words show them all, a choice those of its options, twice; 398 characters and ': ' are 100 tokens each."""
     same: dict[str, Any] = {
-        "annotator": {**PAID, "form": form}, "detect.budget": 0.1, "relabel.candidates": candidates,
+        "annotator": {**PAID, "form": form}, "detect.budget": 0.1, "relabel.candidates": candidates, "relabel.controls": 0,
     }  # fmt: skip
     definitions = {"dataset.definitions": dict.fromkeys(NAMES, "x" * 398)}
     space = {"relabel.accept": {"grid": [0.5]}}
@@ -162,7 +183,7 @@ def test_what_methods_ask_in_training_is_said(tmp_path: Path) -> None:
 def test_every_annotator_is_named(tmp_path: Path) -> None:
     of = sweep(
         tmp_path, {"annotator": {"grid": [{"name": "knn"}, bare(tmp_path)]}}, seeds=(0,),
-        set={"detect.budget": 0.1, "relabel.demonstrations": 0},
+        set={"detect.budget": 0.1, "relabel.demonstrations": 0, "relabel.controls": 0},
     )  # fmt: skip
     loaded(of)
     assert said(of) == (
@@ -174,7 +195,7 @@ def test_every_annotator_is_named(tmp_path: Path) -> None:
 def test_a_label_that_is_none_is_its_trials_own_error(tmp_path: Path) -> None:
     of = sweep(
         tmp_path, {"dataset.words": {"grid": [{"garden": "plants"}, {"no label": "x"}]}}, seeds=(0,),
-        set={"annotator": PAID, "detect.budget": 5},
+        set={"annotator": PAID, "detect.budget": 5, "relabel.controls": 0},
     )  # fmt: skip
     assert said(of) == "relabel asks openai at most 10 questions; what was asked before is free"
     loaded(of)

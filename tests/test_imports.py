@@ -25,7 +25,7 @@ BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
 """Packages beside each other: they import the frame, `functional` and the interface of a task; none imports
 another.
 """
-TRAINING = FRAME | BESIDE | {"experts", "functional", "methods", "training"}
+TRAINING = FRAME | BESIDE | {"functional", "methods", "training"}
 VERBS = TRAINING | {"evaluation", "runtime", "verbs", "verb_fingerprints"}
 PIPELINE = VERBS | {"pipeline", "run_status"}
 
@@ -48,7 +48,7 @@ ALLOWED = {
     # from the maths up to the command line
     "functional": {"errors", "hashing", "schema"},
     **{package: FRAME | {"functional", "tasks"} for package in BESIDE},
-    "experts": {"errors", "folder", "functional", "schema"},
+    "experts": {"errors", "folder", "functional", "schema", "tasks"},
     "methods": FRAME | {"functional"},
     "training": FRAME | {"functional", "methods", "models", "tasks"},
     "runtime": TRAINING,

@@ -18,7 +18,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import rayclean
 from rayclean import pipeline
+from rayclean.config import load_config
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
 from rayclean.evaluation.example_rows import changed_examples
 from rayclean.fingerprints import fingerprint
@@ -88,7 +90,9 @@ def run_ids(tmp_path: Path, trials: Iterable[str]) -> set[str]:
 
 
 def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> None:
-    first = spec(tmp_path)
+    base = load_config(spec(tmp_path).base, ["cluster.ray=false"])
+    knows = {"name": "simulated", "truth_path": rayclean.load(base).url("load", "truth")}
+    first = spec(tmp_path, set={"annotator": knows})
     results = run_sweep(first)
     assert results.failed == {}
     assert [row.point for row in results.rows] == [
@@ -112,7 +116,8 @@ def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> Non
         for name in stored(tmp_path, "relabel")
     }
     assert run_sweep(first).rows == results.rows
-    larger = spec(tmp_path, space={**first.model_dump()["space"], "detect.budget": {"grid": [0.1, 0.2, 0.3]}})
+    space = {**first.model_dump()["space"], "detect.budget": {"grid": [0.1, 0.2, 0.3]}}
+    larger = spec(tmp_path, set={"annotator": knows}, space=space)
     with pytest.raises(ArtifactError, match="--extend"):
         run_sweep(larger)
     grown = run_sweep(larger, extend=True)
@@ -311,9 +316,9 @@ def test_no_question_of_relabel_is_paid_twice(
         assert len(stored(tmp_path, "relabel")) == 2
         assert ready == [{"predict": 1, "detect": 1, "relabel": 0}]
         assert set(server.calls().values()) == {1}
-        assert (
-            len(server.calls()) == 2 * results.rows[0].figures["asked"].mean
-        )  # in both orders of the options
+        asked = results.rows[0].figures["asked"].mean  # suspects and control questions
+        assert len(server.calls()) == 2 * asked  # in both orders of the options
+        assert asked > results.rows[0].figures["suspects"].mean
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,14 @@ async def answer_between_epochs(
         labels: all labels.
         calibration: `none`, `controls` (the bias is that of the answers of this call) or `content_free`.
         trusted: whether the annotator was better than chance at the control questions of `relabel`, if it was asked any;
-            else every answer counts as an abstention.
+            else it is not asked, and every question counts as abstained from.
     """
+    if not trusted:  # nobody is paid for answers that do not count
+        nothing = dict.fromkeys(_FIGURES, 0)
+        return np.full(len(asked.ids), ABSTAINED), nothing | {
+            "abstained": len(asked.ids),
+            "annotator_failed": 0.0,
+        }
     texts = read_texts(examples, np.union1d(asked.ids, asked.neighbours[asked.neighbours != -1]))
     candidates = [_candidates(asked, row, labels) for row in range(len(asked.ids))]
     queries = [_query(asked, row, texts, labels, candidates[row]) for row in range(len(asked.ids))]
@@ -68,6 +74,10 @@ async def answer_between_epochs(
         **_tokens_of([*answers, *content_free]),
         "annotator_failed": float(failure is not None),
     }
+
+
+_FIGURES = ("asked", "from_ledger", "unanswered", "tokens", "prompt_tokens", "answer_tokens")
+"""Counts of a call beside the abstentions."""
 
 
 def _tokens_of(answers: MaybeAnswers) -> dict[str, int]:

@@ -24,7 +24,7 @@ from rayclean.annotators.answers import answered_query
 from rayclean.annotators.choices import choices, measure_annotator
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import cap_changes_out, supported_changes
-from rayclean.functional.judgement import Judgement, Verdict, judge
+from rayclean.functional.judgement import Gate, Judgement, Verdict, judge
 from rayclean.functional.worth import Worth
 
 _Indices = npt.NDArray[np.int64]
@@ -105,15 +105,21 @@ def write_decisions(
         assert judgement is not None
         _decided(rows, measured.bias, judgement, start, annotator, asks)
         start += len(rows)
-        if not last:
-            undecided += [row["unit_id"] for row in rows if row["decision"] in UNDECIDED]
-            rows = [row for row in rows if row["decision"] not in UNDECIDED]
+        if not last:  # what the model says by itself is not final as long as somebody is left to ask
+            is_open = [
+                row["decision"] in UNDECIDED
+                or row["state"] != "answered"
+                or judgement.gate == Gate.POSTERIOR_ALONE
+                for row in rows
+            ]
+            undecided += [row["unit_id"] for row, left in zip(rows, is_open, strict=True) if left]
+            rows = [row for row, left in zip(rows, is_open, strict=True) if not left]
         part = f"part-{stage:02d}-{name.removeprefix('part-')}"
         out.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", part)
         counts.update(row["decision"] for row in rows)
         counts["reused"] += sum(bool(row["reused"]) for row in rows)
         counts["answered"] += sum(row["state"] == "answered" for row in rows)
-        kinds.update(row["error"].partition(":")[0] for row in rows if row["decision"] == "error")
+        kinds.update(row["error"].partition(":")[0] for row in rows if row["state"] == "error")
         models |= {row["model"] for row in rows if row["model"]}
     left = np.sort(np.array(undecided, dtype=np.int64))
     judged = {

@@ -113,6 +113,9 @@ def estimate_questions(
     labels = () if data is None else data.described(config)
     annotator, each = build_annotator(config, labels, plugin), None
     budget = Budget.of(annotator)
+    if plugin is not None and most and annotator.independent:
+        most += config.relabel.controls
+    most = most if annotator.asks else 0
     if plugin is not None and budget.max_queries is not None:
         most = budget.max_queries if most is None else min(most, budget.max_queries)
     if annotator.billable and data is not None:

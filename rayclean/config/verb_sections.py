@@ -113,8 +113,8 @@ class RelabelConfig(Options):
     """What the annotator is asked and when its answer is taken; read by `relabel`."""
 
     annotators: tuple[Plugin, ...] = ()
-    """Annotators that are asked in order, each with its options: a suspect that one leaves undecided (no choice
-    was sure enough, the query failed, the budget ended) goes to the next. Empty: `annotator` alone."""
+    """Annotators that are asked in order, each with its options: a suspect that one leaves undecided (its answers do not
+    decide, the query failed, the budget ended) goes to the next. Empty: `annotator` alone."""
     candidates: Literal["binary", "all"] = "binary"
     """Labels to choose from: the given and the predicted one (`binary`), or every label (`all`)."""
     demonstrations: int = Field(0, ge=0, le=30)

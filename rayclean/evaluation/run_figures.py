@@ -25,7 +25,8 @@ def run_figures(config: Config, run: Run, verbs: Sequence[str]) -> dict[str, flo
     )
     relabel, train = verb_metrics["relabel"], verb_metrics.get("train", {})
     accuracy, detection, noise = metrics.get("accuracy", {}), metrics["detection"], metrics["noise"]
-    asked, worth = relabel["suspects"] - relabel["unasked"], relabel["worth"]
+    asked, worth = relabel["answered"] + sum(relabel["errors"].values()), relabel["worth"]
+    asked += sum(each["controls"]["asked"] for each in relabel["judged"])
     tokens, cost = worth["tokens"], worth["cost"]
     if asker := train.get("annotator"):  # a method that asks while it trains
         asked += asker["worth"]["queries"]

@@ -71,6 +71,11 @@ class AnnotatorStage:
         folders = (self.sources.load, self.out.url())
         return _ChunkWork(*folders, stage_name(self.number), self.task, self.calibration)
 
+    @property
+    def _controls(self) -> int:
+        """Number of control questions; none to an annotator that asks nobody, or repeats what the model says."""
+        return self.config.relabel.controls if self.annotator.asks and self.annotator.independent else 0
+
     def ask(self, engines: Engines, suspects: dict[str, int], only: npt.NDArray[np.int64] | None) -> None:
         """Write the missing queries and answers.
 
@@ -80,6 +85,9 @@ class AnnotatorStage:
             only: sorted ids of the suspects to ask about; None: all.
         """
         total = sum(suspects.values())
+        asked = total if only is None else len(only)
+        if not asked:  # control questions alone would be paid for nothing
+            return
         queries = self.out.sub("queries", stage_name(self.number))
         rows_per_chunk = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
         todo = [shard for shard in suspects if not queries.exists("built", f"{shard}.json")]
@@ -94,7 +102,7 @@ class AnnotatorStage:
         answers = ("answers", stage_name(self.number))
         missing = [chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, _part(chunk))]
         if missing:
-            self._answer(engines, missing, total if only is None else len(only))
+            self._answer(engines, missing, asked + self._controls)
 
     def _query_builder(
         self, queries: Folder, rows_per_chunk: int, only: npt.NDArray[np.int64] | None
@@ -112,7 +120,7 @@ class AnnotatorStage:
             tuple(random_pool(self.sources, seed)) if count and selector == "random" else (),
             seed,
             rows_per_chunk,
-            relabel.controls if self.annotator.asks and self.annotator.independent else 0,
+            self._controls,
             only,
         )
 

@@ -135,7 +135,9 @@ def test_a_change_goes_to_the_suggested_label_and_is_as_sure_as_its_probability(
 
 def test_every_label_a_candidate() -> None:
     table = annotations([(1, 0, 1, 2, 0.9, "changed")])
-    table = table.set_column(table.column_names.index("candidates"), "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32())))
+    table = table.set_column(
+        table.column_names.index("candidates"), "candidates", pa.array([[0, 1, 2]], pa.list_(pa.int32()))
+    )
     found = SuspectRanking.from_tables([table])
     found.truth[:] = 2
     assert found.among_candidates().tolist() == [True]

@@ -50,7 +50,11 @@ def measured(counts: RunCounts, known: bool = True, judged: tuple[dict, ...] = (
         "error": 0, "kept": 0, "referred": 1200, "abstained": 0, "unasked": 0, "reverted": 1,
     }  # fmt: skip
     m["judged"] = list(judged)
-    rates = {"noise": 0.375, "repaired": 0.25, "harm": 0.0} if known else dict.fromkeys(("noise", "repaired", "harm"))
+    rates = (
+        {"noise": 0.375, "repaired": 0.25, "harm": 0.0}
+        if known
+        else dict.fromkeys(("noise", "repaired", "harm"))
+    )
     m["model_alone"] = {"changed": 1234, **rates}
     m["measured_on"] = measured_on(counts, tested)
     m["units"] = "examples"
@@ -237,7 +241,9 @@ def test_terminal_table_shows_the_headlines_and_no_markup(counts: RunCounts) -> 
     text = console.export_text()
     assert "42.9 % → 28.6 %" in text
     assert "1 of 4 right labels made wrong" in text
-    assert re.search(r"Model alone +1,234 +labels it would change if nobody were asked; 37.5 % of the labels", text)
+    assert re.search(
+        r"Model alone +1,234 +labels it would change if nobody were asked; 37.5 % of the labels", text
+    )
     assert "1,200 are referred to a person" in text
     assert "counts as right with 82.0 %" in " ".join(text.split())
     assert EVIL in text
@@ -265,7 +271,9 @@ def test_notes_of_each_annotator_stand_in_their_order(counts: RunCounts) -> None
     first, second = believed(decided_by="closed"), believed(1000, 900) | {"name": "openai"}
     found = measured(counts, judged=(first, second))["notes"]
     assert found[0].startswith(EVIL)
-    assert found[1].startswith("openai was right on 900 of 1,000 control questions: it counts as right with 82.0 %")
+    assert found[1].startswith(
+        "openai was right on 900 of 1,000 control questions: it counts as right with 82.0 %"
+    )
 
 
 @pytest.mark.parametrize("decided_by", ["posterior_alone", None])

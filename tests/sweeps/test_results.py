@@ -385,7 +385,7 @@ def test_points_of_other_conditions_beat_nothing() -> None:
 # Configs and commands
 
 SPACES: list[dict[str, list[Any]]] = [
-    {BUDGET: [0.1, 7], ACCEPT: [1e-07, 0.5]},
+    {BUDGET: [0.1, 7], "train.learning_rate": [1e-07, 0.5]},
     {"annotator": [{"name": "knn", "neighbours": 3, "power": 2.0}, {"name": "simulated"}]},
     {"detect.detectors": [["knn_vote"], [{"name": "knn_vote", "neighbours": 3}, "self_confidence"]]},
     {"encoder": [{"name": "bag_of_words"}], "encoder.hidden": [8, 16], RATE: [0.1]},

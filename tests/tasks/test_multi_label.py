@@ -135,8 +135,13 @@ def rows_of(run: Run, *parts: str) -> list[dict[str, Any]]:
     return [row for shard in run.shards(*parts) for row in run.read_table(*parts, shard).to_pylist()]
 
 
-@pytest.mark.parametrize("annotator", ["simulated", "knn"])
-@pytest.mark.parametrize("detectors", [["posterior"], ["confident_learning", "self_confidence"]])
+BOTH = ["confident_learning", "self_confidence"]
+
+
+@pytest.mark.parametrize(
+    ("annotator", "detectors"),
+    [("simulated", ["posterior"]), ("simulated", BOTH), ("posterior", BOTH), ("knn", BOTH)],
+)
 def test_wrong_bits_are_found_asked_about_and_repaired(
     tmp_path: Path, annotator: str, detectors: list[str]
 ) -> None:
@@ -151,6 +156,7 @@ def test_wrong_bits_are_found_asked_about_and_repaired(
     wrong = sum(len(truth[key] ^ given[key]) for key in truth)
     options = {
         "simulated": {"truth_path": run.path("load", "truth"), "accuracy": 1.0},
+        "posterior": {},
         "knn": {"neighbours": 9},
     }
     config = parse_config(
@@ -161,6 +167,8 @@ def test_wrong_bits_are_found_asked_about_and_repaired(
     assert final.keys() == truth.keys()
     left = sum(len(truth[key] ^ final[key]) for key in truth)
     assert metrics["suspects"] == found["suspects"] > 0.8 * wrong
+    controls = {"simulated": {"asked": 150, "right": 150}}.get(annotator, {"asked": 0, "right": 0})
+    assert metrics["judged"][0]["controls"] == controls
     assert left < 0.3 * wrong
     changed = {
         (row["example_id"], row["final_label"] // 2)

@@ -11,6 +11,7 @@ from rayclean import parse_config, schema
 from rayclean.annotations import ANNOTATIONS
 from rayclean.config import Config
 from rayclean.errors import ArtifactError
+from rayclean.evaluation.run_figures import run_figures
 from rayclean.run import Run
 from rayclean.schema import EXAMPLES, LABELS, REJECTED, TRUTH, Label, LabelSet
 from rayclean.verbs import evaluate
@@ -158,26 +159,44 @@ def test_the_model_alone_by_hand(tmp_path: Path, labelled: dict) -> None:
     metrics = run_it(*write(tmp_path))
     assert metrics["judged"] == [JUDGED]
     assert metrics["model_alone"] == {"changed": 2, "noise": 0 / 5, "repaired": 2 / 2, "harm": 0 / 3}
-    assert metrics["notes"][0].startswith("simulated was right on 19 of 20 control questions: it counts as right with 83.0 %")
+    assert metrics["notes"][0].startswith(
+        "simulated was right on 19 of 20 control questions: it counts as right with 83.0 %"
+    )
     assert "<h3>Model alone</h3>" in next(tmp_path.rglob("report.html")).read_text()
 
 
 def test_the_model_alone_may_do_harm_and_is_as_sure_as_relabel_accept(tmp_path: Path, labelled: dict) -> None:
     config, run = write(tmp_path)
     path = ("relabel", "annotations", "part-00000.parquet")
-    rows = [row | {"log_odds": {60: 0.9, 50: 3.0, 40: -5.0}[row["unit_id"]]} for row in run.read_table(*path).to_pylist()]
+    rows = [
+        row | {"log_odds": {60: 0.9, 50: 3.0, 40: -5.0}[row["unit_id"]]}
+        for row in run.read_table(*path).to_pylist()
+    ]
     run.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), *path)
     # sigmoid(.9) = .71 is enough; 50 was right
-    assert run_it(config, run)["model_alone"] == {"changed": 2, "noise": 2 / 5, "repaired": 1 / 2, "harm": 1 / 3}
+    assert run_it(config, run)["model_alone"] == {
+        "changed": 2,
+        "noise": 2 / 5,
+        "repaired": 1 / 2,
+        "harm": 1 / 3,
+    }
     stricter = config.model_copy(update={"relabel": config.relabel.model_copy(update={"accept": 0.9})})
     run.remove(".partial")
-    assert run_it(stricter, run)["model_alone"] == {"changed": 1, "noise": 3 / 5, "repaired": 0, "harm": 1 / 3}
+    assert run_it(stricter, run)["model_alone"] == {
+        "changed": 1,
+        "noise": 3 / 5,
+        "repaired": 0,
+        "harm": 1 / 3,
+    }
 
 
 def test_nobody_was_asked(tmp_path: Path, labelled: dict) -> None:
     """The posterior alone: what it does not change is referred, and no figure is of an annotator."""
     config, run = write(tmp_path)
-    path, decisions = ("relabel", "annotations", "part-00000.parquet"), {60: "changed", 50: "referred", 40: "referred"}
+    path, decisions = (
+        ("relabel", "annotations", "part-00000.parquet"),
+        {60: "changed", 50: "referred", 40: "referred"},
+    )
     rows = run.read_table(*path).to_pylist()
     for row in rows:
         row |= dict.fromkeys(("chosen_label", "confidence", "raw", "model", "error"))
@@ -190,8 +209,14 @@ def test_nobody_was_asked(tmp_path: Path, labelled: dict) -> None:
     }  # fmt: skip
     run.write_json(manifest, "relabel", "manifest.json")
     metrics = run_it(config, run)
-    assert metrics["notes"][0].startswith("Nobody whose judgement was measured was asked: the model alone decided")
-    assert (metrics["counts"]["asked"], metrics["counts"]["referred"], metrics["counts"]["unasked"]) == (0, 2, 0)
+    assert metrics["notes"][0].startswith(
+        "Nobody whose judgement was measured was asked: the model alone decided"
+    )
+    assert (metrics["counts"]["asked"], metrics["counts"]["referred"], metrics["counts"]["unasked"]) == (
+        0,
+        2,
+        0,
+    )
     assert metrics["annotator"]["outcomes"]["referred"] == 2
     assert metrics["annotator"]["accuracy"] is metrics["annotator"]["accuracy_all"] is None
     assert metrics["annotator"]["ece"] is None
@@ -201,6 +226,32 @@ def test_nobody_was_asked(tmp_path: Path, labelled: dict) -> None:
     assert "Asked: posterior" not in html
     assert "2 labels changed, 0 suspects asked" in html
     assert 'data-chart="confidence"' not in html
+
+
+def test_what_runs_are_compared_by_counts_control_questions_and_nobody_who_was_not_asked(
+    tmp_path: Path,
+) -> None:
+    config, run = write(tmp_path)
+    manifest = run.read_json("relabel", "manifest.json")
+    metrics = manifest["metrics"] | {
+        "suspects": 3,
+        "unasked": 0,
+        "changed": 2,
+        "worth": {"tokens": 33, "cost": 0.5},
+    }
+    run.write_json(
+        run.read_json("detect", "manifest.json") | {"metrics": {"suspects": 3, "estimated_noise_rate": 0.25}},
+        "detect", "manifest.json",
+    )  # fmt: skip
+    for judged, answered, errors, expected in (
+        ([JUDGED], 2, {"timeout": 1}, 3 + 20),
+        ([JUDGED, JUDGED], 3, {}, 3 + 40),
+        ([UNASKED], 0, {}, 0),
+    ):
+        said = metrics | {"judged": judged, "answered": answered, "errors": errors}
+        run.write_json(manifest | {"metrics": said}, "relabel", "manifest.json")
+        found = run_figures(config, run, ("detect", "relabel"))
+        assert (found["asked"], found["suspects"], found["changed"]) == (expected, 3, 2)
 
 
 def test_a_method_that_asks_nobody_pays_nothing(tmp_path: Path, labelled: dict) -> None:

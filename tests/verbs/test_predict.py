@@ -122,7 +122,9 @@ def test_further_experts_join_the_mean(tmp_path: Path, monkeypatch: pytest.Monke
     training = {"epochs": 3, "learning_rate": 0.02}
     config = config_of(tmp_path, predict={"folds": 3, "training": training})
     run, out = loaded(config)
-    assert chosen_experts(config) == ("words",)  # neighbours in features of a trained body have seen the labels
+    assert chosen_experts(config) == (
+        "words",
+    )  # neighbours in features of a trained body have seen the labels
     config = config_of(tmp_path, predict={"folds": 3, "training": training, "experts": list(FURTHER)})
     assert chosen_experts(config) == FURTHER
     kept: dict[str, dict[int, dict[str, Any]]] = {}
