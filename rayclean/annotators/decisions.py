@@ -141,8 +141,10 @@ def _part(table: pa.Table, bias: _Floats) -> dict[str, npt.NDArray[Any]]:
     """The suspects of one file of answers, as `judge` needs them."""
     rows = [row for row in table.to_pylist() if row["rank"] >= 0]
     answers = [answered_query(row) for row in rows]
-    chosen = iter(choices([answer for answer in answers if answer is not None], bias).label.tolist())
-    labels = [NOBODY if answer is None else next(chosen) for answer in answers]
+    made = choices([answer for answer in answers if answer is not None], bias)
+    chosen = iter(zip(made.label.tolist(), made.confidence.tolist(), strict=True))
+    picked = [(NOBODY, 1.0) if answer is None else next(chosen) for answer in answers]
+    labels = [label for label, _ in picked]
     found: dict[str, npt.NDArray[Any]] = {
         key: np.array([row[key] for row in rows], dtype=np.int64)
         for key in ("unit_id", "given_label", "suggested_label")
@@ -154,6 +156,7 @@ def _part(table: pa.Table, bias: _Floats) -> dict[str, npt.NDArray[Any]]:
     return found | {
         "answer": np.array(neither, dtype=np.int64),
         "log_odds": np.array([row["log_odds"] for row in rows], dtype=np.float64),
+        "confidence": np.array([sure for _, sure in picked], dtype=np.float64),
     }
 
 
@@ -162,7 +165,15 @@ def _judge(
 ) -> tuple[Judgement, int]:
     """The judgement on all suspects, and how many changes the classes' caps took back."""
     given = suspects["given_label"]
-    found = judge(suspects["log_odds"], given, suspects["suggested_label"], suspects["answer"], worth, accept)
+    found = judge(
+        suspects["log_odds"],
+        given,
+        suspects["suggested_label"],
+        suspects["answer"],
+        worth,
+        accept,
+        confidence=suspects["confidence"],
+    )
     most = supported_changes(found.probability, given, num_classes)
     verdict = cap_changes_out(found.verdict, given, found.probability, suspects["unit_id"], most, seed)
     return replace(found, verdict=verdict), int((verdict != found.verdict).sum())
@@ -179,8 +190,9 @@ def changed_by_model_alone(
         num_classes: number of classes K.
         seed: of the run.
     """
-    answer = np.full(len(suspects["unit_id"]), NOBODY)
-    found, _ = _judge(suspects | {"answer": answer}, Worth(0, 0), accept, num_classes, seed)
+    count = len(suspects["unit_id"])
+    nothing = {"answer": np.full(count, NOBODY), "confidence": np.ones(count)}
+    found, _ = _judge(suspects | nothing, Worth(0, 0), accept, num_classes, seed)
     return np.asarray(found.verdict == Verdict.CHANGED)
 
 

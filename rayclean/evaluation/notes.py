@@ -27,7 +27,7 @@ def _judged(judged: Mapping[str, Any]) -> str:
     """How far an annotator was believed, and why."""
     name, controls = judged["name"], judged["controls"]
     if judged["decided_by"] is None:
-        return "Nothing was doubted, so nothing was decided."
+        return f"{name} was left nothing to decide."
     if not controls["asked"]:
         return (
             "Nobody whose judgement was measured was asked: the model alone decided, and changed only labels of which it "

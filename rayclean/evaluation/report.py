@@ -33,12 +33,12 @@ VERB_DESCRIPTIONS = {
     "load": "read, checked and identified the examples",
     "predict": "trained on the data and predicted the very same examples",
     "detect": "scored every label and chose the suspects",
-    "relabel": "asked the annotator about the suspects",
+    "relabel": "decided about the suspects",
     "train": "trained on the final labels",
     "evaluate": "measured, and wrote this page",
 }
 DECISION_MEANINGS = {
-    "changed": "model and annotator together say that another label is right",
+    "changed": "another label is right, by all that is known",
     "kept": "the given label was confirmed",
     "referred": "what is known does not decide: the given label stays, and a person should look",
     "abstained": "the annotator chose none of the candidates, so the given label stays",

@@ -77,14 +77,18 @@ def judge(
     worth: Worth,
     accept: float,
     neither: float = 0.0,
+    confidence: Floats | None = None,
 ) -> Judgement:
     """The verdict on each suspect.
 
     1. *The annotator is not surely better than chance* (`Worth.above_chance`): the posterior alone decides, with
        P = sigmoid(lp). A label changes where P >= max(accept, .7); all others are referred and none is kept, since
        the posterior's scale is unknown and most suspects may be wrong even where it believes their labels.
-    2. Else P = `suggestion_probability` on the scale of `fit_scale`, at the annotator's accuracy less one standard
-       error. Suspects with P >= accept fall into three kinds: answer for the suggestion, for the given label, no
+    2. Else P = `suggestion_probability` on the scale of `fit_scale`. An answer counts as right with the annotator's
+       accuracy less one standard error, or with the confidence that the annotator itself has in it, where that is
+       lower: control questions are easier than suspects, and an annotator that errs on hard ones is less sure there
+       (on news with an annotator right on .98 of the controls and .69 of the right labels among suspects, wrong
+       changes had a mean confidence of .73, right ones of .92). Suspects with P >= accept fall into three kinds: answer for the suggestion, for the given label, no
        answer. The labels of a kind change only where `confidence_that_most_are_right` is .95 or more, by the answers
        about all suspects that are no less suspect than any of this kind; else they are referred.
     3. *No kind passes*: nothing changes; an answer for the given label keeps it, all others are referred.
@@ -101,6 +105,7 @@ def judge(
         accept: least P for a change, harm / (harm + gain) of the two kinds of outcome, at least .5.
         neither: share of the suspects for which neither label is right, where something is known about it: their
             answers are guesses, and for the suggestion half of the time.
+        confidence: [B] probability that the annotator gives its answer, between the two labels; None: it says none.
 
     Raises:
         ValueError: accept is outside [.5, 1].
@@ -116,8 +121,11 @@ def judge(
             _verdicts(changed, np.zeros_like(changed)), probability, Gate.POSTERIOR_ALONE, (0.0, 1.0)
         )
     says = np.where(agrees, 1.0, np.where(confirms, 0.0, np.nan))
-    scale = fit_scale(lp, says, worth.lower, neither)
-    probability = suggestion_probability(lp, says, worth.lower, scale)
+    accuracy = np.full(len(lp), worth.lower)
+    if confidence is not None:
+        accuracy = np.clip(np.where(np.isnan(says), worth.lower, confidence), 0.5, worth.lower)
+    scale = fit_scale(lp, says, accuracy, neither)
+    probability = suggestion_probability(lp, says, accuracy, scale)
     suspicion, answered = scale[1] * _limited(lp), ~np.isnan(says)
     changed = np.zeros(len(lp), dtype=bool)
     for of_kind, evidence in ((agrees, 1), (confirms, -1), (answer == -1, 0)):
@@ -134,7 +142,7 @@ def judge(
 
 
 def fit_scale(
-    lp: Floats, says_suggested: Floats, accuracy: float, neither: float = 0.0
+    lp: Floats, says_suggested: Floats, accuracy: Floats | float, neither: float = 0.0
 ) -> tuple[float, float]:
     """The scale (b0, b1) of the posterior, from answers that are right with probability `accuracy`.
 
@@ -150,7 +158,7 @@ def fit_scale(
     Args:
         lp: [B] log posterior(suggested) - log posterior(given).
         says_suggested: [B] 1 where the answer is the suggested label, 0 where it is the given one, NaN for none.
-        accuracy: a, in [.5, 1].
+        accuracy: a, in [.5, 1], of all answers or of each [B].
         neither: u, the share of suspects for which neither label is right.
 
     Returns:
@@ -163,26 +171,27 @@ def fit_scale(
     >>> round(float(expit(b0)), 3), round(b1, 3)
     (0.168, 0.5)
     """
-    _check(accuracy, neither)
+    every = _of_each(accuracy, lp)
+    _check(every, neither)
     says = np.asarray(says_suggested, dtype=np.float64)
     answered = ~np.isnan(says)
-    lp, says = _limited(lp)[answered], says[answered]
+    lp, says, every = _limited(lp)[answered], says[answered], every[answered]
     if len(lp) < LEAST_ANSWERS:
         return PRIOR_SCALE
-    order = np.lexsort((says, lp))  # sums of floating-point numbers depend on their order
-    says, inputs = says[order], np.stack([np.ones_like(lp), lp[order]])
+    order = np.lexsort((every, says, lp))  # sums of floating-point numbers depend on their order
+    says, every, inputs = says[order], every[order], np.stack([np.ones_like(lp), lp[order]])
     prior, precision = np.array(PRIOR_SCALE), 1 / np.square(PRIOR_SPREAD)
 
     def loss(scale: Doubles) -> float:
-        rate = _rate(expit(scale @ inputs), accuracy, neither)
+        rate = _rate(expit(scale @ inputs), every, neither)
         return float(precision @ (scale - prior) ** 2 / 2 - np.log(np.where(says == 1, rate, 1 - rate)).sum())
 
     scale, current = prior, loss(prior)
     for _ in range(_STEPS):
         right = expit(scale @ inputs)
-        rate = _rate(right, accuracy, neither)
+        rate = _rate(right, every, neither)
         variance = rate * (1 - rate)
-        slope = (1 - neither) * (2 * accuracy - 1) * right * (1 - right)
+        slope = (1 - neither) * (2 * every - 1) * right * (1 - right)
         gradient = inputs @ (slope * (says - rate) / variance) - precision * (scale - prior)
         information = (inputs * (slope**2 / variance)) @ inputs.T + np.diag(precision)
         step = np.linalg.solve(information, gradient)
@@ -195,7 +204,7 @@ def fit_scale(
 
 
 def suggestion_probability(
-    lp: Floats, says_suggested: Floats, accuracy: float, scale: tuple[float, float]
+    lp: Floats, says_suggested: Floats, accuracy: Floats | float, scale: tuple[float, float]
 ) -> Doubles:
     """P(the suggestion is right | lp, answer) [B], by Bayes' rule:
 
@@ -205,10 +214,11 @@ def suggestion_probability(
     >>> suggestion_probability(np.zeros(3), np.array([1, 0, np.nan]), 0.8, (0.0, 0.5)).round(3)
     array([0.8, 0.2, 0.5])
     """
-    _check(accuracy)
+    every = _of_each(accuracy, lp)
+    _check(every)
     says = np.asarray(says_suggested, dtype=np.float64)
     sign = np.nan_to_num(2 * says - 1, nan=0.0)
-    evidence = np.multiply(sign, logit(accuracy), out=np.zeros_like(sign), where=sign != 0)
+    evidence = np.multiply(sign, logit(every), out=np.zeros_like(sign), where=sign != 0)
     return np.asarray(expit(scale[0] + scale[1] * _limited(lp) + evidence))
 
 
@@ -250,8 +260,14 @@ def _verdicts(changed: Bools, kept: Bools) -> Ints:
     return np.where(changed, Verdict.CHANGED, codes).astype(np.int8)
 
 
-def _check(accuracy: float, neither: float = 0.0) -> None:
-    if not 0.5 <= accuracy <= 1:
-        raise ValueError(f"accuracy must be in [.5, 1], got {accuracy}: below chance, turn the answers round")
+def _of_each(accuracy: Floats | float, lp: Floats) -> Doubles:
+    return np.broadcast_to(np.asarray(accuracy, dtype=np.float64), np.shape(lp))
+
+
+def _check(accuracy: Doubles, neither: float = 0.0) -> None:
+    if (outside := accuracy[~((accuracy >= 0.5) & (accuracy <= 1))]).size:
+        raise ValueError(
+            f"accuracy must be in [.5, 1], got {outside[0]}: below chance, turn the answers round"
+        )
     if not 0 <= neither < 1:
         raise ValueError(f"neither must be in [0, 1), got {neither}")

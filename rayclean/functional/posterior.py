@@ -29,12 +29,13 @@ FEW = 10
 
 
 def transition(joint: Floats | Ints, counts: Ints, smoothing: float = SMOOTHING) -> Doubles:
-    """T [K, K]: column j is the distribution of the given label where the class is j; columns sum to 1.
+    """T [K, K]: column j is the distribution of the given label where the class is j; it sums to 1, or is 1 throughout
+    where nothing is known of the class.
 
     Args:
         joint: [K, K] calibrated confident joint, given label by row.
         counts: [K] examples per given label.
-        smoothing: weight of n n' / N; above 0, or columns without a count would be undefined.
+        smoothing: weight of n n' / N.
 
     >>> transition(np.array([[80, 20], [0, 100]]), np.array([100, 100]), smoothing=0).round(3)
     array([[1.   , 0.167],

@@ -1,12 +1,13 @@
 """Every example exactly once an epoch, in the same global batches for any number of workers."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayclean.training.sampler import MEGA_BATCHES, global_batches, own_share
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(1, 400),
     size=st.integers(1, 40),
