@@ -88,9 +88,10 @@ def judge(
        accuracy less one standard error, or with the confidence that the annotator itself has in it, where that is
        lower: control questions are easier than suspects, and an annotator that errs on hard ones is less sure there
        (on news with an annotator right on .98 of the controls and .69 of the right labels among suspects, wrong
-       changes had a mean confidence of .73, right ones of .92). Suspects with P >= accept fall into three kinds: answer for the suggestion, for the given label, no
-       answer. The labels of a kind change only where `confidence_that_most_are_right` is .95 or more, by the answers
-       about all suspects that are no less suspect than any of this kind; else they are referred.
+       changes had a mean confidence of .73, right ones of .92). Suspects with P >= accept fall into three kinds:
+       answer for the suggestion, for the given label, no answer. The labels of a kind change only where
+       `confidence_that_most_are_right` is .95 or more, by the answers about all suspects that are no less suspect
+       than any of this kind; else they are referred.
     3. *No kind passes*: nothing changes; an answer for the given label keeps it, all others are referred.
     4. Else labels with P <= 1 - accept are kept, and so are those that the answer confirms; between, and where the
        answer is a third label, they are referred.

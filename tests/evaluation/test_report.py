@@ -280,8 +280,8 @@ def test_notes_of_each_annotator_stand_in_their_order(counts: RunCounts) -> None
 def test_without_control_questions_nobody_was_measured(counts: RunCounts, decided_by: str | None) -> None:
     judged = (believed(0, 0, decided_by),)
     found = measured(counts, judged=judged)
-    expected = "Nobody whose judgement was measured was asked" if decided_by else "Nothing was doubted"
-    assert found["notes"][0].startswith(expected)
+    expected = "Nobody whose judgement was measured was asked" if decided_by else "was left nothing to decide"
+    assert expected in found["notes"][0]
     assert not any("control questions" in note for note in found["notes"])
     # the model alone is what was done, so there is nothing to compare with
     assert "Model alone" not in {card.title for card in headlines(found)}

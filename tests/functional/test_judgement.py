@@ -191,6 +191,23 @@ def test_an_annotator_that_is_never_wrong_decides() -> None:
     assert found.verdict.tolist() == np.where(says == 1, CHANGED, KEPT).tolist()
 
 
+def test_an_answer_counts_for_no_more_than_the_annotators_confidence() -> None:
+    """Unsure answers about hard suspects are no evidence that their suggestions are right."""
+    lp = np.repeat([1.0, -3.0], 60)  # all suggestions of the first half are right, none of the second
+    answer = np.where(np.arange(120) < 60, 5, np.where(np.arange(120) % 3 == 0, 5, 3))
+    given, suggested = np.full(120, 3), np.full(120, 5)
+    hard = (lp < 0) & (answer == 5)
+    unsure = np.where(hard, 0.55, 0.95)
+    believed = judge(lp, given, suggested, answer, GOOD, 0.6)
+    careful = judge(lp, given, suggested, answer, GOOD, 0.6, confidence=unsure)
+    assert (careful.probability[hard] < believed.probability[hard]).all()
+    assert (careful.verdict[hard] != CHANGED).all()
+    assert (careful.verdict[lp > 0] == CHANGED).all()
+    # More confidence than was measured counts for nothing, and none at all is that of the controls.
+    boasting = judge(lp, given, suggested, answer, GOOD, 0.6, confidence=np.ones(120))
+    np.testing.assert_array_equal(boasting.probability, believed.probability)
+
+
 def test_few_answers() -> None:
     for rows in (0, 1):
         found = judged(np.zeros(rows), np.ones(rows, dtype=int))
