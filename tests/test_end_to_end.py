@@ -239,7 +239,7 @@ def test_the_report_says_first_how_far_the_language_model_was_believed(cleaned: 
     assert judged["above_chance"] == (judged["decided_by"] != "posterior_alone")
     expected = f"served was right on {judged['controls']['right']} of {judged['controls']['asked']} control questions"
     assert metrics["notes"][0].startswith(expected)
-    assert "control questions" in cleaned.printed
+    assert "control questions" in " ".join(cleaned.printed.split())
 
 
 def test_only_suspects_change_and_only_to_candidates(cleaned: Cleaned) -> None:

@@ -108,8 +108,7 @@ def write_decisions(
         if not last:  # what the model says by itself is not final as long as somebody is left to ask
             is_open = [
                 row["decision"] in UNDECIDED
-                or row["state"] != "answered"
-                or judgement.gate == Gate.POSTERIOR_ALONE
+                or (asks and (row["state"] != "answered" or judgement.gate == Gate.POSTERIOR_ALONE))
                 for row in rows
             ]
             undecided += [row["unit_id"] for row, left in zip(rows, is_open, strict=True) if left]

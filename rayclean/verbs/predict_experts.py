@@ -99,7 +99,7 @@ def mix_experts(
     )
     with progress_bar("predict", total, "examples") as bar:
         mean = sum_figures(engines.map_items(partial(_write_mean, mixture, predictions.url()), shards), bar)
-    return fitted | seconds, {name: mean[name] for name in ("labelled", "correct", "log_loss")}
+    return fitted | seconds, {name: value for name, value in mean.items() if name not in ("rows", "resumed")}
 
 
 def _write_neighbours(config: Config, engines: Engines, examples: Folder, out: Folder, classes: int) -> None:

@@ -161,12 +161,15 @@ def test_a_single_answer_is_not_calibrated_by_itself(examples: str, tmp_path: Pa
 
 
 def test_an_annotator_that_is_not_trusted_decides_nothing(examples: str, tmp_path: Path) -> None:
-    """As after control questions that it answered no better than by chance; what failed stays without an answer."""
+    """As after control questions that it answered no better than by chance; it is not even asked."""
     what = asked(examples, 4)
-    annotator = Scripted(scores=lambda query: (9.0, -1.0, -3.0), fails=(int(what.ids[2]),))
+    annotator = Scripted(scores=lambda query: (9.0, -1.0, -3.0))
     labels, figures = run(annotator, what, examples, tmp_path / "ledger", trusted=False)
-    assert labels.tolist() == [ABSTAINED, ABSTAINED, UNANSWERED, ABSTAINED]
-    assert (figures["abstained"], figures["unanswered"]) == (3, 1)
+    assert labels.tolist() == [ABSTAINED] * 4
+    assert (figures["abstained"], figures["unanswered"], figures["asked"]) == (4, 0, 0)
+    _, trusted = run(annotator, what, examples, tmp_path / "ledger", trusted=True)
+    assert trusted["asked"] == 4
+    assert figures.keys() == trusted.keys()
 
 
 def test_failed_answers_are_no_answers(examples: str, tmp_path: Path) -> None:

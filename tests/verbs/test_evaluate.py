@@ -301,7 +301,7 @@ def test_without_suspects(tmp_path: Path, labelled: dict) -> None:
     config, run = write(tmp_path, asked=False)
     metrics = run_it(config, run)
     assert metrics["counts"]["suspects"] == metrics["model_alone"]["changed"] == 0
-    assert metrics["notes"][0].startswith("Nothing was doubted")
+    assert metrics["notes"][0].endswith("was left nothing to decide.")
     assert metrics["noise"]["final"] == metrics["noise"]["given"] == 2 / 5
     assert metrics["detection"]["precision_at_budget"] is None
     assert metrics["annotator"]["accuracy"] is None
