@@ -52,6 +52,12 @@ class SimulatedAnnotator(Annotator):
         if self.config.truth_path is not None and not Folder(self.config.truth_path).exists():
             raise ConfigError(f"annotator.truth_path: {self.config.truth_path!r} does not exist")
 
+    def identity(self) -> dict[str, Any]:
+        """The options, with whether it knows the truth in place of the path: moved data get the same answers."""
+        found = super().identity()
+        options = {**found["options"], "truth_path": self.config.truth_path is not None}
+        return found | {"options": options}
+
     def sent(self, query: Query) -> Any:
         """The content on which an answer depends; with true labels it includes the example's id."""
         content = super().sent(query)

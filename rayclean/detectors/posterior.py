@@ -17,7 +17,7 @@ from pydantic import Field
 from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapper
 from rayclean.detectors.confident_joint import confident_joint, mapped, off_diagonal
 from rayclean.functional import confident_learning as cl
-from rayclean.functional.posterior import FEW, SMOOTHING, posterior, transition
+from rayclean.functional.posterior import FEW, SMOOTHING, class_probabilities, posterior, transition
 from rayclean.plugins import Options
 
 _UNIT = float(1 << 20)
@@ -73,8 +73,9 @@ class Posterior(Detector):
     def answer_probabilities(
         self, batch: DetectorBatch, state: PosteriorState
     ) -> npt.NDArray[np.floating[Any]]:
-        """The posterior [B, K]."""
-        return posterior(batch.probabilities, batch.given_label, state.noise)
+        """The posterior [B, K], from probabilities of the classes."""
+        classes = class_probabilities(batch.probabilities, state.noise)
+        return posterior(classes, batch.given_label, state.noise)
 
     def metrics(self, state: PosteriorState) -> dict[str, float]:
         """`estimated_noise_rate`, the share of the calibrated joint off its diagonal."""

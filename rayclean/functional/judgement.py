@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 from scipy.stats import binom
 
 from rayclean.functional.types import Bools, Doubles, Floats, Ints, Labels
-from rayclean.functional.worth import CONFIDENCE, Worth
+from rayclean.functional.worth import Worth
 
 LEAST_ANSWERS = 30
 """With fewer answers the scale stays at `PRIOR_SCALE`."""
@@ -29,6 +29,9 @@ PRIOR_SCALE, PRIOR_SPREAD = (0.0, 0.5), (2.0, 0.5)
 suggestions from .02 to .98 within two standard deviations."""
 LARGEST_LOG_ODDS = 10.0
 """Beyond it lp says no more, so that a few near-certain suspects do not rule the slope."""
+SURELY = 0.99
+"""Least confidence that most changes of a kind are right: with .95, one set in twenty on which no suggestion is right
+would still be changed."""
 SURE_ALONE = 0.7
 """Least posterior(suggested) / (posterior(suggested) + posterior(given)) for a change without an annotator."""
 
@@ -90,7 +93,7 @@ def judge(
        (on news with an annotator right on .98 of the controls and .69 of the right labels among suspects, wrong
        changes had a mean confidence of .73, right ones of .92). Suspects with P >= accept fall into three kinds:
        answer for the suggestion, for the given label, no answer. The labels of a kind change only where
-       `confidence_that_most_are_right` is .95 or more, by the answers about all suspects that are no less suspect
+       `confidence_that_most_are_right` is .99 or more, by the answers about all suspects that are no less suspect
        than any of this kind; else they are referred.
     3. *No kind passes*: nothing changes; an answer for the given label keeps it, all others are referred.
     4. Else labels with P <= 1 - accept are kept, and so are those that the answer confirms; between, and where the
@@ -133,7 +136,7 @@ def judge(
         if (rows := of_kind & (probability >= accept)).any():
             near = answered & (suspicion >= suspicion[rows].min())
             counts = int((agrees & near).sum()), int(near.sum())
-            if confidence_that_most_are_right(evidence, *counts, worth, neither) >= CONFIDENCE:
+            if confidence_that_most_are_right(evidence, *counts, worth, neither) >= SURELY:
                 changed |= rows
     if not changed.any():
         return Judgement(_verdicts(changed, confirms), probability, Gate.CLOSED, scale)

@@ -32,7 +32,7 @@ from rayclean.tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:

@@ -15,7 +15,7 @@ from rayclean.detectors.confident_joint import confident_joint
 from rayclean.detectors.confident_learning import ConfidentLearning
 from rayclean.detectors.posterior import Posterior, PosteriorState
 from rayclean.functional import confident_learning as cl
-from rayclean.functional.posterior import FEW, posterior, transition
+from rayclean.functional.posterior import FEW, class_probabilities, posterior, transition
 from rayclean.functional.scores import normalized_margin, self_confidence
 from tests.detectors.cases import backwards, cut, in_process, noisy_case, take
 
@@ -90,8 +90,10 @@ def test_quality_is_the_posterior_of_the_given_label() -> None:
     assert (found.counts == np.bincount(batch.given_label, minlength=5)).all()
     noise = transition(found.calibrated, found.counts, 0.1)
     assert (state.noise == noise).all()
-    values = detector.answer_probabilities(batch, state)
-    assert (values == posterior(batch.probabilities, batch.given_label, noise)).all()
+    classes = class_probabilities(batch.probabilities, noise)
+    answers = detector.answer_probabilities(batch, state)
+    assert (answers == posterior(classes, batch.given_label, noise)).all()
+    values = posterior(batch.probabilities, batch.given_label, noise)
     quality, vote = detector.score(batch, state)
     assert (quality == values[np.arange(400), batch.given_label].astype(np.float32)).all()
     assert (vote == (quality < 0.5)).all()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.functional.posterior import posterior, rival, transition
+from rayclean.functional.posterior import class_probabilities, posterior, rival, transition
 
 JOINT, COUNTS = np.array([[80, 20], [0, 100]]), np.array([100, 100])
 
@@ -154,3 +154,20 @@ def test_the_rival_is_the_best_of_the_others() -> None:
     # in the fourth row 0 and 2 tie; in the last two columns do with nothing
     assert rival(values, np.array([0, 1, 1, 1, 1])).tolist() == [1, 0, 2, 0, 0]
     assert rival(values, np.array([2, 2, 0, 0, 0])).tolist() == [0, 0, 1, 2, 1]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_probabilities_of_classes(seed: int, classes: int) -> None:
+    """They sum to 1, are q where labels are never confused, and come nearer to what would explain q."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(classes), size=20)
+    noise = 0.7 * np.eye(classes) + 0.3 * rng.dirichlet(np.ones(classes), size=classes).T
+    q = p @ noise.T
+    found = class_probabilities(q, noise)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(class_probabilities(q, np.eye(classes)), q, atol=1e-12)
+
+    def unexplained(values: np.ndarray) -> np.ndarray:
+        return (q * np.log(q / (values @ noise.T))).sum(axis=1)
+
+    assert (unexplained(found) <= unexplained(q) + 1e-12).all()  # a step of EM never raises it

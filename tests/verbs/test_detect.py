@@ -14,7 +14,7 @@ from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.scoring import Scorer
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
-from rayclean.functional.posterior import posterior, rival
+from rayclean.functional.posterior import class_probabilities, posterior, rival
 from rayclean.functional.scores import normalized_margin, self_confidence
 from rayclean.runtime.engines import Engines
 from rayclean.schema import Label, LabelSet
@@ -113,11 +113,14 @@ def test_the_default_doubts_and_suggests_by_the_posterior(tmp_path: Path, local:
     assert out.read_table("findings", "part-00000.parquet").schema.equals(schema.findings(["posterior"]))
     ordered = take(batch, np.argsort(batch.unit_id))
     state = Posterior(Posterior.Config(), 4).fit(cut(batch, []), in_process)
-    expected = posterior(ordered.probabilities, ordered.given_label, state.noise)
+    classes = class_probabilities(ordered.probabilities, state.noise)
+    expected = posterior(classes, ordered.given_label, state.noise)
     rows, suggested = np.arange(500), rival(expected, ordered.given_label)
-    quality = expected[rows, ordered.given_label].astype(np.float32)
-    for column in ("quality", "quality_posterior", "given_probability"):
+    plain = posterior(ordered.probabilities, ordered.given_label, state.noise)
+    quality = plain[rows, ordered.given_label].astype(np.float32)
+    for column in ("quality", "quality_posterior"):
         assert (found[column] == quality).all(), column
+    assert (found["given_probability"] == expected[rows, ordered.given_label].astype(np.float32)).all()
     assert (found["suggested_label"] == suggested).all()
     assert (found["suggested_probability"] == expected[rows, suggested].astype(np.float32)).all()
     assert (found["vote_posterior"] == (quality < 0.5)).all()

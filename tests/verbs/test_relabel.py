@@ -460,7 +460,8 @@ def test_another_label_set_pays_for_no_answer_again(
     }
     second = {key: as_said(row, names) for key, row in table(other, "relabel", "annotations").items()}
     assert first == second
-    assert any(row[1] == "changed" for row in first.values())
+    # Without the preference for some words removed, so few answers do not show surely enough what is right.
+    assert any(row[1] == "changed" for row in first.values()) == (calibration != "none")
 
 
 def as_said(row: dict[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
