@@ -11,7 +11,7 @@ from rayclean.schema import LabelSet
 
 SCORES = pa.list_(pa.struct([("label", pa.int32()), ("score", pa.float64())]))
 
-ANSWERS = pa.schema(
+QUESTION = pa.schema(
     [
         ("unit_id", pa.int64()),
         ("example_id", pa.int64()),
@@ -22,6 +22,13 @@ ANSWERS = pa.schema(
         ("suggested_value", pa.string()),
         ("log_odds", pa.float64()),  # log P(suggested) - log P(given), as detection sees it
         ("candidates", pa.list_(pa.int32())),
+    ]
+)
+"""Columns of `queries/` and `answers/` that say what is asked."""
+
+ANSWERS = pa.schema(
+    [
+        *QUESTION,
         ("state", pa.string()),  # answered, error, unasked, or single (one candidate: no query is sent)
         ("choice", pa.int32()),  # label chosen by the annotator; null: none
         ("all_scores", SCORES),  # raw scores of the candidates and of further labels
@@ -41,22 +48,11 @@ ANSWERS = pa.schema(
 """Columns of `answers/`."""
 
 _FROM_ANNOTATION = "error prompt_tokens answer_tokens seconds key prompt_hash model raw written".split()
-_FROM_QUERY = [
-    "unit_id",
-    "example_id",
-    "rank",
-    "given_label",
-    "suggested_label",
-    "given_value",
-    "suggested_value",
-    "log_odds",
-    "candidates",
-]
 
 
 @dataclass(frozen=True)
 class AnsweredQuery:
-    """An answer with its labels as indices into the label set, the input of `decide`."""
+    """An answer with its labels as indices into the label set, the input of `choices`."""
 
     candidates: tuple[int, ...]
     """Label indices of the candidates, by position."""
@@ -116,7 +112,7 @@ def answer_rows(
     """
     pending = iter(zip(answers, content_free or [None] * len(answers), strict=True))
     rows = []
-    for row in table.select(_FROM_QUERY).to_pylist():
+    for row in table.select(QUESTION.names).to_pylist():
         row |= {"all_scores": [], "content_free": []}
         if len(row["candidates"]) < 2:
             rows.append({**row, "state": "single"})

@@ -141,22 +141,16 @@ def _part(table: pa.Table, bias: _Floats) -> dict[str, npt.NDArray[Any]]:
     rows = [row for row in table.to_pylist() if row["rank"] >= 0]
     answers = [answered_query(row) for row in rows]
     made = choices([answer for answer in answers if answer is not None], bias)
-    chosen = iter(zip(made.label.tolist(), made.confidence.tolist(), strict=True))
-    picked = [(NOBODY, 1.0) if answer is None else next(chosen) for answer in answers]
-    labels = [label for label, _ in picked]
+    answered = np.array([answer is not None for answer in answers], dtype=bool)
+    label, confidence = np.full(len(rows), NOBODY), np.ones(len(rows))
+    label[answered] = np.where(made.label >= 0, made.label, NEITHER)
+    confidence[answered] = made.confidence
     found: dict[str, npt.NDArray[Any]] = {
         key: np.array([row[key] for row in rows], dtype=np.int64)
         for key in ("unit_id", "given_label", "suggested_label")
     }
-    neither = [
-        label if answer is None or label >= 0 else NEITHER
-        for label, answer in zip(labels, answers, strict=True)
-    ]
-    return found | {
-        "answer": np.array(neither, dtype=np.int64),
-        "log_odds": np.array([row["log_odds"] for row in rows], dtype=np.float64),
-        "confidence": np.array([sure for _, sure in picked], dtype=np.float64),
-    }
+    log_odds = np.array([row["log_odds"] for row in rows], dtype=np.float64)
+    return found | {"answer": label, "log_odds": log_odds, "confidence": confidence}
 
 
 def _judge(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.annotators.answers import QUESTION
 from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
@@ -29,20 +30,7 @@ from rayclean.tasks.base import Task
 SMALLEST = 1e-9
 """A probability below this counts as this, so that log-odds are finite."""
 _DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
-_QUERIES = pa.schema(
-    [
-        ("unit_id", pa.int64()),
-        ("example_id", pa.int64()),
-        ("rank", pa.int64()),
-        ("given_label", pa.int32()),
-        ("suggested_label", pa.int32()),
-        ("given_value", pa.string()),
-        ("suggested_value", pa.string()),
-        ("log_odds", pa.float64()),
-        ("candidates", pa.list_(pa.int32())),
-        ("demonstrations", pa.list_(_DEMONSTRATION)),
-    ]
-)
+_QUERIES = QUESTION.append(pa.field("demonstrations", pa.list_(_DEMONSTRATION)))
 
 
 @dataclass(frozen=True)

@@ -1,62 +1,16 @@
-"""Calibration of an annotator's scores: its bias towards some labels, probabilities, the choice.
+"""From an annotator's scores to probabilities and a choice, and how well probabilities are calibrated.
 
-Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has
-fewer. A small language model prefers some label words whatever the text says; subtracting each label's mean
-score over many texts (batch calibration), or its score for a text without content, removes that and needs no
-truth.
+Rows are queries, columns their candidates: `candidates` [B, C] holds label indices, -1 where a query has fewer. A
+small language model prefers some label words whatever the text says; what is subtracted for it is measured by control
+questions (`worth.marginal_bias`), or is the score of a text without content.
 
-References: Zhou et al., "Batch calibration", ICLR 2024, eq. 5; Zhao et al., "Calibrate before use", ICML
-2021.
+Reference: Zhao et al., "Calibrate before use", ICML 2021.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from rayclean.functional.types import Floats, Ints
-
-LEAST_TEXTS = 8
-"""Batch calibration needs at least so many answers."""
-
-
-def label_sums(
-    labels: Ints, scores: Floats, num_classes: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Sum and number of the scores of each label; those of several batches may be added before `batch_bias`
-    divides them.
-
-    Args:
-        labels: [M] label index of each score, -1 for none.
-        scores: [M] log-probabilities.
-        num_classes: K.
-
-    Returns:
-        sums [K] and counts [K].
-    """
-    keep = np.asarray(labels) >= 0
-    labels, scores = np.asarray(labels)[keep], np.asarray(scores, dtype=np.float64)[keep]
-    sums = np.bincount(labels, weights=scores, minlength=num_classes).astype(np.float64)
-    return sums, np.bincount(labels, minlength=num_classes).astype(np.int64)
-
-
-def batch_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
-    """Mean score of each label [K]; 0 where a label was never scored.
-
-    >>> batch_bias(np.array([-6.0, 0.0]), np.array([3, 0]))
-    array([-2.,  0.])
-    """
-    return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1), 0.0))
-
-
-def steady_bias(sums: Floats, counts: Ints) -> npt.NDArray[np.float64]:
-    """`batch_bias`, but 0 everywhere for fewer than `LEAST_TEXTS` texts.
-
-    The mean of a few answers is mostly these answers (of a single one it is that answer), and subtracting it
-    leaves nothing to decide by.
-
-    >>> steady_bias(np.array([-6.0, -9.0]), np.array([3, 3]))
-    array([0., 0.])
-    """
-    return batch_bias(sums, counts) if np.max(counts, initial=0) >= LEAST_TEXTS else np.zeros(len(sums))
 
 
 def probabilities(scores: Floats, bias: Floats, candidates: Ints) -> npt.NDArray[np.float64]:

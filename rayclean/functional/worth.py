@@ -16,9 +16,10 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import beta
 
-from rayclean.functional.calibration import LEAST_TEXTS
 from rayclean.functional.types import Doubles, Floats, Ints
 
+LEAST_TEXTS = 8
+"""A label that fewer texts offer has hardly a bias."""
 CONFIDENCE = 0.95
 """Of every one-sided bound that opens or closes a gate."""
 CHANCE, ABOVE_CHANCE = 0.5, 0.02

@@ -38,9 +38,37 @@ class Classifier:
         """Train the networks; none where probabilities or a trained classifier are given."""
         if self.config.predict.mode not in ("out_of_fold", "in_sample"):
             return []
-        features = self.features if self.frozen else None
-        examples, names = self.load.sub("examples"), self.task.labels.names
-        return _fit(self.engines, self.config, examples, names, features, self.folds, self.out)
+        data = DataSpec(self.load.url("examples"), features=self.features.url() if self.frozen else None)
+        if self.config.predict.mode == "in_sample":
+            selections = {"all": ExampleSelection("split")}
+        else:
+            selections = {
+                f"fold-{fold}": ExampleSelection("fold", fold, self.folds.url())
+                for fold in range(self.config.predict.folds)
+            }
+        jobs = [
+            FitJob(name, data, selection, self.config.seed, self.out.url("models", name))
+            for name, selection in selections.items()
+        ]
+        spec = FitSpec(
+            self.config.encoder,
+            Plugin(name="cross_entropy"),
+            self.config.predict.training,
+            tuple(self.task.labels.names),
+            task=self.config.task,
+        )
+        with progress_bar("fit", None, "epochs") as progress:
+            seen: set[tuple[Any, ...]] = set()
+
+            def show(record: dict[str, Any]) -> None:
+                progress.total = record["epochs"] * len(jobs)
+                key = (record.get("job"), record["epoch"])
+                progress.advance(0 if key in seen else 1)  # lost workers may repeat an epoch
+                seen.add(key)
+
+            results = self.engines.fit_jobs(jobs, spec, self.out.url("ray"), show)
+        self.out.remove("ray")
+        return [results[job.name] for job in jobs]
 
     def predict(self, fits: list[FitResult], output: Folder) -> tuple[dict[str, Any], int]:
         """Write the predictions of every example.
@@ -101,45 +129,6 @@ def _check_classes(model: str, task: Task) -> None:
             f"predict.model: {model} knows the classes {known}, the data set has {names}; set dataset.labels to the "
             "classifier's, in its order, or train one on this data set"
         )
-
-
-def _fit(
-    engines: Engines,
-    config: Config,
-    examples: Folder,
-    names: list[str],
-    features: Folder | None,
-    folds: Folder,
-    out: Folder,
-) -> list[FitResult]:
-    """Train the network of every fold, or the single network of in-sample prediction."""
-    data = DataSpec(examples.url(), features=features.url() if features is not None else None)
-    if config.predict.mode == "in_sample":
-        selections = {"all": ExampleSelection("split")}
-    else:
-        selections = {
-            f"fold-{fold}": ExampleSelection("fold", fold, folds.url())
-            for fold in range(config.predict.folds)
-        }
-    jobs = [
-        FitJob(name, data, selection, config.seed, out.url("models", name))
-        for name, selection in selections.items()
-    ]
-    spec = FitSpec(
-        config.encoder, Plugin(name="cross_entropy"), config.predict.training, tuple(names), task=config.task
-    )
-    with progress_bar("fit", None, "epochs") as progress:
-        seen: set[tuple[Any, ...]] = set()
-
-        def show(record: dict[str, Any]) -> None:
-            progress.total = record["epochs"] * len(jobs)
-            key = (record.get("job"), record["epoch"])
-            progress.advance(0 if key in seen else 1)  # lost workers may repeat an epoch
-            seen.add(key)
-
-        results = engines.fit_jobs(jobs, spec, out.url("ray"), show)
-    out.remove("ray")
-    return [results[job.name] for job in jobs]
 
 
 def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) -> tuple[dict[str, Any], int]:

@@ -259,6 +259,12 @@ def _annotator(
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
     budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its queries itself
+    trusted = _is_trusted(config, run)
+    if not trusted:
+        logger.warning(
+            "train: %s was no better than chance at relabel's control questions: it is not asked, and the method's "
+            "questions count as abstained from", config.annotator.name,
+        )  # fmt: skip
     with engines.hosted(annotator, run.url()) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
@@ -267,7 +273,7 @@ def _annotator(
             examples=run.require("load").url("examples"),
             labels=labels,
             calibration=calibration,
-            trusted=_is_trusted(config, run),
+            trusted=trusted,
         ) as asker:
             yield asker
 
@@ -277,10 +283,4 @@ def _is_trusted(config: Config, run: Run) -> bool:
     manifest = run.manifest("relabel")
     judged = manifest.metrics.get("judged", ()) if manifest is not None else ()
     known = [each for each in judged if each["name"] == config.annotator.name and each["controls"]["asked"]]
-    trusted = all(each["above_chance"] for each in known)
-    if not trusted:
-        logger.warning(
-            "train: %s was no better than chance at relabel's control questions: the method's questions to it count as "
-            "abstentions", config.annotator.name,
-        )  # fmt: skip
-    return trusted
+    return all(each["above_chance"] for each in known)
