@@ -24,7 +24,8 @@ _LAZY = {
     "Run": "rayclean.run",
     "RaycleanError": "rayclean.errors",
     **dict.fromkeys(
-        ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "revert"), "rayclean.pipeline"
+        ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "revert", "audit", "certify"),
+        "rayclean.pipeline",
     ),
     "status": "rayclean.run_status",
 }
@@ -33,6 +34,8 @@ __all__ = [
     "Config",
     "RaycleanError",
     "Run",
+    "audit",
+    "certify",
     "clean",
     "detect",
     "evaluate",
@@ -49,7 +52,18 @@ __all__ = [
 if TYPE_CHECKING:
     from rayclean.config import Config, load_config, parse_config
     from rayclean.errors import RaycleanError
-    from rayclean.pipeline import clean, detect, evaluate, load, predict, relabel, revert, train
+    from rayclean.pipeline import (
+        audit,
+        certify,
+        clean,
+        detect,
+        evaluate,
+        load,
+        predict,
+        relabel,
+        revert,
+        train,
+    )
     from rayclean.run import Run
     from rayclean.run_status import status
 

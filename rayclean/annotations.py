@@ -36,12 +36,20 @@ ANNOTATIONS = pa.schema(
         ("log_odds", pa.float64()),  # log P(suggested) - log P(given), as detection sees it
         ("chosen_label", pa.int32()),  # the annotator's choice, its bias removed; null: no answer, or a tie
         ("confidence", pa.float32()),  # its probability of chosen_label; null: no answer
-        (
-            "probability",
-            pa.float64(),
-        ),  # that the suggested label is right rather than the given one, all in all
-        ("decision", pa.string()),  # one of DECISIONS
+        # by model and annotator alone: the probability that the suggested label is right rather than the given one, what the
+        # answer added to its log-odds (0 without one), and one of DECISIONS
+        ("unaudited_probability", pa.float64()),
+        ("evidence", pa.float64()),
+        ("unaudited_decision", pa.string()),
+        # the same with what an audit showed of all suspects, and with the certificate; without an auditor's word on this one
+        ("probability", pa.float64()),
+        ("proposed", pa.bool_()),  # whether the label would change, certified or not
+        ("machine_decision", pa.string()),
+        # in the end
+        ("decision", pa.string()),
         ("annotator", pa.string()),  # name of the annotator that decided, or was the last to be asked
+        ("auditor", pa.string()),  # name of the auditor whose word settled it; else null
+        ("audited_label", pa.int32()),  # the right label by the auditor; null: not audited, or not named
         ("accepted", pa.bool_()),  # whether the label changes (before reverts)
         ("candidates", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float32())),  # raw log-probability per candidate; empty without an answer
@@ -60,8 +68,19 @@ ANNOTATIONS = pa.schema(
 )
 """Columns of `relabel/annotations/`; the most doubtful suspect is the first row."""
 
-_COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "confidence",
-            "probability", "log_odds", "decision", "annotator", "suggested_value", "candidates", "error")  # fmt: skip
+AUDITED = pa.schema(
+    [
+        ("unit_id", pa.int64()),
+        ("label", pa.int32()),  # number of the right answer
+        ("value", pa.string()),  # the answer as JSON, where its number does not say it; else null
+        ("auditor", pa.string()),
+    ]
+)
+"""Columns of `relabel/audited.parquet`: the right answer of every unit that an auditor settled, suspect or not; absent
+without an audit."""
+
+_COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "audited_label", "confidence",
+            "probability", "log_odds", "decision", "annotator", "auditor", "suggested_value", "candidates", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,9 @@ class SuspectRanking:
     rank: npt.NDArray[np.int64]
     given: npt.NDArray[np.int64]
     suggested: npt.NDArray[np.int64]
-    """[S] Label that a change leads to."""
+    """[S] Label that a change leads to: an auditor's where there is one, else the one that detection suggests."""
+    rival: npt.NDArray[np.int64]
+    """[S] Label that detection suggests."""
     chosen: npt.NDArray[np.int64]
     """[S] Label that the annotator chose; -1 without an answer and for a tie."""
     confidence: npt.NDArray[np.float32]
@@ -85,7 +106,7 @@ class SuspectRanking:
     decision: npt.NDArray[np.int8]
     """[S] Index into `DECISIONS`."""
     annotator: npt.NDArray[np.object_]
-    """[S] Name of the annotator that decided."""
+    """[S] Name of the annotator that decided, or of the auditor who did."""
     suggested_value: npt.NDArray[np.object_]
     """[S] The suggested answer as JSON, where its number does not say it; else None."""
     candidates: npt.NDArray[np.int64]
@@ -104,7 +125,7 @@ class SuspectRanking:
     def from_tables(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
         """The decisions in tables with columns of `ANNOTATIONS`, whose rows stand in any order."""
         names = _COLUMNS[:-2]
-        texts, floats = ("annotator", "suggested_value"), ("confidence", "probability", "log_odds")
+        texts, floats = ("annotator", "auditor", "suggested_value"), ("confidence", "probability", "log_odds")
         empty: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype=np.int64) for name in names}
         empty |= dict.fromkeys(texts, np.zeros(0, object)) | dict.fromkeys(floats, np.zeros(0))
         parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
@@ -116,7 +137,7 @@ class SuspectRanking:
                 parts[name].append(np.array(table[name].to_pylist(), dtype=object))
             for name in floats:
                 parts[name].append(table[name].to_numpy(zero_copy_only=False).astype(np.float64))
-            for name in names[:6]:
+            for name in names[:7]:
                 parts[name].append(pc.fill_null(table[name], -1).to_numpy().astype(np.int64))
             every |= bool((pc.max(pc.list_value_length(table["candidates"])).as_py() or 0) > 2)
             errors = table["error"].filter(pc.equal(table["decision"], "error")).to_pylist()
@@ -124,19 +145,21 @@ class SuspectRanking:
         columns = {name: np.concatenate(part) for name, part in parts.items()}
         order = np.argsort(columns["unit_id"], kind="stable")
         columns = {name: column[order] for name, column in columns.items()}
-        pairs = np.stack([columns["given_label"], columns["suggested_label"]], axis=1).astype(np.int64)
+        given, rival, audited = (columns[f"{name}_label"] for name in ("given", "suggested", "audited"))
+        pairs = np.stack([given, rival], axis=1).astype(np.int64)
         return cls(
             unit_id=columns["unit_id"],
             example_id=columns["example_id"],
             rank=columns["rank"],
-            given=columns["given_label"],
-            suggested=columns["suggested_label"],
+            given=given,
+            suggested=np.where((audited >= 0) & (audited != given), audited, rival),
+            rival=rival,
             chosen=columns["chosen_label"],
             confidence=columns["confidence"].astype(np.float32),
             probability=columns["probability"],
             log_odds=columns["log_odds"],
             decision=columns["decision"].astype(np.int8),
-            annotator=columns["annotator"],
+            annotator=np.where(columns["auditor"] == None, columns["annotator"], columns["auditor"]),  # noqa: E711
             suggested_value=columns["suggested_value"],
             candidates=pairs[:, :0] if every else pairs,
             truth=np.full(len(order), -1, dtype=np.int64),

@@ -15,6 +15,7 @@ from rayclean.run import MANIFEST, VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
 if TYPE_CHECKING:
+    from rayclean.audits.commands import Audited, CertificateState
     from rayclean.runtime.engines import Engines, Workplace
     from rayclean.runtime.needs import VerbNeeds
 
@@ -143,6 +144,43 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
         manifest = run.read_json("relabel", MANIFEST)
         run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)
     return result
+
+
+def audit(
+    config: Config, answers: Sequence[str] = (), *, auditor: str = "person", oracle: bool = False
+) -> "Audited":
+    """Measure what cleaning did by an auditor's answers about a sample: write the form, and read it back.
+
+    Labels are decided again by the answers, which asks no annotator; verbs after relabel become stale.
+
+    Args:
+        config: of a run whose relabel is finished.
+        answers: filled-in forms, as CSV or JSON lines.
+        auditor: who filled them in.
+        oracle: whether the true labels answer, in experiments.
+
+    Raises:
+        RaycleanError: relabel is not finished, the auditor is the annotator, or a form is wrong.
+    """
+    from rayclean.audits import commands
+
+    run = open_run(config)
+    with run.locked():
+        return commands.audit_run(config, run, answers, auditor, oracle=oracle)
+
+
+def certify(
+    config: Config, answers: Sequence[str] = (), *, auditor: str = "person", oracle: bool = False
+) -> "CertificateState":
+    """Certify how many of the changed labels are right, by an auditor's answers about some of them.
+
+    Args and errors: those of `audit`; what is to be shown stands in `relabel.certify`.
+    """
+    from rayclean.audits import commands
+
+    run = open_run(config)
+    with run.locked():
+        return commands.certify_run(config, run, answers, auditor, oracle=oracle)
 
 
 def resolved_config(run_folder: str) -> Config:

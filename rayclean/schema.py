@@ -126,7 +126,7 @@ LABELS = pa.schema(
         (
             "source",
             pa.string(),
-        ),  # given (never doubted), kept, changed, referred, abstained, error, unasked, reverted
+        ),  # given (never doubted), kept, changed, referred, abstained, error, unasked, audited, reverted
         (
             "confidence",
             pa.float32(),

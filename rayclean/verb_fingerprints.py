@@ -11,6 +11,7 @@ from typing import Any
 
 from rayclean.annotators import ANNOTATORS, relabel_annotators
 from rayclean.annotators.reverts import reverts_fingerprint
+from rayclean.audits.answers import answers_fingerprint
 from rayclean.config import Config, Plugin
 from rayclean.detectors import DETECTORS
 from rayclean.fingerprints import fingerprint, stamps
@@ -92,7 +93,7 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
         "load": [dataset, config.seed, verb_module("load").source_fingerprint(config), label_form],
         "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), brought, config.seed],
         "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
-        "relabel": [plugins["annotators"], relabel, prompts, config.seed, reverts_fingerprint(run)],
+        "relabel": [plugins["annotators"], relabel, prompts, config.seed, *_people(config, run)],
         "train": [
             plugins["encoder"],
             plugins["method"],
@@ -107,6 +108,12 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
         inputs = [found[name] for name in INPUTS[verb]]
         found[verb] = fingerprint(verb, verb_module(verb).VERSION, inputs, reads[verb])
     return found
+
+
+def _people(config: Config, run: Run) -> list[Any]:
+    """What people said: reverts of changes, answers of auditors, and the sample that limits harm."""
+    seed = None if config.relabel.max_harm is None else config.audit.seed
+    return [reverts_fingerprint(run), answers_fingerprint(run), seed]
 
 
 def _paths(path: str | tuple[str, ...] | None) -> tuple[str, ...]:

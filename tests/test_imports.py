@@ -26,7 +26,7 @@ BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
 another.
 """
 TRAINING = FRAME | BESIDE | {"functional", "methods", "training"}
-VERBS = TRAINING | {"evaluation", "runtime", "verbs", "verb_fingerprints"}
+VERBS = TRAINING | {"audits", "evaluation", "runtime", "verbs", "verb_fingerprints"}
 PIPELINE = VERBS | {"pipeline", "run_status"}
 
 ALLOWED = {
@@ -53,7 +53,8 @@ ALLOWED = {
     "training": FRAME | {"functional", "methods", "models", "tasks"},
     "runtime": TRAINING,
     "evaluation": FRAME | {"functional", "tasks"},
-    "verb_fingerprints": FRAME | BESIDE | {"methods"},
+    "audits": FRAME | {"annotators", "evaluation", "functional", "tasks", "verb_fingerprints"},
+    "verb_fingerprints": FRAME | BESIDE | {"audits", "methods"},
     "verbs": VERBS,
     "pipeline": VERBS,
     "run_status": PIPELINE,

@@ -230,6 +230,7 @@ def _decided(
         row |= {"scores": [], "probabilities": [], "chosen_label": None, "confidence": None}
         verdict = judgement.verdict[number]
         row |= {"annotator": annotator, "probability": float(judgement.probability[number])}
+        row["evidence"] = float(judgement.evidence[number])
         row["decision"] = Verdict(verdict).name.lower()
         if answer is not None:
             label = int(found.label[place])
@@ -243,4 +244,6 @@ def _decided(
             place += 1
         elif asks and row["state"] in ("error", "unasked") and verdict != Verdict.CHANGED:
             row["decision"] = row["state"]
-        row["accepted"] = row["decision"] == "changed"
+        row["accepted"] = row["proposed"] = row["decision"] == "changed"
+        row["unaudited_decision"] = row["machine_decision"] = row["decision"]
+        row["unaudited_probability"] = row["probability"]

@@ -1,7 +1,8 @@
-"""The final label of every example: computed from the decisions, with reverts of changes.
+"""The final label of every example: computed from the decisions, with an auditor's answers and reverts of changes.
 
 `annotations/` holds the decision on every suspect, `labels/` the label of every example. Labels are never
-edited, only recomputed: given labels + accepted changes - reverts (`reverts.py`).
+edited, only recomputed: given labels + accepted changes + what auditors said of single units (`audited.parquet`, suspects
+or not) - reverts (`reverts.py`).
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rayclean.annotations import DECISIONS, SuspectRanking
+from rayclean.annotations import AUDITED, DECISIONS, SuspectRanking
 from rayclean.annotators.queries import read_texts
 from rayclean.annotators.reverts import Change, has_reverts, reverted, write_reverts
 from rayclean.errors import ConfigError
@@ -31,7 +32,7 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
     `example_labels/` where units are parts of examples.
 
     Returns:
-        Number of units by source (`given`, the decisions, `reverted`).
+        Number of units by source (`given`, the decisions, `audited`, `reverted`).
     """
     suspects = SuspectRanking.read(out)
     is_undone = np.zeros(len(suspects.unit_id), dtype=bool)
@@ -42,7 +43,10 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
     is_changed = suspects.decided("changed") & ~is_undone
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
     sources[is_undone] = "reverted"
-    counts = dict.fromkeys(("given", *DECISIONS, "reverted"), 0)
+    audited = (
+        out.read_table("audited.parquet") if out.exists("audited.parquet") else AUDITED.empty_table()
+    ).sort_by("unit_id")
+    counts = dict.fromkeys(("given", *DECISIONS, "audited", "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):
         table = examples.read_table("examples", shard, columns=["example_id", "given_label", "split"])
@@ -61,6 +65,12 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         final[is_suspect] = np.where(is_changed[at], suspects.suggested[at], given[is_suspect])
         value = np.array(units["given_value"].to_pylist(), dtype=object)
         value[is_suspect] = np.where(is_changed[at], suspects.suggested_value[at], value[is_suspect])
+        position, is_audited = lookup(audited["unit_id"].to_numpy(), ids)
+        for row in np.flatnonzero(is_audited & (source != "reverted")):
+            said = audited.slice(position[row], 1).to_pylist()[0]
+            if said["label"] != given[row]:
+                final[row], value[row] = said["label"], said["value"]
+            source[row], confidence[row], annotator[row] = "audited", 1.0, said["auditor"]
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
         columns = [

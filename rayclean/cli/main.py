@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from rayclean import __version__
-from rayclean.cli import jobs, options, runs, sweeps, verbs
+from rayclean.cli import audits, jobs, options, runs, sweeps, verbs
 from rayclean.errors import RaycleanError
 
 command_line = typer.Typer(
@@ -27,6 +27,8 @@ verbs.add_verbs(command_line)
 command_line.command(name="options")(options.show_options)
 command_line.command(name="config")(runs.show_config)
 command_line.command(name="status")(runs.show_status)
+command_line.command(name="audit")(audits.audit_labels)
+command_line.command(name="certify")(audits.certify_labels)
 command_line.command(name="revert")(runs.revert_labels)
 command_line.command(name="sweep")(sweeps.sweep)
 command_line.command(name="sweep-report")(sweeps.sweep_report)

@@ -78,7 +78,7 @@ def _print_result(run: "Run", verb: str) -> None:
     if verb == "evaluate":
         from rayclean.evaluation.report import run_table
 
-        console.print(run_table(run.read_json("metrics.json")))
+        console.print(run_table(run.read_json("metrics.json"), run.read_json("config.json")))
         console.print(f"report: {run.url('report.html')}", highlight=False, soft_wrap=True)
         return
     manifest = run.manifest(verb)

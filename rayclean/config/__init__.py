@@ -19,6 +19,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from rayclean.config.cluster_section import ClusterConfig, LLMSize
 from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
 from rayclean.config.verb_sections import (
+    AuditConfig,
+    CertifyConfig,
     DetectConfig,
     EvaluateConfig,
     PredictConfig,
@@ -31,6 +33,8 @@ from rayclean.overrides import apply_override, read_values
 from rayclean.plugins import Options, Plugin, explain
 
 __all__ = [
+    "AuditConfig",
+    "CertifyConfig",
     "ClusterConfig",
     "Config",
     "DatasetConfig",
@@ -83,6 +87,8 @@ class Config(Options):
     """The final training, by the configured method."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured at the end."""
+    audit: AuditConfig = AuditConfig()
+    """Which labels a person is asked about, to measure what cleaning did."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the work runs."""
 

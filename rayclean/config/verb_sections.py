@@ -1,5 +1,6 @@
 """The sections of a config that are named after verbs: `[predict] [detect] [relabel] [train] [evaluate]`."""
 
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -109,6 +110,38 @@ class DetectConfig(Options):
         return detectors
 
 
+class CertifyConfig(Options):
+    """A certificate of the labels that model and annotator change, by some answers of an auditor."""
+
+    target: float = Field(0.95, gt=0, lt=1)
+    """Least share of right labels among the changed ones."""
+    delta: float = Field(0.05, gt=0, lt=1)
+    """Largest probability that the certificate is wrong."""
+    labels: int = Field(200, ge=1)
+    """Largest number of answers asked of the auditor."""
+
+    @model_validator(mode="after")
+    def _enough_labels(self) -> "CertifyConfig":
+        least = math.ceil(math.log(self.delta) / math.log(self.target))
+        if self.labels < least:
+            raise ValueError(
+                f"{self.labels} answers, even if all are right, show no precision of {self.target:g} with certainty "
+                f"{1 - self.delta:g}; at least {least} are needed: raise labels or delta, or lower target"
+            )
+        return self
+
+
+class AuditConfig(Options):
+    """Sample of an audit; read by `rayclean audit`, never by a verb."""
+
+    suspects: int = Field(50, ge=0)
+    """Number of suspects that an auditor is asked about: they say what annotator and model are worth."""
+    random: int = Field(50, ge=0)
+    """Number of units drawn from all, suspects or not: they say how much noise detection does not see."""
+    seed: int = 0
+    """Seed of the sample. Another one is another sample: keep it for the life of an audit."""
+
+
 class RelabelConfig(Options):
     """What the annotator is asked and when its answer is taken; read by `relabel`."""
 
@@ -133,6 +166,12 @@ class RelabelConfig(Options):
     """Lowest probability that the suggested label is right, by model and annotator together, that changes a label:
     harm / (harm + gain) of the two kinds of outcome. A higher value harms fewer right labels and repairs fewer wrong
     ones."""
+    max_harm: float | None = Field(None, ge=0, le=1)
+    """Largest share of the right labels that may be made wrong, shown by an audit with 95 % certainty; without an audit no
+    label changes then. What may not change stays proposed, for a person. `None`: no limit."""
+    certify: CertifyConfig | None = None
+    """Change only labels of which `rayclean certify` has shown that at least a share `target` is right; the others are
+    referred. `{}` takes the defaults; `None`: labels change without a certificate."""
     max_error_rate: float = Field(0.2, ge=0, le=1)
     """Largest share of failed queries, of at least 20; above it the run stops."""
 

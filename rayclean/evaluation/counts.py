@@ -60,6 +60,8 @@ class RunCounts:
     """Examples by given and final label."""
     given_true: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Examples of known truth by given and true label."""
+    given_final_true: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    """Examples of known truth by given, final and true label, of those where not all three agree."""
     votes: dict[str, Counter[str]] = field(default_factory=dict)
     """By detector: number of votes, of those on examples of known truth, of those on wrong labels."""
     histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, BINS), dtype=np.int64))
@@ -98,8 +100,10 @@ class RunCounts:
             rows = columns["split"] == split
             counter = self.by_split.setdefault(str(split), Counter(dict.fromkeys(_COUNTED, 0)))
             counter.update({name: int((flag & rows).sum()) for name, flag in flags.items()})
-        _add_pairs(self.given_final, given, final)
-        _add_pairs(self.given_true, given[known], truth[known])
+        _add_tuples(self.given_final, given, final)
+        _add_tuples(self.given_true, given[known], truth[known])
+        differ = known & ((given != final) | (given != truth))
+        _add_tuples(self.given_final_true, given[differ], final[differ], truth[differ])
         self._add_quality(columns, known, wrong, suspect)
         self.reverted.update(columns["unit_id"][columns["source"] == "reverted"].tolist())
         place = lookup_values(columns["unit_id"], np.arange(len(given)), self.suspects.unit_id)
@@ -150,6 +154,6 @@ class RunCounts:
         return np.concatenate([np.zeros(0, dtype=np.float32), *self._quality.get(detector, [])])
 
 
-def _add_pairs(counter: Counter[tuple[int, int]], first: Ints, second: Ints) -> None:
-    pairs, counts = np.unique(np.stack([first, second], axis=1), axis=0, return_counts=True)
-    counter.update({(int(a), int(b)): int(n) for (a, b), n in zip(pairs, counts, strict=True)})
+def _add_tuples(counter: Counter[Any], *columns: Ints) -> None:
+    found, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    counter.update({tuple(row): int(n) for row, n in zip(found.tolist(), counts, strict=True)})

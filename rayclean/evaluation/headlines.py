@@ -64,17 +64,21 @@ def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
 
 
 def _noise(metrics: Mapping[str, Any]) -> Headline | None:
-    given, final, estimate = (metrics["noise"][name] for name in ("given", "final", "estimated"))
+    given, final = (metrics["noise"][name] for name in ("given", "final"))
     if given is not None:
         return Headline(
             "Wrong labels", f"{format_percent(given)} → {format_percent(final)}", "before → after relabelling",
             "Share of wrong labels, before and after relabelling.", format_interval(metrics["intervals"]["noise.final"]),
         )  # fmt: skip
-    if estimate is None:
+    audit = metrics["audit"]  # what a model estimates of its own errors is off by factors, and no headline
+    if audit is None:
         return None
+    before, after = audit["noise_before"], audit["noise_after"]
     return Headline(
-        "Wrong labels, estimated", format_percent(estimate), "before relabelling, by confident learning",
-        "The truth is not known; confident learning estimates this share of wrong labels before relabelling.",
+        "Wrong labels, audited", f"{format_percent(before['value'])} → {format_percent(after['value'])}",
+        "before → after relabelling, by the audit",
+        f"Share of wrong labels before and after relabelling, by the answers of {', '.join(audit['auditors'])}.",
+        f"after: {format_interval([after['low'], after['high']])}",
     )  # fmt: skip
 
 
@@ -116,10 +120,24 @@ def _accuracy(metrics: Mapping[str, Any]) -> Headline | None:
     )
     return Headline(
         "Test accuracy", f"{format_percent(accuracy['given'])} → {format_percent(accuracy['cleaned'])}",
-        f"given → cleaned labels{best}",
-        f"The same network trained on the given and on the cleaned labels{best}.",
+        f"given → cleaned labels{best}. {difference_sentence(metrics)}",
+        f"The same network trained on the given and on the cleaned labels{best}. {difference_sentence(metrics)}",
         format_interval(metrics["intervals"]["accuracy.cleaned"]),
     )  # fmt: skip
+
+
+def difference_sentence(metrics: Mapping[str, Any]) -> str:
+    """What cleaned labels did for the test accuracy, with its interval; empty where it was not compared.
+
+    >>> difference_sentence({"accuracy_difference": {"value": 0.01, "low": -0.01, "high": 0.03, "measurable": False}})
+    'No measurable difference (+1.0 points; 95 %: -1.0 to +3.0).'
+    """
+    found = metrics["accuracy_difference"]
+    if found is None:
+        return ""
+    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+    what = "Difference" if found["measurable"] else "No measurable difference"
+    return f"{what} ({value:+.1f} points; 95 %: {low:+.1f} to {high:+.1f})."
 
 
 def _detection(metrics: Mapping[str, Any]) -> Headline | None:

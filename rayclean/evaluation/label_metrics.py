@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from rayclean.annotations import SuspectRanking
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
+from rayclean.evaluation.class_figures import class_figures
 from rayclean.evaluation.counts import UNKNOWN, RunCounts, aligned
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
@@ -46,6 +47,7 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
     })  # fmt: skip
     metrics["noise"]["injected"] = _injected_noise(load)
     metrics["annotator"] |= verb_metrics["relabel"]["annotator"]
+    metrics["classes"] = class_figures(counts, names)
     metrics["confusion"] = {
         "given_final": figures.confusions(counts.given_final, names),
         "given_true": figures.confusions(counts.given_true, names) if known else None,

@@ -18,14 +18,17 @@ from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.formatting import format_money, format_percent
-from rayclean.evaluation.headlines import NETWORKS, headlines
+from rayclean.evaluation.headlines import NETWORKS, difference_sentence, headlines
 from rayclean.evaluation.page import render_page
 from rayclean.evaluation.training_history import TrainingHistory
 from rayclean.evaluation.training_section import training_section
+from rayclean.evaluation.verdict import audit_rows, run_verdict
 from rayclean.run import VERBS
 
 SHORT = 260
 """Characters of a text shown at once; the rest is a click away."""
+MOST_CLASSES = 30
+"""Classes whose figures are shown."""
 LONG = 20_000
 """Characters of a text kept in the page at all."""
 
@@ -86,6 +89,10 @@ def render_report(metrics: Mapping[str, Any], inputs: ReportInputs) -> str:
     values = {
         "m": metrics,
         "inputs": inputs,
+        "verdict": run_verdict(metrics, inputs.config),
+        "audit_rows": [] if metrics["audit"] is None else audit_rows(metrics["audit"]),
+        "classes": _most_changed(metrics["classes"]),
+        "difference": difference_sentence(metrics),
         "cards": headlines(metrics),
         "verbs": _verbs(metrics, inputs),
         "heats": _heat_maps(inputs.counts, inputs.labels, metrics),
@@ -103,12 +110,24 @@ def render_report(metrics: Mapping[str, Any], inputs: ReportInputs) -> str:
     return render_page("report.html.jinja", values)
 
 
-def run_table(metrics: Mapping[str, Any]) -> Table:
-    """The headline figures for a terminal."""
+def run_table(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Table:
+    """The verdict and the headline figures for a terminal.
+
+    Args:
+        metrics: the content of `metrics.json`.
+        config: the resolved config as plain values.
+    """
     table = Table(box=box.SIMPLE_HEAD, title="What came of it", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
+    found = run_verdict(metrics, config)
+    table.add_row(
+        "Verdict",
+        "",
+        escape(" ".join([f"{found.title}.", *found.sentences, found.certificate])),
+        style="cyan",
+    )
     for card in headlines(metrics):
         table.add_row(escape(card.title), escape(card.value), escape(card.brief))
     for name, text in metrics["measured_on"].items():
@@ -149,6 +168,12 @@ def _verbs(metrics: Mapping[str, Any], inputs: ReportInputs) -> list[dict[str, A
         for verb in VERBS
         if verb in seconds
     ]
+
+
+def _most_changed(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The classes with most changes, in the order of the label set."""
+    ranked = sorted(classes, key=lambda row: -row["out"] - row["into"])[:MOST_CLASSES]
+    return [row for row in classes if row in ranked]
 
 
 def _heat_maps(counts: RunCounts, labels: list[str], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from rayclean.functional.types import Bools, Floats, Ids, Ints
 
 STRATA = 10
 """`stratified_draw` draws from so many groups of equal size."""
+MOST = 0.5
+"""Noise is systematic only where less than this share of the wrong labels are suspects."""
 CLEARLY_MORE = 0.03
 """Noise outside of the suspects counts as unexpected from so much above the expected rate."""
 
@@ -35,7 +37,8 @@ class AuditRates:
     unexpected: float
     """p-value of so many wrong labels in the rest, were their rate the expected one plus `CLEARLY_MORE`."""
     systematic: bool
-    """Whether that is less than 1 - level: labels are wrong in ways that detection does not see."""
+    """Whether that is less than 1 - level and most wrong labels are surely no suspects: labels are wrong in ways that
+    detection does not see."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ def audit_rates(
     """All rates of an audit.
 
     Labels count as systematically wrong when the audited rest holds clearly more wrong ones than detection expects there, in
-    a one-sided exact test. That many wrong labels lie outside of the suspects is not enough: where the noise is high and the
-    budget small this is expected.
+    a one-sided exact test, and the upper limit of the share of wrong labels that are suspects is below a half. The second
+    alone is not enough: where the noise is high and the budget small, most wrong labels lie outside of the suspects. Nor is
+    the first: every detection misses some.
 
     Args:
         wrong: [A] whether the label of each audited example is wrong, each example once.
@@ -84,14 +88,14 @@ def audit_rates(
     wrong, suspect = np.asarray(wrong, dtype=np.bool_), np.asarray(suspect, dtype=np.bool_)
     inside = AuditedPart(suspects, int(suspect.sum()), int((wrong & suspect).sum()))
     rest = AuditedPart(examples - suspects, int((~suspect).sum()), int((wrong & ~suspect).sum()))
-    p_value = unexpected_noise(rest, expected_rest)
+    p_value, found = unexpected_noise(rest, expected_rest), found_share(inside, rest, level)
     return AuditRates(
         noise=noise_rate([inside, rest], level),
         among_suspects=noise_rate([inside], level),
         among_rest=noise_rate([rest], level),
-        found=found_share(inside, rest, level),
+        found=found,
         unexpected=p_value,
-        systematic=p_value < 1 - level,
+        systematic=p_value < 1 - level and found.high < MOST,
     )
 
 

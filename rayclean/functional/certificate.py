@@ -36,7 +36,7 @@ Reason = Literal["all", "below target", "budget", "answers"]
 """Why the test went no further: all sets are certified; the next set holds too many wrong proposals for certain; the
 budget could not certify the next set even if all further answers were "right"; the next answer is not there yet.
 """
-AuditAnswers = Ints | Callable[[int], bool]
+AnswerSource = Ints | Callable[[int], bool]
 """Whether the proposal of a row is right, as an array of RIGHT, WRONG, NO_ANSWER, or by asking the auditor."""
 
 
@@ -54,7 +54,7 @@ class Certified:
 
 
 def certified_size(
-    answers: AuditAnswers,
+    answers: AnswerSource,
     order: Ints,
     permutation: Ints,
     target: float,

@@ -66,6 +66,8 @@ class Judgement:
     """[B] one of `Verdict`."""
     probability: Doubles
     """[B] P(the suggested label is right | lp, answer), given that it or the given label is."""
+    evidence: Doubles
+    """[B] what the answer adds to the log-odds; 0 without one."""
     gate: Gate
     """What decided."""
     scale: tuple[float, float]
@@ -121,14 +123,14 @@ def judge(
     if not worth.above_chance:
         probability = expit(lp)
         changed = probability >= max(accept, SURE_ALONE)
-        return Judgement(
-            _verdicts(changed, np.zeros_like(changed)), probability, Gate.POSTERIOR_ALONE, (0.0, 1.0)
-        )
+        verdict, nothing = _verdicts(changed, np.zeros_like(changed)), np.zeros(len(lp))
+        return Judgement(verdict, probability, nothing, Gate.POSTERIOR_ALONE, (0.0, 1.0))
     says = np.where(agrees, 1.0, np.where(confirms, 0.0, np.nan))
     accuracy = np.full(len(lp), worth.lower)
     if confidence is not None:
         accuracy = np.clip(np.where(np.isnan(says), worth.lower, confidence), 0.5, worth.lower)
     scale = fit_scale(lp, says, accuracy, neither)
+    added = answer_evidence(lp, says, accuracy)
     probability = suggestion_probability(lp, says, accuracy, scale)
     suspicion, answered = scale[1] * _limited(lp), ~np.isnan(says)
     changed = np.zeros(len(lp), dtype=bool)
@@ -139,10 +141,10 @@ def judge(
             if confidence_that_most_are_right(evidence, *counts, worth, neither) >= SURELY:
                 changed |= rows
     if not changed.any():
-        return Judgement(_verdicts(changed, confirms), probability, Gate.CLOSED, scale)
+        return Judgement(_verdicts(changed, confirms), probability, added, Gate.CLOSED, scale)
     third = ~answered & (answer != -1)
     kept = (confirms & (probability < accept)) | ((probability <= 1 - accept) & ~third)
-    return Judgement(_verdicts(changed, kept), probability, Gate.OPEN, scale)
+    return Judgement(_verdicts(changed, kept), probability, added, Gate.OPEN, scale)
 
 
 def fit_scale(
@@ -218,12 +220,22 @@ def suggestion_probability(
     >>> suggestion_probability(np.zeros(3), np.array([1, 0, np.nan]), 0.8, (0.0, 0.5)).round(3)
     array([0.8, 0.2, 0.5])
     """
+    added = answer_evidence(lp, says_suggested, accuracy)
+    return np.asarray(expit(scale[0] + scale[1] * _limited(lp) + added))
+
+
+def answer_evidence(lp: Floats, says_suggested: Floats, accuracy: Floats | float) -> Doubles:
+    """What each answer adds to the log-odds of its suggestion, y logit(a) [B]: y = 1 for an answer for it, -1 for the
+    given label, 0 for none. Arguments are those of `fit_scale`.
+
+    >>> answer_evidence(np.zeros(3), np.array([1, 0, np.nan]), 0.8).round(3)
+    array([ 1.386, -1.386,  0.   ])
+    """
     every = _of_each(accuracy, lp)
     _check(every)
     says = np.asarray(says_suggested, dtype=np.float64)
     sign = np.nan_to_num(2 * says - 1, nan=0.0)
-    evidence = np.multiply(sign, logit(every), out=np.zeros_like(sign), where=sign != 0)
-    return np.asarray(expit(scale[0] + scale[1] * _limited(lp) + evidence))
+    return np.asarray(np.multiply(sign, logit(every), out=np.zeros_like(sign), where=sign != 0))
 
 
 def confidence_that_most_are_right(

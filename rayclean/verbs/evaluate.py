@@ -29,6 +29,8 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
                                     true labels
     accuracy.trained, .last         test accuracy of the network of `train`, by the configured method, at its
                                     best and at its last epoch
+    accuracy_difference             accuracy.cleaned less accuracy.given on the same examples, with its 95 % interval, and
+                                    whether that excludes 0; null where they were not compared
     f1_macro.*, f1_weighted.*       F1 of the same networks
     training                        values per epoch of the method; null if a run has no `train/epochs/`
     training.epochs[].epoch         number of the epoch
@@ -44,6 +46,10 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
                                     answers
     training.epochs[].<figure>      a figure of the method (`train/measures.json` lists figures and subsets)
     intervals.<name>                95 % Clopper-Pearson interval of a rate above
+    classes[]                       of every class: labels before and after, changed out of it and into it, and where the
+                                    truth is known right labels made wrong and wrong ones repaired
+    audit                           what an auditor's answers say of all labels, with intervals (null: not audited)
+    certificate                     the certificate of the changed labels, and whether it is void (null: none)
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
     cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   cost of this relabelling, and of a
                                     method that asks during training
@@ -57,6 +63,8 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
 import time
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import DECISIONS, SuspectRanking
@@ -64,6 +72,8 @@ from rayclean.annotators import asked_annotators
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.decisions import changed_by_model_alone
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
+from rayclean.audits.certificate import read_certificate
+from rayclean.audits.rates import audit_figures
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
@@ -73,6 +83,7 @@ from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.label_metrics import measure_labels, true_labels
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
+from rayclean.functional.paired import accuracy_difference
 from rayclean.run import VERBS, Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import VerbNeeds, network_seconds
@@ -118,6 +129,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     for name, score in scores.items():
         interval = figures.binomial_interval(score["hits"], tested["examples"]) if score else None
         metrics["intervals"][f"accuracy.{name}"] = interval
+    metrics["accuracy_difference"] = tested["difference"]
     truth = load if task.units_are_examples else None
     history = training_history.read_history(truth, run.require("train"))
     metrics["training"] = None if history is None else {"epochs": history.epochs}
@@ -128,6 +140,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics["units"] = task.units_are_called
     metrics["judged"] = verb_metrics["relabel"]["judged"]
     metrics["model_alone"] = _model_alone(config, counts, suspects, len(task.answers))
+    metrics["audit"] = audit_figures(run, config.audit, task)
+    metrics["certificate"] = read_certificate(run)
     metrics["measured_on"] = measured_on(counts, tested, task.units_are_called)
     metrics["notes"] = notes(metrics, verb_metrics, tested)
     seconds = {verb: manifest.seconds for verb, manifest in manifests.items()}
@@ -161,7 +175,7 @@ def _test(
 
     Returns: `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them
         have a known truth), `reason` why there are no scores, `trained_on_true` (labels that the network on
-        true labels saw).
+        true labels saw), `difference` (accuracy on cleaned less that on given labels, with its interval).
     """
     load = run.require("load")
     expected: dict[int, Any] = {}
@@ -179,6 +193,7 @@ def _test(
         "true": true,
         "reason": None,
         "trained_on_true": 0,
+        "difference": None,
     }
     if not expected:
         return result | {"reason": "there are no test examples: set dataset.test.share or dataset.test.path"}
@@ -192,12 +207,18 @@ def _test(
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
     answers = train_and_test(engines, config, run, out.sub("compare"), task, labelled)
     scores: dict[str, Any] = {}
+    right: dict[str, npt.NDArray[np.bool_]] = {}
     for name, predicted in answers.items():
         found = [predicted[key] for key in expected]
-        hits = sum(label == wanted for label, wanted in zip(found, expected.values(), strict=True))
+        pairs = zip(found, expected.values(), strict=True)
+        right[name] = np.array([label == wanted for label, wanted in pairs], dtype=np.bool_)
+        hits = int(right[name].sum())
         type_ = task.label_type
         measured = task.metrics(pa.array(found, type_), pa.array([*expected.values()], type_))
         scores[name] = {**measured, "hits": hits}
+    if {"given", "cleaned"} <= right.keys():
+        value, low, high = accuracy_difference(right["given"], right["cleaned"])
+        result["difference"] = {"value": value, "low": low, "high": high, "measurable": low > 0 or high < 0}
     return result | {"scores": scores}
 
 
@@ -218,12 +239,12 @@ def _write_true(load: Folder, folder: Folder) -> str:
 def _model_alone(config: Config, counts: RunCounts, suspects: SuspectRanking, answers: int) -> dict[str, Any]:
     """What the labels would be if nobody were asked: the row that an annotator has to beat."""
     values = {
-        "unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.suggested,
+        "unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.rival,
         "log_odds": suspects.log_odds,
     }  # fmt: skip
     changed = changed_by_model_alone(values, config.relabel.accept, answers, config.seed)
     known = changed & (suspects.truth >= 0)
-    repaired = int((known & (suspects.truth == suspects.suggested)).sum())
+    repaired = int((known & (suspects.truth == suspects.rival)).sum())
     harmed = int((known & (suspects.truth == suspects.given)).sum())
     wrong, total = counts.total("wrong_given"), counts.total("known")
     return {

@@ -5,7 +5,8 @@ the final labels.
       -> queries/      candidates and demonstrations of every suspect, by rank
       -> answers/      raw answers, from the ledger or new                       (removed at the end)
       -> annotations/  the decision on every suspect                             (annotators/decisions.py)
-      -> labels/       the label of every example: given labels + accepted changes - reverts
+                       with what auditors said, if anybody did                   (audits/settle.py)
+      -> labels/       the label of every example: given labels + accepted changes + audited labels - reverts
 
 Several annotators are asked in order, each about the suspects that earlier ones left undecided. Answers are
 kept in `<run>/ledger/`, so a change of acceptance or calibration sends no query, and a restart repeats none.
@@ -21,6 +22,7 @@ from rayclean.annotators.decisions import DecidedStage, decision_counts, write_d
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.final_labels import write_labels
 from rayclean.annotators.queries import suspects_of
+from rayclean.audits.settle import settle
 from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.run import Run
@@ -33,7 +35,7 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:
@@ -96,7 +98,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         paid.append({"name": plugin.name, **Budget.of(annotator).paid(stage.spent)})
         only = decided[-1].undecided
     seconds = time.monotonic() - start
-    counts = decision_counts(decided)
+    settled = settle(config, run, out, task)
+    counts = decision_counts(decided) | settled["decisions"]
     label_sources = write_labels(run, out, task)
     out.remove("answers")
     advice = _advice(counts, total)
@@ -112,6 +115,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "reverted": label_sources["reverted"],
         "labels": label_sources,
         "annotator": {"name": ", then ".join(each.name for each in plugins), "model": counts["model"]},
+        "audit": {name: value for name, value in settled.items() if name != "decisions"},
         "judged": [{"name": each["name"], **done.judged} for each, done in zip(paid, decided, strict=True)],
         **({"annotators": paid} if len(paid) > 1 else {}),
         "asked": sum(each["asked"] for each in paid),

@@ -28,6 +28,8 @@ def annotations(rows: list[tuple]) -> pa.Table:
         "decision": pa.array([r[5] for r in rows], pa.string()),
         "suggested_value": pa.nulls(len(rows), pa.string()),
         "annotator": pa.array(["knn"] * len(rows), pa.string()),
+        "auditor": pa.nulls(len(rows), pa.string()),
+        "audited_label": pa.nulls(len(rows), pa.int32()),
         "candidates": pa.array([[r[1], r[2]] if r[3] is not None else [] for r in rows], pa.list_(pa.int32())),
         "error": pa.array(["timeout: 60 s" if r[5] == "error" else None for r in rows], pa.string()),
     })  # fmt: skip

@@ -21,7 +21,7 @@ def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decisio
     )
     return SuspectRanking(
         unit_id=np.arange(count), example_id=np.arange(count), rank=np.arange(count), given=np.array(given, np.int64),
-        suggested=np.array(suggested, np.int64), chosen=np.array(chosen, np.int64),
+        suggested=np.array(suggested, np.int64), rival=np.array(suggested, np.int64), chosen=np.array(chosen, np.int64),
         confidence=np.array(confidence, np.float32), probability=np.full(count, 0.5), log_odds=np.zeros(count),
         decision=np.array([DECISIONS.index(d) for d in decision], np.int8),
         annotator=np.full(count, "knn", object), suggested_value=np.full(count, None, object), candidates=pairs,

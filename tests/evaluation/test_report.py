@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots, report, training_section
+from rayclean.evaluation.class_figures import class_figures
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.headlines import headlines
 from rayclean.evaluation.notes import measured_on, notes
@@ -29,7 +30,9 @@ def believed(asked: int = 40, right: int = 36, decided_by: str | None = "open") 
     }  # fmt: skip
 
 
-def measured(counts: RunCounts, known: bool = True, judged: tuple[dict, ...] = (believed(),)) -> dict:
+def measured(
+    counts: RunCounts, known: bool = True, judged: tuple[dict, ...] = (believed(),), audit: dict | None = None
+) -> dict:
     """What the verb adds to the figures."""
     tested = {"examples": 0, "true": 0, "reason": "there are no test examples", "trained_on_true": 0}
     given = (
@@ -56,6 +59,9 @@ def measured(counts: RunCounts, known: bool = True, judged: tuple[dict, ...] = (
         else dict.fromkeys(("noise", "repaired", "harm"))
     )
     m["model_alone"] = {"changed": 1234, **rates}
+    m["audit"] = audit
+    m["certificate"] = m["accuracy_difference"] = None
+    m["classes"] = class_figures(counts, [EVIL, "b"])
     m["measured_on"] = measured_on(counts, tested)
     m["units"] = "examples"
     m["seconds"] = {"load": 1.0, "evaluate": 2.0, "total": 3.0}
@@ -72,6 +78,7 @@ VERB_METRICS = {
 }
 
 
+CONFIG = {"method": {"name": "cross_entropy"}, "audit": {"suspects": 50, "random": 50}}
 SHOWN = noiseal_measures(("strong", "weak"))
 
 
@@ -103,7 +110,7 @@ def page(
         "final": "b", "true": "b", "confidence": 0.9,
     }  # fmt: skip
     bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
-    config = {"name": EVIL, "method": {"name": "cross_entropy"}}
+    config = CONFIG | {"name": EVIL}
     verb_metrics = VERB_METRICS | {"train": {"method": EVIL, "best_epoch": 3}}
     material = report.ReportInputs(
         EVIL, config, list(labels), counts, verb_metrics, [change], [change], [bad], dynamics
@@ -237,7 +244,7 @@ def test_quality_histogram_counts_all() -> None:
 
 def test_terminal_table_shows_the_headlines_and_no_markup(counts: RunCounts) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(report.run_table(measured(counts)))
+    console.print(report.run_table(measured(counts), CONFIG))
     text = console.export_text()
     assert "42.9 % → 28.6 %" in text
     assert "1 of 4 right labels made wrong" in text

@@ -1,0 +1,130 @@
+"""Auditors' answers in the ledger: who said what of which unit and when, for ever.
+
+Every reading of a form adds one segment to `<run>/ledger/audit/`, whole or not at all; nothing is ever changed or removed.
+An answer is tied to the unit and to its text, and names the right label by its content, so that it outlives a new
+detection, another annotator or another order of the classes, but not a new text.
+
+The last answer of an auditor counts, so a slip is mended by another form. Answers of one reading that differ, or of two
+auditors, are a conflict: such a unit is listed and counts as not answered until the auditors agree.
+"""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
+
+if TYPE_CHECKING:
+    from rayclean.audits.units import DoubtedUnit
+
+NEITHER_LABEL, UNSURE = "neither", "unsure"
+"""Answers beside a label: both labels of the form are wrong and the right one is not named; the auditor cannot say."""
+ORACLE = "oracle (reads the true labels)"
+"""Name of the auditor of experiments, wherever it appears."""
+_FOLDER = ("ledger", "audit")
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AuditAnswer:
+    """What an auditor said of a unit."""
+
+    unit_id: int
+    text_hash: str
+    said: str
+    """`label`, `NEITHER_LABEL` or `UNSURE`."""
+    value: str | None
+    """The right answer by its content (`Candidate.value`); None unless `said` is `label`."""
+    auditor: str = ""
+    time: float = 0.0
+    """Unix time of the reading."""
+    form: str = ""
+    """Name of the form that the answer came with."""
+
+    @property
+    def content(self) -> tuple[str, str | None]:
+        """The answer without who gave it."""
+        return self.said, self.value
+
+
+@dataclass(frozen=True)
+class AuditAnswers:
+    """The answers that count now."""
+
+    settled: Mapping[int, AuditAnswer]
+    """The answer by unit, of units about which nobody disagrees."""
+    conflicts: Mapping[int, tuple[AuditAnswer, ...]]
+    """Differing answers by unit."""
+
+    @property
+    def auditors(self) -> list[str]:
+        """Everybody who answered."""
+        return sorted({answer.auditor for answer in self.settled.values()})
+
+    def about(self, units: Mapping[int, "DoubtedUnit"]) -> "AuditAnswers":
+        """Those about units that are still there with the same text."""
+        hashes = {unit_id: unit.text_hash for unit_id, unit in units.items()}
+        return AuditAnswers(
+            {key: each for key, each in self.settled.items() if hashes.get(key) == each.text_hash},
+            {key: both for key, both in self.conflicts.items() if hashes.get(key) == both[0].text_hash},
+        )
+
+    @property
+    def units(self) -> set[int]:
+        """Ids of all units with an answer."""
+        return {*self.settled, *self.conflicts}
+
+
+def record_answers(run: Folder, answers: Iterable[AuditAnswer], auditor: str, form: str) -> None:
+    """Add the answers of one reading to the ledger."""
+    record = {
+        "v": _VERSION,
+        "time": time.time(),
+        "auditor": auditor,
+        "form": form,
+        "answers": [[each.unit_id, each.text_hash, each.said, each.value] for each in answers],
+    }
+    run.write_json(record, *_FOLDER, f"segment-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json")
+
+
+def read_answers(run: Folder) -> AuditAnswers:
+    """All answers, by replay of the segments in order of time."""
+    latest: dict[int, dict[str, set[AuditAnswer]]] = defaultdict(dict)
+    for name in _segments(run):
+        record = run.read_json(*_FOLDER, name)
+        told: dict[int, set[AuditAnswer]] = defaultdict(set)
+        for unit_id, text_hash, said, value in record["answers"]:
+            told[unit_id].add(
+                AuditAnswer(
+                    unit_id, text_hash, said, value, record["auditor"], record["time"], record["form"]
+                )
+            )
+        for unit_id, of_reading in told.items():
+            latest[unit_id][record["auditor"]] = of_reading
+    settled, conflicts = {}, {}
+    for unit_id, by_auditor in latest.items():
+        every = sorted(
+            (each for told_by in by_auditor.values() for each in told_by),
+            key=lambda each: (each.time, each.auditor, each.said, each.value or ""),
+        )
+        sure = [each for each in every if each.said != UNSURE] or every
+        if len({each.content for each in sure}) == 1:
+            settled[unit_id] = sure[-1]
+        else:
+            conflicts[unit_id] = tuple(sure)
+    return AuditAnswers(settled, conflicts)
+
+
+def answers_fingerprint(run: Folder) -> str:
+    """A fingerprint of all answers; empty if there are none."""
+    names = _segments(run)
+    return fingerprint(names) if names else ""
+
+
+def _segments(run: Folder) -> list[str]:
+    names = run.names(*_FOLDER)
+    return [name for name in names if name.startswith("segment-") and name.endswith(".json")]

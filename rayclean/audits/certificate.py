@@ -1,0 +1,154 @@
+"""The certificate: of the labels that model and annotator would change, how many may change with what certainty.
+
+The proposals of a run are the changes that nobody but model and annotator decided, most probable first. Answers about some
+of them, asked for in an order that the seed fixes, certify that at least `target` of the first so many are right; a
+statement of this kind is false with probability at most `delta` (`functional.certificate`). It speaks of the auditor's
+judgement, of the whole set and not of each class.
+
+`<run>/audit/certificate.json` says what it rests on: data, model, detection, annotator with its prompts, and the rules by
+which was decided. Any change of these voids it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rayclean.audits.answers import NEITHER_LABEL, AuditAnswers
+from rayclean.audits.draw import FOLDER
+from rayclean.audits.units import DoubtedUnit
+from rayclean.config import CertifyConfig
+from rayclean.errors import ConfigError
+from rayclean.fingerprints import fingerprint
+from rayclean.functional.certificate import (
+    NO_ANSWER,
+    RIGHT,
+    WRONG,
+    Certified,
+    audit_permutation,
+    certified_size,
+    confidence_order,
+    fewest_answers,
+    next_questions,
+)
+from rayclean.functional.types import Bools, Doubles, Ids, Ints
+from rayclean.run import Run
+
+CERTIFICATE_FILE = "certificate.json"
+FORM_QUESTIONS = 50
+"""Questions of one form: a wrong answer makes other questions necessary, so more at once would be asked in vain."""
+MOST_SETS = 20
+_MADE_FROM = {
+    "load": "the data",
+    "predict": "the model",
+    "detect": "the detection",
+}
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The N changes that model and annotator would make, in the order of their units' ids."""
+
+    unit_id: Ids
+    probability: Doubles
+    """[N] that the suggested label is right."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the set and its order: answers certify no other."""
+        return fingerprint(self.unit_id[confidence_order(self.probability, self.unit_id)].tolist())
+
+
+def certified_proposals(
+    proposals: Proposals, answers: Ints, config: CertifyConfig, seed: int
+) -> tuple[Certified, Bools]:
+    """What the answers certify, and whether each proposal [N] is in the certified set.
+
+    Args:
+        proposals: N proposals.
+        answers: [N] of `proposal_answers`.
+        config: what is to be shown.
+        seed: of the run, which fixes the order of the questions.
+
+    Raises:
+        ConfigError: the config allows fewer answers than any set needs.
+    """
+    if not len(proposals.unit_id):
+        return Certified(0, np.zeros(0, dtype=np.int64), 0, "all"), np.zeros(0, dtype=np.bool_)
+    _check_labels(len(proposals.unit_id), config)
+    order, permutation = _orders(proposals, seed)
+    found = certified_size(answers, order, permutation, config.target, config.delta, config.labels, MOST_SETS)
+    inside = np.zeros(len(order), dtype=np.bool_)
+    inside[order[: found.accepted]] = True
+    return found, inside
+
+
+def questions(proposals: Proposals, answers: Ints, config: CertifyConfig, seed: int) -> Ids:
+    """Ids of the units of the next form, in the order in which they are needed; none where no answer helps any more."""
+    if not len(proposals.unit_id):
+        return proposals.unit_id
+    _check_labels(len(proposals.unit_id), config)
+    order, permutation = _orders(proposals, seed)
+    rows = next_questions(answers, order, permutation, config.target, config.delta, config.labels, MOST_SETS)
+    return proposals.unit_id[rows[:FORM_QUESTIONS]]
+
+
+def proposal_answers(proposals: Proposals, answers: AuditAnswers, units: Mapping[int, DoubtedUnit]) -> Ints:
+    """Whether each proposal is right [N] of RIGHT, WRONG, NO_ANSWER. One of which the auditor is unsure, or auditors
+    disagree, counts as wrong: nobody has clearly said that it is right.
+    """
+    found = np.full(len(proposals.unit_id), NO_ANSWER, dtype=np.int8)
+    for row, unit_id in enumerate(proposals.unit_id.tolist()):
+        if unit_id in answers.conflicts:
+            found[row] = WRONG
+        elif answer := answers.settled.get(unit_id):
+            right = answer.said not in (NEITHER_LABEL,) and answer.value == units[unit_id].suggested.value
+            found[row] = RIGHT if right else WRONG
+    return found
+
+
+def write_certificate(run: Run, statement: dict[str, Any]) -> None:
+    """Keep a certificate with what it rests on."""
+    run.write_json({**statement, "made_from": _made_from(run)}, FOLDER, CERTIFICATE_FILE)
+
+
+def read_certificate(run: Run) -> dict[str, Any] | None:
+    """The certificate of a run with `void`: what has changed since in words, None where it holds; None without one."""
+    if not run.exists(FOLDER, CERTIFICATE_FILE):
+        return None
+    found: dict[str, Any] = run.read_json(FOLDER, CERTIFICATE_FILE)
+    before, now = found["made_from"], _made_from(run)
+    changed = [words for verb, words in _MADE_FROM.items() if before[verb] != now[verb]]
+    if before["proposals"] != now["proposals"] and not changed:
+        changed = ["the annotator, its prompt, its calibration or the rules of the decision"]
+    return {**found, "void": ", ".join(changed) or None}
+
+
+def _made_from(run: Run) -> dict[str, Any]:
+    """Fingerprints of the verbs, the digest of the proposals, and the annotator: they cover data, model, prompt and
+    calibration.
+    """
+    found: dict[str, Any] = {}
+    for verb in _MADE_FROM:
+        manifest = run.manifest(verb)
+        found[verb] = None if manifest is None else manifest.fingerprint
+    relabel = run.manifest("relabel")
+    settled = {} if relabel is None else relabel.metrics.get("audit") or {}
+    annotator = None if relabel is None else relabel.metrics["annotator"]
+    return found | {"proposals": settled.get("proposals"), "annotator": annotator}
+
+
+def _orders(proposals: Proposals, seed: int) -> tuple[Ints, Ints]:
+    return confidence_order(proposals.probability, proposals.unit_id), audit_permutation(
+        proposals.unit_id, seed
+    )
+
+
+def _check_labels(count: int, config: CertifyConfig) -> None:
+    least = fewest_answers(count, config.target, config.delta, MOST_SETS)
+    if config.labels < least:
+        raise ConfigError(
+            f"relabel.certify.labels: {config.labels} answers certify nothing of {count} changes at target "
+            f"{config.target:g} and delta {config.delta:g}; at least {least} are needed, or a lower target"
+        )

@@ -1,0 +1,242 @@
+"""`rayclean audit` and `rayclean certify`: write a form, read it back, say what it shows.
+
+Both work on a run whose `relabel` is finished, and ask no annotator anything: decisions are made again from what is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rayclean.annotators import relabel_annotators
+from rayclean.annotators.final_labels import write_labels
+from rayclean.audits.answers import ORACLE, AuditAnswer, read_answers, record_answers
+from rayclean.audits.certificate import (
+    certified_proposals,
+    proposal_answers,
+    questions,
+    read_certificate,
+    write_certificate,
+)
+from rayclean.audits.draw import FOLDER, draw_sample, form_name, read_population
+from rayclean.audits.forms import (
+    check_auditor,
+    contradictions,
+    read_form,
+    read_rows,
+    row_unit,
+    write_form,
+)
+from rayclean.audits.oracle import oracle_answers
+from rayclean.audits.rates import audit_figures
+from rayclean.audits.settle import audit_units, read_proposals, settle
+from rayclean.audits.units import DoubtedUnit, read_units
+from rayclean.config import CertifyConfig, Config
+from rayclean.errors import ArtifactError
+from rayclean.functional.hashing import mix
+from rayclean.functional.types import Ids
+from rayclean.run import MANIFEST, Run
+from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
+from rayclean.verb_fingerprints import fingerprints
+
+AUDIT_FORM_FILE, CERTIFY_FORM_FILE = "form", "certificate-form"
+
+
+@dataclass
+class Reading:
+    """What forms that came back held."""
+
+    answers: int = 0
+    """Answers that were new to the ledger."""
+    repeated: int = 0
+    """Answers that the same auditor has given before."""
+    unanswered: int = 0
+    """Rows left empty."""
+    unknown: list[str] = field(default_factory=list)
+    """Ids that are no unit of this run."""
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    """Of every unit about which answers differ: `id`, `text`, `answers` (who said what)."""
+
+
+@dataclass
+class Audited:
+    """The state of an audit."""
+
+    figures: dict[str, Any] | None
+    """`rates.audit_figures`; None before the first answer."""
+    questions: int
+    """Units of the sample that still have no answer."""
+    forms: tuple[str, str]
+    """CSV and JSON lines with these."""
+    reading: Reading
+
+
+@dataclass
+class CertificateState:
+    """The state of a certificate."""
+
+    statement: dict[str, Any]
+    """`target`, `delta`, `seed`, `proposals`, `accepted`, `audited`, `wrong`, `ended_by`, `restricts` (whether labels
+    beyond the certified ones stay as they were)."""
+    certificate: dict[str, Any] | None
+    """The certificate file; None where nothing is certified."""
+    questions: int
+    """Questions of the next form; 0 where no answer would certify more."""
+    forms: tuple[str, str]
+    reading: Reading
+
+
+def audit_run(config: Config, run: Run, files: Sequence[str], auditor: str, *, oracle: bool) -> Audited:
+    """Draw the sample, read what came back, decide again, write the form of what is open.
+
+    Args:
+        config: of the run.
+        run: with a finished relabel; locked by the caller.
+        files: forms that came back.
+        auditor: who answered them.
+        oracle: whether the true labels answer what is open, in experiments.
+
+    Raises:
+        RaycleanError: relabel is not finished, the auditor is the annotator, or a form is wrong.
+    """
+    task = _require(config, run)
+    draw = draw_sample(run, config.audit, read_population(run.require("detect")))
+    reading = _read(config, run, task, files, auditor)
+    if oracle:
+        units = read_units(run, task, _open(run, draw.units).tolist())
+        record_answers(run, oracle_answers(run, units, task), ORACLE, draw.form)
+    _decide_again(config, run, task)
+    left = _open(run, draw.units)
+    left = left[np.argsort(mix(left, config.audit.seed, "audit form"))]
+    units = read_units(run, task, left.tolist())
+    forms = write_form(run, AUDIT_FORM_FILE, draw.form, [units[key] for key in left.tolist()], task)
+    reading.conflicts = _conflicts(run, task)
+    figures = audit_figures(run, config.audit, task)
+    if figures is not None:
+        run.write_json(figures, FOLDER, "audit.json")
+    return Audited(figures, len(left), forms, reading)
+
+
+def certify_run(
+    config: Config, run: Run, files: Sequence[str], auditor: str, *, oracle: bool
+) -> CertificateState:
+    """Read what came back, certify, decide again, write the next form.
+
+    Args and errors: those of `audit_run`.
+    """
+    task = _require(config, run)
+    rule = config.relabel.certify or CertifyConfig()
+    form = form_name(run, config.seed, "certificate")
+    reading = _read(config, run, task, files, auditor)
+    while True:
+        proposals = read_proposals(run.require("relabel"), audit_units(read_answers(run)))
+        answers = read_answers(run)
+        units = read_units(run, task, proposals.unit_id.tolist())
+        told = proposal_answers(proposals, answers.about(units), units)
+        following = questions(proposals, told, rule, config.seed)
+        if not (oracle and len(following)):
+            break
+        asked = {key: units[key] for key in following.tolist()}
+        record_answers(run, oracle_answers(run, asked, task), ORACLE, form)
+    found, _ = certified_proposals(proposals, told, rule, config.seed)
+    _decide_again(config, run, task)
+    statement = {
+        "target": rule.target,
+        "delta": rule.delta,
+        "seed": config.seed,
+        "proposals": len(proposals.unit_id),
+        "accepted": found.accepted,
+        "audited": len(found.audited),
+        "wrong": found.wrong,
+        "ended_by": found.reason,
+        "auditors": sorted({answers.settled[key].auditor for key in units if key in answers.settled}),
+        "restricts": config.relabel.certify is not None,
+    }
+    if found.accepted:
+        write_certificate(run, statement)
+    else:
+        run.remove(FOLDER, "certificate.json")
+    forms = write_form(run, CERTIFY_FORM_FILE, form, [units[key] for key in following.tolist()], task)
+    reading.conflicts = _conflicts(run, task)
+    return CertificateState(statement, read_certificate(run), len(following), forms, reading)
+
+
+def _require(config: Config, run: Run) -> Task:
+    if not run.done("relabel", fingerprints(config, run)["relabel"]):
+        raise ArtifactError(
+            f"{run.url('relabel')} is missing or was made from another config: run `rayclean clean` first"
+        )
+    return TASKS.build(config.task, LabelSet.from_json(run.read_text("load", "labels.json")))
+
+
+def _read(config: Config, run: Run, task: Task, files: Sequence[str], auditor: str) -> Reading:
+    """Take the answers of some forms into the ledger, all or none."""
+    relabel = run.manifest("relabel")
+    assert relabel is not None
+    model = relabel.metrics["annotator"]["model"]
+    annotators = [each.name for each in relabel_annotators(config)]
+    check_auditor(auditor, [*annotators, *(model.split(", ") if model else [])])
+    forms = [
+        form_name(run, config.audit.seed, "audit"),
+        form_name(run, config.seed, "certificate"),
+    ]
+    reading, told = Reading(), dict[str, list[AuditAnswer]]()
+    for path in files:
+        rows = read_rows(path, forms)
+        ids = {unit for row in rows if (unit := row_unit(row)) is not None}
+        returned = read_form(rows, path, read_units(run, task, ids), task)
+        reading.unanswered += returned.unanswered
+        reading.unknown += returned.unknown
+        if returned.answers:
+            told.setdefault(rows[0]["form"], []).extend(returned.answers)
+    known = read_answers(run).settled
+    for form, answers in told.items():
+        differing = set(contradictions(answers))
+        new = dict[Any, AuditAnswer]()
+        for answer in answers:
+            before = known.get(answer.unit_id)
+            repeated = before is not None and (before.auditor, *before.content) == (auditor, *answer.content)
+            key = answer.unit_id, answer.content
+            if key in new or (repeated and answer.unit_id not in differing):
+                reading.repeated += 1
+            else:
+                new[key] = answer
+        if new:
+            record_answers(run, new.values(), auditor, form)
+            reading.answers += len(new)
+    return reading
+
+
+def _decide_again(config: Config, run: Run, task: Task) -> None:
+    """Decisions and labels by all answers; the verbs after relabel become stale."""
+    expected = fingerprints(config, run)["relabel"]
+    if run.done("relabel", expected):  # no answer came
+        return
+    relabel = run.require("relabel")
+    manifest = run.read_json("relabel", MANIFEST)
+    settled = settle(config, run, relabel, task)
+    labels = write_labels(run, relabel, task)
+    metrics = manifest["metrics"] | settled.pop("decisions") | {"audit": settled, "labels": labels}
+    run.outdate("relabel")
+    run.write_json({**manifest, "fingerprint": expected, "metrics": metrics}, "relabel", MANIFEST)
+
+
+def _open(run: Run, units: Ids) -> Ids:
+    """Units without an answer that counts."""
+    return units[~np.isin(units, np.fromiter(read_answers(run).settled, dtype=np.int64))]
+
+
+def _conflicts(run: Run, task: Task) -> list[dict[str, Any]]:
+    answers = read_answers(run)
+    units: Mapping[int, DoubtedUnit] = read_units(run, task, answers.conflicts) if answers.conflicts else {}
+    return [
+        {
+            "id": f"u{key % 2**64:016x}",
+            "text": units[key].text if key in units else "",
+            "answers": [f"{each.auditor}: {each.value or each.said}" for each in several],
+        }
+        for key, several in sorted(answers.conflicts.items())
+    ]

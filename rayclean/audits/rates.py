@@ -1,0 +1,154 @@
+"""What an audit says of all labels: how many are wrong before and after, what detection sees, what the annotator is worth.
+
+Every figure has a 95 % interval. Figures "after" are those of the labels that the machine decided: that the audited labels
+themselves are right now is no merit of it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer, AuditAnswers, read_answers
+from rayclean.audits.draw import Draw, Population, read_draw, read_population
+from rayclean.audits.units import DoubtedUnit, read_units
+from rayclean.config import AuditConfig
+from rayclean.folder import Folder
+from rayclean.functional.audit_rates import annotator_rates, audit_rates
+from rayclean.functional.proportions import AuditedPart, Rate, noise_rate
+from rayclean.functional.types import Ids, Ints
+from rayclean.run import Run
+from rayclean.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The A audited units of a draw that count: answered, by nobody denied, and not unsure."""
+
+    units: list[DoubtedUnit]
+    answers: list[AuditAnswer]
+    suspect: Ints
+    """[A] 1 for a suspect."""
+
+    @property
+    def wrong(self) -> Ints:
+        """[A] 1 where the given label is wrong."""
+        pairs = zip(self.units, self.answers, strict=True)
+        return np.array(
+            [is_wrong(answer, unit.given.value) for unit, answer in pairs], dtype=np.int64
+        ).reshape(-1)
+
+
+def is_wrong(answer: AuditAnswer, value: str) -> bool:
+    """Whether a label is wrong by an auditor's answer."""
+    return answer.said == NEITHER_LABEL or answer.value != value
+
+
+def read_sample(
+    answers: AuditAnswers, units: Mapping[int, DoubtedUnit], population: Population, ids: Ids
+) -> Sample:
+    """The units of a draw whose answers count, in the order of their ids."""
+    known = [
+        unit_id
+        for unit_id in np.unique(ids).tolist()
+        if unit_id in units and unit_id in answers.settled and answers.settled[unit_id].said != UNSURE
+    ]
+    is_suspect = np.isin(known, population.unit_id[population.suspect]).astype(np.int64)
+    return Sample(
+        [units[unit_id] for unit_id in known], [answers.settled[unit_id] for unit_id in known], is_suspect
+    )
+
+
+def noise_before(sample: Sample, population: Population) -> Rate:
+    """Share of wrong labels among all units, as they were given."""
+    return noise_rate(_parts(sample.wrong, sample.suspect, population))
+
+
+def audit_figures(run: Run, config: AuditConfig, task: Task) -> dict[str, Any] | None:
+    """All figures of the audit of a run, as plain JSON; None before anybody answered."""
+    answers = read_answers(run)
+    draw = read_draw(run, config)
+    if not len(draw.units) or not answers.units & {*draw.units.tolist()}:
+        return None
+    units = read_units(run, task, draw.units.tolist())
+    return figures(
+        answers.about(units), units, draw, read_population(run.require("detect")), run.require("relabel")
+    )
+
+
+def figures(
+    answers: AuditAnswers,
+    units: Mapping[int, DoubtedUnit],
+    draw: Draw,
+    population: Population,
+    relabel: Folder,
+) -> dict[str, Any]:
+    """The figures of `audit_figures`."""
+    sample = read_sample(answers, units, population, draw.units)
+    wrong, suspect = sample.wrong.astype(bool), sample.suspect.astype(bool)
+    count = int(population.suspect.sum())
+    rates = audit_rates(wrong, suspect, count, len(population.unit_id), population.expected_rest)
+    decided = _machine(relabel, [unit.unit_id for unit in sample.units])
+    after, answered_right, neither = wrong.copy(), [], 0
+    for row, (unit, answer) in enumerate(zip(sample.units, sample.answers, strict=True)):
+        machine = decided.get(unit.unit_id)
+        if machine is None:
+            continue
+        neither += is_wrong(answer, unit.given.value) and is_wrong(answer, unit.suggested.value)
+        if machine["machine_decision"] == "changed":
+            after[row] = is_wrong(answer, unit.suggested.value)
+        if machine["chosen_label"] is not None:
+            chosen = unit.given if machine["chosen_label"] == unit.given_label else unit.suggested
+            answered_right.append(not is_wrong(answer, chosen.value))
+    worth = annotator_rates(
+        np.array(answered_right, dtype=bool), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+    )
+    fate = annotator_rates(np.zeros(0, dtype=bool), wrong[suspect], after[suspect])
+    ids = {*draw.units.tolist()}
+    return {
+        "auditors": sorted({answer.auditor for answer in sample.answers}),
+        "drawn": len(ids),
+        "answered": len(sample.units),
+        "suspects_answered": int(suspect.sum()),
+        "unsure": sum(answers.settled[key].said == UNSURE for key in ids & {*answers.settled}),
+        "conflicts": len(ids & {*answers.conflicts}),
+        "noise_before": _plain(rates.noise),
+        "noise_after": _plain(noise_rate(_parts(after, suspect, population))),
+        "among_suspects": _plain(rates.among_suspects),
+        "among_rest": _plain(rates.among_rest),
+        "expected_rest": population.expected_rest,
+        "found": _plain(rates.found),
+        "neither": _plain(noise_rate([AuditedPart(count, int(suspect.sum()), int(neither))])),
+        "annotator_accuracy": _plain(worth.accuracy) if answered_right else None,
+        "repaired": _plain(fate.repaired),
+        "harm_among_suspects": _plain(fate.harmed),
+        "unexpected_p_value": rates.unexpected,
+        "systematic": bool(rates.systematic),
+    }
+
+
+def _parts(wrong: Ints, suspect: Ints, population: Population) -> list[AuditedPart]:
+    count, inside = int(population.suspect.sum()), suspect.astype(bool)
+    wrong = wrong.astype(bool)
+    return [
+        AuditedPart(count, int(inside.sum()), int((wrong & inside).sum())),
+        AuditedPart(len(population.unit_id) - count, int((~inside).sum()), int((wrong & ~inside).sum())),
+    ]
+
+
+def _machine(relabel: Folder, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """What the machine decided about some suspects, by unit."""
+    wanted, found = set(ids), dict[int, dict[str, Any]]()
+    for shard in relabel.shards("annotations"):
+        table = relabel.read_table(
+            "annotations", shard, columns=["unit_id", "machine_decision", "chosen_label"]
+        )
+        found |= {row["unit_id"]: row for row in table.to_pylist() if row["unit_id"] in wanted}
+    return found
+
+
+def _plain(rate: Rate) -> dict[str, float | None]:
+    value = None if math.isnan(rate.value) else float(rate.value)
+    return {"value": value, "low": float(rate.low), "high": float(rate.high)}

@@ -1,0 +1,256 @@
+"""What `relabel` makes of auditors' answers, after model and annotator have decided.
+
+    refit       the probabilities once more, by the audited suspects (`functional.refit`), and what is proven by them
+    max harm    changes that may make too many right labels wrong stay proposed
+    certify     changes that are not in the certified set are referred
+    settle      an audited label is what the auditor says it is
+
+The decisions in `annotations/` are written anew from those of model and annotator alone, which stay beside them, so that
+this can be repeated whenever an answer comes in, and nobody is asked again. `audited.parquet` holds the auditors' labels of
+all units, suspects or not.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.annotations import ANNOTATIONS, AUDITED, DECISIONS
+from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswers, read_answers
+from rayclean.audits.certificate import Proposals, certified_proposals, proposal_answers
+from rayclean.audits.draw import read_draw, read_population
+from rayclean.audits.rates import noise_before, read_sample
+from rayclean.audits.units import DoubtedUnit, read_units
+from rayclean.config import Config
+from rayclean.folder import Folder
+from rayclean.functional.lookup import lookup
+from rayclean.functional.refit import (
+    RightLabel,
+    audited_probability,
+    fit_audit,
+    proven_changes,
+)
+from rayclean.functional.types import Bools, Doubles, Ids, Ints
+from rayclean.run import Run
+from rayclean.tasks.base import Task
+
+AUDIT_FORM = "audit-"
+"""How the names of forms begin whose answers refit the probabilities. Those of a certificate do not, so that the order of
+the proposals does not depend on what is answered about them."""
+_LEAST_LOGIT = 1e-12
+
+
+@dataclass
+class _Suspects:
+    """The S suspects by the ids of their units, in rising order."""
+
+    unit_id: Ids
+    probability: Doubles
+    evidence: Doubles
+    decision: npt.NDArray[np.object_]
+
+    @property
+    def changed(self) -> Bools:
+        return np.asarray(self.decision == "changed")
+
+
+def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
+    """Take auditors' answers, `relabel.max_harm` and `relabel.certify` into account; rewrites `annotations/` where they
+    change anything.
+
+    Returns:
+        What was made of them, for the verb's metrics.
+
+    Raises:
+        ConfigError: `relabel.certify.labels` is too small for the number of changes.
+    """
+    out.remove("audited.parquet")
+    relabel = config.relabel
+    suspects = _read(out)
+    answers = read_answers(run)
+    units = read_units(run, task, answers.units) if answers.units else {}
+    answers = answers.about(units)
+    audited, is_audited = _audited(suspects, answers, units)
+    scale: tuple[float, float, float] | None = None
+    if is_audited.any() or relabel.max_harm is not None:
+        scale = fit_audit(*_logits(suspects), audited)
+        suspects.probability = audited_probability(*_logits(suspects), scale)
+        most = _most_harmed(config, run, answers, units)
+        proven = proven_changes(suspects.probability, audited, relabel.accept, suspects.changed, most)
+        _decide(suspects, proven, relabel.accept)
+    was_proposed = suspects.changed.copy()
+    proposals = Proposals(
+        suspects.unit_id[suspects.changed & ~is_audited], suspects.probability[suspects.changed & ~is_audited]
+    )
+    certified: dict[str, Any] | None = None
+    if relabel.certify is not None:
+        told = proposal_answers(proposals, answers, units)
+        found, inside = certified_proposals(proposals, told, relabel.certify, config.seed)
+        beyond = np.isin(suspects.unit_id, proposals.unit_id[~inside])
+        suspects.decision[beyond] = "referred"
+        certified = {
+            "accepted": found.accepted,
+            "audited": len(found.audited),
+            "wrong": found.wrong,
+            "ended_by": found.reason,
+        }
+    machine = suspects.decision.copy()
+    labels = _auditors_labels(answers, units, task)
+    decisions = _write(out, suspects, was_proposed, machine, answers, labels)
+    if labels:
+        rows = [{"unit_id": key, **each} for key, each in sorted(labels.items())]
+        out.write_table(pa.Table.from_pylist(rows, schema=AUDITED), "audited.parquet")
+    return {
+        "decisions": decisions,
+        "audited": len(labels),
+        "audited_suspects": int(is_audited.sum()),
+        "scale": None if scale is None else list(scale),
+        "proposals": proposals.digest,
+        "proposed": len(proposals.unit_id),
+        "certified": certified,
+    }
+
+
+def read_proposals(relabel: Folder, audited: set[int]) -> Proposals:
+    """The proposals of a finished relabel.
+
+    Args:
+        relabel: its folder.
+        audited: units that the answers of an audit are about; the machine does not decide about these.
+    """
+    parts = [
+        relabel.read_table("annotations", shard, columns=["unit_id", "probability", "proposed"])
+        for shard in relabel.shards("annotations")
+    ]
+    rows = [row for part in parts for row in part.to_pylist() if row["proposed"]]
+    rows = sorted((row for row in rows if row["unit_id"] not in audited), key=lambda row: row["unit_id"])
+    return Proposals(
+        np.array([row["unit_id"] for row in rows], dtype=np.int64),
+        np.array([row["probability"] for row in rows], dtype=np.float64),
+    )
+
+
+def audit_units(answers: AuditAnswers) -> set[int]:
+    """Units about which the answers of an audit are, in contrast to those of a certificate."""
+    settled = {key for key, each in answers.settled.items() if each.form.startswith(AUDIT_FORM)}
+    conflicts = {
+        key
+        for key, several in answers.conflicts.items()
+        if any(each.form.startswith(AUDIT_FORM) for each in several)
+    }
+    return settled | conflicts
+
+
+def _read(out: Folder) -> _Suspects:
+    columns = ["unit_id", "unaudited_probability", "evidence", "unaudited_decision"]
+    parts = [out.read_table("annotations", shard, columns=columns) for shard in out.shards("annotations")]
+    empty = pa.schema([ANNOTATIONS.field(name) for name in columns]).empty_table()
+    table = pa.concat_tables([empty, *parts]).sort_by("unit_id")
+    return _Suspects(
+        table["unit_id"].to_numpy(),
+        table["unaudited_probability"].to_numpy().copy(),
+        table["evidence"].to_numpy(),
+        np.array(table["unaudited_decision"].to_pylist(), dtype=object),
+    )
+
+
+def _audited(
+    suspects: _Suspects, answers: AuditAnswers, units: Mapping[int, DoubtedUnit]
+) -> tuple[Ints, Bools]:
+    """What an audit says of each suspect [S], and which of them it was asked about [S]."""
+    said = np.full(len(suspects.unit_id), RightLabel.UNKNOWN, dtype=np.int64)
+    ids = audit_units(answers)
+    is_audited = np.isin(suspects.unit_id, np.fromiter(ids, dtype=np.int64, count=len(ids)))
+    for row in np.flatnonzero(is_audited):
+        answer = answers.settled.get(unit_id := int(suspects.unit_id[row]))
+        if answer is not None and answer.said != UNSURE:
+            unit = units[unit_id]
+            choices = {unit.given.value: RightLabel.GIVEN, unit.suggested.value: RightLabel.SUGGESTED}
+            said[row] = (
+                RightLabel.NEITHER if answer.value is None else choices.get(answer.value, RightLabel.NEITHER)
+            )
+    return said, is_audited
+
+
+def _logits(suspects: _Suspects) -> tuple[Doubles, Doubles]:
+    """The two inputs z and s of `functional.refit`, as they were before any refit."""
+    p = np.clip(suspects.probability, _LEAST_LOGIT, 1 - _LEAST_LOGIT)
+    return np.log(p / (1 - p)) - suspects.evidence, suspects.evidence
+
+
+def _most_harmed(
+    config: Config, run: Run, answers: AuditAnswers, units: Mapping[int, DoubtedUnit]
+) -> float | None:
+    """Number of right labels that may be made wrong; the number of right labels is the least that the audit allows."""
+    if config.relabel.max_harm is None:
+        return None
+    population = read_population(run.require("detect"))
+    sample = read_sample(answers, units, population, read_draw(run, config.audit).units)
+    right = (1 - noise_before(sample, population).high) * len(population.unit_id)
+    return config.relabel.max_harm * right
+
+
+def _decide(suspects: _Suspects, proven: Bools, accept: float) -> None:
+    taken_back = suspects.changed & ~proven
+    suspects.decision[taken_back] = "referred"
+    open_ = np.isin(suspects.decision.astype(str), ("referred", "abstained"))
+    suspects.decision[open_ & ~taken_back & (suspects.probability <= 1 - accept)] = "kept"
+    suspects.decision[proven] = "changed"
+
+
+def _auditors_labels(
+    answers: AuditAnswers, units: Mapping[int, DoubtedUnit], task: Task
+) -> dict[int, dict[str, Any]]:
+    found = {}
+    for unit_id, answer in answers.settled.items():
+        if answer.value is not None and (named := units[unit_id].answer(answer.value, task)) is not None:
+            found[unit_id] = {"label": named[0], "value": named[1], "auditor": answer.auditor}
+    return found
+
+
+def _write(
+    out: Folder,
+    suspects: _Suspects,
+    was_proposed: Bools,
+    machine: npt.NDArray[np.object_],
+    answers: AuditAnswers,
+    labels: Mapping[int, Mapping[str, Any]],
+) -> dict[str, int]:
+    """Write `annotations/`; returns the number of suspects by decision."""
+    counts = Counter[str](dict.fromkeys(DECISIONS, 0))
+    for shard in out.shards("annotations"):
+        table = out.read_table("annotations", shard)
+        rows, _ = lookup(suspects.unit_id, table["unit_id"].to_numpy())
+        given = table["given_label"].to_pylist()
+        decision: list[str] = list(suspects.decision[rows])
+        audited: list[int | None] = [None] * len(rows)
+        auditor: list[str | None] = [None] * len(rows)
+        for row, unit_id in enumerate(table["unit_id"].to_pylist()):
+            answer = answers.settled.get(unit_id)
+            if (label := labels.get(unit_id)) is not None:
+                decision[row] = "kept" if label["label"] == given[row] else "changed"
+                audited[row], auditor[row] = label["label"], label["auditor"]
+            elif unit_id in answers.conflicts or (
+                answer is not None and answer.said in (NEITHER_LABEL, UNSURE)
+            ):
+                decision[row] = "referred"
+        columns: dict[str, Any] = {
+            "probability": suspects.probability[rows],
+            "proposed": was_proposed[rows],
+            "machine_decision": list(machine[rows]),
+            "decision": decision,
+            "auditor": auditor,
+            "audited_label": audited,
+            "accepted": [each == "changed" for each in decision],
+        }
+        for name, values in columns.items():
+            field = ANNOTATIONS.field(name)
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, field, pa.array(values, field.type))
+        out.write_table(table, "annotations", shard)
+        counts.update(decision)
+    return dict(counts)

@@ -1,0 +1,168 @@
+"""The verdict: what a reader must know first, in sentences; the same on the page and in the terminal.
+
+Which case it is (random-like noise, systematic noise, not audited), how many labels changed and were referred, what harm is
+to be expected, and what is certified or what a certificate would take.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rayclean.evaluation.formatting import format_percent
+from rayclean.functional.precision import least_answers
+
+Case = Literal["random-like", "systematic", "not audited"]
+SECONDS_PER_ANSWER = 30
+"""What a person needs for one question, roughly."""
+_TITLES: dict[Case, str] = {
+    "random-like": "Random-like noise: detection sees it",
+    "systematic": "Systematic noise: labels are wrong in ways that detection does not see",
+    "not audited": "Not audited: nobody has checked these labels",
+}
+_HELP = (
+    "What helps: a better annotator asked about more labels, rules or instructions of the labelling to mend, an audit of the "
+    "classes in question. Cleaning alone does not repair what the model has learnt as a rule."
+)
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """The first screen of the report."""
+
+    case: Case
+    title: str
+    sentences: list[str]
+    """The gravest first."""
+    certificate: str
+    """What is certified, or what it would take."""
+
+
+def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVerdict:
+    """The verdict on a run.
+
+    Args:
+        metrics: the content of `metrics.json`.
+        config: the resolved config as plain values.
+    """
+    audit = metrics["audit"]
+    case: Case = "not audited" if audit is None else "systematic" if audit["systematic"] else "random-like"
+    sentences = [_changes(metrics)]
+    if audit is None:
+        sample = config["audit"]["suspects"] + config["audit"]["random"]
+        minutes = max(1, round(sample * SECONDS_PER_ANSWER / 60))
+        sentences += [
+            "Whether the changes are right and how many wrong labels nobody doubted is not known: the model's own scale "
+            f"cannot say it. An audit of {sample} labels (rayclean audit CONFIG), some {minutes} minutes of a person's time, "
+            "says both with intervals, and decides these labels better."
+        ]
+    else:
+        sentences += _audited(audit)
+    return RunVerdict(case, _TITLES[case], sentences, _certified(metrics))
+
+
+def case_sentence(audit: Mapping[str, Any]) -> str:
+    """Which case it is, for the terminal."""
+    case: Case = "systematic" if audit["systematic"] else "random-like"
+    return f"{_TITLES[case]} ({audit['answered']} of {audit['drawn']} answered by {', '.join(audit['auditors'])})"
+
+
+def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, estimate and interval of every figure of an audit."""
+    rows = [
+        ("labels wrong as given", audit["noise_before"]),
+        ("labels wrong as the machine decided", audit["noise_after"]),
+        ("wrong among the suspects", audit["among_suspects"]),
+        (
+            f"wrong among the others (detection expects {format_percent(audit['expected_rest'])})",
+            audit["among_rest"],
+        ),
+        ("share of the wrong labels that are suspects", audit["found"]),
+        ("suspects for which neither label is right", audit["neither"]),
+        ("answers of the annotator that are right", audit["annotator_accuracy"]),
+        ("wrong suspects repaired", audit["repaired"]),
+        ("right suspects made wrong", audit["harm_among_suspects"]),
+    ]
+    return [
+        (
+            name,
+            format_percent(rate["value"]),
+            f"{format_percent(rate['low'])} to {format_percent(rate['high'])}",
+        )
+        for name, rate in rows
+        if rate is not None
+    ]
+
+
+def certificate_sentence(statement: Mapping[str, Any]) -> str:
+    """What a certificate says, or why there is none."""
+    accepted, proposals = statement["accepted"], statement["proposals"]
+    target, sure = format_percent(statement["target"]), format_percent(1 - statement["delta"])
+    asked = f"{statement['audited']:,} answers, {statement['wrong']:,} of them that the change is wrong"
+    if not proposals:
+        return "There is nothing to certify: model and annotator change no label."
+    if accepted:
+        by = ", ".join(statement["auditors"])
+        rest = (
+            ""
+            if accepted == proposals
+            else f" The other {proposals - accepted:,} are referred to a person."
+            if statement["restricts"]
+            else f" Set relabel.certify to change only these; the other {proposals - accepted:,} changes are not covered."
+        )
+        which = f"all {proposals:,}" if accepted == proposals else f"the {accepted:,} surest of {proposals:,}"
+        return (
+            f"Certified with {sure} certainty: at least {target} of {which} changes are right, as {by} judges ({asked})."
+            f"{rest}"
+        )
+    if statement["ended_by"] == "answers":
+        return f"Not certified yet ({asked}); further questions are open."
+    why = {
+        "below target": "too many of the surest changes are wrong",
+        "budget": "relabel.certify.labels answers can no longer show it",
+    }.get(statement["ended_by"], statement["ended_by"])
+    return f"Not certified: {why} ({asked}). Raise labels, lower target, or have a person check the changes."
+
+
+def _changes(metrics: Mapping[str, Any]) -> str:
+    counts = metrics["counts"]
+    return (
+        f"{counts['changed']:,} of {counts['examples']:,} labels were changed and {counts['referred']:,} are referred to a "
+        "person."
+    )
+
+
+def _audited(audit: Mapping[str, Any]) -> list[str]:
+    before, after, harm = audit["noise_before"], audit["noise_after"], audit["harm_among_suspects"]
+    found = [
+        f"Wrong labels: {_rate(before)} as given, {_rate(after)} as decided, by {audit['answered']:,} answers of "
+        f"{', '.join(audit['auditors'])}."
+    ]
+    if harm["value"] is not None:
+        found.append(f"Of the doubted labels that were right, {_rate(harm)} were made wrong.")
+    if audit["systematic"]:
+        found.append(
+            f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "
+            f"{format_percent(audit['expected_rest'])}. {_HELP}"
+        )
+    elif audit["found"]["value"] is not None:
+        found.append(f"Of all wrong labels, {_rate(audit['found'])} were doubted.")
+    return found
+
+
+def _certified(metrics: Mapping[str, Any]) -> str:
+    certificate = metrics["certificate"]
+    if certificate is not None and certificate["void"] is None:
+        return certificate_sentence(certificate)
+    needed = (
+        f"{least_answers(0.95, 0.05)} answers without a wrong one (rayclean certify CONFIG) certify with 95 % certainty "
+        "that 95 % of a large set of changes are right."
+    )
+    if certificate is not None:
+        return f"The certificate is void: since then, {certificate['void']} changed. {needed}"
+    return f"Not certified. {needed}"
+
+
+def _rate(rate: Mapping[str, float | None]) -> str:
+    return (
+        f"{format_percent(rate['value'])} ({format_percent(rate['low'])} to {format_percent(rate['high'])})"
+    )
