@@ -51,8 +51,8 @@ def test_golden_numbers() -> None:
     # three copies of one text, of which one is labelled otherwise; two copies that tie; one text without copies
     batch = batch_of([0, 0, 1, 1, 2, 2], [7, 7, 7, 8, 8, ALONE], [0, 0, 0, 60, 60, 120])
     quality, vote = scored(batch)
-    # (agreeing + 1/2) / (copies + 1): 1.5/3, 1.5/3, .5/3, .5/2, .5/2, .5/1
-    assert quality == pytest.approx([1 / 2, 1 / 2, 1 / 6, 1 / 4, 1 / 4, 1 / 2])
+    # 2 (agreeing + 1/2) / (copies + 1): 3/3, 3/3, 1/3, 1/2, 1/2, 1/1
+    assert quality == pytest.approx([1, 1, 1 / 3, 1 / 2, 1 / 2, 1])
     assert vote == [False, False, True, True, True, False]
     state = fitted(batch)
     assert (state.groups, state.copies, state.conflicts) == (2, 5, 5)
@@ -63,12 +63,22 @@ def test_golden_numbers() -> None:
 def test_near_equal_texts_are_copies_and_equal_ones_count_once() -> None:
     # 0 and 1 have equal texts, 2 is 10 degrees and 3 is 30 degrees away
     batch = batch_of([0, 0, 1, 2], [7, 7, ALONE, ALONE + 1], [0, 0, 10, 30])
-    assert scored(batch, similarity=float(NEAR) - 1e-4)[0] == pytest.approx([1 / 2, 1 / 2, 1 / 6, 1 / 2])
-    assert scored(batch, similarity=float(NEAR) + 1e-4)[0] == pytest.approx([3 / 4, 3 / 4, 1 / 2, 1 / 2])
-    assert scored(batch, similarity="equal")[0] == pytest.approx([3 / 4, 3 / 4, 1 / 2, 1 / 2])
+    assert scored(batch, similarity=float(NEAR) - 1e-4)[0] == pytest.approx([1, 1, 1 / 3, 1])
+    assert scored(batch, similarity=float(NEAR) + 1e-4) == ([1] * 4, [False] * 4)
+    assert scored(batch, similarity="equal") == ([1] * 4, [False] * 4)
     # the length of features does not matter, and similarity = 1 finds texts that differ, of equal features
     longer = batch_of([0, 1], [ALONE, ALONE + 1], features=[[0.3, 0.1], [30, 10]])
     assert scored(longer, similarity=1.0)[1] == [True, True]
+
+
+def test_of_many_copies() -> None:
+    labels = [0] * 5 + [1] * 3 + [2]  # 0: 4 of 8 copies agree; 1: 2 of 8; 2: none
+    quality, vote = scored(batch_of(labels, [7] * 9), similarity="equal")
+    assert quality == pytest.approx([1] * 5 + [5 / 9] * 3 + [1 / 9])
+    assert vote == [False] * 5 + [True] * 4
+    quality, vote = scored(batch_of([0, 0, 1, 1], [7] * 4), similarity="equal")  # nobody has the majority
+    assert quality == [0.75] * 4
+    assert vote == [True] * 4
 
 
 def test_equal_texts_need_no_features() -> None:
@@ -79,7 +89,7 @@ def test_equal_texts_need_no_features() -> None:
     bare = DetectorBatch(
         batch.unit_id, batch.given_label, batch.predicted_label, batch.probabilities, group=batch.group
     )
-    assert scored(bare, similarity="equal") == ([0.25, 0.25, 0.5], [True, True, False])
+    assert scored(bare, similarity="equal") == ([0.5, 0.5, 1], [True, True, False])
 
 
 def test_it_suggests_the_label_of_most_copies_and_leaves_the_rest_to_others() -> None:
@@ -92,7 +102,7 @@ def test_it_suggests_the_label_of_most_copies_and_leaves_the_rest_to_others() ->
 
 def test_nobody_has_copies() -> None:
     batch = batch_of([0, 1, 2, 0], np.arange(4) + ALONE)
-    assert scored(batch) == ([0.5] * 4, [False] * 4)
+    assert scored(batch) == ([1] * 4, [False] * 4)
     state = fitted(batch)
     assert len(state.ids) == 0
     assert np.isnan(built().answer_probabilities(batch, state)).all()
@@ -105,9 +115,10 @@ def test_nobody_has_copies() -> None:
 
 def test_all_copies_agree() -> None:
     batch = batch_of([0, 0, 0, 1, 1, 2], [7, 7, 7, 8, 8, ALONE], [0, 0, 0, 60, 60, 120])
-    quality, vote = scored(batch, similarity="equal")
-    assert quality == pytest.approx([5 / 6] * 3 + [3 / 4] * 2 + [1 / 2])
-    assert vote == [False] * 6
+    assert scored(batch, similarity="equal") == (
+        [1] * 6,
+        [False] * 6,
+    )  # as good as without copies, and no better
     said = built(similarity="equal").note(fitted(batch, similarity="equal"))
     assert said == (
         "no copies have different labels (2 texts occur more than once; 5 examples have an equal text)"
@@ -173,7 +184,7 @@ def reference(batch: DetectorBatch, similarity: Any) -> tuple[list[float], list[
         counts = np.bincount(batch.given_label[copies], minlength=CLASSES)
         own = batch.given_label[row]
         others = np.delete(counts, own)
-        quality.append((counts[own] + 0.5) / (counts.sum() + 1))
+        quality.append(min(2 * (counts[own] + 0.5) / (counts.sum() + 1), 1.0))
         vote.append(bool(others.max() >= counts[own] + 1))
         conflicts += bool(others.any())
     return quality, vote, conflicts
