@@ -54,7 +54,7 @@ class ArrayShard:
     start: int
     stop: int
 
-    def read(self, features: bool = False) -> Any:
+    def read(self, features: bool = False, groups: bool = False) -> Any:
         """The rows as a detector sees them; example_id = row."""
         from rayclean.detectors.base import DetectorBatch
 

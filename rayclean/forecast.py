@@ -23,13 +23,14 @@ def forecast(runs: Sequence[PlannedRun], verbs: Sequence[str], *, drawn: bool = 
     """
     loads = {prints["load"]: run for _, run, prints in runs}
     loaded = {digest: LoadedTexts.of(run) for digest, run in loads.items()}
-    groups: dict[tuple[str, str], list[QuestionEstimate]] = {}
+    groups: dict[tuple[str, str, str | None], list[QuestionEstimate]] = {}
     for verb, estimate in (("relabel", estimate_relabel), ("train", _estimate_training)):
         different = {prints[verb]: (config, run, prints) for config, run, prints in runs if verb in verbs}
         for config, run, prints in different.values():
             for found in () if run.done(verb, prints[verb]) else estimate(config, loaded[prints["load"]]):
                 if found.most != 0:
-                    groups.setdefault((found.asker, found.annotator), []).append(found)
+                    key = found.asker, found.annotator, found.budget.currency
+                    groups.setdefault(key, []).append(found)
     sentences = [_sentence(group, "about" if drawn else "at most") for group in groups.values()]
     if any(group[0].billable for group in groups.values()):
         sentences.append("what was asked before is free")
@@ -75,5 +76,5 @@ def _price(group: Sequence[QuestionEstimate]) -> str:
     else:
         per, worth = " a question", [max(each.worth(1) for each in group)]
     tokens, cost = (sum(column) for column in zip(*worth, strict=True))
-    money = f", {format_money(cost)} at the config's prices" if cost else ""
+    money = f", {format_money(cost, group[0].budget.currency)} at the config's prices" if cost else ""
     return f", about {tokens:,} tokens{per}{money}"

@@ -167,8 +167,11 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         elif fault["type"] == "missing":
             lines.append(f"{where}: {path!r} is required and missing")
         else:
-            got = "" if isinstance(fault.get("input"), dict) else f", got {fault.get('input')!r}"
-            lines.append(f"{where}: {path!r}: {fault['msg']}{got}")
+            said = fault["msg"].removeprefix("Value error, ")
+            got = f", got {fault.get('input')!r}"
+            if isinstance(fault.get("input"), dict) or got in said:
+                got = ""
+            lines.append(f"{where}: {f'{path!r}: ' if path else ''}{said}{got}")
     return "\n".join(lines)
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rayclean.config import Config, load_config, parse_config
+from rayclean.config import Config, Plugin, load_config, parse_config
 from rayclean.errors import ConfigError
+from rayclean.run import Run
 from rayclean.verb_fingerprints import check_plugins
 
 FOLDER = Path(__file__).parent.parent / "configs"
@@ -52,8 +53,14 @@ def test_small_float_is_a_number() -> None:
     [
         (["detect.budgt=0.1"], ["budgt", "did you mean budget"]),
         (["detcet.budget=0.1"], ["detcet", "did you mean detect"]),
-        (["detect.budget=0"], ["detect.budget", "at least 1"]),
+        (["detect.budget=0"], ["'detect.budget': a count must be at least 1, got 0; write", "such as 100"]),
+        (["detect.budget=0.0"], ["'detect.budget'", "(0, 1], got 0.0; write a share", "such as 0.1"]),
         (["detect.budget=1.5"], ["(0, 1]"]),
+        (
+            ["relabel.accept=0.49"],
+            ["'relabel.accept': a probability in [0.5, 1]", "got 0.49", "write 0.5 to change"],
+        ),
+        (["relabel.accept=1.01"], ["'relabel.accept'", "got 1.01"]),
         (["detect.detectors=[]"], ["at least one detector"]),
         (["version=99"], ["version", "99", "CHANGELOG"]),
         (["name=../evil"], ["name"]),
@@ -81,6 +88,23 @@ def test_wrong_values_are_refused_with_help(overrides: list[str], fragments: lis
     [
         (["method.name=noiseall"], "unknown method"),
         (["annotator.name=gtp"], "unknown annotator"),
+        (
+            ["detect.detectors=['posteriro']"],
+            r"unknown detector 'posteriro': did you mean posterior\? known: .*conflicting_",
+        ),
+        (
+            ["annotator.price_prompt=1.0"],
+            r"price_prompt without a currency: write beside it, .* currency = 'USD'",
+        ),
+        (
+            ["annotator.max_cost=1", "annotator.price_answer=2"],
+            r"PosteriorAnnotator: price_answer and max_cost without a currency",
+        ),
+        (["annotator.max_cost=1", "annotator.currency=USD"], "max_cost needs price_prompt and price_answer"),
+        *(
+            (["annotator.currency=" + c], rf"'currency': expected three .* 'USD' or 'EUR', got '{c}'$")
+            for c in ("usd", "EURO")
+        ),
         (["annotator.name=knn", "annotator.nieghbours=3"], "unknown key 'nieghbours'"),
         (["encoder.name=no.such.module:Class"], "cannot import"),
         (["encoder.name=json:NoSuchClass"], "no class"),
@@ -167,3 +191,28 @@ def test_the_prompt_form_follows_from_the_task() -> None:
     assert build_annotator(parse_config({**values, "task": "multi_label"}), ()).config.form == "label_words"
     with pytest.raises(ConfigError, match=r"form = 'label_words' scores .* set annotator.form = 'choice'"):
         build_annotator(parse_config(values, ["annotator.form=label_words"]), ())
+
+
+def test_the_currency_of_a_run_is_that_of_all_its_prices(tmp_path: Path) -> None:
+    from rayclean.annotators.budget import common_currency
+    from rayclean.verbs import relabel
+
+    def priced(*currencies: str) -> Config:
+        first, *others = [{"name": "simulated", "price_prompt": 1.0, "currency": each} for each in currencies]
+        openai = [{**each, "name": "openai", "model": "m", "base_url": "http://none/v1"} for each in others]
+        return parse_config(
+            {**MINIMAL, "annotator": "knn", "relabel": {"annotators": [first, "knn", *openai]}}
+        )
+
+    assert common_currency(parse_config(MINIMAL)) is None
+    assert common_currency(priced("EUR")) == common_currency(priced("EUR", "EUR")) == "EUR"
+    for check in (common_currency, lambda config: relabel.validate(config, Run(str(tmp_path)))):
+        with pytest.raises(
+            ConfigError, match=r"those of openai in EUR and those of simulated in USD.*in one currency"
+        ):
+            check(priced("USD", "EUR"))
+    method_asks = priced("USD").model_copy(
+        update={"annotator": Plugin(name="knn", price_answer=1.0, currency="CHF")}
+    )
+    with pytest.raises(ConfigError, match="knn in CHF and those of simulated in USD"):
+        common_currency(method_asks)

@@ -86,13 +86,13 @@ def test_tokens_and_cost_by_the_length_of_texts(tmp_path: Path) -> None:
     of = sweep(
         tmp_path, {"relabel.demonstrations": {"grid": [0, 3]}}, seeds=(0,),
         set={"annotator": bare(tmp_path), "detect.budget": 0.1, "annotator.price_prompt": 2.0, "annotator.price_answer": 10.0,
-             "relabel.controls": 0},
+             "annotator.currency": "USD", "relabel.controls": 0},
     )  # fmt: skip
     loaded(of)
     # 100 questions of 80 / 4 tokens, 100 of (80 + 3 x 40) / 4, and a token of answer to each:
     # 7,000 at 2 and 200 at 10 per million.
     assert said(of) == (
-        "relabel asks openai at most 200 questions, about 7,200 tokens, 0.016 at the config's prices; "
+        "relabel asks openai at most 200 questions, about 7,200 tokens, 0.016 USD at the config's prices; "
         "what was asked before is free"
     )
     capped = {**of.set, "annotator.max_queries": 10}
@@ -126,12 +126,13 @@ def test_a_choice_is_asked_in_both_orders(tmp_path: Path) -> None:
     annotator = bare(tmp_path) | {"form": "choice"}
     of = sweep(
         tmp_path, {"relabel.demonstrations": {"grid": [1]}}, seeds=(0,),
-        set={"annotator": annotator, "detect.budget": 0.1, "annotator.price_answer": 10.0, "relabel.controls": 0},
+        set={"annotator": annotator, "detect.budget": 0.1, "annotator.price_answer": 10.0, "annotator.currency": "EUR",
+             "relabel.controls": 0},
     )  # fmt: skip
     loaded(of)
     # Twice (80 + 40) / 4 and 8 of the answer; 1,600 tokens of answers at 10 per million.
     assert said(of).startswith(
-        "relabel asks openai at most 100 questions, each in two requests, about 7,600 tokens, 0.016 at"
+        "relabel asks openai at most 100 questions, each in two requests, about 7,600 tokens, 0.016 EUR at"
     )
 
 
@@ -162,7 +163,7 @@ def test_what_methods_ask_in_training_is_said(tmp_path: Path) -> None:
             tmp_path, {"train.epochs": {"grid": [3, 4]}}, seeds=(0, 1), trains=options.pop("trains", True),
             set={
                 "method": {"name": "noiseal", "demonstrations": 2, **options}, "annotator": annotator,
-                "annotator.max_queries": 0, "annotator.price_prompt": 1.0,
+                "annotator.max_queries": 0, "annotator.price_prompt": 1.0, "annotator.currency": "USD",
             },
         )  # fmt: skip
 
@@ -174,7 +175,7 @@ def test_what_methods_ask_in_training_is_said(tmp_path: Path) -> None:
     assert "noiseal" not in said(of(knn, trains=False))
     loaded(of(paid))
     # (80 + 2 x 40) / 4 tokens and one of answer.
-    assert "sets no limit), about 41 tokens a question, 0.000040 at the config's prices" in said(of(paid))
+    assert "sets no limit), about 41 tokens a question, 0.000040 USD at the config's prices" in said(of(paid))
     assert "at most 200 questions while it trains, about 8,200 tokens, 0.008" in said(
         of(paid, max_queries=50)
     )

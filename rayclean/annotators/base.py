@@ -14,11 +14,12 @@ unchanged questions are answered from the ledger.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayclean.annotators.model_server import ModelServer
 from rayclean.hashing import digest
@@ -37,8 +38,8 @@ ANSWER_TOKENS = 8
 """Estimate of the tokens of an answer: a letter or a word, perhaps in JSON."""
 
 
-BUDGET_OPTIONS = ("max_queries", "max_tokens", "max_cost", "price_prompt", "price_answer")
-"""Options of every annotator that limit the number of answers and do not affect any answer."""
+BUDGET_OPTIONS = ("max_queries", "max_tokens", "max_cost", "price_prompt", "price_answer", "currency")
+"""Options of every annotator that limit the number of answers, or say what they cost, and do not affect any answer."""
 
 
 @dataclass(frozen=True)
@@ -141,18 +142,33 @@ class Annotator:
         """Budget of tokens of prompts and answers together, for relabel and again for a method that asks
         during training."""
         max_cost: float | None = Field(None, ge=0)
-        """Budget in currency; needs `price_prompt` and `price_answer`."""
+        """Budget in `currency`; needs `price_prompt` or `price_answer`."""
         price_prompt: float = Field(0.0, ge=0)
-        """Price in currency per million prompt tokens."""
+        """Price of a million prompt tokens, in `currency`."""
         price_answer: float = Field(0.0, ge=0)
-        """Price in currency per million answer tokens."""
+        """Price of a million answer tokens, in `currency`."""
+        currency: str | None = None
+        """What prices and `max_cost` are in, as three capital letters ("USD", "EUR"); needed where there are any."""
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = ("concurrency",)
+
+        @field_validator("currency")
+        @classmethod
+        def _three_letters(cls, currency: str | None) -> str | None:
+            if currency is not None and not re.fullmatch("[A-Z]{3}", currency):
+                raise ValueError(f"expected three capital letters, such as 'USD' or 'EUR', got {currency!r}")
+            return currency
 
         @model_validator(mode="after")
         def _cost_needs_prices(self) -> Self:
             if self.max_cost is not None and not (self.price_prompt or self.price_answer):
-                raise ValueError("max_cost needs price_prompt and price_answer (currency per million tokens)")
+                raise ValueError("max_cost needs price_prompt and price_answer (money per million tokens)")
+            money = [name for name in ("price_prompt", "price_answer", "max_cost") if getattr(self, name)]
+            if money and self.currency is None:
+                written = " and ".join(money)
+                raise ValueError(
+                    f"{written} without a currency: write beside it, for example, currency = 'USD'"
+                )
             return self
 
     billable: ClassVar[bool] = True

@@ -1,10 +1,13 @@
-"""The budget of an annotator, in queries, tokens and currency."""
+"""The budget of an annotator, in queries, tokens and money."""
 
 from dataclasses import dataclass
 from typing import Any, Self
 
+from rayclean.annotators import ANNOTATORS, relabel_annotators
 from rayclean.annotators.base import BUDGET_OPTIONS, Annotator
 from rayclean.annotators.ledger import Spent
+from rayclean.config import Config
+from rayclean.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -15,11 +18,13 @@ class Budget:
     max_tokens: int | None = None
     """Most tokens of prompts and answers together."""
     max_cost: float | None = None
-    """Most cost in currency, at the two prices."""
+    """Most cost in `currency`, at the two prices."""
     price_prompt: float = 0.0
-    """Price in currency per million prompt tokens."""
+    """Price of a million prompt tokens."""
     price_answer: float = 0.0
-    """Price in currency per million answer tokens."""
+    """Price of a million answer tokens."""
+    currency: str | None = None
+    """What the prices are in, such as USD; None: there are none."""
 
     @classmethod
     def of(cls, annotator: Annotator) -> Self:
@@ -27,15 +32,16 @@ class Budget:
         return cls(**{name: getattr(annotator.config, name) for name in BUDGET_OPTIONS})
 
     def paid(self, spent: Spent) -> dict[str, Any]:
-        """Metrics of a verb's queries: `asked`, `tokens` (`prompt` and `answer`), `cost` in currency."""
+        """Metrics of a verb's queries: `asked`, `tokens` (`prompt` and `answer`), `cost` and its `currency`."""
         return {
             "asked": spent.queries,
             "tokens": {"prompt": spent.prompt_tokens, "answer": spent.answer_tokens},
             "cost": self.cost(spent.prompt_tokens, spent.answer_tokens),
+            "currency": self.currency,
         }
 
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
-        """Price of some tokens, in currency."""
+        """Price of some tokens, in `currency`."""
         return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
 
     def allows(self, sent: int, spent: Spent) -> bool:
@@ -46,3 +52,23 @@ class Budget:
             and (self.max_tokens is None or tokens < self.max_tokens)
             and (self.max_cost is None or self.cost(spent.prompt_tokens, spent.answer_tokens) < self.max_cost)
         )
+
+
+def common_currency(config: Config) -> str | None:
+    """The currency of everything that a run pays; None where nothing has a price.
+
+    Raises:
+        ConfigError: two annotators have prices in different currencies, which cannot be added.
+    """
+    names: dict[str, str] = {}
+    for plugin in (*relabel_annotators(config), config.annotator):
+        options: Any = ANNOTATORS.checked(plugin)[1]
+        if options.currency:
+            names.setdefault(options.currency, plugin.name)
+    if len(names) > 1:
+        prices = " and ".join(f"those of {name} in {currency}" for currency, name in sorted(names.items()))
+        raise ConfigError(
+            f"the prices of a run's annotators are in different currencies, {prices}, and their costs are added up: "
+            "write all prices and max_cost in one currency"
+        )
+    return next(iter(names), None)

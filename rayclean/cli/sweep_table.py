@@ -21,7 +21,7 @@ def sweep_table(results: Results) -> Table:
         table.add_column("")
     for field in fields:
         table.add_column(escape(field.name))
-    for name in ("seeds", *metrics):
+    for name in ("seeds", *map(results.title, metrics)):
         table.add_column(escape(name), justify="right")
     for row in results.rows:
         star = ["*" * row.is_among(results.front)] if results.front else []
@@ -40,7 +40,7 @@ def _cell(figure: PointFigure | None, metric: str) -> str:
 
 
 def _caption(results: Results) -> str:
-    first = results.sweep.objectives[0].metric if results.sweep.objectives else ""
+    first = results.title(results.sweep.objectives[0].metric) if results.sweep.objectives else ""
     notes = {
         "mean ± standard deviation over seeds": True,
         f"bold: best {first}": results.best is not None,

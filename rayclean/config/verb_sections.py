@@ -96,9 +96,15 @@ class DetectConfig(Options):
     def _budget_in_range(cls, budget: float | int) -> float | int:
         if isinstance(budget, int) and not isinstance(budget, bool):
             if budget < 1:
-                raise ValueError(f"a count must be at least 1, got {budget}")
+                raise ValueError(
+                    f"a count must be at least 1, got {budget}; write how many examples may be doubted, such as 100, or a "
+                    "share of them, such as 0.1"
+                )
         elif not 0 < budget <= 1:
-            raise ValueError(f"a share must lie in (0, 1], got {budget}; a count must be an integer")
+            raise ValueError(
+                f"a share must lie in (0, 1], got {budget}; write a share of the examples, such as 0.1, or a count "
+                "of them as an integer, such as 100"
+            )
         return budget
 
     @field_validator("detectors")
@@ -162,8 +168,8 @@ class RelabelConfig(Options):
     """Correction of a model's bias towards some labels: by its answers to the `controls`, or by the score of a
     `content_free` text. `auto`: `controls` for label words (`content_free` with more than 32 classes), `none` for
     choices and for annotators that are no language model."""
-    accept: float = Field(0.6, ge=0.5, le=1)
-    """Lowest probability that the suggested label is right, by model and annotator together, that changes a label:
+    accept: float = 0.6
+    """Lowest probability (0.5 to 1) that the suggested label is right, by model and annotator together, that changes a label:
     harm / (harm + gain) of the two kinds of outcome. A higher value harms fewer right labels and repairs fewer wrong
     ones."""
     max_harm: float | None = Field(None, ge=0, le=1)
@@ -176,6 +182,16 @@ class RelabelConfig(Options):
     """Largest share of failed queries, of at least 20; above it the run stops."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_error_rate",)
+
+    @field_validator("accept")
+    @classmethod
+    def _more_likely_right(cls, accept: float) -> float:
+        if not 0.5 <= accept <= 1:
+            raise ValueError(
+                f"a probability in [0.5, 1] is expected, got {accept}; below 0.5, labels would change that are more likely "
+                "right than wrong: write 0.5 to change as many as can be justified, 0.6 (the default) for fewer"
+            )
+        return accept
 
 
 class EvaluateConfig(Options):

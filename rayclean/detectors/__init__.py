@@ -17,5 +17,6 @@ DETECTORS: "Family[Detector]" = Family(
         "disagreement": "rayclean.detectors.pointwise:Disagreement",
         "dynamics": "rayclean.detectors.training_dynamics:TrainingDynamics",
         "knn_vote": "rayclean.detectors.knn_vote:KnnVote",
+        "conflicting_copies": "rayclean.detectors.conflicting_copies:ConflictingCopies",
     },
 )

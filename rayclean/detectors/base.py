@@ -44,6 +44,8 @@ class DetectorBatch:
     """[B, D] features; None for detectors without `needs_features`."""
     example_id: npt.NDArray[np.int64] | None = None
     """[B] ids of the examples; None where every unit is an example."""
+    group: npt.NDArray[np.int64] | None = None
+    """[B] the number that all copies of an example's text share; None for detectors without `needs_groups`."""
 
     given_value: pa.Array | None = None
     """[B] the given answers as JSON, where their indices do not say them; not for detectors."""
@@ -59,8 +61,8 @@ class DetectorBatch:
 class DetectorShard(Protocol):
     """A shard of predictions, which is opened where it is needed."""
 
-    def read(self, features: bool = False) -> DetectorBatch:
-        """Read the shard's columns."""
+    def read(self, features: bool = False, groups: bool = False) -> DetectorBatch:
+        """Read the shard's columns; `features` and `group` only where they are asked for."""
         ...
 
 
@@ -70,8 +72,10 @@ class Detector:
     class Config(Options):
         """Options beside `name`."""
 
-    needs_features: ClassVar[bool] = False
-    """Whether batches must carry features, and so units must be examples."""
+    needs_features: bool = False
+    """Whether it reads features, and so units must be examples."""
+    needs_groups: ClassVar[bool] = False
+    """Whether it reads which texts are copies of each other, and so units must be examples."""
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         self.config = config
@@ -89,11 +93,16 @@ class Detector:
         raise NotImplementedError
 
     def answer_probabilities(self, batch: DetectorBatch, state: Any) -> npt.NDArray[np.floating[Any]] | None:
-        """Probability [B, K] that each answer is right, if the detector knows better than the model; else None. The
-        first detector that does decides which answer is suggested beside the given one.
+        """Probability [B, K] that each answer is right, if the detector knows better than the model; else None. A row
+        of NaN says that it does not know better about that unit. The first detector that does decides which answer is
+        suggested beside the given one.
         """
         return None
 
     def metrics(self, state: Any) -> dict[str, float]:
         """Metrics of the whole data set that follow from the fitted state, for `metrics.json`."""
         return {}
+
+    def note(self, state: Any) -> str:
+        """What a user must know about the fitted state, as a sentence without its full stop; '' if there is nothing."""
+        return ""

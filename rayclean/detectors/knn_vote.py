@@ -13,6 +13,7 @@ from pydantic import Field
 from rayclean.detectors.base import Detector, DetectorBatch, DetectorShard, Mapper
 from rayclean.errors import DataError
 from rayclean.functional.neighbours import CANDIDATE_ROWS, QUERY_ROWS, Points, fixed_point, near_pairs
+from rayclean.functional.types import Ids
 from rayclean.plugins import Options
 
 
@@ -42,7 +43,7 @@ class KnnVote(Detector):
         self, batch: DetectorBatch, state: tuple[DetectorShard, ...]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Quality and vote [B]; an example without any neighbour has quality 1."""
-        queries = _points(batch)
+        queries = comparable(batch, batch.unit_id, "knn_vote")
         votes = [
             _Votes(
                 queries[start : start + QUERY_ROWS],
@@ -53,7 +54,7 @@ class KnnVote(Detector):
         ]
         for shard in state:
             other = shard.read(features=True)
-            candidates = _points(other)
+            candidates = comparable(other, other.unit_id, "knn_vote")
             for start in range(0, len(other.unit_id), CANDIDATE_ROWS):
                 rows = slice(start, start + CANDIDATE_ROWS)
                 for block in votes:
@@ -62,8 +63,13 @@ class KnnVote(Detector):
         return quality.astype(np.float32), quality < self.config.threshold
 
 
-def _points(batch: DetectorBatch) -> Points:
-    """The features of a batch, each example a group of its own.
+def comparable(batch: DetectorBatch, groups: Ids, detector: str) -> Points:
+    """The features of a batch, as points that a detector compares.
+
+    Args:
+        batch: with features.
+        groups: [B] examples of the same group are not compared.
+        detector: name, for errors.
 
     Raises:
         DataError: a feature is NaN or infinite.
@@ -73,9 +79,9 @@ def _points(batch: DetectorBatch) -> Points:
     if wrong.any():
         raise DataError(
             f"features of example {batch.unit_id[wrong.argmax()]} hold NaN or infinity; expected finite numbers. "
-            "Run predict again (the encoder diverged?) or leave out the detector knn_vote"
+            f"Run predict again (the encoder diverged?) or leave out the detector {detector}"
         )
-    return Points(fixed_point(batch.features), batch.unit_id)
+    return Points(fixed_point(batch.features), groups)
 
 
 class _Votes:

@@ -12,6 +12,7 @@ from rayclean.detectors.base import DetectorBatch
 from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
+from rayclean.functional.types import Ids
 from rayclean.schema import matrix
 from rayclean.tasks.base import Task
 
@@ -31,12 +32,16 @@ class PredictionShard:
     units: Task
     """Makes the units of examples and their probabilities."""
 
-    def read(self, features: bool = False) -> DetectorBatch:
+    def read(self, features: bool = False, groups: bool = False) -> DetectorBatch:
         """Read the shard's columns.
+
+        Args:
+            features: whether the features are read, too.
+            groups: whether the numbers that copies of a text share are read, too.
 
         Raises:
             DataError: a value is missing.
-            ArtifactError: features that do not belong to these predictions.
+            ArtifactError: features or folds that do not belong to these predictions.
         """
         folder = Folder(self.folder)
         columns = ["example_id", "given_label", "probabilities"]
@@ -50,26 +55,27 @@ class PredictionShard:
             given_label=rows["given_label"].to_numpy(),
             predicted_label=probabilities.argmax(axis=1).astype(np.int32),
             probabilities=probabilities,
-            features=self._features(folder, ids) if features else None,
+            features=matrix(self._column(folder, "features", "features", ids)) if features else None,
             example_id=ids,
+            group=self._column(folder, "folds", "group", ids).to_numpy() if groups else None,
             given_value=rows["given_value"],
             suggested_value=self.units.suggested_values(table),
         )
 
-    def _features(self, folder: Folder, ids: np.ndarray) -> np.ndarray:
-        table = folder.read_table("features", self.name, columns=["example_id", "features"])
-        require_whole(table, f"features/{self.name}")
-        found = table["example_id"].to_numpy()
-        values = matrix(table["features"])
+    def _column(self, folder: Folder, table: str, column: str, ids: Ids) -> pa.ChunkedArray:
+        """A column of another table of predict, for some examples."""
+        rows = folder.read_table(table, self.name, columns=["example_id", column])
+        require_whole(rows, f"{table}/{self.name}")
+        found = rows["example_id"].to_numpy()
         if np.array_equal(found, ids):
-            return values
-        rows = lookup_values(found, np.arange(len(found)), ids)
-        if len(found) != len(ids) or (rows < 0).any():
+            return rows[column]
+        position = lookup_values(found, np.arange(len(found)), ids)
+        if len(found) != len(ids) or (position < 0).any():
             raise ArtifactError(
-                f"features/{self.name} holds other examples than predictions/{self.name} in {self.folder}; "
+                f"{table}/{self.name} holds other examples than predictions/{self.name} in {self.folder}; "
                 "remove the folder and run predict again"
             )
-        return values[rows]
+        return rows[column].take(position)
 
 
 def require_whole(table: pa.Table, where: str) -> None:

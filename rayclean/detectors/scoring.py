@@ -66,8 +66,11 @@ class Scorer:
 
     def __call__(self, name: str) -> int:
         """Write `scores/<name>` and return its number of units."""
-        wants_features = any(detector.needs_features for detector in self.detectors.values())
-        batch = PredictionShard(self.predict, name, self.units).read(features=wants_features)
+        features, groups = (
+            any(getattr(detector, needs) for detector in self.detectors.values())
+            for needs in ("needs_features", "needs_groups")
+        )
+        batch = PredictionShard(self.predict, name, self.units).read(features, groups)
         columns: dict[str, Any] = {
             "unit_id": batch.unit_id,
             "example_id": batch.examples,
@@ -107,14 +110,25 @@ class Scorer:
         return eligible
 
     def _suggested(self, batch: DetectorBatch) -> dict[str, npt.NDArray[Any]]:
-        """The most probable answer but the given one, and the probabilities of both: by the first detector that
-        knows them better than the model, else by the model.
-        """
-        found = (each.answer_probabilities(batch, self.states[key]) for key, each in self.detectors.items())
-        values = next((each for each in found if each is not None), batch.probabilities)
+        """The most probable answer but the given one, and the probabilities of both."""
+        values = self._answer_probabilities(batch)
         rows, suggested = np.arange(len(values)), rival(values, batch.given_label)
         return {
             "suggested_label": suggested,
             "given_probability": values[rows, batch.given_label].astype(np.float32),
             "suggested_probability": values[rows, suggested].astype(np.float32),
         }
+
+    def _answer_probabilities(self, batch: DetectorBatch) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities of the answers [B, K]: each unit's by the first detector that knows them better than the model,
+        else by the model.
+        """
+        values = np.full(batch.probabilities.shape, np.nan)
+        unknown = np.ones(len(values), dtype=np.bool_)
+        for key, detector in self.detectors.items():
+            found = detector.answer_probabilities(batch, self.states[key]) if unknown.any() else None
+            if found is not None:
+                values[unknown] = found[unknown]
+                unknown = np.isnan(values).any(axis=1)
+        values[unknown] = batch.probabilities[unknown]
+        return values

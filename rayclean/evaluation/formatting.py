@@ -51,15 +51,24 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
-def format_money(amount: float | None) -> str:
-    """A cost in the currency of the config's prices.
+def format_money(amount: float | None, currency: str | None) -> str:
+    """An amount of money with its currency.
 
-    >>> format_money(12.5), format_money(0.00123), format_money(0.00004)
-    ('12.50', '0.0012', '0.000040')
+    >>> format_money(12.5, "USD"), format_money(0.00123, "EUR"), format_money(0.00004, "USD")
+    ('12.50 USD', '0.0012 EUR', '0.000040 USD')
     """
     if amount is None:
         return "not known"
-    return f"{amount:,.{2 if amount >= 0.1 else decimals('cost', amount, 2)}f}"
+    return f"{amount:,.{2 if amount >= 0.1 else decimals('cost', amount, 2)}f}{' ' + currency if currency else ''}"
+
+
+def figure_title(name: str, currency: str | None) -> str:
+    """The name of a figure with its unit, where it is money.
+
+    >>> figure_title("cost", "USD"), figure_title("cost", None), figure_title("tokens", "USD")
+    ('cost (USD)', 'cost', 'tokens')
+    """
+    return f"{name} ({currency})" if currency and name == "cost" else name
 
 
 def format_interval(interval: list[float] | None) -> str:

@@ -175,7 +175,7 @@ def _cost(metrics: Mapping[str, Any]) -> Headline | None:
     )
     priced = cost["amount"] is not None
     return Headline(
-        "Cost", format_money(cost["amount"]) if priced else f"{tokens:,} tokens",
+        "Cost", format_money(cost["amount"], cost["currency"]) if priced else f"{tokens:,} tokens",
         f"{cost['queries']:,} queries, {tokens:,} tokens",
         f"{cost['queries']:,} queries with {tokens:,} tokens"
         + (", at the prices of the config." if priced else "; the config names no price."),

@@ -153,7 +153,7 @@ def _verbs(metrics: Mapping[str, Any], inputs: ReportInputs) -> list[dict[str, A
     }
     paid = f"{cost['prompt_tokens'] + cost['answer_tokens']:,} tokens"
     if cost["amount"] is not None:
-        paid += f", {format_money(cost['amount'])}"
+        paid += f", {format_money(cost['amount'], cost['currency'])}"
     seconds = metrics["seconds"]
     total = max(seconds["total"], 1e-9)
     return [

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayclean.annotators import ANNOTATORS, relabel_annotators
+from rayclean.annotators.budget import common_currency
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
@@ -192,6 +194,20 @@ def base_values(sweep: Sweep) -> dict[str, Any]:
     return put_over(values, {**QUIET, **sweep.set})
 
 
+def cost_currency(values: Mapping[str, Any], points: Iterable[Point]) -> str | None:
+    """The currency of the costs of some points; several, joined by "or", where an earlier version allowed them.
+
+    Args:
+        values: the base config.
+        points: invalid ones count for nothing.
+    """
+    found: set[str | None] = set()
+    for point in points:
+        with suppress(ConfigError):
+            found.add(common_currency(parse_config(put_over(values, point))))
+    return " or ".join(sorted(each for each in found if each)) or None
+
+
 def any_point(sweep: Sweep) -> Point:
     """A point with the first value of every field, to check a config."""
     first = {path: (each.listed or each.bounds or ())[0] for path, each in sweep.space.items()}
@@ -232,4 +248,10 @@ def make_plan(sweep: Sweep) -> SweepPlan:
                     f"{sweep.name}: {differing} changes no result, only how the work is done; set it for all "
                     "trials in [set]"
                 )
+    currencies = {common_currency(work.config) for work in plan.work.values()} - {None}
+    if len(currencies) > 1:
+        raise ConfigError(
+            f"{sweep.name}: the prices of its trials are in {' and '.join(sorted(map(str, currencies)))}, and costs are "
+            "compared: write all prices and max_cost in one currency"
+        )
     return plan

@@ -30,7 +30,7 @@ def best_config(results: Results) -> str:
     parse_config(values)
     objective = sweep.objectives[0]
     figure = row.figures[objective.metric]
-    value = f"{objective.metric} {format_measured(objective.metric, figure.mean, figure.sd)}"
+    value = f"{results.title(objective.metric)} {format_measured(objective.metric, figure.mean, figure.sd)}"
     seeds = "one seed" if figure.seeds == 1 else f"{figure.seeds} seeds"
     at = ", ".join(f"{path} = {show(value)}" for path, value in conditions(row.point).items())
     line = f"Best of the sweep {sweep.name}: {value} over {seeds}{' at ' + at if at else ''}."

@@ -15,13 +15,13 @@ from typing import Any
 
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.evaluation.formatting import decimals, format_p_value
+from rayclean.evaluation.formatting import decimals, figure_title, format_p_value
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
 from rayclean.fingerprints import fingerprint
 from rayclean.functional.paired import paired_test
 from rayclean.overrides import put_over
 from rayclean.sweeps.dimension import is_condition
-from rayclean.sweeps.plan import base_values
+from rayclean.sweeps.plan import base_values, cost_currency
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Objective, Sweep
 from rayclean.verb_fingerprints import config_identity
@@ -117,11 +117,17 @@ class Results:
     """The Pareto front of several objectives, among complete points if there are any."""
     failed: dict[str, str]
     """Error by title of the failed trial."""
+    currency: str | None = None
+    """What `cost` is in; None where nothing has a price."""
 
     @property
     def finished(self) -> int:
         """Number of trials with a result."""
         return sum(len(row.seeds) for row in self.rows)
+
+    def title(self, metric: str) -> str:
+        """The name of a figure as people read it, with its currency where it is money."""
+        return figure_title(metric, self.currency)
 
     @property
     def figures(self) -> list[PointFigure]:
@@ -184,7 +190,8 @@ def collect(
         rows.append(row)
     choice = [row for row in rows if row.is_whole(sweep.seeds)] or rows
     best, front = best_row(choice, sweep.objectives), pareto_front(choice, sweep.objectives)
-    return Results(sweep, rows, _names(sweep, rows), best, front, dict(failed or {}))
+    currency = cost_currency(values, [row.point for row in rows])
+    return Results(sweep, rows, _names(sweep, rows), best, front, dict(failed or {}), currency)
 
 
 def best_row(rows: Sequence[Row], objectives: Sequence[Objective]) -> Row | None:

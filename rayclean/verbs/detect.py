@@ -36,13 +36,19 @@ VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check the names and options of the detectors.
+    """Check the names and options of the detectors, and that they are for the task.
 
     Raises:
-        ConfigError: a name or an option is unknown.
+        ConfigError: a name or an option is unknown, or a detector compares examples where units are parts of them.
     """
+    of_examples = TASKS.resolve(config.task.name).units_are_examples
     for plugin in config.detect.detectors:
-        DETECTORS.checked(plugin)
+        detector = DETECTORS.build(plugin, 2, config.seed)
+        if (detector.needs_features or detector.needs_groups) and not of_examples:
+            raise ConfigError(
+                f"detector {plugin.name!r} compares whole examples, and task {config.task.name!r} doubts parts of them: "
+                "leave the detector out of detect.detectors"
+            )
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
@@ -53,13 +59,13 @@ def needs(config: Config, run: Run) -> VerbNeeds:
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
     """Score every example, choose the suspects, write `findings/`."""
     load, predict = run.require("load"), run.require("predict")
-    _require_features(config, predict)
     task = TASKS.build(config.task, schema.LabelSet.from_json(load.read_text("labels.json")))
-    _require_examples(config, task)
-    names, answers = _same_shards(load, predict), len(task.answers)
+    answers = len(task.answers)
     detectors = {
         plugin.name: DETECTORS.build(plugin, answers, config.seed) for plugin in config.detect.detectors
     }
+    _require_tables(detectors, predict)
+    names = _same_shards(load, predict)
     survey = _survey_all(names, load, predict, out, task, engines.map_items)
     fitted = _score_all(
         names, detectors, survey["examples"], load, predict, out, config, task, engines.map_items
@@ -76,23 +82,15 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     return _metrics(totals, fitted, chosen, survey["examples"])
 
 
-def _require_features(config: Config, predict: Folder) -> None:
-    needing = [p.name for p in config.detect.detectors if DETECTORS.resolve(p.name).needs_features]
-    if needing and predict.shards("features") != predict.shards("predictions"):
-        raise ConfigError(
-            f"detector {needing[0]!r} needs features, and {predict.url('features')} holds none; "
-            "run predict with an encoder, or leave the detector out of detect.detectors"
-        )
-
-
-def _require_examples(config: Config, task: Task) -> None:
-    """Refuse detectors that compare examples where units are parts of them."""
-    needing = [p.name for p in config.detect.detectors if DETECTORS.resolve(p.name).needs_features]
-    if needing and not task.units_are_examples:
-        raise ConfigError(
-            f"detector {needing[0]!r} compares whole examples, and task {config.task.name!r} doubts parts of "
-            "them: leave the detector out of detect.detectors"
-        )
+def _require_tables(detectors: dict[str, Detector], predict: Folder) -> None:
+    """Refuse detectors that need a table of predict which is not there."""
+    for name, detector in detectors.items():
+        for table, needed in (("features", detector.needs_features), ("folds", detector.needs_groups)):
+            if needed and predict.shards(table) != predict.shards("predictions"):
+                raise ConfigError(
+                    f"detector {name!r} needs {table}, and {predict.url(table)} holds none, or others; run predict again "
+                    "(`rayclean predict --again`), or leave the detector out of detect.detectors"
+                )
 
 
 def _same_shards(load: Folder, predict: Folder) -> list[str]:
@@ -127,18 +125,21 @@ def _survey_all(
 def _score_all(
     names: list[str], detectors: dict[str, Detector], total: int, load: Folder, predict: Folder, out: Folder,
     config: Config, task: Task, mapper: Mapper,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Fit all detectors and score the shards that are not scored yet; returns the detectors' metrics."""
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Fit all detectors and score the shards that are not scored yet; returns each detector's `metrics` and `note`."""
     finished = set(out.shards("scores"))
     if set(names) <= finished and out.exists("fitted.json"):
-        found: dict[str, dict[str, float]] = out.read_json("fitted.json")
+        found: dict[str, dict[str, Any]] = out.read_json("fitted.json")
         return found
     shards = [PredictionShard(predict.url(), name, task) for name in names]
     states = {}
     for key, detector in detectors.items():
         with progress.progress_bar(f"fit {key}", None, "steps") as bar:
             states[key] = detector.fit(shards, _watched(mapper, bar))
-    fitted = {key: detector.metrics(states[key]) for key, detector in detectors.items()}
+    fitted = {
+        key: {"metrics": detector.metrics(states[key]), "note": detector.note(states[key])}
+        for key, detector in detectors.items()
+    }
     out.write_json(fitted, "fitted.json")
     scorer = Scorer(
         detectors,
@@ -167,7 +168,7 @@ def _watched(mapper: Mapper, bar: progress.ProgressBar) -> Mapper:
 
 
 def _metrics(
-    totals: dict[str, Any], fitted: dict[str, dict[str, float]], chosen: SelectedSuspects, total: int
+    totals: dict[str, Any], fitted: dict[str, dict[str, Any]], chosen: SelectedSuspects, total: int
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "examples": total,
@@ -178,13 +179,16 @@ def _metrics(
         "votes": totals["votes"],
         "overlap": totals["all"] / totals["any"] if totals["any"] else 0.0,
     }
-    for figures in fitted.values():
-        metrics |= figures
+    notes = [f"{key} says: {each['note']}" for key, each in fitted.items() if each["note"]]
+    for each in fitted.values():
+        metrics |= each["metrics"]
     if not len(chosen.ids):
-        metrics["note"] = (
+        notes.append(
             "no suspects: nothing else can be suggested for any label (clean development examples aside)"
             if not chosen.eligible
             else f"no suspects: detect.budget allows {chosen.limit} of {total} examples; raise it"
         )
+    if notes:
+        metrics["note"] = "; ".join(notes)
         logger.warning("%s", metrics["note"])
     return metrics

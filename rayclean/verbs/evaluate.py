@@ -51,8 +51,8 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     audit                           what an auditor's answers say of all labels, with intervals (null: not audited)
     certificate                     the certificate of the changed labels, and whether it is void (null: none)
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
-    cost.amount, .prompt_tokens, .answer_tokens, .queries, .from_ledger   cost of this relabelling, and of a
-                                    method that asks during training
+    cost.amount, .currency, .prompt_tokens, .answer_tokens, .queries, .from_ledger   cost of this relabelling,
+                                    and of a method that asks during training
     seconds.<verb>, seconds.total   wall time of the attempts that finished
     units                           in words, what labels are counted by: examples, or parts of them
     counts.*                        examples by split, suspects, labels by outcome
@@ -69,7 +69,7 @@ import pyarrow as pa
 
 from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.annotators import asked_annotators
-from rayclean.annotators.budget import Budget
+from rayclean.annotators.budget import Budget, common_currency
 from rayclean.annotators.decisions import changed_by_model_alone
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.audits.certificate import read_certificate
@@ -92,13 +92,14 @@ from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
 from rayclean.verbs.compare_networks import train_and_test
 
-VERSION = 5
+VERSION = 6
 
 NOTHING_ASKED: dict[str, Any] = {
     "asked": 0,
     "from_ledger": 0,
     "tokens": {"prompt": 0, "answer": 0},
     "cost": 0.0,
+    "currency": None,
 }
 """Cost of a training without queries."""
 MAX_HARMED = 10
@@ -261,6 +262,7 @@ def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
     priced = any(budget.price_prompt or budget.price_answer for budget in budgets)
     return {
         "amount": sum(each["cost"] for each in paid) if priced else None,
+        "currency": common_currency(config),
         "prompt_tokens": sum(each["tokens"]["prompt"] for each in paid),
         "answer_tokens": sum(each["tokens"]["answer"] for each in paid),
         "queries": sum(each["asked"] for each in paid),

@@ -106,8 +106,9 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             embedded = embed(examples, features)
             if frozen and load.shards("test"):
                 embed(load.sub("test"), out.sub("test_features"))
-    if settings.mode == "out_of_fold" or chosen_experts(config):
-        write_folds(examples, folds, engines.map_items, config.seed, settings.folds)
+    write_folds(
+        examples, folds, engines.map_items, config.seed, settings.folds
+    )  # in every mode: it knows the copies
     mixed = task.label_form == "class"  # else the classifier is the only expert
     classifier = Classifier(config, engines, task, load, out, folds, features, frozen)
     with _clock(seconds, "fit"):

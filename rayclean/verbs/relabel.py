@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from rayclean.annotators import build_annotator, relabel_annotators
-from rayclean.annotators.budget import Budget
+from rayclean.annotators.budget import Budget, common_currency
 from rayclean.annotators.decisions import DecidedStage, decision_counts, write_decisions
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.final_labels import write_labels
@@ -39,11 +39,12 @@ VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check options, address, key and server settings of every annotator, without connecting.
+    """Check options, prices, address, key and server settings of every annotator, without connecting.
 
     Raises:
         ConfigError: they are invalid.
     """
+    common_currency(config)
     for plugin in relabel_annotators(config):
         annotator = build_annotator(config, (), plugin)
         annotator.check()
@@ -121,6 +122,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "asked": sum(each["asked"] for each in paid),
         "tokens": {kind: sum(each["tokens"][kind] for each in paid) for kind in ("prompt", "answer")},
         "cost": sum(each["cost"] for each in paid),
+        "currency": common_currency(config),
         # The tokens of all answers, including those paid for by earlier runs.
         "worth": {
             "tokens": sum(each.prompt_tokens + each.answer_tokens for each in decided),

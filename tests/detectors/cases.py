@@ -14,7 +14,7 @@ from rayclean.detectors.base import DetectorBatch
 class MemoryShard:
     batch: DetectorBatch
 
-    def read(self, features: bool = False) -> DetectorBatch:
+    def read(self, features: bool = False, groups: bool = False) -> DetectorBatch:
         return self.batch
 
 
@@ -45,13 +45,13 @@ def noisy_case(seed: int, rows: int, classes: int, noise: float = 0.2, sharp: fl
 
 
 def take(batch: DetectorBatch, rows: Any) -> DetectorBatch:
-    features = None if batch.features is None else batch.features[rows]
     return DetectorBatch(
         batch.unit_id[rows],
         batch.given_label[rows],
         batch.predicted_label[rows],
         batch.probabilities[rows],
-        features,
+        features=None if batch.features is None else batch.features[rows],
+        group=None if batch.group is None else batch.group[rows],
     )
 
 

@@ -14,7 +14,7 @@ class InMemory:
     def __init__(self, ids: list[int]):
         self.ids = np.array(ids)
 
-    def read(self, features: bool = False) -> DetectorBatch:
+    def read(self, features: bool = False, groups: bool = False) -> DetectorBatch:
         labels = np.zeros(len(self.ids), dtype=np.int32)
         return DetectorBatch(self.ids, labels, labels, np.full((len(self.ids), 2), 0.5, dtype=np.float32))
 

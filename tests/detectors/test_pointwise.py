@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_contract(name: str, tmp_path: Path) -> None:
     """Every registered detector: one quality in [0, 1] and one vote per example, lower where labels are wrong."""
     base = noisy_case(1, 400, 5, 0.3, 6.0)
     features = base.probabilities.copy()
-    batch = DetectorBatch(base.unit_id, base.given_label, base.predicted_label, base.probabilities, features)
+    batch = replace(base, features=features, group=base.unit_id)
     given = base.probabilities[np.arange(400), base.given_label]
     Folder(str(tmp_path)).write_table(
         pa.table({"example_id": base.unit_id, "quality": given}), "part-00000.parquet"
@@ -55,6 +56,7 @@ def test_contract(name: str, tmp_path: Path) -> None:
     assert vote[wrong].mean() > 0.8 > 0.2 > vote[~wrong].mean()
     for value in detector.metrics(state).values():
         assert isinstance(value, float)
+    assert isinstance(detector.note(state), str)
 
 
 def test_unknown_option_is_named() -> None:

@@ -46,7 +46,14 @@ def measured(
     m["confusion"] = {"given_final": figures.confusions(counts.given_final, [EVIL, "b"]), "given_true": None}
     for name in ("accuracy", "f1_macro", "f1_weighted"):
         m[name] = dict.fromkeys(report.NETWORKS)
-    m["cost"] = {"amount": None, "prompt_tokens": 10, "answer_tokens": 1, "queries": 4, "from_ledger": 0}
+    m["cost"] = {
+        "amount": None,
+        "currency": None,
+        "prompt_tokens": 10,
+        "answer_tokens": 1,
+        "queries": 4,
+        "from_ledger": 0,
+    }
     names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
     m["counts"] = {name: counts.total(name) for name in names} | {
         "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "rejected": 1, "asked": len(counts.suspects.rank),

@@ -41,7 +41,7 @@ def test_a_sweep_goes_on_on_another_cluster(tmp_path: Path) -> None:
 
 
 def test_a_base_that_runs_only_with_the_space_is_compared_as_it_is_written(tmp_path: Path) -> None:
-    base(tmp_path, annotator={"name": "knn", "max_cost": 1.0})
+    base(tmp_path, annotator={"name": "knn", "max_cost": 1.0, "currency": "USD"})
     prices = {"annotator.price_prompt": {"grid": [1.0, 2.0]}}
     folder = begin(sweep(tmp_path, prices))
     same_sweep(sweep(tmp_path, prices, set={"cluster.workers": 2}), folder, extend=False)

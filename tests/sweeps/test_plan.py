@@ -334,3 +334,9 @@ def test_the_base_may_lie_in_toml_and_name_a_date(tmp_path: Path) -> None:
     )
     (first, *_) = make_plan(of).work.values()
     assert first.config.dataset.hf_split == "2024-05-01"
+
+
+def test_costs_in_two_currencies_are_not_compared(tmp_path: Path) -> None:
+    base(tmp_path, annotator={"name": "knn", "price_prompt": 1.0, "currency": "EUR"})
+    with pytest.raises(ConfigError, match=r"in EUR and USD, and costs are compared.*in one currency"):
+        make_plan(sweep(tmp_path, {"annotator.currency": {"grid": ["EUR", "USD"]}}))

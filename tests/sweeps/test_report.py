@@ -366,6 +366,28 @@ def test_three_objectives_are_drawn_in_pairs(base: str) -> None:
     assert sorted(found["dev_accuracy against tokens"]["data"][1]["x"]) == [0.25, 0.5]
 
 
+def test_costs_are_shown_with_their_currency(base: str) -> None:
+    rows = [
+        ({LAMBDA: x}, {"dev_accuracy": PointFigure(x, None, 1), "cost": PointFigure(1 - x, None, 1)})
+        for x in (0.25, 0.5)
+    ]
+    of = replace(
+        results(base, {LAMBDA: {"grid": [0.25, 0.5]}}, rows, objectives=("dev_accuracy", "cost")),
+        currency="EUR",
+    )
+    text = page(of)
+    assert text.count('<th class="number">cost (EUR)</th>') == 2  # the front, and all points
+    assert ">cost (EUR)</option>" in text
+    front, over = (charts(text)[title] for title in ("dev_accuracy against cost", "cost over lambda"))
+    assert (
+        front["layout"]["xaxis"]["title"]["text"] == over["layout"]["yaxis"]["title"]["text"] == "cost (EUR)"
+    )
+    assert all("cost (EUR) 0." in shown for data in (*front["data"], *over["data"]) for shown in data["text"])
+    terminal = Console(file=io.StringIO(), width=200)
+    terminal.print(sweep_table(of))
+    assert "cost (EUR)" in terminal.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_metrics_can_be_switched(base: str) -> None:
     names = ["tokens", "same", *(f"m{i}" for i in range(11)), "annotator_accuracy"]
     rows = [

@@ -305,9 +305,22 @@ def test_fields_that_are_absent_compare_with_the_one_reference(tmp_path: Path) -
 
 
 def test_a_base_that_cannot_run_by_itself_is_no_reference(tmp_path: Path) -> None:
-    base(tmp_path, annotator={"name": "knn", "max_cost": 1.0})
+    base(tmp_path, annotator={"name": "knn", "max_cost": 1.0, "currency": "USD"})
     of = sweep(tmp_path, {"annotator.price_prompt": {"grid": [1.0, 2.0]}}, seeds=(0,))
     assert references(of) == []
+
+
+def test_costs_are_in_the_currency_of_the_trials(tmp_path: Path) -> None:
+    base(tmp_path, annotator={"name": "knn", "price_prompt": 1.0, "currency": "EUR"})
+    of = sweep(tmp_path, {BUDGET: {"grid": [0.1, 0.2]}}, seeds=(0,))
+    of = of.model_copy(update={"objectives": tuple(objectives("cost"))})
+    both = found(of, ({BUDGET: 0.1}, 0, {"cost": 1.0}), ({BUDGET: 0.2}, 0, {"cost": 2.0}))
+    assert both.currency == "EUR"
+    assert (both.title("cost"), both.title("tokens")) == ("cost (EUR)", "tokens")
+    assert best_config(both).startswith("# Best of the sweep s: cost (EUR) 1.000 over one seed.")
+    (tmp_path / "other").mkdir()
+    without = sweep(tmp_path / "other", {BUDGET: {"grid": [0.1]}}, seeds=(0,))
+    assert found(without, ({BUDGET: 0.1}, 0, {"cost": 0.0})).title("cost") == "cost"
 
 
 # Choices

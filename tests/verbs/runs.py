@@ -48,6 +48,10 @@ def build(
             columns = {"example_id": piece.unit_id, "features": list_column(piece.features)}
             features = pa.table(columns, schema=schema.features(piece.features.shape[1]))
             run.write_table(features.take(np.arange(stop - start)[::-1].copy()), "predict", "features", part)
+        if piece.group is not None:
+            fold = np.zeros(stop - start, dtype=np.int16)
+            folds = pa.table([piece.unit_id, piece.group, fold], schema=schema.FOLDS)
+            run.write_table(folds.take(np.arange(stop - start)[::-1].copy()), "predict", "folds", part)
     for verb in ("load", "predict"):
         manifest = {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}}
         run.write_json(manifest, verb, "manifest.json")

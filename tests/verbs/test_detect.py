@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ def local(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_features(batch: DetectorBatch) -> DetectorBatch:
-    return DetectorBatch(
-        batch.unit_id,
-        batch.given_label,
-        batch.predicted_label,
-        batch.probabilities,
-        batch.probabilities.copy(),
-    )
+    return replace(batch, features=batch.probabilities.copy())
+
+
+def with_copies(batch: DetectorBatch, texts: int) -> DetectorBatch:
+    """The examples as copies of so many texts, whose features have nothing in common."""
+    group = np.random.default_rng(0).integers(0, texts, len(batch.unit_id))
+    return replace(batch, group=group * 10**12, features=np.eye(texts, dtype=np.float32)[group])
 
 
 def run_detect(
@@ -59,8 +60,8 @@ def run_detect(
 
 
 def test_on_ray(tmp_path: Path, ray_embedded: None) -> None:
-    batch = with_features(noisy_case(0, 600, 5, 0.2))
-    names = ["posterior", "confident_learning", "self_confidence", "knn_vote"]
+    batch = replace(with_features(noisy_case(0, 600, 5, 0.2)), group=np.arange(600) // 2)
+    names = ["posterior", "confident_learning", "self_confidence", "knn_vote", "conflicting_copies"]
     detectors = f"detect.detectors={json.dumps(names)}"
     metrics, out = run_detect(tmp_path, batch, detectors, edges=(200, 201, 450))
     found = findings_of(out)
@@ -140,6 +141,53 @@ def test_the_first_detector_that_knows_the_answers_suggests(tmp_path: Path, loca
     assert (found["quality"] != alone["quality"]).any()
 
 
+def test_copies_suggest_their_majority_and_the_next_detector_what_they_do_not_know(
+    tmp_path: Path, local: None
+) -> None:
+    batch = with_copies(noisy_case(17, 500, 4, 0.3, 1.5), 300)
+    first, second = '"conflicting_copies"', '"posterior"'
+    alone = findings_of(run_detect(tmp_path / "a", batch, f"detect.detectors=[{second}]")[1])
+    metrics, out = run_detect(tmp_path / "b", batch, f"detect.detectors=[{first}, {second}]", edges=(77, 300))
+    found = findings_of(out)
+    after = findings_of(run_detect(tmp_path / "c", batch, f"detect.detectors=[{second}, {first}]")[1])
+    ordered = take(batch, np.argsort(batch.unit_id))
+    counts = np.zeros((ordered.group.max() // 10**12 + 1, 4))
+    np.add.at(counts, (ordered.group // 10**12, ordered.given_label), 1)
+    of_text = counts[ordered.group // 10**12]
+    in_conflict = (of_text > 0).sum(axis=1) > 1
+    assert metrics["copies_in_conflict"] == in_conflict.sum() > 50
+    assert "note" not in metrics
+    for column in ("suggested_label", "given_probability", "suggested_probability"):
+        assert (found[column] == alone[column])[~in_conflict].all(), column
+        assert (after[column] == alone[column]).all(), column
+    shares = (of_text + ordered.probabilities) / (of_text.sum(axis=1, keepdims=True) + 1)
+    rows, suggested = np.arange(500), rival(shares, ordered.given_label)
+    assert (found["suggested_label"] == suggested)[in_conflict].all()
+    expected = shares[rows, suggested].astype(np.float32)
+    np.testing.assert_allclose(found["suggested_probability"][in_conflict], expected[in_conflict], rtol=1e-6)
+    assert (found["suggested_label"] != alone["suggested_label"])[in_conflict].any()
+
+
+def test_copies_without_conflicts_are_said(tmp_path: Path, local: None) -> None:
+    batch = with_copies(noisy_case(17, 60, 4, 0.3), 60)
+    batch = replace(batch, given_label=(batch.group // 10**12 % 4).astype(np.int32))
+    metrics, _ = run_detect(tmp_path, batch, 'detect.detectors=["posterior", "conflicting_copies"]')
+    _, copies = np.unique(batch.group, return_counts=True)
+    assert metrics["copy_groups"] == (copies > 1).sum()
+    assert metrics["note"].startswith("conflicting_copies says: no copies have different labels (")
+    assert f"{(copies > 1).sum()} texts occur more than once" in metrics["note"]
+
+
+def test_detectors_of_examples_are_refused_before_any_work_where_units_are_parts(tmp_path: Path) -> None:
+    run = build(tmp_path, noisy_case(0, 10, 3))
+    for detector in ("knn_vote", "conflicting_copies"):
+        config = config_of(tmp_path, f'detect.detectors=["{detector}"]', "task.name=multi_label")
+        with pytest.raises(
+            ConfigError, match=f"'{detector}' compares whole examples, and task 'multi_label' doubts"
+        ):
+            detect.validate(config, run)
+
+
 def test_suspects_are_the_lowest(tmp_path: Path, local: None) -> None:
     """Of all examples, those of the lowest quality, whether the model agrees with their label or not."""
     batch = noisy_case(2, 400, 5, 0.1, 2.0)
@@ -160,8 +208,8 @@ def test_suspects_are_the_lowest(tmp_path: Path, local: None) -> None:
 
 
 def test_result_depends_neither_on_shards_nor_on_order(tmp_path: Path, local: None) -> None:
-    batch = with_features(noisy_case(3, 300, 4, 0.3, 1.0))
-    detectors = 'detect.detectors=["posterior", "confident_learning", "disagreement", "knn_vote"]'
+    batch = replace(with_features(noisy_case(3, 300, 4, 0.3, 1.0)), group=np.arange(300) // 3)
+    detectors = 'detect.detectors=["conflicting_copies", "posterior", "confident_learning", "disagreement", "knn_vote"]'
     options = (detectors, "detect.budget=0.07")
     _, first = run_detect(tmp_path / "a", batch, *options)
     order = np.random.default_rng(0).permutation(300)
@@ -325,7 +373,11 @@ def test_missing_features_and_wrong_names(tmp_path: Path, local: None) -> None:
     batch = noisy_case(14, 30, 3)
     with pytest.raises(ConfigError, match="knn_vote"):
         run_detect(tmp_path / "a", batch, 'detect.detectors=["knn_vote"]')
-    with pytest.raises(ConfigError, match="did you mean disagreement"):
+    with pytest.raises(ConfigError, match=r"'conflicting_copies' needs folds.*run predict again"):
+        run_detect(
+            tmp_path / "d", batch, 'detect.detectors=[{name="conflicting_copies", similarity="equal"}]'
+        )
+    with pytest.raises(ConfigError, match=r"unknown detector 'disagreemnt': did you mean disagreement"):
         run_detect(tmp_path / "b", batch, 'detect.detectors=["disagreemnt"]')
     with pytest.raises(ConfigError, match="rule"):
         run_detect(tmp_path / "c", batch, 'detect.detectors=[{name="confident_learning", rule="guess"}]')

@@ -44,7 +44,7 @@ def write(
 ) -> tuple[Config, Run]:
     """Six examples in two shards, four test examples; ids 60, 50 and 40 are suspects."""
     config = parse_config({
-        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "annotator": {"name": "simulated", "price_prompt": 2.0},
+        "name": "small", "output": str(folder), "dataset": {"path": "x.csv"}, "annotator": {"name": "simulated", "price_prompt": 2.0, "currency": "USD"},
         "detect": {"detectors": ["self_confidence"]},
     })  # fmt: skip
     run = Run(str(folder / "small"))
@@ -147,8 +147,9 @@ def test_figures_by_hand(tmp_path: Path, labelled: dict) -> None:
         "kept": 0, "referred": 0, "abstained": 0, "error": 1, "unasked": 0,
     }  # fmt: skip
     assert metrics["cost"] == {
-        "amount": 0.75, "prompt_tokens": 38, "answer_tokens": 5, "queries": 5, "from_ledger": 5,
+        "amount": 0.75, "currency": "USD", "prompt_tokens": 38, "answer_tokens": 5, "queries": 5, "from_ledger": 5,
     }  # fmt: skip
+    assert "0.75 USD" in next(tmp_path.rglob("report.html")).read_text()
     assert metrics["seconds"]["train"] == 2.0
 
 

@@ -232,6 +232,7 @@ def test_given(tmp_path: Path) -> None:
         np.testing.assert_allclose(rows[key_id(key)]["probabilities"], value, atol=1e-6)
     assert metrics["ignored_rows"] == 1  # the test example
     assert metrics["folds"] == 0
+    assert set(rows_of(out, "folds")) == set(rows)  # where copies are, whoever predicts
 
 
 def test_a_trained_classifier_scores_other_data(tmp_path: Path) -> None:

@@ -473,8 +473,8 @@ def as_said(row: dict[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
 def test_annotators_in_order(tmp_path: Path) -> None:
     """What the first leaves undecided goes to the second, each with its own controls, budget and price."""
     run = make(tmp_path)
-    cheap = simulated(run, max_queries=CONTROLS + 10, tokens=1, price_prompt=1.0)
-    dear = simulated(run, seed=1, tokens=7, price_prompt=100.0)
+    cheap = simulated(run, max_queries=CONTROLS + 10, tokens=1, price_prompt=1.0, currency="USD")
+    dear = simulated(run, seed=1, tokens=7, price_prompt=100.0, currency="USD")
     config = config_of(tmp_path, {"name": "knn"}, relabel={"annotators": [cheap, "knn", dear]})
     metrics = do(config, run)
     annotations = table(run, "relabel", "annotations")
@@ -488,6 +488,7 @@ def test_annotators_in_order(tmp_path: Path) -> None:
     assert [each["controls"]["asked"] for each in metrics["judged"]] == [CONTROLS, 0, CONTROLS]
     assert [each["decided_by"] for each in metrics["judged"]] == ["open", "posterior_alone", "open"]
     assert metrics["cost"] == pytest.approx((asked[0] * 1.0 + asked[2] * 7 * 100.0) / 1e6)
+    assert metrics["currency"] == "USD"
     assert metrics["annotator"]["name"] == "simulated, then knn, then simulated"
     again = do(config, run, "again")
     # Another relabelling has every answer for nothing, and its whole budget for those left.

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.visualization import plot_param_importances
 
-from rayclean.evaluation.formatting import WHOLE
+from rayclean.evaluation.formatting import WHOLE, figure_title
 from rayclean.evaluation.plots import BLUE, plain_values
 from rayclean.sweeps.dimension import show
 from rayclean.sweeps.page.fields import (
@@ -31,15 +31,22 @@ ENOUGH = 20
 """Points from which on the importance of fields is worth a plot."""
 
 
-def metric_plots(rows: Sequence[Row], fields: Sequence[SweptField], metric: str) -> list[Plot]:
-    """A metric over each field, and the fields' importance, as far as they can be drawn."""
+def metric_plots(
+    rows: Sequence[Row], fields: Sequence[SweptField], metric: str, currency: str | None = None
+) -> list[Plot]:
+    """A metric over each field, and the fields' importance, as far as they can be drawn; `currency`: of costs."""
     rows, fields = [row for row in rows if metric in row.figures], [field for field in fields if field.varies]
-    found = [*(over_field(rows, field, fields, metric) for field in fields), importance(rows, fields, metric)]
+    over = (over_field(rows, field, fields, metric, currency) for field in fields)
+    found = [*over, importance(rows, fields, metric)]
     return [plot for plot in found if plot is not None]
 
 
 def over_field(
-    rows: Sequence[Row], field: SweptField, fields: Sequence[SweptField], metric: str
+    rows: Sequence[Row],
+    field: SweptField,
+    fields: Sequence[SweptField],
+    metric: str,
+    currency: str | None = None,
 ) -> Plot | None:
     """A metric over a field with error bars; a line, or a colour, for each combination of as many of the
     other fields as `MAX_LINES` allows, in the order of the file. None where no point has the field.
@@ -65,12 +72,16 @@ def over_field(
             x=[x + beside for x in at], y=[mean.mean for mean in means], name=plain_values(title, 60),
             error_y={"array": spread, "thickness": 1.2, "width": 4} if any(spread) else None,
             mode="lines+markers" if joined else "markers", **line_style(number),
-            text=[hover(some, [metric], named_values(some[0], [field]), title) for some in at.values()],
+            text=[
+                hover(some, [metric], named_values(some[0], [field]), title, currency=currency) for some in at.values()
+            ],
         )  # fmt: skip
     if not figure.data:
         return None
     _label_axis(figure.update_xaxes, field)
-    figure.update_yaxes(title_text=plain_values(metric), tickformat=",~f" if metric in WHOLE else None)
+    figure.update_yaxes(
+        title_text=plain_values(figure_title(metric, currency)), tickformat=",~f" if metric in WHOLE else None
+    )
     hints = []
     if kept:
         order = ", named in this order" if len(kept) > 1 else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from rayclean.evaluation.formatting import WHOLE, format_measured, format_seconds
+from rayclean.evaluation.formatting import WHOLE, figure_title, format_measured, format_seconds
 from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, in_style, plain_values
 from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.page.fields import (
@@ -54,6 +54,7 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
     """
     objectives = results.sweep.objectives
     first, second = objectives[0].metric, objectives[other].metric
+    over, across = results.title(first), results.title(second)
     conditions = [field for field in fields if is_condition(field.path) and field.varies]
     known = [row for row in results.rows if all(each.metric in row.figures for each in objectives)]
     known = [row for row in known if row.is_whole(results.sweep.seeds)] or known
@@ -69,12 +70,14 @@ def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[P
             x, y = ([row.figures[metric].mean for row in members] for metric in (second, first))
             figure.add_scatter(
                 name=name, mode="markers", hovertemplate=ONLY_TEXT, x=x, y=y,
-                text=[hover([row], (first, second), named_values(row, fields)) for row in members],
+                text=[
+                    hover([row], (first, second), named_values(row, fields), currency=results.currency) for row in members
+                ],
                 marker={"color": colour, "size": size, "symbol": symbol},
                 marker_line={"color": BLUE, "width": 1.5 * front},
             )  # fmt: skip
-        figure.update_xaxes(title_text=second, tickformat=",~f" if second in WHOLE else None)
-        figure.update_yaxes(title_text=first)
+        figure.update_xaxes(title_text=across, tickformat=",~f" if second in WHOLE else None)
+        figure.update_yaxes(title_text=over)
         title = f"{first} against {second}" + (f" at {named_values(start, conditions)}" if conditions else "")
         found.append(Plot(title, "Each dot is a point; diamonds are on the front.", styled(figure)))
     return found
@@ -139,10 +142,13 @@ def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | 
     return Plot("Trials over time", hint, styled(figure, height=height, wide=True))
 
 
-def hover(rows: Sequence[Row], metrics: Sequence[str], *parts: str) -> str:
-    """The text beside a mark that stands for some points."""
+def hover(rows: Sequence[Row], metrics: Sequence[str], *parts: str, currency: str | None = None) -> str:
+    """The text beside a mark that stands for some points; `currency`: of costs."""
     figures = {metric: pooled(rows, metric) for metric in metrics}
-    values = (f"{name} {format_measured(name, each.mean, each.sd)}" for name, each in figures.items())
+    values = (
+        f"{figure_title(name, currency)} {format_measured(name, each.mean, each.sd)}"
+        for name, each in figures.items()
+    )
     several = f"mean of {len(rows)} points" if len(rows) > 1 else ""
     reference = "reference" if all(row.is_reference for row in rows) else ""
     return "<br>".join(plain_values(part, 90) for part in (*parts, *values, several, reference) if part)

@@ -22,10 +22,10 @@ HEADLINES = ("accuracy", "accuracy_last", "noise_final", "annotator_accuracy")
 
 def render_sweep(results: Results) -> str:
     """The page."""
-    functions = (format_measured, show, cells, named_values, trial_command, best_config)
+    functions = (format_measured, show, cells, named_values, trial_command, best_config, results.title)
     sweep, rows, fields = results.sweep, results.rows, swept_fields(results)
     plotted = metrics_by_interest(results)[:MAX_METRICS]
-    views = {name: metric_plots(rows, fields, name) for name in plotted}
+    views = {name: metric_plots(rows, fields, name, results.currency) for name in plotted}
     others = range(1, len(sweep.objectives) if results.front else 0)
     fronts = [plot for other in others for plot in pareto(results, fields, other)]
     curves, timeline = learning_curves(results, fields), trial_timeline(rows, fields)
