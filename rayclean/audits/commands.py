@@ -81,8 +81,8 @@ class CertificateState:
     statement: dict[str, Any]
     """`target`, `delta`, `seed`, `proposals`, `accepted`, `audited`, `wrong`, `ended_by`, `restricts` (whether labels
     beyond the certified ones stay as they were)."""
-    certificate: dict[str, Any] | None
-    """The certificate file; None where nothing is certified."""
+    certificate: dict[str, Any]
+    """The certificate file."""
     questions: int
     """Questions of the next form; 0 where no answer would certify more."""
     forms: tuple[str, str]
@@ -155,13 +155,12 @@ def certify_run(
         "auditors": sorted({answers.settled[key].auditor for key in units if key in answers.settled}),
         "restricts": config.relabel.certify is not None,
     }
-    if found.accepted:
-        write_certificate(run, statement)
-    else:
-        run.remove(FOLDER, "certificate.json")
+    write_certificate(run, statement)
     forms = write_form(run, CERTIFY_FORM_FILE, form, [units[key] for key in following.tolist()], task)
     reading.conflicts = _conflicts(run, task)
-    return CertificateState(statement, read_certificate(run), len(following), forms, reading)
+    certificate = read_certificate(run)
+    assert certificate is not None
+    return CertificateState(statement, certificate, len(following), forms, reading)
 
 
 def _require(config: Config, run: Run) -> Task:

@@ -90,8 +90,8 @@ def figures(
     wrong, suspect = sample.wrong.astype(bool), sample.suspect.astype(bool)
     count = int(population.suspect.sum())
     rates = audit_rates(wrong, suspect, count, len(population.unit_id), population.expected_rest)
-    decided = _machine(relabel, [unit.unit_id for unit in sample.units])
-    after, answered_right, neither = wrong.copy(), [], 0
+    decided, changed = _machine(relabel, [unit.unit_id for unit in sample.units])
+    after, answered_right, neither, changes, changed_wrong = wrong.copy(), [], 0, 0, 0
     for row, (unit, answer) in enumerate(zip(sample.units, sample.answers, strict=True)):
         machine = decided.get(unit.unit_id)
         if machine is None:
@@ -99,6 +99,7 @@ def figures(
         neither += is_wrong(answer, unit.given.value) and is_wrong(answer, unit.suggested.value)
         if machine["machine_decision"] == "changed":
             after[row] = is_wrong(answer, unit.suggested.value)
+            changes, changed_wrong = changes + 1, changed_wrong + int(after[row])
         if machine["chosen_label"] is not None:
             chosen = unit.given if machine["chosen_label"] == unit.given_label else unit.suggested
             answered_right.append(not is_wrong(answer, chosen.value))
@@ -122,6 +123,9 @@ def figures(
         "found": _plain(rates.found),
         "neither": _plain(noise_rate([AuditedPart(count, int(suspect.sum()), int(neither))])),
         "annotator_accuracy": _plain(worth.accuracy) if answered_right else None,
+        "changes_wrong": _plain(noise_rate([AuditedPart(changed, changes, changed_wrong)]))
+        if changed
+        else None,
         "repaired": _plain(fate.repaired),
         "harm_among_suspects": _plain(fate.harmed),
         "unexpected_p_value": rates.unexpected,
@@ -138,15 +142,17 @@ def _parts(wrong: Ints, suspect: Ints, population: Population) -> list[AuditedPa
     ]
 
 
-def _machine(relabel: Folder, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """What the machine decided about some suspects, by unit."""
-    wanted, found = set(ids), dict[int, dict[str, Any]]()
+def _machine(relabel: Folder, ids: Iterable[int]) -> tuple[dict[int, dict[str, Any]], int]:
+    """What the machine decided about some suspects, by unit; and how many labels of all suspects it would change."""
+    wanted, found, changed = set(ids), dict[int, dict[str, Any]](), 0
     for shard in relabel.shards("annotations"):
         table = relabel.read_table(
             "annotations", shard, columns=["unit_id", "machine_decision", "chosen_label"]
         )
-        found |= {row["unit_id"]: row for row in table.to_pylist() if row["unit_id"] in wanted}
-    return found
+        rows = table.to_pylist()
+        found |= {row["unit_id"]: row for row in rows if row["unit_id"] in wanted}
+        changed += sum(row["machine_decision"] == "changed" for row in rows)
+    return found, changed
 
 
 def _plain(rate: Rate) -> dict[str, float | None]:

@@ -104,8 +104,10 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
     if labels:
         rows = [{"unit_id": key, **each} for key, each in sorted(labels.items())]
         out.write_table(pa.Table.from_pylist(rows, schema=AUDITED), "audited.parquet")
+    unchecked = suspects.probability[(machine == "changed") & ~is_audited]
     return {
         "decisions": decisions,
+        "expected_wrong": _expected_wrong(unchecked),
         "audited": len(labels),
         "audited_suspects": int(is_audited.sum()),
         "scale": None if scale is None else list(scale),
@@ -200,6 +202,15 @@ def _decide(suspects: _Suspects, proven: Bools, accept: float) -> None:
     open_ = np.isin(suspects.decision.astype(str), ("referred", "abstained"))
     suspects.decision[open_ & ~taken_back & (suspects.probability <= 1 - accept)] = "kept"
     suspects.decision[proven] = "changed"
+
+
+def _expected_wrong(probability: Doubles) -> dict[str, float] | None:
+    """Number of changes with these probabilities that are expected to be wrong, with 95 % limits; None without changes."""
+    if not len(probability):
+        return None
+    mean = float((1 - probability).sum())
+    reach = 1.96 * float((probability * (1 - probability)).sum()) ** 0.5
+    return {"value": mean, "low": max(mean - reach, 0.0), "high": min(mean + reach, float(len(probability)))}
 
 
 def _auditors_labels(

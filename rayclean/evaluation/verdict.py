@@ -50,6 +50,7 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
     if audit is None:
         sample = config["audit"]["suspects"] + config["audit"]["random"]
         minutes = max(1, round(sample * SECONDS_PER_ANSWER / 60))
+        sentences += _expected(metrics["expected_wrong"])
         sentences += [
             "Whether the changes are right and how many wrong labels nobody doubted is not known: the model's own scale "
             f"cannot say it. An audit of {sample} labels (rayclean audit CONFIG), some {minutes} minutes of a person's time, "
@@ -79,6 +80,7 @@ def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("share of the wrong labels that are suspects", audit["found"]),
         ("suspects for which neither label is right", audit["neither"]),
         ("answers of the annotator that are right", audit["annotator_accuracy"]),
+        ("changes that are wrong", audit["changes_wrong"]),
         ("wrong suspects repaired", audit["repaired"]),
         ("right suspects made wrong", audit["harm_among_suspects"]),
     ]
@@ -131,14 +133,23 @@ def _changes(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _expected(expected: Mapping[str, float] | None) -> list[str]:
+    if expected is None:
+        return []
+    value, low, high = (round(expected[name]) for name in ("value", "low", "high"))
+    return [
+        f"By the run's own reckoning, which nobody has checked, some {value:,} ({low:,} to {high:,}) of the changes are wrong."
+    ]
+
+
 def _audited(audit: Mapping[str, Any]) -> list[str]:
-    before, after, harm = audit["noise_before"], audit["noise_after"], audit["harm_among_suspects"]
+    before, after, wrong = audit["noise_before"], audit["noise_after"], audit["changes_wrong"]
     found = [
         f"Wrong labels: {_rate(before)} as given, {_rate(after)} as decided, by {audit['answered']:,} answers of "
         f"{', '.join(audit['auditors'])}."
     ]
-    if harm["value"] is not None:
-        found.append(f"Of the doubted labels that were right, {_rate(harm)} were made wrong.")
+    if wrong is not None and wrong["value"] is not None:
+        found.append(f"Of the changes, {_rate(wrong)} are wrong.")
     if audit["systematic"]:
         found.append(
             f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "

@@ -68,6 +68,7 @@ def measured(
     m["model_alone"] = {"changed": 1234, **rates}
     m["audit"] = audit
     m["certificate"] = m["accuracy_difference"] = None
+    m["expected_wrong"] = {"value": 3.2, "low": 0.1, "high": 6.6}
     m["classes"] = class_figures(counts, [EVIL, "b"])
     m["measured_on"] = measured_on(counts, tested)
     m["units"] = "examples"

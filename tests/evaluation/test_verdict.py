@@ -1,0 +1,112 @@
+"""The first screen of the report, in each of its cases."""
+
+import pytest
+
+from rayclean.annotations import SuspectRanking
+from rayclean.evaluation.class_figures import class_figures
+from rayclean.evaluation.counts import RunCounts
+from rayclean.evaluation.verdict import audit_rows, certificate_sentence, run_verdict
+from tests.evaluation.test_counts import annotations, columns
+
+CONFIG = {"audit": {"suspects": 50, "random": 50}}
+
+
+def rate(value: float | None, low: float = 0.0, high: float = 1.0) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+def audit(**changes: object) -> dict:
+    return {
+        "auditors": ["anna"], "drawn": 100, "answered": 98, "suspects_answered": 50, "unsure": 1, "conflicts": 1,
+        "noise_before": rate(0.2, 0.15, 0.26), "noise_after": rate(0.05, 0.03, 0.1), "among_suspects": rate(0.7),
+        "among_rest": rate(0.36, 0.2, 0.5), "expected_rest": 0.012, "found": rate(0.6, 0.4, 0.8), "neither": rate(0.1),
+        "annotator_accuracy": None, "changes_wrong": rate(0.08, 0.02, 0.2), "repaired": rate(0.8),
+        "harm_among_suspects": rate(None), "unexpected_p_value": 0.2, "systematic": False,
+    } | changes  # fmt: skip
+
+
+def metrics(**changes: object) -> dict:
+    counts = {"changed": 105, "examples": 1391, "referred": 8}
+    expected = {"value": 12.4, "low": 5.6, "high": 19.2}
+    return {"counts": counts, "expected_wrong": expected, "audit": None, "certificate": None} | changes
+
+
+def statement(**changes: object) -> dict:
+    return {
+        "target": 0.95, "delta": 0.05, "seed": 0, "proposals": 69, "accepted": 69, "audited": 39, "wrong": 0,
+        "ended_by": "all", "auditors": ["anna"], "restricts": False, "void": None,
+    } | changes  # fmt: skip
+
+
+def test_not_audited() -> None:
+    found = run_verdict(metrics(), CONFIG)
+    assert found.case == "not audited"
+    text = " ".join(found.sentences)
+    assert "105 of 1,391 labels were changed and 8 are referred" in text
+    assert "some 12 (6 to 19) of the changes are wrong" in text
+    assert "An audit of 100 labels (rayclean audit CONFIG), some 50 minutes" in text
+    assert found.certificate.startswith("Not certified. 59 answers without a wrong one")
+
+
+def test_random_like_and_systematic() -> None:
+    found = run_verdict(metrics(audit=audit()), CONFIG)
+    assert (
+        found.case,
+        "Of all wrong labels, 60.0 % (40.0 % to 80.0 %) were doubted." in found.sentences,
+    ) == (
+        "random-like",
+        True,
+    )
+    assert "Of the changes, 8.0 % (2.0 % to 20.0 %) are wrong." in found.sentences
+    found = run_verdict(metrics(audit=audit(systematic=True)), CONFIG)
+    assert found.case == "systematic"
+    assert "36.0 % (20.0 % to 50.0 %) are wrong, where detection expects 1.2 %" in " ".join(found.sentences)
+    assert "What helps" in " ".join(found.sentences)
+
+
+def test_figures_that_are_not_known_are_said_so_or_left_out() -> None:
+    rows = {name: value for name, value, _ in audit_rows(audit())}
+    assert rows["right suspects made wrong"] == "not known"
+    assert not any("annotator" in name for name in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "at least 95.0 % of all 69 changes are right, as anna judges (39 answers, 0 of them that the change is wrong).",
+        ),
+        ({"accepted": 60}, "of the 60 surest of 69 changes are right"),
+        ({"accepted": 60, "restricts": True}, "The other 9 are referred to a person."),
+        ({"accepted": 0, "ended_by": "answers"}, "Not certified yet"),
+        ({"accepted": 0, "ended_by": "below target"}, "too many of the surest changes are wrong"),
+        ({"accepted": 0, "ended_by": "budget"}, "relabel.certify.labels answers can no longer show it"),
+        ({"accepted": 0, "proposals": 0}, "nothing to certify"),
+    ],
+)
+def test_what_a_certificate_says(changes: dict, said: str) -> None:
+    assert said in certificate_sentence(statement(**changes))
+    assert said in run_verdict(metrics(certificate=statement(**changes)), CONFIG).certificate
+
+
+def test_a_void_certificate_says_what_changed() -> None:
+    found = run_verdict(metrics(certificate=statement(void="the data, the model")), CONFIG).certificate
+    assert found.startswith("The certificate is void: since then, the data, the model changed.")
+
+
+def test_every_class_by_hand() -> None:
+    rows = [
+        (70, 0, 1, 1, 0.9, "changed"), (60, 1, 0, 0, 0.8, "changed"), (50, 0, 1, 1, 0.9, "changed"),
+        (40, 0, 1, 1, 0.9, "changed"),
+    ]  # fmt: skip
+    counts = RunCounts(SuspectRanking.from_tables([annotations(rows)]), ["d"])
+    counts.add(columns())
+    zero, one = class_figures(counts, ["a", "b", "never"])
+    # given 0 0 1 1 0 1 0 1, final 1 0 0 1 0 1 1 1, truth 1 0 1 1 1 1 1 and one unknown
+    assert zero == {
+        "name": "a", "before": 4, "after": 3, "out": 2, "into": 1, "right": 1, "wrong": 3, "harmed": 0, "repaired": 2,
+    }  # fmt: skip
+    assert one == {
+        "name": "b", "before": 4, "after": 5, "out": 1, "into": 2, "right": 3, "wrong": 0, "harmed": 1, "repaired": 0,
+    }  # fmt: skip
