@@ -52,6 +52,7 @@ class PredictionShard:
             probabilities=probabilities,
             features=self._features(folder, ids) if features else None,
             example_id=ids,
+            examples_given=None if self.units.units_are_examples else table.select(columns[:2]),
             given_value=rows["given_value"],
             suggested_value=self.units.suggested_values(table),
         )

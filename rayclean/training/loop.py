@@ -206,7 +206,7 @@ def fit(
             job_outputs.save_network(predictor, output, "model_last", spec.labels, task)
         networks.load_state_dict(progress.best_weights)
         job_outputs.save_network(predictor, output, "model", spec.labels, task, job.standalone)
-        job_outputs.write_dynamics(output, state, method)
+        job_outputs.write_dynamics(output, state, method, data.train.labels.cast(task.label_type))
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)
         output.remove(DEMONSTRATIONS)

@@ -38,7 +38,7 @@ from rayclean.training.query_annotator import AskAnnotator
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 
 
 def validate(config: Config, run: Run) -> None:

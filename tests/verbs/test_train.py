@@ -90,6 +90,10 @@ def test_trains_on_final_labels(prepared: Run) -> None:
     assert network(pad(tokens, 0))[1].argmax(-1).tolist() == [0, 1, 2]
     dynamics = out.read_table("dynamics", "part-00000.parquet").to_pandas()
     assert np.isfinite(dynamics["quality"]).all()
+    final = prepared.sub("relabel").read_table("labels", "part-00000.parquet").to_pandas()
+    final = {**final.set_index("example_id")["final_label"]}
+    trained = {**dynamics.set_index("example_id")["trained_label"]}
+    assert {key: final[key] for key in trained if key in final}.items() <= trained.items()
 
 
 def test_relabel_must_have_run(prepared: Run) -> None:
