@@ -36,7 +36,8 @@ class TrainConfig(TrainingConfig):
     """The final training, by the configured method; read by `train`."""
 
     labels: Literal["final", "given"] = "final"
-    """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do."""
+    """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do. The best epoch is
+    chosen by the same labels of the development examples; of final ones without unresolved suspects."""
 
 
 class PredictConfig(Options):

@@ -48,6 +48,9 @@ def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, 
         seconds=round(sum(record["seconds"] for record in progress.history), 3),
         examples_per_second=round(sum(examples) / sum(training), 1),
         workers=workers,
+        dev_loss_final=best.get("dev_loss_final"),
+        dev_accuracy_final=best.get("dev_accuracy_final"),
+        dev_settled=None if data.final_dev is None else data.final_dev.settled,
     )
 
 
