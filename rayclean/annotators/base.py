@@ -37,6 +37,9 @@ ANSWER_TOKENS = 8
 """Estimate of the tokens of an answer: a letter or a word, perhaps in JSON."""
 
 
+NEAREST_OF_ANY = "nearest_of_any"
+"""Selector of an annotator whose demonstrations vote: the nearest examples, whatever their label."""
+
 BUDGET_OPTIONS = ("max_queries", "max_tokens", "max_cost", "price_prompt", "price_answer")
 """Options of every annotator that limit the number of answers and do not affect any answer."""
 
@@ -194,9 +197,14 @@ class Annotator:
         """
         return self
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and selector of a query's demonstrations, given `count` and `selector` from the config."""
-        return count, selector
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
+        """Number and selector of a query's demonstrations.
+
+        Args:
+            count: number in the config; None: the annotator chooses.
+            selector: selector in the config, `nearest` or `random`.
+        """
+        return count or 0, selector
 
     def calibration(self, configured: str, num_classes: int) -> str:
         """The calibration of scores: `none`, `controls` or `content_free`.

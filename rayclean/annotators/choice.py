@@ -37,6 +37,8 @@ BLANKS = ' \t\n▁Ġ"'
 class ChoiceForm:
     """Prompt form of a choice between candidates, as a chat."""
 
+    DEMONSTRATIONS = 0
+    """Number of demonstrations by default: a chat model knows the labels by their definitions."""
     REQUIREMENT = (
         "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or "
         "'structured_outputs', and annotator.logprobs = false if it has no log-probabilities"

@@ -64,7 +64,7 @@ class OpenAIAnnotator(Annotator):
         """Most characters of a demonstration; longer ones are cut."""
         max_prompt_tokens: int = Field(1000, ge=32)
         """`label_words` only: most tokens of a prompt; longer ones lose demonstrations, the least similar
-        first, then the text is cut."""
+        first and as many of each candidate, then the text is cut."""
         timeout: float = Field(60.0, gt=0)
         """Seconds per request."""
         deadline: float = Field(300.0, gt=0)
@@ -139,6 +139,10 @@ class OpenAIAnnotator(Annotator):
     def calibration(self, configured: str, num_classes: int) -> str:
         """The configured calibration; with `auto` that of the prompt form."""
         return self._form.calibration(num_classes) if configured == "auto" else configured
+
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
+        """As configured; else as many as suit the prompt form."""
+        return self._form.DEMONSTRATIONS if count is None else count, selector
 
     def content_free(self, query: Query) -> Query:
         """The same question about a content-free text; with label words, one question serves every pair of

@@ -17,7 +17,7 @@ class PosteriorAnnotator(Annotator):
     asks = False
     independent = False
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
         """None: nobody reads them."""
         return 0, "random"
 

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotators.answers import QUESTION
-from rayclean.annotators.base import Demonstration, Query
+from rayclean.annotators.base import NEAREST_OF_ANY, Demonstration, Query
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
     LabelledExample,
+    balanced_demonstrations,
     nearest_demonstrations,
     random_demonstrations,
 )
@@ -46,9 +47,9 @@ class QueryBuilder:
     demonstrations: int
     """Number of demonstrations per query."""
     selector: str
-    """`nearest` or `random`."""
+    """`nearest` (of the candidates, balanced), `random` (of the candidates), or `NEAREST_OF_ANY`."""
     pool: tuple[LabelledExample, ...]
-    """Examples from which the selector `random` draws; empty for `nearest`."""
+    """Examples from which the selector `random` draws; empty for others."""
     seed: int
     rows_per_chunk: int
     """Number of ranks per chunk."""
@@ -63,7 +64,7 @@ class QueryBuilder:
         """
         out = Folder(self.out)
         suspects = {shard: self._suspects(shard) for shard in shards}
-        if self.demonstrations and self.selector == "nearest":
+        if self.demonstrations and self.selector != "random":
             self._show_nearest(suspects)
         elif self.demonstrations:
             for row in itertools.chain(*suspects.values()):
@@ -73,7 +74,7 @@ class QueryBuilder:
                     row["text"],
                     self.demonstrations,
                     self.seed,
-                    self._answers(row),
+                    frozenset(row["candidates"]),
                 )
         total = 0
         for shard, rows in suspects.items():
@@ -114,19 +115,22 @@ class QueryBuilder:
             for shard, each in suspects.items()
         }
         features = [self.sources.features(shard, each) for shard, each in ids.items() if len(each)]
-        shown = nearest_demonstrations(
+        where = (
             self.sources,
             np.concatenate([*ids.values()]),
             [row["text"] for row in rows],
             np.concatenate(features),
             self.demonstrations,
-            [self._answers(row) for row in rows],
         )
+        if self.selector == NEAREST_OF_ANY:
+            shown = nearest_demonstrations(*where, [self._answers(row) for row in rows])
+        else:
+            shown = balanced_demonstrations(*where, [row["candidates"] for row in rows])
         for row, demonstrations in zip(rows, shown, strict=True):
             row["demonstrations"] = demonstrations
 
     def _answers(self, row: dict[str, Any]) -> frozenset[int]:
-        """All answers of a suspect's unit: other units than those with one of them are no demonstrations."""
+        """All answers of a suspect's unit: other units than those with one of them are no neighbours."""
         return frozenset({*row["candidates"], *self.task.further(row["candidates"])})
 
 

@@ -46,7 +46,7 @@ def test_no_vote_is_an_abstention() -> None:
         assert answer.scores[0] == answer.scores[1] == pytest.approx(math.log(0.5))
     near, far = (replace(query(1), demonstrations=shown((0, cosine))) for cosine in (0.9, 0.1))
     assert knn.key(near) != knn.key(far)
-    assert knn.demonstrations(0, "random") == (20, "nearest")
+    assert knn.demonstrations(0, "random") == knn.demonstrations(None, "nearest") == (20, "nearest_of_any")
 
 
 def write_truth(path: Path, truth: dict[int, int | None]) -> str:

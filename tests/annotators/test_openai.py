@@ -15,6 +15,7 @@ from rayclean.annotators.endpoint import EndpointClient, api_key
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
+from rayclean.annotators.prompts import with_fewer_demonstrations
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
 from rayclean.schema import Candidate, Label
@@ -324,6 +325,50 @@ def test_long_prompts_lose_demonstrations_first_then_text(tokenizer: str) -> Non
     assert "short *s" in text
     assert "demonstration 3" in text  # the most similar one stays
     assert "demonstration 0" not in text
+
+
+def test_a_cut_prompt_keeps_as_many_demonstrations_of_each_candidate() -> None:
+    shown = tuple(Demonstration(f"text {n}", CANDIDATES[place]) for n, place in enumerate((0, 0, 1, 0, 1)))
+    asked, left = replace(query(1), demonstrations=shown), []
+    while asked.demonstrations:
+        asked = with_fewer_demonstrations(asked)
+        left.append([each.text for each in asked.demonstrations])
+    assert left == [["text 1", "text 2", "text 3", "text 4"], ["text 3", "text 4"], []]
+    different = replace(
+        query(1, candidates=(0, 1, 2)), demonstrations=shown[-2:]
+    )  # not all candidates are shown
+    assert [each.text for each in with_fewer_demonstrations(different).demonstrations] == ["text 4"]
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_definitions_are_those_of_the_candidates(form: str) -> None:
+    """Another label's definition is neither shown nor part of the key; a candidate's is both."""
+    url, labels = (
+        "http://127.0.0.1:1/v1",
+        tuple(replace(each, definition=f"about {each.word}") for each in LABELS),
+    )
+    asker = annotator(url, None, labels, form=form)
+    asked = Query(1, "t", tuple(map(Candidate.of, labels[:2])))
+    (prompt, *_) = asker.sent(asked)
+    assert "about b" in prompt
+    assert "about s" in prompt
+    assert "about po" not in prompt
+    further = (*labels[:2], replace(labels[2], definition="something else"))
+    assert annotator(url, None, further, form=form).key(asked) == asker.key(asked)
+    other = Query(1, "t", (Candidate.of(labels[0]), replace(Candidate.of(labels[1]), definition="else")))
+    assert asker.key(other) != asker.key(asked)
+
+
+def test_the_prompt_form_says_how_many_demonstrations_it_wants() -> None:
+    words, choice = (
+        annotator("http://127.0.0.1:1/v1", None, form=form) for form in ("label_words", "choice")
+    )
+    assert [each.demonstrations(None, "nearest") for each in (words, choice)] == [
+        (4, "nearest"),
+        (0, "nearest"),
+    ]
+    assert [each.demonstrations(0, "random") for each in (words, choice)] == [(0, "random")] * 2
+    assert [each.demonstrations(7, "random") for each in (words, choice)] == [(7, "random")] * 2
 
 
 def test_keys_stay_what_they_were() -> None:

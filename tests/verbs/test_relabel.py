@@ -284,6 +284,35 @@ def test_an_endpoint_repairs_labels(tmp_path: Path, form: str, calibration: str)
     assert metrics["annotator"] == {"name": "openai", "model": "tiny"}
 
 
+@pytest.mark.parametrize("selector", ["nearest", "random"])
+def test_by_default_label_words_come_with_two_demonstrations_of_each_candidate(
+    tmp_path: Path, selector: str
+) -> None:
+    run = make(tmp_path)
+    with serve_in_process() as server:
+        options = {
+            "name": "openai", "base_url": server.url, "model": "tiny", "tokenizer": tokenizer_folder(tmp_path / "tokenizer"),
+        }  # fmt: skip
+        do(config_of(tmp_path, options, relabel={"selector": selector}), run)
+    given = {key: row["given_label"] for key, row in table(run, "load", "examples").items()}
+    for row in rows_in(Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000"))):
+        labels = [each["label"] for each in row["demonstrations"]]
+        assert labels == [given[each["example_id"]] for each in row["demonstrations"]]
+        assert set(labels) <= set(row["candidates"])
+        if selector == "nearest":
+            assert sorted(labels) == sorted([*row["candidates"]] * 2)
+        else:
+            assert len(labels) == 4
+
+
+def test_neighbours_that_vote_are_the_nearest_whatever_their_label(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    do(config_of(tmp_path, {"name": "knn", "neighbours": 40}), run)
+    rows = rows_in(Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000")))
+    assert any({each["label"] for each in row["demonstrations"]} - {*row["candidates"]} for row in rows)
+    assert all(len(row["demonstrations"]) == 40 for row in rows)
+
+
 def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) -> None:
     run = make(tmp_path)
     options = simulated(run, tokens=5)
