@@ -137,7 +137,12 @@ def test_a_choice_is_asked_in_both_orders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "candidates", "more"),
-    [("label_words", "binary", 2), ("label_words", "all", 3), ("choice", "binary", 2 * 2), ("choice", "all", 2 * 3)],
+    [
+        ("label_words", "binary", 2),
+        ("label_words", "all", 3),
+        ("choice", "binary", 2 * 2),
+        ("choice", "all", 2 * 3),
+    ],
 )
 def test_definitions_are_counted(tmp_path: Path, form: str, candidates: str, more: int) -> None:
     """Those of the candidates, by a choice twice; 398 characters and ': ' are 100 tokens each."""

@@ -64,7 +64,7 @@ class Query:
     text: str
     candidates: tuple[Candidate, ...]
     """The possible answers: the given and the suggested label, or all labels, in an order that depends only
-    on them (`tasks.base.in_order`)."""
+    on them."""
     demonstrations: tuple[Demonstration, ...] = ()
     """Labelled texts, the most similar last."""
     given: Candidate | None = None
@@ -176,6 +176,13 @@ class Annotator:
         self.config = config
         self.labels = tuple(labels)
         self.seed = seed
+
+    @property
+    def shows_given(self) -> bool:
+        """Whether it tells whom it asks which candidate is the given label. Then half of the control questions name the
+        other one, so that whoever repeats the given label is right no more often than by chance.
+        """
+        return False
 
     def check(self) -> None:
         """Check the options cheaply, in the driver and before any work.

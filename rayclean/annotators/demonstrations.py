@@ -128,7 +128,7 @@ def nearest_demonstrations(
     chosen: list[tuple[LabelledExample, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE
     while len(rows):
-        nearest = _search(sources, ids[rows], features[rows], fetch, [answers[row] for row in rows])
+        nearest = _search(sources, ids[rows], features[rows], fetch, [answers[row] for row in rows.tolist()])
         found = _read(sources, nearest.ids)
         for place, row in enumerate(rows.tolist()):
             ranked = zip(nearest.ids[place].tolist(), nearest.cosines[place].tolist(), strict=True)

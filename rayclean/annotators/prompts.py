@@ -98,6 +98,7 @@ class Prompt:
         labels: all labels.
         max_text_chars: longer texts are cut to this length.
         max_demonstration_chars: longer demonstrations are cut to this length.
+        shows_given: whether templates get to know which candidates are the given and the suggested label.
 
     Raises:
         ConfigError: the template is not valid Jinja, or uses an unknown name.
@@ -110,11 +111,13 @@ class Prompt:
         labels: Sequence[Label],
         max_text_chars: int,
         max_demonstration_chars: int,
+        shows_given: bool = False,
     ):
         self.instruction = instruction
         self.labels = tuple(labels)
         self.max_text_chars = max_text_chars
         self.max_demonstration_chars = max_demonstration_chars
+        self.shows_given = shows_given
         self.source = source
         try:
             _compile(self.source)
@@ -147,8 +150,8 @@ class Prompt:
                 ],
                 text=shorten(query.text, min(max_text_chars or self.max_text_chars, self.max_text_chars)),
                 options=list(options),
-                previous=query.given and query.given.word,
-                predicted=query.suggested and query.suggested.word,
+                previous=query.given.word if self.shows_given and query.given else None,
+                predicted=query.suggested.word if self.shows_given and query.suggested else None,
             )
         except jinja2.TemplateError as error:  # an undefined name, or what the sandbox forbids
             raise ConfigError(f"annotator.template: {error.message}") from error

@@ -26,6 +26,7 @@ from rayclean.annotators.demonstrations import (
     random_demonstrations,
 )
 from rayclean.folder import Folder
+from rayclean.functional.hashing import uniform
 from rayclean.tasks.base import Task
 
 SMALLEST = 1e-9
@@ -103,6 +104,11 @@ class QueryBuilder:
             row["candidates"] = self.task.candidates(
                 row["given_label"], row["suggested_label"], self.candidates
             )
+            if not self.task.candidates_are_labels:  # by what they say: not the given one first
+                values = {
+                    row[f"{which}_label"]: row[f"{which}_value"] or "" for which in ("given", "suggested")
+                }
+                row["candidates"] = sorted(row["candidates"], key=values.__getitem__)
             row["demonstrations"] = ()
         return suspects
 
@@ -186,7 +192,9 @@ def chunks_in(queries: Folder) -> list[int]:
     return sorted(int(name.removeprefix("chunk-")) for name in names if name.startswith("chunk-"))
 
 
-def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[pa.Table, list[Query]]:
+def read_chunk(
+    queries: Folder, examples: str, chunk: int, task: Task, shows_given: bool = False
+) -> tuple[pa.Table, list[Query]]:
     """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 
     Args:
@@ -194,6 +202,7 @@ def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[
         examples: folder of example shards, which hold the texts.
         chunk: number of the chunk.
         task: holds all answers.
+        shows_given: `Annotator.shows_given`.
     """
     name = chunk_name(chunk)
     parts = [queries.read_table(name, shard) for shard in queries.shards(name)]
@@ -213,17 +222,17 @@ def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[
             answer: task.candidate(answer, values.get(answer), text)
             for answer in {*row["candidates"], *values}
         }
-        found.append(
-            Query(
-                row["unit_id"],
-                text,
-                tuple(offered[answer] for answer in row["candidates"]),
-                tuple(shown),
-                offered[row["given_label"]],
-                offered[row["suggested_label"]],
-            )
-        )
+        given, suggested = offered[row["given_label"]], offered[row["suggested_label"]]
+        if shows_given and row["rank"] < 0 and _is_exchanged(row["unit_id"]):
+            given, suggested = suggested, given
+        candidates = tuple(offered[answer] for answer in row["candidates"])
+        found.append(Query(row["unit_id"], text, candidates, tuple(shown), given, suggested))
     return table, found
+
+
+def _is_exchanged(unit_id: int) -> bool:
+    """Whether a control question shows its rival as the given label; so do half of them."""
+    return bool(uniform(np.array([unit_id]), 0, "exchanged control")[0] < 0.5)
 
 
 def read_texts(examples: str, ids: npt.NDArray[np.int64]) -> dict[int, str]:

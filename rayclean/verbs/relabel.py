@@ -33,7 +33,7 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:

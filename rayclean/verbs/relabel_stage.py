@@ -69,7 +69,9 @@ class AnnotatorStage:
     def chunk_work(self) -> "_ChunkWork":
         """The work on chunks, in a form that can be sent to other processes."""
         folders = (self.sources.load, self.out.url())
-        return _ChunkWork(*folders, stage_name(self.number), self.task, self.calibration)
+        return _ChunkWork(
+            *folders, stage_name(self.number), self.task, self.calibration, self.annotator.shows_given
+        )
 
     @property
     def _controls(self) -> int:
@@ -172,11 +174,12 @@ class _ChunkWork:
     """Name of the annotator's sub-folders."""
     task: Task
     calibration: str
+    shows_given: bool
 
     def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
         """Read the rows and queries of a chunk."""
         queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
-        return read_chunk(queries, examples, chunk, self.task)
+        return read_chunk(queries, examples, chunk, self.task, self.shows_given)
 
     def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
         """Whether a chunk has a query without a recorded answer that the budget allows."""

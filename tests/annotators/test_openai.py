@@ -383,8 +383,10 @@ def test_keys_stay_what_they_were() -> None:
     asker = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m"), LABELS)
     assert asker.key(asked) == "af6e4c86eb1978975037ce6f5e921b91"
     assert asker.key(asker.content_free(asked)) == "812274fdd1417a8e29e11ca6f1d19b43"
+    showing = OpenAIAnnotator.Config(base_url=url, model="m", form="choice", shows_given=True)
+    assert OpenAIAnnotator(showing, LABELS).key(asked) == "43c79005c1a9612b089135650843033b"
     choice = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m", form="choice"), LABELS)
-    assert choice.key(asked) == "43c79005c1a9612b089135650843033b"
+    assert choice.key(asked) == "1099a02ca26dfe314b0f087bd8455f7e"
 
 
 def test_keys_say_what_was_asked_not_where() -> None:
@@ -422,10 +424,35 @@ def test_keys_know_nothing_of_other_labels(form: str) -> None:
     assert annotator(url, None, form=form).key(replace(query(1), scored=(CANDIDATES[2],))) == key
     other_value = replace(query(1), candidates=tuple(replace(each, value='"X"') for each in CANDIDATES[:2]))
     assert annotator(url, None, form=form).key(other_value) == key
-    hides_given = annotator(url, None, form=form).key(replace(query(1), given=None)) == key
-    assert hides_given == (form == "label_words")
     begun = (*LABELS, Label(3, "BOX", "box"))
     assert (annotator(url, None, begun, form=form).key(query(1)) == key) == (form == "choice")
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_a_blind_prompt_says_nothing_of_who_said_what(form: str) -> None:
+    """Neither prompt nor key changes with the roles of the candidates; shown ones are in both."""
+    url = "http://127.0.0.1:1/v1"
+    exchanged = replace(query(1), given=query(1).suggested, suggested=query(1).given)
+    unknown = replace(query(1), given=None, suggested=None)
+    blind, showing = (annotator(url, None, form=form, shows_given=shown) for shown in (False, True))
+    assert blind.shows_given is annotator(url, None, form=form).shows_given is False
+    assert blind.sent(query(1)) == blind.sent(exchanged) == blind.sent(unknown)
+    assert blind.key(query(1)) == blind.key(exchanged) == blind.key(unknown) == showing.key(unknown)
+    assert len({showing.key(each) for each in (query(1), exchanged, unknown)}) == 3
+    prompts = {name: showing.prompt.render(each) for name, each in (("one", query(1)), ("other", exchanged))}
+    for name, (previous, predicted) in {"one": "bs", "other": "sb"}.items():
+        lines = prompts[name].splitlines()
+        assert any("revious" in line and f": {previous}" in line for line in lines)
+        assert any("redict" in line and f": {predicted}" in line for line in lines)
+    assert "revious" not in blind.prompt.render(query(1))
+    assert prompts["one"].splitlines()[-1] == blind.prompt.render(query(1)).splitlines()[-1]
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_shown_labels_reach_the_endpoint(form: str, tokenizer: str) -> None:
+    with serve_in_process() as server:
+        (answer,) = ask(annotator(server.url, tokenizer, form=form, shows_given=True), [query(0)])
+    assert (answer.choice, answer.error) == (0, None)
 
 
 def test_a_template_of_your_own_is_part_of_the_identity(tmp_path: Path) -> None:

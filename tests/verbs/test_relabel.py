@@ -14,6 +14,7 @@ import pytest
 from rayclean import schema
 from rayclean.annotations import ANNOTATIONS
 from rayclean.annotators.answers import answer_rows
+from rayclean.annotators.base import Annotation, Annotator, Query
 from rayclean.annotators.final_labels import revert_label_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
@@ -303,6 +304,46 @@ def test_by_default_label_words_come_with_two_demonstrations_of_each_candidate(
             assert sorted(labels) == sorted([*row["candidates"]] * 2)
         else:
             assert len(labels) == 4
+
+
+class RepeatingAnnotator(Annotator):
+    """Answers what the query calls the given label."""
+
+    class Config(Annotator.Config):
+        shown: bool
+
+    billable = False
+
+    @property
+    def shows_given(self) -> bool:
+        return bool(self.config.shown)
+
+    async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
+        return [
+            Annotation(
+                key=self.key(each), unit_id=each.unit_id, choice=each.candidates.index(each.given),
+                scores=tuple(0.0 if one == each.given else -2.0 for one in each.candidates), model="repeating",
+            )
+            for each in queries
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shows_given", [False, True])
+def test_whoever_repeats_the_given_label_is_no_better_than_chance(tmp_path: Path, shows_given: bool) -> None:
+    """Control questions name the given label as such in half of the cases, and its rival in the others."""
+    run = make(tmp_path)
+    config = config_of(
+        tmp_path, {"name": "tests.verbs.test_relabel:RepeatingAnnotator", "shown": shows_given}
+    )
+    metrics = do(config, run)
+    (judged,) = metrics["judged"]
+    assert judged["controls"]["asked"] == CONTROLS
+    if shows_given:
+        assert 0.3 * CONTROLS < judged["controls"]["right"] < 0.7 * CONTROLS
+        assert not judged["above_chance"]
+    else:
+        assert judged["controls"]["right"] == CONTROLS
+    assert metrics["kept"] + metrics["referred"] == SUSPECTS
 
 
 def test_neighbours_that_vote_are_the_nearest_whatever_their_label(tmp_path: Path) -> None:
