@@ -16,7 +16,9 @@ from rayclean.plugins import Options
 HIGHEST_LOSS = 20.0
 """End of the axis of losses; exp(-20) is the probability of such labels."""
 
-EPOCH_FIGURES = ("loss", "dev_loss", "dev_accuracy", "asked", "from_ledger")
+EPOCH_FIGURES = (
+    "loss", "dev_loss", "dev_accuracy", "dev_loss_final", "dev_accuracy_final", "asked", "from_ledger",
+)  # fmt: skip
 """Figures that the training itself writes into an epoch's line of `metrics.jsonl`, whatever the method."""
 
 _FORMATS = {"count": ",.0f", "percent": ".1%", "decimals": ".3f", "digits": ".4g"}

@@ -65,6 +65,11 @@ FOLDS = pa.schema([("example_id", pa.int64()), ("group", pa.int64()), ("fold", p
 """`predict/folds/`: the fold of every example, and the number that copies of its text share."""
 
 
+TRAINED_LABEL = "trained_label"
+"""Column of `train/dynamics/`: the label that an example was trained on, in the form of the task. The method's
+`quality` is about this label, which after relabelling need not be the given one."""
+
+
 def predictions(num_classes: int) -> pa.Schema:
     """`predict/predictions/`: one row per example, with the probabilities of all K classes."""
     return pa.schema(

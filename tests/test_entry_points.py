@@ -36,7 +36,8 @@ class ShortTexts(Detector):
 ANNOTATOR = '''
 from pydantic import Field
 
-from rayclean.annotators.base import Annotation, Annotator
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.questions import Annotation
 
 
 class Optimist(Annotator):

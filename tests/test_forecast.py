@@ -138,10 +138,15 @@ def test_a_choice_is_asked_in_both_orders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "candidates", "more"),
-    [("label_words", "binary", 3), ("choice", "binary", 2 * 2), ("choice", "all", 2 * 3)],
+    [
+        ("label_words", "binary", 2),
+        ("label_words", "all", 3),
+        ("choice", "binary", 2 * 2),
+        ("choice", "all", 2 * 3),
+    ],
 )
 def test_definitions_are_counted(tmp_path: Path, form: str, candidates: str, more: int) -> None:
-    """Label words show them all, a choice those of its options, twice; 398 characters and ': ' are 100 tokens each."""
+    """Those of the candidates, by a choice twice; 398 characters and ': ' are 100 tokens each."""
     same: dict[str, Any] = {
         "annotator": {**PAID, "form": form}, "detect.budget": 0.1, "relabel.candidates": candidates, "relabel.controls": 0,
     }  # fmt: skip

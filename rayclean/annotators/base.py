@@ -16,12 +16,13 @@ unchanged questions are answered from the ledger.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from rayclean.annotators.model_server import ModelServer
+from rayclean.annotators.questions import Annotation, Expected, Query
 from rayclean.hashing import digest
 from rayclean.plugins import Options
 from rayclean.schema import Candidate, Label
@@ -38,87 +39,11 @@ ANSWER_TOKENS = 8
 """Estimate of the tokens of an answer: a letter or a word, perhaps in JSON."""
 
 
+NEAREST_OF_ANY = "nearest_of_any"
+"""Selector of an annotator whose demonstrations vote: the nearest examples, whatever their label."""
+
 BUDGET_OPTIONS = ("max_queries", "max_tokens", "max_cost", "price_prompt", "price_answer", "currency")
 """Options of every annotator that limit the number of answers, or say what they cost, and do not affect any answer."""
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """A labelled text, shown in the prompt before the text to label."""
-
-    text: str
-    answer: Candidate
-    """The text's given label."""
-    similarity: float | None = None
-    """Cosine similarity to the query's text; None if not measured. Prompts do not show it."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A question about a text: which of the candidates is the correct label?"""
-
-    unit_id: int
-    """Id of the doubted unit; in classification the `example_id`."""
-    text: str
-    candidates: tuple[Candidate, ...]
-    """The possible answers: the given and the suggested label, or all labels, in an order that depends only
-    on them (`tasks.base.in_order`)."""
-    demonstrations: tuple[Demonstration, ...] = ()
-    """Labelled texts, the most similar last."""
-    given: Candidate | None = None
-    """The given label; shown by prompt templates that use it."""
-    suggested: Candidate | None = None
-    """The label that the model suggests; shown by prompt templates that use it."""
-    scored: tuple[Candidate, ...] = ()
-    """Further labels whose scores calibration needs; never an answer, and not part of the key. Ignored if
-    scores are not free."""
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One answer, as the ledger stores it."""
-
-    key: str
-    """`Annotator.key(query)`, the content address of the question; no key is paid for twice."""
-    unit_id: int
-    """`Query.unit_id` of the question."""
-    choice: int | None
-    """Position of the candidate chosen by raw scores; None: abstained or failed."""
-    scores: tuple[float, ...] = ()
-    """Raw log-probability (or logarithm of a vote) of each candidate; () if the annotator gives none."""
-    further: dict[str, float] = field(default_factory=dict)
-    """Raw log-probability of each label in `Query.scored`, by word."""
-    candidates: tuple[Candidate, ...] = ()
-    """Candidates to which the positions refer; set by the engine."""
-    raw: str = ""
-    """The answer verbatim."""
-    model: str = ""
-    """Model and revision, as the endpoint names it."""
-    prompt_hash: str = ""
-    """Hash of the prompts sent."""
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-    seconds: float = 0.0
-    error: str | None = None
-    """`kind: message`; kinds: timeout, connection, rate_limit, server, client, invalid, outside."""
-    written: float = 0.0
-    """Unix time of the answer."""
-    session: str = ""
-    """Name of the ledger's session that paid for the answer."""
-
-    @property
-    def error_kind(self) -> str | None:
-        """The kind of the error, by which failures are counted; None without an error."""
-        return self.error.partition(":")[0] if self.error else None
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Expected number of requests and tokens for one query."""
-
-    requests: int
-    prompt_tokens: int
-    answer_tokens: int
 
 
 class Annotator:
@@ -190,6 +115,13 @@ class Annotator:
         self.labels = tuple(labels)
         self.seed = seed
 
+    @property
+    def shows_given(self) -> bool:
+        """Whether it tells whom it asks which candidate is the given label. Then half of the control questions name the
+        other one, so that whoever repeats the given label is right no more often than by chance.
+        """
+        return False
+
     def check(self) -> None:
         """Check the options cheaply, in the driver and before any work.
 
@@ -210,9 +142,14 @@ class Annotator:
         """
         return self
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
-        """Number and selector of a query's demonstrations, given `count` and `selector` from the config."""
-        return count, selector
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
+        """Number and selector of a query's demonstrations.
+
+        Args:
+            count: number in the config; None: the annotator chooses.
+            selector: selector in the config, `nearest` or `random`.
+        """
+        return count or 0, selector
 
     def calibration(self, configured: str, num_classes: int) -> str:
         """The calibration of scores: `none`, `controls` or `content_free`.

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rayclean.annotators.answers import AnsweredQuery, chosen_label, content_free_scores, label_scores
-from rayclean.annotators.base import Demonstration, Query
 from rayclean.annotators.calibration_queries import (
     MaybeAnswers,
     answer_for_calibration,
@@ -20,6 +19,7 @@ from rayclean.annotators.calibration_queries import (
 from rayclean.annotators.choices import choices, shared_bias
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.queries import read_texts
+from rayclean.annotators.questions import Demonstration, Query
 from rayclean.errors import AnnotationError
 from rayclean.schema import ABSTAINED, UNANSWERED, LabelSet, MethodQueries
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.questions import Annotation, Query
 
 MaybeAnswers = list[Annotation | None]
 """Answers to a list of queries; None for a query beyond the budget, or without an answer in the ledger."""

@@ -13,16 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import (
-    ANSWER_TOKENS,
-    PROMPT_CHARACTERS,
-    Annotation,
-    Expected,
-    Query,
-    best_position,
-)
+from rayclean.annotators.base import ANSWER_TOKENS, PROMPT_CHARACTERS, best_position
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
+from rayclean.annotators.questions import Annotation, Expected, Query
 from rayclean.schema import Candidate, Label
 
 if TYPE_CHECKING:
@@ -37,6 +31,8 @@ BLANKS = ' \t\n▁Ġ"'
 class ChoiceForm:
     """Prompt form of a choice between candidates, as a chat."""
 
+    DEMONSTRATIONS = 0
+    """Number of demonstrations by default: a chat model knows the labels by their definitions."""
     REQUIREMENT = (
         "It must constrain answers to the candidates: try annotator.constraint = 'json_schema' or "
         "'structured_outputs', and annotator.logprobs = false if it has no log-probabilities"

@@ -3,9 +3,13 @@
 The nearest neighbours are exact, by cosine similarity in the features of `predict`, with one shard in memory
 at a time. Suspects, the query's example and exact duplicates of its text, whose labels would reveal the
 answer, are excluded. The most similar demonstration is last, next to the question.
+
+A language model prefers the labels that it has just read. So it is shown the query's candidates alone, each equally
+often (`balanced_demonstrations`); a vote of the neighbours is one of all that are near (`nearest_demonstrations`).
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +26,8 @@ from rayclean.tasks.base import Task
 
 SPARE = 16
 """Number of additional neighbours to fetch, since some may be duplicates."""
+CONFLICTING = 2
+"""Number of additional demonstrations to find for each candidate, since some texts may be found with both."""
 MOST_FETCHED = 2048
 """Most neighbours fetched for a query (32 KiB of memory)."""
 RANDOM_POOL = 1024
@@ -55,8 +61,13 @@ class DemonstrationSources:
 
     def possible(self, shard: str) -> npt.NDArray[np.int64]:
         """Sorted ids of the examples of a shard that have a unit that is no suspect."""
+        return np.unique(self.answered(shard)[0])
+
+    def answered(self, shard: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Id of the example, and given answer, of every unit of a shard that is no suspect."""
         examples = Folder(self.load).read_table("examples", shard, columns=["example_id", "given_label"])
-        return np.unique(self._undoubted(shard, examples)["example_id"].to_numpy())
+        units = self._undoubted(shard, examples)
+        return units["example_id"].to_numpy(), units["given_label"].to_numpy().astype(np.int64)
 
     def units(self, shard: str, ids: npt.NDArray[np.int64]) -> list[tuple[int, str, int]]:
         """Id and text of the example, and given answer, of the units that are no suspects, of the examples of a
@@ -83,6 +94,16 @@ class DemonstrationSources:
         return np.asarray(matrix(table["features"]), dtype=np.float32)[rows]
 
 
+@dataclass(frozen=True)
+class _Nearest:
+    """The nearest examples of Q queries."""
+
+    ids: npt.NDArray[np.int64]
+    """[Q, M] the nearest first; -1: there are no more."""
+    cosines: npt.NDArray[np.float64]
+    """[Q, M]"""
+
+
 def nearest_demonstrations(
     sources: DemonstrationSources,
     ids: npt.NDArray[np.int64],
@@ -107,7 +128,7 @@ def nearest_demonstrations(
     chosen: list[tuple[LabelledExample, ...]] = [()] * len(ids)
     rows, fetch = np.arange(len(ids)), count + SPARE
     while len(rows):
-        nearest = _search(sources, ids[rows], features[rows], fetch)
+        nearest = _search(sources, ids[rows], features[rows], fetch, [answers[row] for row in rows.tolist()])
         found = _read(sources, nearest.ids)
         for place, row in enumerate(rows.tolist()):
             ranked = zip(nearest.ids[place].tolist(), nearest.cosines[place].tolist(), strict=True)
@@ -124,18 +145,93 @@ def nearest_demonstrations(
     return chosen
 
 
-def _search(
-    sources: DemonstrationSources, ids: npt.NDArray[np.int64], features: npt.NDArray[np.float32], fetch: int
-) -> NearestNeighbours:
-    """The nearest examples with a unit that is no suspect, other than the query itself; one shard in memory at
-    a time.
+def balanced_demonstrations(
+    sources: DemonstrationSources,
+    ids: npt.NDArray[np.int64],
+    texts: Sequence[str],
+    features: npt.NDArray[np.float32],
+    count: int,
+    candidates: Sequence[Sequence[int]],
+) -> list[tuple[LabelledExample, ...]]:
+    """`count` demonstrations per query, the same number of the nearest ones of each candidate and, if some are left
+    over, the nearest of the rest; all together by similarity, the most similar last.
+
+    Where a candidate has fewer, all have as few as it, so that no candidate is shown more often for want of the other.
+    A text that is found with two of the candidates is shown with neither. Of more candidates than demonstrations, the
+    nearest are shown, whichever they have.
+
+    Args:
+        sources: folders of examples, features and suspects.
+        ids: [Q] example ids of the queries.
+        texts: Q texts.
+        features: [Q, D].
+        count: K, at least 1.
+        candidates: Q sequences of answers.
     """
-    nearest = NearestNeighbours(features, ids, fetch)
+    requests = [
+        (row, answers)
+        for row, possible in enumerate(candidates)
+        for answers in (
+            [frozenset({one}) for one in possible] if len(possible) <= count else [frozenset(possible)]
+        )
+    ]
+    rows = np.array([row for row, _ in requests], dtype=np.int64)
+    most = count if not requests else max(
+        count - (len(possible) - 1) * (count // len(possible)) for possible in candidates
+    )  # fmt: skip
+    found = nearest_demonstrations(
+        sources, ids[rows], [texts[row] for row in rows.tolist()], features[rows], most + CONFLICTING,
+        [answers for _, answers in requests],
+    )  # fmt: skip
+    lists: list[list[tuple[LabelledExample, ...]]] = [[] for _ in candidates]
+    for (row, _), shown in zip(requests, found, strict=True):
+        lists[row].append(shown[::-1])
+    return [_balanced(each, count) for each in lists]
+
+
+def _balanced(lists: Sequence[Sequence[LabelledExample]], count: int) -> tuple[LabelledExample, ...]:
+    """At most `count` of the examples of each candidate, which come the most similar first; the most similar last."""
+    places = Counter(text for each in lists for text in {one.text.strip() for one in each})
+    clear = [[one for one in each if places[one.text.strip()] == 1] for each in lists]
+    share = min(count // len(clear), *map(len, clear)) if len(clear) > 1 else 0
+    shown = [one for each in clear for one in each[:share]]
+    if share == count // len(clear) or len(clear) == 1:
+        rest = [one for each in clear for one in each[share:]]
+        shown += sorted(rest, key=_by_similarity)[: count - len(shown)]
+    return tuple(sorted(shown, key=_by_similarity)[::-1])
+
+
+def _by_similarity(example: LabelledExample) -> tuple[float, int]:
+    """Order of demonstrations: the most similar first, equal ones by id."""
+    return -(example.similarity or 0.0), example.example_id
+
+
+def _search(
+    sources: DemonstrationSources,
+    ids: npt.NDArray[np.int64],
+    features: npt.NDArray[np.float32],
+    fetch: int,
+    answers: Sequence[frozenset[int]],
+) -> _Nearest:
+    """The nearest examples with a unit that is no suspect and has one of some answers, other than the query itself; one
+    shard in memory at a time.
+    """
+    groups: dict[frozenset[int], list[int]] = {}
+    for row, allowed in enumerate(answers):
+        groups.setdefault(allowed, []).append(row)
+    searches = {key: NearestNeighbours(features[rows], ids[rows], fetch) for key, rows in groups.items()}
     for shard in sources.shards():
-        candidates = sources.possible(shard)
-        if len(candidates):
-            nearest.add(sources.features(shard, candidates), candidates)
-    return nearest
+        examples, given = sources.answered(shard)
+        wanted = {key: np.unique(examples[np.isin(given, list(key))]) for key in groups}
+        every = np.unique(np.concatenate([*wanted.values()]))
+        vectors = sources.features(shard, every) if len(every) else None
+        for key, candidates in wanted.items():
+            if vectors is not None and len(candidates):
+                searches[key].add(vectors[np.searchsorted(every, candidates)], candidates)
+    found = _Nearest(np.empty((len(ids), fetch), np.int64), np.empty((len(ids), fetch)))
+    for key, rows in groups.items():
+        found.ids[rows], found.cosines[rows] = searches[key].ids, searches[key].cosines
+    return found
 
 
 def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int, list[tuple[str, int]]]:

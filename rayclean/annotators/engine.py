@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.questions import Annotation, Query
 from rayclean.errors import AnnotationError
 
 ERROR_RATE_FROM = 20

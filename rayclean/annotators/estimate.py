@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayclean.annotators import build_annotator, relabel_annotators
-from rayclean.annotators.base import Demonstration, Expected, Query
 from rayclean.annotators.budget import Budget
+from rayclean.annotators.questions import Demonstration, Expected, Query
 from rayclean.config import Config
 from rayclean.functional.combine import allowed
 from rayclean.plugins import Plugin
@@ -94,7 +94,7 @@ def estimate_questions(
     config: Config,
     data: LoadedTexts | None,
     most: int | None,
-    demonstrations: int,
+    demonstrations: int | None,
     candidates: str,
     plugin: Plugin | None = None,
 ) -> QuestionEstimate:
@@ -105,7 +105,7 @@ def estimate_questions(
         config: config of the run.
         data: the loaded data; None: not loaded yet.
         most: most queries by the limits of the asker; None: not known.
-        demonstrations: requested demonstrations per query, which the annotator may override.
+        demonstrations: requested demonstrations per query, which the annotator may override; None: it chooses.
         candidates: `binary` or `all`.
         plugin: the annotator of `relabel`; None: the config's annotator, which methods ask without its query
             budget.

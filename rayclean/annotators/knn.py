@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from rayclean.annotators.base import Annotation, Annotator, Query, best_position
+from rayclean.annotators.base import NEAREST_OF_ANY, Annotator, best_position
+from rayclean.annotators.questions import Annotation, Query
 
 
 class KnnAnnotator(Annotator):
@@ -32,9 +33,9 @@ class KnnAnnotator(Annotator):
     independent = False
     calibrated = True
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
         """The nearest neighbours; `relabel.demonstrations` and `selector` apply only to language models."""
-        return self.config.neighbours, "nearest"
+        return self.config.neighbours, NEAREST_OF_ANY
 
     def sent(self, query: Query) -> Any:
         """The candidates, and the neighbours' labels and cosine similarities, rounded as their last digits

@@ -1,6 +1,6 @@
 """The prompt form `label_words`: log-probabilities of the labels' words as continuations of the prompt.
 
-The answer is a candidate by construction, and one forward pass serves all labels whose words are one token.
+The answer is a candidate by construction; one forward pass serves all labels whose words are one token.
 Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per
 inner node. The root is requested before the deeper nodes, so that they find the prompt in the server's prefix
 cache.
@@ -11,17 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rayclean.annotators.base import (
-    MAX_MEASURED,
-    PROMPT_CHARACTERS,
-    Annotation,
-    Expected,
-    Query,
-    best_position,
-)
+from rayclean.annotators.base import MAX_MEASURED, PROMPT_CHARACTERS, best_position
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
-from rayclean.annotators.prompts import Prompt, prompt_hash
+from rayclean.annotators.prompts import Prompt, prompt_hash, with_fewer_demonstrations
+from rayclean.annotators.questions import Annotation, Expected, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Label
 
@@ -39,6 +33,8 @@ TokenIds = tuple[int, ...]
 class LabelWordsForm:
     """Prompt form that scores the label words as completions."""
 
+    DEMONSTRATIONS = 4
+    """Number by default: one to five tell a small model what the words stand for."""
     REQUIREMENT = (
         "It must return log-probabilities of given token ids (vLLM >= 0.29 does); "
         "otherwise set annotator.form = 'choice'"
@@ -134,15 +130,15 @@ class LabelWordsForm:
 
     def _fit(self, words: "LabelWords", query: Query) -> tuple[str, list[int]]:
         """The prompt and its tokens, cut to at most `max_prompt_tokens` if possible."""
-        keep, chars = len(query.demonstrations), min(len(query.text), self.config.max_text_chars)
+        chars = min(len(query.text), self.config.max_text_chars)
         while True:
-            prompt = self.prompt.render(query, demonstrations=keep, max_text_chars=chars)
+            prompt = self.prompt.render(query, max_text_chars=chars)
             tokens = words.encode(prompt)
             excess = len(tokens) / self.config.max_prompt_tokens
-            if excess <= 1 or (keep == 0 and chars <= LEAST_CHARS):
+            if excess <= 1 or (not query.demonstrations and chars <= LEAST_CHARS):
                 return prompt, tokens
-            if keep:
-                keep -= 1
+            if query.demonstrations:
+                query = with_fewer_demonstrations(query)
             else:
                 chars = max(int(chars / excess * 0.95), LEAST_CHARS)
 

@@ -3,9 +3,11 @@
 - `label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word as
   the continuation of the prompt, which suits small models. It needs an endpoint that returns
   log-probabilities of given token ids (vLLM >= 0.29).
-- `choice` (`choice.py`): chat form for large models. The prompt shows the definitions, the previous annotation
-  and the model's prediction; the answer is constrained to a letter, or to a word with more than two
-  candidates.
+- `choice` (`choice.py`): chat form for large models. The answer is constrained to a letter, or to a word with more
+  than two candidates.
+
+Both show the definitions of the candidates. By default they are blind: nothing in a prompt tells which candidate is the
+given label, and which the model suggests (`shows_given`).
 
 `start` probes the endpoint with a question that has no natural answer among the candidates, and refuses an
 endpoint that ignores the constraint or returns no log-probabilities.
@@ -17,12 +19,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rayclean.annotators.base import Annotation, Annotator, Expected, Query
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.choice import ChoiceForm
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
 from rayclean.annotators.label_words import LabelWordsForm
 from rayclean.annotators.prompts import Prompt, template_source
+from rayclean.annotators.questions import Annotation, Expected, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Candidate, Label
 
@@ -56,6 +59,9 @@ class OpenAIAnnotator(Annotator):
         probability 1."""
         instruction: str = "Label each text."
         """First line of every prompt, which describes the texts and the meaning of the labels."""
+        shows_given: bool = False
+        """Whether prompts show the previous annotation (the given label) and the model's prediction. A blind
+        annotator's answer is a second opinion; one that is shown them may repeat them."""
         template: str | None = None
         """Path of a Jinja file that replaces the form's template (`rayclean/annotators/templates/`)."""
         max_text_chars: int = Field(1000, ge=16)
@@ -64,7 +70,7 @@ class OpenAIAnnotator(Annotator):
         """Most characters of a demonstration; longer ones are cut."""
         max_prompt_tokens: int = Field(1000, ge=32)
         """`label_words` only: most tokens of a prompt; longer ones lose demonstrations, the least similar
-        first, then the text is cut."""
+        first and as many of each candidate, then the text is cut."""
         timeout: float = Field(60.0, gt=0)
         """Seconds per request."""
         deadline: float = Field(300.0, gt=0)
@@ -88,10 +94,16 @@ class OpenAIAnnotator(Annotator):
         super().__init__(config, labels, seed)
         source = template_source(config.template, config.form)
         self.prompt = Prompt(
-            source, config.instruction, labels, config.max_text_chars, config.max_demonstration_chars
-        )
+            source, config.instruction, labels, config.max_text_chars, config.max_demonstration_chars,
+            config.shows_given,
+        )  # fmt: skip
         self._form = FORMS[config.form](config, self.prompt, self.labels)
         self._endpoint: EndpointClient | None = None
+
+    @property
+    def shows_given(self) -> bool:
+        """As configured."""
+        return self.config.shows_given
 
     @property
     def model_name(self) -> str:
@@ -139,6 +151,10 @@ class OpenAIAnnotator(Annotator):
     def calibration(self, configured: str, num_classes: int) -> str:
         """The configured calibration; with `auto` that of the prompt form."""
         return self._form.calibration(num_classes) if configured == "auto" else configured
+
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
+        """As configured; else as many as suit the prompt form."""
+        return self._form.DEMONSTRATIONS if count is None else count, selector
 
     def content_free(self, query: Query) -> Query:
         """The same question about a content-free text; with label words, one question serves every pair of

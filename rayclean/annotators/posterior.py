@@ -6,7 +6,8 @@ It is the default, and what every other annotator has to beat.
 from collections.abc import Sequence
 from typing import Any
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.questions import Annotation, Query
 
 
 class PosteriorAnnotator(Annotator):
@@ -17,7 +18,7 @@ class PosteriorAnnotator(Annotator):
     asks = False
     independent = False
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
         """None: nobody reads them."""
         return 0, "random"
 

@@ -8,14 +8,15 @@ empty string.
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from rayclean.annotators.base import Query
+from rayclean.annotators.questions import Query
 from rayclean.errors import ConfigError
 from rayclean.hashing import digest
 from rayclean.schema import Label
@@ -97,6 +98,7 @@ class Prompt:
         labels: all labels.
         max_text_chars: longer texts are cut to this length.
         max_demonstration_chars: longer demonstrations are cut to this length.
+        shows_given: whether templates get to know which candidates are the given and the suggested label.
 
     Raises:
         ConfigError: the template is not valid Jinja, or uses an unknown name.
@@ -109,11 +111,13 @@ class Prompt:
         labels: Sequence[Label],
         max_text_chars: int,
         max_demonstration_chars: int,
+        shows_given: bool = False,
     ):
         self.instruction = instruction
         self.labels = tuple(labels)
         self.max_text_chars = max_text_chars
         self.max_demonstration_chars = max_demonstration_chars
+        self.shows_given = shows_given
         self.source = source
         try:
             _compile(self.source)
@@ -122,37 +126,54 @@ class Prompt:
         # Render once, so that an unknown name is refused before any work.
         self.render(Query(0, "x", ()), options=[Option("A", "a", ""), Option("B", "b", "")])
 
-    def render(self, query: Query, *, options: Sequence[Option] = (), demonstrations: int | None = None,
-               max_text_chars: int | None = None) -> str:  # fmt: skip
+    def render(
+        self, query: Query, *, options: Sequence[Option] = (), max_text_chars: int | None = None
+    ) -> str:
         """The prompt for a query.
 
         Args:
             query: the question.
             options: the possible answers in the order shown (choice form).
-            demonstrations: number of nearest (last) demonstrations to keep; None: all.
             max_text_chars: most characters of the text, if fewer than configured.
 
         Raises:
             ConfigError: the template uses an unknown name.
         """
-        keep = len(query.demonstrations) if demonstrations is None else demonstrations
-        shown = query.demonstrations[len(query.demonstrations) - keep :]
         try:
             prompt = _compile(self.source).render(
                 instruction=self.instruction,
                 labels=self.labels,
+                candidates=query.candidates,
                 demonstrations=[
                     {"text": shorten(each.text, self.max_demonstration_chars), "word": each.answer.word}
-                    for each in shown
+                    for each in query.demonstrations
                 ],
                 text=shorten(query.text, min(max_text_chars or self.max_text_chars, self.max_text_chars)),
                 options=list(options),
-                previous=query.given and query.given.word,
-                predicted=query.suggested and query.suggested.word,
+                previous=query.given.word if self.shows_given and query.given else None,
+                predicted=query.suggested.word if self.shows_given and query.suggested else None,
             )
         except jinja2.TemplateError as error:  # an undefined name, or what the sandbox forbids
             raise ConfigError(f"annotator.template: {error.message}") from error
         return prompt.strip()
+
+
+def with_fewer_demonstrations(query: Query) -> Query:
+    """The query without the least similar demonstration of the answer that most of them have; where all candidates are
+    shown equally often, without one of each, so that they still are.
+    """
+    counts = Counter(each.answer.word for each in query.demonstrations)
+    most = max(counts.values())
+    dropped = {word for word, count in counts.items() if count == most}
+    if len(dropped) < len(query.candidates):
+        dropped = {next(each.answer.word for each in query.demonstrations if each.answer.word in dropped)}
+    kept = []
+    for each in query.demonstrations:  # the least similar is the first
+        if each.answer.word in dropped:
+            dropped.remove(each.answer.word)
+        else:
+            kept.append(each)
+    return replace(query, demonstrations=tuple(kept))
 
 
 def prompt_hash(*prompts: str) -> str:

@@ -17,14 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean.annotators.answers import QUESTION
-from rayclean.annotators.base import Demonstration, Query
+from rayclean.annotators.base import NEAREST_OF_ANY
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
     LabelledExample,
+    balanced_demonstrations,
     nearest_demonstrations,
     random_demonstrations,
 )
+from rayclean.annotators.questions import Demonstration, Query
 from rayclean.folder import Folder
+from rayclean.functional.hashing import uniform
 from rayclean.tasks.base import Task
 
 SMALLEST = 1e-9
@@ -46,9 +49,9 @@ class QueryBuilder:
     demonstrations: int
     """Number of demonstrations per query."""
     selector: str
-    """`nearest` or `random`."""
+    """`nearest` (of the candidates, balanced), `random` (of the candidates), or `NEAREST_OF_ANY`."""
     pool: tuple[LabelledExample, ...]
-    """Examples from which the selector `random` draws; empty for `nearest`."""
+    """Examples from which the selector `random` draws; empty for others."""
     seed: int
     rows_per_chunk: int
     """Number of ranks per chunk."""
@@ -63,7 +66,7 @@ class QueryBuilder:
         """
         out = Folder(self.out)
         suspects = {shard: self._suspects(shard) for shard in shards}
-        if self.demonstrations and self.selector == "nearest":
+        if self.demonstrations and self.selector != "random":
             self._show_nearest(suspects)
         elif self.demonstrations:
             for row in itertools.chain(*suspects.values()):
@@ -73,7 +76,7 @@ class QueryBuilder:
                     row["text"],
                     self.demonstrations,
                     self.seed,
-                    self._answers(row),
+                    frozenset(row["candidates"]),
                 )
         total = 0
         for shard, rows in suspects.items():
@@ -102,6 +105,11 @@ class QueryBuilder:
             row["candidates"] = self.task.candidates(
                 row["given_label"], row["suggested_label"], self.candidates
             )
+            if not self.task.candidates_are_labels:  # by what they say: not the given one first
+                values = {
+                    row[f"{which}_label"]: row[f"{which}_value"] or "" for which in ("given", "suggested")
+                }
+                row["candidates"] = sorted(row["candidates"], key=values.__getitem__)
             row["demonstrations"] = ()
         return suspects
 
@@ -114,19 +122,22 @@ class QueryBuilder:
             for shard, each in suspects.items()
         }
         features = [self.sources.features(shard, each) for shard, each in ids.items() if len(each)]
-        shown = nearest_demonstrations(
+        where = (
             self.sources,
             np.concatenate([*ids.values()]),
             [row["text"] for row in rows],
             np.concatenate(features),
             self.demonstrations,
-            [self._answers(row) for row in rows],
         )
+        if self.selector == NEAREST_OF_ANY:
+            shown = nearest_demonstrations(*where, [self._answers(row) for row in rows])
+        else:
+            shown = balanced_demonstrations(*where, [row["candidates"] for row in rows])
         for row, demonstrations in zip(rows, shown, strict=True):
             row["demonstrations"] = demonstrations
 
     def _answers(self, row: dict[str, Any]) -> frozenset[int]:
-        """All answers of a suspect's unit: other units than those with one of them are no demonstrations."""
+        """All answers of a suspect's unit: other units than those with one of them are no neighbours."""
         return frozenset({*row["candidates"], *self.task.further(row["candidates"])})
 
 
@@ -182,7 +193,9 @@ def chunks_in(queries: Folder) -> list[int]:
     return sorted(int(name.removeprefix("chunk-")) for name in names if name.startswith("chunk-"))
 
 
-def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[pa.Table, list[Query]]:
+def read_chunk(
+    queries: Folder, examples: str, chunk: int, task: Task, shows_given: bool = False
+) -> tuple[pa.Table, list[Query]]:
     """A chunk's rows, most doubtful first, and the queries of those that have several candidates.
 
     Args:
@@ -190,6 +203,7 @@ def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[
         examples: folder of example shards, which hold the texts.
         chunk: number of the chunk.
         task: holds all answers.
+        shows_given: `Annotator.shows_given`.
     """
     name = chunk_name(chunk)
     parts = [queries.read_table(name, shard) for shard in queries.shards(name)]
@@ -209,17 +223,17 @@ def read_chunk(queries: Folder, examples: str, chunk: int, task: Task) -> tuple[
             answer: task.candidate(answer, values.get(answer), text)
             for answer in {*row["candidates"], *values}
         }
-        found.append(
-            Query(
-                row["unit_id"],
-                text,
-                tuple(offered[answer] for answer in row["candidates"]),
-                tuple(shown),
-                offered[row["given_label"]],
-                offered[row["suggested_label"]],
-            )
-        )
+        given, suggested = offered[row["given_label"]], offered[row["suggested_label"]]
+        if shows_given and row["rank"] < 0 and _is_exchanged(row["unit_id"]):
+            given, suggested = suggested, given
+        candidates = tuple(offered[answer] for answer in row["candidates"])
+        found.append(Query(row["unit_id"], text, candidates, tuple(shown), given, suggested))
     return table, found
+
+
+def _is_exchanged(unit_id: int) -> bool:
+    """Whether a control question shows its rival as the given label; so do half of them."""
+    return bool(uniform(np.array([unit_id]), 0, "exchanged control")[0] < 0.5)
 
 
 def read_texts(examples: str, ids: npt.NDArray[np.int64]) -> dict[int, str]:

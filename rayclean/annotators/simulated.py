@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.questions import Annotation, Query
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.schema import Candidate

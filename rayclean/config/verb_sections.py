@@ -37,7 +37,8 @@ class TrainConfig(TrainingConfig):
     """The final training, by the configured method; read by `train`."""
 
     labels: Literal["final", "given"] = "final"
-    """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do."""
+    """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do. The best epoch is
+    chosen by the same labels of the development examples; of final ones without unresolved suspects."""
 
 
 class PredictConfig(Options):
@@ -156,10 +157,13 @@ class RelabelConfig(Options):
     decide, the query failed, the budget ended) goes to the next. Empty: `annotator` alone."""
     candidates: Literal["binary", "all"] = "binary"
     """Labels to choose from: the given and the predicted one (`binary`), or every label (`all`)."""
-    demonstrations: int = Field(0, ge=0, le=30)
-    """Number of solved examples shown in a prompt, taken from the examples that are no suspects."""
+    demonstrations: int | None = Field(None, ge=0, le=30)
+    """Number of solved examples shown in a prompt, taken from the examples that are no suspects and have one of the
+    candidates as label. `None`: the annotator chooses, 4 for label words and 0 for choices. More than 5 rarely help,
+    cost tokens, and may crowd the text out of `annotator.max_prompt_tokens`."""
     selector: Literal["nearest", "random"] = "nearest"
-    """How demonstrations are chosen: the nearest by cosine of the features, or at random."""
+    """How demonstrations are chosen: the nearest by cosine of the features, equally many of each candidate, or at
+    random."""
     controls: int = Field(150, ge=0, le=200)
     """Number of control questions, about labels that are as good as known: they measure how often the annotator is
     right, without any truth. An annotator that is not surely better than chance changes nothing, so without controls

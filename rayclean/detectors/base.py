@@ -46,7 +46,9 @@ class DetectorBatch:
     """[B] ids of the examples; None where every unit is an example."""
     group: npt.NDArray[np.int64] | None = None
     """[B] the number that all copies of an example's text share; None for detectors without `needs_groups`."""
-
+    examples_given: pa.Table | None = None
+    """`example_id` and `given_label`, the whole given label in the form of the task, of the batch's examples; None
+    where every unit is an example, whose label is its answer."""
     given_value: pa.Array | None = None
     """[B] the given answers as JSON, where their indices do not say them; not for detectors."""
     suggested_value: pa.Array | None = None

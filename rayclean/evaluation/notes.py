@@ -94,7 +94,7 @@ def notes(
             f"{metrics['counts']['repaired']:,} wrong ones right. Raise relabel.accept, ask a better annotator, or let a "
             "person check some changes."
         )
-    for verb, key in (("detect", "note"), ("relabel", "go_on")):
+    for verb, key in (("detect", "note"), ("relabel", "go_on"), ("train", "note")):
         if verb_metrics[verb].get(key):
             found.append(f"{verb}: {verb_metrics[verb][key]}.")
     found += [f"load: {warning}." for warning in verb_metrics["load"].get("warnings", [])]

@@ -87,7 +87,8 @@ def _epoch_table(rows: list[EpochRow], measures: Measures) -> dict[str, Any]:
     subsets = measures.subsets.values if measures.subsets is not None else ()
     columns: list[tuple[str, str, Callable[[Any], str], Callable[[EpochRow], str]]] = [
         ("loss", "loss", lambda value: f"{value:.4g}", _no_aside),
-        ("dev accuracy", "dev_accuracy", format_percent, _no_aside),
+        ("dev accuracy, given labels", "dev_accuracy", format_percent, _no_aside),
+        ("dev accuracy, final labels", "dev_accuracy_final", format_percent, _no_aside),
         *(
             (_words(name), name, format_count, lambda row, name=name: _wrong_labels(row, name))
             for name in subsets

@@ -114,7 +114,7 @@ class Consultant:
         self.actor = actor
         self.annotator = annotator
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
         """Number and selector of the demonstrations that the annotator uses for a method's request."""
         return self.annotator.demonstrations(count, selector)
 

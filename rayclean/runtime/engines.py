@@ -240,7 +240,7 @@ class LocalConsultant:
     def __init__(self, annotator: Annotator, answer: Callable[[MethodQueries], Any]):
         self.annotator, self.answer = annotator, answer
 
-    def demonstrations(self, count: int, selector: str) -> tuple[int, str]:
+    def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
         """Number and selector of the demonstrations that the annotator uses for a method's request."""
         return self.annotator.demonstrations(count, selector)
 

@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from rayclean import progress
-from rayclean.annotators.base import Annotation
 from rayclean.annotators.engine import Meter
+from rayclean.annotators.questions import Annotation
 from rayclean.runtime import environment as environment
 
 from ray.util.metrics import Counter, Gauge

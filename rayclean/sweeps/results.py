@@ -4,6 +4,11 @@ selection.
 A point is compared with its *reference*: the point of the same conditions (fields that make data harder, like
 the noise rate) at which every other field has the base config's value. Both run under the same seeds, so the
 test is paired.
+
+What `dev_accuracy` and `dev_loss` mean: they are of the *given* labels of all development examples, whatever a trial
+trained on, so that trials with other final labels are compared on the same ones. Where the development labels are
+declared clean (`dataset.dev.clean`), that is accuracy. Elsewhere it is agreement with labels that hold the noise, which
+trials that repeat the noise may win: declare clean development labels where there are any.
 """
 
 import json

@@ -40,8 +40,8 @@ class Objective(Options):
     """A metric by which trials are selected."""
 
     metric: str
-    """One of `OBJECTIVES`: measured on development examples (their given labels, or declared clean), or a
-    cost."""
+    """One of `OBJECTIVES`: measured on the given labels of the development examples (agreement with their noise, unless
+    `dataset.dev.clean` declares them clean), or a cost."""
     mode: Literal["max", "min"]
     """Whether higher or lower is better; the default is that of `OBJECTIVES`."""
 

@@ -13,8 +13,12 @@ from rayclean.config import Config, Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-_VERSION = 8
+_VERSION = 9
 """Part of every job's key, raised when a change of the code changes the results of training."""
+
+FEWEST_SETTLED = 20
+"""Least number of settled development examples by which an epoch is chosen. Fewer say less about the epochs than all
+of them do, unresolved suspects included."""
 
 ONE_CLASS: Plugin = Config.model_fields["task"].default
 """The default task, where a label is one class."""
@@ -27,14 +31,18 @@ class DataSpec:
     examples: str
     """Folder of example shards (`schema.EXAMPLES`)."""
     labels: str | None = None
-    """Folder of shards with the training labels, by `example_id`; None: the given labels of `examples`.
-    Development labels are always the given ones, so that models trained on different labels are comparable.
+    """Folder of shards with the training labels, by `example_id`; None: the given labels of `examples`. The figures
+    `dev_loss` and `dev_accuracy` are always of the given development labels, so that models trained on different
+    labels are comparable.
     """
     label_column: str = "given_label"
     """Column of `labels`. Examples whose label is null are left out."""
     features: str | None = None
     """Folder of shards (`schema.features`) computed by the same encoder, on which the head is trained if the
     body is frozen. An encoder with a trainable body reads the texts instead."""
+    sources: str | None = None
+    """Folder of shards with the source of every unit's label (`schema.LABELS`): the best epoch is then chosen by the
+    labels of `labels` of the development examples that are no unresolved suspects. None: by the given labels of all."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,9 @@ class FitJob:
     """Whether to write a frozen body with its head, so that the folder is portable; otherwise a reference to
     the body."""
     best_by: Literal["dev_loss", "dev_accuracy"] = "dev_loss"
-    """Criterion of the best epoch and of patience. `dev_loss`: the lowest, if the network's probabilities
-    matter; `dev_accuracy`: the highest, with ties broken by the lower dev loss. Remaining ties go to the
-    earlier epoch."""
+    """Criterion of the best epoch and of patience, on the development labels that `DataSpec.sources` says.
+    `dev_loss`: the lowest, if the network's probabilities matter; `dev_accuracy`: the highest, with ties broken by
+    the lower dev loss. Remaining ties go to the earlier epoch."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,30 @@ class FitResult:
     """Training examples per second, without development passes."""
     workers: int
     """Number of workers of the last attempt."""
+    dev_loss_final: float | None = None
+    """As `dev_loss`, on the final labels of the settled development examples (of all, if fewer than `FEWEST_SETTLED`
+    are settled), by which the best epoch was chosen; None where it was chosen by the given labels."""
+    dev_accuracy_final: float | None = None
+    """As `dev_accuracy`, likewise."""
+    dev_settled: int | None = None
+    """Number of development examples that are no unresolved suspects; None where the best epoch was chosen by the
+    given labels."""
+
+    def chosen_by(self) -> dict[str, Any]:
+        """By which development labels the epoch was chosen, as metrics: `dev_labels` is `given`, `settled` (the final
+        labels of settled examples) or `final` (of all, with a `note` that says why); with the figures on final ones.
+        """
+        if self.dev_settled is None:
+            return {"dev_labels": "given"}
+        names = ("dev_loss_final", "dev_accuracy_final", "dev_settled")
+        figures = {name: getattr(self, name) for name in names}
+        if self.dev_settled >= min(FEWEST_SETTLED, self.dev_examples):
+            return {"dev_labels": "settled", **figures}
+        note = (
+            f"all {self.dev_examples} development examples chose the epoch, as only {self.dev_settled} are no unresolved "
+            f"suspects and {FEWEST_SETTLED} are needed: raise dataset.dev.share, or settle the suspects"
+        )
+        return {"dev_labels": "final", **figures, "note": note}
 
 
 def folder_key(url: str) -> list[tuple[str, int, str]]:
@@ -145,7 +177,9 @@ def job_key(job: FitJob, spec: FitSpec) -> str:
     It excludes the output folder and the number of workers.
     """
     data: dict[str, Any] = {"label_column": job.data.label_column, "examples": folder_key(job.data.examples)}
-    for name, url in (("labels", job.data.labels), ("features", job.data.features)):
+    for name, url in (
+        ("labels", job.data.labels), ("features", job.data.features), ("sources", job.data.sources),
+    ):  # fmt: skip
         data[name] = folder_key(url) if url is not None else None
     return fingerprint(
         _VERSION, job.name, data, asdict(job.select), job.seed, job.keep_last, job.keep_epochs, job.standalone,

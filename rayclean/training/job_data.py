@@ -5,7 +5,7 @@ Only ids and labels are in memory (about 40 bytes per example of one class); tok
 memory-mapped. Networks of the same encoder read the same inputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
+from rayclean.annotations import UNDECIDED
 from rayclean.config import Plugin
 from rayclean.errors import ArtifactError, DataError
 from rayclean.folder import Folder
@@ -27,7 +28,7 @@ from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.tasks.base import Task
 from rayclean.training.fold_table import read_folds
 from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs
-from rayclean.training.job import FitJob
+from rayclean.training.job import FEWEST_SETTLED, FitJob
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class Part:
 
 
 @dataclass(frozen=True)
+class FinalDev:
+    """Development examples with their final labels, by which the best epoch is chosen."""
+
+    part: Part
+    """All development examples, in the order of `JobData.dev`."""
+    counts: npt.NDArray[np.bool_]
+    """[N] which of them the epoch is chosen by."""
+    settled: int
+    """Number of those that are no unresolved suspects."""
+
+
+@dataclass(frozen=True)
 class JobData:
     """The training and development examples of one job."""
 
@@ -54,8 +67,11 @@ class JobData:
     """Inputs by network; networks with equal inputs share one object."""
     train: Part
     dev: Part
+    """Development examples with their given labels."""
     examples: str
     """Folder of example shards."""
+    final_dev: FinalDev | None = None
+    """None where the best epoch is chosen by the given labels."""
 
     @cached_property
     def texts_of_train(self) -> Rows:
@@ -114,12 +130,16 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
         labels = label_values.take(pa.array(position))
     train, dev = _select(job, ids, splits)
     train, dev = train & _known(labels), dev & _known(given)
+    if job.data.sources is not None:
+        dev &= _known(labels)
     if not train.any():
         raise DataError(
             f"{job.name}: no training example among the {len(ids)} of {job.data.examples}; check the split"
         )
-    chosen = {"train": labels.filter(pa.array(train)), "dev": given.filter(pa.array(dev))}
-    largest = max(_largest(column) for column in chosen.values())
+    trained, given_dev, final_dev = (
+        column.filter(pa.array(mask)) for column, mask in ((labels, train), (given, dev), (labels, dev))
+    )
+    largest = max(_largest(column) for column in (trained, given_dev, final_dev))
     if largest >= task.outputs:
         raise DataError(
             f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again"
@@ -141,7 +161,21 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
                 _check_words(job, made, each.words(rows[name]))
         return made
 
-    return JobData(inputs, part(train, chosen["train"]), part(dev, chosen["dev"]), job.data.examples)
+    final = None
+    if job.data.sources is not None and dev.any():
+        final = _final_dev(job.data.sources, part(dev, final_dev))
+    return JobData(inputs, part(train, trained), part(dev, given_dev), job.data.examples, final)
+
+
+def _final_dev(sources: str, part: Part) -> FinalDev:
+    """Choose the development examples of which no unit is an unresolved suspect, if there are enough of them."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for table in _shards(sources, ["example_id", "source"]):
+        unresolved = pc.is_in(table["source"], pa.array(UNDECIDED))
+        found.append(table["example_id"].filter(unresolved).to_numpy())
+    settled = ~np.isin(part.ids, np.concatenate(found))
+    counts = settled if settled.sum() >= FEWEST_SETTLED else np.ones(len(settled), dtype=np.bool_)
+    return FinalDev(part, counts, int(settled.sum()))
 
 
 def reads_features(encoder: Plugin, per_token: bool) -> bool:
@@ -172,20 +206,25 @@ def _check_words(job: FitJob, part: Part, words: Rows) -> None:
         )
 
 
-def _columns(url: str, label_column: str) -> tuple[Rows, pa.Array, npt.NDArray[np.bool_]]:
-    """Ids sorted, labels (null where not known) and whether the split is dev; a shard at a time."""
+def _shards(url: str, needed: list[str]) -> Iterator[pa.Table]:
+    """The tables of a folder, which have some columns, one at a time."""
     folder = Folder(url)
     shards = folder.shards()
     if not shards:
         raise ArtifactError(f"{folder.url()} holds no shards: run the verb that writes it first")
-    ids, labels, dev = [], [], []
     for shard in shards:
         table = folder.read_table(shard)
-        missing = {"example_id", label_column} - set(table.column_names)
-        if missing:
+        if missing := set(needed) - set(table.column_names):
             raise ArtifactError(
                 f"{folder.url(shard)} lacks {sorted(missing)}, found {table.column_names}: run its verb again"
             )
+        yield table
+
+
+def _columns(url: str, label_column: str) -> tuple[Rows, pa.Array, npt.NDArray[np.bool_]]:
+    """Ids sorted, labels (null where not known) and whether the split is dev; a shard at a time."""
+    ids, labels, dev = [], [], []
+    for table in _shards(url, ["example_id", label_column]):
         ids.append(table["example_id"].to_numpy())
         column = table[label_column].combine_chunks()
         labels.append(column if pa.types.is_list(column.type) else column.cast(pa.int64()))

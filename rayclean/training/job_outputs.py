@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rayclean.folder import Folder
 from rayclean.measures import Measures
 from rayclean.methods.base import Method
 from rayclean.models.base import DESCRIPTION, Encoder
+from rayclean.schema import TRAINED_LABEL
 from rayclean.tasks.base import Task
 from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.job import FitJob, FitResult
@@ -46,6 +48,9 @@ def summarise(job: FitJob, key: str, progress: TrainingProgress, data: JobData, 
         seconds=round(sum(record["seconds"] for record in progress.history), 3),
         examples_per_second=round(sum(examples) / sum(training), 1),
         workers=workers,
+        dev_loss_final=best.get("dev_loss_final"),
+        dev_accuracy_final=best.get("dev_accuracy_final"),
+        dev_settled=None if data.final_dev is None else data.final_dev.settled,
     )
 
 
@@ -104,15 +109,25 @@ def subset_sizes(state: ExampleState, measures: Measures) -> dict[str, int]:
     return {f"size_{name}": int((column == value).sum()) for name, value in subsets.values.items()}
 
 
-def write_dynamics(output: Folder, state: ExampleState, method: Method) -> None:
-    """Write `dynamics/part-*.parquet` with example_id, the method's columns, and quality (lower = more likely
-    wrong), and `measures.json`, which declares the columns that the report shows.
+def write_dynamics(output: Folder, state: ExampleState, method: Method, labels: pa.Array) -> None:
+    """Write `dynamics/part-*.parquet` with example_id, the method's columns, the label trained on, and quality
+    (lower = more likely that this very label is wrong), and `measures.json`, which declares the columns that the
+    report shows.
+
+    Args:
+        output: folder of the job.
+        state: N examples.
+        method: what they were trained by.
+        labels: [N] what they were trained on, in the form of the task.
     """
     output.write_json(method.measures().model_dump(mode="json"), "measures.json")
-    _write_columns(output.sub("dynamics"), state, {"quality": method.quality(state.columns)})
+    further = {TRAINED_LABEL: labels, "quality": method.quality(state.columns)}
+    _write_columns(output.sub("dynamics"), state, further)
 
 
-def _write_columns(folder: Folder, state: ExampleState, further: dict[str, npt.NDArray[Any]]) -> None:
+def _write_columns(
+    folder: Folder, state: ExampleState, further: Mapping[str, pa.Array | npt.NDArray[Any]]
+) -> None:
     folder.remove()
     table = pa.table({"example_id": state.ids, **state.own, **further})
     for number, start in enumerate(range(0, len(state.ids), DYNAMICS_ROWS)):

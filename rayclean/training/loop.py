@@ -160,7 +160,7 @@ def fit(
             # -- the epoch's line: training loss, development loss -------------------------------------------
             totals = collectives.sum([float(total) for total in sums.values()])
             means = totals / collectives.world_size / training.steps
-            dev_loss, dev_accuracy = steps.evaluate_dev(worker, method.predictors)
+            dev = steps.evaluate_dev(worker, method.predictors)
             of_stage = {"stage": plan.stage.name, "examples": training.examples}
             record = {
                 "job": job.name,
@@ -172,8 +172,7 @@ def fit(
                 **job_outputs.subset_sizes(state, method.measures()),
                 **method.summary(state.columns),
                 **asked,
-                "dev_loss": dev_loss,
-                "dev_accuracy": dev_accuracy,
+                **dev,
                 "learning_rate": optimizers[method.networks[0]].param_groups[0]["lr"],
                 "workers": collectives.world_size,
                 "examples_per_second": float(f"{training.examples / max(seconds, 1e-9):.6g}"),  # never 0
@@ -206,7 +205,7 @@ def fit(
             job_outputs.save_network(predictor, output, "model_last", spec.labels, task)
         networks.load_state_dict(progress.best_weights)
         job_outputs.save_network(predictor, output, "model", spec.labels, task, job.standalone)
-        job_outputs.write_dynamics(output, state, method)
+        job_outputs.write_dynamics(output, state, method, data.train.labels.cast(task.label_type))
         output.write_json(asdict(result), "result.json")
         output.remove(checkpoint.FILE)
         output.remove(DEMONSTRATIONS)

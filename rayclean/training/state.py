@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from rayclean.functional.lookup import lookup
+from rayclean.schema import TRAINED_LABEL
 
-_RESERVED = ("example_id", "given_label")
-"""Read-only columns that a method finds beside its own; `given_label` where a label is one class."""
+_RESERVED = ("example_id", "given_label", TRAINED_LABEL)
+"""Names that no method's column may have. The first two are read-only columns that a method finds beside its own
+(`given_label` where a label is one class); the last one is written beside them."""
 
 
 class ExampleState:

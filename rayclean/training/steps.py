@@ -18,6 +18,7 @@ from rayclean.methods.batch import StepBatch
 from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob
+from rayclean.training.job_data import Part
 from rayclean.training.sampler import own_share
 from rayclean.training.state import ExampleState
 from rayclean.training.views import Views
@@ -80,30 +81,47 @@ def step_batch(
 
 
 @torch.no_grad()
-def evaluate_dev(worker: Worker, names: Sequence[str]) -> tuple[float | None, float | None]:
+def evaluate_dev(worker: Worker, names: Sequence[str]) -> dict[str, float | None]:
     """Mean loss and accuracy, by the task, of the networks `names`, by the mean of their logits, over all
-    workers' shares of dev; None without dev.
+    workers' shares of dev.
+
+    Returns:
+        `dev_loss` and `dev_accuracy` on the given labels of all examples, None without dev. Where the best epoch is
+            chosen by final labels, also `dev_loss_final` and `dev_accuracy_final` on these, of the examples that count.
     """
-    part, collectives = worker.data.dev, worker.collectives
+    part, final, collectives = worker.data.dev, worker.data.final_dev, worker.collectives
     if len(part.ids) == 0:
-        return None, None
+        return {"dev_loss": None, "dev_accuracy": None}
     for name in names:
         worker.networks[name].eval()
     mine = np.arange(collectives.rank, len(part.ids), collectives.world_size)
     lengths = worker.data.inputs[names[0]].lengths(part.rows[names[0]][mine])
     if lengths is not None:
         mine = mine[np.argsort(lengths, kind="stable")]
-    loss, right = 0.0, 0.0
+    sums, final_sums = np.zeros(2), np.zeros(2)
     for start in range(0, len(mine), EVALUATION_ROWS):
         chosen = mine[start : start + EVALUATION_ROWS]
         inputs = {name: worker.inputs_of(name, part, chosen) for name in names}
-        targets = worker.targets(part, chosen, inputs)
         each = [worker.forward(name, inputs[name]).logits for name in names]
         logits = torch.stack(each).mean(0)
-        loss += float(part.task.loss(logits, targets).double().sum())
-        right += float(part.task.correct(logits, targets).double().sum())
-    total_loss, total_right = collectives.sum([loss, right])
-    return float(total_loss / len(part.ids)), float(total_right / len(part.ids))
+        sums += _loss_and_right(part, logits, worker.targets(part, chosen, inputs)).sum(0)
+        if final is not None:
+            found = _loss_and_right(final.part, logits, worker.targets(final.part, chosen, inputs))
+            final_sums += found[final.counts[chosen]].sum(0)
+    totals = collectives.sum([*sums, *final_sums])
+    means = {"dev_loss": totals[0] / len(part.ids), "dev_accuracy": totals[1] / len(part.ids)}
+    if final is not None:
+        count = final.counts.sum()
+        means |= {"dev_loss_final": totals[2] / count, "dev_accuracy_final": totals[3] / count}
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def _loss_and_right(part: Part, logits: Tensor, targets: Tensor) -> npt.NDArray[np.float64]:
+    """Loss and share of what is right [B, 2] of each example."""
+    both = torch.stack(
+        [part.task.loss(logits, targets).double(), part.task.correct(logits, targets).double()], 1
+    )
+    return np.asarray(both.cpu())
 
 
 @torch.no_grad()
@@ -141,8 +159,8 @@ def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> 
 
 
 def is_best(record: Mapping[str, Any], progress: TrainingProgress, job: FitJob) -> bool:
-    """Whether an epoch is better than the best one so far; without development examples every epoch counts as
-    better.
+    """Whether an epoch is better than the best one so far, by final labels where the record has figures of these;
+    without development examples every epoch counts as better.
     """
     if not progress.best_epoch or record["dev_loss"] is None:
         return True
@@ -151,9 +169,10 @@ def is_best(record: Mapping[str, Any], progress: TrainingProgress, job: FitJob) 
 
 
 def _rank(record: Mapping[str, Any], job: FitJob) -> tuple[float, float]:
-    loss: float = record["dev_loss"]
+    which = "_final" if "dev_loss_final" in record else ""
+    loss: float = record[f"dev_loss{which}"]
     low = -loss if math.isfinite(loss) else -math.inf
-    return (record["dev_accuracy"] if job.best_by == "dev_accuracy" else low, low)
+    return (record[f"dev_accuracy{which}"] if job.best_by == "dev_accuracy" else low, low)
 
 
 def out_of_patience(progress: TrainingProgress, patience: int | None) -> bool:

@@ -2,6 +2,8 @@
 predictions.
 """
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,8 +32,9 @@ def train_and_test(
 ) -> dict[str, Answers]:
     """Train the networks to compare (`evaluate.compare`) and predict the test examples.
 
-    The network of `train` is always tested; if it was trained by plain cross-entropy, it is also the network
-    on cleaned labels.
+    The network of `train` is always tested; if it was trained by plain cross-entropy, and its best epoch is also the
+    best by the given development labels, by which all networks to compare are chosen, it is also the network on
+    cleaned labels.
 
     Args:
         engines: engines that train and run the networks.
@@ -53,7 +56,7 @@ def train_and_test(
     networks = {"trained": train.url("model")}
     if train.exists("model_last"):
         networks["last"] = train.url("model_last")
-    if config.method == PLAIN and config.train.labels == "final":
+    if config.method == PLAIN and config.train.labels == "final" and _chose_as_by_given(config, run):
         networks["cleaned"] = networks["trained"]
     if config.evaluate.compare:
         networks |= _trained(
@@ -82,6 +85,24 @@ def train_and_test(
             predict_shards(engines, test, predictions, [network], task, folds=None, config=config.predict)
         answers[name] = _read(predictions, task)
     return answers
+
+
+def _chose_as_by_given(config: Config, run: Run) -> bool:
+    """Whether `train` kept the epoch that the given development labels choose."""
+    manifest = run.manifest("train")
+    metrics = {} if manifest is None else manifest.metrics
+    if metrics.get("dev_labels", "given") == "given":
+        return True
+    if config.train.patience is not None:  # by other labels it may have ended at another epoch
+        return False
+
+    def rank(record: dict[str, Any]) -> tuple[float, float]:
+        loss: float = record["dev_loss"]
+        return record["dev_accuracy"], -loss if math.isfinite(loss) else -math.inf
+
+    lines = run.require("train").read_text("metrics.jsonl").splitlines()
+    best = max(map(json.loads, lines), key=rank)  # the first one of equals, as in training
+    return bool(best["epoch"] == metrics["best_epoch"])
 
 
 def _trained(

@@ -34,7 +34,10 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     f1_macro.*, f1_weighted.*       F1 of the same networks
     training                        values per epoch of the method; null if a run has no `train/epochs/`
     training.epochs[].epoch         number of the epoch
-    training.epochs[].loss, .dev_loss, .dev_accuracy  losses and development accuracy at its end
+    training.epochs[].loss, .dev_loss, .dev_accuracy  losses at its end, and accuracy on the given labels of the
+                                    development examples
+    training.epochs[].dev_loss_final, .dev_accuracy_final  the same on the final labels of those that are no
+                                    unresolved suspects; null where the epoch was chosen by given labels
     training.epochs[].asked, .from_ledger  queries of this epoch that were paid for, and that the ledger
                                     answered
     training.epochs[].<subset>      examples in a subset of the method, null before the first split

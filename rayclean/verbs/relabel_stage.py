@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from rayclean import progress
 from rayclean.annotators.answers import ANSWERS, answer_rows
-from rayclean.annotators.base import Annotator, Query
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
 from rayclean.annotators.decisions import stage_name
@@ -24,6 +24,7 @@ from rayclean.annotators.demonstrations import DemonstrationSources, random_pool
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.queries import QueryBuilder, chunks_in, read_chunk
+from rayclean.annotators.questions import Query
 from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.run import Run
@@ -69,7 +70,9 @@ class AnnotatorStage:
     def chunk_work(self) -> "_ChunkWork":
         """The work on chunks, in a form that can be sent to other processes."""
         folders = (self.sources.load, self.out.url())
-        return _ChunkWork(*folders, stage_name(self.number), self.task, self.calibration)
+        return _ChunkWork(
+            *folders, stage_name(self.number), self.task, self.calibration, self.annotator.shows_given
+        )
 
     @property
     def _controls(self) -> int:
@@ -172,11 +175,12 @@ class _ChunkWork:
     """Name of the annotator's sub-folders."""
     task: Task
     calibration: str
+    shows_given: bool
 
     def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
         """Read the rows and queries of a chunk."""
         queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
-        return read_chunk(queries, examples, chunk, self.task)
+        return read_chunk(queries, examples, chunk, self.task, self.shows_given)
 
     def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
         """Whether a chunk has a query without a recorded answer that the budget allows."""

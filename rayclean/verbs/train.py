@@ -2,10 +2,12 @@
 
 It reads `load/examples/`, `relabel/labels/` and, for a frozen encoder, `predict/features/`, on which only the
 layers after the body are trained. A method that asks queries the annotator between epochs, through the run's
-ledger. The verb writes `model/` (the epoch of the highest accuracy on the development examples),
-`model_last/`, `metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per example, after each
-epoch), `dynamics/` (the final columns and the method's quality), `measures.json` (the part of them that the
-report shows) and `result.json`.
+ledger. The verb writes `model/` (the best epoch), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/`
+(the method's columns per example, after each epoch), `dynamics/` (the final columns, the label trained on and the
+method's quality of it), `measures.json` (the part of them that the report shows) and `result.json`.
+
+The best epoch is the most accurate one on the final labels of the development examples that are no unresolved
+suspects; where given labels are trained on, or development labels are declared clean, on the given ones of all.
 """
 
 import json
@@ -38,7 +40,7 @@ from rayclean.training.query_annotator import AskAnnotator
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 
 
 def validate(config: Config, run: Run) -> None:
@@ -118,6 +120,7 @@ def run(
         examples=load.url("examples"),
         labels=run.require("relabel").url(folder) if final else None,
         label_column="final_label" if final else "given_label",
+        sources=run.require("relabel").url("labels") if final and not config.dataset.dev.clean else None,
         features=features.url() if features.shards() else None,
     )
     job = FitJob(
@@ -146,6 +149,9 @@ def run(
 
         result = engines.fit_jobs([job], spec, out.url("ray"), show, annotator)["train"]
     out.remove("ray")
+    chosen_by = result.chosen_by()
+    if note := chosen_by.get("note"):
+        logger.warning("train: %s", note)
     return {
         "method": config.method.name,
         "labels": config.train.labels,
@@ -154,6 +160,7 @@ def run(
         "selected_by": result.selected_by,
         "dev_loss": result.dev_loss,
         "dev_accuracy": result.dev_accuracy,
+        **chosen_by,
         "train_examples": result.train_examples,
         "dev_examples": result.dev_examples,
         "seconds": result.seconds,
@@ -175,7 +182,9 @@ def epoch_note(record: dict[str, Any], measures: Measures) -> str:
     """
     parts = [f"epoch {record['epoch']}/{record['epochs']}", f"loss {record['loss']:.4g}"]
     if record["dev_accuracy"] is not None:
-        parts.append(f"dev {record['dev_accuracy']:.3f}")
+        final = record.get("dev_accuracy_final")
+        aside = "" if final is None else f" (given labels {record['dev_accuracy']:.3f})"
+        parts.append(f"dev {record['dev_accuracy'] if final is None else final:.3f}{aside}")
     names = measures.subsets.values if measures.subsets is not None else ()
     sizes = {name.replace("_", " "): record[f"size_{name}"] for name in names}
     if any(sizes.values()):

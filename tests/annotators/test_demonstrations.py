@@ -6,11 +6,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rayclean import schema
 from rayclean.annotators import demonstrations as module
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
+    LabelledExample,
+    _balanced,
+    balanced_demonstrations,
     nearest_demonstrations,
     random_demonstrations,
     random_pool,
@@ -91,6 +96,117 @@ def test_nearest_equals_brute_force(
         cosines = [d.similarity for d in demonstrations]
         assert cosines == sorted(cosines)  # the most similar last
         assert "text 0" not in [d.text.strip() for d in demonstrations] or row != 0
+
+
+def brute_balanced(
+    texts: list[str],
+    features: np.ndarray,
+    suspects: set[int],
+    row: int,
+    count: int,
+    candidates: tuple[int, ...],
+) -> list[int]:
+    """Ids are 7 n and labels 7 n % 3 = n % 3, as `write` makes them."""
+    near = [n for n in brute(texts, features, suspects, row, 60)[::-1] if n % 3 in candidates]
+    each = {label: [n for n in near if n % 3 == label] for label in candidates}
+    share = count // len(candidates)
+    m = min(share, *map(len, each.values()))
+    picked = [n for label in candidates for n in each[label][:m]]
+    if m == share:
+        picked += [n for n in near if n not in picked][: count - len(picked)]
+    return sorted(picked, key=near.index)[::-1]
+
+
+@pytest.mark.parametrize("edges", [(), (13, 14, 40), tuple(range(1, 60, 7))])
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_as_many_of_each_candidate_as_brute_force_finds(
+    tmp_path: Path, data: tuple[list[str], np.ndarray, set[int]], edges: tuple[int, ...], count: int
+) -> None:
+    texts, features, suspects = data
+    texts[20], texts[31] = "text 20", "text 31"  # no text has two labels here
+    features[np.arange(60) % 3 == 2] += 4.0  # far from most others
+    sources = write(tmp_path, edges, texts, features, suspects)
+    rows, offered = [0, 5, 33, 59, 8, 2], [(0, 1), (1, 2), (2, 0), (0, 1, 2), (1, 0), (0, 1)]
+    found = balanced_demonstrations(
+        sources,
+        np.array(rows) * 7,
+        [texts[r] for r in rows],
+        features[rows].astype(np.float32),
+        count,
+        offered,
+    )
+    for row, candidates, demonstrations in zip(rows, offered, found, strict=True):
+        if len(candidates) > count:
+            expected = brute(texts, features, suspects, row, 60)
+            expected = [n for n in expected if n % 3 in candidates][-count:]
+        else:
+            expected = brute_balanced(texts, features, suspects, row, count, candidates)
+        assert [d.text.strip() for d in demonstrations] == [texts[n].strip() for n in expected]
+        cosines = [d.similarity for d in demonstrations]
+        assert cosines == sorted(cosines)  # the most similar last
+        shown = [sum(d.label == label for d in demonstrations) for label in candidates]
+        assert sum(shown) == len(demonstrations) == count
+        if len(candidates) <= count:
+            assert min(shown) == count // len(candidates)
+
+
+def test_no_candidate_is_shown_more_often_for_want_of_the_other(tmp_path: Path) -> None:
+    """One example of label 2 among 30 of 0: one of each; of label 1 there is none but suspects: nothing."""
+    numbers = [n for n in range(60) if n % 3 == 0] + [2]
+    suspects = {7 * n for n in range(60) if n not in numbers}
+    features = np.random.default_rng(0).normal(size=(60, 4))
+    sources = write(tmp_path, (7, 30), [f"text {n}" for n in range(60)], features, suspects)
+    one, none = balanced_demonstrations(
+        sources,
+        np.array([7 * 4, 7 * 7]),
+        ["text 4", "text 7"],
+        features[[4, 7]].astype(np.float32),
+        4,
+        [(0, 2), (0, 1)],
+    )
+    assert sorted(d.label for d in one) == [0, 2]
+    assert none == ()
+
+
+def test_a_text_with_two_labels_is_shown_with_neither(tmp_path: Path) -> None:
+    features = np.array([[1.0, 0.0]] * 4 + [[0.6, 0.8]] * 6)
+    texts = ["query", "twice", "new", "twice", *(f"other {n}" for n in range(6))]  # of labels 1 and 0
+    sources = write(tmp_path, (3,), texts, features, {0})
+    (found,) = balanced_demonstrations(
+        sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 4, [(0, 1)]
+    )
+    assert [(d.text, d.label) for d in found] == [
+        ("other 5", 0),
+        ("other 3", 1),
+        ("other 2", 0),
+        ("other 0", 1),
+    ]
+
+
+@given(
+    lists=st.lists(
+        st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 5)), max_size=8),
+        min_size=1,
+        max_size=4,
+    ),
+    count=st.integers(1, 9),
+)
+def test_balance_holds_for_any_findings(lists: list[list[tuple[str, int]]], count: int) -> None:
+    found = [
+        [
+            LabelledExample(place, text, label, -cosine / 10)
+            for place, (text, cosine) in enumerate(sorted(set(each), key=lambda one: one[1]))
+        ]
+        for label, each in enumerate(lists)
+    ]
+    shown = _balanced(found, count)
+    assert len(shown) <= count
+    assert [d.similarity for d in shown] == sorted(d.similarity for d in shown)  # type: ignore[type-var]
+    numbers = [sum(d.label == label for d in shown) for label in range(len(lists))]
+    if len(lists) > 1 and sum(numbers) < count:
+        assert len(set(numbers)) == 1 or min(numbers) == count // len(lists)
+    for d in shown:
+        assert sum(d.text in [one.text for one in each] for each in found) == 1
 
 
 def test_equals_come_by_id_for_any_layout(tmp_path: Path) -> None:

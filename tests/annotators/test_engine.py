@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from rayclean.annotators.base import Annotation, Annotator, Query
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.questions import Annotation, Query
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
 from tests.annotators.queries import LABELS, query
@@ -195,7 +196,8 @@ def test_the_window_hides_latency(tmp_path: Path) -> None:
 
 CHILD = """
 import asyncio, os, sys, time
-from rayclean.annotators.base import Annotation, Annotator
+from rayclean.annotators.base import Annotator
+from rayclean.annotators.questions import Annotation
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators import ledger

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayclean.annotators import ledger as module
-from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.questions import Annotation
 from rayclean.folder import Folder
 from tests.annotators.queries import CANDIDATES
 

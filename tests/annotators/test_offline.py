@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from rayclean.annotators.base import Annotation, Annotator, Demonstration, Query
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.knn import KnnAnnotator
+from rayclean.annotators.questions import Annotation, Demonstration, Query
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.folder import Folder
 from rayclean.schema import TRUTH
@@ -46,7 +47,7 @@ def test_no_vote_is_an_abstention() -> None:
         assert answer.scores[0] == answer.scores[1] == pytest.approx(math.log(0.5))
     near, far = (replace(query(1), demonstrations=shown((0, cosine))) for cosine in (0.9, 0.1))
     assert knn.key(near) != knn.key(far)
-    assert knn.demonstrations(0, "random") == (20, "nearest")
+    assert knn.demonstrations(0, "random") == knn.demonstrations(None, "nearest") == (20, "nearest_of_any")
 
 
 def write_truth(path: Path, truth: dict[int, int | None]) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rayclean.annotators.base import Annotation, Demonstration, Query
 from rayclean.annotators.endpoint import EndpointClient, api_key
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
+from rayclean.annotators.prompts import with_fewer_demonstrations
+from rayclean.annotators.questions import Annotation, Demonstration, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
 from rayclean.schema import Candidate, Label
@@ -326,6 +327,50 @@ def test_long_prompts_lose_demonstrations_first_then_text(tokenizer: str) -> Non
     assert "demonstration 0" not in text
 
 
+def test_a_cut_prompt_keeps_as_many_demonstrations_of_each_candidate() -> None:
+    shown = tuple(Demonstration(f"text {n}", CANDIDATES[place]) for n, place in enumerate((0, 0, 1, 0, 1)))
+    asked, left = replace(query(1), demonstrations=shown), []
+    while asked.demonstrations:
+        asked = with_fewer_demonstrations(asked)
+        left.append([each.text for each in asked.demonstrations])
+    assert left == [["text 1", "text 2", "text 3", "text 4"], ["text 3", "text 4"], []]
+    different = replace(
+        query(1, candidates=(0, 1, 2)), demonstrations=shown[-2:]
+    )  # not all candidates are shown
+    assert [each.text for each in with_fewer_demonstrations(different).demonstrations] == ["text 4"]
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_definitions_are_those_of_the_candidates(form: str) -> None:
+    """Another label's definition is neither shown nor part of the key; a candidate's is both."""
+    url, labels = (
+        "http://127.0.0.1:1/v1",
+        tuple(replace(each, definition=f"about {each.word}") for each in LABELS),
+    )
+    asker = annotator(url, None, labels, form=form)
+    asked = Query(1, "t", tuple(map(Candidate.of, labels[:2])))
+    (prompt, *_) = asker.sent(asked)
+    assert "about b" in prompt
+    assert "about s" in prompt
+    assert "about po" not in prompt
+    further = (*labels[:2], replace(labels[2], definition="something else"))
+    assert annotator(url, None, further, form=form).key(asked) == asker.key(asked)
+    other = Query(1, "t", (Candidate.of(labels[0]), replace(Candidate.of(labels[1]), definition="else")))
+    assert asker.key(other) != asker.key(asked)
+
+
+def test_the_prompt_form_says_how_many_demonstrations_it_wants() -> None:
+    words, choice = (
+        annotator("http://127.0.0.1:1/v1", None, form=form) for form in ("label_words", "choice")
+    )
+    assert [each.demonstrations(None, "nearest") for each in (words, choice)] == [
+        (4, "nearest"),
+        (0, "nearest"),
+    ]
+    assert [each.demonstrations(0, "random") for each in (words, choice)] == [(0, "random")] * 2
+    assert [each.demonstrations(7, "random") for each in (words, choice)] == [(7, "random")] * 2
+
+
 def test_keys_stay_what_they_were() -> None:
     """Answers in a ledger are found by these values; a change of template, options or hash makes them
     unreachable.
@@ -338,8 +383,10 @@ def test_keys_stay_what_they_were() -> None:
     asker = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m"), LABELS)
     assert asker.key(asked) == "af6e4c86eb1978975037ce6f5e921b91"
     assert asker.key(asker.content_free(asked)) == "812274fdd1417a8e29e11ca6f1d19b43"
+    showing = OpenAIAnnotator.Config(base_url=url, model="m", form="choice", shows_given=True)
+    assert OpenAIAnnotator(showing, LABELS).key(asked) == "43c79005c1a9612b089135650843033b"
     choice = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m", form="choice"), LABELS)
-    assert choice.key(asked) == "43c79005c1a9612b089135650843033b"
+    assert choice.key(asked) == "1099a02ca26dfe314b0f087bd8455f7e"
 
 
 def test_keys_say_what_was_asked_not_where() -> None:
@@ -377,10 +424,35 @@ def test_keys_know_nothing_of_other_labels(form: str) -> None:
     assert annotator(url, None, form=form).key(replace(query(1), scored=(CANDIDATES[2],))) == key
     other_value = replace(query(1), candidates=tuple(replace(each, value='"X"') for each in CANDIDATES[:2]))
     assert annotator(url, None, form=form).key(other_value) == key
-    hides_given = annotator(url, None, form=form).key(replace(query(1), given=None)) == key
-    assert hides_given == (form == "label_words")
     begun = (*LABELS, Label(3, "BOX", "box"))
     assert (annotator(url, None, begun, form=form).key(query(1)) == key) == (form == "choice")
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_a_blind_prompt_says_nothing_of_who_said_what(form: str) -> None:
+    """Neither prompt nor key changes with the roles of the candidates; shown ones are in both."""
+    url = "http://127.0.0.1:1/v1"
+    exchanged = replace(query(1), given=query(1).suggested, suggested=query(1).given)
+    unknown = replace(query(1), given=None, suggested=None)
+    blind, showing = (annotator(url, None, form=form, shows_given=shown) for shown in (False, True))
+    assert blind.shows_given is annotator(url, None, form=form).shows_given is False
+    assert blind.sent(query(1)) == blind.sent(exchanged) == blind.sent(unknown)
+    assert blind.key(query(1)) == blind.key(exchanged) == blind.key(unknown) == showing.key(unknown)
+    assert len({showing.key(each) for each in (query(1), exchanged, unknown)}) == 3
+    prompts = {name: showing.prompt.render(each) for name, each in (("one", query(1)), ("other", exchanged))}
+    for name, (previous, predicted) in {"one": "bs", "other": "sb"}.items():
+        lines = prompts[name].splitlines()
+        assert any("revious" in line and f": {previous}" in line for line in lines)
+        assert any("redict" in line and f": {predicted}" in line for line in lines)
+    assert "revious" not in blind.prompt.render(query(1))
+    assert prompts["one"].splitlines()[-1] == blind.prompt.render(query(1)).splitlines()[-1]
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_shown_labels_reach_the_endpoint(form: str, tokenizer: str) -> None:
+    with serve_in_process() as server:
+        (answer,) = ask(annotator(server.url, tokenizer, form=form, shows_given=True), [query(0)])
+    assert (answer.choice, answer.error) == (0, None)
 
 
 def test_a_template_of_your_own_is_part_of_the_identity(tmp_path: Path) -> None:

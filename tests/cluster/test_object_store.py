@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayclean import pipeline
-from rayclean.annotators.base import Annotation
 from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.questions import Annotation
 from rayclean.config import parse_config
 from rayclean.datasets.example_id import key_id
 from rayclean.errors import ConfigError

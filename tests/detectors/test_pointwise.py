@@ -41,7 +41,8 @@ def test_contract(name: str, tmp_path: Path) -> None:
     batch = replace(base, features=features, group=base.unit_id)
     given = base.probabilities[np.arange(400), base.given_label]
     Folder(str(tmp_path)).write_table(
-        pa.table({"example_id": base.unit_id, "quality": given}), "part-00000.parquet"
+        pa.table({"example_id": base.unit_id, "trained_label": base.given_label, "quality": given}),
+        "part-00000.parquet",
     )
     options = {"path": str(tmp_path), "share": 0.3} if name == "dynamics" else {}
     detector = DETECTORS.build(Plugin(name=name, **options), 5)

@@ -13,6 +13,8 @@ from rayclean.run import Run
 from rayclean.verbs import train
 from tests import toy
 
+DEV = ("dev accuracy, given labels", "dev accuracy, final labels")
+
 
 def config(folder: Path, method: str) -> rayclean.Config:
     data = toy.write(folder / "data", rows=120, noise=0.2)
@@ -58,7 +60,7 @@ def test_an_outside_method_is_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
     html = (folder / "evaluate" / "report.html").read_text()
     head = re.search(r'<table class="epochs">(.*?)<tbody>', html, re.S)[1]
     titles = re.findall(r"<th[^>]*>([^<]*)</th>", head)
-    assert titles == ["epoch", "loss", "dev accuracy", "well believed", "doubted", "mean belief"]
+    assert titles == ["epoch", "loss", *DEV, "well believed", "doubted", "mean belief"]
     assert "Belief &lt;b&gt;" in html
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', html, re.S)[1])
     assert sum(sum(trace["y"]) for trace in charts["training-belief-3"]["data"]) == len(last)

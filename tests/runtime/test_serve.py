@@ -18,10 +18,10 @@ import pytest
 from pydantic import ValidationError
 
 from rayclean.annotators import gguf, model_source
-from rayclean.annotators.base import Query
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import content_hash, model_name
+from rayclean.annotators.questions import Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks

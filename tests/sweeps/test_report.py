@@ -432,6 +432,35 @@ def test_learning_curves_are_means_over_the_seeds_that_got_there(base: str) -> N
     assert (curves[0]["x"], curves[0]["y"]) == ([2], [0.8])
 
 
+@pytest.mark.parametrize(
+    ("chosen", "space", "clean"),
+    [
+        ({}, {}, False),
+        ({"dataset.dev": {"share": 0.1, "clean": True}}, {}, True),
+        ({"dataset.dev.clean": True}, {}, True),
+        ({}, {"dataset.dev.clean": {"grid": [True, False]}}, False),
+    ],
+)
+def test_the_page_says_which_labels_dev_figures_are_of(
+    base: str, chosen: dict[str, Any], space: dict[str, Any], clean: bool
+) -> None:
+    points: list[Any] = [{"dataset.dev.clean": each} for each in (True, False)] if space else [{LAMBDA: 0.1}]
+    rows = [(point, {"dev_accuracy": PointFigure(0.7, 0.1, 3)}) for point in points]
+    epochs = {0: {0: [{"epoch": 1, "dev_accuracy": 0.7}]}}
+    of = results(
+        base,
+        space or {LAMBDA: {"grid": [0.1]}},
+        rows,
+        epochs=epochs,
+        objectives=("dev_accuracy",),
+        set=chosen,
+    )
+    text = words(page(of))
+    assert ("which are declared clean" in text) is clean
+    assert ("with the noise that these have" in text) is not clean
+    assert f"Accuracy on the {'clean' if clean else 'given'} labels of the development examples" in text
+
+
 def test_only_the_best_learning_curves_are_drawn(base: str) -> None:
     values = [i / 100 for i in range(15)]
     rows = [({LAMBDA: x}, {"dev_accuracy": PointFigure(x, 0.0, 3)}) for x in values]

@@ -188,6 +188,9 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
     _, queries = read_chunk(
         Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK
     )
+    orders = [[candidate.value for candidate in query.candidates] for query in queries]
+    assert all(order == sorted(order) for order in orders)  # nothing tells which candidate is the given one
+    assert len({query.candidates.index(query.given) for query in queries}) == 2
     assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
 
 

@@ -145,7 +145,7 @@ def test_resumed_it_repeats_every_bit(runs: Runs, task: str) -> None:
 @pytest.mark.parametrize("task", FORMS)
 def test_columns_are_kept_per_example_without_labels(runs: Runs, task: str) -> None:
     dynamics, _, _ = outcome(runs[task, "1"])
-    assert set(dynamics) == {"example_id", "loss", "quality"}
+    assert set(dynamics) == {"example_id", "loss", "trained_label", "quality"}
     assert (dynamics["quality"] == -dynamics["loss"]).all()
     epoch = Folder(runs[task, "1"].output).read_table("epochs", "epoch-001", "part-00000.parquet")
     assert epoch.column_names == ["example_id", "loss"]

@@ -14,7 +14,9 @@ import pytest
 from rayclean import schema
 from rayclean.annotations import ANNOTATIONS
 from rayclean.annotators.answers import answer_rows
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.final_labels import revert_label_changes
+from rayclean.annotators.questions import Annotation, Query
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
@@ -282,6 +284,75 @@ def test_an_endpoint_repairs_labels(tmp_path: Path, form: str, calibration: str)
     assert metrics["asked"] == SUSPECTS + CONTROLS + blanks
     assert metrics["tokens"]["prompt"] > 0
     assert metrics["annotator"] == {"name": "openai", "model": "tiny"}
+
+
+@pytest.mark.parametrize("selector", ["nearest", "random"])
+def test_by_default_label_words_come_with_two_demonstrations_of_each_candidate(
+    tmp_path: Path, selector: str
+) -> None:
+    run = make(tmp_path)
+    with serve_in_process() as server:
+        options = {
+            "name": "openai", "base_url": server.url, "model": "tiny", "tokenizer": tokenizer_folder(tmp_path / "tokenizer"),
+        }  # fmt: skip
+        do(config_of(tmp_path, options, relabel={"selector": selector}), run)
+    given = {key: row["given_label"] for key, row in table(run, "load", "examples").items()}
+    for row in rows_in(Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000"))):
+        labels = [each["label"] for each in row["demonstrations"]]
+        assert labels == [given[each["example_id"]] for each in row["demonstrations"]]
+        assert set(labels) <= set(row["candidates"])
+        if selector == "nearest":
+            assert sorted(labels) == sorted([*row["candidates"]] * 2)
+        else:
+            assert len(labels) == 4
+
+
+class RepeatingAnnotator(Annotator):
+    """Answers what the query calls the given label."""
+
+    class Config(Annotator.Config):
+        shown: bool
+
+    billable = False
+
+    @property
+    def shows_given(self) -> bool:
+        return bool(self.config.shown)
+
+    async def annotate(self, queries: Sequence[Query]) -> list[Annotation]:
+        return [
+            Annotation(
+                key=self.key(each), unit_id=each.unit_id, choice=each.candidates.index(each.given),
+                scores=tuple(0.0 if one == each.given else -2.0 for one in each.candidates), model="repeating",
+            )
+            for each in queries
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shows_given", [False, True])
+def test_whoever_repeats_the_given_label_is_no_better_than_chance(tmp_path: Path, shows_given: bool) -> None:
+    """Control questions name the given label as such in half of the cases, and its rival in the others."""
+    run = make(tmp_path)
+    config = config_of(
+        tmp_path, {"name": "tests.verbs.test_relabel:RepeatingAnnotator", "shown": shows_given}
+    )
+    metrics = do(config, run)
+    (judged,) = metrics["judged"]
+    assert judged["controls"]["asked"] == CONTROLS
+    if shows_given:
+        assert 0.3 * CONTROLS < judged["controls"]["right"] < 0.7 * CONTROLS
+        assert not judged["above_chance"]
+    else:
+        assert judged["controls"]["right"] == CONTROLS
+    assert metrics["kept"] + metrics["referred"] == SUSPECTS
+
+
+def test_neighbours_that_vote_are_the_nearest_whatever_their_label(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    do(config_of(tmp_path, {"name": "knn", "neighbours": 40}), run)
+    rows = rows_in(Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000")))
+    assert any({each["label"] for each in row["demonstrations"]} - {*row["candidates"]} for row in rows)
+    assert all(len(row["demonstrations"]) == 40 for row in rows)
 
 
 def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) -> None:

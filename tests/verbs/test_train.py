@@ -68,7 +68,11 @@ def test_trains_on_final_labels(prepared: Run) -> None:
     assert metrics["train_examples"] == 120
     assert metrics["dev_examples"] == 30
     last = json.loads(out.read_text("metrics.jsonl").splitlines()[-1])
-    assert last["dev_accuracy"] < 0.2  # dev is judged on its given labels, all of them wrong here
+    assert last["dev_accuracy"] < 0.2  # of the given labels of dev, all of them wrong here
+    assert (
+        metrics["dev_accuracy_final"] == last["dev_accuracy_final"] > 0.7
+    )  # of the final ones, all of them right
+    assert (metrics["dev_labels"], metrics["dev_settled"]) == ("settled", 30)
     json.dumps(metrics, allow_nan=False)
     assert len(out.read_text("metrics.jsonl").splitlines()) == 4
     assert out.shards("dynamics") == ["part-00000.parquet"]
@@ -90,6 +94,42 @@ def test_trains_on_final_labels(prepared: Run) -> None:
     assert network(pad(tokens, 0))[1].argmax(-1).tolist() == [0, 1, 2]
     dynamics = out.read_table("dynamics", "part-00000.parquet").to_pandas()
     assert np.isfinite(dynamics["quality"]).all()
+    final = prepared.sub("relabel").read_table("labels", "part-00000.parquet").to_pandas()
+    final = {**final.set_index("example_id")["final_label"]}
+    trained = {**dynamics.set_index("example_id")["trained_label"]}
+    assert {key: final[key] for key in trained if key in final}.items() <= trained.items()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"train": {"epochs": 4, "labels": "given"}}, {"dataset": {"path": "unused", "dev": {"clean": True}}}],
+)
+def test_given_or_clean_dev_labels_choose_the_epoch_as_they_are(prepared: Run, changes: Any) -> None:
+    out = prepared.begin("train", "print")
+    metrics = train.run(config(prepared, **changes), prepared, out)
+    assert metrics["dev_labels"] == "given"
+    lines = [json.loads(line) for line in out.read_text("metrics.jsonl").splitlines()]
+    assert metrics["dev_accuracy"] == max(line["dev_accuracy"] for line in lines)
+    assert not [name for name in (*metrics, *lines[0]) if name.endswith(("_final", "_settled"))]
+
+
+def test_too_few_settled_dev_examples_are_told(prepared: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """20 of 30 development examples are unresolved: all of them choose the epoch."""
+    labels = prepared.sub("relabel", "labels")
+    left = 20
+    for shard in labels.shards():
+        table = labels.read_table(shard).to_pandas()
+        chosen = table.index[table["split"] == "dev"][:left]
+        table.loc[chosen, "source"] = "referred"
+        table.loc[chosen, "final_label"] = table.loc[chosen, "given_label"]
+        left -= len(chosen)
+        labels.write_table(pa.Table.from_pandas(table, schema=LABELS, preserve_index=False), shard)
+    out = prepared.begin("train", "print")
+    metrics = train.run(config(prepared), prepared, out)
+    assert (metrics["dev_labels"], metrics["dev_settled"]) == ("final", 10)
+    assert "only 10 are no unresolved suspects and 20 are needed" in metrics["note"]
+    assert metrics["note"] in caplog.text
+    assert metrics["dev_accuracy_final"] < 0.5  # of all: two thirds of these final labels are wrong
 
 
 def test_relabel_must_have_run(prepared: Run) -> None:

@@ -7,10 +7,12 @@ plots by `plain_values`.
 from rayclean.evaluation.formatting import format_measured
 from rayclean.evaluation.page import render_page
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
+from rayclean.overrides import put_over
 from rayclean.sweeps.dimension import is_condition, show
 from rayclean.sweeps.page.field_plots import metric_plots
 from rayclean.sweeps.page.fields import cells, named_values, swept_fields
 from rayclean.sweeps.page.plots import learning_curves, pareto, trial_timeline
+from rayclean.sweeps.plan import TRAINED, base_values
 from rayclean.sweeps.repeat import best_config, trial_command
 from rayclean.sweeps.results import Results
 
@@ -48,12 +50,22 @@ def render_sweep(results: Results) -> str:
         unplotted=[name for name in results.metrics if name not in plotted],
         curves=curves,
         timeline=timeline,
+        dev_is_clean=dev_is_clean(results),
+        has_dev=any(name in TRAINED for name in results.metrics),
         free=[name for name in results.metrics if name not in TRUTH_FIGURES],
         truth=[name for name in results.metrics if name in TRUTH_FIGURES],
         charts={plot.title: plot.figure for plot in drawn if plot is not None},
     )
     named = {each.__name__: each for each in functions}
     return render_page("sweep.html.jinja", values, package="rayclean.sweeps.page", functions=named)
+
+
+def dev_is_clean(results: Results) -> bool:
+    """Whether every trial's development labels are declared clean."""
+    points = [row.point for row in results.rows] or [{}]
+    trials = (put_over(base_values(results.sweep), point) for point in points)
+    found = (trial.get("dataset", {}).get("dev", {}) for trial in trials)
+    return all(isinstance(dev, dict) and dev.get("clean", False) for dev in found)
 
 
 def metrics_by_interest(results: Results) -> list[str]:
