@@ -61,8 +61,14 @@ REJECTED = pa.schema(
 """`load/rejected/`: file, 0-based row in it, why it was rejected, and the offending value's beginning."""
 
 
-FOLDS = pa.schema([("example_id", pa.int64()), ("group", pa.int64()), ("fold", pa.int16())])
-"""`predict/folds/`: the fold of every example, and the number that copies of its text share."""
+GROUPS = pa.schema([("example_id", pa.int64()), ("group", pa.int64())])
+"""`load/groups/`: what an example belongs to, as a hash of `dataset.group`; absent without it."""
+
+FOLDS = pa.schema(
+    [("example_id", pa.int64()), ("group", pa.int64()), ("copies", pa.int64()), ("fold", pa.int16())]
+)
+"""`predict/folds/`: the fold of every example, the number that all examples share which must be in one fold (copies of a
+text, or the group that the data name), and the number that copies of its text share."""
 
 
 TRAINED_LABEL = "trained_label"

@@ -13,8 +13,8 @@ class Split(Options):
     path: str | tuple[str, ...] | None = None
     """Separate file(s), read with the data set's format and columns."""
     share: float = Field(0.0, ge=0, lt=1)
-    """Share of the data set's examples, drawn by a hash of the text, so that copies stay together and the order of rows does not
-    matter."""
+    """Share of the data set's examples, drawn by a hash of the text (or of `dataset.group`), so that copies stay together and the
+    order of rows does not matter."""
     label: str | tuple[str, ...] | None = None
     """Column(s) of the given label where they differ from `dataset.label`; a test file may hold only the
     truth."""
@@ -72,6 +72,9 @@ class DatasetConfig(Options):
     is a list in JSON."""
     id: str | None = None
     """Column of your unique key (string or integer); without it, `example_id` is a hash of file and row."""
+    group: str | None = None
+    """Column of what belongs together, like a customer or a document (string or integer): its examples share a fold and
+    a share of dev or test, so that no network is measured on what it has seen of them. Without it, copies of a text do."""
     truth: str | tuple[str, ...] | None = None
     """Column(s) of the true label, where one is known; it is used for measuring alone, never for deciding."""
     labels: tuple[str, ...] | None = None

@@ -19,11 +19,12 @@ class SourceColumns:
     key: str | None
     tokens: str | None = None
     """The column of tokens that takes the place of the text."""
+    group: str | None = None
 
     @property
     def names(self) -> list[str]:
         """Each column once."""
-        wanted = (*self.text, self.tokens, *names_of(self.label), *names_of(self.truth), self.key)
+        wanted = (*self.text, self.tokens, *names_of(self.label), *names_of(self.truth), self.key, self.group)
         return list(dict.fromkeys(name for name in wanted if name is not None))
 
 
@@ -69,6 +70,7 @@ def choose_columns(
         truth,
         config.id,
         config.tokens if reads_tokens else None,
+        config.group if role == "data" else None,
     )
     for name in columns.names:
         if name not in found and not (sparse and name in names_of(truth)):

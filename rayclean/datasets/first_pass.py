@@ -21,6 +21,7 @@ from rayclean.datasets.row_validation import RowValidator, ValidRow
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
 from rayclean.folder import Folder
+from rayclean.hashing import int64
 
 STAGED = pa.schema(
     [
@@ -31,6 +32,7 @@ STAGED = pa.schema(
         ("key", pa.string()),
         ("source", pa.dictionary(pa.int32(), pa.string())),
         ("row", pa.int64()),
+        ("group", pa.int64()),  # hash of what it belongs to; null without dataset.group
     ]
 )
 """`stage/rows/`: valid rows of the source, one shard per file."""
@@ -154,7 +156,8 @@ class _ShardWriter:
     def _stage(self, source: str, row: int, valid: ValidRow) -> None:
         id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)
         key = None if valid.key is None else repr(valid.key)
-        staged = (id_, valid.text, valid.label, valid.truth, key, source, row)
+        group = None if valid.group is None else int64(repr(valid.group))
+        staged = (id_, valid.text, valid.label, valid.truth, key, source, row, group)
         self.valid.append(staged if valid.tokens is None else (*staged, valid.tokens))
         if valid.label is not None:
             for code in self.codes(valid.label):

@@ -140,7 +140,7 @@ def prepare_noise(folder: Folder, job: SecondPassJob, shards: list[StagedShard])
     if noise is None or is_local(noise.kind, noise.exact):
         return
     needs_features = noise.kind in NEEDS_FEATURES
-    columns = ["example_id", "label", "text"]  # copies of a text share a split
+    columns = ["example_id", "label", "text", "group"]  # copies or groups share a split
     names, ids_of_shards, labels_of_shards, texts = [], [], [], []
     for shard in shards:
         if shard.role != "data":

@@ -29,6 +29,8 @@ class ValidRow:
     """The user's key; None without `dataset.id`."""
     tokens: list[str] | None = None
     """None where the form of the labels reads no tokens."""
+    group: str | int | None = None
+    """What the row belongs to; None without `dataset.group`."""
 
 
 class RowValidator:
@@ -45,6 +47,7 @@ class RowValidator:
         self.tokens = None if columns.tokens is None else names.index(columns.tokens)
         self.label, self.truth = _getter(columns.label, names), _getter(columns.truth, names)
         self.key = None if columns.key is None else names.index(columns.key)
+        self.group = None if columns.group is None else names.index(columns.group)
         self.needs_label = role != "test"  # a test row may hold the truth alone
 
     def __call__(self, values: Sequence[Any]) -> ValidRow | RejectedRow:
@@ -69,7 +72,10 @@ class RowValidator:
         if label is None and (self.needs_label or truth is None):
             return RejectedRow("null label", "" if self.label is None else repr(self.label(values)))
         key = None if self.key is None else _key(values[self.key])
-        return key if isinstance(key, RejectedRow) else ValidRow(text, label, truth, key, tokens)
+        group = None if self.group is None else _key(values[self.group], "group")
+        if isinstance(key, RejectedRow):
+            return key
+        return group if isinstance(group, RejectedRow) else ValidRow(text, label, truth, key, tokens, group)
 
     def _is_unlabelled(self, staged: str) -> bool:
         return self.form.is_unlabelled(staged, self.unlabelled)
@@ -137,12 +143,12 @@ def _tokens(value: Any) -> list[str] | RejectedRow:
     return value
 
 
-def _key(value: Any) -> str | int | RejectedRow:
+def _key(value: Any, what: str = "key") -> str | int | RejectedRow:
     if value is None or value == "":
-        return RejectedRow("null key")
+        return RejectedRow(f"null {what}")
     if isinstance(value, bool) or not isinstance(value, str | int):
         found = f"{type(value).__name__}: {shorten_value(value)}"
-        return RejectedRow("key is neither a string nor an integer", found)
+        return RejectedRow(f"{what} is neither a string nor an integer", found)
     if isinstance(value, str) and not is_unicode(value):
         return RejectedRow("not valid Unicode", shorten_value(value))
     return value

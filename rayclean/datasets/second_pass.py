@@ -77,14 +77,19 @@ def select_rows(job: SecondPassJob, shard: StagedShard, columns: list[str] | Non
     config = job.load.config
     splits = np.full(len(ids), {"data": 0, "dev": 1, "test": 2}[shard.role], np.int8)
     if shard.role == "data" and config.test.share + config.dev.share > 0:
-        texts = table["text"].filter(pa.array(keep)).to_pylist()
-        groups = np.array([text_group(text) for text in texts], dtype=np.int64)  # copies share a split
-        draw = uniform(groups, job.load.seed, "split")
+        draw = uniform(_groups(table.filter(pa.array(keep))), job.load.seed, "split")
         splits[draw < config.test.share + config.dev.share] = 1
         splits[draw < config.test.share] = 2
     will_be_cleaned = (splits == 0) | ((splits == 1) & (not config.dev.clean))
     noisy = will_be_cleaned & (shard.role == "data")
     return SelectedRows(table, keep, ids, labels.values.filter(pa.array(keep)), splits, noisy)
+
+
+def _groups(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """What shares a split [B]: copies of a text, or all of a group that the data name."""
+    if rows["group"].null_count == 0:
+        return np.asarray(rows["group"].to_numpy())
+    return np.array([text_group(text) for text in rows["text"].to_pylist()], dtype=np.int64)
 
 
 def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
@@ -112,6 +117,9 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
     for rows, part in ((~is_test, "examples"), (is_test, "test")):
         if rows.any():
             folder.write_table(examples.filter(pa.array(rows)), part, name)
+    if job.load.config.group is not None and shard.role == "data" and not is_test.all():
+        groups = pa.table({"example_id": selected.ids, "group": kept["group"]})
+        folder.write_table(groups.filter(pa.array(~is_test)), "groups", name)
     known = np.asarray(truth.is_valid())
     if known.any():
         columns = [selected.ids[known], truth.drop_null()]

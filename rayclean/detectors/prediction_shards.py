@@ -57,7 +57,7 @@ class PredictionShard:
             probabilities=probabilities,
             features=matrix(self._column(folder, "features", "features", ids)) if features else None,
             example_id=ids,
-            group=self._column(folder, "folds", "group", ids).to_numpy() if groups else None,
+            group=self._column(folder, "folds", "copies", ids).to_numpy() if groups else None,
             examples_given=None if self.units.units_are_examples else table.select(columns[:2]),
             given_value=rows["given_value"],
             suggested_value=self.units.suggested_values(table),

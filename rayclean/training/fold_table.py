@@ -15,17 +15,18 @@ from rayclean.functional.types import Ids
 from rayclean.hashing import text_group
 from rayclean.schema import FOLDS
 
-_Rows = tuple[str, Ids, Ids, npt.NDArray[np.int64]]
+_Rows = tuple[str, Ids, Ids, Ids, npt.NDArray[np.int64]]
 _Mapper = Callable[[Callable[[str], _Rows], Iterable[str]], Iterator[_Rows]]
 
 
 def write_folds(examples: Folder, out: Folder, mapper: _Mapper, seed: int, count: int) -> None:
-    """Write the folds of all examples, in shards of the same names; 20 bytes per example are in memory.
+    """Write the folds of all examples, in shards of the same names; 28 bytes per example are in memory.
 
-    Copies of a text (`hashing.text_group`) share a fold. Where labels are one class, each class is spread over all folds.
+    Copies of a text (`hashing.text_group`) share a fold, or all examples of a group where `load` knows some. Where labels are
+    one class, each class is spread over all folds.
 
     Args:
-        examples: folder of example shards.
+        examples: folder of example shards, beside which `groups/` lies, if there are any.
         out: folder that is written; whole shards of an earlier attempt are kept.
         mapper: reads the shards.
         seed: seed of the run.
@@ -35,12 +36,12 @@ def write_folds(examples: Folder, out: Folder, mapper: _Mapper, seed: int, count
     if out.shards() == shards:
         return
     found = sorted(mapper(partial(_read, examples.url()), shards), key=lambda rows: rows[0])
-    ids, groups, labels = (np.concatenate([rows[column] for rows in found]) for column in (1, 2, 3))
+    ids, groups, labels = (np.concatenate([rows[column] for rows in found]) for column in (1, 2, 4))
     folds = stratified_folds(ids, groups, labels, seed, count)
     start = 0
-    for shard, own, group, _ in found:
+    for shard, own, group, copies, _ in found:
         part = folds[start : start + len(own)]
-        out.write_table(pa.table([own, group, part], schema=FOLDS), shard)
+        out.write_table(pa.table([own, group, copies, part], schema=FOLDS), shard)
         start += len(own)
 
 
@@ -63,9 +64,15 @@ def read_folds(url: str, ids: Ids) -> tuple[Ids, npt.NDArray[np.int16]]:
 
 
 def _read(examples: str, shard: str) -> _Rows:
-    """Name, ids, groups and classes (-1 where labels are more than one class, or there is none) of a shard."""
+    """Name, ids, groups, groups of copies and classes (-1 where labels are more than one class, or there is none) of a shard."""
     table = Folder(examples).read_table(shard, columns=["example_id", "text", "given_label"])
-    groups = np.array([text_group(text) for text in table["text"].to_pylist()], dtype=np.int64)
+    copies = np.array([text_group(text) for text in table["text"].to_pylist()], dtype=np.int64)
+    ids, groups = table["example_id"].to_numpy(), copies
+    load = Folder(examples.rstrip("/").rpartition("/")[0])
+    if load.exists("groups", shard):  # examples of separate development files belong to none
+        named = load.read_table("groups", shard).sort_by("example_id")
+        position, hit = lookup(named["example_id"].to_numpy(), ids)
+        groups = np.where(hit, named["group"].to_numpy()[position], copies)
     labels, none = table["given_label"], np.full(len(table), -1, dtype=np.int64)
     known = none if pa.types.is_list(labels.type) else labels.fill_null(-1).to_numpy().astype(np.int64)
-    return shard, table["example_id"].to_numpy(), groups, known
+    return shard, ids, groups, copies, known

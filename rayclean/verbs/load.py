@@ -51,7 +51,7 @@ from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 2
+VERSION = 3
 
 
 def source_fingerprint(config: Config) -> Any:

@@ -18,6 +18,7 @@ from rayclean.hashing import text_group
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import EXAMPLES, REJECTED, TRUTH, LabelSet, examples_schema, truth_schema
+from rayclean.training.fold_table import write_folds
 from rayclean.verb_fingerprints import fingerprints
 from rayclean.verbs import load
 
@@ -134,6 +135,35 @@ def test_shares_are_drawn_by_text(tmp_path, in_process):
     assert sum(len(loaded.by_id(part, "split")) for part in ("examples", "test")) == 2100
     assert loaded.metrics["test"] == pytest.approx(400, abs=80)  # 4.5 standard deviations
     assert loaded.metrics["dev"] == pytest.approx(200, abs=60)
+
+
+def test_a_group_is_never_divided(tmp_path, in_process):
+    """All of a customer is trained on, or measured on; and in one fold, whatever shards they lie in."""
+    lines = [{**row, "customer": i % 200 if i % 2 else f"c{i % 200}"} for i, row in enumerate(rows(2000))]
+    path = write_jsonl(tmp_path / "a.jsonl", [*lines, {**lines[0], "customer": None}])
+    shares = {"test": {"share": 0.2}, "dev": {"share": 0.1}}
+    loaded = Loaded(tmp_path, path=path, group="customer", rows_per_shard=300, **shares)
+    assert [row["reason"] for row in loaded.rows("rejected")] == ["null group"]
+    splits: dict[int, set[str]] = {}
+    text_of = {row["text"]: str(row["customer"]) for row in lines}
+    for part in ("examples", "test"):
+        for text, split in loaded.by_id(part, "text", "split").values():
+            splits.setdefault(text_of[text], set()).add(split)
+    assert {len(each) for each in splits.values()} == {1}
+    assert len(splits) == 200
+    assert {split for each in splits.values() for split in each} == {"train", "dev", "test"}
+    groups = loaded.by_id("groups", "group")
+    assert groups.keys() == loaded.by_id("examples", "split").keys()
+    out = Folder(str(tmp_path / "folds"))
+    write_folds(loaded.out.sub("examples"), out, map, 0, 5)
+    folds: dict[str, set[int]] = {}
+    for shard in out.shards():
+        for row in out.read_table(shard).to_pylist():
+            assert (row["group"],) == groups[row["example_id"]]
+            folds.setdefault(row["group"], set()).add(row["fold"])
+    assert {len(each) for each in folds.values()} == {1}
+    with pytest.raises(DataError, match="no column 'custmer'; did you mean customer"):
+        Loaded(tmp_path / "b", path=path, group="custmer")
 
 
 NOISES = [None, {"kind": "sym", "rate": 0.3}, {"kind": "sym", "rate": 0.3, "exact": True}, {"kind": "lane_shuffle", "rate": 0.3},
