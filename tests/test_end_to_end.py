@@ -81,7 +81,7 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cl
     # longer than the few questions.
     server = {"dtype": "float32", "engine_kwargs": {"enforce_eager": True}}
     values["annotator"] = {"name": "served", "concurrency": 8, "server": server}
-    values["relabel"] = {"demonstrations": 4}
+    values["relabel"] = {"demonstrations": 2, "controls": 40}
     values["cluster"] = {"ray": True}
     file = folder / "config.json"
     file.write_text(json.dumps(values))

@@ -43,6 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Calla
     def make(accuracy: str) -> dict[str, Any]:
         values = toy.config(data, folder / accuracy)
         values["cluster"] = {"ray": False}
+        values["predict"] |= {"training": {"epochs": 8}, "experts": ["words"]}
         values["relabel"] = {"controls": 60}
         values["evaluate"] = {"compare": False}
         values["audit"] = {"suspects": 30, "random": 30}

@@ -93,7 +93,7 @@ def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
     assert math.isfinite(result.loss)
     table = output.read_table("dynamics", "part-00000.parquet").to_pandas()
     columns = method.state()
-    assert set(table) == {"example_id", "quality", *columns}
+    assert set(table) == {"example_id", "trained_label", "quality", *columns}
     assert len(table) == 60
     assert np.isfinite(table["quality"]).all()
     assert (table["quality"] != table["quality"].iloc[0]).any()
