@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ ANNOTATORS = (
     "served",
 )
 """`simulated A`: right with probability A where the truth is a candidate, and claims .8."""
+WORTH_KEEPING = 0.005
+"""Blind belief that repairs less than this share of the labels is no standard."""
 SAMPLES = 10
 """Audits of 50 + 50 that say whether the noise is systematic."""
 MOST_ADDED = 0.003
@@ -193,6 +196,29 @@ def audited(config: Any, run: Run, samples: int) -> dict[str, Any]:
     return {"noise": labels["noise"]["final"], "harm": labels["harm"], "systematic": called}
 
 
+def comparisons(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a good annotator's repairs are worth beside blind belief, and a weak one's with an audit."""
+    found = []
+    for name, of_set in figures.items():
+        good, weak = (of_set["annotators"].get(f"simulated {accuracy}") for accuracy in ("0.9", "0.65"))
+        if good:
+            given, after = (fmean(figure(run, key) for run in good) for key in ("before", "after"))
+            blind = given - fmean(run["believed_blindly"] for run in good)
+            if blind > WORTH_KEEPING:
+                kept = (given - after) / blind
+                what = f"{name}, simulated 0.9: repairs beside those of believing every answer"
+                found.append(claim(what, goal=">= 0.9", measured=round(kept, 3), holds=kept >= 0.9))
+        if weak:
+            plain, audited = (
+                fmean(figure(run, "after") for run in weak),
+                fmean(figure(run, "audited") for run in weak),
+            )
+            what = f"{name}, simulated 0.65: noise with 50 audited beside without"
+            goal = f"< {plain:.4f}"
+            found.append(claim(what, goal=goal, measured=round(audited, 4), holds=audited < plain))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -249,6 +275,7 @@ def main() -> None:
         claim(f"noise after less noise before, the worst of {len(rises)} cells in its worst seed ({worst})",
               goal=f"<= {MOST_ADDED}", measured=round(rises[worst], 4), holds=rises[worst] <= MOST_ADDED)
     ]  # fmt: skip
+    claims += comparisons(figures)
     for name, of_set in figures.items():
         called = next(iter(of_set["annotators"].values()))[0]["audited"]["systematic"]
         expected = EXPECTED.get(name)
