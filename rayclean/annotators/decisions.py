@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from rayclean.annotations import ANNOTATIONS, DECISIONS, UNDECIDED
 from rayclean.annotators.answers import answered_query
+from rayclean.annotators.beyond import write_beyond
 from rayclean.annotators.choices import choices, measure_annotator
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import cap_changes_out, supported_changes
@@ -62,6 +63,7 @@ def write_decisions(
     accept: float,
     seed: int,
     *,
+    suspects: int,
     asks: bool,
     last: bool,
 ) -> DecidedStage:
@@ -75,6 +77,7 @@ def write_decisions(
         calibration: `none`, `controls` or `content_free`.
         accept: least probability for a change.
         seed: decides between equal probabilities.
+        suspects: number of suspects; a row of a higher rank is a question beyond them (`beyond.py`).
         asks: whether the annotator answers at all; else the model alone decides.
         last: whether undecided suspects get a final decision; otherwise the next annotator is asked about
             them.
@@ -89,19 +92,20 @@ def write_decisions(
     ]
     measured = measure_annotator(controls, num_classes, calibration)
     parts = [
-        _part(out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS), measured.bias)
+        _part(out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS), measured.bias, suspects)
         for name in names
     ]
     every = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
     judgement, capped = _judge(every, measured.worth, accept, num_classes, seed) if parts else (None, 0)
     counts, kinds = Counter[str](), Counter[str]()
-    models, undecided = set[str](), list[int]()
+    models, undecided, beyond = set[str](), list[int](), list[dict[str, Any]]()
     prompt_tokens = answer_tokens = start = 0
     for name in names:
         answered = out.read_table("answers", folder, name).to_pylist()
         prompt_tokens += sum(row["prompt_tokens"] or 0 for row in answered)
         answer_tokens += sum(row["answer_tokens"] or 0 for row in answered)
-        rows = [row for row in answered if row["rank"] >= 0]
+        rows = [row for row in answered if 0 <= row["rank"] < suspects]
+        beyond += [row for row in answered if row["rank"] >= suspects]
         assert judgement is not None
         _decided(rows, measured.bias, judgement, start, annotator, asks)
         start += len(rows)
@@ -128,6 +132,7 @@ def write_decisions(
         "decided_by": None if judgement is None else judgement.gate.name.lower(),
         "scale": None if judgement is None else list(judgement.scale),
         "capped": capped,
+        "beyond": write_beyond(out, beyond, measured),
     }
     return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left, judged)
 
@@ -136,9 +141,9 @@ _ANSWER_COLUMNS = ["unit_id", "rank", "given_label", "suggested_label", "log_odd
                    "all_scores", "content_free"]  # fmt: skip
 
 
-def _part(table: pa.Table, bias: _Floats) -> dict[str, npt.NDArray[Any]]:
+def _part(table: pa.Table, bias: _Floats, suspects: int) -> dict[str, npt.NDArray[Any]]:
     """The suspects of one file of answers, as `judge` needs them."""
-    rows = [row for row in table.to_pylist() if row["rank"] >= 0]
+    rows = [row for row in table.to_pylist() if 0 <= row["rank"] < suspects]
     answers = [answered_query(row) for row in rows]
     made = choices([answer for answer in answers if answer is not None], bias)
     answered = np.array([answer is not None for answer in answers], dtype=bool)

@@ -114,7 +114,7 @@ def estimate_questions(
     annotator, each = build_annotator(config, labels, plugin), None
     budget = Budget.of(annotator)
     if plugin is not None and most and annotator.independent:
-        most += config.relabel.controls
+        most += config.relabel.controls + config.relabel.beyond
     most = most if annotator.asks else 0
     if plugin is not None and budget.max_queries is not None:
         most = budget.max_queries if most is None else min(most, budget.max_queries)

@@ -28,6 +28,7 @@ from rayclean.annotators.demonstrations import (
 from rayclean.annotators.questions import Demonstration, Query
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
+from rayclean.functional.lookup import lookup
 from rayclean.tasks.base import Task
 
 SMALLEST = 1e-9
@@ -59,6 +60,8 @@ class QueryBuilder:
     """Number of control questions."""
     only: npt.NDArray[np.int64] | None = None
     """Sorted ids of the suspects to ask about; None: all."""
+    beyond: tuple[npt.NDArray[np.int64], int] | None = None
+    """Sorted ids of units that are no suspects and are asked about all the same, and the rank of the first."""
 
     def build(self, shards: Sequence[str]) -> int:
         """Write the queries of some shards, with all their suspects in memory; returns the number of
@@ -92,7 +95,7 @@ class QueryBuilder:
 
     def _suspects(self, shard: str) -> list[dict[str, Any]]:
         """The suspects of a shard with their texts and candidates, without demonstrations."""
-        found = suspects_of(self.sources.detect, shard, self.controls)
+        found = suspects_of(self.sources.detect, shard, self.controls, self.beyond)
         if self.only is not None:
             asked = np.isin(found["unit_id"].to_numpy(), self.only) | (found["rank"].to_numpy() < 0)
             found = found.filter(pa.array(asked))
@@ -150,11 +153,13 @@ def _query_row(suspect: dict[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in suspect.items() if name != "text"}, "demonstrations": shown}
 
 
-def suspects_of(detect: str, shard: str, controls: int = 0) -> pa.Table:
-    """The columns of a shard's suspects that queries are made of, and of its control questions.
+def suspects_of(
+    detect: str, shard: str, controls: int = 0, beyond: tuple[npt.NDArray[np.int64], int] | None = None
+) -> pa.Table:
+    """The columns of a shard's suspects that queries are made of, of its control questions, and of those `beyond`.
 
     The rank of a control question is negative, so that it is asked before any suspect: nothing can be decided without
-    it. `log_odds` = log P(suggested) - log P(given), as detection sees it.
+    it. Questions beyond the suspects come after all of them. `log_odds` = log P(suggested) - log P(given), as detection sees it.
     """
     columns = [
         "unit_id",
@@ -170,6 +175,9 @@ def suspects_of(detect: str, shard: str, controls: int = 0) -> pa.Table:
     rank, control = table["rank"].to_numpy(), table["control"].to_numpy()
     is_control = (control >= 0) & (control < controls)
     rank = np.where(is_control, control - controls, rank)
+    if beyond is not None:
+        place, hit = lookup(beyond[0], table["unit_id"].to_numpy())
+        rank = np.where(hit, beyond[1] + place, rank)
     given, suggested = (
         np.log(np.maximum(table[name].to_numpy().astype(np.float64), SMALLEST)) for name in further[1:]
     )

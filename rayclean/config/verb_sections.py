@@ -168,6 +168,10 @@ class RelabelConfig(Options):
     """Number of control questions, about labels that are as good as known: they measure how often the annotator is
     right, without any truth. An annotator that is not surely better than chance changes nothing, so without controls
     the model alone decides."""
+    beyond: int = Field(0, ge=0)
+    """Number of examples that are no suspects and about which the (first) annotator is asked all the same, drawn from all
+    of them: its disagreement shows errors that no self-prediction sees, and estimates how many there are. Their labels stay;
+    `relabel/beyond/` lists them."""
     calibration: Literal["auto", "none", "controls", "content_free"] = "auto"
     """Correction of a model's bias towards some labels: by its answers to the `controls`, or by the score of a
     `content_free` text. `auto`: `controls` for label words (`content_free` with more than 32 classes), `none` for

@@ -43,6 +43,20 @@ def _judged(judged: Mapping[str, Any]) -> str:
     }[judged["decided_by"]]
 
 
+def _beyond(judged: Mapping[str, Any]) -> str:
+    """What an annotator said about labels that nobody doubted."""
+    beyond, name = judged["beyond"], judged["name"]
+    asked = f"Beyond the suspects, {name} denies {beyond['denied']:,} of {beyond['asked']:,} labels"
+    if beyond["wrong"] is None:
+        return f"{asked}; it is too often wrong on control questions to say what this means (relabel/beyond/ lists them)."
+    wrong = beyond["wrong"]
+    return (
+        f"{asked}: by its accuracy on control questions {format_percent(wrong['value'])} of all labels that were not doubted "
+        f"are wrong ({format_percent(wrong['low'])} to {format_percent(wrong['high'])}). relabel/beyond/ lists the examples, "
+        "whose labels stay: have a person look at them."
+    )
+
+
 def measured_on(counts: RunCounts, tested: Mapping[str, Any], units: str = "examples") -> dict[str, str]:
     """Say on what the figures are measured.
 
@@ -79,6 +93,7 @@ def notes(
         tested: as in `measured_on`.
     """
     found = [_judged(each) for each in metrics["judged"]]
+    found += [_beyond(each) for each in metrics["judged"] if each["beyond"] is not None]
     auc, estimate, share = (
         get_metric(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
     )

@@ -73,7 +73,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url(), task)
     suspects = {shard: len(suspects_of(detect.url(), shard)) for shard in load.shards("examples")}
     total, start = sum(suspects.values()), time.monotonic()
-    out.remove("annotations")  # decisions of an earlier attempt are repeated from the same answers
+    for part in ("annotations", "beyond"):
+        out.remove(part)  # decisions of an earlier attempt are repeated from the same answers
     decided: list[DecidedStage] = []
     paid: list[dict[str, Any]] = []
     fresh, only = 0, None
@@ -92,6 +93,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
                 stage.calibration,
                 config.relabel.accept,
                 config.seed,
+                suspects=total,
                 asks=annotator.asks,
                 last=last,
             )

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from rayclean import progress
 from rayclean.annotators.answers import ANSWERS, answer_rows
 from rayclean.annotators.base import Annotator
+from rayclean.annotators.beyond import drawn_beyond
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
 from rayclean.annotators.decisions import stage_name
@@ -79,6 +80,13 @@ class AnnotatorStage:
         """Number of control questions; none to an annotator that asks nobody, or repeats what the model says."""
         return self.config.relabel.controls if self.annotator.asks and self.annotator.independent else 0
 
+    def _beyond(self, suspects: int) -> tuple[npt.NDArray[np.int64], int] | None:
+        """Units beyond the suspects to ask about, and the rank of the first; only of the first annotator."""
+        count = self.config.relabel.beyond if self.number == 0 and self._controls else 0
+        if not count:
+            return None
+        return drawn_beyond(self.run.require("detect"), count, self.config.seed), suspects
+
     def ask(self, engines: Engines, suspects: dict[str, int], only: npt.NDArray[np.int64] | None) -> None:
         """Write the missing queries and answers.
 
@@ -95,7 +103,7 @@ class AnnotatorStage:
         rows_per_chunk = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
         todo = [shard for shard in suspects if not queries.exists("built", f"{shard}.json")]
         if todo:
-            builder = self._query_builder(queries, rows_per_chunk, only)
+            builder = self._query_builder(queries, rows_per_chunk, only, self._beyond(total))
             with progress.progress_bar("relabel: questions", total, "suspects") as bar:
                 bar.advance(sum(suspects[shard] for shard in suspects if shard not in todo), resumed=True)
                 for group, _ in zip(
@@ -105,10 +113,15 @@ class AnnotatorStage:
         answers = ("answers", stage_name(self.number))
         missing = [chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, _part(chunk))]
         if missing:
-            self._answer(engines, missing, asked + self._controls)
+            beyond = self.config.relabel.beyond if self.number == 0 and self._controls else 0
+            self._answer(engines, missing, asked + self._controls + beyond)
 
     def _query_builder(
-        self, queries: Folder, rows_per_chunk: int, only: npt.NDArray[np.int64] | None
+        self,
+        queries: Folder,
+        rows_per_chunk: int,
+        only: npt.NDArray[np.int64] | None,
+        beyond: tuple[npt.NDArray[np.int64], int] | None,
     ) -> QueryBuilder:
         """Build the maker of the configured queries."""
         relabel, seed = self.config.relabel, self.config.seed
@@ -125,6 +138,7 @@ class AnnotatorStage:
             rows_per_chunk,
             self._controls,
             only,
+            beyond,
         )
 
     def _answer(self, engines: Engines, chunks: list[int], total: int) -> None:

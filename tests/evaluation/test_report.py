@@ -26,7 +26,7 @@ def believed(asked: int = 40, right: int = 36, decided_by: str | None = "open") 
     """What `relabel` says of an annotator."""
     return {
         "name": EVIL, "controls": {"asked": asked, "right": right}, "accuracy": 0.82, "above_chance": decided_by != "posterior_alone",
-        "decided_by": decided_by, "scale": None if decided_by is None else [-1.0, 0.5], "capped": 0,
+        "decided_by": decided_by, "scale": None if decided_by is None else [-1.0, 0.5], "capped": 0, "beyond": None,
     }  # fmt: skip
 
 
@@ -280,6 +280,25 @@ def test_notes_say_first_how_far_an_annotator_was_believed(counts: RunCounts, de
     html = without_plotly(page(counts, judged=(judged,)))
     assert "control questions" in html
     assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            {"value": 0.244, "low": 0.08, "high": 0.37},
+            "24.4 % of all labels that were not doubted are wrong (8.0 % to 37.0 %)",
+        ),
+        (None, "it is too often wrong on control questions to say what this means"),
+    ],
+)
+def test_notes_say_what_an_annotator_sees_beyond_the_suspects(
+    counts: RunCounts, wrong: dict | None, said: str
+) -> None:
+    judged = believed() | {"beyond": {"asked": 200, "denied": 60, "wrong": wrong}}
+    note = measured(counts, judged=(judged,))["notes"][1]
+    assert note.startswith(f"Beyond the suspects, {EVIL} denies 60 of 200 labels")
+    assert said in note
 
 
 def test_notes_of_each_annotator_stand_in_their_order(counts: RunCounts) -> None:

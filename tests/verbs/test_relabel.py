@@ -175,6 +175,28 @@ def test_answers_repair_labels(tmp_path: Path) -> None:
     assert all(name == ("simulated" if key in annotations else None) for key, name in deciders.items())
 
 
+def test_beyond_the_suspects_an_annotator_is_asked_and_no_label_changes(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    plain = do(config_of(tmp_path, simulated(run)), run)
+    labels = rows_in(run.sub("relabel", "labels"))
+    metrics = do(config_of(tmp_path, simulated(run), relabel={"beyond": 5}), run, "beyond")
+    assert metrics["asked"] == 5  # the others are in the ledger
+    assert metrics["suspects"] == plain["suspects"] == SUSPECTS
+    assert rows_in(run.sub("relabel", "labels")) == labels
+    asked = rows_in(run.sub("relabel", "beyond"))
+    findings = {row["unit_id"]: row for row in rows_in(run.sub("detect", "findings"))}
+    assert len(asked) == 5
+    for row in asked:
+        found = findings[row["unit_id"]]
+        assert (found["suspect"], found["control"]) == (False, -1)
+        assert row["chosen_label"] == row["given_label"]  # it knows the truth, and these labels are right
+    (judged,) = metrics["judged"]
+    assert (judged["beyond"]["asked"], judged["beyond"]["denied"]) == (5, 0)
+    assert judged["beyond"]["wrong"]["low"] == judged["beyond"]["wrong"]["value"] == 0
+    again = do(config_of(tmp_path, simulated(run), relabel={"beyond": 5}), make(tmp_path, shards=5), "shards")
+    assert again["judged"] == metrics["judged"]
+
+
 @pytest.mark.parametrize("calibration", ["auto", "controls"])
 def test_another_acceptance_or_calibration_sends_no_query(tmp_path: Path, calibration: str) -> None:
     run = make(tmp_path)
