@@ -5,7 +5,7 @@ Only ids and labels are in memory (about 40 bytes per example of one class); tok
 memory-mapped. Networks of the same encoder read the same inputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -115,15 +115,11 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
     train, dev = _select(job, ids, splits)
     train, dev = train & _known(labels), dev & _known(given)
     if not train.any():
-        raise DataError(
-            f"{job.name}: no training example among the {len(ids)} of {job.data.examples}; check the split"
-        )
+        raise _nothing_to_train(job, len(ids))
     chosen = {"train": labels.filter(pa.array(train)), "dev": given.filter(pa.array(dev))}
     largest = max(_largest(column) for column in chosen.values())
     if largest >= task.outputs:
-        raise DataError(
-            f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again"
-        )
+        raise _too_large(job, largest, task)
     inputs: dict[str, NetworkInputs] = {}
     for name, encoder in encoders.items():
         same = [other for other in inputs if encoders[other] == encoder]
@@ -144,12 +140,77 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
     return JobData(inputs, part(train, chosen["train"]), part(dev, chosen["dev"]), job.data.examples)
 
 
+@dataclass(frozen=True)
+class SharedData:
+    """The examples of jobs that read the same data, such as the folds of self-prediction."""
+
+    inputs: NetworkInputs
+    examples: str
+    """Folder of example shards."""
+    part: Part
+    """All N examples with a label."""
+    train: npt.NDArray[np.bool_]
+    """[J, N] which examples train the network of each job."""
+    dev: npt.NDArray[np.bool_]
+    """[J, N] by which examples the best epoch of each job is chosen."""
+
+    def of_job(self, place: int, name: str) -> JobData:
+        """The data of one job, by its place among all; its network has a name."""
+
+        def part(mask: npt.NDArray[np.bool_]) -> Part:
+            all_ = self.part
+            rows = {name: next(iter(all_.rows.values()))[mask]}
+            return Part(all_.ids[mask], all_.labels.filter(pa.array(mask)), rows, all_.task)
+
+        return JobData({name: self.inputs}, part(self.train[place]), part(self.dev[place]), self.examples)
+
+
+def open_shared(jobs: Sequence[FitJob], encoder: Plugin, task: Task) -> SharedData:
+    """Read once what all jobs train on, by the given labels.
+
+    Args:
+        jobs: of the same `data`, without labels of their own.
+        encoder: of all networks; it answers once for a text.
+        task: what a label is.
+
+    Raises:
+        DataError: a job has no training example, a label is outside the classes, or an example has no features.
+    """
+    data = jobs[0].data
+    assert all(job.data == data for job in jobs)
+    assert data.labels is None
+    ids, given, splits = _columns(data.examples, "given_label")
+    known = _known(given)
+    ids, given, splits = ids[known], given.filter(pa.array(known)), splits[known]
+    masks = [_select(job, ids, splits) for job in jobs]
+    train, dev = (np.stack([mask[which] for mask in masks]) for which in (0, 1))
+    for job, chosen in zip(jobs, train, strict=True):
+        if not chosen.any():
+            raise _nothing_to_train(job, len(known))
+    if (largest := _largest(given)) >= task.outputs:
+        raise _too_large(jobs[0], largest, task)
+    inputs = open_inputs(data.examples, data.features, encoder)
+    rows = inputs.rows(ids)
+    part = Part(ids, given, {job.name: rows for job in jobs}, task)
+    return SharedData(inputs, data.examples, part, train, dev)
+
+
 def reads_features(encoder: Plugin, per_token: bool) -> bool:
     """Whether only the layers after an encoder's body are trained, on features that were computed once. These
     are kept per text: a network that answers for every word runs its body in every step, frozen or not.
     """
     cls, options = ENCODERS.checked(encoder)
     return cls.is_frozen(options) and not per_token
+
+
+def _nothing_to_train(job: FitJob, examples: int) -> DataError:
+    return DataError(
+        f"{job.name}: no training example among the {examples} of {job.data.examples}; check the split"
+    )
+
+
+def _too_large(job: FitJob, largest: int, task: Task) -> DataError:
+    return DataError(f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again")
 
 
 def _known(labels: pa.Array) -> npt.NDArray[np.bool_]:

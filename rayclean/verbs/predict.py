@@ -34,7 +34,7 @@ from rayclean.training.job_data import reads_features
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
 
-VERSION = 2
+VERSION = 3
 
 
 def validate(config: Config, run: Run) -> None:
