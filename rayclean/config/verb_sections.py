@@ -45,7 +45,7 @@ class TrainConfig(TrainingConfig):
 class SelfPredictionConfig(TrainingConfig):
     """How the self-prediction model is trained; read by `predict`."""
 
-    patience: int | None = Field(3, ge=1)
+    patience: int | None = Field(2, ge=1)
     """Epochs without a lower dev loss before training stops; as many as there are epochs: it never does. The best epoch
     is kept either way."""
 

@@ -37,9 +37,9 @@ class RowAdamW:
         self.weight_decay = weight_decay
         self.done = 0
         """Steps so far."""
-        self.last = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        self.last = torch.zeros(len(table), dtype=torch.int64)
         """[V] step in which a row was last read."""
-        past = torch.arange(steps + 1, dtype=torch.float64, device=table.device)
+        past = torch.arange(steps + 1, dtype=torch.float64)
         self.powers = (BETAS[0] / BETAS[1] ** 0.5) ** past
         self.shift, self.shrink = torch.zeros_like(past), torch.ones_like(past)
         """[steps + 1] what a row last read in step t0 has moved by since, and its decay."""
@@ -59,7 +59,7 @@ class RowAdamW:
         rows, leaf, mean, square = self.taken
         assert leaf.grad is not None
         self.done += 1
-        count = torch.tensor(float(self.done), device=leaf.device)
+        count = torch.tensor(float(self.done))
         torch._fused_adamw_(
             [leaf], [leaf.grad], [mean], [square], [], [count], amsgrad=False, lr=rate, beta1=BETAS[0],
             beta2=BETAS[1], weight_decay=self.weight_decay, eps=EPSILON, maximize=False,

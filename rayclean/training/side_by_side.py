@@ -55,7 +55,6 @@ def trains_side_by_side(encoder: Plugin, per_token: bool) -> bool:
 def fit_side_by_side(
     jobs: Sequence[FitJob],
     spec: FitSpec,
-    device: torch.device | str = "cpu",
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     threads: int = 1,
 ) -> dict[str, FitResult]:
@@ -64,7 +63,6 @@ def fit_side_by_side(
     Args:
         jobs: of the same data and seed.
         spec: how to train, by cross-entropy.
-        device: where the networks are.
         on_epoch: called after every epoch with each job's line of `metrics.jsonl`.
         threads: most threads of this process; fewer are used where there is little to do for each.
 
@@ -79,9 +77,10 @@ def fit_side_by_side(
     keys = {job.name: job_key(job, spec) for job in jobs}
     results = {job.name: finished_result(job, keys[job.name]) for job in jobs}
     if any(result is None for result in results.values()):
-        training = _Training(jobs, spec, torch.device(device))
+        training = _Training(jobs, spec)
         torch.set_num_threads(min(threads, training.busy_threads))
         training.run(on_epoch)
+        torch.set_num_threads(threads)
         results = {each.job.name: each.finish(spec, keys[each.job.name]) for each in training.members}
     return {name: result for name, result in results.items() if result is not None}
 
@@ -90,12 +89,12 @@ def used_rows(token_ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The sorted rows [R] of a table of `size` rows that token ids of any shape need, padding first; and the place among
     them of each id.
     """
-    found = torch.zeros(size, dtype=torch.bool, device=token_ids.device)
+    found = torch.zeros(size, dtype=torch.bool)
     found[PAD] = True
     found[token_ids.flatten()] = True
     rows = found.nonzero().squeeze(1)
-    places = torch.empty(size, dtype=torch.int64, device=token_ids.device)
-    places[rows] = torch.arange(len(rows), device=token_ids.device)
+    places = torch.empty(size, dtype=torch.int64)
+    places[rows] = torch.arange(len(rows))
     return rows, places[token_ids]
 
 
@@ -103,7 +102,7 @@ def clip_each(gradients: Sequence[Sequence[Tensor]], most: float) -> list[float]
     """Scale the gradients of each network down to a norm of `most` where it is greater; returns the norms before."""
     every = [gradient for own in gradients for gradient in own]
     squares = torch.stack(torch._foreach_norm(every)).square()
-    owner = torch.tensor([place for place, own in enumerate(gradients) for _ in own], device=squares.device)
+    owner = torch.tensor([place for place, own in enumerate(gradients) for _ in own])
     norms = squares.new_zeros(len(gradients)).index_add_(0, owner, squares).sqrt()
     factors = (most / (norms + 1e-6)).clamp(max=1.0)  # as in `clip_grad_norm_`
     torch._foreach_mul_(every, list(factors[owner]))
@@ -139,7 +138,7 @@ class _Member:
 class _Training:
     """All members, and what they share."""
 
-    def __init__(self, jobs: Sequence[FitJob], spec: FitSpec, device: torch.device):
+    def __init__(self, jobs: Sequence[FitJob], spec: FitSpec):
         self.options, self.seed = spec.training, jobs[0].seed
         assert all(job.seed == self.seed for job in jobs)
         task = setup.build_task(spec)
@@ -149,7 +148,7 @@ class _Training:
             job.name: setup.build_networks({job.name: spec.encoder}, task.outputs, job.seed)[job.name]
             for job in jobs
         }
-        self.networks = nn.ModuleDict(built).to(device)
+        self.networks, device = nn.ModuleDict(built), torch.device("cpu")
         first: Any = built[jobs[0].name]
         self.epochs: int = self.options.epochs or first.default_epochs
         self.rate: float = self.options.learning_rate or first.default_learning_rate
@@ -167,7 +166,7 @@ class _Training:
         for place, job in enumerate(jobs):
             own = self.data.of_job(place, job.name)
             self.members.append(_Member(place, job, built[job.name], own, worker(own)))
-        self.selected = torch.from_numpy(self.data.train).to(device)
+        self.selected = torch.from_numpy(self.data.train)
         self.tables: RowAdamW | None = None
         """The embeddings of bags of words, [V, members * D]: side by side, so that a word is looked up once."""
         if isinstance(first, BagOfWordsEncoder):
@@ -235,8 +234,7 @@ class _Training:
         logits = torch.stack([worker.forward(each.job.name, reads[each.place]).logits for each in active])
         repeated = targets.repeat(len(active), *[1] * (targets.ndim - 1))
         losses = part.task.loss(logits.flatten(0, 1), repeated).view(len(active), -1)
-        chosen = torch.from_numpy(positions).to(targets.device)
-        mine = self.selected[:, chosen][[each.place for each in active]].to(losses.dtype)
+        mine = self.selected[:, torch.from_numpy(positions)][[each.place for each in active]].to(losses.dtype)
         means = (losses * mine).sum(1) / mine.sum(1).clamp(min=1)
         torch.autograd.backward(means.sum())
         gradients = [
