@@ -13,8 +13,9 @@ class TrainingConfig(Options):
 
     epochs: int | None = Field(None, ge=1)
     """Passes over the training examples; `None`: as many as the method or the encoder prefers."""
-    batch_size: int = Field(32, ge=1)
-    """Examples per batch, over all workers together."""
+    batch_size: int | None = Field(None, ge=1)
+    """Examples per batch, over all workers together. `None`: 32; where `predict` trains only a head, or a bag of words,
+    more where there are more examples, so that an epoch has a bounded number of batches."""
     accumulate: int = Field(1, ge=1)
     """Batches per optimiser step; their gradients are averaged."""
     learning_rate: float | None = Field(None, gt=0)
@@ -36,9 +37,19 @@ class TrainingConfig(Options):
 class TrainConfig(TrainingConfig):
     """The final training, by the configured method; read by `train`."""
 
+    batch_size: int = Field(32, ge=1)
+    """Examples per batch, over all workers together."""
     labels: Literal["final", "given"] = "final"
     """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do. The best epoch is
     chosen by the same labels of the development examples; of final ones without unresolved suspects."""
+
+
+class SelfPredictionConfig(TrainingConfig):
+    """How the self-prediction model is trained; read by `predict`."""
+
+    patience: int | None = Field(2, ge=1)
+    """Epochs without a lower dev loss before training stops; as many as there are epochs: it never does. The best epoch
+    is kept either way."""
 
 
 class PredictConfig(Options):
@@ -60,7 +71,7 @@ class PredictConfig(Options):
     path: str | tuple[str, ...] | None = None
     """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K
     floats). Like those of any expert they are made as sure as they are right, by one temperature."""
-    training: TrainingConfig = TrainingConfig()
+    training: SelfPredictionConfig = SelfPredictionConfig()
     """How the self-prediction model is trained."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of inference; `auto`: bfloat16 where the hardware is faster in it."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rayclean.models.base import Encoder
 from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
@@ -56,11 +57,22 @@ class BagOfWordsEncoder(WordEncoder):
         return WordTokenizer(config.buckets, config.max_length, bigrams=True)
 
     @classmethod
+    def is_small(cls, config: Any) -> bool:
+        """It is: a mean and two small layers."""
+        return True
+
+    @classmethod
     def seconds_per_text(cls, config: Any) -> float:
         """The time of a few table look-ups."""
         return 1e-4
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Features [B, hidden]."""
-        features: Tensor = self.mlp(self.embedding(self.rows(batch["input_ids"])))
+        """Features [B, hidden]; a batch may carry `pooled` [B, embedding] in the place of the tokens."""
+        pooled = batch["pooled"] if "pooled" in batch else self.embedding(self.rows(batch["input_ids"]))
+        features: Tensor = self.mlp(pooled)
         return features
+
+
+def pool(token_ids: Tensor, table: Tensor) -> Tensor:
+    """Mean embeddings [B, D] of token ids [B, L] by a table [V, D]; padding counts for nothing."""
+    return F.embedding_bag(token_ids, table, mode="mean", padding_idx=PAD)

@@ -126,6 +126,13 @@ class Encoder(nn.Module):
         return False
 
     @classmethod
+    def is_small(cls, config: Any) -> bool:
+        """Whether a step of training takes no longer than making its batch, so that the networks of all folds are
+        trained side by side in one process (`training.side_by_side`).
+        """
+        return cls.is_frozen(config)
+
+    @classmethod
     def seconds_per_text(cls, config: Any) -> float:
         """Rough seconds that a run on a CPU spends on a text: what reading it takes, and ten times as much
         where the whole network is trained. Small work is not worth starting Ray for (`runtime.needs`).

@@ -136,6 +136,17 @@ class Engines:
             )
         return results
 
+    def fit_side_by_side(
+        self, jobs: "Sequence[FitJob]", spec: "FitSpec", on_epoch: OnEpoch = lambda record: None
+    ) -> "dict[str, FitResult]":
+        """Train small networks of the same data in this process, all at the same time; arguments and results as in
+        `fit_jobs`.
+        """
+        from rayclean.training.side_by_side import fit_side_by_side
+
+        threads = own_threads(self.place.sharers)
+        return fit_side_by_side(jobs, spec, on_epoch=_harmless(on_epoch), threads=threads)
+
     def _fit_here(
         self,
         jobs: "Sequence[FitJob]",
@@ -147,16 +158,10 @@ class Engines:
 
         from rayclean.training.loop import fit
 
-        def show(record: dict[str, Any]) -> None:
-            try:
-                on_epoch(record)
-            except Exception:  # a failed progress callback must not stop the training
-                logger.warning("training: an epoch's progress could not be shown", exc_info=True)
-
         torch.set_num_threads(own_threads(self.place.sharers))
         device = "cuda" if uses_gpu(self.cluster) else "cpu"
         for job in jobs:
-            fit(job, spec, device=device, on_epoch=show, consult=consult)
+            fit(job, spec, device=device, on_epoch=_harmless(on_epoch), consult=consult)
 
     def ask_queries(
         self, plan: AskingPlan, work: "AskingWork[T, R]", items: Sequence[T], on_progress: OnProgress
@@ -228,6 +233,18 @@ class Engines:
         from rayclean.runtime.nodes import alive
 
         return len(alive()) > 1
+
+
+def _harmless(on_epoch: OnEpoch) -> OnEpoch:
+    """A callback for progress whose failure does not stop the training."""
+
+    def show(record: dict[str, Any]) -> None:
+        try:
+            on_epoch(record)
+        except Exception:
+            logger.warning("training: an epoch's progress could not be shown", exc_info=True)
+
+    return show
 
 
 IN_PROCESS = Engines()

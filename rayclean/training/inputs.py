@@ -22,7 +22,7 @@ from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
-from rayclean.models.base import Tokenizer, pad, pad_words
+from rayclean.models.base import Tokenizer, pad_words
 from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
@@ -137,8 +137,13 @@ class TokenInputs(_Mapped):
         self.pad_id = pad_id
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """Tensors `input_ids` and `attention_mask` [B, L]."""
-        return pad(self.tokens_of(rows), self.pad_id)
+        """Tensors `input_ids` and `attention_mask` [B, L], as of `models.base.pad`, without a look at each row."""
+        starts, lengths = self.offsets[rows], self.lengths(rows)
+        mask = np.arange(max(1, int(lengths.max(initial=1)))) < lengths[:, None]
+        first = np.cumsum(lengths) - lengths
+        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
+        ids[mask] = self.tokens[np.repeat(starts - first, lengths) + np.arange(lengths.sum())]
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
     def tokens_of(self, rows: Rows) -> list[npt.NDArray[np.int32]]:
         """Token ids of each row, without padding."""

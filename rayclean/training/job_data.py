@@ -5,7 +5,7 @@ Only ids and labels are in memory (about 40 bytes per example of one class); tok
 memory-mapped. Networks of the same encoder read the same inputs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,17 +18,17 @@ from torch import Tensor
 
 from rayclean.annotations import UNDECIDED
 from rayclean.config import Plugin
-from rayclean.errors import ArtifactError, DataError
+from rayclean.errors import DataError
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
 from rayclean.models import ENCODERS
-from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN
 from rayclean.tasks.base import Task
 from rayclean.training.fold_table import read_folds
 from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs
 from rayclean.training.job import FEWEST_SETTLED, FitJob
+from rayclean.training.label_columns import known_labels, largest_label, read_label_column, shards_with
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
         DataError: no training example, a label outside the classes, examples without label or features, or
             tags that are not as many as the words.
     """
-    ids, given, splits = _columns(job.data.examples, "given_label")
+    ids, given, splits = read_label_column(job.data.examples, "given_label")
     labels = given
     if job.data.labels is not None:
-        label_ids, label_values, _ = _columns(job.data.labels, job.data.label_column)
+        label_ids, label_values, _ = read_label_column(job.data.labels, job.data.label_column)
         position, found = lookup(label_ids, ids)
         if not found.all():
             raise DataError(
@@ -129,21 +129,17 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
             )
         labels = label_values.take(pa.array(position))
     train, dev = _select(job, ids, splits)
-    train, dev = train & _known(labels), dev & _known(given)
+    train, dev = train & known_labels(labels), dev & known_labels(given)
     if job.data.sources is not None:
-        dev &= _known(labels)
+        dev &= known_labels(labels)
     if not train.any():
-        raise DataError(
-            f"{job.name}: no training example among the {len(ids)} of {job.data.examples}; check the split"
-        )
+        raise _nothing_to_train(job, len(ids))
     trained, given_dev, final_dev = (
         column.filter(pa.array(mask)) for column, mask in ((labels, train), (given, dev), (labels, dev))
     )
-    largest = max(_largest(column) for column in (trained, given_dev, final_dev))
+    largest = max(largest_label(column) for column in (trained, given_dev, final_dev))
     if largest >= task.outputs:
-        raise DataError(
-            f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again"
-        )
+        raise _too_large(job, largest, task)
     inputs: dict[str, NetworkInputs] = {}
     for name, encoder in encoders.items():
         same = [other for other in inputs if encoders[other] == encoder]
@@ -170,12 +166,67 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
 def _final_dev(sources: str, part: Part) -> FinalDev:
     """Choose the development examples of which no unit is an unresolved suspect, if there are enough of them."""
     found = [np.zeros(0, dtype=np.int64)]
-    for table in _shards(sources, ["example_id", "source"]):
+    for table in shards_with(sources, ["example_id", "source"]):
         unresolved = pc.is_in(table["source"], pa.array(UNDECIDED))
         found.append(table["example_id"].filter(unresolved).to_numpy())
     settled = ~np.isin(part.ids, np.concatenate(found))
     counts = settled if settled.sum() >= FEWEST_SETTLED else np.ones(len(settled), dtype=np.bool_)
     return FinalDev(part, counts, int(settled.sum()))
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """The examples of jobs that read the same data, such as the folds of self-prediction."""
+
+    inputs: NetworkInputs
+    examples: str
+    """Folder of example shards."""
+    part: Part
+    """All N examples with a label."""
+    train: npt.NDArray[np.bool_]
+    """[J, N] which examples train the network of each job."""
+    dev: npt.NDArray[np.bool_]
+    """[J, N] by which examples the best epoch of each job is chosen."""
+
+    def of_job(self, place: int, name: str) -> JobData:
+        """The data of one job, by its place among all; its network has a name."""
+
+        def part(mask: npt.NDArray[np.bool_]) -> Part:
+            all_ = self.part
+            rows = {name: next(iter(all_.rows.values()))[mask]}
+            return Part(all_.ids[mask], all_.labels.filter(pa.array(mask)), rows, all_.task)
+
+        return JobData({name: self.inputs}, part(self.train[place]), part(self.dev[place]), self.examples)
+
+
+def open_shared(jobs: Sequence[FitJob], encoder: Plugin, task: Task) -> SharedData:
+    """Read once what all jobs train on, by the given labels.
+
+    Args:
+        jobs: of the same `data`, without labels of their own.
+        encoder: of all networks; it answers once for a text.
+        task: what a label is.
+
+    Raises:
+        DataError: a job has no training example, a label is outside the classes, or an example has no features.
+    """
+    data = jobs[0].data
+    assert all(job.data == data for job in jobs)
+    assert data.labels is None
+    ids, given, splits = read_label_column(data.examples, "given_label")
+    known = known_labels(given)
+    ids, given, splits = ids[known], given.filter(pa.array(known)), splits[known]
+    masks = [_select(job, ids, splits) for job in jobs]
+    train, dev = (np.stack([mask[which] for mask in masks]) for which in (0, 1))
+    for job, chosen in zip(jobs, train, strict=True):
+        if not chosen.any():
+            raise _nothing_to_train(job, len(known))
+    if (largest := largest_label(given)) >= task.outputs:
+        raise _too_large(jobs[0], largest, task)
+    inputs = open_inputs(data.examples, data.features, encoder)
+    rows = inputs.rows(ids)
+    part = Part(ids, given, {job.name: rows for job in jobs}, task)
+    return SharedData(inputs, data.examples, part, train, dev)
 
 
 def reads_features(encoder: Plugin, per_token: bool) -> bool:
@@ -186,14 +237,14 @@ def reads_features(encoder: Plugin, per_token: bool) -> bool:
     return cls.is_frozen(options) and not per_token
 
 
-def _known(labels: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(labels.is_valid())
+def _nothing_to_train(job: FitJob, examples: int) -> DataError:
+    return DataError(
+        f"{job.name}: no training example among the {examples} of {job.data.examples}; check the split"
+    )
 
 
-def _largest(labels: pa.Array) -> int:
-    """The largest index in labels of any form; -1 where there is none."""
-    found = pc.max(labels.flatten() if pa.types.is_list(labels.type) else labels).as_py()
-    return -1 if found is None else int(found)
+def _too_large(job: FitJob, largest: int, task: Task) -> DataError:
+    return DataError(f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again")
 
 
 def _check_words(job: FitJob, part: Part, words: Rows) -> None:
@@ -204,37 +255,6 @@ def _check_words(job: FitJob, part: Part, words: Rows) -> None:
             f"{job.name}: example {part.ids[row]} has {words[row]} tokens and {tags[row]} tags; it was labelled as "
             "another text: run the verb that wrote the labels again"
         )
-
-
-def _shards(url: str, needed: list[str]) -> Iterator[pa.Table]:
-    """The tables of a folder, which have some columns, one at a time."""
-    folder = Folder(url)
-    shards = folder.shards()
-    if not shards:
-        raise ArtifactError(f"{folder.url()} holds no shards: run the verb that writes it first")
-    for shard in shards:
-        table = folder.read_table(shard)
-        if missing := set(needed) - set(table.column_names):
-            raise ArtifactError(
-                f"{folder.url(shard)} lacks {sorted(missing)}, found {table.column_names}: run its verb again"
-            )
-        yield table
-
-
-def _columns(url: str, label_column: str) -> tuple[Rows, pa.Array, npt.NDArray[np.bool_]]:
-    """Ids sorted, labels (null where not known) and whether the split is dev; a shard at a time."""
-    ids, labels, dev = [], [], []
-    for table in _shards(url, ["example_id", label_column]):
-        ids.append(table["example_id"].to_numpy())
-        column = table[label_column].combine_chunks()
-        labels.append(column if pa.types.is_list(column.type) else column.cast(pa.int64()))
-        split = (
-            table["split"].to_numpy(zero_copy_only=False) if "split" in table.column_names else SPLIT_TRAIN
-        )
-        dev.append(np.broadcast_to(np.asarray(split == SPLIT_DEV, dtype=np.bool_), len(ids[-1])))
-    every = np.concatenate(ids)
-    order = np.argsort(every, kind="stable")
-    return every[order], pa.concat_arrays(labels).take(pa.array(order)), np.concatenate(dev)[order]
 
 
 def _select(

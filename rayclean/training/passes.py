@@ -24,6 +24,9 @@ from rayclean.training.state import ExampleState
 from rayclean.training.views import Views
 from rayclean.training.worker import Worker
 
+BATCH_SIZE = 32
+"""Rows of a global batch where the config names none."""
+
 
 @dataclass(frozen=True)
 class StageTraining:
@@ -48,11 +51,16 @@ class StageTraining:
     @property
     def steps(self) -> int:
         """Batches of a pass."""
-        return math.ceil(self.examples / self.spec.training.batch_size)
+        return math.ceil(self.examples / self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a global batch."""
+        return self.spec.training.batch_size or BATCH_SIZE
 
     def batches(self, epoch: int, turn: int) -> list[npt.NDArray[np.int64]]:
         """Positions in the columns of every global batch."""
-        lengths, size = self.worker.data.lengths(self.worker.data.train), self.spec.training.batch_size
+        lengths, size = self.worker.data.lengths(self.worker.data.train), self.batch_size
         if self.kept is None:
             return global_batches(len(self.state.ids), size, self.job.seed, epoch, lengths, turn)
         chosen = np.flatnonzero(self.kept)

@@ -31,10 +31,11 @@ from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 from rayclean.training.fold_table import write_folds
 from rayclean.training.job_data import reads_features
+from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
 
-VERSION = 3
+VERSION = 4
 
 
 def validate(config: Config, run: Run) -> None:
@@ -66,11 +67,12 @@ def validate(config: Config, run: Run) -> None:
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
-    """Require the training workers, unless probabilities or a trained classifier are given, and estimate the
-    time to run the network.
+    """Require the training workers, unless probabilities or a trained classifier are given or the networks are so small
+    that this process trains them, and estimate the time to run the network.
     """
     trains = config.predict.mode in ("out_of_fold", "in_sample")
-    return VerbNeeds(trains=trains, network=True, seconds=network_seconds(config, run))
+    small = trains_side_by_side(config.encoder, TASKS.resolve(config.task.name).per_token)
+    return VerbNeeds(trains=trains and not small, network=True, seconds=network_seconds(config, run))
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:

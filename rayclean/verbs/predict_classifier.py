@@ -16,6 +16,7 @@ from rayclean.progress import progress_bar
 from rayclean.runtime.engines import Engines
 from rayclean.tasks.base import Task
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitResult, FitSpec
+from rayclean.training.side_by_side import trains_side_by_side
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class Classifier:
                 progress.advance(0 if key in seen else 1)  # lost workers may repeat an epoch
                 seen.add(key)
 
-            results = self.engines.fit_jobs(jobs, spec, self.out.url("ray"), show)
+            if trains_side_by_side(self.config.encoder, self.task.per_token):
+                results = self.engines.fit_side_by_side(jobs, spec, show)
+            else:
+                results = self.engines.fit_jobs(jobs, spec, self.out.url("ray"), show)
         self.out.remove("ray")
         return [results[job.name] for job in jobs]
 
