@@ -261,15 +261,14 @@ class _Training:
     def _end_of_epoch(self, each: _Member, epoch: int, seconds: float) -> None:
         """Development loss, the epoch's line, and the weights if it is the best so far."""
         start = time.monotonic()
-        dev_loss, dev_accuracy = steps.evaluate_dev(each.worker, [each.job.name])
+        dev = steps.evaluate_dev(each.worker, [each.job.name])
         examples, progress = len(each.data.train.ids), each.progress
         record = {
             "job": each.job.name,
             "epoch": epoch,
             "epochs": self.epochs,
             "loss": each.loss / self.steps,
-            "dev_loss": dev_loss,
-            "dev_accuracy": dev_accuracy,
+            **dev,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "workers": 1,
             "examples_per_second": float(f"{examples / max(seconds, 1e-9):.6g}"),
