@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from common import claim, write_result
+from rankings import rankings
 from readme_table import figure, readme_table
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -58,8 +59,12 @@ ANNOTATORS = (
 """`simulated A`: right with probability A where the truth is a candidate, and claims .8."""
 WORTH_KEEPING = 0.005
 """Blind belief that repairs less than this share of the labels is no standard."""
+ALONE = "-classifier"
+"""Ending of the names of runs without the other experts."""
 SAMPLES = 10
 """Audits of 50 + 50 that say whether the noise is systematic."""
+MOST_BEHIND = 0.01
+"""So much may the posterior's ROC-AUC lie behind a raw margin's."""
 MOST_ADDED = 0.003
 """Most noise that any annotator may add in any seed."""
 EXPECTED = {"trec_weak": True, "hausa_news": True, "youtube_weak": False, "bbc_news": False}
@@ -110,7 +115,23 @@ class SharedFeatures(Run):
 
     def kept_features(self) -> Folder:
         """Beside the folders of all seeds."""
-        return Folder(str(Path(self.path()).parent.parent / "features" / self.name))
+        name = self.name.removesuffix(ALONE)
+        return Folder(str(Path(self.path()).parent.parent / "features" / name))
+
+
+def classifier_alone(file: str, seed: int, overrides: list[str]) -> Run:
+    """The predictions of a run without the other experts."""
+    plain = [
+        *overrides,
+        f"seed={seed}",
+        'annotator={name = "posterior"}',
+        "cluster.ray=false",
+        "predict.experts=[]",
+    ]
+    config = rayclean.load_config(CONFIGS / file, plain)
+    config = config.model_copy(update={"name": config.name + ALONE})
+    run = SharedFeatures(str(Path(config.output) / config.name))
+    return rayclean.pipeline.run_verbs(config, VERBS[:2], run=run)
 
 
 def one(
@@ -260,7 +281,13 @@ def main() -> None:
                     f"{name} seed {seed} {annotator}: {noise['given']:.4f} -> {noise['final']:.4f}",
                     flush=True,
                 )
-        figures[name] = {"annotators": found, "reference": reference(run)}
+        figures[name] = {
+            "annotators": found,
+            "reference": reference(run),
+            "rankings": rankings(
+                run, classifier_alone(file, args.seeds[-1], overrides), truth_of(run.require("load"))
+            ),
+        }
     rises = {
         f"{name}, {annotator}, audited": max(run["audited"]["noise"] - figure(run, "before") for run in runs)
         for name, of_set in figures.items()
@@ -276,6 +303,17 @@ def main() -> None:
               goal=f"<= {MOST_ADDED}", measured=round(rises[worst], 4), holds=rises[worst] <= MOST_ADDED)
     ]  # fmt: skip
     claims += comparisons(figures)
+    for name, of_set in figures.items():
+        ranked = {how: found["roc_auc"][0] for how, found in of_set["rankings"].items()}
+        print(name, {how: found["roc_auc"] for how, found in of_set["rankings"].items()})
+        best = max(ranked["margin"], ranked["margin, classifier"])
+        what = f"{name}: ROC-AUC of the posterior beside the better raw margin"
+        goal = f">= {best - MOST_BEHIND:.4f}"
+        claims.append(
+            claim(
+                what, goal=goal, measured=ranked["posterior"], holds=ranked["posterior"] >= best - MOST_BEHIND
+            )
+        )
     for name, of_set in figures.items():
         called = next(iter(of_set["annotators"].values()))[0]["audited"]["systematic"]
         expected = EXPECTED.get(name)
