@@ -152,8 +152,12 @@ class _Training:
         first: Any = built[jobs[0].name]
         self.epochs: int = self.options.epochs or first.default_epochs
         self.rate: float = self.options.learning_rate or first.default_learning_rate
-        size = self.options.batch_size or max(BATCH_SIZE, math.ceil(len(self.pool) / BATCHES))
-        self.batch_size = size * self.options.accumulate  # the mean of their gradients is that of all rows
+        learnt = int(self.data.train.sum()) / len(
+            jobs
+        )  # examples of a network: a batch has so many rows for each
+        size = self.options.batch_size or max(BATCH_SIZE, math.ceil(learnt / BATCHES))
+        size *= self.options.accumulate  # the mean of the gradients of several batches is that of their rows
+        self.batch_size = math.ceil(size * len(self.pool) / learnt)
         self.steps = math.ceil(len(self.pool) / self.batch_size)
         autocast = training_autocast(self.options.precision, device)
 

@@ -1,6 +1,5 @@
 """Networks of all folds trained at the same time are those that the general loop trains one after another."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,7 @@ def test_patience_ends_each_network_by_itself(tmp_path: Path) -> None:
 
 
 def test_an_epoch_has_few_batches_of_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 32 rows while that makes few; then larger ones, unless the config names a size."""
+    """Every network learns from 32 rows of a batch while that makes few; then from more, unless the config names a size."""
     from rayclean.training import side_by_side
 
     monkeypatch.setattr(side_by_side, "BATCHES", 2)
@@ -139,10 +138,15 @@ def test_an_epoch_has_few_batches_of_many_rows(tmp_path: Path, monkeypatch: pyte
     all_ = jobs(tmp_path / "models", examples)
     training = side_by_side._Training(all_, spec(BAG))
     assert training.steps == 2
-    assert training.batch_size == math.ceil(len(training.pool) / 2) > 32
-    assert side_by_side._Training(all_, spec(BAG, batch_size=16)).batch_size == 16
+    assert rows_of_a_step(training) > 32
+    assert rows_of_a_step(side_by_side._Training(all_, spec(BAG, batch_size=16))) == pytest.approx(16, abs=1)
     monkeypatch.setattr(side_by_side, "BATCHES", BATCHES)
-    assert side_by_side._Training(all_, spec(BAG)).batch_size == 32
+    assert rows_of_a_step(side_by_side._Training(all_, spec(BAG))) == pytest.approx(32, abs=1)
+
+
+def rows_of_a_step(training: Any) -> float:
+    """Rows of a batch that a network learns from, on average."""
+    return training.batch_size * float(training.data.train[:, training.pool].mean())
 
 
 def test_faults_say_what_is_wrong(tmp_path: Path) -> None:
