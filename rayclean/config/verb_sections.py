@@ -29,7 +29,8 @@ class TrainingConfig(Options):
     """Maximum norm of each network's gradient."""
     patience: int | None = Field(None, ge=1)
     """Epochs without a better one before training stops (`predict`: by dev loss, `train`: by dev accuracy);
-    `None` trains all epochs. The best epoch is kept either way."""
+    `None` trains all epochs, but where `predict` trains only a head (3) or a bag of words (2). The best epoch is kept either
+    way."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of training; `auto`: bfloat16 on GPUs that have it."""
 
@@ -42,14 +43,6 @@ class TrainConfig(TrainingConfig):
     labels: Literal["final", "given"] = "final"
     """Labels trained on: the cleaned ones (`final`), or `given`, with all their noise, as papers do. The best epoch is
     chosen by the same labels of the development examples; of final ones without unresolved suspects."""
-
-
-class SelfPredictionConfig(TrainingConfig):
-    """How the self-prediction model is trained; read by `predict`."""
-
-    patience: int | None = Field(2, ge=1)
-    """Epochs without a lower dev loss before training stops; as many as there are epochs: it never does. The best epoch
-    is kept either way."""
 
 
 class PredictConfig(Options):
@@ -71,7 +64,7 @@ class PredictConfig(Options):
     path: str | tuple[str, ...] | None = None
     """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K
     floats). Like those of any expert they are made as sure as they are right, by one temperature."""
-    training: SelfPredictionConfig = SelfPredictionConfig()
+    training: TrainingConfig = TrainingConfig()
     """How the self-prediction model is trained."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of inference; `auto`: bfloat16 where the hardware is faster in it."""

@@ -40,6 +40,7 @@ class BagOfWordsEncoder(WordEncoder):
 
     default_epochs = 10
     default_learning_rate = 5e-3
+    default_patience = 2  # once it has learnt words by heart, its dev loss only rises
 
     def __init__(self, config: Any, num_classes: int):
         super().__init__(config, num_classes)

@@ -109,6 +109,9 @@ class Encoder(nn.Module):
     default_learning_rate: float
     """Learning rate where the config names none. May depend on the options: read it from the instance."""
 
+    default_patience: ClassVar[int] = 3
+    """Epochs without a lower dev loss after which a small network (`is_small`) stops, where the config names none."""
+
     def __init__(self, config: Any, num_classes: int, per_token: bool = False):
         super().__init__()
         self.config = config

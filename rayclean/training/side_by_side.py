@@ -151,6 +151,7 @@ class _Training:
         self.networks, device = nn.ModuleDict(built), torch.device("cpu")
         first: Any = built[jobs[0].name]
         self.epochs: int = self.options.epochs or first.default_epochs
+        self.patience: int = self.options.patience or first.default_patience
         self.rate: float = self.options.learning_rate or first.default_learning_rate
         learnt = int(self.data.train.sum()) / len(
             jobs
@@ -201,8 +202,9 @@ class _Training:
         part = self.data.part
         lengths = self.data.inputs.lengths(part.rows[self.members[0].job.name][self.pool])
         for epoch in range(1, self.epochs + 1):
-            patience = self.options.patience
-            active = [each for each in self.members if not steps.out_of_patience(each.progress, patience)]
+            active = [
+                each for each in self.members if not steps.out_of_patience(each.progress, self.patience)
+            ]
             if not active:
                 return
             start = time.monotonic()

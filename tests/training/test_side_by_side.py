@@ -51,7 +51,7 @@ def weights(job: FitJob) -> dict[str, Tensor]:
 def test_the_general_loop_gives_the_same_networks(tmp_path: Path, encoder: Plugin, accumulate: int) -> None:
     """Weights, development losses and results; with a bag of words a table of rows stands for its embeddings."""
     examples = write_examples(tmp_path / "examples", 90, noise=0.2)
-    how = spec(encoder, batch_size=WHOLE, epochs=6, accumulate=accumulate, learning_rate=0.05)
+    how = spec(encoder, batch_size=WHOLE, epochs=6, patience=6, accumulate=accumulate, learning_rate=0.05)
     together, alone = jobs(tmp_path / "together", examples), jobs(tmp_path / "alone", examples)
     lines: list[dict[str, Any]] = []
     results = fit_side_by_side(together, how, lines.append)
@@ -119,8 +119,9 @@ def test_shards_do_not_matter_and_finished_jobs_are_read(tmp_path: Path) -> None
 def test_patience_ends_each_network_by_itself(tmp_path: Path) -> None:
     examples = write_examples(tmp_path / "examples", 120, noise=0.4)
     all_ = jobs(tmp_path / "models", examples)
-    how = spec(BAG, epochs=30, patience=2, learning_rate=0.05)
-    results = fit_side_by_side(all_, how)
+    results = fit_side_by_side(
+        all_, spec(BAG, epochs=30, learning_rate=0.05)
+    )  # two, where the config names none
     ends = [result.epochs for result in results.values()]
     assert all(result.epochs == min(result.best_epoch + 2, 30) for result in results.values())
     assert min(ends) < 30
