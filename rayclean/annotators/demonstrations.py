@@ -282,10 +282,26 @@ def random_demonstrations(
     seed: int,
     answers: frozenset[int],
 ) -> tuple[LabelledExample, ...]:
-    """`count` demonstrations from the pool, drawn by the query's id; none is the query or has its text, and
-    each has one of some answers.
+    """`count` demonstrations from the pool, drawn by the query's id, in the order drawn; none is the query or has its text.
+
+    Every answer is shown equally often and, if some are left over, the first of the rest; where one has fewer, all have as few.
+    Of more answers than demonstrations, whichever are drawn.
     """
     order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
     drawn = (pool[place] for place in order if pool[place].label in answers)
     others = (each for each in drawn if each.example_id != example_id and each.text.strip() != text.strip())
-    return tuple(itertools.islice(others, count))
+    if count < len(answers):
+        return tuple(itertools.islice(others, count))
+    of_each: dict[int, list[tuple[int, LabelledExample]]] = {answer: [] for answer in answers}
+    for place, each in enumerate(others):
+        of_each[each.label].append((place, each))
+    most = min(count // len(answers), *(len(found) for found in of_each.values()))
+    chosen = sorted(
+        (found for several in of_each.values() for found in several[:most]), key=lambda found: found[0]
+    )
+    if most == count // len(answers):
+        rest = sorted(
+            (found for several in of_each.values() for found in several[most:]), key=lambda found: found[0]
+        )
+        chosen = sorted([*chosen, *rest[: count - len(chosen)]], key=lambda found: found[0])
+    return tuple(each for _, each in chosen)
