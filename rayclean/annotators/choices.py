@@ -22,6 +22,11 @@ class Measured:
     """What control questions say of an annotator."""
 
     worth: Worth
+    """By controls that count as often as suspects have their labels."""
+    asked: int
+    """Control questions answered."""
+    right: int
+    """Of these, rightly."""
     bias: _Floats
     """[K] its preference for each label, to be subtracted from its scores."""
 
@@ -62,19 +67,47 @@ def choices(answers: Sequence[AnsweredQuery], bias: _Floats) -> Choices:
     )
 
 
-def measure_annotator(controls: Sequence[AnsweredQuery], num_classes: int, calibration: str) -> Measured:
+def measure_annotator(
+    controls: Sequence[AnsweredQuery],
+    num_classes: int,
+    calibration: str,
+    suspects: _Indices | None = None,
+) -> Measured:
     """An annotator's bias and worth by its answers to control questions, whose given labels are as good as known.
 
     Args:
         controls: its answers.
         num_classes: K.
+        suspects: [K] number of suspects by given label: a control counts by how often its label is asked about (SmolLM2 was
+            right on .92 of the controls of one pair of classes, which no suspect had, and on .58 of the others); None: all
+            alike.
         calibration: `controls` measures the bias by them; otherwise there is none (or that of a content-free text, which
             every answer has itself).
     """
     bias = shared_bias(controls, num_classes) if calibration == "controls" else np.zeros(num_classes)
     chosen = choices(controls, bias).label
-    right = sum(int(label) == answer.given for label, answer in zip(chosen, controls, strict=True))
-    return Measured(Worth(right, len(controls)), bias)
+    given = np.array([answer.given for answer in controls], dtype=np.int64)
+    right = chosen == given
+    return Measured(_matched(right, given, suspects, num_classes), len(given), int(right.sum()), bias)
+
+
+def _matched(
+    right: npt.NDArray[np.bool_], given: _Indices, suspects: _Indices | None, num_classes: int
+) -> Worth:
+    """The worth by controls with weights, by the effective number of answers (Kish), rounded.
+
+    Suspects whose label no control has are as well known as a coin.
+    """
+    if suspects is None or not suspects.sum() or not len(given):
+        return Worth(int(right.sum()), len(given))
+    asked = np.bincount(given, minlength=num_classes)
+    weights = (suspects / np.maximum(asked, 1))[given]
+    if not weights.sum():
+        return Worth(0, 0)
+    known = suspects[asked > 0].sum() / suspects.sum()
+    accuracy = known * float((weights * right).sum() / weights.sum()) + (1 - known) / 2
+    effective = round(weights.sum() ** 2 / (weights**2).sum())
+    return Worth(round(accuracy * effective), effective)
 
 
 def shared_bias(answers: Sequence[AnsweredQuery], num_classes: int) -> _Floats:

@@ -90,7 +90,14 @@ def write_decisions(
         for row in out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS).to_pylist()
         if row["rank"] < 0 and (answer := answered_query(row)) is not None
     ]
-    measured = measure_annotator(controls, num_classes, calibration)
+    given = np.zeros(num_classes, dtype=np.int64)
+    for name in names:
+        table = out.read_table("answers", folder, name, columns=["rank", "given_label"])
+        ranks = table["rank"].to_numpy()
+        given += np.bincount(
+            table["given_label"].to_numpy()[(ranks >= 0) & (ranks < suspects)], minlength=num_classes
+        )
+    measured = measure_annotator(controls, num_classes, calibration, given)
     parts = [
         _part(out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS), measured.bias, suspects)
         for name in names
@@ -126,7 +133,7 @@ def write_decisions(
         models |= {row["model"] for row in rows if row["model"]}
     left = np.sort(np.array(undecided, dtype=np.int64))
     judged = {
-        "controls": {"asked": measured.worth.asked, "right": measured.worth.right},
+        "controls": {"asked": measured.asked, "right": measured.right},
         "accuracy": measured.worth.lower,
         "above_chance": measured.worth.above_chance,
         "decided_by": None if judgement is None else judgement.gate.name.lower(),

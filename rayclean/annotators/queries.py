@@ -23,9 +23,9 @@ from rayclean.annotators.demonstrations import (
     LabelledExample,
     balanced_demonstrations,
     nearest_demonstrations,
-    random_demonstrations,
 )
 from rayclean.annotators.questions import Demonstration, Query
+from rayclean.annotators.random_demonstrations import random_demonstrations
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.lookup import lookup

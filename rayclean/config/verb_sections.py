@@ -169,7 +169,7 @@ class RelabelConfig(Options):
     """How demonstrations are chosen, equally many of each candidate: at random, or the nearest by cosine of the features.
     The `nearest` make an annotator repeat what the model has seen: it follows their labels, which are those that the model
     suggests, so its answers are no second opinion and control questions overrate it (on relations of drugs and diseases
-    SmolLM2 was right on .90 of the controls and .28 of the suspects)."""
+    SmolLM2 was right on .90 of the controls and .30 of the suspects)."""
     controls: int = Field(150, ge=0, le=200)
     """Number of control questions, about labels that are as good as known: they measure how often the annotator is
     right, without any truth. An annotator that is not surely better than chance changes nothing, so without controls

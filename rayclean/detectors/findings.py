@@ -77,35 +77,57 @@ def select_suspects(
     no_ids = np.zeros(0, dtype=np.int64)
     limit = allowed(config.budget, total)
     scales = SelectedSuspects(kind, ordered, no_ids, no_ids, limit, 0)
-    quality, ids = [np.zeros(0, dtype=np.float32)], [no_ids]
+    quality, ids, labels = [np.zeros(0, dtype=np.float32)], [no_ids], [np.zeros(0, dtype=np.int32)]
     for name in names:
         table = out.read_table(
-            "scores", name, columns=["unit_id", "eligible", *(f"quality_{key}" for key in detectors)]
+            "scores",
+            name,
+            columns=["unit_id", "given_label", "eligible", *(f"quality_{key}" for key in detectors)],
         )
         table = table.filter(table["eligible"])
         quality.append(scales.combined(table, detectors))
         ids.append(table["unit_id"].to_numpy())
+        labels.append(table["given_label"].to_numpy())
     eligible = sum(map(len, ids))
-    values, units = np.concatenate(quality), np.concatenate(ids)
+    values, units, given = np.concatenate(quality), np.concatenate(ids), np.concatenate(labels)
     suspects = most_doubtful(values, units, limit)
     order = np.argsort(suspects)
     rest = ~np.isin(units, suspects)
-    controls = control_units(values[rest], units[rest], seed)
+    counts = np.bincount(given[~rest], minlength=int(given.max(initial=0)) + 1)
+    controls = control_units(values[rest], units[rest], given[rest], counts, seed)
     return SelectedSuspects(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible, controls)
 
 
 def control_units(
-    quality: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], seed: int
+    quality: npt.NDArray[np.float32],
+    ids: npt.NDArray[np.int64],
+    given: npt.NDArray[np.integer[Any]],
+    suspects: npt.NDArray[np.int64],
+    seed: int,
 ) -> npt.NDArray[np.int64]:
-    """Ids of up to `MOST_CONTROLS` units whose labels are as good as known, drawn by a hash from the better half.
+    """Ids of up to `MOST_CONTROLS` units whose labels are as good as known, drawn by a hash from the better half of those
+    with each given label, each label as often as among the suspects; any first part of them has these shares, too.
 
-    Those of the very highest quality would all be of the easiest class; nearer to the suspects, too many labels are
-    themselves wrong.
+    An annotator may know one class and guess in another, so it must be measured in the classes that it is asked about. Units
+    of the very highest quality would be the easiest; nearer to the suspects, too many labels are themselves wrong.
+
+    Args:
+        quality: [R] of the units that are no suspects.
+        ids: [R].
+        given: [R] given labels.
+        suspects: [K] number of suspects by given label.
+        seed: of the run.
     """
-    if not len(ids):
-        return ids
-    better = ids[quality >= np.median(quality)]
-    return np.asarray(better[np.lexsort((better, mix(better, seed, "control")))][:MOST_CONTROLS])
+    turn = np.full(len(ids), np.inf)
+    hashes = mix(ids, seed, "control")
+    for label in np.unique(given):
+        rows = np.flatnonzero(given == label)
+        rows = rows[quality[rows] >= np.median(quality[rows])]
+        rows = rows[np.lexsort((ids[rows], hashes[rows]))]
+        # Of labels without suspects last, so that there are controls where nobody is suspected.
+        turn[rows] = (np.arange(len(rows)) + 0.5) / max(suspects[label], 1e-6)
+    order = np.lexsort((ids, hashes, turn))
+    return np.asarray(ids[order[np.isfinite(turn[order])]][:MOST_CONTROLS])
 
 
 def _ordered(names: list[str], detector: str, out: Folder, total: int) -> npt.NDArray[np.float32]:

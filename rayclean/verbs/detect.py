@@ -32,7 +32,7 @@ from rayclean.tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 7
 
 
 def validate(config: Config, run: Run) -> None:

@@ -21,11 +21,12 @@ from rayclean.annotators.beyond import drawn_beyond
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
 from rayclean.annotators.decisions import stage_name
-from rayclean.annotators.demonstrations import DemonstrationSources, random_pool
+from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.queries import QueryBuilder, chunks_in, read_chunk
 from rayclean.annotators.questions import Query
+from rayclean.annotators.random_demonstrations import random_pool
 from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.run import Run

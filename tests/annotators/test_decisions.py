@@ -433,3 +433,18 @@ def test_without_suspects_nothing_is_decided(tmp_path: Path, asked: int) -> None
     out = Folder(str(tmp_path / "nothing"))
     found = write_decisions(out, 0, "someone", 3, "none", 0.6, 0, suspects=10**9, asks=True, last=True)
     assert (found.judged["decided_by"], found.judged["scale"], len(found.undecided)) == (None, None, 0)
+
+
+def test_an_annotator_is_measured_in_the_classes_that_it_is_asked_about() -> None:
+    """It knows class 2 and guesses in class 1: what counts is how many suspects each has."""
+    answers = [answer({0: -1.0, 2: 0.0}, given=2) for _ in range(80)]
+    answers += [answer({0: 0.0, 1: -1.0 if n % 2 else 1.0}, given=1) for n in range(20)]
+    assert measure_annotator(answers, 3, "none").worth == Worth(90, 100)
+    of_class_1 = measure_annotator(answers, 3, "none", np.array([0, 50, 0]))
+    assert (of_class_1.asked, of_class_1.right, of_class_1.worth) == (100, 90, Worth(10, 20))
+    both = measure_annotator(
+        answers, 3, "none", np.array([0, 50, 50])
+    ).worth  # 1 / (1 / 80 + 1 / 20) * 4 = 64 answers
+    assert both == Worth(48, 64)
+    unknown = measure_annotator(answers, 3, "none", np.array([50, 0, 50])).worth  # a coin in class 0
+    assert unknown == Worth(60, 80)

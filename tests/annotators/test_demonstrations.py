@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from rayclean import schema
 from rayclean.annotators import demonstrations as module
+from rayclean.annotators import random_demonstrations as random_module
 from rayclean.annotators.demonstrations import (
     DemonstrationSources,
     LabelledExample,
     _balanced,
     balanced_demonstrations,
     nearest_demonstrations,
-    random_demonstrations,
-    random_pool,
 )
+from rayclean.annotators.random_demonstrations import random_demonstrations, random_pool
 from rayclean.folder import Folder
 from rayclean.schema import Label, LabelSet
 from rayclean.tasks.classification import Classification
@@ -253,7 +253,7 @@ def test_a_text_that_is_everywhere_has_fewer_demonstrations(
 
 def test_random_ones_depend_on_ids_alone(tmp_path: Path, data: tuple[list[str], np.ndarray, set[int]],
                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "RANDOM_POOL", 12)
+    monkeypatch.setattr(random_module, "RANDOM_POOL", 12)
     texts, features, suspects = data
     pools = [
         random_pool(write(tmp_path / str(n), edges, texts, features, suspects), seed=1)
