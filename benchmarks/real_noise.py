@@ -13,6 +13,7 @@ else, by `evaluate`, by the oracle and by the simulated annotators, which are na
 """
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -248,6 +249,13 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--annotators", nargs="+", default=list(ANNOTATORS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--add",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="results of this script whose annotators are added, such as served",
+    )
     parser.add_argument("--whole", action="store_true", help="train and evaluate, too")
     parser.add_argument("--runs", type=Path, help="keep the run folders here")
     parser.add_argument("--small", action="store_true", help="BBC News, no LLM")
@@ -288,6 +296,9 @@ def main() -> None:
                 run, classifier_alone(file, args.seeds[-1], overrides), truth_of(run.require("load"))
             ),
         }
+    for path in args.add:
+        for name, of_set in json.loads(path.read_text())["figures"].items():
+            figures[name]["annotators"] |= of_set["annotators"]
     rises = {
         f"{name}, {annotator}, audited": max(run["audited"]["noise"] - figure(run, "before") for run in runs)
         for name, of_set in figures.items()
