@@ -38,6 +38,21 @@ def readme_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines).replace("0.", ".")
 
 
+RANKINGS = ("posterior", "margin", "margin, classifier", "class-adjusted margin", "cleanlab")
+
+
+def rankings_table(figures: dict[str, Any]) -> str:
+    """README's table of rankings: ROC-AUC with its 95 % interval, and precision at 10 %, of the last seed."""
+    lines = [f"| data | {' | '.join(RANKINGS)} |", f"|---{'|---' * len(RANKINGS)}|"]
+    for name, of_set in figures.items():
+        cells = []
+        for how in RANKINGS:
+            auc, precision = (of_set["rankings"][how][key] for key in ("roc_auc", "precision_at_10"))
+            cells.append(f"{auc[0]:.3f} ({auc[1]:.3f}-{auc[2]:.3f}), {precision[0]:.3f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines).replace("0.", ".")
+
+
 _FIGURES = ("auc", "precision", "before", "after", "audited", "harm", "referred")
 MADE_BY = {
     "youtube_weak": "rules",
@@ -60,4 +75,5 @@ def figure(run: dict[str, Any], key: str) -> float:
 
 
 if __name__ == "__main__":
-    print(readme_table(json.loads(RESULT.read_text())["figures"]))
+    made = json.loads(RESULT.read_text())["figures"]
+    print(readme_table(made), rankings_table(made), sep="\n\n")

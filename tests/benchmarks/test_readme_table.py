@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
-from benchmarks.readme_table import RESULT, readme_table
+from benchmarks.readme_table import RESULT, rankings_table, readme_table
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_table_is_that_of_the_result() -> None:
-    assert readme_table(json.loads(RESULT.read_text())["figures"]) in README.read_text()
+def test_the_tables_are_those_of_the_result() -> None:
+    figures, text = json.loads(RESULT.read_text())["figures"], README.read_text()
+    assert readme_table(figures) in text
+    assert rankings_table(figures) in text
