@@ -75,13 +75,14 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cl
     except ConfigError as error:
         pytest.skip(error.message)
     folder, mark = tmp_path_factory.mktemp("clean"), uuid.uuid4().hex
-    values = toy.config(toy.write(folder / "data", rows=300), folder / "runs")
+    values = toy.config(toy.write(folder / "data", rows=240), folder / "runs")
     values["dataset"]["words"] = {"harbour": "sea port"}  # of two tokens
     # In float32, as few CPUs are fast in bfloat16, and none of the model's own digits are lost. Not compiled, which takes
     # longer than the few questions.
     server = {"dtype": "float32", "engine_kwargs": {"enforce_eager": True}}
     values["annotator"] = {"name": "served", "concurrency": 8, "server": server}
-    values["relabel"] = {"demonstrations": 2, "controls": 40}
+    values["relabel"] = {"demonstrations": 2, "controls": 30}
+    values["evaluate"] = {"compare": False}  # compared networks have tests of their own
     values["cluster"] = {"ray": True}
     file = folder / "config.json"
     file.write_text(json.dumps(values))

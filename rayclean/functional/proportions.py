@@ -86,6 +86,10 @@ def found_share(suspects: AuditedPart, rest: AuditedPart, level: float = 0.95) -
     return Rate(_share(a, a + b), _root(lower), _root(upper))
 
 
+_ROUNDING = 1e-12
+"""Of probabilities: a number of wrong labels with just the probability `tail` is left out on every machine."""
+
+
 @cache
 def proportion_limits(wrong: int, drawn: int, size: int | None, tail: float) -> tuple[float, float]:
     """Clopper-Pearson limits of a share: of a finite set drawn from without replacement, or of a large one (size None).
@@ -116,6 +120,7 @@ def proportion_limits(wrong: int, drawn: int, size: int | None, tail: float) -> 
         high = beta.isf(tail, wrong + 1, drawn - wrong) if wrong < drawn else 1.0
         return float(low), float(high)
     fewest, most = wrong, size - drawn + wrong  # what the sample leaves possible
+    tail += _ROUNDING
     low = bisect_left(range(most), True, fewest, key=lambda k: hypergeom.sf(wrong - 1, size, k, drawn) > tail)
     beyond = bisect_left(
         range(most + 1), True, low, key=lambda k: hypergeom.cdf(wrong, size, k, drawn) <= tail

@@ -5,7 +5,7 @@ from math import comb, isnan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
@@ -52,6 +52,7 @@ def test_limits_without_chance() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 1), st.floats(0.005, 0.4))
+@example(48, 1, 0.0, 0.25)  # 12 of 48 is the tail itself
 def test_limits_hold_all_sizes_that_the_sample_does_not_contradict(
     size: int, drawn: int, share: float, tail: float
 ) -> None:
@@ -60,8 +61,8 @@ def test_limits_hold_all_sizes_that_the_sample_does_not_contradict(
     possible = [
         k
         for k in range(wrong, size - drawn + wrong + 1)
-        if exactly(range(wrong, drawn + 1), k, drawn, size) > tail
-        and exactly(range(wrong + 1), k, drawn, size) > tail
+        if exactly(range(wrong, drawn + 1), k, drawn, size) > tail + 1e-12
+        and exactly(range(wrong + 1), k, drawn, size) > tail + 1e-12
     ]
     low, high = proportion_limits(wrong, drawn, size, tail)
     if possible:
