@@ -35,8 +35,6 @@ BEYOND = pa.schema(
 
 def drawn_beyond(detect: Folder, count: int, seed: int) -> npt.NDArray[np.int64]:
     """Sorted ids of `count` units that are neither suspects nor control questions, evenly over quality."""
-    if not count:
-        return np.zeros(0, dtype=np.int64)
     columns = ["unit_id", "quality", "suspect", "control"]
     parts = [detect.read_table("findings", shard, columns=columns) for shard in detect.shards("findings")]
     table = pa.concat_tables(parts)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import ANNOTATIONS, DECISIONS, UNDECIDED
-from rayclean.annotators.answers import answered_query
+from rayclean.annotators.answers import AnsweredQuery, answered_query
 from rayclean.annotators.beyond import write_beyond
 from rayclean.annotators.choices import choices, measure_annotator
 from rayclean.folder import Folder
@@ -84,19 +84,14 @@ def write_decisions(
     """
     folder = stage_name(stage)
     names = out.shards("answers", folder)
-    controls = [
-        answer
-        for name in names
-        for row in out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS).to_pylist()
-        if row["rank"] < 0 and (answer := answered_query(row)) is not None
-    ]
+    controls: list[AnsweredQuery] = []
     given = np.zeros(num_classes, dtype=np.int64)
     for name in names:
-        table = out.read_table("answers", folder, name, columns=["rank", "given_label"])
-        ranks = table["rank"].to_numpy()
-        given += np.bincount(
-            table["given_label"].to_numpy()[(ranks >= 0) & (ranks < suspects)], minlength=num_classes
-        )
+        table = out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS)
+        ranks, labels = table["rank"].to_numpy(), table["given_label"].to_numpy()
+        given += np.bincount(labels[(ranks >= 0) & (ranks < suspects)], minlength=num_classes)
+        asked = map(answered_query, table.filter(pa.array(ranks < 0)).to_pylist())
+        controls += [answer for answer in asked if answer is not None]
     measured = measure_annotator(controls, num_classes, calibration, given)
     parts = [
         _part(out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS), measured.bias, suspects)

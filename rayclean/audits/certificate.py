@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from rayclean.audits.answers import NEITHER_LABEL, AuditAnswers
+from rayclean.audits.answers import AuditAnswers
 from rayclean.audits.draw import FOLDER
 from rayclean.audits.units import DoubtedUnit
-from rayclean.config import CertifyConfig
+from rayclean.config import CertifyConfig, Config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint
 from rayclean.functional.certificate import (
@@ -34,6 +34,7 @@ from rayclean.functional.certificate import (
 )
 from rayclean.functional.types import Bools, Doubles, Ids, Ints
 from rayclean.run import Run
+from rayclean.verb_fingerprints import check_plugins
 
 CERTIFICATE_FILE = "certificate.json"
 FORM_QUESTIONS = 50
@@ -43,7 +44,11 @@ _MADE_FROM = {
     "load": "the data",
     "predict": "the model",
     "detect": "the detection",
+    "annotator": "the annotator or its prompt",
+    "rules": "the calibration or the rules of the decision",
+    "proposals": "what an audit says of the suspects",
 }
+"""What a certificate rests on, in words; the last differs only where none of the others does."""
 
 
 @dataclass(frozen=True)
@@ -103,40 +108,42 @@ def proposal_answers(proposals: Proposals, answers: AuditAnswers, units: Mapping
         if unit_id in answers.conflicts:
             found[row] = WRONG
         elif answer := answers.settled.get(unit_id):
-            right = answer.said not in (NEITHER_LABEL,) and answer.value == units[unit_id].suggested.value
-            found[row] = RIGHT if right else WRONG
+            found[row] = RIGHT if answer.value == units[unit_id].suggested.value else WRONG
     return found
 
 
-def write_certificate(run: Run, statement: dict[str, Any]) -> None:
+def write_certificate(config: Config, run: Run, statement: dict[str, Any]) -> None:
     """Keep a certificate with what it rests on."""
-    run.write_json({**statement, "made_from": _made_from(run)}, FOLDER, CERTIFICATE_FILE)
+    run.write_json({**statement, "made_from": _made_from(config, run)}, FOLDER, CERTIFICATE_FILE)
 
 
-def read_certificate(run: Run) -> dict[str, Any] | None:
+def read_certificate(config: Config, run: Run) -> dict[str, Any] | None:
     """The certificate of a run with `void`: what has changed since in words, None where it holds; None without one."""
     if not run.exists(FOLDER, CERTIFICATE_FILE):
         return None
     found: dict[str, Any] = run.read_json(FOLDER, CERTIFICATE_FILE)
-    before, now = found["made_from"], _made_from(run)
-    changed = [words for verb, words in _MADE_FROM.items() if before[verb] != now[verb]]
-    if before["proposals"] != now["proposals"] and not changed:
-        changed = ["the annotator, its prompt, its calibration or the rules of the decision"]
+    before, now = found["made_from"], _made_from(config, run)
+    changed = [words for part, words in _MADE_FROM.items() if before[part] != now[part]]
+    if len(changed) > 1 and changed[-1] == _MADE_FROM["proposals"]:
+        del changed[-1]
     return {**found, "void": ", ".join(changed) or None}
 
 
-def _made_from(run: Run) -> dict[str, Any]:
-    """Fingerprints of the verbs, the digest of the proposals, and the annotator: they cover data, model, prompt and
-    calibration.
-    """
-    found: dict[str, Any] = {}
-    for verb in _MADE_FROM:
-        manifest = run.manifest(verb)
-        found[verb] = None if manifest is None else manifest.fingerprint
-    relabel = run.manifest("relabel")
-    settled = {} if relabel is None else relabel.metrics.get("audit") or {}
-    annotator = None if relabel is None else relabel.metrics["annotator"]
-    return found | {"proposals": settled.get("proposals"), "annotator": annotator}
+def _made_from(config: Config, run: Run) -> dict[str, Any]:
+    """A hash of every part of `_MADE_FROM`; what is to be certified is no part."""
+    manifests = {verb: run.manifest(verb) for verb in ("load", "predict", "detect", "relabel")}
+    found = {verb: each and each.fingerprint for verb, each in manifests.items() if verb != "relabel"}
+    rules = config.relabel.identity()
+    asked = rules.pop("demonstrations"), rules.pop("selector"), rules.pop("candidates")
+    for name in ("annotators", "certify", "max_harm", "beyond"):
+        del rules[name]
+    words = config.dataset.words, config.dataset.definitions
+    relabel = manifests["relabel"]
+    return found | {
+        "annotator": fingerprint(check_plugins(config)["annotators"], asked, words),
+        "rules": fingerprint(rules, config.seed),
+        "proposals": relabel and relabel.metrics["audit"]["proposals"],
+    }
 
 
 def _orders(proposals: Proposals, seed: int) -> tuple[Ints, Ints]:

@@ -19,7 +19,7 @@ from rayclean.audits.certificate import (
     read_certificate,
     write_certificate,
 )
-from rayclean.audits.draw import FOLDER, draw_sample, form_name, read_population
+from rayclean.audits.draw import AUDIT, CERTIFICATE, FOLDER, draw_sample, form_name, read_population
 from rayclean.audits.forms import (
     check_auditor,
     contradictions,
@@ -129,17 +129,19 @@ def certify_run(
     """
     task = _require(config, run)
     rule = config.relabel.certify or CertifyConfig()
-    form = form_name(run, config.seed, "certificate")
+    form = form_name(run, config.seed, CERTIFICATE)
     reading = _read(config, run, task, files, auditor)
+    _decide_again(config, run, task)  # a form of an audit among the files changes the proposals
     while True:
-        proposals = read_proposals(run.require("relabel"), audit_units(read_answers(run)))
         answers = read_answers(run)
-        units = read_units(run, task, proposals.unit_id.tolist())
-        told = proposal_answers(proposals, answers.about(units), units)
-        following = questions(proposals, told, rule, config.seed)
-        if not (oracle and len(following)):
+        units = read_units(run, task, answers.units)
+        answers = answers.about(units)
+        proposals = read_proposals(run.require("relabel"), audit_units(answers))
+        told = proposal_answers(proposals, answers, units)
+        following = questions(proposals, told, rule, config.seed).tolist()
+        asked = read_units(run, task, following)
+        if not (oracle and following):
             break
-        asked = {key: units[key] for key in following.tolist()}
         record_answers(run, oracle_answers(run, asked, task), ORACLE, form)
     found, _ = certified_proposals(proposals, told, rule, config.seed)
     _decide_again(config, run, task)
@@ -152,13 +154,15 @@ def certify_run(
         "audited": len(found.audited),
         "wrong": found.wrong,
         "ended_by": found.reason,
-        "auditors": sorted({answers.settled[key].auditor for key in units if key in answers.settled}),
+        "auditors": sorted(
+            {answers.settled[key].auditor for key in proposals.unit_id.tolist() if key in answers.settled}
+        ),
         "restricts": config.relabel.certify is not None,
     }
-    write_certificate(run, statement)
-    forms = write_form(run, CERTIFY_FORM_FILE, form, [units[key] for key in following.tolist()], task)
+    write_certificate(config, run, statement)
+    forms = write_form(run, CERTIFY_FORM_FILE, form, [asked[key] for key in following], task)
     reading.conflicts = _conflicts(run, task)
-    certificate = read_certificate(run)
+    certificate = read_certificate(config, run)
     assert certificate is not None
     return CertificateState(statement, certificate, len(following), forms, reading)
 
@@ -179,18 +183,19 @@ def _read(config: Config, run: Run, task: Task, files: Sequence[str], auditor: s
     annotators = [each.name for each in relabel_annotators(config)]
     check_auditor(auditor, [*annotators, *(model.split(", ") if model else [])])
     forms = [
-        form_name(run, config.audit.seed, "audit"),
-        form_name(run, config.seed, "certificate"),
+        form_name(run, config.audit.seed, AUDIT),
+        form_name(run, config.seed, CERTIFICATE),
     ]
     reading, told = Reading(), dict[str, list[AuditAnswer]]()
     for path in files:
         rows = read_rows(path, forms)
         ids = {unit for row in rows if (unit := row_unit(row)) is not None}
-        returned = read_form(rows, path, read_units(run, task, ids), task)
-        reading.unanswered += returned.unanswered
-        reading.unknown += returned.unknown
-        if returned.answers:
-            told.setdefault(rows[0]["form"], []).extend(returned.answers)
+        units = read_units(run, task, ids)
+        for form in forms:  # a file may hold rows of both
+            returned = read_form([row for row in rows if row["form"] == form], path, units, task)
+            reading.unanswered += returned.unanswered
+            reading.unknown += returned.unknown
+            told.setdefault(form, []).extend(returned.answers)
     known = read_answers(run).settled
     for form, answers in told.items():
         differing = set(contradictions(answers))

@@ -18,13 +18,16 @@ from rayclean.functional.lookup import lookup
 from rayclean.functional.types import Bools, Doubles, Ids
 from rayclean.run import Run
 
+AUDIT, CERTIFICATE = "audit", "certificate"
+"""What a form is for, with which its name begins. Answers of an audit refit the probabilities, those of a certificate do not,
+so that the order of the proposals does not depend on what is answered about them."""
 FOLDER = "audit"
 """Folder of a run with the draw, the forms, the figures and the certificate; no verb removes it."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """All U units as detection sees them; 21 bytes each."""
+    """All U units as detection sees them; 25 bytes each."""
 
     unit_id: Ids
     quality: Doubles
@@ -68,7 +71,7 @@ def read_population(detect: Folder) -> Population:
 
 
 def form_name(run: Run, seed: int, purpose: str) -> str:
-    """Name of the forms of a sample.
+    """Name of the forms of a sample, for `AUDIT` or `CERTIFICATE`.
 
     Raises:
         ArtifactError: detection has not run.
@@ -84,7 +87,7 @@ def draw_sample(run: Run, config: AuditConfig, population: Population) -> Draw:
 
     Suspects are spread evenly over the probability that their suggestion is right, examples from all over quality.
     """
-    name = form_name(run, config.seed, "audit")
+    name = form_name(run, config.seed, AUDIT)
     before = _drawn(run, name)
     suspects = population.unit_id[population.suspect]
     values = _suggestion_probability(run.require("relabel"), suspects)
@@ -107,7 +110,7 @@ def draw_sample(run: Run, config: AuditConfig, population: Population) -> Draw:
 
 def read_draw(run: Run, config: AuditConfig) -> Draw:
     """The sample that was drawn for the present detection; an empty one where none was."""
-    return _drawn(run, form_name(run, config.seed, "audit"))
+    return _drawn(run, form_name(run, config.seed, AUDIT))
 
 
 def _drawn(run: Run, name: str) -> Draw:

@@ -5,11 +5,13 @@ themselves are right now is no merit of it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer, AuditAnswers, read_answers
 from rayclean.audits.draw import Draw, Population, read_draw, read_population
@@ -18,7 +20,7 @@ from rayclean.config import AuditConfig
 from rayclean.folder import Folder
 from rayclean.functional.audit_rates import annotator_rates, audit_rates
 from rayclean.functional.proportions import AuditedPart, Rate, noise_rate
-from rayclean.functional.types import Ids, Ints
+from rayclean.functional.types import Bools, Ids
 from rayclean.run import Run
 from rayclean.tasks.base import Task
 
@@ -29,16 +31,14 @@ class Sample:
 
     units: list[DoubtedUnit]
     answers: list[AuditAnswer]
-    suspect: Ints
-    """[A] 1 for a suspect."""
+    suspect: Bools
+    """[A] whether it is a suspect."""
 
     @property
-    def wrong(self) -> Ints:
-        """[A] 1 where the given label is wrong."""
+    def wrong(self) -> Bools:
+        """[A] whether the given label is wrong."""
         pairs = zip(self.units, self.answers, strict=True)
-        return np.array(
-            [is_wrong(answer, unit.given.value) for unit, answer in pairs], dtype=np.int64
-        ).reshape(-1)
+        return np.array([is_wrong(answer, unit.given.value) for unit, answer in pairs], dtype=np.bool_)
 
 
 def is_wrong(answer: AuditAnswer, value: str) -> bool:
@@ -55,7 +55,7 @@ def read_sample(
         for unit_id in np.unique(ids).tolist()
         if unit_id in units and unit_id in answers.settled and answers.settled[unit_id].said != UNSURE
     ]
-    is_suspect = np.isin(known, population.unit_id[population.suspect]).astype(np.int64)
+    is_suspect = np.isin(np.array(known, dtype=np.int64), population.unit_id[population.suspect])
     return Sample(
         [units[unit_id] for unit_id in known], [answers.settled[unit_id] for unit_id in known], is_suspect
     )
@@ -87,7 +87,7 @@ def figures(
 ) -> dict[str, Any]:
     """The figures of `audit_figures`."""
     sample = read_sample(answers, units, population, draw.units)
-    wrong, suspect = sample.wrong.astype(bool), sample.suspect.astype(bool)
+    wrong, suspect = sample.wrong, sample.suspect
     count = int(population.suspect.sum())
     rates = audit_rates(wrong, suspect, count, len(population.unit_id), population.expected_rest)
     decided, changed = _machine(relabel, [unit.unit_id for unit in sample.units])
@@ -103,10 +103,7 @@ def figures(
         if machine["chosen_label"] is not None:
             chosen = unit.given if machine["chosen_label"] == unit.given_label else unit.suggested
             answered_right.append(not is_wrong(answer, chosen.value))
-    worth = annotator_rates(
-        np.array(answered_right, dtype=bool), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
-    )
-    fate = annotator_rates(np.zeros(0, dtype=bool), wrong[suspect], after[suspect])
+    annotator = annotator_rates(np.array(answered_right, dtype=np.bool_), wrong[suspect], after[suspect])
     ids = {*draw.units.tolist()}
     return {
         "auditors": sorted({answer.auditor for answer in sample.answers}),
@@ -122,36 +119,33 @@ def figures(
         "expected_rest": population.expected_rest,
         "found": _plain(rates.found),
         "neither": _plain(noise_rate([AuditedPart(count, int(suspect.sum()), int(neither))])),
-        "annotator_accuracy": _plain(worth.accuracy) if answered_right else None,
+        "annotator_accuracy": _plain(annotator.accuracy) if answered_right else None,
         "changes_wrong": _plain(noise_rate([AuditedPart(changed, changes, changed_wrong)]))
         if changed
         else None,
-        "repaired": _plain(fate.repaired),
-        "harm_among_suspects": _plain(fate.harmed),
+        "repaired": _plain(annotator.repaired),
+        "harm_among_suspects": _plain(annotator.harmed),
         "unexpected_p_value": rates.unexpected,
         "systematic": bool(rates.systematic),
     }
 
 
-def _parts(wrong: Ints, suspect: Ints, population: Population) -> list[AuditedPart]:
-    count, inside = int(population.suspect.sum()), suspect.astype(bool)
-    wrong = wrong.astype(bool)
+def _parts(wrong: Bools, suspect: Bools, population: Population) -> list[AuditedPart]:
+    count = int(population.suspect.sum())
     return [
-        AuditedPart(count, int(inside.sum()), int((wrong & inside).sum())),
-        AuditedPart(len(population.unit_id) - count, int((~inside).sum()), int((wrong & ~inside).sum())),
+        AuditedPart(count, int(suspect.sum()), int((wrong & suspect).sum())),
+        AuditedPart(len(population.unit_id) - count, int((~suspect).sum()), int((wrong & ~suspect).sum())),
     ]
 
 
-def _machine(relabel: Folder, ids: Iterable[int]) -> tuple[dict[int, dict[str, Any]], int]:
+def _machine(relabel: Folder, ids: Sequence[int]) -> tuple[dict[int, dict[str, Any]], int]:
     """What the machine decided about some suspects, by unit; and how many labels of all suspects it would change."""
-    wanted, found, changed = set(ids), dict[int, dict[str, Any]](), 0
+    wanted, found, changed = pa.array(ids, pa.int64()), dict[int, dict[str, Any]](), 0
+    columns = ["unit_id", "machine_decision", "chosen_label"]
     for shard in relabel.shards("annotations"):
-        table = relabel.read_table(
-            "annotations", shard, columns=["unit_id", "machine_decision", "chosen_label"]
-        )
-        rows = table.to_pylist()
-        found |= {row["unit_id"]: row for row in rows if row["unit_id"] in wanted}
-        changed += sum(row["machine_decision"] == "changed" for row in rows)
+        table = relabel.read_table("annotations", shard, columns=columns)
+        changed += pc.sum(pc.equal(table["machine_decision"], "changed")).as_py() or 0
+        found |= {row["unit_id"]: row for row in table.filter(pc.is_in(table["unit_id"], wanted)).to_pylist()}
     return found, changed
 
 

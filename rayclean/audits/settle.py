@@ -22,7 +22,7 @@ import pyarrow as pa
 from rayclean.annotations import ANNOTATIONS, AUDITED, DECISIONS
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswers, read_answers
 from rayclean.audits.certificate import Proposals, certified_proposals, proposal_answers
-from rayclean.audits.draw import read_draw, read_population
+from rayclean.audits.draw import AUDIT, read_draw, read_population
 from rayclean.audits.rates import noise_before, read_sample
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import Config
@@ -38,9 +38,6 @@ from rayclean.functional.types import Bools, Doubles, Ids, Ints
 from rayclean.run import Run
 from rayclean.tasks.base import Task
 
-AUDIT_FORM = "audit-"
-"""How the names of forms begin whose answers refit the probabilities. Those of a certificate do not, so that the order of
-the proposals does not depend on what is answered about them."""
 _LEAST_LOGIT = 1e-12
 
 
@@ -59,8 +56,8 @@ class _Suspects:
 
 
 def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
-    """Take auditors' answers, `relabel.max_harm` and `relabel.certify` into account; rewrites `annotations/` where they
-    change anything.
+    """Take auditors' answers, `relabel.max_harm` and `relabel.certify` into account; rewrites `annotations/` where there are
+    any of these.
 
     Returns:
         What was made of them, for the verb's metrics.
@@ -100,13 +97,16 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
         }
     machine = suspects.decision.copy()
     labels = _auditors_labels(answers, units, task)
-    decisions = _write(out, suspects, was_proposed, machine, answers, labels)
+    if answers.units or scale is not None or certified is not None:
+        decisions = _write(out, suspects, was_proposed, machine, answers, labels)
+    else:  # what is there stands
+        decisions = Counter(suspects.decision.tolist())
     if labels:
         rows = [{"unit_id": key, **each} for key, each in sorted(labels.items())]
         out.write_table(pa.Table.from_pylist(rows, schema=AUDITED), "audited.parquet")
     unchecked = suspects.probability[(machine == "changed") & ~is_audited]
     return {
-        "decisions": decisions,
+        "decisions": {name: decisions[name] for name in DECISIONS},
         "expected_wrong": _expected_wrong(unchecked),
         "audited": len(labels),
         "audited_suspects": int(is_audited.sum()),
@@ -124,27 +124,21 @@ def read_proposals(relabel: Folder, audited: set[int]) -> Proposals:
         relabel: its folder.
         audited: units that the answers of an audit are about; the machine does not decide about these.
     """
+    columns = ["unit_id", "probability", "proposed"]
+    empty = pa.schema([ANNOTATIONS.field(name) for name in columns]).empty_table()
     parts = [
-        relabel.read_table("annotations", shard, columns=["unit_id", "probability", "proposed"])
-        for shard in relabel.shards("annotations")
+        relabel.read_table("annotations", shard, columns=columns) for shard in relabel.shards("annotations")
     ]
-    rows = [row for part in parts for row in part.to_pylist() if row["proposed"]]
-    rows = sorted((row for row in rows if row["unit_id"] not in audited), key=lambda row: row["unit_id"])
-    return Proposals(
-        np.array([row["unit_id"] for row in rows], dtype=np.int64),
-        np.array([row["probability"] for row in rows], dtype=np.float64),
-    )
+    table = pa.concat_tables([empty, *(part.filter(part["proposed"]) for part in parts)]).sort_by("unit_id")
+    known = np.isin(table["unit_id"].to_numpy(), np.fromiter(audited, dtype=np.int64, count=len(audited)))
+    table = table.filter(pa.array(~known))
+    return Proposals(table["unit_id"].to_numpy(), table["probability"].to_numpy())
 
 
 def audit_units(answers: AuditAnswers) -> set[int]:
     """Units about which the answers of an audit are, in contrast to those of a certificate."""
-    settled = {key for key, each in answers.settled.items() if each.form.startswith(AUDIT_FORM)}
-    conflicts = {
-        key
-        for key, several in answers.conflicts.items()
-        if any(each.form.startswith(AUDIT_FORM) for each in several)
-    }
-    return settled | conflicts
+    every = [(key, (each,)) for key, each in answers.settled.items()] + list(answers.conflicts.items())
+    return {key for key, several in every if any(each.form.startswith(AUDIT) for each in several)}
 
 
 def _read(out: Folder) -> _Suspects:
@@ -230,9 +224,9 @@ def _write(
     machine: npt.NDArray[np.object_],
     answers: AuditAnswers,
     labels: Mapping[int, Mapping[str, Any]],
-) -> dict[str, int]:
+) -> Counter[str]:
     """Write `annotations/`; returns the number of suspects by decision."""
-    counts = Counter[str](dict.fromkeys(DECISIONS, 0))
+    counts = Counter[str]()
     for shard in out.shards("annotations"):
         table = out.read_table("annotations", shard)
         rows, _ = lookup(suspects.unit_id, table["unit_id"].to_numpy())
@@ -264,4 +258,4 @@ def _write(
             table = table.set_column(place, field, pa.array(values, field.type))
         out.write_table(table, "annotations", shard)
         counts.update(decision)
-    return dict(counts)
+    return counts

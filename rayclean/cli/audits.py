@@ -11,7 +11,7 @@ from rayclean.cli.arguments import ConfigArgument, OverridesArgument, read_confi
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rayclean.audits.commands import Reading
+    from rayclean.audits.commands import Audited, CertificateState, Reading
 
 AnswersOption = Annotated[
     list[str] | None,
@@ -43,12 +43,7 @@ def audit_labels(
     _print_reading(found.reading, bool(answers))
     if found.figures is not None:
         console.print(audit_table(found.figures))
-    command = shlex.join(["rayclean", "audit", config, *(overrides or [])])
-    if found.questions:
-        typer.echo(f"{found.questions} questions are open: {found.forms[0]} (or {found.forms[1]})")
-        typer.echo(
-            f"fill in the column 'answer', then: {command} --answers {shlex.quote(found.forms[0])} --auditor NAME"
-        )
+    _print_questions(found, "audit", config, overrides)
     if found.figures is not None:
         typer.echo(f"train and evaluate by the answers with: rayclean clean {shlex.quote(config)}")
 
@@ -67,13 +62,8 @@ def certify_labels(
     found = certify(read_config(config, overrides), answers or (), auditor=auditor, oracle=oracle)
     _print_reading(found.reading, bool(answers))
     typer.echo(certificate_sentence(found.statement))
-    command = shlex.join(["rayclean", "certify", config, *(overrides or [])])
-    if found.questions:
-        typer.echo(f"{found.questions} questions are open: {found.forms[0]} (or {found.forms[1]})")
-        typer.echo(
-            f"fill in the column 'answer', then: {command} --answers {shlex.quote(found.forms[0])} --auditor NAME"
-        )
-    elif found.statement["accepted"]:
+    _print_questions(found, "certify", config, overrides)
+    if found.statement["accepted"] and not found.questions:
         typer.echo(f"train and evaluate with it: rayclean clean {shlex.quote(config)}")
 
 
@@ -90,6 +80,15 @@ def audit_table(figures: Mapping[str, Any]) -> "Table":
     for row in audit_rows(figures):
         table.add_row(*row)
     return table
+
+
+def _print_questions(
+    found: "Audited | CertificateState", command: str, config: str, overrides: list[str] | None
+) -> None:
+    if found.questions:
+        again = shlex.join(["rayclean", command, config, *(overrides or []), "--answers", found.forms[0]])
+        typer.echo(f"{found.questions} questions are open: {found.forms[0]} (or {found.forms[1]})")
+        typer.echo(f"fill in the column 'answer', then: {again} --auditor NAME")
 
 
 def _print_reading(reading: "Reading", has_files: bool) -> None:

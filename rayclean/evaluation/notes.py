@@ -17,8 +17,7 @@ _INVISIBLE = (
     "The truth is not known here, so these figures cannot tell how many labels were wrong "
     "or whether a change was right. "
     "Systematic noise is invisible to self-prediction: a rule by which labels are wrong "
-    "is learnt by the model like any "
-    "other. Have a person check a random sample of the changes and of the labels that were not doubted."
+    "is learnt by the model like any other."
 )
 _ESTIMATE = "Confident learning estimates that {estimate} of the labels are wrong; {share} were doubted under the budget."
 
@@ -97,7 +96,7 @@ def notes(
     auc, estimate, share = (
         get_metric(metrics, f"{name}") for name in ("detection.roc_auc", "noise.estimated", "detection.share")
     )
-    if auc is not None and auc < SYSTEMATIC_BELOW:
+    if auc is not None and auc < SYSTEMATIC_BELOW and metrics["audit"] is None:  # an audit says it itself
         found.append(_SYSTEMATIC.format(value=auc))
     if not metrics["counts"]["known"]:
         found.append(_INVISIBLE)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rayclean.config import CertifyConfig
 from rayclean.evaluation.formatting import format_percent
 from rayclean.functional.precision import least_answers
 
@@ -58,7 +59,7 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
         ]
     else:
         sentences += _audited(audit)
-    return RunVerdict(case, _TITLES[case], sentences, _certified(metrics))
+    return RunVerdict(case, _TITLES[case], sentences, _certified(metrics, config))
 
 
 def case_sentence(audit: Mapping[str, Any]) -> str:
@@ -160,13 +161,14 @@ def _audited(audit: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _certified(metrics: Mapping[str, Any]) -> str:
+def _certified(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     certificate = metrics["certificate"]
     if certificate is not None and certificate["void"] is None:
         return certificate_sentence(certificate)
+    rule = CertifyConfig(**(config["relabel"]["certify"] or {}))
     needed = (
-        f"{least_answers(0.95, 0.05)} answers without a wrong one (rayclean certify CONFIG) certify with 95 % certainty "
-        "that 95 % of a large set of changes are right."
+        f"{least_answers(rule.target, rule.delta)} answers without a wrong one (rayclean certify CONFIG) certify with "
+        f"{format_percent(1 - rule.delta)} certainty that {format_percent(rule.target)} of a large set of changes are right."
     )
     if certificate is not None:
         return f"The certificate is void: since then, {certificate['void']} changed. {needed}"

@@ -107,7 +107,7 @@ def annotator_rates(
     The limits are Clopper-Pearson's for a large population, which also hold for a small one.
 
     Args:
-        answer_right: [A] whether its answer is the auditor's label.
+        answer_right: [B] whether its answer is the auditor's label, of the suspects that it answered.
         wrong_before: [A] whether the given label is wrong.
         wrong_after: [A] whether the label after all decisions is wrong.
         level: of the intervals.

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
-from rayclean.functional.proportions import Rate
+from rayclean.functional.proportions import Rate, proportion_limits
 from rayclean.functional.types import Bools, Floats
-from rayclean.functional.worth import Worth
+from rayclean.functional.worth import PRIOR_ANSWERS, Worth
 
 LEAST_ACCURACY = 0.6
 """Below this accuracy the estimate says nothing: its error is five times that of the disagreement."""
@@ -56,12 +56,11 @@ def denied_labels(denied: Bools, worth: Worth) -> Denied:
     tail = 0.0125
     wrong = worth.asked - worth.right
     lowest, highest = (
-        float(beta.ppf(each, worth.right + 2, wrong + 2)) if worth.asked else 0.5 for each in (tail, 1 - tail)
+        float(beta.ppf(each, worth.right + PRIOR_ANSWERS, wrong + PRIOR_ANSWERS)) for each in (tail, 1 - tail)
     )
     if not asked or lowest <= LEAST_ACCURACY:
         return Denied(asked, count, None)
-    low = float(beta.ppf(tail, count, asked - count + 1)) if count else 0.0
-    high = float(beta.isf(tail, count + 1, asked - count)) if count < asked else 1.0
+    low, high = proportion_limits(count, asked, None, tail)
     ends = np.array([lowest, highest])
     return Denied(
         asked,

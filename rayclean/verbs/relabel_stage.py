@@ -83,10 +83,14 @@ class AnnotatorStage:
 
     def _beyond(self, suspects: int) -> tuple[npt.NDArray[np.int64], int] | None:
         """Units beyond the suspects to ask about, and the rank of the first; only of the first annotator."""
-        count = self.config.relabel.beyond if self.number == 0 and self._controls else 0
-        if not count:
+        if not self._beyond_count:
             return None
-        return drawn_beyond(self.run.require("detect"), count, self.config.seed), suspects
+        return drawn_beyond(self.run.require("detect"), self._beyond_count, self.config.seed), suspects
+
+    @property
+    def _beyond_count(self) -> int:
+        """Number of questions beyond the suspects; without control questions nobody could tell what answers mean."""
+        return self.config.relabel.beyond if self.number == 0 and self._controls else 0
 
     def ask(self, engines: Engines, suspects: dict[str, int], only: npt.NDArray[np.int64] | None) -> None:
         """Write the missing queries and answers.
@@ -114,8 +118,7 @@ class AnnotatorStage:
         answers = ("answers", stage_name(self.number))
         missing = [chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, _part(chunk))]
         if missing:
-            beyond = self.config.relabel.beyond if self.number == 0 and self._controls else 0
-            self._answer(engines, missing, asked + self._controls + beyond)
+            self._answer(engines, missing, asked + self._controls + self._beyond_count)
 
     def _query_builder(
         self,

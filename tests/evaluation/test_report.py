@@ -86,7 +86,11 @@ VERB_METRICS = {
 }
 
 
-CONFIG = {"method": {"name": "cross_entropy"}, "audit": {"suspects": 50, "random": 50}}
+CONFIG = {
+    "method": {"name": "cross_entropy"},
+    "audit": {"suspects": 50, "random": 50},
+    "relabel": {"certify": None},
+}
 SHOWN = noiseal_measures(("strong", "weak"))
 
 

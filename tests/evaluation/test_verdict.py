@@ -8,7 +8,7 @@ from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.verdict import audit_rows, certificate_sentence, run_verdict
 from tests.evaluation.test_counts import annotations, columns
 
-CONFIG = {"audit": {"suspects": 50, "random": 50}}
+CONFIG = {"audit": {"suspects": 50, "random": 50}, "relabel": {"certify": None}}
 
 
 def rate(value: float | None, low: float = 0.0, high: float = 1.0) -> dict:
