@@ -20,8 +20,6 @@ scikit-learn that are found, over 500 examples.
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -33,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import claim, write_result
-from benchmarks.measure import peak_mb
+from benchmarks.measure import measured_alone, peak_mb
 
 SEED, CLASSES, FOLDS, NOISE, DIMENSION = 20241129, 10, 5, 0.12, 384
 ALL_QUERIES = 20_000
@@ -186,14 +184,7 @@ CALLS = {
 
 def child(expert: str, who: str, rows: int) -> dict[str, Any]:
     """One measured call in a process of its own, with one thread."""
-    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [sys.executable, __file__, "--task", json.dumps([expert, who, rows])]
-    output = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | one
-    ).stdout
-    result: dict[str, Any] = {"expert": expert, "who": who, "rows": rows} | json.loads(
-        output.splitlines()[-1]
-    )
+    result = {"expert": expert, "who": who, "rows": rows} | measured_alone(__file__, [expert, who, rows])
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result
 

@@ -1,7 +1,21 @@
 """Memory and CPU time of a process and of what it starts."""
 
+import json
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+
+
+def measured_alone(script: str, task: list[Any]) -> dict[str, Any]:
+    """The last line that `script --task TASK` prints, as JSON: a call in a process of its own, on one thread."""
+    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    command = [sys.executable, script, "--task", json.dumps(task)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | one)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def peak_mb() -> float:

@@ -24,7 +24,6 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -49,7 +48,7 @@ from benchmarks.experts import (
     log_loss,
     texts,
 )
-from benchmarks.measure import peak_mb
+from benchmarks.measure import measured_alone, peak_mb
 
 KINDS = ("text", "features")
 AT = 100_000
@@ -172,12 +171,7 @@ def plain(kind: str, rows: int) -> dict[str, Any]:
 
 def child(kind: str, who: str, rows: int) -> dict[str, Any]:
     """One measured call in a process of its own, on one core."""
-    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [sys.executable, __file__, "--task", json.dumps([kind, who, rows])]
-    output = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | one
-    ).stdout
-    result: dict[str, Any] = {"kind": kind, "who": who, "rows": rows} | json.loads(output.splitlines()[-1])
+    result = {"kind": kind, "who": who, "rows": rows} | measured_alone(__file__, [kind, who, rows])
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result
 

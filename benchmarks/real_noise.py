@@ -173,8 +173,16 @@ def one(
 
 
 def _labels(config: Any, run: Run) -> dict[str, Any]:
-    found = measure_labels(config, run)[0]
-    return {name: found[name] for name in ("noise", "harm", "repaired", "detection", "intervals")}
+    return short(measure_labels(config, run)[0])
+
+
+def short(labels: dict[str, Any]) -> dict[str, Any]:
+    """Of the figures of labels, those that the tables and claims are made from."""
+    kept = {"noise": ("given", "final"), "detection": ("roc_auc", "precision_at_10")}
+    found: dict[str, Any] = {
+        part: {name: labels[part][name] for name in names} for part, names in kept.items()
+    }
+    return found | {name: labels[name] for name in ("harm", "repaired")}
 
 
 def blindly(run: Run) -> float | None:

@@ -12,7 +12,7 @@ import pytest
 import rayclean
 from rayclean import pipeline
 from rayclean.annotations import SuspectRanking
-from rayclean.audits.answers import ORACLE
+from rayclean.audits.answers import ORACLE, read_answers
 from rayclean.audits.forms import row_unit
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
@@ -269,3 +269,21 @@ def test_the_command_line(
     assert "Random-like noise: detection sees it" in report
     assert "Certified with 95.0 % certainty" in report
     assert report.index("Random-like noise") < report.index('class="cards"')
+
+
+def test_one_file_may_hold_rows_of_both_forms(relabelled: Relabelled) -> None:
+    """Answers of an audit refit the decisions before anything is certified, and those of a certificate do not."""
+    config, truth = relabelled.config(), truth_of(relabelled)
+    rayclean.audit(config)
+    rayclean.certify(config)
+    audit = fill(relabelled.form, truth)
+    certificate = fill(relabelled.form.with_name("certificate-form.csv"), truth, "both.csv")
+    Path(certificate).write_text(Path(certificate).read_text() + Path(audit).read_text().partition("\n")[2])
+    rayclean.certify(config, [certificate], auditor="anna")
+    answers = read_answers(relabelled.run)
+    drawn = relabelled.run.read_json("audit", "draw.json")
+    assert {*drawn["suspects"], *drawn["random"]} <= {*answers.settled}
+    assert {each.form.partition("-")[0] for each in answers.settled.values()} == {"audit", "certificate"}
+    metrics = relabelled.run.manifest("relabel").metrics["audit"]
+    assert metrics["audited_suspects"] >= 30
+    assert metrics["scale"] is not None
