@@ -25,6 +25,9 @@ NEITHER_LABEL, UNSURE = "neither", "unsure"
 """Answers beside a label: both labels of the form are wrong and the right one is not named; the auditor cannot say."""
 ORACLE = "oracle (reads the true labels)"
 """Name of the auditor of experiments, wherever it appears."""
+AUDIT, CERTIFICATE = "audit", "certificate"
+"""What a form is for, with which its name begins. Answers of an audit refit the probabilities, those of a certificate do not,
+so that the order of the proposals does not depend on what is answered about them."""
 _FOLDER = ("ledger", "audit")
 _VERSION = 1
 
@@ -59,6 +62,8 @@ class AuditAnswers:
     """The answer by unit, of units about which nobody disagrees."""
     conflicts: Mapping[int, tuple[AuditAnswer, ...]]
     """Differing answers by unit."""
+    audited: frozenset[int]
+    """Units that an audit asked about; the others were asked about for a certificate alone."""
 
     @property
     def auditors(self) -> list[str]:
@@ -71,6 +76,7 @@ class AuditAnswers:
         return AuditAnswers(
             {key: each for key, each in self.settled.items() if hashes.get(key) == each.text_hash},
             {key: both for key, both in self.conflicts.items() if hashes.get(key) == both[0].text_hash},
+            self.audited & hashes.keys(),
         )
 
     @property
@@ -94,6 +100,7 @@ def record_answers(run: Folder, answers: Iterable[AuditAnswer], auditor: str, fo
 def read_answers(run: Folder) -> AuditAnswers:
     """All answers, by replay of the segments in order of time."""
     latest: dict[int, dict[str, set[AuditAnswer]]] = defaultdict(dict)
+    audited = set[int]()
     for name in _segments(run):
         record = run.read_json(*_FOLDER, name)
         told: dict[int, set[AuditAnswer]] = defaultdict(set)
@@ -103,6 +110,8 @@ def read_answers(run: Folder) -> AuditAnswers:
                     unit_id, text_hash, said, value, record["auditor"], record["time"], record["form"]
                 )
             )
+        if record["form"].startswith(AUDIT):
+            audited |= told.keys()
         for unit_id, of_reading in told.items():
             latest[unit_id][record["auditor"]] = of_reading
     settled, conflicts = {}, {}
@@ -116,7 +125,7 @@ def read_answers(run: Folder) -> AuditAnswers:
             settled[unit_id] = sure[-1]
         else:
             conflicts[unit_id] = tuple(sure)
-    return AuditAnswers(settled, conflicts)
+    return AuditAnswers(settled, conflicts, frozenset(audited))
 
 
 def answers_fingerprint(run: Folder) -> str:

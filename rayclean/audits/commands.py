@@ -11,7 +11,7 @@ import numpy as np
 
 from rayclean.annotators import relabel_annotators
 from rayclean.annotators.final_labels import write_labels
-from rayclean.audits.answers import ORACLE, AuditAnswer, read_answers, record_answers
+from rayclean.audits.answers import AUDIT, CERTIFICATE, ORACLE, AuditAnswer, read_answers, record_answers
 from rayclean.audits.certificate import (
     certified_proposals,
     proposal_answers,
@@ -19,7 +19,7 @@ from rayclean.audits.certificate import (
     read_certificate,
     write_certificate,
 )
-from rayclean.audits.draw import AUDIT, CERTIFICATE, FOLDER, draw_sample, form_name, read_population
+from rayclean.audits.draw import FOLDER, draw_sample, form_name, read_population
 from rayclean.audits.forms import (
     check_auditor,
     contradictions,
@@ -30,7 +30,7 @@ from rayclean.audits.forms import (
 )
 from rayclean.audits.oracle import oracle_answers
 from rayclean.audits.rates import audit_figures
-from rayclean.audits.settle import audit_units, read_proposals, settle
+from rayclean.audits.settle import read_proposals, settle
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import CertifyConfig, Config
 from rayclean.errors import ArtifactError
@@ -136,7 +136,7 @@ def certify_run(
         answers = read_answers(run)
         units = read_units(run, task, answers.units)
         answers = answers.about(units)
-        proposals = read_proposals(run.require("relabel"), audit_units(answers))
+        proposals = read_proposals(run.require("relabel"), answers.audited)
         told = proposal_answers(proposals, answers, units)
         following = questions(proposals, told, rule, config.seed).tolist()
         asked = read_units(run, task, following)
@@ -202,7 +202,8 @@ def _read(config: Config, run: Run, task: Task, files: Sequence[str], auditor: s
         new = dict[Any, AuditAnswer]()
         for answer in answers:
             before = known.get(answer.unit_id)
-            repeated = before is not None and (before.auditor, *before.content) == (auditor, *answer.content)
+            now = (form, auditor, *answer.content)
+            repeated = before is not None and (before.form, before.auditor, *before.content) == now
             key = answer.unit_id, answer.content
             if key in new or (repeated and answer.unit_id not in differing):
                 reading.repeated += 1

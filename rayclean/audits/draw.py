@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from rayclean.audits.answers import AUDIT
 from rayclean.config import AuditConfig
 from rayclean.errors import ArtifactError
 from rayclean.fingerprints import fingerprint
@@ -18,9 +19,6 @@ from rayclean.functional.lookup import lookup
 from rayclean.functional.types import Bools, Doubles, Ids
 from rayclean.run import Run
 
-AUDIT, CERTIFICATE = "audit", "certificate"
-"""What a form is for, with which its name begins. Answers of an audit refit the probabilities, those of a certificate do not,
-so that the order of the proposals does not depend on what is answered about them."""
 FOLDER = "audit"
 """Folder of a run with the draw, the forms, the figures and the certificate; no verb removes it."""
 
@@ -71,7 +69,7 @@ def read_population(detect: Folder) -> Population:
 
 
 def form_name(run: Run, seed: int, purpose: str) -> str:
-    """Name of the forms of a sample, for `AUDIT` or `CERTIFICATE`.
+    """Name of the forms of a sample, for `answers.AUDIT` or `answers.CERTIFICATE`.
 
     Raises:
         ArtifactError: detection has not run.

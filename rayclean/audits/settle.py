@@ -11,7 +11,7 @@ all units, suspects or not.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 from rayclean.annotations import ANNOTATIONS, AUDITED, DECISIONS
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswers, read_answers
 from rayclean.audits.certificate import Proposals, certified_proposals, proposal_answers
-from rayclean.audits.draw import AUDIT, read_draw, read_population
+from rayclean.audits.draw import read_draw, read_population
 from rayclean.audits.rates import noise_before, read_sample
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import Config
@@ -117,7 +117,7 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
     }
 
 
-def read_proposals(relabel: Folder, audited: set[int]) -> Proposals:
+def read_proposals(relabel: Folder, audited: Collection[int]) -> Proposals:
     """The proposals of a finished relabel.
 
     Args:
@@ -130,15 +130,9 @@ def read_proposals(relabel: Folder, audited: set[int]) -> Proposals:
         relabel.read_table("annotations", shard, columns=columns) for shard in relabel.shards("annotations")
     ]
     table = pa.concat_tables([empty, *(part.filter(part["proposed"]) for part in parts)]).sort_by("unit_id")
-    known = np.isin(table["unit_id"].to_numpy(), np.fromiter(audited, dtype=np.int64, count=len(audited)))
+    known = np.isin(table["unit_id"].to_numpy(), np.fromiter(audited, dtype=np.int64))
     table = table.filter(pa.array(~known))
     return Proposals(table["unit_id"].to_numpy(), table["probability"].to_numpy())
-
-
-def audit_units(answers: AuditAnswers) -> set[int]:
-    """Units about which the answers of an audit are, in contrast to those of a certificate."""
-    every = [(key, (each,)) for key, each in answers.settled.items()] + list(answers.conflicts.items())
-    return {key for key, several in every if any(each.form.startswith(AUDIT) for each in several)}
 
 
 def _read(out: Folder) -> _Suspects:
@@ -159,8 +153,7 @@ def _audited(
 ) -> tuple[Ints, Bools]:
     """What an audit says of each suspect [S], and which of them it was asked about [S]."""
     said = np.full(len(suspects.unit_id), RightLabel.UNKNOWN, dtype=np.int64)
-    ids = audit_units(answers)
-    is_audited = np.isin(suspects.unit_id, np.fromiter(ids, dtype=np.int64, count=len(ids)))
+    is_audited = np.isin(suspects.unit_id, np.fromiter(answers.audited, dtype=np.int64))
     for row in np.flatnonzero(is_audited):
         answer = answers.settled.get(unit_id := int(suspects.unit_id[row]))
         if answer is not None and answer.said != UNSURE:
