@@ -23,6 +23,8 @@ from rayclean.errors import ConfigError
 
 _NAMES_SHOWN = 50
 """Most names that a message lists."""
+_CHARACTERS_SHOWN = 100
+"""Longest value that a message shows whole."""
 
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 
@@ -183,6 +185,7 @@ class ClassNames:
         self.merge = merge
         self._by_key: dict[str, int] = {}
         self._near: dict[tuple[int, str], set[int]] = {}
+        self._hints: dict[str, str] = {}
         for index, name in enumerate(self.names):
             self._by_key.setdefault(class_key(name), index)
             for key in enumerate(near_keys(name)):
@@ -231,9 +234,11 @@ class ClassNames:
         >>> ClassNames(["tech", "sports"]).hint("sprots")
         'did you mean sports? known: sports, tech'
         """
-        nearest = self.nearest(value)
-        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-        return f"{hint}known: {', '.join(sorted(self.names)[:_NAMES_SHOWN])}"
+        if value not in self._hints:  # thousands of rows may hold one wrong value
+            nearest = self.nearest(value)
+            hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+            self._hints[value] = f"{hint}known: {', '.join(sorted(self.names)[:_NAMES_SHOWN])}"
+        return self._hints[value]
 
     def nearest(self, value: str) -> list[str]:
         """Up to three names that a wrong value may stand for, the most similar first.
@@ -255,6 +260,8 @@ def visible(value: str) -> str:
     >>> print(visible("credit\u00a0card"), visible("caf\u00e9"), visible("cafe\u0301"))
     'credit\xa0card' 'café' 'cafe\u0301'
     """
+    if len(value) > _CHARACTERS_SHOWN:
+        value = value[:_CHARACTERS_SHOWN] + "..."
     return repr(value) if unicodedata.is_normalized("NFC", value) else ascii(value)
 
 

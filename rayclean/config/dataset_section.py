@@ -122,7 +122,7 @@ class DatasetConfig(Options):
                 raise ValueError(f"label {label!r} shows nothing; give every class a name")
             if key in by_key:
                 raise ValueError(
-                    f"labels must be unique, got duplicates [{visible(by_key[key])}, {visible(label)}]: both mean the class {key!r}"
+                    f"labels must be unique, got duplicates [{visible(by_key[key])}, {visible(label)}]: both mean {key!r}"
                 )
             by_key[key] = label
         if len(labels) < 2:

@@ -6,7 +6,7 @@ a file spells a whole class, the load stops, since their loss would change what 
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rayclean.class_names import class_key, difference, is_number, near_groups, near_keys, visible
@@ -60,7 +60,9 @@ def check_unknown_labels(
                 f"{_listed(labels, codes)}\nThe label set comes from dataset.labels or the training data alone. Mend the labels, "
                 "name all classes in dataset.labels, or raise dataset.max_rejected"
             )
-        _check_spelling(labels, role, codes)
+        _check_spelling(
+            labels, f"the label column of the {role} files", set(labels.codes[role].values()), codes
+        )
 
 
 def check_truth_values(
@@ -86,10 +88,12 @@ def check_truth_values(
             known[summary.role] += count
             if code not in truths.get(summary.role, {}):
                 outside[code] += count
-    total = sum(known.values())
-    if outside.total() <= dataset.max_rejected * total:
-        return
+    total = known.total()
     places = {code: LabelCounts(count, "", 0) for code, count in outside.items()}
+    if outside.total() <= dataset.max_rejected * total:
+        named = {index for indices in truths.values() for index in indices.values()}
+        _check_spelling(labels, f"dataset.truth = {dataset.truth!r}", named, places)
+        return
     raise DataError(
         f"dataset.truth = {dataset.truth!r}: {outside.total():,} of {total:,} true labels ({outside.total() / total:.1%}) are "
         f"none of the classes, more than dataset.max_rejected = {dataset.max_rejected:.0%} allows:\n{_listed(labels, places)}\n"
@@ -106,37 +110,60 @@ def label_warnings(
         *_first(_written_in_several_ways(labels)),
         *_first(_near_names(dataset, labels)),
         *_left_out(dataset, labels),
-        *_unlabelled(dataset, summaries),
+        *_unlabelled(dataset, labels, summaries),
         *_numbers_among_names(dataset, labels),
     ]
 
 
-def _check_spelling(labels: LabelMapping, role: str, codes: Mapping[str, LabelCounts]) -> None:
-    """Stop if a class that no row of a role names is there under a name that is plainly another spelling of it."""
-    named = {labels.names[index] for index in labels.codes[role].values()}
-    missing = {name: near_keys(name) for name in labels.names if name not in named}
-    for code, counts in sorted(codes.items(), key=lambda item: -item[1].count):
-        value = code[2:]
-        for name, keys in missing.items():
-            is_near = any(a == b for a, b in zip(near_keys(value), keys, strict=True))
-            if is_near or (counts.count >= _ROWS_OF_SPELLING and _is_spelling(near_keys(value)[0], keys[0])):
-                fix = (
-                    "set dataset.merge_labels = true, or mend the labels"
-                    if is_near
-                    else "mend the labels; if it is a class of its own, name it in dataset.labels, and list it in "
-                    "dataset.unlabelled to leave its rows out"
+def _check_spelling(
+    labels: LabelMapping, column: str, named: Collection[int], codes: Mapping[str, LabelCounts]
+) -> None:
+    """Stop if a class that a column never names is there under a name that is plainly another spelling of it.
+
+    Args:
+        labels: the label set.
+        column: for messages.
+        named: indices of the classes that the column names.
+        codes: what else it holds.
+    """
+    missing = [name for index, name in enumerate(labels.names) if index not in named]
+    by_near = {key: name for name in missing for key in enumerate(near_keys(name))}
+    for code, counts in _most_frequent(codes, len(codes)):
+        for key in enumerate(near_keys(code[2:])):
+            if key in by_near:
+                _stop_at_spelling(
+                    column,
+                    code[2:],
+                    counts,
+                    by_near[key],
+                    "set dataset.merge_labels = true, or mend the column",
                 )
-                raise DataError(
-                    f"the {role} files write {visible(value)} ({counts.count:,} times, first in {counts.source} row {counts.row}) "
-                    f"and never {name!r}, which is a class: without these rows nothing would be known of it. If both are one, {fix}"
-                )
+    by_case = {near_keys(name)[0]: name for name in missing}
+    for code, counts in _most_frequent(codes, _SHOWN):
+        value = near_keys(code[2:])[0]
+        same_digits = [
+            key for key in by_case if _digits(key) == _digits(value)
+        ]  # "class 1" and "class 11" are two
+        if counts.count >= _ROWS_OF_SPELLING and (
+            near := difflib.get_close_matches(value, same_digits, 1, _SPELLING)
+        ):
+            fix = (
+                "mend the column; if it is a class of its own, name it in dataset.labels, or list it in dataset.unlabelled to "
+                "leave its rows out"
+            )
+            _stop_at_spelling(column, code[2:], counts, by_case[near[0]], fix)
 
 
-def _is_spelling(value: str, name: str) -> bool:
-    """Whether two different names are probably one: similar, with the same digits ("class 1" and "class 11" are two)."""
-    if [char for char in value if char.isdigit()] != [char for char in name if char.isdigit()]:
-        return False
-    return difflib.SequenceMatcher(None, value, name).ratio() >= _SPELLING
+def _stop_at_spelling(column: str, value: str, counts: LabelCounts, name: str, fix: str) -> None:
+    place = f", first in {counts.source} row {counts.row}" if counts.source else ""
+    raise DataError(
+        f"{column} holds {visible(value)} ({counts.count:,} times{place}) and never {name!r}, which is a class: without these "
+        f"rows nothing would be known of it there. If both are one, {fix}"
+    )
+
+
+def _digits(text: str) -> list[str]:
+    return [char for char in text if char.isdigit()]
 
 
 def _written_in_several_ways(labels: LabelMapping) -> list[str]:
@@ -172,13 +199,15 @@ def _left_out(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
     return found
 
 
-def _unlabelled(dataset: DatasetConfig, summaries: Iterable[PieceSummary]) -> list[str]:
+def _unlabelled(dataset: DatasetConfig, labels: LabelMapping, summaries: Iterable[PieceSummary]) -> list[str]:
     seen = {key for summary in summaries for key in summary.unlabelled}
-    return [
-        f"dataset.unlabelled names {value!r}, which no label column holds"
-        for value in dataset.unlabelled
-        if class_key(str(value)) not in seen
-    ]
+    found = []
+    for value in dataset.unlabelled:
+        if class_key(str(value)) not in seen:
+            index = labels.classes.find(str(value))
+            hint = "" if index is None else f"; did you mean {labels.names[index]!r}?"
+            found.append(f"dataset.unlabelled names {value!r}, which no label column holds{hint}")
+    return found
 
 
 def _numbers_among_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:

@@ -23,6 +23,8 @@ class PositionRule:
     """Whether `dataset.labels` or the files name it; otherwise numbers are names themselves."""
     first_label: int | None
     """`dataset.first_label`: the number of the first name; None: 0, unless the numbers say otherwise."""
+    is_known: bool = False
+    """Whether another column has shown that numbers count from 0."""
 
     def apply_to(self, keys: Collection[str]) -> bool:
         """Whether a column of these class keys holds positions: numbers only, none of which is a name."""
@@ -31,13 +33,12 @@ class PositionRule:
         by_name = {class_key(name) for name in self.names}
         return not all(map(is_number, by_name)) and by_name.isdisjoint(keys)
 
-    def first(self, numbers: Iterable[int], column: str, is_training: bool) -> int:
+    def first(self, numbers: Iterable[int], column: str) -> int:
         """The number of the first name.
 
         Args:
             numbers: all positions that a column holds.
             column: for messages.
-            is_training: whether the column should name every class, so that a missing first class is a question.
 
         Raises:
             DataError: the numbers seem to count from 1, or may do so.
@@ -60,7 +61,7 @@ class PositionRule:
                     f"in dataset.labels, or list {size} in dataset.unlabelled",
                 )
             )
-        if is_training and held & set(range(size)) and 0 not in held:
+        if not self.is_known and held & set(range(size)) and 0 not in held:
             raise DataError(
                 self._question(column, f"neither 0 nor {size}", "or 0, whichever they count from")
             )

@@ -10,7 +10,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayclean.class_names import ClassNames, class_key, is_number, near_groups, spelling, visible
 from rayclean.config import DatasetConfig
@@ -94,9 +94,10 @@ def resolve_labels(
     classes = ClassNames(names, merge)
     positions = PositionRule(tuple(names), named, first_label)
     indices = {}
-    for role, codes in counts.items():
-        column = f"the label column of the {role} files"
-        indices[role] = label_indices(codes, classes, positions, column, is_training=role == "data")
+    for role, codes in counts.items():  # the training data first
+        indices[role] = label_indices(codes, classes, positions, f"the label column of the {role} files")
+        if role == "data" and positions.apply_to({class_key(code[2:]) for code in codes}):
+            positions = replace(positions, is_known=True)
     unknown = {
         role: {code: places for code, places in codes.items() if code not in indices[role]}
         for role, codes in counts.items()
@@ -118,12 +119,7 @@ def resolve_labels(
 
 
 def label_indices(
-    codes: Iterable[str],
-    classes: ClassNames,
-    positions: PositionRule,
-    column: str,
-    *,
-    is_training: bool = False,
+    codes: Iterable[str], classes: ClassNames, positions: PositionRule, column: str
 ) -> dict[str, int]:
     """Index of each code of a label or truth column; codes that name no class are left out.
 
@@ -132,7 +128,6 @@ def label_indices(
         classes: the label set.
         positions: when numbers are positions in the label set.
         column: for messages, like "the label column of the test files".
-        is_training: whether the label set is to be found in this column.
 
     Raises:
         DataError: positions seem to count from 1.
@@ -140,7 +135,7 @@ def label_indices(
     keys = {code: class_key(code[2:]) for code in codes}
     if positions.apply_to(keys.values()):
         numbers = {code: int(key) for code, key in keys.items()}
-        first = positions.first(numbers.values(), column, is_training)
+        first = positions.first(numbers.values(), column)
         return {code: n - first for code, n in numbers.items() if 0 <= n - first < len(classes.names)}
     found = {code: classes.index(code[2:]) for code in keys}
     return {code: index for code, index in found.items() if index is not None}
@@ -179,15 +174,20 @@ def noise_indices(dataset: DatasetConfig, names: Sequence[str]) -> dict[int, int
     """`dataset.noise.mapping` (label -> wrong label) as indices; {} without noise.
 
     Raises:
-        ConfigError: it names an unknown label.
+        ConfigError: it names an unknown label, or maps a label to itself or to two others.
     """
     if dataset.noise is None:
         return {}
     classes, where = ClassNames(names), "dataset.noise.mapping"
-    return {
-        classes.require(label, where): classes.require(wrong, where)
-        for label, wrong in dataset.noise.mapping.items()
-    }
+    found: dict[int, int] = {}
+    for label, wrong in dataset.noise.mapping.items():
+        index, wrong_index = classes.require(label, where), classes.require(wrong, where)
+        if index == wrong_index or index in found:
+            raise ConfigError(
+                f"{where}: {label!r} is mapped to itself or twice, as names are compared by what they mean; keep one other label"
+            )
+        found[index] = wrong_index
+    return found
 
 
 def _names(from_file: Sequence[str], totals: Counter[str], merge: bool) -> list[str]:
