@@ -66,8 +66,9 @@ class DatasetConfig(Options):
     """Column of tokens, for tasks whose labels are tags: lists of strings, or texts in which blanks divide the
     tokens. It takes the place of `text`."""
     label: str | tuple[str, ...] = "label"
-    """Column of the given label: strings or integers that index `labels`; lists of them where labels are sets or
-    tags. Sets may also stand in several columns of 0 and 1, one per class."""
+    """Column of the given label: names, numbers or booleans; lists of them where labels are sets or tags. Whole numbers are
+    positions in `labels` where that is given and none of them is a name. Sets may also stand in several columns of 0 and 1, one
+    per class."""
     label_separator: str | None = Field(None, min_length=1)
     """What divides the classes of a set that is written as one text, like `|` in `joy|anger`. Without it, such a text
     is a list in JSON."""

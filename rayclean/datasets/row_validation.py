@@ -119,7 +119,7 @@ def label_code(value: Any) -> str | RejectedRow | None:
         return None
     if isinstance(value, bool):
         return f"s:{str(value).lower()}"
-    if isinstance(value, float | Decimal) and abs(value) < _EXACT and value == int(value):
+    if isinstance(value, float | Decimal) and -_EXACT < value < _EXACT and value == int(value):
         value = int(value)
     if isinstance(value, int):
         return f"i:{value}"
