@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayclean.class_names import ClassNames
 from rayclean.errors import ConfigError
-from rayclean.plugins import did_you_mean
 
 SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST = "train", "dev", "test"
 
@@ -193,7 +193,7 @@ class LabelSet:
 
     def __init__(self, labels: Iterable[Label]):
         self.labels = tuple(labels)
-        self._by_name = {label.name: label.index for label in self.labels}
+        self._classes = ClassNames([label.name for label in self.labels])
         assert [label.index for label in self.labels] == list(range(len(self.labels)))
 
     def __len__(self) -> int:
@@ -206,8 +206,8 @@ class LabelSet:
         return iter(self.labels)
 
     def index(self, name: str) -> int | None:
-        """Index of a label name, None if it is not in the set."""
-        return self._by_name.get(name)
+        """Index of the class that a person means by a name (`ClassNames.find`), None if it is not in the set."""
+        return self._classes.find(name)
 
     def candidate(self, index: int) -> Candidate:
         """The candidate that stands for the class with an index."""
@@ -231,18 +231,19 @@ class LabelSet:
         """The same classes with the words and definitions of a config: rewording a prompt re-reads no data.
 
         Raises:
-            ConfigError: a word or definition for a label that is not in the set.
+            ConfigError: a word or definition for a label that is not in the set, or two for one label.
         """
-        for section, names in (("words", words), ("definitions", definitions)):
-            for name in names:
-                if name not in self._by_name:
-                    raise ConfigError(
-                        f"dataset.{section}: unknown label {name!r}; {did_you_mean(name, self.names)}"
-                    )
+        word, definition = self._by_index("words", words), self._by_index("definitions", definitions)
         return LabelSet(
-            replace(label, word=words.get(label.name, label.name), definition=definitions.get(label.name, ""))
+            replace(label, word=word.get(label.index, label.name), definition=definition.get(label.index, ""))
             for label in self.labels
         )
+
+    def _by_index(self, section: str, by_name: Mapping[str, str]) -> dict[int, str]:
+        found = {self._classes.require(name, f"dataset.{section}"): text for name, text in by_name.items()}
+        if len(found) < len(by_name):
+            raise ConfigError(f"dataset.{section}: two of {list(by_name)} are one class; keep one text")
+        return found
 
     def to_json(self) -> str:
         """The content of `load/labels.json`."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer
 from rayclean.audits.units import DoubtedUnit, label_name
+from rayclean.class_names import ClassNames
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.plugins import did_you_mean
@@ -211,8 +212,10 @@ def _understood(said: str, unit: DoubtedUnit, task: Task) -> tuple[str, str | No
     if said not in offered and said.startswith("'"):
         said = said[1:]
     if said not in offered:
-        alike = [name for name in offered if name.casefold() == said.casefold()]
-        said = alike[0] if len(alike) == 1 else said
+        # A spreadsheet turns 1 into 1.0 and true into TRUE, and people type names in their own way.
+        names = list(offered)
+        index = ClassNames(names).find(said)
+        said = said if index is None else names[index]
     if said in offered:
         return "label", offered[said].value
     return (said.casefold(), None) if said.casefold() in (NEITHER_LABEL, UNSURE) else None

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rayclean.class_names import class_key, near_groups, spelling, visible
 from rayclean.plugins import Options
 
 
@@ -66,8 +67,9 @@ class DatasetConfig(Options):
     """Column of tokens, for tasks whose labels are tags: lists of strings, or texts in which blanks divide the
     tokens. It takes the place of `text`."""
     label: str | tuple[str, ...] = "label"
-    """Column of the given label: strings or integers that index `labels`; lists of them where labels are sets or
-    tags. Sets may also stand in several columns of 0 and 1, one per class."""
+    """Column of the given label: names, numbers or booleans; lists of them where labels are sets or tags. Whole numbers are
+    positions in `labels` where that is given and none of them is a name. Sets may also stand in several columns of 0 and 1, one
+    per class."""
     label_separator: str | None = Field(None, min_length=1)
     """What divides the classes of a set that is written as one text, like `|` in `joy|anger`. Without it, such a text
     is a list in JSON."""
@@ -79,10 +81,17 @@ class DatasetConfig(Options):
     truth: str | tuple[str, ...] | None = None
     """Column(s) of the true label, where one is known; it is used for measuring alone, never for deciding."""
     labels: tuple[str, ...] | None = None
-    """Label set, in index order; without it the sorted set of values found in the data. For tags: the entity classes,
-    or all tags (`O` among them) in the order of their numbers."""
+    """Label set, in index order; without it the names that the files themselves give, else the sorted set of values found in
+    the training data. For tags: the entity classes, or all tags (`O` among them) in the order of their numbers."""
+    first_label: Literal[0, 1] | None = None
+    """The number that stands for the first of `labels`, where a column holds numbers instead of names. Without it numbers count
+    from 0, and a column that may count from 1 stops the load."""
+    merge_labels: bool = False
+    """Make classes one whose names differ only by case, accents or characters that look alike ("Spam" and "spam"), under the most
+    frequent spelling. Without it they are told in a warning."""
     unlabelled: tuple[int | str, ...] = ()
-    """Values of the label column that mean "no label": their rows go to `rejected/`."""
+    """Values of the label column that mean "no label": their rows go to `rejected/`. Numbers are compared as numbers (-1 is also
+    -1.0 and "-1"), and "" stands for blank and null."""
     definitions: dict[str, str] = Field(default_factory=dict)
     """Label -> its meaning, as shown in prompts."""
     words: dict[str, str] = Field(default_factory=dict)
@@ -106,10 +115,27 @@ class DatasetConfig(Options):
     @field_validator("labels")
     @classmethod
     def _labels_unique(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is not None and len(set(labels)) < len(labels):
-            raise ValueError(
-                f"labels must be unique, got duplicates {sorted({x for x in labels if labels.count(x) > 1})}"
-            )
-        if labels is not None and len(labels) < 2:
+        if labels is None:
+            return None
+        by_key: dict[str, str] = {}
+        for label in labels:
+            key = class_key(label)
+            if not key:
+                raise ValueError(f"label {label!r} shows nothing; give every class a name")
+            if key in by_key:
+                raise ValueError(
+                    f"labels must be unique, got duplicates [{visible(by_key[key])}, {visible(label)}]: both mean {key!r}"
+                )
+            by_key[key] = label
+        if len(labels) < 2:
             raise ValueError(f"at least two labels are needed, got {list(labels)}")
-        return labels
+        return tuple(map(spelling, labels))
+
+    @model_validator(mode="after")
+    def _labels_can_be_merged(self) -> "DatasetConfig":
+        near = [group for group in near_groups(self.labels or ()) if len(group) > 1]
+        if self.merge_labels and near:
+            raise ValueError(
+                f"labels names {near[0]} as classes of their own, and merge_labels would make them one; remove one of the two"
+            )
+        return self

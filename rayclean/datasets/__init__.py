@@ -7,11 +7,14 @@ a line here.
     first_pass.py     source -> staged shards, one piece at a time, in workers. For every row:
                         columns.py             chooses its text, tokens, label, truth and key columns
                         csv.py, jsonl.py, ...  read it
+                        class_label.py         gives numbers the names that the file holds for them
                         row_validation.py      accepts or rejects it
                         label_forms.py         reads its label: single_class.py, class_sets.py, tag_sequences.py
                         example_id.py          identifies it
     global_pass.py    what needs all examples, in the driver: label values, duplicate keys, some noise
                         labels.py              turns label values into indices
+                        label_positions.py     says when numbers are positions in the label set
+                        label_checks.py        says what was merged and left out, and stops at what cannot be right
                         instance_noise.py      computes features of texts for noise that depends on them
     second_pass.py    staged shards -> examples/ test/ truth/, one shard at a time, in workers
     rejected_rows.py  what a rejected row is, and how both passes write rejected/

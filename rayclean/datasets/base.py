@@ -59,7 +59,10 @@ class Reader:
         raise NotImplementedError
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
-        """Names that the file itself gives to a column of integers, or of lists of them (Hugging Face `ClassLabel`)."""
+        """Names that the file itself gives to a column of integers, or of lists of them (Hugging Face `ClassLabel`).
+
+        `rows` yields these names in the place of the integers.
+        """
         return None
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:

@@ -70,8 +70,10 @@ def _check_form_options(dataset: DatasetConfig, form: LabelForm) -> None:
         raise ConfigError(
             f"dataset.label_separator is for labels that are sets; the configured task reads {form.holds}"
         )
-    if dataset.unlabelled and form.reads_tokens:
-        raise ConfigError("dataset.unlabelled has no meaning for tags: leave the tags of such rows null")
+    if form.reads_tokens and any(str(value).strip() for value in dataset.unlabelled):
+        raise ConfigError(
+            'dataset.unlabelled has no meaning for tags but [""]: leave the tags of such rows null or blank'
+        )
     columns = label_columns(dataset)
     if columns and form.names is None:
         raise ConfigError(

@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.class_names import class_key, is_number, spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import names_of
 from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, parsed_list
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
-from rayclean.datasets.row_validation import label_code
+from rayclean.datasets.row_validation import label_code, unlabelled_keys
 from rayclean.functional.set_noise import added_share, corrupt_sets
 from rayclean.functional.types import Ids
 from rayclean.schema import FormName
@@ -40,12 +41,12 @@ class ClassSets(LabelForm):
         _NO_TEXT: "write every label as a text, or remove dataset.label_separator if all of them are lists",
     }
 
-    def __init__(self, config: DatasetConfig, names_in_file: Sequence[str] | None = None):
-        super().__init__(config, names_in_file)
+    def __init__(self, config: DatasetConfig):
+        super().__init__(config)
         if isinstance(config.label, tuple):
             self.names = list(config.labels or config.label)
         self.separator = config.label_separator
-        self.unlabelled = {str(value) for value in config.unlabelled}
+        self.unlabelled = unlabelled_keys(config)
 
     def parse(self, value: Any, tokens: Sequence[str]) -> str | RejectedRow | None:
         """The codes of the classes, as one text."""
@@ -58,14 +59,14 @@ class ClassSets(LabelForm):
 
     def _items(self, value: Any) -> list[Any] | RejectedRow | None:
         """The items of a list or text; None for null, NaN and blank texts."""
-        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        if value is None or value != value or (isinstance(value, str) and not spelling(value)):
             return None
         if isinstance(value, str) and self.separator is not None:
-            return [part for part in value.split(self.separator) if part.strip()]
+            return [part for part in value.split(self.separator) if spelling(part)]
         found = parsed_list(value) if isinstance(value, str) else value
         if isinstance(found, list) and self.separator is None:
             return found
-        if not isinstance(value, list) and str(value).strip() in self.unlabelled:
+        if not isinstance(value, list) and class_key(str(value)) in self.unlabelled:
             return [value]
         return RejectedRow(_NO_LIST if self.separator is None else _NO_TEXT, shorten_value(value))
 
@@ -79,7 +80,7 @@ class ClassSets(LabelForm):
             if code is None:
                 missing.append(name)
                 continue
-            bit = _BITS.get(code[2:].lower()) if isinstance(code, str) else None
+            bit = _BITS.get(class_key(code[2:])) if isinstance(code, str) else None
             if bit is None:
                 return RejectedRow("label column holds neither 0 nor 1", f"{name}: {shorten_value(cell)}")
             if bit:
@@ -205,7 +206,8 @@ def _codes(items: Iterable[Any]) -> set[str] | RejectedRow:
         if code is None:
             return RejectedRow("null inside a list", shorten_value(items))
         codes.add(code)
-    if len({code[0] for code in codes}) > 1:
+    names = any(code[0] == "s" and not is_number(class_key(code[2:])) for code in codes)
+    if names and any(code[0] == "i" for code in codes):
         return RejectedRow("list mixes strings and integers", shorten_value(items))
     return codes
 

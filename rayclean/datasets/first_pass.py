@@ -68,10 +68,19 @@ class PieceSummary:
     """Code of a label -> where the label column holds it."""
     truths: dict[str, int] = field(default_factory=dict)
     """Code of a label -> number of rows whose truth column holds it."""
+    label_names: list[str] = field(default_factory=list)
+    """Names that the files themselves give to the values of the label column."""
+    unlabelled: list[str] = field(default_factory=list)
+    """Class keys of those values of `dataset.unlabelled` that the label column holds."""
     known_truths: int = 0
     """Valid rows whose truth column has a value."""
     empty: list[str] = field(default_factory=list)
     """Names of files without rows."""
+
+    def note_labels(self, names: list[str] | None, unlabelled: set[str]) -> None:
+        """Add the names that a file gives to its labels, and the values of `dataset.unlabelled` that it holds."""
+        self.label_names = list(dict.fromkeys([*self.label_names, *(names or ())]))
+        self.unlabelled = sorted({*self.unlabelled, *unlabelled})
 
     def to_json(self) -> dict[str, Any]:
         """The summary as values that JSON can hold."""
@@ -111,6 +120,10 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
         rows_before = writer.summary.rows
         for row, values in reader.rows(segment, columns.names):
             writer.add(name, row, values if isinstance(values, RejectedRow) else validate(values))
+        writer.summary.note_labels(
+            reader.label_names(segment.file, columns.label) if isinstance(columns.label, str) else None,
+            validate.unlabelled_found,
+        )
         if writer.summary.rows == rows_before:
             writer.summary.empty.append(name)
     writer.flush()

@@ -15,8 +15,9 @@ import pyarrow as pa
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import LoadJob, PieceSummary
 from rayclean.datasets.instance_noise import out_of_fold_probabilities, text_features
-from rayclean.datasets.label_forms import InjectedNoise
-from rayclean.datasets.labels import LabelCounts, LabelMapping, noise_indices, truth_indices
+from rayclean.datasets.label_forms import InjectedNoise, LabelForm
+from rayclean.datasets.labels import LabelCounts, LabelMapping, distinct_names, label_indices, noise_indices
+from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, select_rows
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
@@ -54,12 +55,17 @@ def resolve_truth(
     """Role -> code in the truth column -> index of the label.
 
     Raises:
-        DataError: no value of the column is a label.
+        DataError: no value of the column is a label, or numbers in it seem to count from 1.
     """
     found: dict[str, Counter[str]] = {}
     for summary in summaries:
         found.setdefault(summary.role, Counter()).update(summary.truths)
-    indices = {role: truth_indices(codes, labels) for role, codes in found.items()}
+    indices = {
+        role: label_indices(
+            codes, labels.classes, labels.positions, f"dataset.truth = {dataset.truth!r} of the {role} files"
+        )
+        for role, codes in found.items()
+    }
     if found.get("data") and not indices["data"]:
         values = [code[2:] for code in list(found["data"])[:10]]
         raise DataError(
@@ -67,6 +73,12 @@ def resolve_truth(
             f"{did_you_mean(values[0], labels.names)}"
         )
     return indices
+
+
+def names_in_files(dataset: DatasetConfig, form: LabelForm, summaries: Iterable[PieceSummary]) -> list[str]:
+    """The classes that the training files themselves name, without those of `dataset.unlabelled`; [] if they name none."""
+    names = [name for summary in summaries if summary.role == "data" for name in summary.label_names]
+    return distinct_names(form.classes_of(names), without=unlabelled_keys(dataset))
 
 
 def find_duplicates(folder: Folder, shards: list[StagedShard]) -> list[StagedShard]:

@@ -2,8 +2,8 @@
 
 `hf://ag_news`, `hf://glue:sst2`, `hf://owner/name:config@revision`. An example row of `hf://ag_news`:
 `{"text": "Wall St. Bears Claw Back Into the Black ...", "label": 2}`, where `label` is a `ClassLabel` that
-names its classes. Code that a data set brings is never run. A folder may hold one split or several;
-`dataset.hf_split` chooses.
+names its classes; such numbers are read as their names. Code that a data set brings is never run. A folder may
+hold one split or several; `dataset.hf_split` chooses.
 """
 
 import json
@@ -16,6 +16,7 @@ import datasets
 import fsspec
 
 from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile
+from rayclean.datasets.class_label import with_names
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
@@ -48,11 +49,18 @@ class HuggingFace(Reader):
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
         """Rows [start, stop) of the split."""
         data = _open(segment.file.url, self.split).select_columns(list(columns))
+        names = [self.label_names(segment.file, column) for column in columns]
         stop = len(data) if segment.stop is None else segment.stop
         for start in range(segment.start, stop, ROWS_PER_BATCH):
             batch = data[start : min(start + ROWS_PER_BATCH, stop)]
             for offset, cells in enumerate(zip(*(batch[name] for name in columns), strict=True)):
-                yield start + offset, list(cells)
+                yield (
+                    start + offset,
+                    [
+                        value if among is None else with_names(value, among)
+                        for value, among in zip(cells, names, strict=True)
+                    ],
+                )
 
 
 def source_file(url: str) -> SourceFile:

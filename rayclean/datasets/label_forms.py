@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayclean.class_names import class_key
 from rayclean.config import DatasetConfig
 from rayclean.datasets import LABEL_FORMS
 from rayclean.datasets.rejected_rows import RejectedRow
@@ -74,16 +75,14 @@ class LabelForm:
     stops: ClassVar[Mapping[str, str]] = {}
     """Reasons for rejecting a row that stop the whole load, since the config must be wrong -> what to change."""
 
-    def __init__(self, config: DatasetConfig, names_in_file: Sequence[str] | None = None):
-        """Take from the config what concerns labels.
+    def __init__(self, config: DatasetConfig):
+        """Take from the config what concerns labels."""
+        self.names: list[str] | None = list(config.labels) if config.labels else None
+        """The label set where the config names it."""
 
-        Args:
-            config: names labels and columns.
-            names_in_file: names that the file itself gives to integers; they count without `dataset.labels`.
-        """
-        named = config.labels or names_in_file
-        self.names: list[str] | None = list(named) if named else None
-        """The label set where the config or the file names it."""
+    def classes_of(self, names: Sequence[str]) -> list[str]:
+        """The classes of the names that a file gives to its values."""
+        return list(names)
 
     # first pass: one row
 
@@ -104,10 +103,10 @@ class LabelForm:
         """The form that a value of the label column has, if it cannot be of this one."""
         return None
 
-    def is_unlabelled(self, staged: str, unlabelled: set[str]) -> bool:
-        """Whether a staged label is one of `dataset.unlabelled`."""
+    def only_key(self, staged: str) -> str | None:
+        """The class key of a staged label that names one class, to be looked up in `dataset.unlabelled`; None of any other."""
         codes = self.codes(staged)
-        return len(codes) == 1 and codes[0][2:] in unlabelled
+        return class_key(codes[0][2:]) if len(codes) == 1 else None
 
     # second pass: the rows of a shard
 
@@ -159,11 +158,9 @@ class LabelForm:
         raise NotImplementedError
 
 
-def label_form(
-    name: FormName, config: DatasetConfig, names_in_file: Sequence[str] | None = None
-) -> LabelForm:
+def label_form(name: FormName, config: DatasetConfig) -> LabelForm:
     """The form of labels that a task reads."""
-    form: LabelForm = resolve("form of labels", LABEL_FORMS, name)(config, names_in_file)
+    form: LabelForm = resolve("form of labels", LABEL_FORMS, name)(config)
     return form
 
 

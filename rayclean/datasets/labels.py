@@ -1,20 +1,24 @@
 """The label set of a data set, and the index of every label value that its files hold.
 
-* Without `dataset.labels` the set is the sorted values (integers by number), or the names that a Hugging Face
-  data set itself gives to its integers.
-* With it, strings are names and integers are indices; integers are names too if all names are integers
-  ("1".."4"). Where the column holds strings of digits and no name (a CSV), they are indices.
-* A column must be of one type: strings or integers.
+* The names of the classes are those of `dataset.labels`; without it, those that the files give themselves (a `ClassLabel`
+  of the Hugging Face format); without both, the values of the training data. Development and test files never add a class.
+* A value names a class by what it means (`rayclean.class_names`): however a class is written, as text, number or boolean, in
+  whatever format.
+* Where `dataset.labels` names the classes, a column of whole numbers none of which is a name holds positions in it, which
+  count from 0 or from `dataset.first_label` (`label_positions.py`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from rayclean.class_names import ClassNames, class_key, is_number, near_groups, spelling, visible
 from rayclean.config import DatasetConfig
+from rayclean.datasets.label_positions import PositionRule, check_numbers_and_names
 from rayclean.errors import ConfigError, DataError
-from rayclean.plugins import did_you_mean
 
 _NUMBERS = {1: "one class is", 2: "two classes are"}
+_NAMES_SHOWN = 50
 
 MAX_LABELS = 100_000
 """Most different values that a label column may hold."""
@@ -38,36 +42,62 @@ class LabelMapping:
     """role -> code -> index, of codes that are in the label set."""
     unknown: dict[str, dict[str, LabelCounts]]
     """role -> code -> where it occurs, of codes that are not in the label set."""
-    names_given: bool
-    """Whether the config or the file names the labels, so that integers are indices."""
+    classes: ClassNames
+    """The names, to look values up."""
+    positions: PositionRule
+    """When whole numbers are positions in the label set."""
+    ways: dict[str, dict[str, int]]
+    """name -> the value as the files write it -> how often, of classes that are not simply written by their name."""
+    counts: dict[str, int]
+    """name -> how often the label column of `dataset.path` names it."""
 
     def explain(self, code: str) -> str:
         """Why a code has no index."""
-        return f"unknown label {code[2:]!r}; {did_you_mean(code[2:], self.names[:50])}"
+        return f"unknown label {visible(code[2:])}; {self.classes.hint(code[2:])}"
 
 
 def resolve_labels(
     counts: Mapping[str, Mapping[str, LabelCounts]],
     given: Sequence[str] | None,
-    from_file: Sequence[str] | None = None,
+    from_file: Sequence[str] = (),
     least: int = 2,
+    *,
+    first_label: int | None = None,
+    merge: bool = False,
 ) -> LabelMapping:
     """The label set of a data set.
 
     Args:
         counts: role -> code -> where the label column holds it.
         given: `dataset.labels`.
-        from_file: names that the file itself gives to integers.
+        from_file: names that the training files themselves give to their classes.
         least: fewest classes that the data must hold.
+        first_label: `dataset.first_label`.
+        merge: `dataset.merge_labels`.
 
     Raises:
-        DataError: strings and integers mixed, or too few classes.
+        ConfigError: `dataset.labels` and the files name other classes, or `first_label` has no names to count.
+        DataError: numbers and names that seem to stand for each other, numbers that seem to count from 1, or too few classes.
     """
-    for role, codes in counts.items():
-        _check_one_type(role, codes)
-    names_given = bool(given or from_file)
-    names = list(given or from_file or _sorted_names({code for codes in counts.values() for code in codes}))
-    indices = {role: _indices(codes, names, names_given) for role, codes in counts.items()}
+    if given and from_file:
+        check_same_names(given, from_file)
+    totals = Counter[str]()
+    for code, places in counts["data"].items():
+        totals[class_key(code[2:])] += places.count
+    named = bool(given or from_file)
+    if first_label is not None and not named:
+        raise ConfigError(
+            f"dataset.first_label = {first_label} says which number the first name of dataset.labels has: set dataset.labels, or "
+            "remove first_label, since without names every number is the name of its class"
+        )
+    names = list(given) if given else _names(from_file, totals, merge)
+    classes = ClassNames(names, merge)
+    positions = PositionRule(tuple(names), named, first_label)
+    indices = {}
+    for role, codes in counts.items():  # the training data first
+        indices[role] = label_indices(codes, classes, positions, f"the label column of the {role} files")
+        if role == "data" and positions.apply_to({class_key(code[2:]) for code in codes}):
+            positions = replace(positions, is_known=True)
     unknown = {
         role: {code: places for code, places in codes.items() if code not in indices[role]}
         for role, codes in counts.items()
@@ -75,73 +105,118 @@ def resolve_labels(
     found = set(indices["data"].values())
     if len(found) < least:
         only = f"only {names[found.pop()]!r}" if found else "none"
-        values = ", ".join(repr(code[2:]) for code in list(counts["data"])[:10]) or "nothing"
+        values = ", ".join(visible(code[2:]) for code in list(counts["data"])[:10]) or "nothing"
         raise DataError(
             f"the data hold {only} of the labels {names[:10]}; at least {_NUMBERS[least]} needed. The label "
             f"column holds {values}: check dataset.label, dataset.labels and dataset.unlabelled"
         )
-    return LabelMapping(names, indices, unknown, names_given)
+    in_data = Counter[str]()
+    for code, index in indices["data"].items():
+        in_data[names[index]] += counts["data"][code].count
+    return LabelMapping(
+        names, indices, unknown, classes, positions, _ways(counts, indices, names), dict(in_data)
+    )
 
 
-def truth_indices(codes: Mapping[str, int], labels: LabelMapping) -> dict[str, int]:
-    """Index of each code in the truth column, by the rules for labels; unknown codes are left out."""
-    return _indices(codes, labels.names, labels.names_given)
+def label_indices(
+    codes: Iterable[str], classes: ClassNames, positions: PositionRule, column: str
+) -> dict[str, int]:
+    """Index of each code of a label or truth column; codes that name no class are left out.
+
+    Args:
+        codes: all that the column holds in the files of one role.
+        classes: the label set.
+        positions: when numbers are positions in the label set.
+        column: for messages, like "the label column of the test files".
+
+    Raises:
+        DataError: positions seem to count from 1.
+    """
+    keys = {code: class_key(code[2:]) for code in codes}
+    if positions.apply_to(keys.values()):
+        numbers = {code: int(key) for code, key in keys.items()}
+        first = positions.first(numbers.values(), column)
+        return {code: n - first for code, n in numbers.items() if 0 <= n - first < len(classes.names)}
+    found = {code: classes.index(code[2:]) for code in keys}
+    return {code: index for code, index in found.items() if index is not None}
+
+
+def check_same_names(given: Sequence[str], from_file: Sequence[str]) -> None:
+    """Stop unless `dataset.labels` holds the names that the files give themselves, in whatever order.
+
+    Raises:
+        ConfigError: it does not; both are listed.
+    """
+    if {class_key(name) for name in given} != {class_key(name) for name in from_file}:
+        raise ConfigError(
+            f"dataset.labels = {list(given)[:_NAMES_SHOWN]}, but the files themselves name their classes "
+            f"{list(from_file)[:_NAMES_SHOWN]}: labels are read by these names, so dataset.labels may only put them in another "
+            "order. Write them in your order or remove dataset.labels; dataset.words gives classes other words in prompts"
+        )
+
+
+def distinct_names(names: Iterable[str], without: Iterable[str] = ()) -> list[str]:
+    """Names as they are shown, in their order, each class once.
+
+    Args:
+        names: any number of names.
+        without: class keys of names that are left out, like those of `dataset.unlabelled`.
+    """
+    left_out = {"", *without}
+    found: dict[str, str] = {}
+    for name in names:
+        if class_key(name) not in left_out:
+            found.setdefault(class_key(name), spelling(name))
+    return list(found.values())
 
 
 def noise_indices(dataset: DatasetConfig, names: Sequence[str]) -> dict[int, int]:
     """`dataset.noise.mapping` (label -> wrong label) as indices; {} without noise.
 
     Raises:
-        ConfigError: it names an unknown label.
+        ConfigError: it names an unknown label, or maps a label to itself or to two others.
     """
     if dataset.noise is None:
         return {}
-    indices = {name: index for index, name in enumerate(names)}
-    for name in (*dataset.noise.mapping, *dataset.noise.mapping.values()):
-        if name not in indices:
-            raise ConfigError(f"dataset.noise.mapping: unknown label {name!r}; {did_you_mean(name, names)}")
-    return {indices[label]: indices[wrong] for label, wrong in dataset.noise.mapping.items()}
+    classes, where = ClassNames(names), "dataset.noise.mapping"
+    found: dict[int, int] = {}
+    for label, wrong in dataset.noise.mapping.items():
+        index, wrong_index = classes.require(label, where), classes.require(wrong, where)
+        if index == wrong_index or index in found:
+            raise ConfigError(
+                f"{where}: {label!r} is mapped to itself or twice, as names are compared by what they mean; keep one other label"
+            )
+        found[index] = wrong_index
+    return found
 
 
-def _check_one_type(role: str, codes: Mapping[str, LabelCounts]) -> None:
-    examples = {code[0]: (code[2:], counts) for code, counts in sorted(codes.items(), reverse=True)}
-    if len(examples) > 1:
-        (integer, first), (string, other) = examples["i"], examples["s"]
-        raise DataError(
-            f"the label column of the {role} files mixes types: the integer {integer} ({first.source} row "
-            f"{first.row}) and the string {string!r} ({other.source} row {other.row}); write all labels as "
-            "strings, or all as integers"
-        )
+def _names(from_file: Sequence[str], totals: Counter[str], merge: bool) -> list[str]:
+    """The names of the files, otherwise the values of the data in the order of the alphabet, or of numbers where all are."""
+    if not from_file:
+        check_numbers_and_names(totals)
+    names = list(from_file) or sorted(totals)
+    if merge:
+        frequency = {name: totals[class_key(name)] for name in names}
+        groups = near_groups(names)
+        names = [max(sorted(group), key=lambda name: frequency[name]) for group in groups]
+    if from_file:
+        return names
+    return sorted(names, key=int) if all(map(is_number, names)) else sorted(names)
 
 
-def _sorted_names(codes: set[str]) -> list[str]:
-    """Values of codes in the order of the alphabet, or of numbers where all are integers."""
-    if all(_is_integer(code[2:]) for code in codes):
-        return sorted({code[2:] for code in codes}, key=int)
-    return sorted({code[2:] for code in codes})
-
-
-def _indices(codes: Mapping[str, object], names: Sequence[str], names_given: bool) -> dict[str, int]:
-    by_name = {name: index for index, name in enumerate(names)}
-    numbers_are_names = not names_given or all(_is_integer(name) for name in names)
-    digits_are_indices = not any(code[2:] in by_name for code in codes) and all(
-        _is_integer(code[2:]) for code in codes
-    )
-    indices = {}
-    for code in codes:
-        value = code[2:]
-        by_index = names_given and digits_are_indices if code[0] == "s" else not numbers_are_names
-        index = int(value) if by_index else by_name.get(value, -1)
-        if 0 <= index < len(names):
-            indices[code] = index
-    return indices
-
-
-def _is_integer(text: str) -> bool:
-    """Whether a text is an integer in Python's spelling; "007" is a name.
-
-    >>> [_is_integer(text) for text in ("3", "-1", "007", "3.0", "x")]
-    [True, True, False, False, False]
-    """
-    digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and len(digits) < 20 and str(int(text)) == text
+def _ways(
+    counts: Mapping[str, Mapping[str, LabelCounts]],
+    indices: Mapping[str, Mapping[str, int]],
+    names: Sequence[str],
+) -> dict[str, dict[str, int]]:
+    """How those classes are written that are not always written by their name, the most frequent way first."""
+    written: dict[int, Counter[str]] = {}
+    for role, codes in indices.items():
+        for code, index in codes.items():
+            way = visible(code[2:]) if code[0] == "s" else code[2:]
+            written.setdefault(index, Counter())[way] += counts[role][code].count
+    return {
+        names[index]: dict(ways.most_common())
+        for index, ways in sorted(written.items())
+        if not ways.keys() <= {visible(names[index])} and not ways.keys() <= {names[index]}
+    }

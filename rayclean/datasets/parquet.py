@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, decode_utf8
+from rayclean.datasets.class_label import names_in_metadata, with_names
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 
@@ -28,6 +29,11 @@ class Parquet(Reader):
         """Names of the top-level columns."""
         with _opened(file) as parquet:
             return list(parquet.schema_arrow.names)
+
+    def label_names(self, file: SourceFile, column: str) -> list[str] | None:
+        """Class names of a column that the Hugging Face library wrote as a `ClassLabel`; None for any other column."""
+        with _opened(file) as parquet:
+            return names_in_metadata(parquet.schema_arrow.metadata).get(column)
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
         """Segments that begin and end at row groups."""
@@ -49,13 +55,17 @@ class Parquet(Reader):
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
-        """Values as Python objects; a row with a string that is not UTF-8 is rejected."""
+        """Values as Python objects, numbers of a `ClassLabel` as its names; a row with a string that is not UTF-8 is rejected."""
         with _opened(segment.file) as parquet:
+            names = names_in_metadata(parquet.schema_arrow.metadata)
             stop = parquet.num_row_groups if segment.stop is None else segment.stop
             row = sum(parquet.metadata.row_group(group).num_rows for group in range(segment.start))
             groups = list(range(segment.start, stop))
             for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=list(columns)):
                 values = [_python_values(batch.column(name)) for name in columns]
+                for number, name in enumerate(columns):
+                    if name in names:
+                        values[number] = [with_names(value, names[name]) for value in values[number]]
                 for offset, cells in enumerate(zip(*values, strict=True)):
                     rejected = next((cell for cell in cells if isinstance(cell, RejectedRow)), None)
                     yield row + offset, rejected or list(cells)

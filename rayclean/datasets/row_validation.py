@@ -1,19 +1,24 @@
 """One row: whether its text, label and key are usable, and in which form they are staged.
 
-Label values are codes until the label set is known: `s:sports` for a string, `i:3` for an integer (also for
-`3.0`, as a column with nulls holds it). Blanks around a label are dropped. Labels that are no single class are staged as
-their form says (`label_forms.py`). Texts stay as they are, control characters included.
+Label values are codes until the label set is known: `s:sports` for a string as the file writes it, `i:3` for an integer (also
+for `3.0`, as a column with nulls holds it). Which codes are the same class, only the label set says (`labels.py`). Labels that
+are no single class are staged as their form says (`label_forms.py`). Texts stay as they are, control characters included.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from operator import itemgetter
 from typing import Any
 
+from rayclean.class_names import class_key, spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns
 from rayclean.datasets.label_forms import LabelForm, label_form, parsed_list
 from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value
+
+_EXACT = 2**53
+"""Floats beyond it are not exact, and so stand for no class."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class RowValidator:
     ):
         self.form = form or label_form("class", config)
         self.separator = config.separator
-        self.unlabelled = {str(value) for value in config.unlabelled}
+        self.unlabelled = unlabelled_keys(config)
+        self.unlabelled_found: set[str] = set()
+        """Those of `unlabelled` that the rows held so far."""
         names = columns.names
         self.text = [names.index(name) for name in columns.text]
         self.tokens = None if columns.tokens is None else names.index(columns.tokens)
@@ -60,14 +67,16 @@ class RowValidator:
             return text
         parse = self.form.parse
         truth = None if self.truth is None else parse(self.truth(values), tokens or ())
-        if not isinstance(truth, str) or (self.unlabelled and self._is_unlabelled(truth)):
+        if not isinstance(truth, str) or self._unlabelled_key(truth) is not None:
             truth = None
         label = None if self.label is None else parse(self.label(values), tokens or ())
         if isinstance(label, RejectedRow):
             return label
-        if label is not None and self.unlabelled and self._is_unlabelled(label):
+        key_of_none = None if self.label is None else self._unlabelled_key(label)
+        if key_of_none is not None:
+            self.unlabelled_found.add(key_of_none)
             if self.needs_label or truth is None:
-                return RejectedRow(NO_LABEL, self.form.codes(label)[0][2:])
+                return RejectedRow(NO_LABEL, key_of_none)
             label = None
         if label is None and (self.needs_label or truth is None):
             return RejectedRow("null label", "" if self.label is None else repr(self.label(values)))
@@ -77,8 +86,10 @@ class RowValidator:
             return key
         return group if isinstance(group, RejectedRow) else ValidRow(text, label, truth, key, tokens, group)
 
-    def _is_unlabelled(self, staged: str) -> bool:
-        return self.form.is_unlabelled(staged, self.unlabelled)
+    def _unlabelled_key(self, staged: str | None) -> str | None:
+        """The class key by which a label is one of `dataset.unlabelled`: "" for null, NaN and blank; None if it is a label."""
+        key = "" if staged is None else self.form.only_key(staged) if self.unlabelled else None
+        return key if key in self.unlabelled else None
 
     def _text(self, parts: list[Any]) -> str | RejectedRow:
         for part in parts:
@@ -93,24 +104,32 @@ class RowValidator:
 
 
 def label_code(value: Any) -> str | RejectedRow | None:
-    """The code of a label value; None for null, NaN and blank strings.
+    """The code of a label value; None for null, NaN and strings that show nothing.
 
-    >>> label_code(" sports "), label_code(3), label_code(3.0), label_code(float("nan")), label_code(True)
-    ('s:sports', 'i:3', 'i:3', None, 's:true')
+    >>> label_code(" sports"), label_code(3), label_code(3.0), label_code(Decimal("3.00")), label_code(float("nan"))
+    ('s: sports', 'i:3', 'i:3', 'i:3', None)
+    >>> label_code(True), label_code("\u200b ")
+    ('s:true', None)
     """
     if isinstance(value, str):
-        value = value.strip()
         if not is_unicode(value):
             return RejectedRow("not valid Unicode", shorten_value(value))
-        return f"s:{value}" if value else None
+        return f"s:{value}" if spelling(value) else None
     if value is None or value != value:
         return None
     if isinstance(value, bool):
         return f"s:{str(value).lower()}"
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return f"i:{int(value)}"
+    if isinstance(value, float | Decimal) and -_EXACT < value < _EXACT and value == int(value):
+        value = int(value)
+    if isinstance(value, int):
+        return f"i:{value}"
     found = f"{type(value).__name__}: {shorten_value(value)}"
     return RejectedRow("label is neither a string nor an integer", found)
+
+
+def unlabelled_keys(config: DatasetConfig) -> set[str]:
+    """The class keys of `dataset.unlabelled`; "" stands for null, NaN and blank values."""
+    return {class_key(str(value)) for value in config.unlabelled}
 
 
 def _getter(columns: str | tuple[str, ...] | None, names: list[str]) -> Callable[[Sequence[Any]], Any] | None:

@@ -1,4 +1,4 @@
-"""Labels that are one class each: strings, or integers that index the label set."""
+"""Labels that are one class each: strings, numbers or booleans."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,10 +35,6 @@ class SingleClass(LabelForm):
     def codes(self, staged: str) -> Sequence[str]:
         """The staged label itself."""
         return (staged,)
-
-    def is_unlabelled(self, staged: str, unlabelled: set[str]) -> bool:
-        """Whether the class is one of `dataset.unlabelled`."""
-        return staged[2:] in unlabelled
 
     def misfit(self, value: Any) -> FormName | None:
         """A list is a set of classes, or tags if it looks like them."""

@@ -81,13 +81,17 @@ def write_truth_summary(
     known = sum(shard["truths"] for shard in shards)
     if not known:
         return
-    outside = sum(
-        count
-        for summary in summaries
-        for code, count in summary.truths.items()
-        if code not in job.truths.get(summary.role, {})
-    )
-    out.write_json({"known": known, "outside_label_set": outside}, "truth", "summary.json")
+    outside = Counter[str]()
+    for summary in summaries:
+        for code, count in summary.truths.items():
+            if code not in job.truths.get(summary.role, {}):
+                outside[code[2:]] += count
+    found = {
+        "known": known,
+        "outside_label_set": outside.total(),
+        "most_frequent_outside": dict(outside.most_common(10)),
+    }
+    out.write_json(found, "truth", "summary.json")
     if job.noise is not None:
         transitions: Counter[tuple[int, ...]] = Counter()
         for shard in shards:

@@ -1,7 +1,8 @@
 """Labels that are a tag per token: lists, lists in JSON, or texts in which blanks divide the tags.
 
 A staged label is the number of repaired tags, a blank, and the tags in the scheme BIO as a list in JSON:
-`0 ["B-PER", "I-PER", "O"]`. The label set holds the entity classes (`PER`), and a class is counted once per span.
+`0 ["B-PER", "I-PER", "O"]`. The label set holds the entity classes (`PER`), and a class is counted once per span. A span goes
+on where the class of the next tag is the same, however it is written; it is staged as its first tag writes it.
 """
 
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayclean.class_names import class_key, is_number, near_keys, spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.label_forms import LabelForm, StoredLabels, parsed_list
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
@@ -20,6 +22,7 @@ from rayclean.functional.bio import OUTSIDE, bio_tags, entity_classes, is_tag, t
 from rayclean.schema import FormName
 
 _NO_NAMES = "integer tags without names"
+_BEYOND = "the number of a tag is the number of names"
 
 
 class TagSequences(LabelForm):
@@ -29,13 +32,16 @@ class TagSequences(LabelForm):
     holds = "a tag per token"
     reads_tokens = True
     stops: ClassVar[Mapping[str, str]] = {
-        _NO_NAMES: "set dataset.labels to the names of all tags, O among them, in the order of their numbers"
+        _NO_NAMES: "set dataset.labels to the names of all tags, O among them, in the order of their numbers",
+        _BEYOND: "numbers of tags count from 0: set dataset.first_label = 1 if they count from 1, otherwise mend dataset.labels "
+        "or the tag (with first_label = 0, such rows are rejected)",
     }
 
-    def __init__(self, config: DatasetConfig, names_in_file: Sequence[str] | None = None):
-        super().__init__(config, names_in_file)
+    def __init__(self, config: DatasetConfig):
+        super().__init__(config)
+        self.first_label, self.merge = config.first_label, config.merge_labels
         self.tags: list[str] | None = None
-        """Tags in the order of the integers that stand for them, where the config or the file names them."""
+        """Tags in the order of the integers that stand for them, where the config names them."""
         if self.names is not None:
             are_tags = OUTSIDE in self.names or all(map(is_tag, self.names))
             wrong = [name for name in self.names if not is_tag(name)]
@@ -47,9 +53,13 @@ class TagSequences(LabelForm):
             self.tags = self.names if are_tags else bio_tags(self.names)
             self.names = entity_classes(self.tags)
 
+    def classes_of(self, names: Sequence[str]) -> list[str]:
+        """The entity classes of the names of tags."""
+        return entity_classes([name for name in names if is_tag(name)])
+
     def parse(self, value: Any, tokens: Sequence[str]) -> str | RejectedRow | None:
         """The tags in the scheme BIO, as one text."""
-        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        if value is None or value != value or (isinstance(value, str) and not spelling(value)):
             return None
         items = _items(value)
         if not isinstance(items, list):
@@ -58,39 +68,48 @@ class TagSequences(LabelForm):
         if len(items) != len(tokens):
             found = f"{len(items)} tags, {len(tokens)} tokens: {shorten_value(items)}"
             return RejectedRow("tags and tokens of different length", found)
-        tags = []
+        tags: list[str] = []
         for position, item in enumerate(items):
             tag = self._tag(item)
             if isinstance(tag, RejectedRow):
                 return RejectedRow(tag.reason, f"tag {position} is {tag.value}")
-            tags.append(tag)
+            same = bool(tags) and self._same_class(tags[-1], tag)
+            tags.append(tag[:2] + tags[-1][2:] if same else tag)
         bio, repaired = to_bio(tags)
         return f"{repaired} {json.dumps(bio, ensure_ascii=False)}"
 
     def _tag(self, item: Any) -> str | RejectedRow:
         if item is None:
             return RejectedRow("null tag", "null")
-        text = item.strip() if isinstance(item, str) else item
+        text = spelling(item) if isinstance(item, str) else item
         if isinstance(text, str) and is_tag(text):
-            return text
+            return item.strip() if is_tag(item.strip()) else text
         if _is_number(text):
             if self.tags is None:
                 return RejectedRow(_NO_NAMES, repr(item))
-            known = 0 <= int(text) < len(self.tags)
-            return (
-                self.tags[int(text)] if known else RejectedRow("unknown tag", f"{item!r} of {len(self.tags)}")
-            )
+            number = int(class_key(str(text))) - (self.first_label or 0)
+            if 0 <= number < len(self.tags):
+                return self.tags[number]
+            beyond = number == len(self.tags) and self.first_label is None
+            return RejectedRow(_BEYOND if beyond else "unknown tag", f"{item!r} of {len(self.tags)}")
         if isinstance(text, str):
             return RejectedRow("tag is neither O nor has a prefix", repr(item))
         return RejectedRow("tag is neither a string nor an integer", shorten_value(item))
+
+    def _same_class(self, before: str, tag: str) -> bool:
+        if class_key(before[2:]) == class_key(tag[2:]):
+            return True
+        return self.merge and any(
+            a == b for a, b in zip(near_keys(before[2:]), near_keys(tag[2:]), strict=True)
+        )
 
     def codes(self, staged: str) -> Sequence[str]:
         """The code of the entity class of each span."""
         return [f"s:{tag[2:]}" for tag in _tags(staged) if tag[0] == "B"]
 
-    def is_unlabelled(self, staged: str, unlabelled: set[str]) -> bool:
-        """Never: a row without tags is one whose tags are null."""
-        return False
+    def only_key(self, staged: str) -> str | None:
+        """None: a row without tags is one whose tags are null or blank."""
+        return None
 
     def misfit(self, value: Any) -> FormName | None:
         """What holds neither tags nor integers is a class or a set of classes."""
@@ -122,18 +141,26 @@ class TagSequences(LabelForm):
         return counted
 
     def sums(self, staged: pa.ChunkedArray, labels: pa.Array) -> dict[str, int]:
-        """Repaired tags."""
-        return {"repaired_tags": sum(int(text.partition(" ")[0]) for text in staged.to_pylist() if text)}
+        """Repaired tags, and tokens that belong to no span."""
+        repaired = sum(int(text.partition(" ")[0]) for text in staged.to_pylist() if text)
+        return {"repaired_tags": repaired, "outside": int((pc.list_flatten(labels).to_numpy() == 0).sum())}
 
     def figures(self, examples: Mapping[str, int], test: Mapping[str, int]) -> dict[str, Any]:
         """Repaired tags of all rows."""
         return {"repaired_tags": examples["repaired_tags"] + test["repaired_tags"]}
 
     def warnings(self, examples: Mapping[str, int], test: Mapping[str, int]) -> list[str]:
-        """That tags were repaired."""
+        """That tags were repaired, and that no tag is O."""
+        found = []
         repaired = examples["repaired_tags"] + test["repaired_tags"]
-        what = "1 tag was" if repaired == 1 else f"{repaired:,} tags were"
-        return [f"{what} repaired: I-X without a B-X or I-X before it became B-X"] if repaired else []
+        if repaired:
+            what = "1 tag was" if repaired == 1 else f"{repaired:,} tags were"
+            found.append(f"{what} repaired: I-X without a B-X or I-X before it became B-X")
+        if not examples["outside"]:
+            found.append(
+                "no token is outside of all spans (O); numbers of tags that count from 1 need dataset.first_label = 1"
+            )
+        return found
 
 
 def _items(value: Any) -> Any:
@@ -151,7 +178,7 @@ def _tags(staged: str) -> list[str]:
 def _is_number(value: Any) -> bool:
     """Whether a value stands for a number of a tag."""
     if isinstance(value, str):
-        return value.isascii() and value.isdigit()
+        return is_number(class_key(value))
     return not isinstance(value, bool) and (
         isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     )

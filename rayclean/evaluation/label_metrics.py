@@ -46,6 +46,7 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
         "estimated_noise_rate": verb_metrics["detect"].get("estimated_noise_rate"),
     })  # fmt: skip
     metrics["noise"]["injected"] = _injected_noise(load)
+    metrics["noise"]["truth_outside"] = _truth_outside(load)
     metrics["annotator"] |= verb_metrics["relabel"]["annotator"]
     metrics["classes"] = class_figures(counts, names)
     metrics["confusion"] = {
@@ -109,6 +110,16 @@ def _count_shards(
             **{name: findings[name].to_numpy() for name in columns},
         })  # fmt: skip
     return counts
+
+
+def _truth_outside(load: Folder) -> dict[str, Any] | None:
+    """`labels`: how many true labels are none of the classes; `values`: the most frequent ones. None if there are none."""
+    if not load.exists("truth", "summary.json"):
+        return None
+    summary = load.read_json("truth", "summary.json")
+    if not summary["outside_label_set"]:
+        return None
+    return {"labels": summary["outside_label_set"], "values": summary["most_frequent_outside"]}
 
 
 def _injected_noise(load: Folder) -> dict[str, Any] | None:

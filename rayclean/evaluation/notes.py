@@ -113,6 +113,11 @@ def notes(
             f"{metrics['counts']['repaired']:,} wrong ones right. Raise relabel.accept, ask a better annotator, or let a "
             "person check some changes."
         )
+    if outside := metrics["noise"].get("truth_outside"):
+        listed = ", ".join(f"{value!r} {count:,}" for value, count in outside["values"].items())
+        found.append(
+            f"{outside['labels']:,} true labels (dataset.truth) are none of the classes, and count as not known: {listed}."
+        )
     for verb, key in (("detect", "note"), ("relabel", "go_on"), ("train", "note")):
         if verb_metrics[verb].get(key):
             found.append(f"{verb}: {verb_metrics[verb][key]}.")

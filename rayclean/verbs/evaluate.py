@@ -7,6 +7,7 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     noise.given, noise.final        share of wrong labels before and after, over examples of known truth
     noise.by_split                  these shares and the number of examples, per split
     noise.estimated                 share of wrong labels by confident learning, without any truth
+    noise.truth_outside             true labels that are none of the classes, and the most frequent ones; null without any
     noise.injected                  kind, requested and realised rate of deliberately injected noise
     harm                            correct labels made wrong, as a share of the correct labels
     repaired                        wrong labels made right, as a share of the wrong labels

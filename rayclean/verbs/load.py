@@ -32,13 +32,16 @@ from rayclean.datasets.first_rows import check_first_rows, find_misfit
 from rayclean.datasets.global_pass import (
     find_duplicates,
     merge_label_counts,
+    names_in_files,
     prepare_noise,
     resolve_noise,
     resolve_truth,
     staged_shards,
 )
+from rayclean.datasets.label_checks import check_truth_values, check_unknown_labels, label_warnings
 from rayclean.datasets.label_forms import LabelForm, described_form, label_form
-from rayclean.datasets.labels import resolve_labels
+from rayclean.datasets.labels import check_same_names, distinct_names, resolve_labels
+from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
 from rayclean.datasets.summary import load_metrics, write_truth_summary
@@ -51,7 +54,7 @@ from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 3
+VERSION = 4
 
 
 def source_fingerprint(config: Config) -> Any:
@@ -82,7 +85,7 @@ def validate(config: Config, run: Run) -> None:
         ConfigError: options contradict each other, a label is unknown, or the labels are of another task.
         DataError: a source is missing, empty, unreadable, or lacks a column.
     """
-    form = label_form(TASKS.resolve(config.task.name).label_form, config.dataset)
+    form = _form(config)
     if isinstance(config.dataset.label, tuple) and not form.reads_columns:
         raise ConfigError(f"dataset.label names several columns: {_another_task(config, form, 'classes')}")
     check_options(config.dataset, form)
@@ -99,7 +102,7 @@ def validate(config: Config, run: Run) -> None:
 
 def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFile, found: list[str]) -> None:
     """Check that a file has the columns, and labels of the task's form in its first rows."""
-    dataset, form = config.dataset, _form(config, source)
+    dataset, form = config.dataset, _form(config)
     of_role = {"dev": dataset.dev.label, "test": dataset.test.label}.get(source.role)
     options = [(of_role and f"{source.role}.label") or "label", "truth"]
     for option, column in zip(options, (of_role or dataset.label, dataset.truth), strict=True):
@@ -110,6 +113,10 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
                     f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value}: "
                     f"{_another_task(config, form, misfit.form)}"
                 )
+    if source.role == "data" and form.names and isinstance(dataset.label, str):
+        names = reader.label_names(file, dataset.label) or ()
+        if len(source.files) == 1 and names:  # several files name the classes together
+            check_same_names(form.names, distinct_names(form.classes_of(names), unlabelled_keys(dataset)))
     columns = choose_columns(dataset, source.role, found, file.url, reader.sparse, form.reads_tokens)
     check_first_rows(dataset, source.role, form, reader, file, columns)
 
@@ -123,13 +130,9 @@ def _another_task(config: Config, form: LabelForm, found: FormName) -> str:
     )
 
 
-def _form(config: Config, source: Source) -> LabelForm:
-    """The form of labels that the task reads, with the names that the source's first file gives to integers."""
-    dataset = config.dataset
-    names = None
-    if dataset.labels is None and isinstance(dataset.label, str):
-        names = source.reader().label_names(source.files[0], dataset.label)
-    return label_form(TASKS.resolve(config.task.name).label_form, dataset, names)
+def _form(config: Config) -> LabelForm:
+    """The form of labels that the task reads."""
+    return label_form(TASKS.resolve(config.task.name).label_form, config.dataset)
 
 
 def needs(config: Config, run: Run) -> VerbNeeds:
@@ -151,33 +154,47 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     dataset = config.dataset
     sources = find_sources(dataset)
     pieces = cut_into_pieces(sources)
-    form = _form(config, sources[0])
+    form = _form(config)
     job = LoadJob(dataset, out.url(), config.seed, form)
     summaries = _first_pass(engines, job, pieces)
     check_sources_hold_rows(sources, summaries)
     check_stops(summaries, form)
     check_rejected(dataset, summaries)
 
-    labels = resolve_labels(merge_label_counts(summaries), form.names, least=form.least_classes)
+    labels = resolve_labels(
+        merge_label_counts(summaries),
+        form.names,
+        names_in_files(dataset, form, summaries),
+        form.least_classes,
+        first_label=None if form.reads_tokens else dataset.first_label,  # tags have become names already
+        merge=dataset.merge_labels,
+    )
+    if form.one_code:
+        check_unknown_labels(dataset, labels, summaries)
     shards = find_duplicates(out, staged_shards(pieces, summaries))
     check_rejected(dataset, summaries, labels if form.one_code else None, shards)
     check_truth(dataset, summaries)
     label_set = LabelSet(Label(index, name, name) for index, name in enumerate(labels.names))
     label_set = label_set.described(dataset.words, dataset.definitions)
+    truths = resolve_truth(dataset, summaries, labels)
+    check_truth_values(dataset, summaries, truths, labels)
     second = SecondPassJob(
         job,
-        replace(labels, unknown={}),  # only the driver needs the positions of unknown labels
-        resolve_truth(dataset, summaries, labels),
+        replace(labels, unknown={}, ways={}),  # only the driver needs the places of unknown labels
+        truths,
         resolve_noise(job, summaries, labels),
     )
     prepare_noise(out, second, shards)
 
     written = _second_pass(engines, second, shards)
     if not form.one_code:
+        check_unknown_labels(dataset, labels, summaries, list(zip(shards, written, strict=True)))
         check_rejected(dataset, summaries, labels, shards, written)
     out.write_text(label_set.to_json(), "labels.json")
     write_truth_summary(out, second, summaries, written)
     metrics = load_metrics(summaries, written, labels, form)
+    metrics["label_ways"] = labels.ways
+    metrics["warnings"] = [*label_warnings(dataset, labels, summaries), *metrics["warnings"]]
     check_roles(metrics, summaries, shards, written)
     check_complete(out, summaries)
     out.remove("stage", "pieces")  # first, so that the next attempt after a crash stages again

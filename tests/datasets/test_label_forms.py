@@ -488,9 +488,9 @@ def test_integers_go_by_the_names_of_tags():
     form = TagSequences(DatasetConfig(path="x", labels=("O", "I-A", "B-B", "B-A", "I-B")))
     assert form.names == ["A", "B"]
     assert reason(form, [3, 1, 0, 2.0], list("abcd")) == '0 ["B-A", "I-A", "O", "B-B"]'
-    assert reason(form, [5], ["a"]) == ("unknown tag", "tag 0 is 5 of 5")
+    assert reason(form, [6], ["a"]) == ("unknown tag", "tag 0 is 6 of 5")
     assert reason(form, [-1], ["a"]) == ("unknown tag", "tag 0 is -1 of 5")
-    assert TagSequences(DatasetConfig(path="x"), ["O", "B-Z", "I-Z"]).names == ["Z"]
+    assert TagSequences(DatasetConfig(path="x")).classes_of(["O", "B-Z", "I-Z", "none"]) == ["Z"]
     with pytest.raises(ConfigError, match=r"holds the tag O and 'PER', which is no tag"):
         TagSequences(DatasetConfig(path="x", labels=("O", "PER")))
 

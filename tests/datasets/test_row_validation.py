@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns, choose_columns
 from rayclean.datasets.example_id import key_id, row_id
-from rayclean.datasets.labels import LabelCounts, resolve_labels, truth_indices
+from rayclean.datasets.labels import LabelCounts, label_indices, resolve_labels
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.row_validation import RowValidator, label_code
 from rayclean.errors import DataError
@@ -80,7 +80,7 @@ def seen(*codes):
     return {code: LabelCounts(1, "file", row) for row, code in enumerate(codes)}
 
 
-def indices(codes, given=None, from_file=None):
+def indices(codes, given=None, from_file=()):
     found = resolve_labels({"data": seen(*codes)}, given, from_file)
     return found.names, [found.codes["data"].get(code) for code in codes]
 
@@ -93,8 +93,8 @@ def test_label_sets():
     assert indices(["i:1", "i:4", "i:0"], ("1", "2", "3", "4"))[1] == [0, 3, None]  # names that are numbers
     assert indices(["s:1", "s:0"], ("x", "y"))[1] == [1, 0]  # a CSV of indices
     assert indices(["s:x", "s:y", "s:1"], ("x", "y"))[1] == [0, 1, None]
-    assert indices(["i:0", "i:-1", "i:1", "i:2"], ("x", "y"))[1] == [0, None, 1, None]
-    assert indices(["i:0", "i:1"], from_file=("no", "yes")) == (["no", "yes"], [0, 1])
+    assert indices(["i:0", "i:-1", "i:1", "i:5"], ("x", "y"))[1] == [0, None, 1, None]
+    assert indices(["s:yes", "s:no"], from_file=("no", "yes", "rather")) == (["no", "yes", "rather"], [1, 0])
 
 
 def test_unknown_labels_name_the_nearest():
@@ -107,9 +107,9 @@ def test_unknown_labels_name_the_nearest():
     ("codes", "given", "message"),
     [
         (
-            ["s:a", "i:1", "s:b"],
+            ["s:ham", "i:1", "s:spam", "s:0"],
             None,
-            "mixes types: the integer 1 .file row 1. and the string 'a' .file row 0.",
+            r"mixes numbers \(0, 1\) and names \('ham', 'spam'\), as if .* name them all in dataset.labels",
         ),
         (["s:a"], None, "only 'a'"),
         (["s:a"], ("a", "b"), "only 'a'"),
@@ -124,9 +124,9 @@ def test_labels_that_make_no_classification(codes, given, message):
 
 def test_truth_is_read_like_labels():
     found = resolve_labels({"data": seen("i:0", "i:1")}, ("x", "y"))
-    assert truth_indices({"i:1": 3, "i:2": 1}, found) == {"i:1": 1}
+    assert label_indices(["i:1", "i:5"], found.classes, found.positions, "truth") == {"i:1": 1}
     found = resolve_labels({"data": seen("s:a", "s:b")}, None)
-    assert truth_indices({"s:b": 3, "i:0": 1}, found) == {"s:b": 1}
+    assert label_indices(["s:b\u200b", "i:0"], found.classes, found.positions, "truth") == {"s:b\u200b": 1}
 
 
 def test_ids_are_stable_and_typed():

@@ -344,8 +344,8 @@ def test_unlabelled_rows_do_not_count_against_max_rejected(tmp_path, in_process)
     for i in range(70):
         content[i]["label"] = -1 if i % 2 else "-1"
     path = write_jsonl(tmp_path / "a.jsonl", content)
-    with pytest.raises(DataError, match="mixes types"):
-        Loaded(tmp_path, path=path, max_rejected=0)
+    told = Loaded(tmp_path, path=path, max_rejected=0).metrics["warnings"]
+    assert any("some classes are numbers (-1)" in each and "dataset.unlabelled" in each for each in told)
     loaded = Loaded(tmp_path / "2", path=path, unlabelled=[-1], max_rejected=0)
     assert loaded.metrics["rejected"] == {"no label": 70}
     assert {row["reason"] for row in loaded.rows("rejected")} == {"no label"}
@@ -375,7 +375,11 @@ def test_too_many_rejected_rows_name_the_three_most_frequent_reasons(tmp_path, i
         ([], {}, "empty file"),
         ([{"text": "a", "lable": "x"}], {}, "no column 'label'; did you mean lable"),
         ([{"text": "a", "label": "x"}] * 5, {}, "only 'x'"),
-        ([{"text": "a", "label": "x"}, {"text": "b", "label": 1}] * 5, {}, "mixes types"),
+        (
+            [{"text": "a", "label": label} for label in ("x", 1, "y", 0)] * 5,
+            {},
+            "mixes numbers .0, 1. and names",
+        ),
         ([{"text": "a", "label": "x"}] * 5, {"unlabelled": ["x"]}, "every row is without label"),
         (rows(30, truth=lambda i: "q"), {"truth": "truth"}, r"none of which is a label"),
     ],
@@ -632,7 +636,11 @@ def test_other_forms_have_their_schemas_splits_and_truth(tmp_path, in_process, t
         draw = uniform(np.array([text_group(text)]), 0, "split")[0]
         assert split == ("test" if draw < 0.2 else "dev" if draw < 0.3 else "train")
     assert "truth" not in json.dumps(loaded.metrics)
-    assert loaded.out.read_json("truth", "summary.json") == {"known": 298, "outside_label_set": 0}
+    assert loaded.out.read_json("truth", "summary.json") == {
+        "known": 298,
+        "outside_label_set": 0,
+        "most_frequent_outside": {},
+    }
 
 
 @pytest.mark.parametrize("task", FORMS)

@@ -1,0 +1,244 @@
+"""What a load says about its labels: values that count as one class, names that look alike, and values outside the label set.
+
+Rows whose label is not in the label set are left out. A few are told in a warning; where they are many, or where they are how
+a file spells a whole class, the load stops, since their loss would change what is measured.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from rayclean.class_names import class_key, difference, is_number, near_groups, near_keys, visible
+from rayclean.config import DatasetConfig
+from rayclean.datasets.first_pass import PieceSummary
+from rayclean.datasets.labels import LabelCounts, LabelMapping
+from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
+from rayclean.datasets.second_pass import StagedShard
+from rayclean.errors import DataError
+
+_SHOWN = 10
+"""Most classes that are listed in warnings of one kind."""
+_SPELLING = 0.8
+"""Similarity from which an unknown name is taken for another spelling of a class (`difflib`)."""
+_ROWS_OF_SPELLING = 2
+"""A single row may hold a slip of the pen anywhere."""
+
+
+def check_unknown_labels(
+    dataset: DatasetConfig,
+    labels: LabelMapping,
+    summaries: Iterable[PieceSummary],
+    shards: Iterable[tuple[StagedShard, Mapping[str, Any]]] | None = None,
+) -> None:
+    """Stop if labels outside the label set are many in the development or test files, or are a class in another spelling.
+
+    Args:
+        dataset: for `max_rejected`.
+        labels: the label set.
+        summaries: of all pieces.
+        shards: with their counts of the second pass, where a label may name several classes; otherwise None.
+
+    Raises:
+        DataError: the most frequent such labels, with the nearest names.
+    """
+    rows = Counter[str]()
+    for summary in summaries:
+        rows[summary.role] += summary.rows - summary.rejected.get(NO_LABEL, {"count": 0})["count"]
+    outside = Counter[str]()
+    for role, codes in labels.unknown.items():
+        outside[role] = sum(counts.count for counts in codes.values())
+    if shards is not None:
+        outside = Counter()
+        for shard, counts in shards:
+            outside[shard.role] += counts["rejected"].get(UNKNOWN_LABEL, 0)
+    for role, codes in labels.unknown.items():
+        if role != "data" and codes and outside[role] > dataset.max_rejected * rows[role]:
+            raise DataError(
+                f"{outside[role]:,} of {rows[role]:,} rows of the {role} files ({outside[role] / max(rows[role], 1):.1%}) carry "
+                f"labels that are not in the label set, more than dataset.max_rejected = {dataset.max_rejected:.0%} allows:\n"
+                f"{_listed(labels, codes)}\nThe label set comes from dataset.labels or the training data alone. Mend the labels, "
+                "name all classes in dataset.labels, or raise dataset.max_rejected"
+            )
+        _check_spelling(
+            labels, f"the label column of the {role} files", set(labels.codes[role].values()), codes
+        )
+
+
+def check_truth_values(
+    dataset: DatasetConfig,
+    summaries: Iterable[PieceSummary],
+    truths: Mapping[str, Mapping[str, int]],
+    labels: LabelMapping,
+) -> None:
+    """Stop if many true labels are not in the label set, since figures would be measured on the others alone.
+
+    Args:
+        dataset: for `max_rejected`.
+        summaries: of all pieces.
+        truths: role -> code in the truth column -> index, of codes in the label set.
+        labels: the label set.
+
+    Raises:
+        DataError: the most frequent such values, with the nearest names.
+    """
+    known, outside = Counter[str](), Counter[str]()
+    for summary in summaries:
+        for code, count in summary.truths.items():
+            known[summary.role] += count
+            if code not in truths.get(summary.role, {}):
+                outside[code] += count
+    total = known.total()
+    places = {code: LabelCounts(count, "", 0) for code, count in outside.items()}
+    if outside.total() <= dataset.max_rejected * total:
+        named = {index for indices in truths.values() for index in indices.values()}
+        _check_spelling(labels, f"dataset.truth = {dataset.truth!r}", named, places)
+        return
+    raise DataError(
+        f"dataset.truth = {dataset.truth!r}: {outside.total():,} of {total:,} true labels ({outside.total() / total:.1%}) are "
+        f"none of the classes, more than dataset.max_rejected = {dataset.max_rejected:.0%} allows:\n{_listed(labels, places)}\n"
+        "Figures would be measured on the others alone. Mend the column, name all classes in dataset.labels, or raise "
+        "dataset.max_rejected"
+    )
+
+
+def label_warnings(
+    dataset: DatasetConfig, labels: LabelMapping, summaries: Iterable[PieceSummary]
+) -> list[str]:
+    """What a reader should know about how the labels were read, in sentences."""
+    return [
+        *_first(_written_in_several_ways(labels)),
+        *_first(_near_names(dataset, labels)),
+        *_left_out(dataset, labels),
+        *_unlabelled(dataset, labels, summaries),
+        *_numbers_among_names(dataset, labels),
+    ]
+
+
+def _check_spelling(
+    labels: LabelMapping, column: str, named: Collection[int], codes: Mapping[str, LabelCounts]
+) -> None:
+    """Stop if a class that a column never names is there under a name that is plainly another spelling of it.
+
+    Args:
+        labels: the label set.
+        column: for messages.
+        named: indices of the classes that the column names.
+        codes: what else it holds.
+    """
+    missing = [name for index, name in enumerate(labels.names) if index not in named]
+    by_near = {key: name for name in missing for key in enumerate(near_keys(name))}
+    for code, counts in _most_frequent(codes, len(codes)):
+        for key in enumerate(near_keys(code[2:])):
+            if key in by_near:
+                _stop_at_spelling(
+                    column,
+                    code[2:],
+                    counts,
+                    by_near[key],
+                    "set dataset.merge_labels = true, or mend the column",
+                )
+    by_case = {near_keys(name)[0]: name for name in missing}
+    for code, counts in _most_frequent(codes, _SHOWN):
+        value = near_keys(code[2:])[0]
+        same_digits = [
+            key for key in by_case if _digits(key) == _digits(value)
+        ]  # "class 1" and "class 11" are two
+        if counts.count >= _ROWS_OF_SPELLING and (
+            near := difflib.get_close_matches(value, same_digits, 1, _SPELLING)
+        ):
+            fix = (
+                "mend the column; if it is a class of its own, name it in dataset.labels, or list it in dataset.unlabelled to "
+                "leave its rows out"
+            )
+            _stop_at_spelling(column, code[2:], counts, by_case[near[0]], fix)
+
+
+def _stop_at_spelling(column: str, value: str, counts: LabelCounts, name: str, fix: str) -> None:
+    place = f", first in {counts.source} row {counts.row}" if counts.source else ""
+    raise DataError(
+        f"{column} holds {visible(value)} ({counts.count:,} times{place}) and never {name!r}, which is a class: without these "
+        f"rows nothing would be known of it there. If both are one, {fix}"
+    )
+
+
+def _digits(text: str) -> list[str]:
+    return [char for char in text if char.isdigit()]
+
+
+def _written_in_several_ways(labels: LabelMapping) -> list[str]:
+    found = []
+    for name, ways in labels.ways.items():
+        if len(ways) == 1:
+            continue
+        listed = ", ".join(f"{way} {count:,}" for way, count in list(ways.items())[:_SHOWN])
+        found.append(f"class {name!r} is written in {len(ways)} ways, which count as one: {listed}")
+    return found
+
+
+def _near_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
+    if dataset.labels is not None:
+        return []  # who names both has looked at them
+    found = []
+    for first, *others in (group for group in near_groups(labels.names) if len(group) > 1):
+        differ = difference(first, others[0])
+        listed = " and ".join(f"{name!r} ({labels.counts.get(name, 0):,})" for name in (first, *others))
+        found.append(f"classes {listed} differ by {differ} only; dataset.merge_labels = true makes them one")
+    return found
+
+
+def _left_out(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
+    where = "dataset.labels" if dataset.labels else "the training data"
+    found = []
+    for role, codes in labels.unknown.items():
+        if codes:
+            listed = "; ".join(
+                _described(labels, code, counts) for code, counts in _most_frequent(codes, _SHOWN)
+            )
+            found.append(f"rows of the {role} files whose label is not in {where} are left out: {listed}")
+    return found
+
+
+def _unlabelled(dataset: DatasetConfig, labels: LabelMapping, summaries: Iterable[PieceSummary]) -> list[str]:
+    seen = {key for summary in summaries for key in summary.unlabelled}
+    found = []
+    for value in dataset.unlabelled:
+        if class_key(str(value)) not in seen:
+            index = labels.classes.find(str(value))
+            hint = "" if index is None else f"; did you mean {labels.names[index]!r}?"
+            found.append(f"dataset.unlabelled names {value!r}, which no label column holds{hint}")
+    return found
+
+
+def _numbers_among_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
+    numbers = [name for name in labels.names if is_number(class_key(name))]
+    names = [name for name in labels.names if not is_number(class_key(name))]
+    if dataset.labels is not None or not numbers or not names:
+        return []
+    return [
+        f"some classes are numbers ({', '.join(numbers[:_SHOWN])}) and some are names ({', '.join(map(repr, names[:_SHOWN]))}): "
+        "check that no file writes the number of a class where others write its name, and list numbers that mean no label in "
+        "dataset.unlabelled"
+    ]
+
+
+def _most_frequent(codes: Mapping[str, LabelCounts], most: int) -> list[tuple[str, LabelCounts]]:
+    return sorted(codes.items(), key=lambda item: (-item[1].count, item[0]))[:most]
+
+
+def _described(labels: LabelMapping, code: str, counts: LabelCounts) -> str:
+    nearest = labels.classes.nearest(code[2:])
+    hint = f" (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else ""
+    return f"{visible(code[2:])} {counts.count:,}{hint}"
+
+
+def _listed(labels: LabelMapping, codes: Mapping[str, LabelCounts]) -> str:
+    lines = [f"  {_described(labels, code, counts)}" for code, counts in _most_frequent(codes, 3)]
+    known = f"  known: {', '.join(sorted(labels.names)[:50])}"
+    return "\n".join([*lines, known])
+
+
+def _first(found: list[str]) -> list[str]:
+    """The first warnings of a kind, and how many more there are."""
+    more = len(found) - _SHOWN
+    return found if more <= 0 else [*found[:_SHOWN], f"{more:,} more classes likewise (load/manifest.json)"]

@@ -1,0 +1,100 @@
+"""Whole numbers in a label column: names of classes, or positions in `dataset.labels`, counted from 0 or from 1.
+
+Taken for the wrong one, every row gets the name of another class and nothing looks amiss. So numbers are positions only where
+that is said, and wherever they may count from 1 the load stops and asks.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from rayclean.class_names import class_key, is_number
+from rayclean.errors import DataError
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class PositionRule:
+    """When the whole numbers of a column are positions in the label set, and from what they count."""
+
+    names: tuple[str, ...]
+    """[K] The label set."""
+    named: bool
+    """Whether `dataset.labels` or the files name it; otherwise numbers are names themselves."""
+    first_label: int | None
+    """`dataset.first_label`: the number of the first name; None: 0, unless the numbers say otherwise."""
+    is_known: bool = False
+    """Whether another column has shown that numbers count from 0."""
+
+    def apply_to(self, keys: Collection[str]) -> bool:
+        """Whether a column of these class keys holds positions: numbers only, none of which is a name."""
+        if not self.named or not keys or not all(map(is_number, keys)):
+            return False
+        by_name = {class_key(name) for name in self.names}
+        return not all(map(is_number, by_name)) and by_name.isdisjoint(keys)
+
+    def first(self, numbers: Iterable[int], column: str) -> int:
+        """The number of the first name.
+
+        Args:
+            numbers: all positions that a column holds.
+            column: for messages.
+
+        Raises:
+            DataError: the numbers seem to count from 1, or may do so.
+        """
+        if self.first_label is not None:
+            return self.first_label
+        held, size = set(numbers), len(self.names)
+        if size in held and 0 not in held:
+            raise DataError(
+                self._question(
+                    column, f"from {min(held)} to {max(held)}, never 0", "if they count from 1, or 0 if not"
+                )
+            )
+        if held.issuperset(range(size + 1)):
+            raise DataError(
+                self._question(
+                    column,
+                    f"from {min(held)} to {max(held)}, which are {size + 1} classes or more",
+                    'and dataset.unlabelled = [0] if 0 means "no label" and the classes count from 1; otherwise name all classes '
+                    f"in dataset.labels, or list {size} in dataset.unlabelled",
+                )
+            )
+        if not self.is_known and held & set(range(size)) and 0 not in held:
+            raise DataError(
+                self._question(column, f"neither 0 nor {size}", "or 0, whichever they count from")
+            )
+        return 0
+
+    def _question(self, column: str, held: str, answer: str) -> str:
+        names, size = self.names, len(self.names)
+        from_zero = [f"{number} is {names[number]!r}" for number in range(1, min(size, _SHOWN))]
+        from_one = [f"{number} is {names[number - 1]!r}" for number in range(1, min(size, _SHOWN) + 1)]
+        return (
+            f"{column} holds whole numbers, {held}, and the label set has {size} names. Counted from 0, "
+            f"{', '.join(from_zero)}, and {size} is no class; counted from 1, {', '.join(from_one)}. "
+            f"Set dataset.first_label = 1 {answer}"
+        )
+
+
+def check_numbers_and_names(keys: Collection[str]) -> None:
+    """Stop where the classes of a data set are numbers and names that seem to stand for each other.
+
+    Args:
+        keys: class keys of all values of the label column.
+
+    Raises:
+        DataError: the numbers count from 0 or 1 without a gap, and there are as many names or more.
+    """
+    numbers = sorted((key for key in keys if is_number(key)), key=int)
+    names = sorted(key for key in keys if not is_number(key))
+    counted = [int(number) for number in numbers]
+    if len(counted) < 2 or len(counted) > len(names):
+        return
+    if counted[0] in (0, 1) and counted == list(range(counted[0], counted[0] + len(counted))):
+        raise DataError(
+            f"the label column mixes numbers ({', '.join(numbers[:_SHOWN])}) and names "
+            f"({', '.join(map(repr, names[:_SHOWN]))}), as if some files wrote the number of a class where others write its "
+            "name. Write one kind everywhere; if all of them are classes of their own, name them all in dataset.labels"
+        )
