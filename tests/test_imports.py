@@ -17,8 +17,8 @@ PACKAGE = Path(rayclean.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FRAME = {
-    "annotations", "cache", "config", "errors", "fingerprints", "folder", "hashing", "measures", "overrides", "plugins", "progress",
-    "run", "schema", "scoped",
+    "annotations", "cache", "config", "errors", "fingerprints", "folder", "hashing", "measures", "origins", "overrides", "plugins",
+    "progress", "run", "schema", "scoped",
 }  # fmt: skip
 """Small modules without maths that any package may import."""
 BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
@@ -40,9 +40,10 @@ ALLOWED = {
     "measures": {"plugins"},
     "folder": {"errors"},
     "schema": {"errors", "plugins"},
-    "config": {"errors", "overrides", "plugins"},
+    "config": {"errors", "hashing", "overrides", "plugins"},
     "cache": {"errors", "hashing", "progress"},
     "fingerprints": {"cache", "folder", "hashing"},
+    "origins": {"errors", "folder"},
     "run": {"errors", "folder"},
     "annotations": {"folder", "schema"},
     # from the maths up to the command line
