@@ -55,7 +55,8 @@ class Change:
         """The change for people: where it was, its text, and its labels."""
         shown = f"{self.excerpt!r}" if self.excerpt else f"text {self.text_hash[:8]}"
         at = f"{self.place} " if self.place else ""
-        return f"{at}{shown} ({self.given} → {self.final})"
+        labels = " → ".join(each if each.isprintable() else repr(each) for each in (self.given, self.final))
+        return f"{at}{shown} ({labels})"
 
     @classmethod
     def of(cls, unit_id: int, text: str, given: str, final: str, place: str = "") -> "Change":
