@@ -2,8 +2,8 @@
 
 Without keys of the user (`dataset.id`) an example is known by file and row, which change when rows are sorted, added or put
 into other files. An answer whose unit holds another text now is then about an example with its own text, wherever that is:
-the first by its id of which no other answer is about, where there are several. One answer stays one answer, since an audit
-is a sample. With keys, the example is the one with the key or none.
+where there are several, two answers about two of them stay answers about two, the first by their ids. One answer stays one
+answer, since an audit is a sample. With keys, the example is the one with the key or none.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def present_answers(run: Run, task: Task) -> PresentAnswers:
     astray = {each: part for each, part in recorded.items() if each not in places}
     load = run.require("load")
     if astray and not Origins(load).keyed:
-        elsewhere = _elsewhere(run, task, astray, {*places.values()})
+        elsewhere = _elsewhere(run, task, astray)
         units |= read_units(run, task, elsewhere.values())
         places |= {each: unit_id for each, unit_id in elsewhere.items() if unit_id in units}
     answers = read_answers(run, places)
@@ -51,15 +51,14 @@ def present_answers(run: Run, task: Task) -> PresentAnswers:
     return PresentAnswers(answers, present, len(recorded) - len(places))
 
 
-def _elsewhere(
-    run: Run, task: Task, astray: Mapping[_Recorded, str], taken: set[int]
-) -> dict[_Recorded, int]:
+def _elsewhere(run: Run, task: Task, astray: Mapping[_Recorded, str]) -> dict[_Recorded, int]:
     """The units that hold now what some answers are about."""
     manifest = run.manifest("load")
     assert manifest is not None
     hashes = frozenset(text_hash for _, text_hash in astray)
     examples = _examples_with(run.require("load").url(), manifest.fingerprint, hashes)
-    found = {}
+    found = dict[_Recorded, int]()
+    taken = set[int]()
     for each, part in sorted(astray.items()):
         units = sorted(units_of(task, examples.get(each[1], ()), part))
         if units:

@@ -1,12 +1,9 @@
 """Reverts follow what they are about: whatever happens to the files, the text that a person reverted stays as given."""
 
-import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 import rayclean
@@ -16,48 +13,22 @@ from rayclean.errors import ConfigError
 from rayclean.run import Run
 from tests import toy
 from tests.command import run_command
-
-Row = dict[str, str]
-VERBS = ("load", "predict", "detect", "relabel")
+from tests.csv_runs import Row, cleaned, config, copy, labels, make, toy_rows, write
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
-    """Texts of the toy with wrong labels, no two alike."""
-    folder = toy.write(tmp_path_factory.mktemp("toy"), rows=240, noise=0.12, files=1)
-    table = pq.read_table(folder / "000.parquet", columns=["key", "text", "label"]).to_pylist()
-    return [*{row["text"]: row for row in table}.values()]
+    return toy_rows(tmp_path_factory.mktemp("toy"))
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
-    path.parent.mkdir(exist_ok=True, parents=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["key", "text", "label"])
-        writer.writeheader()
-        writer.writerows(rows)
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
-def config(folder: Path, path: str = "data.csv", **dataset: Any) -> rayclean.Config:
-    values = toy.config(folder, folder / "runs")
-    values["dataset"] = {"path": str(folder / path), "dev": {"share": 0.0}, **dataset}
-    values |= {"cluster": {"ray": False}, "annotator": "posterior", "evaluate": {"compare": False}}
-    values["predict"] |= {"training": {"epochs": 12}, "experts": ["words"]}
-    values["relabel"] = {"accept": 0.6}
-    return rayclean.parse_config(values)
-
-
-def labels(run: rayclean.Run) -> dict[str, dict[str, Any]]:
-    """The final labels by text."""
-    texts: dict[int, str] = {}
-    for part in run.shards("load", "examples"):
-        table = run.read_table("load", "examples", part)
-        texts |= dict(zip(table["example_id"].to_pylist(), table["text"].to_pylist(), strict=True))
-    parts = [run.read_table("relabel", "labels", part) for part in run.shards("relabel", "labels")]
-    return {texts[row["example_id"]]: row for part in parts for row in part.to_pylist()}
-
-
-def cleaned(config: rayclean.Config) -> rayclean.Run:
-    return pipeline.run_verbs(config, VERBS)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> Path:
+    return make(tmp_path_factory.mktemp("made"), rows)
 
 
 def changed_texts(run: rayclean.Run) -> list[str]:
@@ -67,21 +38,20 @@ def changed_texts(run: rayclean.Run) -> list[str]:
 
 
 def test_a_revert_follows_its_text_through_sorted_added_removed_and_split_rows(
-    tmp_path: Path, rows: list[Row]
+    tmp_path: Path, rows: list[Row], made: Path
 ) -> None:
-    write(tmp_path / "data.csv", rows)
-    run = cleaned(config(tmp_path))
+    run = copy(made)
     chosen = changed_texts(run)[:4]
     before = labels(run)
     places = [(before[text]["file"], before[text]["row"]) for text in chosen]
-    assert rayclean.revert(config(tmp_path), rows=places)["reverted"] == 4
+    assert rayclean.revert(config(), rows=places)["reverted"] == 4
     others = [row for row in rows if row["text"] not in chosen]
     (tmp_path / "data.csv").unlink()
     reverted_rows = [row for row in rows if row["text"] in chosen]
     new = {"key": "new", "text": "a tulip and a rose in the hedge", "label": "garden"}
     write(tmp_path / "parts" / "b.csv", [new, *others[100:5:-1]])
     write(tmp_path / "parts" / "a.csv", [*others[:100:-1], *reverted_rows[::-1]])
-    after = labels(cleaned(config(tmp_path, "parts")))
+    after = labels(cleaned(config("parts")))
     reverted = {text for text, row in after.items() if row["source"] == "reverted"}
     assert reverted <= {*chosen}
     assert len(reverted) >= 2, "most of them would be changed again"
@@ -91,13 +61,12 @@ def test_a_revert_follows_its_text_through_sorted_added_removed_and_split_rows(
 
 
 def test_a_revert_whose_text_or_label_is_gone_is_named(
-    tmp_path: Path, rows: list[Row], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, rows: list[Row], made: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / "data.csv", rows)
-    run = cleaned(config(tmp_path))
+    run = copy(made)
     gone, relabelled, stays = changed_texts(run)[:3]
     places = [(labels(run)[text]["file"], labels(run)[text]["row"]) for text in (gone, relabelled, stays)]
-    rayclean.revert(config(tmp_path), rows=places)
+    rayclean.revert(config(), rows=places)
     given = {row["text"]: row["label"] for row in rows}
     other = next(name for name in sorted(toy.TOPICS) if name != given[relabelled])
     write(
@@ -108,7 +77,7 @@ def test_a_revert_whose_text_or_label_is_gone_is_named(
             if row["text"] != gone
         ],
     )
-    (warning,) = cleaned(config(tmp_path)).manifest("relabel").metrics["warnings"]
+    (warning,) = cleaned(config()).manifest("relabel").metrics["warnings"]
     assert warning.startswith("2 reverts have no effect")
     assert gone[:40] in warning
     assert relabelled[:40] in warning
@@ -118,12 +87,13 @@ def test_a_revert_whose_text_or_label_is_gone_is_named(
     assert warning in caplog.text
 
 
-def test_without_a_key_identical_texts_are_reverted_together(tmp_path: Path, rows: list[Row]) -> None:
-    write(tmp_path / "data.csv", rows)
-    text = changed_texts(cleaned(config(tmp_path)))[0]
+def test_without_a_key_identical_texts_are_reverted_together(
+    tmp_path: Path, rows: list[Row], made: Path
+) -> None:
+    text = changed_texts(copy(made))[0]
     (row,) = [row for row in rows if row["text"] == text]
     write(tmp_path / "data.csv", [*rows, {**row, "key": "copy-1"}, {**row, "key": "copy-2"}])
-    run = cleaned(config(tmp_path))
+    run = cleaned(config())
     labelled = [
         row
         for part in run.shards("relabel", "labels")
@@ -131,9 +101,9 @@ def test_without_a_key_identical_texts_are_reverted_together(tmp_path: Path, row
     ]
     one = labels(run)[text]
     copies = sum(each["source"] == "changed" and each["row"] in (one["row"], 240, 241) for each in labelled)
-    result = rayclean.revert(config(tmp_path), rows=[(one["file"], one["row"])])
+    result = rayclean.revert(config(), rows=[(one["file"], one["row"])])
     assert result["reverted"] == result["copies"] + 1 >= copies >= 1
-    assert rayclean.revert(config(tmp_path), everything=True, undo=True)["reverted"] == result["reverted"]
+    assert rayclean.revert(config(), everything=True, undo=True)["reverted"] == result["reverted"]
 
 
 def test_with_a_key_a_revert_is_of_the_one_example(
@@ -143,7 +113,7 @@ def test_with_a_key_a_revert_is_of_the_one_example(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write(tmp_path / "data.csv", rows)
-    keyed = config(tmp_path, id="key")
+    keyed = config(id="key")
     text = changed_texts(cleaned(keyed))[0]
     key = labels(pipeline.open_run(keyed))[text]["key"]
     (row,) = [row for row in rows if row["text"] == text]
@@ -160,17 +130,11 @@ def test_with_a_key_a_revert_is_of_the_one_example(
     assert "identical" not in done.stdout
     assert labels(pipeline.open_run(keyed))[text]["source"] == "reverted"
     write(tmp_path / "data.csv", [{**row, "key": "copy"}, *rows[::-1]])
-    after = [
-        each
-        for run in [cleaned(keyed)]
-        for part in run.shards("relabel", "labels")
-        for each in run.read_table("relabel", "labels", part).to_pylist()
-        if each["key"] in (key, "copy")
-    ]
-    assert {each["key"]: each["source"] for each in after if each["source"] != "kept"}.get(
-        "copy"
-    ) != "reverted"
-    assert {each["key"]: each["final_label"] == each["given_label"] for each in after}[key]
+    run = cleaned(keyed)
+    parts = [run.read_table("relabel", "labels", part) for part in run.shards("relabel", "labels")]
+    after = {each["key"]: each for part in parts for each in part.to_pylist()}
+    assert after["copy"]["source"] != "reverted"
+    assert after[key]["final_label"] == after[key]["given_label"]
     missing = revert("--key", "T-0")
     assert (missing.code, "no example has the key 'T-0'" in missing.stderr) == (2, True)
     unknown = revert("--row", "data.csv:99999")
@@ -179,19 +143,18 @@ def test_with_a_key_a_revert_is_of_the_one_example(
     assert (wrong.code, "--row tickets.csv:17" in wrong.stderr) == (2, True)
 
 
-def test_a_row_and_a_label_select_together(tmp_path: Path, rows: list[Row]) -> None:
-    write(tmp_path / "data.csv", rows)
-    run = cleaned(config(tmp_path))
+def test_a_row_and_a_label_select_together(tmp_path: Path, made: Path) -> None:
+    run = copy(made)
     text = changed_texts(run)[0]
     row = labels(run)[text]
     names = [each["name"] for each in run.read_json("load", "labels.json")]
     given, final = names[row["given_label"]], names[row["final_label"]]
     place = [(row["file"], row["row"])]
-    assert rayclean.revert(config(tmp_path), rows=place, from_label=final)["reverted"] == 0
-    assert rayclean.revert(config(tmp_path), rows=place, from_label=given, to_label=final)["reverted"] == 1
+    assert rayclean.revert(config(), rows=place, from_label=final)["reverted"] == 0
+    assert rayclean.revert(config(), rows=place, from_label=given, to_label=final)["reverted"] == 1
     untouched = next(row for row in labels(run).values() if row["source"] == "given")
     with pytest.raises(ConfigError, match="its label was not changed"):
-        rayclean.revert(config(tmp_path), rows=[(untouched["file"], untouched["row"])])
+        rayclean.revert(config(), rows=[(untouched["file"], untouched["row"])])
 
 
 @pytest.fixture
