@@ -80,7 +80,8 @@ AUDITED = pa.schema(
 without an audit."""
 
 _COLUMNS = ("unit_id", "example_id", "rank", "given_label", "suggested_label", "chosen_label", "audited_label", "confidence",
-            "probability", "log_odds", "decision", "annotator", "auditor", "suggested_value", "candidates", "error")  # fmt: skip
+            "probability", "log_odds", "decision", "annotator", "auditor", "given_value", "suggested_value",
+            "candidates", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class SuspectRanking:
     """[S] Index into `DECISIONS`."""
     annotator: npt.NDArray[np.object_]
     """[S] Name of the annotator that decided, or of the auditor who did."""
+    given_value: npt.NDArray[np.object_]
+    """[S] The given answer as JSON, where its number does not say it; else None."""
     suggested_value: npt.NDArray[np.object_]
     """[S] The suggested answer as JSON, where its number does not say it; else None."""
     candidates: npt.NDArray[np.int64]
@@ -125,7 +128,8 @@ class SuspectRanking:
     def from_tables(cls, tables: Iterable[pa.Table]) -> "SuspectRanking":
         """The decisions in tables with columns of `ANNOTATIONS`, whose rows stand in any order."""
         names = _COLUMNS[:-2]
-        texts, floats = ("annotator", "auditor", "suggested_value"), ("confidence", "probability", "log_odds")
+        texts = ("annotator", "auditor", "given_value", "suggested_value")
+        floats = ("confidence", "probability", "log_odds")
         empty: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype=np.int64) for name in names}
         empty |= dict.fromkeys(texts, np.zeros(0, object)) | dict.fromkeys(floats, np.zeros(0))
         parts: dict[str, list[Any]] = {name: [column] for name, column in empty.items()}
@@ -160,6 +164,7 @@ class SuspectRanking:
             log_odds=columns["log_odds"],
             decision=columns["decision"].astype(np.int8),
             annotator=np.where(columns["auditor"] == None, columns["annotator"], columns["auditor"]),  # noqa: E711
+            given_value=columns["given_value"],
             suggested_value=columns["suggested_value"],
             candidates=pairs[:, :0] if every else pairs,
             truth=np.full(len(order), -1, dtype=np.int64),

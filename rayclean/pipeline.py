@@ -117,16 +117,16 @@ def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None
         verb_module(verb).validate(config, run or open_run(config))
 
 
-def revert(config: Config, **selection: Any) -> dict[str, Any]:
+def revert(config: Config, **selection: Any) -> dict[str, int]:
     """Undo changes of labels by replaying less of the ledger; see
-    `rayclean.annotators.final_labels.revert_label_changes`.
+    `rayclean.annotators.revert_changes.revert_label_changes`.
 
     Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
 
     Raises:
         ArtifactError: the labels were never written, or under another config.
     """
-    from rayclean.annotators.final_labels import revert_label_changes
+    from rayclean.annotators.revert_changes import revert_label_changes
     from rayclean.schema import LabelSet
     from rayclean.tasks import TASKS
 
@@ -138,7 +138,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
                 "run `rayclean clean` first, then revert"
             )
         task = TASKS.build(config.task, LabelSet.from_json(run.read_text("load", "labels.json")))
-        result: dict[str, Any] = revert_label_changes(run, task, **selection)
+        result = revert_label_changes(run, task, **selection)
         # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would
         # write.
         manifest = run.read_json("relabel", MANIFEST)

@@ -18,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from rayclean.errors import ConfigError
 
 
+class Credential(ValueError):
+    """A validator's fault whose value is, or holds, a secret: `explain` does not show the value."""
+
+
 class Options(BaseModel):
     """Base of every section and of every plug-in's `Config`: unknown keys are refused.
 
@@ -169,7 +173,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         else:
             said = fault["msg"].removeprefix("Value error, ")
             got = f", got {fault.get('input')!r}"
-            if isinstance(fault.get("input"), dict) or got in said:
+            secret = isinstance(fault.get("ctx", {}).get("error"), Credential)
+            if isinstance(fault.get("input"), dict) or got in said or secret:
                 got = ""
             lines.append(f"{where}: {f'{path!r}: ' if path else ''}{said}{got}")
     return "\n".join(lines)

@@ -17,8 +17,8 @@ PACKAGE = Path(rayclean.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FRAME = {
-    "annotations", "cache", "class_names", "config", "errors", "fingerprints", "folder", "hashing", "measures", "overrides", "plugins", "progress",
-    "run", "schema", "scoped",
+    "annotations", "cache", "class_names", "config", "errors", "fingerprints", "folder", "hashing", "measures", "origins", "overrides",
+    "plugins", "progress", "run", "schema", "scoped",
 }  # fmt: skip
 """Small modules without maths that any package may import."""
 BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
@@ -41,9 +41,10 @@ ALLOWED = {
     "measures": {"plugins"},
     "folder": {"errors"},
     "schema": {"class_names", "errors", "plugins"},
-    "config": {"class_names", "errors", "overrides", "plugins"},
+    "config": {"class_names", "errors", "hashing", "overrides", "plugins"},
     "cache": {"errors", "hashing", "progress"},
     "fingerprints": {"cache", "folder", "hashing"},
+    "origins": {"errors", "folder"},
     "run": {"errors", "folder"},
     "annotations": {"folder", "schema"},
     # from the maths up to the command line

@@ -22,6 +22,8 @@ from rayclean.errors import ConfigError
 FIRST_WAIT, MAX_BACKOFF, MAX_JITTER = 0.25, 30.0, 0.5
 """Seconds between two attempts: the first wait, which doubles with every attempt; its maximum; and the
 maximal random addition, which spreads the retries of queries that failed together."""
+SHORTEST_SECRET = 8
+"""Least number of characters of a key that is looked for in answers."""
 MAX_RETRY_AFTER = 60.0
 """Most seconds to wait for a `Retry-After` of the server."""
 
@@ -140,7 +142,7 @@ class EndpointClient:
             raise EndpointError(_kind(status), f"HTTP {status}: {excerpt}", transient=transient,
                                 retry_after=_retry_after(response), status=status)  # fmt: skip
         try:
-            answer = response.json()
+            answer = json.loads(self._without_key(response))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             found = "an HTML page" if "<html" in response.text[:500].lower() else "no JSON"
             raise EndpointError("invalid", f"{found}: {excerpt}", status=status) from None
@@ -151,6 +153,14 @@ class EndpointClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    def _without_key(self, response: httpx.Response) -> bytes:
+        """A body with the key redacted: what an endpoint says goes into the ledger and the report. A stand-in for a key
+        (`x`, `EMPTY`) is no secret, and may be a part of any answer.
+        """
+        if len(self._key or "") < SHORTEST_SECRET:
+            return response.content
+        return response.content.replace(str(self._key).encode(), b"***")
 
     def _excerpt(self, response: httpx.Response) -> str:
         """The beginning of a body on one line, with the key redacted."""
@@ -169,15 +179,24 @@ def api_key(variable: str | None) -> str | None:
     key = os.environ.get(variable, "").strip()  # secrets in files often end in a line break
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(
-            f"annotator.api_key_env: the key in {variable!r} holds characters that no HTTP header can carry "
+            f"annotator.api_key_env: the key in {_shown(variable)} holds characters that no HTTP header can carry "
             "(line breaks, non-ASCII letters); export it again"
         )
     if not key:
         raise ConfigError(
-            f"annotator.api_key_env: the environment variable {variable!r} is not set; export it first "
+            f"annotator.api_key_env: the environment variable {_shown(variable)} is not set; export it first "
             "(on a cluster: where `ray start` runs on the head node)"
         )
     return key
+
+
+def _shown(variable: str) -> str:
+    """The name of a variable for a message; not shown unless written like one, since it may be the key itself.
+
+    >>> _shown("OPENAI_API_KEY"), _shown("a8F3kd92LkQz")
+    ("'OPENAI_API_KEY'", 'that it names')
+    """
+    return repr(variable) if variable.isupper() and len(variable) <= 40 else "that it names"
 
 
 def _kind(status: int) -> str:

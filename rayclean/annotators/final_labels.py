@@ -5,7 +5,7 @@ edited, only recomputed: given labels + accepted changes + what auditors said of
 or not) - reverts (`reverts.py`).
 """
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from rayclean.annotations import AUDITED, DECISIONS, SuspectRanking
 from rayclean.annotators.queries import read_texts
-from rayclean.annotators.reverts import Change, has_reverts, reverted, write_reverts
-from rayclean.errors import ConfigError
+from rayclean.annotators.reverts import Change, Reverts, has_reverts
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
-from rayclean.plugins import did_you_mean
+from rayclean.hashing import digest
+from rayclean.origins import Origins
 from rayclean.run import Run
-from rayclean.schema import LABELS, LabelSet
+from rayclean.schema import LABELS
 from rayclean.tasks.base import Task
 
 EXAMPLE_LABELS = "example_labels"
@@ -36,10 +36,11 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
     """
     suspects = SuspectRanking.read(out)
     is_undone = np.zeros(len(suspects.unit_id), dtype=bool)
+    origins = Origins(run.require("load"))
     if has_reverts(run):
+        reverts = Reverts.read(run, origins.keyed)
         changes = label_changes(run, suspects, suspects.decided("changed"), task)
-        undone = [change.unit_id for change in reverted(run, changes)]
-        is_undone = np.isin(suspects.unit_id, undone)
+        is_undone = np.isin(suspects.unit_id, [each.unit_id for each in changes if reverts.undoes(each)])
     is_changed = suspects.decided("changed") & ~is_undone
     sources = np.array(DECISIONS, dtype=object)[suspects.decision]
     sources[is_undone] = "reverted"
@@ -73,10 +74,11 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
             source[row], confidence[row], annotator[row] = "audited", 1.0, said["auditor"]
         for name, count in zip(*np.unique(source.astype(str), return_counts=True), strict=True):
             counts[str(name)] += int(count)
+        origin = origins.shard(shard, units["example_id"])
         columns = [
             units["unit_id"], units["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
             pa.array(value, pa.string()), pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
-            pa.array(annotator, pa.string()), units["split"],
+            pa.array(annotator, pa.string()), units["split"], origin["key"], origin["file"], origin["row"],
         ]  # fmt: skip
         labels = pa.Table.from_arrays(columns, schema=LABELS)
         out.write_table(labels, "labels", shard)
@@ -90,90 +92,60 @@ def label_changes(
 ) -> list[Change]:
     """The changes of the selected suspects, with their content."""
     names = task.answers.names
-    texts = read_texts(run.require("load").url("examples"), suspects.example_id[selected])
+    load = run.require("load")
+    texts = read_texts(load.url("examples"), suspects.example_id[selected])
+    origins = Origins(load).of(np.unique(suspects.example_id[selected]).tolist())
     columns = zip(
         suspects.unit_id[selected].tolist(),
         suspects.example_id[selected].tolist(),
-        suspects.given[selected],
-        suspects.suggested[selected],
+        [_answer(names, *each) for each in _pairs(suspects.given, suspects.given_value, selected)],
+        [_answer(names, *each) for each in _pairs(suspects.suggested, suspects.suggested_value, selected)],
         strict=True,
     )
     return [
-        Change.of(unit, texts[example], names[given], names[chosen])
-        for unit, example, given, chosen in columns
+        Change.of(unit, texts[example], given, final, str(origins.get(example, "")))
+        for unit, example, given, final in columns
     ]
 
 
-def revert_label_changes(
-    run: Run,
-    task: Task,
-    *,
-    example_ids: list[int] | None = None,
-    below: float | None = None,
-    from_label: str | None = None,
-    to_label: str | None = None,
-    everything: bool = False,
-    undo: bool = False,
-) -> dict[str, Any]:
-    """Revert changes of labels, or apply reverted ones again (`undo`), and recompute the labels.
-
-    A change is selected if it meets all given criteria.
-
-    Args:
-        run: the run, with a finished relabel.
-        task: the run's task.
-        example_ids: only these examples.
-        below: only changes with a confidence below this.
-        from_label: only changes away from this given label (its name).
-        to_label: only changes to this label.
-        everything: whether to select all changes; required without other criteria.
-        undo: whether to apply the selected reverted changes again.
-
-    Returns:
-        `reverted`: number of labels that this call reverted (or applied again); `changed`: number of
-            remaining changes.
-
-    Raises:
-        ConfigError: nothing is selected, or an example or label does not exist.
+def lost_reverts(run: Run, task: Task) -> list[Change]:
+    """The reverts without effect, as they were recorded: no example has their text with their given label any more, or the
+    example with their key has not.
     """
-    if not everything and all(criterion is None for criterion in (example_ids, below, from_label, to_label)):
-        raise ConfigError(
-            "say what to revert: example ids, a confidence, a label to or from which, or everything (--all)"
-        )
-    relabel = run.require("relabel")
-    suspects = SuspectRanking.read(relabel)
-    selected = suspects.decided("changed")
-    if example_ids is not None:
-        unknown = sorted(set(example_ids) - set(suspects.example_id[selected].tolist()))
-        if unknown:
-            raise ConfigError(
-                f"example {unknown[0]}: its label was not changed (see {relabel.url('annotations')})"
-            )
-        selected &= np.isin(suspects.example_id, example_ids)
-    if below is not None:
-        selected &= suspects.certainty < below
-    if from_label is not None:
-        selected &= suspects.given == _index(task.answers, from_label)
-    if to_label is not None:
-        selected &= suspects.suggested == _index(task.answers, to_label)
-    every = label_changes(run, suspects, suspects.decided("changed"), task)
-    wanted = set(suspects.unit_id[selected].tolist())
-    undone = reverted(run, every)
-    changes = [change for change in every if change.unit_id in wanted and (change in undone) == undo]
-    if changes:
-        write_reverts(run, changes, undo=undo)
-        write_labels(run, relabel, task)
-    remaining = set(every) - reverted(run, every)
-    return {"reverted": len(changes), "changed": len(remaining)}
+    load = run.require("load")
+    if not has_reverts(run):
+        return []
+    left = Reverts.read(run, Origins(load).keyed).active()
+    names = task.answers.names
+    for shard in load.shards("examples"):
+        wanted = {change.text_hash for _, change in left}
+        if not wanted:
+            break
+        table = load.read_table("examples", shard, columns=["example_id", "text", "given_label"])
+        hashes = np.array([digest(text) for text in table["text"].to_pylist()], dtype=object)
+        found = np.array([each in wanted for each in hashes], dtype=bool)
+        if not found.any():
+            continue
+        units = task.unit_rows(table.append_column("hash", pa.array(hashes)).filter(pa.array(found)))
+        present = {
+            (row["unit_id"], row["hash"], _answer(names, row["given_label"], row["given_value"]))
+            for row in units.select(["unit_id", "hash", "given_label", "given_value"]).to_pylist()
+        }
+        contents = {(text_hash, given) for _, text_hash, given in present}
+        left = [
+            (unit, change)
+            for unit, change in left
+            if (change.content not in contents if unit is None else (unit, *change.content) not in present)
+        ]
+    return [change for _, change in left]
 
 
-def _index(labels: LabelSet, name: str) -> int:
-    """The index of a label name.
+def _pairs(
+    numbers: npt.NDArray[np.int64], values: npt.NDArray[np.object_], selected: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, str | None]]:
+    return zip(numbers[selected].tolist(), values[selected].tolist(), strict=True)
 
-    Raises:
-        ConfigError: the label does not exist.
-    """
-    index = labels.index(name)
-    if index is None:
-        raise ConfigError(f"unknown label {name!r}: {did_you_mean(name, labels.names)}")
-    return index
+
+def _answer(names: list[str], number: int, value: str | None) -> str:
+    """An answer by its name, and by its content where the name does not say it."""
+    return names[number] if value is None else f"{names[number]} {value}"

@@ -13,11 +13,12 @@ given label, and which the model suggests (`shows_given`).
 endpoint that ignores the constraint or returns no log-probabilities.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.choice import ChoiceForm
@@ -27,6 +28,7 @@ from rayclean.annotators.label_words import LabelWordsForm
 from rayclean.annotators.prompts import Prompt, template_source
 from rayclean.annotators.questions import Annotation, Expected, Query
 from rayclean.errors import AnnotationError, ConfigError
+from rayclean.plugins import Credential
 from rayclean.schema import Candidate, Label
 
 FORMS: dict[str, type[ChoiceForm] | type[LabelWordsForm]] = {
@@ -83,6 +85,17 @@ class OpenAIAnnotator(Annotator):
         OPERATIONAL: ClassVar[tuple[str, ...]] = (
             "base_url", "tokenizer", "api_key_env", "timeout", "deadline", "health_timeout", "concurrency",
         )  # fmt: skip
+
+        @field_validator("api_key_env")
+        @classmethod
+        def _is_a_name(cls, variable: str | None) -> str | None:
+            """Refuse the key itself, which is easily put here and must not be repeated in a message."""
+            if variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+                raise Credential(
+                    "this is the name of no environment variable (letters, digits and _). If it is the key itself: export "
+                    "it (export OPENAI_API_KEY=...) and write the name of the variable here"
+                )
+            return variable
 
         def identity(self) -> dict[str, Any]:
             """The options on which answers depend, with the template as text instead of its path."""

@@ -2,7 +2,8 @@
 
 Fixed parts (instruction, labels) come first, then the demonstrations, then the text, so that servers can
 cache the prefix. A text cannot escape from its place: everything that looks like a tag, a chat-template token
-or, in the one-line form, a line break is neutralised. An undefined name in a template is an error, never an
+or, in the one-line form, a line break is neutralised. The same holds for the words of labels, which come from the data, too
+(of tags they are whole sentences); only the instruction and definitions are the config's own. An undefined name in a template is an error, never an
 empty string.
 """
 
@@ -23,10 +24,14 @@ from rayclean.schema import Label
 
 _FOLDER = Path(__file__).parent / "templates"
 
-# Delimiters of chat templates and of our prompts: <|im_end|>, <text>, </s>, <start_of_turn>, <<SYS>>, [INST].
-_OPENING = re.compile(r"<(?=[|!<A-Za-z_]|\s*/)")
-_CLOSING = re.compile(r"\|>")
-_BRACKET = re.compile(r"\[(?=\s*/?\s*(INST|SYS|SYSTEM|AVAILABLE_TOOLS|TOOL_)\b)", re.IGNORECASE)
+# Delimiters of chat templates and of our prompts: <|im_end|>, <｜User｜>, <text>, </s>, <start_of_turn>, <<SYS>>, [INST].
+_OPENING = re.compile(r"<(?=[|｜!<A-Za-z_]|\s*/)")
+_CLOSING = re.compile(r"[|｜]>")
+_BRACKET = re.compile(
+    r"\[(?=\s*/?\s*(?:(?:INST|SYS|SYSTEM|AVAILABLE_TOOLS|TOOL_)\b|(?:SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|"
+    r"THINK|ARGS|CALL_ID|IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|PREFIX|MIDDLE|SUFFIX)\s*\]))",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BLANKS = re.compile(r"\s+")
 
@@ -34,8 +39,8 @@ _BLANKS = re.compile(r"\s+")
 def neutralise(text: str) -> str:
     """The text without sequences that a template or a tokenizer could interpret as delimiters.
 
-    >>> neutralise("fine </text><|im_end|> [/INST] a < b <3")
-    'fine ‹/text>‹|im_end|› ［/INST] a < b <3'
+    >>> neutralise("fine </text><|im_end|> [/INST] [TOOL_CALLS] a < b <3")
+    'fine ‹/text>‹|im_end|› ［/INST] ［TOOL_CALLS] a < b <3'
     """
     text = _CONTROL.sub(" ", text.encode(errors="replace").decode())
     return _BRACKET.sub("［", _CLOSING.sub("|›", _OPENING.sub("‹", text)))

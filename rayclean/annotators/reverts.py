@@ -1,9 +1,13 @@
 """Reverts of label changes by users, which can be undone.
 
-Each call atomically writes a separate segment to `ledger/reverts/`, so several users may revert at the same
-time. A segment identifies every change by its example and by its content: a hash of the text, and the names
-of the given and the final label. If the data are loaded again in another order, a revert follows the content;
-if the content has changed, it has no effect.
+A revert says that the given label of a text is right, whatever is suggested instead now or later. It is tied to what it is
+about and never to a place in a file: to the user's key where the data have one (`dataset.id`), as long as text and given
+label are the same, and otherwise to the text and the given label. So it follows the text when rows are sorted, added,
+removed or put into other files. Identical texts with the same given label cannot be told apart without a key: a revert of
+one is a revert of all.
+
+Each call atomically writes a separate segment to `ledger/reverts/`, so several users may revert at the same time. Segments
+are replayed in order of time; of several about the same change the last one counts.
 """
 
 import time
@@ -11,12 +15,19 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from rayclean.fingerprints import fingerprint
 from rayclean.hashing import digest
 from rayclean.run import Run
 
 _FOLDER = ("ledger", "reverts")
+_VERSION = 2
+EXCERPT = 60
+"""Characters of a text by which people recognise it."""
+
+_Content = tuple[str, str]
+"""Hash of a text, and the given label of one of its units by name (or as JSON, where a name does not say it)."""
 
 
 @dataclass(frozen=True)
@@ -26,57 +37,100 @@ class Change:
     unit_id: int
     text_hash: str
     given: str
-    """Name of the given label."""
+    """Name of the given label, or the answer as JSON where a name does not say it."""
     final: str
-    """Name of the new label."""
+    """Name of the new label, or the answer as JSON."""
+    excerpt: str = ""
+    """The beginning of the text."""
+    place: str = ""
+    """The user's key, or file and row."""
 
     @property
-    def content(self) -> tuple[str, str, str]:
-        """The content of the change, without its example."""
-        return (self.text_hash, self.given, self.final)
+    def content(self) -> _Content:
+        """What the change is about, without its example."""
+        return self.text_hash, self.given
+
+    @property
+    def described(self) -> str:
+        """The change for people: where it was, its text, and its labels."""
+        shown = f"{self.excerpt!r}" if self.excerpt else f"text {self.text_hash[:8]}"
+        at = f"{self.place} " if self.place else ""
+        labels = " → ".join(each if each.isprintable() else repr(each) for each in (self.given, self.final))
+        return f"{at}{shown} ({labels})"
 
     @classmethod
-    def of(cls, unit_id: int, text: str, given: str, final: str) -> "Change":
+    def of(cls, unit_id: int, text: str, given: str, final: str, place: str = "") -> "Change":
         """The change of an example with a text."""
-        return cls(unit_id, digest(text), given, final)
+        short = " ".join(text[: 2 * EXCERPT].split())
+        excerpt = short if len(short) <= EXCERPT else f"{short[:EXCERPT]}…"
+        return cls(unit_id, digest(text), given, final, excerpt, place)
 
 
-def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool) -> None:
-    """Record that changes are reverted, or applied again (`undo`)."""
+@dataclass(frozen=True)
+class Reverts:
+    """All recorded reverts, replayed."""
+
+    of_content: dict[_Content, dict[int | None, tuple[bool, Change]]]
+    """By content: unit, or None for all units with it -> whether the change is reverted, and the change as recorded."""
+
+    def undoes(self, change: Change) -> bool:
+        """Whether a present change is reverted."""
+        recorded = self.of_content.get(change.content, {})
+        undone, _ = recorded.get(change.unit_id) or recorded.get(None) or (False, change)
+        return undone
+
+    def active(self) -> list[tuple[int | None, Change]]:
+        """Every revert that counts: its unit (None: all units with its content), and the change as recorded."""
+        return [
+            (unit_id, change)
+            for recorded in self.of_content.values()
+            for unit_id, (undone, change) in recorded.items()
+            if undone
+        ]
+
+    @classmethod
+    def read(cls, run: Run, keyed: bool) -> "Reverts":
+        """Replay the segments of a run.
+
+        Args:
+            run: the run.
+            keyed: whether its examples have keys of the user now.
+        """
+        found: dict[_Content, dict[int | None, tuple[bool, Change]]] = defaultdict(dict)
+        for name in _segments(run):
+            record = run.read_json(*_FOLDER, name)
+            by_key = keyed and record.get("keyed", False)
+            for change in map(_recorded, record["changes"]):
+                of_content = found[change.content]
+                if not by_key:  # what was said of single units before is overridden
+                    of_content.clear()
+                of_content[change.unit_id if by_key else None] = record["action"] == "revert", change
+        return cls(dict(found))
+
+
+def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool, keyed: bool) -> None:
+    """Record that changes are reverted, or applied again (`undo`).
+
+    Args:
+        run: the run.
+        changes: what is reverted.
+        undo: whether they are applied again.
+        keyed: whether the ids of their units come from keys of the user.
+    """
+    names = ("unit_id", "text_hash", "given", "final", "excerpt", "place")
     record = {
-        "v": 1,
+        "v": _VERSION,
         "time": round(time.time(), 3),
         "action": "apply" if undo else "revert",
-        "changes": [[each.unit_id, *each.content] for each in changes],
+        "keyed": keyed,
+        "changes": [[getattr(each, name) for name in names] for each in changes],
     }
     run.write_json(record, *_FOLDER, f"segment-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json")
 
 
-def reverted(run: Run, changes: Iterable[Change]) -> set[Change]:
-    """The currently reverted ones among `changes`, by replay of all segments in order of time.
-
-    A revert applies to its example if the content is unchanged, otherwise to another example with this
-    content and no recorded revert.
-    """
-    recorded: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-    for name in _segments(run):
-        record = run.read_json(*_FOLDER, name)
-        for unit_id, *content in record["changes"]:
-            ids = recorded[tuple(content)]
-            if record["action"] == "revert":
-                ids.add(unit_id)
-            else:
-                ids.discard(unit_id)
-    current: dict[tuple[str, str, str], list[Change]] = defaultdict(list)
-    for change in sorted(changes, key=lambda each: each.unit_id):
-        current[change.content].append(change)
-    found = set[Change]()
-    for content, same in current.items():
-        ids = recorded.get(content, set())
-        exact = [change for change in same if change.unit_id in ids]
-        others = [change for change in same if change.unit_id not in ids]
-        found.update(exact, others[: len(ids) - len(exact)])
-    return found
+def _recorded(row: list[Any]) -> Change:
+    """A change of a segment; those of version 1 have neither excerpt nor place, and count as without a key."""
+    return Change(*row)
 
 
 def reverts_fingerprint(run: Run) -> str:
@@ -92,9 +146,5 @@ def has_reverts(run: Run) -> bool:
 
 def _segments(run: Run) -> list[str]:
     """Names of the segments, the oldest first."""
-    try:
-        entries = run.fs.ls(run.path(*_FOLDER), detail=False)
-    except FileNotFoundError:
-        return []
-    names = (str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
-    return sorted(name for name in names if name.startswith("segment-") and name.endswith(".json"))
+    names = run.names(*_FOLDER)
+    return [name for name in names if name.startswith("segment-") and name.endswith(".json")]

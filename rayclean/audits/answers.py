@@ -1,8 +1,9 @@
 """Auditors' answers in the ledger: who said what of which unit and when, for ever.
 
 Every reading of a form adds one segment to `<run>/ledger/audit/`, whole or not at all; nothing is ever changed or removed.
-An answer is tied to the unit and to its text, and names the right label by its content, so that it outlives a new
-detection, another annotator or another order of the classes, but not a new text.
+An answer is tied to the text of its unit, and to the user's key where the data have one, and names the right label by its
+content: so it outlives a new detection, another annotator, another order of the classes or of the rows, but not a new text
+(`following.py`).
 
 The last answer of an auditor counts, so a slip is mended by another form. Answers of one reading that differ, or of two
 auditors, are a conflict: such a unit is listed and counts as not answered until the auditors agree.
@@ -12,7 +13,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rayclean.fingerprints import fingerprint
@@ -29,7 +30,7 @@ AUDIT, CERTIFICATE = "audit", "certificate"
 """What a form is for, with which its name begins. Answers of an audit refit the probabilities, those of a certificate do not,
 so that the order of the proposals does not depend on what is answered about them."""
 _FOLDER = ("ledger", "audit")
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class AuditAnswer:
     """Unix time of the reading."""
     form: str = ""
     """Name of the form that the answer came with."""
+    part: str = ""
+    """What of the example the unit is, by the name of a class; empty where the example is the unit."""
 
     @property
     def content(self) -> tuple[str, str | None]:
@@ -92,28 +95,42 @@ def record_answers(run: Folder, answers: Iterable[AuditAnswer], auditor: str, fo
         "time": time.time(),
         "auditor": auditor,
         "form": form,
-        "answers": [[each.unit_id, each.text_hash, each.said, each.value] for each in answers],
+        "answers": [[each.unit_id, each.text_hash, each.said, each.value, each.part] for each in answers],
     }
     run.write_json(record, *_FOLDER, f"segment-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json")
 
 
-def read_answers(run: Folder) -> AuditAnswers:
-    """All answers, by replay of the segments in order of time."""
-    latest: dict[int, dict[str, set[AuditAnswer]]] = defaultdict(dict)
-    audited = set[int]()
+def recorded_readings(run: Folder) -> list[list[AuditAnswer]]:
+    """The answers of every reading as they were recorded, in order of time; those of version 1 do not know the part."""
+    readings = []
     for name in _segments(run):
         record = run.read_json(*_FOLDER, name)
+        who = {name: record[name] for name in ("auditor", "time", "form")}
+        rows = ([*row, ""] if record["v"] == 1 else row for row in record["answers"])
+        readings.append([AuditAnswer(*row[:4], **who, part=row[4]) for row in rows])
+    return readings
+
+
+def read_answers(run: Folder, places: Mapping[tuple[int, str], int] | None = None) -> AuditAnswers:
+    """All answers that count, by replay of the segments in order of time.
+
+    Args:
+        run: the run folder.
+        places: the unit that an answer is about now, by its unit and text as recorded; others are left out. None: answers
+            are about the units that were recorded.
+    """
+    latest: dict[int, dict[str, set[AuditAnswer]]] = defaultdict(dict)
+    audited = set[int]()
+    for reading in recorded_readings(run):
         told: dict[int, set[AuditAnswer]] = defaultdict(set)
-        for unit_id, text_hash, said, value in record["answers"]:
-            told[unit_id].add(
-                AuditAnswer(
-                    unit_id, text_hash, said, value, record["auditor"], record["time"], record["form"]
-                )
-            )
-        if record["form"].startswith(AUDIT):
-            audited |= told.keys()
-        for unit_id, of_reading in told.items():
-            latest[unit_id][record["auditor"]] = of_reading
+        for answer in reading:
+            recorded = answer.unit_id, answer.text_hash
+            unit_id = answer.unit_id if places is None else places.get(recorded)
+            if unit_id is not None:
+                told[unit_id].add(replace(answer, unit_id=unit_id))
+                latest[unit_id][answer.auditor] = told[unit_id]
+                if answer.form.startswith(AUDIT):
+                    audited.add(unit_id)
     settled, conflicts = {}, {}
     for unit_id, by_auditor in latest.items():
         every = sorted(

@@ -3,7 +3,7 @@
 Both work on a run whose `relabel` is finished, and ask no annotator anything: decisions are made again from what is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from rayclean.annotators import relabel_annotators
 from rayclean.annotators.final_labels import write_labels
-from rayclean.audits.answers import AUDIT, CERTIFICATE, ORACLE, AuditAnswer, read_answers, record_answers
+from rayclean.audits.answers import AUDIT, CERTIFICATE, ORACLE, AuditAnswer, record_answers
 from rayclean.audits.certificate import (
     certified_proposals,
     proposal_answers,
@@ -20,6 +20,7 @@ from rayclean.audits.certificate import (
     write_certificate,
 )
 from rayclean.audits.draw import FOLDER, draw_sample, form_name, read_population
+from rayclean.audits.following import present_answers
 from rayclean.audits.forms import (
     check_auditor,
     contradictions,
@@ -31,7 +32,7 @@ from rayclean.audits.forms import (
 from rayclean.audits.oracle import oracle_answers
 from rayclean.audits.rates import audit_figures
 from rayclean.audits.settle import read_proposals, settle
-from rayclean.audits.units import DoubtedUnit, read_units
+from rayclean.audits.units import read_units
 from rayclean.config import CertifyConfig, Config
 from rayclean.errors import ArtifactError
 from rayclean.functional.hashing import mix
@@ -106,10 +107,10 @@ def audit_run(config: Config, run: Run, files: Sequence[str], auditor: str, *, o
     draw = draw_sample(run, config.audit, read_population(run.require("detect")))
     reading = _read(config, run, task, files, auditor)
     if oracle:
-        units = read_units(run, task, _open(run, draw.units).tolist())
+        units = read_units(run, task, _open(run, task, draw.units).tolist())
         record_answers(run, oracle_answers(run, units, task), ORACLE, draw.form)
     _decide_again(config, run, task)
-    left = _open(run, draw.units)
+    left = _open(run, task, draw.units)
     left = left[np.argsort(mix(left, config.audit.seed, "audit form"))]
     units = read_units(run, task, left.tolist())
     forms = write_form(run, AUDIT_FORM_FILE, draw.form, [units[key] for key in left.tolist()], task)
@@ -133,9 +134,8 @@ def certify_run(
     reading = _read(config, run, task, files, auditor)
     _decide_again(config, run, task)  # a form of an audit among the files changes the proposals
     while True:
-        answers = read_answers(run)
-        units = read_units(run, task, answers.units)
-        answers = answers.about(units)
+        present = present_answers(run, task)
+        answers, units = present.answers, present.units
         proposals = read_proposals(run.require("relabel"), answers.audited)
         told = proposal_answers(proposals, answers, units)
         following = questions(proposals, told, rule, config.seed).tolist()
@@ -196,7 +196,7 @@ def _read(config: Config, run: Run, task: Task, files: Sequence[str], auditor: s
             reading.unanswered += returned.unanswered
             reading.unknown += returned.unknown
             told.setdefault(form, []).extend(returned.answers)
-    known = read_answers(run).settled
+    known = present_answers(run, task).answers.settled
     for form, answers in told.items():
         differing = set(contradictions(answers))
         new = dict[Any, AuditAnswer]()
@@ -224,24 +224,25 @@ def _decide_again(config: Config, run: Run, task: Task) -> None:
     manifest = run.read_json("relabel", MANIFEST)
     settled = settle(config, run, relabel, task)
     labels = write_labels(run, relabel, task)
+    del settled["warnings"]  # the relabel that ran last has said what is lost
     metrics = manifest["metrics"] | settled.pop("decisions") | {"audit": settled, "labels": labels}
     run.outdate("relabel")
     run.write_json({**manifest, "fingerprint": expected, "metrics": metrics}, "relabel", MANIFEST)
 
 
-def _open(run: Run, units: Ids) -> Ids:
+def _open(run: Run, task: Task, units: Ids) -> Ids:
     """Units without an answer that counts."""
-    return units[~np.isin(units, np.fromiter(read_answers(run).settled, dtype=np.int64))]
+    settled = present_answers(run, task).answers.settled
+    return units[~np.isin(units, np.fromiter(settled, dtype=np.int64))]
 
 
 def _conflicts(run: Run, task: Task) -> list[dict[str, Any]]:
-    answers = read_answers(run)
-    units: Mapping[int, DoubtedUnit] = read_units(run, task, answers.conflicts) if answers.conflicts else {}
+    present = present_answers(run, task)
     return [
         {
             "id": f"u{key % 2**64:016x}",
-            "text": units[key].text if key in units else "",
+            "text": present.units[key].text,
             "answers": [f"{each.auditor}: {each.value or each.said}" for each in several],
         }
-        for key, several in sorted(answers.conflicts.items())
+        for key, several in sorted(present.answers.conflicts.items())
     ]

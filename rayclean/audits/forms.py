@@ -135,7 +135,7 @@ def read_form(
                     f"row {row['row']}: {said!r} ({did_you_mean(said, [*offered, NEITHER_LABEL, UNSURE])})"
                 )
             else:
-                answers.append(AuditAnswer(unit.unit_id, unit.text_hash, *found))
+                answers.append(AuditAnswer(unit.unit_id, unit.text_hash, *found, part=unit.part))
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise DataError(

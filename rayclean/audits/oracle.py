@@ -1,6 +1,7 @@
 """An auditor for experiments on data whose truth is known. It reads the true labels and is named so in all it leaves."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +30,8 @@ def oracle_answers(run: Run, units: Mapping[int, DoubtedUnit], task: Task) -> li
         if len(findings):
             true = true_answers(load, shard, findings, task)
             for unit_id, answer in zip(findings["unit_id"].to_pylist(), true.tolist(), strict=True):
-                found.append(_answer(units[unit_id], answer, task))
+                unit = units[unit_id]
+                found.append(replace(_answer(unit, answer, task), part=unit.part))
     if found and all(each.said == UNSURE for each in found):
         raise DataError(
             "--oracle answers by the true labels, and this run knows none (dataset.truth): leave --oracle out and have a "

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer, AuditAnswers, read_answers
+from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer, AuditAnswers
 from rayclean.audits.draw import Draw, Population, read_draw, read_population
+from rayclean.audits.following import present_answers
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import AuditConfig
 from rayclean.folder import Folder
@@ -68,7 +69,7 @@ def noise_before(sample: Sample, population: Population) -> Rate:
 
 def audit_figures(run: Run, config: AuditConfig, task: Task) -> dict[str, Any] | None:
     """All figures of the audit of a run, as plain JSON; None before anybody answered."""
-    answers = read_answers(run)
+    answers = present_answers(run, task).answers
     draw = read_draw(run, config)
     if not len(draw.units) or not answers.units & {*draw.units.tolist()}:
         return None

@@ -20,11 +20,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import ANNOTATIONS, AUDITED, DECISIONS
-from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswers, read_answers
+from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswers
 from rayclean.audits.certificate import Proposals, certified_proposals, proposal_answers
 from rayclean.audits.draw import read_draw, read_population
+from rayclean.audits.following import present_answers
 from rayclean.audits.rates import noise_before, read_sample
-from rayclean.audits.units import DoubtedUnit, read_units
+from rayclean.audits.units import DoubtedUnit
 from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
@@ -68,9 +69,8 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
     out.remove("audited.parquet")
     relabel = config.relabel
     suspects = _read(out)
-    answers = read_answers(run)
-    units = read_units(run, task, answers.units) if answers.units else {}
-    answers = answers.about(units)
+    present = present_answers(run, task)
+    answers, units = present.answers, present.units
     audited, is_audited = _audited(suspects, answers, units)
     scale: tuple[float, float, float] | None = None
     if is_audited.any() or relabel.max_harm is not None:
@@ -114,7 +114,17 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
         "proposals": proposals.digest,
         "proposed": len(proposals.unit_id),
         "certified": certified,
+        "warnings": _lost(present.lost),
     }
+
+
+def _lost(count: int) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"auditors judged {count} examples whose texts are no longer in the data (or not under these keys): their answers "
+        "count for nothing"
+    ]
 
 
 def read_proposals(relabel: Folder, audited: Collection[int]) -> Proposals:

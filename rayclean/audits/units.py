@@ -1,7 +1,7 @@
 """A doubted unit as an auditor sees it: its text, the label it was given, and the one that detection suggests."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from rayclean.annotators.queries import read_texts
 from rayclean.hashing import digest
 from rayclean.run import Run
 from rayclean.schema import Candidate
-from rayclean.tasks.base import Task
+from rayclean.tasks.base import Task, unit_ids
 
 _COLUMNS = ("unit_id", "example_id", "given_label", "suggested_label", "given_value", "suggested_value")
 
@@ -32,6 +32,8 @@ class DoubtedUnit:
     """The suggested answer as JSON, where its number does not say it."""
     given: Candidate
     suggested: Candidate
+    part: str = ""
+    """What of the example it is, by the name of a class; empty where the example is the unit."""
 
     @property
     def text_hash(self) -> str:
@@ -82,8 +84,27 @@ def read_units(run: Run, task: Task, ids: Iterable[int]) -> dict[int, DoubtedUni
             row["suggested_value"],
             task.candidate(row["given_label"], row["given_value"], text),
             task.candidate(row["suggested_label"], row["suggested_value"], text),
+            _part(task, row["example_id"], row["unit_id"]),
         )
     return found
+
+
+def units_of(task: Task, example_ids: Sequence[int], part: str) -> list[int]:
+    """Ids of the units of some examples that are this part of them; none where there is no such class any more."""
+    if task.units_are_examples:
+        return [*example_ids] if not part else []
+    index = task.labels.index(part)
+    if index is None or not example_ids:
+        return []
+    every = unit_ids(np.array(example_ids, dtype=np.int64), len(task.labels))
+    return [int(each) for each in every[:, index]]
+
+
+def _part(task: Task, example_id: int, unit_id: int) -> str:
+    if task.units_are_examples:
+        return ""
+    ids = unit_ids(np.array([example_id], dtype=np.int64), len(task.labels))[0].tolist()
+    return task.labels[ids.index(unit_id)].name
 
 
 def label_name(value: str) -> str:

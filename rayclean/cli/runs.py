@@ -7,7 +7,7 @@ import typer
 
 from rayclean.cli.arguments import AddressOption, ConfigArgument, OverridesArgument, read_config
 from rayclean.cli.jobs import show_job
-from rayclean.errors import RaycleanError, ResourceError
+from rayclean.errors import ConfigError, RaycleanError, ResourceError
 
 
 def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
@@ -57,6 +57,17 @@ def show_status(
 
 def revert_labels(
     config: ConfigArgument,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the example with this key of yours (dataset.id; repeatable)."),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE:ROW",
+            help="Only the example of this row, counted from 0 as in the report (repeatable).",
+        ),
+    ] = None,
     example_id: Annotated[list[int] | None, typer.Option(help="Only these examples (repeatable).")] = None,
     below: Annotated[float | None, typer.Option(help="Only changes with a confidence below this.")] = None,
     from_label: Annotated[str | None, typer.Option(help="Only changes away from this label.")] = None,
@@ -69,6 +80,8 @@ def revert_labels(
 
     result = revert(
         read_config(config, None),
+        keys=key or None,
+        rows=[_place(each) for each in row] if row else None,
         example_ids=example_id or None,
         below=below,
         from_label=from_label,
@@ -78,4 +91,21 @@ def revert_labels(
     )
     what = "applied again" if undo else "reverted"
     typer.echo(f"{result['reverted']} labels {what}, {result['changed']} changes remain")
+    if result["copies"]:
+        typer.echo(
+            f"{result['copies']} of them are identical texts with the same label, which only a key of your own (dataset.id) "
+            "would tell apart"
+        )
     typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")
+
+
+def _place(text: str) -> tuple[str, int]:
+    """File and row of `FILE:ROW`; a file's name may hold colons itself.
+
+    Raises:
+        ConfigError: there is no row.
+    """
+    file, colon, row = text.rpartition(":")
+    if not (colon and file and row.isdecimal()):
+        raise ConfigError(f"--row {text!r}: expected a file and a row of it, such as --row tickets.csv:17")
+    return file, int(row)

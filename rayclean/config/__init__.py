@@ -14,10 +14,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rayclean.config.cluster_section import ClusterConfig, LLMSize
+from rayclean.config.credentials import refuse_credentials
 from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
+from rayclean.config.run_name import WITHOUT_FILE, name_of_file
 from rayclean.config.verb_sections import (
     AuditConfig,
     CertifyConfig,
@@ -61,8 +63,9 @@ class Config(Options):
 
     version: int = CONFIG_VERSION
     """Version of the config's meaning; a file of another version is refused."""
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the run: artifacts go to `<output>/<name>/`."""
+    name: str = Field(WITHOUT_FILE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: artifacts go to `<output>/<name>/`. Without it, the config file's own name (`tickets` for
+    `tickets.toml`); `run` for a config that comes from no file."""
     output: str = "runs"
     """Folder of all runs, on any file system that fsspec knows."""
     seed: int = 0
@@ -91,6 +94,12 @@ class Config(Options):
     """Which labels a person is asked about, to measure what cleaning did."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the work runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, values: Any) -> Any:
+        """First of all, since the message about any other fault shows the value."""
+        return refuse_credentials(values)
 
     @field_validator("task", "encoder", "annotator", "method", mode="before")
     @classmethod
@@ -123,18 +132,28 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         ConfigError: the file cannot be read, or a key or a value is wrong.
     """
-    return parse_config(read_values(path), overrides, str(path))
+    return parse_config(read_values(path), overrides, str(path), name=name_of_file(path))
 
 
 def parse_config(
-    values: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "config"
+    values: dict[str, Any],
+    overrides: list[str] | tuple[str, ...] = (),
+    where: str = "config",
+    *,
+    name: str = WITHOUT_FILE,
 ) -> Config:
     """A checked config from plain values and overrides.
+
+    Args:
+        values: as a config file holds them.
+        overrides: as in `load_config`.
+        where: where the values come from, for messages.
+        name: of the run, if neither the values nor an override say one.
 
     Raises:
         ConfigError: a key or a value is wrong.
     """
-    values = copy.deepcopy(values)  # overrides must not touch the caller's values
+    values = {"name": name, **copy.deepcopy(values)}  # overrides must not touch the caller's values
     for override in overrides:
         apply_override(values, override)
     try:

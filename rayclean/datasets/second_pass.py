@@ -4,6 +4,7 @@ Whatever is drawn per example (its split, its noise) is a hash of its id. Duplic
 labels cannot be decided shard by shard: the global pass has prepared them.
 """
 
+import ast
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.noise import is_local
 from rayclean.hashing import text_group
+from rayclean.origins import ORIGINS, ORIGINS_FOLDER
 from rayclean.schema import SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, examples_schema, truth_schema
 
 _SPLITS = np.array([SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST])
@@ -93,7 +95,7 @@ def _groups(rows: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
-    """Write `examples/`, `test/`, `truth/` and `rejected/` of one staged shard.
+    """Write `examples/`, `test/`, `origins/`, `truth/` and `rejected/` of one staged shard.
 
     Returns:
         Counts of the shard: `rows`, `rejected` by reason, `splits`, `labels` ([index, count] of examples and
@@ -120,6 +122,7 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
     if job.load.config.group is not None and shard.role == "data" and not is_test.all():
         groups = pa.table({"example_id": selected.ids, "group": kept["group"]})
         folder.write_table(groups.filter(pa.array(~is_test)), "groups", name)
+    folder.write_table(_origins(selected.ids, kept), ORIGINS_FOLDER, name)
     known = np.asarray(truth.is_valid())
     if known.any():
         columns = [selected.ids[known], truth.drop_null()]
@@ -143,6 +146,13 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
     }
     folder.write_json(counts, "stage", "shards", f"{shard.name}.json")
     return counts
+
+
+def _origins(ids: npt.NDArray[np.int64], kept: pa.Table) -> pa.Table:
+    """A shard of `origins/`: the key as the user's column writes it, the file and the row."""
+    keys = [None if key is None else str(ast.literal_eval(key)) for key in kept["key"].to_pylist()]
+    columns = [ids, pa.array(keys, pa.string()), kept["source"].cast(pa.string()), kept["row"]]
+    return pa.table(columns, schema=ORIGINS)
 
 
 def _noisy_labels(

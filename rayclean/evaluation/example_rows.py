@@ -13,6 +13,7 @@ from rayclean.config import parse_config
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
+from rayclean.origins import Origins
 from rayclean.run import Run
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
@@ -41,6 +42,7 @@ def changed_rows(
     rows = rows[np.lexsort((suspects.rank[rows], -suspects.certainty[rows]))][:limit]
     wanted = suspects.unit_id[rows]
     texts = _rows_of(run.require("load"), "examples", suspects.example_id[rows], ["text"], "example_id")
+    origins = Origins(run.require("load")).of(suspects.example_id[rows].tolist())
     findings = _rows_of(run.require("detect"), "findings", wanted, ["quality", "reason"], "unit_id")
     answers = _rows_of(run.require("relabel"), "annotations", wanted, ["raw", "model"], "unit_id")
     shown = []
@@ -50,6 +52,7 @@ def changed_rows(
         shown.append({
             **texts[example], **findings[key], **answers[key],
             "example_id": example,
+            "origin": origins.get(example),
             "given": labels[int(suspects.given[row])].name,
             "final": labels[int(suspects.suggested[row])].name,
             "true": labels[truth].name if truth >= 0 else None,

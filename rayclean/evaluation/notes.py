@@ -121,7 +121,8 @@ def notes(
     for verb, key in (("detect", "note"), ("relabel", "go_on"), ("train", "note")):
         if verb_metrics[verb].get(key):
             found.append(f"{verb}: {verb_metrics[verb][key]}.")
-    found += [f"load: {warning}." for warning in verb_metrics["load"].get("warnings", [])]
+    for verb in ("load", "relabel"):
+        found += [f"{verb}: {warning}." for warning in verb_metrics[verb].get("warnings", [])]
     if tested["reason"]:
         found.append(f"The networks are not compared: {tested['reason']}.")
     return found

@@ -66,7 +66,7 @@ class ReportInputs:
     """Metrics in the manifests of the other verbs."""
     changes: list[dict[str, Any]]
     """The most valuable changes: text, given, final, true, confidence, reason, raw, model, quality,
-    example_id."""
+    example_id, origin (None where it is not known)."""
     harmed: list[dict[str, Any]]
     """Changes that made a right label wrong."""
     rejected: list[dict[str, Any]]

@@ -3,7 +3,7 @@ noise.
 
     first pass     source files -> stage/, and a summary of each piece (on workers)
     global pass    label set, truth, duplicate keys, global noise (in the driver, from summaries and ids)
-    second pass    stage/ -> examples/ test/ truth/ rejected/ (on workers)
+    second pass    stage/ -> examples/ test/ origins/ truth/ rejected/ (on workers)
 
 The source is read once, in batches of rows. The driver never holds rows, only the values of the label column,
 8 bytes per example for duplicates, and 12 for noise that is chosen globally. Files are sorted by name, so the
@@ -41,6 +41,7 @@ from rayclean.datasets.global_pass import (
 from rayclean.datasets.label_checks import check_truth_values, check_unknown_labels, label_warnings
 from rayclean.datasets.label_forms import LabelForm, described_form, label_form
 from rayclean.datasets.labels import check_same_names, distinct_names, resolve_labels
+from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
 from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
@@ -82,14 +83,16 @@ def validate(config: Config, run: Run) -> None:
     consistent.
 
     Raises:
-        ConfigError: options contradict each other, a label is unknown, or the labels are of another task.
+        ConfigError: options contradict each other, a label is unknown, the labels are of another task, or the run folder
+            holds the run of another data set.
         DataError: a source is missing, empty, unreadable, or lacks a column.
     """
     form = _form(config)
     if isinstance(config.dataset.label, tuple) and not form.reads_columns:
         raise ConfigError(f"dataset.label names several columns: {_another_task(config, form, 'classes')}")
     check_options(config.dataset, form)
-    for source in find_sources(config.dataset):
+    sources = find_sources(config.dataset)
+    for source in sources:
         file = next((file for file in source.files if file.size > 0), source.files[0])
         reader = source.reader()
         found = reader.columns(file) if file.size > 0 else []
@@ -98,6 +101,7 @@ def validate(config: Config, run: Run) -> None:
                 f"{source.files[0].url}: empty file; expected a data set with columns, check dataset.path"
             )
         _check_labels(config, source, reader, file, found)
+    refuse_other_data(config.dataset, sources[0], _form(config, sources[0]), run)
 
 
 def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFile, found: list[str]) -> None:
@@ -191,6 +195,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         check_unknown_labels(dataset, labels, summaries, list(zip(shards, written, strict=True)))
         check_rejected(dataset, summaries, labels, shards, written)
     out.write_text(label_set.to_json(), "labels.json")
+    out.write_json(source_places(dataset), SOURCES_FILE)
     write_truth_summary(out, second, summaries, written)
     metrics = load_metrics(summaries, written, labels, form)
     metrics["label_ways"] = labels.ways

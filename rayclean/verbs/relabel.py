@@ -14,14 +14,16 @@ kept in `<run>/ledger/`, so a change of acceptance or calibration sends no query
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rayclean.annotators import build_annotator, relabel_annotators
 from rayclean.annotators.budget import Budget, common_currency
 from rayclean.annotators.decisions import DecidedStage, decision_counts, write_decisions
 from rayclean.annotators.demonstrations import DemonstrationSources
-from rayclean.annotators.final_labels import write_labels
+from rayclean.annotators.final_labels import lost_reverts, write_labels
 from rayclean.annotators.queries import suspects_of
+from rayclean.annotators.reverts import Change
 from rayclean.audits.settle import settle
 from rayclean.config import Config
 from rayclean.folder import Folder
@@ -35,7 +37,10 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
+
+_NAMED = 5
+"""Reverts without effect that a warning names."""
 
 
 def validate(config: Config, run: Run) -> None:
@@ -104,6 +109,9 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     settled = settle(config, run, out, task)
     counts = decision_counts(decided) | settled["decisions"]
     label_sources = write_labels(run, out, task)
+    warnings = _lost(lost_reverts(run, task)) + settled.pop("warnings")
+    for warning in warnings:
+        logger.warning("relabel: %s", warning)
     out.remove("answers")
     advice = _advice(counts, total)
     if advice is not None:
@@ -134,7 +142,20 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "queries_per_second": round(fresh / seconds, 3) if fresh and seconds > 0 else None,  # in this attempt
         "complete": counts["unasked"] == 0,
         "go_on": advice,
+        "warnings": warnings,
     }
+
+
+def _lost(reverts: Sequence[Change]) -> list[str]:
+    """A warning that names the reverts without effect."""
+    if not reverts:
+        return []
+    named = "; ".join(change.described for change in reverts[:_NAMED])
+    more = f"; and {len(reverts) - _NAMED} more" if len(reverts) > _NAMED else ""
+    return [
+        f"{len(reverts)} reverts have no effect, since their text with this given label is no longer in the data (or not under "
+        f"this key): {named}{more}"
+    ]
 
 
 def _advice(decided: dict[str, Any], total: int) -> str | None:

@@ -146,6 +146,11 @@ class Hostile:
             return JSONResponse(
                 {"error": {"message": f"bad key {request.headers.get('authorization', '')}"}}, 400
             )
+        if fault == "echo":
+            answer = good()
+            for choice in answer["choices"]:
+                choice["sent"] = request.headers.get("authorization", "")
+            return JSONResponse(answer)
         if fault == "html":
             return HTMLResponse("<html><body>Sign in</body></html>")
         if fault == "junk":

@@ -24,7 +24,8 @@ def suspects(given=(), chosen=(), truth=(), confidence=(), suggested=(), decisio
         suggested=np.array(suggested, np.int64), rival=np.array(suggested, np.int64), chosen=np.array(chosen, np.int64),
         confidence=np.array(confidence, np.float32), probability=np.full(count, 0.5), log_odds=np.zeros(count),
         decision=np.array([DECISIONS.index(d) for d in decision], np.int8),
-        annotator=np.full(count, "knn", object), suggested_value=np.full(count, None, object), candidates=pairs,
+        annotator=np.full(count, "knn", object), given_value=np.full(count, None, object),
+        suggested_value=np.full(count, None, object), candidates=pairs,
         truth=np.array(truth, np.int64), error_kinds=Counter(),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayclean import schema
-from rayclean.annotators.final_labels import revert_label_changes
+from rayclean.annotators.revert_changes import revert_label_changes
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.run import Run

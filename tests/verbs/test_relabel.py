@@ -16,8 +16,8 @@ from rayclean.annotations import ANNOTATIONS
 from rayclean.annotators import queries
 from rayclean.annotators.answers import answer_rows
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.final_labels import revert_label_changes
 from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.revert_changes import revert_label_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
@@ -501,7 +501,7 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     changed = [key for key, row in before.items() if row["source"] == "changed"]
     assert SUSPECTS - LOST <= len(changed) <= SUSPECTS  # where the truth is lost, it guesses
     one = revert_label_changes(run, TASK, example_ids=[changed[0]])
-    assert one == {"reverted": 1, "changed": len(changed) - 1}
+    assert one == {"reverted": 1, "copies": 0, "changed": len(changed) - 1}
     after = table(run, "relabel", "labels")
     assert after[changed[0]]["source"] == "reverted"
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
@@ -524,6 +524,7 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert (redone["reverted"], redone["labels"]["changed"]) == (len(changed), 0)
     assert revert_label_changes(run, TASK, everything=True, undo=True) == {
         "reverted": len(changed),
+        "copies": 0,
         "changed": len(changed),
     }
     assert content() == original
