@@ -37,7 +37,12 @@ class RowValidator:
     """Accepts or rejects each row of a file: `SourceColumns.names` -> `ValidRow` or `RejectedRow`."""
 
     def __init__(
-        self, config: DatasetConfig, columns: SourceColumns, role: str, form: LabelForm | None = None
+        self,
+        config: DatasetConfig,
+        columns: SourceColumns,
+        role: str,
+        form: LabelForm | None = None,
+        needs_labels: bool = True,
     ):
         self.form = form or label_form("class", config)
         self.separator = config.separator
@@ -48,7 +53,8 @@ class RowValidator:
         self.label, self.truth = _getter(columns.label, names), _getter(columns.truth, names)
         self.key = None if columns.key is None else names.index(columns.key)
         self.group = None if columns.group is None else names.index(columns.group)
-        self.needs_label = role != "test"  # a test row may hold the truth alone
+        self.labels_optional = not needs_labels
+        self.needs_label = needs_labels and role != "test"  # a test row may hold the truth alone
 
     def __call__(self, values: Sequence[Any]) -> ValidRow | RejectedRow:
         """Check one row."""
@@ -69,13 +75,23 @@ class RowValidator:
             if self.needs_label or truth is None:
                 return RejectedRow(NO_LABEL, self.form.codes(label)[0][2:])
             label = None
-        if label is None and (self.needs_label or truth is None):
+        if label is None and not self.labels_optional and (self.needs_label or truth is None):
             return RejectedRow("null label", "" if self.label is None else repr(self.label(values)))
         key = None if self.key is None else _key(values[self.key])
         group = None if self.group is None else _key(values[self.group], "group")
         if isinstance(key, RejectedRow):
             return key
         return group if isinstance(group, RejectedRow) else ValidRow(text, label, truth, key, tokens, group)
+
+    def classes(self, values: Sequence[Any]) -> set[str]:
+        """Codes of the classes that the label of a row names, of a row that is rejected for another reason, too; none where
+        the label cannot be read.
+        """
+        tokens = None if self.tokens is None else _tokens(values[self.tokens])
+        if self.label is None or isinstance(tokens, RejectedRow):
+            return set()
+        label = self.form.parse(self.label(values), tokens or ())
+        return set(self.form.codes(label)) if isinstance(label, str) else set()
 
     def _is_unlabelled(self, staged: str) -> bool:
         return self.form.is_unlabelled(staged, self.unlabelled)
