@@ -99,6 +99,7 @@ def run_verbs(
         for verb in verbs:
             if verb not in todo:
                 say(f"{verb}: done before, reused")
+                _say_remarks(verb, run.manifest(verb))
         if todo:
             _run_unfinished(config, run, todo, expected, again, on_epoch, place)
         if "evaluate" in verbs:
@@ -239,7 +240,17 @@ def _run_verb(
     run.outdate(verb)  # even under the same fingerprint (`--again`)
     manifest = run.commit(verb, fingerprint, out, time.monotonic() - start, metrics)
     say(f"{verb}: done in {manifest.seconds:,.1f} s")
+    _say_remarks(verb, manifest)
     return manifest
+
+
+def _say_remarks(verb: str, manifest: Manifest | None) -> None:
+    """Print what a finished verb says of its data and figures: alarms first, then warnings."""
+    metrics = {} if manifest is None else manifest.metrics
+    for alarm in metrics.get("alarms", []):
+        say(f"{verb}: LOOK AT THIS FIRST: {alarm}")
+    for warning in metrics.get("warnings", []):
+        say(f"{verb}: {warning}")
 
 
 def _require_inputs(run: Run, todo: list[str], expected: dict[str, str]) -> None:

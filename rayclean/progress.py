@@ -112,7 +112,7 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressB
 def say(text: str) -> None:
     """Print a line about the work under way, unless it is `unseen`."""
     if not _unseen.get():
-        console.print(text, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def unseen() -> AbstractContextManager[None]:

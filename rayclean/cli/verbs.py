@@ -2,7 +2,8 @@
 them.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,15 +53,20 @@ def _predict(
     ] = None,
     again: AgainOption = False,
 ) -> None:
-    chosen = [] if model is None else ["predict.mode=model", f"predict.model={model}"]
-    _run("predict", config, [*(overrides or []), *chosen], again)
+    if model is None:
+        _run("predict", config, overrides, again)
+        return
+    # Rows that a classifier scores need no labels, so they are loaded in another way than for training.
+    chosen = ["predict.mode=model", f"predict.model={json.dumps(model)}"]
+    _run("predict", config, [*(overrides or []), *chosen], again, ("load", "predict"))
 
 
-def _run(verb: str, config: str, overrides: list[str] | None, again: bool) -> None:
+def _run(verb: str, config: str, overrides: list[str] | None, again: bool, verbs: Sequence[str] = ()) -> None:
+    """Run the verbs of a command, by default the one it is named after, and print the figures of the last one."""
     from rayclean.pipeline import run_verbs
     from rayclean.run import VERBS
 
-    verbs = VERBS if verb == "clean" else (verb,)
+    verbs = verbs or (VERBS if verb == "clean" else (verb,))
     try:
         run = run_verbs(read_config(config, overrides), verbs, again=again)
     except KeyboardInterrupt:

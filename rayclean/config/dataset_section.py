@@ -13,6 +13,9 @@ class Split(Options):
 
     path: str | tuple[str, ...] | None = None
     """Separate file(s), read with the data set's format and columns."""
+    split: str | None = None
+    """Split of the Hugging Face data set at `path`, or, without `path`, of the one at `dataset.path`: `test`,
+    `validation`. Without it, `dataset.hf_split`."""
     share: float = Field(0.0, ge=0, lt=1)
     """Share of the data set's examples, drawn by a hash of the text (or of `dataset.group`), so that copies stay together and the
     order of rows does not matter."""
@@ -25,9 +28,16 @@ class Split(Options):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Split":
-        if self.path is not None and self.share:
-            raise ValueError("set either path (own files) or share (a part of the data set), not both")
+        if self.has_source and self.share:
+            raise ValueError(
+                "set either path or split (rows of their own) or share (a part of the data set), not both"
+            )
         return self
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the examples are rows of their own, and no share of the data set."""
+        return self.path is not None or self.split is not None
 
 
 class NoiseConfig(Options):
@@ -58,7 +68,7 @@ class DatasetConfig(Options):
     format: Literal["auto", "parquet", "csv", "jsonl", "conll", "huggingface", "builtin"] = "auto"
     """Format of the files; `auto` goes by the ending of their names."""
     hf_split: str = "train"
-    """Split of a Hugging Face data set."""
+    """Split of a Hugging Face data set that is cleaned; `dev.split` and `test.split` name those of the other examples."""
     text: str | tuple[str, ...] = "text"
     """Text column, or several that are joined by `separator`."""
     separator: str = " [SEP] "
@@ -105,8 +115,8 @@ class DatasetConfig(Options):
     noise: NoiseConfig | None = None
     """Noise to inject into the examples that will be cleaned; never into test or a separate dev set."""
     max_rejected: float = Field(0.1, ge=0, le=1)
-    """Largest share of unusable rows; above it the run stops, since the config is probably wrong. Rows
-    without a label (`unlabelled`) do not count."""
+    """Largest share of unusable rows, of the data, the development and the test files each; above it the run stops, since
+    the config is probably wrong. Rows without a label (`unlabelled`) do not count."""
     rows_per_shard: int = Field(8192, ge=1)
     """Examples per shard, the unit of parallel work and of resuming."""
 

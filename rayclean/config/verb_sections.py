@@ -51,7 +51,7 @@ class PredictConfig(Options):
     mode: Literal["out_of_fold", "in_sample", "given", "model"] = "out_of_fold"
     """Which model predicts: `out_of_fold`: K models, each for the fold it did not see; `in_sample`: one
     model, stopped early on dev loss; `given`: your own probabilities (`path`); `model`: a classifier trained
-    before (`model`)."""
+    before (`model`), which needs no labels: their column may be missing or blank."""
     model: str | None = None
     """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`; nothing is trained
     then."""
@@ -60,10 +60,13 @@ class PredictConfig(Options):
     experts: tuple[Literal["neighbours", "words"], ...] | None = None
     """Experts beside the classifier, out of fold as well, whose probabilities are averaged with its own: the labels of
     the nearest `neighbours`, and a linear model of the `words`. `None`: both where a label is one class, none beside
-    given probabilities; `[]`: none."""
+    given probabilities and where no example has a label; `[]`: none."""
     path: str | tuple[str, ...] | None = None
     """Parquet file(s) for mode `given`, with the id column of the data set and `probabilities` (list of K
     floats). Like those of any expert they are made as sure as they are right, by one temperature."""
+    columns: tuple[str, ...] | None = None
+    """Classes of the K numbers of `probabilities` in mode `given`, in their order: `["low", "medium", "high"]`. Without it,
+    they are in the order of the label set (`load/labels.json`: that of `dataset.labels`, else sorted)."""
     training: TrainingConfig = TrainingConfig()
     """How the self-prediction model is trained."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -80,6 +83,8 @@ class PredictConfig(Options):
     def _given_needs_path(self) -> "PredictConfig":
         if (self.mode == "given") != (self.path is not None):
             raise ValueError("mode = 'given' needs path, and path needs mode = 'given'")
+        if self.columns is not None and self.mode != "given":
+            raise ValueError("columns name the numbers of given probabilities, so they need mode = 'given'")
         if (self.mode == "model") != (self.model is not None):
             raise ValueError("mode = 'model' needs model, and model needs mode = 'model'")
         return self

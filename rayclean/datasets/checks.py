@@ -45,9 +45,9 @@ def check_options(dataset: DatasetConfig, form: LabelForm) -> None:
     if shares >= 1:
         raise ConfigError(f"dataset.dev.share + dataset.test.share = {shares:g} leaves nothing to clean")
     for name, split in (("dev", dataset.dev), ("test", dataset.test)):
-        if split.label is not None and split.path is None:
+        if split.label is not None and not split.has_source:
             raise ConfigError(
-                f"dataset.{name}.label needs dataset.{name}.path: a share has the data set's own label column"
+                f"dataset.{name}.label needs dataset.{name}.path or dataset.{name}.split: a share has the data set's own label column"
             )
     if dataset.test.clean:
         raise ConfigError("dataset.test.clean has no meaning: test examples are never cleaned; remove it")
@@ -150,7 +150,7 @@ def check_rejected(
     shards: list[StagedShard] | None = None,
     written: list[dict[str, Any]] | None = None,
 ) -> None:
-    """Stop if too many rows are rejected; rows whose label is one of `dataset.unlabelled` do not count.
+    """Stop if too many rows of a role are rejected; rows whose label is one of `dataset.unlabelled` do not count.
 
     Args:
         dataset: for `max_rejected`.
@@ -162,37 +162,58 @@ def check_rejected(
     Raises:
         DataError: the three most frequent reasons, with an example of each.
     """
+    for role in dict.fromkeys(summary.role for summary in summaries):
+        own = [place for place, shard in enumerate(shards or []) if shard.role == role]
+        _check_rejected_of_role(
+            dataset,
+            role,
+            [summary for summary in summaries if summary.role == role],
+            labels,
+            [(shards or [])[place] for place in own],
+            None if written is None else [written[place] for place in own],
+        )
+
+
+def _check_rejected_of_role(
+    dataset: DatasetConfig,
+    role: str,
+    summaries: list[PieceSummary],
+    labels: LabelMapping | None,
+    shards: list[StagedShard],
+    written: list[dict[str, Any]] | None,
+) -> None:
+    """`check_rejected` for the pieces and shards of one role."""
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for summary in summaries:
         for reason, entry in summary.rejected.items():
             reasons[reason] += entry["count"]
             examples.setdefault(reason, f"{entry['source']} row {entry['row']}: {entry['value']!r}")
-    if labels is not None:
-        for codes in labels.unknown.values():
-            for code, counts in codes.items():
-                if written is None:
-                    reasons[UNKNOWN_LABEL] += counts.count
-                place = f"{counts.source} row {counts.row}"
-                examples.setdefault(UNKNOWN_LABEL, f"{place}: {labels.explain(code)}")
+    for code, counts in (labels.unknown.get(role, {}) if labels is not None else {}).items():
+        assert labels is not None
+        if written is None:
+            reasons[UNKNOWN_LABEL] += counts.count
+        place = f"{counts.source} row {counts.row}"
+        examples.setdefault(UNKNOWN_LABEL, f"{place}: {labels.explain(code)}")
     for counts_of_shard in written or []:
         if unknown := counts_of_shard["rejected"].get(UNKNOWN_LABEL):
             reasons[UNKNOWN_LABEL] += unknown
-    for shard in shards or []:
+    for shard in shards:
         for place in shard.duplicates.values():
             reasons["duplicate key"] += 1
-            examples.setdefault("duplicate key", f"the key of {place} comes again")
+            examples.setdefault("duplicate key", f"the key of {place}, which no other row may have")
     rows = sum(summary.rows for summary in summaries) - reasons.pop(NO_LABEL, 0)
     count = sum(reasons.values())
     if count <= dataset.max_rejected * rows and rows:
         return
+    of_role = "" if role == "data" else f" of the {role} files"
     if not rows:
         raise DataError(
-            f"every row is without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load"
+            f"every row{of_role} is without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load"
         )
     lines = [f"  {n:,} x {reason}, for example {examples[reason]}" for reason, n in reasons.most_common(3)]
     raise DataError(
-        f"{count:,} of {rows:,} rows ({count / rows:.1%}) cannot be used, more than dataset.max_rejected = "
+        f"{count:,} of {rows:,} rows{of_role} ({count / rows:.1%}) cannot be used, more than dataset.max_rejected = "
         f"{dataset.max_rejected:.0%} allows:\n"
         + "\n".join(lines)
         + "\nMend the config or the data, or raise dataset.max_rejected"
@@ -217,8 +238,9 @@ def check_roles(
     summaries: list[PieceSummary],
     shards: list[StagedShard],
     written: list[dict[str, Any]],
+    needs_labels: bool = True,
 ) -> None:
-    """Stop if all rows of the development or test files are rejected, or if nothing is left to clean.
+    """Stop if all rows of the development or test files are rejected, or if nothing is left to clean, or to score.
 
     Raises:
         DataError: why the first row of those files cannot be used.
@@ -241,7 +263,7 @@ def check_roles(
                 "is its key"
             )
         raise DataError(f"none of the {read:,} rows of the {role} files can be used: {why}")
-    if not metrics["examples"] - metrics["dev"]:
+    if not metrics["examples"] - (metrics["dev"] if needs_labels else 0):
         raise DataError(
             "no example is left to clean or train on: check dataset.dev.share, dataset.test.share and "
             "rejected rows"

@@ -7,6 +7,8 @@ from rayclean.config import DatasetConfig
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
 
+_SCORING = ". Rows without labels are scored by a trained classifier: rayclean predict CONFIG --model runs/<name>/train/model"
+
 
 @dataclass(frozen=True)
 class SourceColumns:
@@ -40,10 +42,11 @@ def choose_columns(
     url: str,
     sparse: bool = False,
     reads_tokens: bool = False,
+    label_optional: bool = False,
 ) -> SourceColumns:
     """The columns to read from a file.
 
-    A test file may hold the truth alone; a development or test file need not hold the truth. In a sparse
+    A test file may hold the truth alone, and rows that a trained classifier scores need no label; a development or test file need not hold the truth. In a sparse
     format the truth may be known for few rows only, none of them among the first rows, which `found` was read
     from.
 
@@ -54,6 +57,7 @@ def choose_columns(
         url: the file, for messages.
         sparse: whether rows of this format may leave out columns.
         reads_tokens: whether the text is a column of tokens.
+        label_optional: whether the column of labels may be missing.
 
     Raises:
         DataError: a column is missing; the message lists the nearest ones.
@@ -62,7 +66,8 @@ def choose_columns(
     label: str | tuple[str, ...] | None = label_of_role or config.label
     truth = config.truth if role == "data" or sparse or set(names_of(config.truth)) <= set(found) else None
     absent = not any(name in found for name in names_of(label))
-    if role == "test" and label_of_role is None and absent and truth is not None:
+    holds_truth_alone = role == "test" and label_of_role is None and truth is not None
+    if absent and (holds_truth_alone or label_optional):
         label = None
     columns = SourceColumns(
         () if reads_tokens else names_of(config.text),
@@ -74,5 +79,6 @@ def choose_columns(
     )
     for name in columns.names:
         if name not in found and not (sparse and name in names_of(truth)):
-            raise DataError(f"{url}: no column {name!r}; {did_you_mean(name, list(found))}")
+            scoring = _SCORING if role == "data" and name in names_of(label) else ""
+            raise DataError(f"{url}: no column {name!r}; {did_you_mean(name, list(found))}{scoring}")
     return columns

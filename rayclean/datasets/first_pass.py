@@ -6,6 +6,7 @@ done.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +17,8 @@ from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
-from rayclean.datasets.rejected_rows import RejectedRow, shorten_value, write_rejected
+from rayclean.datasets.left_out import Kinds, count_row, is_beyond_ascii
+from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value, write_rejected
 from rayclean.datasets.row_validation import RowValidator, ValidRow
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
@@ -51,6 +53,8 @@ class LoadJob:
     seed: int
     label_form: LabelForm
     """How labels are read and stored."""
+    needs_labels: bool = True
+    """Whether rows of the data and the development files need a label; false where a trained classifier scores them."""
 
 
 @dataclass
@@ -76,6 +80,8 @@ class PieceSummary:
     """Valid rows whose truth column has a value."""
     empty: list[str] = field(default_factory=list)
     """Names of files without rows."""
+    kinds: Kinds = field(default_factory=dict)
+    """Rows read and rows rejected, by kind of row."""
 
     def note_labels(self, names: list[str] | None, unlabelled: set[str]) -> None:
         """Add the names that a file gives to its labels, and the values of `dataset.unlabelled` that it holds."""
@@ -115,11 +121,14 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
             segment.file.url,
             reader.sparse,
             job.label_form.reads_tokens,
+            label_optional=not job.needs_labels,
         )
-        validate = RowValidator(job.config, columns, piece.source.role, job.label_form)
+        validate = RowValidator(job.config, columns, piece.source.role, job.label_form, job.needs_labels)
         rows_before = writer.summary.rows
         for row, values in reader.rows(segment, columns.names):
-            writer.add(name, row, values if isinstance(values, RejectedRow) else validate(values))
+            checked = values if isinstance(values, RejectedRow) else validate(values)
+            writer.add(name, row, checked)
+            writer.count_kinds(name, values, checked, validate)
         writer.summary.note_labels(
             reader.label_names(segment.file, columns.label) if isinstance(columns.label, str) else None,
             validate.unlabelled_found,
@@ -165,6 +174,23 @@ class _ShardWriter:
             self._stage(source, row, checked)
         if len(self.valid) + len(self.rejected) >= self.job.config.rows_per_shard:
             self.flush()
+
+    def count_kinds(
+        self,
+        source: str,
+        values: Sequence[Any] | RejectedRow,
+        checked: ValidRow | RejectedRow,
+        validate: RowValidator,
+    ) -> None:
+        """Count one row of the source by its kind; a row that the config calls unlabelled is neither kept nor lost."""
+        lost = isinstance(checked, RejectedRow)
+        if isinstance(checked, ValidRow):
+            classes = set() if checked.label is None else set(self.codes(checked.label))
+        elif checked.reason == NO_LABEL:
+            return
+        else:
+            classes = set() if isinstance(values, RejectedRow) else validate.classes(values)
+        count_row(self.summary.kinds, source, classes, is_beyond_ascii(values), lost)
 
     def _stage(self, source: str, row: int, valid: ValidRow) -> None:
         id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)

@@ -73,13 +73,20 @@ def source_file(url: str) -> SourceFile:
         return SourceFile(url, url, sys.maxsize)
     fs, plain = fsspec.core.url_to_fs(url)
     folder = plain.rstrip("/")
-    has_splits = fs.exists(f"{folder}/dataset_dict.json")
-    states = sorted(fs.glob(f"{folder}/*/state.json")) if has_splits else [f"{folder}/state.json"]
+    states = sorted(fs.glob(f"{folder}/*/state.json")) if has_splits(url) else [f"{folder}/state.json"]
     try:
         stamp = tuple(str(json.loads(fs.cat_file(state)).get("_fingerprint")) for state in states)
     except (OSError, ValueError) as error:
         raise DataError(f"{url}: no folder written by `save_to_disk` (its state.json: {error})") from error
     return SourceFile(str(fs.unstrip_protocol(plain)), folder.rsplit("/", 1)[-1], sys.maxsize, stamp)
+
+
+def has_splits(url: str) -> bool:
+    """Whether a split can be chosen: always on the hub, and in a folder that holds several."""
+    if url.startswith(PREFIX):
+        return True
+    fs, plain = fsspec.core.url_to_fs(url)
+    return bool(fs.exists(f"{plain.rstrip('/')}/dataset_dict.json"))
 
 
 def is_saved(fs: fsspec.AbstractFileSystem, folder: str) -> bool:
@@ -99,13 +106,14 @@ def _open(url: str, split: str) -> datasets.Dataset:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{url}: cannot open this Hugging Face data set ({str(error).splitlines()[0]}); check the name, "
-            f"the config after ':' and dataset.hf_split ({split!r}), or the network (HF_HUB_OFFLINE "
+            f"the config after ':' and the split {split!r} (dataset.hf_split, dev.split, test.split), or the network (HF_HUB_OFFLINE "
             "reads the local cache alone)"
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
             raise DataError(
-                f"{url}: no split {split!r} (dataset.hf_split); {did_you_mean(split, list(found))}"
+                f"{url}: no split {split!r} (dataset.hf_split, dataset.dev.split, dataset.test.split); "
+                f"{did_you_mean(split, list(found))}"
             )
         found = found[split]
     return found.with_format(None)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayclean.datasets.example_id import key_id
-from rayclean.errors import DataError
+from rayclean.errors import ConfigError, DataError
 from rayclean.folder import filesystem
 from rayclean.functional.lookup import lookup
 from rayclean.plugins import did_you_mean
@@ -60,6 +60,29 @@ def check_probability_columns(files: Sequence[str], key: str) -> None:
                 )
 
 
+def column_places(columns: Sequence[str], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """For each class, the place of its probability among the named columns.
+
+    >>> column_places(["low", "high"], ["high", "low"])
+    array([1, 0])
+
+    Raises:
+        ConfigError: the columns are not the classes, each once.
+    """
+    unknown = [column for column in columns if column not in names]
+    if unknown:
+        raise ConfigError(
+            f"predict.columns: {unknown[0]!r} is no class of the data set; {did_you_mean(unknown[0], list(names))}"
+        )
+    missing = [name for name in names if name not in columns]
+    if missing or len(columns) != len(names):
+        wrong = f"{missing[0]!r} is missing" if missing else "a class is named twice"
+        raise ConfigError(
+            f"predict.columns: {wrong}; name each of the {len(names)} classes once, in the order of the probabilities"
+        )
+    return np.array([columns.index(name) for name in names], dtype=np.int64)
+
+
 def gather_probabilities(
     files: Sequence[str],
     key: str,
@@ -69,6 +92,7 @@ def gather_probabilities(
     *,
     not_needed: npt.NDArray[np.int64],
     rejected: int,
+    columns: npt.NDArray[np.int64] | None = None,
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Probabilities in the order of `ids`.
 
@@ -81,6 +105,7 @@ def gather_probabilities(
         not_needed: ids that may occur and are passed over (test examples).
         rejected: number of rows that load rejected. Their keys are unknown, so as many unknown keys are
             passed over.
+        columns: [K] for each class the place of its probability in a row, from `column_places`; None: its own.
 
     Returns:
         [N, K] float32, rows that sum to 1; and the number of rows passed over.
@@ -117,7 +142,7 @@ def gather_probabilities(
             twice = keys[int(np.flatnonzero(hit)[np.flatnonzero(repeated)[0]])]
             raise DataError(f"{file}: key {twice!r} occurs twice; keep one row of probabilities per example")
         seen[unique] = True
-        values[target] = rows[hit]
+        values[target] = rows[hit] if columns is None else rows[hit][:, columns]
     missing = ~seen
     if missing.any():
         raise DataError(
@@ -170,7 +195,11 @@ def _validated(
     lengths = column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(lengths != num_classes)[:1]:
         got = "no probabilities" if lengths[row] < 0 else f"{lengths[row]} probabilities"
-        raise fail(int(row), got, f"expected {num_classes}, one per label in the order of load/labels.json")
+        raise fail(
+            int(row),
+            got,
+            f"expected {num_classes}, one per label in the order of load/labels.json or predict.columns",
+        )
     try:
         flat = column.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -42,7 +42,12 @@ class RowValidator:
     """Accepts or rejects each row of a file: `SourceColumns.names` -> `ValidRow` or `RejectedRow`."""
 
     def __init__(
-        self, config: DatasetConfig, columns: SourceColumns, role: str, form: LabelForm | None = None
+        self,
+        config: DatasetConfig,
+        columns: SourceColumns,
+        role: str,
+        form: LabelForm | None = None,
+        needs_labels: bool = True,
     ):
         self.form = form or label_form("class", config)
         self.separator = config.separator
@@ -55,7 +60,8 @@ class RowValidator:
         self.label, self.truth = _getter(columns.label, names), _getter(columns.truth, names)
         self.key = None if columns.key is None else names.index(columns.key)
         self.group = None if columns.group is None else names.index(columns.group)
-        self.needs_label = role != "test"  # a test row may hold the truth alone
+        self.labels_optional = not needs_labels
+        self.needs_label = needs_labels and role != "test"  # a test row may hold the truth alone
 
     def __call__(self, values: Sequence[Any]) -> ValidRow | RejectedRow:
         """Check one row."""
@@ -78,7 +84,7 @@ class RowValidator:
             if self.needs_label or truth is None:
                 return RejectedRow(NO_LABEL, key_of_none)
             label = None
-        if label is None and (self.needs_label or truth is None):
+        if label is None and not self.labels_optional and (self.needs_label or truth is None):
             return RejectedRow("null label", "" if self.label is None else repr(self.label(values)))
         key = None if self.key is None else _key(values[self.key])
         group = None if self.group is None else _key(values[self.group], "group")
@@ -90,6 +96,16 @@ class RowValidator:
         """The class key by which a label is one of `dataset.unlabelled`: "" for null, NaN and blank; None if it is a label."""
         key = "" if staged is None else self.form.only_key(staged) if self.unlabelled else None
         return key if key in self.unlabelled else None
+
+    def classes(self, values: Sequence[Any]) -> set[str]:
+        """Codes of the classes that the label of a row names, of a row that is rejected for another reason, too; none where
+        the label cannot be read.
+        """
+        tokens = None if self.tokens is None else _tokens(values[self.tokens])
+        if self.label is None or isinstance(tokens, RejectedRow):
+            return set()
+        label = self.form.parse(self.label(values), tokens or ())
+        return set(self.form.codes(label)) if isinstance(label, str) else set()
 
     def _text(self, parts: list[Any]) -> str | RejectedRow:
         for part in parts:

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from rayclean.datasets.first_pass import LoadJob
 from rayclean.datasets.label_forms import InjectedNoise
 from rayclean.datasets.labels import LabelMapping
+from rayclean.datasets.left_out import Kinds, count_loss, is_beyond_ascii
 from rayclean.datasets.rejected_rows import UNKNOWN_LABEL, VALUE_CHARACTERS, write_rejected
+from rayclean.datasets.shared_texts import stage_texts
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.noise import is_local
@@ -98,13 +100,13 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
     """Write `examples/`, `test/`, `origins/`, `truth/` and `rejected/` of one staged shard.
 
     Returns:
-        Counts of the shard: `rows`, `rejected` by reason, `splits`, `labels` ([index, count] of examples and
+        Counts of the shard: `rows`, `rejected` by reason, `kinds` of the rejected rows, `unlabelled` examples, `splits`, `labels` ([index, count] of examples and
         of test rows), `sums` (further numbers about the labels of both), `truths`, `transitions` ([..., count] of
         injected noise), `characters` and `tokens` (sum, least and most per text; None without tokens).
     """
     folder, form = Folder(job.load.out), job.load.label_form
     selected = select_rows(job, shard)
-    rejected = _write_rejected(folder, job, shard, selected)
+    rejected, kinds = _write_rejected(folder, job, shard, selected)
     kept = selected.table.filter(pa.array(selected.keep))
     if job.noise is not None:
         truth, given = selected.labels, _noisy_labels(folder, job, job.noise, shard, selected)
@@ -114,6 +116,7 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
     texts = [kept["text"], kept["tokens"]] if form.reads_tokens else [kept["text"]]
     columns = [selected.ids, *texts, given, pa.array(_SPLITS[selected.splits])]
     examples = pa.table(columns, schema=examples_schema(form.name))
+    stage_texts(folder, shard.name, examples)
     is_test = selected.splits == 2
     name = f"{shard.name}.parquet"
     for rows, part in ((~is_test, "examples"), (is_test, "test")):
@@ -136,6 +139,8 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
         "name": shard.name,
         "rows": shard.rows,
         "rejected": rejected,
+        "kinds": kinds,
+        "unlabelled": given.filter(parts[0]).null_count,
         "splits": {str(split): int((selected.splits == i).sum()) for i, split in enumerate(_SPLITS)},
         "labels": [form.count(given.filter(part)) for part in parts],
         "sums": [form.sums(kept["label"].filter(part), given.filter(part)) for part in parts],
@@ -182,11 +187,13 @@ def _spread(lengths: pa.ChunkedArray) -> list[int]:
 
 def _write_rejected(
     folder: Folder, job: SecondPassJob, shard: StagedShard, selected: SelectedRows
-) -> dict[str, int]:
-    """Write the rows that are not selected to `rejected/`, and count them by reason."""
+) -> tuple[dict[str, int], Kinds]:
+    """Write the rows that are not selected to `rejected/`, and count them by reason and by kind."""
     rejected, counts = [], Counter[str]()
+    kinds: Kinds = {}
     positions = np.flatnonzero(~selected.keep)
-    rows = selected.table.select(["source", "row", "label", "key"]).take(pa.array(positions)).to_pylist()
+    columns = ["source", "row", "label", "key", "text"]
+    rows = selected.table.select(columns).take(pa.array(positions)).to_pylist()
     for position, row in zip(positions.tolist(), rows, strict=True):
         first = shard.duplicates.get(position)
         if first is None:
@@ -199,7 +206,9 @@ def _write_rejected(
         else:
             reason, detail, value = "duplicate key", f"duplicate key: first in {first}", row["key"]
         counts[reason] += 1
+        classes = () if row["label"] is None else job.load.label_form.codes(row["label"])
+        count_loss(kinds, row["source"], set(classes), is_beyond_ascii([*row.values()]), reason)
         rejected.append((row["source"], row["row"], detail, value[:VALUE_CHARACTERS]))
     if rejected:
         write_rejected(folder, f"{shard.name}-label", rejected)
-    return dict(counts)
+    return dict(counts), kinds

@@ -71,16 +71,21 @@ class SourcePiece:
 
 
 def find_sources(config: DatasetConfig) -> list[Source]:
-    """The files of the data set, and of the development and test set where the config names files for them.
+    """The files of the data set, and of the development and test set where the config names files or a split for them.
 
     Raises:
-        ConfigError: the format cannot be recognised, or a built-in data set is not installed.
+        ConfigError: the format cannot be recognised, a built-in data set is not installed, or a split is asked of data
+            without splits.
         DataError: a path does not exist or cannot be listed.
     """
-    sources = [_find_source(config, "data", config.path)]
+    sources = [_find_source(config, "data", config.path, config.hf_split)]
     for role, split in (("dev", config.dev), ("test", config.test)):
-        if split.path is not None:
-            sources.append(_find_source(config, role, split.path))
+        if split.has_source:
+            path = config.path if split.path is None else split.path
+            source = _find_source(config, role, path, split.split or config.hf_split)
+            if split.split is not None:
+                _check_has_splits(source, split.split)
+            sources.append(source)
     return sources
 
 
@@ -114,14 +119,14 @@ def cut_into_pieces(sources: Sequence[Source]) -> list[SourcePiece]:
     return pieces
 
 
-def _find_source(config: DatasetConfig, role: str, path: str | Sequence[str]) -> Source:
+def _find_source(config: DatasetConfig, role: str, path: str | Sequence[str], split: str) -> Source:
     paths = [path] if isinstance(path, str) else list(path)
     where = "dataset.path" if role == "data" else f"dataset.{role}.path"
     if not paths:
         raise ConfigError(f"{where} is an empty list; name at least one file")
     format_: str = config.format
     if format_ == "builtin" or (format_ == "auto" and len(paths) == 1 and paths[0] in BUILTIN):
-        return _builtin_source(role, where, paths, config.hf_split)
+        return _builtin_source(role, where, paths, split)
     if format_ == "auto" and all(_is_huggingface(each) for each in paths):
         format_ = "huggingface"
     if format_ == "huggingface":
@@ -129,7 +134,22 @@ def _find_source(config: DatasetConfig, role: str, path: str | Sequence[str]) ->
     else:
         files = _list_files(where, paths, any_ending=format_ != "auto")
         format_ = _format_of(where, files) if format_ == "auto" else format_
-    return Source(role, format_, config.hf_split, files)
+    return Source(role, format_, split, files)
+
+
+def _check_has_splits(source: Source, split: str) -> None:
+    """Stop unless the files of a source are data sets of Hugging Face from which a split can be chosen."""
+    without = [
+        file.url
+        for file in source.files
+        if source.format != "huggingface" or not huggingface.has_splits(file.url)
+    ]
+    if without:
+        where = f"dataset.{source.role}"
+        raise ConfigError(
+            f"{where}.split = {split!r}: {without[0]!r} has no splits; only data sets of the Hugging Face hub and folders "
+            f"saved as a DatasetDict do. Name files in {where}.path, or hold out a part of the data with {where}.share"
+        )
 
 
 def _builtin_source(role: str, where: str, paths: list[str], split: str) -> Source:

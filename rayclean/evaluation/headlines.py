@@ -109,10 +109,16 @@ def _accuracy(metrics: Mapping[str, Any]) -> Headline | None:
     accuracy = metrics["accuracy"]
     if accuracy["trained"] is None:
         return None
+    shared = metrics["counts"]["test_shared"]
+    of_all = (
+        f"; {format_percent(metrics['accuracy_all']['trained'])} with the {shared:,} whose text it was trained on"
+        if shared
+        else ""
+    )
     if accuracy["given"] is None or accuracy["cleaned"] is None:
         return Headline(
-            "Test accuracy", format_percent(accuracy["trained"]), "of the trained network",
-            "Share of test examples that the trained network labels right.",
+            "Test accuracy", format_percent(accuracy["trained"]), f"of the trained network{of_all}",
+            f"Share of test examples that the trained network labels right{of_all}.",
             format_interval(metrics["intervals"]["accuracy.trained"]),
         )  # fmt: skip
     best = (
@@ -120,8 +126,8 @@ def _accuracy(metrics: Mapping[str, Any]) -> Headline | None:
     )
     return Headline(
         "Test accuracy", f"{format_percent(accuracy['given'])} → {format_percent(accuracy['cleaned'])}",
-        f"given → cleaned labels{best}. {difference_sentence(metrics)}",
-        f"The same network trained on the given and on the cleaned labels{best}. {difference_sentence(metrics)}",
+        f"given → cleaned labels{best}{of_all}. {difference_sentence(metrics)}",
+        f"The same network trained on the given and on the cleaned labels{best}{of_all}. {difference_sentence(metrics)}",
         format_interval(metrics["intervals"]["accuracy.cleaned"]),
     )  # fmt: skip
 

@@ -66,7 +66,7 @@ def measured_on(counts: RunCounts, tested: Mapping[str, Any], units: str = "exam
 
     Args:
         counts: of all units.
-        tested: `examples`, `true`, `reason`, `trained_on_true`.
+        tested: `examples`, `shared`, `true`, `reason`, `trained_on_true`.
         units: units in words (`Task.units_are_called`).
     """
     known, total = counts.total("known"), counts.total("examples")
@@ -76,7 +76,12 @@ def measured_on(counts: RunCounts, tested: Mapping[str, Any], units: str = "exam
     if tested["reason"]:
         return {"labels": labels, "accuracy": f"nothing: {tested['reason']}"}
     examples, true = tested["examples"], tested["true"]
-    accuracy = f"{examples:,} test examples, " + (
+    unseen = (
+        f" whose texts are not in the training data ({tested['shared']:,} others are), "
+        if tested["shared"]
+        else ", "
+    )
+    accuracy = f"{examples:,} test examples{unseen}" + (
         "on their true labels" if true == examples
         else "on their given labels, since their truth is not known: wrong labels among them lower every figure" if not true
         else f"{true:,} on their true labels and {examples - true:,} on their given ones, whose truth is not known"
@@ -121,7 +126,7 @@ def notes(
     for verb, key in (("detect", "note"), ("relabel", "go_on"), ("train", "note")):
         if verb_metrics[verb].get(key):
             found.append(f"{verb}: {verb_metrics[verb][key]}.")
-    for verb in ("load", "relabel"):
+    for verb in ("load", "predict", "relabel"):
         found += [f"{verb}: {warning}." for warning in verb_metrics[verb].get("warnings", [])]
     if tested["reason"]:
         found.append(f"The networks are not compared: {tested['reason']}.")

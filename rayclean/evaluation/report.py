@@ -121,6 +121,8 @@ def run_table(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
+    for alarm in metrics["alarms"]:
+        table.add_row("Look first", "", escape(alarm), style="bold red")
     found = run_verdict(metrics, config)
     table.add_row(
         "Verdict",

@@ -35,6 +35,11 @@ def stratified_folds(ids: Ids, groups: Ids, labels: Labels, seed: int, count: in
     place[by_class] = np.arange(len(unique)) - begins
     # Each class begins with a fold of its own, or the first folds would get all of the rests.
     offset = (mix(classes, seed, "first fold") % np.uint64(count)).astype(np.int64)
+    of_group = (place + offset) % count
+    if (
+        len(unique) > 1 and (of_group == of_group[0]).all()
+    ):  # a few groups: else one network would have nothing to learn from
+        of_group[by_class] = np.arange(len(unique)) % count
     folds = np.empty(len(ids), dtype=np.int16)
-    folds[order] = ((place + offset) % count)[member]
+    folds[order] = of_group[member]
     return folds

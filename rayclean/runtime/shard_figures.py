@@ -63,8 +63,10 @@ def label_figures(predictions: pa.Table) -> dict[str, float]:
 
 
 def agreement(figures: dict[str, Any]) -> dict[str, float]:
-    """Accuracy and log-loss on the given labels, from summed figures of predictions of one class; of others {}."""
-    if "labelled" not in figures:
+    """Accuracy and log-loss on the given labels, from summed figures of predictions of one class; of others, and where no
+    example has a label, {}.
+    """
+    if not figures.get("labelled"):
         return {}
     return {
         "accuracy_given": figures["correct"] / figures["labelled"],

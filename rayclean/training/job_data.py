@@ -265,4 +265,8 @@ def _select(
     group, fold = read_folds(job.select.folds, ids)
     seen = fold != job.select.fold
     held_back = uniform(group, job.seed, "fold-dev") < job.select.dev_share
+    if not (
+        seen & ~held_back
+    ).any():  # of a few groups all may be drawn, and something must be left to learn from
+        held_back = np.zeros(len(ids), dtype=np.bool_)
     return seen & ~held_back, seen & held_back

@@ -21,8 +21,9 @@ from rayclean.detectors import DETECTORS
 from rayclean.detectors.base import Detector, Mapper
 from rayclean.detectors.findings import SelectedSuspects, select_suspects, write_findings
 from rayclean.detectors.prediction_shards import PredictionShard
+from rayclean.detectors.remarks import implausible
 from rayclean.detectors.scoring import Scorer, survey_shard
-from rayclean.errors import ArtifactError, ConfigError
+from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
@@ -57,8 +58,16 @@ def needs(config: Config, run: Run) -> VerbNeeds:
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
-    """Score every example, choose the suspects, write `findings/`."""
+    """Score every example, choose the suspects, write `findings/`.
+
+    Raises:
+        DataError: examples have no label.
+        ConfigError: a detector needs a table that is not there, or returns no quality.
+        ArtifactError: predictions are of other examples.
+    """
     load, predict = run.require("load"), run.require("predict")
+    loaded = run.manifest("load")
+    _require_labels({} if loaded is None else loaded.metrics)
     task = TASKS.build(config.task, schema.LabelSet.from_json(load.read_text("labels.json")))
     answers = len(task.answers)
     detectors = {
@@ -79,7 +88,18 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         )
     for temporary in ("scores", "survey.json", "fitted.json"):
         out.remove(temporary)
-    return _metrics(totals, fitted, chosen, survey["examples"])
+    metrics = _metrics(totals, fitted, chosen, survey["examples"])
+    texts = loaded.metrics.get("texts", {}) if loaded is not None and task.units_are_examples else {}
+    return metrics | {"alarms": implausible(metrics, texts)}
+
+
+def _require_labels(loaded: dict[str, Any]) -> None:
+    """Refuse examples without labels, which a trained classifier scores and nobody can doubt."""
+    if unlabelled := loaded.get("unlabelled", 0):
+        raise DataError(
+            f"{unlabelled:,} of {loaded['examples']:,} examples have no label, so there is nothing to doubt: their scores are in "
+            "predict/predictions/. To clean the others, leave these rows out of the data"
+        )
 
 
 def _require_tables(detectors: dict[str, Detector], predict: Folder) -> None:

@@ -27,7 +27,8 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     annotator.outcomes, .errors     suspects by outcome; failed queries by kind
     annotator.name, .model          annotator and its model
     accuracy.given/.cleaned/.true   test accuracy of a network trained in the same way on given, cleaned and
-                                    true labels
+                                    true labels; test examples whose text is in the training data do not count
+    accuracy_all.*                  the same on all test examples
     accuracy.trained, .last         test accuracy of the network of `train`, by the configured method, at its
                                     best and at its last epoch
     accuracy_difference             accuracy.cleaned less accuracy.given on the same examples, with its 95 % interval, and
@@ -63,14 +64,11 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     counts.*                        examples by split, suspects, labels by outcome
     measured_on.*                   in words: the examples of the measurements, or the reason for nulls
     notes                           in words: caveats about the figures
+    alarms                          in words: figures that can hardly be true, and the likely cause
 """
 
 import time
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.annotators import asked_annotators
@@ -82,13 +80,14 @@ from rayclean.audits.rates import audit_figures
 from rayclean.config import Config
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
+from rayclean.evaluation.alarms import alarms
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.example_rows import changed_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.label_metrics import measure_labels, true_labels
+from rayclean.evaluation.network_scores import score_answers, shared_test_ids
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
-from rayclean.functional.paired import accuracy_difference
 from rayclean.run import VERBS, Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import VerbNeeds, network_seconds
@@ -97,7 +96,7 @@ from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
 from rayclean.verbs.compare_networks import train_and_test
 
-VERSION = 6
+VERSION = 7
 
 NOTHING_ASKED: dict[str, Any] = {
     "asked": 0,
@@ -135,6 +134,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     for name, score in scores.items():
         interval = figures.binomial_interval(score["hits"], tested["examples"]) if score else None
         metrics["intervals"][f"accuracy.{name}"] = interval
+    metrics["accuracy_all"] = {name: tested["scores_all"].get(name, {}).get("accuracy") for name in NETWORKS}
     metrics["accuracy_difference"] = tested["difference"]
     truth = load if task.units_are_examples else None
     history = training_history.read_history(truth, run.require("train"))
@@ -142,7 +142,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics["cost"] = _cost(
         config, [verb_metrics["relabel"], verb_metrics["train"].get("annotator", NOTHING_ASKED)]
     )
-    metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested["examples"])
+    metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested)
     metrics["units"] = task.units_are_called
     metrics["judged"] = verb_metrics["relabel"]["judged"]
     metrics["model_alone"] = _model_alone(config, counts, suspects, len(task.answers))
@@ -151,6 +151,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics["certificate"] = read_certificate(config, run)
     metrics["measured_on"] = measured_on(counts, tested, task.units_are_called)
     metrics["notes"] = notes(metrics, verb_metrics, tested)
+    metrics["alarms"] = alarms(metrics["classes"], verb_metrics)
     seconds = {verb: manifest.seconds for verb, manifest in manifests.items()}
     seconds["evaluate"] = round(time.monotonic() - start, 3)
     metrics["seconds"] = seconds | {"total": round(sum(seconds.values()), 3)}
@@ -178,32 +179,43 @@ def _test(
     engines: Engines, config: Config, run: Run, out: Folder, task: Task, counts: RunCounts
 ) -> dict[str, Any]:
     """Score every network on the test examples, against the true labels where known, else against the given
-    ones.
+    ones. Examples whose text is in the training data count in `scores_all` alone.
 
-    Returns: `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `examples`, `true` (how many of them
-        have a known truth), `reason` why there are no scores, `trained_on_true` (labels that the network on
-        true labels saw), `difference` (accuracy on cleaned less that on given labels, with its interval).
+    Returns: `scores` (network -> accuracy, f1_macro, f1_weighted, hits), `scores_all`, `examples` (without those whose text is
+        in the training data), `shared` (these), `true` (how many of the former have a known truth), `reason` why there are no
+        scores, `trained_on_true` (labels that the network on true labels saw), `difference` (accuracy on cleaned less that on
+        given labels, with its interval).
     """
     load = run.require("load")
     expected: dict[int, Any] = {}
-    true = 0
+    with_truth: set[int] = set()
     for shard in load.shards("test"):
         table = load.read_table("test", shard, columns=["example_id", "given_label"])
         truth = true_labels(load, shard, table["example_id"]).to_pylist()
         labels = zip(table["example_id"].to_pylist(), table["given_label"].to_pylist(), truth, strict=True)
-        expected |= {key: given if known is None else known for key, given, known in labels}
-        true += sum(known is not None for known in truth)
+        for key, given, known in labels:
+            expected[key] = given if known is None else known
+            with_truth |= {key} if known is not None else set()
     expected = {key: label for key, label in expected.items() if label is not None}
+    shared = expected.keys() & shared_test_ids(load)
+    unseen = {key: label for key, label in expected.items() if key not in shared}
     result: dict[str, Any] = {
         "scores": {},
-        "examples": len(expected),
-        "true": true,
+        "scores_all": {},
+        "examples": len(unseen),
+        "shared": len(shared),
+        "true": len(with_truth & unseen.keys()),
         "reason": None,
         "trained_on_true": 0,
         "difference": None,
     }
     if not expected:
         return result | {"reason": "there are no test examples: set dataset.test.share or dataset.test.path"}
+    if not unseen:
+        result["reason"] = (
+            f"the texts of all {len(shared):,} test examples are in the training data: set dataset.test.share, or remove them "
+            "from one of the two"
+        )
     relabelled = run.require("relabel").url("labels" if task.units_are_examples else EXAMPLE_LABELS)
     labelled: dict[str, tuple[str | None, str]] = {
         "given": (None, "given_label"),
@@ -213,20 +225,9 @@ def _test(
         result["trained_on_true"] = counts.of(SPLIT_TRAIN, "known")
         labelled["true"] = (_write_true(load, out.sub("compare", "true_labels")), "true_label")
     answers = train_and_test(engines, config, run, out.sub("compare"), task, labelled)
-    scores: dict[str, Any] = {}
-    right: dict[str, npt.NDArray[np.bool_]] = {}
-    for name, predicted in answers.items():
-        found = [predicted[key] for key in expected]
-        pairs = zip(found, expected.values(), strict=True)
-        right[name] = np.array([label == wanted for label, wanted in pairs], dtype=np.bool_)
-        hits = int(right[name].sum())
-        type_ = task.label_type
-        measured = task.metrics(pa.array(found, type_), pa.array([*expected.values()], type_))
-        scores[name] = {**measured, "hits": hits}
-    if {"given", "cleaned"} <= right.keys():
-        value, low, high = accuracy_difference(right["given"], right["cleaned"])
-        result["difference"] = {"value": value, "low": low, "high": high, "measurable": low > 0 or high < 0}
-    return result | {"scores": scores}
+    scores, difference = score_answers(answers, unseen, task)
+    scores_all, _ = score_answers(answers, expected, task)
+    return result | {"scores": scores, "scores_all": scores_all, "difference": difference}
 
 
 def _write_true(load: Folder, folder: Folder) -> str:
@@ -277,7 +278,11 @@ def _cost(config: Config, paid: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counts(
-    counts: RunCounts, suspects: SuspectRanking, load_metrics: dict[str, Any], classes: int, tested: int
+    counts: RunCounts,
+    suspects: SuspectRanking,
+    load_metrics: dict[str, Any],
+    classes: int,
+    tested: dict[str, Any],
 ) -> dict[str, int]:
     names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
     return {
@@ -286,7 +291,8 @@ def _counts(
         "train": counts.of(SPLIT_TRAIN, "examples"),
         "dev": counts.of(SPLIT_DEV, "examples"),
         "test": load_metrics["test"],
-        "tested": tested,
+        "tested": tested["examples"],
+        "test_shared": tested["shared"],
         "rejected": sum(load_metrics["rejected"].values()),
         "asked": int(((suspects.confidence >= 0) | suspects.decided("error")).sum()),  # NaN: no answer
         **{name: int(suspects.decided(name).sum()) for name in DECISIONS if name != "changed"},

@@ -6,12 +6,15 @@ noise.
     second pass    stage/ -> examples/ test/ origins/ truth/ rejected/ (on workers)
 
 The source is read once, in batches of rows. The driver never holds rows, only the values of the label column,
-8 bytes per example for duplicates, and 12 for noise that is chosen globally. Files are sorted by name, so the
+8 bytes per example for duplicates, 18 for copies of texts, and 12 for noise that is chosen globally. Files are sorted by name, so the
 output depends neither on the order of the sources nor on the number of workers; ids, splits and noise do not
 depend on `rows_per_shard` either.
+
+Where a trained classifier will predict (`predict.mode = "model"`), rows need no label, and the label set is the
+classifier's.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -42,12 +45,15 @@ from rayclean.datasets.label_checks import check_truth_values, check_unknown_lab
 from rayclean.datasets.label_forms import LabelForm, described_form, label_form
 from rayclean.datasets.labels import check_same_names, distinct_names, resolve_labels
 from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
+from rayclean.datasets.role_sources import check_roles_differ, check_texts_differ
 from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples
+from rayclean.datasets.shared_texts import count_texts
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
-from rayclean.datasets.summary import load_metrics, write_truth_summary
+from rayclean.datasets.summary import load_metrics, text_remarks, write_truth_summary
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
+from rayclean.models.loading import describe_encoder
 from rayclean.progress import progress_bar
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
@@ -55,18 +61,20 @@ from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 4
+VERSION = 5
 
 
 def source_fingerprint(config: Config) -> Any:
-    """Names, sizes and stamps of all source files, as plain JSON values.
+    """Names, sizes and stamps of all source files, as plain JSON values, and the classes of a classifier that scores them.
 
     The stamp is the digest of a local file, and the ETag, version or time of a remote one. A data set on the
     Hugging Face hub is identified by name, config and revision, without contacting the hub.
 
     Raises:
         ConfigError, DataError: the sources cannot be found (`find_sources`).
+        ArtifactError: `predict.model` is no trained classifier.
     """
+    scored_by = _classes_of_classifier(config)
     return [
         [
             source.role,
@@ -75,7 +83,7 @@ def source_fingerprint(config: Config) -> Any:
             [[file.name, file.size, *file.stamp] for file in source.files],
         ]
         for source in find_sources(config.dataset)
-    ]
+    ] + ([] if scored_by is None else [["classifier", *scored_by]])
 
 
 def validate(config: Config, run: Run) -> None:
@@ -86,12 +94,15 @@ def validate(config: Config, run: Run) -> None:
         ConfigError: options contradict each other, a label is unknown, the labels are of another task, or the run folder
             holds the run of another data set.
         DataError: a source is missing, empty, unreadable, or lacks a column.
+        ArtifactError: `predict.model` is no trained classifier.
     """
+    config = _with_classes_of_classifier(config)
     form = _form(config)
     if isinstance(config.dataset.label, tuple) and not form.reads_columns:
         raise ConfigError(f"dataset.label names several columns: {_another_task(config, form, 'classes')}")
     check_options(config.dataset, form)
     sources = find_sources(config.dataset)
+    check_roles_differ(sources)
     for source in sources:
         file = next((file for file in source.files if file.size > 0), source.files[0])
         reader = source.reader()
@@ -101,7 +112,7 @@ def validate(config: Config, run: Run) -> None:
                 f"{source.files[0].url}: empty file; expected a data set with columns, check dataset.path"
             )
         _check_labels(config, source, reader, file, found)
-    refuse_other_data(config.dataset, sources[0], _form(config, sources[0]), run)
+    refuse_other_data(config.dataset, sources[0], _form(config), run)
 
 
 def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFile, found: list[str]) -> None:
@@ -121,8 +132,32 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
         names = reader.label_names(file, dataset.label) or ()
         if len(source.files) == 1 and names:  # several files name the classes together
             check_same_names(form.names, distinct_names(form.classes_of(names), unlabelled_keys(dataset)))
-    columns = choose_columns(dataset, source.role, found, file.url, reader.sparse, form.reads_tokens)
+    columns = choose_columns(
+        dataset, source.role, found, file.url, reader.sparse, form.reads_tokens,
+        label_optional=_is_scored(config),
+    )  # fmt: skip
     check_first_rows(dataset, source.role, form, reader, file, columns)
+
+
+def _is_scored(config: Config) -> bool:
+    """Whether a trained classifier predicts, so that examples need no label."""
+    return config.predict.mode == "model"
+
+
+def _classes_of_classifier(config: Config) -> tuple[str, ...] | None:
+    """The classes of the classifier that predicts; None without one, or where the config names the label set."""
+    if not _is_scored(config) or config.dataset.labels is not None:
+        return None
+    assert config.predict.model is not None
+    return tuple(describe_encoder(config.predict.model)["labels"])
+
+
+def _with_classes_of_classifier(config: Config) -> Config:
+    """The config with the label set of the classifier that predicts, if there is one."""
+    classes = _classes_of_classifier(config)
+    if classes is None:
+        return config
+    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"labels": classes})})
 
 
 def _another_task(config: Config, form: LabelForm, found: FormName) -> str:
@@ -153,13 +188,15 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         truth.
 
     Raises:
-        DataError: too many rows are unusable, or the labels do not define a classification.
+        DataError: too many rows are unusable, the labels do not define a classification, or the test files hold the texts
+            of the data.
     """
-    dataset = config.dataset
+    config = _with_classes_of_classifier(config)
+    dataset, needs_labels = config.dataset, not _is_scored(config)
     sources = find_sources(dataset)
     pieces = cut_into_pieces(sources)
     form = _form(config)
-    job = LoadJob(dataset, out.url(), config.seed, form)
+    job = LoadJob(dataset, out.url(), config.seed, form, needs_labels)
     summaries = _first_pass(engines, job, pieces)
     check_sources_hold_rows(sources, summaries)
     check_stops(summaries, form)
@@ -169,7 +206,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         merge_label_counts(summaries),
         form.names,
         names_in_files(dataset, form, summaries),
-        form.least_classes,
+        form.least_classes if needs_labels else 0,
         first_label=None if form.reads_tokens else dataset.first_label,  # tags have become names already
         merge=dataset.merge_labels,
     )
@@ -197,11 +234,15 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     out.write_text(label_set.to_json(), "labels.json")
     out.write_json(source_places(dataset), SOURCES_FILE)
     write_truth_summary(out, second, summaries, written)
-    metrics = load_metrics(summaries, written, labels, form)
+    metrics = load_metrics(summaries, shards, written, labels, form, needs_labels=needs_labels)
     metrics["label_ways"] = labels.ways
     metrics["warnings"] = [*label_warnings(dataset, labels, summaries), *metrics["warnings"]]
-    check_roles(metrics, summaries, shards, written)
+    check_roles(metrics, summaries, shards, written, needs_labels)
     check_complete(out, summaries)
+    texts = count_texts(out, [(shard.name, shard.role) for shard in shards])
+    check_texts_differ(texts, needs_labels)
+    alarms, warnings = text_remarks(texts)
+    metrics |= {"texts": asdict(texts), "alarms": alarms, "warnings": [*metrics["warnings"], *warnings]}
     out.remove("stage", "pieces")  # first, so that the next attempt after a crash stages again
     out.remove("stage")
     return metrics

@@ -34,8 +34,9 @@ from rayclean.training.job_data import reads_features
 from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
+from rayclean.verbs.predict_remarks import check_agreement, rare_classes
 
-VERSION = 4
+VERSION = 5
 
 
 def validate(config: Config, run: Run) -> None:
@@ -76,7 +77,12 @@ def needs(config: Config, run: Run) -> VerbNeeds:
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
-    """Train, predict, check that every example has a prediction, and return figures on the given labels."""
+    """Train, predict, check that every example has a prediction, and return figures on the given labels.
+
+    Raises:
+        ConfigError: there are fewer than two classes, or a trained classifier knows others.
+        DataError: given probabilities are wrong, or their columns likely in another order.
+    """
     from rayclean.runtime.predict import compute_features
 
     load = run.require("load")
@@ -127,6 +133,14 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     embedded = embedded or figures
     _check_complete(examples, predictions)
     _check_complete(examples, features)
+    remarks: dict[str, list[str]] = {}
+    if mixed:
+        brought = settings.mode in ("given", "model")  # whose faults a mean with other experts would hide
+        judged = out.sub("experts", CLASSIFIER) if brought else predictions
+        remarks = {
+            "alarms": check_agreement(settings, judged, engines.map_items, names),
+            "warnings": rare_classes(settings, out, engines.map_items, names),
+        }
     out.remove("experts")
     return {
         "mode": settings.mode,
@@ -134,6 +148,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "folds": len(fits),
         **agreement(figures),
         **mixture,
+        **remarks,
         "truncated": embedded["cut"],
         "truncated_share": embedded["cut"] / embedded["rows"],
         "max_length": options.max_length if settings.model is None else describe_encoder(settings.model)["options"]["max_length"],

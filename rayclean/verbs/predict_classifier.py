@@ -1,6 +1,7 @@
 """The classifier of `predict`: the network that predicts its own training data, one a mode of `predict.mode`."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from rayclean.config import Config, Plugin
-from rayclean.datasets.own_probabilities import find_probability_files, gather_probabilities
+from rayclean.datasets.own_probabilities import (
+    column_places,
+    find_probability_files,
+    gather_probabilities,
+)
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.models.loading import describe_encoder
@@ -85,7 +90,7 @@ class Classifier:
 
         settings, examples = self.config.predict, self.load.sub("examples")
         if settings.mode == "given":
-            return _take_given(self.config, self.load, output, len(self.task.labels))
+            return _take_given(self.config, self.load, output, self.task.labels.names)
         features = None if self.frozen else self.features
         if settings.model is not None:
             _check_classes(settings.model, self.task)
@@ -135,12 +140,15 @@ def _check_classes(model: str, task: Task) -> None:
         )
 
 
-def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) -> tuple[dict[str, Any], int]:
+def _take_given(
+    config: Config, load: Folder, output: Folder, names: Sequence[str]
+) -> tuple[dict[str, Any], int]:
     """Write `predictions/` from the user's probabilities."""
     from rayclean.runtime.shard_figures import label_figures
     from rayclean.tasks.probabilities import FOLD_NONE, prediction_table
 
     assert config.predict.path is not None
+    columns = None if config.predict.columns is None else column_places(config.predict.columns, names)
     ids = {
         name: [
             load.read_table(name, shard, columns=["example_id"])["example_id"].to_numpy()
@@ -152,9 +160,10 @@ def _take_given(config: Config, load: Folder, output: Folder, num_classes: int) 
     total: dict[str, Any] = {"rows": 0}
     with tempfile.TemporaryDirectory(prefix="rayclean-given-") as folder:
         values, passed_over = gather_probabilities(
-            find_probability_files(config.predict.path), probability_key(config), np.concatenate(ids["examples"]), num_classes,
+            find_probability_files(config.predict.path), probability_key(config), np.concatenate(ids["examples"]), len(names),
             Path(folder) / "values.bin",
             not_needed=np.concatenate([np.empty(0, np.int64), *ids["test"]]), rejected=rejected,
+            columns=columns,
         )  # fmt: skip
         with progress_bar("predict", len(values), "examples") as progress:
             for shard, shard_ids in zip(load.shards("examples"), ids["examples"], strict=True):

@@ -49,11 +49,15 @@ FURTHER = ("neighbours", "words")
 """Experts beside the classifier, in the order of the mean."""
 
 
-def chosen_experts(config: Config) -> tuple[str, ...]:
-    """The experts beside the classifier.
+def chosen_experts(config: Config, labelled: bool = True) -> tuple[str, ...]:
+    """The experts beside the classifier, which learn from the given labels.
+
+    Args:
+        config: of the run.
+        labelled: whether the examples have labels.
 
     Raises:
-        ConfigError: experts are named, and labels are not one class.
+        ConfigError: experts are named, and labels are not one class, or examples have none.
     """
     one_class = TASKS.resolve(config.task.name).label_form == "class"
     named = config.predict.experts
@@ -62,9 +66,13 @@ def chosen_experts(config: Config) -> tuple[str, ...]:
             f"predict.experts: {', '.join(named)} know one class per example, which the task {config.task.name!r} "
             "does not have; leave it out"
         )
+    if named and not labelled:
+        raise ConfigError(
+            f"predict.experts: {', '.join(named)} learn from given labels, and examples have none; leave it out"
+        )
     if named is not None:
         return tuple(name for name in FURTHER if name in named)
-    if not one_class or config.predict.mode == "given":
+    if not one_class or not labelled or config.predict.mode == "given":
         return ()
     # A trained body has learnt the labels of the examples that it draws together: no neighbour votes out of fold there.
     cls, options = encoder_class(config.encoder)
@@ -86,8 +94,9 @@ def mix_experts(
     Returns:
         Figures of the mixture (`experts.mean.fit_mixture`), and the sums of `label_figures` of the mean.
     """
-    names, total = (CLASSIFIER, *chosen_experts(config)), count_rows(examples)
     shards, predictions = examples.shards(), out.sub("predictions")
+    labelled = not any(_lacks_labels(examples, shard) for shard in shards)
+    names, total = (CLASSIFIER, *chosen_experts(config, labelled)), count_rows(examples)
     urls = {name: out.url("experts", name) for name in names}
     seconds: dict[str, float] = {}
     for name in names[1:]:
@@ -101,6 +110,11 @@ def mix_experts(
     with progress_bar("predict", total, "examples") as bar:
         mean = sum_figures(engines.map_items(partial(_write_mean, mixture, predictions.url()), shards), bar)
     return fitted | seconds, {name: value for name, value in mean.items() if name not in ("rows", "resumed")}
+
+
+def _lacks_labels(examples: Folder, shard: str) -> bool:
+    """Whether an example of a shard has no given label, which happens where a trained classifier scores."""
+    return bool(examples.read_table(shard, columns=["given_label"])["given_label"].null_count)
 
 
 def _write_neighbours(config: Config, engines: Engines, examples: Folder, out: Folder, classes: int) -> None:

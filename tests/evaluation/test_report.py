@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots, report, training_section
+from rayclean.evaluation.alarms import alarms
 from rayclean.evaluation.class_figures import class_figures
 from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.headlines import headlines
@@ -34,7 +35,13 @@ def measured(
     counts: RunCounts, known: bool = True, judged: tuple[dict, ...] = (believed(),), audit: dict | None = None
 ) -> dict:
     """What the verb adds to the figures."""
-    tested = {"examples": 0, "true": 0, "reason": "there are no test examples", "trained_on_true": 0}
+    tested = {
+        "examples": 0,
+        "shared": 0,
+        "true": 0,
+        "reason": "there are no test examples",
+        "trained_on_true": 0,
+    }
     given = (
         facts(counts)
         if known
@@ -44,7 +51,7 @@ def measured(
     m["noise"]["injected"] = None
     m["annotator"] |= {"name": "served", "model": EVIL}
     m["confusion"] = {"given_final": figures.confusions(counts.given_final, [EVIL, "b"]), "given_true": None}
-    for name in ("accuracy", "f1_macro", "f1_weighted"):
+    for name in ("accuracy", "accuracy_all", "f1_macro", "f1_weighted"):
         m[name] = dict.fromkeys(report.NETWORKS)
     m["cost"] = {
         "amount": None,
@@ -56,7 +63,7 @@ def measured(
     }
     names = ("examples", "changed", "suspects", "known", "wrong_given", "wrong_final", "harmed", "repaired")
     m["counts"] = {name: counts.total(name) for name in names} | {
-        "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "rejected": 1, "asked": len(counts.suspects.rank),
+        "classes": 2, "train": 6, "dev": 2, "test": 0, "tested": 0, "test_shared": 0, "rejected": 1, "asked": len(counts.suspects.rank),
         "error": 0, "kept": 0, "referred": 1200, "abstained": 0, "unasked": 0, "reverted": 1,
     }  # fmt: skip
     m["judged"] = list(judged)
@@ -74,6 +81,7 @@ def measured(
     m["units"] = "examples"
     m["seconds"] = {"load": 1.0, "evaluate": 2.0, "total": 3.0}
     m["notes"] = notes(m, VERB_METRICS, tested)
+    m["alarms"] = alarms(m["classes"], VERB_METRICS)
     return m
 
 

@@ -296,9 +296,13 @@ def test_a_test_file_whose_keys_all_came_before_is_no_empty_test_set(tmp_path, i
     path = write_jsonl(tmp_path / "a.jsonl", rows(300, key=lambda i: i))
     test = write_jsonl(tmp_path / "t.jsonl", rows(10, key=lambda i: i))
     with pytest.raises(
-        DataError, match=r"none of the 10 rows of the test files .* key that came before, .*a\.jsonl row 0"
+        DataError, match=r"(?s)10 of 10 rows of the test files .*10 x duplicate key, .* key of a\.jsonl row 0"
     ):
         Loaded(tmp_path, path=path, id="key", test={"path": test})
+    with pytest.raises(
+        DataError, match=r"none of the 10 rows of the test files .* key that came before, .*a\.jsonl row 0"
+    ):
+        Loaded(tmp_path / "2", path=path, id="key", test={"path": test}, max_rejected=1)
 
 
 def test_the_truth_of_json_lines_may_be_known_of_few_rows(tmp_path, in_process):

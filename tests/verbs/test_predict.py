@@ -289,7 +289,7 @@ def test_given_faults_name_row_value_and_fix(
     config = given_config(tmp_path, keys, values)
     run, out = loaded(config)
     with pytest.raises(DataError) as error:
-        _take_given(config, run.sub("load"), out.sub("predictions"), 3)
+        _take_given(config, run.sub("load"), out.sub("predictions"), ["c0", "c1", "c2"])
     for word in words:
         assert word in str(error.value)
 
@@ -297,7 +297,7 @@ def test_given_faults_name_row_value_and_fix(
 def test_given_keys_of_rejected_rows_are_passed_over(tmp_path: Path) -> None:
     config = given_config(tmp_path, [*KEYS, "x", "y"], [*GOOD, *GOOD[:2]])
     run, out = loaded(config, rejected=2)
-    figures, passed_over = _take_given(config, run.sub("load"), out.sub("predictions"), 3)
+    figures, passed_over = _take_given(config, run.sub("load"), out.sub("predictions"), ["c0", "c1", "c2"])
     assert passed_over == 2
     assert figures["rows"] == IDS
     # accuracy: every row predicts class 0, labels are 0, 1, 2 in turn; log-loss: mean of -ln .7, -ln .2, -ln .1
