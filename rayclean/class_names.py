@@ -25,6 +25,8 @@ _NAMES_SHOWN = 50
 """Most names that a message lists."""
 _CHARACTERS_SHOWN = 100
 """Longest value that a message shows whole."""
+_CHARACTERS_CACHED = 200
+"""Longest value that is kept in memory: a column of texts may have been taken for one of labels."""
 
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 
@@ -72,7 +74,6 @@ _NO_LETTERS = re.compile("[\u0300-\u036f\ufe00-\ufe0f\u200c\u200d\U000e0100-\U00
 """Accents, and what chooses the form of the character before."""
 
 
-@lru_cache(65536)
 def spelling(text: str) -> str:
     r"""How a name is shown: NFC, without invisible characters, with single blanks inside and none outside.
 
@@ -86,13 +87,19 @@ def spelling(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
+    return _cached_clean(text) if len(text) <= _CHARACTERS_CACHED else _clean(text)
+
+
+def _clean(text: str) -> str:
     text = _FLAG_TAGS.sub(r"\1", unicodedata.normalize("NFC", text).translate(_INVISIBLE).translate(_BLANKS))
     if _ZWNJ in text or _ZWJ in text:
         text = _without_idle_joiners(text)
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-@lru_cache(65536)
+_cached_clean = lru_cache(65536)(_clean)
+
+
 def class_key(value: str) -> str:
     """What a value is compared by; "" for a value that shows nothing.
 
@@ -115,7 +122,6 @@ def is_number(key: str) -> bool:
     return _NUMBER.fullmatch(key) is not None
 
 
-@lru_cache(65536)
 def near_keys(name: str) -> tuple[str, str]:
     """Two keys; names that share one of them differ only by case, accents, zeros before a number, or look-alike characters.
 

@@ -15,7 +15,7 @@ from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.labels import LabelCounts, LabelMapping
 from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
-from rayclean.errors import DataError
+from rayclean.errors import ConfigError, DataError
 
 _SHOWN = 10
 """Most classes that are listed in warnings of one kind."""
@@ -63,6 +63,27 @@ def check_unknown_labels(
         _check_spelling(
             labels, f"the label column of the {role} files", set(labels.codes[role].values()), codes
         )
+
+
+def check_unlabelled(dataset: DatasetConfig, summaries: Iterable[PieceSummary]) -> None:
+    """Stop at a value of `dataset.unlabelled` that is the number of a name that the files give themselves.
+
+    Raises:
+        ConfigError: there is one; numbers are read as their names, so it would mean nothing.
+    """
+    seen: set[str] = set()
+    names: list[str] = []
+    for summary in summaries:
+        seen.update(summary.unlabelled)
+        names = names or summary.label_names
+    keys = {class_key(name) for name in names}
+    for value in dataset.unlabelled:
+        key = class_key(str(value))
+        if is_number(key) and key not in seen | keys and 0 <= int(key) < len(names):
+            raise ConfigError(
+                f"dataset.unlabelled names the number {key}, but the files name their classes {names[:_SHOWN]}, and their "
+                f"numbers are read as these names: write {names[int(key)]!r}, if that is what means no label"
+            )
 
 
 def check_truth_values(

@@ -243,6 +243,8 @@ def test_a_category_of_the_file_may_be_no_label(tmp_path):
     metrics, *_ = loaded(tmp_path, path=path, unlabelled=["unsure"], labels=["yes", "no"])
     assert metrics["per_class"] == {"yes": 1, "no": 1}
     assert metrics["rejected"] == {"no label": 2}
+    with pytest.raises(ConfigError, match=r"names the number 2, but the files name .* write 'unsure'"):
+        loaded(tmp_path / "2", path=path, unlabelled=[2])
 
 
 def test_dictionaries_in_another_order_are_the_same_names(tmp_path):
