@@ -62,6 +62,7 @@ _WITHOUT_JOINERS = frozenset(
 """First words of the names of characters between which a joiner changes nothing."""
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]{0,17})(?:\.0*)?")
+_SUPERFLUOUS = re.compile("(?<= ) |^ | $")
 _BOOLEANS = ("true", "false")
 
 _ALIKE = str.maketrans(
@@ -261,14 +262,15 @@ class ClassNames:
 
 
 def visible(value: str) -> str:
-    r"""A value for messages, in which what is invisible or not in NFC can be seen.
+    r"""A value for messages, in which superfluous blanks and what is invisible or not in NFC can be seen.
 
-    >>> print(visible("credit\u00a0card"), visible("caf\u00e9"), visible("cafe\u0301"))
-    'credit\xa0card' 'café' 'cafe\u0301'
+    >>> print(visible("credit\u00a0card"), visible("credit  card"), visible("caf\u00e9"), visible("cafe\u0301"))
+    'credit\xa0card' 'credit \x20card' 'café' 'cafe\u0301'
     """
     if len(value) > _CHARACTERS_SHOWN:
         value = value[:_CHARACTERS_SHOWN] + "..."
-    return repr(value) if unicodedata.is_normalized("NFC", value) else ascii(value)
+    written = repr(value) if unicodedata.is_normalized("NFC", value) else ascii(value)
+    return written[0] + _SUPERFLUOUS.sub(r"\\x20", written[1:-1]) + written[-1]
 
 
 def _without_case(text: str) -> str:

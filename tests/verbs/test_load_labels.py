@@ -154,7 +154,7 @@ def test_names_are_cleaned_in_every_format_and_what_was_merged_is_told(tmp_path)
             "'\\ufeffcaf\u00e9'": 1,
         }
         assert metrics["warnings"][:1] == [
-            "class 'NA' is written in 2 ways, which count as one: 'NA' 1, 'NA ' 1"
+            "class 'NA' is written in 2 ways, which count as one: 'NA' 1, 'NA\\x20' 1"
         ]
         assert sum("written in 3 ways" in warning for warning in metrics["warnings"]) == 2
 
