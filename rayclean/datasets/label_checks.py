@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from rayclean.class_names import class_key, difference, is_number, near_groups, near_keys, visible
+from rayclean.class_names import class_key, difference, is_number, is_numeric, near_groups, near_keys, visible
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.labels import LabelCounts, LabelMapping
@@ -202,7 +202,7 @@ def _near_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
         return []  # who names both has looked at them
     found = []
     for first, *others in (group for group in near_groups(labels.names) if len(group) > 1):
-        differ = difference(first, others[0])
+        differ = " and by ".join(dict.fromkeys(difference(first, other) for other in others))
         listed = " and ".join(f"{name!r} ({labels.counts.get(name, 0):,})" for name in (first, *others))
         found.append(f"classes {listed} differ by {differ} only; dataset.merge_labels = true makes them one")
     return found
@@ -233,7 +233,7 @@ def _unlabelled(dataset: DatasetConfig, labels: LabelMapping, summaries: Iterabl
 
 def _numbers_among_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
     numbers = [name for name in labels.names if is_number(class_key(name))]
-    names = [name for name in labels.names if not is_number(class_key(name))]
+    names = [name for name in labels.names if not is_numeric(class_key(name))]
     if dataset.labels is not None or not numbers or not names:
         return []
     return [

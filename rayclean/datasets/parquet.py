@@ -110,6 +110,9 @@ def _python_values(column: pa.Array) -> list[Any]:
         column = column.dictionary_decode()
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
         column = column.cast(pa.large_binary())
+    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        # The shortest text of the column's precision: 1.1, where the same bits as a float64 would be 1.100000023841858.
+        return [None if each is None else float(str(each)) for each in _numpy_scalars(column)]
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if not text and not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
         return _nested_values(column)
@@ -118,6 +121,13 @@ def _python_values(column: pa.Array) -> list[Any]:
     except (pa.ArrowInvalid, UnicodeDecodeError):
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if cell is None else decode_utf8(cell) for cell in raw]
+
+
+def _numpy_scalars(column: pa.Array) -> Iterator[Any]:
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    return (
+        value if valid else None for value, valid in zip(values, column.is_valid().to_pylist(), strict=True)
+    )
 
 
 def _nested_values(column: pa.Array) -> list[Any]:

@@ -117,6 +117,26 @@ def test_numbers_are_the_same_classes_in_every_format(tmp_path, way, unlabelled)
     assert given == {f"t{i}": ("no", "yes")[n] for i, n in enumerate(NUMBERS) if n >= 0}
 
 
+def test_ratings_are_the_same_classes_in_every_format(tmp_path):
+    ratings = [1.0, 1.5, 2.0, 1.1, 1.5]
+    paths = [
+        write_csv(tmp_path / "a.csv", ratings),
+        write_jsonl(tmp_path / "a.jsonl", ratings),
+        *(
+            write_parquet(tmp_path / f"{kind}.parquet", pa.array(ratings, kind))
+            for kind in (pa.float64(), pa.float32())
+        ),
+        write_parquet(
+            tmp_path / "d.parquet",
+            pa.array([Decimal(f"{each:.2f}") for each in ratings], pa.decimal128(6, 2)),
+        ),
+        write_parquet(tmp_path / "h.parquet", pa.array([*ratings, None], pa.float16())),
+    ]
+    for number, path in enumerate(paths):
+        metrics, *_ = loaded(tmp_path / str(number), path=path, unlabelled=[""])
+        assert metrics["per_class"] == {"1": 1, "1.1": 1, "1.5": 2, "2": 1}, path
+
+
 BOOLEANS = [True, False, False, True, True]
 
 
@@ -236,6 +256,15 @@ def test_names_in_parquet_files_of_the_hub_and_in_several_files_of_one_source(tm
     assert metrics["per_class_test"] == {"no": 0, "yes": 0, "rather": 2}
     with pytest.raises(ConfigError, match="the files themselves name"):
         loaded(tmp_path / "2", path=str(tmp_path / "train"), labels=["no", "yes"])
+
+
+def test_numbers_of_a_class_label_that_count_from_1_stop_the_load(tmp_path):
+    names = features(["no", "yes", "rather"])
+    path = write_parquet(tmp_path / "a.parquet", [1, 2] * 20 + [3], names)
+    with pytest.raises(DataError, match=r"holds the number 3 and never 0 \('no'\)"):
+        loaded(tmp_path, path=path)
+    path = write_parquet(tmp_path / "b.parquet", [0, 1, 2] * 20 + [3], names)
+    assert loaded(tmp_path / "b", path=path)[3] == {"unknown label '3'; known: no, rather, yes": 1}
 
 
 def test_a_category_of_the_file_may_be_no_label(tmp_path):
