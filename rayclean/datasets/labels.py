@@ -111,7 +111,7 @@ def resolve_labels(
     if beyond in unknown["data"] and 0 not in indices["data"].values():
         raise DataError(
             f"the files name {len(from_file)} classes, and their label column holds the number {beyond[2:]} and never 0 "
-            f"({names[0]!r}), as if it counted from 1: then every row would have the name of another class. Write the numbers anew, "
+            f"({names[0]!r}), as if it counted from 1: then every row would have another class. Write the numbers anew, "
             "from 0, or the names themselves"
         )
     found = set(indices["data"].values())
