@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayclean.config import parse_config
+from rayclean.datasets.class_label import names_in_metadata
 from rayclean.errors import ConfigError, DataError
 from rayclean.functional.bio import bio_tags
 from rayclean.run import Run
@@ -425,3 +426,16 @@ def test_files_and_rows_in_another_order_give_the_same_classes(tmp_path):
             results.append((metrics["per_class"], metrics["label_ways"], given))
     assert all(result == results[0] for result in results)
     assert results[0][0] == {"1": 6, "Ham": 6, "eggs": 3, "spam": 9}
+
+
+def test_class_labels_inside_structs():
+    """Paths to them are known, so that a reader of nested fields finds their names."""
+    label = {"_type": "ClassLabel", "names": ["no", "yes"]}
+    features = {
+        "a": {"b": label, "c": {"d": {"feature": label, "_type": "List"}}},
+        "e": {"_type": "Value", "dtype": "string"},
+    }
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    assert names_in_metadata(metadata) == {"a.b": ["no", "yes"], "a.c.d": ["no", "yes"]}
+    for broken in (b"{", b"[]", b'{"info": null}', b'{"info": {"features": ["x"]}}', b"\xff"):
+        assert names_in_metadata({b"huggingface": broken}) == {}
