@@ -118,14 +118,19 @@ def test_hidden_characters_and_forms_of_unicode_change_no_class(text, hidden):
         ("stra\u00dfe", "STRASSE", "case"),
         ("cafe", "caf\u00e9", "accents"),
         ("\u0416\u0435\u0301", "\u0436\u0435", "accents"),
-        ("07", "7", "zeros before the number"),
+        ("07", "7", "zeros around the number"),
+        ("1.50", "1.5", "zeros around the number"),
+        ("3.10", "3.11", None),
+        ("10", "1", None),
+        ("-1", "1", None),
         ("paypal", "p\u0430ypal", "characters that look alike .U.0430 CYRILLIC SMALL LETTER A."),
         ("HOTEL", "\u039dOTEL", None),  # a Greek Nu looks like N
         ("BETA", "\u0392\u0395\u03a4\u0391", "characters that look alike .U.0391 GREEK CAPITAL LETTER ALPHA"),
         ("e-mail", "e\u2011mail", "characters that look alike .U.2011 NON-BREAKING HYPHEN."),
         ("don't", "don\u2019t", "characters that look alike"),
         ("\uff21\uff22", "AB", "accents"),  # full width
-        ("heart \u2764", "heart \u2764\ufe0f", "accents"),
+        ("heart \u2764", "heart \u2764\ufe0f", "invisible characters"),
+        ("\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u062e", "invisible characters"),
         ("class 1", "class 11", None),
         ("ham", "spam", None),
         ("\u0438\u0434\u0442\u0438", "ugmu", None),  # only in italics

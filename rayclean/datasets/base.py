@@ -61,7 +61,7 @@ class Reader:
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Names that the file itself gives to a column of integers, or of lists of them (Hugging Face `ClassLabel`).
 
-        `rows` yields these names in the place of the integers.
+        `class_label.named_rows` puts these names in the place of the integers that `rows` yields.
         """
         return None
 

@@ -5,12 +5,30 @@ step sees the number. https://huggingface.co/docs/datasets/about_dataset_feature
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from rayclean.datasets.base import FileSegment, Reader
+from rayclean.datasets.rejected_rows import RejectedRow
+
+
+def named_rows(
+    reader: Reader, segment: FileSegment, columns: Sequence[str]
+) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
+    """The rows of a segment (`Reader.rows`), numbers that the file names as their names."""
+    names = [reader.label_names(segment.file, column) for column in columns]
+    rows = reader.rows(segment, columns)
+    return ((row, _named(values, names)) for row, values in rows) if any(names) else rows
+
+
+def _named(values: list[Any] | RejectedRow, names: Sequence[Sequence[str] | None]) -> list[Any] | RejectedRow:
+    if isinstance(values, RejectedRow):
+        return values
+    return [with_names(value, among or ()) for value, among in zip(values, names, strict=True)]
 
 
 def names_in_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Column -> names, from the metadata that the Hugging Face library writes into Parquet and Arrow files.
+    """Column, or path to a field of a struct -> names, from what the Hugging Face library writes into Parquet files.
 
     >>> feature = '{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["no", "yes"]}}}}'
     >>> names_in_metadata({b"huggingface": feature.encode()})
@@ -21,12 +39,7 @@ def names_in_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[
         features = found["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
-    named = (
-        {column: _names(feature) for column, feature in features.items()}
-        if isinstance(features, dict)
-        else {}
-    )
-    return {column: names for column, names in named.items() if names}
+    return dict(_named_columns("", features))
 
 
 def with_names(value: Any, names: Sequence[str]) -> Any:
@@ -39,6 +52,16 @@ def with_names(value: Any, names: Sequence[str]) -> Any:
         return [with_names(item, names) for item in value]
     is_position = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names)
     return names[value] if is_position else value
+
+
+def _named_columns(above: str, features: Any) -> Iterator[tuple[str, list[str]]]:
+    """Paths and names of the columns of a struct, at any depth."""
+    if isinstance(features, dict) and "_type" not in features:
+        for column, feature in features.items():
+            if names := _names(feature):
+                yield f"{above}{column}", names
+            else:
+                yield from _named_columns(f"{above}{column}.", feature)
 
 
 def _names(feature: Any) -> list[str] | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.class_names import class_key, is_number, spelling
+from rayclean.class_names import class_key, is_numeric, spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import names_of
 from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, parsed_list
@@ -206,9 +206,8 @@ def _codes(items: Iterable[Any]) -> set[str] | RejectedRow:
         if code is None:
             return RejectedRow("null inside a list", shorten_value(items))
         codes.add(code)
-    names = any(code[0] == "s" and not is_number(class_key(code[2:])) for code in codes)
-    if names and any(code[0] == "i" for code in codes):
-        return RejectedRow("list mixes strings and integers", shorten_value(items))
+    if any(code[0] == "i" for code in codes) and not all(is_numeric(class_key(code[2:])) for code in codes):
+        return RejectedRow("list mixes names and numbers", shorten_value(items))
     return codes
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.config import DatasetConfig
+from rayclean.datasets.class_label import named_rows
 from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.label_forms import LabelForm
@@ -125,7 +126,7 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
         )
         validate = RowValidator(job.config, columns, piece.source.role, job.label_form, job.needs_labels)
         rows_before = writer.summary.rows
-        for row, values in reader.rows(segment, columns.names):
+        for row, values in named_rows(reader, segment, columns.names):
             checked = values if isinstance(values, RejectedRow) else validate(values)
             writer.add(name, row, checked)
             writer.count_kinds(name, values, checked, validate)

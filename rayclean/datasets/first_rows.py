@@ -7,6 +7,7 @@ from typing import Any
 
 from rayclean.config import DatasetConfig
 from rayclean.datasets.base import FileSegment, Reader, SourceFile
+from rayclean.datasets.class_label import named_rows
 from rayclean.datasets.columns import SourceColumns
 from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
@@ -66,6 +67,6 @@ def check_first_rows(
 
 def _first_rows(reader: Reader, file: SourceFile, columns: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
     """Those of the first rows of a file that can be read."""
-    for row, values in islice(reader.rows(FileSegment(file), columns), _ROWS):
+    for row, values in islice(named_rows(reader, FileSegment(file), columns), _ROWS):
         if not isinstance(values, RejectedRow):
             yield row, values

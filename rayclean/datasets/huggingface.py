@@ -2,21 +2,20 @@
 
 `hf://ag_news`, `hf://glue:sst2`, `hf://owner/name:config@revision`. An example row of `hf://ag_news`:
 `{"text": "Wall St. Bears Claw Back Into the Black ...", "label": 2}`, where `label` is a `ClassLabel` that
-names its classes; such numbers are read as their names. Code that a data set brings is never run. A folder may
-hold one split or several; `dataset.hf_split` chooses.
+names its classes (see `class_label.py`). Code that a data set brings is never run. A folder may hold one split or several;
+`dataset.hf_split` chooses.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import datasets
 import fsspec
 
 from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile
-from rayclean.datasets.class_label import with_names
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
@@ -34,7 +33,14 @@ class HuggingFace(Reader):
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Class names of a column of `ClassLabel` or of lists of it; None for any other column."""
-        feature = _open(file.url, self.split).features.get(column)
+        features = _open(file.url, self.split).features
+        feature = features.get(column)
+        if feature is None and "." in column:  # a path to a field of a struct
+            feature = reduce(
+                lambda each, name: each.get(name) if isinstance(each, dict) else None,
+                column.split("."),
+                features,
+            )
         feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
@@ -49,18 +55,11 @@ class HuggingFace(Reader):
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
         """Rows [start, stop) of the split."""
         data = _open(segment.file.url, self.split).select_columns(list(columns))
-        names = [self.label_names(segment.file, column) for column in columns]
         stop = len(data) if segment.stop is None else segment.stop
         for start in range(segment.start, stop, ROWS_PER_BATCH):
             batch = data[start : min(start + ROWS_PER_BATCH, stop)]
             for offset, cells in enumerate(zip(*(batch[name] for name in columns), strict=True)):
-                yield (
-                    start + offset,
-                    [
-                        value if among is None else with_names(value, among)
-                        for value, among in zip(cells, names, strict=True)
-                    ],
-                )
+                yield start + offset, list(cells)
 
 
 def source_file(url: str) -> SourceFile:

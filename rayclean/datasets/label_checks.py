@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from rayclean.class_names import class_key, difference, is_number, near_groups, near_keys, visible
+from rayclean.class_names import class_key, difference, is_number, is_numeric, near_groups, near_keys, visible
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.labels import LabelCounts, LabelMapping
 from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
-from rayclean.errors import DataError
+from rayclean.errors import ConfigError, DataError
 
 _SHOWN = 10
 """Most classes that are listed in warnings of one kind."""
@@ -63,6 +63,27 @@ def check_unknown_labels(
         _check_spelling(
             labels, f"the label column of the {role} files", set(labels.codes[role].values()), codes
         )
+
+
+def check_unlabelled(dataset: DatasetConfig, summaries: Iterable[PieceSummary]) -> None:
+    """Stop at a value of `dataset.unlabelled` that is the number of a name that the files give themselves.
+
+    Raises:
+        ConfigError: there is one; numbers are read as their names, so it would mean nothing.
+    """
+    seen: set[str] = set()
+    names: list[str] = []
+    for summary in summaries:
+        seen.update(summary.unlabelled)
+        names = names or summary.label_names
+    keys = {class_key(name) for name in names}
+    for value in dataset.unlabelled:
+        key = class_key(str(value))
+        if is_number(key) and key not in seen | keys and 0 <= int(key) < len(names):
+            raise ConfigError(
+                f"dataset.unlabelled names the number {key}, but the files name their classes {names[:_SHOWN]}, and their "
+                f"numbers are read as these names: write {names[int(key)]!r}, if that is what means no label"
+            )
 
 
 def check_truth_values(
@@ -181,7 +202,7 @@ def _near_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
         return []  # who names both has looked at them
     found = []
     for first, *others in (group for group in near_groups(labels.names) if len(group) > 1):
-        differ = difference(first, others[0])
+        differ = " and by ".join(dict.fromkeys(difference(first, other) for other in others))
         listed = " and ".join(f"{name!r} ({labels.counts.get(name, 0):,})" for name in (first, *others))
         found.append(f"classes {listed} differ by {differ} only; dataset.merge_labels = true makes them one")
     return found
@@ -212,7 +233,7 @@ def _unlabelled(dataset: DatasetConfig, labels: LabelMapping, summaries: Iterabl
 
 def _numbers_among_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
     numbers = [name for name in labels.names if is_number(class_key(name))]
-    names = [name for name in labels.names if not is_number(class_key(name))]
+    names = [name for name in labels.names if not is_numeric(class_key(name))]
     if dataset.labels is not None or not numbers or not names:
         return []
     return [

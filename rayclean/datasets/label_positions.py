@@ -7,10 +7,13 @@ that is said, and wherever they may count from 1 the load stops and asks.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from rayclean.class_names import class_key, is_number
+from rayclean.class_names import class_key, is_number, is_numeric
 from rayclean.errors import DataError
 
 _SHOWN = 4
+
+MAX_FRACTIONS = 100
+"""Most classes that may be numbers with a fraction, like ratings in half steps."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,51 @@ class PositionRule:
         )
 
 
+def check_shift(names: Iterable[str], keys: Collection[str], column: str) -> None:
+    """Stop where classes are numbers without a gap, and another column counts them from one more or one less.
+
+    Args:
+        names: of the label set.
+        keys: class keys of all values of the column.
+        column: for messages.
+
+    Raises:
+        DataError: the column holds the number behind the last or before the first class, and lacks the class at the other end.
+    """
+    known = [class_key(name) for name in names]
+    if len(known) < 2 or not all(map(is_number, known)):
+        return
+    numbers = sorted(map(int, known))
+    first, last = numbers[0], numbers[-1]
+    held = {int(key) for key in keys if is_number(key)}
+    up, down = last + 1 in held and first not in held, first - 1 in held - {-1} and last not in held
+    if numbers == list(range(first, last + 1)) and up != down:
+        raise DataError(
+            f"{column} holds whole numbers from {min(held)} to {max(held)}, and the classes are {first} to {last}, as if one "
+            "counted from 0 and the other from 1: then every row would have the name of another class. Count from the same "
+            f"number everywhere; if {last + 1 if up else first - 1} is another class, list it in dataset.unlabelled to leave its "
+            "rows out"
+        )
+
+
+def check_measure(keys: Collection[str]) -> None:
+    """Stop at a column of numbers that measure something, such as prices.
+
+    Args:
+        keys: class keys of all values of the label column.
+
+    Raises:
+        DataError: there are more than `MAX_FRACTIONS` numbers, some of them with a fraction.
+    """
+    fractions = sorted(key for key in keys if is_numeric(key) and "." in key)
+    if fractions and len(keys) > MAX_FRACTIONS and all(map(is_numeric, keys)):
+        raise DataError(
+            f"the label column holds {len(keys):,} different numbers, some with a fraction ({', '.join(fractions[:_SHOWN])}): "
+            "that is a measure, and classification needs classes. Check dataset.label; if they are classes, name them in "
+            "dataset.labels"
+        )
+
+
 def check_numbers_and_names(keys: Collection[str]) -> None:
     """Stop where the classes of a data set are numbers and names that seem to stand for each other.
 
@@ -88,7 +136,7 @@ def check_numbers_and_names(keys: Collection[str]) -> None:
         DataError: the numbers count from 0 or 1 without a gap, and there are as many names or more.
     """
     numbers = sorted((key for key in keys if is_number(key)), key=int)
-    names = sorted(key for key in keys if not is_number(key))
+    names = sorted(key for key in keys if not is_numeric(key))
     counted = [int(number) for number in numbers]
     if len(counted) < 2 or len(counted) > len(names):
         return

@@ -12,9 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rayclean.class_names import ClassNames, class_key, is_number, near_groups, spelling, visible
+from rayclean.class_names import ClassNames, class_key, is_numeric, near_groups, spelling, visible
 from rayclean.config import DatasetConfig
-from rayclean.datasets.label_positions import PositionRule, check_numbers_and_names
+from rayclean.datasets.label_positions import (
+    PositionRule,
+    check_measure,
+    check_numbers_and_names,
+    check_shift,
+)
 from rayclean.errors import ConfigError, DataError
 
 _NUMBERS = {1: "one class is", 2: "two classes are"}
@@ -102,6 +107,13 @@ def resolve_labels(
         role: {code: places for code, places in codes.items() if code not in indices[role]}
         for role, codes in counts.items()
     }
+    beyond = f"i:{len(from_file)}"
+    if beyond in unknown["data"] and 0 not in indices["data"].values():
+        raise DataError(
+            f"the files name {len(from_file)} classes, and their label column holds the number {beyond[2:]} and never 0 "
+            f"({names[0]!r}), as if it counted from 1: then every row would have another class. Write the numbers anew, "
+            "from 0, or the names themselves"
+        )
     found = set(indices["data"].values())
     if len(found) < least:
         only = f"only {names[found.pop()]!r}" if found else "none"
@@ -130,13 +142,14 @@ def label_indices(
         column: for messages, like "the label column of the test files".
 
     Raises:
-        DataError: positions seem to count from 1.
+        DataError: numbers seem to count from 1, or from another number than the classes.
     """
     keys = {code: class_key(code[2:]) for code in codes}
     if positions.apply_to(keys.values()):
         numbers = {code: int(key) for code, key in keys.items()}
         first = positions.first(numbers.values(), column)
         return {code: n - first for code, n in numbers.items() if 0 <= n - first < len(classes.names)}
+    check_shift(classes.names, keys.values(), column)
     found = {code: classes.index(code[2:]) for code in keys}
     return {code: index for code, index in found.items() if index is not None}
 
@@ -194,6 +207,7 @@ def _names(from_file: Sequence[str], totals: Counter[str], merge: bool) -> list[
     """The names of the files, otherwise the values of the data in the order of the alphabet, or of numbers where all are."""
     if not from_file:
         check_numbers_and_names(totals)
+        check_measure(totals)
     names = list(from_file) or sorted(totals)
     if merge:
         frequency = {name: totals[class_key(name)] for name in names}
@@ -201,7 +215,7 @@ def _names(from_file: Sequence[str], totals: Counter[str], merge: bool) -> list[
         names = [max(sorted(group), key=lambda name: frequency[name]) for group in groups]
     if from_file:
         return names
-    return sorted(names, key=int) if all(map(is_number, names)) else sorted(names)
+    return sorted(names, key=float) if all(map(is_numeric, names)) else sorted(names)
 
 
 def _ways(

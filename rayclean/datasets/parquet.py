@@ -8,6 +8,7 @@ Only plain columns are read: Arrow extension types whose metadata holds pickled 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import fsspec
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, decode_utf8
-from rayclean.datasets.class_label import names_in_metadata, with_names
+from rayclean.datasets.class_label import names_in_metadata
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 
@@ -32,8 +33,7 @@ class Parquet(Reader):
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Class names of a column that the Hugging Face library wrote as a `ClassLabel`; None for any other column."""
-        with _opened(file) as parquet:
-            return names_in_metadata(parquet.schema_arrow.metadata).get(column)
+        return _class_names(file).get(column)
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
         """Segments that begin and end at row groups."""
@@ -55,17 +55,13 @@ class Parquet(Reader):
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
-        """Values as Python objects, numbers of a `ClassLabel` as its names; a row with a string that is not UTF-8 is rejected."""
+        """Values as Python objects; a row with a string that is not UTF-8 is rejected."""
         with _opened(segment.file) as parquet:
-            names = names_in_metadata(parquet.schema_arrow.metadata)
             stop = parquet.num_row_groups if segment.stop is None else segment.stop
             row = sum(parquet.metadata.row_group(group).num_rows for group in range(segment.start))
             groups = list(range(segment.start, stop))
             for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=list(columns)):
                 values = [_python_values(batch.column(name)) for name in columns]
-                for number, name in enumerate(columns):
-                    if name in names:
-                        values[number] = [with_names(value, names[name]) for value in values[number]]
                 for offset, cells in enumerate(zip(*values, strict=True)):
                     rejected = next((cell for cell in cells if isinstance(cell, RejectedRow)), None)
                     yield row + offset, rejected or list(cells)
@@ -97,6 +93,12 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
+@lru_cache(maxsize=16)
+def _class_names(file: SourceFile) -> dict[str, list[str]]:
+    with _opened(file) as parquet:
+        return names_in_metadata(parquet.schema_arrow.metadata)
+
+
 def _extension_type(field: pa.Field) -> str:
     """Name of a column's Arrow extension type; '' for a plain column."""
     if isinstance(field.type, pa.BaseExtensionType):
@@ -110,6 +112,9 @@ def _python_values(column: pa.Array) -> list[Any]:
         column = column.dictionary_decode()
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
         column = column.cast(pa.large_binary())
+    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        # The shortest text of the column's precision: 1.1, where the same bits as a float64 would be 1.100000023841858.
+        return [None if each is None else float(str(each)) for each in _numpy_scalars(column)]
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if not text and not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
         return _nested_values(column)
@@ -118,6 +123,11 @@ def _python_values(column: pa.Array) -> list[Any]:
     except (pa.ArrowInvalid, UnicodeDecodeError):
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if cell is None else decode_utf8(cell) for cell in raw]
+
+
+def _numpy_scalars(column: pa.Array) -> Iterator[Any]:
+    values, valid = column.fill_null(0).to_numpy(zero_copy_only=False), column.is_valid().to_pylist()
+    return (value if known else None for value, known in zip(values, valid, strict=True))
 
 
 def _nested_values(column: pa.Array) -> list[Any]:

@@ -124,8 +124,8 @@ def label_code(value: Any) -> str | RejectedRow | None:
 
     >>> label_code(" sports"), label_code(3), label_code(3.0), label_code(Decimal("3.00")), label_code(float("nan"))
     ('s: sports', 'i:3', 'i:3', 'i:3', None)
-    >>> label_code(True), label_code("\u200b ")
-    ('s:true', None)
+    >>> label_code(True), label_code(1.5), label_code("\u200b ")
+    ('s:true', 's:1.5', None)
     """
     if isinstance(value, str):
         if not is_unicode(value):
@@ -139,8 +139,10 @@ def label_code(value: Any) -> str | RejectedRow | None:
         value = int(value)
     if isinstance(value, int):
         return f"i:{value}"
+    if isinstance(value, float | Decimal) and -_EXACT < value < _EXACT:
+        return f"s:{value.normalize() if isinstance(value, Decimal) else value}"  # as a CSV writes it
     found = f"{type(value).__name__}: {shorten_value(value)}"
-    return RejectedRow("label is neither a string nor an integer", found)
+    return RejectedRow("label is neither a string nor a number", found)
 
 
 def unlabelled_keys(config: DatasetConfig) -> set[str]:

@@ -41,7 +41,12 @@ from rayclean.datasets.global_pass import (
     resolve_truth,
     staged_shards,
 )
-from rayclean.datasets.label_checks import check_truth_values, check_unknown_labels, label_warnings
+from rayclean.datasets.label_checks import (
+    check_truth_values,
+    check_unknown_labels,
+    check_unlabelled,
+    label_warnings,
+)
 from rayclean.datasets.label_forms import LabelForm, described_form, label_form
 from rayclean.datasets.labels import check_same_names, distinct_names, resolve_labels
 from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
@@ -201,6 +206,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     check_sources_hold_rows(sources, summaries)
     check_stops(summaries, form)
     check_rejected(dataset, summaries)
+    check_unlabelled(dataset, summaries)
 
     labels = resolve_labels(
         merge_label_counts(summaries),

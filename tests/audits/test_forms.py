@@ -77,6 +77,23 @@ def test_answers_come_back_whatever_the_spreadsheet_did(form: Path, delimiter: s
     )
 
 
+def test_answers_that_a_spreadsheet_made_numbers_or_booleans_of(tmp_path: Path) -> None:
+    names = ("1", "true", "caf\u00e9", "US", "us")
+    task = Classification(Classification.Config(), LabelSet(Label(i, n, n) for i, n in enumerate(names)))
+    candidates = (task.answers.candidate(0), task.answers.candidate(1))
+    units = {key: DoubtedUnit(key, key, "text", 0, 1, None, *candidates) for key in range(5)}
+    write_form(Folder(str(tmp_path)), "form", "audit-1", list(units.values()), task)
+    path = filled(
+        tmp_path / "audit" / "form.csv", dict(enumerate(["1.0", "TRUE", "Cafe\u0301 ", "us", "US\u200b"]))
+    )
+    returned = read_form(read_rows(path, ["audit-1"]), path, units, task)
+    found = {each.unit_id: json.loads(each.value or "null") for each in returned.answers}
+    assert found == {0: "1", 1: "true", 2: "caf\u00e9", 3: "us", 4: "US"}
+    ambiguous = filled(tmp_path / "audit" / "form.csv", {3: "Us"})
+    with pytest.raises(DataError, match="'Us'"):
+        read_form(read_rows(ambiguous, ["audit-1"]), ambiguous, units, task)
+
+
 def test_the_form_is_blind(tmp_path: Path) -> None:
     """Nothing in it depends on which of the two labels is the given one."""
     content = []

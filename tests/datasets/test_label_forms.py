@@ -214,11 +214,12 @@ def reason(form, value, tokens=()):
         ([], "[]"),
         ("[]", "[]"),
         ([3.0, 3, 1], '["i:1", "i:3"]'),
-        (["x", 1], ("list mixes strings and integers", "['x', 1]")),
+        (["x", 1], ("list mixes names and numbers", "['x', 1]")),
         (["x", ["y"]], ("list inside a list", "['x', ['y']]")),
         (["x", None], ("null inside a list", "['x', None]")),
         (["x", " "], ("null inside a list", "['x', ' ']")),
-        ([1.5], ("label is neither a string nor an integer", "float: 1.5")),
+        ([1.5], '["s:1.5"]'),
+        ([{}], ("label is neither a string nor a number", "dict: {}")),
         (["\ud800"], ("not valid Unicode", "\\ud800")),
         ("joy", ("label is no list", "joy")),
         (7, ("label is no list", "7")),
@@ -569,7 +570,7 @@ def test_a_list_among_classes_is_one_bad_row(tmp_path):
     rows[0]["label"] = ["a"]
     write_jsonl(tmp_path / "a.jsonl", rows)
     _, metrics = loaded_classes(tmp_path)
-    assert metrics["rejected"] == {"label is neither a string nor an integer": 1}
+    assert metrics["rejected"] == {"label is neither a string nor a number": 1}
 
 
 def loaded_classes(folder):

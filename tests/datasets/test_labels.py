@@ -123,6 +123,45 @@ def test_numbers_beside_names(values, told):
         assert any(told in each for each in warnings)
 
 
+def test_numbers_with_a_fraction_are_names_unless_they_measure_something():
+    found = resolve_labels(each_once("10.5", "9", "2.0", "1.5"), None)
+    assert found.names == ["1.5", "2", "9", "10.5"]
+    assert label_warnings(dataset(), found, []) == []
+    prices = [f"{n}.5" for n in range(101)]
+    with pytest.raises(DataError, match=r"101 different numbers, some with a fraction .0\.5, 1\.5"):
+        resolve_labels(each_once(*prices), None)
+    assert resolve_labels(each_once(*prices), prices).names == prices
+    assert len(resolve_labels(each_once(*prices, "other"), None).names) == 102
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (
+            (0, 1, 2),
+            ("1", "2", "3"),
+            "test files holds whole numbers from 1 to 3, and the classes are 0 to 2",
+        ),
+        ((1, 2, 3), (0, 1, 2), "from 0 to 2, and the classes are 1 to 3"),
+        ((1, 2, 3, 4, 5), (2, 3, 6), "from 2 to 6"),
+        ((0, 1, 2), (0, 1, 2, 3), None),
+        ((0, 1, 2), (1, 2), None),
+        ((0, 1, 2), (-1, 0, 1), None),  # -1 is no label
+        ((1, 2, 5), (2, 3, 6), None),
+        (("a", 1, 2), (1, 2, 3), None),
+    ],
+)
+def test_another_column_that_counts_classes_from_another_number(train, test, message):
+    counts = seen(data=dict.fromkeys(train, 1), test=dict.fromkeys(test, 1))
+    if message:
+        with pytest.raises(DataError, match=message):
+            resolve_labels(counts, None)
+        with pytest.raises(DataError, match=message):
+            resolve_labels(counts, [str(name) for name in train])
+    else:
+        resolve_labels(counts, None)
+
+
 def test_names_of_files_are_the_label_set_and_dataset_labels_their_order():
     counts = each_once("no", "yes")
     assert resolve_labels(counts, None, ["yes", "no", "rather"]).names == ["yes", "no", "rather"]

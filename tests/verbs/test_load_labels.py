@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayclean.config import parse_config
+from rayclean.datasets.class_label import names_in_metadata
 from rayclean.errors import ConfigError, DataError
 from rayclean.functional.bio import bio_tags
 from rayclean.run import Run
@@ -117,6 +118,26 @@ def test_numbers_are_the_same_classes_in_every_format(tmp_path, way, unlabelled)
     assert given == {f"t{i}": ("no", "yes")[n] for i, n in enumerate(NUMBERS) if n >= 0}
 
 
+def test_ratings_are_the_same_classes_in_every_format(tmp_path):
+    ratings = [1.0, 1.5, 2.0, 1.1, 1.5]
+    paths = [
+        write_csv(tmp_path / "a.csv", ratings),
+        write_jsonl(tmp_path / "a.jsonl", ratings),
+        *(
+            write_parquet(tmp_path / f"{kind}.parquet", pa.array(ratings, kind))
+            for kind in (pa.float64(), pa.float32())
+        ),
+        write_parquet(
+            tmp_path / "d.parquet",
+            pa.array([Decimal(f"{each:.2f}") for each in ratings], pa.decimal128(6, 2)),
+        ),
+        write_parquet(tmp_path / "h.parquet", pa.array([*ratings, None], pa.float16())),
+    ]
+    for number, path in enumerate(paths):
+        metrics, *_ = loaded(tmp_path / str(number), path=path, unlabelled=[""])
+        assert metrics["per_class"] == {"1": 1, "1.1": 1, "1.5": 2, "2": 1}, path
+
+
 BOOLEANS = [True, False, False, True, True]
 
 
@@ -154,7 +175,7 @@ def test_names_are_cleaned_in_every_format_and_what_was_merged_is_told(tmp_path)
             "'\\ufeffcaf\u00e9'": 1,
         }
         assert metrics["warnings"][:1] == [
-            "class 'NA' is written in 2 ways, which count as one: 'NA' 1, 'NA ' 1"
+            "class 'NA' is written in 2 ways, which count as one: 'NA' 1, 'NA\\x20' 1"
         ]
         assert sum("written in 3 ways" in warning for warning in metrics["warnings"]) == 2
 
@@ -238,11 +259,22 @@ def test_names_in_parquet_files_of_the_hub_and_in_several_files_of_one_source(tm
         loaded(tmp_path / "2", path=str(tmp_path / "train"), labels=["no", "yes"])
 
 
+def test_numbers_of_a_class_label_that_count_from_1_stop_the_load(tmp_path):
+    names = features(["no", "yes", "rather"])
+    path = write_parquet(tmp_path / "a.parquet", [1, 2] * 20 + [3], names)
+    with pytest.raises(DataError, match=r"holds the number 3 and never 0 \('no'\)"):
+        loaded(tmp_path, path=path)
+    path = write_parquet(tmp_path / "b.parquet", [0, 1, 2] * 20 + [3], names)
+    assert loaded(tmp_path / "b", path=path)[3] == {"unknown label '3'; known: no, rather, yes": 1}
+
+
 def test_a_category_of_the_file_may_be_no_label(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [0, 1, 2, 2], features(["no", "yes", "unsure"]))
     metrics, *_ = loaded(tmp_path, path=path, unlabelled=["unsure"], labels=["yes", "no"])
     assert metrics["per_class"] == {"yes": 1, "no": 1}
     assert metrics["rejected"] == {"no label": 2}
+    with pytest.raises(ConfigError, match=r"names the number 2, but the files name .* write 'unsure'"):
+        loaded(tmp_path / "2", path=path, unlabelled=[2])
 
 
 def test_dictionaries_in_another_order_are_the_same_names(tmp_path):
@@ -394,3 +426,16 @@ def test_files_and_rows_in_another_order_give_the_same_classes(tmp_path):
             results.append((metrics["per_class"], metrics["label_ways"], given))
     assert all(result == results[0] for result in results)
     assert results[0][0] == {"1": 6, "Ham": 6, "eggs": 3, "spam": 9}
+
+
+def test_class_labels_inside_structs():
+    """Paths to them are known, so that a reader of nested fields finds their names."""
+    label = {"_type": "ClassLabel", "names": ["no", "yes"]}
+    features = {
+        "a": {"b": label, "c": {"d": {"feature": label, "_type": "List"}}},
+        "e": {"_type": "Value", "dtype": "string"},
+    }
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    assert names_in_metadata(metadata) == {"a.b": ["no", "yes"], "a.c.d": ["no", "yes"]}
+    for broken in (b"{", b"[]", b'{"info": null}', b'{"info": {"features": ["x"]}}', b"\xff"):
+        assert names_in_metadata({b"huggingface": broken}) == {}

@@ -507,7 +507,9 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
     assert [key for key in before if before[key] != after[key]] == [changed[0]]
     assert revert_label_changes(run, TASK, example_ids=[changed[0]])["reverted"] == 0  # again: nothing more
     from_label = sum(before[key]["given_label"] == 2 for key in changed[1:])
-    assert revert_label_changes(run, TASK, from_label="HATE")["reverted"] == from_label
+    with pytest.raises(ConfigError, match="unknown label 'HAT'"):
+        revert_label_changes(run, TASK, from_label="HAT")
+    assert revert_label_changes(run, TASK, from_label=" hate\u200b")["reverted"] == from_label
     assert revert_label_changes(run, TASK, everything=True)["changed"] == 0
     for row in table(run, "relabel", "labels").values():
         assert row["final_label"] == row["given_label"]
