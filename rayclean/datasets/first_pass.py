@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.config import DatasetConfig
+from rayclean.datasets.base import FileForm
 from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
-from rayclean.datasets.rejected_rows import RejectedRow, shorten_value, write_rejected
+from rayclean.datasets.rejected_rows import WHOLE_CHARACTERS, RejectedRow, shorten_value, write_rejected
 from rayclean.datasets.row_validation import RowValidator, ValidRow
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
@@ -72,6 +73,8 @@ class PieceSummary:
     """Valid rows whose truth column has a value."""
     empty: list[str] = field(default_factory=list)
     """Names of files without rows."""
+    forms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """How files are written, in words -> how many are, the first of them, and what about it was guessed."""
 
     def to_json(self) -> dict[str, Any]:
         """The summary as values that JSON can hold."""
@@ -107,15 +110,32 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
             reader.sparse,
             job.label_form.reads_tokens,
         )
+        writer.add_form(name, reader.describe(segment.file))
         validate = RowValidator(job.config, columns, piece.source.role, job.label_form)
         rows_before = writer.summary.rows
         for row, values in reader.rows(segment, columns.names):
+            values = too_long(values, job.config.max_characters)
             writer.add(name, row, values if isinstance(values, RejectedRow) else validate(values))
         if writer.summary.rows == rows_before:
             writer.summary.empty.append(name)
     writer.flush()
     folder.write_json(writer.summary.to_json(), "stage", "pieces", f"{piece.name}.json")
     return writer.summary
+
+
+def too_long(values: list[Any] | RejectedRow, characters: int) -> list[Any] | RejectedRow:
+    """The values of a row, unless one of them is a longer text than any that can be meant.
+
+    >>> too_long(["abcdef", "x"], 5)
+    RejectedRow(reason='longer than dataset.max_characters', value='6 characters: abcdef', whole=False)
+    """
+    if not isinstance(values, RejectedRow):
+        for value in values:
+            if isinstance(value, str) and len(value) > characters:
+                return RejectedRow(
+                    "longer than dataset.max_characters", f"{len(value):,} characters: {value[:100]}"
+                )
+    return values
 
 
 def read_summary(job: LoadJob, piece: SourcePiece) -> PieceSummary | None:
@@ -143,7 +163,8 @@ class _ShardWriter:
         self.summary.rows += 1
         if isinstance(checked, RejectedRow):
             value = shorten_value(checked.value)
-            self.rejected.append((source, row, checked.reason, value))
+            kept = shorten_value(checked.value, WHOLE_CHARACTERS) if checked.whole else value
+            self.rejected.append((source, row, checked.reason, kept))
             entry = self.summary.rejected.setdefault(
                 checked.reason, {"count": 0, "source": source, "row": row, "value": value}
             )
@@ -152,6 +173,12 @@ class _ShardWriter:
             self._stage(source, row, checked)
         if len(self.valid) + len(self.rejected) >= self.job.config.rows_per_shard:
             self.flush()
+
+    def add_form(self, source: str, form: FileForm | None) -> None:
+        """Count a file by how it is written."""
+        if form is not None:
+            new = {"files": 0, "first": source, "remark": form.remark}
+            self.summary.forms.setdefault(form.words, new)["files"] += 1
 
     def _stage(self, source: str, row: int, valid: ValidRow) -> None:
         id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)

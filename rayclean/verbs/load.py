@@ -51,7 +51,7 @@ from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 3
+VERSION = 4
 
 
 def source_fingerprint(config: Config) -> Any:

@@ -31,7 +31,7 @@ def parse(values, role="data", **kw):
         (["a", "  ", None, "k"], "null label"),
         (["a", float("nan"), None, "k"], "null label"),
         (["a", 1.5, None, "k"], "label is neither a string nor an integer"),
-        (["a", ["x"], None, "k"], "label is neither a string nor an integer"),
+        (["a", ["x", "y"], None, "k"], "label is neither a string nor an integer"),
         (["a", -1, "x", "k"], "no label"),
         (["a", "x", None, None], "null key"),
         (["a", "x", None, 1.5], "key is neither a string nor an integer"),
