@@ -1,7 +1,7 @@
 """CSV and TSV, possibly compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
 
 An example: `text,label` / `"Oil, gas and coal",business`. Quoted fields may hold line breaks. CSV has no types: every value
-is a string. Encoding and dialect are recognised by the first bytes (`encodings.py`, `csv_dialect.py`), one file at a time,
+is a string. Encoding and dialect are recognised by the first bytes (`encodings.py`, `csv_sniffer.py`), one file at a time,
 unless the config names them. A malformed record (an open quote, a wrong number of fields) is rejected with all its lines
 (`csv_records.py`), so that one stray quote does not swallow the rest of the file.
 """
@@ -13,8 +13,9 @@ from itertools import islice
 from typing import Any
 
 from rayclean.datasets.base import FileForm, FileSegment, Reader, ReadOptions, SourceFile, check_unique
-from rayclean.datasets.csv_dialect import Records, SniffedCsv, sniff_csv
+from rayclean.datasets.csv_dialect import Records
 from rayclean.datasets.csv_records import Expectation, checked_records
+from rayclean.datasets.csv_sniffer import SniffedCsv, sniff_csv
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.text_files import encoding_name, has_marks, open_text, unmarked
 from rayclean.errors import DataError
@@ -113,9 +114,9 @@ def _check_header(file: SourceFile, sniffed: SniffedCsv, header: list[str], want
     if again:
         column, value = next(iter(again.items()))
         raise DataError(
-            f"{file.url}: its first line names none of the columns {', '.join(wanted)}, and {value!r} stands in column {column} of "
-            f"other lines, too: it has no header. Set dataset.header = false, and name the columns column_1 to column_{len(header)}, "
-            'for example dataset.text = "column_1"; or write a header into the file'
+            f"{file.url}: its first line names none of the columns {', '.join(wanted)}, and {value!r} stands in column "
+            f"{column} of other lines, too: it has no header. Set dataset.header = false, and name the columns column_1 to "
+            f'column_{len(header)}, for example dataset.text = "column_1"; or write a header into the file'
         )
 
 

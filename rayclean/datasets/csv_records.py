@@ -4,11 +4,13 @@ A text with line breaks whose quotes are broken is a malformed record that spans
 look like records: `first the bread, then the boat` has two fields. Reading must not go on there, or a text and a class
 are invented. So after a fault, a line is read as a record again only if it is one that the rest of the file makes
 plausible: its quotes are in order, it has as many fields as the header, and its label is one that other records have. All
-lines before it belong to the malformed record.
+lines before it belong to the malformed record. A later line may show that records before it were parts of one text, too:
+`and a cake",ham` ends a field that must have begun above. So some records are held back, and rejected with it.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rayclean.datasets.csv_dialect import CsvRecord, Dialect, Records
 from rayclean.datasets.rejected_rows import WHOLE_CHARACTERS, RejectedRow
@@ -17,8 +19,9 @@ from rayclean.datasets.text_files import unmarked
 MALFORMED = "malformed CSV line"
 """Reason for rejecting records."""
 
-_CALM = 10
-"""Well-formed records after a fault before records of the sample count as examples of what the file holds."""
+_CALM = (10, 5, 2)
+"""Well-formed records after a fault before records of the sample count as examples of what the file holds; fewer in a file
+that has not enough otherwise."""
 _LABELS = 10_000
 """Most values of a label column that are remembered."""
 _RECORDS = 4
@@ -27,6 +30,8 @@ _MANY = 20
 """Distinct labels are a set of classes if they are few, or if there are fewer records than this."""
 _RUN = 3
 """Records one after another with the same unknown label that make it known: files may be sorted by label."""
+_HELD = 20
+"""Most records after one with a quote that are held back, until it is clear that no later line ends its text."""
 _LINES = 20
 """Most lines with delimiters that one malformed record may hold; each further one is rejected by itself, and counts."""
 
@@ -46,7 +51,12 @@ class Expectation:
         self, sample: Iterable[str], dialect: Dialect, width: int, labels: Sequence[int], header: bool = True
     ):
         self.dialect, self.width, self.header = dialect, width, header
-        healthy = list(self._healthy(sample))[header:]
+        self.labels: dict[int, set[str]] = {}
+        read = list(Records(sample, dialect))[header:]
+        healthy: list[CsvRecord] = []
+        for calm in _CALM:
+            if len(healthy) < _RECORDS:
+                healthy = list(self._healthy(read, calm))
         values = {column: [record.fields[column] for record in healthy] for column in labels}
         self.labels = {
             column: set(found)
@@ -61,22 +71,43 @@ class Expectation:
         ]
         quote = dialect.quote
         self.quoted = bool(quote) and enough and all(record.text.startswith(quote) for record in healthy)
-        self.text_first = 0 not in labels and 0 not in self.numbers
+        self.text_first = 0 not in {*labels, *self.numbers}
+        self.text_last = width - 1 not in {*labels, *self.numbers}
         self.run: tuple[tuple[str, ...], int] = ((), 0)
 
-    def _healthy(self, sample: Iterable[str]) -> Iterator[CsvRecord]:
+    def _healthy(self, records: Iterable[CsvRecord], least: int) -> Iterator[CsvRecord]:
         """Records far enough behind a fault not to be parts of a malformed one."""
-        calm = _CALM
-        for record in Records(sample, self.dialect):
+        calm = least
+        for record in records:
             calm = 0 if self.fault(record) or not self.dialect.is_strict(record.text) else calm + 1
-            if calm > _CALM:
+            if calm > least and record.is_whole:
                 yield record
 
     def fault(self, record: CsvRecord) -> str:
         """Why a record is malformed by itself; "" if it is not."""
-        if record.fault or len(record.fields) == self.width:
+        if record.fault:
             return record.fault
-        return f"{_fields(len(record.fields))}, the header has {self.width}"
+        if len(record.fields) != self.width:
+            return f"{_fields(len(record.fields))}, the header has {self.width}"
+        if not self.dialect.is_strict(record.text) and self.unknown(record.fields):
+            return f"quotes inside a field, and the label {self.unknown(record.fields)[0][:50]!r}"
+        last, known = record.fields[-1], self.labels.get(self.width - 1)
+        if record.is_whole or known is None or last in known:
+            return ""
+        quoted = self.dialect.quote and self.dialect.quote in record.text
+        cut = quoted or any(label.startswith(last) for label in known)
+        return f"the file ends inside of it, with the label {last[:50]!r}" if cut else ""
+
+    def unknown(self, fields: Sequence[str]) -> tuple[str, ...]:
+        """Labels of a record that no other record has."""
+        return tuple(fields[column] for column, known in self.labels.items() if fields[column] not in known)
+
+    def is_complete(self, line: str) -> bool:
+        """Whether a line with quotes out of order has all fields of a record nonetheless, with a known label."""
+        fields = line.replace(self.dialect.quote, "").split(self.dialect.delimiter)
+        if self.width - 1 in self.labels:
+            return fields[-1] in self.labels[self.width - 1]
+        return len(fields) >= self.width and not self.unknown(fields)
 
     def learn(self, record: CsvRecord) -> None:
         """Remember the labels of a record."""
@@ -94,7 +125,7 @@ class Expectation:
             return "no quote at its beginning"
         if any(not re.fullmatch(r"-?\d+", record.fields[column]) for column in self.numbers):
             return "no number where all records have one"
-        unknown = tuple(record.fields[c] for c, known in self.labels.items() if record.fields[c] not in known)
+        unknown = self.unknown(record.fields)
         self.run = (unknown, self.run[1] + 1 if unknown == self.run[0] else 1)
         return (
             f"the label {unknown[0][:50]!r}, which no other record has"
@@ -113,55 +144,114 @@ def checked_records(
         expectation: what its records look like.
         before: how many lines of the file come before.
     """
-    records = Records(lines, expectation.dialect, before)
+    dialect = expectation.dialect
+
+    def has_quote(item: CsvRecord | RejectedRow) -> bool:
+        return bool(dialect.quote) and dialect.quote in _text(item)
+
+    held: list[CsvRecord | RejectedRow] = []  # the last one, or those since one with a quote
+    for item in _resumed(Records(lines, dialect, before), expectation):
+        if item.closes and any(map(has_quote, held)):
+            why = f"it may be a part of a text that begins before it and ends in line {item.last}"
+            yield from (each if isinstance(each, RejectedRow) else _rejected(why, each.text) for each in held)
+            yield item.rejected or _rejected("it ends a field that begins in a line before it", item.text)
+            held = []
+            continue
+        previous = held[-1] if held else None
+        if item.continues and expectation.text_last and isinstance(previous, CsvRecord):
+            held[-1] = _rejected("the next line, without any delimiter, may belong to it", previous.text)
+        found = item.rejected or item.record
+        if has_quote(found) or len(held) > _HELD or not any(map(has_quote, held)):
+            yield from map(_released, held)
+            held = []
+        held.append(found)
+    yield from map(_released, held)
+
+
+def _text(item: CsvRecord | RejectedRow) -> str:
+    return item.text if isinstance(item, CsvRecord) else item.value
+
+
+def _released(item: CsvRecord | RejectedRow) -> list[str] | RejectedRow:
+    return item.fields if isinstance(item, CsvRecord) else item
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A record, and how it was judged by what comes before it."""
+
+    record: CsvRecord
+    """Of a malformed record of several lines, the first line."""
+    last: int
+    """Number of its last line."""
+    closes: bool = False
+    """Whether it ends a field that begins in a line before it."""
+    continues: bool = False
+    """Whether it begins with a line without any delimiter."""
+    rejected: RejectedRow | None = None
+    """Why it cannot be used; None if it can."""
+
+    @property
+    def text(self) -> str:
+        return self.record.text
+
+
+def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item]:
+    """Records that are well-formed and, after a malformed one, plausible; and what is malformed."""
     unread = iter(records)
     if expectation.header:
         next(unread, None)
     block: _Block | None = None
     wary = False  # whether the record before was malformed
     for record in unread:
+        closes = expectation.dialect.closes(record.text)
         doubt = expectation.doubt(record) if wary else expectation.fault(record)
         if block is not None:
-            if doubt or block.ends_with(record, expectation):
+            if doubt or block.ends_with(record):
                 record = records.first_line(record) if len(record.lines) > 1 and doubt else record
                 if block.is_full and len(record.fields) > 1:
-                    yield _rejected(f"inside the malformed record of line {block.first}", record.text)
+                    why = f"inside the malformed record of line {block.record.number}"
+                    yield _Item(record, record.last, rejected=_rejected(why, record.text))
                 else:
-                    block.add(record)
+                    block.add(record, ends=closes or not doubt)
                 continue
-            yield block.rejected(record.number, expectation.dialect)
+            yield block.item(record.number)
             block = None
         if not doubt:
             wary = False
             expectation.learn(record)
-            yield record.fields
+            yield _Item(record, record.last, closes)
             continue
         if record.fault or len(record.fields) == 1:
-            block = _Block(record, doubt)
+            block = _Block(record, doubt, expectation)
         else:
             after = "after a malformed line " if wary and len(record.fields) == expectation.width else ""
-            yield _rejected(f"{after}{doubt}", record.text)
+            yield _Item(record, record.last, closes, rejected=_rejected(f"{after}{doubt}", record.text))
         wary = True
     if block is not None:
-        yield block.rejected(None, expectation.dialect)
+        yield block.item(None)
 
 
 class _Block:
     """A malformed record of one line, and those lines after it at which reading cannot go on."""
 
-    def __init__(self, record: CsvRecord, fault: str):
-        self.first = self.last = record.number
-        self.fault = fault
+    def __init__(self, record: CsvRecord, fault: str, expectation: Expectation):
+        self.record, self.fault, self.expectation = record, fault, expectation
         self.text = ""
         self.lines = 0
-        self.width = 0 if record.fault else 1
-        self.add(record)
+        self.closes = False
+        self.add(record, ends=False)
 
-    def add(self, record: CsvRecord) -> None:
-        """Take a record, or the line at which none can be read."""
+    def add(self, record: CsvRecord, ends: bool) -> None:
+        """Take a record, or the line at which none can be read; `ends`: whether it is the last line of the malformed one."""
+        if record.fault or record is self.record:  # another malformed record may follow at once
+            self.opener = record
+            self.open = not self.expectation.is_complete(record.text) and self.expectation.width > 1
+        elif ends:
+            self.open = False
         self.last = record.number + len(record.lines) - 1
         self.lines += len(record.fields) > 1
-        self.width += bool(self.width) * (len(record.fields) - 1)
+        self.closes |= not self.record.fault and self.expectation.dialect.closes(record.text)
         if len(self.text) < WHOLE_CHARACTERS:
             self.text += "".join(record.lines)[: WHOLE_CHARACTERS + 1]
 
@@ -170,20 +260,30 @@ class _Block:
         """Whether it holds more lines that look like records than one text should."""
         return self.lines >= _LINES
 
-    def ends_with(self, record: CsvRecord, expectation: Expectation) -> bool:
-        """Whether a well-formed record may be the end of a text whose line break is not quoted.
+    def ends_with(self, record: CsvRecord) -> bool:
+        """Whether a plausible record may be the rest of the malformed one, whose end was not seen yet.
 
-        One line without any delimiter before it, and together they have as many fields as the header.
+        Either its quote is the one at which the malformed record, with an open quote, could not be read further; or the text
+        comes first in a record, so that the last line of one looks like a record.
         """
-        return self.width == 1 and expectation.width > 1 and expectation.text_first and not expectation.quoted
+        if not self.open:
+            return False
+        if self.expectation.dialect.quote and record.text.startswith(self.expectation.dialect.quote):
+            return record.number == self.opener.last
+        return self.expectation.text_first and not self.expectation.quoted
 
-    def rejected(self, next_line: int | None, dialect: Dialect) -> RejectedRow:
+    def item(self, next_line: int | None) -> _Item:
         """The malformed record, with the line at which reading goes on."""
+        dialect = self.expectation.dialect
+        hint = ""
         if dialect.quote and not dialect.escape and f"\\{dialect.quote}" in self.text:
-            self.fault += f"; if the backslash before {dialect.quote} escapes it, set dataset.escape"
-        place = f"line {self.first}" if self.first == self.last else f"lines {self.first} to {self.last}"
+            hint = f"; if the backslash before {dialect.quote} escapes it, set dataset.escape"
+        first = self.record.number
+        place = f"line {first}" if first == self.last else f"lines {first} to {self.last}"
         go_on = "the file ends" if next_line is None else f"goes on at line {next_line}"
-        return _rejected(f"{self.fault}; {place} left out, {go_on}", self.text.rstrip("\r\n"))
+        why = f"{self.fault}{hint}; {place} left out, {go_on}"
+        rejected = _rejected(why, self.text.rstrip("\r\n"))
+        return _Item(self.record, self.last, self.closes, not self.record.fault, rejected)
 
 
 def _rejected(why: str, text: str) -> RejectedRow:

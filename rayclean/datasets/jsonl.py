@@ -1,4 +1,4 @@
-"""JSON, possibly compressed (`.gz`, `.bz2`, `.xz`, `.zst`): an object per line, an array of objects, or objects one after another.
+"""JSON: an object per line, an array of objects, or objects one after another; possibly compressed, like a CSV.
 
 An object per line (JSON Lines, https://jsonlines.org): `{"text": "I want to fly to Boston", "label": "flight"}`. Which of
 the three a file holds is recognised by its first bytes, whatever its name. Columns may be nested (`nested_fields.py`):
@@ -38,6 +38,7 @@ class Jsonl(Reader):
     """JSON Lines and other JSON; a row that is no object in UTF-8 is rejected."""
 
     sparse = True
+    _sniffed: tuple[SourceFile, Form, str] | None = None
 
     def columns(self, file: SourceFile) -> list[str]:
         """Keys of the first objects, and paths to the values inside of them."""
@@ -76,15 +77,12 @@ class Jsonl(Reader):
 
     def _sniff(self, file: SourceFile) -> tuple[Form, str]:
         """What the first bytes show: the form, and the encoding."""
-        sample, _ = first_bytes(file)
-        encoding = self.options.encoding or marked_encoding(sample) or "utf-8"
-        text = sample.decode(encoding, "rayclean.mark").removeprefix("\ufeff").lstrip()
-        if re.match(r"\[\s*[\[{\]]", text):
-            return "array", encoding
-        first_line = text.split("\n", 1)[0]
-        if _starts_with_object(first_line) or not _starts_with_object(text):
-            return "lines", encoding
-        return "objects", encoding
+        if self._sniffed is None or self._sniffed[0] != file:
+            sample, _ = first_bytes(file)
+            encoding = self.options.encoding or marked_encoding(sample) or "utf-8"
+            text = sample.decode(encoding, "rayclean.mark").removeprefix("\ufeff").lstrip()
+            self._sniffed = file, _form(text), encoding
+        return self._sniffed[1:]
 
     def _objects(self, file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | RejectedRow]]:
         form, encoding = self._sniff(file)
@@ -99,6 +97,14 @@ class Jsonl(Reader):
                     yield row, value
                 else:
                     yield row, RejectedRow("malformed JSON", f"no object: {str(value)[:100]}")
+
+
+def _form(text: str) -> Form:
+    """What a file holds, by its first characters."""
+    if re.match(r"\[\s*[\[{\]]", text):
+        return "array"
+    first_line = text.split("\n", 1)[0]
+    return "lines" if _starts_with_object(first_line) or not _starts_with_object(text) else "objects"
 
 
 def _starts_with_object(text: str) -> bool:
@@ -150,8 +156,9 @@ def _values(file: SourceFile, chunks: Iterator[str], form: Form) -> Iterator[Any
             if not text[position:].strip() and form == "objects":
                 return
             raise DataError(
-                f"{file.url} row {row}: malformed JSON ({error}): {unmarked(text[position : position + 100])!r}; what comes after it "
-                "cannot be read. Is the file whole? Write it again, or as JSON Lines, where a malformed line costs its row alone"
+                f"{file.url} row {row}: malformed JSON ({error}): {unmarked(text[position : position + 100])!r}; "
+                "what comes after it cannot be read. Is the file whole? Write it again, or as JSON Lines, where a malformed line "
+                "costs its row alone"
             ) from None
         bad = has_marks(text[position:end])
         yield RejectedRow("not UTF-8", unmarked(text[position:end][:200])) if bad else value

@@ -1,6 +1,7 @@
 """Columns in the names of folders, as Hive and Spark write them.
 
-`label=spam/part-0.csv` gives every row of the file the label spam. Values are strings, with `%2F` and the like decoded. A column of the file itself comes before a folder of the same name.
+`label=spam/part-0.csv` gives every row of the file the label spam. Values are strings, with `%2F` and the
+like decoded. A column of the file itself comes before a folder of the same name.
 """
 
 import posixpath
