@@ -1,6 +1,5 @@
 """The section `[dataset]` of a config: where the data are, which columns mean what, how they are split."""
 
-import codecs
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -125,8 +124,7 @@ class DatasetConfig(Options):
     def _encoding_known(cls, encoding: str | None) -> str | None:
         if encoding is not None:
             try:
-                b"".decode(encoding)  # refuses codecs that give no text, too
-                codecs.lookup(encoding)
+                b"a".decode(encoding, "replace")  # refuses codecs that give no text, too
             except LookupError:
                 raise ValueError(
                     "no encoding that Python knows; write for example utf-8, utf-16, cp1252 or shift_jis"

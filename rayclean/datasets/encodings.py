@@ -80,9 +80,9 @@ def _utf16_without_mark(sample: bytes) -> str | None:
     sample = sample[: len(sample) // 2 * 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     half = len(sample) // 2
-    if odd > 0.4 * half and even < 0.05 * half:
+    if odd > 0.4 * half and odd > 4 * even:
         return "utf-16-le"
-    return "utf-16-be" if even > 0.4 * half and odd < 0.05 * half else None
+    return "utf-16-be" if even > 0.4 * half and even > 4 * odd else None
 
 
 def _is_utf8(line: bytes) -> bool:

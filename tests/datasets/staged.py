@@ -1,5 +1,7 @@
 """What `load` makes of files, without the rest of it: the rows that its first pass stages and rejects."""
 
+import shutil
+
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import LoadJob, stage_piece
 from rayclean.datasets.label_forms import label_form
@@ -11,6 +13,7 @@ class Staged:
     """Examples as example_id -> (text, code of the label), rejected rows as (row, reason, value), and the summaries."""
 
     def __init__(self, out, path, **options):
+        shutil.rmtree(out, ignore_errors=True)  # what an earlier call wrote
         config = DatasetConfig(path=str(path), **options)
         job = LoadJob(config, str(out), 0, label_form("class", config))
         self.summaries = [stage_piece(job, piece) for piece in cut_into_pieces(find_sources(config))]

@@ -1,8 +1,9 @@
 """Broken CSV and JSON files: nothing is read that their authors did not write, and nothing but our own errors is raised.
 
 Every file begins as a healthy one. Its structure is then damaged where people and programs damage it: a quote is lost, added
-or escaped in another way, line breaks are left unquoted, the file is cut, bytes get in. Whatever is kept must be a whole text
-of the healthy file with its own label, but for the damaged characters themselves.
+or escaped in another way, line ends change, the file is cut, a NUL gets in. Whatever is kept must be a whole text of the
+healthy file with its own label, but for the damaged characters themselves. Opening quotes are not lost: the lines of such a
+text are records by themselves, which no reader can know.
 """
 
 import csv
@@ -71,7 +72,7 @@ def damaged_csv(draw, content):
         elif kind == "cut":
             content = content[: draw.randint(len(content) // 2, len(content))]
         elif kind == "open":
-            place = draw.choice([found.end() for found in re.finditer(r"[\r\n]", content)])
+            place = draw.choice([found.end() for found in re.finditer(r"\n|\r(?!\n)", content)])
             content = content[:place] + '"' + content[place:]
     return content.encode()
 
