@@ -7,9 +7,9 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from rayclean.datasets.text_files import MAX_LINE
 
@@ -108,24 +108,22 @@ class Dialect:
         return re.compile(f"(?!{quote}){self._inside}{quote}(?:{delimiter}{self._field})*", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class CsvRecord:
-    """One record of a file, or a line at which none can be read."""
+class CsvRecord(NamedTuple):
+    """One record of a file, or a line at which none can be read; a tuple, since there is one for every row."""
 
     number: int
     """Of its first line, from 1."""
     lines: tuple[str, ...]
     """As they are written, with their ends."""
+    text: str
+    """The lines together, without the last line end."""
+    has_quote: bool
+    """Whether a quote character stands anywhere in it."""
     fields: list[str]
+    last: int
+    """Number of its last line; where none can be read, of the line in which the fault was found."""
     fault: str = ""
     """Why `fields` could not be read; "" where they could."""
-    last: int = 0
-    """Number of its last line; where none can be read, of the line in which the fault was found."""
-
-    @property
-    def text(self) -> str:
-        """The record as it is written, without its line end."""
-        return "".join(self.lines).rstrip("\r\n")
 
     @property
     def is_whole(self) -> bool:
@@ -151,6 +149,7 @@ class Records:
         self.parser = dialect.parser(self._feed())
 
     def __iter__(self) -> Iterator[CsvRecord]:
+        quote = self.dialect.quote
         while True:
             self.taken, self.length = [], 0
             try:
@@ -161,11 +160,14 @@ class Records:
                 fields, fault = [], str(error)
                 self.parser = self.dialect.parser(self._feed())  # the old one is inside a quote
             number = self.number - len(self.taken) + 1
-            fields = list(map(self.dialect.field, fields))
-            record = CsvRecord(number, tuple(self.taken), fields, fault, self.number)
+            if self.dialect.escape:
+                fields = list(map(self.dialect.field, fields))
+            text = "".join(self.taken).rstrip("\r\n")
+            has_quote = quote in text if quote else False
+            record = CsvRecord(number, tuple(self.taken), text, has_quote, fields, self.number, fault)
             if fault:
                 record = self.first_line(record)
-            if record.fault or any(field.strip() for field in record.fields) or len(record.fields) > 1:
+            if len(fields) > 1 or fault or (fields and fields[0].strip()):
                 yield record
 
     def first_line(self, record: CsvRecord) -> CsvRecord:
@@ -173,7 +175,7 @@ class Records:
         first, *rest = record.lines
         self.ahead.extendleft(reversed(rest))
         self.number -= len(rest)
-        return replace(record, lines=(first,))
+        return record._replace(lines=(first,), text=first.rstrip("\r\n"))
 
     def _feed(self) -> Iterator[str]:
         while True:

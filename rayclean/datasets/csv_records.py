@@ -10,7 +10,7 @@ lines before it belong to the malformed record. A later line may show that recor
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rayclean.datasets.csv_dialect import CsvRecord, Dialect, Records
 from rayclean.datasets.rejected_rows import WHOLE_CHARACTERS, RejectedRow
@@ -34,6 +34,21 @@ _HELD = 20
 """Most records after one with a quote that are held back, until it is clear that no later line ends its text."""
 _LINES = 20
 """Most lines with delimiters that one malformed record may hold; each further one is rejected by itself, and counts."""
+
+
+class _Item(NamedTuple):
+    """A record, and how it was judged by what comes before it."""
+
+    record: CsvRecord
+    """Of a malformed record of several lines, the first line."""
+    last: int
+    """Number of its last line."""
+    closes: bool = False
+    """Whether it ends a field that begins in a line before it."""
+    continues: bool = False
+    """Whether it begins with a line without any delimiter."""
+    rejected: RejectedRow | None = None
+    """Why it cannot be used; None if it can."""
 
 
 class Expectation:
@@ -76,12 +91,16 @@ class Expectation:
         self.run: tuple[tuple[str, ...], int] = ((), 0)
 
     def _healthy(self, records: Iterable[CsvRecord], least: int) -> Iterator[CsvRecord]:
-        """Records far enough behind a fault not to be parts of a malformed one."""
-        calm = least
+        """Records not right before a fault, and far enough behind one, so that they are no parts of a malformed one."""
+        calm, held = least, None
         for record in records:
-            calm = 0 if self.fault(record) or not self.dialect.is_strict(record.text) else calm + 1
-            if calm > least and record.is_whole:
-                yield record
+            fault = self.fault(record) or not self.dialect.is_strict(record.text)
+            if held is not None and not fault:
+                yield held
+            calm = 0 if fault else calm + 1
+            held = record if calm > least and record.is_whole else None
+        if held is not None:
+            yield held
 
     def fault(self, record: CsvRecord) -> str:
         """Why a record is malformed by itself; "" if it is not."""
@@ -89,13 +108,14 @@ class Expectation:
             return record.fault
         if len(record.fields) != self.width:
             return f"{_fields(len(record.fields))}, the header has {self.width}"
-        if not self.dialect.is_strict(record.text) and self.unknown(record.fields):
+        if record.has_quote and not self.dialect.is_strict(record.text) and self.unknown(record.fields):
             return f"quotes inside a field, and the label {self.unknown(record.fields)[0][:50]!r}"
-        last, known = record.fields[-1], self.labels.get(self.width - 1)
-        if record.is_whole or known is None or last in known:
+        if record.is_whole:
             return ""
-        quoted = self.dialect.quote and self.dialect.quote in record.text
-        cut = quoted or any(label.startswith(last) for label in known)
+        last, known = record.fields[-1], self.labels.get(self.width - 1)
+        if known is None or last in known:
+            return ""
+        cut = record.has_quote or any(label.startswith(last) for label in known)
         return f"the file ends inside of it, with the label {last[:50]!r}" if cut else ""
 
     def unknown(self, fields: Sequence[str]) -> tuple[str, ...]:
@@ -111,11 +131,23 @@ class Expectation:
             return fields[-1] in self.labels[self.width - 1]
         return len(fields) >= self.width and not self.unknown(fields)
 
-    def learn(self, record: CsvRecord) -> None:
-        """Remember the labels of a record."""
+    def goes_on(self, record: CsvRecord, next_item: "_Item") -> bool:
+        """Whether what is malformed after a record may be a part of it.
+
+        It may be the end of a text that comes last, or of a text in which one of its quotes made a label, which is a new one.
+        """
+        if next_item.rejected is None:
+            return False
+        return (next_item.continues and self.text_last) or bool(self.unknown(record.fields))
+
+    def released(self, item: CsvRecord | RejectedRow) -> list[str] | RejectedRow:
+        """The fields of a record that is one for certain, whose labels others may have."""
+        if isinstance(item, RejectedRow):
+            return item
         for column, known in self.labels.items():
             if len(known) < _LABELS:
-                known.add(record.fields[column])
+                known.add(item.fields[column])
+        return item.fields
 
     def doubt(self, record: CsvRecord) -> str:
         """Why a line after a malformed record may not begin a record; "" if it is plausible that it does."""
@@ -148,54 +180,25 @@ def checked_records(
     """
     dialect = expectation.dialect
 
-    def has_quote(item: CsvRecord | RejectedRow) -> bool:
-        return bool(dialect.quote) and dialect.quote in _text(item)
-
     held: list[CsvRecord | RejectedRow] = []  # the last one, or those since one with a quote
+    open_ = False  # whether the first of them has a quote
     for item in _resumed(Records(lines, dialect, before), expectation):
-        if item.closes and any(map(has_quote, held)):
+        if item.closes and open_:
             why = f"it may be a part of a text that begins before it and ends in line {item.last}"
             yield from (each if isinstance(each, RejectedRow) else _rejected(why, each.text) for each in held)
-            yield item.rejected or _rejected("it ends a field that begins in a line before it", item.text)
-            held = []
+            yield item.rejected or _rejected(
+                "it ends a field that begins in a line before it", item.record.text
+            )
+            held, open_ = [], False
             continue
         previous = held[-1] if held else None
-        if item.continues and expectation.text_last and isinstance(previous, CsvRecord):
-            held[-1] = _rejected("the next line, without any delimiter, may belong to it", previous.text)
-        found = item.rejected or item.record
-        if has_quote(found) or len(held) > _HELD or not any(map(has_quote, held)):
-            yield from map(_released, held)
-            held = []
-        held.append(found)
-    yield from map(_released, held)
-
-
-def _text(item: CsvRecord | RejectedRow) -> str:
-    return item.text if isinstance(item, CsvRecord) else item.value
-
-
-def _released(item: CsvRecord | RejectedRow) -> list[str] | RejectedRow:
-    return item.fields if isinstance(item, CsvRecord) else item
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A record, and how it was judged by what comes before it."""
-
-    record: CsvRecord
-    """Of a malformed record of several lines, the first line."""
-    last: int
-    """Number of its last line."""
-    closes: bool = False
-    """Whether it ends a field that begins in a line before it."""
-    continues: bool = False
-    """Whether it begins with a line without any delimiter."""
-    rejected: RejectedRow | None = None
-    """Why it cannot be used; None if it can."""
-
-    @property
-    def text(self) -> str:
-        return self.record.text
+        if isinstance(previous, CsvRecord) and expectation.goes_on(previous, item):
+            held[-1] = _rejected(f"the malformed line {item.record.number} may belong to it", previous.text)
+        if not open_ or item.record.has_quote or len(held) > _HELD:
+            yield from map(expectation.released, held)
+            held, open_ = [], item.record.has_quote
+        held.append(item.rejected or item.record)
+    yield from map(expectation.released, held)
 
 
 def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item]:
@@ -206,7 +209,7 @@ def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item]:
     block: _Block | None = None
     wary = False  # whether the record before was malformed
     for record in unread:
-        closes = expectation.dialect.closes(record.text)
+        closes = record.has_quote and expectation.dialect.closes(record.text)
         doubt = expectation.doubt(record) if wary else expectation.fault(record)
         if block is not None:
             if doubt or block.ends_with(record):
@@ -221,7 +224,6 @@ def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item]:
             block = None
         if not doubt:
             wary = False
-            expectation.learn(record)
             yield _Item(record, record.last, closes)
             continue
         if record.fault or len(record.fields) == 1:
@@ -265,13 +267,13 @@ class _Block:
     def ends_with(self, record: CsvRecord) -> bool:
         """Whether a plausible record may be the rest of the malformed one, whose end was not seen yet.
 
-        Either its quote is the one at which the malformed record, with an open quote, could not be read further; or the text
-        comes first in a record, so that the last line of one looks like a record.
+        Either the text comes first in a record, so that the last line of one looks like a record; or its quote is the one at
+        which the malformed record, with an open quote, could not be read further.
         """
         if not self.open:
             return False
         if self.expectation.dialect.quote and record.text.startswith(self.expectation.dialect.quote):
-            return record.number == self.opener.last
+            return self.expectation.text_first or record.number == self.opener.last
         return self.expectation.text_first and not self.expectation.quoted
 
     def item(self, next_line: int | None) -> _Item:

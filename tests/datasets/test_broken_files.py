@@ -106,7 +106,7 @@ def is_written(pair, written, is_last):
     """Whether a pair is one of the healthy file; of the last one a cut file may hold the beginning."""
     text, label = map(bare, pair)
     return (text, label) in written or (
-        is_last and any(t.startswith(text) and la == label for t, la in written)
+        is_last and any(t.startswith(text) and la.startswith(label) for t, la in written)
     )
 
 
