@@ -28,11 +28,12 @@ def read_values(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the config {str(path)!r}: {error.strerror}") from error
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # editors on Windows write a byte-order mark
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise ConfigError(f"{path}: not valid {kind}: {error}") from error
+        hint = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise ConfigError(f"{path}: not valid {kind}: {error}{hint}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a table of sections, got {type(values).__name__}")
     return values

@@ -71,6 +71,12 @@ def test_small_float_is_a_number() -> None:
         (["detect"], ["section.key=value"]),
         (["seed.x=1", "seed=1"], []),
         (["train.learning_rate=nan"], ["learning_rate"]),
+        (["dataset.delimiter=::"], ["'dataset.delimiter': expected one character", "got '::'"]),
+        (["dataset.delimiter="], ["'dataset.delimiter': expected one character"]),
+        (["dataset.quote=\"''\""], ["'dataset.quote': expected one character", 'or "" for none']),
+        (['dataset.escape="\\n"'], ["'dataset.escape': expected one character"]),
+        (["dataset.quote=x", "dataset.escape=x"], ["must be different characters"]),
+        (["dataset.encoding=utf-9"], ["'dataset.encoding': no encoding that Python knows", "got 'utf-9'"]),
     ],
 )
 def test_wrong_values_are_refused_with_help(overrides: list[str], fragments: list[str]) -> None:
@@ -116,10 +122,31 @@ def test_wrong_plugins_are_refused_with_help(overrides: list[str], fragment: str
 
 
 @pytest.mark.parametrize(
+    ("override", "delimiter"),
+    [("\\t", "\t"), ("tab", "\t"), ('"\\t"', "\t"), (";", ";"), ("'|'", "|")],
+)
+def test_a_delimiter_is_written_as_a_shell_can(override: str, delimiter: str) -> None:
+    assert parse_config(MINIMAL, [f"dataset.delimiter={override}"]).dataset.delimiter == delimiter
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.toml", '[dataset]\npath = "caf\u00e9"\n'),
+        ("config.json", '{"dataset": {"path": "caf\u00e9"}}'),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, "utf-8-sig")
+    assert load_config(tmp_path / name).dataset.path == "caf\u00e9"
+
+
+@pytest.mark.parametrize(
     ("content", "fragment"),
     [
         (b"dataset = [", "not valid TOML"),
-        (b"\xff\xfe", "not valid TOML"),
+        (b"\xff\xfe", "not valid TOML.*save it as UTF-8"),
+        (b"a = " + b"[" * 100_000, "not valid TOML"),
         (b"", "'dataset' is required"),
     ],
 )

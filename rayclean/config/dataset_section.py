@@ -1,8 +1,8 @@
 """The section `[dataset]` of a config: where the data are, which columns mean what, how they are split."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rayclean.class_names import class_key, near_groups, spelling, visible
 from rayclean.plugins import Options
@@ -65,12 +65,27 @@ class DatasetConfig(Options):
     path: str | tuple[str, ...]
     """File, folder, glob or URL (s3://, gs://, hdfs://, ...), a list of them, `hf://name[:config]` for a
     Hugging Face data set, or the name of a built-in one (`bbc_news`)."""
-    format: Literal["auto", "parquet", "csv", "jsonl", "conll", "huggingface", "builtin"] = "auto"
-    """Format of the files; `auto` goes by the ending of their names."""
+    format: Literal["auto", "parquet", "csv", "jsonl", "json", "conll", "huggingface", "builtin"] = "auto"
+    """Format of the files; `auto` goes by the ending of their names. `jsonl` and `json` both read an object per line, an array
+    of objects, and objects one after another."""
+    encoding: str | None = None
+    """Encoding of CSV, JSON and CoNLL files, like `utf-8`, `utf-16`, `cp1252`. `None`: by a byte-order mark, otherwise UTF-8; a
+    CSV that is not UTF-8 is taken for cp1252 where that gives Western words, and refused elsewhere."""
+    delimiter: str | None = None
+    """Character between the fields of a CSV. `None`: the one of `,` `;` tab `|` with which the header has the configured
+    columns; a tab is preferred in `.tsv` and a comma elsewhere."""
+    quote: str | None = None
+    """Character around the fields of a CSV; `""`: no field is quoted, and quotes are characters like any other. `None`: `"`, or
+    what reads the first bytes of a file without faults."""
+    escape: str | None = None
+    """Character that stands before a quote inside a quoted field of a CSV, like `\\`; `""`: such quotes are doubled. `None`:
+    doubled, or by a backslash where that reads more of the first bytes."""
+    header: bool = True
+    """Whether the first line of a CSV names its columns; without a header they are `column_1`, `column_2` and so on."""
     hf_split: str = "train"
     """Split of a Hugging Face data set that is cleaned; `dev.split` and `test.split` name those of the other examples."""
     text: str | tuple[str, ...] = "text"
-    """Text column, or several that are joined by `separator`."""
+    """Text column, or several that are joined by `separator`. Columns may be nested: `data.text`, `turns.0.text`."""
     separator: str = " [SEP] "
     """Text put between the parts where `text` names several columns."""
     tokens: str = "tokens"
@@ -117,10 +132,46 @@ class DatasetConfig(Options):
     max_rejected: float = Field(0.1, ge=0, le=1)
     """Largest share of unusable rows, of the data, the development and the test files each; above it the run stops, since
     the config is probably wrong. Rows without a label (`unlabelled`) do not count."""
+    max_characters: int = Field(1_000_000, ge=1)
+    """Longest text or other value of a row, in characters; rows with longer ones are rejected."""
     rows_per_shard: int = Field(8192, ge=1)
     """Examples per shard, the unit of parallel work and of resuming."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("max_rejected",)
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_known(cls, encoding: str | None) -> str | None:
+        if encoding is not None:
+            try:
+                b"a".decode(encoding, "replace")  # refuses codecs that give no text, too
+            except LookupError:
+                raise ValueError(
+                    "no encoding that Python knows; write for example utf-8, utf-16, cp1252 or shift_jis"
+                ) from None
+        return encoding
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _tab_by_name(cls, delimiter: Any) -> Any:
+        return "\t" if delimiter in ("\\t", "tab") else delimiter  # a shell passes no tab
+
+    @field_validator("delimiter", "quote", "escape")
+    @classmethod
+    def _one_character(cls, value: str | None, info: ValidationInfo) -> str | None:
+        none = "" if info.field_name == "delimiter" else ', or "" for none'
+        if value is not None and (len(value) > 1 or value in ("\n", "\r", "\0") or not (value or none)):
+            raise ValueError(f"expected one character within a line{none}")
+        return value
+
+    @model_validator(mode="after")
+    def _characters_differ(self) -> "DatasetConfig":
+        said = [each for each in (self.delimiter, self.quote, self.escape) if each]
+        if len(set(said)) < len(said):
+            raise ValueError(
+                'delimiter, quote and escape must be different characters; escape = "" means that quotes are doubled'
+            )
+        return self
 
     @field_validator("labels")
     @classmethod

@@ -3,10 +3,11 @@
 `FORMATS`, `LABEL_FORMS` and `BUILTIN` are the registries; a new format is a file with a subclass of `base.Reader`, and
 a line here.
 
-    sources.py        finds the files and cuts them into pieces of work
+    sources.py        finds the files and cuts them into pieces of work; partitions.py: columns in the names of folders
     first_pass.py     source -> staged shards, one piece at a time, in workers. For every row:
                         columns.py             chooses its text, tokens, label, truth and key columns
-                        csv.py, jsonl.py, ...  read it
+                        csv.py, jsonl.py, ...  read it; text_files.py, encodings.py, csv_sniffer.py, csv_dialect.py,
+                                               csv_records.py and nested_fields.py help them
                         class_label.py         gives numbers the names that the file holds for them
                         row_validation.py      accepts or rejects it
                         label_forms.py         reads its label: single_class.py, class_sets.py, tag_sequences.py
@@ -28,6 +29,7 @@ FORMATS: dict[str, str] = {
     "parquet": "rayclean.datasets.parquet:Parquet",
     "csv": "rayclean.datasets.csv:Csv",
     "jsonl": "rayclean.datasets.jsonl:Jsonl",
+    "json": "rayclean.datasets.jsonl:Jsonl",
     "conll": "rayclean.datasets.conll:Conll",
     "huggingface": "rayclean.datasets.huggingface:HuggingFace",
 }

@@ -1,13 +1,9 @@
 """The interface of a format: which columns a file has, where a large file may be cut, and its rows."""
 
-import lzma
-import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
-
-import fsspec
 
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
@@ -41,14 +37,53 @@ class FileSegment:
     """End of the range [start, stop); None: the end of the file."""
 
 
+@dataclass(frozen=True)
+class FileForm:
+    """How a file is written, as people read it."""
+
+    words: str
+    """For example `CSV: ';' between fields, quotes escaped by '\\', cp1252`."""
+    remark: str = ""
+    """What a reader of the terminal should check, because it was guessed; "" where it is plain or was said."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a config says about how files are written; what is None, a reader finds out by a sample of the file."""
+
+    encoding: str | None = None
+    """Encoding of text files."""
+    delimiter: str | None = None
+    """Character between the fields of a CSV."""
+    quote: str | None = None
+    """Character around the fields of a CSV; "" where none are quoted."""
+    escape: str | None = None
+    """Character before a quote inside a quoted field; "" where such quotes are doubled instead."""
+    header: bool = True
+    """Whether the first record of a CSV names the columns."""
+    columns: tuple[str, ...] = ()
+    """All columns that the config names: a reader recognises a header by them."""
+    labels: tuple[str, ...] = ()
+    """Those among them that hold labels: a reader recognises records by their values."""
+
+
 class Reader:
-    """Base class of all formats. A reader holds the split's name alone; it opens files in the worker."""
+    """Base class of all formats. A reader holds options alone; it opens files in the worker."""
 
     sparse: ClassVar[bool] = False
     """Whether a row may leave out columns, so that some may first appear far down in a file."""
 
-    def __init__(self, split: str = "train"):
+    def __init__(self, split: str = "train", options: ReadOptions = ReadOptions()):
         self.split = split
+        self.options = options
+
+    def describe(self, file: SourceFile) -> FileForm | None:
+        """How a file is written, where the format leaves a choice; None where it leaves none.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return None
 
     def columns(self, file: SourceFile) -> list[str]:
         """Names of the columns of a file; [] for an empty file.
@@ -83,29 +118,12 @@ class Reader:
         raise NotImplementedError
 
 
-@contextmanager
-def open_compressed(file: SourceFile) -> Iterator[Any]:
-    """Open a file for reading bytes, decompressed by the ending of its name.
+def check_unique(file: SourceFile, names: Sequence[str]) -> None:
+    """Stop at a file in which two columns have one name: which one is meant cannot be known.
 
     Raises:
-        DataError: the file cannot be opened or read, or is damaged.
+        DataError: names the columns.
     """
-    try:
-        with fsspec.open(file.url, "rb", compression="infer") as handle:
-            yield handle
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(
-            f"{file.url}: cannot be read ({error}); check the path, permissions and compression"
-        ) from error
-
-
-def decode_utf8(content: bytes) -> str | RejectedRow:
-    r"""UTF-8 bytes as text, or the reason for rejecting their row.
-
-    >>> decode_utf8(b"caf\xe9").value
-    'caf\\xe9'
-    """
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return RejectedRow("not UTF-8", content[:200].decode("utf-8", "backslashreplace"))
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise DataError(f"{file.url}: it names {twice} more than once; rename the columns")

@@ -16,11 +16,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rayclean.datasets.base import FileSegment, Reader, SourceFile, decode_utf8, open_compressed
+from rayclean.datasets.base import FileSegment, Reader, SourceFile
+from rayclean.datasets.encodings import marked_encoding
 from rayclean.datasets.rejected_rows import RejectedRow
+from rayclean.datasets.text_files import encoding_name, first_bytes, has_marks, open_text, unmarked
 from rayclean.errors import DataError
 
-_BETWEEN_DOCUMENTS = b"-DOCSTART-"
+_BETWEEN_DOCUMENTS = "-DOCSTART-"
 
 
 class Conll(Reader):
@@ -28,14 +30,15 @@ class Conll(Reader):
 
     def columns(self, file: SourceFile) -> list[str]:
         """`tokens`, the columns between by their numbers, and `label`, by the first line of the first sentence."""
-        sentence = next(_sentences(file), None)
+        encoding = self._encoding(file)
+        sentence = next(_sentences(file, encoding), None)
         if sentence is None:
             return []
-        line = decode_utf8(sentence[0])
-        fields = [] if isinstance(line, RejectedRow) else _fields(line)
+        fields = [] if has_marks(sentence[0]) else _fields(sentence[0])
         if len(fields) < 2:
             raise DataError(
-                f"{file.url}: its first line {sentence[0][:100]!r} is no token with a tag; is this a CoNLL file in UTF-8?"
+                f"{file.url}: its first line {unmarked(sentence[0][:100])!r} is no token with a tag; is this a CoNLL file in "
+                f"{encoding_name(encoding)}?"
             )
         return ["tokens", *(f"column_{number}" for number in range(2, len(fields))), "label"]
 
@@ -45,36 +48,39 @@ class Conll(Reader):
         """Sentences, whatever their length."""
         names = self.columns(segment.file)
         positions = [names.index(name) for name in columns]
-        for row, lines in enumerate(_sentences(segment.file)):
-            table = _table(lines, len(names))
+        encoding = self._encoding(segment.file)
+        for row, lines in enumerate(_sentences(segment.file, encoding)):
+            table = _table(lines, len(names), encoding)
             if isinstance(table, RejectedRow):
                 yield row, table
             else:
                 yield row, [[fields[position] for fields in table] for position in positions]
 
+    def _encoding(self, file: SourceFile) -> str:
+        return self.options.encoding or marked_encoding(first_bytes(file)[0]) or "utf-8"
 
-def _sentences(file: SourceFile) -> Iterator[list[bytes]]:
+
+def _sentences(file: SourceFile, encoding: str) -> Iterator[list[str]]:
     """The lines of each sentence."""
-    lines: list[bytes] = []
-    with open_compressed(file) as handle:
-        for number, line in enumerate(handle):
-            stripped = (line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).strip(b" \t\r\n")
+    sentence: list[str] = []
+    with open_text(file, encoding) as lines:
+        for line in lines:
+            stripped = line.strip(" \t\r\n")
             if stripped and not stripped.startswith(_BETWEEN_DOCUMENTS):
-                lines.append(stripped)
-            elif lines:
-                yield lines
-                lines = []
-    if lines:
-        yield lines
+                sentence.append(stripped)
+            elif sentence:
+                yield sentence
+                sentence = []
+    if sentence:
+        yield sentence
 
 
-def _table(lines: list[bytes], width: int) -> list[list[str]] | RejectedRow:
+def _table(lines: list[str], width: int, encoding: str) -> list[list[str]] | RejectedRow:
     """The fields of every line, or why the sentence is malformed."""
     table = []
-    for raw in lines:
-        line = decode_utf8(raw)
-        if isinstance(line, RejectedRow):
-            return line
+    for line in lines:
+        if has_marks(line):
+            return RejectedRow(f"not {encoding_name(encoding)}", unmarked(line[:200]))
         fields = _fields(line)
         if len(fields) != width:
             found = f"{len(fields)} columns, the first line has {width}: {line[:100]}"

@@ -1,126 +1,128 @@
-"""CSV as of RFC 4180 with a header line, and TSV; possibly compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
+"""CSV and TSV, possibly compressed (`.gz`, `.bz2`, `.xz`, `.zst`).
 
-An example: `text,label` / `"Oil, gas and coal",business`. Quoted fields may hold line breaks. CSV has no
-types: every value is a string. A malformed record (an open quote, a wrong number of fields, bytes that are
-not UTF-8) is rejected and reading goes on at the next line, so that one stray quote does not swallow the rest
-of the file.
+An example: `text,label` / `"Oil, gas and coal",business`. Quoted fields may hold line breaks. CSV has no types: every value
+is a string. Encoding and dialect are recognised by the first bytes (`encodings.py`, `csv_sniffer.py`), one file at a time,
+unless the config names them. A malformed record (an open quote, a wrong number of fields) is rejected with all its lines
+(`csv_records.py`), so that one stray quote does not swallow the rest of the file.
 """
 
-import csv
-import io
-from collections import deque
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
-from rayclean.datasets.base import FileSegment, Reader, SourceFile, open_compressed
+from rayclean.datasets.base import FileForm, FileSegment, Reader, ReadOptions, SourceFile, check_unique
+from rayclean.datasets.csv_dialect import Records
+from rayclean.datasets.csv_records import Expectation, checked_records
+from rayclean.datasets.csv_sniffer import SniffedCsv, sniff_csv
 from rayclean.datasets.rejected_rows import RejectedRow
+from rayclean.datasets.text_files import encoding_name, has_marks, open_text, unmarked
 from rayclean.errors import DataError
 
-_MAX_RECORD = 16 * 1024 * 1024
-"""Longest record in characters; a longer one is taken for an open quote."""
+_ROWS_FOR_HEADER = 1000
+"""Records in which a value of the first one must come again to show that it is no header."""
 
 
 class Csv(Reader):
-    """CSV and TSV with a header."""
+    """CSV and TSV; without a header (`dataset.header = false`) the columns are `column_1`, `column_2` and so on."""
+
+    _sniffed: tuple[SourceFile, SniffedCsv] | None = None
 
     def columns(self, file: SourceFile) -> list[str]:
         """Fields of the header."""
-        return _header(file, next(_records(file), []))
+        sniffed = self._sniff(file)
+        header = _header(file, sniffed, self.options)
+        if header and self.options.header and self.options.columns:
+            _check_header(file, sniffed, header, self.options.columns)
+        return header
+
+    def describe(self, file: SourceFile) -> FileForm:
+        """Dialect and encoding."""
+        sniffed = self._sniff(file)
+        return FileForm(str(sniffed), sniffed.remark)
 
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
         """Records after the header; fields are strings, an empty field is ''."""
-        records = _records(segment.file)
-        header = _header(segment.file, next(records, []))
+        sniffed = self._sniff(segment.file)
+        header = _header(segment.file, sniffed, self.options)
         positions = [header.index(name) for name in columns]
-        for row, record in enumerate(records):
-            if isinstance(record, RejectedRow):
-                yield row, record
-            elif len(record) != len(header):
-                found = f"{len(record)} fields, the header has {len(header)}: {record}"
-                yield row, RejectedRow("malformed CSV line", _escaped(found))
-            else:
-                yield row, _check_utf8([record[position] for position in positions])
+        labels = [header.index(name) for name in self.options.labels if name in header]
+        expected = Expectation(sniffed.sample, sniffed.dialect, len(header), labels, self.options.header)
+        with open_text(segment.file, sniffed.encoding, newline="") as lines:
+            for row, record in enumerate(
+                checked_records(islice(lines, sniffed.preamble, None), expected, sniffed.preamble)
+            ):
+                if isinstance(record, RejectedRow):
+                    yield row, record
+                elif self.options.header and [value.strip() for value in record] == header:
+                    yield row, RejectedRow("header repeated", str(record))
+                else:
+                    yield row, _decoded([record[position] for position in positions], sniffed.encoding)
+
+    def _sniff(self, file: SourceFile) -> SniffedCsv:
+        if self._sniffed is None or self._sniffed[0] != file:
+            self._sniffed = file, sniff_csv(file, self.options)
+        return self._sniffed[1]
 
 
-def _header(file: SourceFile, record: list[str] | RejectedRow) -> list[str]:
-    if isinstance(record, RejectedRow):
-        raise DataError(f"{file.url}: its first line is no CSV header ({record.value})")
-    if isinstance(_check_utf8(record), RejectedRow) or any("\0" in name for name in record):
-        raise DataError(f"{file.url}: its header is not UTF-8 text; is this a CSV file? Convert it to UTF-8")
-    header = [name.removeprefix("\ufeff") for name in record]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{file.url}: the header names {twice} more than once; rename the columns")
-    return header
+def _header(file: SourceFile, sniffed: SniffedCsv, options: ReadOptions) -> list[str]:
+    """Names of the columns, without blanks around them unless the config has those, too."""
+    record = next(iter(Records(sniffed.sample, sniffed.dialect)), None)
+    if record is None:
+        return []
+    if record.fault:
+        raise DataError(
+            f"{file.url}: its first line is no CSV header ({record.fault}: {unmarked(record.text[:100])})"
+        )
+    if not options.header:
+        return [f"column_{number}" for number in range(1, len(record.fields) + 1)]
+    if any(has_marks(name) or "\0" in name for name in record.fields):
+        raise DataError(
+            f"{file.url}: its header is not {encoding_name(sniffed.encoding)} text; is this a CSV file? Convert it to UTF-8, or "
+            "set dataset.encoding"
+        )
+    names = [name if name in options.columns else name.strip() for name in record.fields]
+    check_unique(file, names)
+    return names
 
 
-def _check_utf8(values: list[str]) -> list[str] | RejectedRow:
-    """The values, unless bytes were not UTF-8: `surrogateescape` turned those into lone surrogates."""
+def _check_header(file: SourceFile, sniffed: SniffedCsv, header: list[str], wanted: Sequence[str]) -> None:
+    """Stop at a first line that names none of the columns, where it shows why.
+
+    Raises:
+        DataError: it is divided by another character, or is no header.
+    """
+    if set(header) & set(wanted):
+        return
+    (name, *others) = header
+    divided = Counter(re.sub(r"[\w \"'-]", "", name)).most_common(1)
+    if not others and divided:
+        raise DataError(
+            f"{file.url}: its header is one column, {name!r}; if {divided[0][0]!r} is between its columns, set "
+            f"dataset.delimiter = {divided[0][0]!r}"
+        )
+    records = [record.fields for record in Records(sniffed.sample[:_ROWS_FOR_HEADER], sniffed.dialect)][1:]
+    again = {
+        column: value
+        for column, value in enumerate(header, 1)
+        if value.strip()
+        and sum(column <= len(fields) and fields[column - 1] == value for fields in records) > 1
+    }
+    if again:
+        column, value = next(iter(again.items()))
+        raise DataError(
+            f"{file.url}: its first line names none of the columns {', '.join(wanted)}, and {value!r} stands in column "
+            f"{column} of other lines, too: it has no header. Set dataset.header = false, and name the columns column_1 to "
+            f'column_{len(header)}, for example dataset.text = "column_1"; or write a header into the file'
+        )
+
+
+def _decoded(values: list[str], encoding: str) -> list[str] | RejectedRow:
+    """The values, unless bytes of them are no text in the encoding."""
     for value in values:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raw = value.encode("utf-8", "surrogateescape")
-            return RejectedRow("not UTF-8", raw[:200].decode("utf-8", "backslashreplace"))
+        if has_marks(value):
+            return RejectedRow(f"not {encoding_name(encoding)}", unmarked(value[:200]))
     return values
-
-
-def _escaped(text: str) -> str:
-    """The text with lone surrogates written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _records(file: SourceFile) -> Iterator[list[str] | RejectedRow]:
-    """Fields of each record, the header included; blank lines are skipped."""
-    delimiter = "\t" if ".tsv" in file.name.lower() else ","
-    csv.field_size_limit(_MAX_RECORD)
-    with open_compressed(file) as handle:
-        text = io.TextIOWrapper(handle, encoding="utf-8", errors="surrogateescape", newline="")
-        lines = _RecordLines(text)
-        parser = csv.reader(lines, delimiter=delimiter, strict=True)
-        while True:
-            lines.begin_record()
-            try:
-                record = next(parser)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield RejectedRow("malformed CSV line", _escaped(f"{error}: {lines.retract()[:100]}"))
-                parser = csv.reader(lines, delimiter=delimiter, strict=True)  # the old one is inside a quote
-                continue
-            if record:
-                yield record
-
-
-class _RecordLines:
-    """Lines of a text, with those of the current record kept so that a malformed record can be read again."""
-
-    def __init__(self, text: Any):
-        self.text = text
-        self.ahead: deque[str] = deque()
-        self.record: list[str] = []
-        self.length = 0
-
-    def __iter__(self) -> "_RecordLines":
-        return self
-
-    def __next__(self) -> str:
-        line = self.ahead.popleft() if self.ahead else next(self.text)
-        self.record.append(line)
-        self.length += len(line)
-        if self.length > _MAX_RECORD and len(self.record) > 1:
-            raise csv.Error(f"a record longer than {_MAX_RECORD} characters")
-        return line
-
-    def begin_record(self) -> None:
-        """Let a new record start with the next line."""
-        self.record, self.length = [], 0
-
-    def retract(self) -> str:
-        """Put all lines of the record but the first back, and return the first."""
-        first, *rest = self.record
-        self.ahead.extendleft(reversed(rest))
-        self.begin_record()
-        return first

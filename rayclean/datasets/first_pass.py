@@ -13,13 +13,20 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.config import DatasetConfig
+from rayclean.datasets.base import FileForm
 from rayclean.datasets.class_label import named_rows
 from rayclean.datasets.columns import choose_columns
 from rayclean.datasets.example_id import key_id, row_id
 from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
 from rayclean.datasets.left_out import Kinds, count_row, is_beyond_ascii
-from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value, write_rejected
+from rayclean.datasets.rejected_rows import (
+    NO_LABEL,
+    WHOLE_CHARACTERS,
+    RejectedRow,
+    shorten_value,
+    write_rejected,
+)
 from rayclean.datasets.row_validation import RowValidator, ValidRow
 from rayclean.datasets.sources import SourcePiece
 from rayclean.errors import DataError
@@ -84,6 +91,9 @@ class PieceSummary:
     kinds: Kinds = field(default_factory=dict)
     """Rows read and rows rejected, by kind of row."""
 
+    forms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """How files are written, in words -> how many are, the first of them, and what about it was guessed."""
+
     def note_labels(self, names: list[str] | None, unlabelled: set[str]) -> None:
         """Add the names that a file gives to its labels, and the values of `dataset.unlabelled` that it holds."""
         self.label_names = list(dict.fromkeys([*self.label_names, *(names or ())]))
@@ -124,9 +134,11 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
             job.label_form.reads_tokens,
             label_optional=not job.needs_labels,
         )
+        writer.add_form(name, reader.describe(segment.file))
         validate = RowValidator(job.config, columns, piece.source.role, job.label_form, job.needs_labels)
         rows_before = writer.summary.rows
         for row, values in named_rows(reader, segment, columns.names):
+            values = too_long(values, job.config.max_characters)
             checked = values if isinstance(values, RejectedRow) else validate(values)
             writer.add(name, row, checked)
             writer.count_kinds(name, values, checked, validate)
@@ -139,6 +151,21 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
     writer.flush()
     folder.write_json(writer.summary.to_json(), "stage", "pieces", f"{piece.name}.json")
     return writer.summary
+
+
+def too_long(values: list[Any] | RejectedRow, characters: int) -> list[Any] | RejectedRow:
+    """The values of a row, unless one of them is a longer text than any that can be meant.
+
+    >>> too_long(["abcdef", "x"], 5)
+    RejectedRow(reason='longer than dataset.max_characters', value='6 characters: abcdef', whole=False)
+    """
+    if not isinstance(values, RejectedRow):
+        for value in values:
+            if isinstance(value, str) and len(value) > characters:
+                return RejectedRow(
+                    "longer than dataset.max_characters", f"{len(value):,} characters: {value[:100]}"
+                )
+    return values
 
 
 def read_summary(job: LoadJob, piece: SourcePiece) -> PieceSummary | None:
@@ -166,7 +193,8 @@ class _ShardWriter:
         self.summary.rows += 1
         if isinstance(checked, RejectedRow):
             value = shorten_value(checked.value)
-            self.rejected.append((source, row, checked.reason, value))
+            kept = shorten_value(checked.value, WHOLE_CHARACTERS) if checked.whole else value
+            self.rejected.append((source, row, checked.reason, kept))
             entry = self.summary.rejected.setdefault(
                 checked.reason, {"count": 0, "source": source, "row": row, "value": value}
             )
@@ -192,6 +220,12 @@ class _ShardWriter:
         else:
             classes = set() if isinstance(values, RejectedRow) else validate.classes(values)
         count_row(self.summary.kinds, source, classes, is_beyond_ascii(values), lost)
+
+    def add_form(self, source: str, form: FileForm | None) -> None:
+        """Count a file by how it is written."""
+        if form is not None:
+            new = {"files": 0, "first": source, "remark": form.remark}
+            self.summary.forms.setdefault(form.words, new)["files"] += 1
 
     def _stage(self, source: str, row: int, valid: ValidRow) -> None:
         id_ = row_id(self.role, source, row) if valid.key is None else key_id(valid.key)

@@ -9,7 +9,7 @@ from rayclean.config import DatasetConfig
 from rayclean.datasets.base import FileSegment, Reader, SourceFile
 from rayclean.datasets.class_label import named_rows
 from rayclean.datasets.columns import SourceColumns
-from rayclean.datasets.label_forms import LabelForm
+from rayclean.datasets.label_forms import LabelForm, only_item
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.datasets.row_validation import RowValidator
 from rayclean.errors import DataError
@@ -35,6 +35,8 @@ def find_misfit(form: LabelForm, reader: Reader, file: SourceFile, column: str) 
     for row, (value,) in _first_rows(reader, file, [column]):
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             continue
+        if form.one_code and only_item(value) is not value:
+            continue  # a list of one is a class, unless another row has a list of several
         form_of_value = form.misfit(value)
         if form_of_value is None:
             return None

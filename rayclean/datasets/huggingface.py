@@ -16,6 +16,7 @@ import datasets
 import fsspec
 
 from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile
+from rayclean.datasets.nested_fields import nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
@@ -29,7 +30,11 @@ class HuggingFace(Reader):
 
     def columns(self, file: SourceFile) -> list[str]:
         """Names of the features."""
-        return list(_open(file.url, self.split).column_names)
+        data = _open(file.url, self.split)
+        names = list(data.column_names)
+        nested = [name for name in self.options.columns if name not in names and name.split(".")[0] in names]
+        first = data[0] if nested and len(data) else {}
+        return names + [name for name in nested if nested_value(first, name) is not None]
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Class names of a column of `ClassLabel` or of lists of it; None for any other column."""
@@ -54,12 +59,17 @@ class HuggingFace(Reader):
         self, segment: FileSegment, columns: Sequence[str]
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
         """Rows [start, stop) of the split."""
-        data = _open(segment.file.url, self.split).select_columns(list(columns))
+        data = _open(segment.file.url, self.split)
+        read = list(
+            dict.fromkeys(name if name in data.column_names else name.split(".")[0] for name in columns)
+        )
+        data = data.select_columns(read)
         stop = len(data) if segment.stop is None else segment.stop
         for start in range(segment.start, stop, ROWS_PER_BATCH):
             batch = data[start : min(start + ROWS_PER_BATCH, stop)]
-            for offset, cells in enumerate(zip(*(batch[name] for name in columns), strict=True)):
-                yield start + offset, list(cells)
+            for offset, cells in enumerate(zip(*(batch[name] for name in read), strict=True)):
+                found = dict(zip(read, cells, strict=True))
+                yield start + offset, [nested_value(found, name) for name in columns]
 
 
 def source_file(url: str) -> SourceFile:

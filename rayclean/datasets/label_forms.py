@@ -177,6 +177,16 @@ def distinct(staged: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]
     return encoded.dictionary.to_pylist(), numbers
 
 
+def only_item(value: Any) -> Any:
+    """The item of a list of one, as tools that allow several labels write one; any other value as it is.
+
+    >>> only_item(["spam"]), only_item('["spam"]'), only_item("spam"), only_item(["a", "b"])
+    ('spam', 'spam', 'spam', ['a', 'b'])
+    """
+    items = parsed_list(value) if isinstance(value, str) else value
+    return items[0] if isinstance(items, list) and len(items) == 1 else value
+
+
 def parsed_list(text: str) -> list[Any] | None:
     """The list that a text writes in JSON, as the cells of a CSV hold lists; None for any other text.
 

@@ -15,11 +15,14 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, decode_utf8
+from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, check_unique
 from rayclean.datasets.class_label import names_in_metadata
+from rayclean.datasets.nested_fields import nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 
+_MAX_CHUNK = 8 * 1024**3
+"""Largest unpacked size in bytes of a row group; writers make groups of some hundred megabytes."""
 _PICKLED = ("ray.data.", "arrow.py_extension_type")
 
 
@@ -27,9 +30,13 @@ class Parquet(Reader):
     """Parquet files; labels may be dictionary-encoded."""
 
     def columns(self, file: SourceFile) -> list[str]:
-        """Names of the top-level columns."""
+        """Names of the columns, and paths to the fields of structs."""
         with _opened(file) as parquet:
-            return list(parquet.schema_arrow.names)
+            schema = parquet.schema_arrow
+            check_unique(file, schema.names)
+            paths = [path for field in schema for path in _paths(field.type, field.name)]
+            wanted = [name for name in self.options.columns if _leads_somewhere(schema, name)]
+            return list(dict.fromkeys([*schema.names, *paths, *wanted]))
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Class names of a column that the Hugging Face library wrote as a `ClassLabel`; None for any other column."""
@@ -60,11 +67,17 @@ class Parquet(Reader):
             stop = parquet.num_row_groups if segment.stop is None else segment.stop
             row = sum(parquet.metadata.row_group(group).num_rows for group in range(segment.start))
             groups = list(range(segment.start, stop))
-            for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=list(columns)):
-                values = [_python_values(batch.column(name)) for name in columns]
-                for offset, cells in enumerate(zip(*values, strict=True)):
+            for group in groups:
+                _check_size(segment.file, parquet, group)
+            names = parquet.schema_arrow.names
+            roots = {name: name if name in names else name.split(".")[0] for name in columns}
+            read = list(dict.fromkeys(roots.values()))
+            for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=read):
+                values = {root: _python_values(batch.column(root)) for root in read}
+                for offset, cells in enumerate(zip(*values.values(), strict=True)):
                     rejected = next((cell for cell in cells if isinstance(cell, RejectedRow)), None)
-                    yield row + offset, rejected or list(cells)
+                    found = dict(zip(read, cells, strict=True))
+                    yield row + offset, rejected or [nested_value(found, name) for name in columns]
                 row += batch.num_rows
 
 
@@ -99,6 +112,44 @@ def _class_names(file: SourceFile) -> dict[str, list[str]]:
         return names_in_metadata(parquet.schema_arrow.metadata)
 
 
+def _check_size(file: SourceFile, parquet: pq.ParquetFile, group: int) -> None:
+    """Stop at a row group that would fill the memory.
+
+    Raises:
+        DataError: its size by the footer of the file.
+    """
+    size = parquet.metadata.row_group(group).total_byte_size
+    if size > _MAX_CHUNK:
+        raise DataError(
+            f"{file.url}: row group {group} unpacks to {size:,} bytes, more than {_MAX_CHUNK:,}; write the file with smaller row "
+            "groups (row_group_size)"
+        )
+
+
+def _paths(type_: pa.DataType, above: str) -> Iterator[str]:
+    """Paths to the fields of a struct, at any depth."""
+    if pa.types.is_struct(type_):
+        for field in type_:
+            yield f"{above}.{field.name}"
+            yield from _paths(field.type, f"{above}.{field.name}")
+
+
+def _leads_somewhere(schema: pa.Schema, path: str) -> bool:
+    """Whether a dotted path leads through structs and lists of a schema."""
+    name, *parts = path.split(".")
+    if not parts or name not in schema.names:
+        return False
+    type_ = schema.field(name).type
+    for part in parts:
+        if pa.types.is_struct(type_) and type_.get_field_index(part) >= 0:
+            type_ = type_.field(part).type
+        elif part.isdecimal() and (pa.types.is_list(type_) or pa.types.is_large_list(type_)):
+            type_ = type_.value_type
+        else:
+            return False
+    return True
+
+
 def _extension_type(field: pa.Field) -> str:
     """Name of a column's Arrow extension type; '' for a plain column."""
     if isinstance(field.type, pa.BaseExtensionType):
@@ -107,7 +158,12 @@ def _extension_type(field: pa.Field) -> str:
 
 
 def _python_values(column: pa.Array) -> list[Any]:
-    """Python objects of a column, with a `RejectedRow` in the place of what holds bytes that are not UTF-8."""
+    """Python objects of a column, with a `RejectedRow` in the place of what holds bytes that are not UTF-8.
+
+    A UUID becomes its text, as other formats write it.
+    """
+    if isinstance(column.type, pa.UuidType):
+        return [None if cell is None else str(cell) for cell in column.to_pylist()]
     if isinstance(column.type, pa.DictionaryType):
         column = column.dictionary_decode()
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
@@ -122,7 +178,7 @@ def _python_values(column: pa.Array) -> list[Any]:
         return list(column.cast(pa.large_string()).to_pylist())
     except (pa.ArrowInvalid, UnicodeDecodeError):
         raw = column.cast(pa.large_binary()).to_pylist()
-        return [None if cell is None else decode_utf8(cell) for cell in raw]
+        return [None if cell is None else _decoded(cell) for cell in raw]
 
 
 def _numpy_scalars(column: pa.Array) -> Iterator[Any]:
@@ -142,4 +198,16 @@ def _nested_value(cell: pa.Scalar) -> Any:
     try:
         return cell.as_py()
     except UnicodeDecodeError as error:
-        return decode_utf8(error.object)
+        return _decoded(error.object)
+
+
+def _decoded(content: bytes) -> str | RejectedRow:
+    r"""UTF-8 bytes as text, or the reason for rejecting their row.
+
+    >>> _decoded(b"caf\xe9").value
+    'caf\\xe9'
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return RejectedRow("not UTF-8", content[:200].decode("utf-8", "backslashreplace"))

@@ -16,6 +16,9 @@ from rayclean.schema import REJECTED
 VALUE_CHARACTERS = 200
 """Longest excerpt of a rejected value that `rejected/` keeps."""
 
+WHOLE_CHARACTERS = 10_000
+"""Longest value that `rejected/` keeps of a row that is kept whole."""
+
 NO_LABEL = "no label"
 """Reason for rows whose label is one of `dataset.unlabelled`; they do not count against `max_rejected`."""
 
@@ -30,12 +33,14 @@ class RejectedRow:
     reason: str
     value: str = ""
     """The offending value."""
+    whole: bool = False
+    """Whether `rejected/` keeps all of the value, so that a person can mend the row from it."""
 
 
-def shorten_value(value: Any) -> str:
+def shorten_value(value: Any, characters: int = VALUE_CHARACTERS) -> str:
     """The beginning of a value, safe to write as UTF-8."""
     text = value if isinstance(value, str) else repr(value)
-    return text[:VALUE_CHARACTERS].encode("utf-8", "backslashreplace").decode()[:VALUE_CHARACTERS]
+    return text[:characters].encode("utf-8", "backslashreplace").decode()[:characters]
 
 
 def write_rejected(folder: Folder, name: str, rows: Sequence[tuple[str, int, str, str]]) -> None:

@@ -7,7 +7,14 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
-from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, parsed_list
+from rayclean.datasets.label_forms import (
+    InjectedNoise,
+    LabelForm,
+    StoredLabels,
+    distinct,
+    only_item,
+    parsed_list,
+)
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.row_validation import label_code
 from rayclean.functional.bio import is_tag
@@ -29,8 +36,8 @@ class SingleClass(LabelForm):
     noises = get_args(Kind)
 
     def parse(self, value: Any, tokens: Sequence[str]) -> str | RejectedRow | None:
-        """The code of the value."""
-        return label_code(value)
+        """The code of the value, which may be a list of one."""
+        return label_code(only_item(value))
 
     def codes(self, staged: str) -> Sequence[str]:
         """The staged label itself."""

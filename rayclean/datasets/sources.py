@@ -7,7 +7,7 @@ folder that all given paths have in common, so that moving the whole data set ch
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fsspec
@@ -16,7 +16,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from rayclean.config import DatasetConfig
 from rayclean.datasets import BUILTIN, FORMATS, huggingface
-from rayclean.datasets.base import FileSegment, Reader, SourceFile
+from rayclean.datasets.base import FileSegment, Reader, ReadOptions, SourceFile
+from rayclean.datasets.columns import names_of
+from rayclean.datasets.partitions import PartitionedReader
+from rayclean.datasets.text_files import COMPRESSED, uncompressed_name
 from rayclean.errors import ConfigError, DataError
 from rayclean.fingerprints import content_stamps
 from rayclean.plugins import did_you_mean, resolve
@@ -26,13 +29,15 @@ _ENDINGS = {
     ".pq": "parquet",
     ".csv": "csv",
     ".tsv": "csv",
+    ".tab": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".conll": "conll",
     ".iob": "conll",
     ".bio": "conll",
 }
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Approximate size of a piece of work."""
@@ -48,11 +53,14 @@ class Source:
     format: str
     split: str
     files: tuple[SourceFile, ...]
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def reader(self) -> Reader:
         """A reader of the format."""
-        reader: Reader = resolve("format", {**FORMATS, **BUILTIN}, self.format)(self.split)
-        return reader
+        reader: Reader = resolve("format", {**FORMATS, **BUILTIN}, self.format)(self.split, self.options)
+        return (
+            PartitionedReader(reader) if self.format in FORMATS and self.format != "huggingface" else reader
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def cut_into_pieces(sources: Sequence[Source]) -> list[SourcePiece]:
     for source in sources:
         reader = source.reader()
         small_files: list[FileSegment] = []
-        without_files = Source(source.role, source.format, source.split, ())
+        without_files = replace(source, files=())
 
         def flush(segments: list[FileSegment], source: Source = without_files) -> None:
             if segments:
@@ -134,7 +142,7 @@ def _find_source(config: DatasetConfig, role: str, path: str | Sequence[str], sp
     else:
         files = _list_files(where, paths, any_ending=format_ != "auto")
         format_ = _format_of(where, files) if format_ == "auto" else format_
-    return Source(role, format_, split, files)
+    return Source(role, format_, split, files, _read_options(config, role))
 
 
 def _check_has_splits(source: Source, split: str) -> None:
@@ -150,6 +158,22 @@ def _check_has_splits(source: Source, split: str) -> None:
             f"{where}.split = {split!r}: {without[0]!r} has no splits; only data sets of the Hugging Face hub and folders "
             f"saved as a DatasetDict do. Name files in {where}.path, or hold out a part of the data with {where}.share"
         )
+
+
+def _read_options(config: DatasetConfig, role: str) -> ReadOptions:
+    """How the files of a role are written, as far as the config says it."""
+    of_role = {"dev": config.dev.label, "test": config.test.label}.get(role)
+    labels = (*names_of(of_role or config.label), *names_of(config.truth))
+    others = (*names_of(config.text), config.tokens, config.id, config.group)
+    return ReadOptions(
+        encoding=config.encoding,
+        delimiter=config.delimiter,
+        quote=config.quote,
+        escape=config.escape,
+        header=config.header,
+        columns=tuple(dict.fromkeys(name for name in (*others, *labels) if name is not None)),
+        labels=labels,
+    )
 
 
 def _builtin_source(role: str, where: str, paths: list[str], split: str) -> Source:
@@ -173,9 +197,12 @@ def _format_of(where: str, files: tuple[SourceFile, ...]) -> str:
     found = sorted({_ending(file.name) or "?" for file in files})
     formats = {_ENDINGS.get(ending) for ending in found}
     if None in formats:
+        name = next(file.name for file in files if _ENDINGS.get(_ending(file.name)) is None)
+        if _ending(name) in _ARCHIVES or name.lower().endswith(".tar.gz"):
+            raise ConfigError(f"{where}: {name!r} is an archive; unpack it, and name the files inside")
         raise ConfigError(
-            f"{where}: cannot tell the format of {files[0].name!r} by its ending; known: "
-            f"{', '.join(_ENDINGS)} (compressed: {', '.join(_COMPRESSED)}). Set dataset.format to parquet, "
+            f"{where}: cannot tell the format of {name!r} by its ending; known: "
+            f"{', '.join(_ENDINGS)} (compressed: {', '.join(COMPRESSED)}). Set dataset.format to parquet, "
             "csv, jsonl or conll"
         )
     if len(formats) > 1:
@@ -187,10 +214,7 @@ def _format_of(where: str, files: tuple[SourceFile, ...]) -> str:
 
 
 def _ending(name: str) -> str:
-    name = name.lower()
-    for ending in _COMPRESSED:
-        name = name.removesuffix(ending)
-    return posixpath.splitext(name)[1]
+    return posixpath.splitext(uncompressed_name(name))[1]
 
 
 def _list_files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceFile, ...]:
@@ -246,7 +270,12 @@ def _expand(
             if info.get("type") != "directory" and "/." not in path.removeprefix(root)  # like a shell
         }
         if not infos:
-            raise FileNotFoundError(f"no file matches {plain}")
+            sets = (
+                "; brackets are a set of characters there, write [[] for one of a folder's name"
+                if "[" in plain
+                else ""
+            )
+            raise FileNotFoundError(f"no file matches {plain}{sets}")
         return root, infos
     info = fs.info(plain)
     if info.get("type") != "directory":

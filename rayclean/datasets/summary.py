@@ -65,6 +65,8 @@ def load_metrics(
         ]
         warnings += [f"class {name!r} has no example" for i, name in enumerate(names) if not per_class[0][i]]
     warnings += [f"{name} holds no rows" for summary in summaries for name in summary.empty]
+    forms = _forms(summaries)
+    warnings += _form_warnings(forms)
     if needs_labels and not splits["dev"]:
         warnings.append("there are no development examples (dataset.dev)")
     warnings += form.warnings(*sums)
@@ -81,6 +83,10 @@ def load_metrics(
         "per_class_test": {name: per_class[1][index] for index, name in enumerate(names)},
         "rejected": dict(rejected.most_common()),
         "left_out": left_out,
+        "forms": {
+            role: {words: found["files"] for words, found in by_words.items()}
+            for role, by_words in forms.items()
+        },
         **{name: _spread([shard[name] for shard in shards], sum(splits.values())) for name in lengths},
         **form.figures(*sums),
         "warnings": warnings,
@@ -146,6 +152,32 @@ def _kinds(
         if shard.role == role:
             add_kinds(total, counts["kinds"])
     return total
+
+
+def _forms(summaries: list[PieceSummary]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Role -> how its files are written, in words -> how many are, the first of them, and what about it was guessed."""
+    forms: dict[str, dict[str, dict[str, Any]]] = {}
+    for summary in summaries:
+        for words, found in summary.forms.items():
+            total = forms.setdefault(summary.role, {}).setdefault(words, {**found, "files": 0})
+            total["files"] += found["files"]
+    return forms
+
+
+def _form_warnings(forms: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """What was guessed about files, and whether files of one role are written in different ways."""
+    warnings = []
+    for role, by_words in forms.items():
+        for words, found in by_words.items():
+            if found["remark"]:
+                others = f" and {found['files'] - 1:,} more" if found["files"] > 1 else ""
+                warnings.append(f"{found['first']}{others}: read as {words.split(':')[0]}: {found['remark']}")
+        if len(by_words) > 1:
+            found_forms = "; ".join(
+                f"{words} ({found['files']:,}, {found['first']})" for words, found in by_words.items()
+            )
+            warnings.append(f"the {role} files are written in {len(by_words)} ways: {found_forms}")
+    return warnings
 
 
 def _spread(shards: list[list[int]], rows: int) -> dict[str, float]:

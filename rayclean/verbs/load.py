@@ -66,7 +66,7 @@ from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 
-VERSION = 5
+VERSION = 6
 
 
 def source_fingerprint(config: Config) -> Any:

@@ -544,9 +544,10 @@ def test_lists_with_bytes_that_are_not_utf8_cost_their_row(tmp_path):
 @pytest.mark.parametrize(
     ("task", "value", "fix"),
     [
-        ("classification", ["joy"], "multi_label"),
-        ("classification", [3], "multi_label"),
-        ("classification", '["joy"]', "multi_label"),
+        ("classification", ["joy", "fear"], "multi_label"),
+        ("classification", [3, 5], "multi_label"),
+        ("classification", [], "multi_label"),
+        ("classification", '["joy", "fear"]', "multi_label"),
         ("classification", ["O", "B-PER"], "tagging"),
         ("multi_label", "joy", "classification"),
         ("multi_label", 3, "classification"),
@@ -567,10 +568,26 @@ def test_labels_of_another_task_are_refused_before_anything_is_read(tmp_path, ta
 
 def test_a_list_among_classes_is_one_bad_row(tmp_path):
     rows = [{"text": str(i), "label": "ab"[i % 2]} for i in range(30)]
-    rows[0]["label"] = ["a"]
+    rows[0]["label"] = ["a", "b"]
     write_jsonl(tmp_path / "a.jsonl", rows)
     _, metrics = loaded_classes(tmp_path)
     assert metrics["rejected"] == {"label is neither a string nor a number": 1}
+
+
+def test_a_list_of_one_is_a_class(tmp_path):
+    """Tools in which a person may choose several labels write one as a list; as a text, too, in a CSV."""
+    rows = [{"text": str(i), "label": [["a"], "b", '["a"]', "b"][i % 4]} for i in range(40)]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    _, metrics = loaded_classes(tmp_path)
+    assert metrics["per_class"] == {"a": 20, "b": 20}
+
+
+def test_one_longer_list_among_lists_of_one_is_another_task(tmp_path):
+    rows = [{"text": str(i), "label": ["ab"[i % 2]]} for i in range(30)]
+    rows[20]["label"] = ["a", "b"]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(ConfigError, match=r"row 20: .*multi_label"):
+        loaded_classes(tmp_path)
 
 
 def loaded_classes(folder):

@@ -62,13 +62,14 @@ def test_memory_file_system():
 
 
 def test_csv_faults_stay_in_their_row(tmp_path):
-    content = b'text,label\n"two\nlines",x\nthree,fields,here\n"caf\xe9",x\nnul\x00,y\n\nlast,y\n'
+    utf8 = "gr\u00fc\u00df,y\n".encode()
+    content = b'text,label\n"two\nlines",x\nthree,fields,here\n"caf\xe9",x\nnul\x00,y\n\n' + utf8
     assert read(csv.Csv(), write(tmp_path / "a.csv", content)) == [
         (0, ["two\nlines", "x"]),
         (1, "malformed CSV line"),
         (2, "not UTF-8"),
         (3, ["nul\0", "y"]),
-        (4, ["last", "y"]),
+        (4, ["gr\u00fc\u00df", "y"]),
     ]
 
 
@@ -80,8 +81,8 @@ def test_csv_open_quote_costs_one_line_not_the_rest_of_the_file(tmp_path):
 
 
 def test_csv_bytes_survive_in_the_faults_value(tmp_path):
-    file = write(tmp_path / "a.csv", b"text,label\ncaf\xe9,x\n")
-    ((_, fault),) = csv.Csv().rows(FileSegment(file), ["text", "label"])
+    file = write(tmp_path / "a.csv", "text,label\n\u20ac,x\n".encode() + b"caf\xe9,x\n")
+    _, (_, fault) = csv.Csv().rows(FileSegment(file), ["text", "label"])
     assert fault == RejectedRow("not UTF-8", "caf\\xe9")
 
 

@@ -32,7 +32,7 @@ def parse(values, role="data", **kw):
         (["a", float("nan"), None, "k"], "null label"),
         (["a", float("inf"), None, "k"], "label is neither a string nor a number"),
         (["a", 1e300, None, "k"], "label is neither a string nor a number"),
-        (["a", ["x"], None, "k"], "label is neither a string nor a number"),
+        (["a", ["x", "y"], None, "k"], "label is neither a string nor a number"),
         (["a", -1, "x", "k"], "no label"),
         (["a", "x", None, None], "null key"),
         (["a", "x", None, 1.5], "key is neither a string nor an integer"),

@@ -453,6 +453,33 @@ def test_empty_files_among_others_are_a_warning(tmp_path, in_process):
     assert loaded.metrics["examples"] == 300
 
 
+def test_how_files_are_written_is_counted_and_what_was_guessed_is_a_warning(tmp_path, in_process):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = [f"{row['text']};{row['label']}\n" for row in rows(60)]
+    for number, (delimiter, encoding) in enumerate(
+        [(",", "utf-8"), (";", "utf-8"), (";", "utf-8"), (",", "cp1252")]
+    ):
+        part = "".join(lines[number::4]).replace(";", delimiter)
+        (folder / f"{number}.csv").write_text(f"text{delimiter}label\n{part}", encoding)
+    loaded = Loaded(tmp_path, path=str(folder), test={"path": str(folder / "0.csv")})
+    assert loaded.metrics["forms"] == {
+        "data": {
+            "CSV: ',' between fields, UTF-8": 1,
+            "CSV: ';' between fields, UTF-8": 2,
+            "CSV: ',' between fields, cp1252": 1,
+        },
+        "test": {"CSV: ',' between fields, UTF-8": 1},
+    }
+    semicolons, western, ways = loaded.metrics["warnings"]
+    assert semicolons.startswith("1.csv and 1 more: read as CSV: ';' between fields; set dataset.delimiter")
+    assert western.startswith("3.csv: read as CSV: it is not UTF-8 and was read as cp1252")
+    assert ways.startswith(
+        "the data files are written in 3 ways: CSV: ',' between fields, UTF-8 (1, 0.csv); "
+    )
+    assert loaded.metrics["examples"] == 60
+
+
 def test_very_long_texts_are_kept(tmp_path, in_process):
     content = rows(30)
     content[0]["text"] = "long " * 200_000

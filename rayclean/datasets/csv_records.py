@@ -1,0 +1,298 @@
+"""The records of a CSV, and where reading goes on after a malformed one.
+
+A text with line breaks whose quotes are broken is a malformed record that spans several lines, and some of its lines may
+look like records: `first the bread, then the boat` has two fields. Reading must not go on there, or a text and a class
+are invented. So after a fault, a line is read as a record again only if it is one that the rest of the file makes
+plausible: its quotes are in order, it has as many fields as the header, and its label is one that other records have. All
+lines before it belong to the malformed record. A later line may show that records before it were parts of one text, too:
+`and a cake",ham` ends a field that must have begun above. So some records are held back, and rejected with it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from rayclean.datasets.csv_dialect import CsvRecord, Dialect, Records
+from rayclean.datasets.rejected_rows import WHOLE_CHARACTERS, RejectedRow
+from rayclean.datasets.text_files import MAX_LINE, unmarked
+
+MALFORMED = "malformed CSV line"
+"""Reason for rejecting records."""
+
+_CALM = (10, 5, 2)
+"""Well-formed records after a fault before records of the sample count as examples of what the file holds; fewer in a file
+that has not enough otherwise."""
+_LABELS = 10_000
+"""Most values of a label column that are remembered."""
+_RECORDS = 4
+"""Fewest records that show what all records have in common."""
+_MANY = 20
+"""Distinct labels are a set of classes if they are few, or if there are fewer records than this."""
+_RUN = 3
+"""Records one after another with the same unknown label that make it known: files may be sorted by label."""
+_HELD = 20
+"""Most records after one with a quote that are held back, until it is clear that no later line ends its text."""
+_LINES = 20
+"""Most lines with delimiters that one malformed record may hold; each further one is rejected by itself, and counts."""
+
+
+class _Item(NamedTuple):
+    """A record, and how it was judged by what comes before it."""
+
+    record: CsvRecord
+    """Of a malformed record of several lines, the first line."""
+    last: int
+    """Number of its last line."""
+    closes: bool = False
+    """Whether it ends a field that begins in a line before it."""
+    continues: bool = False
+    """Whether it begins with a line without any delimiter."""
+    rejected: RejectedRow | None = None
+    """Why it cannot be used; None if it can."""
+
+
+class Expectation:
+    """What records of a file look like.
+
+    Args:
+        sample: the first lines of the file.
+        dialect: of the file.
+        width: number of its columns.
+        labels: positions of the columns that hold labels.
+        header: whether the first record names the columns.
+    """
+
+    def __init__(
+        self, sample: Iterable[str], dialect: Dialect, width: int, labels: Sequence[int], header: bool = True
+    ):
+        self.dialect, self.width, self.header = dialect, width, header
+        self.labels: dict[int, set[str]] = {}
+        read = list(Records(sample, dialect))[header:]
+        healthy: list[CsvRecord] = []
+        for calm in _CALM:
+            if len(healthy) < _RECORDS:
+                healthy = list(self._healthy(read, calm))
+        values = {column: [record.fields[column] for record in healthy] for column in labels}
+        self.labels = {
+            column: set(found)
+            for column, found in values.items()
+            if found and (len(found) < _MANY or 2 * len(set(found)) <= len(found))
+        }
+        enough = len(healthy) >= _RECORDS
+        self.numbers = [
+            column
+            for column in range(width)
+            if enough and all(re.fullmatch(r"-?\d+", record.fields[column]) for record in healthy)
+        ]
+        quote = dialect.quote
+        self.quoted = bool(quote) and enough and all(record.text.startswith(quote) for record in healthy)
+        self.text_first = 0 not in {*labels, *self.numbers}
+        self.text_last = width - 1 not in {*labels, *self.numbers}
+        self.run: tuple[tuple[str, ...], int] = ((), 0)
+
+    def _healthy(self, records: Iterable[CsvRecord], least: int) -> Iterator[CsvRecord]:
+        """Records not right before a fault, and far enough behind one, so that they are no parts of a malformed one."""
+        calm, held = least, None
+        for record in records:
+            fault = self.fault(record) or not self.dialect.is_strict(record.text)
+            if held is not None and not fault:
+                yield held
+            calm = 0 if fault else calm + 1
+            held = record if calm > least and record.is_whole else None
+        if held is not None:
+            yield held
+
+    def fault(self, record: CsvRecord) -> str:
+        """Why a record is malformed by itself; "" if it is not."""
+        if record.fault:
+            return record.fault
+        if len(record.fields) != self.width:
+            return f"{_fields(len(record.fields))}, the header has {self.width}"
+        if record.has_quote and not self.dialect.is_strict(record.text) and self.unknown(record.fields):
+            return f"quotes inside a field, and the label {self.unknown(record.fields)[0][:50]!r}"
+        if record.is_whole:
+            return ""
+        last, known = record.fields[-1], self.labels.get(self.width - 1)
+        if known is None or last in known:
+            return ""
+        cut = record.has_quote or any(label.startswith(last) for label in known)
+        return f"the file ends inside of it, with the label {last[:50]!r}" if cut else ""
+
+    def unknown(self, fields: Sequence[str]) -> tuple[str, ...]:
+        """Labels of a record that no other record has."""
+        return tuple(fields[column] for column, known in self.labels.items() if fields[column] not in known)
+
+    def is_complete(self, line: str) -> bool:
+        """Whether a line with quotes out of order has all fields of a record nonetheless, with a known label."""
+        if len(line) > MAX_LINE:  # the rest of it was skipped
+            return True
+        fields = line.replace(self.dialect.quote, "").split(self.dialect.delimiter)
+        if self.width - 1 in self.labels:
+            return fields[-1] in self.labels[self.width - 1]
+        return len(fields) >= self.width and not self.unknown(fields)
+
+    def goes_on(self, record: CsvRecord, next_item: "_Item") -> bool:
+        """Whether what is malformed after a record may be a part of it.
+
+        It may be the end of a text that comes last, or of a text in which one of its quotes made a label, which is a new one.
+        """
+        if next_item.rejected is None:
+            return False
+        return (next_item.continues and self.text_last) or bool(self.unknown(record.fields))
+
+    def released(self, item: CsvRecord | RejectedRow) -> list[str] | RejectedRow:
+        """The fields of a record that is one for certain, whose labels others may have."""
+        if isinstance(item, RejectedRow):
+            return item
+        for column, known in self.labels.items():
+            if len(known) < _LABELS:
+                known.add(item.fields[column])
+        return item.fields
+
+    def doubt(self, record: CsvRecord) -> str:
+        """Why a line after a malformed record may not begin a record; "" if it is plausible that it does."""
+        if fault := self.fault(record):
+            return fault
+        if not self.dialect.is_strict(record.text):
+            return "quotes inside a field"
+        if self.quoted and not record.text.startswith(self.dialect.quote):
+            return "no quote at its beginning"
+        if any(not re.fullmatch(r"-?\d+", record.fields[column]) for column in self.numbers):
+            return "no number where all records have one"
+        unknown = self.unknown(record.fields)
+        self.run = (unknown, self.run[1] + 1 if unknown == self.run[0] else 1)
+        return (
+            f"the label {unknown[0][:50]!r}, which no other record has"
+            if unknown and self.run[1] < _RUN
+            else ""
+        )
+
+
+def checked_records(
+    lines: Iterable[str], expectation: Expectation, before: int = 0
+) -> Iterator[list[str] | RejectedRow]:
+    """The fields of every record but the header, as many as the header has, or why it is malformed.
+
+    Args:
+        lines: of the file.
+        expectation: what its records look like.
+        before: how many lines of the file come before.
+    """
+    dialect = expectation.dialect
+
+    held: list[CsvRecord | RejectedRow] = []  # the last one, or those since one with a quote
+    open_ = False  # whether the first of them has a quote
+    for item in _resumed(Records(lines, dialect, before), expectation):
+        if item.closes and open_:
+            why = f"it may be a part of a text that begins before it and ends in line {item.last}"
+            yield from (each if isinstance(each, RejectedRow) else _rejected(why, each.text) for each in held)
+            yield item.rejected or _rejected(
+                "it ends a field that begins in a line before it", item.record.text
+            )
+            held, open_ = [], False
+            continue
+        previous = held[-1] if held else None
+        if isinstance(previous, CsvRecord) and expectation.goes_on(previous, item):
+            held[-1] = _rejected(f"the malformed line {item.record.number} may belong to it", previous.text)
+        if not open_ or item.record.has_quote or len(held) > _HELD:
+            yield from map(expectation.released, held)
+            held, open_ = [], item.record.has_quote
+        held.append(item.rejected or item.record)
+    yield from map(expectation.released, held)
+
+
+def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item]:
+    """Records that are well-formed and, after a malformed one, plausible; and what is malformed."""
+    unread = iter(records)
+    if expectation.header:
+        next(unread, None)
+    block: _Block | None = None
+    wary = False  # whether the record before was malformed
+    for record in unread:
+        closes = record.has_quote and expectation.dialect.closes(record.text)
+        doubt = expectation.doubt(record) if wary else expectation.fault(record)
+        if block is not None:
+            if doubt or block.ends_with(record):
+                record = records.first_line(record) if len(record.lines) > 1 and doubt else record
+                if block.is_full and len(record.fields) > 1:
+                    why = f"inside the malformed record of line {block.record.number}"
+                    yield _Item(record, record.last, rejected=_rejected(why, record.text))
+                else:
+                    block.add(record, ends=closes or not doubt)
+                continue
+            yield block.item(record.number)
+            block = None
+        if not doubt:
+            wary = False
+            yield _Item(record, record.last, closes)
+            continue
+        if record.fault or len(record.fields) == 1:
+            block = _Block(record, doubt, expectation)
+        else:
+            after = "after a malformed line " if wary and len(record.fields) == expectation.width else ""
+            yield _Item(record, record.last, closes, rejected=_rejected(f"{after}{doubt}", record.text))
+        wary = True
+    if block is not None:
+        yield block.item(None)
+
+
+class _Block:
+    """A malformed record of one line, and those lines after it at which reading cannot go on."""
+
+    def __init__(self, record: CsvRecord, fault: str, expectation: Expectation):
+        self.record, self.fault, self.expectation = record, fault, expectation
+        self.text = ""
+        self.lines = 0
+        self.closes = False
+        self.add(record, ends=False)
+
+    def add(self, record: CsvRecord, ends: bool) -> None:
+        """Take a record, or the line at which none can be read; `ends`: whether it is the last line of the malformed one."""
+        if record.fault or record is self.record:  # another malformed record may follow at once
+            self.opener = record
+            self.open = not self.expectation.is_complete(record.text) and self.expectation.width > 1
+        elif ends:
+            self.open = False
+        self.last = record.number + len(record.lines) - 1
+        self.lines += len(record.fields) > 1
+        self.closes |= not self.record.fault and self.expectation.dialect.closes(record.text)
+        if len(self.text) < WHOLE_CHARACTERS:
+            self.text += "".join(record.lines)[: WHOLE_CHARACTERS + 1]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds more lines that look like records than one text should."""
+        return self.lines >= _LINES
+
+    def ends_with(self, record: CsvRecord) -> bool:
+        """Whether a plausible record may be the rest of the malformed one, whose end was not seen yet.
+
+        Either the text comes first in a record, so that the last line of one looks like a record; or its quote is the one at
+        which the malformed record, with an open quote, could not be read further.
+        """
+        if not self.open:
+            return False
+        if self.expectation.dialect.quote and record.text.startswith(self.expectation.dialect.quote):
+            return self.expectation.text_first or record.number == self.opener.last
+        return self.expectation.text_first and not self.expectation.quoted
+
+    def item(self, next_line: int | None) -> _Item:
+        """The malformed record, with the line at which reading goes on."""
+        dialect = self.expectation.dialect
+        hint = ""
+        if dialect.quote and not dialect.escape and f"\\{dialect.quote}" in self.text:
+            hint = f"; if the backslash before {dialect.quote} escapes it, set dataset.escape"
+        first = self.record.number
+        place = f"line {first}" if first == self.last else f"lines {first} to {self.last}"
+        go_on = "the file ends" if next_line is None else f"goes on at line {next_line}"
+        why = f"{self.fault}{hint}; {place} left out, {go_on}"
+        rejected = _rejected(why, self.text.rstrip("\r\n"))
+        return _Item(self.record, self.last, self.closes, not self.record.fault, rejected)
+
+
+def _rejected(why: str, text: str) -> RejectedRow:
+    return RejectedRow(MALFORMED, unmarked(f"{why}: {text}"), whole=True)
+
+
+def _fields(number: int) -> str:
+    return "1 field" if number == 1 else f"{number} fields"
