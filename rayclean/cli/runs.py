@@ -24,6 +24,7 @@ def show_status(
 ) -> None:
     """Show the finished verbs of a run, the next one, and the command that resumes the run."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from rayclean.pipeline import open_run
@@ -39,12 +40,12 @@ def show_status(
         raise ResourceError(
             f"this machine cannot read the run folder or the data of {resolved.name!r}: {error}"
         ) from error
-    table = Table(title=f"{resolved.output}/{resolved.name}", title_justify="left")
+    table = Table(title=escape(f"{resolved.output}/{resolved.name}"), title_justify="left")
     for column in ("verb", "state", "seconds", ""):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for row in rows:
         seconds = f"{row.seconds:,.1f}" if row.seconds is not None else ""
-        table.add_row(row.verb, row.state, seconds, row.detail)
+        table.add_row(row.verb, row.state, seconds, escape(row.detail))
     Console().print(table)
     following = next((row.verb for row in rows if row.state != "done"), None)
     if following is None:
