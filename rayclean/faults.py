@@ -42,7 +42,9 @@ _BY_NUMBER = {
 """What an error of the operating system means for the path that it names."""
 _WRITE = re.compile(r"no space left|storagefull|disk quota|quota exceeded|errno 28|errno 122", re.IGNORECASE)
 """Texts of a full disk in errors of libraries that are no `OSError` (safetensors, pyarrow, Ray)."""
-_GPU = re.compile(r"CUDA error|CUDA out of memory|CUBLAS_STATUS|CUDNN_STATUS|NCCL error|HIP error|device-side assert")
+_GPU = re.compile(
+    r"CUDA error|CUDA out of memory|CUBLAS_STATUS|CUDNN_STATUS|NCCL error|HIP error|device-side assert"
+)
 _OBJECT_STORE = ("botocore.", "aiobotocore.", "gcsfs.", "google.", "azure.", "aiohttp.")
 """Packages whose errors are those of a store or of the way to it."""
 KEPT = "finished work is kept, and the same command goes on from here"
@@ -112,8 +114,10 @@ def _known(error: BaseException, folder: str) -> str | None:
             f"the machine has no memory left ({said or 'MemoryError'}): close other programs, or lower "
             "dataset.rows_per_shard, train.batch_size or predict.tokens_per_batch"
         )
-    if packages[0].startswith("torch.OutOfMemoryError") or "out of memory" in said and _GPU.search(said):
-        return f"the GPU has no memory left ({said[:200]}): lower train.batch_size or predict.tokens_per_batch"
+    if packages[0].startswith("torch.OutOfMemoryError") or ("out of memory" in said and _GPU.search(said)):
+        return (
+            f"the GPU has no memory left ({said[:200]}): lower train.batch_size or predict.tokens_per_batch"
+        )
     if isinstance(error, RuntimeError) and _GPU.search(said):
         return f"the GPU failed or is lost ({said[:200]}): look at nvidia-smi, or set cluster.use_gpu = false"
     if any(name.startswith("ray.exceptions.") for name in packages):
@@ -128,7 +132,9 @@ def _of_system(error: OSError, folder: str) -> str:
     number = error.errno
     if number is None and (found := re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)):
         number = int(found[1])  # pyarrow
-    reason = _BY_NUMBER.get(number or 0) or (os.strerror(number) if number else " ".join(str(error).split())[:300])
+    reason = _BY_NUMBER.get(number or 0) or (
+        os.strerror(number) if number else " ".join(str(error).split())[:300]
+    )
     if not number and error.filename is None:
         return reason  # of a library, in its own words
     path = error.filename if error.filename is not None else folder

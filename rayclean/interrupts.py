@@ -102,10 +102,6 @@ class Interrupts:
         name = NAMES[signal.Signals(self.received)]
         return f"stopped by {name}; finished work is kept{kept}; go on with: {self.resume}"
 
-    def tell(self) -> None:
-        """Write the message to stderr."""
-        self._write(f"{self.message()}\n")
-
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Handler: raise at the first signal; of later ones the thread takes care."""
         if self.received is None:
@@ -134,7 +130,7 @@ class Interrupts:
             elapsed = time.monotonic() - begun
             if not self._raised:  # Python saw it just before the main thread went into a system call
                 signal.pthread_kill(main, _NUDGE)
-            if elapsed > GRACE_SECONDS or heard and elapsed > AGAIN_SECONDS:
+            if elapsed > GRACE_SECONDS or (heard and elapsed > AGAIN_SECONDS):
                 self._end_now()
             if elapsed > HINT_SECONDS and not hinted:
                 hinted = True

@@ -26,7 +26,7 @@ with Interrupts("rayclean clean my.toml") as here:
     except KeyboardInterrupt:
         {end}
     if here.received is not None:
-        here.tell()
+        print(here.message(), file=sys.stderr)
         code = here.code
 sys.exit(code)
 """
@@ -68,7 +68,9 @@ def test_a_signal_runs_what_is_to_be_done_at_the_end_and_says_how_to_go_on(numbe
     )
 
 
-@pytest.mark.parametrize("body", [IN_C, OTHER_HANDLER, SWALLOWED], ids=["C loop", "other handler", "swallowed"])
+@pytest.mark.parametrize(
+    "body", [IN_C, OTHER_HANDLER, SWALLOWED], ids=["C loop", "other handler", "swallowed"]
+)
 def test_a_main_thread_that_does_not_come_back_is_ended_in_time(body: str) -> None:
     with command(body, grace=0.5) as process:
         time.sleep(0.3)  # it is in its loop then; before that, the end is in order

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from rayclean.config.arguments import as_overrides, as_values, config_values
 from rayclean.config.cluster_section import ClusterConfig, LLMSize
 from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
 from rayclean.config.verb_sections import (
@@ -28,7 +29,6 @@ from rayclean.config.verb_sections import (
     TrainConfig,
     TrainingConfig,
 )
-from rayclean.config.arguments import as_overrides, as_values, config_values
 from rayclean.errors import ConfigError
 from rayclean.overrides import apply_override
 from rayclean.plugins import Options, Plugin, explain

@@ -10,7 +10,8 @@ from rayclean.errors import ConfigError
 from rayclean.overrides import read_values
 
 _DATA = re.compile(
-    r"\.(csv|tsv|txt|jsonl|ndjson|parquet|pq|arrow|feather|conll|xlsx?)(\.(gz|bz2|xz|zst|lz4|zip))?$", re.IGNORECASE
+    r"\.(csv|tsv|txt|jsonl|ndjson|parquet|pq|arrow|feather|conll|xlsx?)(\.(gz|bz2|xz|zst|lz4|zip))?$",
+    re.IGNORECASE,
 )
 """Ends of the names of data files, which are given in the place of a config by people who have only a table."""
 
@@ -47,10 +48,18 @@ def as_values(values: Any) -> dict[str, Any]:
         TypeError: they are no dict.
     """
     if not isinstance(values, Mapping):
-        call = f"load_config({str(values)!r})" if isinstance(values, str | Path) else "parse_config({'dataset': {...}})"
-        raise TypeError(f"expected a dict of a config's sections, got {type(values).__name__}: give rayclean.{call}")
+        call = (
+            f"load_config({str(values)!r})"
+            if isinstance(values, str | Path)
+            else "parse_config({'dataset': {...}})"
+        )
+        raise TypeError(
+            f"expected a dict of a config's sections, got {type(values).__name__}: give rayclean.{call}"
+        )
     if wrong := [key for key in values if not isinstance(key, str)]:
-        raise ConfigError(f"config: keys are names of sections, got {wrong[0]!r} of type {type(wrong[0]).__name__}")
+        raise ConfigError(
+            f"config: keys are names of sections, got {wrong[0]!r} of type {type(wrong[0]).__name__}"
+        )
     return {key: _plain(value, (key,)) for key, value in values.items()}
 
 
@@ -66,7 +75,9 @@ def as_overrides(overrides: Any) -> list[str]:
         )
     for each in overrides:
         if not isinstance(each, str):
-            raise TypeError(f"expected overrides like 'detect.budget=0.05', got {type(each).__name__} {each!r}")
+            raise TypeError(
+                f"expected overrides like 'detect.budget=0.05', got {type(each).__name__} {each!r}"
+            )
     return list(overrides)
 
 
@@ -96,4 +107,6 @@ def _plain(value: Any, path: tuple[str, ...]) -> Any:
         if hasattr(value, "columns") or hasattr(value, "column_names")
         else ""
     )
-    raise ConfigError(f"config: {'.'.join(path)!r} is of type {type(value).__name__}, which no config can hold{hint}")
+    raise ConfigError(
+        f"config: {'.'.join(path)!r} is of type {type(value).__name__}, which no config can hold{hint}"
+    )

@@ -51,7 +51,9 @@ def start_reaper(text: str, mark: str) -> "subprocess.Popen[bytes]":
         text: what it says on stderr if the owner ends without a farewell; may be empty.
         mark: mark of what it ends; empty: nothing.
     """
-    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}  # it is nobody's itself
+    environment = {
+        key: value for key, value in os.environ.items() if key != VARIABLE
+    }  # it is nobody's itself
     return subprocess.Popen(
         [sys.executable, "-I", "-S", os.path.abspath(__file__), mark, text],
         stdin=subprocess.PIPE,

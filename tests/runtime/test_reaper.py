@@ -11,7 +11,9 @@ import pytest
 
 from rayclean.runtime import reaper
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="processes are found in /proc"
+)
 
 OWNER = """
 import os, subprocess, sys, time
