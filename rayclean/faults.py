@@ -21,7 +21,7 @@ _BY_NUMBER = {
     errno.EACCES: "it may not be read or written by this user",
     errno.EPERM: "it may not be changed by this user",
     errno.ENOENT: "it is gone: moved, deleted or unmounted meanwhile",
-    errno.ENOTDIR: "a part of its path is no folder any more",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "a folder is in its place",
     errno.ESTALE: "its network file system has lost it",
     errno.EIO: "its disk reports an input/output error",
@@ -144,6 +144,7 @@ def _of_system(error: OSError, folder: str) -> str:
     advice = {
         errno.ENOSPC: "; make room",
         errno.EDQUOT: "; make room",
+        errno.ENOTDIR: "; choose another folder (output=...)",
         errno.EROFS: "; mount it writable, or choose another folder (output=...)",
         errno.EACCES: "; change its rights, or choose another folder (output=...)",
         errno.EPERM: "; change its rights, or choose another folder (output=...)",

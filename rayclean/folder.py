@@ -148,7 +148,7 @@ class Folder:
         """Sorted names of what lies in a sub-folder ([] where it does not exist)."""
         try:
             entries = self.fs.ls(self.path(*parts), detail=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a file may be in the way
             return []
         return sorted(posixpath.basename(str(entry).rstrip("/")) for entry in entries)
 

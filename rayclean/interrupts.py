@@ -38,7 +38,8 @@ _NUDGE = signal.SIGURG
 class Interrupts:
     """Ends a command in order when a signal arrives while the block runs.
 
-    Once a signal has come, handlers and time limit stay beyond the block: they hold for the end of the interpreter, too.
+    Handlers and time limit stay beyond the block, as the end of the interpreter takes its time, too; there a signal ends the
+    process at once.
 
     Args:
         resume: the command that goes on with the work.
@@ -52,7 +53,7 @@ class Interrupts:
         """What is finished, for the message."""
         self.partings: list[Callable[[], None]] = []
         """Called before the process ends at once; they must not block."""
-        self._raised = False
+        self._raised = self._over = False
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -74,8 +75,7 @@ class Interrupts:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if self.received is None:
-            self.close()
+        self._over = True
 
     def close(self) -> None:
         """Put back the handlers that were there before, and end the thread."""
@@ -106,7 +106,7 @@ class Interrupts:
         """Handler: raise at the first signal; of later ones the thread takes care."""
         if self.received is None:
             self.received = number
-        if not self._raised:
+        if not self._raised and not self._over:
             self._raised = True
             raise KeyboardInterrupt
 
@@ -125,6 +125,8 @@ class Interrupts:
             if heard and begun is None:
                 begun = time.monotonic()
                 self.received = self.received or heard[0]
+                if self._over and not self._raised:
+                    self._end_now()
             if begun is None:
                 continue
             elapsed = time.monotonic() - begun

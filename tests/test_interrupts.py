@@ -95,6 +95,16 @@ def test_a_second_signal_ends_at_once_with_the_code_of_the_first(second: int) ->
     assert errors.count("go on with: rayclean clean my.toml") == 1
 
 
+def test_a_signal_after_the_work_ends_at_once() -> None:
+    """The interpreter may still wait for a thread of a library."""
+    with command("import threading; threading.Thread(target=lambda: time.sleep(60)).start()") as process:
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "Traceback" not in errors
+
+
 def test_a_signal_that_is_sent_twice_in_a_row_is_one() -> None:
     """As `timeout` does it: to the process, then to its group."""
     with command(SLEEP, end="time.sleep(0.2); print('cleared', flush=True)") as process:
@@ -123,8 +133,9 @@ def test_handlers_that_a_library_leaves_behind_are_replaced_by_those_before() ->
         for number in interrupts.STOPPING:
             signal.signal(number, signal.SIG_IGN)
     assert [signal.getsignal(number) for number in interrupts.STOPPING] == before
-    with Interrupts("rayclean load"):
+    with Interrupts("rayclean load") as here:
         assert signal.getsignal(signal.SIGTERM) not in before
+    here.close()
     assert [signal.getsignal(number) for number in interrupts.STOPPING] == before
     assert not [each for each in threading.enumerate() if each.name == "rayclean-interrupts"]
 
@@ -142,6 +153,6 @@ def test_an_exception_that_was_lost_is_raised_again_at_the_next_look() -> None:
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()
         assert here.code == 143
-        here.close()
+    here.close()
     assert not interrupts.stopping()
     interrupts.check()
