@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rayclean.errors import FaultError
+from rayclean.errors import FaultError, RaycleanError
 
-_BY_NUMBER = {
+SYSTEM_ERRORS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file grew beyond the limit of its size (ulimit -f, or the file system's)",
@@ -62,6 +62,8 @@ def faults_explained(folder: str) -> Iterator[None]:
     """
     try:
         yield
+    except RaycleanError:  # it says what to do
+        raise
     except Exception as error:
         text = fault(error, folder)
         if text is None:
@@ -132,7 +134,7 @@ def _of_system(error: OSError, folder: str) -> str:
     number = error.errno
     if number is None and (found := re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)):
         number = int(found[1])  # pyarrow
-    reason = _BY_NUMBER.get(number or 0) or (
+    reason = SYSTEM_ERRORS.get(number or 0) or (
         os.strerror(number) if number else " ".join(str(error).split())[:300]
     )
     if not number and error.filename is None:

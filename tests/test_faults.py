@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import rayclean
-from rayclean.errors import FaultError, RaycleanError
+from rayclean.errors import ArtifactError, FaultError, RaycleanError
 from rayclean.faults import fault, faults_explained
 from rayclean.pipeline import run_verbs
 from rayclean.run import VERBS, Run
@@ -66,6 +66,11 @@ def test_a_mistake_in_the_code_is_no_fault(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, faults_explained("/runs/a"):
         raise error
     assert caught.value is error
+
+
+def test_an_error_that_says_what_to_do_is_left_as_it_is() -> None:
+    with pytest.raises(ArtifactError, match="run it again"), faults_explained("/runs/a"):
+        raise ArtifactError("run it again") from FileNotFoundError(2, "No such file", "/runs/a/x")
 
 
 @contextmanager

@@ -28,6 +28,7 @@ def show_status(
     from rich.table import Table
 
     from rayclean.pipeline import open_run
+    from rayclean.progress import print_plain
     from rayclean.run_status import status
 
     resolved = read_config(config, overrides)
@@ -40,13 +41,15 @@ def show_status(
         raise ResourceError(
             f"this machine cannot read the run folder or the data of {resolved.name!r}: {error}"
         ) from error
-    table = Table(title=escape(f"{resolved.output}/{resolved.name}"), title_justify="left")
+    table = Table()
     for column in ("verb", "state", "seconds", ""):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for row in rows:
         seconds = f"{row.seconds:,.1f}" if row.seconds is not None else ""
         table.add_row(row.verb, row.state, seconds, escape(row.detail))
-    Console().print(table)
+    console = Console()
+    print_plain(console, f"{resolved.output}/{resolved.name}")  # no title, which would be broken into lines
+    console.print(table)
     following = next((row.verb for row in rows if row.state != "done"), None)
     if following is None:
         typer.echo(f"complete; report: {open_run(resolved).url('report.html')}")

@@ -67,7 +67,7 @@ class Config(Options):
     """Name of the run: artifacts go to `<output>/<name>/`."""
     output: str = "runs"
     """Folder of all runs, on any file system that fsspec knows."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     task: Plugin = Plugin(name="classification")
     """What a label is (`rayclean/tasks/`)."""
@@ -143,7 +143,7 @@ def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), where
     for override in given:
         apply_override(own, override)
     try:
-        return Config(**own)
+        return Config(**as_values(own))
     except ValidationError as error:
         raise ConfigError(explain(error, Config, where)) from None
 

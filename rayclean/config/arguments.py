@@ -81,12 +81,27 @@ def as_overrides(overrides: Any) -> list[str]:
     return list(overrides)
 
 
+def _unwritable(text: str) -> str:
+    """What in a text cannot be written to a file or be a path; empty if nothing."""
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as in file names that are not UTF-8
+        return "characters that are no Unicode text"
+    return ""
+
+
 def _plain(value: Any, path: tuple[str, ...]) -> Any:
     """The value in terms of JSON: paths as strings, NumPy's numbers as Python's.
 
     Raises:
         ConfigError: it is of a type that a config file cannot hold.
     """
+    if isinstance(value, str) and (fault := _unwritable(value)):
+        raise ConfigError(
+            f"config: {'.'.join(path)!r} holds {fault}, which no path, column or label has: {value!r}"
+        )
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Mapping):
