@@ -23,7 +23,7 @@ from typing import Any, Self
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command in order; its exit code is 128 + their number."""
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of its terminal"}
+_SENDERS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of its terminal"}
 GRACE_SECONDS = 8.0
 """Time for an orderly end, after which the process ends at once."""
 AGAIN_SECONDS = 0.3
@@ -99,7 +99,7 @@ class Interrupts:
         """What the end was, what is kept, and the command that goes on."""
         assert self.received is not None
         kept = f" ({self.kept})" if self.kept else ""
-        name = NAMES[signal.Signals(self.received)]
+        name = _SENDERS[signal.Signals(self.received)]
         return f"stopped by {name}; finished work is kept{kept}; go on with: {self.resume}"
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

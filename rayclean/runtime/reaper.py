@@ -189,7 +189,7 @@ def _wait(pipe: IO[bytes], mark: str) -> bool:
             return False
 
 
-def main(mark: str, text: str) -> None:
+def watch_owner(mark: str, text: str) -> None:
     """Wait for the end of the owner, speak if it came without a farewell, and end what it has left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -201,4 +201,4 @@ def main(mark: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    watch_owner(*sys.argv[1:])

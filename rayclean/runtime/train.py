@@ -142,8 +142,8 @@ class _Trainer(TorchTrainer):
     """The actor that runs the training; None before it has started."""
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Remember the controller. Ray would install a handler of SIGINT that waits for the controller instead of raising
-        `KeyboardInterrupt`, and leave it behind for everything that runs after the training.
+        """Remember the controller. Ray would install a handler of SIGINT that waits for it instead of raising
+        `KeyboardInterrupt`, and leave the handler behind for everything that runs after the training.
         """
         self.controller = controller
 
