@@ -24,7 +24,7 @@ from typing import Any, Self
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command in order; its exit code is 128 + their number."""
 _SENDERS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of its terminal"}
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 7.0
 """Time for an orderly end, after which the process ends at once."""
 AGAIN_SECONDS = 0.3
 """Signals within this time are one: `timeout` and others signal a process and then its group."""
@@ -157,6 +157,11 @@ _current: Interrupts | None = None
 def stopping() -> bool:
     """Whether a signal has come, so that an end of work is to be quick."""
     return _current is not None and _current.received is not None
+
+
+def resuming_command() -> str | None:
+    """The command that goes on with the work; None where rayclean is used as a library."""
+    return _current.resume if _current is not None else None
 
 
 def check() -> None:

@@ -20,9 +20,11 @@ def told_if_killed(where: str, mark: str = "") -> Iterator[None]:
         where: the Ray that the process uses ("Ray at 10.0.0.1:6379").
         mark: mark of the processes that are not to outlive the block; empty: none.
     """
+    command = interrupts.resuming_command()
+    following = f"go on with: {command}" if command else "the same command goes on from here"
     text = (
         f"\nended at once, without an error of its own: {where} is gone, or the process was killed (often for its "
-        "memory); finished work is kept, and the same command goes on from here\n"
+        f"memory); finished work is kept; {following}\n"
     )
     child = start_reaper(text, mark)
     pipe = child.stdin

@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 import torch
 
 from rayclean.config import ClusterConfig
-from rayclean.errors import DisagreementError, RaycleanError, ResourceError
+from rayclean.errors import DisagreementError, FaultError, RaycleanError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.runtime.cluster import is_embedded, trains_on_gpu
@@ -133,9 +133,9 @@ def train_on_workers(
 
 
 class _Trainer(TorchTrainer):
-    """A trainer that leaves signals to the command, and is without two unneeded callbacks: the manager of Ray Data sets, as none are used, and on an
-    embedded Ray the cleaner of placement groups, which would wait 12 seconds at the end of every training for
-    a state API that does not exist. Placement groups are removed with their controller.
+    """A trainer that leaves signals to the command, and is without two unneeded callbacks: the manager of Ray Data
+    sets, as none are used, and on an embedded Ray the cleaner of placement groups, which would wait 12 seconds at the
+    end of every training for a state API that does not exist. Placement groups are removed with their controller.
     """
 
     controller: Any = None
@@ -239,8 +239,8 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if use_gpu else {})}
 
 
-def _explained(failure: Exception) -> ResourceError:
-    return ResourceError(
+def _explained(failure: Exception) -> FaultError:
+    return FaultError(
         f"training was given up after {MAX_FAILURES} failures of workers or nodes: {str(failure).strip()[-1500:]}\n"
         "Finished epochs are kept: fix the cause (often memory) and run the same command again"
     )
