@@ -116,9 +116,9 @@ def say(text: str) -> None:
         print_plain(console, text)
 
 
-def print_plain(to: Console, text: str) -> None:
+def print_plain(to: Console, text: str, style: str | None = None) -> None:
     """Print a line as it is: brackets in paths and values are no markup, and long paths are not broken."""
-    to.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    to.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def unseen() -> AbstractContextManager[None]:

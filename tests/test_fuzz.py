@@ -20,7 +20,7 @@ from rayclean.verb_fingerprints import check_plugins
 from tests import toy
 from tests.command import run_command
 
-FILES = 60
+FILES = 40
 """Number of random data files."""
 
 SCALARS = st.one_of(
@@ -64,7 +64,7 @@ OVERRIDES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=CONFIGS, overrides=OVERRIDES)
 def test_any_config_is_valid_or_refused_in_words(values: dict[str, Any], overrides: list[str]) -> None:
     values = {"dataset": {"path": "bbc_news"}, **values}
@@ -268,7 +268,7 @@ def test_any_command_line_is_run_or_refused_in_words(
     print(f"seed {seed}")
     choose = random.Random(seed)
     monkeypatch.chdir(tmp_path)
-    for _ in range(150):
+    for _ in range(80):
         line = choose.choices(ARGUMENTS, k=choose.randint(1, 4))
         ended = run_command(*line, capsys=capsys, monkeypatch=monkeypatch)
         assert ended.code in (0, 1, 2), (seed, line)

@@ -85,7 +85,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Paid, int]]:
     """A finished run that nobody disturbed, and the number of its requests."""
     with serve_in_process(latency=0.05) as server:
-        paid = Paid(tmp_path_factory.mktemp("paid"), server, rows=120, ray=False)
+        paid = Paid(tmp_path_factory.mktemp("paid"), server, rows=80, ray=False)
         rayclean.clean(rayclean.load_config(paid.config("calm")))
         yield paid, paid.questions()
 

@@ -72,7 +72,7 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
             tracker.close()
         results = report_sweep(spec)
     if (unfinished := len(plan.work) - len(results.failed) - results.finished) > 0:
-        console.print(f"{unfinished} trials have no result yet; the same command goes on", style="yellow")
+        print_plain(console, f"{unfinished} trials have no result yet; the same command goes on", "yellow")
     return results
 
 
