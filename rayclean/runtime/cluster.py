@@ -98,15 +98,24 @@ def _start_embedded(config: ClusterConfig, mark: str) -> None:
     os.environ.setdefault(
         "RAY_enable_metrics_collection", "0"
     )  # an agent process that serves only a dashboard
-    with _no_native_output(not verbose), reaper.marking(mark):
-        ray.init(
-            address="local",
-            num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-            num_gpus=config.gpus,
-            include_dashboard=False,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            log_to_driver=verbose,
-        )
+    try:
+        with _no_native_output(not verbose), reaper.marking(mark):
+            ray.init(
+                address="local",
+                num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+                num_gpus=config.gpus,
+                include_dashboard=False,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                log_to_driver=verbose,
+            )
+    except Exception as error:  # Ray raises bare exceptions here
+        if isinstance(error, OSError) and error.errno:  # of the machine: a full disk, too many files
+            raise
+        raise ResourceError(
+            f"Ray does not start on this machine ({' '.join(str(error).split())[:300]}): look for other processes that "
+            "use up its memory, and at the room for Ray's files (/tmp/ray, or RAY_TMPDIR); cluster.ray = false runs small "
+            "data without it"
+        ) from error
 
 
 def is_embedded() -> bool:
