@@ -49,6 +49,8 @@ class Interrupts:
         self.resume = resume
         self.received: int | None = None
         """The first signal, as soon as the kernel has delivered it."""
+        self.failure = ""
+        """Why the process ends, where it was no signal from outside."""
         self.kept = ""
         """What is finished, for the message."""
         self.partings: list[Callable[[], None]] = []
@@ -93,14 +95,21 @@ class Interrupts:
     def code(self) -> int:
         """Exit code of the process after a signal."""
         assert self.received is not None
-        return 128 + self.received
+        return 1 if self.failure else 128 + self.received
 
     def message(self) -> str:
         """What the end was, what is kept, and the command that goes on."""
         assert self.received is not None
         kept = f" ({self.kept})" if self.kept else ""
-        name = _SENDERS[signal.Signals(self.received)]
-        return f"stopped by {name}; finished work is kept{kept}; go on with: {self.resume}"
+        reason = self.failure or f"stopped by {_SENDERS[signal.Signals(self.received)]}"
+        return f"{reason}; finished work is kept{kept}; go on with: {self.resume}"
+
+    def fail(self, reason: str) -> None:
+        """End the process as after a signal, but with exit code 1; may be called by any thread."""
+        main = threading.main_thread().ident
+        if self.received is None and not self._over and main is not None:
+            self.failure = reason
+            signal.pthread_kill(main, signal.SIGTERM)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Handler: raise at the first signal; of later ones the thread takes care."""
@@ -172,6 +181,12 @@ def check() -> None:
     """
     if stopping():
         raise KeyboardInterrupt
+
+
+def fail(reason: str) -> None:
+    """End the command in order, since it cannot go on although no exception says so; does nothing in a library."""
+    if _current is not None:
+        _current.fail(reason)
 
 
 def say_kept(text: str) -> None:

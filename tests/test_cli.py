@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rayclean.cli.jobs import ADDRESSES
@@ -55,6 +56,26 @@ def test_sigterm_ends_a_command_in_order(tmp_path: Path) -> None:
     assert errors.startswith("stopped by SIGTERM; finished work is kept; go on with: rayclean waits ")
     assert "Traceback" not in errors
     assert (tmp_path / "cleared").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("victim", ["gcs_server", "raylet"])
+def test_a_ray_that_is_killed_ends_the_command_with_a_fault(victim: str, tmp_path: Path) -> None:
+    """Calls into Ray may wait for ever for a part of it that is gone."""
+    command = [sys.executable, "-c", WAITS, "waits", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=plain(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        (killed,) = [each for each in psutil.Process(process.pid).children() if each.name() == victim]
+        killed.kill()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1, errors
+    assert f"fault error: Ray's {victim} on this machine has ended or was killed" in errors
+    assert "go on with: rayclean waits" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.fixture

@@ -95,6 +95,18 @@ def test_a_second_signal_ends_at_once_with_the_code_of_the_first(second: int) ->
     assert errors.count("go on with: rayclean clean my.toml") == 1
 
 
+@pytest.mark.parametrize("body", [SLEEP, IN_C], ids=["sleep", "C loop"])
+def test_a_command_that_cannot_go_on_ends_like_one_that_was_stopped(body: str) -> None:
+    fail = "interrupts.fail('fault error: Ray is gone')"
+    body = f"import threading; threading.Timer(0.3, lambda: {fail}).start(); {body}"
+    with command(body, grace=0.5) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.strip() == (
+        "fault error: Ray is gone; finished work is kept (runs/a: load done); go on with: rayclean clean my.toml"
+    )
+
+
 def test_a_signal_after_the_work_ends_at_once() -> None:
     """The interpreter may still wait for a thread of a library."""
     with command("import threading; threading.Thread(target=lambda: time.sleep(60)).start()") as process:

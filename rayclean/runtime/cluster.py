@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rayclean import interrupts
 from rayclean.config import ClusterConfig
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 MIN_LOGICAL_CPUS = 4
 """Least logical CPUs of an embedded Ray: with fewer, Ray Data's tasks, its actor pool and a training worker
 could not run at once and would deadlock."""
+NODE_LOOK_SECONDS = 1.0
+"""Time between looks at the processes of an embedded Ray."""
 TOKEN = (
     "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key "
     "auth_token of the secret with the "
@@ -63,10 +65,31 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             if threading.current_thread() is threading.main_thread():
                 # ray.init has replaced the handlers of the command line; where there were none, its own end in order.
                 interrupts.put_back({number: each for number, each in before.items() if callable(each)})
-            yield
+            with _watched_node() if embedded else nullcontext():
+                yield
         finally:
             ray.shutdown()
             os.environ.pop(EMBEDDED, None)
+
+
+@contextmanager
+def _watched_node() -> Iterator[None]:
+    """End the command when a process of its own Ray is killed: calls into Ray may wait for ever for an answer then."""
+    node, over = ray._private.worker._global_node, threading.Event()
+
+    def watch() -> None:
+        while not over.wait(NODE_LOOK_SECONDS):
+            if dead := [kind for kind, _ in node.dead_processes()]:
+                interrupts.fail(f"fault error: Ray's {dead[0]} on this machine has ended or was killed")
+                return
+
+    watcher = threading.Thread(target=watch, name="rayclean-watch-ray", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _connect(address: str) -> None:

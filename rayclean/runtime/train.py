@@ -241,6 +241,7 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
 
 def _explained(failure: Exception) -> FaultError:
     return FaultError(
-        f"training was given up after {MAX_FAILURES} failures of workers or nodes: {str(failure).strip()[-1500:]}\n"
-        "Finished epochs are kept: fix the cause (often memory) and run the same command again"
+        f"training was given up, as workers or nodes failed more than {MAX_FAILURES} times or Ray itself is gone: "
+        f"{' '.join(str(failure).split())[-1500:]}; finished epochs are kept: fix the cause (often memory) and run the "
+        "same command again"
     )
