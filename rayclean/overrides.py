@@ -25,12 +25,13 @@ def read_values(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {str(path)!r}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a path that holds a NUL is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the config {str(path)!r}: {reason}") from error
     try:
         text = content.decode("utf-8-sig")  # editors on Windows write a byte-order mark
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         hint = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
         raise ConfigError(f"{path}: not valid {kind}: {error}{hint}") from error
@@ -68,7 +69,7 @@ def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         )
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw  # a bare word is a string: annotator.name=knn
     yield tuple(path.split(".")), value
 

@@ -17,7 +17,8 @@ PACKAGE = Path(rayclean.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FRAME = {
-    "annotations", "cache", "class_names", "config", "errors", "fingerprints", "folder", "hashing", "measures", "origins", "overrides",
+    "annotations", "cache", "class_names", "config", "errors", "faults", "fingerprints", "folder", "hashing", "interrupts", "measures",
+    "origins", "overrides",
     "plugins", "progress", "run", "schema", "scoped",
 }  # fmt: skip
 """Small modules without maths that any package may import."""
@@ -33,6 +34,8 @@ ALLOWED = {
     # the frame
     "class_names": {"errors"},
     "errors": set(),
+    "faults": {"errors"},
+    "interrupts": set(),
     "hashing": set(),
     "scoped": set(),
     "plugins": {"errors"},

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayclean.config import DatasetConfig
+from rayclean.datasets.base import ReadOptions
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
 
@@ -82,3 +83,19 @@ def choose_columns(
             scoring = _SCORING if role == "data" and name in names_of(label) else ""
             raise DataError(f"{url}: no column {name!r}; {did_you_mean(name, list(found))}{scoring}")
     return columns
+
+
+def read_options(config: DatasetConfig, role: str) -> ReadOptions:
+    """How the files of a role are written, as far as the config says it."""
+    of_role = {"dev": config.dev.label, "test": config.test.label}.get(role)
+    labels = (*names_of(of_role or config.label), *names_of(config.truth))
+    others = (*names_of(config.text), config.tokens, config.id, config.group)
+    return ReadOptions(
+        encoding=config.encoding,
+        delimiter=config.delimiter,
+        quote=config.quote,
+        escape=config.escape,
+        header=config.header,
+        columns=tuple(dict.fromkeys(name for name in (*others, *labels) if name is not None)),
+        labels=labels,
+    )

@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rayclean.config import DatasetConfig
 from rayclean.datasets import BUILTIN, FORMATS, huggingface
 from rayclean.datasets.base import FileSegment, Reader, ReadOptions, SourceFile
-from rayclean.datasets.columns import names_of
+from rayclean.datasets.columns import read_options
 from rayclean.datasets.partitions import PartitionedReader
 from rayclean.datasets.text_files import COMPRESSED, uncompressed_name
 from rayclean.errors import ConfigError, DataError
@@ -142,7 +142,7 @@ def _find_source(config: DatasetConfig, role: str, path: str | Sequence[str], sp
     else:
         files = _list_files(where, paths, any_ending=format_ != "auto")
         format_ = _format_of(where, files) if format_ == "auto" else format_
-    return Source(role, format_, split, files, _read_options(config, role))
+    return Source(role, format_, split, files, read_options(config, role))
 
 
 def _check_has_splits(source: Source, split: str) -> None:
@@ -158,22 +158,6 @@ def _check_has_splits(source: Source, split: str) -> None:
             f"{where}.split = {split!r}: {without[0]!r} has no splits; only data sets of the Hugging Face hub and folders "
             f"saved as a DatasetDict do. Name files in {where}.path, or hold out a part of the data with {where}.share"
         )
-
-
-def _read_options(config: DatasetConfig, role: str) -> ReadOptions:
-    """How the files of a role are written, as far as the config says it."""
-    of_role = {"dev": config.dev.label, "test": config.test.label}.get(role)
-    labels = (*names_of(of_role or config.label), *names_of(config.truth))
-    others = (*names_of(config.text), config.tokens, config.id, config.group)
-    return ReadOptions(
-        encoding=config.encoding,
-        delimiter=config.delimiter,
-        quote=config.quote,
-        escape=config.escape,
-        header=config.header,
-        columns=tuple(dict.fromkeys(name for name in (*others, *labels) if name is not None)),
-        labels=labels,
-    )
 
 
 def _builtin_source(role: str, where: str, paths: list[str], split: str) -> Source:
