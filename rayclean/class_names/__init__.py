@@ -14,13 +14,14 @@ place that knows them:
 """
 
 from rayclean.class_names.lookup import ClassNames
-from rayclean.class_names.near import difference, near_groups, near_keys
+from rayclean.class_names.near import difference, is_misspelling, near_groups, near_keys
 from rayclean.class_names.spelling import class_key, is_number, is_numeric, spelling, visible
 
 __all__ = [
     "ClassNames",
     "class_key",
     "difference",
+    "is_misspelling",
     "is_number",
     "is_numeric",
     "near_groups",

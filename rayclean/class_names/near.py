@@ -1,5 +1,6 @@
 """Names that a reader takes for each other: they differ by case, accents or characters that look alike."""
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -12,6 +13,9 @@ _ALIKE = str.maketrans(
     "aceopxyijsdqwhlvk" "ABCEHIJKMOPSTXYVQWI" "ovapikux" "ABEZHIKMNOPTYX" "ouiag" "------" "'''''''" '""""',
 )  # fmt: skip
 """Characters that a reader takes for others."""
+_WORD, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
+_SIMILAR = 0.8
+"""Similarity of words (`difflib`) from which one is taken for a slip of the other."""
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _INVISIBLE_FORMS = re.compile("[\ufe00-\ufe0f\u200c\u200d\U000e0100-\U000e01ef]")
 """Joiners, and what chooses the form of the character before."""
@@ -73,6 +77,32 @@ def difference(name: str, other: str) -> str:
     foreign = sorted((set(name) ^ set(other)) - {chr(code) for code in range(128)})
     named = [f"U+{ord(char):04X} {unicodedata.name(char, 'without a name')}" for char in foreign[:2]]
     return f"characters that look alike ({', '.join(named)})" if named else "characters that look alike"
+
+
+def is_misspelling(name: str, other: str) -> bool:
+    """Whether two names are probably one with a slip of the pen: their words are equal or similar, one by one.
+
+    Words that differ in a digit, in their only letter or by what stands before them are no slips.
+
+    >>> pairs = [("sport", "sports"), ("credit-card", "Credit card"), ("wether report", "weather report")]
+    >>> [is_misspelling(*pair) for pair in pairs]
+    [True, True, True]
+    >>> pairs = [("class 1", "class 11"), ("type A", "type B"), ("unrelated", "related"), ("male", "female")]
+    >>> [is_misspelling(*pair) for pair in pairs]
+    [False, False, False, False]
+    """
+    words, others = (_WORD.findall(near_keys(each)[0]) for each in (name, other))
+    if "".join(words) == "".join(others):
+        return bool(words)
+    return len(words) == len(others) and all(map(_is_slip, words, others))
+
+
+def _is_slip(word: str, other: str) -> bool:
+    if word == other:
+        return True
+    if _DIGIT.findall(word) != _DIGIT.findall(other) or word.endswith(other) or other.endswith(word):
+        return False
+    return min(len(word), len(other)) > 2 and difflib.SequenceMatcher(None, word, other).ratio() >= _SIMILAR
 
 
 def _without_case(text: str) -> str:

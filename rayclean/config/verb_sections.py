@@ -195,7 +195,7 @@ class RelabelConfig(Options):
     harm / (harm + gain) of the two kinds of outcome. A higher value harms fewer right labels and repairs fewer wrong
     ones."""
     max_harm: float | None = Field(None, ge=0, le=1)
-    """Largest share of the right labels that may be made wrong, visible by an audit with 95 % certainty; without an audit no
+    """Largest share of the right labels that may be made wrong, shown by an audit with 95 % certainty; without an audit no
     label changes then. What may not change stays proposed, for a person. `None`: no limit."""
     certify: CertifyConfig | None = None
     """Change only labels of which `rayclean certify` has shown that at least a share `target` is right; the others are

@@ -4,12 +4,20 @@ Rows whose label is not in the label set are left out. A few are told in a warni
 a file spells a whole class, the load stops, since their loss would change what is measured.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from rayclean.class_names import class_key, difference, is_number, is_numeric, near_groups, near_keys, visible
+from rayclean.class_names import (
+    class_key,
+    difference,
+    is_misspelling,
+    is_number,
+    is_numeric,
+    near_groups,
+    near_keys,
+    visible,
+)
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.labels import LabelCounts, LabelMapping
@@ -19,8 +27,6 @@ from rayclean.errors import ConfigError, DataError
 
 _SHOWN = 10
 """Most classes that are listed in warnings of one kind."""
-_SPELLING = 0.8
-"""Similarity from which an unknown name is taken for another spelling of a class (`difflib`)."""
 _ROWS_OF_SPELLING = 2
 """A single row may hold a slip of the pen anywhere."""
 
@@ -152,27 +158,16 @@ def _check_spelling(
     for code, counts in _most_frequent(codes, len(codes)):
         for key in enumerate(near_keys(code[2:])):
             if key in by_near:
-                _stop_at_spelling(
-                    column,
-                    code[2:],
-                    counts,
-                    by_near[key],
-                    "set dataset.merge_labels = true, or mend the column",
-                )
-    by_case = {near_keys(name)[0]: name for name in missing}
+                fix = "set dataset.merge_labels = true, or mend the column"
+                _stop_at_spelling(column, code[2:], counts, by_near[key], fix)
     for code, counts in _most_frequent(codes, _SHOWN):
-        value = near_keys(code[2:])[0]
-        same_digits = [
-            key for key in by_case if _digits(key) == _digits(value)
-        ]  # "class 1" and "class 11" are two
-        if counts.count >= _ROWS_OF_SPELLING and (
-            near := difflib.get_close_matches(value, same_digits, 1, _SPELLING)
-        ):
+        name = next((name for name in missing if is_misspelling(code[2:], name)), None)
+        if name is not None and counts.count >= _ROWS_OF_SPELLING:
             fix = (
                 "mend the column; if it is a class of its own, name it in dataset.labels, or list it in dataset.unlabelled to "
                 "leave its rows out"
             )
-            _stop_at_spelling(column, code[2:], counts, by_case[near[0]], fix)
+            _stop_at_spelling(column, code[2:], counts, name, fix)
 
 
 def _stop_at_spelling(column: str, value: str, counts: LabelCounts, name: str, fix: str) -> None:
@@ -181,10 +176,6 @@ def _stop_at_spelling(column: str, value: str, counts: LabelCounts, name: str, f
         f"{column} holds {visible(value)} ({counts.count:,} times{place}) and never {name!r}, which is a class: without these "
         f"rows nothing would be known of it there. If both are one, {fix}"
     )
-
-
-def _digits(text: str) -> list[str]:
-    return [char for char in text if char.isdigit()]
 
 
 def _written_in_several_ways(labels: LabelMapping) -> list[str]:

@@ -245,6 +245,8 @@ def test_few_unknown_labels_are_told_and_many_stop_the_load(role):
         ("sport", 2, "mend the column; if it is a class of its own"),
         ("sport", 1, None),
         ("class 11", 5, None),
+        ("esports", 5, None),
+        ("tech  s", 5, None),
         ("weather", 5, None),
     ],
 )
