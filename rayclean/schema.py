@@ -64,15 +64,9 @@ REJECTED = pa.schema(
 GROUPS = pa.schema([("example_id", pa.int64()), ("group", pa.int64())])
 """`load/groups/`: what an example belongs to, as a hash of `dataset.group`; absent without it."""
 
-FOLDS = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("group", pa.int64()),
-        ("copies", pa.int64()),
-        ("fold", pa.int16()),
-        ("stands", pa.bool_()),
-    ]
-)
+FOLDS = pa.schema([
+    ("example_id", pa.int64()), ("group", pa.int64()), ("copies", pa.int64()), ("fold", pa.int16()), ("stands", pa.bool_()),
+])  # fmt: skip
 """`predict/folds/`: the fold of every example, the number that all examples share which must be in one fold (copies of a
 text, or the group that the data name), the number that copies of its text share, and whether it is the one among them that
 models learn from."""
