@@ -8,10 +8,10 @@
 A text becomes counts of hashed words (Weinberger et al., "Feature hashing for large scale multitask learning",
 2009), so that no vocabulary is kept and only these counts, not the texts, are in memory. Counts become TF-IDF
 values, (1 + log count) * (log((1 + N) / (1 + examples with the word)) + 1), scaled to length 1. Their inverse
-document frequencies come from all texts, each once however many copies it has, but from no label. On these, one logistic regression per class is
-fitted by averaged stochastic gradient descent (Xu, "Towards optimal one pass large scale learning with averaged
-stochastic gradient descent", 2011) for each fold, without the examples of that fold; the classes' probabilities
-are scaled to sum to 1.
+document frequencies come from all texts (each once, if it has copies), but from no label. On these, one logistic
+regression per class is fitted by averaged stochastic gradient descent (Xu, "Towards optimal one pass large scale
+learning with averaged stochastic gradient descent", 2011) for each fold, without the examples of that fold; the
+classes' probabilities are scaled to sum to 1.
 
 N examples, K classes, V columns.
 """

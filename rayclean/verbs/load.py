@@ -6,9 +6,9 @@ noise.
     second pass    stage/ -> examples/ test/ truth/ rejected/ (on workers)
 
 The source is read once, in batches of rows. The driver never holds rows, only the values of the label column,
-8 bytes per example for duplicates, 18 for copies of texts, and 12 for noise that is chosen globally. Files are sorted by name, so the
-output depends neither on the order of the sources nor on the number of workers; ids, splits and noise do not
-depend on `rows_per_shard` either.
+8 bytes per example for duplicates, 18 for copies of texts, and 12 for noise that is chosen globally. Files are
+sorted by name, so the output depends neither on the order of the sources nor on the number of workers; ids,
+splits and noise do not depend on `rows_per_shard` either.
 
 Where a trained classifier will predict (`predict.mode = "model"`), rows need no label, and the label set is the
 classifier's.
