@@ -90,7 +90,11 @@ def load_metrics(
 def text_remarks(counts: TextCounts) -> tuple[list[str], list[str]]:
     """What to say of texts that repeat: alarms about what can hardly be meant, and warnings."""
     alarms, warnings = [], []
-    if counts.examples >= _FEW_EXAMPLES and 2 * counts.most_frequent > counts.examples:
+    if counts.distinct == 1 < counts.examples:
+        alarms.append(
+            f"all {counts.examples:,} examples have the same text, from which no label can be learnt: check dataset.text"
+        )
+    elif counts.examples >= _FEW_EXAMPLES and 2 * counts.most_frequent > counts.examples:
         alarms.append(
             f"{counts.most_frequent:,} of {counts.examples:,} examples have one and the same text: check dataset.text, and "
             "remove rows that hold a placeholder"

@@ -220,7 +220,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     check_roles(metrics, summaries, shards, written, needs_labels)
     check_complete(out, summaries)
     texts = count_texts(out, [(shard.name, shard.role) for shard in shards])
-    check_texts_differ(texts, needs_labels)
+    check_texts_differ(texts)
     alarms, warnings = text_remarks(texts)
     metrics |= {"texts": asdict(texts), "alarms": alarms, "warnings": [*metrics["warnings"], *warnings]}
     out.remove("stage", "pieces")  # first, so that the next attempt after a crash stages again

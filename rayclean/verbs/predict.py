@@ -34,7 +34,7 @@ from rayclean.training.job_data import reads_features
 from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
-from rayclean.verbs.predict_remarks import check_agreement, rare_classes
+from rayclean.verbs.predict_remarks import check_agreement, check_divisible, rare_classes
 
 VERSION = 5
 
@@ -81,7 +81,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
 
     Raises:
         ConfigError: there are fewer than two classes, or a trained classifier knows others.
-        DataError: given probabilities are wrong, or their columns likely in another order.
+        DataError: given probabilities are wrong, or their columns likely in another order; or all texts are equal.
     """
     from rayclean.runtime.predict import compute_features
 
@@ -117,6 +117,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     write_folds(
         examples, folds, engines.map_items, config.seed, settings.folds
     )  # in every mode: it knows the copies
+    check_divisible(settings, folds)
     mixed = task.label_form == "class"  # else the classifier is the only expert
     classifier = Classifier(config, engines, task, load, out, folds, features, frozen)
     with _clock(seconds, "fit"):

@@ -27,6 +27,27 @@ _MOST_NAMED = 10
 _Mapper = Callable[[Callable[[str], Any], Iterable[str]], Iterator[Any]]
 
 
+def check_divisible(settings: PredictConfig, folds: Folder) -> None:
+    """Stop if no network can predict what it has not seen, as all examples belong together.
+
+    Raises:
+        DataError: they do.
+    """
+    seen: set[int] = set()
+    examples = 0
+    for shard in folds.shards() if settings.mode == "out_of_fold" else ():
+        groups = folds.read_table(shard, columns=["group"])["group"].to_numpy()
+        examples += len(groups)
+        seen.update(np.unique(groups)[:2].tolist())
+        if len(seen) > 1:
+            return
+    if examples > 1:
+        raise DataError(
+            f"all {examples:,} examples have the same text, or belong to one group: no network can predict what it has not "
+            "seen, and no label can be learnt; check dataset.text and dataset.group"
+        )
+
+
 def check_agreement(
     settings: PredictConfig, predictions: Folder, mapper: _Mapper, names: Sequence[str]
 ) -> list[str]:

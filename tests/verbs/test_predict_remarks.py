@@ -143,6 +143,15 @@ def test_copies_do_not_make_a_class_frequent(tmp_path: Path) -> None:
     assert "'rare' 1." in warning
 
 
+def test_equal_texts_stop_with_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    rows = [(f"k{row}", ["To be done", "to be  done"][row % 2], SIZES[row % 2]) for row in range(30)]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "text", "label"), *rows])
+    with pytest.raises(DataError, match=r"all 30 examples have the same text.*check dataset\.text"):
+        predicted(config_of(tmp_path, str(path), folds=2))
+
+
 def test_the_command_scores_rows_without_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
