@@ -99,6 +99,11 @@ def text_remarks(counts: TextCounts) -> tuple[list[str], list[str]]:
             f"{counts.most_frequent:,} of {counts.examples:,} examples have one and the same text: check dataset.text, and "
             "remove rows that hold a placeholder"
         )
+    if counts.shared_test == counts.test > 0:
+        alarms.append(
+            f"the texts of all {counts.test:,} test examples are in the training data, so nothing tells what a model makes of "
+            "others: use dataset.test.share, or other files in dataset.test.path"
+        )
     if counts.repeated:
         warnings.append(
             f"texts that occur more than once: {counts.repeated:,} ({counts.copies:,} examples)"
@@ -112,6 +117,11 @@ def text_remarks(counts: TextCounts) -> tuple[list[str], list[str]]:
         warnings.append(
             f"test examples whose text is in the training data: {counts.shared_test:,} of {counts.test:,}; they are left out of "
             "the headline test figures"
+        )
+    if counts.dev_in_test:
+        warnings.append(
+            f"test examples whose text is in the development files: {counts.dev_in_test:,} of {counts.test:,}; epochs are "
+            "chosen by them, which flatters the test figures"
         )
     if counts.shared_dev:
         warnings.append(

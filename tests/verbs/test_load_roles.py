@@ -163,6 +163,25 @@ def test_shared_texts_are_counted_said_and_listed(tmp_path: Path) -> None:
         assert "development examples whose text is in the training data: 2 of 20" in said
 
 
+def test_a_test_file_of_nothing_but_training_texts_is_an_alarm(tmp_path: Path) -> None:
+    path, test = write(tmp_path / "a.csv", rows(60)), write(tmp_path / "t.csv", rows(20, 30))
+    _, metrics = loaded(tmp_path, path=path, test={"path": test})
+    (alarm,) = metrics["alarms"]
+    assert alarm.startswith("the texts of all 20 test examples are in the training data")
+
+
+def test_texts_of_development_and_test_files_are_compared(tmp_path: Path) -> None:
+    dev, test = write(tmp_path / "d.csv", rows(20, 100)), write(tmp_path / "t.csv", rows(20, 110))
+    _, metrics = loaded(
+        tmp_path, path=write(tmp_path / "a.csv", rows(60)), dev={"path": dev}, test={"path": test}
+    )
+    assert any(
+        "test examples whose text is in the development files: 10 of 20" in warning
+        for warning in metrics["warnings"]
+    )
+    assert metrics["alarms"] == []
+
+
 def test_copies_and_their_labels_are_counted(tmp_path: Path) -> None:
     content = rows(50) + [rows(50)[0]] * 3 + [{"text": "Gauge 1 READS", "label": "ebb"}] * 2
     _, metrics = loaded(tmp_path, path=write(tmp_path / "a.csv", content), rows_per_shard=20)
