@@ -64,11 +64,12 @@ REJECTED = pa.schema(
 GROUPS = pa.schema([("example_id", pa.int64()), ("group", pa.int64())])
 """`load/groups/`: what an example belongs to, as a hash of `dataset.group`; absent without it."""
 
-FOLDS = pa.schema(
-    [("example_id", pa.int64()), ("group", pa.int64()), ("copies", pa.int64()), ("fold", pa.int16())]
-)
+FOLDS = pa.schema([
+    ("example_id", pa.int64()), ("group", pa.int64()), ("copies", pa.int64()), ("fold", pa.int16()), ("stands", pa.bool_()),
+])  # fmt: skip
 """`predict/folds/`: the fold of every example, the number that all examples share which must be in one fold (copies of a
-text, or the group that the data name), and the number that copies of its text share."""
+text, or the group that the data name), the number that copies of its text share, and whether it is the one among them that
+models learn from."""
 
 
 TRAINED_LABEL = "trained_label"

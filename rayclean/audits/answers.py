@@ -105,9 +105,9 @@ def recorded_readings(run: Folder) -> list[list[AuditAnswer]]:
     readings = []
     for name in _segments(run):
         record = run.read_json(*_FOLDER, name)
-        who = {name: record[name] for name in ("auditor", "time", "form")}
+        auditor, when, form = (record[name] for name in ("auditor", "time", "form"))
         rows = ([*row, ""] if record["v"] == 1 else row for row in record["answers"])
-        readings.append([AuditAnswer(*row[:4], part=row[4], **who) for row in rows])
+        readings.append([AuditAnswer(*row[:4], auditor, when, form, part=row[4]) for row in rows])
     return readings
 
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from rayclean.config import DatasetConfig, NoiseConfig
 from rayclean.datasets.class_sets import label_columns
-from rayclean.datasets.columns import names_of
+from rayclean.datasets.columns import SCORING_HINT, names_of
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import LabelMapping, noise_indices
-from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
+from rayclean.datasets.rejected_rows import NO_LABEL, NULL_LABEL, UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
 from rayclean.datasets.sources import Source
 from rayclean.errors import ConfigError, DataError
@@ -47,7 +47,8 @@ def check_options(dataset: DatasetConfig, form: LabelForm) -> None:
     for name, split in (("dev", dataset.dev), ("test", dataset.test)):
         if split.label is not None and not split.has_source:
             raise ConfigError(
-                f"dataset.{name}.label needs dataset.{name}.path or dataset.{name}.split: a share has the data set's own label column"
+                f"dataset.{name}.label needs dataset.{name}.path or dataset.{name}.split: a share has the data set's "
+                "own label column"
             )
     if dataset.test.clean:
         raise ConfigError("dataset.test.clean has no meaning: test examples are never cleaned; remove it")
@@ -211,12 +212,14 @@ def _check_rejected_of_role(
         raise DataError(
             f"every row{of_role} is without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load"
         )
+    unlabelled = role == "data" and count == rows == reasons[NULL_LABEL]
     lines = [f"  {n:,} x {reason}, for example {examples[reason]}" for reason, n in reasons.most_common(3)]
     raise DataError(
         f"{count:,} of {rows:,} rows{of_role} ({count / rows:.1%}) cannot be used, more than dataset.max_rejected = "
         f"{dataset.max_rejected:.0%} allows:\n"
         + "\n".join(lines)
         + "\nMend the config or the data, or raise dataset.max_rejected"
+        + (SCORING_HINT if unlabelled else "")
     )
 
 

@@ -8,7 +8,7 @@ from rayclean.datasets.base import ReadOptions
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
 
-_SCORING = ". Rows without labels are scored by a trained classifier: rayclean predict CONFIG --model runs/<name>/train/model"
+SCORING_HINT = ". Rows without labels are scored by a trained classifier: rayclean predict CONFIG --model runs/<name>/train/model"
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def choose_columns(
 ) -> SourceColumns:
     """The columns to read from a file.
 
-    A test file may hold the truth alone, and rows that a trained classifier scores need no label; a development or test file need not hold the truth. In a sparse
-    format the truth may be known for few rows only, none of them among the first rows, which `found` was read
-    from.
+    A test file may hold the truth alone, and rows that a trained classifier scores need no label; a development or
+    test file need not hold the truth. In a sparse format the truth may be known for few rows only, none of them
+    among the first rows, which `found` was read from.
 
     Args:
         config: names the columns.
@@ -80,7 +80,7 @@ def choose_columns(
     )
     for name in columns.names:
         if name not in found and not (sparse and name in names_of(truth)):
-            scoring = _SCORING if role == "data" and name in names_of(label) else ""
+            scoring = SCORING_HINT if role == "data" and name in names_of(label) else ""
             raise DataError(f"{url}: no column {name!r}; {did_you_mean(name, list(found))}{scoring}")
     return columns
 

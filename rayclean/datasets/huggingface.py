@@ -115,8 +115,8 @@ def _open(url: str, split: str) -> datasets.Dataset:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{url}: cannot open this Hugging Face data set ({str(error).splitlines()[0]}); check the name, "
-            f"the config after ':' and the split {split!r} (dataset.hf_split, dev.split, test.split), or the network (HF_HUB_OFFLINE "
-            "reads the local cache alone)"
+            f"the config after ':' and the split {split!r} (dataset.hf_split, dev.split, test.split), or the network "
+            "(HF_HUB_OFFLINE reads the local cache alone)"
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:

@@ -18,13 +18,13 @@ Kinds = dict[str, dict[str, list[int]]]
 BEYOND_ASCII = "beyond ASCII"
 _NOT_ASCII = frozenset({"not UTF-8", "not valid Unicode"})
 """Reasons that only rows with characters beyond ASCII are rejected for, though the excerpt of the value may be escaped."""
-LEAST_LOST = 5
+_LEAST_LOST = 5
 """Fewer lost rows of a kind are no pattern."""
-LEAST_RATIO = 3.0
+_LEAST_RATIO = 3.0
 """A kind is lost far more often if its share is at least so many times that of the other rows."""
-SIGNIFICANCE = 1e-3
+_SIGNIFICANCE = 1e-3
 """Largest probability, over all kinds that are tested, that rows which are lost by chance are called biased."""
-MOST_SHOWN = 3
+_MOST_SHOWN = 3
 """Kinds of a role that are named."""
 
 
@@ -97,14 +97,14 @@ def biased_losses(kinds: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]
         total, total_lost = (sum(each[place] for each in counts.values()) for place in (0, 1))
         for kind, (rows, lost) in counts.items():
             others, others_lost = total - rows, total_lost - lost
-            if kind == "ASCII" or not others or lost < LEAST_LOST:
+            if kind == "ASCII" or not others or lost < _LEAST_LOST:
                 continue
-            if lost * others < LEAST_RATIO * others_lost * rows:
+            if lost * others < _LEAST_RATIO * others_lost * rows:
                 continue
             chance = float(hypergeom.sf(lost - 1, total, total_lost, rows)) * tests
-            if chance <= SIGNIFICANCE:
+            if chance <= _SIGNIFICANCE:
                 found.append((chance, _sentence(way, kind, rows, lost, others, others_lost)))
-    return [sentence for _, sentence in sorted(found)[:MOST_SHOWN]]
+    return [sentence for _, sentence in sorted(found)[:_MOST_SHOWN]]
 
 
 def _sentence(way: str, kind: str, rows: int, lost: int, others: int, others_lost: int) -> str:

@@ -28,20 +28,12 @@ def check_roles_differ(sources: Sequence[Source]) -> None:
                 raise ConfigError(_refusal(source, file, same))
 
 
-def check_texts_differ(counts: TextCounts, needs_labels: bool = True) -> None:
-    """Stop if the development or the test files hold the very texts of the data, and no others, or if all texts are equal.
-
-    Args:
-        counts: of all texts.
-        needs_labels: whether something is to be learnt from the examples.
+def check_texts_differ(counts: TextCounts) -> None:
+    """Stop if the development or the test files hold the very texts of the data, and no others.
 
     Raises:
         DataError: they do; the message says what to change.
     """
-    if needs_labels and counts.distinct == 1 < counts.examples:
-        raise DataError(
-            f"all {counts.examples:,} examples have the same text, from which no label can be learnt: check dataset.text"
-        )
     for role, same, shared in (
         ("dev", counts.same_dev, counts.shared_dev),
         ("test", counts.same_test, counts.shared_test),

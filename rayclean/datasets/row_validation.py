@@ -15,7 +15,7 @@ from rayclean.class_names import class_key, spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns
 from rayclean.datasets.label_forms import LabelForm, label_form, parsed_list
-from rayclean.datasets.rejected_rows import NO_LABEL, RejectedRow, shorten_value
+from rayclean.datasets.rejected_rows import NO_LABEL, NULL_LABEL, RejectedRow, shorten_value
 
 _EXACT = 2**53
 """Floats beyond it are not exact, and so stand for no class."""
@@ -85,7 +85,7 @@ class RowValidator:
                 return RejectedRow(NO_LABEL, key_of_none)
             label = None
         if label is None and not self.labels_optional and (self.needs_label or truth is None):
-            return RejectedRow("null label", "" if self.label is None else repr(self.label(values)))
+            return RejectedRow(NULL_LABEL, "" if self.label is None else repr(self.label(values)))
         key = None if self.key is None else _key(values[self.key])
         group = None if self.group is None else _key(values[self.group], "group")
         if isinstance(key, RejectedRow):

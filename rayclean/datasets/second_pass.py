@@ -100,9 +100,10 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
     """Write `examples/`, `test/`, `origins/`, `truth/` and `rejected/` of one staged shard.
 
     Returns:
-        Counts of the shard: `rows`, `rejected` by reason, `kinds` of the rejected rows, `unlabelled` examples, `splits`, `labels` ([index, count] of examples and
-        of test rows), `sums` (further numbers about the labels of both), `truths`, `transitions` ([..., count] of
-        injected noise), `characters` and `tokens` (sum, least and most per text; None without tokens).
+        Counts of the shard: `rows`, `rejected` by reason, `kinds` of the rejected rows (`left_out.py`), `unlabelled`
+        examples, `splits`, `labels` ([index, count] of examples and of test rows), `sums` (further numbers about the
+        labels of both), `truths`, `transitions` ([..., count] of injected noise), `characters` and `tokens` (sum,
+        least and most per text; None without tokens).
     """
     folder, form = Folder(job.load.out), job.load.label_form
     selected = select_rows(job, shard)

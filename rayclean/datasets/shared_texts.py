@@ -51,6 +51,8 @@ class TextCounts:
     """Development examples from files of their own whose text is in the training data."""
     shared_test: int
     """Test examples whose text is in the training data."""
+    dev_in_test: int
+    """Test examples whose text is in the development files, by which epochs are chosen."""
     same_dev: bool
     """Whether the development files hold the very texts of the data, and no others."""
     same_test: bool
@@ -103,6 +105,9 @@ def count_texts(out: Folder, shards: Sequence[tuple[str, str]]) -> TextCounts:
         test=int((split == _SPLITS.index(SPLIT_TEST)).sum()),
         shared_dev=shared["dev"],
         shared_test=shared["test"],
+        dev_in_test=int(
+            np.isin(text[split == _SPLITS.index(SPLIT_TEST)], text[role == _ROLES.index("dev")]).sum()
+        ),
         same_dev=same["dev"],
         same_test=same["test"],
     )

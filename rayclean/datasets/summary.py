@@ -96,10 +96,19 @@ def load_metrics(
 def text_remarks(counts: TextCounts) -> tuple[list[str], list[str]]:
     """What to say of texts that repeat: alarms about what can hardly be meant, and warnings."""
     alarms, warnings = [], []
-    if counts.examples >= _FEW_EXAMPLES and 2 * counts.most_frequent > counts.examples:
+    if counts.distinct == 1 < counts.examples:
+        alarms.append(
+            f"all {counts.examples:,} examples have the same text, from which no label can be learnt: check dataset.text"
+        )
+    elif counts.examples >= _FEW_EXAMPLES and 2 * counts.most_frequent > counts.examples:
         alarms.append(
             f"{counts.most_frequent:,} of {counts.examples:,} examples have one and the same text: check dataset.text, and "
             "remove rows that hold a placeholder"
+        )
+    if counts.shared_test == counts.test > 0:
+        alarms.append(
+            f"the texts of all {counts.test:,} test examples are in the training data, so nothing tells what a model makes of "
+            "others: use dataset.test.share, or other files in dataset.test.path"
         )
     if counts.repeated:
         warnings.append(
@@ -114,6 +123,11 @@ def text_remarks(counts: TextCounts) -> tuple[list[str], list[str]]:
         warnings.append(
             f"test examples whose text is in the training data: {counts.shared_test:,} of {counts.test:,}; they are left out of "
             "the headline test figures"
+        )
+    if counts.dev_in_test:
+        warnings.append(
+            f"test examples whose text is in the development files: {counts.dev_in_test:,} of {counts.test:,}; epochs are "
+            "chosen by them, which flatters the test figures"
         )
     if counts.shared_dev:
         warnings.append(

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-MOST_NOISE = 0.5
+_MOST_NOISE = 0.5
 """Above this share of wrong labels, the reason is rather the way in which the data were read than the labels."""
-LEAST_CONFLICTS = 5
+_LEAST_CONFLICTS = 5
 """With fewer wrong labels among copies, detection may miss them by chance."""
 
 
@@ -18,7 +18,7 @@ def implausible(metrics: Mapping[str, Any], texts: Mapping[str, int]) -> list[st
     """
     found = []
     examples, rate = metrics["examples"], metrics.get("estimated_noise_rate")
-    if rate is not None and rate > MOST_NOISE:
+    if rate is not None and rate > _MOST_NOISE:
         same = texts.get("distinct", 0) == 1
         cause = (
             "all texts are equal, so that nothing can be learnt: check dataset.text"
@@ -29,7 +29,7 @@ def implausible(metrics: Mapping[str, Any], texts: Mapping[str, int]) -> list[st
         found.append(f"{rate:.0%} of the labels would be wrong by the estimate of detection: {cause}")
     least = texts.get("least_wrong", 0)
     seen = max([*metrics["votes"].values(), round((rate or 0.0) * examples)])
-    if least >= LEAST_CONFLICTS and 2 * seen < least:
+    if least >= _LEAST_CONFLICTS and 2 * seen < least:
         found.append(
             f"{texts['conflicting']:,} texts have copies with different labels, so at least {least:,} labels are wrong, and "
             f"detection finds {seen:,}: its figures are too low. Copies themselves tell which: "

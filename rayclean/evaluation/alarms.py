@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MOST_LEFT = 0.2
+_MOST_LEFT = 0.2
 """A class that keeps no more than this share of its labels is nearly emptied."""
-MOST_NAMED = 5
+_MOST_NAMED = 5
 """Classes that are named."""
 
 
@@ -20,15 +20,15 @@ def alarms(classes: Sequence[Mapping[str, Any]], verb_metrics: Mapping[str, Mapp
     found = [
         f"{verb}: {alarm}" for verb, metrics in verb_metrics.items() for alarm in metrics.get("alarms", [])
     ]
-    emptied = [row for row in classes if row["out"] and row["after"] <= MOST_LEFT * row["before"]]
+    emptied = [row for row in classes if row["out"] and row["after"] <= _MOST_LEFT * row["before"]]
     emptied.sort(key=lambda row: -row["before"])
     found += [
         f"relabel: of {row['before']:,} labels {row['name']!r} {row['out']:,} are changed, which "
         f"{'empties' if not row['after'] else 'nearly empties'} the class: models have seen too little of a rare class to doubt "
         "it. Look at these changes, and take them back with: rayclean revert CONFIG --from-label "
         f"{shlex.quote(row['name'])}"
-        for row in emptied[:MOST_NAMED]
+        for row in emptied[:_MOST_NAMED]
     ]
-    if len(emptied) > MOST_NAMED:
-        found.append(f"relabel: {len(emptied) - MOST_NAMED:,} further classes are emptied or nearly so")
+    if len(emptied) > _MOST_NAMED:
+        found.append(f"relabel: {len(emptied) - _MOST_NAMED:,} further classes are emptied or nearly so")
     return found

@@ -104,7 +104,8 @@ def fit_mixture(
 
     Returns:
         The mixture, and figures on the sample: `temperatures` by expert, in order of the folds; `log_loss` of each expert
-        at its temperature and of their `mean`; `calibration_error` of the mean, all against the given labels.
+        at its temperature and of their `mean`; `calibration_error` of the mean, all against the given labels, and left out
+        where there are none.
     """
     most = min(LABELS_PER_FOLD * folds, MOST_NUMBERS // (classes * len(experts)))
     draw = partial(_sample, dict(experts), min(1.0, most / max(examples, 1)), seed)
@@ -118,11 +119,15 @@ def fit_mixture(
             for rows in (of_fold == fold,)
         }
     mixture = Mixture(dict(experts), temperatures)
+    found: dict[str, Any] = {
+        "temperatures": {name: [each[fold] for fold in sorted(each)] for name, each in temperatures.items()}
+    }
+    if not len(sample.labels):
+        return mixture, found
     parts = {name: mixture._scaled(name, sample.folds[name], sample.probabilities[name]) for name in experts}
     mean = np.mean(list(parts.values()), axis=0)
     error = expected_calibration_error(mean.max(axis=1, initial=0.0), mean.argmax(axis=1) == sample.labels)
-    return mixture, {
-        "temperatures": {name: [each[fold] for fold in sorted(each)] for name, each in temperatures.items()},
+    return mixture, found | {
         "log_loss": {
             **{name: log_loss(part, sample.labels) for name, part in parts.items()},
             "mean": log_loss(mean, sample.labels),

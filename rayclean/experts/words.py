@@ -8,10 +8,10 @@
 A text becomes counts of hashed words (Weinberger et al., "Feature hashing for large scale multitask learning",
 2009), so that no vocabulary is kept and only these counts, not the texts, are in memory. Counts become TF-IDF
 values, (1 + log count) * (log((1 + N) / (1 + examples with the word)) + 1), scaled to length 1. Their inverse
-document frequencies come from all texts, but from no label. On these, one logistic regression per class is
-fitted by averaged stochastic gradient descent (Xu, "Towards optimal one pass large scale learning with averaged
-stochastic gradient descent", 2011) for each fold, without the examples of that fold; the classes' probabilities
-are scaled to sum to 1.
+document frequencies come from all texts (each once, if it has copies), but from no label. On these, one logistic
+regression per class is fitted by averaged stochastic gradient descent (Xu, "Towards optimal one pass large scale
+learning with averaged stochastic gradient descent", 2011) for each fold, without the examples of that fold; the
+classes' probabilities are scaled to sum to 1.
 
 N examples, K classes, V columns.
 """
@@ -95,7 +95,16 @@ class WordCounts:
         self._counts.append(counts)
 
     def probabilities(
-        self, ids: Ids, labels: Labels, folds: Ints, num_classes: int, seed: int, threads: int = 1
+        self,
+        ids: Ids,
+        labels: Labels,
+        folds: Ints,
+        num_classes: int,
+        seed: int,
+        threads: int = 1,
+        *,
+        stands: Bools | None = None,
+        order: Ids | None = None,
     ) -> Probabilities:
         """Class probabilities of every example by the model that was fitted without its fold.
 
@@ -106,6 +115,8 @@ class WordCounts:
             num_classes: K.
             seed: seed of the order in which stochastic gradient descent visits the examples.
             threads: threads that fit classes at the same time; the result is the same for any number.
+            stands: [N] whether an example stands for all copies of its text; the words of the others do not count. None: all do.
+            order: [N] numbers in whose order the examples are visited; equal ones by id. None: all by id.
 
         Returns:
             [N, K] in the order of `ids`. A class that no training example of a fold has gets the least
@@ -120,26 +131,30 @@ class WordCounts:
             raise ValueError(
                 f"labels are from {labels.min()} to {labels.max()}, expected [-1, {num_classes})"
             )
-        order, words = np.argsort(ids, kind="stable"), self._tfidf(ids, num_classes)
-        labels, folds = labels[order], np.asarray(folds)[order]
+        places = np.lexsort((ids, np.zeros(len(ids)) if order is None else order))
+        counted = np.ones(len(ids), dtype=np.bool_) if stands is None else np.asarray(stands)[places]
+        words = self._tfidf(ids[places], num_classes, counted)
+        labels, folds = labels[places], np.asarray(folds)[places]
         found = np.empty((len(ids), num_classes), dtype=np.float32)
         for fold in np.unique(folds):
             held_out = folds == fold
             found[held_out] = _predict(words, labels, held_out, num_classes, seed, threads)
         result = np.empty_like(found)
-        result[order] = found
+        result[places] = found
         return result
 
-    def _tfidf(self, ids: Ids, num_classes: int) -> sparse.csr_matrix:
-        """TF-IDF [N, V], float32, in the order of sorted ids."""
+    def _tfidf(self, ids: Ids, num_classes: int, counted: Bools) -> sparse.csr_matrix:
+        """TF-IDF [N, V], float32, of some ids, by the frequency of words among those that are counted [N]."""
         added = np.concatenate([np.empty(0, np.int64), *self._ids])
-        order = np.argsort(added, kind="stable")
-        if not np.array_equal(added[order], np.sort(ids)) or (np.diff(added[order]) == 0).any():
+        by_id, wanted = np.argsort(added, kind="stable"), np.argsort(ids, kind="stable")
+        if not np.array_equal(added[by_id], ids[wanted]) or (np.diff(added[by_id]) == 0).any():
             raise ValueError(f"expected the ids of the {len(added)} texts that were added, each once")
         if not len(added):
             return sparse.csr_matrix((0, 0), dtype=np.float32)
-        counts = sparse.vstack(self._counts, format="csr")[order]
-        return _weigh(counts, max(MOST_WEIGHTS // num_classes, 1))
+        rows = np.empty(len(ids), dtype=np.int64)
+        rows[wanted] = by_id
+        counts = sparse.vstack(self._counts, format="csr")[rows]
+        return _weigh(counts, counted, max(MOST_WEIGHTS // num_classes, 1))
 
 
 def words_probabilities(
@@ -157,16 +172,18 @@ def words_probabilities(
     return counts.probabilities(ids, labels, folds, num_classes, seed)
 
 
-def _weigh(counts: sparse.csr_matrix, most_columns: int) -> sparse.csr_matrix:
-    """TF-IDF of the columns that at least `LEAST_EXAMPLES` examples have, and at most so many of these, the more
+def _weigh(counts: sparse.csr_matrix, counted: Bools, most_columns: int) -> sparse.csr_matrix:
+    """TF-IDF of the columns that at least `LEAST_EXAMPLES` counted examples have, and at most so many of these, the more
     frequent ones; rows have length 1, or 0 where nothing is left.
     """
-    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+    # A matrix is copied by an index, and most data have no copies.
+    those = counts if counted.all() else counts[np.flatnonzero(counted)]
+    frequency = np.bincount(those.indices, minlength=counts.shape[1])
     kept = np.flatnonzero(frequency >= LEAST_EXAMPLES)
     if len(kept) > most_columns:
         kept = np.sort(kept[np.argsort(-frequency[kept], kind="stable")[:most_columns]])
     found = counts[:, kept]
-    inverse = np.log((1 + counts.shape[0]) / (1 + frequency[kept])) + 1
+    inverse = np.log((1 + those.shape[0]) / (1 + frequency[kept])) + 1
     found.data = (1 + np.log(found.data)) * inverse[found.indices].astype(np.float32)
     length = np.sqrt(found.multiply(found).sum(axis=1).A1)
     found.data /= np.repeat(length, np.diff(found.indptr))

@@ -9,11 +9,11 @@ from scipy.stats import binom
 
 from rayclean.functional.types import Ints
 
-SIGNIFICANCE = 1e-4
+_SIGNIFICANCE = 1e-4
 """Largest probability that what chance did is called a pattern."""
-FEWEST = 30
+_FEWEST = 30
 """Fewer examples say too little about chance."""
-LEAST_RATIO = 3
+_LEAST_RATIO = 3
 """Another order must explain so many times as many labels as the present one, among the classes that it moves."""
 
 
@@ -35,7 +35,7 @@ def is_below_chance(confusion: Ints) -> bool:
     (True, False)
     """
     total, agree = int(confusion.sum()), int(np.trace(confusion))
-    return total >= FEWEST and bool(binom.cdf(agree, total, chance_agreement(confusion)) < SIGNIFICANCE)
+    return total >= _FEWEST and bool(binom.cdf(agree, total, chance_agreement(confusion)) < _SIGNIFICANCE)
 
 
 def is_no_better_than_chance(confusion: Ints) -> bool:
@@ -45,7 +45,7 @@ def is_no_better_than_chance(confusion: Ints) -> bool:
     (True, False)
     """
     total, agree = int(confusion.sum()), int(np.trace(confusion))
-    return total >= FEWEST and bool(binom.sf(agree - 1, total, chance_agreement(confusion)) > 0.05)
+    return total >= _FEWEST and bool(binom.sf(agree - 1, total, chance_agreement(confusion)) > 0.05)
 
 
 def likely_order(confusion: Ints) -> Ints | None:
@@ -53,7 +53,7 @@ def likely_order(confusion: Ints) -> Ints | None:
     given labels far better; None otherwise.
 
     It is the order of the greatest agreement (Kuhn, "The Hungarian method for the assignment problem", 1955). Of the
-    examples whose given class it moves, it must explain at least half, and `LEAST_RATIO` times as many as the present
+    examples whose given class it moves, it must explain at least half, and `_LEAST_RATIO` times as many as the present
     order.
 
     >>> likely_order(np.array([[1, 30, 0], [0, 2, 40], [35, 0, 0]]))
@@ -66,9 +66,9 @@ def likely_order(confusion: Ints) -> Ints | None:
     given, column = linear_sum_assignment(counts + 0.5 * np.eye(len(counts)), maximize=True)
     moved = np.flatnonzero(given != column)
     then, now = float(counts[moved, column[moved]].sum()), float(counts[moved, moved].sum())
-    if then < LEAST_RATIO * now or 2 * then < counts[moved].sum():
+    if then < _LEAST_RATIO * now or 2 * then < counts[moved].sum():
         return None
-    if binom.sf(then - 1, then + now, 0.5) >= SIGNIFICANCE:
+    if binom.sf(then - 1, then + now, 0.5) >= _SIGNIFICANCE:
         return None
     order = np.empty(len(counts), dtype=np.int64)
     order[column] = given

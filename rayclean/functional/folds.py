@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rayclean.functional.hashing import mix
-from rayclean.functional.types import Ids, Labels
+from rayclean.functional.types import Bools, Ids, Labels
 
 
 def stratified_folds(ids: Ids, groups: Ids, labels: Labels, seed: int, count: int) -> npt.NDArray[np.int16]:
@@ -43,3 +43,28 @@ def stratified_folds(ids: Ids, groups: Ids, labels: Labels, seed: int, count: in
     folds = np.empty(len(ids), dtype=np.int16)
     folds[order] = of_group[member]
     return folds
+
+
+def stand_for_copies(ids: Ids, copies: Ids, labels: Labels) -> Bools:
+    """Which examples [N] stand for all copies of their text, so that a text counts once however often it occurs.
+
+    It is one of those with the most frequent label, of the lowest id. Examples without a label stand for themselves.
+
+    Args:
+        ids: [N] example ids.
+        copies: [N] numbers that copies of a text share.
+        labels: [N] given labels; -1 where there is none.
+
+    >>> stand_for_copies(np.arange(5), np.array([7, 7, 7, 8, 8]), np.array([1, 0, 0, 2, 2]))
+    array([False,  True, False,  True, False])
+    """
+    labels = np.asarray(labels)
+    stands = labels < 0
+    rows = np.flatnonzero(~stands)
+    _, cell, size = np.unique(
+        np.stack([copies[rows], labels[rows]]), axis=1, return_inverse=True, return_counts=True
+    )
+    order = rows[np.lexsort((ids[rows], -size[cell.reshape(-1)], copies[rows]))]
+    _, first = np.unique(copies[order], return_index=True)
+    stands[order[first]] = True
+    return np.asarray(stands)

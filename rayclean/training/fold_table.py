@@ -1,6 +1,7 @@
 """The table `predict/folds/`: which fold each example belongs to, written once before any network is trained."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,9 @@ import pyarrow as pa
 
 from rayclean.errors import ArtifactError
 from rayclean.folder import Folder
-from rayclean.functional.folds import stratified_folds
+from rayclean.functional.folds import stand_for_copies, stratified_folds
 from rayclean.functional.lookup import lookup
-from rayclean.functional.types import Ids
+from rayclean.functional.types import Bools, Ids
 from rayclean.hashing import text_group
 from rayclean.schema import FOLDS
 
@@ -20,10 +21,10 @@ _Mapper = Callable[[Callable[[str], _Rows], Iterable[str]], Iterator[_Rows]]
 
 
 def write_folds(examples: Folder, out: Folder, mapper: _Mapper, seed: int, count: int) -> None:
-    """Write the folds of all examples, in shards of the same names; 28 bytes per example are in memory.
+    """Write the folds of all examples, in shards of the same names; 37 bytes per example are in memory.
 
     Copies of a text (`hashing.text_group`) share a fold, or all examples of a group where `load` knows some. Where labels are
-    one class, each class is spread over all folds.
+    one class, each class is spread over all folds, and one example stands for all copies of its text.
 
     Args:
         examples: folder of example shards, beside which `groups/` lies, if there are any.
@@ -36,17 +37,33 @@ def write_folds(examples: Folder, out: Folder, mapper: _Mapper, seed: int, count
     if out.shards() == shards:
         return
     found = sorted(mapper(partial(_read, examples.url()), shards), key=lambda rows: rows[0])
-    ids, groups, labels = (np.concatenate([rows[column] for rows in found]) for column in (1, 2, 4))
+    ids, groups, same, labels = (np.concatenate([rows[column] for rows in found]) for column in (1, 2, 3, 4))
     folds = stratified_folds(ids, groups, labels, seed, count)
+    stands = stand_for_copies(ids, same, labels)
     start = 0
     for shard, own, group, copies, _ in found:
-        part = folds[start : start + len(own)]
-        out.write_table(pa.table([own, group, copies, part], schema=FOLDS), shard)
+        part = slice(start, start + len(own))
+        out.write_table(pa.table([own, group, copies, folds[part], stands[part]], schema=FOLDS), shard)
         start += len(own)
 
 
-def read_folds(url: str, ids: Ids) -> tuple[Ids, npt.NDArray[np.int16]]:
-    """Group [N] and fold [N] of some examples.
+@dataclass(frozen=True)
+class ExampleFolds:
+    """What `predict/folds/` says of some examples, in their order."""
+
+    group: Ids
+    """[N] The number that all examples share which must be in one fold."""
+    copies: Ids
+    """[N] The number that copies of a text share. Whatever learns visits examples in its order, so that it does not depend on
+    how often a text occurs, or where."""
+    fold: npt.NDArray[np.int16]
+    """[N]"""
+    stands: Bools
+    """[N] Whether an example stands for the copies of its text; models learn from these alone."""
+
+
+def read_folds(url: str, ids: Ids) -> ExampleFolds:
+    """The folds of some examples [N].
 
     Raises:
         ArtifactError: an example is missing.
@@ -60,7 +77,8 @@ def read_folds(url: str, ids: Ids) -> tuple[Ids, npt.NDArray[np.int16]]:
             f"{folder.url()} holds {len(table)} examples and lacks {int((~known).sum())} of {len(ids)}: remove it and "
             "run `rayclean predict` again"
         )
-    return table["group"].to_numpy()[position], table["fold"].to_numpy()[position]
+    names = ("group", "copies", "fold", "stands")
+    return ExampleFolds(*(table[name].to_numpy()[position] for name in names))
 
 
 def _read(examples: str, shard: str) -> _Rows:

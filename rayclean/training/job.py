@@ -13,7 +13,7 @@ from rayclean.config import Config, Plugin, TrainingConfig
 from rayclean.fingerprints import fingerprint, stamp
 from rayclean.folder import Folder
 
-_VERSION = 9
+_VERSION = 10
 """Part of every job's key, raised when a change of the code changes the results of training."""
 
 FEWEST_SETTLED = 20
@@ -51,10 +51,11 @@ class ExampleSelection:
 
     kind: Literal["split", "fold"] = "split"
     """`split`: the train and dev examples of the data set. `fold`: all examples (train and dev) outside fold
-    `fold`; of these a hash of their group selects a share of `dev_share` as development examples."""
+    `fold` that stand for the copies of their text; of these a hash of their group selects a share of `dev_share` as
+    development examples."""
     fold: int = -1
     folds: str = ""
-    """Folder of shards with `example_id`, `group` and `fold` of every example (`schema.FOLDS`)."""
+    """Folder of shards with the fold of every example (`schema.FOLDS`)."""
     dev_share: float = 0.1
 
 

@@ -187,6 +187,9 @@ class SharedData:
     """[J, N] which examples train the network of each job."""
     dev: npt.NDArray[np.bool_]
     """[J, N] by which examples the best epoch of each job is chosen."""
+    pool: Rows
+    """Positions of the examples that train any network, in an order that depends on their texts alone where they are
+    selected by folds."""
 
     def of_job(self, place: int, name: str) -> JobData:
         """The data of one job, by its place among all; its network has a name."""
@@ -226,7 +229,10 @@ def open_shared(jobs: Sequence[FitJob], encoder: Plugin, task: Task) -> SharedDa
     inputs = open_inputs(data.examples, data.features, encoder)
     rows = inputs.rows(ids)
     part = Part(ids, given, {job.name: rows for job in jobs}, task)
-    return SharedData(inputs, data.examples, part, train, dev)
+    pool = np.flatnonzero(train.any(axis=0))
+    if jobs[0].select.kind == "fold":
+        pool = pool[np.argsort(read_folds(jobs[0].select.folds, ids[pool]).copies, kind="stable")]
+    return SharedData(inputs, data.examples, part, train, dev, pool)
 
 
 def reads_features(encoder: Plugin, per_token: bool) -> bool:
@@ -261,12 +267,21 @@ def _select(
     job: FitJob, ids: Rows, dev: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     if job.select.kind == "split":
-        return ~dev, dev
-    group, fold = read_folds(job.select.folds, ids)
-    seen = fold != job.select.fold
-    held_back = uniform(group, job.seed, "fold-dev") < job.select.dev_share
+        return ~dev, dev & ~np.isin(ids, _shared(job.data.examples))
+    folds = read_folds(job.select.folds, ids)
+    seen = (folds.fold != job.select.fold) & folds.stands
+    held_back = uniform(folds.group, job.seed, "fold-dev") < job.select.dev_share
     if not (
         seen & ~held_back
     ).any():  # of a few groups all may be drawn, and something must be left to learn from
         held_back = np.zeros(len(ids), dtype=np.bool_)
     return seen & ~held_back, seen & held_back
+
+
+def _shared(examples: str) -> Rows:
+    """Ids of development examples of files of their own whose text is in the training data, which `load` has found: they
+    would choose the epoch that has memorised most.
+    """
+    load = Folder(examples.rstrip("/").rpartition("/")[0])
+    found = [load.read_table("shared", shard)["example_id"].to_numpy() for shard in load.shards("shared")]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])

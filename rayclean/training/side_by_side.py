@@ -7,8 +7,8 @@ epoch has at most `BATCHES` of them: a head that has taken so many steps gains l
 a step writes only the rows that its batch reads (`training/row_adam.py`).
 
 Everything else is as there: cross-entropy, AdamW, the schedule of the learning rate, the best epoch by development loss,
-the folders. The order of rows is a function of (seed, epoch) and of the sorted ids, so shards do not matter, and
-there are no other workers. Training takes seconds for what others take hours for, so an epoch has no checkpoint: what
+the folders. The order of rows is a function of (seed, epoch) and of the texts (of the ids, without folds), so shards do not
+matter, and there are no other workers. Training takes seconds for what others take hours for, so an epoch has no checkpoint: what
 a crash leaves is trained again.
 """
 
@@ -143,7 +143,7 @@ class _Training:
         assert all(job.seed == self.seed for job in jobs)
         task = setup.build_task(spec)
         self.data = open_shared(jobs, spec.encoder, task)
-        self.pool: npt.NDArray[np.int64] = np.flatnonzero(self.data.train.any(axis=0))
+        self.pool: npt.NDArray[np.int64] = self.data.pool
         built = {
             job.name: setup.build_networks({job.name: spec.encoder}, task.outputs, job.seed)[job.name]
             for job in jobs

@@ -6,9 +6,9 @@ noise.
     second pass    stage/ -> examples/ test/ origins/ truth/ rejected/ (on workers)
 
 The source is read once, in batches of rows. The driver never holds rows, only the values of the label column,
-8 bytes per example for duplicates, 18 for copies of texts, and 12 for noise that is chosen globally. Files are sorted by name, so the
-output depends neither on the order of the sources nor on the number of workers; ids, splits and noise do not
-depend on `rows_per_shard` either.
+8 bytes per example for duplicates, 18 for copies of texts, and 12 for noise that is chosen globally. Files are
+sorted by name, so the output depends neither on the order of the sources nor on the number of workers; ids,
+splits and noise do not depend on `rows_per_shard` either.
 
 Where a trained classifier will predict (`predict.mode = "model"`), rows need no label, and the label set is the
 classifier's.
@@ -133,7 +133,7 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
                     f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value}: "
                     f"{_another_task(config, form, misfit.form)}"
                 )
-    if source.role == "data" and form.names and isinstance(dataset.label, str):
+    if source.role == "data" and form.names and isinstance(dataset.label, str) and not _is_scored(config):
         names = reader.label_names(file, dataset.label) or ()
         if len(source.files) == 1 and names:  # several files name the classes together
             check_same_names(form.names, distinct_names(form.classes_of(names), unlabelled_keys(dataset)))
@@ -211,7 +211,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     labels = resolve_labels(
         merge_label_counts(summaries),
         form.names,
-        names_in_files(dataset, form, summaries),
+        names_in_files(dataset, form, summaries) if needs_labels else (),
         form.least_classes if needs_labels else 0,
         first_label=None if form.reads_tokens else dataset.first_label,  # tags have become names already
         merge=dataset.merge_labels,
@@ -246,7 +246,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     check_roles(metrics, summaries, shards, written, needs_labels)
     check_complete(out, summaries)
     texts = count_texts(out, [(shard.name, shard.role) for shard in shards])
-    check_texts_differ(texts, needs_labels)
+    check_texts_differ(texts)
     alarms, warnings = text_remarks(texts)
     metrics |= {"texts": asdict(texts), "alarms": alarms, "warnings": [*metrics["warnings"], *warnings]}
     out.remove("stage", "pieces")  # first, so that the next attempt after a crash stages again

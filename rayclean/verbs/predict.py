@@ -34,7 +34,7 @@ from rayclean.training.job_data import reads_features
 from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
-from rayclean.verbs.predict_remarks import check_agreement, rare_classes
+from rayclean.verbs.predict_remarks import check_agreement, check_divisible, rare_classes
 
 VERSION = 5
 
@@ -81,10 +81,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
 
     Raises:
         ConfigError: there are fewer than two classes, or a trained classifier knows others.
-        DataError: given probabilities are wrong, or their columns likely in another order.
+        DataError: given probabilities are wrong, or their columns likely in another order; or all texts are equal.
     """
-    from rayclean.runtime.predict import compute_features
-
     load = run.require("load")
     examples = load.sub("examples")
     if not examples.shards():
@@ -100,23 +98,13 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     seconds: dict[str, float] = {}
     embedded: dict[str, Any] = {}
 
-    if frozen or given:
-        with _clock(seconds, "features"):
-            kept = run.kept_features() if frozen else None
-            embed = partial(
-                compute_features,
-                engines,
-                encoder=config.encoder,
-                seed=config.seed,
-                config=settings,
-                kept=kept,
-            )
-            embedded = embed(examples, features)
-            if frozen and load.shards("test"):
-                embed(load.sub("test"), out.sub("test_features"))
     write_folds(
         examples, folds, engines.map_items, config.seed, settings.folds
     )  # in every mode: it knows the copies
+    check_divisible(settings, folds)
+    if frozen and not given:
+        with _clock(seconds, "features"):
+            embedded = _write_features(config, run, out, engines, frozen)
     mixed = task.label_form == "class"  # else the classifier is the only expert
     classifier = Classifier(config, engines, task, load, out, folds, features, frozen)
     with _clock(seconds, "fit"):
@@ -125,6 +113,14 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         figures, passed_over = classifier.predict(
             fits, out.sub("experts", CLASSIFIER) if mixed else predictions
         )
+    brought = settings.mode in ("given", "model")  # whose faults a mean with other experts would hide
+    remarks: dict[str, list[str]] = {}
+    if mixed and brought:
+        judged = out.sub("experts", CLASSIFIER)
+        remarks["alarms"] = check_agreement(settings, judged, engines.map_items, names)
+    if given:  # not before its probabilities are accepted, since the encoder takes longest
+        with _clock(seconds, "features"):
+            embedded = _write_features(config, run, out, engines, frozen)
     mixture: dict[str, Any] = {}
     if mixed:
         with _clock(seconds, "experts"):
@@ -133,14 +129,10 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     embedded = embedded or figures
     _check_complete(examples, predictions)
     _check_complete(examples, features)
-    remarks: dict[str, list[str]] = {}
+    if mixed and not brought:
+        remarks["alarms"] = check_agreement(settings, predictions, engines.map_items, names)
     if mixed:
-        brought = settings.mode in ("given", "model")  # whose faults a mean with other experts would hide
-        judged = out.sub("experts", CLASSIFIER) if brought else predictions
-        remarks = {
-            "alarms": check_agreement(settings, judged, engines.map_items, names),
-            "warnings": rare_classes(settings, out, engines.map_items, names),
-        }
+        remarks["warnings"] = rare_classes(settings, out, engines.map_items, names)
     out.remove("experts")
     return {
         "mode": settings.mode,
@@ -163,6 +155,22 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             for fit in fits
         },
     }  # fmt: skip
+
+
+def _write_features(config: Config, run: Run, out: Folder, engines: Engines, frozen: bool) -> dict[str, Any]:
+    """Write `features/` by the untrained encoder, and `test_features/` if it stays as it is; returns the figures of
+    `compute_features` of the examples.
+    """
+    from rayclean.runtime.predict import compute_features
+
+    load, kept = run.require("load"), run.kept_features() if frozen else None
+    embed = partial(
+        compute_features, engines, encoder=config.encoder, seed=config.seed, config=config.predict, kept=kept
+    )
+    figures: dict[str, Any] = embed(load.sub("examples"), out.sub("features"))
+    if frozen and load.shards("test"):
+        embed(load.sub("test"), out.sub("test_features"))
+    return figures
 
 
 def _check_complete(examples: Folder, output: Folder) -> None:

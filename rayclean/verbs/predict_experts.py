@@ -123,7 +123,11 @@ def _write_neighbours(config: Config, engines: Engines, examples: Folder, out: F
     every = pa.concat_tables(
         examples.read_table(shard, columns=["example_id", "given_label"]) for shard in shards
     )
-    labels = GivenLabels(every["example_id"].to_numpy(), _known(every["given_label"]), classes)
+    ids = every["example_id"].to_numpy()
+    stands = read_folds(
+        out.url("folds"), ids
+    ).stands  # all copies of a text would fill the neighbourhood of others
+    labels = GivenLabels(ids, np.where(stands, _known(every["given_label"]), -1), classes)
     source = _FeatureSource(out.url(), "cells" if cell_count(total) else None)
     if source.cells and out.sub("experts", "cells").shards() != shards:
         whole = replace(source, cells=None)
@@ -206,9 +210,12 @@ def _write_words(config: Config, engines: Engines, examples: Folder, out: Folder
             bar.advance(len(ids))
     ids = np.concatenate([part[0] for part in parts.values()])
     labels = np.concatenate([_known(part[1]) for part in parts.values()])
-    _, fold = read_folds(folds.url(), ids)
+    of_ids = read_folds(folds.url(), ids)
+    fold, learnt = of_ids.fold, np.where(of_ids.stands, labels, -1)
     threads = own_threads(engines.place.sharers)
-    found = counts.probabilities(ids, labels, fold, classes, config.seed, threads)
+    found = counts.probabilities(
+        ids, learnt, fold, classes, config.seed, threads, stands=of_ids.stands, order=of_ids.copies
+    )
     start = 0
     for shard, (own, given) in parts.items():
         rows = slice(start, start + len(own))

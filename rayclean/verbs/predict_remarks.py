@@ -19,12 +19,33 @@ from rayclean.functional.agreement import (
 )
 from rayclean.functional.types import Ids, Ints
 
-MOST_CLASSES = 2000
+_MOST_CLASSES = 2000
 """With more classes the predictions are not compared with the labels class by class, which takes K x K numbers."""
-MOST_NAMED = 10
+_MOST_NAMED = 10
 """Rare classes that are named."""
 
 _Mapper = Callable[[Callable[[str], Any], Iterable[str]], Iterator[Any]]
+
+
+def check_divisible(settings: PredictConfig, folds: Folder) -> None:
+    """Stop if no network can predict what it has not seen, as all examples belong together.
+
+    Raises:
+        DataError: they do.
+    """
+    seen: set[int] = set()
+    examples = 0
+    for shard in folds.shards() if settings.mode == "out_of_fold" else ():
+        groups = folds.read_table(shard, columns=["group"])["group"].to_numpy()
+        examples += len(groups)
+        seen.update(np.unique(groups)[:2].tolist())
+        if len(seen) > 1:
+            return
+    if examples > 1:
+        raise DataError(
+            f"all {examples:,} examples have the same text, or belong to one group: no network can predict what it has not "
+            "seen, and no label can be learnt; check dataset.text and dataset.group"
+        )
 
 
 def check_agreement(
@@ -45,7 +66,7 @@ def check_agreement(
     Raises:
         DataError: the columns of given probabilities are likely in another order, and the config does not say which.
     """
-    if len(names) > MOST_CLASSES:
+    if len(names) > _MOST_CLASSES:
         return []
     flat = np.zeros(len(names) ** 2, dtype=np.int64)
     for cells, counts in mapper(partial(_cells, predictions.url(), len(names)), predictions.shards()):
@@ -84,8 +105,8 @@ def rare_classes(settings: PredictConfig, out: Folder, mapper: _Mapper, names: S
     if not len(rare):
         return []
     rare = rare[np.argsort(texts[rare], kind="stable")]
-    shown = ", ".join(f"{names[index]!r} {texts[index]}" for index in rare[:MOST_NAMED])
-    more = f" and {len(rare) - MOST_NAMED:,} more" if len(rare) > MOST_NAMED else ""
+    shown = ", ".join(f"{names[index]!r} {texts[index]}" for index in rare[:_MOST_NAMED])
+    more = f" and {len(rare) - _MOST_NAMED:,} more" if len(rare) > _MOST_NAMED else ""
     return [
         f"{'1 class has' if len(rare) == 1 else f'{len(rare):,} classes have'} fewer texts than there are folds "
         f"(predict.folds = {settings.folds}): {shown}{more}. Copies share a fold, so a network predicts such a text after "
@@ -137,7 +158,7 @@ def _wrong_order(confusion: Ints, order: Ints, names: Sequence[str]) -> str:
 def _explained(confusion: Ints, order: Ints, names: Sequence[str], mode: str) -> str:
     moved = [index for index, found in enumerate(order) if found != index]
     pairs = ", ".join(
-        f"{names[index]!r} mostly bears the label {names[order[index]]!r}" for index in moved[:MOST_NAMED]
+        f"{names[index]!r} mostly bears the label {names[order[index]]!r}" for index in moved[:_MOST_NAMED]
     )
     whose = (
         "predict.columns, or dataset.label"

@@ -159,7 +159,7 @@ def test_counts_of_words_and_pairs() -> None:
 
 def test_tfidf_by_hand() -> None:
     # N = 3, and in all three texts: a; in two: b; in one, and so left out: c and every pair but "a b".
-    rows = words._weigh(count_words(["a a b", "a b", "c a"]), most_columns=10).toarray()
+    rows = words._weigh(count_words(["a a b", "a b", "c a"]), np.ones(3, bool), most_columns=10).toarray()
     a, b = np.log(4 / 4) + 1, np.log(4 / 3) + 1
     expected = np.array([(1 + np.log(2)) * a, b, b])  # a, b, "a b"
     np.testing.assert_allclose(sorted(rows[0]), sorted(expected / np.linalg.norm(expected)), rtol=1e-6)
@@ -168,6 +168,6 @@ def test_tfidf_by_hand() -> None:
 
 def test_with_many_classes_the_more_frequent_words_are_kept() -> None:
     counts = count_words(["a b c", "a b c", "a b", "a"])
-    assert words._weigh(counts, most_columns=10).shape == (4, 5)  # a, b, c, "a b", "b c"
-    kept = words._weigh(counts, most_columns=1).toarray()
+    assert words._weigh(counts, np.ones(4, bool), most_columns=10).shape == (4, 5)  # a, b, c, "a b", "b c"
+    kept = words._weigh(counts, np.ones(4, bool), most_columns=1).toarray()
     assert_array_equal(kept, np.ones((4, 1), dtype=np.float32))

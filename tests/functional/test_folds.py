@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.functional.folds import stratified_folds
+from rayclean.functional.folds import stand_for_copies, stratified_folds
 
 
 def drawn(seed: int, rows: int, groups: int, classes: int) -> tuple[Any, Any, Any]:
@@ -89,3 +89,29 @@ def test_fewer_groups_than_folds_and_no_rows() -> None:
     assert len(set(one.tolist())) == 1
     none = np.zeros(0, dtype=np.int64)
     assert stratified_folds(none, none, none, 0, 5).tolist() == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 150), groups=st.integers(1, 80))
+def test_one_example_with_the_most_frequent_label_stands_for_all_copies(
+    seed: int, rows: int, groups: int
+) -> None:
+    ids, copies, labels = drawn(seed, rows, groups, 3)
+    stands = stand_for_copies(ids, copies, labels)
+    for text in np.unique(copies):
+        own = copies == text
+        known = own & (labels >= 0)
+        assert stands[own & ~known].all()  # nobody knows what their copies say
+        assert int(stands[known].sum()) == bool(known.any())
+        if known.any():
+            counts = np.bincount(labels[known])
+            assert counts[labels[known & stands][0]] == counts.max()
+    order = np.random.default_rng(seed).permutation(rows)
+    assert (stand_for_copies(ids[order], copies[order], labels[order]) == stands[order]).all()
+
+
+def test_two_texts_of_two_classes_are_in_two_folds() -> None:
+    """Whatever the seed: else the network of a fold would have nothing to learn from."""
+    for seed in range(50):
+        found = stratified_folds(np.array([4, 5]), np.array([70, 90]), np.array([0, 1]), seed, 3)
+        assert found[0] != found[1]

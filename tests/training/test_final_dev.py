@@ -208,3 +208,17 @@ def test_any_number_of_workers_chooses_the_same_epoch(runs: dict[str, FitJob], w
 
 def test_resumed_it_repeats_every_bit(runs: dict[str, FitJob]) -> None:
     assert_equal_bits(runs["1"], runs["1 then 1"])
+
+
+def test_development_texts_of_the_training_data_choose_no_epoch(tmp_path: Path) -> None:
+    """`load` lists them beside the examples; without such a list all count."""
+    examples = write_examples(tmp_path / "load" / "examples", 40, dev=12)
+    one = job(examples, tmp_path / "out")
+    every = opened(one).dev.ids
+    assert len(every) == 12
+    load = Folder(str(tmp_path / "load"))
+    for number, ids in enumerate((every[:2], every[5:6])):
+        load.write_table(pa.table({"example_id": ids}), "shared", f"part-{number:05d}.parquet")
+    data = opened(one)
+    assert data.dev.ids.tolist() == [*every[2:5], *every[6:]]
+    assert len(data.train.ids) == 40

@@ -105,10 +105,12 @@ def test_folds_are_read_in_any_order_and_missing_ones_are_said(tmp_path: Path) -
     out = Folder(str(tmp_path / "folds"))
     write_folds(source, out, map, seed=0, count=3)
     rows, wanted = rows_of(out), IDS[::-3]
-    group, fold = read_folds(out.url(), wanted)
-    assert list(zip(group.tolist(), fold.tolist(), strict=True)) == [rows[int(each)] for each in wanted]
-    none, empty = read_folds(out.url(), IDS[:0])
-    assert len(none) == len(empty) == 0
+    found = read_folds(out.url(), wanted)
+    assert list(zip(found.group.tolist(), found.fold.tolist(), strict=True)) == [
+        rows[int(each)] for each in wanted
+    ]
+    none = read_folds(out.url(), IDS[:0])
+    assert len(none.group) == len(none.fold) == 0
     with pytest.raises(ArtifactError, match=r"holds 120 examples and lacks 1 of 2.*`rayclean predict` again"):
         read_folds(out.url(), np.array([IDS[0], 1]))
     out.remove("part-00000.parquet")

@@ -299,7 +299,7 @@ def test_folds_partition_the_examples(tmp_path: Path) -> None:
     assert (len(everything.train.ids), len(everything.dev.ids)) == (200, 50)
     folds = str(tmp_path / "folds")
     write_folds(Folder(examples), Folder(folds), map, seed=3, count=4)
-    _, fold_of_each = read_folds(folds, ids)
+    fold_of_each = read_folds(folds, ids).fold
     for fold in range(4):
         one = job(examples, tmp_path, select=ExampleSelection("fold", fold, folds))
         data = opened(one)

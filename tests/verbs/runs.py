@@ -50,7 +50,7 @@ def build(
             run.write_table(features.take(np.arange(stop - start)[::-1].copy()), "predict", "features", part)
         if piece.group is not None:
             fold = np.zeros(stop - start, dtype=np.int16)
-            folds = pa.table([piece.unit_id, piece.group, piece.group, fold], schema=schema.FOLDS)
+            folds = pa.table([piece.unit_id, piece.group, piece.group, fold, fold == 0], schema=schema.FOLDS)
             run.write_table(folds.take(np.arange(stop - start)[::-1].copy()), "predict", "folds", part)
     for verb in ("load", "predict"):
         manifest = {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}}

@@ -1,16 +1,19 @@
 """The verb on a small run folder written by hand; training and testing networks is `verbs.compare_networks`, tried end to end."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from rayclean import parse_config, schema
 from rayclean.annotations import ANNOTATIONS
 from rayclean.config import Config
 from rayclean.errors import ArtifactError
+from rayclean.evaluation.report import run_table
 from rayclean.evaluation.run_figures import run_figures
 from rayclean.run import Run
 from rayclean.schema import EXAMPLES, LABELS, REJECTED, TRUTH, Label, LabelSet
@@ -340,3 +343,52 @@ def test_labels_of_other_examples_are_refused(tmp_path: Path, labelled: dict) ->
     run.write_table(shard.slice(1), "relabel", "labels", "part-00000.parquet")
     with pytest.raises(ArtifactError, match=r"labels/part-00000\.parquet holds 2 units"):
         run_it(config, run)
+
+
+def test_texts_of_the_training_data_are_left_out_of_the_headline(tmp_path: Path, labelled: dict) -> None:
+    """Test example 100 is answered right by `trained` and wrong by `last`; its text was trained on."""
+    config, run = write(tmp_path)
+    shared = pa.table({"example_id": pa.array([100, 60], pa.int64())})  # of a development file, too
+    run.sub("load").write_table(shared, "shared", "part-00000.parquet")
+    metrics = run_it(config, run)
+    assert metrics["counts"]["tested"] == 3
+    assert metrics["counts"]["test_shared"] == 1
+    # labels 0, 0, 1, 2 of examples 100 to 103; `last` says 1, 0, 1, 2, and `given` always 0
+    assert metrics["accuracy"]["last"] == 1.0
+    assert metrics["accuracy_all"]["last"] == 0.75
+    assert metrics["accuracy"]["given"] == pytest.approx(1 / 3)
+    assert metrics["accuracy_all"]["given"] == 0.5
+    assert (
+        "3 test examples whose texts are not in the training data (1 others are)"
+        in metrics["measured_on"]["accuracy"]
+    )
+    report = (Path(run.path(".partial", "evaluate-p", "report.html"))).read_text()
+    assert "with texts of the training data" in report
+    assert "with the 1 whose text it was trained on" in report
+
+
+def test_a_test_set_of_nothing_but_training_texts_has_no_headline(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    shared = pa.table({"example_id": pa.array(TEST_IDS, pa.int64())})
+    run.sub("load").write_table(shared, "shared", "part-00000.parquet")
+    metrics = run_it(config, run)
+    assert metrics["accuracy"]["trained"] is None
+    assert metrics["accuracy_all"]["trained"] == 1.0
+    assert "the texts of all 4 test examples are in the training data" in metrics["measured_on"]["accuracy"]
+    assert metrics["accuracy_difference"] is None
+
+
+def test_alarms_open_the_report_and_the_table(tmp_path: Path, labelled: dict) -> None:
+    config, run = write(tmp_path)
+    manifest = run.read_json("detect", "manifest.json")
+    manifest["metrics"]["alarms"] = ["96% of the labels <b>would</b> be wrong"]
+    run.write_json(manifest, "detect", "manifest.json")
+    metrics = run_it(config, run)
+    assert metrics["alarms"] == ["detect: 96% of the labels <b>would</b> be wrong"]
+    page = Path(run.path(".partial", "evaluate-p", "report.html")).read_text()
+    assert "detect: 96% of the labels &lt;b&gt;would&lt;/b&gt; be wrong" in page
+    assert page.index("figures that can hardly be true") < page.index('aria-label="Verdict"')
+    console = Console(file=io.StringIO(), width=200)
+    console.print(run_table(metrics, config.model_dump(mode="json")))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert 0 < shown.index("Look first") < shown.index("Verdict")
