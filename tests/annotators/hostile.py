@@ -146,6 +146,8 @@ class Hostile:
             return JSONResponse(
                 {"error": {"message": f"bad key {request.headers.get('authorization', '')}"}}, 400
             )
+        if fault == "huge":
+            return PlainTextResponse("[" * 200_000)
         if fault == "echo":
             answer = good()
             for choice in answer["choices"]:
