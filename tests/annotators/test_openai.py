@@ -272,6 +272,15 @@ def test_the_key_is_sent_and_never_told(tokenizer: str, tmp_path: Path, monkeypa
     assert "very-secret" not in written
 
 
+def test_a_redirect_is_not_followed(tokenizer: str) -> None:
+    """It would take the key to whom nobody has named."""
+    with serve_in_process(unless_probe(lambda prompt, before: "redirect")) as server:
+        (answer,) = ask(annotator(server.url, tokenizer, form="choice"), [query(0)])
+        assert {*server.calls().values()} == {1}
+    assert answer.error is not None
+    assert answer.error.startswith("client: HTTP 307")
+
+
 def test_an_answer_without_end_is_not_read(tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "MAX_BODY", 100_000)
     with serve_in_process(
