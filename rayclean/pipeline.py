@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayclean.config import Config, parse_config
-from rayclean.errors import ArtifactError
+from rayclean.config.credentials import ADVICE, holds_credential
+from rayclean.errors import ArtifactError, ConfigError
 from rayclean.progress import say
 from rayclean.run import MANIFEST, VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
@@ -188,7 +189,10 @@ def resolved_config(run_folder: str) -> Config:
 
     Raises:
         ArtifactError: the folder holds no run.
+        ConfigError: its address holds a password, a token or a key.
     """
+    if holds_credential(run_folder):  # it becomes a part of the config
+        raise ConfigError(f"the address of the run folder holds a password, a token or a key. {ADVICE}")
     run = Run(run_folder)
     if not run.exists("config.json"):
         raise ArtifactError(

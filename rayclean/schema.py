@@ -149,7 +149,7 @@ LABELS = pa.schema(
         ("split", pa.string()),
     ]
 )
-"""`relabel/labels/`: the answer of every unit after relabelling and its source; then `key`, `file`, `row` of `ORIGINS`."""
+"""`relabel/labels/`: the answer of every unit and its source; then `key`, `file`, `row` (`ORIGINS`), and both labels by name."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
     audited = (
         out.read_table("audited.parquet") if out.exists("audited.parquet") else AUDITED.empty_table()
     ).sort_by("unit_id")
+    names = pa.array(task.answers.names, pa.string())
     counts = dict.fromkeys(("given", *DECISIONS, "audited", "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):
@@ -83,6 +84,8 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         labels = pa.Table.from_arrays(columns, schema=LABELS)
         for name in ("key", "file", "row"):
             labels = labels.append_column(name, origin[name])
+        for name, numbers in (("given", given), ("final", final)):
+            labels = labels.append_column(f"{name}_name", names.take(pa.array(numbers)))
         out.write_table(labels, "labels", shard)
         if not task.units_are_examples:
             out.write_table(task.assemble(labels, table), EXAMPLE_LABELS, shard)
