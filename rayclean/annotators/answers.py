@@ -29,7 +29,10 @@ QUESTION = pa.schema(
 ANSWERS = pa.schema(
     [
         *QUESTION,
-        ("state", pa.string()),  # answered, error, unasked, or single (one candidate: no query is sent)
+        (
+            "state",
+            pa.string(),
+        ),  # answered, error, unasked (budget), unneeded, or single (one candidate: no query is sent)
         ("choice", pa.int32()),  # label chosen by the annotator; null: none
         ("all_scores", SCORES),  # raw scores of the candidates and of further labels
         ("content_free", SCORES),  # raw scores of the content-free text, with calibration `content_free`
@@ -131,6 +134,12 @@ def answer_rows(
             row["error"] = answer.error or neutral.error
         rows.append({**row, "state": "error"} if row["error"] is not None else row)
     return rows
+
+
+def unneeded_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows of `ANSWERS` for a chunk that nobody is asked about, since no answer could change a label."""
+    nothing = {"all_scores": [], "content_free": [], "state": "unneeded"}
+    return [row | nothing for row in table.select(QUESTION.names).to_pylist()]
 
 
 def answered_query(row: Mapping[str, Any]) -> AnsweredQuery | None:

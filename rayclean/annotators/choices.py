@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from rayclean.annotators.answers import AnsweredQuery
 from rayclean.functional.calibration import choose, probabilities
-from rayclean.functional.worth import Worth, marginal_bias
+from rayclean.functional.worth import LEAST_BELIEF, Worth, marginal_bias, underclaimed
 
 _Indices = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -29,6 +30,13 @@ class Measured:
     """Of these, rightly."""
     bias: _Floats
     """[K] its preference for each label, to be subtracted from its scores."""
+    underclaimed: float
+    """What its confidence lacks, in log-odds (`worth.underclaimed`)."""
+
+    def believed(self, confidence: _Floats) -> _Floats:
+        """The confidence of its answers, with what it lacks added."""
+        inside = np.clip(confidence, LEAST_BELIEF, 1 - LEAST_BELIEF)
+        return np.asarray(expit(logit(inside) + self.underclaimed))
 
 
 @dataclass(frozen=True)
@@ -85,10 +93,13 @@ def measure_annotator(
             every answer has itself).
     """
     bias = shared_bias(controls, num_classes) if calibration == "controls" else np.zeros(num_classes)
-    chosen = choices(controls, bias).label
+    made = choices(controls, bias)
     given = np.array([answer.given for answer in controls], dtype=np.int64)
-    right = chosen == given
-    return Measured(_matched(right, given, suspects, num_classes), len(given), int(right.sum()), bias)
+    right = made.label == given
+    worth = _matched(right, given, suspects, num_classes)
+    return Measured(
+        worth, len(given), int(right.sum()), bias, underclaimed(made.confidence[made.label >= 0], worth.lower)
+    )
 
 
 def _matched(

@@ -11,7 +11,7 @@ the same choices, and only of an annotator that is worth something (`between_epo
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +20,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import ANNOTATIONS, DECISIONS, UNDECIDED
-from rayclean.annotators.answers import AnsweredQuery, answered_query
+from rayclean.annotators.answers import answered_query
 from rayclean.annotators.beyond import write_beyond
-from rayclean.annotators.choices import choices, measure_annotator
+from rayclean.annotators.choices import choices
+from rayclean.annotators.measuring import NOBODY, measure_answers
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import cap_changes_out, supported_changes
 from rayclean.functional.judgement import Gate, Judgement, Verdict, judge
@@ -30,9 +31,6 @@ from rayclean.functional.worth import Worth
 
 _Indices = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
-
-NOBODY, NEITHER = -1, -2
-"""Answers of `judge`: nobody answered; the annotator chose none of the candidates."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,8 @@ class DecidedStage:
     undecided: _Indices
     """Sorted ids of the suspects for the next annotator; empty for the last annotator."""
     judged: dict[str, Any]
-    """Control questions (asked, right, the accuracy that counts), what decided, and the number of capped changes."""
+    """Control questions (asked, right, the accuracy that counts), what decided, and the numbers of capped changes and of
+    suspects that nobody was asked about because no answer could have changed a label."""
 
 
 def write_decisions(
@@ -84,21 +83,9 @@ def write_decisions(
     """
     folder = stage_name(stage)
     names = out.shards("answers", folder)
-    controls: list[AnsweredQuery] = []
-    given = np.zeros(num_classes, dtype=np.int64)
-    for name in names:
-        table = out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS)
-        ranks, labels = table["rank"].to_numpy(), table["given_label"].to_numpy()
-        given += np.bincount(labels[(ranks >= 0) & (ranks < suspects)], minlength=num_classes)
-        asked = map(answered_query, table.filter(pa.array(ranks < 0)).to_pylist())
-        controls += [answer for answer in asked if answer is not None]
-    measured = measure_annotator(controls, num_classes, calibration, given)
-    parts = [
-        _part(out.read_table("answers", folder, name, columns=_ANSWER_COLUMNS), measured.bias, suspects)
-        for name in names
-    ]
-    every = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
-    judgement, capped = _judge(every, measured.worth, accept, num_classes, seed) if parts else (None, 0)
+    answered_stage = measure_answers(out, folder, num_classes, calibration, suspects)
+    measured, every = answered_stage.measured, answered_stage.suspects
+    judgement, capped = _judge(every, measured.worth, accept, num_classes, seed) if every else (None, 0)
     counts, kinds = Counter[str](), Counter[str]()
     models, undecided, beyond = set[str](), list[int](), list[dict[str, Any]]()
     prompt_tokens = answer_tokens = start = 0
@@ -124,6 +111,7 @@ def write_decisions(
         counts.update(row["decision"] for row in rows)
         counts["reused"] += sum(bool(row["reused"]) for row in rows)
         counts["answered"] += sum(row["state"] == "answered" for row in rows)
+        counts["unneeded"] += sum(row["state"] == "unneeded" for row in rows)
         kinds.update(row["error"].partition(":")[0] for row in rows if row["state"] == "error")
         models |= {row["model"] for row in rows if row["model"]}
     left = np.sort(np.array(undecided, dtype=np.int64))
@@ -134,34 +122,14 @@ def write_decisions(
         "decided_by": None if judgement is None else judgement.gate.name.lower(),
         "scale": None if judgement is None else list(judgement.scale),
         "capped": capped,
+        "unneeded": counts["unneeded"],
         "beyond": write_beyond(out, beyond, measured),
     }
     return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left, judged)
 
 
-_ANSWER_COLUMNS = ["unit_id", "rank", "given_label", "suggested_label", "log_odds", "state", "candidates", "choice",
-                   "all_scores", "content_free"]  # fmt: skip
-
-
-def _part(table: pa.Table, bias: _Floats, suspects: int) -> dict[str, npt.NDArray[Any]]:
-    """The suspects of one file of answers, as `judge` needs them."""
-    rows = [row for row in table.to_pylist() if 0 <= row["rank"] < suspects]
-    answers = [answered_query(row) for row in rows]
-    made = choices([answer for answer in answers if answer is not None], bias)
-    answered = np.array([answer is not None for answer in answers], dtype=bool)
-    label, confidence = np.full(len(rows), NOBODY), np.ones(len(rows))
-    label[answered] = np.where(made.label >= 0, made.label, NEITHER)
-    confidence[answered] = made.confidence
-    found: dict[str, npt.NDArray[Any]] = {
-        key: np.array([row[key] for row in rows], dtype=np.int64)
-        for key in ("unit_id", "given_label", "suggested_label")
-    }
-    log_odds = np.array([row["log_odds"] for row in rows], dtype=np.float64)
-    return found | {"answer": label, "log_odds": log_odds, "confidence": confidence}
-
-
 def _judge(
-    suspects: dict[str, npt.NDArray[Any]], worth: Worth, accept: float, num_classes: int, seed: int
+    suspects: Mapping[str, npt.NDArray[Any]], worth: Worth, accept: float, num_classes: int, seed: int
 ) -> tuple[Judgement, int]:
     """The judgement on all suspects, and how many changes the classes' caps took back."""
     given = suspects["given_label"]
@@ -211,6 +179,7 @@ def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
     return {
         "answered": counts["answered"],
         "from_ledger": counts["reused"],
+        "unneeded": counts["unneeded"],
         **{name: counts[name] for name in DECISIONS},
         "errors": dict(sorted(kinds.items())),
         "model": ", ".join(models) or None,

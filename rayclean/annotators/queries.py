@@ -33,6 +33,9 @@ from rayclean.tasks.base import Task
 
 SMALLEST = 1e-9
 """A probability below this counts as this, so that log-odds are finite."""
+FIRST_SUSPECTS = 200
+"""Suspects of the first chunk, which are asked about together with the control questions: all of them say whether asking
+about the others can change a label."""
 _DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
 _QUERIES = QUESTION.append(pa.field("demonstrations", pa.list_(_DEMONSTRATION)))
 
@@ -55,7 +58,7 @@ class QueryBuilder:
     """Examples from which the selector `random` draws; empty for others."""
     seed: int
     rows_per_chunk: int
-    """Number of ranks per chunk."""
+    """Number of ranks per chunk after the first, which has `FIRST_SUSPECTS` and the control questions."""
     controls: int = 0
     """Number of control questions."""
     only: npt.NDArray[np.int64] | None = None
@@ -84,7 +87,8 @@ class QueryBuilder:
         total = 0
         for shard, rows in suspects.items():
             queries = pa.Table.from_pylist([_query_row(row) for row in rows], schema=_QUERIES)
-            chunks = np.maximum(queries["rank"].to_numpy(), 0) // self.rows_per_chunk
+            after_first = queries["rank"].to_numpy() - FIRST_SUSPECTS
+            chunks = np.where(after_first < 0, 0, 1 + after_first // self.rows_per_chunk)
             for chunk in np.unique(chunks):
                 part = queries.filter(pa.array(chunks == chunk))
                 out.write_table(part, chunk_name(int(chunk)), shard)

@@ -19,7 +19,8 @@ class Split(Options):
     """Column(s) of the given label where they differ from `dataset.label`; a test file may hold only the
     truth."""
     clean: bool = False
-    """Declares the labels of the development examples right, so that they are never suspects."""
+    """Declares the labels of the development examples right, so that they are never suspects; annotators are measured by
+    control questions about them."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "Split":

@@ -174,6 +174,9 @@ class RelabelConfig(Options):
     """Number of control questions, about labels that are as good as known: they measure how often the annotator is
     right, without any truth. An annotator that is not surely better than chance changes nothing, so without controls
     the model alone decides."""
+    ask_all: bool = False
+    """Ask about every suspect even where the control questions and the first 200 suspects show that the annotator is no
+    better than chance, so that no answer can change a label. By default asking ends there."""
     beyond: int = Field(0, ge=0)
     """Number of examples that are no suspects and about which the (first) annotator is asked all the same, drawn from all
     of them: its disagreement shows errors that no self-prediction sees, and estimates how many there are. Their labels stay;

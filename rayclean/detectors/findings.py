@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayclean import schema
 from rayclean.config import DetectConfig
@@ -77,24 +78,22 @@ def select_suspects(
     no_ids = np.zeros(0, dtype=np.int64)
     limit = allowed(config.budget, total)
     scales = SelectedSuspects(kind, ordered, no_ids, no_ids, limit, 0)
-    quality, ids, labels = [np.zeros(0, dtype=np.float32)], [no_ids], [np.zeros(0, dtype=np.int32)]
+    read = ["unit_id", "given_label", "eligible", "declared_right", *(f"quality_{key}" for key in detectors)]
+    parts = [
+        (np.zeros(0, dtype=np.float32), no_ids, np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.bool_))
+    ]
     for name in names:
-        table = out.read_table(
-            "scores",
-            name,
-            columns=["unit_id", "given_label", "eligible", *(f"quality_{key}" for key in detectors)],
-        )
-        table = table.filter(table["eligible"])
-        quality.append(scales.combined(table, detectors))
-        ids.append(table["unit_id"].to_numpy())
-        labels.append(table["given_label"].to_numpy())
-    eligible = sum(map(len, ids))
-    values, units, given = np.concatenate(quality), np.concatenate(ids), np.concatenate(labels)
-    suspects = most_doubtful(values, units, limit)
+        table = out.read_table("scores", name, columns=read)
+        table = table.filter(pc.or_(table["eligible"], table["declared_right"]))
+        columns = (table[key].to_numpy() for key in ("unit_id", "given_label", "declared_right"))
+        parts.append((scales.combined(table, detectors), *columns))
+    values, units, given, declared = map(np.concatenate, zip(*parts, strict=True))
+    suspects = most_doubtful(values[~declared], units[~declared], limit)
     order = np.argsort(suspects)
     rest = ~np.isin(units, suspects)
     counts = np.bincount(given[~rest], minlength=int(given.max(initial=0)) + 1)
-    controls = control_units(values[rest], units[rest], given[rest], counts, seed)
+    controls = control_units(values[rest], units[rest], given[rest], counts, seed, declared[rest])
+    eligible = int((~declared).sum())
     return SelectedSuspects(kind, ordered, suspects[order], order.astype(np.int64), limit, eligible, controls)
 
 
@@ -104,9 +103,11 @@ def control_units(
     given: npt.NDArray[np.integer[Any]],
     suspects: npt.NDArray[np.int64],
     seed: int,
+    declared: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Ids of up to `MOST_CONTROLS` units whose labels are as good as known, drawn by a hash from the better half of those
-    with each given label, each label as often as among the suspects; any first part of them has these shares, too.
+    """Ids of up to `MOST_CONTROLS` units whose labels are as good as known, each label as often as among the suspects; any
+    first part of them has these shares, too. Of a label they are first those that were declared right, then those drawn by
+    a hash from the better half of the others.
 
     An annotator may know one class and guess in another, so it must be measured in the classes that it is asked about. Units
     of the very highest quality would be the easiest; nearer to the suspects, too many labels are themselves wrong.
@@ -117,13 +118,18 @@ def control_units(
         given: [R] given labels.
         suspects: [K] number of suspects by given label.
         seed: of the run.
+        declared: [R] whether the given label was declared right (clean development examples); None: of none.
     """
+    declared = np.zeros(len(ids), dtype=np.bool_) if declared is None else declared
     turn = np.full(len(ids), np.inf)
     hashes = mix(ids, seed, "control")
     for label in np.unique(given):
         rows = np.flatnonzero(given == label)
-        rows = rows[quality[rows] >= np.median(quality[rows])]
-        rows = rows[np.lexsort((ids[rows], hashes[rows]))]
+        known, others = rows[declared[rows]], rows[~declared[rows]]
+        if len(others):
+            others = others[quality[others] >= np.median(quality[others])]
+        rows = np.concatenate([known, others])
+        rows = rows[np.lexsort((ids[rows], hashes[rows], ~declared[rows]))]
         # Of labels without suspects last, so that there are controls where nobody is suspected.
         turn[rows] = (np.arange(len(rows)) + 0.5) / max(suspects[label], 1e-6)
     order = np.lexsort((ids, hashes, turn))
@@ -162,7 +168,7 @@ def write_findings(
         ids = table["unit_id"].to_numpy()
         rank = chosen.rank(ids)
         votes = np.stack([table[f"vote_{key}"].to_numpy() for key in detectors])
-        columns = {key: table[key] for key in table.column_names if key != "eligible"}
+        columns = {key: table[key] for key in table.column_names if key not in ("eligible", "declared_right")}
         columns |= {
             "quality": pa.array(chosen.combined(table, detectors)),
             "suspect": pa.array(rank >= 0),

@@ -78,7 +78,7 @@ class Scorer:
             **self._suggested(batch),
             "given_value": batch.given_value,
             "suggested_value": batch.suggested_value,
-            "eligible": self._eligible(batch, name),
+            **self._doubtable(batch, name),
         }
         for key, detector in self.detectors.items():
             quality, vote = detector.score(batch, self.states[key])
@@ -96,18 +96,19 @@ class Scorer:
         Folder(self.out).write_table(pa.table(columns), "scores", name)
         return len(batch.unit_id)
 
-    def _eligible(self, batch: DetectorBatch, name: str) -> npt.NDArray[np.bool_]:
-        """Whether a unit may be a suspect: another answer can be suggested, and it is not of a clean development
-        example.
+    def _doubtable(self, batch: DetectorBatch, name: str) -> dict[str, npt.NDArray[np.bool_]]:
+        """Whether a unit may be a suspect (`eligible`): another answer can be suggested, and it is not of a clean development
+        example; and whether it is of one (`declared_right`), which makes it a control question.
         """
-        eligible = np.ones(len(batch.unit_id), dtype=np.bool_)
+        other = np.ones(len(batch.unit_id), dtype=np.bool_)
         if batch.suggested_value is not None and batch.given_value is not None:
             same = pc.equal(batch.suggested_value, batch.given_value)
-            eligible &= ~np.asarray(same.fill_null(False))
+            other = ~np.asarray(same.fill_null(False))
+        declared = np.zeros_like(other)
         if self.protect_dev:
             ids, _, dev = _units(self.load, name, self.units)
-            eligible &= ~np.isin(batch.unit_id, ids[dev])
-        return eligible
+            declared = np.isin(batch.unit_id, ids[dev])
+        return {"eligible": other & ~declared, "declared_right": other & declared}
 
     def _suggested(self, batch: DetectorBatch) -> dict[str, npt.NDArray[Any]]:
         """The most probable answer but the given one, and the probabilities of both."""

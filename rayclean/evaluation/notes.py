@@ -33,9 +33,14 @@ def _judged(judged: Mapping[str, Any]) -> str:
             "is sure. Its own scale is not known without answers, so most suspects are referred to a person."
         )
     right = f"{name} was right on {controls['right']:,} of {controls['asked']:,} control questions"
+    ended = (
+        f" Asking ended there: {judged['unneeded']:,} suspects were not asked about (relabel.ask_all asks about all)."
+        if judged["unneeded"]
+        else ""
+    )
     return {
         "posterior_alone": f"{right}, which is not surely better than chance: its answers count for nothing, and the model "
-        "alone decided.",
+        f"alone decided.{ended}",
         "closed": f"{right}, but its answers do not show that more suggestions are right than wrong: no label was changed.",
         "open": f"{right}: it counts as right with {format_percent(judged['accuracy'])}, and labels were decided by model and "
         "answers together.",

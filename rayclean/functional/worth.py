@@ -5,18 +5,19 @@ label indices, -1 where a query has fewer.
 
 References: Zhou et al., "Batch calibration", ICLR 2024 (whose flat marginal `marginal_bias` replaces by a known
 one); Agresti and Coull, "Approximate is better than exact for interval estimation of binomial proportions", The
-American Statistician 52, 1998; Clopper and Pearson, Biometrika 26, 1934.
+American Statistician 52, 1998; Clopper and Pearson, Biometrika 26, 1934; Mantel and Haenszel, "Statistical aspects of the
+analysis of data from retrospective studies of disease", JNCI 22, 1959.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
-from scipy.stats import beta
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, logit, logsumexp
+from scipy.stats import beta, norm
 
-from rayclean.functional.types import Doubles, Floats, Ints
+from rayclean.functional.types import Bools, Doubles, Floats, Ints
 
 LEAST_TEXTS = 8
 """A label that fewer texts offer has hardly a bias."""
@@ -98,6 +99,61 @@ def marginal_bias(scores: Floats, candidates: Ints, belief: Floats, num_classes:
 _PRECISE = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-9}
 
 
+def underclaimed(confidence: Floats, accuracy: float) -> float:
+    """How much an annotator says too little of itself: the least c >= 0 with mean(sigmoid(logit(confidence) + c)) >= accuracy.
+
+    An annotator that always claims .8 and is right nine times of ten is believed as .9; one that claims more than it is
+    worth is no surer for it (0), since what it is worth limits what is believed anyway.
+
+    Args:
+        confidence: [B] of its answers to control questions, in [.5, 1].
+        accuracy: its share of right answers there, as far as that is sure.
+
+    >>> round(underclaimed(np.full(100, 0.8), 0.9), 3), underclaimed(np.full(100, 0.99), 0.9)
+    (0.811, 0.0)
+    """
+    odds = logit(np.clip(np.asarray(confidence, dtype=np.float64), 0.5, 1 - LEAST_BELIEF))
+    if not len(odds) or expit(odds).mean() >= accuracy:
+        return 0.0
+    most = float(logit(min(accuracy, 1 - LEAST_BELIEF)))  # enough even where every confidence is .5
+    return float(brentq(lambda c: expit(odds + c).mean() - accuracy, 0.0, most + 1e-6))
+
+
+def confirmation_contrast(
+    control_pairs: Ints, control_confirmed: Bools, suspect_pairs: Ints, suspect_confirmed: Bools
+) -> float:
+    """One-sided p-value of the Cochran-Mantel-Haenszel test that an annotator confirms the given label of control questions
+    more often than that of suspects with the same two labels.
+
+    An annotator whose answers do not depend on which label is right confirms both equally often, whatever its preference
+    between the two labels and however many controls are wrong. With accuracies a1 and a2 where the given and the other label
+    is right, and shares e and w of controls and suspects whose other label is, the rates differ by (a1 + a2 - 1) (w - e).
+
+    Args:
+        control_pairs: [C] a number for the ordered pair (given label, other label).
+        control_confirmed: [C] whether the annotator chose the given label.
+        suspect_pairs: [S] as for controls.
+        suspect_confirmed: [S] as for controls.
+
+    Returns:
+        The p-value, with correction for continuity; 1 where no pair has both.
+
+    >>> pairs = np.zeros(100, int)
+    >>> confirmation_contrast(pairs, np.arange(100) < 60, pairs, np.arange(100) < 60) > 0.5
+    True
+    >>> round(confirmation_contrast(pairs, np.arange(100) < 60, pairs, np.arange(100) < 40), 4)
+    0.0037
+    """
+    excess = variance = 0.0
+    for pair in np.intersect1d(control_pairs, suspect_pairs):
+        controls, others = control_confirmed[control_pairs == pair], suspect_confirmed[suspect_pairs == pair]
+        first, second = len(controls), len(others)
+        every, confirmed = first + second, int(controls.sum()) + int(others.sum())
+        excess += int(controls.sum()) - first * confirmed / every
+        variance += first * second * confirmed * (every - confirmed) / (every**2 * (every - 1))
+    return float(norm.sf((excess - 0.5) / math.sqrt(variance))) if variance else 1.0
+
+
 @dataclass(frozen=True)
 class Worth:
     """An annotator's accuracy a on control questions with two candidates, whose answers are known.
@@ -120,6 +176,8 @@ class Worth:
     """Control questions answered rightly."""
     asked: int
     """Control questions answered."""
+    contrast: float = 1.0
+    """p-value of `confirmation_contrast` between them and the suspects; 1 where it was not tested."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.right <= self.asked:
@@ -151,5 +209,9 @@ class Worth:
 
     @property
     def above_chance(self) -> bool:
-        """Whether the annotator is surely better than guessing, by `ABOVE_CHANCE`."""
-        return self.bound >= CHANCE + ABOVE_CHANCE
+        """Whether the annotator is surely better than guessing: by `ABOVE_CHANCE` at control questions, or because it
+        confirms those more often than suspects. The second needs no control to be right: where half of all labels are
+        wrong, so are many controls, and whoever is right nine times of ten denies them.
+        """
+        by_contrast = self.contrast <= 1 - CONFIDENCE and self.lower > CHANCE
+        return self.bound >= CHANCE + ABOVE_CHANCE or by_contrast

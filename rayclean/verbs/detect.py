@@ -32,7 +32,7 @@ from rayclean.tasks.base import Task
 
 logger = logging.getLogger(__name__)
 
-VERSION = 7
+VERSION = 8
 
 
 def validate(config: Config, run: Run) -> None:

@@ -5,7 +5,7 @@ answers/annotator-00/...    an answer to every query of a chunk, written when th
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean import progress
-from rayclean.annotators.answers import ANSWERS, answer_rows
+from rayclean.annotators.answers import ANSWERS, answer_rows, unneeded_rows
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.beyond import drawn_beyond
 from rayclean.annotators.budget import Budget
@@ -24,7 +24,8 @@ from rayclean.annotators.decisions import stage_name
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.annotators.queries import QueryBuilder, chunks_in, read_chunk
+from rayclean.annotators.measuring import measure_answers
+from rayclean.annotators.queries import QueryBuilder, chunk_name, chunks_in, read_chunk
 from rayclean.annotators.questions import Query
 from rayclean.annotators.random_demonstrations import random_pool
 from rayclean.config import Config
@@ -118,7 +119,7 @@ class AnnotatorStage:
         answers = ("answers", stage_name(self.number))
         missing = [chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, _part(chunk))]
         if missing:
-            self._answer(engines, missing, asked + self._controls + self._beyond_count)
+            self._answer(engines, missing, asked + self._controls + self._beyond_count, total)
 
     def _query_builder(
         self,
@@ -145,31 +146,37 @@ class AnnotatorStage:
             beyond,
         )
 
-    def _answer(self, engines: Engines, chunks: list[int], total: int) -> None:
-        """Write `answers/` of some chunks; a language model is served only if a query has no recorded
-        answer.
-        """
-        used = self._used_before() if self.run.shares_ledger else None
-        budget, max_error_rate = Budget.of(self.annotator), self.config.relabel.max_error_rate
-        asking = AskingPlan(
-            self.annotator, self.run.url("ledger"), self.session, budget, max_error_rate, used
-        )
-        server: AbstractContextManager[Annotator] = nullcontext(self.annotator)
-        # A server takes minutes to start, so only if it is needed.
-        must_ask = partial(self.chunk_work.needs_server, asking=asking)
-        if self.annotator.server() is not None and any(list(engines.map_items(must_ask, chunks))):
-            server = engines.hosted(self.annotator, self.run.url())
-        with progress.progress_bar("relabel: answers", total, "queries") as bar, server as ready:
-            asking = replace(asking, annotator=ready)
-            for _ in engines.ask_queries(
-                asking,
-                self.chunk_work.answer,
-                chunks,
-                lambda count, reused: bar.advance(count, resumed=reused),
-            ):
-                pass
+    def _answer(self, engines: Engines, chunks: list[int], total: int, suspects: int) -> None:
+        """Write `answers/` of some chunks; those after the first without asking where no answer could change a label."""
+        with progress.progress_bar("relabel: answers", total, "queries") as bar, ExitStack() as server:
+            asker = _Asker(self, engines, server, bar)
+            first, rest = (chunks[:1], chunks[1:]) if chunks[0] == 0 else ([], chunks)
+            asker.ask(first)
+            if rest and self._cannot_change_a_label(suspects):
+                for _ in engines.map_items(self.chunk_work.leave_out, rest):
+                    pass
+            else:
+                asker.ask(rest)
 
-    def _used_before(self) -> Spent:
+    def _cannot_change_a_label(self, suspects: int) -> bool:
+        """Whether control questions and the first suspects show that the annotator is not surely better than chance."""
+        if not self._controls or self.config.relabel.ask_all:
+            return False
+        first = self.out.read_table("answers", stage_name(self.number), _part(0), columns=["state"])
+        if not {*first["state"].to_pylist()} <= {"answered", "single"}:
+            return False  # the budget ended, or questions failed: it is not known yet
+        folder, given = stage_name(self.number), np.zeros(len(self.task.answers), dtype=np.int64)
+        queries = self.out.sub("queries", folder)
+        for chunk in chunks_in(queries):
+            for shard in queries.shards(chunk_name(chunk)):
+                table = queries.read_table(chunk_name(chunk), shard, columns=["rank", "given_label"])
+                ranks = table["rank"].to_numpy()
+                asked = (ranks >= 0) & (ranks < suspects)
+                given += np.bincount(table["given_label"].to_numpy()[asked], minlength=len(given))
+        found = measure_answers(self.out, folder, len(given), self.calibration, suspects, given)
+        return not found.measured.worth.above_chance
+
+    def used_before(self) -> Spent:
         """Budget used by the finished chunks of earlier attempts."""
         used, folder = Spent(), ("answers", stage_name(self.number))
         for shard in self.out.shards(*folder):
@@ -179,6 +186,41 @@ class AnnotatorStage:
             used.prompt_tokens += int(pc.sum(table["prompt_tokens"]).as_py() or 0)
             used.answer_tokens += int(pc.sum(table["answer_tokens"]).as_py() or 0)
         return used
+
+
+@dataclass
+class _Asker:
+    """Asks about chunks; a language model is served from the first query on that has no recorded answer."""
+
+    stage: AnnotatorStage
+    engines: Engines
+    server: ExitStack
+    """Where the language model is served, until the end of the stage."""
+    bar: progress.ProgressBar
+    ready: Annotator | None = None
+    """The annotator once it is served."""
+
+    def ask(self, chunks: list[int]) -> None:
+        """Write `answers/` of some chunks."""
+        stage, config = self.stage, self.stage.config
+        used = stage.used_before() if stage.run.shares_ledger else None
+        budget, rate = Budget.of(stage.annotator), config.relabel.max_error_rate
+        asking = AskingPlan(
+            self.ready or stage.annotator, stage.run.url("ledger"), stage.session, budget, rate, used
+        )
+        if self.ready is None and stage.annotator.server() is not None:
+            # A server takes minutes to start, so only if it is needed.
+            must_ask = partial(stage.chunk_work.needs_server, asking=asking)
+            if any(list(self.engines.map_items(must_ask, chunks))):
+                self.ready = self.server.enter_context(self.engines.hosted(stage.annotator, stage.run.url()))
+                asking = replace(asking, annotator=self.ready)
+        for _ in self.engines.ask_queries(
+            asking,
+            stage.chunk_work.answer,
+            chunks,
+            lambda count, reused: self.bar.advance(count, resumed=reused),
+        ):
+            pass
 
 
 @dataclass(frozen=True)
@@ -207,6 +249,14 @@ class _ChunkWork:
         queries += content_free_queries(engine.annotator, queries, self.calibration)
         keys = {engine.annotator.key(query) for query in queries}
         return not engine.exhausted and len(engine.ledger.lookup(keys)) < len(keys)
+
+    def leave_out(self, chunk: int) -> None:
+        """Write `answers/` of a chunk that nobody is asked about, since no answer could change a label."""
+        queries = Folder(self.out).sub("queries", self.stage)
+        name = chunk_name(chunk)
+        table = pa.concat_tables([queries.read_table(name, shard) for shard in queries.shards(name)])
+        answers = pa.Table.from_pylist(unneeded_rows(table), schema=ANSWERS)
+        Folder(self.out).write_table(answers, "answers", self.stage, _part(chunk))
 
     async def answer(self, engine: Engine, chunk: int) -> None:
         """Answer a chunk's queries and write `answers/<annotator>/part-<chunk>.parquet`."""

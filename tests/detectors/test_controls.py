@@ -41,3 +41,15 @@ def test_without_suspects_any_label_will_do() -> None:
     found = control_units(np.ones(100, np.float32), ids, ids % 2, np.zeros(2, np.int64), seed=0)
     assert len(found) == 100
     assert len(control_units(np.ones(0, np.float32), ids[:0], ids[:0], np.zeros(1, np.int64), seed=0)) == 0
+
+
+def test_what_was_declared_right_comes_first_of_its_label() -> None:
+    ids = np.arange(300)
+    labels, quality = ids % 3, np.linspace(0, 1, 300, dtype=np.float32)
+    declared = (ids < 60) & (labels != 2)  # of the lowest quality; none of label 2
+    found = control_units(quality, ids, labels, np.array([10, 10, 10]), 0, declared)
+    for label in (0, 1):
+        of_label = [bool(declared[each]) for each in found if labels[each] == label]
+        assert of_label[:20] == [True] * 20
+        assert not any(of_label[20:])
+    assert all(quality[each] >= 0.5 for each in found if not declared[each])

@@ -27,7 +27,7 @@ def believed(asked: int = 40, right: int = 36, decided_by: str | None = "open") 
     """What `relabel` says of an annotator."""
     return {
         "name": EVIL, "controls": {"asked": asked, "right": right}, "accuracy": 0.82, "above_chance": decided_by != "posterior_alone",
-        "decided_by": decided_by, "scale": None if decided_by is None else [-1.0, 0.5], "capped": 0, "beyond": None,
+        "decided_by": decided_by, "scale": None if decided_by is None else [-1.0, 0.5], "capped": 0, "unneeded": 0, "beyond": None,
     }  # fmt: skip
 
 

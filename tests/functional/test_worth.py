@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 from scipy.stats import binom
 
 from rayclean.functional.calibration import probabilities
-from rayclean.functional.worth import Worth, marginal_bias
+from rayclean.functional.worth import Worth, confirmation_contrast, marginal_bias, underclaimed
 
 
 def unbalanced(rows: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,3 +142,50 @@ def test_worth_grows_with_right_answers(right: int, wrong: int) -> None:
     assert worth.bound <= worth.accuracy or worth.accuracy < 0.5 or right + wrong < 5
     assert worth.bound < better.bound
     assert worth.accuracy < better.accuracy
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0.5, 1), max_size=20), st.floats(0.5, 0.99))
+def test_what_an_annotator_claims_too_little_is_added(confidence: list[float], accuracy: float) -> None:
+    lacks = underclaimed(np.array(confidence), accuracy)
+    if not confidence or np.mean(confidence) >= accuracy:  # nobody is believed less for claiming more
+        assert lacks == pytest.approx(0, abs=1e-6)
+    else:
+        odds = logit(np.clip(confidence, 0.5, 1 - 1e-9))
+        assert lacks > 0
+        assert expit(odds + lacks).mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize("preference", [0.1, 0.5, 0.9])
+def test_a_preference_is_no_contrast(preference: float) -> None:
+    """Whoever answers by the two labels alone passes in one case of twenty, however the pairs are mixed."""
+    rng = np.random.default_rng(0)
+    passed = 0
+    for _ in range(500):
+        controls, suspects = rng.integers(0, 2, 150), (rng.random(200) < 0.9).astype(int)
+        rate = np.array([preference, 1 - preference])
+        confirmed = [rng.random(len(pairs)) < rate[pairs] for pairs in (controls, suspects)]
+        passed += confirmation_contrast(controls, confirmed[0], suspects, confirmed[1]) <= 0.05
+    assert passed / 500 < 0.08
+
+
+def test_wrong_controls_hide_a_good_annotator_from_them_alone() -> None:
+    """Right nine times of ten; .4 of the controls are wrong, and .8 of the suspects."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        wrong = [rng.random(150) < 0.4, rng.random(400) < 0.8]
+        confirmed = [(rng.random(len(each)) < 0.9) ^ each for each in wrong]
+        pairs = [np.zeros(len(each), int) for each in wrong]
+        contrast = confirmation_contrast(pairs[0], confirmed[0], pairs[1], confirmed[1])
+        worth = Worth(int(confirmed[0].sum()), 150)
+        found.append((worth.above_chance, Worth(worth.right, 150, contrast).above_chance))
+    alone, together = np.mean(found, axis=0)
+    assert alone < 0.6
+    assert together > alone + 0.3
+
+
+def test_contrast_needs_a_pair_in_both() -> None:
+    assert confirmation_contrast(np.zeros(9, int), np.ones(9, bool), np.ones(9, int), np.zeros(9, bool)) == 1
+    assert confirmation_contrast(*[np.zeros(0, int), np.zeros(0, bool)] * 2) == 1
+    assert not Worth(50, 100, 0.001).above_chance  # at chance on the controls, whatever it says of suspects

@@ -240,6 +240,7 @@ class TestStartAndEnd:
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
 
+    @pytest.mark.slow
     def test_the_end_of_one_leaves_the_others_alone(self, tiny: None) -> None:
         """Two runs on one cluster: the first started Ray Serve, and ends while the second still asks."""
         from ray import serve as ray_serve
@@ -301,6 +302,7 @@ class TestOnARunningServe:
     def _both(self, running_serve: None, tiny: None) -> None:
         """Every test needs both."""
 
+    @pytest.mark.slow
     def test_what_a_killed_driver_left_is_taken_down_and_nothing_else(self) -> None:
         """Names end in the id of the driver's job: `ffffffff` never was one."""
         from ray import serve as ray_serve

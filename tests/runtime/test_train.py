@@ -108,6 +108,7 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_embedded: None) -> 
         np.testing.assert_allclose(left[column], right[column], rtol=0, atol=1e-5, err_msg=column)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, ray_embedded: None) -> None:
     """NoiseAL on two workers, one SIGKILLed in an epoch with questions: the result of the unkilled run on one."""
     examples = write_examples(tmp_path / "examples", 90, dev=10, noise=0.3)

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.trial_slots import TrialSlots
 from rayclean.runtime.tune import run_trials
@@ -44,6 +46,7 @@ def three_epochs(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str
     return {"figures": {"dev_accuracy": 0.75}}
 
 
+@pytest.mark.slow
 def test_what_is_lost_begins_anew(ray_embedded: None, tmp_path: Path) -> None:
     """One death is within the retries, two are not."""
     common = {"deaths": str(tmp_path / "deaths"), "method": {"name": "lane"}, "seed": 7}

@@ -28,7 +28,7 @@ TEST_IDS, TEST_GIVEN, TEST_TRUE = [100, 101, 102, 103], [0, 1, None, 2], [0, 0, 
 
 JUDGED = {
     "name": "simulated", "controls": {"asked": 20, "right": 19}, "accuracy": 0.83, "above_chance": True,
-    "decided_by": "open", "scale": [0.0, 0.5], "capped": 0, "beyond": None,
+    "decided_by": "open", "scale": [0.0, 0.5], "capped": 0, "unneeded": 0, "beyond": None,
 }  # fmt: skip
 UNASKED = JUDGED | {
     "controls": {"asked": 0, "right": 0}, "accuracy": 0.5, "above_chance": False, "decided_by": None, "scale": None,

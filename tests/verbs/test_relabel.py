@@ -13,6 +13,7 @@ import pytest
 
 from rayclean import schema
 from rayclean.annotations import ANNOTATIONS
+from rayclean.annotators import queries
 from rayclean.annotators.answers import answer_rows
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.questions import Annotation, Query
@@ -412,6 +413,7 @@ def test_results_do_not_depend_on_shards_and_chunks(
 ) -> None:
     results = []
     for number, (shards, rows) in enumerate([(1, 2048), (5, 4)]):
+        monkeypatch.setattr(queries, "FIRST_SUSPECTS", rows)
         monkeypatch.setattr(relabel_stage, "ROWS_PER_CHUNK", rows)
         monkeypatch.setattr(relabel_stage, "ROWS_PER_GROUP", 5 * rows)
         run = make(tmp_path / str(number), shards, believed=BELIEVED)
@@ -429,6 +431,30 @@ def test_results_do_not_depend_on_shards_and_chunks(
         }
         results.append((judged, decided, labels, metrics["asked"]))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("ask_all", [False, True])
+def test_asking_ends_where_no_answer_can_change_a_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_all: bool
+) -> None:
+    """A coin is asked the control questions and about the first suspects; the labels are those of all its answers."""
+    monkeypatch.setattr(queries, "FIRST_SUSPECTS", 20)
+    run = make(tmp_path, believed=BELIEVED)
+    options = simulated(run, 0.5)
+    metrics = do(config_of(tmp_path, options, relabel={"ask_all": ask_all}), run)
+    (judged,) = metrics["judged"]
+    left = 0 if ask_all else SUSPECTS - 20
+    assert (judged["above_chance"], judged["unneeded"]) == (False, left)
+    assert metrics["asked"] == CONTROLS + SUSPECTS - left
+    assert (metrics["unasked"], metrics["complete"]) == (0, True)
+    decided = {key: row["decision"] for key, row in table(run, "relabel", "annotations").items()}
+    assert len(decided) == SUSPECTS
+    nobody = make(tmp_path / "nobody", believed=BELIEVED)
+    do(config_of(tmp_path / "nobody", {"name": "posterior"}), nobody)
+    alone = {key: row["decision"] for key, row in table(nobody, "relabel", "annotations").items()}
+    assert {key for key in decided if decided[key] == "changed"} == {
+        key for key in alone if alone[key] == "changed"
+    }
 
 
 def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: Engines) -> None:
@@ -675,6 +701,7 @@ def test_a_crash_between_chunks_asks_no_control_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first file of answers holds all controls, and counts for those that follow."""
+    monkeypatch.setattr(queries, "FIRST_SUSPECTS", 4)
     monkeypatch.setattr(relabel_stage, "ROWS_PER_CHUNK", 4)
     run = make(tmp_path)
     with serve_in_process() as server:

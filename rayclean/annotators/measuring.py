@@ -1,0 +1,109 @@
+"""What an annotator is worth, by its answers in `answers/`: those to control questions, beside those about suspects."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rayclean.annotators.answers import AnsweredQuery, answered_query
+from rayclean.annotators.choices import Measured, choices, measure_annotator
+from rayclean.folder import Folder
+from rayclean.functional.worth import confirmation_contrast
+
+NOBODY, NEITHER = -1, -2
+"""Answers of `judge`: nobody answered; the annotator chose none of the candidates."""
+
+_Columns = dict[str, npt.NDArray[Any]]
+_READ = ["unit_id", "rank", "given_label", "suggested_label", "log_odds", "state", "candidates", "choice", "all_scores",
+         "content_free"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AnsweredStage:
+    """The answers of one annotator, as `judge` needs them."""
+
+    measured: Measured
+    suspects: Mapping[str, npt.NDArray[Any]]
+    """[S] by name: `unit_id`, `given_label`, `suggested_label`, `answer`, `log_odds`, `confidence`; {} without suspects."""
+
+
+def measure_answers(
+    out: Folder,
+    stage: str,
+    num_classes: int,
+    calibration: str,
+    suspects: int,
+    given: npt.NDArray[np.int64] | None = None,
+) -> AnsweredStage:
+    """Read `answers/<stage>/`; a few numbers per suspect are in memory.
+
+    Args:
+        out: folder of `relabel`.
+        stage: name of the annotator's sub-folders.
+        num_classes: number of answers K.
+        calibration: `none`, `controls` or `content_free`.
+        suspects: number of suspects; a row of a higher rank is a question beyond them (`beyond.py`).
+        given: [K] number of suspects by given label; None: of those that are in the files.
+    """
+    names = out.shards("answers", stage)
+    controls: list[AnsweredQuery] = []
+    rivals: list[int] = []
+    counted = np.zeros(num_classes, dtype=np.int64)
+    for name in names:
+        table = out.read_table("answers", stage, name, columns=_READ)
+        ranks, labels = table["rank"].to_numpy(), table["given_label"].to_numpy()
+        counted += np.bincount(labels[(ranks >= 0) & (ranks < suspects)], minlength=num_classes)
+        for row in table.filter(pa.array(ranks < 0)).to_pylist():
+            answer = answered_query(row)
+            if answer is not None:
+                controls.append(answer)
+                rivals.append(row["suggested_label"])
+    measured = measure_annotator(controls, num_classes, calibration, counted if given is None else given)
+    parts = [
+        _suspects(out.read_table("answers", stage, name, columns=_READ), measured, suspects) for name in names
+    ]
+    every = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
+    if every:
+        contrast = _contrast(controls, rivals, measured, every, num_classes)
+        measured = replace(measured, worth=replace(measured.worth, contrast=contrast))
+    return AnsweredStage(measured, every)
+
+
+def _suspects(table: pa.Table, measured: Measured, suspects: int) -> _Columns:
+    """The suspects of one file of answers."""
+    rows = [row for row in table.to_pylist() if 0 <= row["rank"] < suspects]
+    answers = [answered_query(row) for row in rows]
+    made = choices([answer for answer in answers if answer is not None], measured.bias)
+    answered = np.array([answer is not None for answer in answers], dtype=bool)
+    label, confidence = np.full(len(rows), NOBODY), np.ones(len(rows))
+    label[answered] = np.where(made.label >= 0, made.label, NEITHER)
+    confidence[answered] = measured.believed(made.confidence)
+    found: _Columns = {
+        key: np.array([row[key] for row in rows], dtype=np.int64)
+        for key in ("unit_id", "given_label", "suggested_label")
+    }
+    log_odds = np.array([row["log_odds"] for row in rows], dtype=np.float64)
+    return found | {"answer": label, "log_odds": log_odds, "confidence": confidence}
+
+
+def _contrast(
+    controls: Sequence[AnsweredQuery],
+    rivals: Sequence[int],
+    measured: Measured,
+    suspects: _Columns,
+    num_classes: int,
+) -> float:
+    """The p-value of `confirmation_contrast`; answers for neither of the two labels are left out."""
+    given = np.array([answer.given for answer in controls], dtype=np.int64)
+    sides = (
+        (given, np.array(rivals, dtype=np.int64), choices(controls, measured.bias).label),
+        (suspects["given_label"], suspects["suggested_label"], suspects["answer"]),
+    )
+    columns: list[npt.NDArray[Any]] = []
+    for labels, others, answers in sides:
+        of_both = (answers == labels) | (answers == others)
+        columns += [(labels * num_classes + others)[of_both], (answers == labels)[of_both]]
+    return confirmation_contrast(*columns)
