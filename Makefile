@@ -13,7 +13,7 @@ COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wand
 CLOUDS := --extra gcs --extra up
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-durations test-slow lint format bench-small errors-page lock manifests
+.PHONY: help install quickstart test test-durations test-slow lint format bench-small errors-page lock manifests audit
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,16 @@ manifests: install  ## write cluster/ anew from cluster/parameters.toml
 
 errors-page: $(VENV)/.installed  ## write docs/errors.md anew from the messages in the source
 	$(BIN)/python docs/render_errors.py
+
+# In an environment of its own, since what pip-audit needs is no part of what it looks at. Nothing is installed from the locks.
+audit:  ## known vulnerabilities of all that the locks pin (needs PyPI)
+	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet --retries 0 'pip-audit>=2.9,<3'; } \
+	  || { echo "audit: nothing was checked: pip-audit cannot be installed; run it where PyPI can be reached" >&2; exit 2; }
+	@for lock in requirements-dev.lock requirements-gpu.lock; do echo "audit: $$lock"; found=0; \
+	  .audit/bin/pip-audit --no-deps --disable-pip --progress-spinner off -r $$lock > .audit/report 2>&1 || found=1; \
+	  if [ "$$(grep -c 'could not be audited' .audit/report)" -ge "$$(grep -c '==' $$lock)" ]; then \
+	    echo "audit: nothing was checked: PyPI's records of vulnerabilities cannot be reached from here" >&2; exit 2; fi; \
+	  cat .audit/report; [ $$found = 0 ] || exit 1; done
 
 # The versions of the one lock are kept in the others where they can be: uv prefers those of the file that it writes anew.
 lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, -dev tests it, -gpu runs it on GPUs

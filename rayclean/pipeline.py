@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rayclean import interrupts
 from rayclean.config import Config, parse_config, require_config
-from rayclean.errors import ArtifactError
+from rayclean.config.credentials import ADVICE, holds_credential
+from rayclean.errors import ArtifactError, ConfigError
 from rayclean.faults import faults_explained
 from rayclean.progress import say
 from rayclean.run import MANIFEST, VERBS, Manifest, Run
@@ -198,7 +199,10 @@ def resolved_config(run_folder: str) -> Config:
 
     Raises:
         ArtifactError: the folder holds no run.
+        ConfigError: its address holds a password, a token or a key.
     """
+    if holds_credential(run_folder):  # it becomes a part of the config
+        raise ConfigError(f"the address of the run folder holds a password, a token or a key. {ADVICE}")
     run = Run(run_folder)
     if not run.exists("config.json"):
         raise ArtifactError(

@@ -97,7 +97,12 @@ class Family(dict[str, str], Generic[PluginClass]):
             ConfigError: an unknown name or key (with the nearest valid ones), or a wrong value.
         """
         cls = self.resolve(plugin.name)
-        model: type[Options] = cls.Config  # type: ignore[attr-defined]
+        model = getattr(cls, "Config", None)
+        if not (isinstance(model, type) and issubclass(model, Options)):
+            raise ConfigError(
+                f"{self.kind} {plugin.name!r} is no {self.kind}: its options must be a nested class Config of "
+                "rayclean.plugins.Options"
+            )
         try:
             return cls, model(**plugin.options)
         except ValidationError as error:

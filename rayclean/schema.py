@@ -135,19 +135,22 @@ LABELS = pa.schema(
         ("given_label", pa.int32()),
         ("final_label", pa.int32()),
         ("final_value", pa.string()),  # JSON, where the number of an answer does not say it; else null
-        # given (never doubted), kept, changed, referred, abstained, error, unasked, audited, reverted
-        ("source", pa.string()),
-        # probability of the final label, against its rival; null where never doubted
-        ("confidence", pa.float32()),
-        ("annotator", pa.string()),  # name of the annotator that decided; null where never doubted
+        (
+            "source",
+            pa.string(),
+        ),  # given (never doubted), kept, changed, referred, abstained, error, unasked, audited, reverted
+        (
+            "confidence",
+            pa.float32(),
+        ),  # probability of the final label, against its rival; null where never doubted
+        (
+            "annotator",
+            pa.string(),
+        ),  # name of the annotator that decided; null where the label was never doubted
         ("split", pa.string()),
-        # where the example came from: the user's key (null without dataset.id), the file, the 0-based row in it
-        ("key", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
     ]
 )
-"""`relabel/labels/`: the answer of every unit of `load/examples/` after relabelling, its source, and where it came from."""
+"""`relabel/labels/`: the answer of every unit and its source; then `key`, `file`, `row` (`ORIGINS`), and both labels by name."""
 
 
 @dataclass(frozen=True)

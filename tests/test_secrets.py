@@ -116,8 +116,9 @@ def test_a_run_neither_keeps_nor_tells_a_secret(
     assert "bad key Bearer ***" in ledger  # and in an error
     assert holding(runs) == []
     assert SECRET not in ended.stdout + ended.stderr + caplog.text
-    values["output"] = str(runs)
     assert SECRET not in json.dumps(pack("clean", str(file)).files)  # what is sent to a cluster
+    gone = run_command("load", str(file), f"dataset.path={data_url}x", capsys=capsys, monkeypatch=monkeypatch)
+    assert (gone.code, SECRET in gone.stdout + gone.stderr) == (2, False)
 
 
 PLACES = {
@@ -166,6 +167,13 @@ def test_a_secret_in_a_config_is_refused_and_not_repeated(
     assert key.rpartition(".")[2] in ended.stderr
     _refused("load", str(file), *overrides, capsys=capsys, monkeypatch=monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["tickets.json"]  # nothing was written
+
+
+def test_a_secret_in_the_address_of_a_run_folder_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = _refused("status", f"ftp://anna:{SECRET}@host/r/x", capsys=capsys, monkeypatch=monkeypatch)
+    assert "FSSPEC_" in ended.stderr
 
 
 def _refused(*arguments: str, **fixtures: Any) -> Ended:

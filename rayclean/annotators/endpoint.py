@@ -22,6 +22,8 @@ from rayclean.errors import ConfigError
 FIRST_WAIT, MAX_BACKOFF, MAX_JITTER = 0.25, 30.0, 0.5
 """Seconds between two attempts: the first wait, which doubles with every attempt; its maximum; and the
 maximal random addition, which spreads the retries of queries that failed together."""
+MAX_BODY = 16 * 1024 * 1024
+"""Most bytes of an answer; a model's is a few hundred."""
 SHORTEST_SECRET = 8
 """Least number of characters of a key that is looked for in answers."""
 MAX_RETRY_AFTER = 60.0
@@ -128,7 +130,8 @@ class EndpointClient:
             EndpointError: the request failed.
         """
         try:
-            response = await self._client.request(method, path, json=body)
+            async with self._client.stream(method, path, json=body) as response:
+                content = await _bounded(response)
         except httpx.TimeoutException as error:
             raise EndpointError("timeout", f"no answer within {self.timeout:g} s", transient=True) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
@@ -136,15 +139,15 @@ class EndpointClient:
             raise EndpointError("connection", message, transient=True) from error
         except httpx.HTTPError as error:
             raise EndpointError("client", f"{type(error).__name__} {error}".strip()) from error
-        status, excerpt = response.status_code, self._excerpt(response)
+        status, excerpt = response.status_code, self._excerpt(content)
         if status != 200:
             transient = status in (408, 409, 429) or status >= 500
             raise EndpointError(_kind(status), f"HTTP {status}: {excerpt}", transient=transient,
                                 retry_after=_retry_after(response), status=status)  # fmt: skip
         try:
-            answer = json.loads(self._without_key(response))
+            answer = json.loads(self._without_key(content))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            found = "an HTML page" if "<html" in response.text[:500].lower() else "no JSON"
+            found = "an HTML page" if b"<html" in content[:500].lower() else "no JSON"
             raise EndpointError("invalid", f"{found}: {excerpt}", status=status) from None
         if not isinstance(answer, dict):
             raise EndpointError("invalid", f"expected a JSON object: {excerpt}", status=status)
@@ -154,18 +157,31 @@ class EndpointClient:
         """Close the connections."""
         await self._client.aclose()
 
-    def _without_key(self, response: httpx.Response) -> bytes:
+    def _without_key(self, content: bytes) -> bytes:
         """A body with the key redacted: what an endpoint says goes into the ledger and the report. A stand-in for a key
         (`x`, `EMPTY`) is no secret, and may be a part of any answer.
         """
-        if len(self._key or "") < SHORTEST_SECRET:
-            return response.content
-        return response.content.replace(str(self._key).encode(), b"***")
+        key = self._key or ""
+        return content if len(key) < SHORTEST_SECRET else content.replace(key.encode(), b"***")
 
-    def _excerpt(self, response: httpx.Response) -> str:
+    def _excerpt(self, content: bytes) -> str:
         """The beginning of a body on one line, with the key redacted."""
-        text = " ".join(response.text[:1000].split())
+        text = " ".join(content[:4000].decode(errors="replace").split())
         return (text.replace(self._key, "***") if self._key else text)[:160]
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    """The body of an answer, decompressed.
+
+    Raises:
+        EndpointError: it is longer than any answer.
+    """
+    content = bytearray()
+    async for piece in response.aiter_bytes():
+        content += piece
+        if len(content) > MAX_BODY:
+            raise EndpointError("invalid", f"an answer of more than {MAX_BODY:,} bytes")
+    return bytes(content)
 
 
 def api_key(variable: str | None) -> str | None:

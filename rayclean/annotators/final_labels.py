@@ -47,6 +47,7 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
     audited = (
         out.read_table("audited.parquet") if out.exists("audited.parquet") else AUDITED.empty_table()
     ).sort_by("unit_id")
+    names = pa.array(task.answers.names, pa.string())
     counts = dict.fromkeys(("given", *DECISIONS, "audited", "reverted"), 0)
     examples = run.require("load")
     for shard in examples.shards("examples"):
@@ -78,9 +79,13 @@ def write_labels(run: Run, out: Folder, task: Task) -> dict[str, int]:
         columns = [
             units["unit_id"], units["example_id"], pa.array(given, pa.int32()), pa.array(final, pa.int32()),
             pa.array(value, pa.string()), pa.array(source, pa.string()), pa.array(confidence, pa.float32(), from_pandas=True),
-            pa.array(annotator, pa.string()), units["split"], origin["key"], origin["file"], origin["row"],
+            pa.array(annotator, pa.string()), units["split"],
         ]  # fmt: skip
         labels = pa.Table.from_arrays(columns, schema=LABELS)
+        for name in ("key", "file", "row"):
+            labels = labels.append_column(name, origin[name])
+        for name, numbers in (("given", given), ("final", final)):
+            labels = labels.append_column(f"{name}_name", names.take(pa.array(numbers)))
         out.write_table(labels, "labels", shard)
         if not task.units_are_examples:
             out.write_table(task.assemble(labels, table), EXAMPLE_LABELS, shard)

@@ -105,9 +105,14 @@ def recorded_readings(run: Folder) -> list[list[AuditAnswer]]:
     readings = []
     for name in _segments(run):
         record = run.read_json(*_FOLDER, name)
-        auditor, when, form = (record[name] for name in ("auditor", "time", "form"))
+        auditor, at, form = record["auditor"], record["time"], record["form"]
         rows = ([*row, ""] if record["v"] == 1 else row for row in record["answers"])
-        readings.append([AuditAnswer(*row[:4], auditor, when, form, part=row[4]) for row in rows])
+        readings.append(
+            [
+                AuditAnswer(unit, text, said, value, auditor, at, form, part)
+                for unit, text, said, value, part in rows
+            ]
+        )
     return readings
 
 

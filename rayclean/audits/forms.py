@@ -27,8 +27,8 @@ from rayclean.tasks.base import Task
 
 FORM_COLUMNS = ("form", "id", "text", "a", "b", "answer")
 """Columns of a form; further ones, such as notes, are welcome and not read."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins like this would be run by a spreadsheet; an apostrophe before it makes it text."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""A cell that begins like this would be run by some spreadsheet; an apostrophe before it makes it text."""
 _SHOWN = 5
 
 
@@ -61,7 +61,9 @@ def write_form(
     """
     rows = [_row(form, unit, task) for unit in units]
     text = io.StringIO()
-    writer = csv.DictWriter(text, FORM_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(
+        text, FORM_COLUMNS, lineterminator="\r\n"
+    )  # else a lone \r in a text is not quoted
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

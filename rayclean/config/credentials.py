@@ -19,11 +19,12 @@ _PARAMETER = re.compile(
     r"sig|signature|token)=[^&#\s]",
     re.IGNORECASE,
 )
-_ADVICE = (
+ADVICE = (
     "Leave it out: s3://, gs:// and abfs:// take keys from the environment (AWS_ACCESS_KEY_ID, "
     "GOOGLE_APPLICATION_CREDENTIALS, ...), every other protocol from FSSPEC_<PROTOCOL>, as in "
     """FSSPEC_FTP='{"username": "...", "password": "..."}', and an annotator from the variable that annotator.api_key_env names"""
 )
+"""The end of a message: where credentials belong."""
 
 
 def refuse_credentials(values: Any) -> Any:
@@ -36,7 +37,7 @@ def refuse_credentials(values: Any) -> Any:
         if holds_credential(text):
             raise Credential(
                 f"{path}: this address holds a password, a token or a key, which would be kept in the run folder and shown in "
-                f"the report. {_ADVICE}"
+                f"the report. {ADVICE}"
             )
     return values
 

@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 from rayclean.functional.types import Doubles, Floats, Ints, Labels
 
-SMOOTHING = 0.02
-"""Share of independence that is added to the confident joint."""
+SMOOTHING = 0.2
+"""Share of independence that is added to the confident joint. With little, classes in which the joint finds few errors are
+hardly doubted: of labels by a single crowd vote the ROC-AUC is then .02 below that of a plain margin (.902 and .924 with .02;
+.916 with .2); where one class collects all errors it costs as much (.770 and .754)."""
 FEW = 10
 """Classes with fewer examples share a threshold of confident learning."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from rayclean.errors import ConfigError
 
@@ -32,7 +33,7 @@ def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) 
     try:
         with without_noise():
             return factory.from_pretrained(source, **common, **arguments)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if Path(source).is_dir():
             next_step = "the folder must hold config.json, tokenizer.json and the weights as *.safetensors"

@@ -146,6 +146,10 @@ class Hostile:
             return JSONResponse(
                 {"error": {"message": f"bad key {request.headers.get('authorization', '')}"}}, 400
             )
+        if fault == "redirect":
+            return Response(status_code=307, headers={"Location": f"{self.url}/chat/completions?elsewhere"})
+        if fault == "huge":
+            return PlainTextResponse("[" * 200_000)
         if fault == "echo":
             answer = good()
             for choice in answer["choices"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rayclean.annotators import endpoint
 from rayclean.annotators.endpoint import EndpointClient, api_key
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
@@ -269,6 +270,25 @@ def test_the_key_is_sent_and_never_told(tokenizer: str, tmp_path: Path, monkeypa
         + json.dumps(asker.identity())
     )
     assert "very-secret" not in written
+
+
+def test_a_redirect_is_not_followed(tokenizer: str) -> None:
+    """It would take the key to whom nobody has named."""
+    with serve_in_process(unless_probe(lambda prompt, before: "redirect")) as server:
+        (answer,) = ask(annotator(server.url, tokenizer, form="choice"), [query(0)])
+        assert {*server.calls().values()} == {1}
+    assert answer.error is not None
+    assert answer.error.startswith("client: HTTP 307")
+
+
+def test_an_answer_without_end_is_not_read(tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "MAX_BODY", 100_000)
+    with serve_in_process(
+        unless_probe(lambda prompt, before: "huge" if "text 1 " in prompt else None)
+    ) as server:
+        good, bad = ask(annotator(server.url, tokenizer), [query(0), query(1)])
+    assert good.error is None
+    assert bad.error == "invalid: an answer of more than 100,000 bytes"
 
 
 def test_a_hostile_endpoint_gives_rows_and_never_a_foreign_label(tokenizer: str, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_with_a_key_a_revert_is_of_the_one_example(
     key = labels(pipeline.open_run(keyed))[text]["key"]
     (row,) = [row for row in rows if row["text"] == text]
     assert key == row["key"]
+    assert labels(pipeline.open_run(keyed))[text]["given_name"] == row["label"]
     file = tmp_path / "config.json"
     file.write_text(json.dumps(keyed.model_dump(mode="json", exclude_none=True)))
 

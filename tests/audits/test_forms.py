@@ -124,6 +124,13 @@ def test_nothing_in_a_form_is_run_by_a_spreadsheet(tmp_path: Path) -> None:
     assert json.loads(lines[0])["text"] == "=HYPERLINK(0)"
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
+def test_cells_that_a_spreadsheet_would_run_are_texts(tmp_path: Path, start: str) -> None:
+    write_form(Folder(str(tmp_path)), "form", "audit-1", [unit(5, f"{start}1+1")], TASK)
+    (row,) = read_rows(str(tmp_path / "audit" / "form.csv"), ["audit-1"])
+    assert row["text"] == f"'{start}1+1"
+
+
 def test_long_texts_and_separators_of_lines_survive(tmp_path: Path) -> None:
     text = "word\u2028 \n;," * 40_000
     write_form(Folder(str(tmp_path)), "form", "audit-1", [unit(5, text)], TASK)

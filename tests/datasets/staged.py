@@ -2,6 +2,7 @@
 
 import shutil
 
+from rayclean.class_names import spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import LoadJob, stage_piece
 from rayclean.datasets.label_forms import label_form
@@ -33,11 +34,11 @@ class Staged:
     @property
     def pairs(self):
         """Text and label in the order of the files."""
-        return [(text, label[2:]) for text, label in self.examples.values()]
+        return [(text, spelling(label[2:])) for text, label in self.examples.values()]
 
     @property
     def labels(self):
-        return {label[2:] for _, label in self.examples.values()}
+        return {spelling(label[2:]) for _, label in self.examples.values()}
 
     @property
     def forms(self):

@@ -26,6 +26,7 @@ def annotations(rows: list[tuple]) -> pa.Table:
         "probability": pa.array(probability, pa.float64()),
         "log_odds": pa.array([0.0] * len(rows), pa.float64()),
         "decision": pa.array([r[5] for r in rows], pa.string()),
+        "given_value": pa.nulls(len(rows), pa.string()),
         "suggested_value": pa.nulls(len(rows), pa.string()),
         "annotator": pa.array(["knn"] * len(rows), pa.string()),
         "auditor": pa.nulls(len(rows), pa.string()),

@@ -17,6 +17,7 @@ from rayclean.evaluation.headlines import headlines
 from rayclean.evaluation.notes import measured_on, notes
 from rayclean.evaluation.training_history import TrainingHistory
 from rayclean.methods.noiseal_measures import noiseal_measures
+from rayclean.origins import Origin
 from tests.evaluation.test_counts import asked, columns, facts
 
 EVIL = "<script>alert('label')</script>"
@@ -126,7 +127,7 @@ def page(
     judged: tuple[dict, ...] = (believed(),),
 ) -> str:
     change = {
-        "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "given": EVIL,
+        "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "origin": Origin(EVIL, f"{EVIL}.csv", 3), "given": EVIL,
         "final": "b", "true": "b", "confidence": 0.9,
     }  # fmt: skip
     bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
@@ -154,6 +155,8 @@ def test_texts_of_users_are_escaped_everywhere(counts: RunCounts) -> None:
     assert "&lt;script&gt;alert" in html
     assert "<script>alert" not in html
     assert "<img" not in html
+    assert 'key <code dir="auto">&lt;script&gt;' in html
+    assert ".csv:3</code>" in html
     scripts = re.findall(r"<script\b[^>]*>", html)
     assert len(scripts) == 3
     assert all("nonce=" in script for script in scripts)

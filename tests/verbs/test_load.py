@@ -462,7 +462,9 @@ def test_how_files_are_written_is_counted_and_what_was_guessed_is_a_warning(tmp_
     ):
         part = "".join(lines[number::4]).replace(";", delimiter)
         (folder / f"{number}.csv").write_text(f"text{delimiter}label\n{part}", encoding)
-    loaded = Loaded(tmp_path, path=str(folder), test={"path": str(folder / "0.csv")})
+    test = tmp_path / "test.csv"
+    test.write_text("text,label\n" + "".join(f"another {row['text']},{row['label']}\n" for row in rows(4)))
+    loaded = Loaded(tmp_path, path=str(folder), test={"path": str(test)})
     assert loaded.metrics["forms"] == {
         "data": {
             "CSV: ',' between fields, UTF-8": 1,

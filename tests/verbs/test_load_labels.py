@@ -61,7 +61,8 @@ def write_jsonl(path, labels):
 
 def write_parquet(path, labels, metadata=None):
     labels = labels if isinstance(labels, pa.Array) else pa.array(labels)
-    table = pa.table({"text": [f"t{i}" for i in range(len(labels))], "label": labels})
+    texts = [f"{path.stem} {i}" for i in range(len(labels))]  # test files hold other texts than the data
+    table = pa.table({"text": texts, "label": labels})
     pq.write_table(table.replace_schema_metadata(metadata), path)
     return str(path)
 
