@@ -73,7 +73,7 @@ class Dialect:
     def closes(self, record: str) -> bool:
         """Whether a record can be the end of one whose first lines, with an open quote, are missing.
 
-        >>> Dialect().closes('and a cake",b'), Dialect().closes('5" pipe,b'), Dialect().closes('"a",b')
+        >>> Dialect().closes('and stir it",b'), Dialect().closes('5" pipe,b'), Dialect().closes('"a",b')
         (True, False, False)
         """
         return bool(self.quote) and self.quote in record and self._closing.fullmatch(record) is not None
