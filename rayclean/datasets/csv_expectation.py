@@ -126,21 +126,18 @@ class Expectation:
 
     def doubt(self, record: CsvRecord) -> str:
         """Why a line after a malformed record may not begin a record; "" if it is plausible that it does."""
-        if fault := self.fault(record):
-            return fault
-        if not self.dialect.is_strict(record.text):
-            return "quotes inside a field"
-        if self.quoted and not record.text.startswith(self.dialect.quote):
-            return "no quote at its beginning"
-        if any(not re.fullmatch(r"-?\d+", record.fields[column]) for column in self.numbers):
-            return "no number where all records have one"
-        unknown = self.unknown(record.fields)
+        why = self.fault(record)
+        if not why and not self.dialect.is_strict(record.text):
+            why = "quotes inside a field"
+        if not why and self.quoted and not record.text.startswith(self.dialect.quote):
+            why = "no quote at its beginning"
+        if not why and any(not re.fullmatch(r"-?\d+", record.fields[column]) for column in self.numbers):
+            why = "no number where all records have one"
+        unknown = () if why else self.unknown(record.fields)
         self.run = (unknown, self.run[1] + 1 if unknown == self.run[0] else 1)
-        return (
-            f"the label {unknown[0][:50]!r}, which no other record has"
-            if unknown and self.run[1] < _RUN
-            else ""
-        )
+        if unknown and self.run[1] < _RUN:
+            why = f"the label {unknown[0][:50]!r}, which no other record has"
+        return why
 
 
 def _fields(number: int) -> str:

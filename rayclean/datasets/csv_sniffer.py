@@ -3,8 +3,8 @@
 RFC 4180 (commas, double quotes, quotes inside a field doubled) is what a file is taken for wherever that reads its first
 bytes without a fault. Elsewhere the other dialects that programs write are tried: another delimiter where it is the one
 that finds the columns which the config names; quotes escaped by a backslash (MySQL, Label Studio), or blanks before quotes,
-where that leaves fewer faults; and, between tabs, quotes that are characters like any other (as databases dump tables) where that leaves none. What
-is malformed in the chosen dialect is rejected.
+where that leaves fewer faults; and, between tabs, quotes that are characters like any other (as databases dump tables)
+where that leaves none. What is malformed in the chosen dialect is rejected.
 """
 
 import io
