@@ -6,8 +6,8 @@ a line here.
     sources.py        finds the files and cuts them into pieces of work; partitions.py: columns in the names of folders
     first_pass.py     source -> staged shards, one piece at a time, in workers. For every row:
                         columns.py             chooses its text, tokens, label, truth and key columns
-                        csv.py, jsonl.py, ...  read it; text_files.py, encodings.py, csv_sniffer.py, csv_dialect.py,
-                                               csv_records.py and nested_fields.py help them
+                        csv.py, jsonl.py, ...  read it, with text_files.py, encodings.py, nested_fields.py, and for CSV
+                                               csv_sniffer.py, csv_dialect.py, csv_expectation.py, csv_records.py
                         class_label.py         gives numbers the names that the file holds for them
                         row_validation.py      accepts or rejects it
                         label_forms.py         reads its label: single_class.py, class_sets.py, tag_sequences.py

@@ -14,7 +14,8 @@ from typing import Any
 
 from rayclean.datasets.base import FileForm, FileSegment, Reader, ReadOptions, SourceFile, check_unique
 from rayclean.datasets.csv_dialect import Records
-from rayclean.datasets.csv_records import Expectation, checked_records
+from rayclean.datasets.csv_expectation import Expectation
+from rayclean.datasets.csv_records import checked_records
 from rayclean.datasets.csv_sniffer import SniffedCsv, sniff_csv
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.text_files import encoding_name, has_marks, open_text, unmarked

@@ -27,9 +27,13 @@ class Dialect:
     """"" where fields are not quoted."""
     escape: str = ""
     """Takes the special meaning from a quote, a delimiter, a line end or itself; before all else it is itself."""
+    blanks: bool = False
+    """Whether blanks follow a delimiter that are no part of the field: `"a", "b"`."""
 
     def __str__(self) -> str:
         parts = [f"{_NAMES.get(self.delimiter) or repr(self.delimiter)} between fields"]
+        if self.blanks:
+            parts.append("blanks before them left out")
         if self.quote != '"':
             parts.append(f"fields quoted by {self.quote!r}" if self.quote else "quotes as plain characters")
         if self.escape:
@@ -45,6 +49,7 @@ class Dialect:
             quotechar=self.quote or None,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
             escapechar=self.escape or None,
+            skipinitialspace=self.blanks,
             strict=True,
         )
 
@@ -73,7 +78,7 @@ class Dialect:
     def closes(self, record: str) -> bool:
         """Whether a record can be the end of one whose first lines, with an open quote, are missing.
 
-        >>> Dialect().closes('and a cake",b'), Dialect().closes('5" pipe,b'), Dialect().closes('"a",b')
+        >>> Dialect().closes('and stir it",b'), Dialect().closes('5" pipe,b'), Dialect().closes('"a",b')
         (True, False, False)
         """
         return bool(self.quote) and self.quote in record and self._closing.fullmatch(record) is not None
@@ -89,7 +94,7 @@ class Dialect:
         quote, escape, delimiter = map(re.escape, (self.quote, self.escape, self.delimiter))
         plain = f"[^{quote}{delimiter}{escape}\r\n]*"
         plain = f"{plain}(?:{escape}.{plain})*" if escape else plain
-        return f"(?:{quote}{self._inside}{quote}|{plain})"
+        return f"{' *' if self.blanks else ''}(?:{quote}{self._inside}{quote}|{plain})"
 
     @cached_property
     def _inside(self) -> str:

@@ -1,35 +1,24 @@
 """The records of a CSV, and where reading goes on after a malformed one.
 
 A text with line breaks whose quotes are broken is a malformed record that spans several lines, and some of its lines may
-look like records: `first the bread, then the boat` has two fields. Reading must not go on there, or a text and a class
+look like records: `add salt, then rice` has two fields. Reading must not go on there, or a text and a class
 are invented. So after a fault, a line is read as a record again only if it is one that the rest of the file makes
 plausible: its quotes are in order, it has as many fields as the header, and its label is one that other records have. All
 lines before it belong to the malformed record. A later line may show that records before it were parts of one text, too:
-`and a cake",ham` ends a field that must have begun above. So some records are held back, and rejected with it.
+`and stir it",recipe` ends a field that must have begun above. So some records are held back, and rejected with it.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from rayclean.datasets.csv_dialect import CsvRecord, Dialect, Records
+from rayclean.datasets.csv_dialect import CsvRecord, Records
+from rayclean.datasets.csv_expectation import Expectation
 from rayclean.datasets.rejected_rows import WHOLE_CHARACTERS, RejectedRow
-from rayclean.datasets.text_files import MAX_LINE, unmarked
+from rayclean.datasets.text_files import unmarked
 
 MALFORMED = "malformed CSV line"
 """Reason for rejecting records."""
 
-_CALM = (10, 5, 2)
-"""Well-formed records after a fault before records of the sample count as examples of what the file holds; fewer in a file
-that has not enough otherwise."""
-_LABELS = 10_000
-"""Most values of a label column that are remembered."""
-_RECORDS = 4
-"""Fewest records that show what all records have in common."""
-_MANY = 20
-"""Distinct labels are a set of classes if they are few, or if there are fewer records than this."""
-_RUN = 3
-"""Records one after another with the same unknown label that make it known: files may be sorted by label."""
 _HELD = 20
 """Most records after one with a quote that are held back, until it is clear that no later line ends its text."""
 _LINES = 20
@@ -49,123 +38,6 @@ class _Item(NamedTuple):
     """Whether it begins with a line without any delimiter."""
     rejected: RejectedRow | None = None
     """Why it cannot be used; None if it can."""
-
-
-class Expectation:
-    """What records of a file look like.
-
-    Args:
-        sample: the first lines of the file.
-        dialect: of the file.
-        width: number of its columns.
-        labels: positions of the columns that hold labels.
-        header: whether the first record names the columns.
-    """
-
-    def __init__(
-        self, sample: Iterable[str], dialect: Dialect, width: int, labels: Sequence[int], header: bool = True
-    ):
-        self.dialect, self.width, self.header = dialect, width, header
-        self.labels: dict[int, set[str]] = {}
-        read = list(Records(sample, dialect))[header:]
-        healthy: list[CsvRecord] = []
-        for calm in _CALM:
-            if len(healthy) < _RECORDS:
-                healthy = list(self._healthy(read, calm))
-        values = {column: [record.fields[column] for record in healthy] for column in labels}
-        self.labels = {
-            column: set(found)
-            for column, found in values.items()
-            if found and (len(found) < _MANY or 2 * len(set(found)) <= len(found))
-        }
-        enough = len(healthy) >= _RECORDS
-        self.numbers = [
-            column
-            for column in range(width)
-            if enough and all(re.fullmatch(r"-?\d+", record.fields[column]) for record in healthy)
-        ]
-        quote = dialect.quote
-        self.quoted = bool(quote) and enough and all(record.text.startswith(quote) for record in healthy)
-        self.text_first = 0 not in {*labels, *self.numbers}
-        self.text_last = width - 1 not in {*labels, *self.numbers}
-        self.run: tuple[tuple[str, ...], int] = ((), 0)
-
-    def _healthy(self, records: Iterable[CsvRecord], least: int) -> Iterator[CsvRecord]:
-        """Records not right before a fault, and far enough behind one, so that they are no parts of a malformed one."""
-        calm, held = least, None
-        for record in records:
-            fault = self.fault(record) or not self.dialect.is_strict(record.text)
-            if held is not None and not fault:
-                yield held
-            calm = 0 if fault else calm + 1
-            held = record if calm > least and record.is_whole else None
-        if held is not None:
-            yield held
-
-    def fault(self, record: CsvRecord) -> str:
-        """Why a record is malformed by itself; "" if it is not."""
-        if record.fault:
-            return record.fault
-        if len(record.fields) != self.width:
-            return f"{_fields(len(record.fields))}, the header has {self.width}"
-        if record.has_quote and not self.dialect.is_strict(record.text) and self.unknown(record.fields):
-            return f"quotes inside a field, and the label {self.unknown(record.fields)[0][:50]!r}"
-        if record.is_whole:
-            return ""
-        last, known = record.fields[-1], self.labels.get(self.width - 1)
-        if known is None or last in known:
-            return ""
-        cut = record.has_quote or any(label.startswith(last) for label in known)
-        return f"the file ends inside of it, with the label {last[:50]!r}" if cut else ""
-
-    def unknown(self, fields: Sequence[str]) -> tuple[str, ...]:
-        """Labels of a record that no other record has."""
-        return tuple(fields[column] for column, known in self.labels.items() if fields[column] not in known)
-
-    def is_complete(self, line: str) -> bool:
-        """Whether a line with quotes out of order has all fields of a record nonetheless, with a known label."""
-        if len(line) > MAX_LINE:  # the rest of it was skipped
-            return True
-        fields = line.replace(self.dialect.quote, "").split(self.dialect.delimiter)
-        if self.width - 1 in self.labels:
-            return fields[-1] in self.labels[self.width - 1]
-        return len(fields) >= self.width and not self.unknown(fields)
-
-    def goes_on(self, record: CsvRecord, next_item: "_Item") -> bool:
-        """Whether what is malformed after a record may be a part of it.
-
-        It may be the end of a text that comes last, or of a text in which one of its quotes made a label, which is a new one.
-        """
-        if next_item.rejected is None:
-            return False
-        return (next_item.continues and self.text_last) or bool(self.unknown(record.fields))
-
-    def released(self, item: CsvRecord | RejectedRow) -> list[str] | RejectedRow:
-        """The fields of a record that is one for certain, whose labels others may have."""
-        if isinstance(item, RejectedRow):
-            return item
-        for column, known in self.labels.items():
-            if len(known) < _LABELS:
-                known.add(item.fields[column])
-        return item.fields
-
-    def doubt(self, record: CsvRecord) -> str:
-        """Why a line after a malformed record may not begin a record; "" if it is plausible that it does."""
-        if fault := self.fault(record):
-            return fault
-        if not self.dialect.is_strict(record.text):
-            return "quotes inside a field"
-        if self.quoted and not record.text.startswith(self.dialect.quote):
-            return "no quote at its beginning"
-        if any(not re.fullmatch(r"-?\d+", record.fields[column]) for column in self.numbers):
-            return "no number where all records have one"
-        unknown = self.unknown(record.fields)
-        self.run = (unknown, self.run[1] + 1 if unknown == self.run[0] else 1)
-        return (
-            f"the label {unknown[0][:50]!r}, which no other record has"
-            if unknown and self.run[1] < _RUN
-            else ""
-        )
 
 
 def checked_records(
@@ -192,7 +64,8 @@ def checked_records(
             held, open_ = [], False
             continue
         previous = held[-1] if held else None
-        if isinstance(previous, CsvRecord) and expectation.goes_on(previous, item):
+        malformed = item.rejected is not None
+        if malformed and isinstance(previous, CsvRecord) and expectation.goes_on(previous, item.continues):
             held[-1] = _rejected(f"the malformed line {item.record.number} may belong to it", previous.text)
         if not open_ or item.record.has_quote or len(held) > _HELD:
             yield from map(expectation.released, held)
@@ -292,7 +165,3 @@ class _Block:
 
 def _rejected(why: str, text: str) -> RejectedRow:
     return RejectedRow(MALFORMED, unmarked(f"{why}: {text}"), whole=True)
-
-
-def _fields(number: int) -> str:
-    return "1 field" if number == 1 else f"{number} fields"

@@ -2,9 +2,9 @@
 
 RFC 4180 (commas, double quotes, quotes inside a field doubled) is what a file is taken for wherever that reads its first
 bytes without a fault. Elsewhere the other dialects that programs write are tried: another delimiter where it is the one
-that finds the columns which the config names; quotes escaped by a backslash (MySQL, Label Studio) where that leaves fewer
-faults; and, between tabs, quotes that are characters like any other (as databases dump tables) where that leaves none. What
-is malformed in the chosen dialect is rejected.
+that finds the columns which the config names; quotes escaped by a backslash (MySQL, Label Studio), or blanks before quotes,
+where that leaves fewer faults; and, between tabs, quotes that are characters like any other (as databases dump tables)
+where that leaves none. What is malformed in the chosen dialect is rejected.
 """
 
 import io
@@ -60,15 +60,16 @@ def sniff_csv(file: SourceFile, options: ReadOptions) -> SniffedCsv:
         options = replace(options, delimiter=options.delimiter or said[1])
     usual = Dialect("\t" if uncompressed_name(file.name).endswith((".tsv", ".tab")) else ",")
     dialect = _sniff_dialect(lines, usual, options)
-    guessed = replace(usual, **{name: value for name, value in _given(options).items() if value is not None})
-    if dialect != guessed:
+    said_or_usual = replace(
+        usual,
+        delimiter=options.delimiter or usual.delimiter,
+        quote=usual.quote if options.quote is None else options.quote,
+        escape=options.escape or "",
+    )
+    if dialect != said_or_usual:
         told = f"{dialect}; set dataset.delimiter, dataset.quote or dataset.escape if that is wrong"
         remark = f"{told}; {remark}" if remark else told
     return SniffedCsv(dialect, encoding, remark, tuple(lines), int(said is not None))
-
-
-def _given(options: ReadOptions) -> dict[str, str | None]:
-    return {"delimiter": options.delimiter, "quote": options.quote, "escape": options.escape}
 
 
 def _sniff_dialect(lines: list[str], usual: Dialect, options: ReadOptions) -> Dialect:
@@ -81,11 +82,14 @@ def _sniff_dialect(lines: list[str], usual: Dialect, options: ReadOptions) -> Di
             return single
     dialect = _with_delimiter(lines, dialect, options)
     faults = _faults(lines, dialect)
-    text = "".join(lines)
-    if faults and options.escape is None and dialect.quote and f"\\{dialect.quote}" in text:
-        escaped = replace(dialect, escape="\\")
-        if (fewer := _faults(lines, escaped)) < faults:
-            dialect, faults = escaped, fewer
+    tried = []
+    if options.escape is None and dialect.quote:
+        tried.append(replace(dialect, escape="\\"))
+    if dialect.quote:
+        tried.append(replace(dialect, blanks=True))
+    for other in tried:
+        if faults and (fewer := _faults(lines, other)) < faults:
+            dialect, faults = other, fewer
     if faults and options.quote is None and not options.escape and dialect.delimiter == "\t":
         plain = replace(dialect, quote="", escape="")
         quoted = sum(

@@ -23,6 +23,17 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+_BINARY = {
+    b"\x1f\x8b": "gzip; let its name end in .gz",
+    b"BZh": "bzip2; let its name end in .bz2",
+    b"\xfd7zXZ": "xz; let its name end in .xz",
+    b"\x28\xb5\x2f\xfd": "zstd; let its name end in .zst",
+    b"PK\x03\x04": "an Excel workbook or a zip archive; save it as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as CSV",
+    b"PAR1": 'Parquet; let its name end in .parquet, or set dataset.format = "parquet"',
+}
+"""First bytes of files that are no text -> what they are, and what to do."""
+
 _WESTERN_SIGNS = frozenset("‚„…‘’“”–—•€™«»¡¿°·§£©®\xa0´×½¼¾ºª")
 _WESTERN_LETTERS = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüÿœßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜŸŒ")
 """Without ð, þ, ý, š and ž, which text in Turkish and Czech encodings turns into or holds much more often than Icelandic."""
@@ -49,8 +60,11 @@ def sniff_encoding(file: SourceFile, sample: bytes, whole: bool) -> tuple[str, s
         Its name, and a remark for people where it was guessed, otherwise "".
 
     Raises:
-        DataError: it is neither Unicode nor Western European; the message names the likely encoding.
+        DataError: it is neither Unicode nor Western European; the message says what it likely is.
     """
+    for mark, what in _BINARY.items():
+        if sample.startswith(mark):
+            raise DataError(f"{file.url}: it is no text but {what}")
     encoding = marked_encoding(sample) or _utf16_without_mark(sample)
     if encoding is not None:
         return encoding, ""

@@ -72,7 +72,7 @@ def damaged_csv(draw, content):
         elif kind == "cut":
             content = content[: draw.randint(len(content) // 2, len(content))]
         elif kind == "open":
-            place = draw.choice([found.end() for found in re.finditer(r"\n|\r(?!\n)", content)])
+            place = draw.choice([found.end() for found in re.finditer(r"\n(?!\")|\r(?![\n\"])", content)])
             content = content[:place] + '"' + content[place:]
     return content.encode()
 

@@ -108,6 +108,20 @@ def test_a_quoted_tsv_with_a_fault_is_still_quoted(tmp_path):
     assert len(found.rejected) == 1
 
 
+def test_blanks_before_quotes(tmp_path):
+    rows = [(f'"{text}"', f'"{label}"') for text, label in ROWS]
+    found = stage(tmp_path, joined(", ", rows))
+    assert found.pairs == ROWS
+    assert all(
+        "blanks before them left out" in words and form["remark"] for words, form in found.forms.items()
+    )
+
+
+def test_delimiters_escaped_by_a_backslash(tmp_path):
+    rows = [(text.replace(",", "\\,"), label) for text, label in ROWS]
+    assert stage(tmp_path, joined(",", rows)).pairs == ROWS
+
+
 def test_single_quotes(tmp_path):
     rows = [(f"'{text}, it''s'", f"'{label}'") for text, label in ROWS]
     found = stage(tmp_path, joined(",", rows, ("'text'", "'label'")))

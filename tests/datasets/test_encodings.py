@@ -1,5 +1,7 @@
 """Encodings: what is recognised, what is said, and what must be named."""
 
+import gzip
+
 import pytest
 
 from rayclean.config import parse_config
@@ -99,6 +101,21 @@ def test_a_character_cut_at_the_end_of_the_sample(tmp_path, monkeypatch):
     for size in range(60, 80):
         monkeypatch.setattr("rayclean.datasets.text_files._SAMPLE_BYTES", size)
         assert len(Staged(tmp_path / f"out{size}", tmp_path / "a.csv").texts) == 50
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (gzip.compress(b"text,label"), r"gzip; let its name end in \.gz"),
+        (b"PK\x03\x04\x14", "an Excel workbook or a zip archive; save it as CSV"),
+        (b"PAR1\x15", 'set dataset.format = "parquet"'),
+        (bytes(range(256)), "it is not UTF-8"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path, content, advice):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.csv: .*{advice}"):
+        Staged(tmp_path / "out", tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("encoding", ["utf-9", "rot13", "base64"])

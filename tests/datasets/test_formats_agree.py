@@ -66,7 +66,7 @@ def write_others(folder, rows):
 
 
 @given(tables, st.sampled_from(sorted(DIALECTS)), st.sampled_from(ENCODINGS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @example([('"', "dog"), ("\\N", "dog"), ('x"\n,', "caf\u00e9"), ("\\", "10 %")], "backslash", "utf-16")
 def test_the_same_examples_whatever_the_format(rows, dialect, encoding):
     folder = Path(mkdtemp())

@@ -71,7 +71,7 @@ def test_a_file_that_packs_well_is_read(tmp_path, monkeypatch):
 
 
 def test_a_line_that_would_fill_the_memory(tmp_path, monkeypatch):
-    for module in ("text_files", "csv_dialect", "csv_records"):
+    for module in ("text_files", "csv_dialect", "csv_expectation"):
         monkeypatch.setattr(f"rayclean.datasets.{module}.MAX_LINE", 1000)
     path = tmp_path / "a.csv"
     path.write_text(f"{CONTENT}{'a' * 50_000},a\nbarrel,b\n")
