@@ -6,9 +6,12 @@
     ├── ArtifactError      a run folder that is missing, half written, or of another version
     ├── ResourceError      the cluster or the machine lacks what the config asks for
     ├── AnnotationError    an endpoint that is down, ignores its constraint, or fails too often
-    └── DisagreementError  workers of one training that see different states of its folder
+    ├── DisagreementError  workers of one training that see different states of its folder
+    └── FaultError         the machine failed under the work: a full disk, a vanished folder, a lost GPU or Ray
 
-Every message states what was found, what was expected and what to do next. `ValueError` is kept for bad
+Every message states what was found, what was expected and what to do next; `docs/errors.md` shows one of each kind. The
+command line exits with 1 after a `FaultError`, with 2 after any other. `TypeError` is kept for Python calls with an
+argument of another type than they take; `ValueError` is kept for bad
 arguments of the pure functions in `rayclean.functional`; `assert` is kept for invariants of rayclean itself.
 """
 
@@ -46,3 +49,7 @@ class AnnotationError(RaycleanError):
 
 class DisagreementError(RaycleanError):
     """Workers of one training see different states of its folder; run the same command again."""
+
+
+class FaultError(RaycleanError):
+    """The machine failed while work was under way; once that is mended, the same command goes on."""

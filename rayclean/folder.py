@@ -87,22 +87,41 @@ class Folder:
         """Write a text file whole or not at all."""
         self.write_bytes(text.encode(), *parts)
 
-    def write_bytes(self, content: bytes | memoryview, *parts: str) -> None:
-        """Write a file whole or not at all."""
-        self._put(self.path(*parts), lambda path: self._pipe(path, content))
+    def write_bytes(self, content: bytes | memoryview, *parts: str, durable: bool = False) -> None:
+        """Write a file whole or not at all; a `durable` one survives a loss of power once this returns."""
+        self._put(self.path(*parts), lambda path: self._pipe(path, content, durable))
 
     def read_json(self, *parts: str) -> Any:
-        """The content of a JSON file."""
-        return json.loads(self.read_text(*parts))
+        """The content of a JSON file.
+
+        Raises:
+            ArtifactError: it does not exist, or is no JSON.
+        """
+        try:
+            return json.loads(self.read_text(*parts))
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(
+                f"{self.url(*parts)} is no JSON ({error}): it was cut or changed; remove it and run its verb again"
+            ) from error
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Write a JSON file whole or not at all; NaN is refused, write null."""
         self.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), *parts)
 
     def read_table(self, *parts: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A Parquet file as a table; `columns` reads only those."""
+        """A Parquet file as a table; `columns` reads only those.
+
+        Raises:
+            ArtifactError: it is no whole Parquet file.
+        """
         with self.fs.open(self.path(*parts), "rb") as file:
-            return pq.read_table(file, columns=list(columns) if columns is not None else None)
+            try:
+                return pq.read_table(file, columns=list(columns) if columns is not None else None)
+            except pa.ArrowInvalid as error:
+                raise ArtifactError(
+                    f"{self.url(*parts)} is no whole Parquet file ({error}): it was cut or changed; remove the folder "
+                    "of its verb and run it again"
+                ) from error
 
     def write_table(self, table: pa.Table, *parts: str) -> None:
         """Write a Parquet file whole or not at all."""
@@ -129,7 +148,7 @@ class Folder:
         """Sorted names of what lies in a sub-folder ([] where it does not exist)."""
         try:
             entries = self.fs.ls(self.path(*parts), detail=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a file may be in the way
             return []
         return sorted(posixpath.basename(str(entry).rstrip("/")) for entry in entries)
 
@@ -154,14 +173,17 @@ class Folder:
         if not OBJECT_STORES & protocols:
             self.fs.makedirs(path, exist_ok=True)
 
-    def _pipe(self, path: str, content: bytes | memoryview) -> None:
+    def _pipe(self, path: str, content: bytes | memoryview, durable: bool) -> None:
         if not self.is_local:
             # In one request: a file object that an exception closes (a signal, a full memory) uploads what it
             # has got.
             self.fs.pipe_file(path, bytes(content))
             return
-        with self.fs.open(path, "wb") as file:
+        with open(path, "wb") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
 
     def _put(self, path: str, write: Any) -> None:
         self._make(posixpath.dirname(path))
@@ -172,6 +194,10 @@ class Folder:
         try:
             write(temporary)
             os.replace(temporary, path)
+        except OSError as error:
+            if error.filename is None or error.filename == temporary:  # a failed write names no file
+                error.filename, error.filename2 = path, None
+            raise
         finally:
             if os.path.exists(temporary):
                 os.remove(temporary)

@@ -9,6 +9,7 @@ command finds the partial folder of the same fingerprint and goes on with the sh
 `ledger/` lies beside the verbs and is never removed: it holds every answer an annotator was ever paid for.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ class Run(Folder):
         if not self.exists(verb, MANIFEST):
             return None
         try:
-            return Manifest(**self.read_json(verb, MANIFEST))
+            return Manifest(**json.loads(self.read_text(verb, MANIFEST)))
         except (TypeError, ValueError) as error:
             raise ArtifactError(
                 f"{self.url(verb, MANIFEST)} was not written by this rayclean ({error}); "
@@ -81,7 +82,8 @@ class Run(Folder):
         Object stores have no locks; there the fingerprints still keep two runs of one config consistent.
 
         Raises:
-            ConfigError: the folder cannot be written.
+            ConfigError: the folder cannot be made, as a part of its path is a file or its bucket is missing.
+            OSError: its disk is full, read-only or gone.
             ArtifactError: another process works in it.
         """
         try:
@@ -89,6 +91,8 @@ class Run(Folder):
             if not self.is_local:  # a missing or foreign bucket is noticed before anything runs
                 self.write_text("", ".lock")
         except OSError as error:
+            if self.is_local and not isinstance(error, NotADirectoryError | FileExistsError):
+                raise
             raise ConfigError(
                 f"output: cannot write to {self.url()} ({error}); choose another folder (output=...)"
             ) from error

@@ -15,7 +15,6 @@ Answers of another record version, from an older rayclean, are kept but not used
 import asyncio
 import json
 import logging
-import os
 import posixpath
 import re
 import threading
@@ -161,7 +160,8 @@ class Ledger:
                 await asyncio.to_thread(self._commit, [annotation for annotation, _ in batch])
             except Exception as error:  # raised again where `put` is awaited
                 for _, future in batch:
-                    future.set_exception(error)
+                    if not future.done():
+                        future.set_exception(error)
             else:
                 for _, future in batch:
                     if not future.done():
@@ -194,16 +194,7 @@ class Ledger:
         """Write a segment atomically; returns its name."""
         name = _segment_name(self.writer, first, last)
         content = "".join(f"{line}\n" for line in lines).encode()
-        if self.folder.is_local:
-            path = self.folder.path(name)
-            self.folder.make()
-            with open(f"{path}.tmp", "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.tmp", path)
-        else:
-            self.folder.write_bytes(content, name)
+        self.folder.write_bytes(content, name, durable=True)
         self._segments.add(name)
         return name
 
