@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rayclean.config import Config, parse_config
+from rayclean import interrupts
+from rayclean.config import Config, parse_config, require_config
 from rayclean.errors import ArtifactError
+from rayclean.faults import faults_explained
 from rayclean.progress import say
 from rayclean.run import MANIFEST, VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
@@ -24,7 +26,12 @@ _OnEpoch = Callable[[dict[str, Any]], None]
 
 
 def open_run(config: Config) -> Run:
-    """The run folder that a config names."""
+    """The run folder that a config names.
+
+    Raises:
+        TypeError: it is no `Config`; the message has the call that makes one.
+    """
+    require_config(config)
     return Run(os.path.join(config.output, config.name))
 
 
@@ -83,11 +90,13 @@ def run_verbs(
         place: what the run shares with others that run side by side; None: nothing.
 
     Raises:
-        RaycleanError: the config cannot work, or what a verb raises.
+        RaycleanError: the config cannot work, the machine failed, or what a verb raises.
+        TypeError: `config` is no `Config`.
     """
     run = run or open_run(config)
-    expected = fingerprints(config, run)
-    with run.locked():
+    with faults_explained(run.url()):
+        expected = fingerprints(config, run)
+    with faults_explained(run.url()), interrupts.handlers_kept(), run.locked():
         todo: list[str] = []
         for verb in verbs:
             if again or not run.done(verb, expected[verb]) or set(INPUTS[verb]) & set(todo):
@@ -131,7 +140,7 @@ def revert(config: Config, **selection: Any) -> dict[str, Any]:
     from rayclean.tasks import TASKS
 
     run = open_run(config)
-    with run.locked():
+    with faults_explained(run.url()), run.locked():
         if not run.done("relabel", fingerprints(config, run)["relabel"]):
             raise ArtifactError(
                 f"{run.url('relabel')} is missing or was made from another config: "
@@ -165,7 +174,7 @@ def audit(
     from rayclean.audits import commands
 
     run = open_run(config)
-    with run.locked():
+    with faults_explained(run.url()), run.locked():
         return commands.audit_run(config, run, answers, auditor, oracle=oracle)
 
 
@@ -179,7 +188,7 @@ def certify(
     from rayclean.audits import commands
 
     run = open_run(config)
-    with run.locked():
+    with faults_explained(run.url()), run.locked():
         return commands.certify_run(config, run, answers, auditor, oracle=oracle)
 
 
@@ -217,11 +226,19 @@ def _run_unfinished(
     with Session(config.cluster, run.name, place or Workplace()) as session:
         session.prepare(needs(todo))
         for position, verb in enumerate(todo):
+            interrupts.check()
+            interrupts.say_kept(_progress(run, todo[:position], verb))
             with run.exclusive(verb):  # another trial of a sweep may have finished it meanwhile
                 if again or not run.done(verb, expected[verb]):
                     engines = session.engines(needs(todo[position:]))
                     done = _run_verb(config, run, verb, expected[verb], engines, on_epoch)
                     session.report_finished(verb, done.seconds, done.metrics)
+
+
+def _progress(run: Run, done: Sequence[str], verb: str) -> str:
+    """How far a command is, for the message after a signal."""
+    finished = f"{', '.join(done)} done, " if done else ""
+    return f"{run.url()}: {finished}{verb} goes on where it was"
 
 
 def _run_verb(

@@ -20,10 +20,10 @@ class Ended:
 def run_command(
     *arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Ended:
-    """Run `rayclean` with these arguments as `main` does, without its handler of SIGTERM."""
+    """Run `rayclean` with these arguments as `main` does; its handlers of signals are gone afterwards."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["rayclean", *arguments])
-        patch.setattr(cli.signal, "signal", lambda *_: None)
+        patch.setattr(cli.Interrupts, "__exit__", lambda self, *_: self.close())
         patch.setattr(cli.logging, "basicConfig", lambda **_: None)
         patch.setenv("COLUMNS", "200")
         capsys.readouterr()

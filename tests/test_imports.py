@@ -17,8 +17,8 @@ PACKAGE = Path(rayclean.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FRAME = {
-    "annotations", "cache", "config", "errors", "fingerprints", "folder", "hashing", "measures", "overrides", "plugins", "progress",
-    "run", "schema", "scoped",
+    "annotations", "cache", "config", "errors", "faults", "fingerprints", "folder", "hashing", "interrupts", "measures", "overrides",
+    "plugins", "progress", "run", "schema", "scoped",
 }  # fmt: skip
 """Small modules without maths that any package may import."""
 BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
@@ -32,6 +32,8 @@ PIPELINE = VERBS | {"pipeline", "run_status"}
 ALLOWED = {
     # the frame
     "errors": set(),
+    "faults": {"errors"},
+    "interrupts": set(),
     "hashing": set(),
     "scoped": set(),
     "plugins": {"errors"},

@@ -8,6 +8,7 @@ import typer
 
 from rayclean.cli.arguments import AddressOption, OverridesArgument
 from rayclean.errors import ArtifactError, ConfigError, ResourceError
+from rayclean.interrupts import say_kept
 
 if TYPE_CHECKING:
     from rayclean.config import Config
@@ -127,6 +128,7 @@ def _run_url(config: "Config") -> str:
 
 
 def _follow(jobs: "Jobs", job: "RunJob") -> None:
+    say_kept(f"{job.id} goes on on the cluster; stop it with: {jobs.stop(job.id)}")
     for piece in jobs.follow(job.id):
         typer.echo(piece, nl=False)
     ended = jobs.state(job.id)

@@ -5,16 +5,19 @@ Slow imports are inside the commands, so that `rayclean --help` answers at once.
 
 import logging
 import os
-import signal
+import shlex
 import sys
-from types import FrameType
+import tempfile
+import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from rayclean import __version__
 from rayclean.cli import audits, jobs, options, runs, sweeps, verbs
-from rayclean.errors import RaycleanError
+from rayclean.errors import FaultError, RaycleanError
+from rayclean.interrupts import Interrupts
 
 command_line = typer.Typer(
     help="Find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.",
@@ -45,29 +48,75 @@ def _version(
         raise typer.Exit
 
 
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Exit as after Ctrl-C, through every `finally`; otherwise a language model on a cluster would keep
-    running.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ignore further SIGTERMs during the clean-up
-    os.write(2, b"stopped by SIGTERM; finished work is kept, the same command goes on from here\n")
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
-    """Run the command line; a `RaycleanError` is printed without a traceback, and SIGTERM (`ray job stop`,
-    `scancel`, `kubectl delete`) causes an orderly exit.
+    """Run the command line and exit: 0 after success, 1 after a fault of the machine, 2 after an error that a user can
+    mend, 128 + its number after a signal. An error is one message, without a traceback.
     """
-    signal.signal(signal.SIGTERM, _on_sigterm)
     debug = bool(os.environ.get("RAYCLEAN_DEBUG"))
     logging.basicConfig(
         level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    command = shlex.join(["rayclean", *sys.argv[1:]])
+    with Interrupts(command) as interrupts:
+        code = _run(command, debug, interrupts)
+    sys.exit(code)
+
+
+def _run(command: str, debug: bool, interrupts: Interrupts) -> int:
+    """Run the command; returns its exit code."""
+    code: object = 0
+    failure: Exception | None = None
     try:
         command_line()
-    except RaycleanError as error:
-        if debug:
-            raise
-        kind = type(error).__name__.removesuffix("Error").lower()
-        typer.secho(f"{kind} error: {error}", fg="red", err=True)
-        sys.exit(2)
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:  # before the command line has begun to parse, or while it ends
+        code = 130
+    except Exception as error:
+        failure = error
+    if interrupts.received is not None:  # whatever failed after it failed because of it
+        _print_error(interrupts.message())
+        return interrupts.code
+    if failure is not None:
+        return _explain(failure, command, debug)
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def _explain(error: Exception, command: str, debug: bool) -> int:
+    """Print an error; returns the exit code."""
+    from rayclean.faults import KEPT, fault
+
+    if debug:
+        traceback.print_exception(error)
+    if not isinstance(error, RaycleanError):
+        text = fault(error, os.curdir)
+        if text is None:
+            return _internal(error)
+        error = FaultError(f"{text}; {KEPT}")
+    _print_error(f"{type(error).__name__.removesuffix('Error').lower()} error: {error}")
+    if isinstance(error, FaultError):
+        _print_error(f"go on with: {command}")
+        return 1
+    return 2
+
+
+def _internal(error: Exception) -> int:
+    """Say that rayclean has made a mistake, and where its traceback is."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{last.filename}:{last.lineno}"
+    with suppress(OSError):  # there may be no room for it
+        handle, path = tempfile.mkstemp(prefix="rayclean-error-", suffix=".log")
+        with os.fdopen(handle, "w") as file:
+            traceback.print_exception(error, file=file)
+        where = f"its traceback: {path}"
+    said = " ".join(str(error).split())[:300]
+    _print_error(
+        f"internal error: {type(error).__name__}: {said}. This is a mistake of rayclean's, please report it ({where}). "
+        "Finished work is kept"
+    )
+    return 1
+
+
+def _print_error(text: str) -> None:
+    with suppress(OSError):  # whoever read it is gone
+        typer.secho(text, fg="red", err=True)

@@ -24,9 +24,11 @@ def show_status(
 ) -> None:
     """Show the finished verbs of a run, the next one, and the command that resumes the run."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from rayclean.pipeline import open_run
+    from rayclean.progress import print_plain
     from rayclean.run_status import status
 
     resolved = read_config(config, overrides)
@@ -39,13 +41,15 @@ def show_status(
         raise ResourceError(
             f"this machine cannot read the run folder or the data of {resolved.name!r}: {error}"
         ) from error
-    table = Table(title=f"{resolved.output}/{resolved.name}", title_justify="left")
+    table = Table()
     for column in ("verb", "state", "seconds", ""):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for row in rows:
         seconds = f"{row.seconds:,.1f}" if row.seconds is not None else ""
-        table.add_row(row.verb, row.state, seconds, row.detail)
-    Console().print(table)
+        table.add_row(row.verb, row.state, seconds, escape(row.detail))
+    console = Console()
+    print_plain(console, f"{resolved.output}/{resolved.name}")  # no title, which would be broken into lines
+    console.print(table)
     following = next((row.verb for row in rows if row.state != "done"), None)
     if following is None:
         typer.echo(f"complete; report: {open_run(resolved).url('report.html')}")

@@ -30,14 +30,7 @@ def sweep(
     """
     from rayclean.sweeps.sweep import check_sweep, run_sweep
 
-    try:
-        complete = _each_sweep(
-            file, overrides or [], lambda spec: run_sweep(spec, extend=extend), check_sweep
-        )
-    except KeyboardInterrupt:
-        typer.secho("interrupted; finished trials are kept, the same command goes on", fg="yellow", err=True)
-        raise typer.Exit(130) from None
-    if not complete:
+    if not _each_sweep(file, overrides or [], lambda spec: run_sweep(spec, extend=extend), check_sweep):
         raise typer.Exit(1)
 
 
@@ -103,13 +96,14 @@ def _print_results(results: "Results") -> None:
 
     from rayclean.cli.sweep_table import sweep_table
     from rayclean.folder import Folder
+    from rayclean.progress import print_plain
     from rayclean.sweeps.plan import sweep_root
 
     console, folder = Console(), Folder(sweep_root(results.sweep))
     console.print(sweep_table(results))
     if results.best is not None:
-        console.print(f"best config: {folder.url('best.toml')}", highlight=False, soft_wrap=True)
-    console.print(f"report: {folder.url('report.html')}", highlight=False, soft_wrap=True)
+        print_plain(console, f"best config: {folder.url('best.toml')}")
+    print_plain(console, f"report: {folder.url('report.html')}")
     if results.failed:
         for title, error in list(results.failed.items())[:SHOWN_ERRORS]:
             typer.secho(f"failed: {title}: {error}", fg="red", err=True)

@@ -61,30 +61,26 @@ def _run(verb: str, config: str, overrides: list[str] | None, again: bool) -> No
     from rayclean.run import VERBS
 
     verbs = VERBS if verb == "clean" else (verb,)
-    try:
-        run = run_verbs(read_config(config, overrides), verbs, again=again)
-    except KeyboardInterrupt:
-        text = "interrupted; finished work is kept, the same command goes on from here"
-        typer.secho(text, fg="yellow", err=True)
-        raise typer.Exit(130) from None
-    _print_result(run, verbs[-1])
+    _print_result(run_verbs(read_config(config, overrides), verbs, again=again), verbs[-1])
 
 
 def _print_result(run: "Run", verb: str) -> None:
     """Print the figures of a finished verb; for `evaluate` only the most important ones."""
     from rich.console import Console
 
+    from rayclean.progress import print_plain
+
     console = Console()
     if verb == "evaluate":
         from rayclean.evaluation.report import run_table
 
         console.print(run_table(run.read_json("metrics.json"), run.read_json("config.json")))
-        console.print(f"report: {run.url('report.html')}", highlight=False, soft_wrap=True)
+        print_plain(console, f"report: {run.url('report.html')}")
         return
     manifest = run.manifest(verb)
     assert manifest is not None
-    console.print(f"{verb}: {run.url(verb)} ({manifest.seconds:,.1f} s)", highlight=False, soft_wrap=True)
+    print_plain(console, f"{verb}: {run.url(verb)} ({manifest.seconds:,.1f} s)")
     for key, value in manifest.metrics.items():
         if isinstance(value, int | float | str | bool) or value is None:
             shown = f"{value:,}" if type(value) is int else value
-            console.print(f"  {key}: {shown}", highlight=False)
+            print_plain(console, f"  {key}: {shown}")

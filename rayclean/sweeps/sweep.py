@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rayclean import pipeline, progress
+from rayclean import interrupts, pipeline, progress
 from rayclean.annotators import asked_annotators
 from rayclean.errors import ArtifactError
+from rayclean.faults import faults_explained
 from rayclean.folder import Folder
 from rayclean.forecast import forecast
-from rayclean.progress import console
+from rayclean.progress import console, print_plain
 from rayclean.run import Run
 from rayclean.sweeps import resume
 from rayclean.sweeps import trial as trials
@@ -57,11 +58,12 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
     """
     plan = make_plan(spec)
     folder = plan.folder
-    with Run(folder.url()).locked():
+    interrupts.say_kept(f"{folder.url()}: finished trials and what they share")
+    with faults_explained(folder.url()), interrupts.handlers_kept(), Run(folder.url()).locked():
         resume.same_sweep(spec, folder, extend)
         known = resume.take_over(plan)
         tracker = Tracker(spec.tracking, spec.name, folder)
-        console.print(describe_sweep(plan, len(known)), highlight=False)
+        print_plain(console, describe_sweep(plan, len(known)))
         try:
             for name, (work, result) in known.items():
                 tracker.replay(work, result, trials.trial_epochs(folder, name))
@@ -70,7 +72,7 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
             tracker.close()
         results = report_sweep(spec)
     if (unfinished := len(plan.work) - len(results.failed) - results.finished) > 0:
-        console.print(f"{unfinished} trials have no result yet; the same command goes on", style="yellow")
+        print_plain(console, f"{unfinished} trials have no result yet; the same command goes on", "yellow")
     return results
 
 
@@ -169,9 +171,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
         works = (plan.likely(count).work if drawn else todo).values()
         runs = [(work.config, work.run, work.fingerprints) for work in works]
         questions = forecast(runs, plan.verbs, drawn=drawn)
-        console.print(
-            f"{slots.concurrent} at once, each holds {slots.cpus:g} CPU; {questions}", highlight=False
-        )
+        print_plain(console, f"{slots.concurrent} at once, each holds {slots.cpus:g} CPU; {questions}")
         first.run([level for level in levels if level[0][0] in PREPARING])
         todo = first.possible(todo, observer)  # before a language model is started needlessly
         annotators = [annotator for config in configs for annotator in asked_annotators(config)]
