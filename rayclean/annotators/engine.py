@@ -91,7 +91,7 @@ class Engine:
         self._in_flight: dict[str, asyncio.Future[Annotation | None]] = {}
         self._window = asyncio.Semaphore(self.concurrency)
         self._starting = asyncio.Lock()
-        self._started = False
+        self._started = self._stopped = False
         self._last_error = ""
 
     async def answer(self, queries: Sequence[Query]) -> list[Annotation | None]:
@@ -149,6 +149,17 @@ class Engine:
             for key, query in zip(keys, queries, strict=True)
         ]
 
+    def stop(self) -> None:
+        """Send no further query: those in flight are answered and recorded, as they are paid for, and `answer` raises
+        `asyncio.CancelledError`.
+        """
+        self._stopped = True
+
+    @property
+    def in_flight(self) -> int:
+        """Number of queries that were sent, or wait to be, and are not recorded yet."""
+        return len(self._in_flight)
+
     @property
     def exhausted(self) -> bool:
         """Whether the budget is exhausted."""
@@ -178,6 +189,8 @@ class Engine:
     async def _ask(
         self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
     ) -> Annotation | None:
+        if self._stopped:
+            raise asyncio.CancelledError
         self._check_errors(call)
         if self.exhausted:
             self.counts.unasked += 1

@@ -6,6 +6,7 @@ the network) and runs on the head node, where a served model listens. Ray restar
 holds the answers received so far and their cost.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,13 +18,13 @@ from rayclean.annotators.base import Annotator
 from rayclean.annotators.engine import Engine
 from rayclean.errors import AnnotationError
 from rayclean.runtime import prometheus
-from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress
+from rayclean.runtime.asking import IN_FLIGHT_SECONDS, AskingPlan, AskingWork, OnProgress
 from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, MethodQueries
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 T = TypeVar("T")
@@ -72,6 +73,9 @@ def ask_queries(
                 raise error
             yield result
         ray.get(actor.close.remote())
+    except (KeyboardInterrupt, SystemExit):
+        _stop_asking(actor)
+        raise
     except RayActorError as error:
         raise AnnotationError(
             f"the process that asks the annotator died {RESTARTS + 1} times ({str(error).strip().splitlines()[-1]}); "
@@ -91,6 +95,12 @@ def _start(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Any:
     return options.remote(cloudpickle.dumps((plan, work, run)))
 
 
+def _stop_asking(actor: Any) -> None:
+    """Send no further query, and wait a moment for the answers in flight, which are paid for."""
+    with suppress(RayError):  # Ray may be gone, too
+        ray.get(actor.stop.remote(), timeout=IN_FLIGHT_SECONDS)
+
+
 @contextmanager
 def consulting(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Iterator["Consultant"]:
     """An annotator for methods that ask between epochs (`annotators/between_epochs.py`), available inside the
@@ -101,6 +111,9 @@ def consulting(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Iter
         yield Consultant(actor, plan.annotator)
         with suppress(RayActorError):
             ray.get(actor.close.remote())
+    except (KeyboardInterrupt, SystemExit):
+        _stop_asking(actor)
+        raise
     finally:
         ray.kill(actor)
 
@@ -152,6 +165,13 @@ class _Asker:
             error.__traceback__ = None
             error.__cause__ = error.__context__ = None
             return bytes(cloudpickle.dumps((None, error)))
+
+    async def stop(self) -> None:
+        """Send no further query; returns when those in flight are recorded."""
+        if self.engine is not None:
+            self.engine.stop()
+            while self.engine.in_flight:
+                await asyncio.sleep(POLL / 20)
 
     async def progress(self) -> list[int]:
         """Number of queries answered by the annotator, and by the ledger."""

@@ -7,7 +7,7 @@ already have a running loop (as in a notebook).
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +24,10 @@ OnProgress = Callable[[int, bool], None]
 """Callback with the number of queries answered since the last call, and whether the ledger answered them."""
 AskingWork = Callable[[Engine, T], Awaitable[R]]
 """Coroutine that reads an item's queries, answers them with the engine, and writes or returns the outcome."""
+
+
+IN_FLIGHT_SECONDS = 3.0
+"""Time that answers in flight get after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,13 @@ def local_engine(
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result()
+        except (KeyboardInterrupt, SystemExit):
+            loop.call_soon_threadsafe(engine.stop)
+            with suppress(Exception):  # what was in flight is paid for, and recorded if it comes in time
+                future.result(timeout=IN_FLIGHT_SECONDS)
+            raise
         finally:
-            future.cancel()  # if the wait was interrupted
+            future.cancel()
 
     async def answer(item: T) -> R:
         return await work(engine, item)

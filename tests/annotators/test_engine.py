@@ -68,6 +68,25 @@ def test_answers_come_in_order_and_are_asked_once(tmp_path: Path) -> None:
     assert (again.asked, again.starts) == (Counter(), 0)  # all in the ledger: not even started
 
 
+def test_after_a_stop_nothing_is_sent_and_what_was_in_flight_is_recorded(tmp_path: Path) -> None:
+    fake = Fake(0.05)
+    asking = engine(tmp_path, fake)
+
+    async def stopped() -> None:
+        task = asyncio.create_task(asking.answer([query(n) for n in range(40)]))
+        while fake.in_flight < 8:
+            await asyncio.sleep(0.001)
+        asking.stop()
+        assert asking.in_flight == 8
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stopped())
+    assert asking.in_flight == 0
+    assert fake.asked.total() == 8
+    assert len(Ledger(Folder(str(tmp_path)), "s")) == 8, "an answer that was paid for is lost"
+
+
 def test_where_others_pay_into_the_ledger_their_answers_count(tmp_path: Path) -> None:
     """Trials of a sweep: with a budget of ten, each has the first ten answers, whoever ran before and however
     it ended.
