@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rayclean.cli.jobs import ADDRESSES
@@ -52,9 +53,29 @@ def test_sigterm_ends_a_command_in_order(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
-    assert "stopped by SIGTERM; finished work is kept" in errors
+    assert errors.startswith("stopped by SIGTERM; finished work is kept; go on with: rayclean waits ")
     assert "Traceback" not in errors
     assert (tmp_path / "cleared").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("victim", ["gcs_server", "raylet"])
+def test_a_ray_that_is_killed_ends_the_command_with_a_fault(victim: str, tmp_path: Path) -> None:
+    """Calls into Ray may wait for ever for a part of it that is gone."""
+    command = [sys.executable, "-c", WAITS, "waits", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=plain(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        (killed,) = [each for each in psutil.Process(process.pid).children() if each.name() == victim]
+        killed.kill()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1, errors
+    assert f"fault error: Ray's {victim} on this machine has ended or was killed" in errors
+    assert "go on with: rayclean waits" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.fixture
@@ -63,6 +84,52 @@ def config(tmp_path: Path) -> str:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
     return str(path)
+
+
+@pytest.mark.parametrize("folder", ["proj [v2] [/old]", "proj [red] x", "[/]", ":smile: [link=http://x]y"])
+def test_paths_are_printed_as_they_are(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Square brackets are the terminal library's markup, but not rayclean's."""
+    data, output = tmp_path / folder / "data", tmp_path / folder / "runs"
+    toy.write(data, rows=60)
+    values = toy.config(tmp_path, output)
+    values["dataset"]["path"] = [str(path) for path in data.iterdir()]
+    values["cluster"] = {"ray": False}
+    config = tmp_path / folder / "my config.json"
+    config.write_text(json.dumps(values))
+    run = partial(run_command, capsys=capsys, monkeypatch=monkeypatch)
+    done = run("load", str(config))
+    assert done.code == 0, done.stderr
+    assert f"load: {output}/toy/load (" in done.stdout
+    shown = run("status", str(config))
+    assert shown.code == 0, shown.stderr
+    assert f"{output}/toy\n" in shown.stdout
+    missing = run("load", str(config), f'dataset.path="{tmp_path}/{folder}/none.parquet"')
+    assert missing.code == 2
+    assert f"{folder}/none.parquet" in missing.stderr
+    assert run("load", f"{output}/none").code == 2
+
+
+def test_a_data_file_in_the_place_of_a_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People who have only a table begin with it."""
+    lines = [f"{number},ship {number} sails,{'sea' if number % 2 else 'land'}" for number in range(20)]
+    data = tmp_path / "my tickets.csv"
+    data.write_text("\n".join(["number,body,topic", *lines]))
+    monkeypatch.chdir(tmp_path)
+    run = partial(run_command, capsys=capsys, monkeypatch=monkeypatch)
+    refused = run("clean", str(data))
+    assert refused.code == 2
+    assert f"{str(data)!r} is a data file, and a config is expected" in refused.stderr
+    assert "dataset.text=COLUMN dataset.label=COLUMN" in refused.stderr
+    assert os.listdir(tmp_path) == [data.name]
+    named = run(
+        "load", str(data), "dataset.text=body", "dataset.label=topic", "cluster.ray=false", "output=runs"
+    )
+    assert named.code == 0, named.stderr
+    assert "examples: 20" in named.stdout
 
 
 def test_status_asks_the_job_server_that_the_environment_names(

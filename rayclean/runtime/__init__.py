@@ -5,7 +5,7 @@ engines.py          the interface through which verbs run work, on Ray or in thi
 session.py          the connection to Ray of one command
 environment.py      environment variables that Ray reads on import
 cluster.py          connects to a Ray cluster or embeds one
-last_words.py       what a command says when its process is ended at once
+last_words.py       what a command says when its process is ended at once (reaper.py: a process that ends what is left)
 nodes.py            the nodes of a cluster, and the limits of its autoscaler
 preflight.py        compares the resources of a verb with those of the cluster
 ray_data.py         Ray Data: the same function over every shard, on a task pool or an actor pool (actor_pool.py: its size)

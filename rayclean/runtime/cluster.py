@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
+from rayclean import interrupts
 from rayclean.config import ClusterConfig
 from rayclean.errors import ResourceError
 from rayclean.runtime import environment as environment
-from rayclean.runtime import nodes
+from rayclean.runtime import nodes, reaper
 from rayclean.runtime.last_words import told_if_killed
 from rayclean.runtime.needs import EMBEDDED
 
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 MIN_LOGICAL_CPUS = 4
 """Least logical CPUs of an embedded Ray: with fewer, Ray Data's tasks, its actor pool and a training worker
 could not run at once and would deadlock."""
+NODE_LOOK_SECONDS = 1.0
+"""Time between looks at the processes of an embedded Ray."""
 TOKEN = (
     "set RAY_AUTH_TOKEN_PATH to a file with the cluster's token (on Kubernetes: key "
     "auth_token of the secret with the "
@@ -46,47 +50,97 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    verbose = bool(os.environ.get("RAYCLEAN_DEBUG"))
-    level = logging.INFO if verbose else logging.ERROR
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if address and address != "local":
+    embedded = not address or address == "local"
+    mark = reaper.own_mark() if embedded else ""
+    before = {number: signal.getsignal(number) for number in interrupts.STOPPING}
+    with (
+        interrupts.handlers_kept(),
+        told_if_killed("its own Ray" if embedded else f"Ray at {address}", mark),
+    ):
         try:
-            ray.init(address=address, logging_level=level, log_to_driver=verbose)
-        except AuthenticationError as error:
-            raise ResourceError(f"Ray at {address!r} asks for a token, and none was sent: {TOKEN}") from error
-        except (ConnectionError, RuntimeError) as error:
-            raise ResourceError(
-                f"cannot connect to Ray at {address!r} ({error}); start it (`ray start --head`), "
-                "correct cluster.address or RAY_ADDRESS, or unset both to use this machine alone"
-            ) from error
-    else:
-        os.environ.pop("RAY_ADDRESS", None)
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # this machine is not preemptible
-        os.environ[EMBEDDED] = "1"  # its workers inherit it
-        # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by
-        # others.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        os.environ.setdefault(
-            "RAY_enable_metrics_collection", "0"
-        )  # an agent process that serves only a dashboard
-        with _no_native_output(not verbose):
+            if embedded:
+                _start_embedded(config, mark)
+            else:
+                _connect(str(address))
+            quiet_libraries()
+            if threading.current_thread() is threading.main_thread():
+                # ray.init has replaced the handlers of the command line; where there were none, its own end in order.
+                interrupts.put_back({number: each for number, each in before.items() if callable(each)})
+            with _watched_node() if embedded else nullcontext():
+                yield
+        finally:
+            ray.shutdown()
+            os.environ.pop(EMBEDDED, None)
+
+
+@contextmanager
+def _watched_node() -> Iterator[None]:
+    """End the command when a process of its own Ray is killed: calls into Ray may wait for ever for an answer then."""
+    node: Any = ray._private.worker._global_node  # no public API tells the processes of an embedded Ray
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(NODE_LOOK_SECONDS):
+            if dead := [kind for kind, _ in node.dead_processes()]:
+                interrupts.fail(f"fault error: Ray's {dead[0]} on this machine has ended or was killed")
+                return
+
+    watcher = threading.Thread(target=watch, name="rayclean-watch-ray", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _connect(address: str) -> None:
+    """Connect to a running cluster."""
+    verbose = bool(os.environ.get("RAYCLEAN_DEBUG"))
+    try:
+        ray.init(
+            address=address, logging_level=logging.INFO if verbose else logging.ERROR, log_to_driver=verbose
+        )
+    except AuthenticationError as error:
+        raise ResourceError(f"Ray at {address!r} asks for a token, and none was sent: {TOKEN}") from error
+    except (ConnectionError, RuntimeError) as error:
+        raise ResourceError(
+            f"cannot connect to Ray at {address!r} ({error}); start it (`ray start --head`), "
+            "correct cluster.address or RAY_ADDRESS, or unset both to use this machine alone"
+        ) from error
+
+
+def _start_embedded(config: ClusterConfig, mark: str) -> None:
+    """Start a Ray of this process alone, whose processes bear the mark."""
+    verbose = bool(os.environ.get("RAYCLEAN_DEBUG"))
+    for pid in reaper.kill_orphans():
+        logger.warning("process %d was left by a command that was killed, and is ended", pid)
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # this machine is not preemptible
+    os.environ[EMBEDDED] = "1"  # its workers inherit it
+    # Ray turns token authentication on for local clusters and would write ~/.ray/auth_token, readable by others.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault(
+        "RAY_enable_metrics_collection", "0"
+    )  # an agent process that serves only a dashboard
+    try:
+        with _no_native_output(not verbose), reaper.marking(mark):
             ray.init(
                 address="local",
                 num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
                 num_gpus=config.gpus,
                 include_dashboard=False,
-                logging_level=level,
+                logging_level=logging.INFO if verbose else logging.ERROR,
                 log_to_driver=verbose,
             )
-    quiet_libraries()
-    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init replaced the handler of the command line
-    try:
-        with told_if_killed(f"Ray at {address}" if address and address != "local" else "its own Ray"):
-            yield
-    finally:
-        ray.shutdown()
-        os.environ.pop(EMBEDDED, None)
+    except Exception as error:  # Ray raises bare exceptions here
+        if isinstance(error, OSError) and error.errno:  # of the machine: a full disk, too many files
+            raise
+        raise ResourceError(
+            f"Ray does not start on this machine ({' '.join(str(error).split())[:300]}): look for other processes that "
+            "use up its memory, and at the room for Ray's files (/tmp/ray, or RAY_TMPDIR); cluster.ray = false runs small "
+            "data without it"
+        ) from error
 
 
 def is_embedded() -> bool:

@@ -112,7 +112,7 @@ class Engines:
 
         Raises:
             RaycleanError: the error that a training raised.
-            ResourceError: workers were lost repeatedly, or did not start.
+            FaultError: workers were lost repeatedly, or did not start.
         """
         from rayclean.training.job import job_key
         from rayclean.training.loop import finished_result

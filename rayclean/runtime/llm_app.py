@@ -16,6 +16,7 @@ from typing import Any
 
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import BUILT_IN, model_source
+from rayclean.runtime import reaper
 from rayclean.runtime.preflight import INGRESS_CPUS
 
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
@@ -25,9 +26,18 @@ CPU_BLOCK_SIZE = 32
 blocks that label words of several tokens are scored at a quarter of the speed; vLLM refuses 16."""
 
 
-class Converted(CallbackBase):
-    """Ray Serve LLM's callbacks around the start of an engine, which convert the model on the nodes that load
-    it.
+class Watched(CallbackBase):
+    """Ray Serve LLM's callbacks around the start of an engine. In the replica, before the engine's processes start, this one
+    starts a reaper that ends them when the replica ends, in whatever way: vLLM's core waits for a parent that is gone.
+    """
+
+    async def on_after_node_init(self) -> None:
+        """Start the replica's reaper."""
+        reaper.reap_at_end()
+
+
+class Converted(Watched):
+    """As `Watched`; beyond that it converts the model on the nodes that load it.
 
     Ray calls the first callback in a task on every node of the replica's placement group, then the second in
     the replica, before the model's config or tokenizer is read. vLLM's workers on other nodes (tensor
@@ -41,7 +51,8 @@ class Converted(CallbackBase):
         model_source(self._model)
 
     async def on_after_node_init(self) -> None:
-        """Set the engine's model to the converted folder of this node."""
+        """Set the engine's model to the converted folder of this node, and watch the replica."""
+        await super().on_after_node_init()
         folder = await asyncio.to_thread(model_source, self._model)
         self.llm_config.get_engine_config().hf_model_id = folder
 
@@ -93,7 +104,7 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
             "model_id": name,
             "model_source": str(path.resolve()) if local and model not in BUILT_IN else model,
         },
-        **({"callback_config": {"callback_class": Converted}} if converted else {}),
+        callback_config={"callback_class": Converted if converted else Watched},
         accelerator_config={"kind": "gpu" if use_gpu else "cpu"},
         placement_group_config=None if use_gpu else {"bundles": [{"CPU": options.cpus}]},
         deployment_config={

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayclean import interrupts
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import model_name, model_source
@@ -219,20 +220,28 @@ def _clear(app_name: str, work: str) -> None:
             _delete(name)
 
 
-def _delete(app_name: str) -> None:
+def _delete(app_name: str, wait: bool = True) -> None:
     from ray import serve
 
     try:
-        serve.delete(app_name)
+        serve.delete(app_name, _blocking=wait)
     except Exception as error:  # must not hide the original error
         logger.warning("could not stop the language model %s: %s", app_name, error)
 
 
 def _stop(app_name: str, started: bool) -> None:
-    """Remove the application, and stop Ray Serve if this process started it and no other application runs."""
+    """Remove the application, and stop Ray Serve if this process started it and no other application runs.
+
+    After a signal nothing is waited for: an embedded Ray ends with everything on it, and Ray Serve of a cluster goes on to
+    remove the application without this process.
+    """
     from ray import serve
     from ray.serve.context import _get_global_client
 
+    if interrupts.stopping():
+        if not is_embedded():
+            _delete(app_name, wait=False)
+        return
     _delete(app_name)
     try:
         client = _get_global_client(raise_if_no_controller_running=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from rayclean.errors import AnnotationError, ResourceError
-from rayclean.progress import console
+from rayclean.progress import console, print_plain
 from rayclean.runtime import environment as environment
 
 import ray
@@ -34,7 +34,7 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
         if status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise ResourceError(f"the language model {model!r} does not start.\n{cause(message, _logs())}")
         if status == "RUNNING" and model in listed(url):
-            console.print(f"relabel: {model}: ready after {now - start:.0f} s", highlight=False)
+            print_plain(console, f"relabel: {model}: ready after {now - start:.0f} s")
             return
         if now - start > timeout:
             raise ResourceError(
@@ -43,7 +43,7 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
             )
         if (current := _step(app_name)) != step or now - shown_at > LINE_SECONDS:
             step, shown_at = current, now
-            console.print(f"relabel: {model}: {step}, {now - start:.0f} s", highlight=False)
+            print_plain(console, f"relabel: {model}: {step}, {now - start:.0f} s")
         time.sleep(POLL_SECONDS)
 
 

@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 import torch
 
 from rayclean.config import ClusterConfig
-from rayclean.errors import DisagreementError, RaycleanError, ResourceError
+from rayclean.errors import DisagreementError, FaultError, RaycleanError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.runtime.cluster import is_embedded, trains_on_gpu
@@ -112,6 +112,9 @@ def train_on_workers(
                 failure = None
             except TrainingFailedError as error:
                 failure = error
+            except (KeyboardInterrupt, SystemExit):
+                trainer.abort()
+                raise
             except RayActorError as error:  # Ray restarts no lost controller of Ray Train
                 logger.warning("training: the controller was lost, starting again (%s)", type(error).__name__)
                 failure = error
@@ -130,10 +133,24 @@ def train_on_workers(
 
 
 class _Trainer(TorchTrainer):
-    """A trainer without two unneeded callbacks: the manager of Ray Data sets, as none are used, and on an
-    embedded Ray the cleaner of placement groups, which would wait 12 seconds at the end of every training for
-    a state API that does not exist. Placement groups are removed with their controller.
+    """A trainer that leaves signals to the command, and is without two unneeded callbacks: the manager of Ray Data
+    sets, as none are used, and on an embedded Ray the cleaner of placement groups, which would wait 12 seconds at the
+    end of every training for a state API that does not exist. Placement groups are removed with their controller.
     """
+
+    controller: Any = None
+    """The actor that runs the training; None before it has started."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Remember the controller. Ray would install a handler of SIGINT that waits for it instead of raising
+        `KeyboardInterrupt`, and leave the handler behind for everything that runs after the training.
+        """
+        self.controller = controller
+
+    def abort(self) -> None:
+        """End the training without waiting; workers end with their controller."""
+        if self.controller is not None:
+            ray.kill(self.controller)
 
     def _create_default_callbacks(self) -> list[Any]:
         needless = (DatasetsCallback, PlacementGroupCleanerCallback) if is_embedded() else (DatasetsCallback,)
@@ -222,8 +239,9 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if use_gpu else {})}
 
 
-def _explained(failure: Exception) -> ResourceError:
-    return ResourceError(
-        f"training was given up after {MAX_FAILURES} failures of workers or nodes: {str(failure).strip()[-1500:]}\n"
-        "Finished epochs are kept: fix the cause (often memory) and run the same command again"
+def _explained(failure: Exception) -> FaultError:
+    return FaultError(
+        f"training was given up, as workers or nodes failed more than {MAX_FAILURES} times or Ray itself is gone: "
+        f"{' '.join(str(failure).split())[-1500:]}; finished epochs are kept: fix the cause (often memory) and run the "
+        "same command again"
     )

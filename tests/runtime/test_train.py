@@ -1,11 +1,15 @@
-"""The loop on Ray Train: the same results, through lost workers; errors come out as they went in."""
+"""The loop on Ray Train: the same results, through lost workers; errors come out as they went in, and Ctrl-C ends it."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -40,6 +44,33 @@ TWO = Engines(ClusterConfig(workers=2), on_ray=True)
 
 def dynamics(one: FitJob) -> Any:
     return Folder(one.output).read_table("dynamics", "part-00000.parquet").to_pandas()
+
+
+def test_ctrl_c_ends_a_training_and_its_workers_and_leaves_no_handler_behind(
+    tmp_path: Path, ray_embedded: None
+) -> None:
+    examples, work = write_examples(tmp_path / "examples", 60), str(tmp_path / "work")
+    before, sent = signal.getsignal(signal.SIGINT), 0.0
+
+    def workers() -> list[psutil.Process]:
+        family = psutil.Process().children(recursive=True)
+        return [each for each in family if "RayTrainWorker" in each.name()]
+
+    def interrupt(line: Any) -> None:
+        nonlocal sent
+        if not sent:
+            sent, training[:] = time.monotonic(), workers()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    training: list[psutil.Process] = []
+    with pytest.raises(KeyboardInterrupt):
+        ONE.fit_jobs([job(examples, tmp_path / "long")], spec(epochs=100_000), work, interrupt)
+    assert time.monotonic() - sent < 10
+    assert signal.getsignal(signal.SIGINT) is before
+    assert training
+    _, left = psutil.wait_procs(training, timeout=20)
+    assert not left
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_jobs_share_a_group_are_done_once_and_an_error_comes_out_as_it_was(
