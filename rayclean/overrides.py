@@ -25,16 +25,20 @@ def read_values(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {str(path)!r}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a path that holds a NUL is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the config {str(path)!r}: {reason}") from error
     try:
         text = content.decode()
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ConfigError(f"{path}: not valid {kind}: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a table of sections, got {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: expected a table of sections, got {type(values).__name__}; a data file is named by dataset.path of "
+            "a config"
+        )
     return values
 
 
@@ -67,7 +71,7 @@ def assignments(override: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         )
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw  # a bare word is a string: annotator.name=knn
     yield tuple(path.split(".")), value
 

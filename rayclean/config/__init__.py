@@ -10,12 +10,13 @@ take the plug-in's own options beside the name; the options are declared and doc
 `rayclean options` lists all of them.
 """
 
-import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from rayclean.config.arguments import as_overrides, as_values, config_values
 from rayclean.config.cluster_section import ClusterConfig, LLMSize
 from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
 from rayclean.config.verb_sections import (
@@ -29,7 +30,7 @@ from rayclean.config.verb_sections import (
     TrainingConfig,
 )
 from rayclean.errors import ConfigError
-from rayclean.overrides import apply_override, read_values
+from rayclean.overrides import apply_override
 from rayclean.plugins import Options, Plugin, explain
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "TrainingConfig",
     "load_config",
     "parse_config",
+    "require_config",
 ]
 
 CONFIG_VERSION = 1
@@ -65,7 +67,7 @@ class Config(Options):
     """Name of the run: artifacts go to `<output>/<name>/`."""
     output: str = "runs"
     """Folder of all runs, on any file system that fsspec knows."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     task: Plugin = Plugin(name="classification")
     """What a label is (`rayclean/tasks/`)."""
@@ -112,32 +114,52 @@ class Config(Options):
         return version
 
 
-def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file (.toml by hand, .json by machine) and apply overrides, in order.
 
     Args:
-        path: the file.
+        path: the file. A data file stands for a config that names only it, if overrides name its columns:
+            `load_config("tickets.csv", ["dataset.text=body", "dataset.label=topic"])`.
         overrides: strings like `detect.budget=0.05`, whose value is read as TOML and, where it is no TOML, as
             a string; or further config files, laid over what came before (`configs/cluster/one-gpu.toml`).
 
     Raises:
         ConfigError: the file cannot be read, or a key or a value is wrong.
+        TypeError: an argument is of another type; the message has the right call.
     """
-    return parse_config(read_values(path), overrides, str(path))
+    given = as_overrides(overrides)
+    return parse_config(config_values(path, given), given, str(path))
 
 
-def parse_config(
-    values: dict[str, Any], overrides: list[str] | tuple[str, ...] = (), where: str = "config"
-) -> Config:
+def parse_config(values: Mapping[str, Any], overrides: Sequence[str] = (), where: str = "config") -> Config:
     """A checked config from plain values and overrides.
 
     Raises:
         ConfigError: a key or a value is wrong.
+        TypeError: an argument is of another type; the message has the right call.
     """
-    values = copy.deepcopy(values)  # overrides must not touch the caller's values
-    for override in overrides:
-        apply_override(values, override)
+    given = as_overrides(overrides)
+    own = as_values(values)  # a copy: overrides must not touch the caller's values
+    for override in given:
+        apply_override(own, override)
     try:
-        return Config(**values)
+        return Config(**as_values(own))
     except ValidationError as error:
         raise ConfigError(explain(error, Config, where)) from None
+
+
+def require_config(config: Any) -> None:
+    """Refuse what is no `Config` where one is expected.
+
+    Raises:
+        TypeError: the message has the call that makes one of what was given.
+    """
+    if isinstance(config, Config):
+        return
+    if isinstance(config, str | Path):
+        right = f"rayclean.load_config({str(config)!r})"
+    elif isinstance(config, Mapping):
+        right = "rayclean.parse_config({...})"
+    else:
+        right = "rayclean.parse_config({'dataset': {'path': 'data.parquet'}}) once the table is a file"
+    raise TypeError(f"expected a rayclean.Config, got {type(config).__name__}: give {right}")
