@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as RemainingColumn
 
@@ -45,7 +46,7 @@ class ProgressBar:
         self.last_line = time.monotonic()
         self.id: TaskID | None = None
         if bar is not None:
-            self.id = bar.add_task(title, total=total, unit=unit, rate="")
+            self.id = bar.add_task(escape(title), total=total, unit=unit, rate="")
 
     def advance(self, amount: int = 1, *, resumed: bool = False) -> None:
         """Count units as done; `resumed` ones were done by an earlier attempt and count for no rate."""
@@ -112,7 +113,12 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressB
 def say(text: str) -> None:
     """Print a line about the work under way, unless it is `unseen`."""
     if not _unseen.get():
-        console.print(text, highlight=False)
+        print_plain(console, text)
+
+
+def print_plain(to: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: brackets in paths and values are no markup, and long paths are not broken."""
+    to.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def unseen() -> AbstractContextManager[None]:

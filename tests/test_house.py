@@ -42,6 +42,18 @@ def test_a_public_name_is_defined_once() -> None:
     assert {name: sorted(paths) for name, paths in places.items() if len(paths) > 1} == {}
 
 
+def test_text_with_something_filled_in_is_never_markup() -> None:
+    """Square brackets in a path would be swallowed, or end the command: `progress.print_plain` prints them."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith("console.print"):
+                continue
+            if not isinstance(node.args[0], ast.Call | ast.Name):  # a table
+                found.append(f"{relative(path)}:{node.lineno}")
+    assert found == []
+
+
 def public_names(path: Path) -> set[str]:
     """Functions, classes and values that a module defines at its top and does not mark as private."""
     names = set()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from rayclean.config import parse_config
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
-from rayclean.progress import console
+from rayclean.progress import console, print_plain
 from rayclean.sweeps.plan import SweepPlan, Work, base_values, needs_training
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.trial import ERROR, RESULT, trial_files
@@ -76,7 +76,8 @@ def take_over(plan: SweepPlan) -> dict[str, tuple[Work, TrialRecord]]:
             folder.remove("trials", name, ERROR)
         errors = set()
     if left := results.keys() - known.keys():
-        console.print(
+        print_plain(
+            console,
             f"{len(left)} finished trials in {folder.url()} are of other data, another base or values that are no "
             "longer swept: they are left out",
             style="yellow",
