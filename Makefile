@@ -13,7 +13,7 @@ COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wand
 CLOUDS := --extra gcs --extra up
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-durations test-slow lint format bench-small lock manifests
+.PHONY: help install quickstart test test-durations test-slow lint format bench-small errors-page lock manifests
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench-small: install  ## every benchmark once, small
 
 manifests: install  ## write cluster/ anew from cluster/parameters.toml
 	$(BIN)/python cluster/render.py
+
+errors-page: $(VENV)/.installed  ## write docs/errors.md anew from the messages in the source
+	$(BIN)/python docs/render_errors.py
 
 # The versions of the one lock are kept in the others where they can be: uv prefers those of the file that it writes anew.
 lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, -dev tests it, -gpu runs it on GPUs
