@@ -17,7 +17,7 @@ from typing import Any
 
 from rayclean import interrupts
 from rayclean.config import ClusterConfig
-from rayclean.errors import ResourceError
+from rayclean.errors import FaultError, ResourceError
 from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes, reaper
 from rayclean.runtime.last_words import told_if_killed
@@ -136,7 +136,7 @@ def _start_embedded(config: ClusterConfig, mark: str) -> None:
     except Exception as error:  # Ray raises bare exceptions here
         if isinstance(error, OSError) and error.errno:  # of the machine: a full disk, too many files
             raise
-        raise ResourceError(
+        raise FaultError(
             f"Ray does not start on this machine ({' '.join(str(error).split())[:300]}): look for other processes that "
             "use up its memory, and at the room for Ray's files (/tmp/ray, or RAY_TMPDIR); cluster.ray = false runs small "
             "data without it"
