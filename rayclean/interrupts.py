@@ -24,7 +24,7 @@ from typing import Any, Self
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command in order; its exit code is 128 + their number."""
 _SENDERS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of its terminal"}
-GRACE_SECONDS = 7.0
+GRACE_SECONDS = 6.0
 """Time for an orderly end, after which the process ends at once."""
 AGAIN_SECONDS = 0.3
 """Signals within this time are one: `timeout` and others signal a process and then its group."""
@@ -53,6 +53,8 @@ class Interrupts:
         """Why the process ends, where it was no signal from outside."""
         self.kept = ""
         """What is finished, for the message."""
+        self.is_whole = False
+        """Whether `kept` is about all of the command's work."""
         self.partings: list[Callable[[], None]] = []
         """Called before the process ends at once; they must not block."""
         self._raised = self._over = False
@@ -189,10 +191,15 @@ def fail(reason: str) -> None:
         _current.fail(reason)
 
 
-def say_kept(text: str) -> None:
-    """Set what the message after a signal says of finished work ("runs/toy: load, predict")."""
-    if _current is not None:
-        _current.kept = text
+def say_kept(text: str, *, whole: bool = False) -> None:
+    """Set what the message after a signal says of finished work ("runs/toy: load, predict").
+
+    Args:
+        text: what is finished.
+        whole: whether this is all of the command's work, of whose parts nothing more is to be said.
+    """
+    if _current is not None and (whole or not _current.is_whole):
+        _current.kept, _current.is_whole = text, whole
 
 
 @contextmanager

@@ -36,7 +36,10 @@ def read_values(path: str | Path) -> dict[str, Any]:
         hint = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
         raise ConfigError(f"{path}: not valid {kind}: {error}{hint}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a table of sections, got {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: expected a table of sections, got {type(values).__name__}; a data file is named by dataset.path of "
+            "a config"
+        )
     return values
 
 

@@ -152,6 +152,15 @@ def test_handlers_that_a_library_leaves_behind_are_replaced_by_those_before() ->
     assert not [each for each in threading.enumerate() if each.name == "rayclean-interrupts"]
 
 
+def test_of_a_part_nothing_is_said_once_the_whole_is_told() -> None:
+    with Interrupts("rayclean sweep my.toml") as here:
+        interrupts.say_kept("runs/a: load done")
+        interrupts.say_kept("sweeps/b: finished trials", whole=True)
+        interrupts.say_kept("sweeps/b/trials/1: load done")
+        assert here.kept == "sweeps/b: finished trials"
+    here.close()
+
+
 def test_an_exception_that_was_lost_is_raised_again_at_the_next_look() -> None:
     with Interrupts("rayclean load") as here:
         interrupts.check()

@@ -13,10 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from rayclean import interrupts
 from rayclean.config import ClusterConfig
-from rayclean.errors import ResourceError
+from rayclean.errors import FaultError, ResourceError
 from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes, reaper
 from rayclean.runtime.last_words import told_if_killed
@@ -75,7 +76,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
 @contextmanager
 def _watched_node() -> Iterator[None]:
     """End the command when a process of its own Ray is killed: calls into Ray may wait for ever for an answer then."""
-    node, over = ray._private.worker._global_node, threading.Event()
+    node: Any = ray._private.worker._global_node  # no public API tells the processes of an embedded Ray
+    over = threading.Event()
 
     def watch() -> None:
         while not over.wait(NODE_LOOK_SECONDS):
@@ -134,7 +136,7 @@ def _start_embedded(config: ClusterConfig, mark: str) -> None:
     except Exception as error:  # Ray raises bare exceptions here
         if isinstance(error, OSError) and error.errno:  # of the machine: a full disk, too many files
             raise
-        raise ResourceError(
+        raise FaultError(
             f"Ray does not start on this machine ({' '.join(str(error).split())[:300]}): look for other processes that "
             "use up its memory, and at the room for Ray's files (/tmp/ray, or RAY_TMPDIR); cluster.ray = false runs small "
             "data without it"

@@ -37,7 +37,8 @@ class Session:
 
         Raises:
             ConfigError: a verb needs Ray, and `cluster.ray = false` forbids it.
-            ResourceError: Ray cannot be reached or started, or the cluster is too small.
+            ResourceError: Ray cannot be reached, or the cluster is too small.
+            FaultError: Ray does not start on this machine.
         """
         if self.place.in_process or any([needs_cluster(self.cluster, each) for each in needs]):
             self._connect([] if self.place.in_process else needs)
@@ -49,7 +50,8 @@ class Session:
             needs: needs of the next verb and of those after it.
 
         Raises:
-            ResourceError: Ray cannot be reached or started, or the cluster is too small.
+            ResourceError: Ray cannot be reached, or the cluster is too small.
+            FaultError: Ray does not start on this machine.
         """
         on_ray = not self.place.in_process and is_worth_ray(self.cluster, needs[0])
         if on_ray:

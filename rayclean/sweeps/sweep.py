@@ -58,7 +58,7 @@ def run_sweep(spec: Sweep, *, extend: bool = False) -> Results:
     """
     plan = make_plan(spec)
     folder = plan.folder
-    interrupts.say_kept(f"{folder.url()}: finished trials and what they share")
+    interrupts.say_kept(f"{folder.url()}: finished trials and what they share", whole=True)
     with faults_explained(folder.url()), interrupts.handlers_kept(), Run(folder.url()).locked():
         resume.same_sweep(spec, folder, extend)
         known = resume.take_over(plan)
