@@ -53,23 +53,23 @@ def checked_records(
     dialect = expectation.dialect
 
     held: list[CsvRecord | RejectedRow] = []  # the last one, or those since one with a quote
-    open_ = False  # whether the first of them has a quote
+    quoted = False  # whether the first of them has a quote
     for item in _resumed(Records(lines, dialect, before), expectation):
-        if item.closes and open_:
+        if item.closes and quoted:
             why = f"it may be a part of a text that begins before it and ends in line {item.last}"
             yield from (each if isinstance(each, RejectedRow) else _rejected(why, each.text) for each in held)
             yield item.rejected or _rejected(
                 "it ends a field that begins in a line before it", item.record.text
             )
-            held, open_ = [], False
+            held, quoted = [], False
             continue
         previous = held[-1] if held else None
         malformed = item.rejected is not None
         if malformed and isinstance(previous, CsvRecord) and expectation.goes_on(previous, item.continues):
             held[-1] = _rejected(f"the malformed line {item.record.number} may belong to it", previous.text)
-        if not open_ or item.record.has_quote or len(held) > _HELD:
+        if not quoted or item.record.has_quote or len(held) > _HELD:
             yield from map(expectation.released, held)
-            held, open_ = [], item.record.has_quote
+            held, quoted = [], item.record.has_quote
         held.append(item.rejected or item.record)
     yield from map(expectation.released, held)
 

@@ -154,16 +154,18 @@ def stage_piece(job: LoadJob, piece: SourcePiece) -> PieceSummary:
 
 
 def too_long(values: list[Any] | RejectedRow, characters: int) -> list[Any] | RejectedRow:
-    """The values of a row, unless one of them is a longer text than any that can be meant.
+    """The values of a row, unless one of them is a longer text, or list of texts, than any that can be meant.
 
     >>> too_long(["abcdef", "x"], 5)
     RejectedRow(reason='longer than dataset.max_characters', value='6 characters: abcdef', whole=False)
     """
     if not isinstance(values, RejectedRow):
         for value in values:
-            if isinstance(value, str) and len(value) > characters:
+            parts = value if isinstance(value, list) else [value]
+            length = sum(len(part) for part in parts if isinstance(part, str))
+            if length > characters:
                 return RejectedRow(
-                    "longer than dataset.max_characters", f"{len(value):,} characters: {value[:100]}"
+                    "longer than dataset.max_characters", f"{length:,} characters: {str(parts[0])[:100]}"
                 )
     return values
 

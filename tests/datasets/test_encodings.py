@@ -5,7 +5,8 @@ import gzip
 import pytest
 
 from rayclean.config import parse_config
-from rayclean.datasets.base import SourceFile
+from rayclean.datasets.base import FileSegment, SourceFile
+from rayclean.datasets.conll import Conll
 from rayclean.datasets.encodings import sniff_encoding
 from rayclean.errors import ConfigError, DataError
 
@@ -122,3 +123,12 @@ def test_files_that_are_no_text(tmp_path, content, advice):
 def test_encodings_that_are_none(encoding):
     with pytest.raises(ConfigError, match=r"dataset\.encoding.*no encoding that Python knows"):
         parse_config({"dataset": {"path": "a.csv", "encoding": encoding}})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_tagged_tokens_with_a_mark(tmp_path, encoding):
+    (tmp_path / "a.conll").write_text("caf\u00e9 B-LOC\nis O\n\nnice O\n", encoding)
+    file = SourceFile(str(tmp_path / "a.conll"), "a.conll", 1)
+    assert Conll().columns(file) == ["tokens", "label"]
+    rows = [values for _, values in Conll().rows(FileSegment(file), ["tokens", "label"])]
+    assert rows == [[["caf\u00e9", "is"], ["B-LOC", "O"]], [["nice"], ["O"]]]

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+import uuid
 
 import fsspec
 import pyarrow as pa
@@ -193,6 +194,36 @@ def test_pickled_arrow_columns_are_refused(tmp_path):
     pq.write_table(pa.table([["a"], [b"x"]], schema=schema), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"extra.*ray\.data\.arrow_pickled_object"):
         parquet.Parquet().columns(SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1))
+
+
+def test_parquet_with_one_name_for_two_columns(tmp_path):
+    pq.write_table(pa.table([["a"], ["x"], ["y"]], names=["text", "label", "label"]), tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match=r"a\.parquet: it names \['label'\] more than once; rename the columns"
+    ):
+        parquet.Parquet().columns(SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1))
+
+
+def test_parquet_uuids_are_their_text(tmp_path):
+    keys = [uuid.UUID(int=number) for number in (1, 2**127)]
+    storage = pa.array([*(key.bytes for key in keys), None], pa.binary(16))
+    column = pa.ExtensionArray.from_storage(pa.uuid(), storage)
+    pq.write_table(pa.table({"id": column}), tmp_path / "a.parquet")
+    file = SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1)
+    assert [values for _, values in read(parquet.Parquet(), file, ["id"])] == [
+        *([str(k)] for k in keys),
+        [None],
+    ]
+
+
+def test_parquet_row_groups_have_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_MAX_CHUNK", 10_000)
+    pq.write_table(pa.table({"text": ["a" * 100_000]}), tmp_path / "a.parquet", compression="zstd")
+    file = SourceFile(str(tmp_path / "a.parquet"), "a.parquet", 1)
+    with pytest.raises(
+        DataError, match=r"a\.parquet: row group 0 unpacks to 100,0.. bytes, .*row_group_size"
+    ):
+        read(parquet.Parquet(), file, ["text"])
 
 
 def test_huggingface_saved_to_disk(tmp_path):

@@ -39,6 +39,16 @@ def test_a_file_whose_name_looks_like_a_glob(tmp_path):
     assert names(str(tmp_path / "a[1].csv")) == ["a[1].csv"]
 
 
+def test_a_glob_in_a_folder_whose_name_looks_like_one(tmp_path):
+    (tmp_path / "a [1]").mkdir()
+    (tmp_path / "a [1]" / "b.json").write_text("[]")
+    with pytest.raises(
+        DataError, match=r"no file matches .*brackets are a set of characters there, write \[\[\]"
+    ):
+        names(f"{tmp_path}/a [1]/*.json")
+    assert names(f"{tmp_path}/a [[]1]/*.json") == ["a [1]/b.json"]
+
+
 def test_memory_urls():
     for name in ("x", "y"):
         with fsspec.open(f"memory://somewhere/{name}.jsonl", "wb") as file:

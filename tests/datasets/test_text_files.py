@@ -9,6 +9,7 @@ import pytest
 
 from rayclean.config import DatasetConfig
 from rayclean.datasets import text_files
+from rayclean.datasets.first_pass import too_long
 from rayclean.datasets.sources import find_sources
 from rayclean.errors import ConfigError, DataError
 
@@ -96,3 +97,8 @@ def test_texts_that_are_too_long_are_rejected(tmp_path, name):
     assert found.pairs == [("fine", "x")]
     assert [reason for _, reason, _ in found.rejected] == ["longer than dataset.max_characters"] * 2
     assert found.rejected[0][2].startswith("500 characters: long long")
+
+
+def test_sentences_that_are_too_long_are_rejected():
+    assert too_long([["ab", "cd"], None, 7], 4) == [["ab", "cd"], None, 7]
+    assert too_long([["ab", "cde"]], 4).value == "5 characters: ab"
