@@ -6,13 +6,9 @@ from typing import Any
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import LabelMapping
-from rayclean.datasets.left_out import Kinds, add_kinds, biased_losses, left_out_sentence
+from rayclean.datasets.load_remarks import left_out_by_role, left_out_warnings
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard
-from rayclean.datasets.shared_texts import TextCounts
 from rayclean.folder import Folder
-
-_FEW_EXAMPLES = 20
-"""With fewer examples, it is no wonder that one text is frequent."""
 
 
 def load_metrics(
@@ -48,17 +44,8 @@ def load_metrics(
         for total, found in zip(sums, shard["sums"], strict=True):
             total.update(found)
     names = labels.names
-    left_out = _left_out(summaries, staged, shards)
-    warnings = [
-        f"{role}: {left_out_sentence(found['rows'], found['reasons'])} (load/rejected/ lists them)"
-        for role, found in left_out.items()
-        if found["reasons"]
-    ]
-    warnings += [
-        f"{role}: {bias}: rows of one kind are missing, which changes what is learnt; mend what load/rejected/ says of them"
-        for role in left_out
-        for bias in biased_losses(_kinds(role, summaries, staged, shards))
-    ]
+    left_out = left_out_by_role(summaries, staged, shards)
+    warnings = left_out_warnings(left_out, summaries, staged, shards)
     if needs_labels:
         warnings += [
             f"class {name!r} is seen only once" for i, name in enumerate(names) if per_class[0][i] == 1
@@ -91,81 +78,6 @@ def load_metrics(
         **form.figures(*sums),
         "warnings": warnings,
     }
-
-
-def text_remarks(counts: TextCounts) -> tuple[list[str], list[str]]:
-    """What to say of texts that repeat: alarms about what can hardly be meant, and warnings."""
-    alarms, warnings = [], []
-    if counts.distinct == 1 < counts.examples:
-        alarms.append(
-            f"all {counts.examples:,} examples have the same text, from which no label can be learnt: check dataset.text"
-        )
-    elif counts.examples >= _FEW_EXAMPLES and 2 * counts.most_frequent > counts.examples:
-        alarms.append(
-            f"{counts.most_frequent:,} of {counts.examples:,} examples have one and the same text: check dataset.text, and "
-            "remove rows that hold a placeholder"
-        )
-    if counts.shared_test == counts.test > 0:
-        alarms.append(
-            f"the texts of all {counts.test:,} test examples are in the training data, so nothing tells what a model makes of "
-            "others: use dataset.test.share, or other files in dataset.test.path"
-        )
-    if counts.repeated:
-        warnings.append(
-            f"texts that occur more than once: {counts.repeated:,} ({counts.copies:,} examples)"
-            + (
-                f", of which {counts.conflicting:,} with different labels: at least {counts.least_wrong:,} labels are wrong"
-                if counts.conflicting
-                else ""
-            )
-        )
-    if counts.shared_test:
-        warnings.append(
-            f"test examples whose text is in the training data: {counts.shared_test:,} of {counts.test:,}; they are left out of "
-            "the headline test figures"
-        )
-    if counts.dev_in_test:
-        warnings.append(
-            f"test examples whose text is in the development files: {counts.dev_in_test:,} of {counts.test:,}; epochs are "
-            "chosen by them, which flatters the test figures"
-        )
-    if counts.shared_dev:
-        warnings.append(
-            f"development examples whose text is in the training data: {counts.shared_dev:,} of {counts.dev:,}; no epoch of "
-            "`train` is chosen by them"
-        )
-    return alarms, warnings
-
-
-def _left_out(
-    summaries: list[PieceSummary], staged: list[StagedShard], shards: list[dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Role -> number of its `rows`, and `reasons` -> number of rows that are left out for it."""
-    found: dict[str, dict[str, Any]] = {}
-    for summary in summaries:
-        entry = found.setdefault(summary.role, {"rows": 0, "reasons": Counter()})
-        entry["rows"] += summary.rows
-        entry["reasons"].update({reason: each["count"] for reason, each in summary.rejected.items()})
-    for shard, counts in zip(staged, shards, strict=True):
-        found[shard.role]["reasons"].update(counts["rejected"])
-    return {
-        role: {"rows": entry["rows"], "reasons": dict(entry["reasons"].most_common())}
-        for role, entry in found.items()
-    }
-
-
-def _kinds(
-    role: str, summaries: list[PieceSummary], staged: list[StagedShard], shards: list[dict[str, Any]]
-) -> Kinds:
-    """Rows read and left out of a role, by kind of row."""
-    total: Kinds = {}
-    for summary in summaries:
-        if summary.role == role:
-            add_kinds(total, summary.kinds)
-    for shard, counts in zip(staged, shards, strict=True):
-        if shard.role == role:
-            add_kinds(total, counts["kinds"])
-    return total
 
 
 def _forms(summaries: list[PieceSummary]) -> dict[str, dict[str, dict[str, Any]]]:

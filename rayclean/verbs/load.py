@@ -49,22 +49,23 @@ from rayclean.datasets.label_checks import (
 )
 from rayclean.datasets.label_forms import LabelForm, described_form, label_form
 from rayclean.datasets.labels import check_same_names, distinct_names, resolve_labels
+from rayclean.datasets.load_remarks import text_remarks
 from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
 from rayclean.datasets.role_sources import check_roles_differ, check_texts_differ
 from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples
 from rayclean.datasets.shared_texts import count_texts
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
-from rayclean.datasets.summary import load_metrics, text_remarks, write_truth_summary
+from rayclean.datasets.summary import load_metrics, write_truth_summary
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
-from rayclean.models.loading import describe_encoder
 from rayclean.progress import progress_bar
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
+from rayclean.verbs.scored_classes import classes_of_classifier, is_scored, with_classes_of_classifier
 
 VERSION = 6
 
@@ -79,7 +80,7 @@ def source_fingerprint(config: Config) -> Any:
         ConfigError, DataError: the sources cannot be found (`find_sources`).
         ArtifactError: `predict.model` is no trained classifier.
     """
-    scored_by = _classes_of_classifier(config)
+    scored_by = classes_of_classifier(config)
     return [
         [
             source.role,
@@ -101,7 +102,7 @@ def validate(config: Config, run: Run) -> None:
         DataError: a source is missing, empty, unreadable, or lacks a column.
         ArtifactError: `predict.model` is no trained classifier.
     """
-    config = _with_classes_of_classifier(config)
+    config = with_classes_of_classifier(config)
     form = _form(config)
     if isinstance(config.dataset.label, tuple) and not form.reads_columns:
         raise ConfigError(f"dataset.label names several columns: {_another_task(config, form, 'classes')}")
@@ -133,36 +134,15 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
                     f"{file.url} row {misfit.row}: dataset.{option} = {column!r} holds {misfit.value}: "
                     f"{_another_task(config, form, misfit.form)}"
                 )
-    if source.role == "data" and form.names and isinstance(dataset.label, str) and not _is_scored(config):
+    if source.role == "data" and form.names and isinstance(dataset.label, str) and not is_scored(config):
         names = reader.label_names(file, dataset.label) or ()
         if len(source.files) == 1 and names:  # several files name the classes together
             check_same_names(form.names, distinct_names(form.classes_of(names), unlabelled_keys(dataset)))
     columns = choose_columns(
         dataset, source.role, found, file.url, reader.sparse, form.reads_tokens,
-        label_optional=_is_scored(config),
+        label_optional=is_scored(config),
     )  # fmt: skip
     check_first_rows(dataset, source.role, form, reader, file, columns)
-
-
-def _is_scored(config: Config) -> bool:
-    """Whether a trained classifier predicts, so that examples need no label."""
-    return config.predict.mode == "model"
-
-
-def _classes_of_classifier(config: Config) -> tuple[str, ...] | None:
-    """The classes of the classifier that predicts; None without one, or where the config names the label set."""
-    if not _is_scored(config) or config.dataset.labels is not None:
-        return None
-    assert config.predict.model is not None
-    return tuple(describe_encoder(config.predict.model)["labels"])
-
-
-def _with_classes_of_classifier(config: Config) -> Config:
-    """The config with the label set of the classifier that predicts, if there is one."""
-    classes = _classes_of_classifier(config)
-    if classes is None:
-        return config
-    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"labels": classes})})
 
 
 def _another_task(config: Config, form: LabelForm, found: FormName) -> str:
@@ -196,8 +176,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         DataError: too many rows are unusable, the labels do not define a classification, or the test files hold the texts
             of the data.
     """
-    config = _with_classes_of_classifier(config)
-    dataset, needs_labels = config.dataset, not _is_scored(config)
+    config = with_classes_of_classifier(config)
+    dataset, needs_labels = config.dataset, not is_scored(config)
     sources = find_sources(dataset)
     pieces = cut_into_pieces(sources)
     form = _form(config)

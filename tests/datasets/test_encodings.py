@@ -107,7 +107,7 @@ def test_a_character_cut_at_the_end_of_the_sample(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "advice"),
     [
-        (gzip.compress(b"text,label"), r"gzip; let its name end in \.gz"),
+        (gzip.compress(b"text,label", mtime=0), r"gzip; let its name end in \.gz"),
         (b"PK\x03\x04\x14", "an Excel workbook or a zip archive; save it as CSV"),
         (b"PAR1\x15", 'set dataset.format = "parquet"'),
         (bytes(range(256)), "it is not UTF-8"),
