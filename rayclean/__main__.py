@@ -1,5 +1,15 @@
-"""`python -m rayclean` is the `rayclean` command."""
+"""The command `rayclean`, also as `python -m rayclean`."""
 
-from rayclean.cli.main import main
+import signal
 
-main()
+
+def run() -> None:
+    """Run the command line. Until it has begun, Ctrl-C ends the process without the traceback of an import."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from rayclean.cli.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    run()

