@@ -10,6 +10,7 @@ ends. The thread hears of signals from the kernel (`signal.set_wakeup_fd`), and 
 main thread runs no Python, or while a library has put a handler of its own in the place of this one.
 """
 
+import atexit
 import os
 import select
 import signal
@@ -75,6 +76,7 @@ class Interrupts:
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, name="rayclean-interrupts", daemon=True)
         self._thread.start()
+        atexit.register(self._ignore)  # before libraries register theirs, so that it runs after them
         _current = self
         return self
 
@@ -85,6 +87,7 @@ class Interrupts:
         """Put back the handlers that were there before, and end the thread."""
         global _current
         _current = None
+        atexit.unregister(self._ignore)
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -120,6 +123,13 @@ class Interrupts:
         if not self._raised and not self._over:
             self._raised = True
             raise KeyboardInterrupt
+
+    def _ignore(self) -> None:
+        """Ignore signals while the interpreter takes itself down, which gives up Python's handlers: all is done, and the
+        exit code is to say so.
+        """
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
 
     def _watch(self) -> None:
         """Wait for signals, and end the process if the main thread does not."""

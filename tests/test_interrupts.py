@@ -117,6 +117,13 @@ def test_a_signal_after_the_work_ends_at_once() -> None:
     assert "Traceback" not in errors
 
 
+def test_a_signal_while_the_interpreter_takes_itself_down_changes_no_exit_code() -> None:
+    late = "import os, signal\nclass Late:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); print('late')\n"
+    code = late + "kept = Late()\n" + COMMAND.format(body="pass", end="pass", grace=8)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "up\nlate\n"), done.stderr
+
+
 def test_a_signal_that_is_sent_twice_in_a_row_is_one() -> None:
     """As `timeout` does it: to the process, then to its group."""
     with command(SLEEP, end="time.sleep(0.2); print('cleared', flush=True)") as process:
