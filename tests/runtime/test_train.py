@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,8 +47,16 @@ def dynamics(one: FitJob) -> Any:
     return Folder(one.output).read_table("dynamics", "part-00000.parquet").to_pandas()
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """A handler of Ctrl-C, which a shell without job control lets its background commands ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_ends_a_training_and_its_workers_and_leaves_no_handler_behind(
-    tmp_path: Path, ray_embedded: None
+    tmp_path: Path, ray_embedded: None, heard_ctrl_c: None
 ) -> None:
     examples, work = write_examples(tmp_path / "examples", 60), str(tmp_path / "work")
     before, sent = signal.getsignal(signal.SIGINT), 0.0
@@ -64,7 +73,7 @@ def test_ctrl_c_ends_a_training_and_its_workers_and_leaves_no_handler_behind(
 
     training: list[psutil.Process] = []
     with pytest.raises(KeyboardInterrupt):
-        ONE.fit_jobs([job(examples, tmp_path / "long")], spec(epochs=100_000), work, interrupt)
+        ONE.fit_jobs([job(examples, tmp_path / "long")], spec(epochs=1_000), work, interrupt)
     assert time.monotonic() - sent < 10
     assert signal.getsignal(signal.SIGINT) is before
     assert training
