@@ -71,7 +71,6 @@ FOLDS = pa.schema([
 text, or the group that the data name), the number that copies of its text share, and whether it is the one among them that
 models learn from."""
 
-
 TRAINED_LABEL = "trained_label"
 """Column of `train/dynamics/`: the label that an example was trained on, in the form of the task. The method's
 `quality` is about this label, which after relabelling need not be the given one."""

@@ -13,6 +13,7 @@ from rayclean.interrupts import Interrupts
 
 COMMAND = """
 import hashlib, os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, whose ignored SIGHUP would be inherited
 from rayclean import interrupts
 from rayclean.interrupts import Interrupts
 

@@ -172,7 +172,7 @@ class Records:
             record = CsvRecord(number, tuple(self.taken), text, has_quote, fields, self.number, fault)
             if fault:
                 record = self.first_line(record)
-            if len(fields) > 1 or fault or (fields and fields[0].strip()):
+            if len(fields) > 1 or fault or has_quote or (fields and fields[0].strip()):
                 yield record
 
     def first_line(self, record: CsvRecord) -> CsvRecord:

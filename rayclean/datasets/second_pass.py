@@ -141,7 +141,7 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
         "rows": shard.rows,
         "rejected": rejected,
         "kinds": kinds,
-        "unlabelled": given.filter(parts[0]).null_count,
+        "without_label": given.filter(parts[0]).null_count,
         "splits": {str(split): int((selected.splits == i).sum()) for i, split in enumerate(_SPLITS)},
         "labels": [form.count(given.filter(part)) for part in parts],
         "sums": [form.sums(kept["label"].filter(part), given.filter(part)) for part in parts],

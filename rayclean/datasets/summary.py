@@ -64,7 +64,7 @@ def load_metrics(
         "train": splits["train"],
         "dev": splits["dev"],
         "test": splits["test"],
-        "unlabelled": sum(shard["unlabelled"] for shard in shards),
+        "without_label": sum(shard["without_label"] for shard in shards),
         "classes": len(names),
         "per_class": {name: per_class[0][index] for index, name in enumerate(names)},
         "per_class_test": {name: per_class[1][index] for index, name in enumerate(names)},

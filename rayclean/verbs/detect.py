@@ -95,9 +95,9 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
 
 def _require_labels(loaded: dict[str, Any]) -> None:
     """Refuse examples without labels, which a trained classifier scores and nobody can doubt."""
-    if unlabelled := loaded.get("unlabelled", 0):
+    if unnamed := loaded.get("without_label", 0):
         raise DataError(
-            f"{unlabelled:,} of {loaded['examples']:,} examples have no label, so there is nothing to doubt: their scores are in "
+            f"{unnamed:,} of {loaded['examples']:,} examples have no label, so there is nothing to doubt: their scores are in "
             "predict/predictions/. To clean the others, leave these rows out of the data"
         )
 

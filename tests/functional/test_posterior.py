@@ -24,7 +24,7 @@ def test_transition_by_hand() -> None:
     # columns of the joint: [80, 0] of 80 and [20, 100] of 120
     np.testing.assert_allclose(transition(JOINT, COUNTS, 0), [[1, 1 / 6], [0, 5 / 6]])
     # n n' / N = 100 * 100 / 200 = 50 everywhere; 2 % of it is 1: columns [81, 1] of 82 and [21, 101] of 122
-    np.testing.assert_allclose(transition(JOINT, COUNTS), [[81 / 82, 21 / 122], [1 / 82, 101 / 122]])
+    np.testing.assert_allclose(transition(JOINT, COUNTS, 0.02), [[81 / 82, 21 / 122], [1 / 82, 101 / 122]])
 
 
 def test_posterior_by_hand() -> None:
@@ -49,7 +49,7 @@ def test_a_class_that_collects_errors_is_doubted_more() -> None:
     doubtful, which no margin says.
     """
     joint = np.array([[60, 0], [40, 100]])
-    found = posterior(np.full((2, 2), 0.5), np.array([0, 1]), transition(joint, joint.sum(axis=1)))
+    found = posterior(np.full((2, 2), 0.5), np.array([0, 1]), transition(joint, joint.sum(axis=1), 0.02))
     assert found[0, 0] > 0.9 > 0.75 > found[1, 1]
 
 
@@ -119,11 +119,11 @@ def test_where_the_noise_rules_out_all_only_the_model_is_left() -> None:
 def test_a_class_that_nobody_was_given_excludes_nothing() -> None:
     """Of its noise nothing is known: each given label may be it, as far as the model says so and no further."""
     joint, counts = np.diag([50, 0, 50]), np.array([50, 0, 50])
-    noise = transition(joint, counts)
+    noise = transition(joint, counts, 0.02)
     assert noise[:, 1].tolist() == [1, 1, 1]
     np.testing.assert_allclose(noise[:, [0, 2]].sum(axis=0), 1)  # the others are as if it were not there
     np.testing.assert_allclose(
-        noise[np.ix_([0, 2], [0, 2])], transition(np.diag([50, 50]), np.array([50, 50]))
+        noise[np.ix_([0, 2], [0, 2])], transition(np.diag([50, 50]), np.array([50, 50]), 0.02)
     )
     # 50 + .02 * 25 = 50.5 of 51 and .5 of 51, by hand
     q = np.array([[0.1, 0.8, 0.1], [0.9, 0.0, 0.1]])

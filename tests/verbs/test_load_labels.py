@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,7 +62,8 @@ def write_jsonl(path, labels):
 
 def write_parquet(path, labels, metadata=None):
     labels = labels if isinstance(labels, pa.Array) else pa.array(labels)
-    texts = [f"{path.stem} {i}" for i in range(len(labels))]  # test files hold other texts than the data
+    first = "u" if Path(path).stem == "test" else "t"  # test files hold other texts than the data
+    texts = [f"{first}{i}" for i in range(len(labels))]
     table = pa.table({"text": texts, "label": labels})
     pq.write_table(table.replace_schema_metadata(metadata), path)
     return str(path)

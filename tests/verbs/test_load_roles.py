@@ -309,7 +309,7 @@ def test_a_classifier_scores_rows_without_labels(tmp_path: Path, model: str, kin
     out, metrics = loaded(tmp_path, {"mode": "model", "model": model}, path=path)
     expected = [row.get("label", "").strip() for row in UNLABELLED[kind]]
     assert metrics["examples"] == len(expected)
-    assert metrics["unlabelled"] == expected.count("")
+    assert metrics["without_label"] == expected.count("")
     assert [label["name"] for label in json.loads(out.read_text("labels.json"))] == CLASSES
     found = [row for shard in out.shards("examples") for row in out.read_table("examples", shard).to_pylist()]
     by_text = {row["text"]: row["given_label"] for row in found}
