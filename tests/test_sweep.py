@@ -216,6 +216,7 @@ def changed_labels(run: Path) -> list[dict[str, Any]]:
     return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
+@pytest.mark.slow
 def test_time_ends_a_sweep_and_the_same_command_goes_on(
     tmp_path: Path, ray_embedded: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,6 +284,7 @@ def test_a_frozen_encoder_reads_each_text_once(tmp_path: Path, ray_embedded: Non
     assert not all(a.equals(b) for a, b in zip(*(table["predictions"] for table in tables), strict=True))
 
 
+@pytest.mark.slow
 def test_no_question_of_relabel_is_paid_twice(
     tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def learn(trial: dict[str, Any], tell: Any, place: Workplace) -> dict[str, Any]:
     return {"figures": {"dev_accuracy": trial["x"] + 0.08}, "trial": trial["x"]}
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_trials_and_frees_what_they_held(ray_embedded: None, tmp_path: Path) -> None:
     """One trial at a time and 3 CPUs beside it: four leaked actors would leave the last one waiting.
 
@@ -236,6 +237,7 @@ def expected_situation(at_once: int, here: bool) -> dict[str, Any]:
     return {"text": "found", "threads": own, "sharers": at_once, "here": here}
 
 
+@pytest.mark.slow
 def test_trials_that_train_run_where_the_command_does_on_their_share_of_the_cores(
     ray_embedded: None, here: Path
 ) -> None:
