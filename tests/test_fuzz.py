@@ -213,7 +213,8 @@ def random_file(choose: random.Random, folder: Path) -> Path:
 def test_any_data_file_is_read_or_refused_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seed = 7
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
     choose, config, codes = random.Random(seed), tmp_path / "config.json", []
     for number in range(FILES):
         folder = tmp_path / str(number)
