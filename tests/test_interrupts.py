@@ -9,12 +9,14 @@ import time
 import pytest
 
 from rayclean import interrupts
+from rayclean.cli import main as cli
 from rayclean.interrupts import Interrupts
 
 COMMAND = """
 import hashlib, os, signal, sys, time
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, whose ignored SIGHUP would be inherited
 from rayclean import interrupts
+from rayclean.cli import main as cli
 from rayclean.interrupts import Interrupts
 
 interrupts.GRACE_SECONDS = {grace}
@@ -185,3 +187,20 @@ def test_an_exception_that_was_lost_is_raised_again_at_the_next_look() -> None:
     here.close()
     assert not interrupts.stopping()
     interrupts.check()
+
+
+def test_a_signal_that_python_hears_of_after_the_message_changes_no_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread has heard of it, the message is printed, and only then the handler raises."""
+
+    def late(command: str, debug: bool, here: Interrupts) -> int:
+        here.received = signal.SIGTERM
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", late)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert interrupts._current is not None
+    interrupts._current.close()

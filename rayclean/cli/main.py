@@ -57,8 +57,12 @@ def main() -> None:
         level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     command = shlex.join(["rayclean", *sys.argv[1:]])
-    with Interrupts(command) as interrupts:
-        code = _run(command, debug, interrupts)
+    interrupts, code = Interrupts(command), 1
+    try:
+        with interrupts:
+            code = _run(command, debug, interrupts)
+    except KeyboardInterrupt:  # Python heard of the signal only while the end was under way
+        code = 130 if interrupts.received is None else interrupts.code
     sys.exit(code)
 
 
