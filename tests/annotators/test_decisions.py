@@ -22,7 +22,7 @@ from rayclean.annotators.decisions import (
 )
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import supported_changes
-from rayclean.functional.judgement import suggestion_probability
+from rayclean.functional.judgement import SURE_ALONE, suggestion_probability
 from rayclean.functional.worth import Worth
 
 Row = dict[str, Any]
@@ -207,7 +207,9 @@ def test_the_answers_of_an_annotator_at_chance_count_for_nothing(tmp_path: Path,
     found, decided = decide(tmp_path / "coin", controls(right) + rows)
     alone = changed_by_model_alone(arrays(rows), 0.6, 3, 0)
     assert changed(decided) == {row["unit_id"] for row, at in zip(rows, alone, strict=True) if at}
-    assert [name == "changed" for name in names(decided, rows)] == (1 / (1 + np.exp(-SURE)) >= 0.7).tolist()
+    assert [name == "changed" for name in names(decided, rows)] == (
+        1 / (1 + np.exp(-SURE)) >= SURE_ALONE
+    ).tolist()
     assert set(names(decided, rows)) == {"changed", "referred"}
     assert found.judged["decided_by"] == "posterior_alone"
     assert (found.judged["controls"], found.judged["above_chance"]) == ({"asked": 60, "right": right}, False)
@@ -339,10 +341,10 @@ def test_the_bias_that_controls_show_is_taken_from_suspects(tmp_path: Path) -> N
 
 
 def test_a_class_loses_no_more_labels_than_its_suspects_support(tmp_path: Path) -> None:
-    """A hundred labels of class 0, each with a suggestion that is right with probability .62, and the most probable
+    """A hundred labels of class 0, each with a suggestion that is right with probability .86, and the most probable
     changes stay.
     """
-    odds = np.linspace(0.85, 0.95, SUSPECTS)
+    odds = np.linspace(1.8, 1.9, SUSPECTS)
     rows = suspects(["tie"] * SUSPECTS, odds, given=0)
     found, decided = decide(tmp_path, rows)
     p = 1 / (1 + np.exp(-odds))

@@ -176,7 +176,7 @@ def test_answers_near_the_suspicious_ones_count() -> None:
 
 @pytest.mark.parametrize("worth", [Worth(0, 0), GUESSING, Worth(20, 150)])
 def test_an_annotator_that_may_be_guessing_changes_nothing_of_the_posteriors_decisions(worth: Worth) -> None:
-    lp = np.array([-3.0, 0.0, 0.8, 0.9, 3.0])  # sigmoid(.8) = .690, sigmoid(.9) = .711
+    lp = np.array([-3.0, 0.0, 1.7, 1.8, 3.0])  # sigmoid(1.7) = .845, sigmoid(1.8) = .858
     for says in ([1] * 5, [0] * 5, [-1] * 5, [7, 0, 1, 0, 1]):
         found = judged(lp, np.array(says), worth)
         assert found.gate == Gate.POSTERIOR_ALONE

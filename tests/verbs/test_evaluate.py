@@ -82,7 +82,7 @@ def write(
             {"example_id": 50, "rank": 1, "given_label": 1, "suggested_label": 0, "chosen_label": 0, "confidence": 0.7,
              "probability": 0.7, "log_odds": 0.0, "decision": "changed", "candidates": [0, 1], "raw": " ham", "model": "m"},
             {"example_id": 40, "rank": 2, "given_label": 0, "suggested_label": 1, "decision": "error",
-             "probability": 0.4, "log_odds": 1.0, "error": "timeout: 60 s", "candidates": [0, 1]},
+             "probability": 0.4, "log_odds": 1.8, "error": "timeout: 60 s", "candidates": [0, 1]},
         )]  # fmt: skip
         relabel.write_table(
             pa.Table.from_pylist(rows, schema=ANNOTATIONS), "annotations", "part-00000.parquet"
@@ -173,11 +173,11 @@ def test_the_model_alone_may_do_harm_and_is_as_sure_as_relabel_accept(tmp_path: 
     config, run = write(tmp_path)
     path = ("relabel", "annotations", "part-00000.parquet")
     rows = [
-        row | {"log_odds": {60: 0.9, 50: 3.0, 40: -5.0}[row["unit_id"]]}
+        row | {"log_odds": {60: 1.8, 50: 3.0, 40: -5.0}[row["unit_id"]]}
         for row in run.read_table(*path).to_pylist()
     ]
     run.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), *path)
-    # sigmoid(.9) = .71 is enough; 50 was right
+    # sigmoid(1.8) = .86 is enough; 50 was right
     assert run_it(config, run)["model_alone"] == {
         "changed": 2,
         "noise": 2 / 5,

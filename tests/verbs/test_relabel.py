@@ -221,8 +221,10 @@ def test_another_acceptance_or_calibration_sends_no_query(tmp_path: Path, calibr
     assert none["judged"][0]["decided_by"] == "posterior_alone"
 
 
-BELIEVED = (0.9, 0.55, 0.6, 0.8)
+BELIEVED = (0.9, 0.55, 0.6, 0.87)
 """Half of the suggestions are sure enough for the model alone."""
+LEAST_ODDS = 1.8
+"""Just above the log-odds that the model alone needs."""
 
 
 def test_who_is_no_better_than_the_model_changes_nothing_that_it_would_not(tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ def test_who_is_no_better_than_the_model_changes_nothing_that_it_would_not(tmp_p
         assert (metrics["asked"], metrics["complete"]) == (asked, True)
         finals[name] = {key: row["final_label"] for key, row in table(run, "relabel", "labels").items()}
         for row in table(run, "relabel", "annotations").values():
-            assert (row["decision"] == "changed") == (row["log_odds"] > 1)
+            assert (row["decision"] == "changed") == (row["log_odds"] > LEAST_ODDS)
             assert row["decision"] in ("changed", "referred", "abstained")
             assert row["annotator"] == options["name"]
     assert all(final == finals["nobody"] for final in finals.values())
@@ -622,9 +624,9 @@ def test_an_annotator_is_asked_about_what_the_model_alone_leaves(tmp_path: Path)
     config = config_of(tmp_path, {"name": "knn"}, relabel={"annotators": ["posterior", simulated(run)]})
     metrics = do(config, run)
     rows = table(run, "relabel", "annotations").values()
-    sure = [row for row in rows if row["log_odds"] > 1]
+    sure = [row for row in rows if row["log_odds"] > LEAST_ODDS]
     assert all((row["annotator"], row["decision"]) == ("posterior", "changed") for row in sure)
-    assert {row["annotator"] for row in rows if row["log_odds"] < 1} == {"simulated"}
+    assert {row["annotator"] for row in rows if row["log_odds"] < LEAST_ODDS} == {"simulated"}
     assert [each["asked"] for each in metrics["annotators"]] == [0, CONTROLS + SUSPECTS - len(sure)]
 
 
