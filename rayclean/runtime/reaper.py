@@ -27,6 +27,8 @@ FAREWELL = b"."
 PATIENCE_SECONDS = 3.0
 """Time for the marked processes to end by themselves, as Ray's workers do when their node is gone."""
 LOOK_SECONDS = 0.1
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end whole process groups and services."""
 _FOR_LIFE: "list[subprocess.Popen[bytes]]" = []
 """Reapers whose pipes stay open until this process ends."""
 OWNER_SECONDS = 2.0
@@ -54,13 +56,17 @@ def start_reaper(text: str, mark: str) -> "subprocess.Popen[bytes]":
     environment = {
         key: value for key, value in os.environ.items() if key != VARIABLE
     }  # it is nobody's itself
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", os.path.abspath(__file__), mark, text],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environment,
-    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)  # inherited: until it ignores them, they wait
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", os.path.abspath(__file__), mark, text],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def reap_at_end() -> None:
@@ -191,7 +197,7 @@ def _wait(pipe: IO[bytes], mark: str) -> bool:
 
 def watch_owner(mark: str, text: str) -> None:
     """Wait for the end of the owner, speak if it came without a farewell, and end what it has left."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     if not _wait(sys.stdin.buffer, mark) and text:
         with contextlib.suppress(OSError):
