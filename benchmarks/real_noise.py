@@ -259,6 +259,52 @@ def comparisons(figures: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def claims_of(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the figures of all sets show."""
+    rises = {
+        f"{name}, {annotator}, audited": max(run["audited"]["noise"] - figure(run, "before") for run in runs)
+        for name, of_set in figures.items()
+        for annotator, runs in of_set["annotators"].items()
+    } | {
+        f"{name}, {annotator}": max(figure(run, "after") - figure(run, "before") for run in runs)
+        for name, of_set in figures.items()
+        for annotator, runs in of_set["annotators"].items()
+    }
+    worst = max(rises, key=lambda cell: rises[cell])
+    claims = [
+        claim(f"noise after less noise before, the worst of {len(rises)} cells in its worst seed ({worst})",
+              goal=f"<= {MOST_ADDED}", measured=round(rises[worst], 4), holds=rises[worst] <= MOST_ADDED)
+    ]  # fmt: skip
+    claims += comparisons(figures)
+    for name, of_set in figures.items():
+        ranked = {how: found["roc_auc"][0] for how, found in of_set["rankings"].items()}
+        print(name, {how: found["roc_auc"] for how, found in of_set["rankings"].items()})
+        best = max(ranked["margin"], ranked["margin, classifier"])
+        what = f"{name}: ROC-AUC of the posterior beside the better raw margin"
+        goal = f">= {best - MOST_BEHIND:.4f}"
+        claims.append(
+            claim(
+                what, goal=goal, measured=ranked["posterior"], holds=ranked["posterior"] >= best - MOST_BEHIND
+            )
+        )
+    for name, of_set in figures.items():
+        called = next(iter(of_set["annotators"].values()))[0]["audited"]["systematic"]
+        expected = EXPECTED.get(name)
+        print(f"{name}: {sum(called)} of {len(called)} audits call the noise systematic")
+        if expected is not None and called:
+            right = sum(each == expected for each in called)
+            what = "systematic" if expected else "not systematic"
+            claims.append(
+                claim(
+                    f"{name}: audits of 100 that say {what}",
+                    goal=">= 9 of 10",
+                    measured=f"{right} of {len(called)}",
+                    holds=right >= 0.9 * len(called),
+                )
+            )
+    return claims
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -327,47 +373,7 @@ def main() -> None:
     for path in args.add:
         for name, of_set in json.loads(path.read_text())["figures"].items():
             figures[name]["annotators"] |= of_set["annotators"]
-    rises = {
-        f"{name}, {annotator}, audited": max(run["audited"]["noise"] - figure(run, "before") for run in runs)
-        for name, of_set in figures.items()
-        for annotator, runs in of_set["annotators"].items()
-    } | {
-        f"{name}, {annotator}": max(figure(run, "after") - figure(run, "before") for run in runs)
-        for name, of_set in figures.items()
-        for annotator, runs in of_set["annotators"].items()
-    }
-    worst = max(rises, key=lambda cell: rises[cell])
-    claims = [
-        claim(f"noise after less noise before, the worst of {len(rises)} cells in its worst seed ({worst})",
-              goal=f"<= {MOST_ADDED}", measured=round(rises[worst], 4), holds=rises[worst] <= MOST_ADDED)
-    ]  # fmt: skip
-    claims += comparisons(figures)
-    for name, of_set in figures.items():
-        ranked = {how: found["roc_auc"][0] for how, found in of_set["rankings"].items()}
-        print(name, {how: found["roc_auc"] for how, found in of_set["rankings"].items()})
-        best = max(ranked["margin"], ranked["margin, classifier"])
-        what = f"{name}: ROC-AUC of the posterior beside the better raw margin"
-        goal = f">= {best - MOST_BEHIND:.4f}"
-        claims.append(
-            claim(
-                what, goal=goal, measured=ranked["posterior"], holds=ranked["posterior"] >= best - MOST_BEHIND
-            )
-        )
-    for name, of_set in figures.items():
-        called = next(iter(of_set["annotators"].values()))[0]["audited"]["systematic"]
-        expected = EXPECTED.get(name)
-        print(f"{name}: {sum(called)} of {len(called)} audits call the noise systematic")
-        if expected is not None and called:
-            right = sum(each == expected for each in called)
-            what = "systematic" if expected else "not systematic"
-            claims.append(
-                claim(
-                    f"{name}: audits of 100 that say {what}",
-                    goal=">= 9 of 10",
-                    measured=f"{right} of {len(called)}",
-                    holds=right >= 0.9 * len(called),
-                )
-            )
+    claims = claims_of(figures)
     print(readme_table(figures))
     config = {
         "sets": args.sets,
