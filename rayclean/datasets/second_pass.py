@@ -25,7 +25,7 @@ from rayclean.functional.hashing import uniform
 from rayclean.functional.noise import is_local
 from rayclean.hashing import text_group
 from rayclean.origins import ORIGINS, ORIGINS_FOLDER
-from rayclean.schema import SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, examples_schema, truth_schema
+from rayclean.schema import GROUPS, SPLIT_DEV, SPLIT_TEST, SPLIT_TRAIN, examples_schema, truth_schema
 
 _SPLITS = np.array([SPLIT_TRAIN, SPLIT_DEV, SPLIT_TEST])
 
@@ -124,7 +124,7 @@ def write_examples(job: SecondPassJob, shard: StagedShard) -> dict[str, Any]:
         if rows.any():
             folder.write_table(examples.filter(pa.array(rows)), part, name)
     if job.load.config.group is not None and shard.role == "data" and not is_test.all():
-        groups = pa.table({"example_id": selected.ids, "group": kept["group"]})
+        groups = pa.table([selected.ids, kept["group"]], schema=GROUPS)
         folder.write_table(groups.filter(pa.array(~is_test)), "groups", name)
     folder.write_table(_origins(selected.ids, kept), ORIGINS_FOLDER, name)
     known = np.asarray(truth.is_valid())

@@ -124,7 +124,9 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     mixture: dict[str, Any] = {}
     if mixed:
         with _clock(seconds, "experts"):
-            mixture, mean = mix_experts(config, engines, examples, out, len(names))
+            loaded = run.manifest("load")
+            labelled = loaded is None or not loaded.metrics.get("without_label", 0)
+            mixture, mean = mix_experts(config, engines, examples, out, len(names), labelled)
         figures |= mean
     embedded = embedded or figures
     _check_complete(examples, predictions)

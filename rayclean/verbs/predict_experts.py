@@ -80,7 +80,7 @@ def chosen_experts(config: Config, labelled: bool = True) -> tuple[str, ...]:
 
 
 def mix_experts(
-    config: Config, engines: Engines, examples: Folder, out: Folder, classes: int
+    config: Config, engines: Engines, examples: Folder, out: Folder, classes: int, labelled: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the experts beside the classifier, and write the mean of all to `predictions/`.
 
@@ -90,12 +90,12 @@ def mix_experts(
         examples: folder of example shards.
         out: folder of the verb, with `experts/classifier/`, `features/` and `folds/`.
         classes: number of classes.
+        labelled: whether every example has a given label.
 
     Returns:
         Figures of the mixture (`experts.mean.fit_mixture`), and the sums of `label_figures` of the mean.
     """
     shards, predictions = examples.shards(), out.sub("predictions")
-    labelled = not any(_lacks_labels(examples, shard) for shard in shards)
     names, total = (CLASSIFIER, *chosen_experts(config, labelled)), count_rows(examples)
     urls = {name: out.url("experts", name) for name in names}
     seconds: dict[str, float] = {}
@@ -112,11 +112,6 @@ def mix_experts(
     return fitted | seconds, {name: value for name, value in mean.items() if name not in ("rows", "resumed")}
 
 
-def _lacks_labels(examples: Folder, shard: str) -> bool:
-    """Whether an example of a shard has no given label, which happens where a trained classifier scores."""
-    return bool(examples.read_table(shard, columns=["given_label"])["given_label"].null_count)
-
-
 def _write_neighbours(config: Config, engines: Engines, examples: Folder, out: Folder, classes: int) -> None:
     """Search the neighbours of every example, block by block, and write `experts/neighbours/`."""
     shards, total = examples.shards(), count_rows(examples)
@@ -124,9 +119,8 @@ def _write_neighbours(config: Config, engines: Engines, examples: Folder, out: F
         examples.read_table(shard, columns=["example_id", "given_label"]) for shard in shards
     )
     ids = every["example_id"].to_numpy()
-    stands = read_folds(
-        out.url("folds"), ids
-    ).stands  # all copies of a text would fill the neighbourhood of others
+    # All copies of a text would fill the neighbourhood of others.
+    stands = read_folds(out.url("folds"), ids).stands
     labels = GivenLabels(ids, np.where(stands, _known(every["given_label"]), -1), classes)
     source = _FeatureSource(out.url(), "cells" if cell_count(total) else None)
     if source.cells and out.sub("experts", "cells").shards() != shards:

@@ -110,8 +110,6 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     counts = decision_counts(decided) | settled["decisions"]
     label_sources = write_labels(run, out, task)
     warnings = _lost(lost_reverts(run, task)) + settled.pop("warnings")
-    for warning in warnings:
-        logger.warning("relabel: %s", warning)
     out.remove("answers")
     advice = _advice(counts, total)
     if advice is not None:

@@ -61,7 +61,7 @@ def test_a_revert_follows_its_text_through_sorted_added_removed_and_split_rows(
 
 
 def test_a_revert_whose_text_or_label_is_gone_is_named(
-    tmp_path: Path, rows: list[Row], made: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, rows: list[Row], made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy(made)
     gone, relabelled, stays = changed_texts(run)[:3]
@@ -84,7 +84,7 @@ def test_a_revert_whose_text_or_label_is_gone_is_named(
     assert stays[:40] not in warning
     assert f"data.csv:{places[0][1]} " in warning
     assert f"({given[gone]} → " in warning
-    assert warning in caplog.text
+    assert f"relabel: {warning}" in capsys.readouterr().err
 
 
 def test_without_a_key_identical_texts_are_reverted_together(
