@@ -9,6 +9,8 @@ config:
     run = rayclean.clean(config)
     print(run.path("report.html"))
 
+`clean` and `find_label_errors` take a table or a file as well: `rayclean.find_label_errors(df, text="body", label="category")`.
+
 Importing this package loads neither torch nor ray; the verbs load what they need when they are called.
 """
 
@@ -21,24 +23,27 @@ _LAZY = {
     "Config": "rayclean.config",
     "load_config": "rayclean.config",
     "parse_config": "rayclean.config",
+    "Results": "rayclean.results",
     "Run": "rayclean.run",
     "RaycleanError": "rayclean.errors",
-    **dict.fromkeys(
-        ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "revert", "audit", "certify"),
-        "rayclean.pipeline",
-    ),
+    **dict.fromkeys(("load", "predict", "detect", "relabel", "train", "evaluate"), "rayclean.pipeline"),
+    **dict.fromkeys(("clean", "find_label_errors"), "rayclean.api"),
+    **dict.fromkeys(("revert", "audit", "certify", "export"), "rayclean.run_actions"),
     "status": "rayclean.run_status",
 }
 
 __all__ = [
     "Config",
     "RaycleanError",
+    "Results",
     "Run",
     "audit",
     "certify",
     "clean",
     "detect",
     "evaluate",
+    "export",
+    "find_label_errors",
     "load",
     "load_config",
     "parse_config",
@@ -50,21 +55,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from rayclean.api import clean, find_label_errors
     from rayclean.config import Config, load_config, parse_config
     from rayclean.errors import RaycleanError
-    from rayclean.pipeline import (
-        audit,
-        certify,
-        clean,
-        detect,
-        evaluate,
-        load,
-        predict,
-        relabel,
-        revert,
-        train,
-    )
+    from rayclean.pipeline import detect, evaluate, load, predict, relabel, train
+    from rayclean.results import Results
     from rayclean.run import Run
+    from rayclean.run_actions import audit, certify, export, revert
     from rayclean.run_status import status
 
 

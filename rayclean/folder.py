@@ -4,8 +4,9 @@ import json
 import os
 import posixpath
 import shutil
+import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fsspec
@@ -128,6 +129,22 @@ class Folder:
         content = pa.BufferOutputStream()
         pq.write_table(table, content, compression="zstd")
         self.write_bytes(memoryview(content.getvalue()), *parts)
+
+    def write_file(self, fill: Callable[[str], None], *parts: str) -> None:
+        """Write a file of any size whole or not at all.
+
+        Args:
+            fill: writes the content to a local path.
+            parts: of the file's path in the folder.
+        """
+
+        def upload(path: str) -> None:
+            with tempfile.TemporaryDirectory(prefix="rayclean-") as folder:
+                local = os.path.join(folder, "file")
+                fill(local)
+                self.fs.put_file(local, path)
+
+        self._put(self.path(*parts), fill if self.is_local else upload)
 
     def take(self, source: "Folder", name: str, *parts: str) -> None:
         """Put a file of another folder on the same file system into this one, whole or not at all: on a disk

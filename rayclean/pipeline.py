@@ -14,11 +14,11 @@ from rayclean.config.credentials import ADVICE, holds_credential
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.faults import faults_explained
 from rayclean.progress import say
-from rayclean.run import MANIFEST, VERBS, Manifest, Run
+from rayclean.results import Results
+from rayclean.run import VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
 if TYPE_CHECKING:
-    from rayclean.audits.commands import Audited, CertificateState
     from rayclean.runtime.engines import Engines, Workplace
     from rayclean.runtime.needs import VerbNeeds
 
@@ -26,49 +26,44 @@ _OnEpoch = Callable[[dict[str, Any]], None]
 """Called with the line of `metrics.jsonl` of every epoch of the final training."""
 
 
-def open_run(config: Config) -> Run:
+def open_run(config: Config) -> Results:
     """The run folder that a config names.
 
     Raises:
         TypeError: it is no `Config`; the message has the call that makes one.
     """
     require_config(config)
-    return Run(os.path.join(config.output, config.name))
+    return Results(os.path.join(config.output, config.name))
 
 
-def load(config: Config, *, again: bool = False) -> Run:
+def load(config: Config, *, again: bool = False) -> Results:
     """Read, validate and identify the examples; `again`: even if that is finished."""
     return run_verbs(config, ("load",), again=again)
 
 
-def predict(config: Config, *, again: bool = False) -> Run:
+def predict(config: Config, *, again: bool = False) -> Results:
     """Let a model predict the examples it was trained on; `again`: even if that is finished."""
     return run_verbs(config, ("predict",), again=again)
 
 
-def detect(config: Config, *, again: bool = False) -> Run:
+def detect(config: Config, *, again: bool = False) -> Results:
     """Find the doubtful labels; `again`: even if that is finished."""
     return run_verbs(config, ("detect",), again=again)
 
 
-def relabel(config: Config, *, again: bool = False) -> Run:
+def relabel(config: Config, *, again: bool = False) -> Results:
     """Ask the annotator about the doubtful labels; `again`: what failed or was not asked."""
     return run_verbs(config, ("relabel",), again=again)
 
 
-def train(config: Config, *, again: bool = False) -> Run:
+def train(config: Config, *, again: bool = False) -> Results:
     """Train on the final labels; `again`: even if that is finished."""
     return run_verbs(config, ("train",), again=again)
 
 
-def evaluate(config: Config, *, again: bool = False) -> Run:
+def evaluate(config: Config, *, again: bool = False) -> Results:
     """Measure against whatever truth is known, and write the report; `again`: even if that is finished."""
     return run_verbs(config, ("evaluate",), again=again)
-
-
-def clean(config: Config, *, again: bool = False) -> Run:
-    """Run all six verbs; finished ones are reused (unless `again`), a crashed one goes on where it was."""
-    return run_verbs(config, VERBS, again=again)
 
 
 def run_verbs(
@@ -76,10 +71,10 @@ def run_verbs(
     verbs: Sequence[str],
     *,
     again: bool = False,
-    run: Run | None = None,
+    run: Results | None = None,
     on_epoch: _OnEpoch | None = None,
     place: "Workplace | None" = None,
-) -> Run:
+) -> Results:
     """Run some verbs, in order; finished ones are reused.
 
     Args:
@@ -94,6 +89,8 @@ def run_verbs(
         RaycleanError: the config cannot work, the machine failed, or what a verb raises.
         TypeError: `config` is no `Config`.
     """
+    from rayclean import run_actions
+
     run = run or open_run(config)
     with faults_explained(run.url()):
         expected = fingerprints(config, run)
@@ -105,6 +102,9 @@ def run_verbs(
         if todo:
             _require_inputs(run, todo, expected)
             validate_verbs(config, todo, run)
+        exports = config.export is not None and "evaluate" in verbs
+        if exports:
+            run_actions.check_export(config)
         run.write_text(config.model_dump_json(indent=1), "config.json")
         for verb in verbs:
             if verb not in todo:
@@ -114,6 +114,8 @@ def run_verbs(
             _run_unfinished(config, run, todo, expected, again, on_epoch, place)
         if "evaluate" in verbs:
             _show_results(run)
+    if exports:
+        run_actions.export_configured(config)
     return run
 
 
@@ -126,72 +128,6 @@ def validate_verbs(config: Config, verbs: Sequence[str] = VERBS, run: Run | None
     """
     for verb in verbs:
         verb_module(verb).validate(config, run or open_run(config))
-
-
-def revert(config: Config, **selection: Any) -> dict[str, int]:
-    """Undo changes of labels by replaying less of the ledger; see
-    `rayclean.annotators.revert_changes.revert_label_changes`.
-
-    Verbs after relabel become stale: run them again to train and evaluate on the reverted labels.
-
-    Raises:
-        ArtifactError: the labels were never written, or under another config.
-    """
-    from rayclean.annotators.revert_changes import revert_label_changes
-    from rayclean.schema import LabelSet
-    from rayclean.tasks import TASKS
-
-    run = open_run(config)
-    with faults_explained(run.url()), run.locked():
-        if not run.done("relabel", fingerprints(config, run)["relabel"]):
-            raise ArtifactError(
-                f"{run.url('relabel')} is missing or was made from another config: "
-                "run `rayclean clean` first, then revert"
-            )
-        task = TASKS.build(config.task, LabelSet.from_json(run.read_text("load", "labels.json")))
-        result = revert_label_changes(run, task, **selection)
-        # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would
-        # write.
-        manifest = run.read_json("relabel", MANIFEST)
-        run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)
-    return result
-
-
-def audit(
-    config: Config, answers: Sequence[str] = (), *, auditor: str = "person", oracle: bool = False
-) -> "Audited":
-    """Measure what cleaning did by an auditor's answers about a sample: write the form, and read it back.
-
-    Labels are decided again by the answers, which asks no annotator; verbs after relabel become stale.
-
-    Args:
-        config: of a run whose relabel is finished.
-        answers: filled-in forms, as CSV or JSON lines.
-        auditor: who filled them in.
-        oracle: whether the true labels answer, in experiments.
-
-    Raises:
-        RaycleanError: relabel is not finished, the auditor is the annotator, or a form is wrong.
-    """
-    from rayclean.audits import commands
-
-    run = open_run(config)
-    with faults_explained(run.url()), run.locked():
-        return commands.audit_run(config, run, answers, auditor, oracle=oracle)
-
-
-def certify(
-    config: Config, answers: Sequence[str] = (), *, auditor: str = "person", oracle: bool = False
-) -> "CertificateState":
-    """Certify how many of the changed labels are right, by an auditor's answers about some of them.
-
-    Args and errors: those of `audit`; what is to be shown stands in `relabel.certify`.
-    """
-    from rayclean.audits import commands
-
-    run = open_run(config)
-    with faults_explained(run.url()), run.locked():
-        return commands.certify_run(config, run, answers, auditor, oracle=oracle)
 
 
 def resolved_config(run_folder: str) -> Config:

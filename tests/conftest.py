@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Toy tensors on several threads only wait for each other. PyTorch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers give way to every other process by default; beside other tests, those on Ray would hardly move.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -38,7 +38,10 @@ cli.main()
 
 
 def plain(**extra: str) -> dict[str, str]:
-    return {**{key: value for key, value in os.environ.items() if not key.startswith("RAY_")}, **extra}
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith("RAY_") or "nice" in key},
+        **extra,
+    }
 
 
 @pytest.mark.ray

@@ -87,7 +87,8 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cl
     file = folder / "config.json"
     file.write_text(json.dumps(values))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {
-        MARK: mark
+        MARK: mark,
+        "RAY_worker_niceness": "0",  # as all tests on Ray, see conftest.py
     }
     command = [sys.executable, "-m", "rayclean", "clean", str(file)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)

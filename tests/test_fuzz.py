@@ -278,6 +278,18 @@ def test_any_command_line_is_run_or_refused_in_words(
 
 
 @pytest.mark.parametrize(
+    "line", [("options", "\udcff", "\udcff"), ("clean", "\udcff"), ("status", "a=\udcff")]
+)
+def test_arguments_that_are_no_text_are_refused_in_words(
+    line: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = run_command(*line, capsys=capsys, monkeypatch=monkeypatch)
+    assert ended.code == 2
+    assert "internal error" not in ended.stderr
+    assert "\\udcff" in ended.stderr
+
+
+@pytest.mark.parametrize(
     ("file", "content"),
     [
         ("config.json", "{"),

@@ -35,7 +35,7 @@ def audit_labels(
     """Have a person judge a random sample of the labels, and learn from it how good all of them are."""
     from rich.console import Console
 
-    from rayclean.pipeline import audit
+    from rayclean.run_actions import audit
 
     resolved = read_config(config, overrides)
     found = audit(resolved, answers or (), auditor=auditor, oracle=oracle)
@@ -57,7 +57,7 @@ def certify_labels(
 ) -> None:
     """Certify the changed labels: how many of them are right with what certainty, by a person's answers."""
     from rayclean.evaluation.verdict import certificate_sentence
-    from rayclean.pipeline import certify
+    from rayclean.run_actions import certify
 
     found = certify(read_config(config, overrides), answers or (), auditor=auditor, oracle=oracle)
     _print_reading(found.reading, bool(answers))

@@ -3,6 +3,7 @@
 Slow imports are inside the commands, so that `rayclean --help` answers at once.
 """
 
+import io
 import logging
 import os
 import shlex
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from rayclean import __version__
-from rayclean.cli import audits, jobs, options, runs, sweeps, verbs
+from rayclean.cli import audits, exports, jobs, options, runs, sweeps, verbs
 from rayclean.errors import FaultError, RaycleanError
 from rayclean.interrupts import Interrupts
 
@@ -32,6 +33,7 @@ command_line.command(name="config")(runs.show_config)
 command_line.command(name="status")(runs.show_status)
 command_line.command(name="audit")(audits.audit_labels)
 command_line.command(name="certify")(audits.certify_labels)
+command_line.command(name="export")(exports.export_labels)
 command_line.command(name="revert")(runs.revert_labels)
 command_line.command(name="sweep")(sweeps.sweep)
 command_line.command(name="sweep-report")(sweeps.sweep_report)
@@ -56,6 +58,12 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # arguments and file names need not be text, and are printed nevertheless
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     command = shlex.join(["rayclean", *sys.argv[1:]])
     interrupts, code = Interrupts(command), 1
     try:
@@ -110,7 +118,7 @@ def _internal(error: Exception) -> int:
     where = f"{last.filename}:{last.lineno}"
     with suppress(OSError):  # there may be no room for it
         handle, path = tempfile.mkstemp(prefix="rayclean-error-", suffix=".log")
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
             traceback.print_exception(error, file=file)
         where = f"its traceback: {path}"
     said = " ".join(str(error).split())[:300]

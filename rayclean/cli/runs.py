@@ -80,7 +80,7 @@ def revert_labels(
     undo: Annotated[bool, typer.Option(help="Take earlier reverts of the selection back.")] = False,
 ) -> None:
     """Revert changes of labels: the final labels are computed again without the selected changes."""
-    from rayclean.pipeline import revert
+    from rayclean.run_actions import revert
 
     result = revert(
         read_config(config, None),

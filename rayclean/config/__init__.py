@@ -20,6 +20,7 @@ from rayclean.config.arguments import as_overrides, as_values, config_values
 from rayclean.config.cluster_section import ClusterConfig, LLMSize
 from rayclean.config.credentials import refuse_credentials
 from rayclean.config.dataset_section import DatasetConfig, NoiseConfig, Split
+from rayclean.config.export_section import ExportConfig
 from rayclean.config.run_name import WITHOUT_FILE, name_of_file
 from rayclean.config.verb_sections import (
     AuditConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "DatasetConfig",
     "DetectConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "LLMSize",
     "NoiseConfig",
     "Plugin",
@@ -94,6 +96,8 @@ class Config(Options):
     """What is measured at the end."""
     audit: AuditConfig = AuditConfig()
     """Which labels a person is asked about, to measure what cleaning did."""
+    export: ExportConfig | None = None
+    """Where `clean` writes the data set with its final labels, if anywhere: `export = "cleaned.parquet"`."""
     cluster: ClusterConfig = ClusterConfig()
     """Where the work runs."""
 

@@ -1,9 +1,14 @@
 """The interface of a format: which columns a file has, where a large file may be cut, and its rows."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
@@ -67,6 +72,16 @@ class ReadOptions:
     """Those among them that hold labels: a reader recognises records by their values."""
 
 
+@dataclass(frozen=True)
+class WholeRows:
+    """Some rows of a file with all of its columns."""
+
+    numbers: npt.NDArray[np.int64]
+    """[B] 0-based number of each row in the file, rising."""
+    rows: pa.Table | list[dict[str, Any]]
+    """[B] Values as the file holds them; of a row that cannot be read nulls, or no values."""
+
+
 class Reader:
     """Base class of all formats. A reader holds options alone; it opens files in the worker."""
 
@@ -116,6 +131,38 @@ class Reader:
             DataError: the file cannot be read further.
         """
         raise NotImplementedError
+
+    # What follows is for giving a data set back: all columns, whether a config names them or not.
+
+    def schema(self, file: SourceFile) -> pa.Schema | None:
+        """Types of all columns of a file; None where every row has columns and types of its own.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return pa.schema([(name, pa.string()) for name in self.columns(file)])
+
+    def whole_rows(self, segment: FileSegment) -> Iterator[WholeRows]:
+        """All rows of a segment with all columns of `schema`, in batches.
+
+        Raises:
+            DataError: the file cannot be read further.
+        """
+        schema = self.schema(segment.file)
+        assert schema is not None, "a format without a schema reads its rows itself"
+        rows = self.rows(segment, schema.names)
+        nothing = [None] * len(schema)
+        while batch := list(islice(rows, ROWS_PER_BATCH)):
+            values = [nothing if isinstance(each, RejectedRow) else each for _, each in batch]
+            arrays = [
+                pa.array(column, field.type)
+                for column, field in zip(zip(*values, strict=True), schema, strict=True)
+            ]
+            yield WholeRows(_numbers(row for row, _ in batch), pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _numbers(rows: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.fromiter(rows, np.int64)
 
 
 def check_unique(file: SourceFile, names: Sequence[str]) -> None:

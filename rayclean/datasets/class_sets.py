@@ -17,7 +17,15 @@ import pyarrow.compute as pc
 from rayclean.class_names import class_key, is_numeric, spelling
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import names_of
-from rayclean.datasets.label_forms import InjectedNoise, LabelForm, StoredLabels, distinct, parsed_list
+from rayclean.datasets.label_forms import (
+    InjectedNoise,
+    LabelForm,
+    StoredLabels,
+    distinct,
+    names_in_lists,
+    parsed_list,
+    value_like,
+)
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.datasets.row_validation import label_code, unlabelled_keys
 from rayclean.functional.set_noise import added_share, corrupt_sets
@@ -116,6 +124,21 @@ class ClassSets(LabelForm):
         """Sets of which some classes were dropped and to which others were added (`set_noise.py`)."""
         shares = np.array(noise.shares)
         return _sets(corrupt_sets(ids, _bits(labels, noise.classes), shares, noise.rate, noise.seed))
+
+    def spelled(self, labels: pa.Array, names: Sequence[str]) -> pa.Array:
+        """Lists of the names of the classes."""
+        return names_in_lists(labels, names)
+
+    def rewritten(self, before: Any, label: Any, codes: Sequence[str], in_file: Sequence[str]) -> Any:
+        """The classes as a list, a text with the separator, a list in JSON, or bits of several columns."""
+        if isinstance(before, tuple):
+            return tuple(value_like(cell, f"i:{int(k in label)}") for k, cell in enumerate(before))
+        if isinstance(before, str) and self.separator is not None:
+            return self.separator.join(codes[k][2:] for k in label)
+        items = parsed_list(before) if isinstance(before, str) else before
+        like = next(iter(items or ()), 0 if in_file or all(code[0] == "i" for code in codes) else "")
+        values = [value_like(like, codes[k], in_file) for k in label]
+        return json.dumps(values, ensure_ascii=False) if isinstance(before, str) else values
 
     def count(self, labels: pa.Array) -> list[list[int]]:
         """[index, examples that the class applies to]."""

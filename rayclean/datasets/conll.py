@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from rayclean.datasets.base import FileSegment, Reader, SourceFile
 from rayclean.datasets.encodings import marked_encoding
 from rayclean.datasets.rejected_rows import RejectedRow
@@ -55,6 +57,10 @@ class Conll(Reader):
                 yield row, table
             else:
                 yield row, [[fields[position] for fields in table] for position in positions]
+
+    def schema(self, file: SourceFile) -> pa.Schema:
+        """Lists of strings."""
+        return pa.schema([(name, pa.list_(pa.string())) for name in self.columns(file)])
 
     def _encoding(self, file: SourceFile) -> str:
         return self.options.encoding or marked_encoding(first_bytes(file)[0]) or "utf-8"

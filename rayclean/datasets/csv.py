@@ -32,7 +32,7 @@ class Csv(Reader):
 
     def columns(self, file: SourceFile) -> list[str]:
         """Fields of the header."""
-        sniffed = self._sniff(file)
+        sniffed = self.sniff(file)
         header = _header(file, sniffed, self.options)
         if header and self.options.header and self.options.columns:
             _check_header(file, sniffed, header, self.options.columns)
@@ -40,14 +40,14 @@ class Csv(Reader):
 
     def describe(self, file: SourceFile) -> FileForm:
         """Dialect and encoding."""
-        sniffed = self._sniff(file)
+        sniffed = self.sniff(file)
         return FileForm(str(sniffed), sniffed.remark)
 
     def rows(
         self, segment: FileSegment, columns: Sequence[str]
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
         """Records after the header; fields are strings, an empty field is ''."""
-        sniffed = self._sniff(segment.file)
+        sniffed = self.sniff(segment.file)
         header = _header(segment.file, sniffed, self.options)
         positions = [header.index(name) for name in columns]
         labels = [header.index(name) for name in self.options.labels if name in header]
@@ -63,7 +63,8 @@ class Csv(Reader):
                 else:
                     yield row, _decoded([record[position] for position in positions], sniffed.encoding)
 
-    def _sniff(self, file: SourceFile) -> SniffedCsv:
+    def sniff(self, file: SourceFile) -> SniffedCsv:
+        """What the first bytes of a file say of its dialect and encoding."""
         if self._sniffed is None or self._sniffed[0] != file:
             self._sniffed = file, sniff_csv(file, self.options)
         return self._sniffed[1]

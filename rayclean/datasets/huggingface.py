@@ -14,8 +14,10 @@ from typing import Any
 
 import datasets
 import fsspec
+import numpy as np
+import pyarrow as pa
 
-from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile
+from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, WholeRows
 from rayclean.datasets.nested_fields import nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
@@ -70,6 +72,18 @@ class HuggingFace(Reader):
             for offset, cells in enumerate(zip(*(batch[name] for name in read), strict=True)):
                 found = dict(zip(read, cells, strict=True))
                 yield start + offset, [nested_value(found, name) for name in columns]
+
+    def schema(self, file: SourceFile) -> pa.Schema:
+        """Types of the columns, with the library's features beside them."""
+        return _open(file.url, self.split).features.arrow_schema
+
+    def whole_rows(self, segment: FileSegment) -> Iterator[WholeRows]:
+        """Rows as Arrow holds them."""
+        data = _open(segment.file.url, self.split).with_format("arrow")
+        stop = len(data) if segment.stop is None else segment.stop
+        for start in range(segment.start, stop, ROWS_PER_BATCH):
+            end = min(start + ROWS_PER_BATCH, stop)
+            yield WholeRows(np.arange(start, end, dtype=np.int64), data[start:end])
 
 
 def source_file(url: str) -> SourceFile:

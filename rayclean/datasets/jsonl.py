@@ -12,7 +12,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from rayclean.datasets.base import FileForm, FileSegment, Reader, SourceFile
+import numpy as np
+
+from rayclean.datasets.base import (
+    ROWS_PER_BATCH,
+    FileForm,
+    FileSegment,
+    Reader,
+    SourceFile,
+    WholeRows,
+)
 from rayclean.datasets.encodings import marked_encoding
 from rayclean.datasets.nested_fields import nested_paths, nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
@@ -74,6 +83,17 @@ class Jsonl(Reader):
                 yield row, value
             else:
                 yield row, [nested_value(value, name) for name in columns]
+
+    def schema(self, file: SourceFile) -> None:
+        """None: every object has keys of its own."""
+        return
+
+    def whole_rows(self, segment: FileSegment) -> Iterator[WholeRows]:
+        """Objects, whatever keys they have."""
+        rows = self._objects(segment.file)
+        while batch := list(itertools.islice(rows, ROWS_PER_BATCH)):
+            objects = [{} if isinstance(value, RejectedRow) else value for _, value in batch]
+            yield WholeRows(np.array([row for row, _ in batch], np.int64), objects)
 
     def _sniff(self, file: SourceFile) -> tuple[Form, str]:
         """What the first bytes show: the form, and the encoding."""

@@ -25,7 +25,7 @@ from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.functional.noise import Kind
 from rayclean.functional.types import Ids
 from rayclean.plugins import resolve
-from rayclean.schema import FormName
+from rayclean.schema import LABEL_TYPES, FormName
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,34 @@ class LabelForm:
         """Further numbers about labels that are added up over shards, for `figures`."""
         return {}
 
+    # export: labels as people read and write them
+
+    @property
+    def stored_type(self) -> pa.DataType:
+        """Type of a stored label."""
+        return LABEL_TYPES[self.name]
+
+    def spelled(self, labels: pa.Array, names: Sequence[str]) -> pa.Array:
+        """Stored labels [N] in words: strings, or lists of them; null where there is none.
+
+        Args:
+            labels: as they are stored.
+            names: [K] of the classes.
+        """
+        raise NotImplementedError
+
+    def rewritten(self, before: Any, label: Any, codes: Sequence[str], in_file: Sequence[str]) -> Any:
+        """The value of the label column that says a label, of the type and in the style of the value before; the inverse of
+        `parse`.
+
+        Args:
+            before: the value of the row, which is not null.
+            label: the new label, as it is stored.
+            codes: [K] the code by which the file writes each class.
+            in_file: names that the file itself gives to the numbers of the column; () if none.
+        """
+        raise NotImplementedError
+
     # driver: metrics and reports
 
     def figures(self, examples: Mapping[str, int], test: Mapping[str, int]) -> dict[str, Any]:
@@ -170,11 +198,32 @@ def described_form(name: FormName) -> str:
     return str(resolve("form of labels", LABEL_FORMS, name).holds)
 
 
+def value_like(before: Any, code: str, in_file: Sequence[str] = ()) -> Any:
+    """The value of a code (`row_validation.label_code`) in the type of another value.
+
+    >>> value_like("x", "i:3"), value_like(0, "i:3"), value_like(0.0, "i:3"), value_like(0, "s:no", ["yes", "no"])
+    ('3', 3, 3.0, 1)
+    """
+    text = code[2:]
+    if isinstance(before, bool):
+        return text == "true"
+    if isinstance(before, int) and in_file and code[0] == "s":
+        return [class_key(name) for name in in_file].index(class_key(text))
+    return text if isinstance(before, str) else type(before)(text)
+
+
 def distinct(staged: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The different values of a column, and the number [B] of each row's value; -1 for null."""
     encoded = staged.combine_chunks().dictionary_encode()
     numbers = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return encoded.dictionary.to_pylist(), numbers
+
+
+def names_in_lists(labels: pa.Array, names: Sequence[str]) -> pa.Array:
+    """Lists [N] of names for lists of their positions; null stays null."""
+    labels = pa.concat_arrays([labels])  # without an offset
+    values = pa.array(names, pa.string()).take(labels.values)
+    return pa.ListArray.from_arrays(labels.offsets, values, mask=labels.is_null())
 
 
 def only_item(value: Any) -> Any:

@@ -28,6 +28,9 @@ _NAMES_SHOWN = 50
 MAX_LABELS = 100_000
 """Most different values that a label column may hold."""
 
+LABEL_CODES_FILE = "label_codes.json"
+"""File in `load/` that says how the files write the classes (`frequent_codes`)."""
+
 
 @dataclass
 class LabelCounts:
@@ -152,6 +155,19 @@ def label_indices(
     check_shift(classes.names, keys.values(), column)
     found = {code: classes.index(code[2:]) for code in keys}
     return {code: index for code, index in found.items() if index is not None}
+
+
+def frequent_codes(
+    counts: Mapping[str, Mapping[str, LabelCounts]], labels: LabelMapping
+) -> dict[str, list[str | None]]:
+    """How the files of each role write the classes: role -> [K] the most frequent code of each; None of one that never occurs."""
+    found: dict[str, list[str | None]] = {}
+    for role, indices in labels.codes.items():
+        codes: list[str | None] = [None] * len(labels.names)
+        for code in sorted(indices, key=lambda code: (counts[role][code].count, code)):
+            codes[indices[code]] = code
+        found[role] = codes
+    return found
 
 
 def check_same_names(given: Sequence[str], from_file: Sequence[str]) -> None:

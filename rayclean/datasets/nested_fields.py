@@ -31,6 +31,27 @@ def nested_value(row: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def with_nested_value(row: Mapping[str, Any], path: str, new: Any) -> dict[str, Any]:
+    """The row with another value at a path that it has; nothing of the row itself is changed.
+
+    >>> with_nested_value({"data": {"text": "hello", "labels": ["x"]}}, "data.labels.0", "y")
+    {'data': {'text': 'hello', 'labels': ['y']}}
+    """
+    if path in row or "." not in path:
+        return {**row, path: new}
+    return _replaced(row, path.split("."), new)  # type: ignore[no-any-return]
+
+
+def _replaced(value: Any, parts: Sequence[str], new: Any) -> Any:
+    if not parts:
+        return new
+    if isinstance(value, Mapping):
+        return {**value, parts[0]: _replaced(value[parts[0]], parts[1:], new)}
+    items = list(value)
+    items[int(parts[0])] = _replaced(items[int(parts[0])], parts[1:], new)
+    return items
+
+
 def nested_paths(value: Any, above: str = "") -> Iterator[str]:
     """Paths to the plain values in objects and in the first elements of lists, at most some, as a column's name is written.
 

@@ -12,10 +12,18 @@ from functools import lru_cache
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayclean.datasets.base import ROWS_PER_BATCH, FileSegment, Reader, SourceFile, check_unique
+from rayclean.datasets.base import (
+    ROWS_PER_BATCH,
+    FileSegment,
+    Reader,
+    SourceFile,
+    WholeRows,
+    check_unique,
+)
 from rayclean.datasets.class_label import names_in_metadata
 from rayclean.datasets.nested_fields import nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
@@ -64,11 +72,7 @@ class Parquet(Reader):
     ) -> Iterator[tuple[int, list[Any] | RejectedRow]]:
         """Values as Python objects; a row with a string that is not UTF-8 is rejected."""
         with _opened(segment.file) as parquet:
-            stop = parquet.num_row_groups if segment.stop is None else segment.stop
-            row = sum(parquet.metadata.row_group(group).num_rows for group in range(segment.start))
-            groups = list(range(segment.start, stop))
-            for group in groups:
-                _check_size(segment.file, parquet, group)
+            row, groups = _row_groups(parquet, segment)
             names = parquet.schema_arrow.names
             roots = {name: name if name in names else name.split(".")[0] for name in columns}
             read = list(dict.fromkeys(roots.values()))
@@ -78,6 +82,20 @@ class Parquet(Reader):
                     rejected = next((cell for cell in cells if isinstance(cell, RejectedRow)), None)
                     found = dict(zip(read, cells, strict=True))
                     yield row + offset, rejected or [nested_value(found, name) for name in columns]
+                row += batch.num_rows
+
+    def schema(self, file: SourceFile) -> pa.Schema:
+        """Types of the columns with what other libraries keep beside them (pandas, Hugging Face)."""
+        with _opened(file) as parquet:
+            return parquet.schema_arrow
+
+    def whole_rows(self, segment: FileSegment) -> Iterator[WholeRows]:
+        """Rows as Arrow holds them: no value passes through Python."""
+        with _opened(segment.file) as parquet:
+            row, groups = _row_groups(parquet, segment)
+            for batch in parquet.iter_batches(ROWS_PER_BATCH, row_groups=groups):
+                numbers = np.arange(row, row + batch.num_rows, dtype=np.int64)
+                yield WholeRows(numbers, pa.Table.from_batches([batch]))
                 row += batch.num_rows
 
 
@@ -110,6 +128,19 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
 def _class_names(file: SourceFile) -> dict[str, list[str]]:
     with _opened(file) as parquet:
         return names_in_metadata(parquet.schema_arrow.metadata)
+
+
+def _row_groups(parquet: pq.ParquetFile, segment: FileSegment) -> tuple[int, list[int]]:
+    """The number of the first row of a segment, and its row groups.
+
+    Raises:
+        DataError: one of them would fill the memory.
+    """
+    stop = parquet.num_row_groups if segment.stop is None else segment.stop
+    groups = list(range(segment.start, stop))
+    for group in groups:
+        _check_size(segment.file, parquet, group)
+    return sum(parquet.metadata.row_group(group).num_rows for group in range(segment.start)), groups
 
 
 def _check_size(file: SourceFile, parquet: pq.ParquetFile, group: int) -> None:

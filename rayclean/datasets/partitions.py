@@ -5,11 +5,13 @@ like decoded. A column of the file itself comes before a folder of the same name
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from rayclean.datasets.base import FileForm, FileSegment, Reader, SourceFile
+import pyarrow as pa
+
+from rayclean.datasets.base import FileForm, FileSegment, Reader, SourceFile, WholeRows
 from rayclean.datasets.rejected_rows import RejectedRow
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -70,3 +72,31 @@ class PartitionedReader(Reader):
             else:
                 cells = {**fixed, **dict(zip(read, found, strict=True))}
                 yield row, [cells[name] for name in columns]
+
+    def schema(self, file: SourceFile) -> pa.Schema | None:
+        """Types of the file's columns; those of its folders are strings."""
+        schema = self.reader.schema(file)
+        return None if schema is None else _with_folders(schema, file)
+
+    def whole_rows(self, segment: FileSegment) -> Iterator[WholeRows]:
+        """Rows of the file, each with the values of its folders."""
+        values = partitions(segment.file)
+        for batch in self.reader.whole_rows(segment):
+            if isinstance(batch.rows, list):
+                yield WholeRows(batch.numbers, [{**row, **_missing(values, row)} for row in batch.rows])
+                continue
+            table, schema = batch.rows, _with_folders(batch.rows.schema, segment.file)
+            for name in schema.names[len(table.schema) :]:
+                table = table.append_column(name, pa.array([values[name]] * len(table), pa.string()))
+            yield WholeRows(batch.numbers, table)
+
+
+def _missing(values: dict[str, str | None], among: Container[str]) -> dict[str, str | None]:
+    """The columns of folders that a file does not have itself."""
+    return {name: value for name, value in values.items() if name not in among}
+
+
+def _with_folders(schema: pa.Schema, file: SourceFile) -> pa.Schema:
+    for name in _missing(partitions(file), schema.names):
+        schema = schema.append(pa.field(name, pa.string()))
+    return schema

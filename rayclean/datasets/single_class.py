@@ -1,5 +1,6 @@
 """Labels that are one class each: strings, numbers or booleans."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from rayclean.datasets.label_forms import (
     distinct,
     only_item,
     parsed_list,
+    value_like,
 )
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.row_validation import label_code
@@ -64,6 +66,18 @@ class SingleClass(LabelForm):
         return pa.array(
             corrupt(ids, before, noise.classes, noise.kind, noise.rate, noise.seed, mapping=noise.mapping)
         )
+
+    def spelled(self, labels: pa.Array, names: Sequence[str]) -> pa.Array:
+        """Names of the classes."""
+        return pa.array(names, pa.string()).take(labels)
+
+    def rewritten(self, before: Any, label: Any, codes: Sequence[str], in_file: Sequence[str]) -> Any:
+        """The value of the class, in a list of one if there was such a list."""
+        item = only_item(before)
+        value = value_like(item, codes[label], in_file)
+        if item is before:
+            return value
+        return json.dumps([value], ensure_ascii=False) if isinstance(before, str) else [value]
 
     def count(self, labels: pa.Array) -> list[list[int]]:
         """[index, examples] of the classes."""

@@ -15,7 +15,13 @@ import pyarrow.compute as pc
 
 from rayclean.class_names import class_key, is_number, near_keys, spelling
 from rayclean.config import DatasetConfig
-from rayclean.datasets.label_forms import LabelForm, StoredLabels, parsed_list
+from rayclean.datasets.label_forms import (
+    LabelForm,
+    StoredLabels,
+    names_in_lists,
+    parsed_list,
+    value_like,
+)
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.errors import ConfigError
 from rayclean.functional.bio import OUTSIDE, bio_tags, entity_classes, is_tag, to_bio
@@ -132,6 +138,25 @@ class TagSequences(LabelForm):
             unknown[row] = tags is not None and -1 in tags
             values.append(None if unknown[row] else tags)
         return StoredLabels(pa.array(values, pa.list_(pa.int32())), unknown)
+
+    def spelled(self, labels: pa.Array, names: Sequence[str]) -> pa.Array:
+        """Lists of tags in the scheme BIO."""
+        return names_in_lists(labels, bio_tags(names))
+
+    def rewritten(self, before: Any, label: Any, codes: Sequence[str], in_file: Sequence[str]) -> Any:
+        """The tags as a list, a list in JSON, or a text with blanks, by the numbers that the column uses for them if any."""
+        tags = [bio_tags([code[2:] for code in codes])[number] for number in label]
+        items = _items(before)
+        if items and all(map(_is_number, items)):
+            numbers = {class_key(tag): position for position, tag in enumerate(in_file or self.tags or ())}
+            first = 0 if in_file else self.first_label or 0
+            values = [value_like(items[0], f"i:{numbers[class_key(tag)] + first}") for tag in tags]
+        else:
+            values = tags
+        if not isinstance(before, str):
+            return values
+        in_json = parsed_list(before) is not None
+        return json.dumps(values, ensure_ascii=False) if in_json else " ".join(map(str, values))
 
     def count(self, labels: pa.Array) -> list[list[int]]:
         """[index, spans of the entity class]."""

@@ -57,6 +57,18 @@ def map_actors(
     )
 
 
+def read_parquet_folder(url: str) -> ray.data.Dataset:
+    """All Parquet files of a folder as a data set of Ray Data."""
+    return ray.data.read_parquet(url, file_extensions=["parquet"])
+
+
+def read_in_order(dataset: ray.data.Dataset) -> Iterator[Any]:
+    """The rows of a data set of Ray Data as Arrow tables, in the same order every time."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    yield from dataset.iter_batches(batch_size=8192, batch_format="pyarrow")
+
+
 class _Call:
     """UDF of a task, which unpickles the item, calls the function and pickles the result.
 

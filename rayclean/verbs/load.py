@@ -48,7 +48,13 @@ from rayclean.datasets.label_checks import (
     label_warnings,
 )
 from rayclean.datasets.label_forms import LabelForm, described_form, label_form
-from rayclean.datasets.labels import check_same_names, distinct_names, resolve_labels
+from rayclean.datasets.labels import (
+    LABEL_CODES_FILE,
+    check_same_names,
+    distinct_names,
+    frequent_codes,
+    resolve_labels,
+)
 from rayclean.datasets.load_remarks import text_remarks
 from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
 from rayclean.datasets.role_sources import check_roles_differ, check_texts_differ
@@ -67,7 +73,7 @@ from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 from rayclean.verbs.scored_classes import classes_of_classifier, is_scored, with_classes_of_classifier
 
-VERSION = 6
+VERSION = 7
 
 
 def source_fingerprint(config: Config) -> Any:
@@ -188,8 +194,9 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     check_rejected(dataset, summaries)
     check_unlabelled(dataset, summaries)
 
+    counts = merge_label_counts(summaries)
     labels = resolve_labels(
-        merge_label_counts(summaries),
+        counts,
         form.names,
         names_in_files(dataset, form, summaries) if needs_labels else (),
         form.least_classes if needs_labels else 0,
@@ -218,6 +225,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         check_unknown_labels(dataset, labels, summaries, list(zip(shards, written, strict=True)))
         check_rejected(dataset, summaries, labels, shards, written)
     out.write_text(label_set.to_json(), "labels.json")
+    out.write_json(frequent_codes(counts, labels), LABEL_CODES_FILE)
     out.write_json(source_places(dataset), SOURCES_FILE)
     write_truth_summary(out, second, summaries, written)
     metrics = load_metrics(summaries, shards, written, labels, form, needs_labels=needs_labels)

@@ -1,0 +1,70 @@
+"""Why a label is what it is, in a line that a person reads beside the row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_OUTCOMES = {
+    "changed": "{who} chose {suggested}",
+    "kept": "{who} chose {given}",
+    "referred": "undecided, a person should look",
+    "abstained": "{who} made no choice",
+    "error": "{who} gave no answer",
+    "unasked": "nobody was asked",
+    "unneeded": "nobody was asked, as no answer could have changed the label",
+    "audited": "{who} judged it",
+    "reverted": "the change to {suggested} was undone",
+    "suspect": "",
+}
+"""Source of a label (`schema.LABELS`) -> what became of the doubt."""
+
+
+def unit_reasons(units: pa.Table, names: Sequence[str]) -> pa.Array:
+    """The reason [U] of each unit's label; null of labels that were never doubted.
+
+    Args:
+        units: `source` and `annotator` of U units, and what detection found: `given_label`, `suggested_label`, their
+            probabilities and `reason`.
+        names: of all answers.
+
+    >>> units = pa.table({"source": ["given", "changed"], "annotator": [None, "served"], "given_label": [0, 0],
+    ...     "suggested_label": [1, 1], "given_probability": [.9, .1], "suggested_probability": [.1, .8],
+    ...     "reason": [None, "posterior"]})
+    >>> unit_reasons(units, ["ham", "spam"]).to_pylist()
+    [None, 'posterior: ham .10, suggested spam .80; served chose spam']
+    """
+    doubted = np.flatnonzero(pc.not_equal(units["source"], "given").to_numpy(zero_copy_only=False))
+    reasons: list[str | None] = [None] * len(units)
+    read = (
+        "source",
+        "annotator",
+        "given_label",
+        "suggested_label",
+        "given_probability",
+        "suggested_probability",
+        "reason",
+    )
+    for row, unit in zip(doubted, units.select(read).take(pa.array(doubted)).to_pylist(), strict=True):
+        reasons[row] = _reason(unit, names)
+    return pa.array(reasons, pa.string())
+
+
+def _reason(unit: dict[str, Any], names: Sequence[str]) -> str:
+    given, suggested = (
+        "no label" if unit[label] is None else names[unit[label]]
+        for label in ("given_label", "suggested_label")
+    )
+    doubt = f"{given} {_short(unit['given_probability'])}"
+    if suggested != given:
+        doubt += f", suggested {suggested} {_short(unit['suggested_probability'])}"
+    outcome = _OUTCOMES.get(unit["source"], unit["source"])
+    said = outcome.format(who=unit["annotator"] or "nobody", given=given, suggested=suggested)
+    return f"{unit['reason'] or 'not doubted'}: {doubt}{'; ' if said else ''}{said}"
+
+
+def _short(probability: float | None) -> str:
+    """A probability with two places."""
+    return "?" if probability is None else f"{probability:.2f}".removeprefix("0")
