@@ -22,10 +22,13 @@ QUICK: dict[str, Any] = {
 
 
 def relabelled(
-    dataset: dict[str, Any], output: Path, name: str = "run", **sections: Any
+    dataset: dict[str, Any], output: Path, name: str = "run", *, perfect: bool = False, **sections: Any
 ) -> tuple[rayclean.Config, Results]:
-    """A run of load, predict, detect and relabel."""
+    """A run of load, predict, detect and relabel; `perfect`: by an annotator who knows the truth."""
     values = {**QUICK, "name": name, "output": str(output), "dataset": dataset, **sections}
+    if perfect:
+        truth = str(output / name / "load" / "truth")
+        values["annotator"] = {"name": "simulated", "accuracy": 1.0, "confidence": 0.95, "truth_path": truth}
     config = rayclean.parse_config(values)
     for verb in (rayclean.load, rayclean.predict, rayclean.detect):
         verb(config)
