@@ -61,8 +61,11 @@ def table_batches(data: Any, read_ray: Callable[[Any], Iterator[pa.Table]]) -> B
     library = _library(data)
     if library == "pandas":
         return _of_table(_from_pandas(data))
-    if library == "polars" and hasattr(data, "collect"):
-        data = data.collect()
+    if library == "polars":
+        import polars  # type: ignore[import-not-found, unused-ignore]
+
+        data = data.collect() if hasattr(data, "collect") else data
+        data = data.to_arrow(compat_level=polars.CompatLevel.oldest())  # strings as other readers know them
     if library == "datasets":
         schema = data.features.arrow_schema
         return schema, (batch.cast(schema) for batch in data.with_format("arrow").iter(_ROWS))

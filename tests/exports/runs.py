@@ -10,6 +10,7 @@ import rayclean
 from rayclean import schema
 from rayclean.results import Results
 from rayclean.run import Manifest
+from rayclean.tasks import TASKS
 
 QUICK: dict[str, Any] = {
     "encoder": {"name": "bag_of_words"},
@@ -35,30 +36,25 @@ def relabelled(
     return config, rayclean.relabel(config)
 
 
-def loaded(
-    dataset: dict[str, Any], output: Path, name: str = "run", **sections: Any
+def undoubted(
+    dataset: dict[str, Any], output: Path, name: str = "run", task: str = "classification"
 ) -> tuple[rayclean.Config, Results]:
-    """A run whose labels are all as given: load is real, and what follows says nothing of any row."""
-    values = {**QUICK, "name": name, "output": str(output), "dataset": dataset, **sections}
-    config = rayclean.parse_config(values)
-    return config, rayclean.load(config)
-
-
-def undoubted(dataset: dict[str, Any], output: Path, name: str = "run") -> tuple[rayclean.Config, Results]:
     """A run whose load is real, and whose detect doubts nothing; for tests that only look at what comes back."""
-    config, run = loaded(dataset, output, name)
-    detectors = schema.findings(["posterior"])
+    config = rayclean.parse_config(
+        {**QUICK, "name": name, "output": str(output), "dataset": dataset, "task": {"name": task}}
+    )
+    run = rayclean.load(config)
+    findings = schema.findings(["posterior"])
     load = run.require("load")
+    built = TASKS.build(config.task, schema.LabelSet.from_json(load.read_text("labels.json")))
     for shard in load.shards("examples"):
-        table = load.read_table("examples", shard)
-        columns = {
-            "unit_id": table["example_id"], "example_id": table["example_id"], "given_label": table["given_label"],
-            "suggested_label": table["given_label"], "suspect": pa.array([False] * len(table)),
-        }  # fmt: skip
-        arrays = [columns.get(field.name, pa.nulls(len(table), field.type)) for field in detectors]
-        run.sub("detect").write_table(
-            pa.Table.from_arrays([pa.chunked_array([each]) if isinstance(each, pa.Array) else each for each in arrays], schema=detectors),
-            "findings", shard,
-        )  # fmt: skip
+        units = built.unit_rows(load.read_table("examples", shard)).combine_chunks()
+        found = {
+            **{name: units[name] for name in ("unit_id", "example_id", "given_label", "given_value")},
+            "suggested_label": units["given_label"],
+            "suspect": pa.array([False] * len(units)),
+        }
+        columns = [found.get(field.name, pa.nulls(len(units), field.type)) for field in findings]
+        run.sub("detect").write_table(pa.table(columns, schema=findings), "findings", shard)
     run.write_json(asdict(Manifest("detect", "test", 0.0, "test")), "detect", "manifest.json")
     return config, run

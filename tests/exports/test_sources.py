@@ -1,0 +1,190 @@
+"""Data sets of several files and forms come back file by file, or as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import rayclean
+from rayclean.config.export_section import ExportConfig
+from rayclean.errors import ConfigError
+from rayclean.exports.export import export_data
+from rayclean.runtime.engines import Engines
+from tests import toy
+from tests.exports.runs import undoubted
+
+LABELS = ["spam", "ham"]
+
+
+def export(dataset: dict[str, Any], folder: Path, to: str, **options: Any) -> None:
+    config, run = undoubted({"max_rejected": 1.0, **dataset}, folder / "runs")
+    export_data(config, run, ExportConfig(to=str(folder / to), **options), decided=False)
+
+
+def test_columns_in_the_names_of_folders(tmp_path: Path) -> None:
+    for number, label in enumerate(LABELS):
+        part = tmp_path / "data" / f"label={label}" / f"year={2020 + number}"
+        part.mkdir(parents=True)
+        (part / "rows.csv").write_text("".join(["text\n", *(f"{label} words {n}\n" for n in range(5))]))
+    export({"path": str(tmp_path / "data")}, tmp_path, "out")
+    found = tmp_path / "out" / "label=spam" / "year=2020" / "rows.csv"
+    assert list(pd.read_csv(found).columns[:2]) == ["text", "label_given"]  # the folder says the label
+    assert set(pd.read_csv(found).label_given) == {"spam"}
+    export({"path": str(tmp_path / "data")}, tmp_path, "one.csv")
+    one = pd.read_csv(tmp_path / "one.csv")
+    assert list(one.columns[:4]) == ["text", "label", "year", "label_given"]
+    assert list(one.label) == list(one.label_given) == ["ham"] * 5 + ["spam"] * 5
+
+
+def test_files_with_other_columns(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows = {"text": ["a b", "c d", "e f", "g h"], "label": LABELS * 2}
+    pq.write_table(pa.table({**rows, "x": [1, 2, 3, 4]}), tmp_path / "data" / "0.parquet")
+    pq.write_table(pa.table({"y": ["p", "q", "r", "s"], **rows}), tmp_path / "data" / "1.parquet")
+    pq.write_table(pa.table({**rows, "x": [1.5, 2, 3, 4]}), tmp_path / "data" / "2.parquet")
+    export({"path": str(tmp_path / "data")}, tmp_path, "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.column_names[:4] == ["text", "label", "x", "y"]
+    assert found["x"].to_pylist() == [1, 2, 3, 4, None, None, None, None, 1.5, 2, 3, 4]
+    pq.write_table(pa.table({**rows, "x": ["1", "2", "3", "4"]}), tmp_path / "data" / "2.parquet")
+    with pytest.raises(ConfigError, match=r"export to a folder"):
+        export({"path": str(tmp_path / "data")}, tmp_path, "other.parquet")
+    export({"path": str(tmp_path / "data")}, tmp_path, "folder")
+    assert pq.read_table(tmp_path / "folder" / "2.parquet")["x"].to_pylist() == ["1", "2", "3", "4"]
+
+
+def test_a_data_set_of_the_hugging_face_library(tmp_path: Path) -> None:
+    features = datasets.Features({
+        "text": datasets.Value("string"), "label": datasets.ClassLabel(names=LABELS), "other": [datasets.Value("int64")],
+    })  # fmt: skip
+    data = datasets.Dataset.from_dict(
+        {"text": [f"words {n}" for n in range(8)], "label": [0, 1] * 4, "other": [[n] for n in range(8)]},
+        features=features,
+    )
+    data.save_to_disk(tmp_path / "saved")
+    export({"path": str(tmp_path / "saved")}, tmp_path, "out")
+    found = datasets.load_from_disk(str(tmp_path / "out"))
+    assert {name: found.features[name] for name in features} == features
+    assert found["label"] == data["label"]
+    assert list(found["label_given"]) == LABELS * 4
+    assert list(found["rayclean_label"]) == LABELS * 4
+
+
+def test_tags_come_back(tmp_path: Path) -> None:
+    sentences = ["EU B-ORG\nsays O\nso O\n", "Ann B-PER\nSmith I-PER\nleft O\n"] * 4
+    (tmp_path / "rows.conll").write_text("\n".join(sentences))
+    config, run = undoubted(
+        {"path": str(tmp_path / "rows.conll"), "label": "label", "tokens": "tokens"},
+        tmp_path / "runs",
+        task="tagging",
+    )
+    export_data(config, run, ExportConfig(to=str(tmp_path / "out.jsonl")), decided=False)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert rows[1]["tokens"] == ["Ann", "Smith", "left"]
+    assert rows[1]["label"] == rows[1]["label_given"] == rows[1]["rayclean_label"] == ["B-PER", "I-PER", "O"]
+
+
+def test_broken_lines_come_back_marked(tmp_path: Path) -> None:
+    lines = [
+        "text,label",
+        "first words,spam",
+        "second words,ham",
+        "too,many,fields",
+        "third words,spam",
+        "fourth words,ham",
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    export({"path": str(tmp_path / "rows.csv")}, tmp_path, "out.csv")
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert len(found) == 5
+    assert found.label_source[2] == "rejected"
+    for line, row in zip(lines[1:], found.itertuples(), strict=True):
+        if row.label_source == "rejected":
+            assert line in row.label_reason
+        else:
+            assert line == f"{row.text},{row.label}"
+
+
+@pytest.mark.ray
+def test_workers_change_no_byte(tmp_path: Path, ray_embedded: None) -> None:
+    folder = toy.write(tmp_path / "data", rows=300, files=3)
+    dataset = {"path": str(folder), "id": "key", "rows_per_shard": 40}
+    config, run = undoubted(dataset, tmp_path / "runs")
+    for to, engines in (("here", Engines()), ("ray", Engines(on_ray=True))):
+        export_data(config, run, ExportConfig(to=str(tmp_path / f"{to}.parquet")), engines, decided=False)
+        export_data(config, run, ExportConfig(to=str(tmp_path / f"{to}.csv")), engines, decided=False)
+    for ending in ("parquet", "csv"):
+        assert (tmp_path / f"here.{ending}").read_bytes() == (tmp_path / f"ray.{ending}").read_bytes()
+
+
+def test_a_killed_export_leaves_nothing_that_looks_whole_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(40):
+        rows = [{"text": f"words {number} {n} " + "x" * 200, "label": LABELS[n % 2]} for n in range(1500)]
+        (tmp_path / "data" / f"{number:02d}.jsonl").write_text(
+            "".join(f"{json.dumps(row)}\n" for row in rows)
+        )
+    values = {"path": str(tmp_path / "data"), "rows_per_shard": 500}
+    config, run = undoubted(values, tmp_path / "runs")
+    code = f"""
+import sys
+from tests.exports.test_sources import killed_run
+killed_run({str(run.url())!r}, {str(tmp_path / "out.csv")!r})
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    partial = Path(run.path(".partial"))
+    deadline = time.monotonic() + 120
+    while (
+        not list(partial.glob("export-*/part-*.tmp"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out.csv").exists()
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".csv")]
+    killed_run(run.url(), str(tmp_path / "out.csv"))
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 40 * 1500
+    assert not list(partial.glob("export-*"))
+
+
+def killed_run(url: str, to: str) -> None:
+    """Export a run; called in a process that is killed."""
+    from rayclean.pipeline import resolved_config
+    from rayclean.results import Results
+
+    export_data(resolved_config(url), Results(url), ExportConfig(to=to), decided=False)
+
+
+def test_the_config_asks_for_an_export(tmp_path: Path) -> None:
+    values = toy.config(toy.write(tmp_path / "data", rows=120), tmp_path / "runs")
+    values |= {
+        "export": str(tmp_path / "cleaned.csv"),
+        "train": {"epochs": 1},
+        "evaluate": {"compare": False, "report": False},
+    }
+    values["cluster"] = {"ray": False}
+    rayclean.clean(rayclean.parse_config(values))
+    first = (tmp_path / "cleaned.csv").read_bytes()
+    stamp = (tmp_path / "cleaned.csv").stat().st_mtime_ns
+    rayclean.clean(rayclean.parse_config(values))
+    assert (tmp_path / "cleaned.csv").stat().st_mtime_ns == stamp  # nothing has changed
+    rayclean.clean(rayclean.parse_config(values, ["detect.budget=0.05"]))  # its own file is replaced
+    assert (tmp_path / "cleaned.csv").read_bytes() != first
+    (tmp_path / "cleaned.csv").write_text("mine")
+    with pytest.raises(ConfigError, match=r"there already"):
+        rayclean.clean(rayclean.parse_config(values))
+    assert (tmp_path / "cleaned.csv").read_text() == "mine"
