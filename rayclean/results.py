@@ -15,8 +15,10 @@ from rayclean.run import VERBS, Run
 if TYPE_CHECKING:
     import datasets
     import pandas
+    import pyarrow as pa
 
     from rayclean.config import Config
+    from rayclean.config.export_section import OnlyRows
     from rayclean.exports.export import Exported
 
     import ray.data
@@ -44,8 +46,7 @@ class Results(Run):
 
         table = exported_rows(self.config, "suspects", OF_SUSPECTS)
         rank = next(name for name in reversed(table.column_names) if name.endswith("label_rank"))
-        found: pandas.DataFrame = table.sort_by(rank).to_pandas()
-        return found
+        return _frame(table.sort_by(rank))
 
     def changes(self) -> "pandas.DataFrame":
         """The rows whose label was changed, with the columns that `export` adds.
@@ -53,7 +54,7 @@ class Results(Run):
         Raises:
             ArtifactError: relabel has not run, or the data have changed since.
         """
-        return self._rows("changed").to_pandas()
+        return _frame(self._rows("changed"))
 
     def to_pandas(self) -> "pandas.DataFrame":
         """All rows of the data with the columns that `export` adds, in their order.
@@ -61,7 +62,7 @@ class Results(Run):
         Raises:
             ArtifactError: relabel has not run, or the data have changed since.
         """
-        return self._rows("all").to_pandas()
+        return _frame(self._rows("all"))
 
     def to_hf(self) -> "datasets.Dataset":
         """All rows as a data set of the Hugging Face library.
@@ -118,11 +119,16 @@ class Results(Run):
             return text
         return text + rows.to_html(escape=True, index=False, max_cols=20)
 
-    def _rows(self, only: Any) -> Any:
+    def _rows(self, only: "OnlyRows") -> "pa.Table":
         from rayclean.config.export_section import ADDED
         from rayclean.run_actions import exported_rows
 
         return exported_rows(self.config, only, ADDED)
+
+
+def _frame(table: "pa.Table") -> "pandas.DataFrame":
+    found: pandas.DataFrame = table.to_pandas()
+    return found
 
 
 _SHOWN = {

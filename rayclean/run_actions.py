@@ -107,7 +107,8 @@ def export(config: Config, to: str | None = None, **options: Any) -> "Exported":
         ArtifactError: the run is not far enough, or the data have changed since.
         ConfigError: an option is wrong, or the target is there already.
     """
-    from rayclean.exports.export import check_finished, check_target, export_data
+    from rayclean.exports.export import check_finished, export_data
+    from rayclean.exports.target import check_target
     from rayclean.runtime.engines import Workplace
     from rayclean.runtime.needs import VerbNeeds
     from rayclean.runtime.session import Session

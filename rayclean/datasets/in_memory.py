@@ -114,7 +114,7 @@ def stage(data: Any, folder: Folder, name: str, read_ray: Callable[[Any], Iterat
 
 
 def _bytes(batch: pa.RecordBatch) -> bytes:
-    return batch.serialize().to_pybytes()
+    return bytes(batch.serialize())
 
 
 def _of_table(table: pa.Table) -> Batches:

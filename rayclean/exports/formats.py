@@ -7,13 +7,13 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 import pyarrow as pa
 
 from rayclean.folder import Folder
 
-Rows = pa.Table | list[dict[str, Any]]
+Rows: TypeAlias = pa.Table | list[dict[str, Any]]
 """Some rows of an output: a table of its schema, or objects where it has none."""
 
 COMPRESSIONS: dict[str, Callable[[str], Any]] = {

@@ -4,6 +4,7 @@ import codecs
 import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -86,7 +87,7 @@ def plan_export(options: ExportConfig, source: Source) -> ExportPlan:
     )
     if source.format == "json" and options.format is None and by_ending is None:
         format_ = "jsonl"
-    style = lambda file: _style(options, reader, file, source.format)  # noqa: E731
+    style = partial(_style, options, reader, of_source=source.format)
     if not folder or format_ == "huggingface":
         # One output of all files.
         fields = {file.name: reader.schema(file) for file in files}

@@ -23,7 +23,8 @@ from typing import Any
 from filelock import FileLock
 
 from rayclean.folder import Folder
-from rayclean.run import VERBS, Manifest, Run
+from rayclean.results import Results
+from rayclean.run import VERBS, Manifest
 
 TrialRecord = dict[str, Any]
 """Parameters, one epoch, or the result of a trial, as plain JSON values."""
@@ -31,7 +32,7 @@ COMMON = ("features", "ledger", ".partial")
 """Folders that all trials share, in addition to those of the verbs."""
 
 
-class TrialRun(Run):
+class TrialRun(Results):
     """One trial's view of the store, with the interface of any run.
 
     Args:

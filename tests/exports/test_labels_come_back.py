@@ -27,7 +27,7 @@ NAMES = ["garden", "harbour", "kitchen"]
 def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """A table with wrong labels, and a row without one."""
     folder = toy.write(tmp_path_factory.mktemp("toy"), rows=240, noise=0.15)
-    found = pq.read_table(folder).to_pandas()
+    found: pd.DataFrame = pq.read_table(folder).to_pandas()
     found.loc[7, "label"] = None
     return found
 
@@ -83,7 +83,7 @@ def test_every_row_says_where_its_label_comes_from(
 
 
 def test_changes_and_suspects(made: tuple[Path, rayclean.Config, Results], frame: pd.DataFrame) -> None:
-    _, config, run = made
+    _, _, run = made
     everything = run.to_pandas()
     changes = run.changes()
     expected = everything[everything.label_source == "changed"]
@@ -243,7 +243,7 @@ WORDS = {"sea": ["ship", "tide", "dock", "sail"], "food": ["oven", "sauce", "dou
 def set_rows(form: str) -> list[dict[str, Any]]:
     """Texts with sets of classes, a fifth of the bits wrong, in one of the forms that a label column may have."""
     rng = np.random.default_rng(1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(400):
         true = [name for name in WORDS if rng.random() < 0.5]
         text = " ".join(
@@ -284,11 +284,10 @@ def test_sets_of_classes_come_back_as_they_are_written(form: str, tmp_path: Path
     def read(row: dict[str, Any]) -> list[str]:
         if form == "bits":
             return [name for name in WORDS if row[name]]
-        return {
-            "list": list,
-            "json": json.loads,
-            "separator": lambda text: [part for part in text.split("|") if part],
-        }[form](row["label"])
+        label = row["label"]
+        if form == "separator":
+            return [part for part in label.split("|") if part]
+        return list(json.loads(label) if form == "json" else label)
 
     for number, (row, back) in enumerate(zip(rows, inside, strict=True)):
         assert sorted(read(back)) == sorted(beside[added][number])

@@ -30,8 +30,8 @@ SETTINGS = settings(
     max_examples=TABLES, deadline=None, derandomize=TABLES < 50, suppress_health_check=list(HealthCheck)
 )
 LABELS = ("spam", "ham")
-TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)
-WORDS = st.text(st.characters(codec="ascii", categories=("L",)), min_size=3, max_size=12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
+WORDS = st.text(st.characters(codec="ascii", categories=["L"]), min_size=3, max_size=12)
 
 
 def export(dataset: dict[str, Any], folder: Path, to: str, **options: Any) -> None:
@@ -174,7 +174,7 @@ DIALECTS = [
     {"delimiter": "|", "quoting": csv.QUOTE_ALL, "doublequote": False, "escapechar": "\\"},
 ]
 CELLS = st.text(
-    st.characters(codec="latin-1", exclude_categories=("Cc",))
+    st.characters(codec="latin-1", exclude_categories=["Cc"])
     | st.sampled_from(["\n", '"', "'", ",", ";", "€"]),
     max_size=10,
 )

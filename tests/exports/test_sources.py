@@ -108,11 +108,11 @@ def test_broken_lines_come_back_marked(tmp_path: Path) -> None:
     found = pd.read_csv(tmp_path / "out.csv")
     assert len(found) == 5
     assert found.label_source[2] == "rejected"
-    for line, row in zip(lines[1:], found.itertuples(), strict=True):
-        if row.label_source == "rejected":
-            assert line in row.label_reason
+    for line, row in zip(lines[1:], found.to_dict("records"), strict=True):
+        if row["label_source"] == "rejected":
+            assert line in row["label_reason"]
         else:
-            assert line == f"{row.text},{row.label}"
+            assert line == f"{row['text']},{row['label']}"
 
 
 @pytest.mark.ray
@@ -135,7 +135,7 @@ def test_a_killed_export_leaves_nothing_that_looks_whole_and_goes_on(tmp_path: P
             "".join(f"{json.dumps(row)}\n" for row in rows)
         )
     values = {"path": str(tmp_path / "data"), "rows_per_shard": 500}
-    config, run = undoubted(values, tmp_path / "runs")
+    _, run = undoubted(values, tmp_path / "runs")
     code = f"""
 import sys
 from tests.exports.test_sources import killed_run
