@@ -56,6 +56,7 @@ class QueryBuilder:
     """`nearest` (of the candidates, balanced), `random` (of the candidates), or `NEAREST_OF_ANY`."""
     pool: tuple[LabelledExample, ...]
     """Examples from which the selector `random` draws; empty for others."""
+    seed: int
     rows_per_chunk: int
     """Number of ranks per chunk after the first, which has `FIRST_SUSPECTS` and the control questions."""
     controls: int = 0
@@ -80,6 +81,7 @@ class QueryBuilder:
                     row["example_id"],
                     row["text"],
                     self.demonstrations,
+                    self.seed,
                     frozenset(row["candidates"]),
                 )
         total = 0

@@ -1,8 +1,4 @@
-"""Demonstrations that are drawn at random: the same whatever the shards, and equally many of each candidate.
-
-Queries about the same candidates show the same ones, so that their prompts begin alike, and a server that keeps what it has
-read of a prompt (vLLM's prefix cache) reads them once.
-"""
+"""Demonstrations that are drawn at random: the same for a query whatever the shards, and equally many of each candidate."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +10,7 @@ from rayclean.annotators.demonstrations import DemonstrationSources, LabelledExa
 from rayclean.functional.hashing import mix
 
 RANDOM_POOL = 1024
-"""Number of examples from which the selector `random` draws; they are selected, and ordered, by a hash of their ids."""
+"""Number of examples from which the selector `random` draws; they are selected by a hash of their ids."""
 
 
 def random_pool(sources: DemonstrationSources, seed: int) -> list[LabelledExample]:
@@ -41,14 +37,16 @@ def random_demonstrations(
     example_id: int,
     text: str,
     count: int,
+    seed: int,
     answers: frozenset[int],
 ) -> tuple[LabelledExample, ...]:
-    """The first `count` demonstrations of the pool, in its order; none is the query or has its text.
+    """`count` demonstrations from the pool, drawn by the query's id, in the order drawn; none is the query or has its text.
 
     Every answer is shown equally often and, if some are left over, the first of the rest; where one has fewer, all have as few.
     Of more answers than demonstrations, whichever are drawn.
     """
-    drawn = (each for each in pool if each.label in answers)
+    order = np.random.default_rng([seed & 0xFFFFFFFF, example_id & 0xFFFFFFFFFFFFFFFF]).permutation(len(pool))
+    drawn = (pool[place] for place in order if pool[place].label in answers)
     others = (each for each in drawn if each.example_id != example_id and each.text.strip() != text.strip())
     if count < len(answers):
         return tuple(itertools.islice(others, count))

@@ -171,8 +171,7 @@ class RelabelConfig(Options):
     candidates as label. `None`: the annotator chooses, 4 for label words and 0 for choices. More than 5 rarely help,
     cost tokens, and may crowd the text out of `annotator.max_prompt_tokens`."""
     selector: Literal["nearest", "random"] = "random"
-    """How demonstrations are chosen, equally many of each candidate: at random, the same for all questions about the same
-    candidates, so that a server reads them once; or the nearest by cosine of the features.
+    """How demonstrations are chosen, equally many of each candidate: at random, or the nearest by cosine of the features.
     The `nearest` make an annotator repeat what the model has seen: it follows their labels, which are those that the model
     suggests, so its answers are no second opinion and control questions overrate it (on relations of drugs and diseases
     SmolLM2 was right on .90 of the controls and .30 of the suspects)."""

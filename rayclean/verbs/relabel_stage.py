@@ -129,7 +129,7 @@ class AnnotatorStage:
         beyond: tuple[npt.NDArray[np.int64], int] | None,
     ) -> QueryBuilder:
         """Build the maker of the configured queries."""
-        relabel = self.config.relabel
+        relabel, seed = self.config.relabel, self.config.seed
         count, selector = self.annotator.demonstrations(relabel.demonstrations, relabel.selector)
         return QueryBuilder(
             self.sources,
@@ -138,7 +138,8 @@ class AnnotatorStage:
             relabel.candidates,
             count,
             selector,
-            tuple(random_pool(self.sources, self.config.seed)) if count and selector == "random" else (),
+            tuple(random_pool(self.sources, seed)) if count and selector == "random" else (),
+            seed,
             rows_per_chunk,
             self._controls,
             only,
