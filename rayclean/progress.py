@@ -42,6 +42,8 @@ class ProgressBar:
         self.uncounted = 0
         """Units that count for no rate: those of an earlier attempt, and those done before the clock was
         started."""
+        self.underway = 0
+        """Units that are told to be done of work that has not ended."""
         self.start: float | None = None
         self.last_line = time.monotonic()
         self.id: TaskID | None = None
@@ -51,21 +53,31 @@ class ProgressBar:
     def advance(self, amount: int = 1, *, resumed: bool = False) -> None:
         """Count units as done; `resumed` ones were done by an earlier attempt and count for no rate."""
         self.done += amount
+        self.underway = max(self.underway, self.done)
         if self.observer is not None and amount:
             self.observer(self, amount)
-        now = time.monotonic()
         if resumed:
             self.uncounted += amount
-        elif self.start is None:  # work before the first report may hold the start of a process or a server
-            self.start, self.uncounted = now, self.done
+        self._show(resumed)
+
+    def tell(self, amount: int) -> None:
+        """Show units of an item that is still under way; `advance` counts them when it ends."""
+        most = self.underway + amount if self.total is None else min(self.underway + amount, self.total)
+        self.underway = max(self.underway, most)
+        self._show(False)
+
+    def _show(self, resumed: bool) -> None:
+        now = time.monotonic()
+        if self.start is None and not resumed:  # work before the first report may hold the start of a process or a server
+            self.start, self.uncounted = now, self.underway
         rate = self._rate(now)
         if self.bar is not None and self.id is not None:
             shown = f"{rate:,.1f} {self.unit}/s" if rate else ""
-            self.bar.update(self.id, completed=self.done, rate=shown)
+            self.bar.update(self.id, completed=self.underway, rate=shown)
         elif now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
             total = f"/{self.total:,}" if self.total else ""
-            say(f"{self.title}: {self.done:,}{total} {self.unit}{self._speed(rate)}")
+            say(f"{self.title}: {self.underway:,}{total} {self.unit}{self._speed(rate)}")
 
     def note(self, text: str) -> None:
         """Print a line that stays, above the bar."""
@@ -76,12 +88,12 @@ class ProgressBar:
         speed.
         """
         elapsed = now - self.start if self.start is not None else 0.0
-        return (self.done - self.uncounted) / elapsed if elapsed > 0 else 0.0
+        return (self.underway - self.uncounted) / elapsed if elapsed > 0 else 0.0
 
     def _speed(self, rate: float) -> str:
         if not rate:
             return ""
-        remaining = f", {(self.total - self.done) / rate:,.0f} s left" if self.total else ""
+        remaining = f", {(self.total - self.underway) / rate:,.0f} s left" if self.total else ""
         return f", {rate:,.1f}/s{remaining}"
 
 

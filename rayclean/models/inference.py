@@ -68,6 +68,7 @@ def infer(
     *,
     precision: Precision = "auto",
     tokens_per_batch: int | None = None,
+    on_rows: Callable[[int], None] = lambda rows: None,
 ) -> Outputs:
     """Features and logits of texts.
 
@@ -79,6 +80,7 @@ def infer(
             absent.
         precision: of the bodies; features and logits are float32 either way.
         tokens_per_batch: padded tokens in a batch (one text at least); None: `default_tokens_per_batch`.
+        on_rows: hears of the number of texts that were given to the device, batch by batch.
     """
     device = next(networks[0].parameters()).device
     tokens_per_batch = tokens_per_batch or default_tokens_per_batch(device)
@@ -114,6 +116,8 @@ def infer(
                 encoded = network.encode(on_device).float()
                 with torch.autocast(device.type, enabled=False):
                     done.append((index, rows.numpy(), batch, encoded, network.logits(encoded)))
+                if index == 0:
+                    on_rows(len(rows))
             # Fetched after the whole window, so that a GPU never waits for the copies.
             for index, where, batch, encoded, scores in done:
                 its_rows = which[where] == index

@@ -15,6 +15,7 @@ from rayclean.annotators.base import Annotator
 from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
+from rayclean.progress import ProgressBar
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
 from rayclean.runtime.needs import uses_gpu
 from rayclean.runtime.threads import own_threads
@@ -89,6 +90,17 @@ class Engines:
         return ray_data.map_actors(
             build, items, actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus
         )
+
+    @contextmanager
+    def counting(self, progress: ProgressBar) -> Iterator[Callable[[int], None]]:
+        """What the functions of `map_networks` call with a number of units to move a bar within their items."""
+        if not self.on_ray:
+            yield progress.tell
+            return
+        from rayclean.runtime.step_counts import counted_on_ray
+
+        with counted_on_ray(progress) as tell:
+            yield tell
 
     def fit_jobs(
         self,

@@ -5,7 +5,7 @@ An existing output shard with exactly the ids of its examples is kept, so a rest
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,17 +157,24 @@ def predict_heads(
 
 def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples = Folder(plan.examples)
-    with progress_bar(title, count_rows(examples), "examples") as progress:
-        runner = functools.partial(ShardRunner, plan)
+    with progress_bar(title, count_rows(examples), "examples") as progress, engines.counting(progress) as tell:
+        runner = functools.partial(ShardRunner, plan, tell=tell)
         return sum_figures(engines.map_networks(runner, examples.shards(), config.actors), progress)
 
 
 class ShardRunner:
     """Networks that are loaded once and then run on many shards."""
 
-    def __init__(self, plan: InferencePlan, threads: int = 1, use_gpu: bool = False):
+    def __init__(
+        self,
+        plan: InferencePlan,
+        threads: int = 1,
+        use_gpu: bool = False,
+        *,
+        tell: Callable[[int], None] = lambda rows: None,
+    ):
         torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
-        self.plan = plan
+        self.plan, self.tell = plan, tell
         self.device = "cuda" if use_gpu else "cpu"
         self.examples = Folder(plan.examples)
         self.networks: list[Encoder] = []
@@ -203,7 +210,7 @@ class ShardRunner:
         fold = _fold_of_each(shard, ids, plan)
         found = infer(
             self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(fold, 0),
-            precision=plan.precision, tokens_per_batch=plan.tokens_per_batch,
+            precision=plan.precision, tokens_per_batch=plan.tokens_per_batch, on_rows=self.tell,
         )  # fmt: skip
         cut = {CUT: str(int(found.cut.sum())).encode()}
         if features is not None:
