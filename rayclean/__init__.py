@@ -23,7 +23,7 @@ _LAZY = {
     "Config": "rayclean.config",
     "load_config": "rayclean.config",
     "parse_config": "rayclean.config",
-    "Results": "rayclean.results",
+    "RunResults": "rayclean.results",
     "Run": "rayclean.run",
     "RaycleanError": "rayclean.errors",
     **dict.fromkeys(("load", "predict", "detect", "relabel", "train", "evaluate"), "rayclean.pipeline"),
@@ -35,8 +35,8 @@ _LAZY = {
 __all__ = [
     "Config",
     "RaycleanError",
-    "Results",
     "Run",
+    "RunResults",
     "audit",
     "certify",
     "clean",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from rayclean.config import Config, load_config, parse_config
     from rayclean.errors import RaycleanError
     from rayclean.pipeline import detect, evaluate, load, predict, relabel, train
-    from rayclean.results import Results
+    from rayclean.results import RunResults
     from rayclean.run import Run
     from rayclean.run_actions import audit, certify, export, revert
     from rayclean.run_status import status

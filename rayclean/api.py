@@ -19,7 +19,7 @@ from rayclean.datasets.in_memory import is_in_memory, roles_of, stage
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.pipeline import run_verbs
-from rayclean.results import Results
+from rayclean.results import RunResults
 from rayclean.run import VERBS
 
 _STAGED = "data"
@@ -34,14 +34,14 @@ def clean(
     id: str | None = None,
     again: bool = False,
     **settings: Any,
-) -> Results:
+) -> RunResults:
     """Find wrong labels, correct those that are surely wrong, train on the result and measure: all six verbs. What is finished is
     reused; after a crash the same call goes on.
 
     Args:
-        data: a DataFrame of pandas or polars, a table of Arrow, a data set of the Hugging Face library (a `DatasetDict`: its train
-            split is cleaned, its validation and test splits are the development and test data) or of Ray Data, the path of a
-            data file or a config file, or a `Config`.
+        data: a DataFrame of pandas or polars, a table of Arrow, a data set of the Hugging Face library (a `DatasetDict`: its
+            train split is cleaned, its validation and test splits are the development and test data) or of Ray Data, the path
+            of a data file or a config file, or a `Config`.
         text: the column with the texts, or several; not for a config, which names them.
         label: the column with the labels; several columns of 0 and 1 for a task with sets of classes.
         id: the column with a key of your own, by which rows keep their identity when others come and go.
@@ -63,7 +63,7 @@ def find_label_errors(
     id: str | None = None,
     again: bool = False,
     **settings: Any,
-) -> Results:
+) -> RunResults:
     """Find the doubtful labels and change none: load, predict and detect. `suspects()` of the result lists them.
 
     Args and errors: those of `clean`.
@@ -150,7 +150,7 @@ def _staged(data: Any, dataset: dict[str, Any], settings: dict[str, Any]) -> Con
     config = parse_config({**settings, "dataset": {"path": "data.parquet", **dataset}})
     named = "name" in settings
     place = config.name if named else f".data-{uuid.uuid4().hex[:8]}"
-    run = Results(os.path.join(config.output, place))
+    run = RunResults(os.path.join(config.output, place))
     try:
         digests = {role: stage(table, run.sub(_STAGED), role, _read_ray) for role, table in tables.items()}
         if not named:
@@ -165,9 +165,9 @@ def _staged(data: Any, dataset: dict[str, Any], settings: dict[str, Any]) -> Con
     return parse_config({**settings, "name": run.name, "dataset": found})
 
 
-def _under_its_name(run: Results, config: Config, digest: str) -> Results:
+def _under_its_name(run: RunResults, config: Config, digest: str) -> RunResults:
     """The staged tables in the run folder that is named after what they hold."""
-    target = Results(os.path.join(config.output, f"data-{digest[:8]}"))
+    target = RunResults(os.path.join(config.output, f"data-{digest[:8]}"))
     for name in run.names(_STAGED):
         if not target.exists(_STAGED, name):
             target.make(_STAGED)

@@ -14,7 +14,7 @@ from rayclean.config.credentials import ADVICE, holds_credential
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.faults import faults_explained
 from rayclean.progress import say
-from rayclean.results import Results
+from rayclean.results import RunResults
 from rayclean.run import VERBS, Manifest, Run
 from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 
@@ -26,42 +26,42 @@ _OnEpoch = Callable[[dict[str, Any]], None]
 """Called with the line of `metrics.jsonl` of every epoch of the final training."""
 
 
-def open_run(config: Config) -> Results:
+def open_run(config: Config) -> RunResults:
     """The run folder that a config names.
 
     Raises:
         TypeError: it is no `Config`; the message has the call that makes one.
     """
     require_config(config)
-    return Results(os.path.join(config.output, config.name))
+    return RunResults(os.path.join(config.output, config.name))
 
 
-def load(config: Config, *, again: bool = False) -> Results:
+def load(config: Config, *, again: bool = False) -> RunResults:
     """Read, validate and identify the examples; `again`: even if that is finished."""
     return run_verbs(config, ("load",), again=again)
 
 
-def predict(config: Config, *, again: bool = False) -> Results:
+def predict(config: Config, *, again: bool = False) -> RunResults:
     """Let a model predict the examples it was trained on; `again`: even if that is finished."""
     return run_verbs(config, ("predict",), again=again)
 
 
-def detect(config: Config, *, again: bool = False) -> Results:
+def detect(config: Config, *, again: bool = False) -> RunResults:
     """Find the doubtful labels; `again`: even if that is finished."""
     return run_verbs(config, ("detect",), again=again)
 
 
-def relabel(config: Config, *, again: bool = False) -> Results:
+def relabel(config: Config, *, again: bool = False) -> RunResults:
     """Ask the annotator about the doubtful labels; `again`: what failed or was not asked."""
     return run_verbs(config, ("relabel",), again=again)
 
 
-def train(config: Config, *, again: bool = False) -> Results:
+def train(config: Config, *, again: bool = False) -> RunResults:
     """Train on the final labels; `again`: even if that is finished."""
     return run_verbs(config, ("train",), again=again)
 
 
-def evaluate(config: Config, *, again: bool = False) -> Results:
+def evaluate(config: Config, *, again: bool = False) -> RunResults:
     """Measure against whatever truth is known, and write the report; `again`: even if that is finished."""
     return run_verbs(config, ("evaluate",), again=again)
 
@@ -71,10 +71,10 @@ def run_verbs(
     verbs: Sequence[str],
     *,
     again: bool = False,
-    run: Results | None = None,
+    run: RunResults | None = None,
     on_epoch: _OnEpoch | None = None,
     place: "Workplace | None" = None,
-) -> Results:
+) -> RunResults:
     """Run some verbs, in order; finished ones are reused.
 
     Args:

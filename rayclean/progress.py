@@ -68,7 +68,9 @@ class ProgressBar:
 
     def _show(self, resumed: bool) -> None:
         now = time.monotonic()
-        if self.start is None and not resumed:  # work before the first report may hold the start of a process or a server
+        if (
+            self.start is None and not resumed
+        ):  # work before the first report may hold the start of a process or a server
             self.start, self.uncounted = now, self.underway
         rate = self._rate(now)
         if self.bar is not None and self.id is not None:

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from rayclean.config.export_section import OnlyRows
     from rayclean.exports.export import Exported
 
-    import ray.data
 
-
-class Results(Run):
+class RunResults(Run):
     """A run folder with its results; every table has the columns of the user's data."""
 
     @cached_property
@@ -74,7 +72,7 @@ class Results(Run):
 
         return datasets.Dataset(self._rows("all"))
 
-    def to_dataset(self) -> "ray.data.Dataset":
+    def to_dataset(self) -> Any:
         """All rows as a data set of Ray Data, read from shards in the run folder (`export/`).
 
         Raises:

@@ -14,7 +14,7 @@ from rayclean.folder import filesystem
 from rayclean.pipeline import open_run
 from rayclean.plugins import explain
 from rayclean.progress import say
-from rayclean.results import Results
+from rayclean.results import RunResults
 from rayclean.run import MANIFEST
 from rayclean.verb_fingerprints import fingerprints
 
@@ -156,7 +156,7 @@ def check_export(config: Config) -> None:
         check_target(options)
 
 
-def _replacing_own(config: Config, run: Results) -> ExportConfig | None:
+def _replacing_own(config: Config, run: RunResults) -> ExportConfig | None:
     """The section `export`, with the right to replace what this run has written before if nobody has changed it since."""
     options = config.export
     if options is None or not run.exists(_EXPORTED):

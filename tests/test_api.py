@@ -27,7 +27,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return found
 
 
-def errors(data: Any, output: Path, **settings: Any) -> rayclean.Results:
+def errors(data: Any, output: Path, **settings: Any) -> rayclean.RunResults:
     return rayclean.find_label_errors(
         data, output=str(output), **{"text": "text", "label": "label", **QUICK, **settings}
     )

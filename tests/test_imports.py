@@ -28,7 +28,7 @@ another.
 """
 TRAINING = FRAME | BESIDE | {"functional", "methods", "training"}
 VERBS = TRAINING | {"audits", "evaluation", "runtime", "verbs", "verb_fingerprints"}
-PIPELINE = VERBS | {"pipeline", "run_status"}
+PIPELINE = VERBS | {"pipeline", "results", "run_actions", "run_status"}
 
 ALLOWED = {
     # the frame
@@ -61,13 +61,17 @@ ALLOWED = {
     "audits": FRAME | {"annotators", "evaluation", "functional", "tasks", "verb_fingerprints"},
     "verb_fingerprints": FRAME | BESIDE | {"audits", "methods"},
     "verbs": VERBS,
-    "pipeline": VERBS,
+    "exports": FRAME | {"datasets", "functional", "runtime", "tasks"},
+    "results": FRAME | {"exports", "pipeline", "run_actions", "runtime"},
+    "run_actions": PIPELINE | {"exports"},
+    "api": PIPELINE,
+    "pipeline": VERBS | {"results", "run_actions"},
     "run_status": PIPELINE,
     "forecast": FRAME | {"annotators", "evaluation", "methods"},
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
     "cli": PIPELINE | {"job_package", "sweeps"},
-    "__init__": PIPELINE,
+    "__init__": PIPELINE | {"api"},
     "__main__": {"cli"},
 }
 """Package or module -> what it may import of rayclean beside itself."""

@@ -4,6 +4,7 @@ So a table has the same fingerprints, resumes and exports as a file, whatever li
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -62,10 +63,10 @@ def table_batches(data: Any, read_ray: Callable[[Any], Iterator[pa.Table]]) -> B
     if library == "pandas":
         return _of_table(_from_pandas(data))
     if library == "polars":
-        import polars  # type: ignore[import-not-found, unused-ignore]
-
         data = data.collect() if hasattr(data, "collect") else data
-        data = data.to_arrow(compat_level=polars.CompatLevel.oldest())  # strings as other readers know them
+        data = data.to_arrow(
+            compat_level=sys.modules["polars"].CompatLevel.oldest()
+        )  # strings as other readers know them
     if library == "datasets":
         schema = data.features.arrow_schema
         return schema, (batch.cast(schema) for batch in data.with_format("arrow").iter(_ROWS))

@@ -30,12 +30,12 @@ def text_cells(column: pa.ChunkedArray) -> list[str]:
         return ["" if cell is None else cell for cell in pc.cast(column, pa.string()).to_pylist()]
     elif pa.types.is_floating(kind):
         return ["" if value is None else str(value) for value in _shortest(column)]
-    return [_text(cell) for cell in plain_values(column)]
+    return [_text(cell) for cell in json_values(column)]
 
 
-def plain_values(column: pa.ChunkedArray) -> list[Any]:
-    """The values [B] of a column as JSON has them: numbers that are not finite as null, times in ISO 8601, bytes as text or, where
-    they are none, in base64.
+def json_values(column: pa.ChunkedArray) -> list[Any]:
+    """The values [B] of a column as JSON has them: numbers that are not finite as null, times in ISO 8601, bytes as text or,
+    where they are none, in base64.
     """
     if pa.types.is_floating(column.type):
         return [value if value is None or math.isfinite(value) else None for value in _shortest(column)]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.exports.cells import text_cells
-from rayclean.exports.formats import FileFormat, Rows, packed, part_chunks
+from rayclean.exports.formats import ExportRows, FileFormat, packed, part_chunks
 from rayclean.folder import Folder
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -19,7 +19,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 class CsvFiles(FileFormat):
     """Nulls are empty fields, lists and structs JSON, times ISO 8601, bytes base64 where they are no text."""
 
-    def write_part(self, batches: Iterable[Rows], path: str) -> None:
+    def write_part(self, batches: Iterable[ExportRows], path: str) -> None:
         """Write records without a header."""
         style = self.output.style
         # An encoding with a byte-order mark would write one into every part.

@@ -46,7 +46,7 @@ class Exported:
 
     to: str
     rows: int
-    """Rows that were written."""
+    """ExportRows that were written."""
     sources: dict[str, int]
     """`label_source` -> rows."""
     columns: dict[str, str]

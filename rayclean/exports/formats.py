@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from rayclean.folder import Folder
 
-Rows: TypeAlias = pa.Table | list[dict[str, Any]]
+ExportRows: TypeAlias = pa.Table | list[dict[str, Any]]
 """Some rows of an output: a table of its schema, or objects where it has none."""
 
 COMPRESSIONS: dict[str, Callable[[str], Any]] = {
@@ -68,7 +68,7 @@ class FileFormat:
     def __init__(self, output: OutputFile):
         self.output = output
 
-    def write_part(self, batches: Iterable[Rows], path: str) -> None:
+    def write_part(self, batches: Iterable[ExportRows], path: str) -> None:
         """Write rows to a local path, in a form that `join` reads."""
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from rayclean.exports.formats import FileFormat, Rows
+from rayclean.exports.formats import ExportRows, FileFormat
 from rayclean.exports.parquet_files import gathered
 from rayclean.folder import Folder
 
@@ -17,7 +17,7 @@ class HuggingFaceFolder(FileFormat):
 
     is_folder = True
 
-    def write_part(self, batches: Iterable[Rows], path: str) -> None:
+    def write_part(self, batches: Iterable[ExportRows], path: str) -> None:
         """Write rows as a stream of Arrow."""
         schema = self.output.schema
         with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, schema) as writer:

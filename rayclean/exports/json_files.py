@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rayclean.exports.cells import json_text, plain_values
-from rayclean.exports.formats import FileFormat, Rows, packed, part_chunks
+from rayclean.exports.cells import json_text, json_values
+from rayclean.exports.formats import ExportRows, FileFormat, packed, part_chunks
 from rayclean.folder import Folder
 
 
 class JsonFiles(FileFormat):
     """Objects keep their keys in their order; a null of a table is null."""
 
-    def write_part(self, batches: Iterable[Rows], path: str) -> None:
+    def write_part(self, batches: Iterable[ExportRows], path: str) -> None:
         """Write a line per row."""
         with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             for rows in batches:
@@ -34,10 +34,10 @@ class JsonFiles(FileFormat):
             file.write(b"\n]\n" if before == b",\n" else b"[]\n")
 
 
-def _objects(rows: Rows) -> Iterator[dict[str, Any]]:
+def _objects(rows: ExportRows) -> Iterator[dict[str, Any]]:
     if isinstance(rows, list):
         yield from rows
         return
-    columns = [plain_values(column) for column in rows.columns]
+    columns = [json_values(column) for column in rows.columns]
     for values in zip(*columns, strict=True):
         yield dict(zip(rows.column_names, values, strict=True))

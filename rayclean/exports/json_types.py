@@ -84,7 +84,9 @@ def _fit_floats(values: list[Any]) -> bool:
 
 
 def _is_plain(type_: pa.DataType) -> bool:
-    """Whether every value fits: an object that lacks a key would come back with a null for it, so only lists of plain values do."""
+    """Whether every value fits: an object that lacks a key would come back with a null for it, so only lists of plain values
+    do.
+    """
     if pa.types.is_list(type_):
         return _is_plain(type_.value_type)
     return not pa.types.is_struct(type_)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayclean.exports.formats import FileFormat, Rows
+from rayclean.exports.formats import ExportRows, FileFormat
 from rayclean.folder import Folder
 
 _ROWS, _BYTES = 65_536, 64 * 1024 * 1024
@@ -15,7 +15,7 @@ _ROWS, _BYTES = 65_536, 64 * 1024 * 1024
 class ParquetFiles(FileFormat):
     """Compressed by zstd, in row groups of some ten thousand rows."""
 
-    def write_part(self, batches: Iterable[Rows], path: str) -> None:
+    def write_part(self, batches: Iterable[ExportRows], path: str) -> None:
         """Write rows as a Parquet file."""
         self._write((each for each in batches if isinstance(each, pa.Table)), path)
 

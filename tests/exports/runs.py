@@ -8,7 +8,7 @@ import pyarrow as pa
 
 import rayclean
 from rayclean import schema
-from rayclean.results import Results
+from rayclean.results import RunResults
 from rayclean.run import Manifest
 from rayclean.tasks import TASKS
 
@@ -24,7 +24,7 @@ QUICK: dict[str, Any] = {
 
 def relabelled(
     dataset: dict[str, Any], output: Path, name: str = "run", *, perfect: bool = False, **sections: Any
-) -> tuple[rayclean.Config, Results]:
+) -> tuple[rayclean.Config, RunResults]:
     """A run of load, predict, detect and relabel; `perfect`: by an annotator who knows the truth."""
     values = {**QUICK, "name": name, "output": str(output), "dataset": dataset, **sections}
     if perfect:
@@ -38,7 +38,7 @@ def relabelled(
 
 def undoubted(
     dataset: dict[str, Any], output: Path, name: str = "run", task: str = "classification"
-) -> tuple[rayclean.Config, Results]:
+) -> tuple[rayclean.Config, RunResults]:
     """A run whose load is real, and whose detect doubts nothing; for tests that only look at what comes back."""
     config = rayclean.parse_config(
         {**QUICK, "name": name, "output": str(output), "dataset": dataset, "task": {"name": task}}

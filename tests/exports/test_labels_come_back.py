@@ -16,7 +16,7 @@ import rayclean
 from rayclean.config.export_section import ADDED, ExportConfig
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.exports.export import export_data
-from rayclean.results import Results
+from rayclean.results import RunResults
 from tests import toy
 from tests.exports.runs import QUICK, relabelled
 
@@ -35,7 +35,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def made(
     frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, rayclean.Config, Results]:
+) -> tuple[Path, rayclean.Config, RunResults]:
     """A run in which an annotator who is always right has changed labels."""
     folder = tmp_path_factory.mktemp("made")
     frame.to_parquet(folder / "rows.parquet")
@@ -47,7 +47,7 @@ def made(
 
 
 def test_every_row_says_where_its_label_comes_from(
-    made: tuple[Path, rayclean.Config, Results], frame: pd.DataFrame
+    made: tuple[Path, rayclean.Config, RunResults], frame: pd.DataFrame
 ) -> None:
     _, _, run = made
     rows = run.to_pandas()
@@ -82,7 +82,7 @@ def test_every_row_says_where_its_label_comes_from(
     assert rows.label_reason[7].startswith("null label")
 
 
-def test_changes_and_suspects(made: tuple[Path, rayclean.Config, Results], frame: pd.DataFrame) -> None:
+def test_changes_and_suspects(made: tuple[Path, rayclean.Config, RunResults], frame: pd.DataFrame) -> None:
     _, _, run = made
     everything = run.to_pandas()
     changes = run.changes()
@@ -115,7 +115,7 @@ def test_without_relabel_there_are_suspects_and_no_final_labels(frame: pd.DataFr
 
 
 @pytest.mark.parametrize("only", ["changed", "suspects", "referred"])
-def test_parts(only: str, made: tuple[Path, rayclean.Config, Results], tmp_path: Path) -> None:
+def test_parts(only: str, made: tuple[Path, rayclean.Config, RunResults], tmp_path: Path) -> None:
     _, _, run = made
     rows = run.to_pandas()
     run.export(str(tmp_path / "part.csv"), only=only)
@@ -139,7 +139,7 @@ def test_changed_data_or_config_are_refused(frame: pd.DataFrame, tmp_path: Path)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_names_are_chosen_or_free(made: tuple[Path, rayclean.Config, Results], tmp_path: Path) -> None:
+def test_names_are_chosen_or_free(made: tuple[Path, rayclean.Config, RunResults], tmp_path: Path) -> None:
     _, _, run = made
     run.export(str(tmp_path / "a.parquet"), names={"label": "final", "label_given": "before"})
     assert pq.read_schema(tmp_path / "a.parquet").names[4:] == ["before", "final", *ADDED[2:]]
@@ -149,7 +149,7 @@ def test_names_are_chosen_or_free(made: tuple[Path, rayclean.Config, Results], t
         run.export(str(tmp_path / "b.parquet"), names={"labl": "x"})
 
 
-def test_what_is_there_stays(made: tuple[Path, rayclean.Config, Results], tmp_path: Path) -> None:
+def test_what_is_there_stays(made: tuple[Path, rayclean.Config, RunResults], tmp_path: Path) -> None:
     folder, _, run = made
     (tmp_path / "mine.csv").write_text("precious")
     with pytest.raises(ConfigError, match=r"there already.*--overwrite"):

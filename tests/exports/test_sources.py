@@ -164,9 +164,9 @@ killed_run({str(run.url())!r}, {str(tmp_path / "out.csv")!r})
 def killed_run(url: str, to: str) -> None:
     """Export a run; called in a process that is killed."""
     from rayclean.pipeline import resolved_config
-    from rayclean.results import Results
+    from rayclean.results import RunResults
 
-    export_data(resolved_config(url), Results(url), ExportConfig(to=to), decided=False)
+    export_data(resolved_config(url), RunResults(url), ExportConfig(to=to), decided=False)
 
 
 def test_the_config_asks_for_an_export(tmp_path: Path) -> None:
