@@ -27,6 +27,8 @@ CHANCE, ABOVE_CHANCE = 0.5, 0.02
 """Accuracy of guessing between two candidates, and how far above it an annotator must surely be."""
 PRIOR_ANSWERS = 2
 """Right and wrong control answers each that every annotator has before its first, which shrinks towards .5."""
+MOST_SPREAD = 0.1
+"""Interquartile range of log-odds up to which an annotator claims always the same."""
 LEAST_BELIEF = 1e-9
 """Beliefs below this count as this, so that no answer is impossible."""
 
@@ -103,7 +105,10 @@ def underclaimed(confidence: Floats, accuracy: float) -> float:
     """How much an annotator says too little of itself: the least c >= 0 with mean(sigmoid(logit(confidence) + c)) >= accuracy.
 
     An annotator that always claims .8 and is right nine times of ten is believed as .9; one that claims more than it is
-    worth is no surer for it (0), since what it is worth limits what is believed anyway.
+    worth is no surer for it (0), since what it is worth limits what is believed anyway. Nor is one whose confidence differs from
+    question to question (0): it tells hard questions from easy ones, and suspects are harder than control questions. (SmolLM2,
+    right on .97 of the controls of BBC News and .88 of the suspects, with a mean confidence of .90 and .88: raised to what the
+    controls say, its answers made 37 instead of 23 right labels wrong and repaired no more.)
 
     Args:
         confidence: [B] of its answers to control questions, in [.5, 1].
@@ -111,9 +116,13 @@ def underclaimed(confidence: Floats, accuracy: float) -> float:
 
     >>> round(underclaimed(np.full(100, 0.8), 0.9), 3), underclaimed(np.full(100, 0.99), 0.9)
     (0.811, 0.0)
+    >>> underclaimed(np.linspace(0.6, 0.95, 100), 0.9)
+    0.0
     """
     odds = logit(np.clip(np.asarray(confidence, dtype=np.float64), 0.5, 1 - LEAST_BELIEF))
     if not len(odds) or expit(odds).mean() >= accuracy:
+        return 0.0
+    if np.subtract(*np.percentile(odds, [75, 25])) > MOST_SPREAD:
         return 0.0
     most = float(logit(min(accuracy, 1 - LEAST_BELIEF)))  # enough even where every confidence is .5
     return float(brentq(lambda c: expit(odds + c).mean() - accuracy, 0.0, most + 1e-6))

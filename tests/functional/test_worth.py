@@ -145,15 +145,30 @@ def test_worth_grows_with_right_answers(right: int, wrong: int) -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.floats(0.5, 1), max_size=20), st.floats(0.5, 0.99))
-def test_what_an_annotator_claims_too_little_is_added(confidence: list[float], accuracy: float) -> None:
-    lacks = underclaimed(np.array(confidence), accuracy)
-    if not confidence or np.mean(confidence) >= accuracy:  # nobody is believed less for claiming more
+@given(st.floats(0.5, 1), st.integers(0, 20), st.floats(0.5, 0.99))
+def test_what_an_annotator_always_claims_too_little_is_added(
+    claim: float, count: int, accuracy: float
+) -> None:
+    confidence = np.full(count, claim)
+    lacks = underclaimed(confidence, accuracy)
+    if not count or claim >= accuracy:  # nobody is believed less for claiming more
         assert lacks == pytest.approx(0, abs=1e-6)
     else:
         odds = logit(np.clip(confidence, 0.5, 1 - 1e-9))
         assert lacks > 0
         assert expit(odds + lacks).mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0.5, 1), max_size=20), st.floats(0.5, 0.99))
+def test_who_tells_hard_questions_from_easy_ones_is_taken_at_its_word(
+    confidence: list[float], accuracy: float
+) -> None:
+    lacks = underclaimed(np.array(confidence), accuracy)
+    odds = logit(np.clip(confidence, 0.5, 1 - 1e-9))
+    assert lacks == 0 or np.subtract(*np.percentile(odds, [75, 25])) <= 0.1
+    spread = np.array([0.55, 0.9] * 20)
+    assert underclaimed(spread, 0.99) == 0
 
 
 @pytest.mark.parametrize("preference", [0.1, 0.5, 0.9])
