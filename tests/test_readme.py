@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
 
+from rayclean import api
 from rayclean.cli.main import command_line
-from rayclean.config import parse_config
+from rayclean.config import Config, parse_config
 from rayclean.methods.base import Method
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.sweeps.sweep_file import load_sweep
+from tests import toy
+from tests.exports.runs import QUICK
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -93,3 +97,34 @@ def test_the_example_method_is_cross_entropy_for_a_beta_of_one() -> None:
     (softer,) = cls(cls.Config(), 3).loss(outputs, batch, {}, 1).values()
     torch.testing.assert_close(same, plain)
     assert softer != plain
+
+
+def python_pages() -> list[Any]:
+    """Pages whose Python blocks a newcomer types one after another."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "python.md"]
+    return [pytest.param(page, id=page.name) for page in pages]
+
+
+@pytest.mark.parametrize("page", python_pages())
+def test_python_runs_as_it_stands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small table, with a small encoder in the place of the default one."""
+    table = pq.read_table(toy.write(tmp_path / "toy", rows=150)).rename_columns(
+        ["ticket_id", "body", "category", "truth"]
+    )
+    table.drop_columns("truth").to_pandas().to_csv(tmp_path / "tickets.csv", index=False)
+    (tmp_path / "tickets.toml").write_text(
+        'dataset = { path = "tickets.csv", text = "body", label = "category" }\nencoder.name = "bag_of_words"\n'
+        "predict.folds = 2\ntrain.epochs = 1\nevaluate.compare = false\ncluster.ray = false\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    plain = api.as_config
+
+    def quick(data: Any, **given: Any) -> Config:
+        return plain(data, **given) if isinstance(data, Config) else plain(data, **{**QUICK, **given})
+
+    monkeypatch.setattr(api, "as_config", quick)
+    names: dict[str, Any] = {"__name__": "block"}
+    for match in BLOCK.finditer(page.read_text()):
+        if match[1] == "python":
+            exec(compile(match[2], page.name, "exec"), names)
+    assert len(names["run"].suspects()) > 0
