@@ -28,19 +28,25 @@ _LAZY = {
         "rayclean.pipeline",
     ),
     "status": "rayclean.run_status",
+    "log": "rayclean.stories.story",
+    "Story": "rayclean.stories.events",
+    "diff": "rayclean.differences.runs",
 }
 
 __all__ = [
     "Config",
     "RaycleanError",
     "Run",
+    "Story",
     "audit",
     "certify",
     "clean",
     "detect",
+    "diff",
     "evaluate",
     "load",
     "load_config",
+    "log",
     "parse_config",
     "predict",
     "relabel",
@@ -51,6 +57,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from rayclean.config import Config, load_config, parse_config
+    from rayclean.differences.runs import diff
     from rayclean.errors import RaycleanError
     from rayclean.pipeline import (
         audit,
@@ -66,6 +73,8 @@ if TYPE_CHECKING:
     )
     from rayclean.run import Run
     from rayclean.run_status import status
+    from rayclean.stories.events import Story
+    from rayclean.stories.story import log
 
 
 def __getattr__(name: str) -> Any:
