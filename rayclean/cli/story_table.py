@@ -97,7 +97,9 @@ def _judged(event: events.Judged, characters: int | None) -> _Lines:
     rank = "no suspect"
     if event.rank is not None:
         of = f" of {event.suspects:,}" if event.suspects is not None else ""
-        rank = f"suspect, {event.rank + 1:,}{_ordinal(event.rank + 1)}{of} in doubt (by {event.reason})"
+        rank = (
+            f"suspect, {event.rank + 1:,}{_ordinal(event.rank + 1)}{of} in doubt (doubted by: {event.reason})"
+        )
     if event.control is not None:
         rank += f"; control question {event.control + 1}: its label is as good as known"
     lines = [
@@ -135,10 +137,15 @@ def _asked(event: decisions.Asked, characters: int | None) -> _Lines:
 
 def _answered(event: decisions.Answered, characters: int | None) -> _Lines:
     who = event.annotator or f"{event.model} (asked by {event.session or 'another run'})"
-    what = event.choice or ("it failed" if event.error else "it did not choose")
+    what = "it failed" if event.error else "it did not choose"
+    if event.choice is not None:
+        what = _one_line(event.choice, characters)
     lines = [f"{who}: {what}"]
     if event.scores:
-        lines.append(f"  before calibration {_probabilities(event.scores)}")
+        scores = ", ".join(
+            f"{_one_line(each.label, characters)} {each.probability:.2g}" for each in event.scores
+        )
+        lines.append(f"  probabilities before calibration: {scores}")
     if event.error:
         lines.append(f"  {event.error}")
     cost = "" if event.cost is None else f", {format_money(event.cost, event.currency)}"
@@ -149,14 +156,15 @@ def _answered(event: decisions.Answered, characters: int | None) -> _Lines:
 
 
 def _decided(event: decisions.Decided, characters: int | None) -> _Lines:
-    by = event.auditor or event.annotator
-    lines = [f"{event.decision} by {by}" if by else event.decision]
+    asked = "" if event.annotator is None else f" (asked last: {event.annotator})"
+    lines = [f"{event.decision}{f' by {event.auditor}' if event.auditor else asked}"]
     lines.append(
         f"{event.suggested} rather than {event.given}: {format_percent(event.model_probability)} by the model alone, "
         f"{format_percent(event.probability)} in the end"
     )
     if event.choice is not None and event.confidence is not None:
-        lines.append(f"the answer, its bias removed: {event.choice}, {format_percent(event.confidence)}")
+        choice = _one_line(event.choice, characters)
+        lines.append(f"the answer, its bias removed: {choice}, {format_percent(event.confidence)}")
     if event.by_machine != event.decision:
         lines.append(f"without the auditor: {event.by_machine}")
     return lines + ([event.error] if event.error else [])
@@ -190,6 +198,8 @@ def _trained(event: events.Trained, characters: int | None) -> _Lines:
     quality = "" if event.quality is None else f", quality {event.quality:.4f} (lower = more likely wrong)"
     lines = [f"{event.method}, on the label {event.label}{quality}"]
     lines += [f"  {name}: {_value(value)}" for name, value in event.columns.items()]
+    if event.epochs and characters is not None:
+        return [*lines, f"  the same after each of {len(event.epochs)} epochs: --full"]
     return lines + [
         f"  epoch {number}: {', '.join(f'{name} {_value(value)}' for name, value in columns.items())}"
         for number, columns in event.epochs.items()

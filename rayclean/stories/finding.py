@@ -167,8 +167,8 @@ def _no_key(load: Folder, key: str) -> str:
     if not origins.keyed:
         return f"no example has the key {key!r}: the config names no key (dataset.id), so give file and row (--row FILE:ROW)"
     near = origins.near_keys(key)
-    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"no example has the key {key!r}{hint}; rejected rows are found by file and row (--row FILE:ROW)"
+    hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+    return f"no example has the key {key!r}{hint}: rejected rows are found by file and row (--row FILE:ROW)"
 
 
 def _no_row(load: Folder, file: str, row: int) -> str:

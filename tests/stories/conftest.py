@@ -1,5 +1,6 @@
 """A whole run with a language model's endpoint that answers, made once: load to train, in this process."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,11 @@ class Told:
     def run(self) -> Run:
         return pipeline.open_run(self.config())
 
+    @property
+    def sent(self) -> set[str]:
+        """All prompts that the endpoint got."""
+        return {*json.loads(Path(self.values["dataset"]["path"], "..", "prompts.json").read_text())}
+
     def rows(self, *parts: str) -> list[dict[str, Any]]:
         """All rows of a table."""
         shards = self.run.shards(*parts)
@@ -47,8 +53,15 @@ class Told:
 
 
 def write_data(folder: Path) -> Path:
-    """The toy in three files; some rows are hostile, copies of others, or of no use."""
+    """The toy in three files; most texts bear the mark by which the endpoint knows the true label (`token_score`), some rows are
+    hostile, copies of others, or of no use.
+    """
     toy.write(folder, rows=240, noise=0.15, files=2)
+    for name in ("000.parquet", "001.parquet"):
+        rows = pq.read_table(folder / name).to_pylist()
+        for number, row in enumerate(rows):
+            row["text"] += f" *{row['truth'][0]}" if number % 10 else ""
+        pq.write_table(pa.Table.from_pylist(rows), folder / name)
     first = pq.read_table(folder / "000.parquet").to_pylist()
     text = first[5]["text"]
     more = [
@@ -75,11 +88,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> d
     tokenizer = tokenizer_folder(folder / "tokenizer")
     with serve_in_process() as server:
         values["annotator"] = {
-            "name": "openai", "base_url": server.url, "model": "tiny", "tokenizer": tokenizer, "max_prompt_tokens": 700,
+            "name": "openai", "base_url": server.url, "model": "tiny", "tokenizer": tokenizer, "max_prompt_tokens": 260,
             "price_prompt": 2.0, "price_answer": 5.0, "currency": "USD",
         }  # fmt: skip
         config = rayclean.parse_config(values)
         run = pipeline.run_verbs(config, VERBS)
+        (folder / "prompts.json").write_text(json.dumps([*server.calls()]))
     out = run.begin("train", "f")
     run.commit("train", "f", out, 0.0, train.run(config, run, out))
     return values
