@@ -166,7 +166,7 @@ def test_a_run_and_itself(two: tuple[Run, Run]) -> None:
     assert found.config == ()
     assert (found.examples.only_a, found.examples.only_b, found.examples.splits) == (0, 0, ())
     assert found.given.count == found.final.count == found.decision.count == 0
-    assert found.examples.both == 240 - (240 - len(by_hand(two[0])))
+    assert found.examples.both == len(by_hand(two[0]))
 
 
 def test_configs(two: tuple[Run, Run]) -> None:
@@ -194,9 +194,13 @@ def test_options_of_plugins_that_are_left_out_are_their_defaults() -> None:
 @pytest.mark.parametrize("make", [test_multi_label.make, test_tagging.make], ids=["multi_label", "tagging"])
 def test_units_of_other_tasks(tmp_path: Path, make: Any) -> None:
     found = []
-    for name, budget in (("a", 0.05), ("b", 0.3)):
+    for name, accuracy in (("a", None), ("b", 0.95)):
         run, values = make(tmp_path / name)
-        settings = parse_config(values.model_dump(mode="json") | {"detect": {"budget": budget}})
+        simulated = {"name": "simulated", "accuracy": accuracy, "truth_path": run.url("load", "truth")}
+        annotator = {"name": "posterior"} if accuracy is None else simulated
+        settings = parse_config(
+            values.model_dump(mode="json") | {"annotator": annotator, "relabel": {"controls": 60}}
+        )
         run.write_text(settings.model_dump_json(), "config.json")
         for verb, module in (("detect", detect), ("relabel", relabel)):
             do(settings, run, module, verb)
