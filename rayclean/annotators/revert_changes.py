@@ -58,8 +58,8 @@ def revert_label_changes(
     criteria = (example_ids, keys, rows, below, from_label, to_label, annotator)
     if not everything and all(criterion is None for criterion in criteria):
         raise ConfigError(
-            "say what to revert: keys, rows of files, example ids, a confidence, a label to or from which, an annotator, or everything "
-            "(--all)"
+            "say what to revert: keys, rows of files, example ids, a confidence, a label to or from which, an annotator, or "
+            "everything (--all)"
         )
     relabel = run.require("relabel")
     suspects = SuspectRanking.read(relabel)

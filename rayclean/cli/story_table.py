@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from rayclean.cli.terminal import EXCERPT, as_data, cut, when
+from rayclean.cli.terminal import OTHER_TEXT, as_data, cut, when
 from rayclean.evaluation.formatting import format_money, format_percent
 from rayclean.stories import decision_events as decisions
 from rayclean.stories import events
@@ -18,8 +18,8 @@ def story_table(story: events.Story, characters: int | None) -> Table:
 
     Args:
         story: of an example, or of a row that was rejected.
-        characters: most of the example's text, and three times as many of a prompt; other texts are cut to `EXCERPT`. None: all
-            texts are whole.
+        characters: most of the example's text, and three times as many of a prompt; other texts are cut to `OTHER_TEXT`. None:
+            all texts are whole.
     """
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True, style="bold", min_width=_HEADING)
@@ -244,11 +244,11 @@ def _label(label: str | None) -> str:
 
 
 def _one_line(text: str, characters: int | None) -> str:
-    return cut(" ".join(text.split()), characters and EXCERPT)
+    return cut(" ".join(text.split()), characters and OTHER_TEXT)
 
 
 def _cut(texts: Iterable[str], characters: int | None) -> _Lines:
-    return [cut(text, characters and EXCERPT) for text in texts if text]
+    return [cut(text, characters and OTHER_TEXT) for text in texts if text]
 
 
 def _value(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-EXCERPT = 300
+OTHER_TEXT = 300
 """Characters of another example's text that are shown."""
 
 

@@ -16,7 +16,7 @@ from rayclean.stories.finding import Match, find_examples
 from rayclean.stories.learning import learning_events, training_events
 from rayclean.stories.subject import Subject
 
-NEIGHBOURS = 5
+NEIGHBOURS_SHOWN = 5
 """Nearest neighbours of an example that are looked for by default."""
 _NAMED = 5
 
@@ -28,7 +28,7 @@ def log(
     row: tuple[str, int] | None = None,
     example_id: int | None = None,
     text: str | None = None,
-    neighbours: int = NEIGHBOURS,
+    neighbours: int = NEIGHBOURS_SHOWN,
 ) -> Story:
     """What happened to one example: everything that a run knows of it, in order of time.
 
@@ -58,7 +58,7 @@ def log(
     return story_of_match(run, matches.found[0], neighbours=neighbours)
 
 
-def story_of_match(run: Run, match: Match, *, neighbours: int = NEIGHBOURS) -> Story:
+def story_of_match(run: Run, match: Match, *, neighbours: int = NEIGHBOURS_SHOWN) -> Story:
     """The story of an example or of a rejected row that was found."""
     if match.example_id is not None:
         return story_of(run, match.example_id, neighbours=neighbours)
@@ -69,7 +69,7 @@ def story_of_match(run: Run, match: Match, *, neighbours: int = NEIGHBOURS) -> S
     return Story(run.url(), None, None, file, row, match.text, (), (event,))
 
 
-def story_of(run: Run, example_id: int, *, neighbours: int = NEIGHBOURS) -> Story:
+def story_of(run: Run, example_id: int, *, neighbours: int = NEIGHBOURS_SHOWN) -> Story:
     """The story of an example.
 
     Args:

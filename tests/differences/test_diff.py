@@ -198,9 +198,8 @@ def test_units_of_other_tasks(tmp_path: Path, make: Any) -> None:
         run, values = make(tmp_path / name)
         simulated = {"name": "simulated", "accuracy": accuracy, "truth_path": run.url("load", "truth")}
         annotator = {"name": "posterior"} if accuracy is None else simulated
-        settings = parse_config(
-            values.model_dump(mode="json") | {"annotator": annotator, "relabel": {"controls": 60}}
-        )
+        asking = {"controls": 60, "accept": 1.0 if accuracy is None else 0.6}
+        settings = parse_config(values.model_dump(mode="json") | {"annotator": annotator, "relabel": asking})
         run.write_text(settings.model_dump_json(), "config.json")
         for verb, module in (("detect", detect), ("relabel", relabel)):
             do(settings, run, module, verb)
