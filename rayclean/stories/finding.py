@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pyarrow.compute as pc
 
@@ -74,7 +75,9 @@ def find_examples(
         ArtifactError: `load` has not finished.
     """
     given = [each for each in (key, row, example_id, text) if each is not None]
-    if len(given) != 1 or text == "":
+    if text == "":
+        raise ConfigError("the text to look for (--text) is empty: give a part of the example's text")
+    if len(given) != 1:
         raise ConfigError(
             f"say which example in one way, got {len(given)}: its key (--id), file and row (--row FILE:ROW), its id "
             "(--example-id), or a part of its text (--text)"
@@ -83,17 +86,16 @@ def find_examples(
     if text is not None:
         return _by_text(load, text, limit)
     if row is not None:
-        found = [*_examples(load, "file", row[0], row[1]), *_rejected(load, *row)]
-        missing = "" if found else _no_row(load, *row)
+        found = [*_examples(load, "file", row[0], row[1]), *_rejected(load, *row)] or _no_row(load, *row)
     elif key is not None:
-        found = list(_examples(load, "key", key))
-        missing = "" if found else _no_key(load, key)
+        found = [*_examples(load, "key", key)] or _no_key(load, key)
     else:
         assert example_id is not None
-        found = list(_examples(load, "example_id", example_id)) or list(_without_origin(load, example_id))
-        missing = f"no example has the id {example_id}: ids are in {load.url(ORIGINS_FOLDER)}; a key of yours is given with --id"
+        found = [*_examples(load, "example_id", example_id)] or [*_without_origin(load, example_id)]
     if not found:
-        raise ConfigError(missing)
+        raise ConfigError(
+            f"no example has the id {example_id}: ids are in {load.url(ORIGINS_FOLDER)}; a key of yours is given with --id"
+        )
     return Matches(_with_texts(load, found[:limit]), len(found))
 
 
@@ -162,16 +164,22 @@ def _with_texts(load: Folder, found: list[Match]) -> tuple[Match, ...]:
     )
 
 
-def _no_key(load: Folder, key: str) -> str:
+def _no_key(load: Folder, key: str) -> NoReturn:
+    """Say that no example has a key, and which are near."""
     origins = Origins(load)
     if not origins.keyed:
-        return f"no example has the key {key!r}: the config names no key (dataset.id), so give file and row (--row FILE:ROW)"
+        raise ConfigError(
+            f"no example has the key {key!r}: the config names no key (dataset.id), so give file and row (--row FILE:ROW)"
+        )
     near = origins.near_keys(key)
     hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-    return f"no example has the key {key!r}{hint}: rejected rows are found by file and row (--row FILE:ROW)"
+    raise ConfigError(
+        f"no example has the key {key!r}{hint}: rejected rows are found by file and row (--row FILE:ROW)"
+    )
 
 
-def _no_row(load: Folder, file: str, row: int) -> str:
+def _no_row(load: Folder, file: str, row: int) -> NoReturn:
+    """Say that there is no such row, and which files and rows there are."""
     last: dict[str, int] = {}
     for part, column in ((ORIGINS_FOLDER, "file"), ("rejected", "source")):
         for shard in load.shards(part):
@@ -180,5 +188,7 @@ def _no_row(load: Folder, file: str, row: int) -> str:
             for name, number in zip(most[column].to_pylist(), most["row_max"].to_pylist(), strict=True):
                 last[name] = max(last.get(name, 0), number)
     if file not in last:
-        return f"no file {file!r} was read: {did_you_mean(file, sorted(last)[:_FILES])}"
-    return f"row {row} of {file!r} was not read: rows count from 0 without the header, up to {last[file]} in this file"
+        raise ConfigError(f"no file {file!r} was read: {did_you_mean(file, sorted(last)[:_FILES])}")
+    raise ConfigError(
+        f"row {row} of {file!r} was not read: rows count from 0 without the header, up to {last[file]} in this file"
+    )

@@ -76,7 +76,7 @@ class Subject:
                         _units(task, rows),
                     )  # fmt: skip
         raise ArtifactError(
-            f"no example has the id {example_id} (see {load.url('examples')}); find it with find_examples"
+            f"no example has the id {example_id} (see {load.url('examples')}); look for it by key or row: rayclean.log(run, key=...)"
         )
 
     @property
@@ -152,10 +152,10 @@ class Subject:
 
 
 def rows_in(folder: Folder, place: tuple[str, ...], column: str, ids: Iterable[int]) -> pa.Table:
-    """The rows of one shard with some ids; an empty table where there is no such shard."""
-    if not folder.exists(*place):
+    """The rows of one shard with some ids; an empty table where there is no such shard, or it has no such column."""
+    table = folder.read_table(*place) if folder.exists(*place) else pa.table({})
+    if column not in table.column_names:
         return pa.table({column: pa.array([], pa.int64())})
-    table = folder.read_table(*place)
     return table.filter(pc.is_in(table[column], pa.array(list(ids), pa.int64())))
 
 

@@ -216,6 +216,28 @@ def test_an_example_of_the_test_is_never_doubted(own: Told) -> None:
     assert (nearest[0].example_id, nearest[0].similarity) == (other["example_id"][0].as_py(), 1.0)
 
 
+def test_experts_that_were_kept_say_their_own(own: Told) -> None:
+    row = decided(own, "changed")
+    for shard in own.run.shards("predict", "predictions"):
+        mean = own.run.read_table("predict", "predictions", shard)
+        flipped = pa.FixedSizeListArray.from_arrays(
+            pa.array(np.fliplr(np.stack(mean["probabilities"].to_numpy())).reshape(-1)), 3
+        )
+        place = mean.schema.get_field_index("probabilities")
+        own.run.write_table(
+            mean.set_column(place, "probabilities", flipped), "predict", "experts", "words", shard
+        )
+        own.run.write_table(pa.table({"cells": [1, 2]}), "predict", "experts", "cells", shard)
+    predicted = of_kind(story_of(own.run, row["example_id"], neighbours=0), "predicted")
+    assert [each.by for each in predicted] == ["all", "words"]
+    assert sorted(each.probability for each in predicted[0].likeliest) == sorted(
+        each.probability for each in predicted[1].likeliest
+    )
+    labels = names(own)
+    mirrored = {labels[2 - labels.index(each.label)]: each.probability for each in predicted[0].likeliest}
+    assert {each.label: each.probability for each in predicted[1].likeliest} == mirrored
+
+
 def test_another_row_with_the_key_was_rejected(told: Told) -> None:
     story = rayclean.log(told.config(), key="row-00003", neighbours=0)
     rejected = only(story, "rejected")
@@ -350,7 +372,7 @@ def test_rejected_rows_have_a_story(told: Told) -> None:
         ({"row": ("00.parquet", 1)}, "no file '00.parquet' was read: did you mean"),
         ({"example_id": 1}, "no example has the id 1"),
         ({"text": "no text of the toy"}, "no text holds"),
-        ({"text": ""}, "in one way"),
+        ({"text": ""}, "is empty"),
         ({}, "in one way, got 0"),
         ({"key": "evil", "example_id": 1}, "in one way, got 2"),
         ({"text": "rose"}, r"\d+ examples are meant: .*; \.\.\.: give the"),
