@@ -76,7 +76,8 @@ class Subject:
                         _units(task, rows),
                     )  # fmt: skip
         raise ArtifactError(
-            f"no example has the id {example_id} (see {load.url('examples')}); look for it by key or row: rayclean.log(run, key=...)"
+            f"no example has the id {example_id} (see {load.url('examples')}); look for it by key or row: rayclean.log(run, "
+            "key=...)"
         )
 
     @property

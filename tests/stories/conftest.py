@@ -84,7 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> d
     values["predict"] |= {"training": {"epochs": 8}}
     values["relabel"] = {"controls": 30, "demonstrations": 2, "ask_all": True}
     values["method"] = {"name": "aum"}
-    values["train"] = {"epochs": 3}
+    values["train"] = {"epochs": 1}
     tokenizer = tokenizer_folder(folder / "tokenizer")
     with serve_in_process() as server:
         values["annotator"] = {

@@ -69,7 +69,7 @@ def test_every_event_has_its_line(told: Told) -> None:
         "changed (asked last: openai)",
         f"final label: {names[row['suggested_label']]} (changed by openai",
         "aum, on the label ",
-        "epoch 9: ",
+        "epoch 3: ",
         "not finished: evaluate",
     ):
         assert part in text, part
