@@ -59,9 +59,8 @@ def diff_runs(
 
 
 def _print_config(console: "Console", found: "RunDifferences") -> None:
-    _say(
-        console, f"config: {len(found.config)} values differ" if found.config else "config: no value differs"
-    )
+    count = len(found.config)
+    _say(console, f"config: {count or 'no'} {'values differ' if count > 1 else 'value differs'}")
     if found.config:
         rows = [(each.key, _json(each.a), _json(each.b)) for each in found.config]
         _print_rows(console, ("key", "A", "B"), rows)
@@ -124,7 +123,7 @@ def _side(side: "SideOfUnit") -> str:
     if side.decided_by is not None:
         lines.append(f"by {side.decided_by}")
     if side.reason:
-        lines.append(f"doubted by {side.reason}")
+        lines.append(f"reason: {side.reason}")
     return "\n".join(lines)
 
 

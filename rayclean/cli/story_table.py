@@ -97,9 +97,7 @@ def _judged(event: events.Judged, characters: int | None) -> _Lines:
     rank = "no suspect"
     if event.rank is not None:
         of = f" of {event.suspects:,}" if event.suspects is not None else ""
-        rank = (
-            f"suspect, {event.rank + 1:,}{_ordinal(event.rank + 1)}{of} in doubt (doubted by: {event.reason})"
-        )
+        rank = f"suspect, {event.rank + 1:,}{_ordinal(event.rank + 1)}{of} in doubt (reason: {event.reason})"
     if event.control is not None:
         rank += f"; control question {event.control + 1}: its label is as good as known"
     lines = [
