@@ -82,7 +82,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> d
     values = toy.config(write_data(folder / "data"), folder / "runs")
     values["cluster"] = {"ray": False}
     values["predict"] |= {"training": {"epochs": 8}}
-    values["relabel"] = {"controls": 30, "demonstrations": 2, "ask_all": True}
+    values["relabel"] = {"controls": 30, "demonstrations": 2, "ask_all": True, "beyond": 4}
     values["method"] = {"name": "aum"}
     values["train"] = {"epochs": 1}
     tokenizer = tokenizer_folder(folder / "tokenizer")

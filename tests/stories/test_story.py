@@ -173,6 +173,24 @@ def test_a_control_question_is_no_suspect_and_costs_as_well(told: Told) -> None:
     )
 
 
+def test_a_question_beyond_the_suspects_changes_nothing(told: Told) -> None:
+    rows = told.rows("relabel", "beyond")
+    assert len(rows) == 4
+    for row in rows:
+        story = story_of(told.run, row["example_id"], neighbours=0)
+        asked, beyond = only(story, "asked"), only(story, "asked_beyond")
+        assert (asked.purpose, asked.prompts_are) == ("beyond the suspects", "as sent")
+        assert asked.prompts[0] in told.sent
+        assert beyond.choice == names(told)[row["chosen_label"]]
+        assert (beyond.suggested, beyond.probability) == (
+            names(told)[row["suggested_label"]],
+            row["probability"],
+        )
+        assert only(story, "answered").annotator == "openai"
+        assert not only(story, "judged").suspect
+        assert (only(story, "final").changed, only(story, "final").source) == (False, "given")
+
+
 def test_neighbours_are_the_nearest_texts_that_are_no_copies(told: Told) -> None:
     table = {row["example_id"]: np.array(row["features"]) for row in told.rows("predict", "features")}
     copies = {row["example_id"]: row["copies"] for row in told.rows("predict", "folds")}
