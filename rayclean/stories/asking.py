@@ -38,6 +38,8 @@ class _Question:
     """A question of `relabel` about one unit."""
 
     unit: Unit
+    stage: int
+    """Place of the annotator among those that are asked in order."""
     name: str
     """Of the annotator."""
     annotator: Annotator | None
@@ -63,6 +65,15 @@ class _Question:
         """Whether an answer in the ledger is to this question."""
         return answer.key == self.key or (bool(answer.prompt_hash) and answer.prompt_hash in self.prompts)
 
+    def is_likely_of(self, answer: Annotation) -> tuple[bool, bool]:
+        """How surely an answer is to this question rather than to the same one to another annotator: by its key, and by the
+        place of the annotator, with which the names of sessions end.
+        """
+        first = "annotator-" not in answer.session
+        return answer.key == self.key, answer.session.endswith(stage_name(self.stage)) or (
+            first and not self.stage
+        )
+
 
 def asking_events(subject: Subject) -> Iterator[Event]:
     """Every question of `relabel` about an example, each with its answers; then answers to other questions about it, which
@@ -77,15 +88,23 @@ def asking_events(subject: Subject) -> Iterator[Event]:
     questions = [
         question
         for stage, plugin in enumerate(relabel_annotators(subject.config))
-        for question in _questions(subject, relabel.sub("queries", stage_name(stage)), plugin, decisions)
+        for question in _questions(subject, relabel, stage, plugin, decisions)
     ]
     hashes = {each for question in questions for each in question.prompts}
     keys = {each for question in questions if (each := question.key)}
-    left = recorded_answers(subject.run.sub("ledger"), subject.unit_ids, keys, hashes)
+    found = recorded_answers(subject.run.sub("ledger"), subject.unit_ids, keys, hashes)
+    to: dict[int, list[Annotation]] = {}
+    left = []
+    for answer in found:
+        matching = [number for number, each in enumerate(questions) if each.is_answered_by(answer)]
+        if matching:
+            best = max(matching, key=lambda number: questions[number].is_likely_of(answer))
+            to.setdefault(best, []).append(answer)
+        else:
+            left.append(answer)
     suspects = subject.metrics("relabel").get("suspects")
-    for question in questions:
-        answers = [each for each in left if question.is_answered_by(each)]
-        left = [each for each in left if not question.is_answered_by(each)]
+    for number, question in enumerate(questions):
+        answers = to.get(number, [])
         yield _asked(question, {each.prompt_hash for each in answers}, suspects)
         yield from (_answered(subject, question.unit, each, question) for each in answers)
     units = {unit.unit_id: unit for unit in subject.units}
@@ -93,7 +112,7 @@ def asking_events(subject: Subject) -> Iterator[Event]:
 
 
 def _questions(
-    subject: Subject, queries: Folder, plugin: Plugin, decisions: _Decisions
+    subject: Subject, relabel: Folder, stage: int, plugin: Plugin, decisions: _Decisions
 ) -> Iterator[_Question]:
     """The questions to one annotator about the example; none to those that answer nothing."""
     task, load = subject.task, subject.run.require("load")
@@ -107,6 +126,7 @@ def _questions(
     if annotator is not None and not annotator.asks:
         return
     units = {unit.unit_id: unit for unit in subject.units}
+    queries = relabel.sub("queries", stage_name(stage))
     for chunk in chunks_in(queries):
         place = (chunk_name(chunk), subject.shard)
         for row in rows_in(queries, place, "unit_id", units).to_pylist():
@@ -121,6 +141,7 @@ def _questions(
             decided = decisions.get(row["unit_id"], {})
             yield _Question(
                 unit=units[row["unit_id"]],
+                stage=stage,
                 name=plugin.name,
                 annotator=annotator,
                 problem=problem,
