@@ -30,6 +30,9 @@ _LAZY = {
     **dict.fromkeys(("clean", "find_label_errors"), "rayclean.api"),
     **dict.fromkeys(("revert", "audit", "certify", "export"), "rayclean.run_actions"),
     "status": "rayclean.run_status",
+    "log": "rayclean.stories.story",
+    "Story": "rayclean.stories.events",
+    "diff": "rayclean.differences.runs",
 }
 
 __all__ = [
@@ -37,15 +40,18 @@ __all__ = [
     "RaycleanError",
     "Run",
     "RunResults",
+    "Story",
     "audit",
     "certify",
     "clean",
     "detect",
+    "diff",
     "evaluate",
     "export",
     "find_label_errors",
     "load",
     "load_config",
+    "log",
     "parse_config",
     "predict",
     "relabel",
@@ -57,12 +63,15 @@ __all__ = [
 if TYPE_CHECKING:
     from rayclean.api import clean, find_label_errors
     from rayclean.config import Config, load_config, parse_config
+    from rayclean.differences.runs import diff
     from rayclean.errors import RaycleanError
     from rayclean.pipeline import detect, evaluate, load, predict, relabel, train
     from rayclean.results import RunResults
     from rayclean.run import Run
     from rayclean.run_actions import audit, certify, export, revert
     from rayclean.run_status import status
+    from rayclean.stories.events import Story
+    from rayclean.stories.story import log
 
 
 def __getattr__(name: str) -> Any:

@@ -6,11 +6,12 @@ import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -173,6 +174,25 @@ class Folder:
         """Sorted names of the Parquet shards in a sub-folder ([] where it does not exist)."""
         names = self.names(*parts)
         return [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
+
+    def rows_with(
+        self, part: str, column: str, wanted: Iterable[int | str], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The rows of a sub-folder's shards whose value of a column is one of some, shard by shard with its name.
+
+        Args:
+            part: name of the sub-folder; one that does not exist has no rows.
+            column: of integers or of texts, which is read of every shard.
+            wanted: values.
+            columns: those of the tables, without `column` unless it is named; None: all. They are read only of shards that hold
+                a wanted value.
+        """
+        values = list(wanted)
+        for shard in self.shards(part) if values else []:
+            found = self.read_table(part, shard, columns=[column])[column]
+            hit = pc.is_in(found, pa.array(values, found.type))
+            if pc.any(hit).as_py():
+                yield shard, self.read_table(part, shard, columns=columns).filter(hit)
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with all it holds; silent if it is not there."""

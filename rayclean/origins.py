@@ -3,6 +3,7 @@
 `load/origins/` has a row per example, in the shards of `load/examples/` (and of `load/test/`). The texts are not there.
 """
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ ORIGINS = pa.schema(
     [("example_id", pa.int64()), ("key", pa.string()), ("file", pa.string()), ("row", pa.int64())]
 )
 """`load/origins/`: the user's key (null without `dataset.id`), the file and the 0-based row in it."""
+_COMPARED, _LONGEST = 100, 64
+"""Keys of a shard, and characters of a key, by which near keys are looked for."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ class Origins:
 
     def of(self, ids: Iterable[int]) -> dict[int, Origin]:
         """The origins of a few examples by id; those that are not known are left out."""
-        wanted = pa.array(np.fromiter(ids, dtype=np.int64))
-        return {row.pop("example_id"): Origin(**row) for row in self._rows("example_id", wanted)}
+        return {row.pop("example_id"): Origin(**row) for row in self._rows("example_id", ids)}
 
     def by_key(self, keys: Iterable[str]) -> list[int]:
         """Ids of the examples with these keys, as their column writes them.
@@ -82,9 +84,12 @@ class Origins:
             ConfigError: there is no example with one of them.
         """
         wanted = list(keys)
-        found = self._rows("key", pa.array(wanted, pa.string()))
+        found = self._rows("key", wanted)
         if missing := sorted(set(wanted) - {row["key"] for row in found}):
-            why = "" if self.keyed else ": the config names no key (dataset.id), so give file and row"
+            near = self.near_keys(missing[0])
+            why = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+            if not self.keyed:
+                why = ": the config names no key (dataset.id), so give file and row"
             raise ConfigError(
                 f"no example has the key {missing[0]!r}{why} (see {self.load.url(ORIGINS_FOLDER)})"
             )
@@ -97,7 +102,7 @@ class Origins:
             ConfigError: no example came from one of these rows.
         """
         wanted = set(places)
-        rows = self._rows("file", pa.array(sorted({file for file, _ in wanted}), pa.string()))
+        rows = self._rows("file", {file for file, _ in wanted})
         found = defaultdict(list)  # the data set and a development set may have files of the same name
         for row in rows:
             found[row["file"], row["row"]].append(row["example_id"])
@@ -108,14 +113,29 @@ class Origins:
             )
         return [example for place in sorted(wanted) for example in found[place]]
 
-    def _rows(self, column: str, wanted: pa.Array) -> list[dict[str, Any]]:
-        """The rows whose value of a column is one of the wanted ones; other columns are read only of shards that hold one."""
-        rows: list[dict[str, Any]] = []
-        for shard in self.load.shards(ORIGINS_FOLDER) if len(wanted) else []:
-            hit = pc.is_in(self.load.read_table(ORIGINS_FOLDER, shard, columns=[column])[column], wanted)
-            if pc.any(hit).as_py():
-                rows += self.load.read_table(ORIGINS_FOLDER, shard).filter(hit).to_pylist()
-        return rows
+    def near_keys(self, key: str) -> list[str]:
+        """Up to three keys that somebody may have meant by one that there is not, the most similar first.
+
+        A slip leaves the beginning and the end of a key as they were. Of every shard the `_COMPARED` keys with the longest
+        common beginning and end are compared as a whole.
+        """
+        wanted = key.lower()[:_LONGEST]
+        parts = range(1, len(wanted) + 1)
+        near: list[str] = []
+        for shard in self.load.shards(ORIGINS_FOLDER):
+            keys = self.load.read_table(ORIGINS_FOLDER, shard, columns=["key"])["key"].drop_null()
+            lower, common = pc.utf8_lower(keys), np.zeros(len(keys), dtype=np.int64)
+            for length in parts:
+                common += pc.starts_with(lower, wanted[:length]).to_numpy()
+                common += pc.ends_with(lower, wanted[-length:]).to_numpy()
+            alike = keys.take(pa.array(np.argsort(-common, kind="stable")[:_COMPARED])).to_pylist()
+            near = difflib.get_close_matches(key, [*near, *alike], n=3)
+        return near
+
+    def _rows(self, column: str, wanted: Iterable[int | str]) -> list[dict[str, Any]]:
+        """The rows whose value of a column is one of the wanted ones."""
+        tables = self.load.rows_with(ORIGINS_FOLDER, column, wanted)
+        return [row for _, table in tables for row in table.to_pylist()]
 
 
 def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:

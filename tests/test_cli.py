@@ -150,6 +150,33 @@ def test_status_asks_the_job_server_that_the_environment_names(
     assert run("--address", "http://127.0.0.1:9").code == 2
 
 
+def test_status_as_json(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ADDRESSES:
+        monkeypatch.delenv(name, raising=False)
+    run = partial(run_command, capsys=capsys, monkeypatch=monkeypatch)
+    begun = json.loads(run("status", config, "--json").stdout)
+    assert begun["next"] == "load"
+    assert begun["go_on_with"] == f"rayclean clean {config}"
+    assert [each["state"] for each in begun["verbs"]] == ["missing"] * 6
+    assert run("load", config, "cluster.ray=false").code == 0
+    done = run("status", config, "detect.budget=0.3", "--json")
+    assert (done.code, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert {*found} == {"run", "verbs", "next", "go_on_with", "report", "job"}
+    assert found["verbs"][0]["state"] == "done"
+    assert found["verbs"][0]["seconds"] > 0
+    assert (found["next"], found["report"], found["job"]) == ("predict", None, None)
+    assert found["go_on_with"] == f"rayclean clean {config} detect.budget=0.3"
+    assert Path(found["run"]).samefile(json.loads(Path(config).read_text())["output"] + "/toy")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
+    unreachable = run("status", config, "--json")
+    assert json.loads(unreachable.stdout)["job"] is None  # what is wrong with the server is on stderr
+    assert "no Ray job server answers" in unreachable.stderr
+    assert json.loads(run("config", config).stdout)["name"] == "toy"
+
+
 def test_a_cluster_that_asks_for_a_token_is_an_error_with_the_fix(config: str, tmp_path: Path) -> None:
     """Ray notices before it connects that token mode is on and no token is there."""
     environment = plain(RAY_AUTH_MODE="token", RAY_ADDRESS="127.0.0.1:6379", HOME=str(tmp_path))

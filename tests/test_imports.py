@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FRAME = {
     "annotations", "cache", "class_names", "config", "errors", "faults", "fingerprints", "folder", "hashing", "interrupts", "measures",
     "origins", "overrides",
-    "plugins", "progress", "run", "schema", "scoped",
+    "plain_values", "plugins", "progress", "run", "schema", "scoped",
 }  # fmt: skip
 """Small modules without maths that any package may import."""
 BESIDE = {"annotators", "datasets", "detectors", "experts", "models", "tasks"}
@@ -28,7 +28,9 @@ another.
 """
 TRAINING = FRAME | BESIDE | {"functional", "methods", "training"}
 VERBS = TRAINING | {"audits", "evaluation", "runtime", "verbs", "verb_fingerprints"}
-PIPELINE = VERBS | {"pipeline", "results", "run_actions", "run_status"}
+PIPELINE = VERBS | {"existing_runs", "pipeline", "results", "run_actions", "run_status"}
+LOOKING = PIPELINE | {"differences", "stories"}
+"""What shows runs that exist, and changes nothing in them."""
 
 ALLOWED = {
     # the frame
@@ -38,6 +40,7 @@ ALLOWED = {
     "interrupts": set(),
     "hashing": set(),
     "scoped": set(),
+    "plain_values": set(),
     "plugins": {"errors"},
     "overrides": {"errors"},
     "progress": {"scoped"},
@@ -67,11 +70,14 @@ ALLOWED = {
     "api": PIPELINE,
     "pipeline": VERBS | {"results", "run_actions"},
     "run_status": PIPELINE,
+    "existing_runs": PIPELINE,
+    "stories": PIPELINE,
+    "differences": PIPELINE | {"stories"},
     "forecast": FRAME | {"annotators", "evaluation", "methods"},
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
-    "cli": PIPELINE | {"job_package", "sweeps"},
-    "__init__": PIPELINE | {"api"},
+    "cli": LOOKING | {"job_package", "sweeps"},
+    "__init__": LOOKING | {"api"},
     "__main__": {"cli"},
 }
 """Package or module -> what it may import of rayclean beside itself."""
@@ -209,7 +215,17 @@ def test_help_lists_the_verbs() -> None:
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for verb in ("clean", "load", "predict", "detect", "relabel", "train", "evaluate"):
         assert verb in output
-    for command_name in ("config", "status", "revert", "sweep", "sweep-report", "submit", "logs"):
+    for command_name in (
+        "config",
+        "status",
+        "revert",
+        "log",
+        "diff",
+        "sweep",
+        "sweep-report",
+        "submit",
+        "logs",
+    ):
         assert command_name in output
 
 

@@ -15,7 +15,7 @@ unchanged questions are answered from the ledger.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -197,6 +197,12 @@ class Annotator:
             "given": query.given and query.given.word,
             "suggested": query.suggested and query.suggested.word,
         }
+
+    def possible_prompts(self, query: Query) -> Iterator[tuple[str, ...]]:
+        """The prompts that may have been sent about a query, as far as they follow from it: first the whole ones, then those
+        with fewer demonstrations. `prompt_hash` of an answer says which of them it was; none where prompts are not texts.
+        """
+        yield from ()
 
     def key(self, query: Query) -> str:
         """Content address of a question; queries with equal keys share one answer."""

@@ -71,6 +71,10 @@ class ChoiceForm:
         orders = (query.candidates, query.candidates[::-1])
         return [self.prompt.render(query, options=_options(order)) for order in orders]
 
+    def prompts(self, query: Query) -> tuple[str, ...]:
+        """One for each order of the candidates."""
+        return tuple(self.sent(query))
+
     def expected(self, query: Query) -> Expected:
         """Estimate the cost of a choice: two requests, one for each order."""
         characters = len(self.prompt.render(query, options=_options(query.candidates)))

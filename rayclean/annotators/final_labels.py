@@ -103,8 +103,11 @@ def label_changes(
     columns = zip(
         suspects.unit_id[selected].tolist(),
         suspects.example_id[selected].tolist(),
-        [_answer(names, *each) for each in _pairs(suspects.given, suspects.given_value, selected)],
-        [_answer(names, *each) for each in _pairs(suspects.suggested, suspects.suggested_value, selected)],
+        [answer_name(names, *each) for each in _pairs(suspects.given, suspects.given_value, selected)],
+        [
+            answer_name(names, *each)
+            for each in _pairs(suspects.suggested, suspects.suggested_value, selected)
+        ],
         strict=True,
     )
     return [
@@ -133,7 +136,7 @@ def lost_reverts(run: Run, task: Task) -> list[Change]:
             continue
         units = task.unit_rows(table.append_column("hash", pa.array(hashes)).filter(pa.array(found)))
         present = {
-            (row["unit_id"], row["hash"], _answer(names, row["given_label"], row["given_value"]))
+            (row["unit_id"], row["hash"], answer_name(names, row["given_label"], row["given_value"]))
             for row in units.select(["unit_id", "hash", "given_label", "given_value"]).to_pylist()
         }
         contents = {(text_hash, given) for _, text_hash, given in present}
@@ -151,6 +154,6 @@ def _pairs(
     return zip(numbers[selected].tolist(), values[selected].tolist(), strict=True)
 
 
-def _answer(names: list[str], number: int, value: str | None) -> str:
-    """An answer by its name, and by its content where the name does not say it."""
+def answer_name(names: list[str], number: int, value: str | None) -> str:
+    """An answer as reverts name it: by its name, and by its content as JSON where the name does not say it."""
     return names[number] if value is None else f"{names[number]} {value}"

@@ -62,6 +62,10 @@ class LabelWordsForm:
         ends = [any(other != word and other.startswith(word) for other in others) for word in words]
         return [self.prompt.render(query), list(zip(words, ends, strict=True))]
 
+    def prompts(self, query: Query) -> tuple[str, ...]:
+        """The one prompt, whatever its number of tokens."""
+        return (self.prompt.render(query),)
+
     def load(self) -> None:
         """Load the tokenizer, which takes seconds.
 

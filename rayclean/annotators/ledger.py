@@ -91,10 +91,10 @@ class Ledger:
             vanished = False
             names = self._list()
             self._forget(self._segments - set(names))
-            for name in _uncovered(names):
+            for name in uncovered_segments(names):
                 if name in self._segments:
                     continue
-                lines = self._read(name)
+                lines = segment_lines(self.folder, name)
                 if lines is None:
                     vanished = True
                     continue
@@ -123,12 +123,12 @@ class Ledger:
                     segment, number = self._places[packed]
                     by_segment.setdefault(segment, []).append((number, key))
                 for segment, places in by_segment.items():
-                    lines = self._read(segment)
+                    lines = segment_lines(self.folder, segment)
                     if lines is None:  # merged by another writer
                         self.refresh()
                         break
                     for number, key in places:
-                        record = _parse(lines[number])
+                        record = parse_answer(lines[number])
                         assert isinstance(record, Annotation)  # indexed lines are readable
                         found[key] = record
                 missing -= found.keys()
@@ -201,7 +201,7 @@ class Ledger:
     def _index(self, name: str, lines: list[str], *, count: bool, move: bool = False) -> None:
         """Index the places of a segment's answers; `move` replaces known places."""
         for number, line in enumerate(lines):
-            annotation = _parse(line)
+            annotation = parse_answer(line)
             if isinstance(annotation, _OtherVersion):
                 self.other_versions += 1
                 continue
@@ -230,18 +230,11 @@ class Ledger:
         except FileNotFoundError:
             return []
         names = (posixpath.basename(str(entry)) for entry in entries)
-        return sorted(name for name in names if _SEGMENT.fullmatch(name))
-
-    def _read(self, name: str) -> list[str] | None:
-        """Lines of a segment; None if it no longer exists."""
-        try:
-            content = bytes(self.folder.fs.cat_file(self.folder.path(name))).decode(errors="replace")
-        except FileNotFoundError:
-            return None
-        return content.removesuffix("\n").split("\n") if content else []
+        return sorted(name for name in names if SEGMENT.fullmatch(name))
 
 
-_SEGMENT = re.compile(r"segment-([0-9a-f]+-[0-9a-f]+)-(\d+)-(\d+)\.jsonl")
+SEGMENT = re.compile(r"segment-([0-9a-f]+-[0-9a-f]+)-(\d+)-(\d+)\.jsonl")
+"""Names of segments: the writer, and the first and the last of its groups of answers that are there."""
 
 
 def _segment_name(writer: str, first: int, last: int) -> str:
@@ -249,12 +242,21 @@ def _segment_name(writer: str, first: int, last: int) -> str:
     return f"segment-{writer}-{first:08d}-{last:08d}.jsonl"
 
 
-def _uncovered(names: list[str]) -> list[str]:
+def segment_lines(folder: Folder, name: str) -> list[str] | None:
+    """Lines of a segment; None if it no longer exists."""
+    try:
+        content = bytes(folder.fs.cat_file(folder.path(name))).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    return content.removesuffix("\n").split("\n") if content else []
+
+
+def uncovered_segments(names: list[str]) -> list[str]:
     """Names without the segments that a merged one contains, left by a crash before their deletion."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     parsed = []
     for name in names:
-        match = _SEGMENT.fullmatch(name)
+        match = SEGMENT.fullmatch(name)
         assert match is not None
         writer, first, last = match[1], int(match[2]), int(match[3])
         parsed.append((name, writer, first, last))
@@ -276,7 +278,7 @@ def _line(annotation: Annotation) -> str:
     return json.dumps({"v": RECORD_VERSION, **asdict(annotation)}, allow_nan=False)
 
 
-def _parse(line: str) -> Annotation | _OtherVersion | None:
+def parse_answer(line: str) -> Annotation | _OtherVersion | None:
     """Parse the answer in a line; None if the line is damaged."""
     try:
         record = json.loads(line)

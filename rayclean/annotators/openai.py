@@ -14,7 +14,7 @@ endpoint that ignores the constraint or returns no log-probabilities.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +25,7 @@ from rayclean.annotators.choice import ChoiceForm
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
 from rayclean.annotators.label_words import LabelWordsForm
-from rayclean.annotators.prompts import Prompt, template_source
+from rayclean.annotators.prompts import Prompt, template_source, with_fewer_demonstrations
 from rayclean.annotators.questions import Annotation, Expected, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.plugins import Credential
@@ -130,6 +130,13 @@ class OpenAIAnnotator(Annotator):
     def sent(self, query: Query) -> Any:
         """The rendered prompts and the scored words."""
         return self._form.sent(query)
+
+    def possible_prompts(self, query: Query) -> Iterator[tuple[str, ...]]:
+        """Those of the prompt form, with ever fewer demonstrations."""
+        yield self._form.prompts(query)
+        while query.demonstrations:
+            query = with_fewer_demonstrations(query)
+            yield self._form.prompts(query)
 
     def check(self) -> None:
         """Refuse options that cannot work: no address, no model, no key, equal words."""

@@ -7,7 +7,7 @@ suspects first. Written queries refer to examples by id; `read_chunk` adds the t
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from rayclean.annotators.random_demonstrations import random_demonstrations
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform
 from rayclean.functional.lookup import lookup
+from rayclean.schema import LabelSet
 from rayclean.tasks.base import Task
 
 SMALLEST = 1e-9
@@ -223,24 +224,36 @@ def read_chunk(
     rows = [row for row in table.to_pylist() if len(row["candidates"]) > 1]
     ids = {each["example_id"] for row in rows for each in (row, *row["demonstrations"])}
     texts = read_texts(examples, np.array(sorted(ids), dtype=np.int64))
-    answers, found = task.answers, []
-    for row in rows:
-        shown = [
-            Demonstration(texts[each["example_id"]], answers.candidate(each["label"]), each["similarity"])
-            for each in row["demonstrations"]
-        ]
-        text = texts[row["example_id"]]
-        values = {row["given_label"]: row["given_value"], row["suggested_label"]: row["suggested_value"]}
-        offered = {
-            answer: task.candidate(answer, values.get(answer), text)
-            for answer in {*row["candidates"], *values}
-        }
-        given, suggested = offered[row["given_label"]], offered[row["suggested_label"]]
-        if shows_given and row["rank"] < 0 and _is_exchanged(row["unit_id"]):
-            given, suggested = suggested, given
-        candidates = tuple(offered[answer] for answer in row["candidates"])
-        found.append(Query(row["unit_id"], text, candidates, tuple(shown), given, suggested))
-    return table, found
+    answers = task.answers
+    return table, [build_query(row, texts, task, answers, shows_given) for row in rows]
+
+
+def build_query(
+    row: Mapping[str, Any], texts: Mapping[int, str], task: Task, answers: LabelSet, shows_given: bool
+) -> Query:
+    """The query in a row of `queries/`.
+
+    Args:
+        row: as it was written.
+        texts: of its example and of its demonstrations, by id.
+        task: of the run.
+        answers: `task.answers`.
+        shows_given: `Annotator.shows_given`.
+    """
+    shown = [
+        Demonstration(texts[each["example_id"]], answers.candidate(each["label"]), each["similarity"])
+        for each in row["demonstrations"]
+    ]
+    text = texts[row["example_id"]]
+    values = {row["given_label"]: row["given_value"], row["suggested_label"]: row["suggested_value"]}
+    offered = {
+        answer: task.candidate(answer, values.get(answer), text) for answer in {*row["candidates"], *values}
+    }
+    given, suggested = offered[row["given_label"]], offered[row["suggested_label"]]
+    if shows_given and row["rank"] < 0 and _is_exchanged(row["unit_id"]):
+        given, suggested = suggested, given
+    candidates = tuple(offered[answer] for answer in row["candidates"])
+    return Query(row["unit_id"], text, candidates, tuple(shown), given, suggested)
 
 
 def _is_exchanged(unit_id: int) -> bool:

@@ -26,6 +26,7 @@ def revert_label_changes(
     below: float | None = None,
     from_label: str | None = None,
     to_label: str | None = None,
+    annotator: str | None = None,
     everything: bool = False,
     undo: bool = False,
 ) -> dict[str, int]:
@@ -43,6 +44,7 @@ def revert_label_changes(
         below: only changes with a confidence below this.
         from_label: only changes away from this given label (its name).
         to_label: only changes to this label.
+        annotator: only changes that this annotator (as the config names it) or this auditor decided.
         everything: whether to select all changes; required without other criteria.
         undo: whether to apply the selected reverted changes again.
 
@@ -51,13 +53,13 @@ def revert_label_changes(
             selected, whose texts and labels are identical to selected ones; `changed`: number of remaining changes.
 
     Raises:
-        ConfigError: nothing is selected, or an example or label does not exist.
+        ConfigError: nothing is selected, or an example, a label or an annotator does not exist.
     """
-    criteria = (example_ids, keys, rows, below, from_label, to_label)
+    criteria = (example_ids, keys, rows, below, from_label, to_label, annotator)
     if not everything and all(criterion is None for criterion in criteria):
         raise ConfigError(
-            "say what to revert: keys, rows of files, example ids, a confidence, a label to or from which, or everything "
-            "(--all)"
+            "say what to revert: keys, rows of files, example ids, a confidence, a label to or from which, an annotator, or "
+            "everything (--all)"
         )
     relabel = run.require("relabel")
     suspects = SuspectRanking.read(relabel)
@@ -71,6 +73,8 @@ def revert_label_changes(
         selected &= suspects.given == _index(task.answers, from_label)
     if to_label is not None:
         selected &= suspects.suggested == _index(task.answers, to_label)
+    if annotator is not None:
+        selected &= _is_decided_by(suspects, annotator)
     every = label_changes(run, suspects, suspects.decided("changed"), task)
     wanted = set(suspects.unit_id[selected].tolist())
     reverts = Reverts.read(run, origins.keyed)
@@ -110,6 +114,18 @@ def _is_named(
                 f"{name}: its label was not changed (see {run.require('relabel').url('annotations')})"
             )
     return np.isin(suspects.example_id, np.fromiter(named, dtype=np.int64))
+
+
+def _is_decided_by(suspects: SuspectRanking, annotator: str) -> Bools:
+    """Which suspects an annotator or an auditor decided [S].
+
+    Raises:
+        ConfigError: nobody of this name decided anything.
+    """
+    names = sorted({each for each in suspects.annotator.tolist() if each is not None})
+    if annotator not in names:
+        raise ConfigError(f"annotator {annotator!r} decided about no label: {did_you_mean(annotator, names)}")
+    return np.asarray(suspects.annotator == annotator)
 
 
 def _index(labels: LabelSet, name: str) -> int:

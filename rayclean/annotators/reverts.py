@@ -128,6 +128,25 @@ def write_reverts(run: Run, changes: Iterable[Change], *, undo: bool, keyed: boo
     run.write_json(record, *_FOLDER, f"segment-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json")
 
 
+def recorded_reverts(run: Run, keyed: bool, change: Change) -> list[tuple[float, bool]]:
+    """Unix time of every segment that counts for a change, in order of time, and whether it reverts the change or applies it
+    again.
+
+    Args:
+        run: the run.
+        keyed: whether its examples have keys of the user now.
+        change: its unit, its text and its given label.
+    """
+    found = []
+    for name in _segments(run):
+        record = run.read_json(*_FOLDER, name)
+        by_key = keyed and record.get("keyed", False)
+        of_content = [each for each in map(_recorded, record["changes"]) if each.content == change.content]
+        if any(not by_key or each.unit_id == change.unit_id for each in of_content):
+            found.append((float(record["time"]), record["action"] == "revert"))
+    return found
+
+
 def _recorded(row: list[Any]) -> Change:
     """A change of a segment; those of version 1 have neither excerpt nor place, and count as without a key."""
     return Change(*row)

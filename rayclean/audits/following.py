@@ -6,11 +6,11 @@ where there are several, two answers about two of them stay answers about two, t
 answer, since an audit is a sample. With keys, the example is the one with the key or none.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rayclean.audits.answers import AuditAnswers, read_answers, recorded_readings
+from rayclean.audits.answers import AuditAnswer, AuditAnswers, read_answers, recorded_readings
 from rayclean.audits.units import DoubtedUnit, read_units, units_of
 from rayclean.folder import Folder
 from rayclean.hashing import digest
@@ -35,6 +35,31 @@ class PresentAnswers:
 
 def present_answers(run: Run, task: Task) -> PresentAnswers:
     """The answers of a run with a finished detection."""
+    recorded, places, units = _present_places(run, task)
+    answers = read_answers(run, places)
+    present = {unit_id: units[unit_id] for unit_id in places.values()}
+    return PresentAnswers(answers, present, len(recorded) - len(places))
+
+
+def answers_given(run: Run, task: Task, unit_ids: Collection[int]) -> list[AuditAnswer]:
+    """All answers that were ever given about some units that are in the data, each with its unit of now, in order of time;
+    later ones may have replaced earlier ones.
+    """
+    _, places, _ = _present_places(run, task)
+    return [
+        replace(answer, unit_id=place)
+        for reading in recorded_readings(run)
+        for answer in reading
+        if (place := places.get((answer.unit_id, answer.text_hash))) in unit_ids and place is not None
+    ]
+
+
+def _present_places(
+    run: Run, task: Task
+) -> tuple[dict[_Recorded, str], dict[_Recorded, int], dict[int, DoubtedUnit]]:
+    """Of every answer as it was recorded the part of the example that it is about; where it is in the data, its unit now; and
+    these units, with others that hold other texts now.
+    """
     recorded = {
         (each.unit_id, each.text_hash): each.part for reading in recorded_readings(run) for each in reading
     }
@@ -46,9 +71,7 @@ def present_answers(run: Run, task: Task) -> PresentAnswers:
         elsewhere = _elsewhere(run, task, astray)
         units |= read_units(run, task, elsewhere.values())
         places |= {each: unit_id for each, unit_id in elsewhere.items() if unit_id in units}
-    answers = read_answers(run, places)
-    present = {unit_id: units[unit_id] for unit_id in places.values()}
-    return PresentAnswers(answers, present, len(recorded) - len(places))
+    return recorded, places, units
 
 
 def _elsewhere(run: Run, task: Task, astray: Mapping[_Recorded, str]) -> dict[_Recorded, int]:

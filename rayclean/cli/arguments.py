@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayclean.errors import ConfigError
+
 if TYPE_CHECKING:
     from rayclean.config import Config
 
@@ -18,6 +20,9 @@ OverridesArgument = Annotated[
         metavar="[KEY=VALUE|FILE]...",
         help="Overrides like detect.budget=0.05, and config files laid over the first one (configs/cluster/*.toml).",
     ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")
 ]
 AddressOption = Annotated[
     str | None,
@@ -41,3 +46,15 @@ def read_config(config: str, overrides: list[str] | None) -> "Config":
             raise typer.BadParameter("overrides go with a config file; a run folder already has its config")
         return resolved_config(config)
     return load_config(config, overrides or [])
+
+
+def place_of_row(text: str) -> tuple[str, int]:
+    """File and row of `FILE:ROW`; a file's name may hold colons itself.
+
+    Raises:
+        ConfigError: there is no row.
+    """
+    file, colon, row = text.rpartition(":")
+    if not (colon and file and row.isdecimal()):
+        raise ConfigError(f"--row {text!r}: expected a file and a row of it, such as --row tickets.csv:17")
+    return file, int(row)

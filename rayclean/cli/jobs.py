@@ -2,7 +2,8 @@
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,34 +88,49 @@ def logs(
         typer.echo(jobs.logs(job.id), nl=False)
 
 
-def show_job(address: str | None, config: "Config") -> bool:
-    """Print a line on a run's last job, if `--address` or the environment names a job server.
+@dataclass(frozen=True)
+class LastJob:
+    """What a job server says of a run."""
+
+    jobs: "Jobs | None" = None
+    """The server; None where none is named, or none has answered."""
+    job: "RunJob | None" = None
+    """The run's last job; None where it has none."""
+
+    @property
+    def described(self) -> str:
+        """A line on it."""
+        assert self.jobs is not None
+        if self.job is None:
+            return f"no job of this run on {self.jobs.address}"
+        return f"{self.job.id} (attempt {self.job.attempt}): {self.job.state}. {self.job.message}"
+
+    def to_json(self) -> dict[str, Any] | None:
+        """The job as JSON values."""
+        if self.job is None:
+            return None
+        return {name: getattr(self.job, name) for name in ("id", "attempt", "state", "message")}
+
+
+def run_job(address: str | None, config: "Config") -> LastJob:
+    """A run's last job, if `--address` or the environment names a job server.
 
     Args:
         address: address from the command line, at which a server must answer; None: from the environment.
         config: config of the run.
-
-    Returns:
-        Whether a job server has answered.
     """
     from rayclean.runtime.jobs import Jobs
 
     if not address and not any(os.environ.get(name) for name in ADDRESSES):
-        return False
+        return LastJob()
     try:
         jobs = Jobs(address)
-        job = jobs.latest(_run_url(config), config.name)
+        return LastJob(jobs, jobs.latest(_run_url(config), config.name))
     except ResourceError as error:
         if address:
             raise
         typer.secho(f"no state of the job: {error}", fg="yellow", err=True)
-        return False
-    typer.echo(
-        f"no job of this run on {jobs.address}"
-        if job is None
-        else f"{job.id} (attempt {job.attempt}): {job.state}. {job.message}"
-    )
-    return True
+        return LastJob()
 
 
 def _run_url(config: "Config") -> str:

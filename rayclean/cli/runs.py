@@ -1,17 +1,28 @@
 """The commands `config`, `status` and `revert`, which start no verb."""
 
 import shlex
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayclean.cli.arguments import AddressOption, ConfigArgument, OverridesArgument, read_config
-from rayclean.cli.jobs import show_job
-from rayclean.errors import ConfigError, RaycleanError, ResourceError
+from rayclean.cli.arguments import (
+    AddressOption,
+    ConfigArgument,
+    JsonOption,
+    OverridesArgument,
+    place_of_row,
+    read_config,
+)
+from rayclean.cli.jobs import run_job
+from rayclean.errors import RaycleanError, ResourceError
+
+if TYPE_CHECKING:
+    from rayclean.run_status import VerbStatus
 
 
 def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-    """Check the resolved config (defaults, file and overrides) and print it as JSON."""
+    """Check the resolved config (defaults, file and overrides) and print it as JSON: one document, nothing else on stdout."""
     from rayclean.verb_fingerprints import check_plugins
 
     resolved = read_config(config, overrides)
@@ -20,27 +31,63 @@ def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> 
 
 
 def show_status(
-    config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show the finished verbs of a run, the next one, and the command that resumes the run."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """Show the finished verbs of a run, the next one, and the command that resumes the run.
 
+    With --json: run (its folder), verbs (verb, state, seconds, detail), next (verb; null where all is done), go_on_with
+    (command), report (file; null before the end), and job of the cluster (id, attempt, state, message; null where no server is
+    named or has none).
+    """
     from rayclean.pipeline import open_run
-    from rayclean.progress import print_plain
     from rayclean.run_status import status
 
     resolved = read_config(config, overrides)
-    answered = show_job(address, resolved)
+    job = run_job(address, resolved)
+    if job.jobs is not None and not as_json:
+        typer.echo(job.described)
     try:
         rows = status(resolved)
     except Exception as error:  # every object store has its own exceptions
-        if not answered or isinstance(error, RaycleanError):
+        if job.jobs is None or isinstance(error, RaycleanError):
             raise
         raise ResourceError(
             f"this machine cannot read the run folder or the data of {resolved.name!r}: {error}"
         ) from error
+    following = next((row.verb for row in rows if row.state != "done"), None)
+    at = ["--address", address] if address else []
+    submitted = "submit" if job.jobs is not None else "clean"
+    command = shlex.join(["rayclean", submitted, config, *(overrides or []), *at])
+    report = None if following is not None else open_run(resolved).url("report.html")
+    if as_json:
+        from rayclean.cli.terminal import print_json
+        from rayclean.plain_values import plain_value
+
+        print_json({
+            "run": open_run(resolved).url(),
+            "verbs": plain_value(rows),
+            "next": following,
+            "go_on_with": None if following is None else command,
+            "report": report,
+            "job": job.to_json(),
+        })  # fmt: skip
+        return
+    _print_status(f"{resolved.output}/{resolved.name}", rows)
+    typer.echo(
+        f"complete; report: {report}" if following is None else f"next: {following}\ngo on with: {command}"
+    )
+
+
+def _print_status(where: str, rows: "Sequence[VerbStatus]") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from rayclean.progress import print_plain
+
     table = Table()
     for column in ("verb", "state", "seconds", ""):
         table.add_column(column, justify="right" if column == "seconds" else "left")
@@ -48,15 +95,8 @@ def show_status(
         seconds = f"{row.seconds:,.1f}" if row.seconds is not None else ""
         table.add_row(row.verb, row.state, seconds, escape(row.detail))
     console = Console()
-    print_plain(console, f"{resolved.output}/{resolved.name}")  # no title, which would be broken into lines
+    print_plain(console, where)  # no title, which would be broken into lines
     console.print(table)
-    following = next((row.verb for row in rows if row.state != "done"), None)
-    if following is None:
-        typer.echo(f"complete; report: {open_run(resolved).url('report.html')}")
-        return
-    at = ["--address", address] if address else []
-    command = shlex.join(["rayclean", "submit" if answered else "clean", config, *(overrides or []), *at])
-    typer.echo(f"next: {following}\ngo on with: {command}")
 
 
 def revert_labels(
@@ -76,6 +116,9 @@ def revert_labels(
     below: Annotated[float | None, typer.Option(help="Only changes with a confidence below this.")] = None,
     from_label: Annotated[str | None, typer.Option(help="Only changes away from this label.")] = None,
     to_label: Annotated[str | None, typer.Option(help="Only changes to this label.")] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="Only changes that this annotator, or this auditor, decided.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All changes of the run.")] = False,
     undo: Annotated[bool, typer.Option(help="Take earlier reverts of the selection back.")] = False,
 ) -> None:
@@ -85,11 +128,12 @@ def revert_labels(
     result = revert(
         read_config(config, None),
         keys=key or None,
-        rows=[_place(each) for each in row] if row else None,
+        rows=[place_of_row(each) for each in row] if row else None,
         example_ids=example_id or None,
         below=below,
         from_label=from_label,
         to_label=to_label,
+        annotator=annotator,
         everything=everything,
         undo=undo,
     )
@@ -101,15 +145,3 @@ def revert_labels(
             "would tell apart"
         )
     typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")
-
-
-def _place(text: str) -> tuple[str, int]:
-    """File and row of `FILE:ROW`; a file's name may hold colons itself.
-
-    Raises:
-        ConfigError: there is no row.
-    """
-    file, colon, row = text.rpartition(":")
-    if not (colon and file and row.isdecimal()):
-        raise ConfigError(f"--row {text!r}: expected a file and a row of it, such as --row tickets.csv:17")
-    return file, int(row)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayclean.cli.arguments import OverridesArgument
+from rayclean.cli.arguments import JsonOption, OverridesArgument
 from rayclean.errors import RaycleanError
 
 if TYPE_CHECKING:
@@ -30,17 +30,31 @@ def sweep(
     """
     from rayclean.sweeps.sweep import check_sweep, run_sweep
 
-    if not _each_sweep(file, overrides or [], lambda spec: run_sweep(spec, extend=extend), check_sweep):
+    if _each_sweep(file, overrides or [], lambda spec: run_sweep(spec, extend=extend), check_sweep):
         raise typer.Exit(1)
 
 
-def sweep_report(file: SweepArgument, overrides: OverridesArgument = None) -> None:
+def sweep_report(
+    file: SweepArgument, overrides: OverridesArgument = None, as_json: JsonOption = False
+) -> None:
     """Show the finished trials of a sweep: table, plots, and the best config if there is an objective.
     Overrides of the sweep need not be repeated.
+
+    With --json: sweeps, one for each sweep file, with name, folder, report, best_config, objectives, metrics, currency,
+    provisional, points and failed (error by trial); of every point its values (point), seeds, reference, best, front, stopped
+    and figures (mean, sd, seeds, p and difference against the reference); and errors, by sweep file what failed.
     """
     from rayclean.sweeps.sweep import report_sweep
 
-    if not _each_sweep(file, overrides or [], report_sweep):
+    reported: list[Results] = []
+    show: Callable[[Results], None] = reported.append if as_json else _print_results
+    failed = _each_sweep(file, overrides or [], report_sweep, show=show)
+    if as_json:
+        from rayclean.cli.terminal import print_json
+        from rayclean.sweeps.report_values import sweep_values
+
+        print_json({"sweeps": [sweep_values(each) for each in reported], "errors": failed})
+    if failed:
         raise typer.Exit(1)
 
 
@@ -49,12 +63,13 @@ def _each_sweep(
     overrides: list[str],
     work: "Callable[[Sweep], Results]",
     check: "Callable[[Sweep], None] | None" = None,
-) -> bool:
+    show: "Callable[[Results], None] | None" = None,
+) -> dict[str, str]:
     """Process the sweeps of a command one after another. If there are several, all are checked before the
     first runs, and a failure does not stop the others; the error of a single sweep is raised.
 
     Returns:
-        Whether all sweeps and trials succeeded.
+        What failed, by sweep file; empty where all sweeps and trials succeeded.
     """
     from rayclean.sweeps.sweep_file import load_sweep, sweep_files
 
@@ -81,13 +96,13 @@ def _each_sweep(
     for name, spec in specs.items():
         with attempt(name):
             results = work(spec)
-            _print_results(results)
+            (show or _print_results)(results)
             if results.failed:
                 failed[name] = f"{len(results.failed)} trials failed"
     if failed and len(files) > 1:
         lines = [f"  {name}: {reason.splitlines()[0]}" for name, reason in failed.items()]
         typer.secho("\n".join([f"{len(failed)} of {len(files)} sweeps failed:", *lines]), fg="red", err=True)
-    return not failed
+    return failed
 
 
 def _print_results(results: "Results") -> None:

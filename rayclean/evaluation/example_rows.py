@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from rayclean.annotations import SuspectRanking
 from rayclean.config import parse_config
@@ -73,15 +71,9 @@ def changed_examples(run: Run, limit: int) -> list[dict[str, Any]]:
 def _rows_of(
     folder: Folder, part: str, ids: npt.NDArray[np.int64], columns: Sequence[str], key: str
 ) -> dict[int, dict[str, Any]]:
-    """A few rows by id; other columns than the id are read only of shards that hold one of them."""
-    found: dict[int, dict[str, Any]] = {}
-    wanted = pa.array(ids)
-    for shard in folder.shards(part) if len(ids) else []:
-        hit = pc.is_in(folder.read_table(part, shard, columns=[key])[key], wanted)
-        if pc.any(hit).as_py():
-            table = folder.read_table(part, shard, columns=[key, *columns]).filter(hit)
-            found |= {row.pop(key): row for row in table.to_pylist()}
-    return found
+    """A few rows by id."""
+    tables = folder.rows_with(part, key, ids.tolist(), columns=[key, *columns])
+    return {row.pop(key): row for _, table in tables for row in table.to_pylist()}
 
 
 def rejected_rows(load: Folder) -> list[dict[str, Any]]:

@@ -195,6 +195,15 @@ class Task:
         """
         raise NotImplementedError
 
+    def written(self, label: Any, text: str) -> str:
+        """A label as people read it.
+
+        Args:
+            label: in the form that `load/examples/` has, as Python has it; not null.
+            text: of its example.
+        """
+        raise NotImplementedError
+
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Quality of N labels against the truth, both in the form that `load/examples/` has."""
         raise NotImplementedError

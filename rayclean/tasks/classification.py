@@ -78,6 +78,10 @@ class Classification(Task):
         """The units themselves."""
         return units.select(["example_id", "final_label"])
 
+    def written(self, label: Any, text: str) -> str:
+        """The name of the class."""
+        return self.labels[label].name
+
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Accuracy, macro-F1 and support-weighted F1."""
         found, true = labels.to_numpy(zero_copy_only=False), truth.to_numpy(zero_copy_only=False)

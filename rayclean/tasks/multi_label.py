@@ -112,6 +112,10 @@ class MultiLabel(Task):
         table = pa.table({"example_id": pa.array(unique), "final_label": lists})
         return table.take(pa.array(np.argsort(first, kind="stable")))
 
+    def written(self, label: Any, text: str) -> str:
+        """The names of the classes that apply."""
+        return ", ".join(self.labels[index].name for index in label) or "none of the classes"
+
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Share of examples whose whole set is right (`accuracy`), macro- and support-weighted F1 over the
         classes, and micro-F1.

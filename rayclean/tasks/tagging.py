@@ -183,6 +183,14 @@ class Tagging(Task):
             {"example_id": examples["example_id"], "final_label": pa.array(labels, self.label_type)}
         )
 
+    def written(self, label: Any, text: str) -> str:
+        """The text with all spans in brackets."""
+        words = text.split(" ")
+        for span in spans_of(label):
+            words[span.start] = f"[{self.labels[span.kind].name} {words[span.start]}"
+            words[span.stop - 1] += "]"
+        return " ".join(words)
+
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Share of sentences whose tags are all right (`accuracy`), and F1 of whole spans (start, end and class), as
         the evaluation of CoNLL-2003 counts them: micro (`f1_span`), and the mean over the classes, plain and weighted

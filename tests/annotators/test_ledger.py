@@ -4,6 +4,7 @@ time.
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from rayclean.annotators import ledger as module
 from rayclean.annotators.ledger import Ledger
+from rayclean.annotators.ledger_search import recorded_answers
 from rayclean.annotators.questions import Annotation
 from rayclean.folder import Folder
 from tests.annotators.queries import CANDIDATES
@@ -184,3 +186,31 @@ def test_any_history_reads_as_a_dictionary(
     assert Ledger(folder, "s").lookup([f"{n:032x}" for n in range(9)]).keys() == expected
     for session in ("s", "x"):
         assert Ledger(folder, session).spent.queries == sum(s == session for _, _, s in history)
+
+
+def test_answers_about_a_few_questions_are_found_in_all_segments(tmp_path: Path) -> None:
+    """By unit, key or prompt; failed ones, too; once each, while a merged segment and its parts are both there."""
+    folder = Folder(str(tmp_path))
+    assert recorded_answers(folder, [1], [], []) == []
+    late = replace(annotation(1), written=9.0)
+    failed = replace(annotation(1, "timeout: late"), written=2.0)
+    by_prompt = replace(annotation(4), prompt_hash="ab" * 8, written=5.0)
+    raw = replace(
+        annotation(5), raw=f'{{"unit_id": 1, "key": "{1:032x}"}}', written=1.0
+    )  # an answer that quotes others
+    for part in ([late, annotation(2)], [failed], [by_prompt, raw, annotation(11)]):
+        put(Ledger(folder, "s"), part)
+    one = Ledger(folder, "s")
+    put(one, [replace(annotation(6), written=7.0)])
+    put(one, [annotation(7)])
+    parts = {name: (tmp_path / name).read_bytes() for name in segments(tmp_path)}
+    one.close()
+    for name, content in parts.items():  # as a crash before their deletion leaves them
+        (tmp_path / name).write_bytes(content)
+    assert recorded_answers(folder, [1], [], []) == [failed, late]
+    assert recorded_answers(folder, [], [f"{6:032x}"], ["ab" * 8]) == [
+        by_prompt,
+        replace(annotation(6), written=7.0),
+    ]
+    assert recorded_answers(folder, [3], [f"{8:032x}"], ["cd" * 8]) == []
+    assert recorded_answers(folder, [], [], []) == []

@@ -26,6 +26,12 @@ def test_a_sweep_that_failed_does_not_hide_the_next_one(tmp_path: Path) -> None:
         same_sweep(load_sweep(path), Folder(sweep_root(load_sweep(path))), extend=False)
     folder = Folder(sweep_root(load_sweep(files[0])))
     folder.write_json({"title": "a trial", "error": "no label is left"}, "trials", "one", ERROR)
+    both = CliRunner().invoke(command_line, ["sweep-report", *files, "--json"])
+    found = json.loads(both.stdout)
+    assert both.exit_code == 1
+    assert [each["name"] for each in found["sweeps"]] == ["first", "second"]
+    assert found["sweeps"][0]["failed"] == {"a trial": "no label is left"}
+    assert found["errors"] == {files[0]: "1 trials failed"}
     said = CliRunner().invoke(command_line, ["sweep-report", *files])
     assert said.exit_code == 1
     assert "a trial: no label is left" in said.output

@@ -16,6 +16,7 @@ from rayclean.sweeps.page import report
 from rayclean.sweeps.page.fields import swept_fields
 from rayclean.sweeps.page.plots import COLOURS
 from rayclean.sweeps.repeat import trial_command
+from rayclean.sweeps.report_values import sweep_values
 from rayclean.sweeps.results import PointFigure, Results, Row, best_row, pareto_front
 from rayclean.sweeps.spec import Sweep
 
@@ -576,3 +577,19 @@ def test_fields_of_the_same_last_name_are_told_apart(base: str) -> None:
     of = grid(base, ("method.name", ["a", "b"]), ("encoder.name", ["c", "d"]))
     assert [field.name for field in swept_fields(of)] == ["method.name", "encoder.name"]
     assert "method.name" in printed(of)
+
+
+def test_json_holds_every_figure(base: str) -> None:
+    of = one(base, failed={"a trial": "out of memory"})
+    values = json.loads(json.dumps(sweep_values(of), allow_nan=False))
+    assert (values["name"], values["metrics"]) == ("s", of.metrics)
+    assert values["objectives"] == [{"metric": "dev_accuracy", "mode": "max"}]
+    assert values["failed"] == {"a trial": "out of memory"}
+    assert [each["point"] for each in values["points"]] == [row.point for row in of.rows]
+    assert [each["reference"] for each in values["points"]] == [False, False, True]
+    assert [each["best"] for each in values["points"]] == [row is of.best for row in of.rows]
+    for each, row in zip(values["points"], of.rows, strict=True):
+        assert each["seeds"] == [*row.seeds]
+        assert each["figures"] == {name: vars(figure) for name, figure in row.figures.items()}
+    assert values["best_config"].endswith("/best.toml")
+    assert values["report"].endswith("/report.html")
