@@ -27,6 +27,7 @@ _LAZY = {
         ("load", "predict", "detect", "relabel", "train", "evaluate", "clean", "revert", "audit", "certify"),
         "rayclean.pipeline",
     ),
+    "push": "rayclean.publishing.push",
     "status": "rayclean.run_status",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "load_config",
     "parse_config",
     "predict",
+    "push",
     "relabel",
     "revert",
     "status",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
         revert,
         train,
     )
+    from rayclean.publishing.push import push
     from rayclean.run import Run
     from rayclean.run_status import status
 

@@ -66,8 +66,9 @@ ALLOWED = {
     "forecast": FRAME | {"annotators", "evaluation", "methods"},
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
-    "cli": PIPELINE | {"job_package", "sweeps"},
-    "__init__": PIPELINE,
+    "publishing": PIPELINE,
+    "cli": PIPELINE | {"job_package", "publishing", "sweeps"},
+    "__init__": PIPELINE | {"publishing"},
     "__main__": {"cli"},
 }
 """Package or module -> what it may import of rayclean beside itself."""

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from rayclean import __version__
-from rayclean.cli import audits, jobs, options, runs, sweeps, verbs
+from rayclean.cli import audits, jobs, options, publishing, runs, sweeps, verbs
 from rayclean.errors import FaultError, RaycleanError
 from rayclean.interrupts import Interrupts
 
@@ -33,6 +33,7 @@ command_line.command(name="status")(runs.show_status)
 command_line.command(name="audit")(audits.audit_labels)
 command_line.command(name="certify")(audits.certify_labels)
 command_line.command(name="revert")(runs.revert_labels)
+command_line.command(name="push")(publishing.push_run)
 command_line.command(name="sweep")(sweeps.sweep)
 command_line.command(name="sweep-report")(sweeps.sweep_report)
 command_line.command(name="submit")(jobs.submit)
