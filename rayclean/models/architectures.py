@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rayclean.errors import ConfigError
-from rayclean.models.pooling_layer import SMALL, LayerNames
+from rayclean.models.pooling_layer import STATES_FACTOR, LayerNames
 
 ADDED = "rayclean_pooling_layer"
 """Key of `config.json`: the last layer computes the pooling and the head, and what stands before is the body."""
@@ -42,7 +42,9 @@ class Architecture:
     def write_linear(self, model: nn.Module, weight: Tensor, bias: Tensor) -> None:
         """Make the head of the first token's state a linear layer, [K, D] and [K], in spite of its activation."""
         if self.activation == "tanh":
-            self._write(model, weight * _TINY, bias * _TINY, torch.eye(len(bias)) / _TINY, torch.zeros(len(bias)))
+            self._write(
+                model, weight * _TINY, bias * _TINY, torch.eye(len(bias)) / _TINY, torch.zeros(len(bias))
+            )
             return
         # f(x) - f(-x) = x, of the ReLU and of the GELU
         both = torch.cat([torch.eye(len(bias)), -torch.eye(len(bias))], 1)
@@ -58,7 +60,9 @@ class Architecture:
         return classes if self.activation == "tanh" else 2 * classes
 
     @torch.no_grad()
-    def _write(self, model: nn.Module, weight: Tensor, bias: Tensor, second: Tensor, second_bias: Tensor) -> None:
+    def _write(
+        self, model: nn.Module, weight: Tensor, bias: Tensor, second: Tensor, second_bias: Tensor
+    ) -> None:
         dense: Any = model.get_submodule(self.dense)
         classifier: Any = model.get_submodule(self.classifier)
         for parameter in (dense.weight, dense.bias, classifier.weight):
@@ -123,4 +127,4 @@ def without_pooling_layer(described: Any) -> bool:
 
 def restore_states(body: nn.Module, model_type: str) -> None:
     """Undo, bit by bit, what was done to a body before the layer was added."""
-    scale_states(norms(body, model_type)[-1], 1 / SMALL)
+    scale_states(norms(body, model_type)[-1], 1 / STATES_FACTOR)

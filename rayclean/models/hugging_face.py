@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from rayclean.models.architectures import ADDED, ARCHITECTURES, Architecture, activation, norms, scale_states
 from rayclean.models.base import DESCRIPTION, Encoder, pad, pad_words
 from rayclean.models.ensemble import Ensemble
-from rayclean.models.pooling_layer import SMALL, Head, write_pooling_layer
+from rayclean.models.pooling_layer import STATES_FACTOR, Head, write_pooling_layer
 from rayclean.models.pretrained import pretrained_tokenizer, without_noise
 from rayclean.models.transformer import TransformerEncoder
 from rayclean.schema import FormName
 
 PIPELINE, REASON = "pipeline", "no_pipeline"
 """Keys of `rayclean.json`."""
-TOLERANCE = 1e-5
+GREATEST_DIFFERENCE = 1e-5
 """Greatest difference of a probability between the network and the model."""
 _PROBE_LENGTHS = (1, 2, 5, 17, 60)
 _PROBES = 4
@@ -52,7 +52,9 @@ def write_hugging_face(network: Encoder, folder: Path, names: Sequence[str], for
         for number, member in enumerate(members, 1):
             assert isinstance(member, Encoder)
             write_hugging_face(member, folder / f"member-{number}", names, form)
-        _note(folder, {REASON: f"it is the mean of {len(members)} networks, each of which is in a sub-folder"})
+        _note(
+            folder, {REASON: f"it is the mean of {len(members)} networks, each of which is in a sub-folder"}
+        )
         return
     training = network.training
     network.eval()
@@ -61,7 +63,7 @@ def write_hugging_face(network: Encoder, folder: Path, names: Sequence[str], for
             kind = type(network).__name__.removesuffix("Encoder")
             raise _NotExpressibleError(f"transformers has no {kind}")
         with torch.no_grad():
-            model = _built(network, names, form)
+            model: Any = _built(network, names, form)
             _check_equal(network, model, form)
     except _NotExpressibleError as reason:
         _note(folder, {REASON: str(reason)})
@@ -71,7 +73,9 @@ def write_hugging_face(network: Encoder, folder: Path, names: Sequence[str], for
     with without_noise():
         model.save_pretrained(folder)
     tokenizer = pretrained_tokenizer(network.config)
-    tokenizer.model_max_length = network.config.max_length  # `truncation=True` cuts where the network was trained to
+    tokenizer.model_max_length = (
+        network.config.max_length
+    )  # `truncation=True` cuts where the network was trained to
     tokenizer.save_pretrained(folder)
     _note(folder, {PIPELINE: "token-classification" if form == "tags" else "text-classification"})
     shutil.rmtree(folder / "encoder")  # its weights are in model.safetensors; nothing reads both
@@ -88,17 +92,23 @@ def _built(network: TransformerEncoder, names: Sequence[str], form: FormName) ->
 
     body, options = network.open_body(), network.config
     if options.normalize:
-        raise _NotExpressibleError("no classifier of transformers divides features by their length (encoder.normalize)")
+        raise _NotExpressibleError(
+            "no classifier of transformers divides features by their length (encoder.normalize)"
+        )
     described = copy.deepcopy(body.config)
     described.id2label, described.label2id = dict(enumerate(names)), {name: n for n, name in enumerate(names)}
     head = _head(network)
     if form == "tags":
         if head.second is not None:
-            raise _NotExpressibleError("token classifiers of transformers have no hidden layer (encoder.hidden)")
+            raise _NotExpressibleError(
+                "token classifiers of transformers have no hidden layer (encoder.hidden)"
+            )
         model = _with_body(AutoModelForTokenClassification, described, body)
         classifier = getattr(model, "classifier", None)
         if not isinstance(classifier, nn.Linear):
-            raise _NotExpressibleError(f"the token classifier of {described.model_type!r} is no linear layer alone")
+            raise _NotExpressibleError(
+                f"the token classifier of {described.model_type!r} is no linear layer alone"
+            )
         classifier.load_state_dict(head.first.state_dict())
         return model
     described.problem_type = (
@@ -110,7 +120,9 @@ def _built(network: TransformerEncoder, names: Sequence[str], form: FormName) ->
             f"the architecture {described.model_type!r} is not among those that rayclean can write: {', '.join(ARCHITECTURES)}"
         )
     if architecture.units(head.classes) > described.hidden_size:
-        raise _NotExpressibleError(f"{head.classes} classes are too many for states of {described.hidden_size} numbers")
+        raise _NotExpressibleError(
+            f"{head.classes} classes are too many for states of {described.hidden_size} numbers"
+        )
     written = _of_first_token if options.pooling == "cls" else _of_mean
     return written(network, body, described, architecture, head)
 
@@ -143,8 +155,12 @@ def _of_mean(
     from transformers import AutoModelForSequenceClassification
 
     if head.second is not None and activation(described) != "gelu":
-        raise _NotExpressibleError(f"layers of this body compute {activation(described)!r} where the head has a GELU")
-    layer_size = described.intermediate_size if hasattr(described, "intermediate_size") else described.hidden_dim
+        raise _NotExpressibleError(
+            f"layers of this body compute {activation(described)!r} where the head has a GELU"
+        )
+    layer_size = (
+        described.intermediate_size if hasattr(described, "intermediate_size") else described.hidden_dim
+    )
     size = described.hidden_size
     if not head.fits(size, layer_size):
         raise _NotExpressibleError(
@@ -155,7 +171,7 @@ def _of_mean(
     model = _with_body(AutoModelForSequenceClassification, described, body)
     base: Any = model.base_model
     norm = norms(base, described.model_type)[-2]
-    scale_states(norm, SMALL)
+    scale_states(norm, STATES_FACTOR)
     longest = float(head.lengths(network.encode(_probes(network, per_token=False)).cpu()).max())
     added = base.get_submodule(architecture.layers)[-1]
     write_pooling_layer(added, architecture.names, head, longest, float(norm.eps))
@@ -193,7 +209,9 @@ def _probes(network: TransformerEncoder, per_token: bool) -> dict[str, Tensor]:
     begin, end = empty[:1], empty[1:] if len(empty) > 1 else empty[:0]
     ordinary = np.setdiff1d(np.arange(tokenizer.vocabulary), [*tokenizer.special_ids, tokenizer.pad_id])
     rng = np.random.default_rng(0)
-    lengths = [min(length, tokenizer.max_length - len(empty)) for length in _PROBE_LENGTHS for _ in range(_PROBES)]
+    lengths = [
+        min(length, tokenizer.max_length - len(empty)) for length in _PROBE_LENGTHS for _ in range(_PROBES)
+    ]
     texts = [
         np.concatenate([begin, rng.choice(ordinary, length), end]).astype(np.int32) for length in lengths
     ]
@@ -216,5 +234,7 @@ def _check_equal(network: TransformerEncoder, model: nn.Module, form: FormName) 
         expected, found = expected[read], found[read]
     squashed = torch.sigmoid if form == "classes" else lambda logits: torch.softmax(logits, -1)
     difference = float((squashed(found) - squashed(expected)).abs().max())
-    if not difference <= TOLERANCE:  # NaN, too
-        raise _NotExpressibleError(f"probabilities of the model would differ by {difference:.1g} from the network's")
+    if not difference <= GREATEST_DIFFERENCE:  # NaN, too
+        raise _NotExpressibleError(
+            f"probabilities of the model would differ by {difference:.1g} from the network's"
+        )

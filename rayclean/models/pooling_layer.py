@@ -5,7 +5,7 @@ one of them exactly if a layer more brings the mean to the first token (D: hidde
 
     attention      queries and keys are 0, so every token gets the mean over all tokens of the values: the first linear
                    layer of the head, whose mean is that layer of the mean
-    residual       the last LayerNorm of the body is made `SMALL` times smaller, and the values as many times greater, so
+    residual       the last LayerNorm of the body is made smaller by `STATES_FACTOR`, and the values as many times greater, so
                    that the token's own state, which a layer adds, is nothing beside the mean; the factor is a power of
                    two, so that the body comes back bit by bit
     LayerNorm      two numbers +M and -M, M far above all others, fix the variance up to (values / M)^2, so that dividing
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SMALL = 2.0**-24
+STATES_FACTOR = 2.0**-24
 """Factor of the body's states before the layer."""
 FAR_ABOVE = 4096.0
 """Least M, in lengths of the vector of all other numbers."""
@@ -107,7 +107,7 @@ def write_pooling_layer(layer: nn.Module, names: LayerNames, head: Head, longest
     biases = {name: _bias(module) for name, module in part.items()}
 
     # -- attention: the mean of the first layer's products, and the constants --------------------------------
-    weights["value"][:between] = first.weight / SMALL
+    weights["value"][:between] = first.weight / STATES_FACTOR
     weights["attention_out"][range(between), range(between)] = 1.0
     biases["attention_out"][:between] = first.bias
     biases["attention_out"][plus], biases["attention_out"][minus] = most, -most

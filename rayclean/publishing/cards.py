@@ -88,7 +88,9 @@ def dataset_card(run: Run, repository: str, rows: int) -> str:
         tags=["rayclean", "label-noise", "data-cleaning"],
         configs=[{"config_name": "default", "data_files": "data/*.parquet"}],
     )
-    return str(DatasetCard.from_template(header, template_path=str(TEMPLATES / "dataset_card.jinja"), **facts))
+    return str(
+        DatasetCard.from_template(header, template_path=str(TEMPLATES / "dataset_card.jinja"), **facts)
+    )
 
 
 def _facts(run: Run) -> tuple[Config, dict[str, Any]]:
@@ -110,7 +112,9 @@ def _facts(run: Run) -> tuple[Config, dict[str, Any]]:
         "trained_on": config.train.labels,
         "method": config.method.name,
         "sources": None if relabel is None else _sources(run),
-        "annotators": [] if relabel is None else [_annotator(config, each) for each in relabel.metrics["judged"]],
+        "annotators": []
+        if relabel is None
+        else [_annotator(config, each) for each in relabel.metrics["judged"]],
         "prompts": _prompts(run),
         "measured": metrics is not None,
         "figures": [],
@@ -138,7 +142,9 @@ def _figures(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     given = metrics["noise"]["given"]
     if given is not None:
         interval = format_interval(metrics["intervals"]["noise.given"])
-        rows.insert(0, ("Wrong labels as given", format_percent(given), interval, "Before anything was changed."))
+        rows.insert(
+            0, ("Wrong labels as given", format_percent(given), interval, "Before anything was changed.")
+        )
     return [(_plain(a), _plain(b), _plain(c), _plain(d)) for a, b, c, d in rows]
 
 
@@ -161,10 +167,21 @@ def _results(facts: Mapping[str, Any], config: Config) -> "list[EvalResult] | No
 def _annotator(config: Config, judged: Mapping[str, Any]) -> dict[str, Any]:
     """Name, model and control questions of one annotator."""
     named = [config.annotator, *config.relabel.annotators]
-    model = next((str(each.options["model"]) for each in named if each.name == judged["name"] and "model" in each.options), None)
+    model = next(
+        (
+            str(each.options["model"])
+            for each in named
+            if each.name == judged["name"] and "model" in each.options
+        ),
+        None,
+    )
     if model is not None and not _HUB_ID.fullmatch(model):
         model = model.rstrip("/").rpartition("/")[2]  # no path or address of the user's
-    return {"name": _code(judged["name"]), "model": None if model is None else _code(model), "controls": judged["controls"]}
+    return {
+        "name": _code(judged["name"]),
+        "model": None if model is None else _code(model),
+        "controls": judged["controls"],
+    }
 
 
 def _sources(run: Run) -> dict[str, int]:
@@ -185,7 +202,9 @@ def _prompts(run: Run) -> dict[str, Any] | None:
     if run.manifest("relabel") is not None:
         relabel = run.sub("relabel")
         for shard in relabel.shards("annotations"):
-            column = pc.unique(relabel.read_table("annotations", shard, columns=["prompt_hash"])["prompt_hash"])
+            column = pc.unique(
+                relabel.read_table("annotations", shard, columns=["prompt_hash"])["prompt_hash"]
+            )
             found.update(value for value in column.to_pylist() if value)
     return {"count": len(found), "hash": digest("\n".join(sorted(found)), digits=16)} if found else None
 
@@ -226,7 +245,9 @@ def _size(rows: int) -> str:
     above = sum(rows >= size for size in _SIZES)
     if above == 0:
         return "n<1K"
-    return f"n>{_SIZE_NAMES[-1]}" if above == len(_SIZES) else f"{_SIZE_NAMES[above - 1]}<n<{_SIZE_NAMES[above]}"
+    return (
+        f"n>{_SIZE_NAMES[-1]}" if above == len(_SIZES) else f"{_SIZE_NAMES[above - 1]}<n<{_SIZE_NAMES[above]}"
+    )
 
 
 def _plain(text: str) -> str:
@@ -235,9 +256,9 @@ def _plain(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """A name of the data, as code.
+    r"""A name of the data, as code.
 
-    >>> _code("a`b\\n|c")
+    >>> _code("a`b\n|c")
     "`a'b c`"
     """
     return "`" + " ".join(text.replace("`", "'").replace("|", " ").split()) + "`"

@@ -51,9 +51,7 @@ def cleaned_shard(load: Folder, relabel: Folder, shard: str, task: Task) -> pa.T
     examples = load.read_table("examples", shard)
     ids = examples["example_id"].combine_chunks()
     units = relabel.read_table("labels", shard, columns=["example_id", "final_label", "source", "confidence"])
-    final = (
-        units if task.units_are_examples else relabel.read_table(EXAMPLE_LABELS, shard)
-    )
+    final = units if task.units_are_examples else relabel.read_table(EXAMPLE_LABELS, shard)
     final_labels = final["final_label"].combine_chunks().take(_places(ids, final["example_id"]))
     by_example = _of_examples(units)
     at = _places(ids, by_example["example_id"])

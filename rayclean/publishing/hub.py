@@ -73,7 +73,9 @@ def upload(
             api.create_branch(repository, repo_type=kind, branch=revision, exist_ok=True)
         there = api.list_repo_files(repository, repo_type=kind, revision=revision)
         operations: list[Any] = [
-            CommitOperationAdd(path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content))
+            CommitOperationAdd(
+                path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content)
+            )
             for path, content in files.items()
         ]
         operations += [
@@ -89,7 +91,7 @@ def upload(
 
 def _check_name(repository: str) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repository)
@@ -128,7 +130,9 @@ def _explained(endpoint: str, repository: str) -> Iterator[None]:
             ) from error
         if isinstance(error, (RuntimeError, ValueError)):  # of the transfer of large files
             said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise ResourceError(f"the upload to {repository} failed ({said}); nothing was published: push again") from error
+            raise ResourceError(
+                f"the upload to {repository} failed ({said}); nothing was published: push again"
+            ) from error
         raise
 
 
@@ -166,5 +170,7 @@ def _refusal(error: Any, endpoint: str, repository: str) -> RaycleanError:
             "and the revision"
         )
     if status < 500:
-        return ConfigError(f"{endpoint} refused the push to {repository} with {status}{said}; mend that, then push again")
+        return ConfigError(
+            f"{endpoint} refused the push to {repository} with {status}{said}; mend that, then push again"
+        )
     return ResourceError(f"{endpoint} failed with {status}{said}; nothing was published: push again later")

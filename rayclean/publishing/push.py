@@ -114,7 +114,9 @@ def _without_places(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {
-        key: os.path.basename(each.rstrip("/")) if key == "model" and _is_place(each) else _without_places(each)
+        key: os.path.basename(each.rstrip("/"))
+        if key == "model" and _is_place(each)
+        else _without_places(each)
         for key, each in value.items()
         if not (key in _PRIVATE_KEYS and _is_place(each))
     }
@@ -122,4 +124,6 @@ def _without_places(value: Any) -> Any:
 
 def _is_place(value: Any) -> bool:
     """Whether a value is a path of this machine."""
-    return isinstance(value, str) and (os.path.isabs(value) or value.startswith(("~", ".")) or os.path.isdir(value))
+    return isinstance(value, str) and (
+        os.path.isabs(value) or value.startswith(("~", ".")) or os.path.isdir(value)
+    )

@@ -32,7 +32,9 @@ BERT_LIKE = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbe
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tiny body of every architecture, whose first token hears of the others."""
     return {
-        name: tiny.write(tmp_path_factory.mktemp(name.replace("-", "_")), architecture=name, initializer_range=0.3)
+        name: tiny.write(
+            tmp_path_factory.mktemp(name.replace("-", "_")), architecture=name, initializer_range=0.3
+        )
         for name in [*BERT_LIKE, "mpnet"]
     }
 
@@ -73,7 +75,9 @@ def by_pipeline(folder: Path, texts: list[str], **options: Any) -> npt.NDArray[n
 
     classifier = pipeline("text-classification", str(folder), device="cpu")
     rows = classifier(texts, truncation=True, top_k=None, batch_size=len(texts), **options)
-    return np.array([[{each["label"]: each["score"] for each in row}[name] for name in NAMES] for row in rows])
+    return np.array(
+        [[{each["label"]: each["score"] for each in row}[name] for name in NAMES] for row in rows]
+    )
 
 
 CASES = [
@@ -100,7 +104,9 @@ def test_the_pipeline_gives_the_same_probabilities(
 
 
 @pytest.mark.parametrize("options", [{}, {"pooling": "cls"}, {"trainable": "head"}])
-def test_the_folder_is_still_read_by_rayclean(options: dict[str, Any], bodies: dict[str, str], tmp_path: Path) -> None:
+def test_the_folder_is_still_read_by_rayclean(
+    options: dict[str, Any], bodies: dict[str, str], tmp_path: Path
+) -> None:
     task = task_of("classification")
     network: Any = trained(bodies["bert"], task, **options)
     saved(network, task, tmp_path)
@@ -140,7 +146,9 @@ def test_sets_of_classes_get_a_probability_each(bodies: dict[str, str], tmp_path
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet"])
-def test_tags_come_from_the_token_classifier(architecture: str, bodies: dict[str, str], tmp_path: Path) -> None:
+def test_tags_come_from_the_token_classifier(
+    architecture: str, bodies: dict[str, str], tmp_path: Path
+) -> None:
     from transformers import pipeline
 
     task = task_of("tagging")

@@ -33,7 +33,11 @@ def write(folder: Path, max_positions: int = 64, architecture: str = "bert", **o
     # RoBERTa counts positions from the number of its padding on, and all need that number here
     positions = max_positions if architecture == "bert" else max_positions + 2
     config = AutoConfig.for_model(
-        architecture, vocab_size=len(names), max_position_embeddings=positions, pad_token_id=0, **(SIZE | options)
+        architecture,
+        vocab_size=len(names),
+        max_position_embeddings=positions,
+        pad_token_id=0,
+        **(SIZE | options),
     )
     AutoModel.from_config(config).save_pretrained(folder)
     return str(folder)

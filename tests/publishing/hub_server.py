@@ -81,7 +81,11 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _answer(self, verb: str, body: bytes) -> None:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self._send(401, {"error": "Invalid username or password."}, {"X-Error-Message": "Invalid credentials in Authorization header"})
+            self._send(
+                401,
+                {"error": "Invalid username or password."},
+                {"X-Error-Message": "Invalid credentials in Authorization header"},
+            )
             return
         path = unquote(urlsplit(self.path).path)
         if path == "/api/repos/create":
@@ -92,7 +96,9 @@ class _Requests(BaseHTTPRequestHandler):
             self._send(200, {})
         elif found := re.fullmatch(r"/(?:datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
             self._batch(json.loads(body))
-        elif found := re.fullmatch(r"/api/((?:models|datasets)/[^/]+/[^/]+)(?:/(\w[\w-]*)/(.+)|/revision/.+)?", path):
+        elif found := re.fullmatch(
+            r"/api/((?:models|datasets)/[^/]+/[^/]+)(?:/(\w[\w-]*)/(.+)|/revision/.+)?", path
+        ):
             repository = self.server.repositories.get(found[1])
             if repository is None:
                 self._send(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
@@ -108,7 +114,9 @@ class _Requests(BaseHTTPRequestHandler):
             message = "You don't have the rights to create a model under the namespace others"
             self._send(403, {"error": message}, {"X-Error-Message": message})
         elif key in self.server.repositories:
-            self._send(409, {"error": "You already created this model repo", "url": f"{self.server.url}/{name}"})
+            self._send(
+                409, {"error": "You already created this model repo", "url": f"{self.server.url}/{name}"}
+            )
         else:
             private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
             self.server.repositories[key] = Repository(private)
@@ -118,7 +126,16 @@ class _Requests(BaseHTTPRequestHandler):
         self, key: str, repository: Repository, topic: str | None, branch: str | None, body: bytes
     ) -> None:
         if topic is None:
-            self._send(200, {"id": key.partition("/")[2], "sha": "0" * 40, "private": repository.private, "tags": [], "siblings": []})
+            self._send(
+                200,
+                {
+                    "id": key.partition("/")[2],
+                    "sha": "0" * 40,
+                    "private": repository.private,
+                    "tags": [],
+                    "siblings": [],
+                },
+            )
             return
         assert branch is not None
         if topic == "branch":
@@ -132,7 +149,10 @@ class _Requests(BaseHTTPRequestHandler):
         if files is None:
             self._send(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
         elif topic == "tree":
-            self._send(200, [{"type": "file", "path": path, "size": len(files[path]), "oid": "0" * 40} for path in files])
+            self._send(
+                200,
+                [{"type": "file", "path": path, "size": len(files[path]), "oid": "0" * 40} for path in files],
+            )
         elif topic == "preupload":
             self._send(200, {"files": [
                 {"path": each["path"], "uploadMode": "lfs" if each["path"].endswith((".safetensors", ".parquet")) else "regular",
@@ -142,7 +162,7 @@ class _Requests(BaseHTTPRequestHandler):
         elif self.server.fail_commits:
             self._send(self.server.fail_commits, {"error": "the hub is down for maintenance"})
         else:
-            self._commit(repository, branch, body)
+            self._commit(key, repository, branch, body)
 
     def _batch(self, wanted: dict[str, Any]) -> None:
         self._send(200, {"transfer": "basic", "objects": [
@@ -153,7 +173,7 @@ class _Requests(BaseHTTPRequestHandler):
             for each in wanted["objects"]
         ]})  # fmt: skip
 
-    def _commit(self, repository: Repository, branch: str, body: bytes) -> None:
+    def _commit(self, key: str, repository: Repository, branch: str, body: bytes) -> None:
         files, message = dict(repository.branches[branch]), ""
         for line in body.splitlines():
             operation = json.loads(line)
@@ -171,7 +191,8 @@ class _Requests(BaseHTTPRequestHandler):
                 del files[value["path"]]
         repository.branches[branch] = files
         repository.commits.append(message)
-        self._send(200, {"success": True, "commitOid": "a" * 40, "commitUrl": f"{self.server.url}/commit/{'a' * 40}"})
+        url = f"{self.server.url}/{key.removeprefix('models/')}/commit/{'a' * 40}"
+        self._send(200, {"success": True, "commitOid": "a" * 40, "commitUrl": url})
 
     def _send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(content).encode()

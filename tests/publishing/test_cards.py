@@ -24,7 +24,12 @@ def test_a_model_card_has_the_figures_of_the_run(run: Run) -> None:
     assert header["library_name"] == "transformers"
     result = header["model-index"][0]["results"][0]["metrics"][0]
     assert result["value"] == pytest.approx(metrics["accuracy"]["trained"], abs=1e-4)
-    for figure in (metrics["noise"]["given"], metrics["noise"]["final"], metrics["harm"], metrics["accuracy"]["trained"]):
+    for figure in (
+        metrics["noise"]["given"],
+        metrics["noise"]["final"],
+        metrics["harm"],
+        metrics["accuracy"]["trained"],
+    ):
         assert format_percent(figure) in text
     low, high = metrics["intervals"]["noise.given"]
     assert f"95 %: {format_percent(low)} to {format_percent(high)}" in text

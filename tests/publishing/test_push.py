@@ -30,7 +30,11 @@ def hub() -> Iterator[Hub]:
 def environment(hub: Hub | None, home: Path, token: str | None = TOKEN) -> dict[str, str]:
     """Of a command that knows this hub alone; nothing is listening where there is none."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    kept |= {"HF_ENDPOINT": "http://127.0.0.1:9" if hub is None else hub.url, "HF_HOME": str(home), "HOME": str(home)}
+    kept |= {
+        "HF_ENDPOINT": "http://127.0.0.1:9" if hub is None else hub.url,
+        "HF_HOME": str(home),
+        "HOME": str(home),
+    }
     kept |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return kept | ({} if token is None else {"HF_TOKEN": token})
 
@@ -78,9 +82,10 @@ def test_a_pushed_model_runs_in_the_pipeline(published_run: Run, hub: Hub, tmp_p
     config = toy.config(Path("unused"), tmp_path / "runs", "scored")
     data = tmp_path / "data"
     data.mkdir()
-    pq.write_table(test.select(["text"]).append_column("label", [["garden"] * len(test)]), data / "a.parquet")
-    config["dataset"] = {"path": str(data), "format": "parquet", "labels": list(toy.TOPICS)}
-    config["dataset"]["labels"] = sorted(toy.TOPICS)
+    pq.write_table(
+        test.select(["text"]), data / "a.parquet"
+    )  # without labels, so that the network alone predicts
+    config["dataset"] = {"path": str(data), "format": "parquet", "labels": sorted(toy.TOPICS)}
     config["predict"] = {"mode": "model", "model": str(folder)}
     scored = rayclean.pipeline.run_verbs(parse_config(config), ("load", "predict"))
     classifier = pipeline("text-classification", str(folder), device="cpu")
@@ -106,7 +111,9 @@ def test_the_cleaned_data_arrive(published_run: Run, hub: Hub, tmp_path: Path) -
     assert card.data.to_dict()["task_categories"] == ["text-classification"]
     tables = [pq.read_table(io.BytesIO(files[name])) for name in sorted(files) if name.endswith(".parquet")]
     rows = sum(len(table) for table in tables)
-    examples = sum(len(published_run.read_table("load", "examples", s)) for s in published_run.shards("load", "examples"))
+    examples = sum(
+        len(published_run.read_table("load", "examples", s)) for s in published_run.shards("load", "examples")
+    )
     assert rows == examples
     # a later push with fewer shards leaves none of the old ones
     files["data/part-99999.parquet"] = b"old"
@@ -143,7 +150,9 @@ def test_a_hub_that_cannot_be_reached(published_run: Run, tmp_path: Path) -> Non
     assert "http://127.0.0.1:9 cannot be reached" in done.stderr
 
 
-def test_nothing_private_is_pushed_to_a_public_repository(published_run: Run, hub: Hub, tmp_path: Path) -> None:
+def test_nothing_private_is_pushed_to_a_public_repository(
+    published_run: Run, hub: Hub, tmp_path: Path
+) -> None:
     assert push(published_run, "me/tickets", hub=hub, home=tmp_path).returncode == 0
     before = dict(hub.repositories["models/me/tickets"].branches["main"])
     done = push(published_run, "me/tickets", "--private", hub=hub, home=tmp_path)
@@ -163,7 +172,9 @@ def test_a_failing_or_interrupted_push_shows_nothing(published_run: Run, hub: Hu
     hub.fail_commits, hub.hold = 0, threading.Event()
     hub.uploading.clear()
     command = [sys.executable, "-m", "rayclean", "push", published_run.url(), "me/tickets"]
-    with subprocess.Popen(command, env=environment(hub, tmp_path), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment(hub, tmp_path), stderr=subprocess.PIPE, text=True
+    ) as process:
         assert hub.uploading.wait(60)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
