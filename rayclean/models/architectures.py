@@ -19,6 +19,10 @@ _BERT = LayerNames(
     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
     "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
 )  # fmt: skip
+_DEBERTA = LayerNames(
+    "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj", "attention.output.dense",
+    "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+)  # fmt: skip
 _DISTILBERT = LayerNames(
     "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm", "ffn.lin1",
     "ffn.lin2", "output_layer_norm",
@@ -79,6 +83,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "electra": Architecture("encoder.layer", _BERT, "classifier.dense", "gelu", "classifier.out_proj"),
+    "deberta-v2": Architecture("encoder.layer", _DEBERTA, "pooler.dense", "gelu", "classifier"),
     "distilbert": Architecture("transformer.layer", _DISTILBERT, "pre_classifier", "relu", "classifier"),
 }
 """By `model_type` of `config.json`."""

@@ -7,6 +7,7 @@ with the network before. `PIPELINE` in `rayclean.json` names the pipeline, or th
 
 import copy
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from rayclean.models.architectures import ADDED, ARCHITECTURES, Architecture, activation, norms, scale_states
 from rayclean.models.base import DESCRIPTION, Encoder, pad, pad_words
 from rayclean.models.ensemble import Ensemble
-from rayclean.models.pooling_layer import STATES_FACTOR, Head, write_pooling_layer
+from rayclean.models.pooling_layer import STATES_FACTOR, Head, write_normed_head, write_pooling_layer
 from rayclean.models.pretrained import pretrained_tokenizer, without_noise
 from rayclean.models.transformer import TransformerEncoder
 from rayclean.schema import FormName
+
+logger = logging.getLogger(__name__)
 
 PIPELINE, REASON = "pipeline", "no_pipeline"
 """Keys of `rayclean.json`."""
@@ -67,6 +70,14 @@ def write_hugging_face(network: Encoder, folder: Path, names: Sequence[str], for
             _check_equal(network, model, form)
     except _NotExpressibleError as reason:
         _note(folder, {REASON: str(reason)})
+        return
+    except (
+        Exception
+    ) as error:  # of an architecture that is not what its name says: the trained network is not lost over it
+        logger.warning(
+            "train/model is not written as a model of Hugging Face: %s: %s", type(error).__name__, error
+        )
+        _note(folder, {REASON: f"writing it failed with {type(error).__name__}: {error}"})
         return
     finally:
         network.train(training)
@@ -114,10 +125,13 @@ def _built(network: TransformerEncoder, names: Sequence[str], form: FormName) ->
     described.problem_type = (
         "multi_label_classification" if form == "classes" else "single_label_classification"
     )
+    if described.model_type == "modernbert":
+        return _of_modernbert(network, body, described, head)
     architecture = ARCHITECTURES.get(described.model_type)
     if architecture is None:
         raise _NotExpressibleError(
-            f"the architecture {described.model_type!r} is not among those that rayclean can write: {', '.join(ARCHITECTURES)}"
+            f"the architecture {described.model_type!r} is not among those that rayclean can write: "
+            f"{', '.join([*ARCHITECTURES, 'modernbert'])}"
         )
     if architecture.units(head.classes) > described.hidden_size:
         raise _NotExpressibleError(
@@ -172,11 +186,30 @@ def _of_mean(
     base: Any = model.base_model
     norm = norms(base, described.model_type)[-2]
     scale_states(norm, STATES_FACTOR)
-    longest = float(head.lengths(network.encode(_probes(network, per_token=False)).cpu()).max())
     added = base.get_submodule(architecture.layers)[-1]
-    write_pooling_layer(added, architecture.names, head, longest, float(norm.eps))
+    write_pooling_layer(added, architecture.names, head, _longest(network, head), float(norm.eps))
     architecture.write_linear(model, head.reader(size), torch.zeros(head.classes))
     return model
+
+
+def _of_modernbert(network: TransformerEncoder, body: nn.Module, described: Any, head: Head) -> nn.Module:
+    """A classifier of ModernBERT, which pools by itself and puts a LayerNorm before its last layer."""
+    from transformers import AutoModelForSequenceClassification
+
+    if head.second is not None or not head.fits(described.hidden_size, 0):
+        raise _NotExpressibleError(
+            "the classifier of 'modernbert' has a LayerNorm where the hidden layer (encoder.hidden) ends, or too few numbers"
+        )
+    described.classifier_pooling = network.config.pooling
+    described.classifier_bias, described.classifier_activation = True, "linear"
+    model: Any = _with_body(AutoModelForSequenceClassification, described, body)
+    write_normed_head(model.head.dense, model.head.norm, model.classifier, head, _longest(network, head))
+    return model  # type: ignore[no-any-return]
+
+
+def _longest(network: TransformerEncoder, head: Head) -> float:
+    """Greatest length of what the head computes of random texts."""
+    return float(head.lengths(network.encode(_probes(network, per_token=False)).cpu()).max())
 
 
 def _head(network: TransformerEncoder) -> Head:

@@ -95,14 +95,13 @@ def write_pooling_layer(layer: nn.Module, names: LayerNames, head: Head, longest
         longest: greatest `Head.lengths` of typical texts; ten times as much still is far below M.
         eps: of its LayerNorms.
     """
+    for parameter in layer.parameters():
+        parameter.zero_()
     part = {name: layer.get_submodule(path) for name, path in vars(names).items()}
-    for module in part.values():
-        for parameter in module.parameters():
-            parameter.zero_()
     first, second = head.first, head.second
     size, between = first.in_features, first.out_features
     zero, plus, minus = range(size - _CONSTANTS, size)
-    most = 2.0 ** math.ceil(math.log2(FAR_ABOVE * max(longest, 1.0)))
+    most = _far_above(longest)
     weights = {name: _weight(module) for name, module in part.items()}
     biases = {name: _bias(module) for name, module in part.items()}
 
@@ -121,7 +120,39 @@ def write_pooling_layer(layer: nn.Module, names: LayerNames, head: Head, longest
         biases["out"][logits] = second.bias
 
     for norm in ("attention_norm", "norm"):
-        weights[norm].fill_(math.sqrt(2 * most**2 / size + eps))
+        weights[norm].fill_(_deviation(most, size, eps))
+
+
+@torch.no_grad()
+def write_normed_head(
+    dense: nn.Linear, norm: nn.LayerNorm, classifier: nn.Linear, head: Head, longest: float
+) -> None:
+    """Give three layers, of which the middle one is a LayerNorm, the weights with which they compute a head of one layer.
+
+    Args:
+        dense: from D to D numbers, with a bias.
+        norm: of these.
+        classifier: from D to K.
+        head: the layer.
+        longest: greatest `Head.lengths` of typical texts.
+    """
+    for parameter in (*dense.parameters(), *norm.parameters(), *classifier.parameters()):
+        parameter.zero_()
+    size, most = dense.out_features, _far_above(longest)
+    dense.weight[: head.classes], dense.bias[: head.classes] = head.first.weight, head.first.bias
+    dense.bias[size - 2], dense.bias[size - 1] = most, -most
+    norm.weight.fill_(_deviation(most, size, norm.eps))
+    classifier.weight.copy_(head.reader(size))
+
+
+def _far_above(longest: float) -> float:
+    """M."""
+    return float(2.0 ** math.ceil(math.log2(FAR_ABOVE * max(longest, 1.0))))
+
+
+def _deviation(most: float, size: int, eps: float) -> float:
+    """What a LayerNorm divides by."""
+    return math.sqrt(2 * most**2 / size + eps)
 
 
 def _weight(module: nn.Module) -> Tensor:

@@ -25,7 +25,13 @@ from tests.models import tiny
 from tests.models.test_encoders import TEXTS, run
 
 NAMES = ["garden", "kitchen", "harbour"]
-BERT_LIKE = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]
+BERT_LIKE = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2", "distilbert"]
+DEBERTA_V3 = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "position_buckets": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +41,8 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         name: tiny.write(
             tmp_path_factory.mktemp(name.replace("-", "_")), architecture=name, initializer_range=0.3
         )
-        for name in [*BERT_LIKE, "mpnet"]
-    }
+        for name in [*BERT_LIKE, "mpnet", "modernbert"]
+    } | {"deberta-v3": tiny.write(tmp_path_factory.mktemp("v3"), architecture="deberta-v2", **DEBERTA_V3)}
 
 
 def task_of(name: str) -> Task:
@@ -85,6 +91,10 @@ CASES = [
     *((name, {"pooling": "cls"}) for name in BERT_LIKE),
     *((name, {"hidden": 8}) for name in BERT_LIKE),
     ("electra", {"pooling": "cls", "hidden": 32}),
+    ("deberta-v3", {"hidden": 8}),
+    ("deberta-v2", {"pooling": "cls", "hidden": 8}),
+    ("modernbert", {}),
+    ("modernbert", {"pooling": "cls"}),
     ("bert", {"trainable": "head"}),
     ("bert", {"trainable": "head", "hidden": 20, "dropout": 0.3}),
 ]
@@ -181,6 +191,7 @@ def test_class_names_are_in_the_configuration(bodies: dict[str, str], tmp_path: 
         ("bert", {"hidden": 30}, "does not fit into states of 32"),
         ("bert", {"hidden": 8, "pooling": "cls"}, "no hidden layer"),
         ("mpnet", {}, "'mpnet' is not among"),
+        ("modernbert", {"hidden": 8}, "LayerNorm where the hidden layer"),
     ],
 )
 def test_what_no_model_computes_is_not_claimed(
@@ -221,6 +232,17 @@ def test_a_model_that_is_not_equal_is_not_written(
     described = saved(trained(bodies["bert"], task), task, tmp_path)
     assert "would differ by" in described["no_pipeline"]
     assert not (tmp_path / "model" / "config.json").exists()
+
+
+def test_a_training_is_not_lost_over_a_model_that_cannot_be_built(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = task_of("classification")
+    body = tiny.write(tmp_path / "body", architecture="deberta-v2", pooler_hidden_size=16)  # a head of another size
+    network = trained(body, task)
+    assert "writing it failed" in saved(network, task, tmp_path)["no_pipeline"]
+    assert "is not written as a model of Hugging Face" in caplog.text
+    torch.testing.assert_close(run(load_encoder(str(tmp_path / "model")), TEXTS), run(network, TEXTS))
 
 
 def test_a_forged_pooling_layer_is_refused(bodies: dict[str, str], tmp_path: Path) -> None:
