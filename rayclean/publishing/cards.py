@@ -116,6 +116,7 @@ def _facts(run: Run) -> tuple[Config, dict[str, Any]]:
         if relabel is None
         else [_annotator(config, each) for each in relabel.metrics["judged"]],
         "prompts": _prompts(run),
+        "injected": _injected(run),
         "measured": metrics is not None,
         "figures": [],
         "sentences": [],
@@ -182,6 +183,17 @@ def _annotator(config: Config, judged: Mapping[str, Any]) -> dict[str, Any]:
         "model": None if model is None else _code(model),
         "controls": judged["controls"],
     }
+
+
+def _injected(run: Run) -> str | None:
+    """What was made wrong on purpose; None where the labels are as they came."""
+    if not run.exists("load", "truth", "noise.json"):
+        return None
+    noise = run.read_json("load", "truth", "noise.json")
+    return (
+        f"{format_percent(noise['realised_rate'])} of the given labels were made wrong on purpose (noise of kind "
+        f"{_code(noise['kind'])}), for an experiment."
+    )
 
 
 def _sources(run: Run) -> dict[str, int]:

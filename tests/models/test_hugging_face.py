@@ -238,7 +238,9 @@ def test_a_training_is_not_lost_over_a_model_that_cannot_be_built(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = task_of("classification")
-    body = tiny.write(tmp_path / "body", architecture="deberta-v2", pooler_hidden_size=16)  # a head of another size
+    body = tiny.write(
+        tmp_path / "body", architecture="deberta-v2", pooler_hidden_size=16
+    )  # a head of another size
     network = trained(body, task)
     assert "writing it failed" in saved(network, task, tmp_path)["no_pipeline"]
     assert "is not written as a model of Hugging Face" in caplog.text

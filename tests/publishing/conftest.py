@@ -16,4 +16,6 @@ def published_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     values = toy.config(toy.write(folder / "data", rows=160), folder / "runs", "tickets")
     values["encoder"] = {"name": "transformer", "model": model, "trainable": "head", "max_length": 32}
     values["evaluate"] = {"compare": False, "report": False}
+    del values["dataset"]["truth"]
+    values["dataset"] |= {"label": "truth", "noise": {"kind": "sym", "rate": 0.15}}
     return rayclean.clean(rayclean.parse_config(values))

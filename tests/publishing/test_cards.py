@@ -37,6 +37,8 @@ def test_a_model_card_has_the_figures_of_the_run(run: Run) -> None:
         assert f"`{name}`" in text
     for sentence in ("`cross_entropy`", "Not certified", "Not audited", "tiny-bert"):
         assert sentence in text
+    noise = run.read_json("load", "truth", "noise.json")
+    assert f"{format_percent(noise['realised_rate'])} of the given labels were made wrong on purpose" in text
     assert run.manifest("train").rayclean in text  # type: ignore[union-attr]
 
 
@@ -76,3 +78,27 @@ def test_a_card_names_no_place_of_this_machine(run: Run, published_run: Run) -> 
     place = str(Path(published_run.root).parents[1])
     assert place not in model_card(run, "me/tickets")
     assert place not in dataset_card(run, "me/tickets", 10)
+
+
+def test_cards_of_taggers(run: Run) -> None:
+    config = run.read_json("config.json")
+    run.write_json(config | {"task": {"name": "tagging"}}, "config.json")
+    described = run.read_json("train", "model", "rayclean.json")
+    run.write_json(described | {"pipeline": "token-classification"}, "train", "model", "rayclean.json")
+    text = model_card(run, "me/tickets")
+    assert ModelCard(text).data.to_dict()["pipeline_tag"] == "token-classification"
+    assert 'aggregation_strategy="first"' in text
+    assert "tags are those of BIO" in text
+
+
+def test_a_model_without_pipeline_says_why_and_how_to_run_it(run: Run) -> None:
+    described = run.read_json("train", "model", "rayclean.json")
+    del described["pipeline"]
+    run.write_json(
+        described | {"no_pipeline": "transformers has no BiLSTM"}, "train", "model", "rayclean.json"
+    )
+    text = model_card(run, "me/tickets")
+    assert "transformers has no BiLSTM" in text
+    assert "rayclean predict data.toml --model hf://me/tickets" in text
+    assert ModelCard(text).data.to_dict()["library_name"] == "rayclean"
+    assert "from transformers" not in text

@@ -150,6 +150,15 @@ def test_a_hub_that_cannot_be_reached(published_run: Run, tmp_path: Path) -> Non
     assert "http://127.0.0.1:9 cannot be reached" in done.stderr
 
 
+def test_a_hub_that_is_switched_off(published_run: Run, hub: Hub, tmp_path: Path) -> None:
+    offline = environment(hub, tmp_path) | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "rayclean", "push", published_run.url(), "me/tickets"]
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "switched off by HF_HUB_OFFLINE" in done.stderr
+    assert hub.heard == []
+
+
 def test_nothing_private_is_pushed_to_a_public_repository(
     published_run: Run, hub: Hub, tmp_path: Path
 ) -> None:
