@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import DatasetCard, ModelCard, constants
 
 import rayclean
 from rayclean.config import parse_config
 from rayclean.run import Run
 from tests import toy
+from tests.command import Ended, run_command
 from tests.publishing.hub_server import TOKEN, Hub, running_hub
 
 
@@ -27,32 +28,54 @@ def hub() -> Iterator[Hub]:
         yield server
 
 
-def environment(hub: Hub | None, home: Path, token: str | None = TOKEN) -> dict[str, str]:
-    """Of a command that knows this hub alone; nothing is listening where there is none."""
+class Pusher:
+    """Runs `rayclean push` in this process, against a stand-in."""
+
+    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+        monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+        # The library reads these variables when it is imported; other tests have done so, without a network.
+        for name, value in (
+            ("HF_HUB_OFFLINE", False),
+            ("HF_HUB_DISABLE_XET", True),
+            ("HF_TOKEN_PATH", str(home / "none")),
+        ):
+            monkeypatch.setattr(constants, name, value)
+
+    def __call__(self, run: Run, *arguments: str, hub: Hub | None, token: str | None = TOKEN) -> Ended:
+        """The command's end; no hub: nothing is listening."""
+        with self.monkeypatch.context() as patch:
+            patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9" if hub is None else hub.url)
+            if token is None:
+                patch.delenv("HF_TOKEN", raising=False)
+            else:
+                patch.setenv("HF_TOKEN", token)
+            ended = run_command(
+                "push", run.url(), *arguments, capsys=self.capsys, monkeypatch=self.monkeypatch
+            )
+        assert token is None or token not in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended
+
+
+@pytest.fixture
+def push(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Pusher:
+    return Pusher(tmp_path, capsys, monkeypatch)
+
+
+def environment(hub: Hub, home: Path) -> dict[str, str]:
+    """Of a process that knows this hub alone."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    kept |= {
-        "HF_ENDPOINT": "http://127.0.0.1:9" if hub is None else hub.url,
-        "HF_HOME": str(home),
-        "HOME": str(home),
-    }
-    kept |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return kept | ({} if token is None else {"HF_TOKEN": token})
+    return kept | {
+        "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+    }  # fmt: skip
 
 
-def push(
-    run: Run, *arguments: str, hub: Hub | None, home: Path, token: str | None = TOKEN
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rayclean", "push", run.url(), *arguments]
-    done = subprocess.run(
-        command, env=environment(hub, home, token), capture_output=True, text=True, timeout=120, check=False
-    )
-    assert token is None or token not in done.stdout + done.stderr
-    return done
-
-
-def test_the_model_arrives_whole_with_its_card(published_run: Run, hub: Hub, tmp_path: Path) -> None:
-    done = push(published_run, "me/tickets", "--private", hub=hub, home=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_the_model_arrives_whole_with_its_card(
+    published_run: Run, hub: Hub, push: Pusher, tmp_path: Path
+) -> None:
+    done = push(published_run, "me/tickets", "--private", hub=hub)
+    assert done.code == 0, done.stderr
     assert f"{hub.url}/me/tickets (private; commit aaaaaaaaaaaa)" in done.stdout
     repository = hub.repositories["models/me/tickets"]
     assert repository.private
@@ -69,10 +92,12 @@ def test_the_model_arrives_whole_with_its_card(published_run: Run, hub: Hub, tmp
     assert not any(places in content for name, content in files.items() if not name.endswith(".safetensors"))
 
 
-def test_a_pushed_model_runs_in_the_pipeline(published_run: Run, hub: Hub, tmp_path: Path) -> None:
+def test_a_pushed_model_runs_in_the_pipeline(
+    published_run: Run, hub: Hub, push: Pusher, tmp_path: Path
+) -> None:
     from transformers import pipeline
 
-    done = push(published_run, "me/tickets", hub=hub, home=tmp_path)
+    done = push(published_run, "me/tickets", hub=hub)
     assert "(public: everybody can see it" in done.stdout
     folder = tmp_path / "copy"
     for name, content in hub.repositories["models/me/tickets"].branches["main"].items():
@@ -99,10 +124,10 @@ def test_a_pushed_model_runs_in_the_pipeline(published_run: Run, hub: Hub, tmp_p
         np.testing.assert_allclose(found, predictions["probabilities"].to_pylist(), atol=1e-4)
 
 
-def test_the_cleaned_data_arrive(published_run: Run, hub: Hub, tmp_path: Path) -> None:
+def test_the_cleaned_data_arrive(published_run: Run, hub: Hub, push: Pusher, tmp_path: Path) -> None:
     hub.repositories.clear()
-    done = push(published_run, "me/tickets", "--data", "--revision", "v1", hub=hub, home=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = push(published_run, "me/tickets", "--data", "--revision", "v1", hub=hub)
+    assert done.code == 0, done.stderr
     assert f"{hub.url}/datasets/me/tickets/tree/v1" in done.stdout
     repository = hub.repositories["datasets/me/tickets"]
     assert set(repository.branches["main"]) == {".gitattributes"}
@@ -118,7 +143,7 @@ def test_the_cleaned_data_arrive(published_run: Run, hub: Hub, tmp_path: Path) -
     # a later push with fewer shards leaves none of the old ones
     files["data/part-99999.parquet"] = b"old"
     files["notes.txt"] = b"the user's"
-    push(published_run, "me/tickets", "--data", "--revision", "v1", hub=hub, home=tmp_path)
+    push(published_run, "me/tickets", "--data", "--revision", "v1", hub=hub)
     assert "data/part-99999.parquet" not in repository.branches["v1"]
     assert repository.branches["v1"]["notes.txt"] == b"the user's"
 
@@ -134,48 +159,56 @@ def test_the_cleaned_data_arrive(published_run: Run, hub: Hub, tmp_path: Path) -
     ],
 )
 def test_refusals_say_what_to_do(
-    repository: str, token: str | None, words: list[str], published_run: Run, hub: Hub, tmp_path: Path
+    repository: str,
+    token: str | None,
+    words: list[str],
+    published_run: Run,
+    hub: Hub,
+    push: Pusher,
+    tmp_path: Path,
 ) -> None:
-    done = push(published_run, repository, hub=hub, home=tmp_path, token=token)
-    assert done.returncode == 2
+    done = push(published_run, repository, hub=hub, token=token)
+    assert done.code == 2
     for word in words:
         assert word in done.stderr
-    assert "Traceback" not in done.stderr
     assert hub.repositories == {}
 
 
-def test_a_hub_that_cannot_be_reached(published_run: Run, tmp_path: Path) -> None:
-    done = push(published_run, "me/tickets", hub=None, home=tmp_path)
-    assert done.returncode == 2
+def test_a_hub_that_cannot_be_reached(published_run: Run, push: Pusher) -> None:
+    done = push(published_run, "me/tickets", hub=None)
+    assert done.code == 2
     assert "http://127.0.0.1:9 cannot be reached" in done.stderr
 
 
-def test_a_hub_that_is_switched_off(published_run: Run, hub: Hub, tmp_path: Path) -> None:
-    offline = environment(hub, tmp_path) | {"HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "rayclean", "push", published_run.url(), "me/tickets"]
-    done = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
+def test_a_hub_that_is_switched_off(
+    published_run: Run, hub: Hub, push: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    done = push(published_run, "me/tickets", hub=hub)
+    assert done.code == 2
     assert "switched off by HF_HUB_OFFLINE" in done.stderr
     assert hub.heard == []
 
 
 def test_nothing_private_is_pushed_to_a_public_repository(
-    published_run: Run, hub: Hub, tmp_path: Path
+    published_run: Run, hub: Hub, push: Pusher, tmp_path: Path
 ) -> None:
-    assert push(published_run, "me/tickets", hub=hub, home=tmp_path).returncode == 0
+    assert push(published_run, "me/tickets", hub=hub).code == 0
     before = dict(hub.repositories["models/me/tickets"].branches["main"])
-    done = push(published_run, "me/tickets", "--private", hub=hub, home=tmp_path)
-    assert done.returncode == 2
+    done = push(published_run, "me/tickets", "--private", hub=hub)
+    assert done.code == 2
     assert "is public" in done.stderr
     assert hub.repositories["models/me/tickets"].branches["main"] == before
 
 
-def test_a_failing_or_interrupted_push_shows_nothing(published_run: Run, hub: Hub, tmp_path: Path) -> None:
+def test_a_failing_or_interrupted_push_shows_nothing(
+    published_run: Run, hub: Hub, push: Pusher, tmp_path: Path
+) -> None:
     import threading
 
     hub.fail_commits = 503
-    done = push(published_run, "me/tickets", hub=hub, home=tmp_path)
-    assert done.returncode == 2
+    done = push(published_run, "me/tickets", hub=hub)
+    assert done.code == 2
     assert "failed with 503" in done.stderr
     assert "nothing was published" in done.stderr
     hub.fail_commits, hub.hold = 0, threading.Event()
@@ -192,10 +225,10 @@ def test_a_failing_or_interrupted_push_shows_nothing(published_run: Run, hub: Hu
     assert hub.repositories["models/me/tickets"].commits == []
 
 
-def test_a_run_that_is_not_trained(tmp_path: Path, hub: Hub) -> None:
+def test_a_run_that_is_not_trained(tmp_path: Path, hub: Hub, push: Pusher) -> None:
     config = parse_config(toy.config(toy.write(tmp_path / "data", rows=60), tmp_path / "runs", "short"))
     run = rayclean.load(config)
-    done = push(run, "me/short", hub=hub, home=tmp_path)
-    assert done.returncode == 2
+    done = push(run, "me/short", hub=hub)
+    assert done.code == 2
     assert "rayclean train" in done.stderr
     assert hub.heard == []
