@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.formatting import format_interval, format_percent
 from rayclean.evaluation.headlines import headlines
+from rayclean.evaluation.label_metrics import injected_noise
 from rayclean.evaluation.verdict import run_verdict
 from rayclean.hashing import digest
 from rayclean.run import Run
@@ -187,9 +188,9 @@ def _annotator(config: Config, judged: Mapping[str, Any]) -> dict[str, Any]:
 
 def _injected(run: Run) -> str | None:
     """What was made wrong on purpose; None where the labels are as they came."""
-    if not run.exists("load", "truth", "noise.json"):
+    noise = injected_noise(run.sub("load"))
+    if noise is None:
         return None
-    noise = run.read_json("load", "truth", "noise.json")
     return (
         f"{format_percent(noise['realised_rate'])} of the given labels were made wrong on purpose (noise of kind "
         f"{_code(noise['kind'])}), for an experiment."
