@@ -56,13 +56,12 @@ def model_card(run: Run, repository: str) -> str:
         "pipeline": described.get("pipeline"),
         "no_pipeline": _plain(described.get("no_pipeline", "it was written by an earlier rayclean")),
         "max_length": described["options"].get("max_length"),
-        "encoder": _plain(_encoder_name(config)),
+        "encoder": _plain(_encoder_name(described)),
     }
-    base = _base_model(config)
     header = ModelCardData(
         library_name="transformers" if facts["pipeline"] else "rayclean",
         pipeline_tag=facts["task"],
-        base_model=base,
+        base_model=_base_model(described),
         tags=["rayclean", "label-noise", "data-cleaning"],
         model_name=config.name,
         eval_results=_results(facts, config),
@@ -232,21 +231,23 @@ def _source(config: Config) -> str | None:
     return None
 
 
-def _encoder_name(config: Config) -> str:
-    """The network in a few words."""
-    model, name = config.encoder.options.get("model"), config.encoder.name
-    if name != "transformer":
-        return name
-    part = "its head alone" if config.encoder.options.get("trainable") == "head" else "all of it"
-    return f"{_base_model(config) or Path(str(model)).name} ({part} was trained)"
+def _encoder_name(described: Mapping[str, Any]) -> str:
+    """The network in a few words, by its description."""
+    options = described["options"].get("member", described["options"])
+    if "model" not in options:
+        return str(options.get("name", described["encoder"]))
+    part = "its head alone" if options["trainable"] == "head" else "all of it"
+    return f"{_base_model(described) or Path(options['model']).name} ({part} was trained)"
 
 
-def _base_model(config: Config) -> str | None:
-    """The hub id of the body, if it has one."""
-    model = str(config.encoder.options.get("model", "bert-base-uncased"))
-    if config.encoder.name != "transformer" or Path(model).exists() or not _HUB_ID.fullmatch(model):
-        return None
-    return _MINILM if model == "minilm" else model
+def _base_model(described: Mapping[str, Any]) -> str | None:
+    """The hub id of the body, if that is where it came from: only then its commit is known (`revision`)."""
+    options = described["options"].get("member", described["options"])
+    model = options.get("model")
+    if model == "minilm":
+        return _MINILM
+    known = model and options.get("revision") and _HUB_ID.fullmatch(model) and not Path(model).exists()
+    return model if known else None
 
 
 def _size(rows: int) -> str:

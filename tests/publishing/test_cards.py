@@ -102,3 +102,23 @@ def test_a_model_without_pipeline_says_why_and_how_to_run_it(run: Run) -> None:
     assert "rayclean predict data.toml --model hf://me/tickets" in text
     assert ModelCard(text).data.to_dict()["library_name"] == "rayclean"
     assert "from transformers" not in text
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "base"),
+    [
+        ("minilm", None, "sentence-transformers/all-MiniLM-L6-v2"),
+        ("some/encoder", "0" * 40, "some/encoder"),
+        ("some/encoder", None, None),  # a folder that was there
+        ("/models/encoder", None, None),
+    ],
+)
+def test_a_base_model_is_named_where_it_is_known(
+    model: str, revision: str | None, base: str | None, run: Run
+) -> None:
+    described = run.read_json("train", "model", "rayclean.json")
+    described["options"] |= {"model": model, "revision": revision}
+    run.write_json(described, "train", "model", "rayclean.json")
+    text = model_card(run, "me/tickets")
+    assert ModelCard(text).data.to_dict().get("base_model") == base
+    assert "/models" not in text
