@@ -58,6 +58,7 @@ PLACES = {
     "forecast.py": "Sweeps",
     "runtime": "Ray and servers",
     "job_package.py": "Ray and servers",
+    "publishing": "Publishing",
     "verbs": "Verbs",
 }
 """Package or module -> heading."""

@@ -29,6 +29,7 @@ _LAZY = {
     **dict.fromkeys(("load", "predict", "detect", "relabel", "train", "evaluate"), "rayclean.pipeline"),
     **dict.fromkeys(("clean", "find_label_errors"), "rayclean.api"),
     **dict.fromkeys(("revert", "audit", "certify", "export"), "rayclean.run_actions"),
+    "push": "rayclean.publishing.push",
     "status": "rayclean.run_status",
     "log": "rayclean.stories.story",
     "Story": "rayclean.stories.events",
@@ -54,6 +55,7 @@ __all__ = [
     "log",
     "parse_config",
     "predict",
+    "push",
     "relabel",
     "revert",
     "status",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from rayclean.differences.runs import diff
     from rayclean.errors import RaycleanError
     from rayclean.pipeline import detect, evaluate, load, predict, relabel, train
+    from rayclean.publishing.push import push
     from rayclean.results import RunResults
     from rayclean.run import Run
     from rayclean.run_actions import audit, certify, export, revert

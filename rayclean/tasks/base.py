@@ -67,6 +67,11 @@ class Task:
         """Numbers that the head gives for an example, or for each token of it."""
         return len(self.labels)
 
+    @property
+    def output_names(self) -> list[str]:
+        """Name of each of these numbers; where labels are sequences of tags or sets of classes, of each number in them, too."""
+        return self.labels.names
+
     def targets(self, column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
         """What the head learns from B known labels, [B, ...]; a new array."""
         raise NotImplementedError

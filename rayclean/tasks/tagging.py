@@ -43,6 +43,11 @@ class Tagging(Task):
         """1 + 2 C: O, and B- and I- of each entity class."""
         return 1 + 2 * len(self.labels)
 
+    @property
+    def output_names(self) -> list[str]:
+        """`O`, `B-PER`, `I-PER`, ..."""
+        return ["O", *(f"{mark}-{name}" for name in self.labels.names for mark in "BI")]
+
     def targets(self, column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
         """Tags [B, T], T tokens of the longest text, at least one; -1 behind the end of shorter ones."""
         lengths, values = tables.list_parts(column)

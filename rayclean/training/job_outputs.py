@@ -14,6 +14,7 @@ from rayclean.folder import Folder
 from rayclean.measures import Measures
 from rayclean.methods.base import Method
 from rayclean.models.base import DESCRIPTION, Encoder
+from rayclean.models.hugging_face import write_hugging_face
 from rayclean.schema import TRAINED_LABEL
 from rayclean.tasks.base import Task
 from rayclean.training.checkpoint import TrainingProgress
@@ -63,7 +64,8 @@ def save_network(
     standalone: bool = False,
 ) -> None:
     """Write a network to a sub-folder on any file system, with the form of labels that it was trained on in its
-    description; `standalone`: with its body, also where that is frozen.
+    description; `standalone`: with its body, also where that is frozen, as a model of Hugging Face where there is an equal
+    one.
     """
     body = True if standalone else None
     output.remove(name)
@@ -72,6 +74,8 @@ def save_network(
         network.save(path, labels, body=body)
         description = json.loads((path / DESCRIPTION).read_text("utf-8")) | {"label_form": task.label_form}
         (path / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
+        if standalone:
+            write_hugging_face(network, path, task.output_names, task.label_form)
         if not output.is_local:
             output.fs.put(str(path), output.path(name), recursive=True)
 

@@ -2,9 +2,10 @@
 
 It reads `load/examples/`, `relabel/labels/` and, for a frozen encoder, `predict/features/`, on which only the
 layers after the body are trained. A method that asks queries the annotator between epochs, through the run's
-ledger. The verb writes `model/` (the best epoch), `model_last/`, `metrics.jsonl` (a line per epoch), `epochs/`
-(the method's columns per example, after each epoch), `dynamics/` (the final columns, the label trained on and the
-method's quality of it), `measures.json` (the part of them that the report shows) and `result.json`.
+ledger. The verb writes `model/` (the best epoch; a model of Hugging Face, where there is an equal one), `model_last/`,
+`metrics.jsonl` (a line per epoch), `epochs/` (the method's columns per example, after each epoch), `dynamics/` (the final
+columns, the label trained on and the method's quality of it), `measures.json` (the part of them that the report shows) and
+`result.json`.
 
 The best epoch is the most accurate one on the final labels of the development examples that are no unresolved
 suspects; where given labels are trained on, or development labels are declared clean, on the given ones of all.
@@ -40,7 +41,7 @@ from rayclean.training.query_annotator import AskAnnotator
 
 logger = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 
 
 def validate(config: Config, run: Run) -> None:
