@@ -17,7 +17,7 @@ import pyarrow as pa
 from rayclean.differences.sides import SIDE, Side
 from rayclean.functional.hashing import mix
 
-ROWS = 500_000
+ROWS = 200_000
 """Examples of each run that are joined at once."""
 MOST_PARTS = 200
 """Files that are open at once for each run."""
