@@ -13,7 +13,7 @@ COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wand
 CLOUDS := --extra gcs --extra up
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-durations test-slow lint format bench-small errors-page lock manifests audit
+.PHONY: help install quickstart test test-durations test-slow lint format docs bench-small errors-page lock manifests audit
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,11 @@ lint: install  ## ruff and mypy --strict
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install  ## build the pages of docs/ with those of the Python API into site/ (a virtual environment of its own)
+	@test -x .venv-docs/bin/mkdocs || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
 bench-small: install  ## every benchmark once, small
 	set -e; for script in benchmarks/[a-z]*.py; do \
