@@ -58,6 +58,8 @@ class Interrupts:
         """Whether `kept` is about all of the command's work."""
         self.partings: list[Callable[[], None]] = []
         """Called before the process ends at once; they must not block."""
+        self.told = False
+        """Whether the command line has printed the message."""
         self.hasty = False
         """Whether a signal ends the process at once (`at_once`)."""
         self._raised = self._over = False
@@ -166,7 +168,8 @@ class Interrupts:
                 self._write("\nstopping ... (the signal once more: at once)\n")
 
     def _end_now(self) -> None:
-        self._write(f"\n{self.message()}\n")
+        if not self.told:
+            self._write(f"\n{self.message()}\n")
         for parting in self.partings:
             with suppress(Exception):
                 parting()
