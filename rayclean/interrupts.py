@@ -58,6 +58,10 @@ class Interrupts:
         """Whether `kept` is about all of the command's work."""
         self.partings: list[Callable[[], None]] = []
         """Called before the process ends at once; they must not block."""
+        self.told = False
+        """Whether the command line has printed the message."""
+        self.hasty = False
+        """Whether a signal ends the process at once (`at_once`)."""
         self._raised = self._over = False
         self._handlers: dict[int, Any] = {}
 
@@ -116,11 +120,15 @@ class Interrupts:
             self.failure = reason
             signal.pthread_kill(main, signal.SIGTERM)
 
+    def await_end(self) -> None:
+        """Wait until the thread, which hears of a signal soon, has ended the process; return if there was no signal."""
+        self._thread.join(HINT_SECONDS)
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Handler: raise at the first signal; of later ones the thread takes care."""
         if self.received is None:
             self.received = number
-        if not self._raised and not self._over:
+        if not self._raised and not self._over and not self.hasty:
             self._raised = True
             raise KeyboardInterrupt
 
@@ -146,7 +154,7 @@ class Interrupts:
             if heard and begun is None:
                 begun = time.monotonic()
                 self.received = self.received or heard[0]
-                if self._over and not self._raised:
+                if self.hasty or (self._over and not self._raised):
                     self._end_now()
             if begun is None:
                 continue
@@ -160,7 +168,8 @@ class Interrupts:
                 self._write("\nstopping ... (the signal once more: at once)\n")
 
     def _end_now(self) -> None:
-        self._write(f"\n{self.message()}\n")
+        if not self.told:
+            self._write(f"\n{self.message()}\n")
         for parting in self.partings:
             with suppress(Exception):
                 parting()
@@ -221,6 +230,29 @@ def parting(action: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         partings.remove(action)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """End the process at once, with its message, at a signal within the block: no exception is to pass through what runs in it.
+
+    Raises:
+        KeyboardInterrupt: the block was over before the process was.
+    """
+    if _current is None:
+        yield
+        return
+    check()
+    here = _current
+    here.hasty = True
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # raised by a handler that has taken the place of this one's
+        here.await_end()
+        raise
+    finally:
+        here.hasty = False
+    check()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from rayclean.config import Config, ExportConfig, require_config
 from rayclean.config.export_section import ADDED, OnlyRows
-from rayclean.errors import ArtifactError, ConfigError
+from rayclean.errors import ConfigError
 from rayclean.faults import faults_explained
 from rayclean.fingerprints import stamps
 from rayclean.folder import filesystem
@@ -15,7 +15,6 @@ from rayclean.pipeline import open_run
 from rayclean.plugins import explain
 from rayclean.progress import say
 from rayclean.results import RunResults
-from rayclean.run import MANIFEST
 from rayclean.verb_fingerprints import fingerprints
 
 if TYPE_CHECKING:
@@ -38,22 +37,14 @@ def revert(config: Config, **selection: Any) -> dict[str, int]:
         ArtifactError: the labels were never written, or under another config.
     """
     from rayclean.annotators.revert_changes import revert_label_changes
-    from rayclean.schema import LabelSet
-    from rayclean.tasks import TASKS
+    from rayclean.audits import commands
 
     run = open_run(config)
     with faults_explained(run.url()), run.locked():
-        if not run.done("relabel", fingerprints(config, run)["relabel"]):
-            raise ArtifactError(
-                f"{run.url('relabel')} is missing or was made from another config: "
-                "run `rayclean clean` first, then revert"
-            )
-        task = TASKS.build(config.task, LabelSet.from_json(run.read_text("load", "labels.json")))
+        task = commands.require_relabelled(config, run)
+        commands.decide_again(config, run, task)  # what an earlier call could not finish
         result = revert_label_changes(run, task, **selection)
-        # The labels were rewritten by replay; under the new list of reverts this folder is what relabel would
-        # write.
-        manifest = run.read_json("relabel", MANIFEST)
-        run.write_json({**manifest, "fingerprint": fingerprints(config, run)["relabel"]}, "relabel", MANIFEST)
+        commands.decide_again(config, run, task)  # under the new list of reverts, what relabel would write
     return result
 
 

@@ -10,8 +10,8 @@ import importlib
 from typing import Any
 
 from rayclean.annotators import ANNOTATORS, relabel_annotators
-from rayclean.annotators.reverts import reverts_fingerprint
-from rayclean.audits.answers import answers_fingerprint
+from rayclean.annotators.reverts import reverts_fingerprint, reverts_fingerprints
+from rayclean.audits.answers import answers_fingerprint, answers_fingerprints
 from rayclean.config import Config, Plugin
 from rayclean.detectors import DETECTORS
 from rayclean.fingerprints import fingerprint, stamps
@@ -82,6 +82,34 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
         ConfigError: a plug-in or an option is wrong.
         DataError: the data set cannot be found.
     """
+    return _chained(_reads(config, run))
+
+
+def is_relabelled(config: Config, run: Run) -> bool:
+    """Whether relabel is finished under this config, or was until people said more.
+
+    What they say (reverts, answers of auditors) is recorded first, and then decisions and labels are made again from what
+    is there. Where a full disk or the end of the process came between, the folder still has the fingerprint of before, and
+    to go on needs no other work than this.
+
+    Raises:
+        ConfigError: a plug-in or an option is wrong.
+        DataError: the data set cannot be found.
+    """
+    manifest = run.manifest("relabel")
+    if manifest is None:
+        return False
+    reads = _reads(config, run)
+    *machine, _, _, seed = reads["relabel"]
+    return any(
+        manifest.fingerprint == _chained({**reads, "relabel": [*machine, reverts, answers, seed]})["relabel"]
+        for reverts in reversed(reverts_fingerprints(run))
+        for answers in reversed(answers_fingerprints(run))
+    )
+
+
+def _reads(config: Config, run: Run) -> dict[str, Any]:
+    """What each verb reads of config, data and people, beside the folders of other verbs."""
     plugins = check_plugins(config)
     dataset = config.dataset.identity()
     prompts = {key: dataset.pop(key) for key in ("words", "definitions")}
@@ -89,7 +117,7 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
     label_form = TASKS.resolve(config.task.name).label_form
     # Replaced probabilities or a classifier trained anew are other inputs.
     brought = [stamps(path) for path in (*_paths(config.predict.path), *_paths(config.predict.model))]
-    reads: dict[str, Any] = {
+    return {
         "load": [dataset, config.seed, verb_module("load").source_fingerprint(config), label_form],
         "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), brought, config.seed],
         "detect": [plugins["task"], plugins["detectors"], config.detect.identity(), config.seed],
@@ -103,6 +131,10 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
         ],
         "evaluate": [config.evaluate.identity()],
     }
+
+
+def _chained(reads: dict[str, Any]) -> dict[str, str]:
+    """The fingerprints of all verbs, each made from those of its inputs and from what it reads."""
     found: dict[str, str] = {}
     for verb in VERBS:
         inputs = [found[name] for name in INPUTS[verb]]
@@ -111,7 +143,7 @@ def fingerprints(config: Config, run: Run) -> dict[str, str]:
 
 
 def _people(config: Config, run: Run) -> list[Any]:
-    """What people said: reverts of changes, answers of auditors, and the sample that limits harm."""
+    """What people said: reverts of changes, answers of auditors, and last the sample that limits harm."""
     seed = None if config.relabel.max_harm is None else config.audit.seed
     return [reverts_fingerprint(run), answers_fingerprint(run), seed]
 

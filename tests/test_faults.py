@@ -3,11 +3,10 @@
 import errno
 import json
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from rayclean.pipeline import run_verbs
 from rayclean.run import VERBS, Run
 from tests import toy
 from tests.command import Ended, run_command
+from tests.full_disk import files_of_at_most
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,6 @@ def test_a_mistake_in_the_code_is_no_fault(error: Exception) -> None:
 def test_an_error_that_says_what_to_do_is_left_as_it_is() -> None:
     with pytest.raises(ArtifactError, match="run it again"), faults_explained("/runs/a"):
         raise ArtifactError("run it again") from FileNotFoundError(2, "No such file", "/runs/a/x")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A write beyond this size fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="module")

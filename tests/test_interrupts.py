@@ -29,6 +29,7 @@ with Interrupts("rayclean clean my.toml") as here:
     except KeyboardInterrupt:
         {end}
     if here.received is not None:
+        here.told = True
         print(here.message(), file=sys.stderr)
         code = here.code
 sys.exit(code)
@@ -118,6 +119,15 @@ def test_a_signal_after_the_work_ends_at_once() -> None:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 143
     assert "Traceback" not in errors
+
+
+def test_the_message_is_said_once_though_the_interpreter_does_not_end_in_time() -> None:
+    stays = "import threading; threading.Thread(target=lambda: time.sleep(60)).start(); time.sleep(60)"
+    with command(stays, grace=0.5) as process:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert errors.count("go on with: rayclean clean my.toml") == 1
 
 
 def test_a_signal_while_the_interpreter_takes_itself_down_changes_no_exit_code() -> None:

@@ -154,8 +154,13 @@ def _recorded(row: list[Any]) -> Change:
 
 def reverts_fingerprint(run: Run) -> str:
     """A fingerprint of all recorded reverts; empty if there are none."""
+    return reverts_fingerprints(run)[-1]
+
+
+def reverts_fingerprints(run: Run) -> list[str]:
+    """`reverts_fingerprint` as it was before the first call and after each one, the last of which is that of now."""
     names = _segments(run)
-    return fingerprint(names) if names else ""
+    return ["", *(fingerprint(names[:count]) for count in range(1, len(names) + 1))]
 
 
 def has_reverts(run: Run) -> bool:

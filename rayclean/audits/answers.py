@@ -152,8 +152,13 @@ def read_answers(run: Folder, places: Mapping[tuple[int, str], int] | None = Non
 
 def answers_fingerprint(run: Folder) -> str:
     """A fingerprint of all answers; empty if there are none."""
+    return answers_fingerprints(run)[-1]
+
+
+def answers_fingerprints(run: Folder) -> list[str]:
+    """`answers_fingerprint` as it was before the first reading and after each one, the last of which is that of now."""
     names = _segments(run)
-    return fingerprint(names) if names else ""
+    return ["", *(fingerprint(names[:count]) for count in range(1, len(names) + 1))]
 
 
 def _segments(run: Folder) -> list[str]:

@@ -41,7 +41,7 @@ from rayclean.run import MANIFEST, Run
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
-from rayclean.verb_fingerprints import fingerprints
+from rayclean.verb_fingerprints import fingerprints, is_relabelled
 
 AUDIT_FORM_FILE, CERTIFY_FORM_FILE = "form", "certificate-form"
 
@@ -103,13 +103,13 @@ def audit_run(config: Config, run: Run, files: Sequence[str], auditor: str, *, o
     Raises:
         RaycleanError: relabel is not finished, the auditor is the annotator, or a form is wrong.
     """
-    task = _require(config, run)
+    task = require_relabelled(config, run)
     draw = draw_sample(run, config.audit, read_population(run.require("detect")))
     reading = _read(config, run, task, files, auditor)
     if oracle:
         units = read_units(run, task, _open(run, task, draw.units).tolist())
         record_answers(run, oracle_answers(run, units, task), ORACLE, draw.form)
-    _decide_again(config, run, task)
+    decide_again(config, run, task)
     left = _open(run, task, draw.units)
     left = left[np.argsort(mix(left, config.audit.seed, "audit form"))]
     units = read_units(run, task, left.tolist())
@@ -128,11 +128,11 @@ def certify_run(
 
     Args and errors: those of `audit_run`.
     """
-    task = _require(config, run)
+    task = require_relabelled(config, run)
     rule = config.relabel.certify or CertifyConfig()
     form = form_name(run, config.seed, CERTIFICATE)
     reading = _read(config, run, task, files, auditor)
-    _decide_again(config, run, task)  # a form of an audit among the files changes the proposals
+    decide_again(config, run, task)  # a form of an audit among the files changes the proposals
     while True:
         present = present_answers(run, task)
         answers, units = present.answers, present.units
@@ -144,7 +144,7 @@ def certify_run(
             break
         record_answers(run, oracle_answers(run, asked, task), ORACLE, form)
     found, _ = certified_proposals(proposals, told, rule, config.seed)
-    _decide_again(config, run, task)
+    decide_again(config, run, task)
     statement = {
         "target": rule.target,
         "delta": rule.delta,
@@ -167,8 +167,13 @@ def certify_run(
     return CertificateState(statement, certificate, len(following), forms, reading)
 
 
-def _require(config: Config, run: Run) -> Task:
-    if not run.done("relabel", fingerprints(config, run)["relabel"]):
+def require_relabelled(config: Config, run: Run) -> Task:
+    """The task of a run whose relabel is finished; what people have said since may wait for `decide_again`.
+
+    Raises:
+        ArtifactError: relabel is not finished under this config.
+    """
+    if not is_relabelled(config, run):
         raise ArtifactError(
             f"{run.url('relabel')} is missing or was made from another config: run `rayclean clean` first"
         )
@@ -215,8 +220,8 @@ def _read(config: Config, run: Run, task: Task, files: Sequence[str], auditor: s
     return reading
 
 
-def _decide_again(config: Config, run: Run, task: Task) -> None:
-    """Decisions and labels by all answers; the verbs after relabel become stale."""
+def decide_again(config: Config, run: Run, task: Task) -> None:
+    """Decisions and labels by all that people have said; the verbs after relabel become stale."""
     expected = fingerprints(config, run)["relabel"]
     if run.done("relabel", expected):  # no answer came
         return

@@ -101,6 +101,7 @@ def _run(command: str, debug: bool, interrupts: Interrupts) -> int:
     except Exception as error:
         failure = error
     if interrupts.received is not None:  # whatever failed after it failed because of it
+        interrupts.told = True
         _print_error(interrupts.message())
         return interrupts.code
     if failure is not None:

@@ -49,7 +49,7 @@ class Csv(Reader):
         """Records after the header; fields are strings, an empty field is ''."""
         sniffed = self.sniff(segment.file)
         header = _header(segment.file, sniffed, self.options)
-        positions = [header.index(name) for name in columns]
+        positions, named = [header.index(name) for name in columns], self.options.header
         labels = [header.index(name) for name in self.options.labels if name in header]
         expected = Expectation(sniffed.sample, sniffed.dialect, len(header), labels, self.options.header)
         with open_text(segment.file, sniffed.encoding, newline="") as lines:
@@ -58,7 +58,9 @@ class Csv(Reader):
             ):
                 if isinstance(record, RejectedRow):
                     yield row, record
-                elif self.options.header and [value.strip() for value in record] == header:
+                elif (
+                    named and record[0].strip() == header[0] and [value.strip() for value in record] == header
+                ):
                     yield row, RejectedRow("header repeated", str(record))
                 else:
                     yield row, _decoded([record[position] for position in positions], sniffed.encoding)

@@ -5,10 +5,11 @@ RFC 4180 (commas, double quotes, quotes inside a field doubled) is the usual one
 
 import csv
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from rayclean.datasets.text_files import MAX_LINE
@@ -16,6 +17,8 @@ from rayclean.datasets.text_files import MAX_LINE
 _NULL_MARK = "\ufdd0"
 """Stands between an escape character and N, so that null differs from an escaped escape character and N; no character."""
 _NAMES = {"\t": "tab", " ": "blank"}
+_CHUNK = 64 * 1024
+"""Characters of the lines that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,15 @@ class CsvRecord(NamedTuple):
         return self.lines[-1].endswith(("\n", "\r"))
 
 
+class PlainRecords(NamedTuple):
+    """Records one after another that need no second look."""
+
+    rows: list[list[str]]
+    """Fields of each."""
+    last: list[CsvRecord]
+    """The last ones of them, with all that is known of them."""
+
+
 class Records:
     """The records of a file in a dialect, blank lines aside. A malformed one costs its first line: the others are read again.
 
@@ -147,14 +159,16 @@ class Records:
 
     def __init__(self, lines: Iterable[str], dialect: Dialect, before: int = 0):
         self.lines, self.dialect = iter(lines), dialect
-        self.ahead: deque[str] = deque()
+        self.chunk: list[str] = []
+        self.characters = 0  # of the chunk
+        self.has_quote = self.has_escape = False  # whether one may stand in the chunk
+        self.next = 0  # position in the chunk of the line that is taken next
         self.taken: list[str] = []
-        self.length = 0
-        self.number = before  # of lines that were taken
+        self.length = 0  # of the lines that were taken
+        self.number = before  # of the line that was taken last
         self.parser = dialect.parser(self._feed())
 
     def __iter__(self) -> Iterator[CsvRecord]:
-        quote = self.dialect.quote
         while True:
             self.taken, self.length = [], 0
             try:
@@ -164,32 +178,102 @@ class Records:
             except csv.Error as error:
                 fields, fault = [], str(error)
                 self.parser = self.dialect.parser(self._feed())  # the old one is inside a quote
-            number = self.number - len(self.taken) + 1
             if self.dialect.escape:
                 fields = list(map(self.dialect.field, fields))
-            text = "".join(self.taken).rstrip("\r\n")
-            has_quote = quote in text if quote else False
-            record = CsvRecord(number, tuple(self.taken), text, has_quote, fields, self.number, fault)
+            record = self._record(self.number - len(self.taken) + 1, self.taken, fields, fault)
             if fault:
                 record = self.first_line(record)
-            if len(fields) > 1 or fault or has_quote or (fields and fields[0].strip()):
+            if len(fields) > 1 or fault or record.has_quote or (fields and fields[0].strip()):
                 yield record
 
     def first_line(self, record: CsvRecord) -> CsvRecord:
         """Only the first line of the last record; the others are read again."""
-        first, *rest = record.lines
-        self.ahead.extendleft(reversed(rest))
+        (first, *rest) = record.lines
+        self.next -= len(rest)
         self.number -= len(rest)
         return record._replace(lines=(first,), text=first.rstrip("\r\n"))
 
+    def plain(self, width: int, labels: Mapping[int, Collection[str]], last: int) -> PlainRecords:
+        """The next records as long as none of them needs a second look: many at once, in a fraction of the time.
+
+        A plain record has `width` fields, of which the labels are known, and a line end; and its quotes do not look as if they
+        closed a field that begins in a record before it. The iterator goes on after them. There may be none.
+
+        Args:
+            width: number of the columns, at least 2.
+            labels: known values by column.
+            last: of how many of the last ones more than the fields is wanted.
+        """
+        self.taken, self.length = [], 0
+        rows: list[list[str]] = []
+        spans: list[tuple[int, int]] = []
+        if (self.next == len(self.chunk) and not self._fill()) or self.characters > MAX_LINE:
+            return PlainRecords([], [])
+        chunk, first, known = self.chunk, self.next, list(labels.items())
+        has_quote, has_escape = self.has_quote, self.has_escape
+        whole = len(chunk) - (not chunk[-1].endswith(("\n", "\r")))
+        lines: Iterator[str] = islice(chunk, first, whole)
+        parser = self.dialect.parser(map(self.dialect.prepared, lines) if has_escape else lines)
+        start = first
+        with suppress(csv.Error):  # at a malformed record, or at one that goes on in the next chunk
+            for fields in parser:
+                end = first + parser.line_num
+                if fields:  # otherwise a blank line
+                    if has_escape:
+                        fields = list(map(self.dialect.field, fields))
+                    if len(fields) != width or (has_quote and self._closes(start, end)):
+                        break
+                    unknown = False
+                    for column, values in known:
+                        unknown |= fields[column] not in values
+                    if unknown:
+                        break
+                    rows.append(fields)
+                    spans.append((start, end))
+                start = end
+        before = self.number - first + 1  # number of the chunk's first line
+        self.next, self.number = start, self.number + start - first
+        kept = zip(rows[-last:], spans[-last:], strict=True)
+        return PlainRecords(
+            rows, [self._record(before + begin, chunk[begin:end], fields) for fields, (begin, end) in kept]
+        )
+
+    def _closes(self, start: int, end: int) -> bool:
+        """Whether the record of some lines of the chunk may end a field that begins in a record before it."""
+        quote = self.dialect.quote
+        text = self.chunk[start] if end == start + 1 else "".join(self.chunk[start:end])
+        return quote in text and text[0] != quote and self.dialect.closes(text.rstrip("\r\n"))
+
+    def _record(self, number: int, lines: list[str], fields: list[str], fault: str = "") -> CsvRecord:
+        """The record whose first line has a number."""
+        text = "".join(lines).rstrip("\r\n")
+        has_quote = bool(self.dialect.quote) and self.dialect.quote in text
+        return CsvRecord(number, tuple(lines), text, has_quote, fields, number + len(lines) - 1, fault)
+
     def _feed(self) -> Iterator[str]:
-        while True:
-            line = self.ahead.popleft() if self.ahead else next(self.lines, None)
-            if line is None:
-                return
+        while self.next < len(self.chunk) or self._fill():
+            line = self.chunk[self.next]
+            self.next += 1
             self.number += 1
             self.taken.append(line)
             self.length += len(line)
             if self.length > MAX_LINE:
                 raise csv.Error(f"a record longer than {MAX_LINE:,} characters; is a quote open?")
             yield self.dialect.prepared(line)
+
+    def _fill(self) -> bool:
+        """Get more lines, behind those of the record that is read, which may be read again; returns whether there are any."""
+        lines, length = [], 0
+        for line in self.lines:
+            lines.append(line)
+            length += len(line)
+            if length >= _CHUNK:
+                break
+        text, goes_on = "".join(lines), bool(self.taken)
+        self.chunk, self.next = [*self.taken, *lines], len(self.taken)
+        self.characters = self.length + length
+        quote, escape = self.dialect.quote, self.dialect.escape
+        self.has_quote = bool(quote) and (quote in text or (goes_on and self.has_quote))
+        special = escape in text or _NULL_MARK in text or (goes_on and self.has_escape)
+        self.has_escape = bool(escape) and special
+        return bool(lines)

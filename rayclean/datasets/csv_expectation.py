@@ -81,8 +81,12 @@ class Expectation:
             return record.fault
         if len(record.fields) != self.width:
             return f"{_fields(len(record.fields))}, the header has {self.width}"
-        if record.has_quote and not self.dialect.is_strict(record.text) and self.unknown(record.fields):
-            return f"quotes inside a field, and the label {self.unknown(record.fields)[0][:50]!r}"
+        if (
+            record.has_quote
+            and (unknown := self.unknown(record.fields))
+            and not self.dialect.is_strict(record.text)
+        ):
+            return f"quotes inside a field, and the label {unknown[0][:50]!r}"
         if record.is_whole:
             return ""
         last, known = record.fields[-1], self.labels.get(self.width - 1)

@@ -11,7 +11,7 @@ lines before it belong to the malformed record. A later line may show that recor
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from rayclean.datasets.csv_dialect import CsvRecord, Records
+from rayclean.datasets.csv_dialect import CsvRecord, PlainRecords, Records
 from rayclean.datasets.csv_expectation import Expectation
 from rayclean.datasets.rejected_rows import WHOLE_CHARACTERS, RejectedRow
 from rayclean.datasets.text_files import unmarked
@@ -55,6 +55,17 @@ def checked_records(
     held: list[CsvRecord | RejectedRow] = []  # the last one, or those since one with a quote
     quoted = False  # whether the first of them has a quote
     for item in _resumed(Records(lines, dialect, before), expectation):
+        if isinstance(item, PlainRecords):
+            begin = max((at for at, record in enumerate(item.last) if record.has_quote), default=None)
+            if begin is None and quoted and len(held) + len(item.rows) <= _HELD + 1:
+                held += item.last
+                continue
+            quoted = begin is not None
+            kept = item.last[-1:] if begin is None else item.last[begin:]
+            yield from map(expectation.released, held)
+            yield from item.rows[: len(item.rows) - len(kept)]
+            held = [*kept]
+            continue
         if item.closes and quoted:
             why = f"it may be a part of a text that begins before it and ends in line {item.last}"
             yield from (each if isinstance(each, RejectedRow) else _rejected(why, each.text) for each in held)
@@ -74,14 +85,21 @@ def checked_records(
     yield from map(expectation.released, held)
 
 
-def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item]:
-    """Records that are well-formed and, after a malformed one, plausible; and what is malformed."""
+def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item | PlainRecords]:
+    """Records that are well-formed and, after a malformed one, plausible, plain ones together; and what is malformed."""
     unread = iter(records)
     if expectation.header:
         next(unread, None)
     block: _Block | None = None
     wary = False  # whether the record before was malformed
-    for record in unread:
+    while True:
+        if block is None and not wary and expectation.width > 1:
+            plain = records.plain(expectation.width, expectation.labels, _HELD + 1)
+            if plain.rows:
+                yield plain
+        record = next(unread, None)
+        if record is None:
+            break
         closes = record.has_quote and expectation.dialect.closes(record.text)
         doubt = expectation.doubt(record) if wary else expectation.fault(record)
         if block is not None:

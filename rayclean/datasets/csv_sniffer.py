@@ -78,7 +78,7 @@ def _sniff_dialect(lines: list[str], usual: Dialect, options: ReadOptions) -> Di
     )
     if options.quote is None and lines and lines[0].startswith("'"):
         single = _with_delimiter(lines, replace(dialect, quote="'"), options)
-        if _faults(lines, single) == 0:
+        if _faults(lines, single) == 0 or _named(lines, single, options) > _named(lines, dialect, options):
             return single
     dialect = _with_delimiter(lines, dialect, options)
     faults = _faults(lines, dialect)
@@ -109,11 +109,16 @@ def _with_delimiter(lines: list[str], dialect: Dialect, options: ReadOptions) ->
     usual = dialect.delimiter
     tried = [replace(dialect, delimiter=each) for each in (usual, *(d for d in DELIMITERS if d != usual))]
     if options.header and options.columns:
-        found = [len(set(_first(lines, each)) & set(options.columns)) for each in tried]
+        found = [_named(lines, each, options) for each in tried]
         if max(found):
             return tried[found.index(max(found))]
     even = [_evenness(lines, each) for each in tried]
     return tried[even.index(max(even))] if max(even) >= _CONSISTENT else dialect
+
+
+def _named(lines: list[str], dialect: Dialect, options: ReadOptions) -> int:
+    """Number of the columns that the config names which the first record holds."""
+    return len(set(_first(lines, dialect)) & set(options.columns)) if options.header else 0
 
 
 def _first(lines: list[str], dialect: Dialect) -> list[str]:

@@ -9,6 +9,7 @@ import bz2
 import codecs
 import gzip
 import io
+import itertools
 import lzma
 import posixpath
 import zlib
@@ -27,6 +28,9 @@ _SAMPLE_BYTES = 1024 * 1024
 
 MAX_LINE = 16 * 1024 * 1024
 """Longest line, and longest CSV record or JSON value, in characters."""
+
+_BLOCK = 256 * 1024
+"""Characters that are read at once."""
 
 _FREE_BYTES = 256 * 1024 * 1024
 """A file may unpack to this size whatever its packed size is."""
@@ -142,26 +146,36 @@ def encoding_name(encoding: str) -> str:
 
 
 class TextLines:
-    """The lines of a text with their ends, each at most `MAX_LINE` characters long."""
+    """The lines of a text with their ends, each at most `MAX_LINE` + 1 characters long.
 
-    def __init__(self, text: io.TextIOWrapper):
-        self.text = text
-        self.number = 0
-        """Of the last line, from 1."""
+    They are cut out of blocks: to ask the text for one line after another takes longer than most of what is done with them.
+
+    Args:
+        text: a text of which nothing has been read.
+        newline: as `open_text` takes it.
+    """
+
+    def __init__(self, text: io.TextIOWrapper, newline: str):
+        self.text, self.newline = text, newline
 
     def __iter__(self) -> Iterator[str]:
-        return self
+        """The lines, without a byte-order mark; of one that is too long the beginning, longer than `MAX_LINE`."""
+        return itertools.chain.from_iterable(self._blocks())
 
-    def __next__(self) -> str:
-        """The next line, without a byte-order mark; of one that is too long the beginning, longer than `MAX_LINE`."""
-        line = self.text.readline(MAX_LINE + 1)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        rest = line
-        while len(rest) > MAX_LINE and not rest.endswith(("\n", "\r")):
-            rest = self.text.readline(MAX_LINE + 1)
-        return line.removeprefix("\ufeff") if self.number == 1 else line
+    def _blocks(self) -> Iterator[list[str]]:
+        begun = ""  # a line that may go on in the next block
+        more = self.text.read(_BLOCK).removeprefix("\ufeff")
+        while more:
+            *lines, last = io.StringIO(begun + more, newline=self.newline).readlines()
+            if len(begun) + len(more) > MAX_LINE:
+                lines = [line[: MAX_LINE + 1] for line in lines]
+                last = (
+                    last if len(last) <= MAX_LINE else last[: MAX_LINE + 1] + last[-1]
+                )  # it may be a line end
+            yield lines
+            begun, more = last, self.text.read(_BLOCK)
+        if begun:
+            yield [begun[: MAX_LINE + 1]]
 
 
 @contextmanager
@@ -177,7 +191,7 @@ def open_text(file: SourceFile, encoding: str, newline: str = "\n") -> Iterator[
         DataError: the file cannot be read.
     """
     with open_bytes(file) as handle:
-        yield TextLines(io.TextIOWrapper(handle, encoding, errors="rayclean.mark", newline=newline))
+        yield TextLines(io.TextIOWrapper(handle, encoding, errors="rayclean.mark", newline=newline), newline)
 
 
 def first_bytes(file: SourceFile) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ from rayclean.config import ClusterConfig
 from rayclean.errors import FaultError, ResourceError
 from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes, reaper
+from rayclean.runtime.core_handlers import core_handlers_left_out
 from rayclean.runtime.last_words import told_if_killed
 from rayclean.runtime.needs import EMBEDDED
 
@@ -52,25 +53,35 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     embedded = not address or address == "local"
     mark = reaper.own_mark() if embedded else ""
-    before = {number: signal.getsignal(number) for number in interrupts.STOPPING}
+    handlers = {number: signal.getsignal(number) for number in interrupts.STOPPING}
     with (
         interrupts.handlers_kept(),
         told_if_killed("its own Ray" if embedded else f"Ray at {address}", mark),
     ):
         try:
-            if embedded:
-                _start_embedded(config, mark)
-            else:
-                _connect(str(address))
+            with interrupts.at_once(), core_handlers_left_out():
+                if embedded:
+                    _start_embedded(config, mark)
+                else:
+                    _connect(str(address))
             quiet_libraries()
-            if threading.current_thread() is threading.main_thread():
-                # ray.init has replaced the handlers of the command line; where there were none, its own end in order.
-                interrupts.put_back({number: each for number, each in before.items() if callable(each)})
+            _install(handlers)
             with _watched_node() if embedded else nullcontext():
                 yield
         finally:
             ray.shutdown()
+            _install(handlers)
             os.environ.pop(EMBEDDED, None)
+
+
+def _install(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Install the handlers of the command line anew, also where Python takes them for installed, since Ray replaces some behind
+    its back; where there were none, Ray's own end in order stays.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -19,12 +19,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from requests.exceptions import RequestException
 
 from rayclean.errors import ArtifactError, ResourceError
+from rayclean.faults import faults_explained
 from rayclean.fingerprints import fingerprint
+from rayclean.folder import Folder
 from rayclean.runtime import cluster
 
 from ray.exceptions import AuthenticationError
@@ -112,6 +113,7 @@ class Jobs:
         Raises:
             ArtifactError: a job with another config is running in the same run folder.
             ResourceError: the job server refuses the job.
+            FaultError: there is no room for what is sent.
         """
         last = self.latest(parcel.run, parcel.name)
         if last is not None and last.under_way:
@@ -125,9 +127,13 @@ class Jobs:
             return last, False
         attempt = 1 if last is None else last.attempt + 1
         name = f"{submission_id(parcel.run, parcel.name)}-{attempt}"
-        with tempfile.TemporaryDirectory(prefix="rayclean-job-") as folder, _explained(self.address):
+        with (
+            faults_explained(tempfile.gettempdir()),
+            tempfile.TemporaryDirectory(prefix="rayclean-job-") as folder,
+            _explained(self.address),
+        ):
             for file, content in {**parcel.files, **parcel.notes}.items():
-                Path(folder, file).write_text(content)
+                Folder(folder).write_text(content, file)
             try:
                 self.client.submit_job(
                     entrypoint=parcel.command,

@@ -113,12 +113,13 @@ def report_sweep(spec: Sweep) -> Results:
     errors = trials.trial_files(folder, trials.ERROR).items()
     failed = {e["title"]: e["error"] for name, e in errors if name not in found and name not in left_out}
     results = collect(spec, found, failed, {name: trials.trial_epochs(folder, name) for name in found})
-    folder.write_json(list(found.values()), "results.json")
-    if results.best is not None:
-        folder.write_text(best_config(results), "best.toml")
-    else:
-        folder.remove("best.toml")
-    folder.write_text(render_sweep(results), "report.html")
+    with faults_explained(folder.url()):
+        folder.write_json(list(found.values()), "results.json")
+        if results.best is not None:
+            folder.write_text(best_config(results), "best.toml")
+        else:
+            folder.remove("best.toml")
+        folder.write_text(render_sweep(results), "report.html")
     return results
 
 

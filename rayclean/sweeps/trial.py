@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rayclean import pipeline
 from rayclean.errors import RaycleanError
 from rayclean.evaluation.run_figures import epoch_records, run_figures
+from rayclean.faults import faults_explained
 from rayclean.folder import Folder
 from rayclean.sweeps.plan import SweepPlan, Work
 from rayclean.sweeps.trial_run import TrialRecord
@@ -52,10 +54,12 @@ def run_tune_trial(
     for work in works:
         try:
             callback = on_epoch if len(works) == 1 else lambda _: None
-            results.append(run_trial(work, plan.verbs, callback, replace(place, endpoints=servers)))
-            work.run.remove(ERROR)
+            with faults_explained(work.run.url()):
+                results.append(run_trial(work, plan.verbs, callback, replace(place, endpoints=servers)))
+                work.run.remove(ERROR)
         except RaycleanError as error:
-            work.run.write_json({"title": work.title, "error": str(error)}, ERROR)
+            with suppress(OSError):  # there may be no room for it
+                work.run.write_json({"title": work.title, "error": str(error)}, ERROR)
             return {"trial": work.name, "error": str(error), "figures": {}}
     names = set.intersection(*(set(result["figures"]) for result in results))
     means = {name: fmean(result["figures"][name] for result in results) for name in names}

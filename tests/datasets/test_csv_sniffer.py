@@ -157,3 +157,10 @@ def test_the_guess_does_not_depend_on_what_comes_after_the_sample(tmp_path, monk
     found = stage(tmp_path, joined(",", [*rows, ('"a \\"b\\"', "dock\n"), ('\u00e9"', "dock")]))
     assert found.pairs[:40] == rows
     assert found.labels == {"dock", "attic"}
+
+
+def test_single_quotes_are_found_by_the_names_of_the_columns_though_a_record_is_malformed(tmp_path):
+    content = "'text','label'\n" + "".join(f"'{text}','{label}'\n" for text, label in ROWS)
+    found = stage(tmp_path, f"{content}'the quay's wall','dock'\n")
+    assert found.pairs == ROWS
+    assert [reason for _, reason, _ in found.rejected] == ["malformed CSV line"]

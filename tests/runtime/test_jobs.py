@@ -2,14 +2,17 @@
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
 
-from rayclean.errors import ArtifactError, ResourceError
+from rayclean.errors import ArtifactError, FaultError, ResourceError
 from rayclean.runtime import jobs as module
 from rayclean.runtime.jobs import JobPackage, Jobs
+from tests.full_disk import files_of_at_most
 
+from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobDetails, JobStatus
 
 PARCEL = JobPackage("run", "s3://bucket/runs/run", "rayclean clean config.json", {"config.json": "{}"})
@@ -104,3 +107,26 @@ def test_the_command_that_stops_a_job_works_as_it_stands(
     assert (
         jobs.stop("rayclean-run-1") == f"{prefix}ray job stop rayclean-run-1 --address http://10.0.0.1:8265"
     )
+
+
+def test_a_disk_without_room_for_what_is_sent(
+    server: Callable[[JobPackage | None], Jobs], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jobs = server(None)
+    full = "beyond the limit of its size"
+    with (
+        files_of_at_most(1),
+        pytest.raises(FaultError, match=rf"cannot write '.*rayclean-job-.*/config\.json'.*{full}"),
+    ):
+        jobs.submit(PARCEL)
+
+    def pack(*, runtime_env: dict[str, str], **rest: object) -> None:
+        create_package(runtime_env["working_dir"], tmp_path / "sent.zip", include_gitignore=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.client, "submit_job", pack)
+        with files_of_at_most(10), pytest.raises(FaultError, match=f"{full}.*the same command goes on"):
+            jobs.submit(PARCEL)
+    assert jobs.client.list_jobs() == []
+    _, new = jobs.submit(PARCEL)
+    assert new
