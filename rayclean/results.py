@@ -118,10 +118,10 @@ class RunResults(Run):
         return text + rows.to_html(escape=True, index=False, max_cols=20)
 
     def _rows(self, only: "OnlyRows") -> "pa.Table":
-        from rayclean.config.export_section import ADDED
+        from rayclean.config.export_section import ADDED_COLUMNS
         from rayclean.run_actions import exported_rows
 
-        return exported_rows(self.config, only, ADDED)
+        return exported_rows(self.config, only, ADDED_COLUMNS)
 
 
 def _frame(table: "pa.Table") -> "pandas.DataFrame":

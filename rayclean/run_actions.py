@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rayclean.config import Config, ExportConfig, require_config
-from rayclean.config.export_section import ADDED, OnlyRows
+from rayclean.config.export_section import ADDED_COLUMNS, OnlyRows
 from rayclean.errors import ConfigError
 from rayclean.faults import faults_explained
 from rayclean.fingerprints import stamps
@@ -186,13 +186,15 @@ def export_options(config: Config, to: str | None, options: dict[str, Any]) -> E
         raise ConfigError(explain(error, ExportConfig, "export")) from None
 
 
-def exported_rows(config: Config, only: OnlyRows = "all", columns: Sequence[str] = ADDED) -> "pa.Table":
+def exported_rows(
+    config: Config, only: OnlyRows = "all", columns: Sequence[str] = ADDED_COLUMNS
+) -> "pa.Table":
     """The rows that `export` writes, in memory.
 
     Args:
         config: of a run whose detect is finished.
         only: which rows.
-        columns: that are added to those of the data (`config.export_section.ADDED`, `exports.added_columns.OF_SUSPECTS`).
+        columns: that are added to those of the data (`config.export_section.ADDED_COLUMNS`, `exports.added_columns.OF_SUSPECTS`).
 
     Raises:
         ArtifactError: the run is not far enough, or the data have changed since.

@@ -8,7 +8,14 @@ from rayclean.plugins import Options
 
 ExportFormat = Literal["parquet", "csv", "jsonl", "huggingface"]
 OnlyRows = Literal["all", "changed", "suspects", "referred"]
-ADDED = ("label_given", "label", "label_source", "label_confidence", "label_reason", "label_annotator")
+ADDED_COLUMNS = (
+    "label_given",
+    "label",
+    "label_source",
+    "label_confidence",
+    "label_reason",
+    "label_annotator",
+)
 """The columns that an export adds, by the names that they have by default."""
 
 
@@ -44,8 +51,10 @@ class ExportConfig(Options):
     @field_validator("names")
     @classmethod
     def _names_known(cls, names: dict[str, str]) -> dict[str, str]:
-        if unknown := sorted(names.keys() - set(ADDED)):
-            raise ValueError(f"{unknown[0]!r} is no column that is added; these are: {', '.join(ADDED)}")
+        if unknown := sorted(names.keys() - set(ADDED_COLUMNS)):
+            raise ValueError(
+                f"{unknown[0]!r} is no column that is added; these are: {', '.join(ADDED_COLUMNS)}"
+            )
         if empty := [name for name, other in names.items() if not other]:
             raise ValueError(f"{empty[0]!r} has no name; to leave the column out, drop it after the export")
         return names

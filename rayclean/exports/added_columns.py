@@ -21,7 +21,7 @@ class AddedColumns:
 
     form: LabelForm
     names: dict[str, str]
-    """Added column (`config.export_section.ADDED`, `OF_SUSPECTS`) -> the name that it has."""
+    """Added column (`config.export_section.ADDED_COLUMNS`, `OF_SUSPECTS`) -> the name that it has."""
     classes: list[str]
     """[K] names of the classes."""
     codes: list[str]
@@ -94,7 +94,7 @@ def added_names(
     """Added column -> its name, which no column of the data has.
 
     Args:
-        columns: that are added (`ADDED`, `OF_SUSPECTS`).
+        columns: that are added (`ADDED_COLUMNS`, `OF_SUSPECTS`).
         taken: columns of the data.
         chosen: names that the config gives.
         in_place: whether the final label gets no column of its own.

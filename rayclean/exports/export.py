@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayclean.config import Config
-from rayclean.config.export_section import ADDED, ExportConfig, OnlyRows
+from rayclean.config.export_section import ADDED_COLUMNS, ExportConfig, OnlyRows
 from rayclean.datasets.columns import names_of
 from rayclean.datasets.label_forms import label_form
 from rayclean.datasets.labels import LABEL_CODES_FILE
@@ -58,7 +58,7 @@ def export_data(
     run: Run,
     options: ExportConfig,
     engines: Engines = IN_PROCESS,
-    columns: Sequence[str] = ADDED,
+    columns: Sequence[str] = ADDED_COLUMNS,
     *,
     decided: bool = True,
 ) -> Exported:
@@ -69,7 +69,7 @@ def export_data(
         run: with a finished relabel, or a finished predict by a trained classifier (`check_finished`).
         options: where to, and what.
         engines: what the work runs on.
-        columns: that are added (`ADDED`, `OF_SUSPECTS`).
+        columns: that are added (`ADDED_COLUMNS`, `OF_SUSPECTS`).
         decided: whether relabel is finished; otherwise final labels are the given ones.
 
     Raises:
@@ -97,7 +97,9 @@ def export_data(
     return exported
 
 
-def export_key(config: Config, run: Run, options: ExportConfig, columns: Sequence[str] = ADDED) -> str:
+def export_key(
+    config: Config, run: Run, options: ExportConfig, columns: Sequence[str] = ADDED_COLUMNS
+) -> str:
     """A hash of everything on which the result of an export depends."""
     asked = [options.model_dump(exclude={"overwrite"}), list(columns), config.dataset.identity()]
     return fingerprint("export", _VERSION, _results(run), asked)
@@ -244,7 +246,12 @@ def check_finished(
 
 
 def exported_table(
-    config: Config, run: Run, only: OnlyRows = "all", columns: Sequence[str] = ADDED, *, decided: bool = True
+    config: Config,
+    run: Run,
+    only: OnlyRows = "all",
+    columns: Sequence[str] = ADDED_COLUMNS,
+    *,
+    decided: bool = True,
 ) -> pa.Table:
     """The rows of the data set with what the run says of them, in memory; arguments and errors are those of `export_data` and
     `ExportConfig`.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rayclean
-from rayclean.config.export_section import ADDED, ExportConfig
+from rayclean.config.export_section import ADDED_COLUMNS, ExportConfig
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.exports.export import export_data
 from rayclean.results import RunResults
@@ -52,7 +52,7 @@ def test_every_row_says_where_its_label_comes_from(
     _, _, run = made
     rows = run.to_pandas()
     pd.testing.assert_frame_equal(rows[frame.columns], frame)
-    assert list(rows.columns[len(frame.columns) :]) == ["label_given", "rayclean_label", *ADDED[2:]]
+    assert list(rows.columns[len(frame.columns) :]) == ["label_given", "rayclean_label", *ADDED_COLUMNS[2:]]
     load, relabel = run.require("load"), run.require("relabel")
     tables = [relabel.read_table("labels", shard) for shard in relabel.shards("labels")]
     labels = {row["key"]: row for row in pa.concat_tables(tables).to_pylist()}
@@ -142,7 +142,7 @@ def test_changed_data_or_config_are_refused(frame: pd.DataFrame, tmp_path: Path)
 def test_names_are_chosen_or_free(made: tuple[Path, rayclean.Config, RunResults], tmp_path: Path) -> None:
     _, _, run = made
     run.export(str(tmp_path / "a.parquet"), names={"label": "final", "label_given": "before"})
-    assert pq.read_schema(tmp_path / "a.parquet").names[4:] == ["before", "final", *ADDED[2:]]
+    assert pq.read_schema(tmp_path / "a.parquet").names[4:] == ["before", "final", *ADDED_COLUMNS[2:]]
     with pytest.raises(ConfigError, match=r"'truth', and there is a column of that name"):
         run.export(str(tmp_path / "b.parquet"), names={"label": "truth"})
     with pytest.raises(ConfigError, match=r"'labl' is no column that is added"):

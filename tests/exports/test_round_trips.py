@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rayclean.config.export_section import ADDED, ExportConfig
+from rayclean.config.export_section import ADDED_COLUMNS, ExportConfig
 from rayclean.exports.export import export_data
 from tests.exports.runs import undoubted
 
@@ -101,8 +101,8 @@ def tables(draw: st.DrawFn) -> pa.Table:
 def without_added(table: pa.Table) -> pa.Table:
     """The columns of the data; those that were added come last."""
     names = table.column_names
-    assert [name.removeprefix("rayclean_") for name in names[-len(ADDED) :]] == list(ADDED)
-    return table.select(names[: -len(ADDED)])
+    assert [name.removeprefix("rayclean_") for name in names[-len(ADDED_COLUMNS) :]] == list(ADDED_COLUMNS)
+    return table.select(names[: -len(ADDED_COLUMNS)])
 
 
 def same(one: pa.Table, other: pa.Table) -> bool:
@@ -205,7 +205,7 @@ def test_csv(dialect: dict[str, Any], encoding: str, data: st.DataObject) -> Non
         plainly = {key: value for key, value in dialect.items() if key != "quoting"}
         lines = list(csv.reader(io.StringIO(found.decode(encoding), newline=""), **plainly))
         before = list(csv.reader(io.StringIO(content.decode(encoding), newline=""), **plainly))
-        assert lines[0] == [*before[0], "label_given", "rayclean_label", *ADDED[2:]]
+        assert lines[0] == [*before[0], "label_given", "rayclean_label", *ADDED_COLUMNS[2:]]
         rows = pq.read_table(folder / "out.parquet").to_pylist()
         assert len(lines) == len(before) == len(rows) + 1
         for line, record, row in zip(lines[1:], before[1:], rows, strict=True):
@@ -247,4 +247,4 @@ def test_json(form: str, further: list[dict[str, Any]]) -> None:
         for row, back in zip(rows, found, strict=True):
             assert dict(itertools.islice(back.items(), len(row))) == row
             assert list(back)[: len(row)] == list(row)
-            assert list(back)[len(row) :] == ["label_given", "rayclean_label", *ADDED[2:]]
+            assert list(back)[len(row) :] == ["label_given", "rayclean_label", *ADDED_COLUMNS[2:]]
