@@ -66,7 +66,9 @@ ALLOWED = {
     "forecast": FRAME | {"annotators", "evaluation", "methods"},
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
-    "cli": PIPELINE | {"job_package", "sweeps"},
+    "first_look": PIPELINE,
+    "estimates": PIPELINE | {"first_look", "forecast"},
+    "cli": PIPELINE | {"estimates", "first_look", "job_package", "sweeps"},
     "__init__": PIPELINE,
     "__main__": {"cli"},
 }
@@ -205,7 +207,17 @@ def test_help_lists_the_verbs() -> None:
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for verb in ("clean", "load", "predict", "detect", "relabel", "train", "evaluate"):
         assert verb in output
-    for command_name in ("config", "status", "revert", "sweep", "sweep-report", "submit", "logs"):
+    for command_name in (
+        "init",
+        "estimate",
+        "config",
+        "status",
+        "revert",
+        "sweep",
+        "sweep-report",
+        "submit",
+        "logs",
+    ):
         assert command_name in output
 
 

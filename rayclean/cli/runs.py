@@ -1,26 +1,64 @@
 """The commands `config`, `status` and `revert`, which start no verb."""
 
+import json
 import shlex
 from typing import Annotated
 
 import typer
 
-from rayclean.cli.arguments import AddressOption, ConfigArgument, OverridesArgument, read_config
+from rayclean.cli.arguments import (
+    AddressOption,
+    ConfigArgument,
+    IdOption,
+    LabelOption,
+    OverridesArgument,
+    TextOption,
+    read_config,
+    with_columns,
+)
 from rayclean.cli.jobs import show_job
 from rayclean.errors import ConfigError, RaycleanError, ResourceError
 
 
-def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+def show_config(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONFIG", help="Config file, run folder or data file; not needed with --schema."
+        ),
+    ] = None,
+    overrides: OverridesArgument = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of configs instead, for editors.")
+    ] = False,
+) -> None:
     """Check the resolved config (defaults, file and overrides) and print it as JSON."""
     from rayclean.verb_fingerprints import check_plugins
 
-    resolved = read_config(config, overrides)
+    if schema:
+        from rayclean.cli.schema import config_schema
+
+        typer.echo(json.dumps(config_schema(), indent=1, ensure_ascii=False))
+        return
+    if config is None:
+        raise typer.BadParameter(
+            "give a config, like tickets.toml; or --schema for the schema of all configs"
+        )
+    resolved = read_config(config, with_columns(config, overrides, text, label, id_))
     check_plugins(resolved)
     typer.echo(resolved.model_dump_json(indent=1))
 
 
 def show_status(
-    config: ConfigArgument, overrides: OverridesArgument = None, address: AddressOption = None
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Show the finished verbs of a run, the next one, and the command that resumes the run."""
     from rich.console import Console
@@ -31,6 +69,7 @@ def show_status(
     from rayclean.progress import print_plain
     from rayclean.run_status import status
 
+    overrides = with_columns(config, overrides, text, label, id_)
     resolved = read_config(config, overrides)
     answered = show_job(address, resolved)
     try:
