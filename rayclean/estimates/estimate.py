@@ -10,7 +10,7 @@ from rayclean.config import Config
 from rayclean.errors import DataError
 from rayclean.estimates.questions import QuestionCosts, estimate_costs
 from rayclean.estimates.rehearsal import RehearsedRun, rehearse, seconds_per_text, shortened
-from rayclean.estimates.sampling import draw_sample, sample_config
+from rayclean.estimates.sampling import draw_rows, sample_config
 from rayclean.estimates.verb_times import TimePart, estimate_times
 from rayclean.folder import Folder
 from rayclean.pipeline import open_run, validate_verbs
@@ -90,7 +90,7 @@ def estimate_run(config: Config, *, measure_model: bool = False) -> RunEstimate:
     if all(done.values()):
         return _nothing_left(config, run)
     sizes = SLOW_SIZES if seconds_per_text(config) > _SLOW else SIZES
-    sample = draw_sample(config, sizes[-1])
+    sample = draw_rows(config, sizes[-1])
     short = shortened(config)
     with tempfile.TemporaryDirectory(prefix="rayclean-estimate-", ignore_cleanup_errors=True) as path:
         folder = Folder(path)

@@ -35,7 +35,7 @@ class DataSample:
     """Of reading alone."""
 
 
-def draw_sample(config: Config, size: int) -> DataSample:
+def draw_rows(config: Config, size: int) -> DataSample:
     """Draw rows from the first ones of all files.
 
     Args:

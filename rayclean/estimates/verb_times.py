@@ -66,7 +66,8 @@ def estimate_times(
     for verb in VERBS:
         times = [each.verbs[verb] for each in runs]
         found[verb] = [TimePart("work", _rest(config, verb, times, examples), measured)]
-        if any(each.work for each in times):
+        brought = verb == "predict" and config.predict.mode in ("given", "model")  # whose networks nobody trains
+        if any(each.work for each in times) and not brought:
             found[verb].append(_training(config, verb, times, short, runs, examples))
     found["load"].append(
         TimePart("reading", sample.seconds_per_row * rows, f"measured on {sample.read:,} rows of the files")

@@ -16,7 +16,7 @@ from rayclean.first_look.column_names import (
 from rayclean.first_look.profiles import ColumnProfile
 from rayclean.schema import FormName
 
-MOST_CLASSES = 1000
+MOST_CLASS_VALUES = 1000
 """A column with more different values is no column of classes for a first look."""
 SEPARATORS = ("|", ";", ",")
 """What may stand between the classes of a set, in the order in which they are tried."""
@@ -106,7 +106,7 @@ def _may_be_label(profile: ColumnProfile) -> bool:
         return False
     if profile.lists > profile.filled / 2:
         return _is_list_of_classes(profile)
-    if profile.values is None or not 2 <= profile.different <= MOST_CLASSES:
+    if profile.values is None or not 2 <= profile.different <= MOST_CLASS_VALUES:
         return False
     if profile.fractions and profile.different > 20:
         return False
@@ -119,7 +119,7 @@ def _is_list_of_classes(profile: ColumnProfile) -> bool:
     items = profile.items
     return (
         profile.lists > profile.filled / 2
-        and 2 <= len(items) <= MOST_CLASSES
+        and 2 <= len(items) <= MOST_CLASS_VALUES
         and items.total() > 2 * len(items)
     )
 

@@ -3,7 +3,7 @@
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -87,7 +87,7 @@ def propose_config(paths: Sequence[str], overrides: Sequence[str] = ()) -> Propo
 
 def guess_columns(path: str) -> ColumnRoles:
     """The columns of a data set by its first rows; see `propose_config`."""
-    first = replace(first_rows(parse_config(_said([path], ())).dataset))
+    first = first_rows(parse_config(_said([path], ())).dataset)
     return guess_roles(list(profile_columns(first).values()))
 
 

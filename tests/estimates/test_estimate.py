@@ -9,8 +9,9 @@ import pytest
 
 from rayclean.config import Config, parse_config
 from rayclean.estimates.estimate import RunEstimate, estimate_run
+from rayclean.estimates.model_speed import earlier_speed
 from rayclean.pipeline import clean
-from rayclean.run import VERBS
+from rayclean.run import VERBS, Run
 from tests import toy
 from tests.command import run_command
 
@@ -68,6 +69,22 @@ def test_questions_and_their_price(tmp_path: Path) -> None:
     assert asked.cost == pytest.approx(asked.tokens * 10 / 1e6, rel=0.5)
     assert any("not known" in note for note in found.notes)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_speed_of_an_earlier_run_is_used(tmp_path: Path) -> None:
+    of = config(
+        tmp_path, 200, "annotator.name=openai", "annotator.base_url=http://127.0.0.1:9/v1", "annotator.model=m",
+        "annotator.form=choice",
+    )  # fmt: skip
+    assert earlier_speed(of, of.annotator) is None
+    for name, model, speed in (("other", "n", 5.0), ("before", "m", 4.0)):
+        run = Run(str(tmp_path / "runs" / name))
+        metrics = {"queries_per_second": speed, "annotator": {"name": "openai", "model": model}}
+        run.commit("relabel", "x", run.begin("relabel", "x"), 1.0, metrics)
+    found = earlier_speed(of, of.annotator)
+    assert found is not None
+    assert found.seconds_per_question == 0.25
+    assert "the earlier run before" in found.basis
 
 
 def test_the_command(

@@ -155,6 +155,15 @@ def test_a_file_without_header(tmp_path: Path) -> None:
     assert "the first line is no header" in sentences(found)
 
 
+def test_a_header_of_numbers(tmp_path: Path) -> None:
+    """As pandas writes one for columns without names."""
+    path = tmp_path / "frame.csv"
+    path.write_text("0,1\n" + "".join(f"the ship number {n} sails to port,{'ab'[n % 2]}\n" for n in range(30)))
+    found = proposed(path)
+    assert found.values["dataset"] | {"path": ""} == {"path": "", "text": "0", "label": "1"}
+    assert found.look.rows == 30
+
+
 def test_dialect_and_encoding_are_told(tmp_path: Path) -> None:
     rows = [{**row, "body": f"café {row['body']}"} for row in tickets(40)]
     found = proposed(write_csv(tmp_path / "w.csv", rows, delimiter=";", encoding="cp1252"))
