@@ -9,8 +9,8 @@ from typing import Any
 from rayclean.config import Config
 from rayclean.errors import DataError
 from rayclean.estimates.questions import QuestionCosts, estimate_costs
-from rayclean.estimates.rehearsal import RehearsedRun, rehearse, seconds_per_text, shortened
-from rayclean.estimates.sampling import draw_rows, sample_config
+from rayclean.estimates.rehearsal import RehearsedRun, Shortened, rehearse, seconds_per_text, shortened
+from rayclean.estimates.sampling import DataSample, draw_rows, sample_config
 from rayclean.estimates.verb_times import TimePart, estimate_times
 from rayclean.folder import Folder
 from rayclean.pipeline import open_run, validate_verbs
@@ -25,6 +25,10 @@ SLOW_SIZES = (48, 64, 192)
 """The same where a text takes longer, since a whole network is trained."""
 _SLOW = 0.02
 """Seconds a text takes at least where it is slow."""
+_TRAIN_SECONDS = 4.0
+"""What the training of the largest rehearsal may take at least."""
+_MOST_EPOCHS = 8
+"""Most epochs of it."""
 _RAY_SECONDS = 15.0
 """What Ray takes to start, with its workers."""
 
@@ -91,10 +95,9 @@ def estimate_run(config: Config, *, measure_model: bool = False) -> RunEstimate:
         return _nothing_left(config, run)
     sizes = SLOW_SIZES if seconds_per_text(config) > _SLOW else SIZES
     sample = draw_rows(config, sizes[-1])
-    short = shortened(config)
     with tempfile.TemporaryDirectory(prefix="rayclean-estimate-", ignore_cleanup_errors=True) as path:
         folder = Folder(path)
-        runs = _rehearse_all(short.config, folder, sizes, sample)
+        runs, short = _rehearse_all(config, folder, sizes, sample)
         used = runs[-1].examples / max(len(sample.rows), 1)
         manifest = run.manifest("load") if done["load"] else None
         examples = round(used * sample.count.rows) if manifest is None else int(manifest.metrics["examples"])
@@ -129,17 +132,32 @@ def _nothing_left(config: Config, run: Run) -> RunEstimate:
     return RunEstimate(config.name, rows, "as loaded before", int(metrics["examples"]), verbs, (), ())
 
 
-def _rehearse_all(config: Config, folder: Folder, sizes: Sequence[int], sample: Any) -> list[RehearsedRun]:
-    """A cold, a small and a large rehearsal."""
-    runs = []
+def _rehearse_all(
+    config: Config, folder: Folder, sizes: Sequence[int], sample: DataSample
+) -> tuple[list[RehearsedRun], Shortened]:
+    """A cold, a small and a large rehearsal, and what the large one leaves out.
+
+    Where a training takes next to no time, the large one has more epochs, so that there is something to measure.
+    """
+    runs: list[RehearsedRun] = []
+    short = shortened(config)
     for number, size in enumerate(sizes, 1):
         count = min(size, len(sample.rows))
+        if number == len(sizes):
+            trained = runs[-1].verbs["train"]
+            per_epoch = (
+                trained.training
+                / max(trained.work, 1)
+                * runs[-1].examples
+                * count
+                / max(min(sizes[-2], count), 1)
+            )
+            short = shortened(config, min(_MOST_EPOCHS, max(1, int(_TRAIN_SECONDS / max(per_epoch, 1e-9)))))
         say(f"estimate: all verbs on {count:,} rows of a sample ({number} of {len(sizes)})")
-        of_sample = sample_config(config, folder.sub(f"part-{number}"), sample, count)
-        runs.append(rehearse(of_sample))
+        runs.append(rehearse(sample_config(short.config, folder.sub(f"part-{number}"), sample, count)))
     if not runs[-1].examples:
         raise DataError("no row of the sample can be used; `rayclean load` says why")
-    return runs
+    return runs, short
 
 
 def _verb(verb: str, parts: Sequence[TimePart], is_done: bool) -> VerbEstimate:

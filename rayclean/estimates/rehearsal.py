@@ -73,8 +73,13 @@ class Shortened:
     """Training work of `predict` with all folds, for that of the rehearsal."""
 
 
-def shortened(config: Config) -> Shortened:
-    """The config of a rehearsal: nobody is asked, nothing is waited for, and trainings end after an epoch or two."""
+def shortened(config: Config, epochs: int = 1) -> Shortened:
+    """The config of a rehearsal: nobody is asked, nothing is waited for, and trainings end after an epoch or two.
+
+    Args:
+        config: of the real run.
+        epochs: of `train`, and of the comparisons of `evaluate`; more where a method does all that it does only then.
+    """
     task = TASKS.resolve(config.task.name)
     small = trains_side_by_side(config.encoder, task.per_token)
     predict, train = config.predict, config.train
@@ -82,7 +87,9 @@ def shortened(config: Config) -> Shortened:
     network: Any = build_encoder(config.encoder, 2, config.seed, task.per_token)
     own = int(network.default_epochs)
     all_epochs = train.epochs or method.default_epochs or own
-    few = min(all_epochs, max(1, method.first_choice))  # until a method has done all that it does in an epoch
+    few = min(
+        all_epochs, max(epochs, method.first_choice)
+    )  # until a method has done all that it does in an epoch
     stages = method.stages()
     train_epochs = plan_stages(stages, all_epochs)[-1].last / plan_stages(stages, few)[-1].last
     train = train.model_copy(update={"epochs": few})

@@ -66,7 +66,10 @@ def estimate_times(
     for verb in VERBS:
         times = [each.verbs[verb] for each in runs]
         found[verb] = [TimePart("work", _rest(config, verb, times, examples), measured)]
-        brought = verb == "predict" and config.predict.mode in ("given", "model")  # whose networks nobody trains
+        brought = verb == "predict" and config.predict.mode in (
+            "given",
+            "model",
+        )  # whose networks nobody trains
         if any(each.work for each in times) and not brought:
             found[verb].append(_training(config, verb, times, short, runs, examples))
     found["load"].append(
@@ -80,17 +83,13 @@ def estimate_times(
 def _rest(config: Config, verb: str, times: Sequence[VerbTime], examples: int) -> float:
     """Seconds beside trainings and the search of neighbours, in proportion to the examples."""
     seconds = [each.rest - _searched(each) for each in times]
-    if (
-        verb == "predict" and config.predict.mode == "out_of_fold"
-    ):  # of K networks one embeds every example, too
-        folds = [each.metrics["folds"] for each in times]
-        passes = [(2 - 1 / config.predict.folds) / (2 - 1 / max(count, 1)) for count in folds]
+    embeds_while_it_predicts = not times[0].metrics.get("seconds_features")
+    if verb == "predict" and config.predict.mode == "out_of_fold" and embeds_while_it_predicts:
+        # Each example is read by the network of its fold and, for its features, by the first one.
+        passes = [(2 - 1 / config.predict.folds) / (2 - 1 / max(each.metrics["folds"], 1)) for each in times]
         inside = [each.metrics["seconds_predict"] for each in times]
-        if not times[0].metrics.get(
-            "seconds_features"
-        ):  # else a head predicts, whose time is next to nothing
-            more = [own * (factor - 1) for own, factor in zip(inside, passes, strict=True)]
-            seconds = [every + own for every, own in zip(seconds, more, strict=True)]
+        more = [own * (factor - 1) for own, factor in zip(inside, passes, strict=True)]
+        seconds = [every + own for every, own in zip(seconds, more, strict=True)]
     return fit_line([each.examples for each in times], seconds).at(examples)
 
 

@@ -131,7 +131,9 @@ def _has_header(reader: Reader, file: SourceFile) -> bool:
     if any(not name.strip() for name in names[1:]):  # pandas leaves the name of its index blank
         return False
     numbered = [name for name in names if name.strip()] == [str(number) for number in range(len(names))]
-    if any(is_numeric(class_key(name)) for name in names) and not numbered:  # pandas numbers what has no names
+    if (
+        any(is_numeric(class_key(name)) for name in names) and not numbered
+    ):  # pandas numbers what has no names
         return False
     again = Counter[str]()
     for _, values in islice(reader.rows(FileSegment(file), names), _HEADER_ROWS):

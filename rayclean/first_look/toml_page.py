@@ -156,12 +156,17 @@ def _further(proposal: Proposal) -> list[str]:
             "",
         ]
     if "encoder" not in proposal.values:
-        lines += ["[encoder]", *(line for each in said.get("encoder", ()) for line in _comment(each))]
+        about = (
+            "By default BERT is fine-tuned as a whole, which takes a GPU. A frozen MiniLM of which only a head is trained takes "
+            "minutes on a CPU (`rayclean estimate` says how many):"
+        )
         lines += [
-            "# max_length = 256",
-            '# model = "sentence-transformers/all-MiniLM-L6-v2"   # any Hugging Face id, or a folder',
+            "[encoder]",
+            *(line for each in said.get("encoder", ()) for line in _comment(each)),
+            *_comment(about),
         ]
-        lines.append("")
+        lines += ['# model = "sentence-transformers/all-MiniLM-L6-v2"   # any Hugging Face id, or a folder']
+        lines += ['# trainable = "head"', "# max_length = 256", ""]
     if "detect" not in proposal.values:
         lines += [
             "[detect]",

@@ -6,10 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from rayclean.cli.estimates import questions_table, times_table
 from rayclean.config import Config, parse_config
 from rayclean.estimates.estimate import RunEstimate, estimate_run
 from rayclean.estimates.model_speed import earlier_speed
+from rayclean.evaluation.formatting import format_seconds
 from rayclean.pipeline import clean
 from rayclean.run import VERBS, Run
 from tests import toy
@@ -19,6 +22,7 @@ from tests.command import run_command
 def config(folder: Path, rows: int, *overrides: str) -> Config:
     values = toy.config(toy.write(folder / f"data-{rows}", rows=rows), folder / "runs")
     values |= {"cluster": {"ray": False}, "train": {"epochs": 2}}
+    values["encoder"]["buckets"] = 4096
     return parse_config(values, overrides)
 
 
@@ -87,19 +91,28 @@ def test_the_speed_of_an_earlier_run_is_used(tmp_path: Path) -> None:
     assert "the earlier run before" in found.basis
 
 
+def test_the_tables(estimated: tuple[Config, RunEstimate], capsys: pytest.CaptureFixture[str]) -> None:
+    _, found = estimated
+    Console(width=200).print(times_table(found), questions_table(found))
+    shown = capsys.readouterr().out
+    for each in found.verbs:
+        for part in each.parts:
+            assert part.basis in shown
+    assert format_seconds(found.seconds) in shown
+
+
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "c.json"
     path.write_text(config(tmp_path, 150).model_dump_json())
     run = partial(run_command, "estimate", str(path), capsys=capsys, monkeypatch=monkeypatch)
-    done = run()
+    done = run("--json")
     assert done.code == 0, done.stderr
-    assert "examples of 150 rows (as the files say)" in done.stdout
-    for verb in VERBS:
-        assert verb in done.stdout
-    figures = json.loads(run("--json").stdout)
+    figures = json.loads(done.stdout)
+    assert figures["rows"] == 150
     assert {each["verb"] for each in figures["verbs"]} == set(VERBS)
+    assert figures["seconds"] == pytest.approx(sum(each["seconds"] for each in figures["verbs"]))
     missing = run("dataset.text=body")
     assert missing.code == 2
     assert "no column 'body'" in missing.stderr

@@ -158,7 +158,9 @@ def test_a_file_without_header(tmp_path: Path) -> None:
 def test_a_header_of_numbers(tmp_path: Path) -> None:
     """As pandas writes one for columns without names."""
     path = tmp_path / "frame.csv"
-    path.write_text("0,1\n" + "".join(f"the ship number {n} sails to port,{'ab'[n % 2]}\n" for n in range(30)))
+    path.write_text(
+        "0,1\n" + "".join(f"the ship number {n} sails to port,{'ab'[n % 2]}\n" for n in range(30))
+    )
     found = proposed(path)
     assert found.values["dataset"] | {"path": ""} == {"path": "", "text": "0", "label": "1"}
     assert found.look.rows == 30
