@@ -1,8 +1,7 @@
 """The real verbs on a part of the sample, with a clock beside them."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,14 +36,16 @@ class VerbTime:
     """Examples that `load` accepted."""
     seconds: float = 0.0
     training: float = 0.0
-    """Seconds of it in which networks were trained."""
+    """Seconds of it in which epochs were trained, without what a training takes before and after them."""
     work: int = 0
     """Examples times epochs of these trainings."""
     metrics: dict[str, Any] = field(default_factory=dict)
+    networks: int = 0
+    """Networks that were trained."""
 
     @property
     def rest(self) -> float:
-        """Seconds beside trainings."""
+        """Seconds beside epochs."""
         return max(0.0, self.seconds - self.training)
 
 
@@ -141,7 +142,6 @@ def rehearse(config: Config, verbs: Sequence[str] = VERBS) -> RehearsedRun:
     with progress.unseen():
         for verb in verbs:
             interrupts.check()
-            engines.seconds.clear()
             engines.results.clear()
             start = time.monotonic()
             out = run.begin(verb, _MARK)
@@ -149,16 +149,16 @@ def rehearse(config: Config, verbs: Sequence[str] = VERBS) -> RehearsedRun:
             run.commit(verb, _MARK, out, time.monotonic() - start, metrics)
             seconds = time.monotonic() - start
             examples = int(metrics["examples"]) if verb == "load" else examples
-            work = sum(result.train_examples * result.epochs for result in engines.results)
-            found[verb] = VerbTime(examples, seconds, sum(engines.seconds), work, metrics)
+            found[verb] = VerbTime(
+                examples, seconds, *_trained(engines.results), metrics, len(engines.results)
+            )
     return RehearsedRun(examples, found, run, config)
 
 
 @dataclass(frozen=True)
 class _TimedEngines(Engines):
-    """Engines of this process that know how long networks were trained."""
+    """Engines of this process that keep what trainings took."""
 
-    seconds: list[float] = field(default_factory=list)
     results: list[FitResult] = field(default_factory=list)
 
     def fit_jobs(
@@ -169,24 +169,22 @@ class _TimedEngines(Engines):
         on_epoch: OnEpoch = lambda record: None,
         consult: AskAnnotator | None = None,
     ) -> dict[str, FitResult]:
-        with self._timed():
-            found = super().fit_jobs(jobs, spec, work, on_epoch, consult)
+        found = super().fit_jobs(jobs, spec, work, on_epoch, consult)
         self.results.extend(found.values())
         return found
 
     def fit_side_by_side(
         self, jobs: Sequence[FitJob], spec: FitSpec, on_epoch: OnEpoch = lambda record: None
     ) -> dict[str, FitResult]:
-        with self._timed():
-            found = super().fit_side_by_side(jobs, spec, on_epoch)
+        found = super().fit_side_by_side(jobs, spec, on_epoch)
         self.results.extend(found.values())
         return found
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self.seconds.append(time.monotonic() - start)
+
+def _trained(results: Iterable[FitResult]) -> tuple[float, int]:
+    """Seconds of all epochs, and examples times epochs."""
+    each = list(results)
+    return sum(one.seconds for one in each), sum(one.train_examples * one.epochs for one in each)
 
 
 def time_fit(rehearsed: RehearsedRun, batch_size: int) -> tuple[float, int]:
@@ -210,7 +208,7 @@ def time_fit(rehearsed: RehearsedRun, batch_size: int) -> tuple[float, int]:
         results = Classifier(
             config, engines, task, load, out, predict.sub("folds"), predict.sub("features"), frozen
         ).fit()
-    return sum(engines.seconds), sum(result.train_examples * result.epochs for result in results)
+    return _trained(results)
 
 
 def _asks_nobody() -> Plugin:
