@@ -24,7 +24,7 @@ def forecast(runs: Sequence[PlannedRun], verbs: Sequence[str], *, drawn: bool = 
     loads = {prints["load"]: run for _, run, prints in runs}
     loaded = {digest: LoadedTexts.of(run) for digest, run in loads.items()}
     groups: dict[tuple[str, str, str | None], list[QuestionEstimate]] = {}
-    for verb, estimate in (("relabel", estimate_relabel), ("train", _estimate_training)):
+    for verb, estimate in (("relabel", estimate_relabel), ("train", estimate_training)):
         different = {prints[verb]: (config, run, prints) for config, run, prints in runs if verb in verbs}
         for config, run, prints in different.values():
             for found in () if run.done(verb, prints[verb]) else estimate(config, loaded[prints["load"]]):
@@ -37,7 +37,7 @@ def forecast(runs: Sequence[PlannedRun], verbs: Sequence[str], *, drawn: bool = 
     return "; ".join(sentences) or "no questions are left"
 
 
-def _estimate_training(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
+def estimate_training(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
     """Estimate the queries of the configured method in one training; [] if it sends none."""
     method, options = METHODS.checked(config.method)
     queries = method.expected_queries(options)

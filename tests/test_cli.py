@@ -1,6 +1,7 @@
 """How the command line ends, and what it says of a cluster that it cannot reach."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -125,14 +126,58 @@ def test_a_data_file_in_the_place_of_a_config(
     run = partial(run_command, capsys=capsys, monkeypatch=monkeypatch)
     refused = run("clean", str(data))
     assert refused.code == 2
-    assert f"{str(data)!r} is a data file, and a config is expected" in refused.stderr
-    assert "dataset.text=COLUMN dataset.label=COLUMN" in refused.stderr
+    assert (
+        f"{str(data)!r} is a data file, and the columns of its text and label are not named" in refused.stderr
+    )
+    assert f"rayclean clean '{data}' --text body --label topic" in refused.stderr
     assert os.listdir(tmp_path) == [data.name]
+    named = run(
+        "load", str(data), "--text", "body", "--label", "topic", "cluster.ray=false", "output=options"
+    )
+    assert named.code == 0, named.stderr
+    assert "examples: 20" in named.stdout
+    shown = run("status", str(data), "--text", "body", "--label", "topic", "output=options")
+    again = """'dataset.text="body"' 'dataset.label="topic"' output=options"""
+    assert f"go on with: rayclean clean '{data}' {again}" in shown.stdout
     named = run(
         "load", str(data), "dataset.text=body", "dataset.label=topic", "cluster.ray=false", "output=runs"
     )
     assert named.code == 0, named.stderr
     assert "examples: 20" in named.stdout
+
+
+def test_columns_are_named_for_a_data_file_only(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = run_command("load", config, "--text", "body", capsys=capsys, monkeypatch=monkeypatch)
+    assert refused.code == 2
+    assert "config.json is none; a config names its own columns" in refused.stderr
+    assert 'dataset.text="body"' in refused.stderr
+
+
+def test_columns_that_are_not_clear_are_not_guessed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"a ship sails to port {n},the crane lifts cargo {n},{n % 2},{n % 3}" for n in range(40)]
+    data = tmp_path / "two.csv"
+    data.write_text("\n".join(["a,b,c,d", *lines]))
+    refused = run_command("clean", str(data), capsys=capsys, monkeypatch=monkeypatch)
+    assert refused.code == 2
+    assert "is not clear from its first rows" in refused.stderr
+    assert f"rayclean init {data}" in refused.stderr
+
+
+def test_verbose_shows_what_is_done(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = logging.getLogger("rayclean")
+    before = package.level
+    try:
+        done = run_command("--verbose", "config", config, capsys=capsys, monkeypatch=monkeypatch)
+        assert done.code == 0, done.stderr
+        assert package.level == logging.INFO
+    finally:
+        package.setLevel(before)
 
 
 def test_status_asks_the_job_server_that_the_environment_names(

@@ -77,7 +77,9 @@ ALLOWED = {
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
     "publishing": PIPELINE,
-    "cli": LOOKING | {"job_package", "publishing", "sweeps"},
+    "first_look": PIPELINE,
+    "estimates": PIPELINE | {"first_look", "forecast"},
+    "cli": LOOKING | {"estimates", "first_look", "job_package", "publishing", "sweeps"},
     "__init__": LOOKING | {"api", "publishing"},
     "__main__": {"cli"},
 }
@@ -217,6 +219,8 @@ def test_help_lists_the_verbs() -> None:
     for verb in ("clean", "load", "predict", "detect", "relabel", "train", "evaluate"):
         assert verb in output
     for command_name in (
+        "init",
+        "estimate",
         "config",
         "status",
         "revert",

@@ -4,10 +4,13 @@ import pytest
 from typer.testing import CliRunner
 
 from rayclean.cli.main import command_line
-from rayclean.cli.options import _families, _sections, describe_options, find_options
+from rayclean.cli.options import describe_options, find_options, option_families, option_sections
 from rayclean.errors import ConfigError
 
-NAMES = [*_sections(), *(f"{kind}.{name}" for kind, family in _families().items() for name in family)]
+NAMES = [
+    *option_sections(),
+    *(f"{kind}.{name}" for kind, family in option_families().items() for name in family),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,16 +1,20 @@
 """Estimates of the number, tokens and cost of a run's queries before any is sent.
 
 Queries come from two askers: `relabel`, about the suspects of `detect`, and a method that asks between
-epochs. Tokens are estimated by the mean length of the texts (`Annotator.expected`), without a tokenizer.
+epochs. Tokens are estimated by the mean length of the texts (`Annotator.expected`), without a tokenizer; of real
+queries they can be counted (`measure_queries`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayclean.annotators import build_annotator, relabel_annotators
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.budget import Budget
 from rayclean.annotators.questions import Demonstration, Expected, Query
 from rayclean.config import Config
+from rayclean.errors import AnnotationError, ConfigError
 from rayclean.functional.combine import allowed
 from rayclean.plugins import Plugin
 from rayclean.run import Run
@@ -123,6 +127,40 @@ def estimate_questions(
         each = annotator.expected(_mean_query(labels, "x" * data.characters, count, candidates))
     name = (plugin or config.annotator).name
     return QuestionEstimate(asker, name, annotator.billable, most, each, budget)
+
+
+def measure_queries(annotator: Annotator, queries: Sequence[Query]) -> tuple[Expected, str]:
+    """The mean requests and tokens of some queries, which are not sent.
+
+    Args:
+        annotator: whose prompts are made.
+        queries: at least one.
+
+    Returns:
+        The means, rounded up, and where the tokens come from, in words: counted by the tokenizer of a model that is
+        served here, otherwise by the length of the prompts.
+    """
+    each = [annotator.expected(query) for query in queries]
+    count = len(queries)
+    requests, prompt, answer = (
+        math.ceil(sum(values) / count)
+        for values in zip(
+            *((one.requests, one.prompt_tokens, one.answer_tokens) for one in each), strict=True
+        )
+    )
+    basis = f"by the length of {count} real prompts"
+    server = annotator.server()
+    if server is not None:
+        from rayclean.annotators.label_words import load_tokenizer
+
+        try:
+            tokenizer = load_tokenizer(server.model)
+        except (AnnotationError, ConfigError):  # it will be loaded on another machine
+            return Expected(requests, prompt, answer), basis
+        prompts = [text for query in queries for text in annotator.sent(query) if isinstance(text, str)]
+        prompt = math.ceil(sum(len(tokenizer(text)["input_ids"]) for text in prompts) / count)
+        basis = f"counted in {count} real prompts by the model's tokenizer"
+    return Expected(requests, prompt, answer), basis
 
 
 def _mean_query(labels: Sequence[Label], text: str, demonstrations: int, candidates: str) -> Query:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rayclean.cli.arguments import ConfigArgument, OverridesArgument, read_config
+from rayclean.cli.arguments import (
+    ConfigArgument,
+    IdOption,
+    LabelOption,
+    OverridesArgument,
+    TextOption,
+    read_config,
+    with_columns,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +36,9 @@ SHOWN_CONFLICTS = 10
 def audit_labels(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
     answers: AnswersOption = None,
     auditor: AuditorOption = "person",
     oracle: OracleOption = False,
@@ -37,6 +48,7 @@ def audit_labels(
 
     from rayclean.run_actions import audit
 
+    overrides = with_columns(config, overrides, text, label, id_)
     resolved = read_config(config, overrides)
     found = audit(resolved, answers or (), auditor=auditor, oracle=oracle)
     console = Console()
@@ -45,12 +57,15 @@ def audit_labels(
         console.print(audit_table(found.figures))
     _print_questions(found, "audit", config, overrides)
     if found.figures is not None:
-        typer.echo(f"train and evaluate by the answers with: rayclean clean {shlex.quote(config)}")
+        typer.echo(f"train and evaluate by the answers with: {_clean(config, overrides)}")
 
 
 def certify_labels(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
     answers: AnswersOption = None,
     auditor: AuditorOption = "person",
     oracle: OracleOption = False,
@@ -59,12 +74,13 @@ def certify_labels(
     from rayclean.evaluation.verdict import certificate_sentence
     from rayclean.run_actions import certify
 
+    overrides = with_columns(config, overrides, text, label, id_)
     found = certify(read_config(config, overrides), answers or (), auditor=auditor, oracle=oracle)
     _print_reading(found.reading, bool(answers))
     typer.echo(certificate_sentence(found.statement))
     _print_questions(found, "certify", config, overrides)
     if found.statement["accepted"] and not found.questions:
-        typer.echo(f"train and evaluate with it: rayclean clean {shlex.quote(config)}")
+        typer.echo(f"train and evaluate with it: {_clean(config, overrides)}")
 
 
 def audit_table(figures: Mapping[str, Any]) -> "Table":
@@ -80,6 +96,10 @@ def audit_table(figures: Mapping[str, Any]) -> "Table":
     for row in audit_rows(figures):
         table.add_row(*row)
     return table
+
+
+def _clean(config: str, overrides: list[str] | None) -> str:
+    return shlex.join(["rayclean", "clean", config, *(overrides or [])])
 
 
 def _print_questions(

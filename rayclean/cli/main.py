@@ -19,7 +19,9 @@ from rayclean import __version__
 from rayclean.cli import (
     audits,
     differences,
+    estimates,
     exports,
+    first_look,
     jobs,
     options,
     publishing,
@@ -35,9 +37,10 @@ command_line = typer.Typer(
     help="Find wrong labels by self-prediction, have an LLM choose between two candidates, train in spite of the rest.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+command_line.command(name="init")(first_look.init_config)
+command_line.command(name="estimate")(estimates.show_estimate)
 verbs.add_verbs(command_line)
 command_line.command(name="options")(options.show_options)
 command_line.command(name="config")(runs.show_config)
@@ -56,9 +59,17 @@ command_line.command(name="logs")(jobs.logs)
 
 
 @command_line.callback(invoke_without_command=True)
-def _version(
+def _before_all(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Before the command: tell more of what is done and why (on stderr)."
+        ),
+    ] = False,
 ) -> None:
+    if verbose:
+        logging.getLogger("rayclean").setLevel(logging.INFO)
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -93,7 +104,7 @@ def _run(command: str, debug: bool, interrupts: Interrupts) -> int:
     code: object = 0
     failure: Exception | None = None
     try:
-        command_line()
+        command_line(prog_name="rayclean")
     except SystemExit as ended:
         code = ended.code
     except KeyboardInterrupt:  # before the command line has begun to parse, or while it ends

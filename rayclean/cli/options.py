@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args,
 
 import typer
 
+from rayclean.cli.completion import complete_option_name
 from rayclean.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def show_options(
         typer.Argument(
             metavar="[SECTION|PLUG-IN]",
             help="A section like detect, or a plug-in like method.noiseal; without it the names of all of them.",
+            autocompletion=complete_option_name,
         ),
     ] = None,
 ) -> None:
@@ -83,7 +85,7 @@ def find_options(name: str) -> tuple[type[Any], "type[Options]"]:
     """
     from rayclean.plugins import did_you_mean
 
-    sections, families = _sections(), _families()
+    sections, families = option_sections(), option_families()
     if name in sections:
         return sections[name], sections[name]
     kind, _, plugin = name.partition(".")
@@ -115,12 +117,12 @@ def describe_options(model: "type[Options]", prefix: str = "") -> Iterator[Confi
         ]
         kind = ", ".join([_type_name(field.annotation), *bounds])
         default = "required" if field.is_required() else _toml(field.get_default(call_default_factory=True))
-        yield ConfigKey(prefix + key, kind, default, _help(model, key))
+        yield ConfigKey(prefix + key, kind, default, key_help(model, key))
         if nested is not None:
             yield from describe_options(nested, f"{prefix}{key}.")
 
 
-def _help(model: "type[Options]", key: str) -> str:
+def key_help(model: "type[Options]", key: str) -> str:
     """The docstring under a field, or under that of the base class if only the default differs."""
     from pydantic import BaseModel
 
@@ -129,7 +131,8 @@ def _help(model: "type[Options]", key: str) -> str:
     return " ".join(next((text for text in texts if text), "").split())
 
 
-def _families() -> "dict[str, Family[Any]]":
+def option_families() -> "dict[str, Family[Any]]":
+    """The kinds of plug-ins by name."""
     from rayclean.annotators import ANNOTATORS
     from rayclean.detectors import DETECTORS
     from rayclean.methods import METHODS
@@ -139,7 +142,7 @@ def _families() -> "dict[str, Family[Any]]":
     return {family.kind: family for family in (TASKS, ENCODERS, DETECTORS, ANNOTATORS, METHODS)}
 
 
-def _sections() -> "dict[str, type[Options]]":
+def option_sections() -> "dict[str, type[Options]]":
     """The sections of a config by name, where `run` has the top-level keys."""
     from rayclean.config import Config
 
@@ -158,10 +161,10 @@ def _table(annotation: Any) -> "type[Options] | None":
 
 
 def _overview() -> list[tuple[str, ...]]:
-    sections = [(name, _summary(model)) for name, model in _sections().items()]
+    sections = [(name, _summary(model)) for name, model in option_sections().items()]
     return [
         *sections,
-        *((f"{kind}.<name>", ", ".join(family.all_names())) for kind, family in _families().items()),
+        *((f"{kind}.<name>", ", ".join(family.all_names())) for kind, family in option_families().items()),
     ]
 
 

@@ -1,5 +1,6 @@
 """The commands `config`, `status` and `revert`, which start no verb."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +10,14 @@ import typer
 from rayclean.cli.arguments import (
     AddressOption,
     ConfigArgument,
+    IdOption,
     JsonOption,
+    LabelOption,
     OverridesArgument,
+    TextOption,
     place_of_row,
     read_config,
+    with_columns,
 )
 from rayclean.cli.jobs import run_job
 from rayclean.errors import RaycleanError, ResourceError
@@ -21,11 +26,34 @@ if TYPE_CHECKING:
     from rayclean.run_status import VerbStatus
 
 
-def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+def show_config(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONFIG", help="Config file, run folder or data file; not needed with --schema."
+        ),
+    ] = None,
+    overrides: OverridesArgument = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of configs instead, for editors.")
+    ] = False,
+) -> None:
     """Check the resolved config (defaults, file and overrides) and print it as JSON: one document, nothing else on stdout."""
     from rayclean.verb_fingerprints import check_plugins
 
-    resolved = read_config(config, overrides)
+    if schema:
+        from rayclean.cli.schema import config_schema
+
+        typer.echo(json.dumps(config_schema(), indent=1, ensure_ascii=False))
+        return
+    if config is None:
+        raise typer.BadParameter(
+            "give a config, like tickets.toml; or --schema for the schema of all configs"
+        )
+    resolved = read_config(config, with_columns(config, overrides, text, label, id_))
     check_plugins(resolved)
     typer.echo(resolved.model_dump_json(indent=1))
 
@@ -33,6 +61,9 @@ def show_config(config: ConfigArgument, overrides: OverridesArgument = None) -> 
 def show_status(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,6 +76,7 @@ def show_status(
     from rayclean.pipeline import open_run
     from rayclean.run_status import status
 
+    overrides = with_columns(config, overrides, text, label, id_)
     resolved = read_config(config, overrides)
     job = run_job(address, resolved)
     if job.jobs is not None and not as_json:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayclean.cli.arguments import ConfigArgument, OverridesArgument, read_config
+from rayclean.cli.arguments import (
+    ConfigArgument,
+    IdOption,
+    LabelOption,
+    OverridesArgument,
+    TextOption,
+    read_config,
+    with_columns,
+)
 
 if TYPE_CHECKING:
     from rayclean.run import Run
@@ -38,9 +46,14 @@ def add_verbs(app: typer.Typer) -> None:
 
 def _command(verb: str) -> Callable[..., None]:
     def command(
-        config: ConfigArgument, overrides: OverridesArgument = None, again: AgainOption = False
+        config: ConfigArgument,
+        overrides: OverridesArgument = None,
+        text: TextOption = None,
+        label: LabelOption = None,
+        id_: IdOption = None,
+        again: AgainOption = False,
     ) -> None:
-        _run(verb, config, overrides, again)
+        _run(verb, config, with_columns(config, overrides, text, label, id_), again)
 
     return command
 
@@ -51,8 +64,12 @@ def _predict(
     model: Annotated[
         str | None, typer.Option(help="Score with this trained classifier (runs/<name>/train/model).")
     ] = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    id_: IdOption = None,
     again: AgainOption = False,
 ) -> None:
+    overrides = with_columns(config, overrides, text, label, id_)
     if model is None:
         _run("predict", config, overrides, again)
         return

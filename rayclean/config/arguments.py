@@ -16,6 +16,22 @@ _DATA = re.compile(
 """Ends of the names of data files, which are given in the place of a config by people who have only a table."""
 
 
+def is_data_file(path: str) -> bool:
+    """Whether a path that stands in the place of a config is one of data, by the end of its name.
+
+    >>> is_data_file("tickets.csv.gz"), is_data_file("hf://ag_news"), is_data_file("tickets.toml")
+    (True, True, False)
+    """
+    return path.startswith("hf://") or _DATA.search(path) is not None
+
+
+def columns_missing(overrides: Sequence[str]) -> list[str]:
+    """Which of the columns `text` and `label` no override names."""
+    return [
+        key for key in ("text", "label") if not any(each.startswith(f"dataset.{key}=") for each in overrides)
+    ]
+
+
 def config_values(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The values of a config file, or those of a config for a data file whose columns the overrides name.
 
@@ -29,13 +45,13 @@ def config_values(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
             "rayclean.parse_config({'dataset': {'path': 'data.parquet'}}), a table first to a file "
             "(df.to_parquet('data.parquet'))"
         )
-    if not _DATA.search(str(path)):
+    if not is_data_file(str(path)):
         return read_values(path)
-    if not all(any(each.startswith(f"dataset.{key}=") for each in overrides) for key in ("text", "label")):
+    if columns_missing(overrides):
         raise ConfigError(
             f"{str(path)!r} is a data file, and a config is expected. Write one, like my.toml with the lines "
-            f"`[dataset]`, `path = {str(path)!r}`, `text = 'COLUMN'`, `label = 'COLUMN'`; or name its columns on the "
-            f"command line: {path} dataset.text=COLUMN dataset.label=COLUMN"
+            f"`[dataset]`, `path = {str(path)!r}`, `text = 'COLUMN'`, `label = 'COLUMN'`, or let `rayclean init {path}` "
+            f"write one; or name its columns by overrides: dataset.text=COLUMN dataset.label=COLUMN"
         )
     return {"dataset": {"path": str(path)}}
 

@@ -109,7 +109,7 @@ class AnnotatorStage:
         rows_per_chunk = max(ROWS_PER_CHUNK, -(-total // MAX_CHUNKS))
         todo = [shard for shard in suspects if not queries.exists("built", f"{shard}.json")]
         if todo:
-            builder = self._query_builder(queries, rows_per_chunk, only, self._beyond(total))
+            builder = self.query_builder(queries, rows_per_chunk, only, self._beyond(total))
             with progress.progress_bar("relabel: questions", total, "suspects") as bar:
                 bar.advance(sum(suspects[shard] for shard in suspects if shard not in todo), resumed=True)
                 for group, _ in zip(
@@ -121,7 +121,7 @@ class AnnotatorStage:
         if missing:
             self._answer(engines, missing, asked + self._controls + self._beyond_count, total)
 
-    def _query_builder(
+    def query_builder(
         self,
         queries: Folder,
         rows_per_chunk: int,

@@ -1,0 +1,195 @@
+"""What a run will take: seconds, questions, tokens and money, each with where it comes from."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rayclean.config import Config
+from rayclean.errors import DataError
+from rayclean.estimates.questions import QuestionCosts, estimate_costs
+from rayclean.estimates.rehearsal import RehearsedRun, Shortened, rehearse, seconds_per_text, shortened
+from rayclean.estimates.sampling import DataSample, draw_rows, sample_config
+from rayclean.estimates.verb_times import TimePart, estimate_times
+from rayclean.folder import Folder
+from rayclean.pipeline import open_run, validate_verbs
+from rayclean.progress import say
+from rayclean.run import VERBS, Run
+from rayclean.runtime.needs import VerbNeeds, is_worth_ray
+from rayclean.verb_fingerprints import fingerprints, verb_module
+
+SIZES = (64, 256, 1024)
+"""Rows of the three rehearsals, where a text takes milliseconds."""
+SLOW_SIZES = (48, 64, 192)
+"""The same where a text takes longer, since a whole network is trained."""
+_SLOW = 0.02
+"""Seconds a text takes at least where it is slow."""
+_TRAIN_SECONDS = 4.0
+"""What the training of the largest rehearsal may take at least."""
+_MOST_EPOCHS = 8
+"""Most epochs of it."""
+_RAY_SECONDS = 15.0
+"""What Ray takes to start, with its workers."""
+
+
+@dataclass(frozen=True)
+class VerbEstimate:
+    """What a verb will take."""
+
+    verb: str
+    seconds: float
+    """Without the answers of an annotator; 0 where it is done."""
+    is_done: bool
+    """Whether it is finished under this config, so that it is reused."""
+    parts: tuple[TimePart, ...]
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run will take."""
+
+    name: str
+    rows: int
+    """Of the data."""
+    rows_basis: str
+    examples: int
+    """Rows of them that can be used."""
+    verbs: tuple[VerbEstimate, ...]
+    questions: tuple[QuestionCosts, ...]
+    notes: tuple[str, ...]
+    """What the figures leave out, in sentences."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all verbs and of all questions whose time is known."""
+        return sum(each.seconds for each in self.verbs) + sum(each.seconds or 0.0 for each in self.questions)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON values, with their sums."""
+        costs = {each.currency for each in self.questions if each.cost}
+        return {
+            **asdict(self),
+            "seconds": self.seconds,
+            "tokens": sum(each.tokens for each in self.questions),
+            "cost": sum(each.cost for each in self.questions),
+            "currency": next(iter(costs), None),
+        }
+
+
+def estimate_run(config: Config, *, measure_model: bool = False) -> RunEstimate:
+    """Rehearse a run on a sample of its data, in this process and a temporary folder, and scale what it took.
+
+    Args:
+        config: of the run; what it has finished already costs nothing.
+        measure_model: whether a language model that the run would serve is started and asked, to learn its speed.
+
+    Raises:
+        RaycleanError: the config or the data cannot work: what the run itself would say.
+    """
+    run = open_run(config)
+    validate_verbs(config, VERBS, run)
+    prints = fingerprints(config, run)
+    done = {verb: run.done(verb, prints[verb]) for verb in VERBS}
+    if all(done.values()):
+        return _nothing_left(config, run)
+    sizes = SLOW_SIZES if seconds_per_text(config) > _SLOW else SIZES
+    sample = draw_rows(config, sizes[-1])
+    with tempfile.TemporaryDirectory(prefix="rayclean-estimate-", ignore_cleanup_errors=True) as path:
+        folder = Folder(path)
+        runs, short = _rehearse_all(config, folder, sizes, sample)
+        used = runs[-1].examples / max(len(sample.rows), 1)
+        manifest = run.manifest("load") if done["load"] else None
+        examples = round(used * sample.count.rows) if manifest is None else int(manifest.metrics["examples"])
+        times = estimate_times(config, sample, runs, short, examples)
+        costs = (
+            []
+            if done["relabel"] and done["train"]
+            else estimate_costs(config, runs[-1], examples, measure=measure_model)
+        )
+    costs = [each for each in costs if not done["relabel" if each.asker == "relabel" else "train"]]
+    verbs = [_verb(verb, times[verb], done[verb]) for verb in VERBS]
+    ray = _ray_start(config, verbs)
+    if ray is not None:
+        verbs = [ray if each.verb == ray.verb else each for each in verbs]
+    return RunEstimate(
+        config.name,
+        sample.count.rows,
+        sample.count.basis,
+        examples,
+        tuple(verbs),
+        tuple(costs),
+        tuple(_notes(config, costs)),
+    )
+
+
+def _nothing_left(config: Config, run: Run) -> RunEstimate:
+    """The estimate of a run that is finished."""
+    manifest = run.manifest("load")
+    metrics: dict[str, Any] = {} if manifest is None else manifest.metrics
+    rows = sum(int(each["rows"]) for each in metrics["left_out"].values())
+    verbs = tuple(_verb(verb, (), True) for verb in VERBS)
+    return RunEstimate(config.name, rows, "as loaded before", int(metrics["examples"]), verbs, (), ())
+
+
+def _rehearse_all(
+    config: Config, folder: Folder, sizes: Sequence[int], sample: DataSample
+) -> tuple[list[RehearsedRun], Shortened]:
+    """A cold, a small and a large rehearsal, and what the large one leaves out.
+
+    Where a training takes next to no time, the large one has more epochs, so that there is something to measure.
+    """
+    runs: list[RehearsedRun] = []
+    short = shortened(config)
+    for number, size in enumerate(sizes, 1):
+        count = min(size, len(sample.rows))
+        if number == len(sizes):
+            trained = runs[-1].verbs["train"]
+            per_epoch = (
+                trained.training
+                / max(trained.work, 1)
+                * runs[-1].examples
+                * count
+                / max(min(sizes[-2], count), 1)
+            )
+            short = shortened(config, min(_MOST_EPOCHS, max(1, int(_TRAIN_SECONDS / max(per_epoch, 1e-9)))))
+        say(f"estimate: all verbs on {count:,} rows of a sample ({number} of {len(sizes)})")
+        runs.append(rehearse(sample_config(short.config, folder.sub(f"part-{number}"), sample, count)))
+    if not runs[-1].examples:
+        raise DataError("no row of the sample can be used; `rayclean load` says why")
+    return runs, short
+
+
+def _verb(verb: str, parts: Sequence[TimePart], is_done: bool) -> VerbEstimate:
+    kept = () if is_done else tuple(each for each in parts if each.seconds >= 0.05) or tuple(parts[:1])
+    return VerbEstimate(verb, sum(each.seconds for each in kept), is_done, kept)
+
+
+def _ray_start(config: Config, verbs: Sequence[VerbEstimate]) -> VerbEstimate | None:
+    """The first verb that starts Ray, with what that takes; None where all run in this process."""
+    run = open_run(config)
+    for each in verbs:
+        if each.is_done:
+            continue
+        needs: VerbNeeds = verb_module(each.verb).needs(config, run)
+        if is_worth_ray(config.cluster, VerbNeeds(needs.trains, needs.network, needs.servers, each.seconds)):
+            part = TimePart("Ray's start", _RAY_SECONDS, "assumed")
+            return VerbEstimate(each.verb, each.seconds + _RAY_SECONDS, False, (*each.parts, part))
+    return None
+
+
+def _notes(config: Config, costs: Sequence[QuestionCosts]) -> list[str]:
+    found = []
+    if config.cluster.address or os.environ.get("RAY_ADDRESS") or config.cluster.workers > 1:
+        found.append(
+            "seconds are those of one process on this machine; the cluster's nodes may be faster, and are more"
+        )
+    if any(each.asker == "relabel" and each.billable for each in costs) and not config.relabel.ask_all:
+        found.append(
+            "asking ends after the controls and 200 suspects where the annotator is no better than chance"
+        )
+    if any(each.seconds is None for each in costs):
+        found.append("how fast the annotator answers is not known, and not in the sum")
+    if any(each.billable for each in costs):
+        found.append("questions whose answer is in the ledger are asked about no more")
+    return found
