@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.config import Config, load_config, parse_config
+from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG
 from rayclean.datasets.in_memory import is_in_memory, roles_of, stage
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
@@ -47,6 +48,7 @@ def clean(
         id: the column with a key of your own, by which rows keep their identity when others come and go.
         again: whether verbs run that are finished.
         settings: sections and keys of a config: `name="tickets"`, `detect={"budget": 0.05}`, `annotator={"name": "served"}`.
+            Without `encoder`, MiniLM reads the texts and only a head is trained.
 
     Raises:
         RaycleanError: the data or a setting cannot be used, or what a verb raises.
@@ -103,6 +105,7 @@ def as_config(
             "names of its columns (text=..., label=...), or rayclean.parse_config({...}) for the values of a config"
         )
     dataset = _with_columns(settings.pop("dataset", {}), columns)
+    settings.setdefault("encoder", dict(ENCODER_WITHOUT_CONFIG))
     if not is_in_memory(data):
         paths = [os.fspath(each) for each in data] if isinstance(data, list) else os.fspath(data)
         return parse_config({**settings, "dataset": {"path": paths, **dataset}}, name=_name(settings, paths))

@@ -16,6 +16,10 @@ _DATA = re.compile(
 """Ends of the names of data files, which are given in the place of a config by people who have only a table."""
 
 
+ENCODER_WITHOUT_CONFIG = {"name": "transformer", "model": "minilm", "trainable": "head"}
+"""What reads texts where there is a table and no config: minutes on a laptop, where fine-tuning a whole network takes hours."""
+
+
 def is_data_file(path: str) -> bool:
     """Whether a path that stands in the place of a config is one of data, by the end of its name.
 
@@ -42,8 +46,7 @@ def config_values(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(
             f"expected the path of a config file, got {type(path).__name__}: values in memory go to "
-            "rayclean.parse_config({'dataset': {'path': 'data.parquet'}}), a table first to a file "
-            "(df.to_parquet('data.parquet'))"
+            "rayclean.parse_config({'dataset': {'path': 'data.parquet'}}), a table to rayclean.clean(df, text=..., label=...)"
         )
     if not is_data_file(str(path)):
         return read_values(path)
@@ -53,7 +56,8 @@ def config_values(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
             f"`[dataset]`, `path = {str(path)!r}`, `text = 'COLUMN'`, `label = 'COLUMN'`, or let `rayclean init {path}` "
             f"write one; or name its columns by overrides: dataset.text=COLUMN dataset.label=COLUMN"
         )
-    return {"dataset": {"path": str(path)}}
+    chosen = any(each.startswith(("encoder=", "encoder.name=")) for each in overrides)
+    return {"dataset": {"path": str(path)}, **({} if chosen else {"encoder": dict(ENCODER_WITHOUT_CONFIG)})}
 
 
 def as_values(values: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Tell = Callable[[int], None]
 @contextmanager
 def counted_on_ray(progress: ProgressBar) -> Iterator[Tell]:
     """What workers of Ray call to move a bar of the driver, while the block runs."""
-    counter = ray.remote(num_cpus=0, max_restarts=0)(_Counter).remote()
+    counter: Any = ray.remote(num_cpus=0, max_restarts=0)(_Counter).remote()
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(counter, progress, stop), name="progress", daemon=True)
     watcher.start()
