@@ -51,7 +51,8 @@ def _key(part: str) -> str:
 
 
 def _dataset(proposal: Proposal) -> list[str]:
-    values, said, found = proposal.values["dataset"], oddities(proposal), []
+    values, said = proposal.values["dataset"], oddities(proposal)
+    found: list[str] = []
     reasons = _reasons(proposal)
     for key, value in values.items():
         if found:
