@@ -115,7 +115,8 @@ def _said(paths: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _one_column(said: Any) -> str | None:
-    return said[0] if isinstance(said, list) and said else said
+    column = said[0] if isinstance(said, list) and said else said
+    return None if column is None else str(column)
 
 
 def _require(paths: Sequence[str], roles: ColumnRoles, columns: Sequence[str]) -> None:

@@ -51,7 +51,8 @@ def _key(part: str) -> str:
 
 
 def _dataset(proposal: Proposal) -> list[str]:
-    values, said, found = proposal.values["dataset"], oddities(proposal), []
+    values, said = proposal.values["dataset"], oddities(proposal)
+    found: list[str] = []
     reasons = _reasons(proposal)
     for key, value in values.items():
         if found:
@@ -124,7 +125,10 @@ def _left_out(proposal: Proposal) -> Iterator[tuple[str, str]]:
     """Keys that the config does not set, with a value that they might have."""
     values, look = proposal.values["dataset"], proposal.look
     if "id" not in values:
-        yield "id", 'id = "COLUMN"   # your own key; without it, file and row identify an example'
+        taken = {str(value) for value in values.values()}
+        unique = [name for name, each in proposal.profiles.items() if each.is_unique and each.mean_words < 2]
+        example = toml_value(next((name for name in unique if name not in taken), "COLUMN"))
+        yield "id", f"id = {example}   # your own key; without it, file and row identify an example"
     if "unlabelled" not in values and look.perhaps_unlabelled:
         yield "unlabelled", f"unlabelled = {toml_value(list(look.perhaps_unlabelled))}"
     if look.near and "merge_labels" not in values:

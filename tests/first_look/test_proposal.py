@@ -80,6 +80,16 @@ def test_oddities_are_counted(tmp_path: Path) -> None:
     assert "3 classes have fewer than 5 labels" in said  # Billing, delivry, unknown; n/a is none
 
 
+def test_a_column_that_could_be_the_key_is_offered(tmp_path: Path) -> None:
+    rows = [
+        {"ticket": str(1000 + n), "body": f"ship {n} sails to the harbour", "topic": "ab"[n % 2]}
+        for n in range(30)
+    ]
+    found = proposed(write_csv(tmp_path / "k.csv", rows))
+    assert "id" not in found.values["dataset"]
+    assert '# id = "ticket"' in toml_page(found, "k.toml")
+
+
 def test_numbers_as_labels(tmp_path: Path) -> None:
     rows = [{"text": f"ship {n} sails to the harbour", "label": str(1 + n % 3)} for n in range(30)]
     found = proposed(write_csv(tmp_path / "n.csv", rows))
