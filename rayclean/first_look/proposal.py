@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rayclean.config import Config, parse_config
+from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG
 from rayclean.config.run_name import WITHOUT_FILE, name_of_file
 from rayclean.datasets.text_files import COMPRESSED
 from rayclean.errors import ConfigError, DataError
@@ -82,7 +83,8 @@ def propose_config(paths: Sequence[str], overrides: Sequence[str] = ()) -> Propo
     look = look_at_labels(first, parse_config(proposed).dataset, form)
     if look.unlabelled and form != "tags":
         proposed["dataset"].setdefault("unlabelled", list(look.unlabelled))
-    return Proposal(tuple(paths), first, profiles, roles, look, proposed, said, parse_config(proposed))
+    config = parse_config({"encoder": dict(ENCODER_WITHOUT_CONFIG), **proposed})
+    return Proposal(tuple(paths), first, profiles, roles, look, proposed, said, config)
 
 
 def guess_columns(path: str) -> ColumnRoles:

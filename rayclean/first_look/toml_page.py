@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rayclean.class_names import visible
+from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG
 from rayclean.first_look.oddities import oddities
 from rayclean.first_look.proposal import Proposal
 from rayclean.functional.combine import allowed
@@ -161,16 +162,21 @@ def _further(proposal: Proposal) -> list[str]:
         ]
     if "encoder" not in proposal.values:
         about = (
-            "By default BERT is fine-tuned as a whole, which takes a GPU. A frozen MiniLM of which only a head is trained takes "
-            "minutes on a CPU (`rayclean estimate` says how many):"
+            "MiniLM reads the texts and only a head is trained: minutes on a CPU (`rayclean estimate` says how many). Any "
+            'Hugging Face id or folder does as well; trainable = "all" fine-tunes the whole network, which takes a GPU.'
         )
         lines += [
             "[encoder]",
             *(line for each in said.get("encoder", ()) for line in _comment(each)),
             *_comment(about),
+            *(
+                f"{key} = {toml_value(value)}"
+                for key, value in ENCODER_WITHOUT_CONFIG.items()
+                if key != "name"
+            ),
+            "# max_length = 256",
+            "",
         ]
-        lines += ['# model = "sentence-transformers/all-MiniLM-L6-v2"   # any Hugging Face id, or a folder']
-        lines += ['# trainable = "head"', "# max_length = 256", ""]
     if "detect" not in proposal.values:
         lines += [
             "[detect]",
