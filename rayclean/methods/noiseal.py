@@ -11,7 +11,7 @@ embedding space without trust in their label.
 | paper | here |
 |---|---|
 | strong / weak network (BERT, BiLSTM) | networks `strong` (the run's encoder) and `weak` (`config.weak`) |
-| tau(t) = lambda p(t) + (1 - lambda) tau(t-1) | `_move_thresholds`, `config.lambda_`; columns `threshold_*` |
+| tau(t) = lambda p(t) + (1 - lambda) tau(t-1) | the end of `partition`, `config.lambda_`; columns `threshold_*` |
 | q, m: probability of the label, confidence | columns `label_probability_*`, `confidence_*` |
 | R, H, P | `Subset.CLEAN`, `HARD`, `PURIFIED`; `functional.partition.by_verdicts`; column `subset` |
 | label of the LLM | column `answer`; negative = none |
