@@ -231,7 +231,6 @@ def decide_again(config: Config, run: Run, task: Task) -> None:
     labels = write_labels(run, relabel, task)
     del settled["warnings"]  # the relabel that ran last has said what is lost
     metrics = manifest["metrics"] | settled.pop("decisions") | {"audit": settled, "labels": labels}
-    run.outdate("relabel")
     run.write_json({**manifest, "fingerprint": expected, "metrics": metrics}, "relabel", MANIFEST)
 
 

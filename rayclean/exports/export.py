@@ -25,7 +25,7 @@ from rayclean.errors import ArtifactError, ConfigError
 from rayclean.exports.added_columns import AddedColumns, added_names, label_codes
 from rayclean.exports.json_types import merged_types, schema_of
 from rayclean.exports.parts import ExportJob, PieceJob, infer_types, write_parts
-from rayclean.exports.plan import ExportPlan, plan_export, with_columns
+from rayclean.exports.plan import ExportPlan, plan_export, with_added_columns
 from rayclean.exports.run_labels import shards_by_piece
 from rayclean.exports.shard_labels import RunShards
 from rayclean.exports.target import check_target, put_in_place
@@ -140,7 +140,7 @@ def _plan(
         label_codes(codes, labels.names),
         in_place,
     )
-    outputs = tuple(with_columns(output, added.schema()) for output in plan.outputs)
+    outputs = tuple(with_added_columns(output, added.schema()) for output in plan.outputs)
     return replace(plan, outputs=outputs), added
 
 

@@ -125,7 +125,7 @@ def plan_export(options: ExportConfig, source: Source) -> ExportPlan:
     return ExportPlan(tuple(outputs), plans, tuple(columns), True)
 
 
-def with_columns(output: OutputFile, added: pa.Schema) -> OutputFile:
+def with_added_columns(output: OutputFile, added: pa.Schema) -> OutputFile:
     """The output with further columns at its end."""
     if output.schema is None:
         return output

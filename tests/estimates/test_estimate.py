@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from rayclean.api import clean
 from rayclean.cli.estimates import questions_table, times_table
 from rayclean.config import Config, parse_config
 from rayclean.estimates.estimate import RunEstimate, estimate_run
 from rayclean.estimates.model_speed import earlier_speed
 from rayclean.evaluation.formatting import format_seconds
-from rayclean.pipeline import clean
 from rayclean.run import VERBS, Run
 from tests import toy
 from tests.command import run_command

@@ -129,7 +129,7 @@ def test_workers_change_no_byte(tmp_path: Path, ray_embedded: None) -> None:
 
 def test_a_killed_export_leaves_nothing_that_looks_whole_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for number in range(40):
+    for number in range(16):
         rows = [{"text": f"words {number} {n} " + "x" * 200, "label": LABELS[n % 2]} for n in range(1500)]
         (tmp_path / "data" / f"{number:02d}.jsonl").write_text(
             "".join(f"{json.dumps(row)}\n" for row in rows)
@@ -157,7 +157,7 @@ killed_run({str(run.url())!r}, {str(tmp_path / "out.csv")!r})
     assert not (tmp_path / "out.csv").exists()
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".csv")]
     killed_run(run.url(), str(tmp_path / "out.csv"))
-    assert len(pd.read_csv(tmp_path / "out.csv")) == 40 * 1500
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 16 * 1500
     assert not list(partial.glob("export-*"))
 
 
