@@ -45,7 +45,14 @@ def made(kind: str, frame: pd.DataFrame) -> Any:
     }[kind]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["pandas", "polars", "lazy", "arrow", "stream", "datasets"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "pandas",
+        "datasets",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("polars", "lazy", "arrow", "stream")),
+    ],
+)
 def test_every_library_gives_the_same_suspects(kind: str, frame: pd.DataFrame, tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "file.parquet")
     expected = errors(str(tmp_path / "file.parquet"), tmp_path / "a", id="key").suspects()

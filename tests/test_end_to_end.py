@@ -68,7 +68,7 @@ def copied(cleaned: Cleaned, tmp_path: Path) -> Cleaned:
 
 @pytest.fixture(scope="module")
 def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cleaned:
-    """A run with the built-in language model: about a minute, most of it the start of vLLM."""
+    """A run with the built-in language model: two to three minutes, most of it the start of vLLM."""
     pytest.importorskip("vllm")
     try:
         model_source("smollm2-135m")

@@ -144,6 +144,7 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_trials_that_train_by_the_command_line(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch

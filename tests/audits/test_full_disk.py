@@ -50,7 +50,9 @@ def state(run: rayclean.Run) -> dict[str, Any]:
     return found | {"metrics": manifest.metrics}
 
 
-@pytest.mark.parametrize("name", ["audit", "certify", "revert"])
+@pytest.mark.parametrize(
+    "name", ["audit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("certify", "revert"))]
+)
 def test_a_disk_that_is_full_at_any_file(name: str, relabelled: Relabelled, tmp_path: Path) -> None:
     act, root, before = command(name, relabelled), Path(relabelled.run.path()), tmp_path / "before"
     shutil.copytree(root, before)

@@ -58,6 +58,7 @@ def test_what_is_done_costs_nothing(estimated: tuple[Config, RunEstimate]) -> No
     assert again.examples == found.examples == before.examples
 
 
+@pytest.mark.slow
 def test_questions_and_their_price(tmp_path: Path) -> None:
     of = config(
         tmp_path, 200, "annotator.name=openai", "annotator.base_url=http://127.0.0.1:9/v1", "annotator.model=m",

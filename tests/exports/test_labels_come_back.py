@@ -199,7 +199,14 @@ def label_columns() -> dict[str, Any]:
     return {"of": of}
 
 
-@pytest.mark.parametrize("kind", ["string", "dictionary", "int8", "float", "list", "ClassLabel"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "int8",
+        "ClassLabel",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("string", "dictionary", "float", "list")),
+    ],
+)
 def test_labels_in_place_are_written_as_the_column_writes_them(
     kind: str, frame: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -261,7 +268,7 @@ def set_rows(form: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "form", ["separator", "bits", *(pytest.param(form, marks=pytest.mark.slow) for form in ("list", "json"))]
+    "form", ["separator", *(pytest.param(form, marks=pytest.mark.slow) for form in ("bits", "list", "json"))]
 )
 def test_sets_of_classes_come_back_as_they_are_written(form: str, tmp_path: Path) -> None:
     rows = set_rows(form)

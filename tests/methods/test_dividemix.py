@@ -166,7 +166,7 @@ def test_targets_have_no_gradient_and_only_the_network_in_turn_has_one() -> None
     assert (gradient[[3, 7]] == 0).all()  # the padding row and its view
 
 
-@pytest.mark.parametrize("views", [[], ["drop", "switch_out"]])
+@pytest.mark.parametrize("views", [[], pytest.param(["drop", "switch_out"], marks=pytest.mark.slow)])
 def test_wrong_labels_are_told_from_right_ones(tmp_path: Path, views: list[str]) -> None:
     examples = write_examples(tmp_path / "examples", 300, dev=60, noise=0.3)
     plugin = Plugin(name="dividemix", views=views)

@@ -45,11 +45,11 @@ cli.main()
 """
 MOMENTS = [
     ("core begins", 0.0, signal.SIGTERM),
-    ("core ends", 0.0, signal.SIGTERM),
-    ("work", 0.0, signal.SIGTERM),
     *[
         pytest.param(moment, seconds, number, marks=pytest.mark.slow)
         for moment, seconds, number in [
+            ("core ends", 0.0, signal.SIGTERM),
+            ("work", 0.0, signal.SIGTERM),
             ("init begins", 0.0, signal.SIGINT),
             ("init begins", 0.02, signal.SIGTERM),
             ("init begins", 0.3, signal.SIGTERM),
