@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -214,3 +215,19 @@ def test_a_signal_that_python_hears_of_after_the_message_changes_no_exit_code(
     assert ended.value.code == 128 + signal.SIGTERM
     assert interrupts._current is not None
     interrupts._current.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_inside_of_a_text_that_is_executed_ends_with_its_code(number: int, tmp_path: Path) -> None:
+    """As in `namedtuple`, while modules are imported; CPython would end `python -m` by SIGINT."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, sys, time\n"
+        "from rayclean.cli import main as cli\n"
+        f"cli.command_line = lambda **_: exec('os.kill(os.getpid(), {int(number)}); time.sleep(60)', globals())\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 128 + number, done.stderr
+    assert "go on with" in done.stderr

@@ -96,6 +96,9 @@ def main() -> None:
             code = _run(command, debug, interrupts)
     except KeyboardInterrupt:  # Python heard of the signal only while the end was under way
         code = 130 if interrupts.received is None else interrupts.code
+    # A KeyboardInterrupt that was raised inside of a text that somebody executes (`namedtuple` and data classes do so while they
+    # are imported) makes CPython end `python -m` by SIGINT, whatever the exit code; executing another text forgets it.
+    exec("")
     sys.exit(code)
 
 
