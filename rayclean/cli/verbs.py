@@ -3,6 +3,7 @@ them.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,6 +100,10 @@ def _print_result(run: "Run", verb: str) -> None:
 
         console.print(run_table(run.read_json("metrics.json"), run.read_json("config.json")))
         print_plain(console, f"report: {run.url('report.html')}")
+        print_plain(
+            console,
+            f"your rows with final labels: rayclean export {shlex.quote(run.url())} --to cleaned.parquet",
+        )
         return
     manifest = run.manifest(verb)
     assert manifest is not None
