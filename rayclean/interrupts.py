@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,7 @@ class Interrupts:
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, name="rayclean-interrupts", daemon=True)
         self._thread.start()
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         atexit.register(self._ignore)  # before libraries register theirs, so that it runs after them
         _current = self
         return self
@@ -92,6 +94,7 @@ class Interrupts:
         global _current
         _current = None
         atexit.unregister(self._ignore)
+        sys.unraisablehook = self._unraisable
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -131,6 +134,11 @@ class Interrupts:
         if not self._raised and not self._over and not self.hasty:
             self._raised = True
             raise KeyboardInterrupt
+
+    def _lost(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Say nothing of an interrupt that Python drops, as in a finalizer: `check` raises it again at the next look."""
+        if self.received is None or lost.exc_type is not KeyboardInterrupt:
+            self._unraisable(lost)
 
     def _ignore(self) -> None:
         """Ignore signals while the interpreter takes itself down, which gives up Python's handlers: all is done, and the

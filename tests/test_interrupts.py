@@ -231,3 +231,13 @@ def test_a_signal_inside_of_a_text_that_is_executed_ends_with_its_code(number: i
     )
     assert done.returncode == 128 + number, done.stderr
     assert "go on with" in done.stderr
+
+
+def test_nothing_is_printed_of_an_interrupt_that_a_finalizer_drops() -> None:
+    drop = "(type('Dropped', (), {'__del__': lambda self: os.kill(os.getpid(), signal.SIGTERM)})(), interrupts.check())"
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND.format(body=f"{drop}; interrupts.check()", end="pass", grace=30)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "Traceback" not in done.stderr
