@@ -1,6 +1,6 @@
-"""README's table of data sets with real noise, made from benchmarks/results/real_noise.json.
+"""The table of docs/evidence.md of data sets with real noise, made from benchmarks/results/real_noise.json.
 
-python benchmarks/readme_table.py        # print it; a test compares it with README
+python benchmarks/readme_table.py        # print it; a test compares it with the page
 """
 
 import json
@@ -12,7 +12,7 @@ RESULT = Path(__file__).parent / "results" / "real_noise.json"
 
 
 def readme_table(figures: dict[str, Any]) -> str:
-    """README's table: means over the seeds, the worst noise of any in brackets."""
+    """The table of annotators: means over the seeds, the worst noise of any in brackets."""
     lines = [
         "| data (what made the labels) | annotator | detection ROC-AUC | precision at 10 % | noise before → after (worst seed) | every answer believed | 50 audited (worst seed) | harm | referred |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -42,7 +42,7 @@ RANKINGS = ("posterior", "margin", "margin, classifier", "class-adjusted margin"
 
 
 def rankings_table(figures: dict[str, Any]) -> str:
-    """README's table of rankings: ROC-AUC with its 95 % interval, and precision at 10 %, of the last seed."""
+    """The table of rankings: ROC-AUC with its 95 % interval, and precision at 10 %, of the last seed."""
     lines = [f"| data | {' | '.join(RANKINGS)} |", f"|---{'|---' * len(RANKINGS)}|"]
     for name, of_set in figures.items():
         cells = []

@@ -91,6 +91,8 @@ def run_verbs(
     """
     from rayclean import run_actions
 
+    # Trials of a sweep have a folder of their own and one target in common: nothing is exported of them.
+    exports = config.export is not None and run is None and "evaluate" in verbs
     run = run or open_run(config)
     with faults_explained(run.url()):
         expected = fingerprints(config, run)
@@ -102,7 +104,6 @@ def run_verbs(
         if todo:
             _require_inputs(run, todo, expected)
             validate_verbs(config, todo, run)
-        exports = config.export is not None and "evaluate" in verbs
         if exports:
             run_actions.check_export(config)
         run.write_text(config.model_dump_json(indent=1), "config.json")

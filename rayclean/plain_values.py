@@ -1,9 +1,21 @@
-"""Results as values that JSON can hold, whoever prints them."""
+"""Results as values that JSON can hold and as cells of a spreadsheet, whoever writes them."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""First characters of cells that a spreadsheet may run as a formula."""
+
+
+def defused(cell: str) -> str:
+    """A cell as a spreadsheet shows it, which would run some as formulas.
+
+    >>> defused("=cmd"), defused("a=b")
+    ("'=cmd", 'a=b')
+    """
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def plain_value(value: Any) -> Any:

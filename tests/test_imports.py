@@ -76,7 +76,7 @@ ALLOWED = {
     "forecast": FRAME | {"annotators", "evaluation", "methods"},
     "sweeps": PIPELINE | {"forecast"},
     "job_package": PIPELINE | {"sweeps"},
-    "publishing": PIPELINE,
+    "publishing": PIPELINE | {"exports"},
     "first_look": PIPELINE,
     "estimates": PIPELINE | {"first_look", "forecast"},
     "cli": LOOKING | {"estimates", "first_look", "job_package", "publishing", "sweeps"},

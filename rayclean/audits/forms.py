@@ -21,14 +21,13 @@ from rayclean.audits.units import DoubtedUnit, label_name
 from rayclean.class_names import ClassNames
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
+from rayclean.plain_values import defused
 from rayclean.plugins import did_you_mean
 from rayclean.schema import Candidate
 from rayclean.tasks.base import Task
 
 FORM_COLUMNS = ("form", "id", "text", "a", "b", "answer")
 """Columns of a form; further ones, such as notes, are welcome and not read."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""A cell that begins like this would be run by some spreadsheet; an apostrophe before it makes it text."""
 _SHOWN = 5
 
 
@@ -65,7 +64,7 @@ def write_form(
         text, FORM_COLUMNS, lineterminator="\r\n"
     )  # else a lone \r in a text is not quoted
     writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: defused(value) for key, value in row.items()} for row in rows)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     # Excel takes a file for UTF-8 only with this mark.
     folder.write_bytes(b"\xef\xbb\xbf" + text.getvalue().encode(), "audit", f"{name}.csv")
@@ -221,10 +220,6 @@ def _understood(said: str, unit: DoubtedUnit, task: Task) -> tuple[str, str | No
     if said in offered:
         return "label", offered[said].value
     return (said.casefold(), None) if said.casefold() in (NEITHER_LABEL, UNSURE) else None
-
-
-def _cell(value: str) -> str:
-    return f"'{value}" if value.startswith(_FORMULA) else value
 
 
 def _csv_rows(path: str, text: str) -> Iterator[dict[str, Any]]:

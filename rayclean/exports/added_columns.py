@@ -64,6 +64,8 @@ class AddedColumns:
             said: what the run says of them.
             in_file: column -> names that the file gives to its numbers.
         """
+        if not self.in_place:
+            return rows
         changed = [
             (row, final)
             for row, (given, final) in enumerate(
@@ -71,7 +73,7 @@ class AddedColumns:
             )
             if given is not None and final is not None and given != final
         ]
-        if not changed or not self.in_place:
+        if not changed:
             return rows
         roots = [column if _has(rows, column) else column.split(".")[0] for column in self.in_place]
         cells = {root: _values(rows, root) for root in roots}

@@ -11,9 +11,7 @@ import pyarrow as pa
 from rayclean.exports.cells import text_cells
 from rayclean.exports.formats import ExportRows, FileFormat, packed, part_chunks
 from rayclean.folder import Folder
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of cells that a spreadsheet may run as a formula."""
+from rayclean.plain_values import defused
 
 
 class CsvFiles(FileFormat):
@@ -31,7 +29,7 @@ class CsvFiles(FileFormat):
                 assert isinstance(rows, pa.Table), "a CSV has columns"
                 columns = [text_cells(column) for column in rows.columns]
                 if style.is_safe:
-                    columns = [[_safe(cell) for cell in column] for column in columns]
+                    columns = [[defused(cell) for cell in column] for column in columns]
                 writer.writerows(zip(*columns, strict=True))
 
     def join(self, parts: Folder, names: Sequence[str], path: str) -> None:
@@ -59,10 +57,6 @@ class CsvFiles(FileFormat):
             doublequote=not style.escape,
             lineterminator="\n",
         )
-
-
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
 def _without_mark(encoding: str) -> str:

@@ -46,7 +46,7 @@ class Exported:
 
     to: str
     rows: int
-    """ExportRows that were written."""
+    """Rows that were written."""
     sources: dict[str, int]
     """`label_source` -> rows."""
     columns: dict[str, str]
@@ -126,8 +126,7 @@ def _plan(
     config: Config, run: Run, source: Source, options: ExportConfig, engines: Engines, columns: Sequence[str]
 ) -> tuple[ExportPlan, AddedColumns]:
     plan = plan_export(options, source)
-    typed = [output.format != "jsonl" for output in plan.outputs]
-    if any(output.schema is None and is_typed for output, is_typed in zip(plan.outputs, typed, strict=True)):
+    if any(output.schema is None and output.format != "jsonl" for output in plan.outputs):
         plan = _with_types(plan, source, engines)
     labels = _labels(run)
     codes: list[str | None] = run.read_json("load", LABEL_CODES_FILE).get("data") or [None] * len(labels)

@@ -1,5 +1,6 @@
 """One piece of the source as parts of the files that are written; runs in a worker."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ class PieceJob:
     shards: RunShards
 
 
+@dataclass
+class _Counts:
+    """What was counted while rows were written."""
+
+    read: int = 0
+    sources: Counter[str] = dataclasses.field(default_factory=Counter)
+    """`label_source` -> rows that were written."""
+
+
 def part_name(piece: str, output: int) -> str:
     """Name of the part of an output that comes from a piece."""
     return f"{piece}-{output:06d}"
@@ -63,15 +73,19 @@ def write_parts(job: ExportJob, item: PieceJob) -> dict[str, Any]:
     reader = piece.source.reader()
     segments = [segment for segment in piece.segments if segment.file.name in job.plan.files]
     labels = RowLabels(item.shards, [segment.file.name for segment in segments], job.task)
-    counts = Counter[str]()
-    rows = [0]
+    counts = _Counts()
     written = []
     for number, group in groupby(segments, key=lambda segment: job.plan.files[segment.file.name].output):
         output = job.plan.outputs[number]
-        batches = _batches(job, output, reader, list(group), labels, counts, rows)
+        batches = _batches(job, output, reader, list(group), labels, counts)
         folder.write_file(partial(writer_of(output).write_part, batches), part_name(piece.name, number))
         written.append(number)
-    found = {"name": piece.name, "rows": rows[0], "sources": dict(counts), "outputs": written}
+    found = {
+        "name": piece.name,
+        "rows": counts.read,
+        "sources": dict(counts.sources),
+        "outputs": written,
+    }
     folder.write_json(found, f"{piece.name}.json")
     return found
 
@@ -93,19 +107,20 @@ def _batches(
     reader: Reader,
     segments: list[FileSegment],
     labels: RowLabels,
-    counts: Counter[str],
-    read: list[int],
+    counts: _Counts,
 ) -> Iterator[ExportRows]:
     """The rows of neighbouring segments as they are written; counts them by the way."""
     for segment in segments:
         in_file = {column: reader.label_names(segment.file, column) or () for column in job.added.in_place}
         left_out = job.plan.files[segment.file.name].left_out
         for batch in reader.whole_rows(segment):
-            read[0] += len(batch.numbers)
+            counts.read += len(batch.numbers)
             said = _known(labels.of(segment.file.name, batch.numbers))
             keep = _selected(job.options, said)
             rows = job.added.rewrite(batch.rows, said, in_file)
-            counts.update(pc.array_filter(said["source"].combine_chunks(), pa.array(keep)).to_pylist())
+            counts.sources.update(
+                pc.array_filter(said["source"].combine_chunks(), pa.array(keep)).to_pylist()
+            )
             yield _written(rows, said, keep, output, job.added, left_out)
 
 
@@ -139,7 +154,7 @@ def _written(
     added: AddedColumns,
     left_out: tuple[str, ...],
 ) -> ExportRows:
-    """ExportRows with their added columns, in the form of the output."""
+    """Rows with their added columns, in the form of the output."""
     if isinstance(rows, list):
         rows = [{key: value for key, value in row.items() if key not in left_out} for row in rows]
         if output.schema is None:

@@ -14,7 +14,6 @@ _OUTCOMES = {
     "abstained": "{who} made no choice",
     "error": "{who} gave no answer",
     "unasked": "nobody was asked",
-    "unneeded": "nobody was asked, as no answer could have changed the label",
     "audited": "{who} judged it",
     "reverted": "the change to {suggested} was undone",
     "suspect": "",

@@ -18,8 +18,8 @@ SOURCE_REJECTED, SOURCE_TEST, SOURCE_PREDICTED, SOURCE_SUSPECT = "rejected", "te
 """Values of `label_source` beside those of `schema.LABELS`: a row that load could not use, one that was put aside for testing,
 one that has its label from a trained classifier, and a suspect about whom nothing was decided yet.
 """
-_BY_IMPORTANCE = (
-    "changed", "audited", "reverted", "referred", "error", "unasked", "unneeded", "abstained", SOURCE_SUSPECT, "kept", "given",
+SOURCES_BY_IMPORTANCE = (
+    "audited", "changed", "reverted", "referred", "abstained", "error", "unasked", SOURCE_SUSPECT, "kept", "given",
 )  # fmt: skip
 """Sources of units; an example of several units has the first of theirs."""
 
@@ -173,7 +173,7 @@ def _of_several_units(units: pa.Table, examples: pa.Table, task: Task) -> pa.Tab
     suspect = units["suspect"]
     table = pa.table({
         "example_id": units["example_id"],
-        "source": pc.index_in(units["source"], value_set=pa.array(_BY_IMPORTANCE)),
+        "source": pc.index_in(units["source"], value_set=pa.array(SOURCES_BY_IMPORTANCE)),
         "confidence": units["confidence"],
         "quality": units["quality"],
         "rank": pc.if_else(suspect, units["rank"], pa.scalar(None, pa.int64())),
@@ -185,7 +185,7 @@ def _of_several_units(units: pa.Table, examples: pa.Table, task: Task) -> pa.Tab
     spoken = units.select(["example_id", "annotator", "why"]).take(pa.array(told)).to_pylist()
     said = {
         "example_id": ids,
-        "source": pa.array(_BY_IMPORTANCE).take(_one(grouped["source_min"])),
+        "source": pa.array(SOURCES_BY_IMPORTANCE).take(_one(grouped["source_min"])),
         **{column: grouped[f"{column}_min"] for column in ("confidence", "quality", "rank")},
         "annotator": _joined(
             ((row["example_id"], row["annotator"]) for row in spoken), ids.to_pylist(), ", "

@@ -9,14 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
+from rayclean.exports.shard_labels import SOURCES_BY_IMPORTANCE
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.tasks.base import Task
-
-SOURCES = (
-    "given", "kept", "unasked", "error", "abstained", "referred", "reverted", "changed", "audited",
-)  # fmt: skip
-"""Where a label comes from; of an example whose label has several parts, the last one of these that holds for one counts."""
 
 
 def write_cleaned_dataset(run: Run, task: Task, folder: Path) -> int:
@@ -25,8 +21,8 @@ def write_cleaned_dataset(run: Run, task: Task, folder: Path) -> int:
 
     Columns: `example_id`; `text`, and `tokens` where labels are tags; `label_given` and `label`, the names of the classes
     before and after (a list where a label is a set of classes or a sequence of tags, null where there is none);
-    `label_source` (`SOURCES`); `label_confidence`, the probability of the label against its rival, the least one of its
-    parts, null where nobody doubted it; `split`.
+    `label_source` (`SOURCES_BY_IMPORTANCE`); `label_confidence`, the probability of the label against its rival, the least
+    one of its parts, null where nobody doubted it; `split`.
 
     Args:
         run: whose relabel is finished.
@@ -73,16 +69,16 @@ def cleaned_shard(load: Folder, relabel: Folder, shard: str, task: Task) -> pa.T
 
 def _of_examples(units: pa.Table) -> pa.Table:
     """`example_id`, `source` and `confidence` of each example, from those of its units."""
-    rank = pc.index_in(units["source"], value_set=pa.array(SOURCES))
+    rank = pc.index_in(units["source"], value_set=pa.array(SOURCES_BY_IMPORTANCE))
     grouped = (
         pa.table({"example_id": units["example_id"], "rank": rank, "confidence": units["confidence"]})
         .group_by("example_id")
-        .aggregate([("rank", "max"), ("confidence", "min")])
+        .aggregate([("rank", "min"), ("confidence", "min")])
     )
     return pa.table(
         {
             "example_id": grouped["example_id"],
-            "source": pa.array(SOURCES).take(grouped["rank_max"].combine_chunks()),
+            "source": pa.array(SOURCES_BY_IMPORTANCE).take(grouped["rank_min"].combine_chunks()),
             "confidence": grouped["confidence_min"],
         }
     )

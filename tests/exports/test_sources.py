@@ -19,6 +19,9 @@ import rayclean
 from rayclean.config.export_section import ExportConfig
 from rayclean.errors import ConfigError
 from rayclean.exports.export import export_data
+from rayclean.pipeline import resolved_config, run_verbs
+from rayclean.results import RunResults
+from rayclean.run import VERBS
 from rayclean.runtime.engines import Engines
 from tests import toy
 from tests.exports.runs import undoubted
@@ -163,8 +166,6 @@ killed_run({str(run.url())!r}, {str(tmp_path / "out.csv")!r})
 
 def killed_run(url: str, to: str) -> None:
     """Export a run; called in a process that is killed."""
-    from rayclean.pipeline import resolved_config
-    from rayclean.results import RunResults
 
     export_data(resolved_config(url), RunResults(url), ExportConfig(to=to), decided=False)
 
@@ -188,3 +189,18 @@ def test_the_config_asks_for_an_export(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there already"):
         rayclean.clean(rayclean.parse_config(values))
     assert (tmp_path / "cleaned.csv").read_text() == "mine"
+
+
+def test_runs_in_folders_of_their_own_share_no_target(tmp_path: Path) -> None:
+    """As the trials of a sweep, which have one config."""
+    values = toy.config(toy.write(tmp_path / "data", rows=120), tmp_path / "runs")
+    values |= {
+        "export": str(tmp_path / "cleaned.csv"),
+        "train": {"epochs": 1},
+        "evaluate": {"compare": False, "report": False},
+    }
+    values["cluster"] = {"ray": False}
+    config = rayclean.parse_config(values)
+    for name in ("one", "two"):
+        run_verbs(config, VERBS, run=RunResults(str(tmp_path / "trials" / name)))
+    assert not (tmp_path / "cleaned.csv").exists()

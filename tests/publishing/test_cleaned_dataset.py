@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayclean.config import Plugin
-from rayclean.publishing.cleaned_dataset import SOURCES, write_cleaned_dataset
+from rayclean.exports.shard_labels import SOURCE_SUSPECT, SOURCES_BY_IMPORTANCE
+from rayclean.publishing.cleaned_dataset import write_cleaned_dataset
 from rayclean.run import Run
 from rayclean.schema import LABEL_TYPES, Label, LabelSet
 from rayclean.tasks import TASKS
@@ -97,4 +98,4 @@ def test_datasets_reads_what_is_written(tmp_path: Path) -> None:
 def test_every_source_of_a_label_has_a_rank() -> None:
     from rayclean.annotations import DECISIONS
 
-    assert set(SOURCES) == {"given", *DECISIONS, "audited", "reverted"}
+    assert set(SOURCES_BY_IMPORTANCE) == {"given", *DECISIONS, "audited", "reverted", SOURCE_SUSPECT}
