@@ -91,9 +91,10 @@ def run_verbs(
     """
     from rayclean import run_actions
 
-    # Trials of a sweep have a folder of their own and one target in common: nothing is exported of them.
-    exports = config.export is not None and run is None and "evaluate" in verbs
+    is_trial = run is not None
     run = run or open_run(config)
+    # Trials of a sweep have a folder of their own and one target in common: nothing is exported of them.
+    exports = config.export is not None and not is_trial and "evaluate" in verbs
     with faults_explained(run.url()):
         expected = fingerprints(config, run)
     with faults_explained(run.url()), interrupts.handlers_kept(), run.locked():

