@@ -12,6 +12,9 @@ COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wand
   --python-version 3.11
 CLOUDS := --extra gcs --extra up
 
+# Containers often say so. Every process of the tests would compile all modules anew; and so would every command after them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-durations test-slow lint format docs bench-small errors-page lock manifests audit
 

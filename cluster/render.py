@@ -23,6 +23,11 @@ OUTPUT = {
     "gcp.yaml.j2": "gcp.yaml",
     "slurm.sh.j2": "slurm.sh",
 }
+# Nothing here is HTML; the output is YAML and a shell script that people read before they apply them.
+_environment = Environment(
+    loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True, keep_trailing_newline=True,
+)  # fmt: skip
 
 
 def render(parameters: dict[str, Any]) -> dict[str, str]:
@@ -31,12 +36,7 @@ def render(parameters: dict[str, Any]) -> dict[str, str]:
     Raises:
         jinja2.UndefinedError: a parameter is missing.
     """
-    # Nothing here is HTML; the output is YAML and a shell script that people read before they apply them.
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    return {path: environment.get_template(name).render(parameters) for name, path in OUTPUT.items()}
+    return {path: _environment.get_template(name).render(parameters) for name, path in OUTPUT.items()}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import re
 import runpy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from tests import toy
 
 ROOT = Path(__file__).parent.parent
 RENDER = runpy.run_path(str(ROOT / "docs" / "render_errors.py"))
+MESSAGES = cache(RENDER["messages"])
 
 
 def test_the_page_is_up_to_date() -> None:
     written = (ROOT / "docs" / "errors.md").read_text()
-    assert written == RENDER["render"](RENDER["messages"]()), "run `make errors-page`"
+    assert written == RENDER["render"](MESSAGES()), "run `make errors-page`"
 
 
 def test_every_kind_of_error_is_explained() -> None:
@@ -27,7 +29,7 @@ def test_every_kind_of_error_is_explained() -> None:
     assert kinds - RENDER["KINDS"].keys() <= {
         "DisagreementError"
     }  # no message to the user: the group restarts
-    assert {message.kind for message in RENDER["messages"]()} >= kinds - {"DisagreementError"}
+    assert {message.kind for message in MESSAGES()} >= kinds - {"DisagreementError"}
 
 
 def config(**changes: Any) -> Callable[[Path], Any]:
@@ -78,6 +80,6 @@ def test_what_is_raised_is_on_the_page(trigger: Callable[[Path], Any], tmp_path:
     with pytest.raises(RaycleanError) as caught:
         trigger(tmp_path)
     kind = type(caught.value).__name__
-    patterns = [RENDER["pattern"](each) for each in RENDER["messages"]() if each.kind == kind]
+    patterns = [RENDER["pattern"](each) for each in MESSAGES() if each.kind == kind]
     assert [each for each in patterns if each.search(str(caught.value))], str(caught.value)
     assert re.search(r"[;:(,]", str(caught.value)), "says no next step"

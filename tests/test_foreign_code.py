@@ -1,13 +1,11 @@
 """No module calls what would run code of others: a repository's, a pickle's, or a command put together from texts."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-import rayclean
+from tests.modules import MODULES, nodes_of, relative
 
-PACKAGE = Path(rayclean.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
 RUNS_CODE = {
     "torch.load", "pickle.load", "pickle.loads", "joblib.load", "yaml.load", "yaml.unsafe_load",
     "os.system", "os.popen", "eval", "exec", "compile", "__import__",
@@ -15,14 +13,9 @@ RUNS_CODE = {
 """Calls that run what they read, or may."""
 
 
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
+@cache
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    return [(ast.unparse(node.func), node) for node in nodes_of(path) if isinstance(node, ast.Call)]
 
 
 def test_nothing_calls_what_runs_code() -> None:
@@ -69,7 +62,7 @@ def test_repositories_of_models_run_no_code() -> None:
     for path, call in loading:
         said = {each.arg: each.value for each in call.keywords}
         if None in said:  # models/pretrained.py: one dict for all of its calls
-            dicts = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Dict)]
+            dicts = [node for node in nodes_of(path) if isinstance(node, ast.Dict)]
             values = [
                 value
                 for each in dicts

@@ -4,20 +4,14 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
-import rayclean
+from tests.modules import MODULES, nodes_of, parsed, relative
 
-PACKAGE = Path(rayclean.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
 LINES, CHARACTERS = 300, 130
 
 IN_EVERY_VERB = {"needs", "run", "validate", "VERSION"}
 """Names that each module of `verbs/` defines: the interface of a verb."""
 BY_CUSTOM = {"logger", "T", "R"}
 """Names that a module defines for itself by Python's customs: its logger and its type variables."""
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
 
 
 def test_files_are_short_and_so_are_their_lines() -> None:
@@ -46,7 +40,7 @@ def test_text_with_something_filled_in_is_never_markup() -> None:
     """Square brackets in a path would be swallowed, or end the command: `progress.print_plain` prints them."""
     found = []
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith("console.print"):
                 continue
             if not isinstance(node.args[0], ast.Call | ast.Name):  # a table
@@ -57,7 +51,7 @@ def test_text_with_something_filled_in_is_never_markup() -> None:
 def public_names(path: Path) -> set[str]:
     """Functions, classes and values that a module defines at its top and does not mark as private."""
     names = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):

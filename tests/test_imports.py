@@ -5,16 +5,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 
-import pytest
-
-import rayclean
 from rayclean.folder import Folder
-
-PACKAGE = Path(rayclean.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+from tests.modules import MODULES, PACKAGE, constants, nodes_of, parsed, relative
 
 FRAME = {
     "annotations", "cache", "class_names", "config", "errors", "faults", "fingerprints", "folder", "hashing", "interrupts", "measures",
@@ -111,19 +105,10 @@ MODULE_NAMES = {
 """Distribution -> module, where the names differ."""
 
 
-def relative(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
-
-
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
 def imported(path: Path) -> set[str]:
     """All modules that a file imports, at the top or inside functions."""
     found = set()
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -144,18 +129,18 @@ def test_every_package_has_a_rule() -> None:
     assert {owner(path) for path in MODULES} == set(ALLOWED)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_imports_point_downwards(path: Path) -> None:
-    package = owner(path)
-    for name in imported(path):
-        top, _, rest = name.partition(".")
-        if top == "ray":
-            assert package == "runtime", f"{relative(path)} imports {name}: only runtime/ may import ray"
-        if top == "rayclean" and rest:
+def test_imports_point_downwards() -> None:
+    wrong = []
+    for path in MODULES:
+        package = owner(path)
+        for name in imported(path):
+            top, _, rest = name.partition(".")
+            if top == "ray" and package != "runtime":
+                wrong.append(f"{relative(path)} imports {name}: only runtime/ may import ray")
             target = rest.split(".")[0]
-            assert target in {package, *ALLOWED[package]}, (
-                f"{relative(path)} must not import rayclean.{target}"
-            )
+            if top == "rayclean" and rest and target not in {package, *ALLOWED[package]}:
+                wrong.append(f"{relative(path)} must not import rayclean.{target}")
+    assert wrong == []
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
@@ -191,7 +176,7 @@ def test_of_the_verbs_only_evaluate_knows_evaluation() -> None:
 
 def opens_truth(path: Path) -> bool:
     """Whether a method of `Folder` gets "truth" as an argument, or any text is a path to or below `truth/`."""
-    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes_of(path) if isinstance(node, ast.Call)]
     named = any(
         "truth" in {text for argument in call.args for text in texts(argument)}
         for call in calls
@@ -238,27 +223,26 @@ ANNOTATOR_FILES = {"served", "openai", "knn", "simulated"}
 """Names of the built-in annotators, which are also the names of their modules."""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_no_annotator_is_known_by_name_outside_its_package(path: Path) -> None:
+def test_no_annotator_is_known_by_name_outside_its_package() -> None:
     """Whoever uses an annotator asks what it can do; only the config has a default name."""
-    if owner(path) == "annotators":
-        return
-    modules = {f"rayclean.annotators.{name}" for name in ANNOTATOR_FILES}
-    assert not imported(path) & modules, f"{relative(path)} imports an annotator"
-    words = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
-    default = {"knn"} if relative(path) == "config/__init__.py" else set()
-    assert not words & (ANNOTATOR_FILES - default), f"{relative(path)} names an annotator"
+    assert known_by_name("annotators", ANNOTATOR_FILES, default="knn") == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_no_task_is_known_by_name_outside_its_package(path: Path) -> None:
+def test_no_task_is_known_by_name_outside_its_package() -> None:
     """Whoever handles labels asks the task; only the config has a default name."""
-    if owner(path) == "tasks":
-        return
     names = {"classification", "multi_label", "tagging"}
-    assert not imported(path) & {f"rayclean.tasks.{name}" for name in names}, (
-        f"{relative(path)} imports a task"
-    )
-    words = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
-    default = {"classification"} if relative(path) == "config/__init__.py" else set()
-    assert not words & (names - default), f"{relative(path)} names a task"
+    assert known_by_name("tasks", names, default="classification") == []
+
+
+def known_by_name(package: str, names: set[str], default: str) -> list[str]:
+    """The modules outside of a package that import one of its plug-ins or name it."""
+    found = []
+    for path in MODULES:
+        if owner(path) == package:
+            continue
+        if imported(path) & {f"rayclean.{package}.{name}" for name in names}:
+            found.append(f"{relative(path)} imports one of {package}/")
+        said = constants(path) & (names - {default} if relative(path) == "config/__init__.py" else names)
+        if said:
+            found.append(f"{relative(path)} names {', '.join(map(str, said))}")
+    return found

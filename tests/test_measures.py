@@ -1,13 +1,10 @@
 """Declarations that contradict themselves, and that evaluation and verbs know no method."""
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-import rayclean
 from rayclean.measures import (
     EPOCH_FIGURES,
     AnswerColumn,
@@ -17,8 +14,8 @@ from rayclean.measures import (
     SubsetColumn,
 )
 from rayclean.methods import METHODS
+from tests.modules import PACKAGE, constants
 
-PACKAGE = Path(rayclean.__file__).parent
 BLIND = [
     path
     for package in ("evaluation", "verbs")
@@ -96,8 +93,7 @@ def test_evaluation_and_verbs_name_no_column_of_a_method() -> None:
     found = {}
     for path in BLIND:
         if path.suffix == ".py":
-            texts = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
-            hits = words & {text for text in texts if isinstance(text, str)}
+            hits = words & constants(path)
             hits |= {word for word in words if "_" in word and word in path.read_text()}
         else:
             hits = {word for word in words if re.search(rf"\.{word}\b", path.read_text())}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,14 @@ RAY_KINDS = ("RayCluster", "RayJob", "RayService")
 Document = dict[str, Any]
 
 
-def documents(path: Path) -> list[Document]:
+@cache
+def _read(path: Path) -> list[Document]:
     return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def documents(path: Path) -> list[Document]:
+    """What a file holds, for the test to change."""
+    return copy.deepcopy(_read(path))
 
 
 def of_kind(kind: str) -> list[Document]:

@@ -1,9 +1,11 @@
 """A small data set on disk, small encoders, and the gloo workers that the exactness tests start."""
 
 import math
+import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -313,7 +315,7 @@ class Killed(BaseException):
 
 def errors_of(jobs: list[FitJob], spec: FitSpec, folder: Path) -> list[str]:
     """What `fit` raises on each worker of one group, where every worker has a job of its own; "" where nothing."""
-    mp.spawn(_worker_with_its_own_job, args=(jobs, spec, str(folder)), nprocs=len(jobs))
+    _start(_worker_with_its_own_job, (jobs, spec, str(folder)), len(jobs))
     return [(folder / f"error-{rank}").read_text() for rank in range(len(jobs))]
 
 
@@ -338,9 +340,26 @@ Attempt = tuple[int, FitJob, FitSpec, int | None]
 
 
 def run_attempts(attempts: list[Attempt], folder: Path) -> None:
-    """Run `fit` on gloo processes, attempt after attempt; the processes are started once, they import torch."""
-    most = max(workers for workers, *_ in attempts)
-    mp.spawn(_worker, args=(attempts, str(folder)), nprocs=most)
+    """Run `fit` on gloo processes, attempt after attempt; the processes are started once."""
+    _start(_worker, (attempts, str(folder)), max(workers for workers, *_ in attempts))
+
+
+def _start(function: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:
+    """Run a function of its rank in some processes, forked from one that imported PyTorch once for all of a test session.
+
+    They get the environment of now rather than that of then.
+    """
+    multiprocessing.set_forkserver_preload([__name__])
+    arguments = (function, dict(os.environ), arguments)
+    mp.start_processes(_in_environment, arguments, count, start_method="forkserver")
+
+
+def _in_environment(
+    rank: int, function: Callable[..., None], environment: dict[str, str], arguments: tuple[Any, ...]
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    function(rank, *arguments)
 
 
 def _worker(rank: int, attempts: list[Attempt], folder: str) -> None:
