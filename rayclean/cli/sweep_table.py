@@ -1,13 +1,19 @@
-"""The table of a sweep that the command line prints."""
+"""What the command line prints of a sweep: a table, or with `--json` its values."""
+
+from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from rayclean.evaluation.formatting import format_measured
+from rayclean.evaluation.seed_figures import SIGNIFICANT, PointFigure
+from rayclean.folder import Folder
+from rayclean.plain_values import plain_value
 from rayclean.sweeps.page.fields import cells, swept_fields
 from rayclean.sweeps.page.report import metrics_by_interest
-from rayclean.sweeps.results import SIGNIFICANT, PointFigure, Results
+from rayclean.sweeps.plan import sweep_root
+from rayclean.sweeps.results import Results
 
 MAX_COLUMNS = 6
 """Number of columns of figures that fit into a terminal."""
@@ -33,6 +39,35 @@ def sweep_table(results: Results) -> Table:
     return table
 
 
+def sweep_values(results: Results) -> dict[str, Any]:
+    """Name and files of a sweep, its objectives, and the figures of every point in the order of the sweep."""
+    sweep, folder = results.sweep, Folder(sweep_root(results.sweep))
+    values: dict[str, Any] = plain_value({
+        "name": sweep.name,
+        "folder": folder.url(),
+        "report": folder.url("report.html"),
+        "best_config": folder.url("best.toml") if results.best is not None else None,
+        "objectives": [{"metric": each.metric, "mode": each.mode} for each in sweep.objectives],
+        "metrics": results.metrics,
+        "currency": results.currency,
+        "provisional": results.provisional,
+        "points": [
+            {
+                "point": row.point,
+                "seeds": row.seeds,
+                "reference": row.is_reference,
+                "best": row is results.best,
+                "front": row.is_among(results.front),
+                "stopped": row.stopped,
+                "figures": row.figures,
+            }
+            for row in results.rows
+        ],
+        "failed": results.failed,
+    })  # fmt: skip
+    return values
+
+
 def _cell(figure: PointFigure | None, metric: str) -> str:
     if figure is None:
         return "–"
@@ -41,12 +76,13 @@ def _cell(figure: PointFigure | None, metric: str) -> str:
 
 def _caption(results: Results) -> str:
     first = results.title(results.sweep.objectives[0].metric) if results.sweep.objectives else ""
+    figures = [figure for row in results.rows for figure in row.figures.values()]
     notes = {
         "mean ± standard deviation over seeds": True,
         f"bold: best {first}": results.best is not None,
         "*: on the Pareto front": bool(results.front),
         "ref: reference": any(row.is_reference for row in results.rows),
-        f"▲▼: above or below the reference, p < {SIGNIFICANT:g}": any(f.significant for f in results.figures),
+        f"▲▼: above or below the reference, p < {SIGNIFICANT:g}": any(each.significant for each in figures),
         "chosen for now: no setting is finished under every seed and condition": results.provisional,
         f"failed trials: {len(results.failed)}": bool(results.failed),
     }

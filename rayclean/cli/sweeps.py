@@ -50,8 +50,8 @@ def sweep_report(
     show: Callable[[Results], None] = reported.append if as_json else _print_results
     failed = _each_sweep(file, overrides or [], report_sweep, show=show)
     if as_json:
+        from rayclean.cli.sweep_table import sweep_values
         from rayclean.cli.terminal import print_json
-        from rayclean.sweeps.report_values import sweep_values
 
         print_json({"sweeps": [sweep_values(each) for each in reported], "errors": failed})
     if failed:

@@ -20,8 +20,9 @@ from typing import Any
 
 from rayclean.config import parse_config
 from rayclean.errors import ConfigError
-from rayclean.evaluation.formatting import decimals, figure_title, format_p_value
+from rayclean.evaluation.formatting import figure_title
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
+from rayclean.evaluation.seed_figures import PointFigure
 from rayclean.fingerprints import fingerprint
 from rayclean.functional.paired import paired_test
 from rayclean.overrides import put_over
@@ -30,46 +31,6 @@ from rayclean.sweeps.plan import base_values, cost_currency
 from rayclean.sweeps.space import Point
 from rayclean.sweeps.spec import Objective, Sweep
 from rayclean.verb_fingerprints import config_identity
-
-SIGNIFICANT = 0.05
-"""Significance level: smaller p-values are marked."""
-
-
-@dataclass(frozen=True)
-class PointFigure:
-    """Statistics of one figure of a point over its seeds."""
-
-    mean: float
-    sd: float | None
-    """Sample standard deviation; None with one seed."""
-    seeds: int
-    """Number of seeds; if some trials ran to their end, trials stopped as worse are excluded from all
-    figures."""
-    p: float | None = None
-    """p-value of a two-sided paired t-test against the reference, over the seeds under which both ran to
-    their end. None: there is no reference, the point is the reference, there are fewer than two pairs, or all
-    differences are equal."""
-    difference: float | None = None
-    """Mean of the paired differences to the reference."""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the point differs significantly from the reference."""
-        return self.p is not None and self.p < SIGNIFICANT
-
-    @property
-    def sign(self) -> str:
-        """Sign of the difference to the reference."""
-        return "=" if not self.difference else "▲" if self.difference > 0 else "▼"
-
-    @property
-    def mark(self) -> str:
-        """The mark of the comparison with the reference; empty if there is none."""
-        return "" if self.p is None else f"{self.sign} {format_p_value(self.p)}"
-
-    def difference_of(self, metric: str) -> str:
-        """The difference to the reference, with the digits of the metric's mean."""
-        return f"{self.difference or 0.0:+,.{decimals(metric, self.mean)}f}"
 
 
 @dataclass(frozen=True)
@@ -133,11 +94,6 @@ class Results:
     def title(self, metric: str) -> str:
         """The name of a figure as people read it, with its currency where it is money."""
         return figure_title(metric, self.currency)
-
-    @property
-    def figures(self) -> list[PointFigure]:
-        """All figures of all points."""
-        return [figure for row in self.rows for figure in row.figures.values()]
 
     @property
     def provisional(self) -> bool:

@@ -2,11 +2,10 @@
 
 import itertools
 import json
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
-import numpy as np
+import optuna
 
 from rayclean.fingerprints import fingerprint
 from rayclean.sweeps.dimension import Dimension, is_condition
@@ -14,28 +13,6 @@ from rayclean.sweeps.spec import Sweep
 
 Point = dict[str, Any]
 """Value by config path; fields whose condition does not hold are absent."""
-
-
-class RandomDraws:
-    """Random draws through the interface of an Optuna trial."""
-
-    def __init__(self, *seeds: Any):
-        self.rng = np.random.default_rng(int(fingerprint(*seeds), 16))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Draw one of the choices."""
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Draw a number between two bounds, clipped against rounding errors."""
-        value = (
-            math.exp(self.rng.uniform(math.log(low), math.log(high))) if log else self.rng.uniform(low, high)
-        )
-        return float(min(max(value, low), high))
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """Draw an integer between two bounds, both included."""
-        return int(self.rng.integers(low, high + 1))
 
 
 def points(sweep: Sweep) -> list[Point]:
@@ -55,7 +32,7 @@ def points(sweep: Sweep) -> list[Point]:
             # Every condition gets the same settings, so that they can be compared. Each sample of each
             # setting has its own seed, so that further grid values or samples change no earlier draw.
             settings = {path: value for path, value in fixed.items() if not is_condition(path)}
-            draws = RandomDraws(sweep.draw_seed, settings, sample)
+            draws = _random_trial(sweep.draw_seed, settings, sample)
             values_drawn = drawn(
                 sweep, {path: _suggested(draws, path, each) for path, each in others.items()}
             )
@@ -89,7 +66,7 @@ def suggest(sweep: Sweep, trial: Any) -> None:
 
 
 def drawn(sweep: Sweep, parameters: Point) -> Point:
-    """The point that corresponds to the parameters of an Optuna trial or of `RandomDraws`."""
+    """The point that corresponds to the parameters of an Optuna trial."""
     return {
         path: parameters[path] if _is_plain(each) else each.listed[parameters[path]]
         for path, each in sweep.space.items()
@@ -97,8 +74,15 @@ def drawn(sweep: Sweep, parameters: Point) -> Point:
     }
 
 
+def _random_trial(*seeds: Any) -> optuna.trial.Trial:
+    """A trial of Optuna whose values are drawn at random."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.RandomSampler(int(fingerprint(*seeds), 16) % 2**32)
+    return optuna.create_study(sampler=sampler).ask()
+
+
 def _suggested(trial: Any, path: str, dimension: Dimension) -> Any:
-    """Draw the value of one field with an Optuna trial or `RandomDraws`."""
+    """Draw the value of one field with an Optuna trial."""
     if dimension.integer is not None:
         return trial.suggest_int(path, *dimension.integer)
     if dimension.bounds is not None:

@@ -11,13 +11,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from rayclean.cli.sweep_table import sweep_table
+from rayclean.cli.sweep_table import sweep_table, sweep_values
+from rayclean.evaluation.seed_figures import PointFigure
 from rayclean.sweeps.page import report
 from rayclean.sweeps.page.fields import swept_fields
 from rayclean.sweeps.page.plots import COLOURS
 from rayclean.sweeps.repeat import trial_command
-from rayclean.sweeps.report_values import sweep_values
-from rayclean.sweeps.results import PointFigure, Results, Row, best_row, pareto_front
+from rayclean.sweeps.results import Results, Row, best_row, pareto_front
 from rayclean.sweeps.spec import Sweep
 
 EVIL = "<script>alert(1)</script>"

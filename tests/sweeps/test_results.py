@@ -11,10 +11,11 @@ from scipy import stats
 
 from rayclean.config import Config, load_config, parse_config
 from rayclean.evaluation.run_figures import TRUTH_FIGURES
+from rayclean.evaluation.seed_figures import PointFigure
 from rayclean.overrides import put_over
 from rayclean.sweeps.plan import SweepPlan, base_values
 from rayclean.sweeps.repeat import best_config, trial_command
-from rayclean.sweeps.results import PointFigure, Results, Row, best_row, collect, pareto_front, setting
+from rayclean.sweeps.results import Results, Row, best_row, collect, pareto_front, setting
 from rayclean.sweeps.space import Point, points
 from rayclean.sweeps.spec import OBJECTIVES, Objective, Sweep
 from rayclean.verb_fingerprints import check_plugins

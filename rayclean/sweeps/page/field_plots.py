@@ -12,6 +12,7 @@ from optuna.visualization import plot_param_importances
 
 from rayclean.evaluation.formatting import WHOLE, figure_title
 from rayclean.evaluation.plots import BLUE, plain_values
+from rayclean.evaluation.seed_figures import pooled
 from rayclean.sweeps.dimension import show
 from rayclean.sweeps.page.fields import (
     FieldValues,
@@ -19,7 +20,6 @@ from rayclean.sweeps.page.fields import (
     field_list,
     label,
     named_values,
-    pooled,
     values_at,
 )
 from rayclean.sweeps.page.plots import MAX_LINES, Plot, hover, line_style, styled
@@ -65,7 +65,10 @@ def over_field(
             at.setdefault(field.place(row), []).append(row)
         drawn += len(members)
         averaged |= max(map(len, at.values())) > 1
-        means, title = [pooled(some, metric) for some in at.values()], label(first, kept)
+        means, title = (
+            [pooled([row.figures[metric] for row in some]) for some in at.values()],
+            label(first, kept),
+        )
         spread = [mean.sd or 0.0 for mean in means]
         beside = 0 if field.numeric else 0.06 * (number - (len(found) - 1) / 2)
         figure.add_scatter(

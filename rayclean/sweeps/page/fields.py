@@ -1,15 +1,13 @@
 """The swept fields as the page shows them: short names, the values that occur, and the values of a point."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from rayclean.evaluation.plots import plain_values
 from rayclean.sweeps.dimension import Dimension, show
-from rayclean.sweeps.results import PointFigure, Results, Row
+from rayclean.sweeps.results import Results, Row
 
 WIDE = 100.0
 """Positive numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
@@ -108,14 +106,3 @@ def values_at(row: Row, fields: Sequence[SweptField]) -> FieldValues:
 def varying(rows: Sequence[Row], fields: Sequence[SweptField]) -> list[SweptField]:
     """The fields in which some points differ."""
     return [field for field in fields if len({values_at(row, [field]) for row in rows}) > 1]
-
-
-def pooled(rows: Sequence[Row], metric: str) -> PointFigure:
-    """A figure over several points that have it: its mean, and the deviation over seeds of all of them."""
-    figures = [row.figures[metric] for row in rows]
-    squares = [figure.sd**2 for figure in figures if figure.sd is not None]
-    return PointFigure(
-        fmean(figure.mean for figure in figures),
-        math.sqrt(fmean(squares)) if squares else None,
-        sum(figure.seeds for figure in figures),
-    )

@@ -15,13 +15,13 @@ import plotly.graph_objects as go
 
 from rayclean.evaluation.formatting import WHOLE, figure_title, format_measured, format_seconds
 from rayclean.evaluation.plots import BLUE, GREEN, GREY, ORANGE, PlotlyFigure, in_style, plain_values
+from rayclean.evaluation.seed_figures import pooled
 from rayclean.sweeps.dimension import is_condition
 from rayclean.sweeps.page.fields import (
     SweptField,
     field_list,
     label,
     named_values,
-    pooled,
     values_at,
     varying,
 )
@@ -144,7 +144,7 @@ def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | 
 
 def hover(rows: Sequence[Row], metrics: Sequence[str], *parts: str, currency: str | None = None) -> str:
     """The text beside a mark that stands for some points; `currency`: of costs."""
-    figures = {metric: pooled(rows, metric) for metric in metrics}
+    figures = {metric: pooled([row.figures[metric] for row in rows]) for metric in metrics}
     values = (
         f"{figure_title(name, currency)} {format_measured(name, each.mean, each.sd)}"
         for name, each in figures.items()

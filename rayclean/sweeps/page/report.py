@@ -32,7 +32,7 @@ def render_sweep(results: Results) -> str:
     fronts = [plot for other in others for plot in pareto(results, fields, other)]
     curves, timeline = learning_curves(results, fields), trial_timeline(rows, fields)
     drawn = [*fronts, *(plot for plots in views.values() for plot in plots), curves, timeline]
-    figures = results.figures
+    figures = [figure for row in rows for figure in row.figures.values()]
     values = dict(
         sweep=sweep,
         results=results,
