@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Processes that run tests: more than cores, as tests on Ray wait a lot. Those on an embedded Ray run on two of them.
-WORKERS ?= 4
+# Processes that run tests: more than cores, as tests on Ray wait a lot. Those on an embedded Ray run on one of them.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 

@@ -1,8 +1,7 @@
 """What all tests share: the environment, one embedded Ray, the cache, the order of tests and their groups.
 
 A test that needs Ray asks for `ray_embedded`, or bears the mark `ray` where it starts a Ray in a process of its own.
-Under pytest-xdist (`--dist loadgroup`) the tests on an embedded Ray run on two workers, those of sweeps and the others, one
-after another on each. Of all other tests those of a file stay together, since they share what is expensive to set up.
+Under pytest-xdist (`--dist loadgroup`) the tests on an embedded Ray run on one worker, one after another. Of all other tests those of a file stay together, since they share what is expensive to set up.
 """
 
 import os
@@ -41,17 +40,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             _shuffle(items, key, order)
     if getattr(config.option, "loadgroup", False):  # on a worker of pytest-xdist
         for item in items:
-            _set_group(item, _ray_group(item) if _on_embedded_ray(item) else item.nodeid.partition("::")[0])
+            _set_group(item, "ray" if _on_embedded_ray(item) else item.nodeid.partition("::")[0])
     items.sort(key=lambda item: 1 if item.get_closest_marker("llm") else 0 if _on_embedded_ray(item) else 2)
 
 
 def _on_embedded_ray(item: pytest.Item) -> bool:
     return "ray_embedded" in item.fixturenames  # type: ignore[attr-defined]
-
-
-def _ray_group(item: pytest.Item) -> str:
-    """Sweeps and trials take as long as all other tests on Ray; each half has a Ray of its own."""
-    return "ray-tune" if "tune" in item.nodeid or "sweep" in item.nodeid else "ray"
 
 
 def _set_group(item: pytest.Item, group: str) -> None:

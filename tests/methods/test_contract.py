@@ -36,9 +36,15 @@ HOOKS = ("kept", "partition", "queries", "revise", "observe", "review", "summary
 """Those that are handed columns."""
 
 
-@pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
     """A method trained on noisy labels beside a truth that nothing may open."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return train_watched(request.param, tmp_path_factory.mktemp("trained"), monkeypatch)
+
+
+def train_watched(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The result, where it lies, the method, and the columns that each hook was handed."""
     examples = write_examples(tmp_path / "load" / "examples", 60, dev=20, noise=0.3)
     for shard in Folder(examples).shards():
         ids = Folder(examples).read_table(shard)["example_id"]
@@ -52,13 +58,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
 
     monkeypatch.setattr(Folder, "read_table", tripwire)
     handed: dict[str, list[set[str]]] = {}
-    cls = METHODS.resolve(request.param)
+    cls = METHODS.resolve(name)
     for hook in HOOKS:
         monkeypatch.setattr(cls, hook, watched(getattr(cls, hook), handed.setdefault(hook, [])))
-    options = OPTIONS.get(request.param, {})
+    options = OPTIONS.get(name, {})
     spec = FitSpec(
         Plugin(name=TOY),
-        Plugin(name=request.param, **options),
+        Plugin(name=name, **options),
         TrainingConfig(epochs=2, batch_size=7),
         ("a", "b", "c"),
     )
