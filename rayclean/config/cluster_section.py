@@ -43,7 +43,7 @@ class ClusterConfig(Options):
     use_gpu: bool | None = None
     """Whether training uses GPUs; `None`: a GPU per worker if the cluster has one."""
     gpus_per_worker: float = Field(1.0, gt=0)
-    """GPUs of each training worker; below 1 several workers, or trials of a sweep, share one."""
+    """GPUs of each training worker; below 1 several trials of a sweep share one."""
     llm: LLMSize = LLMSize()
     """Size of the language model of the annotator `served`."""
 
@@ -51,4 +51,18 @@ class ClusterConfig(Options):
     def _workers_in_order(self) -> "ClusterConfig":
         if self.max_workers is not None and self.max_workers < self.workers:
             raise ValueError(f"max_workers must be at least workers = {self.workers}, got {self.max_workers}")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_not_shared(self) -> "ClusterConfig":
+        each, workers = self.gpus_per_worker, max(self.workers, self.max_workers or 1)
+        if each > 1 and each != int(each):
+            raise ValueError(
+                f"gpus_per_worker must be a whole number, or below 1 to share a GPU, got {each:g}"
+            )
+        if each < 1 and workers > 1 and self.use_gpu is not False:
+            raise ValueError(
+                f"gpus_per_worker = {each:g} would put several of {workers} workers of one training on one GPU, which NCCL "
+                "refuses: set workers = 1 (trials of a sweep may share a GPU), or gpus_per_worker = 1"
+            )
         return self

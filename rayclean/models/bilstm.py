@@ -4,7 +4,6 @@ One layer, hidden size 128 per direction, mean and max over time, Adam 1e-3. Wor
 (`models/hashed_words.py`), so no vocabulary is fitted. Per token the features of a word are its states.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rayclean.models.base import Encoder
 from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
-from rayclean.models.precision import gains_by_bfloat16
 
 
 class BiLSTMEncoder(WordEncoder):
@@ -64,12 +62,10 @@ class BiLSTMEncoder(WordEncoder):
         embedded = self.dropout(self.embedding(self.rows(batch["input_ids"])))
         # Packed, or the backward direction of a short text would start on its padding.
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        # A CPU that has no bfloat16 of its own has no LSTM in it either: oneDNN refuses, or takes ten times
-        # as long.
-        single = embedded.device.type == "cpu" and not gains_by_bfloat16(embedded.device)
-        with torch.autocast("cpu", enabled=False) if single else nullcontext():
+        # Always in its own precision: on GPUs autocast gives an LSTM float16 whatever was asked for, in which small gradients
+        # vanish; CPUs without bfloat16 of their own refuse it, or take ten times as long.
+        with torch.autocast(embedded.device.type, enabled=False):
             states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        states = states.float()
         if self.per_token:
             found: Tensor = self.dropout(self.of_words(states, batch))
             return found

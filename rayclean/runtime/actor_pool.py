@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from rayclean.runtime.cluster import gpu_count
+from rayclean.config import ClusterConfig
+from rayclean.runtime.cluster import gpus_for_inference
 from rayclean.runtime.nodes import computing
 from rayclean.runtime.threads import own_threads
 
@@ -23,21 +24,24 @@ class PoolSize:
     threads: int
 
 
-def size_pool(actors: int | None, items: int, sharers: int = 1) -> PoolSize:
-    """Choose the pool: one actor per GPU; without GPUs up to four per node, which share its cores.
+def size_pool(cluster: ClusterConfig, actors: int | None, items: int, sharers: int = 1) -> PoolSize:
+    """Choose the pool: one actor per GPU, or per share of one (`cluster.gpus_per_worker` below 1, as trials hold); without GPUs
+    up to four per node, which share its cores.
 
     A forward pass on few threads spends less time on synchronisation, and one actor computes while another
     reads and writes. With few items per actor, however, several slow actors finish later than one with all
     cores.
 
     Args:
+        cluster: section `cluster` of the config.
         actors: number of actors (`predict.actors`); None: chosen by this function.
         items: number of items, which is also the most actors.
         sharers: number of runs that share each machine.
     """
     items = max(items, 1)
-    if gpus := gpu_count():
-        return PoolSize(min(actors or gpus, gpus, items), 1.0, 1.0, own_threads(sharers))
+    if gpus := gpus_for_inference(cluster):
+        share = min(1.0, cluster.gpus_per_worker)
+        return PoolSize(min(actors or gpus, gpus, items), 1.0, share, own_threads(sharers))
     nodes = computing() or [1.0]
     if actors is None:
         per_node = min(ACTORS_PER_NODE, own_threads(sharers))

@@ -19,7 +19,7 @@ from rayclean import interrupts
 from rayclean.config import ClusterConfig
 from rayclean.errors import FaultError, ResourceError
 from rayclean.runtime import environment as environment
-from rayclean.runtime import nodes, reaper
+from rayclean.runtime import gpus, nodes, reaper
 from rayclean.runtime.core_handlers import core_handlers_left_out
 from rayclean.runtime.last_words import told_if_killed
 from rayclean.runtime.needs import EMBEDDED
@@ -124,6 +124,7 @@ def _connect(address: str) -> None:
 def _start_embedded(config: ClusterConfig, mark: str) -> None:
     """Start a Ray of this process alone, whose processes bear the mark."""
     verbose = bool(os.environ.get("RAYCLEAN_DEBUG"))
+    num_gpus = gpus.embedded_gpus(config)
     for pid in reaper.kill_orphans():
         logger.warning("process %d was left by a command that was killed, and is ended", pid)
     os.environ.pop("RAY_ADDRESS", None)
@@ -139,7 +140,7 @@ def _start_embedded(config: ClusterConfig, mark: str) -> None:
             ray.init(
                 address="local",
                 num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-                num_gpus=config.gpus,
+                num_gpus=num_gpus,
                 include_dashboard=False,
                 logging_level=logging.INFO if verbose else logging.ERROR,
                 log_to_driver=verbose,
@@ -178,6 +179,11 @@ def trains_on_gpu(config: ClusterConfig) -> bool:
     have = gpu_count()
     enough = have > 0 and have >= config.workers * config.gpus_per_worker
     return enough if config.use_gpu is None else config.use_gpu
+
+
+def gpus_for_inference(config: ClusterConfig) -> int:
+    """Number of GPUs on which networks may run; 0 where the config keeps them for others (`use_gpu = false`)."""
+    return 0 if config.use_gpu is False else gpu_count()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
 from rayclean.progress import ProgressBar
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
+from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.needs import uses_gpu
 from rayclean.runtime.threads import own_threads
 from rayclean.schema import LabelSet, MethodQueries
@@ -85,7 +86,7 @@ class Engines:
             return map(factory(own_threads(self.place.sharers), uses_gpu(self.cluster)), items)
         from rayclean.runtime import actor_pool, ray_data
 
-        size = actor_pool.size_pool(actors, len(items), self.place.sharers)
+        size = actor_pool.size_pool(self.cluster, actors, len(items), self.place.sharers)
         build = functools.partial(factory, size.threads, size.num_gpus > 0)
         return ray_data.map_actors(
             build, items, actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus
@@ -172,6 +173,8 @@ class Engines:
 
         torch.set_num_threads(own_threads(self.place.sharers))
         device = "cuda" if uses_gpu(self.cluster) else "cpu"
+        if device == "cuda":
+            require_cuda()
         for job in jobs:
             fit(job, spec, device=device, on_epoch=_harmless(on_epoch), consult=consult)
 
@@ -223,18 +226,21 @@ class Engines:
             with local_engine(plan, work) as answer:
                 yield LocalConsultant(plan.annotator, answer)
 
-    def hosted(self, annotator: Annotator, owner: str | None = None) -> "AbstractContextManager[Annotator]":
+    def hosted(
+        self, annotator: Annotator, owner: str | None = None, *, trains: bool = False
+    ) -> "AbstractContextManager[Annotator]":
         """The annotator, connected to its running server if it has one, for use inside the block.
 
         Args:
             annotator: any annotator.
             owner: URL of the run; a server left by an earlier attempt at the same run is replaced.
+            trains: whether `fit_jobs` follows in the block.
         """
         if annotator.server() is None:
             return nullcontext(annotator)
         from rayclean.runtime import serve
 
-        return serve.hosted(annotator, owner, self.place.endpoints)
+        return serve.hosted(annotator, owner, self.place.endpoints, trains=trains)
 
     def _asks_on_ray(self, annotator: Annotator) -> bool:
         """Whether queries are sent from an actor: a served model listens only on loopback of the head

@@ -91,14 +91,6 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
     }
     if not local:
         engine["revision"] = engine["tokenizer_revision"] = name.rpartition("@")[2]
-    environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
-                   "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
-                   "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0", "RAYLLM_ENGINE_START_TIMEOUT_S":
-                   str(int(options.start_timeout))}  # fmt: skip
-    if local:
-        environment |= {"HF_HUB_OFFLINE": "1"}
-    if not use_gpu:
-        environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
     config = LLMConfig(
         model_loading_config={
             "model_id": name,
@@ -123,12 +115,37 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
             "ray_actor_options": {"num_cpus": 1 if use_gpu else 0},  # the bundle holds those of a CPU engine
         },
         engine_kwargs=engine,
-        runtime_env={"env_vars": environment},
+        runtime_env={"env_vars": engine_environment(options, use_gpu, local)},
         log_engine_metrics=False,
     )
     ingress = {"max_ongoing_requests": 1000, "autoscaling_config": {"min_replicas": 1, "max_replicas": 1},
                "ray_actor_options": {"num_cpus": INGRESS_CPUS}}  # fmt: skip
     return build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress})
+
+
+def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> dict[str, str]:
+    """The environment of the engine's processes.
+
+    Args:
+        options: options of the server.
+        use_gpu: whether the engine runs on GPUs rather than CPUs.
+        local: whether the model's files are on the node already.
+    """
+    # FlashInfer's sampler would be compiled at the start, for which images lack nvcc; answers are drawn at temperature 0.
+    environment = {
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0",
+        "RAYLLM_ENGINE_START_TIMEOUT_S": str(int(options.start_timeout)),
+    }
+    if local:
+        environment |= {"HF_HUB_OFFLINE": "1"}
+    if not use_gpu:
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
+    return environment
 
 
 @contextmanager

@@ -95,8 +95,8 @@ def is_on_cluster() -> bool:
 
 def uses_gpu(cluster: ClusterConfig) -> bool:
     """Whether a run without a cluster uses a GPU of this machine."""
-    if cluster.gpus is not None or cluster.use_gpu:
-        return bool(cluster.gpus) or cluster.use_gpu is True
+    if cluster.gpus is not None or cluster.use_gpu is not None:
+        return cluster.use_gpu is not False and (bool(cluster.gpus) or cluster.use_gpu is True)
     import torch
 
     return torch.cuda.is_available()

@@ -23,6 +23,7 @@ from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
 from rayclean.progress import progress_bar
 from rayclean.runtime.engines import Engines
+from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.shard_figures import CUT, count_rows, shard_figures, sum_figures
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
@@ -183,6 +184,8 @@ class ShardRunner:
         self.networks: list[Encoder] = []
 
     def _load(self) -> None:
+        if self.device == "cuda":
+            require_cuda()
         if self.plan.encoder is not None:
             self.networks = [build_encoder(self.plan.encoder, 1, self.plan.seed).eval()]
         else:

@@ -38,6 +38,13 @@ class ResourceDemand:
     """Advice that makes the demand smaller."""
     piece: Mapping[str, float] = field(default_factory=dict)
     """Resources that each of its processes holds on one node."""
+    pieces: int = 1
+    """Number of these processes."""
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """Resources of each of its processes."""
+        return [dict(self.piece) for _ in range(self.pieces)]
 
 
 def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
@@ -93,6 +100,7 @@ def training_demand(cluster: ClusterConfig) -> ResourceDemand:
         "lower cluster.workers or cluster.cpus_per_worker"
         + (" or cluster.gpus_per_worker, or set cluster.use_gpu = false" if gpus else ""),
         piece,
+        cluster.workers,
     )
 
 
@@ -114,6 +122,7 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
             gpus,
             "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
             {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes if necessary
+            gpus,
         )
     return ResourceDemand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",
@@ -121,6 +130,7 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
         0.0,
         "lower cluster.llm.replicas or annotator.server.cpus",
         {"CPU": options.cpus},
+        options.replicas,
     )
 
 

@@ -17,7 +17,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,11 @@ from rayclean.errors import AnnotationError
 from rayclean.fingerprints import fingerprint
 from rayclean.runtime import llm_app, serve_state
 from rayclean.runtime.cluster import gpu_count, is_embedded
+from rayclean.runtime.jobs_alive import alive_jobs
+from rayclean.runtime.lease import leased
 from rayclean.runtime.preflight import check_fits, server_demand
 from rayclean.runtime.server_checks import check_length, validate_server
+from rayclean.runtime.taken import counted_as_taken
 
 import ray
 
@@ -61,7 +64,11 @@ NO_ENDPOINTS: Endpoints = {}
 
 @contextmanager
 def hosted(
-    annotator: Annotator, owner: str | None = None, endpoints: Endpoints = NO_ENDPOINTS
+    annotator: Annotator,
+    owner: str | None = None,
+    endpoints: Endpoints = NO_ENDPOINTS,
+    *,
+    trains: bool = False,
 ) -> Iterator[Annotator]:
     """The annotator, connected to its running server if it needs one, for use inside the block.
 
@@ -71,6 +78,8 @@ def hosted(
         annotator: any annotator.
         owner: URL of the run; a server left by an earlier attempt at the same run is replaced.
         endpoints: running servers shared by several runs; a matching one is used, and not stopped.
+        trains: whether a training follows in the block: server and training workers are then taken under the lease of
+            the cluster (`lease.leased`).
 
     Raises:
         ConfigError: `validate_server` refuses the annotator.
@@ -84,7 +93,10 @@ def hosted(
         yield annotator.at(endpoint.url, endpoint.tokenizer)
         return
     validate_server(annotator)
-    with served_llm(server.model, server.revision, server.options, owner) as endpoint:
+    with (
+        leased(owner or server.model) if trains else nullcontext(),
+        served_llm(server.model, server.revision, server.options, owner) as endpoint,
+    ):
         yield annotator.at(endpoint.url, endpoint.tokenizer)
 
 
@@ -136,7 +148,8 @@ def served_llm(
     if (Path(source) / "config.json").is_file():
         check_length(Path(source), options.max_model_len)
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
-    check_fits([server_demand(options)])
+    demand = server_demand(options)
+    check_fits([demand])
     if not use_gpu and is_embedded():  # the replicas run on this CPU
         _warn_slow_precision(options)
     app = llm_app.build(name, model, options, use_gpu)
@@ -152,11 +165,12 @@ def served_llm(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
         url = f"{root}/{app_name}/v1"
-        serve_state.wait_until_up(app_name, url, name, options.start_timeout)
-        try:
-            yield ServedEndpoint(url, name, source)
-        except AnnotationError as error:
-            raise serve_state.with_state(error, app_name) from error
+        with counted_as_taken(app_name, demand.bundles):
+            serve_state.wait_until_up(app_name, url, name, options.start_timeout)
+            try:
+                yield ServedEndpoint(url, name, source)
+            except AnnotationError as error:
+                raise serve_state.with_state(error, app_name) from error
     finally:
         _stop(app_name, started)
 
@@ -209,8 +223,7 @@ def _clear(app_name: str, work: str) -> None:
     """Remove language models whose drivers are gone, and the one of an earlier attempt at the same work."""
     from ray import serve
 
-    # Private API: the public state API needs a dashboard, which an embedded Ray lacks.
-    alive = {job["JobID"] for job in ray._private.state.jobs() if not job["IsDead"]}
+    alive = alive_jobs()
     if ray.get_runtime_context().get_job_id() not in alive:
         return  # a table that lacks this driver is unreliable about others
     for name in serve.status().applications:

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -21,34 +21,41 @@ import torch
 
 from rayclean.config import ClusterConfig
 from rayclean.errors import DisagreementError, FaultError, RaycleanError
+from rayclean.faults import fault
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.runtime.cluster import is_embedded, trains_on_gpu
 from rayclean.runtime.engines import Engines, OnEpoch
+from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.threads import own_threads
+from rayclean.runtime.training_board import TrainingBoard, all_ready, free_resources, watch_training
 from rayclean.scoped import working_in
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitSpec
 from rayclean.training.loop import fit
 from rayclean.training.query_annotator import AskAnnotator
+from rayclean.training.setup import prepare_inputs
 
 import ray
 import ray.train
 from ray import cloudpickle
 from ray.exceptions import RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.config import FailureConfig
 
 logger = logging.getLogger(__name__)
 
+START_ATTEMPTS = 30
+"""Times that Ray Train waits for the workers of a group, a minute each, before the training is given up: an autoscaler
+starts a node with GPUs in five to ten minutes, and other runs may hold what there is."""
 MAX_FAILURES = 5
 """Losses of workers or nodes after which a run fails; the same command resumes it. Preemptions do not
 count."""
 COLLECTIVE_SECONDS = 600
 """Time after which a worker that waits for another one fails, and the group restarts."""
-SECONDS_BETWEEN_POLLS = 0.5
 
 
 def train_on_workers(
@@ -74,10 +81,11 @@ def train_on_workers(
     cluster = engines.cluster
     name = f"fit-{fingerprint(dict(keys))}-{uuid.uuid4().hex[:8]}"
     use_gpu = trains_on_gpu(cluster)
-    board = _Board.remote()  # type: ignore[attr-defined]
+    board = TrainingBoard.remote()  # type: ignore[attr-defined]
     folder = Folder(work)
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(board, on_epoch, stop), daemon=True)
+    wanted = _wanted(cluster, use_gpu)
+    watcher = threading.Thread(target=watch_training, args=(board, on_epoch, stop, wanted), daemon=True)
     watcher.start()
     failure: Exception | None = None
     try:
@@ -91,6 +99,7 @@ def train_on_workers(
                     "consult": consult,
                     "home": os.getcwd(),
                     "sharers": engines.place.sharers,
+                    "use_gpu": use_gpu,
                 },
                 torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
                 scaling_config=ScalingConfig(
@@ -104,7 +113,9 @@ def train_on_workers(
                     storage_filesystem=None
                     if folder.is_local
                     else pafs.PyFileSystem(pafs.FSSpecHandler(folder.fs)),
-                    failure_config=FailureConfig(max_failures=MAX_FAILURES),
+                    failure_config=FailureConfig(
+                        max_failures=MAX_FAILURES, controller_failure_limit=START_ATTEMPTS
+                    ),
                 ),
             )
             try:
@@ -129,7 +140,7 @@ def train_on_workers(
     if packed is not None:
         raise cloudpickle.loads(packed)
     if failure is not None:
-        raise _explained(failure) from failure
+        raise _explained(failure, wanted) from failure
 
 
 class _Trainer(TorchTrainer):
@@ -166,14 +177,20 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     alone = context.get_world_size() == 1
     torch.set_num_threads(own_threads(config["sharers"], context.get_local_world_size()))
-    device = get_device()
-    assert isinstance(device, torch.device)
-    collectives = Collectives() if alone else Distributed(device)
+    board.begin.remote()
     try:
+        if config["use_gpu"]:
+            require_cuda()
+        device = get_device()
+        assert isinstance(device, torch.device)
+        collectives = Collectives() if alone else Distributed(device)
         with working_in(config["home"]):
             for job in jobs:
+                with all_ready(board, collectives), _all_cores():
+                    prepare_inputs(job, spec)
                 fit(job, spec, collectives, device, on_epoch=board.add.remote, consult=config["consult"])
-    except Exception as error:
+    except Exception as raised:
+        error = _named(raised)
         # A single worker's error is the job's. Among several workers, an error other than a RaycleanError may
         # be a consequence of the death of a peer, after which Ray Train restarts the group; a restart may
         # also resolve a disagreement between workers.
@@ -185,46 +202,22 @@ def _work(config: dict[str, Any]) -> None:
             raise
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class _Board:
-    """An actor that carries progress and errors from the workers to the driver and outlives the workers.
-    After the loss of its process it starts empty; then progress lines are missing, and a permanent error
-    recurs.
-    """
-
-    def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
-        self.failure: bytes | None = None
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Record the line of a finished epoch."""
-        self.lines.append(record)
-
-    def fail(self, error: bytes) -> None:
-        """Record the error of a failed job; the first one is kept."""
-        self.failure = self.failure or error
-
-    def error(self) -> bytes | None:
-        """The pickled exception; None without an error."""
-        return self.failure
-
-    def take(self) -> list[dict[str, Any]]:
-        """The epoch lines since the last call."""
-        lines, self.lines = self.lines, []
-        return lines
+def _named(error: Exception) -> Exception:
+    """The error; in words where a GPU has too little memory, which further attempts would not change."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return FaultError(f"training: {fault(error, '')}")
+    return error
 
 
-def _watch(board: Any, on_epoch: OnEpoch, stop: threading.Event) -> None:
-    while True:
-        ended = stop.wait(SECONDS_BETWEEN_POLLS)
-        with contextlib.suppress(RayActorError):  # the actor restarts
-            for record in ray.get(board.take.remote()):
-                try:
-                    on_epoch(record)
-                except Exception:  # a failed progress callback must not stop the training
-                    logger.warning("training: an epoch's progress could not be shown", exc_info=True)
-        if ended:
-            return
+@contextlib.contextmanager
+def _all_cores() -> Iterator[None]:
+    """Tokenizers use all cores of this node, where networks would only wait for them."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        yield
+    finally:
+        os.environ["TOKENIZERS_PARALLELISM"] = before or "false"
 
 
 def _workers(cluster: ClusterConfig) -> int | tuple[int, int]:
@@ -239,9 +232,25 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if use_gpu else {})}
 
 
-def _explained(failure: Exception) -> FaultError:
+def _wanted(cluster: ClusterConfig, use_gpu: bool) -> str:
+    each = " and ".join(f"{size:g} {unit}s" for unit, size in _resources(cluster, use_gpu).items())
+    return f"{cluster.workers} workers of {each}"
+
+
+def _explained(failure: Exception, wanted: str) -> FaultError:
+    said = " ".join(str(failure).split())
+    if "StartupTimeout" in said or "StartupTimeout" in type(failure).__name__:
+        return FaultError(
+            f"training did not get {wanted} in {START_ATTEMPTS} minutes; {free_resources()}: end what holds the rest "
+            "(`ray status` shows it), lower cluster.workers, cpus_per_worker or gpus_per_worker, and run the same command again"
+        )
+    if "NCCL" in said or "ncclInvalidUsage" in said:
+        return FaultError(
+            f"training was given up, as its workers could not talk to each other through NCCL: {said[-1000:]}; look at "
+            "nvidia-smi on each node, and set NCCL_SOCKET_IFNAME where nodes have several networks"
+        )
     return FaultError(
         f"training was given up, as workers or nodes failed more than {MAX_FAILURES} times or Ray itself is gone: "
-        f"{' '.join(str(failure).split())[-1500:]}; finished epochs are kept: fix the cause (often memory) and run the "
+        f"{said[-1500:]}; finished epochs are kept: fix the cause (often memory) and run the "
         "same command again"
     )

@@ -83,10 +83,8 @@ def trial_slots(
             else "lower trials.cpus, cluster.workers or cluster.cpus_per_worker, or raise cluster.cpus",
         )
     if use_gpu and cluster.workers > gpu_workers:
-        room = f", {each} workers on each" if each > 1 else ""
         refuse_or_warn(
-            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has "
-            f"{gpus:g}{room}",
+            f"a training needs {cluster.workers} x {cluster.gpus_per_worker:g} GPUs, the cluster has {gpus:g}",
             "lower cluster.workers or cluster.gpus_per_worker, or set cluster.use_gpu = false",
         )
     return TrialSlots(chosen, cpus)

@@ -43,12 +43,12 @@ class Collectives:
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         """Gather `rows` [R, ...] of every worker to [W x R, ...], by rank; the same shape and dtype on every
-        worker.
+        worker. Rows in half precision become float32, so that their gradients are summed over workers in it.
 
         The operation is differentiable: the gradient of a row, on its worker, is the sum over the losses of
         all workers.
         """
-        return rows
+        return rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
 
     def from_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Broadcast the first worker's `values`; shape and dtype are the same on every worker."""
@@ -105,6 +105,7 @@ class Distributed(Collectives):
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         """Gather by an all-gather whose backward pass sums each row's gradient over the workers."""
+        rows = super().gather_rows(rows)
         gathered: Tensor = _GatherRows.apply(rows.contiguous(), self.rank)  # type: ignore[no-untyped-call]
         return gathered
 

@@ -140,14 +140,7 @@ def open_job(job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: 
     largest = max(largest_label(column) for column in (trained, given_dev, final_dev))
     if largest >= task.outputs:
         raise _too_large(job, largest, task)
-    inputs: dict[str, NetworkInputs] = {}
-    for name, encoder in encoders.items():
-        same = [other for other in inputs if encoders[other] == encoder]
-        cached = encoder == featured and reads_features(encoder, task.per_token)
-        features = job.data.features if cached else None
-        inputs[name] = (
-            inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder, task.per_token)
-        )
+    inputs = open_each(job, encoders, task, featured)
 
     def part(mask: npt.NDArray[np.bool_], values: pa.Array) -> Part:
         rows = {name: each.rows(ids[mask]) for name, each in inputs.items()}
@@ -233,6 +226,21 @@ def open_shared(jobs: Sequence[FitJob], encoder: Plugin, task: Task) -> SharedDa
     if jobs[0].select.kind == "fold":
         pool = pool[np.argsort(read_folds(jobs[0].select.folds, ids[pool]).copies, kind="stable")]
     return SharedData(inputs, data.examples, part, train, dev, pool)
+
+
+def open_each(
+    job: FitJob, encoders: Mapping[str, Plugin], task: Task, featured: Plugin
+) -> dict[str, NetworkInputs]:
+    """What each network reads, by network; made first where this node has none of it. Arguments as for `open_job`."""
+    inputs: dict[str, NetworkInputs] = {}
+    for name, encoder in encoders.items():
+        same = [other for other in inputs if encoders[other] == encoder]
+        cached = encoder == featured and reads_features(encoder, task.per_token)
+        features = job.data.features if cached else None
+        inputs[name] = (
+            inputs[same[0]] if same else open_inputs(job.data.examples, features, encoder, task.per_token)
+        )
+    return inputs
 
 
 def reads_features(encoder: Plugin, per_token: bool) -> bool:

@@ -10,6 +10,7 @@ from torch import nn
 
 from rayclean.config import Plugin
 from rayclean.errors import ConfigError
+from rayclean.folder import Folder
 from rayclean.methods import METHODS
 from rayclean.methods.base import Method, Stage
 from rayclean.models.base import Encoder
@@ -20,7 +21,7 @@ from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
 from rayclean.training.inputs import TokenInputs
 from rayclean.training.job import FitJob, FitSpec
-from rayclean.training.job_data import JobData
+from rayclean.training.job_data import JobData, open_each
 from rayclean.training.views import Views
 
 
@@ -38,6 +39,14 @@ def build_method(job: FitJob, spec: FitSpec) -> Method:
     """
     check_label_form(spec.method, spec.task)
     return METHODS.build(spec.method, len(spec.labels), job.seed)
+
+
+def prepare_inputs(job: FitJob, spec: FitSpec) -> None:
+    """Make what the networks of a job read on this node, such as the tokens of all texts, where it is not there."""
+    if not Folder(job.data.examples).shards():  # `fit` says so in words
+        return
+    encoders = build_method(job, spec).encoders(spec.encoder)
+    open_each(job, encoders, build_task(spec), spec.encoder)
 
 
 def check_label_form(method: Plugin, task: Plugin) -> None:

@@ -275,7 +275,7 @@ def _annotator(
             "train: %s was no better than chance at relabel's control questions: it is not asked, and the method's "
             "questions count as abstained from", config.annotator.name,
         )  # fmt: skip
-    with engines.hosted(annotator, run.url()) as ready:
+    with engines.hosted(annotator, run.url(), trains=True) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
         with engines.consulting(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rayclean.config import ClusterConfig
 from rayclean.runtime import actor_pool as module
 from rayclean.runtime.actor_pool import PoolSize, size_pool
 
@@ -16,7 +17,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
         monkeypatch.setattr(
             module, "own_threads", lambda sharers=1, processes=1: max(1, threads // processes)
         )
-        monkeypatch.setattr(module, "gpu_count", lambda: gpus)
+        monkeypatch.setattr(module, "gpus_for_inference", lambda config: gpus)
 
     return pretend
 
@@ -34,7 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 )
 def test_cores_are_shared(cluster, nodes, threads, actors, items, expected: PoolSize) -> None:  # type: ignore[no-untyped-def]
     cluster(nodes, threads)
-    assert size_pool(actors, items) == expected
+    assert size_pool(ClusterConfig(), actors, items) == expected
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 6, 16, 64])
@@ -42,7 +43,7 @@ def test_cores_are_shared(cluster, nodes, threads, actors, items, expected: Pool
 @pytest.mark.parametrize("actors", [None, 2, 5])
 def test_actors_fit_and_spread_over_nodes(cluster, cpus: int, count: int, actors: int | None) -> None:  # type: ignore[no-untyped-def]
     cluster([float(cpus)] * count, cpus)
-    found = size_pool(actors, 1000)
+    found = size_pool(ClusterConfig(), actors, 1000)
     per_node = -(-found.actors // count)
     if per_node <= cpus:
         assert per_node * found.num_cpus <= cpus, "they must all find a place"
@@ -52,7 +53,7 @@ def test_actors_fit_and_spread_over_nodes(cluster, cpus: int, count: int, actors
 
 def test_an_actor_per_gpu(cluster) -> None:  # type: ignore[no-untyped-def]
     cluster([16.0], 16, gpus=4)
-    assert size_pool(None, 100).actors == 4
-    assert size_pool(8, 100).actors == 4
-    assert size_pool(None, 2).actors == 2
-    assert size_pool(None, 100).num_gpus == 1.0
+    assert size_pool(ClusterConfig(), None, 100).actors == 4
+    assert size_pool(ClusterConfig(), 8, 100).actors == 4
+    assert size_pool(ClusterConfig(), None, 2).actors == 2
+    assert size_pool(ClusterConfig(), None, 100).num_gpus == 1.0

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -213,3 +216,54 @@ def test_cluster_files_fit_the_clusters_they_are_named_after(
     machine(cpus, gpus - 1) if gpus else machine(1, 0)
     with pytest.raises(ResourceError):
         check(config(file, method=method), ALL)
+
+
+def cluster_of(file: str) -> tuple[str, int]:
+    """What a documented place to run on has, by what is rendered for it: its declaration of nodes, and CPUs now."""
+    parameters = tomllib.loads((ROOT / "cluster" / "parameters.toml").read_text())
+    if file == "slurm":
+        slurm = parameters["slurm"]
+        return f"{slurm['nodes']}xCPU:{slurm['cpus_per_node']}+GPU:{slurm['gpus_per_node']}", slurm[
+            "cpus_per_node"
+        ]
+    declared = {environment[nodes.DECLARED] for _, environment in pods("raycluster.yaml")}
+    (shape,) = declared
+    return str(shape), int(parameters["head"]["cpu"])
+
+
+COMMAND = re.compile(
+    r"(?:rayclean|sbatch cluster/slurm\.sh) (submit|clean|sweep|estimate)\b[^\n]*?configs/cluster/([\w-]+)\.toml[^\n]*"
+)
+
+
+def documented() -> list[Any]:
+    """Every command of a page, a config or a rendered file that lays a size over a config."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "cluster" / "README.md", *FILES]
+    pages += [*(ROOT / "cluster" / "kuberay").glob("*.yaml"), ROOT / "cluster" / "slurm.sh"]
+    found = {
+        (page.relative_to(ROOT).as_posix(), match[0], match[2])
+        for page in pages
+        for match in COMMAND.finditer(page.read_text())
+    }
+    return [pytest.param(command, size, id=f"{page} {command[:60]}") for page, command, size in sorted(found)]
+
+
+@pytest.mark.parametrize(("command", "size"), documented())
+def test_documented_commands_fit_the_cluster_of_their_own_file(
+    command: str, size: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model of its own, and one that is asked while it trains."""
+    file = str(ROOT / "configs" / "cluster" / f"{size}.toml")
+    if size in ("laptop", "one-gpu"):
+        machine(8, 1 if size == "one-gpu" else 0)
+    else:
+        declared, cpus = cluster_of("slurm" if "slurm.sh" in command else "kuberay")
+        machine(cpus)
+        monkeypatch.setenv(nodes.DECLARED, declared)
+    asks = "cross_entropy" if size == "one-gpu" else "noiseal"  # as one-gpu.toml says
+    check(config(file, method=asks), ALL)
+    check(config(file, method="cross_entropy"), ALL)
+
+
+def test_all_documented_commands_are_found() -> None:
+    assert len(documented()) >= 8

@@ -24,6 +24,7 @@ from rayclean.runtime import train as runtime
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
+from rayclean.training.collectives import Collectives
 from rayclean.training.fold_table import write_folds
 from rayclean.training.job import ExampleSelection, FitJob, FitSpec
 from rayclean.training.loop import fit
@@ -33,6 +34,7 @@ from tests.training.toys import (
     NAN,
     SELF_KILLING,
     SELF_KILLING_NOISEAL,
+    SLOW,
     TOY,
     job,
     spec,
@@ -205,13 +207,23 @@ def work_without_ray(
         error=SimpleNamespace(remote=lambda: None),
         fail=SimpleNamespace(remote=pinned.append),
         add=SimpleNamespace(remote=None),
+        begin=SimpleNamespace(remote=lambda: None),
     )
     fake = SimpleNamespace(get=lambda found: found, train=SimpleNamespace(get_context=lambda: context))
     monkeypatch.setattr(runtime, "ray", fake)
     monkeypatch.setattr(runtime, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(runtime, "Distributed", lambda device: None)
+    monkeypatch.setattr(runtime, "Distributed", lambda device: Collectives())  # there are no others
+    monkeypatch.setattr(runtime, "prepare_inputs", lambda one, how: None)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
-    work = {"jobs": jobs, "spec": spec(), "board": board, "consult": None, "home": ".", "sharers": sharers}
+    work = {
+        "jobs": jobs,
+        "spec": spec(),
+        "board": board,
+        "consult": None,
+        "home": ".",
+        "sharers": sharers,
+        "use_gpu": False,
+    }
     runtime._work(work)
     return chosen
 
@@ -241,3 +253,29 @@ def test_workers_share_the_cores_with_each_other_and_with_other_trainings(
     monkeypatch.setattr(threads_of, "physical_threads", lambda: 12)
     chosen = work_without_ray(monkeypatch, [], [], workers=local, sharers=sharers)
     assert chosen == [threads]
+
+
+@pytest.mark.slow
+def test_a_node_that_tokenises_for_long_is_waited_for(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a worker waits in a collective."""
+    monkeypatch.setattr(runtime, "COLLECTIVE_SECONDS", 3)
+    one = job(write_examples(tmp_path / "examples", 40), tmp_path / "out")
+    result = TWO.fit_jobs([one], spec(SLOW, epochs=1), str(tmp_path / "work"))["toy"]
+    assert result.epochs == 1
+
+
+def test_a_gpu_without_memory_is_told_at_once() -> None:
+    error = runtime._named(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert isinstance(error, RaycleanError)
+    assert "lower train.batch_size" in str(error)
+
+
+def test_a_group_given_up_says_what_it_waited_for(ray_embedded: None) -> None:
+    wanted = runtime._wanted(ClusterConfig(workers=2, cpus_per_worker=3), use_gpu=True)
+    late = runtime._explained(RuntimeError("WorkerGroupStartupTimeoutError: timed out"), wanted)
+    assert "did not get 2 workers of 3 CPUs and 1 GPUs in 30 minutes; free are" in str(late)
+    assert "NCCL_SOCKET_IFNAME" in str(
+        runtime._explained(RuntimeError("ncclInvalidUsage: NCCL 2.29"), wanted)
+    )

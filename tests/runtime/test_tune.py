@@ -78,7 +78,7 @@ def test_what_runs_side_by_side_shares_the_cores(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("gpus", "share", "workers", "fit"),
-    [(1, 0.1, 1, 10), (1, 0.2, 1, 5), (1, 0.5, 1, 2), (4, 0.1, 2, 20), (2, 0.4, 1, 4), (3, 0.6, 1, 3), (4, 2.0, 1, 2)],
+    [(1, 0.1, 1, 10), (1, 0.2, 1, 5), (1, 0.5, 1, 2), (4, 1.0, 2, 2), (2, 0.4, 1, 4), (3, 0.6, 1, 3), (4, 2.0, 1, 2)],
 )  # fmt: skip
 def test_trials_share_gpus(machine: Any, gpus: int, share: float, workers: int, fit: int) -> None:
     """Floats: 1 // .1 is 9, 1 // .2 is 4. And .4 of a GPU goes twice into each of two, not five times into both."""
@@ -87,13 +87,11 @@ def test_trials_share_gpus(machine: Any, gpus: int, share: float, workers: int, 
     assert trial_slots(cluster, trains=True, concurrent=None, cpus=0.1, trials=50).concurrent == fit
 
 
-def test_a_training_whose_shares_of_gpus_lie_on_none_is_refused(machine: Any) -> None:
-    """Five times .4 are two GPUs, but each of them has room for two workers alone."""
+def test_a_training_with_more_workers_than_gpus_is_refused(machine: Any) -> None:
     machine(64, gpus=2)
-    with pytest.raises(ResourceError, match=r"5 x 0\.4 GPUs, the cluster has 2, 2 workers on each"):
-        trial_slots(
-            ClusterConfig(workers=5, gpus_per_worker=0.4), trains=True, concurrent=None, cpus=0.1, trials=9
-        )
+    wide = ClusterConfig(workers=3, use_gpu=True)
+    with pytest.raises(ResourceError, match=r"3 x 1 GPUs, the cluster has 2"):
+        trial_slots(wide, trains=True, concurrent=None, cpus=0.1, trials=9)
 
 
 def test_cpus_are_counted_as_ray_counts_them(machine: Any) -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -75,6 +76,19 @@ class DoubleEncoder(ToyEncoder):
     def __init__(self, config: Any, num_classes: int):
         super().__init__(config, num_classes)
         self.double()
+
+
+class SlowOnOneNode(ToyEncoder):
+    """Tokenises for six seconds on the second worker, as a node does that has none of the tokens of millions of texts."""
+
+    waited = False
+
+    @classmethod
+    def tokenizer(cls, config: Any) -> ToyTokenizer:
+        if dist.is_initialized() and dist.get_rank() == 1 and not cls.waited:
+            cls.waited = True
+            time.sleep(6)
+        return super().tokenizer(config)
 
 
 class NanEncoder(ToyEncoder):
@@ -223,12 +237,13 @@ class SelfKillingNoiseAL(NoiseALWithAblations):
         return super().loss(outputs, batch, rows, epoch)
 
 
-TOY, DOUBLE, NAN, ACCUMULATING, LATE, STAGED, SELF_KILLING, SELF_KILLING_NOISEAL = (
+TOY, DOUBLE, NAN, SLOW, ACCUMULATING, LATE, STAGED, SELF_KILLING, SELF_KILLING_NOISEAL = (
     f"tests.training.toys:{cls.__name__}"
     for cls in (
         ToyEncoder,
         DoubleEncoder,
         NanEncoder,
+        SlowOnOneNode,
         Accumulating,
         LateChoice,
         Staged,
