@@ -113,11 +113,15 @@ def test_every_cpu_trains_a_bilstm_in_bfloat16() -> None:
             "input_ids": torch.randint(2, 32768, (32, 12)),
             "attention_mask": torch.ones(32, 12, dtype=torch.long),
         }
+        reduced = []
+        network.lstm.register_forward_pre_hook(lambda *_: reduced.append(torch.is_autocast_enabled("cpu")))
         with torch.autocast("cpu", torch.bfloat16):
             features, logits = network(batch)
         logits.float().sum().backward()
     finally:
         torch.set_num_threads(threads)
+    assert reduced == [False]  # on GPUs autocast would give it float16, whatever was asked for
+    assert features.dtype == torch.float32
     assert torch.isfinite(features).all()
     assert torch.isfinite(network.lstm.weight_hh_l0.grad).all()
 
