@@ -155,7 +155,7 @@ def test_what_an_annotator_always_claims_too_little_is_added(
         assert lacks == pytest.approx(0, abs=1e-6)
     else:
         odds = logit(np.clip(confidence, 0.5, 1 - 1e-9))
-        assert lacks > 0
+        assert lacks > 0 or accuracy - claim < 1e-9  # as good as equal
         assert expit(odds + lacks).mean() == pytest.approx(accuracy, abs=1e-6)
 
 
