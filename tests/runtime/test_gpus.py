@@ -135,6 +135,16 @@ def test_the_engine_compiles_no_sampler_at_its_start() -> None:
     assert "g++" in dockerfile
 
 
+@pytest.mark.parametrize(("cores", "reserved"), [(2, "0"), (16, None)])
+def test_an_engine_on_few_cores_computes_on_all_of_them(
+    cores: int, reserved: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU", raising=False)
+    monkeypatch.setattr(llm_app, "physical_threads", lambda: cores)
+    environment = llm_app.engine_environment(ServerOptions(), use_gpu=False, local=True)
+    assert environment.get("VLLM_CPU_NUM_OF_RESERVED_CPU") == reserved
+
+
 def test_what_doctor_says(driver: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from rayclean.runtime.machine import machine_facts
 
