@@ -46,6 +46,7 @@ def test_every_verb_has_a_time_and_every_time_a_source(estimated: tuple[Config, 
     assert not os.path.exists(of.output)  # the run folder does not come to be
 
 
+@pytest.mark.slow
 def test_what_is_done_costs_nothing(estimated: tuple[Config, RunEstimate]) -> None:
     of, before = estimated
     clean(of)

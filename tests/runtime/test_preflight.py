@@ -154,6 +154,7 @@ def test_an_autoscaler_of_unknown_limits_is_only_a_warning(
     assert "RAYCLEAN_MAX_NODES=" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_nodes_of_a_launcher_are_told_by_their_label() -> None:
     """KubeRay and `ray up` name the node's kind in its environment, and Ray puts it where `may_grow_further` looks."""

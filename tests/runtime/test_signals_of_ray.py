@@ -44,10 +44,10 @@ sys.argv = ["rayclean", "clean", "my.toml"]
 cli.main()
 """
 MOMENTS = [
-    ("core begins", 0.0, signal.SIGTERM),
     *[
         pytest.param(moment, seconds, number, marks=pytest.mark.slow)
         for moment, seconds, number in [
+            ("core begins", 0.0, signal.SIGTERM),
             ("core ends", 0.0, signal.SIGTERM),
             ("work", 0.0, signal.SIGTERM),
             ("init begins", 0.0, signal.SIGINT),

@@ -459,8 +459,12 @@ def test_asking_ends_where_no_answer_can_change_a_label(
     }
 
 
-def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: Engines) -> None:
-    """On Ray: the annotator's errors come from the process that asks as they were there."""
+@pytest.mark.parametrize("on", ["this process", pytest.param("ray", marks=pytest.mark.slow)])
+def test_errors_keep_the_given_label_and_too_many_stop(
+    tmp_path: Path, on: str, request: pytest.FixtureRequest
+) -> None:
+    """On Ray the annotator's errors come from the process that asks as they were there."""
+    engines = request.getfixturevalue("on_ray") if on == "ray" else IN_PROCESS
     run = make(tmp_path)
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
 
@@ -474,13 +478,15 @@ def test_errors_keep_the_given_label_and_too_many_stop(tmp_path: Path, on_ray: E
 
     options = {"name": "openai", "model": "tiny", "tokenizer": tokenizer}
     with serve_in_process(every(4)) as server, pytest.raises(AnnotationError, match="client"):
-        do(config_of(tmp_path, {**options, "base_url": server.url}), run, engines=on_ray)  # all suspects fail
+        do(
+            config_of(tmp_path, {**options, "base_url": server.url}), run, engines=engines
+        )  # all suspects fail
     with serve_in_process(every(40)) as server:
         metrics = do(
             config_of(tmp_path, {**options, "base_url": server.url}, relabel={"max_error_rate": 0.5}),
             run,
             "g",
-            on_ray,
+            engines,
         )
     assert metrics["errors"] == {"client": 3}
     assert metrics["error"] == 3
