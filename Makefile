@@ -46,7 +46,7 @@ $(VENV)/.installed1: requirements-gpu.lock
 quickstart: install  ## clean a real news corpus with 20 % injected noise, everything local
 	$(BIN)/rayclean clean configs/quickstart.toml
 
-test: install  ## the default suite: CPU, offline, under 8 minutes on 2 cores
+test: install  ## the default suite: CPU, offline, about 8 minutes on 2 cores
 	$(PYTEST) $(PARALLEL)
 	$(PYTEST) --doctest-modules $$(grep -rl '>>>' rayclean --include='*.py')
 

@@ -24,7 +24,7 @@ from ray.llm._internal.common.callbacks.base import CallbackBase  # no public na
 
 FEW_CORES = 4
 """Cores up to which an engine on CPUs computes on all of them. vLLM keeps one for its scheduler, which sleeps most of the time:
-of two cores half of the speed (SmolLM2-135M, articles of 600 characters: 2.8 instead of 4.4 questions a second)."""
+of two cores half of the speed (SmolLM2-135M, articles of 600 characters: 2.8 instead of about 4 questions a second)."""
 CPU_BLOCK_SIZE = 32
 """Tokens per block of a CPU engine's key-value cache. With vLLM's default of 128, short prompts share so few
 blocks that label words of several tokens are scored at a quarter of the speed; vLLM refuses 16."""
