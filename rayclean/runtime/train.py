@@ -26,7 +26,7 @@ from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.runtime.cluster import is_embedded, trains_on_gpu
 from rayclean.runtime.engines import Engines, OnEpoch
-from rayclean.runtime.gpus import require_cuda
+from rayclean.runtime.gpus import INSTALL, require_cuda
 from rayclean.runtime.threads import own_threads
 from rayclean.runtime.training_board import TrainingBoard, all_ready, free_resources, watch_training
 from rayclean.scoped import working_in
@@ -243,6 +243,11 @@ def _explained(failure: Exception, wanted: str) -> FaultError:
         return FaultError(
             f"training did not get {wanted} in {START_ATTEMPTS} minutes; {free_resources()}: end what holds the rest "
             "(`ray status` shows it), lower cluster.workers, cpus_per_worker or gpus_per_worker, and run the same command again"
+        )
+    if "have NCCL built in" in said:  # Ray joins the group before `_work` can look at the node
+        return FaultError(
+            f"training: workers were placed on GPUs of a node whose PyTorch cannot use them (no NCCL). {INSTALL} there, or "
+            "set cluster.use_gpu = false"
         )
     if "NCCL" in said or "ncclInvalidUsage" in said:
         return FaultError(

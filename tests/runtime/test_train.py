@@ -276,6 +276,8 @@ def test_a_group_given_up_says_what_it_waited_for(ray_embedded: None) -> None:
     wanted = runtime._wanted(ClusterConfig(workers=2, cpus_per_worker=3), use_gpu=True)
     late = runtime._explained(RuntimeError("WorkerGroupStartupTimeoutError: timed out"), wanted)
     assert "did not get 2 workers of 3 CPUs and 1 GPUs in 30 minutes; free are" in str(late)
+    without = RuntimeError("Distributed package doesn't have NCCL built in")
+    assert "make install GPU=1" in str(runtime._explained(without, wanted))
     assert "NCCL_SOCKET_IFNAME" in str(
         runtime._explained(RuntimeError("ncclInvalidUsage: NCCL 2.29"), wanted)
     )
