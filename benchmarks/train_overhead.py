@@ -28,7 +28,8 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,27 +95,41 @@ def state_bytes(name: str) -> float:
     return sum(column.nbytes for column in state.own.values()) / len(ids)
 
 
-def fitted(name: str, examples: str, seed: int, device: str) -> None:
+@dataclass(frozen=True)
+class Workload:
+    """What is trained: a method, on examples, with networks of an encoder."""
+
+    method: str
+    examples: str
+    seed: int
+    device: str
+    strong: Mapping[str, Any] = field(default_factory=lambda: STRONG)
+    """All networks but NoiseAL's weak one."""
+    batch: int = BATCH
+
+
+def fitted(work: Workload) -> None:
     """Two epochs of `fit`: a warm-up, and the one that is watched."""
     split, NoiseAL._split = NoiseAL._split, half_and_half  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as output:
-            job = FitJob("overhead", DataSpec(examples), ExampleSelection(), seed, output)
+            job = FitJob("overhead", DataSpec(work.examples), ExampleSelection(), work.seed, output)
             spec = FitSpec(
-                Plugin(**STRONG), Plugin(name=name, **METHODS_HERE[name]),
-                TrainingConfig(epochs=2, batch_size=BATCH), tuple("abcdef"),
+                Plugin(**work.strong), Plugin(name=work.method, **METHODS_HERE[work.method]),
+                TrainingConfig(epochs=2, batch_size=work.batch), tuple("abcdef"),
             )  # fmt: skip
-            fit(job, spec, device=device, checkpoint_share=1e-9)
+            fit(job, spec, device=work.device, checkpoint_share=1e-9)
     finally:
         NoiseAL._split = split  # type: ignore[method-assign]
 
 
-def compared(name: str, examples: str, block: int, blocks: int, seed: int, device: str) -> dict[str, Any]:
+def compared(work: Workload, block: int, blocks: int) -> dict[str, Any]:
     """Blocks of both loops, their ratios, the share of state, and seconds between epochs."""
-    other = PlainLoop(name, examples, (LEFT_OUT + blocks) * block, seed, device)
-    watch = Stopwatch(device, block, other.train)
-    with watch.installed(METHODS.resolve(name)):
-        fitted(name, examples, seed, device)
+    steps = (LEFT_OUT + blocks) * block
+    other = PlainLoop(work.method, work.examples, steps, work.seed, work.device, work.strong)
+    watch = Stopwatch(work.device, block, other.train)
+    with watch.installed(METHODS.resolve(work.method)):
+        fitted(work)
     pairs = watch.pairs[LEFT_OUT:]
     assert len(pairs) == blocks
     ratios = [pair.ours / pair.theirs for pair in pairs]
@@ -131,12 +146,12 @@ def compared(name: str, examples: str, block: int, blocks: int, seed: int, devic
     }
 
 
-def profiled(name: str, examples: str, steps: int, seed: int, device: str) -> dict[str, Any]:
+def profiled(work: Workload, steps: int) -> dict[str, Any]:
     """Where the time of some steps of `fit` goes."""
-    profile = Profile(device, steps)
-    watch = Stopwatch(device, 0, None, on_step=profile.step)
-    with watch.installed(METHODS.resolve(name)):
-        fitted(name, examples, seed, device)
+    profile = Profile(work.device, steps)
+    watch = Stopwatch(work.device, 0, None, on_step=profile.step)
+    with watch.installed(METHODS.resolve(work.method)):
+        fitted(work)
     return profile.figures()
 
 
@@ -160,8 +175,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         examples = write_examples(Path(folder) / "examples", steps * BATCH, arguments.seed)
         for name in METHODS_HERE:
-            found = compared(name, examples, block, blocks, arguments.seed, arguments.device)
-            found["profile"] = profiled(name, examples, min(steps - 2, 20), arguments.seed, arguments.device)
+            work = Workload(name, examples, arguments.seed, arguments.device)
+            found = compared(work, block, blocks)
+            found["profile"] = profiled(work, min(steps - 2, 20))
             found["state_bytes_per_example"] = per_example = state_bytes(name)
             print(name, json.dumps(found), file=sys.stderr)
             figures[name] = found
