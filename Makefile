@@ -58,11 +58,13 @@ test-durations: install  ## the same without the examples of docstrings; writes 
 test-slow: install  ## the tests that take minutes: kill -9, two-node clusters, benchmarks' smoke runs
 	$(PYTEST) -m "slow and not gpu" --timeout=3600
 
-# One process: tests share the GPU. Its rates are in gpu_checks.json; pytest alone says what holds.
-test-gpu: $(VENV)/.installed1  ## the tests for GPUs, after `make install GPU=1`; rates into benchmarks/results/
-	$(BIN)/python tests/gpu/device.py --output benchmarks/results/gpu_checks.json
-	$(PYTEST) -m gpu --timeout=1800 tests/gpu/test_stack.py
-	$(BIN)/python benchmarks/gpu.py
+# One process: tests share the GPU. What fails stops nothing that comes after it.
+test-gpu: $(VENV)/.installed1  ## all that waits for a GPU, after `make install GPU=1`: checks, tests, rates (docs/gpus.md)
+	failed=0; \
+	$(BIN)/python tests/gpu/device.py --output benchmarks/results/gpu_checks.json || failed=1; \
+	$(PYTEST) -m gpu --timeout=1800 tests/gpu/test_stack.py || failed=1; \
+	$(BIN)/python benchmarks/gpu.py || failed=1; \
+	exit $$failed
 
 lint: install  ## ruff and mypy --strict
 	$(BIN)/ruff check .

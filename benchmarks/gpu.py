@@ -13,7 +13,7 @@
 Networks have random weights (`benchmarks/random_networks.py`), which changes no rate. Every reading is a process of its own,
 since a tokenizer's number of threads is settled when it is first used. `--small` is for CPUs and proves the script alone.
 
-    python -m benchmarks.gpu_table        # the table of docs/gpus.md; a test compares it with the page
+    python benchmarks/gpu_table.py        # the table of docs/gpus.md; a test compares it with the page
 """
 
 import argparse
@@ -33,7 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import claim, write_result
-from benchmarks.random_networks import random_texts, write_network
+from benchmarks.random_networks import random_texts, words, write_network
 
 PARTS = ("train", "features", "questions")
 BATCHES = (32, 256)
@@ -64,7 +64,10 @@ def train_rates(
         figures[method] = {}
         for batch in (4,) if small else BATCHES:
             steps = (train_overhead.LEFT_OUT + blocks) * block + 1
-            examples = train_overhead.write_examples(folder / f"examples-{batch}", steps * batch, seed)
+            common = words(20)  # a token each, as the words of `train_overhead` are for real tokenizers
+            examples = train_overhead.write_examples(
+                folder / f"examples-{batch}", steps * batch, seed, common
+            )
             work = train_overhead.Workload(method, examples, seed, device, strong, batch)
             found = train_overhead.compared(work, block, blocks)
             found["examples_per_second"] = batch / found["milliseconds_per_step"]["rayclean"] * 1e3

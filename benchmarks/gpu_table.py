@@ -1,13 +1,16 @@
 """The tables of docs/gpus.md, made from the results that somebody with a GPU has left in benchmarks/results/.
 
-    python -m benchmarks.gpu_table        # print them; a test compares them with the page
+    python benchmarks/gpu_table.py        # print them; a test compares them with the page
 
 Until there is a result, every row says so.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 RESULTS = Path(__file__).parent / "results"
 RATES, CHECKS = RESULTS / "gpu.json", RESULTS / "gpu_checks.json"

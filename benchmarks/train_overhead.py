@@ -28,7 +28,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,16 @@ METHODS_HERE: dict[str, dict[str, Any]] = {
     "noiseal": {"weak": {"name": "bilstm"}, "warmup_epochs": WARMUP, "budget": 0.0},
     "lane": {"views": ["dropout"]},
 }
+WORDS = "what who is the of in a was did how many name city first world war year country film".split()
 INVENTORY = {"noiseal": 29, "lane": 20}
 
 
-def write_examples(folder: Path, rows: int, seed: int) -> str:
-    """Texts of common words, 5 to 40 of them, and random labels."""
+def write_examples(folder: Path, rows: int, seed: int, words: Sequence[str] = WORDS) -> str:
+    """Texts of 5 to 40 of some words, and random labels."""
     import pyarrow as pa
 
     rng = np.random.default_rng(seed)
-    words = np.array(
-        "what who is the of in a was did how many name city first world war year country film".split()
-    )
-    texts = [" ".join(rng.choice(words, rng.integers(5, 40))) for _ in range(rows)]
+    texts = [" ".join(rng.choice(np.array(words), rng.integers(5, 40))) for _ in range(rows)]
     columns = {
         "example_id": np.arange(rows), "text": texts, "given_label": rng.integers(0, CLASSES, rows).astype(np.int32),
         "split": ["train"] * rows,
