@@ -18,10 +18,3 @@ def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Place:
     if not torch.cuda.is_available():
         pytest.skip(f"PyTorch {torch.__version__} sees no GPU here")
     return Place("cuda", tmp_path_factory.mktemp("checks"))
-
-
-def require_gpus(count: int) -> None:
-    """Skip a test unless there are so many GPUs that PyTorch can use."""
-    have = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if have < count:
-        pytest.skip(f"needs {count} GPUs, PyTorch {torch.__version__} sees {have}")

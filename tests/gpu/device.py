@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -182,8 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if options.small:
         torch.set_num_threads(1)  # tiny tensors on several threads only wait for each other
-    with tempfile.TemporaryDirectory(prefix="rayclean-checks-") as folder:
-        os.environ["RAYCLEAN_CACHE"] = str(Path(folder) / "cache")
+    with (
+        tempfile.TemporaryDirectory(prefix="rayclean-checks-") as folder,
+        patch.dict(os.environ, RAYCLEAN_CACHE=str(Path(folder) / "cache")),
+    ):
         place = Place(options.device, Path(folder), options.small, options.seed)
         ends = run_checks([known[name] for name in names], place, options.limit_seconds, write)
     print(options.output)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import model_source
@@ -33,12 +34,12 @@ from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.sweep import run_sweep
 from rayclean.training.loop import fit
 from tests import toy
-from tests.gpu.conftest import require_gpus
 from tests.gpu.training_checks import METHODS, largest_difference, toys
 from tests.training.toys import ACCUMULATING, SELF_KILLING, job, write_examples
 
 pytestmark = [pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
+SEEN = torch.cuda.device_count() if torch.cuda.is_available() else 0
 CONFIGS = ROOT / "configs"
 LABELS = [Label(0, "business", "business"), Label(1, "sport", "sports"), Label(2, "harbour", "sea port")]
 TEXTS = (
@@ -74,13 +75,10 @@ class Hardware:
 
 def sizes(gpus: int = 1, *marks: pytest.MarkDecorator) -> pytest.MarkDecorator:
     """A test runs on so many GPUs, and as a slow test on CPUs; further marks hold for both."""
-    cpu, gpu = (
-        pytest.param(Hardware(count), id=name, marks=[mark, *marks])
-        for count, name, mark in (
-            (0, "cpu", pytest.mark.slow),
-            (gpus, f"{gpus}-gpu", pytest.mark.gpu),
-        )
-    )
+    missing = f"needs {gpus} GPUs, PyTorch {torch.__version__} sees {SEEN}"
+    has_them = pytest.mark.skipif(gpus > SEEN, reason=missing)  # before a Ray is started
+    cpu = pytest.param(Hardware(0), id="cpu", marks=[pytest.mark.slow, *marks])
+    gpu = pytest.param(Hardware(gpus), id=f"{gpus}-gpu", marks=[pytest.mark.gpu, has_them, *marks])
     return pytest.mark.parametrize("hardware", [cpu, gpu], indirect=True)
 
 
@@ -90,9 +88,8 @@ OWN_RAY = pytest.mark.ray
 
 @pytest.fixture
 def hardware(request: pytest.FixtureRequest) -> Hardware:
-    """Skips where there is less, or no language model that could be served."""
+    """Skips where there is no language model that could be served."""
     found: Hardware = request.param
-    require_gpus(found.gpus)
     if request.node.get_closest_marker("llm"):
         pytest.importorskip("vllm")
         try:
@@ -141,7 +138,6 @@ async def asked(annotator: ServedAnnotator, queries: list[Query]) -> list[Annota
 
 def log_probabilities(annotator: ServedAnnotator, query: Query) -> list[float]:
     """Of each candidate's word after the prompt, by Transformers on the CPU in float32."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = model_source("smollm2-135m")
