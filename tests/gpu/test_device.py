@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from torch import Tensor
 from rayclean.models import inference
 from rayclean.models.bilstm import BiLSTMEncoder
 from rayclean.models.transformer import TransformerEncoder
-from rayclean.training.collectives import Distributed
+from rayclean.training.collectives import Collectives, Distributed
+from rayclean.training.steps import agree_on_job
 from tests.gpu import device, reading_checks, training_checks
 from tests.gpu.place import Check, CheckFailedError, CheckSkippedError, Figures, Place
 from tests.training.toys import ToyEncoder
@@ -160,6 +162,21 @@ def test_a_planted_fault_is_seen(name: str, on_cpu: Place, monkeypatch: pytest.M
     FAULTS[name](monkeypatch)
     with pytest.raises(CheckFailedError if MESSAGES[name] else Exception, match=MESSAGES[name]):
         BY_NAME[name].run(on_cpu, {})
+
+
+def test_waiting_is_counted_where_it_happens(on_cpu: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch warns of it, from inside of rayclean."""
+
+    def copied(of: Collectives, values: Any) -> Any:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        return np.asarray(values)
+
+    monkeypatch.setattr(Collectives, "from_first", copied)
+    with training_checks.synchronisations() as found:
+        agree_on_job(Collectives(), "nothing", 1)
+        agree_on_job(Collectives(), "nothing", 1)
+        warnings.warn("something else", stacklevel=1)
+    assert found == {"training/steps.py:agree_on_job": 2}
 
 
 def test_every_check_has_a_fault() -> None:

@@ -29,6 +29,7 @@ from rayclean.errors import ConfigError
 from rayclean.run import Run
 from rayclean.runtime import serve
 from rayclean.runtime.engines import Engines
+from rayclean.runtime.needs import EMBEDDED
 from rayclean.schema import Candidate, Label
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.sweep import run_sweep
@@ -101,7 +102,8 @@ def hardware(request: pytest.FixtureRequest) -> Hardware:
 
 def environment(**values: str) -> dict[str, str]:
     """The environment of a command that starts a Ray of its own."""
-    plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    ours = ("RAY_", EMBEDDED)  # of a Ray that earlier tests have started
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return {**plain, "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT), **values}
 
 
@@ -266,6 +268,7 @@ import ray
 from pathlib import Path
 from rayclean.config import ClusterConfig
 from rayclean.runtime.engines import Engines
+from rayclean.runtime.needs import EMBEDDED
 from rayclean.runtime.taken import counted_as_taken
 from tests.training.toys import job, spec, write_examples
 folder, held, gpu = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3] == "1"
@@ -327,7 +330,7 @@ def toy_config(hardware: Hardware, folder: Path, rows: int, **cluster: Any) -> d
     return values
 
 
-SHARE = "gpus"
+SHARE = "gpu_share"
 """Option of `[cluster.llm]` that gives a language model a share of a GPU."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+import rayclean
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
 from rayclean.models.inference import infer
@@ -35,6 +37,7 @@ from rayclean.training.loop import fit
 from tests.gpu.place import CheckSkippedError, Figures, Place, require
 from tests.training.toys import ACCUMULATING, HALF, TOY, Killed, job, spec, write_examples
 
+PACKAGE = Path(rayclean.__file__).parent
 EPOCHS, ROWS = 3, 37
 METHODS = {
     "cross_entropy": Plugin(name="cross_entropy"),
@@ -413,12 +416,12 @@ def bfloat16_is_finite(place: Place, figures: Figures) -> None:
 
 def place_in_rayclean() -> str:
     """File and function of rayclean that runs at the moment, for a breakdown."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
-        path = frame.f_code.co_filename
-        if "/rayclean/" in path and "/tests/" not in path:
-            return f"{path.rpartition('/rayclean/')[2]}:{frame.f_code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE):
+            return f"{path.relative_to(PACKAGE)}:{frame.f_code.co_name}"
+        frame = frame.f_back
     return "elsewhere"
 
 
