@@ -59,14 +59,14 @@ def write_network(folder: Path, shape: str, seed: int = 0) -> str:
     backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]", model_max_length=LONGEST,
     ).save_pretrained(place)  # fmt: skip
     torch.manual_seed(seed)
     config: dict[str, Any] = {"vocab_size": len(names), "max_position_embeddings": LONGEST, **SHAPES[shape]}
     with without_noise():
-        BertModel(BertConfig(**config)).save_pretrained(place)
+        BertModel(BertConfig(**config)).save_pretrained(place)  # type: ignore[no-untyped-call]
     return str(place)
 
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from rayclean.functional.neighbours import NearestNeighbours
 from rayclean.models import inference
 from rayclean.models.bilstm import BiLSTMEncoder
 from rayclean.models.transformer import TransformerEncoder
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.steps import agree_on_job
-from tests.gpu import device, reading_checks, training_checks
+from tests.gpu import device, training_checks
 from tests.gpu.place import Check, CheckFailedError, CheckSkippedError, Figures, Place
 from tests.training.toys import ToyEncoder
 
@@ -93,7 +94,7 @@ ENCODE = TransformerEncoder.encode
 
 def warn_of_waiting(*_: Any, **__: Any) -> dict[str, float]:
     """As PyTorch does for every copy to the CPU."""
-    for _ in range(1000):
+    for _number in range(1000):
         warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
     return {"answered": 0}
 
@@ -127,7 +128,7 @@ def large(patch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_neighbours(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reading_checks.NearestNeighbours, "cosines", property(lambda self: self.steps * 0.0))
+    patch.setattr(NearestNeighbours, "cosines", property(lambda self: self.steps * 0.0))
 
 
 def not_finite(patch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def log_probabilities(annotator: ServedAnnotator, query: Query) -> list[float]:
 
     folder = model_source("smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
     prompt = annotator.prompt.render(query)
     start = len(tokenizer(prompt)["input_ids"])
     found = []

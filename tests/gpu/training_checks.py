@@ -1,5 +1,6 @@
 """A1 to A7 and A9: training on a device is what it is on a CPU, alone, in a group, stopped and gone on with."""
 
+import functools
 import json
 import math
 import multiprocessing
@@ -164,7 +165,7 @@ def same_on_device_and_cpu(place: Place, figures: Figures) -> None:
         with without_tf32():
             for one, device in zip(both, ("cpu", place.device), strict=True):
                 fit(one, how, device=device)
-        figures[name] = largest_difference(*both, 1e-3)
+        figures[name] = largest_difference(both[0], both[1], 1e-3)
 
 
 def resumed_on_either_device(place: Place, figures: Figures) -> None:
@@ -186,8 +187,9 @@ def resumed_on_either_device(place: Place, figures: Figures) -> None:
             one = job(examples, folder / f"{name}-{before}-{after}".replace(":", ""), keep_last=True)
             with suppress(Killed):
                 fit(one, how, device=before, on_epoch=dies, checkpoint_share=math.inf)
-            told: list[int] = []
-            fit(one, how, device=after, on_epoch=lambda record, told=told: told.append(record["epoch"]))
+            lines: list[dict[str, Any]] = []
+            fit(one, how, device=after, on_epoch=lines.append)
+            told = [line["epoch"] for line in lines]
             require(
                 told == list(range(1, 1 + len(told))) and len(told) == len(history(unbroken)),
                 f"{name}: epochs {told}",
@@ -201,7 +203,7 @@ def resumed_on_either_device(place: Place, figures: Figures) -> None:
 @contextmanager
 def group(backend: str, store: Path, rank: int, workers: int) -> Iterator[None]:
     """A process group of `torch.distributed` while the block runs."""
-    file_store = dist.FileStore(str(store), workers)
+    file_store = dist.FileStore(str(store), workers)  # type: ignore[attr-defined]
     dist.init_process_group(
         backend, store=file_store, rank=rank, world_size=workers, timeout=timedelta(seconds=60)
     )
@@ -243,7 +245,7 @@ def collectives_of_one_rank(place: Place, figures: Figures) -> None:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             rows = torch.rand(4, 3, device=device).to(dtype).requires_grad_()
             every = joined.gather_rows(rows)
-            (every * torch.arange(12, device=device).view(4, 3)).sum().backward()
+            torch.autograd.backward((every * torch.arange(12, device=device).view(4, 3)).sum())
             require(
                 every.dtype == torch.float32 and torch.equal(every, rows.float()),
                 f"gather_rows: {dtype} changed",
@@ -303,7 +305,7 @@ def two_workers_are_as_one(place: Place, figures: Figures) -> None:
     work = [(together, how) for _, _, together, how in jobs]
     multiprocessing.set_forkserver_preload(["tests.training.toys"])
     arguments = (work, place.device, str(folder / "store"), dict(os.environ))
-    mp.start_processes(_in_group, arguments, 2, start_method="forkserver")
+    mp.start_processes(_in_group, arguments, 2, start_method="forkserver")  # type: ignore[attr-defined,no-untyped-call]
     for name, alone, together, _ in jobs:
         require(history(together)[-1]["workers"] == 2, f"{name}: was trained by one worker")
         figures[name] = largest_difference(alone, together, 1e-5)
@@ -441,6 +443,11 @@ def synchronisations() -> Iterator[Counter[str]]:
             yield found
 
 
+def _note(found: Counter[str], after: list[Counter[str]], record: dict[str, Any]) -> None:
+    """Keep what was counted up to the end of an epoch."""
+    after.append(found.copy())
+
+
 @contextmanager
 def _told_of_waiting() -> Iterator[None]:
     """PyTorch warns whenever the CPU waits for the GPU."""
@@ -467,7 +474,7 @@ def waits_of_a_step(place: Place, figures: Figures) -> None:
                 job(examples, folder / name),
                 how,
                 device=place.device,
-                on_epoch=lambda record, found=found, after=after: after.append(found.copy()),
+                on_epoch=functools.partial(_note, found, after),
                 checkpoint_share=1e-9,
             )
         first, last = after
