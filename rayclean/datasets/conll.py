@@ -32,7 +32,7 @@ class Conll(Reader):
 
     def columns(self, file: SourceFile) -> list[str]:
         """`tokens`, the columns between by their numbers, and `label`, by the first line of the first sentence."""
-        encoding = self._encoding(file)
+        encoding = self.encoding(file)
         sentence = next(_sentences(file, encoding), None)
         if sentence is None:
             return []
@@ -50,7 +50,7 @@ class Conll(Reader):
         """Sentences, whatever their length."""
         names = self.columns(segment.file)
         positions = [names.index(name) for name in columns]
-        encoding = self._encoding(segment.file)
+        encoding = self.encoding(segment.file)
         for row, lines in enumerate(_sentences(segment.file, encoding)):
             table = _table(lines, len(names), encoding)
             if isinstance(table, RejectedRow):
@@ -62,8 +62,14 @@ class Conll(Reader):
         """Lists of strings."""
         return pa.schema([(name, pa.list_(pa.string())) for name in self.columns(file)])
 
-    def _encoding(self, file: SourceFile) -> str:
+    def encoding(self, file: SourceFile) -> str:
+        """The encoding of a file."""
         return self.options.encoding or marked_encoding(first_bytes(file)[0]) or "utf-8"
+
+    def delimiter(self, file: SourceFile) -> str:
+        """What divides the columns of a file by its first line: a tab or a blank."""
+        sentence = next(_sentences(file, self.encoding(file)), [""])
+        return "\t" if "\t" in sentence[0] else " "
 
 
 def _sentences(file: SourceFile, encoding: str) -> Iterator[list[str]]:
