@@ -141,13 +141,10 @@ def _plan(
         in_place,
     )
     outputs = [with_added_columns(output, added.schema()) for output in plan.outputs]
-    given, tags = added.names.get("label_given"), added.names.get("label") or in_place[0]
-    outputs = [
-        replace(output, token_columns=token_columns(output, config.dataset.tokens, given, tags))
-        if output.format == "conll"
-        else output
-        for output in outputs
-    ]
+    if any(output.format == "conll" for output in outputs):
+        given, tags = added.names.get("label_given"), added.names.get("label") or in_place[0]
+        tokens = config.dataset.tokens
+        outputs = [replace(each, token_columns=token_columns(each, tokens, given, tags)) for each in outputs]
     return replace(plan, outputs=tuple(outputs)), added
 
 

@@ -145,7 +145,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested)
     metrics["units"] = task.units_are_called
     metrics["judged"] = verb_metrics["relabel"]["judged"]
-    metrics["model_alone"] = _model_alone(config, counts, suspects, len(task.answers))
+    metrics["model_alone"] = _model_alone(config, counts, suspects, task)
     metrics["expected_wrong"] = verb_metrics["relabel"]["audit"]["expected_wrong"]
     metrics["audit"] = audit_figures(run, config.audit, task)
     metrics["certificate"] = read_certificate(config, run)
@@ -244,13 +244,12 @@ def _write_true(load: Folder, folder: Folder) -> str:
     return folder.url()
 
 
-def _model_alone(config: Config, counts: RunCounts, suspects: SuspectRanking, answers: int) -> dict[str, Any]:
+def _model_alone(config: Config, counts: RunCounts, suspects: SuspectRanking, task: Task) -> dict[str, Any]:
     """What the labels would be if nobody were asked: the row that an annotator has to beat."""
-    values = {
-        "unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.rival,
-        "log_odds": suspects.log_odds,
-    }  # fmt: skip
-    changed = changed_by_model_alone(values, config.relabel.accept, answers, config.seed)
+    values = {"unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.rival,
+              "log_odds": suspects.log_odds}  # fmt: skip
+    accept, answers = config.relabel.accept, len(task.answers)
+    changed = changed_by_model_alone(values, accept, answers, config.seed, decides_alone=task.decides_alone)
     known = changed & (suspects.truth >= 0)
     repaired = int((known & (suspects.truth == suspects.rival)).sum())
     harmed = int((known & (suspects.truth == suspects.given)).sum())

@@ -101,6 +101,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
                 suspects=total,
                 asks=annotator.asks,
                 last=last,
+                decides_alone=task.decides_alone,
             )
         )
         paid.append({"name": plugin.name, **Budget.of(annotator).paid(stage.spent)})
