@@ -5,7 +5,7 @@ RFC 4180 (commas, double quotes, quotes inside a field doubled) is the usual one
 
 import csv
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +85,32 @@ class Dialect:
         (True, False, False)
         """
         return bool(self.quote) and self.quote in record and self._closing.fullmatch(record) is not None
+
+    def joins_records(self, lines: Sequence[str], width: int, labels: Mapping[int, Collection[str]]) -> bool:
+        """Whether every line of a record would be one by itself, with known labels, if its quotes were plain characters.
+
+        An open quote in one line and an inch mark at the end of a field in a later one make one record of all between them.
+
+        Args:
+            lines: of the record.
+            width: number of the columns.
+            labels: known values by column; without any nothing tells a text that lists records from records.
+
+        >>> lines = ['"a boat,x', 'a cake,y', 'a screen of 27",x']
+        >>> Dialect().joins_records(lines, 2, {1: {"x", "y"}}), Dialect().joins_records(lines, 2, {1: {"x"}})
+        (True, False)
+        """
+        if len(lines) < 2 or not labels or not self.quote:
+            return False
+        for line in lines:
+            if fields := line.rstrip("\r\n").replace(self.quote, "").split(self.delimiter):
+                spare = len(fields) - width  # a text that comes first may hold delimiters inside of its quotes
+                if spare < 0 or (spare and width - 1 not in labels):
+                    return False
+                for column, known in labels.items():
+                    if fields[column + spare if column == width - 1 else column] not in known:
+                        return False
+        return True
 
     @cached_property
     def _escapes(self) -> re.Pattern[str]:
@@ -196,8 +222,8 @@ class Records:
     def plain(self, width: int, labels: Mapping[int, Collection[str]], last: int) -> PlainRecords:
         """The next records as long as none of them needs a second look: many at once, in a fraction of the time.
 
-        A plain record has `width` fields, of which the labels are known, and a line end; and its quotes do not look as if they
-        closed a field that begins in a record before it. The iterator goes on after them. There may be none.
+        A plain record has `width` fields, of which the labels are known, and a line end; its quotes do not look as if they
+        closed a field that begins in a record before it, nor as if they joined several records. The iterator goes on after them. There may be none.
 
         Args:
             width: number of the columns, at least 2.
@@ -222,6 +248,8 @@ class Records:
                     if has_escape:
                         fields = list(map(self.dialect.field, fields))
                     if len(fields) != width or (has_quote and self._closes(start, end)):
+                        break
+                    if end - start > 1 and self.dialect.joins_records(chunk[start:end], width, labels):
                         break
                     unknown = False
                     for column, values in known:
