@@ -82,6 +82,8 @@ class PieceSummary:
     """Code of a label -> number of rows whose truth column holds it."""
     label_names: list[str] = field(default_factory=list)
     """Names that the files themselves give to the values of the label column."""
+    numberings: list[list[str]] = field(default_factory=list)
+    """The different lists of such names, in the order of the numbers that stand for them."""
     unlabelled: list[str] = field(default_factory=list)
     """Class keys of those values of `dataset.unlabelled` that the label column holds."""
     known_truths: int = 0
@@ -97,6 +99,8 @@ class PieceSummary:
     def note_labels(self, names: list[str] | None, unlabelled: set[str]) -> None:
         """Add the names that a file gives to its labels, and the values of `dataset.unlabelled` that it holds."""
         self.label_names = list(dict.fromkeys([*self.label_names, *(names or ())]))
+        if names and names not in self.numberings:
+            self.numberings.append(names)
         self.unlabelled = sorted({*self.unlabelled, *unlabelled})
 
     def to_json(self) -> dict[str, Any]:

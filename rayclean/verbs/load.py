@@ -36,6 +36,7 @@ from rayclean.datasets.global_pass import (
     find_duplicates,
     merge_label_counts,
     names_in_files,
+    numberings_in_files,
     prepare_noise,
     resolve_noise,
     resolve_truth,
@@ -200,6 +201,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         form.names,
         names_in_files(dataset, form, summaries) if needs_labels else (),
         form.least_classes if needs_labels else 0,
+        numberings=numberings_in_files(summaries) if needs_labels and form.name != "tags" else (),
         first_label=None if form.reads_tokens else dataset.first_label,  # tags have become names already
         merge=dataset.merge_labels,
     )
