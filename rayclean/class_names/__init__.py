@@ -13,11 +13,14 @@ place that knows them:
 `ClassNames` looks values up in a label set.
 """
 
+from rayclean.class_names.absent import NO_LABELS, PERHAPS_NO_LABELS
 from rayclean.class_names.lookup import ClassNames
 from rayclean.class_names.near import difference, is_misspelling, near_groups, near_keys
 from rayclean.class_names.spelling import class_key, is_number, is_numeric, spelling, visible
 
 __all__ = [
+    "NO_LABELS",
+    "PERHAPS_NO_LABELS",
     "ClassNames",
     "class_key",
     "difference",

@@ -89,12 +89,8 @@ class Dialect:
     def joins_records(self, lines: Sequence[str], width: int, labels: Mapping[int, Collection[str]]) -> bool:
         """Whether every line of a record would be one by itself, with known labels, if its quotes were plain characters.
 
-        An open quote in one line and an inch mark at the end of a field in a later one make one record of all between them.
-
-        Args:
-            lines: of the record.
-            width: number of the columns.
-            labels: known values by column; without any nothing tells a text that lists records from records.
+        An open quote in one line and an inch mark at the end of a field in a later one make one record of all between them. Without
+        known labels (by column) nothing tells that from a text with line breaks.
 
         >>> lines = ['"a boat,x', 'a cake,y', 'a screen of 27",x']
         >>> Dialect().joins_records(lines, 2, {1: {"x", "y"}}), Dialect().joins_records(lines, 2, {1: {"x"}})
@@ -102,14 +98,14 @@ class Dialect:
         """
         if len(lines) < 2 or not labels or not self.quote:
             return False
-        for line in lines:
-            if fields := line.rstrip("\r\n").replace(self.quote, "").split(self.delimiter):
-                spare = len(fields) - width  # a text that comes first may hold delimiters inside of its quotes
-                if spare < 0 or (spare and width - 1 not in labels):
+        for line in filter(str.strip, lines):
+            fields = line.rstrip("\r\n").replace(self.quote, "").split(self.delimiter)
+            spare = len(fields) - width  # a text may hold delimiters inside of its quotes
+            if spare < 0 or (spare and width - 1 not in labels):
+                return False
+            for column, known in labels.items():
+                if fields[column + spare if column == width - 1 else column] not in known:
                     return False
-                for column, known in labels.items():
-                    if fields[column + spare if column == width - 1 else column] not in known:
-                        return False
         return True
 
     @cached_property
@@ -222,8 +218,8 @@ class Records:
     def plain(self, width: int, labels: Mapping[int, Collection[str]], last: int) -> PlainRecords:
         """The next records as long as none of them needs a second look: many at once, in a fraction of the time.
 
-        A plain record has `width` fields, of which the labels are known, and a line end; its quotes do not look as if they
-        closed a field that begins in a record before it, nor as if they joined several records. The iterator goes on after them. There may be none.
+        A plain record has `width` fields, of which the labels are known, and a line end; its quotes do not seem
+        to close a field that begins in a record before it, or to join records. The iterator goes on after them.
 
         Args:
             width: number of the columns, at least 2.

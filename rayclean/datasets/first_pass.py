@@ -21,6 +21,7 @@ from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
 from rayclean.datasets.left_out import Kinds, count_row, is_beyond_ascii
 from rayclean.datasets.rejected_rows import (
+    BLANK_ROW,
     NO_LABEL,
     WHOLE_CHARACTERS,
     RejectedRow,
@@ -217,11 +218,13 @@ class _ShardWriter:
         checked: ValidRow | RejectedRow,
         validate: RowValidator,
     ) -> None:
-        """Count one row of the source by its kind; a row that the config calls unlabelled is neither kept nor lost."""
+        """Count one row of the source by its kind; one that is blank, or that the config calls unlabelled, is neither kept nor
+        lost.
+        """
         lost = isinstance(checked, RejectedRow)
         if isinstance(checked, ValidRow):
             classes = set() if checked.label is None else set(self.codes(checked.label))
-        elif checked.reason == NO_LABEL:
+        elif checked.reason in (NO_LABEL, BLANK_ROW):
             return
         else:
             classes = set() if isinstance(values, RejectedRow) else validate.classes(values)

@@ -22,7 +22,7 @@ from rayclean.class_names import (
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.labels import LabelCounts, LabelMapping, unlabelled_hint
-from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
+from rayclean.datasets.rejected_rows import BLANK_ROW, NO_LABEL, UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
 from rayclean.errors import ConfigError, DataError
 
@@ -55,7 +55,8 @@ def check_unknown_labels(
     """
     rows = Counter[str]()
     for summary in summaries:
-        rows[summary.role] += summary.rows - summary.rejected.get(NO_LABEL, {"count": 0})["count"]
+        apart = sum(summary.rejected.get(reason, {"count": 0})["count"] for reason in (NO_LABEL, BLANK_ROW))
+        rows[summary.role] += summary.rows - apart
     outside = Counter[str]()
     for role, codes in labels.unknown.items():
         outside[role] = sum(counts.count for counts in codes.values())

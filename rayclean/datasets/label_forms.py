@@ -29,7 +29,6 @@ from rayclean.functional.types import Ids
 from rayclean.plugins import resolve
 from rayclean.schema import LABEL_TYPES, FormName
 
-
 _PYTHON_VALUE = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|-?\d+(?:\.\d+)?|True|False|None)"""
 _PYTHON_LIST = re.compile(rf"\s*\[\s*(?:{_PYTHON_VALUE}(?:\s*,\s*{_PYTHON_VALUE})*\s*,?\s*)?\]\s*")
 

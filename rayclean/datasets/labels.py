@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rayclean.class_names import (
+    NO_LABELS,
+    PERHAPS_NO_LABELS,
     ClassNames,
     class_key,
     is_number,
@@ -33,8 +35,6 @@ from rayclean.errors import ConfigError, DataError
 
 _NUMBERS = {1: "one class is", 2: "two classes are"}
 _NAMES_SHOWN = 50
-_NO_LABELS = frozenset({"none", "null", "nan", "na", "n/a", "#n/a", "unlabelled", "unlabeled", "unknown", "?", "-", "--", "tbd"})
-"""What people write, in lower case, where there is no label."""
 
 MAX_LABELS = 100_000
 """Most different values that a label column may hold."""
@@ -83,7 +83,7 @@ def unlabelled_hint(code: str) -> str:
     """
     key = class_key(code[2:])
     number = is_number(key) and key.startswith("-")
-    if not number and key.lower() not in _NO_LABELS:
+    if not number and key.lower() not in NO_LABELS | PERHAPS_NO_LABELS:
         return ""
     return f". If it means no label, set dataset.unlabelled = [{key if number else json.dumps(key, ensure_ascii=False)}]"
 

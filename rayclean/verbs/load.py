@@ -23,7 +23,6 @@ from rayclean.datasets.base import Reader, SourceFile
 from rayclean.datasets.checks import (
     check_complete,
     check_options,
-    check_rejected,
     check_roles,
     check_sources_hold_rows,
     check_stops,
@@ -58,6 +57,7 @@ from rayclean.datasets.labels import (
 )
 from rayclean.datasets.load_remarks import text_remarks
 from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
+from rayclean.datasets.rejected_share import check_rejected
 from rayclean.datasets.role_sources import check_roles_differ, check_texts_differ
 from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples

@@ -107,7 +107,9 @@ def test_lines_without_a_delimiter_are_counted_where_they_are_more_than_a_text_h
 ):
     """Like a file with another delimiter that was appended: hundreds of rows are no single malformed one."""
     found = stage(tmp_path, begin + "".join(f"pot {number}\ttea\n" for number in range(300)))
-    assert found.pairs == GOOD[:10] + GOOD[10 + lost :]  # after an open quote, one row may be the end of its text
+    assert (
+        found.pairs == GOOD[:10] + GOOD[10 + lost :]
+    )  # after an open quote, one row may be the end of its text
     assert len(found.rejected) > least
 
 
@@ -118,11 +120,14 @@ def test_an_open_quote_and_an_inch_mark_make_no_text_of_what_lies_between(
     tmp_path, row, header, between, open_text
 ):
     """Read as quoted, all lines between them are one text with a known label, and nothing looks amiss."""
-    others = [(f"pot {number}", "tea") for number in range(between)]
+    others = [(f"pot {number}", "tea") for number in range(between)]  # with a blank line now and then
     lines = [(open_text, "soup"), *others, ('a sheet of 27"', "tea")]
     found = stage(
         tmp_path,
-        "".join(row.format(*pair, number=900 + number) + "\n" for number, pair in enumerate(lines)),
+        "".join(
+            row.format(*pair, number=900 + number) + "\n" * (1 + (number == 9))
+            for number, pair in enumerate(lines)
+        ),
         header=header,
         row=row,
     )

@@ -19,7 +19,6 @@ from rayclean.datasets.label_forms import InjectedNoise, label_form
 from rayclean.datasets.parquet import Parquet
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.single_class import SingleClass
-from rayclean.datasets.single_class import SingleClass
 from rayclean.datasets.tag_sequences import TagSequences
 from rayclean.errors import ConfigError, DataError
 from rayclean.functional.bio import bio_tags, is_tag, to_bio

@@ -191,9 +191,7 @@ def test_plain_numbers_follow_the_numbers_of_the_files_though_a_name_is_left_out
 def test_plain_numbers_with_two_names_stop_the_load(given, numberings):
     names = {"a": 9, "b": 9, "c": 9}
     with pytest.raises(DataError, match=r"the test files holds whole numbers.*1 is '(b' or 'c|c' or 'b)'"):
-        resolve_labels(
-            seen(data=names, test={0: 4, 1: 2}), given, ["a", "b", "c"], numberings=numberings
-        )
+        resolve_labels(seen(data=names, test={0: 4, 1: 2}), given, ["a", "b", "c"], numberings=numberings)
     one_name = resolve_labels(seen(data=names, test={0: 4}), given, ["a", "b", "c"], numberings=numberings)
     assert one_name.names[one_name.codes["test"]["i:0"]] == "a"
 
