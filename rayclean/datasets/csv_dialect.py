@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from rayclean.datasets.text_files import MAX_LINE
 
 _NULL_MARK = "\ufdd0"
-"""Stands between an escape character and N, so that null differs from an escaped escape character and N; no character."""
+"""Between an escape character and N, so that null differs from an escaped escape character and N; no character."""
 _NAMES = {"\t": "tab", " ": "blank"}
-_CHUNK = 64 * 1024
-"""Characters of the lines that are read at once."""
+_CHUNK = 64 * 1024  # characters of the lines that are read at once
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,10 @@ class Dialect:
     def joins_records(self, lines: Sequence[str], width: int, labels: Mapping[int, Collection[str]]) -> bool:
         """Whether every line of a record would be one by itself, with known labels, if its quotes were plain characters.
 
-        An open quote in one line and an inch mark at the end of a field in a later one make one record of all between them. Without
-        known labels (by column) nothing tells that from a text with line breaks.
+        An open quote in one line and an inch mark in a later one make one record of all between them.
 
-        >>> lines = ['"a boat,x', 'a cake,y', 'a screen of 27",x']
-        >>> Dialect().joins_records(lines, 2, {1: {"x", "y"}}), Dialect().joins_records(lines, 2, {1: {"x"}})
-        (True, False)
+        >>> Dialect().joins_records(['"a boat,x', 'a cake,y', 'a screen of 27",x'], 2, {1: {"x", "y"}})
+        True
         """
         if len(lines) < 2 or not labels or not self.quote:
             return False
