@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.datasets.base import FileSegment, Reader, SourceFile
-from rayclean.datasets.encodings import marked_encoding
+from rayclean.datasets.encodings import unicode_encoding
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.text_files import encoding_name, first_bytes, has_marks, open_text, unmarked
 from rayclean.errors import DataError
@@ -64,7 +64,7 @@ class Conll(Reader):
 
     def encoding(self, file: SourceFile) -> str:
         """The encoding of a file."""
-        return self.options.encoding or marked_encoding(first_bytes(file)[0]) or "utf-8"
+        return self.options.encoding or unicode_encoding(file, first_bytes(file)[0]) or "utf-8"
 
     def delimiter(self, file: SourceFile) -> str:
         """What divides the columns of a file by its first line: a tab or a blank."""
