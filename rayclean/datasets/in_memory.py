@@ -159,8 +159,8 @@ def _from_pandas(frame: Any) -> pa.Table:
                     f"one, for example df[{column!r}] = df[{column!r}].astype(str), or leave the column out"
                 ) from error
         raise DataError(
-            f"the DataFrame cannot become a table of Arrow: {error}; leave the column out (df.drop(columns=...)), or make it text "
-            "(astype(str))"
+            f"the DataFrame cannot become a table of Arrow: {error}; leave the column out (df.drop(columns=...)), or make it "
+            "text (astype(str))"
         ) from error
 
 

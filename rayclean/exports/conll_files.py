@@ -1,4 +1,4 @@
-"""CoNLL files: a line per token, its columns divided by a tab (or by a blank, as in the data set), a blank line between sentences.
+"""CoNLL files: a line per token, its columns divided by a tab (or a blank, as in the data set), a blank line between sentences.
 
 The token is the first column and the final tag the last; columns of the data set that hold a value per token stand between,
 the given tags among them. What is said of a whole sentence (`label_source` and so on) has no place in the format and is left
@@ -90,6 +90,6 @@ def _field(value: Any, delimiter: str) -> str:
     if text and delimiter not in text and not any(mark in text for mark in "\t\r\n"):
         return text
     raise DataError(
-        f"export: {text[:100]!r} cannot be a field of a CoNLL file, whose columns are divided by {delimiter!r}; export to .parquet "
-        "or .jsonl"
+        f"export: {text[:100]!r} cannot be a field of a CoNLL file, whose columns are divided by {delimiter!r}; export to "
+        ".parquet or .jsonl"
     )
