@@ -13,7 +13,7 @@ def export_labels(
     to: Annotated[
         str | None,
         typer.Option(
-            help="A file (.parquet, .csv, .tsv, .jsonl, .conll, text also .gz, .bz2, .xz, .zst) or a folder, local or a URL (s3://...)"
+            help="A file (.parquet .csv .tsv .jsonl .conll, text also .gz .bz2 .xz .zst) or a folder, local or a URL (s3://...)"
         ),
     ] = None,
     format: Annotated[
