@@ -181,6 +181,12 @@ class _Callback(tune.Callback):
     def __init__(self, observer: TrialObserver):
         self.observer = observer
 
+    def __getstate__(self) -> Record:
+        """Nothing: the copy that Tune writes for a later `restore` is never read, and the observer's bar in a terminal holds
+        locks, which nobody can copy.
+        """
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         self.observer.started(dict(trial.config))
 
