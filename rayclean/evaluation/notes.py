@@ -27,7 +27,7 @@ def _judged(judged: Mapping[str, Any]) -> str:
     name, controls = judged["name"], judged["controls"]
     if judged["decided_by"] is None:
         return f"{name} was left nothing to decide."
-    only_ranks = "the model's scores of such labels rank them, but are no probabilities: no label was changed"
+    only_ranks = "the model's scores of such labels rank them, but are no probabilities by which labels may change: none was"
     if not controls["asked"] and not judged.get("alone", True):
         return f"Nobody whose judgement was measured was asked, and {only_ranks}, all suspects are referred to a person."
     if not controls["asked"]:

@@ -37,7 +37,7 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 8
+VERSION = 9
 
 _NAMED = 5
 """Reverts without effect that a warning names."""

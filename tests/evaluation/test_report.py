@@ -342,7 +342,7 @@ def test_scores_that_only_rank_are_told(counts: RunCounts) -> None:
     guessing = believed(40, 20, "posterior_alone") | {"alone": False}
     for judged in (unmeasured, guessing):
         found = measured(counts, judged=(judged,))["notes"][0]
-        assert "are no probabilities: no label was changed" in found
+        assert "are no probabilities by which labels may change: none was" in found
         assert "the model alone decided" not in found
 
 
