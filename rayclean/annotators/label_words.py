@@ -37,6 +37,8 @@ TokenIds = tuple[int, ...]
 class LabelWordsForm:
     """Prompt form that scores the label words as completions."""
 
+    REQUESTS = 1
+    """Concurrent requests of a query."""
     DEMONSTRATIONS = 4
     """Number by default: one to five tell a small model what the words stand for."""
     REQUIREMENT = (

@@ -443,9 +443,9 @@ def test_keys_stay_what_they_were() -> None:
     assert asker.key(asked) == "af6e4c86eb1978975037ce6f5e921b91"
     assert asker.key(asker.content_free(asked)) == "812274fdd1417a8e29e11ca6f1d19b43"
     showing = OpenAIAnnotator.Config(base_url=url, model="m", form="choice", shows_given=True)
-    assert OpenAIAnnotator(showing, LABELS).key(asked) == "43c79005c1a9612b089135650843033b"
+    assert OpenAIAnnotator(showing, LABELS).key(asked) == "7aa561bd6dfadfbe8bf2c9b46044ea3d"
     choice = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m", form="choice"), LABELS)
-    assert choice.key(asked) == "1099a02ca26dfe314b0f087bd8455f7e"
+    assert choice.key(asked) == "7c31f8cf6cdc91c439308047eea6e11d"
 
 
 def test_keys_say_what_was_asked_not_where() -> None:

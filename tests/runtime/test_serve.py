@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -87,7 +88,7 @@ class TestIdentity:
     def test_keys_do_not_depend_on_address_or_size_of_the_server(self) -> None:
         query = Query(1, "a text", tuple(map(Candidate.of, LABELS[:2])))
         plain = annotator()
-        hosted = plain.at("http://127.0.0.1:1/v1", "/somewhere/tokenizer")
+        hosted = plain.at("http://127.0.0.1:1/v1", "/somewhere/tokenizer", 512)
         assert hosted.config.base_url == "http://127.0.0.1:1/v1"
         assert hosted.config.tokenizer == "/somewhere/tokenizer"
         larger = annotator(server=ServerOptions(replicas=4, max_num_seqs=7, max_model_len=4096))
@@ -141,6 +142,10 @@ class TestRefusals:
             ServerOptions(engine_kwargs={"max_model_len": 5, "seed": 1})
         with pytest.raises(ValidationError, match="max_replicas must be at least replicas"):
             ServerOptions(replicas=3, max_replicas=2)
+        with pytest.raises(
+            ValidationError, match=r"gpu_share = 0\.4 holds a part of one GPU, but tensor_parallel = 2"
+        ):
+            ServerOptions(gpu_share=0.4, tensor_parallel=2)
         with pytest.raises(ValidationError, match=r"at least max_prompt_tokens"):
             ServedAnnotator.Config(max_prompt_tokens=1000, server=ServerOptions(max_model_len=1024))
 
@@ -199,6 +204,52 @@ def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("placed_after", "comes_up"), [(8, True), (12, False)])
+def test_the_time_of_a_start_counts_from_the_replica_s_place(
+    placed_after: int, comes_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds: a node that comes after eight has ten of its own; for one that does not come, none is waited for."""
+    clock = iter(range(100))
+    now = [0.0]
+    fake = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, float(next(clock)))
+    )
+    monkeypatch.setattr(serve_state, "time", fake)
+    monkeypatch.setattr(serve_state, "state", lambda name: ("RUNNING", ""))
+    monkeypatch.setattr(serve_state, "_step", lambda name: "loading")
+    monkeypatch.setattr(serve_state, "_has_place", lambda name: now[0] >= placed_after)
+    monkeypatch.setattr(serve_state, "listed", lambda url: ["m"] if now[0] >= 17 else [])
+    expected = nullcontext() if comes_up else pytest.raises(ResourceError, match="within 10 s")
+    with expected:
+        serve_state.wait_until_up("app", "url", "m", 10)
+    assert now[0] == (17 if comes_up else 11)
+
+
+class TestSize:
+    """What follows from the number of sequences and replicas, in one place for server and client."""
+
+    @pytest.mark.parametrize("gpu", [True, False])
+    @pytest.mark.parametrize("options", [
+        {}, {"max_num_seqs": 1}, {"max_num_seqs": 5}, {"replicas": 2}, {"replicas": 2, "max_replicas": 8},
+        {"max_num_seqs": 1024, "max_replicas": 4},
+    ])  # fmt: skip
+    @pytest.mark.parametrize("form", ["label_words", "choice"])
+    def test_one_client_reaches_every_replica(self, options: dict[str, int], gpu: bool, form: str) -> None:
+        size = ServerOptions(**options)
+        load = llm_app.Load.of(size, gpu)
+        client = annotator(form=form).at("http://x/v1", "t", load.requests)
+        requests = client.concurrency * client._form.REQUESTS
+        assert load.requests - 1 <= requests <= max(load.requests, client._form.REQUESTS)
+        assert requests >= load.target * load.most, "Ray Serve would never start the last replica"
+        assert load.most == (size.max_replicas or size.replicas)
+        if gpu:
+            assert load.requests == 2 * (size.max_num_seqs or 256) * load.most
+
+    def test_what_the_config_says_counts(self) -> None:
+        assert annotator(concurrency=3).at("http://x/v1", "t", 512).concurrency == 3
+        assert annotator().concurrency == 32  # of an endpoint, which this one is not yet
+
+
 @pytest.fixture
 def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny application in the engine's place: Ray Serve, the proxy and the HTTP side are real."""
@@ -236,6 +287,8 @@ class TestStartAndEnd:
         with suppress(KeyboardInterrupt), serve.served_llm(BUILT_IN) as endpoint:
             assert endpoint.url.startswith("http://127.0.0.1:")
             assert serve_state.listed(endpoint.url) == [endpoint.model]
+            assert serve_state._has_place(endpoint.url.split("/")[-2])
+            assert not serve_state._has_place("rayclean-llm-another")
             raise KeyboardInterrupt
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
