@@ -2,12 +2,10 @@
 
 The answer is a candidate by construction; one forward pass serves all labels whose words are one token.
 Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per
-inner node. All of them are one request, the root first: a server schedules them together on one replica, where
-the deeper ones find the root's prompt in the prefix cache.
+inner node. All are one request, the root first, whose prompt the deeper ones find in the prefix cache.
 
-A node where only one word goes on is asked as well. Without it the score of a word would be that of its
-beginning, and so that of all words that begin alike ("ent" of "entailment" and of "entertainment"); and it would
-depend on the other words of the question, which calibration compares between questions.
+A node where only one word goes on is asked, too: without it a word would score what all words do that begin
+alike ("ent" of "entailment" and of "entertainment"), depending on the other words of the question.
 """
 
 import json
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from rayclean.annotators.openai import OpenAIAnnotator
 
 MAX_IDS = 128
-"""Most token ids whose log-probabilities vLLM returns for a prompt; all prompts of a request have the same."""
+"""Most token ids of which vLLM returns log-probabilities; all prompts of a request have the same."""
 LEAST_CHARS = 32
 """Least length to which a text is cut to make a prompt fit."""
 
@@ -286,10 +284,7 @@ def _token_id(token: str) -> int:
 
 
 def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
-    """Group the nodes of a trie, with their children, into requests of at most `MAX_IDS` token ids.
-
-    Nodes come in order of their depth, so that a prompt is in the server's cache before longer ones follow.
-    """
+    """Group the nodes of a trie, with their children, into requests of at most `MAX_IDS` token ids, in order of depth."""
     groups: list[list[tuple[TokenIds, list[int]]]] = [[]]
     ids: set[int] = set()
     for node, children in trie.items():
