@@ -167,7 +167,7 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """Number of queries that were sent, or wait to be, and are not recorded yet."""
+        """Number of queries that were sent and are not recorded yet."""
         return len(self._in_flight)
 
     @property

@@ -25,7 +25,7 @@ from rayclean.annotators.model_source import content_hash, model_name
 from rayclean.annotators.questions import Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks
+from rayclean.runtime import llm_app, llm_service, preflight, serve, serve_state, server_checks
 from rayclean.schema import Candidate, Label
 
 import ray
@@ -244,6 +244,47 @@ class TestSize:
         assert load.most == (size.max_replicas or size.replicas)
         if gpu:
             assert load.requests == 2 * (size.max_num_seqs or 256) * load.most
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("options", "gpu", "bundles", "replicas", "ingresses"),
+        [
+            ({"gpu_share": 0.4}, True, [{"CPU": 1, "GPU": 0.4}], (1, 1), (1, 1)),
+            ({"replicas": 2, "max_replicas": 4}, True, [{"CPU": 1, "GPU": 1}], (2, 4), (2, 4)),
+            ({"replicas": 2, "cpus": 3}, False, [{"CPU": 3, "GPU": 0}], (2, 2), (1, 1)),
+        ],
+    )
+    def test_ray_serve_is_told_of_it(
+        self,
+        options: dict[str, Any],
+        gpu: bool,
+        bundles: list[dict[str, float]],
+        replicas: tuple[int, int],
+        ingresses: tuple[int, int],
+        ray_embedded: None,
+    ) -> None:
+        from ray.serve._private.build_app import build_app
+
+        size = ServerOptions(**options)
+        load = llm_app.Load.of(size, gpu)
+        built = build_app(llm_app.build("m@1", "m", size, gpu), name="app")
+        (engine,) = (each for each in built.deployments if each.name != built.ingress_deployment_name)
+        (ingress,) = (each for each in built.deployments if each.name == built.ingress_deployment_name)
+        assert engine._replica_config.placement_group_bundles == bundles
+        environment = engine._replica_config.ray_actor_options["runtime_env"]["env_vars"]
+        assert environment.get("VLLM_RAY_PER_WORKER_GPUS") == (
+            str(size.gpu_share) if size.gpu_share < 1 else None
+        )
+        for each, limits in ((engine, replicas), (ingress, ingresses)):
+            scaling = each._deployment_config.autoscaling_config
+            assert (scaling.min_replicas, scaling.max_replicas) == limits
+            assert scaling.target_ongoing_requests == load.target
+        assert engine._deployment_config.max_ongoing_requests == 2 * load.each
+        assert (
+            preflight.server_demand(size.model_copy(update={"gpu": gpu})).cpus
+            == sum(bundle["CPU"] for bundle in bundles) * size.replicas
+            + ingresses[0] * preflight.INGRESS_CPUS
+        )
 
     def test_what_the_config_says_counts(self) -> None:
         assert annotator(concurrency=3).at("http://x/v1", "t", 512).concurrency == 3
