@@ -24,7 +24,7 @@ import ray
 logger = logging.getLogger(__name__)
 
 INGRESS_CPUS = 1
-"""Logical CPUs of the HTTP side of a served language model."""
+"""Logical CPUs of each process of the HTTP side of a served language model."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,20 @@ def training_demand(cluster: ClusterConfig) -> ResourceDemand:
     )
 
 
+def ingresses(replicas: int, use_gpu: bool) -> int:
+    """Processes of the HTTP side of a language model: one for each replica on GPUs, since one passes on a few hundred
+    requests a second; one for all of them on CPUs, which answer a few.
+    """
+    return replicas if use_gpu else 1
+
+
 def server_demand(options: ServerOptions) -> ResourceDemand:
-    """Resources of a served language model: its replicas, and a CPU for HTTP."""
+    """Resources of a served language model: its replicas, and the CPUs of its HTTP side."""
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     if use_gpu:
-        gpus = options.replicas * options.tensor_parallel
+        workers = options.replicas * options.tensor_parallel
+        share, http = options.gpu_share, INGRESS_CPUS * ingresses(options.replicas, use_gpu)
+        each = f"{options.tensor_parallel}" if share == 1 else f"{share:g}"
         most = max((shape.get("GPU", 0.0) for shape in nodes.shapes()), default=0.0)
         if most and options.tensor_parallel > most:
             logger.warning(
@@ -117,12 +126,13 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
                 options.tensor_parallel, most,
             )  # fmt: skip
         return ResourceDemand(
-            f"the language model on {options.replicas} x {options.tensor_parallel} GPUs",
-            options.replicas + INGRESS_CPUS,
-            gpus,
-            "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
-            {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes if necessary
-            gpus,
+            f"the language model on {options.replicas} x {each} GPUs",
+            options.replicas + http,
+            workers * share,
+            "lower cluster.llm.replicas or cluster.llm.tensor_parallel, let it share a GPU (cluster.llm.gpu_share below 1), "
+            "or set cluster.llm.gpu = false",
+            {"CPU": 1.0, "GPU": share},  # vLLM spreads a copy over several nodes if necessary
+            workers,
         )
     return ResourceDemand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",

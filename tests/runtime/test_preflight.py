@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.config import Config, parse_config
 from rayclean.errors import ResourceError
 from rayclean.overrides import read_values
@@ -105,6 +106,32 @@ def test_gpus(machine: Machine) -> None:
     with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1.*use_gpu = false"):
         check(config("cluster.use_gpu=true"), ALL)  # a GPU for training, one for the model it asks
     check(config("cluster.use_gpu=true", method="cross_entropy"), ALL)
+
+
+def test_a_model_shares_a_gpu_with_the_training_that_asks_it(machine: Machine) -> None:
+    machine(8, 1)
+    training = ("cluster.use_gpu=true", "cluster.gpus_per_worker=0.5")
+    check(config(*training, "cluster.llm.gpu_share=0.4"), ALL)
+    check(config(*training, "annotator.server.gpu_share=0.5"), ALL)
+    with pytest.raises(ResourceError, match=r"on 1 x 0.6 GPUs: needs 1.1 GPUs, the cluster has 1.*gpu_share"):
+        check(config(*training, "cluster.llm.gpu_share=0.6"), ALL)
+    with pytest.raises(ResourceError, match=r"on 2 x 0.4 GPUs: needs 1.3 GPUs"):
+        check(config(*training, "cluster.llm.gpu_share=0.4", "cluster.llm.replicas=2"), ALL)
+
+
+def test_a_server_is_counted_as_it_is_reserved(machine: Machine) -> None:
+    """Its engines, and on GPUs a process of the HTTP side for each."""
+    machine(16, 4)
+    shared, split = ServerOptions(replicas=2, gpu_share=0.4), ServerOptions(replicas=2, tensor_parallel=2)
+    assert preflight.server_demand(shared).bundles == [{"CPU": 1.0, "GPU": 0.4}] * 2
+    assert preflight.server_demand(split).bundles == [{"CPU": 1.0, "GPU": 1.0}] * 4
+    held = {name: preflight.server_demand(each) for name, each in (("shared", shared), ("split", split))}
+    assert {name: (each.cpus, each.gpus) for name, each in held.items()} == {
+        "shared": (4, 0.8),
+        "split": (4, 4),
+    }
+    on_cpus = preflight.server_demand(ServerOptions(replicas=3, gpu=False, cpus=2))
+    assert (on_cpus.cpus, on_cpus.gpus) == (7, 0)
 
 
 def test_what_an_autoscaler_may_add_counts_where_it_is_declared(
@@ -203,12 +230,13 @@ def test_resources_that_others_hold_are_only_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("path", "cpus", "gpus"), [("laptop", 4, 0), ("one-gpu", 8, 1), ("eight-gpus", 64, 6), ("mixed", 16, 3)]
+    ("path", "cpus", "gpus"),
+    [("laptop", 4, 0), ("one-gpu", 8, 1), ("one-gpu-shared", 8, 1), ("eight-gpus", 64, 6), ("mixed", 16, 3)],
 )
 def test_cluster_files_fit_the_clusters_they_are_named_after(
     path: str, cpus: int, gpus: int, machine: Machine
 ) -> None:
-    assert {file.stem for file in FILES} == {"laptop", "one-gpu", "eight-gpus", "mixed"}
+    assert {file.stem for file in FILES} == {"laptop", "one-gpu", "one-gpu-shared", "eight-gpus", "mixed"}
     machine(cpus, gpus)
     file = next(str(file) for file in FILES if file.stem == path)
     method = "cross_entropy" if path == "one-gpu" else "noiseal"  # as one-gpu.toml says
@@ -255,8 +283,8 @@ def test_documented_commands_fit_the_cluster_of_their_own_file(
 ) -> None:
     """With a model of its own, and one that is asked while it trains."""
     file = str(ROOT / "configs" / "cluster" / f"{size}.toml")
-    if size in ("laptop", "one-gpu"):
-        machine(8, 1 if size == "one-gpu" else 0)
+    if size in ("laptop", "one-gpu", "one-gpu-shared"):
+        machine(8, 0 if size == "laptop" else 1)
     else:
         declared, cpus = cluster_of("slurm" if "slurm.sh" in command else "kuberay")
         machine(cpus)
