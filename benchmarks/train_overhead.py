@@ -28,7 +28,8 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,16 @@ METHODS_HERE: dict[str, dict[str, Any]] = {
     "noiseal": {"weak": {"name": "bilstm"}, "warmup_epochs": WARMUP, "budget": 0.0},
     "lane": {"views": ["dropout"]},
 }
+WORDS = "what who is the of in a was did how many name city first world war year country film".split()
 INVENTORY = {"noiseal": 29, "lane": 20}
 
 
-def write_examples(folder: Path, rows: int, seed: int) -> str:
-    """Texts of common words, 5 to 40 of them, and random labels."""
+def write_examples(folder: Path, rows: int, seed: int, words: Sequence[str] = WORDS) -> str:
+    """Texts of 5 to 40 of some words, and random labels."""
     import pyarrow as pa
 
     rng = np.random.default_rng(seed)
-    words = np.array(
-        "what who is the of in a was did how many name city first world war year country film".split()
-    )
-    texts = [" ".join(rng.choice(words, rng.integers(5, 40))) for _ in range(rows)]
+    texts = [" ".join(rng.choice(np.array(words), rng.integers(5, 40))) for _ in range(rows)]
     columns = {
         "example_id": np.arange(rows), "text": texts, "given_label": rng.integers(0, CLASSES, rows).astype(np.int32),
         "split": ["train"] * rows,
@@ -94,27 +93,41 @@ def state_bytes(name: str) -> float:
     return sum(column.nbytes for column in state.own.values()) / len(ids)
 
 
-def fitted(name: str, examples: str, seed: int, device: str) -> None:
+@dataclass(frozen=True)
+class Workload:
+    """What is trained: a method, on examples, with networks of an encoder."""
+
+    method: str
+    examples: str
+    seed: int
+    device: str
+    strong: Mapping[str, Any] = field(default_factory=lambda: STRONG)
+    """All networks but NoiseAL's weak one."""
+    batch: int = BATCH
+
+
+def fitted(work: Workload) -> None:
     """Two epochs of `fit`: a warm-up, and the one that is watched."""
     split, NoiseAL._split = NoiseAL._split, half_and_half  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as output:
-            job = FitJob("overhead", DataSpec(examples), ExampleSelection(), seed, output)
+            job = FitJob("overhead", DataSpec(work.examples), ExampleSelection(), work.seed, output)
             spec = FitSpec(
-                Plugin(**STRONG), Plugin(name=name, **METHODS_HERE[name]),
-                TrainingConfig(epochs=2, batch_size=BATCH), tuple("abcdef"),
+                Plugin(**work.strong), Plugin(name=work.method, **METHODS_HERE[work.method]),
+                TrainingConfig(epochs=2, batch_size=work.batch), tuple("abcdef"),
             )  # fmt: skip
-            fit(job, spec, device=device, checkpoint_share=1e-9)
+            fit(job, spec, device=work.device, checkpoint_share=1e-9)
     finally:
         NoiseAL._split = split  # type: ignore[method-assign]
 
 
-def compared(name: str, examples: str, block: int, blocks: int, seed: int, device: str) -> dict[str, Any]:
+def compared(work: Workload, block: int, blocks: int) -> dict[str, Any]:
     """Blocks of both loops, their ratios, the share of state, and seconds between epochs."""
-    other = PlainLoop(name, examples, (LEFT_OUT + blocks) * block, seed, device)
-    watch = Stopwatch(device, block, other.train)
-    with watch.installed(METHODS.resolve(name)):
-        fitted(name, examples, seed, device)
+    steps = (LEFT_OUT + blocks) * block
+    other = PlainLoop(work.method, work.examples, steps, work.seed, work.device, work.strong)
+    watch = Stopwatch(work.device, block, other.train)
+    with watch.installed(METHODS.resolve(work.method)):
+        fitted(work)
     pairs = watch.pairs[LEFT_OUT:]
     assert len(pairs) == blocks
     ratios = [pair.ours / pair.theirs for pair in pairs]
@@ -131,12 +144,12 @@ def compared(name: str, examples: str, block: int, blocks: int, seed: int, devic
     }
 
 
-def profiled(name: str, examples: str, steps: int, seed: int, device: str) -> dict[str, Any]:
+def profiled(work: Workload, steps: int) -> dict[str, Any]:
     """Where the time of some steps of `fit` goes."""
-    profile = Profile(device, steps)
-    watch = Stopwatch(device, 0, None, on_step=profile.step)
-    with watch.installed(METHODS.resolve(name)):
-        fitted(name, examples, seed, device)
+    profile = Profile(work.device, steps)
+    watch = Stopwatch(work.device, 0, None, on_step=profile.step)
+    with watch.installed(METHODS.resolve(work.method)):
+        fitted(work)
     return profile.figures()
 
 
@@ -160,8 +173,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         examples = write_examples(Path(folder) / "examples", steps * BATCH, arguments.seed)
         for name in METHODS_HERE:
-            found = compared(name, examples, block, blocks, arguments.seed, arguments.device)
-            found["profile"] = profiled(name, examples, min(steps - 2, 20), arguments.seed, arguments.device)
+            work = Workload(name, examples, arguments.seed, arguments.device)
+            found = compared(work, block, blocks)
+            found["profile"] = profiled(work, min(steps - 2, 20))
             found["state_bytes_per_example"] = per_example = state_bytes(name)
             print(name, json.dumps(found), file=sys.stderr)
             figures[name] = found
