@@ -22,8 +22,9 @@ class ServerOptions(Options):
         "cpus", "kv_cache_gib", "block_size", "start_timeout", "attempts",
     )  # fmt: skip
 
-    dtype: Literal["bfloat16", "float16", "float32", "auto"] = "bfloat16"
-    """Precision of weights and activations."""
+    dtype: Literal["bfloat16", "float16", "float32", "auto"] = "auto"
+    """Precision of weights and activations. `auto`: that of the model's files on a GPU; on a CPU bfloat16 where it multiplies in
+    it (AMX, AMD's AVX512-BF16) and float32 elsewhere. Recorded answers count on either."""
     max_model_len: int = Field(2048, ge=64)
     """Most tokens of prompt and answer together; a smaller value leaves more memory for parallel requests."""
     max_num_seqs: int | None = Field(None, ge=1)

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import BUILT_IN, model_source
+from rayclean.models.precision import gains_by_bfloat16
 from rayclean.runtime import reaper
 from rayclean.runtime.preflight import INGRESS_CPUS, ingresses
 from rayclean.runtime.threads import physical_threads
@@ -72,12 +75,21 @@ class Load:
 
 class Watched(CallbackBase):
     """Ray Serve LLM's callbacks around the start of an engine. In the replica, before the engine's processes start, this one
-    starts a reaper that ends them when the replica ends, in whatever way: vLLM's core waits for a parent that is gone.
+    starts a reaper that ends them when the replica ends, in whatever way: vLLM's core waits for a parent that is gone. It also
+    chooses the precision of an engine on CPUs, which depends on the node.
     """
 
+    llm_config: Any
+
     async def on_after_node_init(self) -> None:
-        """Start the replica's reaper."""
+        """Start the replica's reaper, and choose what `dtype = "auto"` is."""
         reaper.reap_at_end()
+        engine = self.llm_config.get_engine_config().engine_kwargs
+        if engine["dtype"] == "auto" and self.llm_config.accelerator_config.kind == "cpu":
+            gains = gains_by_bfloat16(
+                torch.device("cpu")
+            )  # vLLM would take the bfloat16 of the model's files
+            engine["dtype"] = "bfloat16" if gains else "float32"
 
 
 class Converted(Watched):
@@ -87,8 +99,6 @@ class Converted(Watched):
     the replica, before the model's config or tokenizer is read. vLLM's workers on other nodes (tensor
     parallelism) receive the replica's path, so `RAYCLEAN_CACHE` must be the same on all nodes.
     """
-
-    llm_config: Any
 
     def on_before_download_model_files_distributed(self) -> None:
         """Convert the model in a separate process, so that the engine's process does not keep the memory."""

@@ -185,10 +185,10 @@ def _warn_slow_precision(options: ServerOptions) -> None:
 
     from rayclean.models.precision import gains_by_bfloat16
 
-    if options.dtype != "float32" and not gains_by_bfloat16(torch.device("cpu")):
+    if options.dtype in ("bfloat16", "float16") and not gains_by_bfloat16(torch.device("cpu")):
         logger.warning(
             "this CPU gains nothing by %s, and without AVX-512 loses most of its speed: "
-            "annotator.server.dtype = 'float32' is faster here (its answers are others, so all are asked anew)",
+            "annotator.server.dtype = 'auto' is faster here (its answers are others, so all are asked anew)",
             options.dtype,
         )
 

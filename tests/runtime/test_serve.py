@@ -150,7 +150,8 @@ class TestRefusals:
             ServedAnnotator.Config(max_prompt_tokens=1000, server=ServerOptions(max_model_len=1024))
 
     @pytest.mark.parametrize(
-        ("dtype", "gains", "told"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0)]
+        ("dtype", "gains", "told"),
+        [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0), ("auto", False, 0)],
     )
     def test_a_cpu_that_is_slow_in_bfloat16_is_told(
         self,
@@ -162,7 +163,29 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setattr("rayclean.models.precision.gains_by_bfloat16", lambda device: gains)
         serve._warn_slow_precision(ServerOptions(dtype=dtype))
-        assert caplog.text.count("annotator.server.dtype = 'float32' is faster here") == told
+        assert caplog.text.count("annotator.server.dtype = 'auto' is faster here") == told
+
+    @pytest.mark.parametrize(
+        ("kind", "dtype", "gains", "chosen"),
+        [
+            ("cpu", "auto", True, "bfloat16"),
+            ("cpu", "auto", False, "float32"),
+            ("cpu", "float32", True, "float32"),
+            ("gpu", "auto", True, "auto"),
+        ],
+    )
+    def test_the_precision_of_an_engine_is_that_in_which_its_node_is_fast(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: str, gains: bool, chosen: str
+    ) -> None:
+        monkeypatch.setattr(llm_app, "gains_by_bfloat16", lambda device: gains)
+        monkeypatch.setattr(llm_app.reaper, "reap_at_end", lambda: None)
+        engine = {"dtype": dtype}
+        config = SimpleNamespace(
+            accelerator_config=SimpleNamespace(kind=kind),
+            get_engine_config=lambda: SimpleNamespace(engine_kwargs=engine),
+        )
+        asyncio.run(llm_app.Watched.on_after_node_init(SimpleNamespace(llm_config=config)))  # type: ignore[arg-type]
+        assert engine["dtype"] == chosen
 
     def test_gguf_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
