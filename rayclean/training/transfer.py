@@ -63,7 +63,10 @@ class Outgoing:
     def __init__(self, tensors: Sequence[Tensor], device: torch.device):
         self.device = device
         self._here = list(tensors)
-        self._packed = Packed.of(self._here, pinned=True) if device.type == "cuda" else None
+        self._packed: Packed | None = None
+        if device.type == "cuda":
+            with torch.cuda.device(device):  # a thread begins with the first device of the process
+                self._packed = Packed.of(self._here, pinned=True)
 
     def arrived(self) -> list[Tensor]:
         """The tensors on the device."""
