@@ -8,21 +8,18 @@ Networks that answer for words read texts that are split into words, and what th
 after another.
 """
 
-import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rayclean.models.ahead import ahead
 from rayclean.models.base import Encoder, Tokenizer, pad, pad_words
 from rayclean.models.precision import Precision, inference_autocast
-
-T = TypeVar("T")
 
 WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to
@@ -180,45 +177,3 @@ def _batches(
             part = mine[start : start + max(1, tokens_per_batch // longest)]
             start += len(part)
             yield index, part
-
-
-def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
-    """The items of an iterator that runs in a thread, at most `depth` finished items ahead of whoever takes
-    them.
-
-    An exception of the producer is raised here; if the consumer stops early, the producer does too.
-    """
-    items: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stop.is_set():
-            try:
-                items.put((kind, value), timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    def run() -> None:
-        try:
-            for item in produce():
-                put("item", item)
-                if stop.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=run, name="rayclean-prepare", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = items.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        thread.join()

@@ -8,7 +8,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayclean.annotators.base import Annotator
@@ -19,6 +19,7 @@ from rayclean.progress import ProgressBar
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
 from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.needs import uses_gpu
+from rayclean.runtime.precisions import Resolved, inference_precision, training_precision
 from rayclean.runtime.threads import own_threads
 from rayclean.schema import LabelSet, MethodQueries
 
@@ -103,6 +104,10 @@ class Engines:
         with counted_on_ray(progress) as tell:
             yield tell
 
+    def inference_precision(self, wanted: str) -> str:
+        """The precision of `map_networks`: what is wanted; of `auto`, what the machines are faster in, decided here."""
+        return inference_precision(self.cluster, self.on_ray) if wanted == "auto" else wanted
+
     def fit_jobs(
         self,
         jobs: "Sequence[FitJob]",
@@ -133,6 +138,7 @@ class Engines:
         assert len({job.name for job in jobs}) == len({job.output for job in jobs}) == len(jobs), (
             "names must be distinct"
         )
+        spec = _with_precision(spec, lambda: training_precision(self.cluster, self.on_ray))
         keys = {job.name: job_key(job, spec) for job in jobs}
         unfinished = [job for job in jobs if finished_result(job, keys[job.name]) is None]
         if unfinished and self.on_ray:
@@ -158,6 +164,7 @@ class Engines:
         from rayclean.training.side_by_side import fit_side_by_side
 
         threads = own_threads(self.place.sharers)
+        spec = _with_precision(spec, lambda: "float32")
         return fit_side_by_side(jobs, spec, on_epoch=_harmless(on_epoch), threads=threads)
 
     def _fit_here(
@@ -251,6 +258,13 @@ class Engines:
         from rayclean.runtime.nodes import alive
 
         return len(alive()) > 1
+
+
+def _with_precision(spec: "FitSpec", default: Callable[[], Resolved]) -> "FitSpec":
+    """The specification with a precision in the place of `auto`, for the keys of jobs, too."""
+    if spec.training.precision != "auto":
+        return spec
+    return replace(spec, training=spec.training.model_copy(update={"precision": default()}))
 
 
 def _harmless(on_epoch: OnEpoch) -> OnEpoch:

@@ -85,11 +85,11 @@ def compute_features(
     """
     plan = InferencePlan(
         examples.url(), output.url(), None, encoder=encoder, seed=seed,
-        precision=config.precision, tokens_per_batch=config.tokens_per_batch,
+        precision=engines.inference_precision(config.precision), tokens_per_batch=config.tokens_per_batch,
     )  # fmt: skip
     if kept is not None:
         _, options = encoder_class(encoder)
-        plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), config.precision)))
+        plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), plan.precision)))
     return _run(engines, plan, config, "embed")
 
 
@@ -129,7 +129,7 @@ def predict_shards(
         tuple(networks),
         folds.url() if folds is not None else None,
         task=task,
-        precision=config.precision,
+        precision=engines.inference_precision(config.precision),
         tokens_per_batch=config.tokens_per_batch,
     )
     return _run(engines, plan, config, "predict")

@@ -8,8 +8,9 @@ import torch
 
 from rayclean.config import Plugin
 from rayclean.models import inference
+from rayclean.models.ahead import ahead
 from rayclean.models.base import pad
-from rayclean.models.inference import ahead, infer
+from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder
 from rayclean.tasks.probabilities import prediction_table, softmax
 from tests.toy import SHARED
