@@ -75,7 +75,7 @@ def table_batches(data: Any, read_ray: Callable[[Any], Iterator[pa.Table]]) -> B
         batches = read_ray(data)
         first = next(batches, None)
         if first is None:
-            raise DataError("the data set of Ray Data holds no rows")
+            raise DataError("the data set of Ray Data holds no rows; give one with rows")
         schema = first.schema
         return schema, (batch.cast(schema) for batch in _chained(first, batches))
     if isinstance(data, pa.RecordBatch):
@@ -159,8 +159,8 @@ def _from_pandas(frame: Any) -> pa.Table:
                     f"one, for example df[{column!r}] = df[{column!r}].astype(str), or leave the column out"
                 ) from error
         raise DataError(
-            f"the DataFrame cannot become a table of Arrow: {error}; leave the column out (df.drop(columns=...)), or make it text "
-            "(astype(str))"
+            f"the DataFrame cannot become a table of Arrow: {error}; leave the column out (df.drop(columns=...)), or make it "
+            "text (astype(str))"
         ) from error
 
 

@@ -31,7 +31,9 @@ def path_hint(path: str) -> str:
             f"; it is there in another form of Unicode, as {same[0]!a}: name it so, or put * in the place of the letters "
             "with accents"
         )
-    return f"{_from_here(path)}; {did_you_mean(posixpath.basename(plain), names)}" if names else _from_here(path)
+    return (
+        f"{_from_here(path)}; {did_you_mean(posixpath.basename(plain), names)}" if names else _from_here(path)
+    )
 
 
 def _from_here(path: str) -> str:

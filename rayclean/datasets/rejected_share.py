@@ -85,7 +85,8 @@ def _check_rejected_of_role(
     of_role = "" if role == "data" else f" of the {role} files"
     if not rows:
         raise DataError(
-            f"every row{of_role} is blank or without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load"
+            f"every row{of_role} is blank or without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load; "
+            "check dataset.label and dataset.unlabelled"
         )
     unlabelled = role == "data" and count == rows == reasons[NULL_LABEL]
     lines = [
