@@ -144,6 +144,16 @@ def _of_system(error: OSError, folder: str) -> str:
         path = os.fsdecode(path)
     writes = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     advice = {
+        errno.ENOENT: "; restore or mount it, or choose another folder (output=...)",
+        errno.EISDIR: "; remove it, or choose another folder (output=...)",
+        errno.ESTALE: "; mount it again",
+        errno.ENOTCONN: "; mount it again",
+        errno.EIO: "; save what is on it, and choose another folder (output=...)",
+        errno.EMFILE: "; raise the limit",
+        errno.ENFILE: "; close other programs",
+        errno.ENOMEM: "; close other programs",
+        errno.EAGAIN: "; raise the limit, or close other programs",
+        errno.ECONNREFUSED: "; start what should answer, or correct the address",
         errno.ENOSPC: "; make room",
         errno.EDQUOT: "; make room",
         errno.ENOTDIR: "; choose another folder (output=...)",

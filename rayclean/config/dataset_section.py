@@ -189,7 +189,10 @@ class DatasetConfig(Options):
                 )
             by_key[key] = label
         if len(labels) < 2:
-            raise ValueError(f"at least two labels are needed, got {list(labels)}")
+            raise ValueError(
+                f"at least two labels are needed, got {list(labels)}; name all classes, or leave labels out to take the "
+                "data's"
+            )
         return tuple(map(spelling, labels))
 
     @model_validator(mode="after")

@@ -82,11 +82,15 @@ class PredictConfig(Options):
     @model_validator(mode="after")
     def _given_needs_path(self) -> "PredictConfig":
         if (self.mode == "given") != (self.path is not None):
-            raise ValueError("mode = 'given' needs path, and path needs mode = 'given'")
+            raise ValueError(
+                "mode = 'given' needs path, and path needs mode = 'given': set both to bring your own probabilities, or neither"
+            )
         if self.columns is not None and self.mode != "given":
             raise ValueError("columns name the numbers of given probabilities, so they need mode = 'given'")
         if (self.mode == "model") != (self.model is not None):
-            raise ValueError("mode = 'model' needs model, and model needs mode = 'model'")
+            raise ValueError(
+                "mode = 'model' needs model, and model needs mode = 'model': set both to use a trained classifier, or neither"
+            )
         return self
 
 

@@ -140,7 +140,9 @@ def check_sources_hold_rows(sources: list[Source], summaries: list[PieceSummary]
     """
     for source in sources:
         if not sum(summary.rows for summary in summaries if summary.role == source.role):
-            raise DataError(f"{source.files[0].url}: empty; the {source.role} files hold no rows")
+            raise DataError(
+                f"{source.files[0].url}: empty; the {source.role} files hold no rows; name others"
+            )
 
 
 def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:

@@ -40,7 +40,7 @@ class Conll(Reader):
         if len(fields) < 2:
             raise DataError(
                 f"{file.url}: its first line {unmarked(sentence[0][:100])!r} is no token with a tag; is this a CoNLL file in "
-                f"{encoding_name(encoding)}?"
+                f"{encoding_name(encoding)}? Expected a token and its tag per line, like Boston B-LOC"
             )
         return ["tokens", *(f"column_{number}" for number in range(2, len(fields))), "label"]
 

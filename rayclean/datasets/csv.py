@@ -82,7 +82,8 @@ def _header(file: SourceFile, sniffed: SniffedCsv, options: ReadOptions) -> list
         return []
     if record.fault:
         raise DataError(
-            f"{file.url}: its first line is no CSV header ({record.fault}: {unmarked(record.text[:100])})"
+            f"{file.url}: its first line is no CSV header ({record.fault}: {unmarked(record.text[:100])}); mend its quotes, or "
+            "say how the file is written: dataset.quote, dataset.escape, dataset.delimiter"
         )
     if not options.header:
         return [f"column_{number}" for number in range(1, len(record.fields) + 1)]

@@ -75,7 +75,7 @@ def table_batches(data: Any, read_ray: Callable[[Any], Iterator[pa.Table]]) -> B
         batches = read_ray(data)
         first = next(batches, None)
         if first is None:
-            raise DataError("the data set of Ray Data holds no rows")
+            raise DataError("the data set of Ray Data holds no rows; give one with rows")
         schema = first.schema
         return schema, (batch.cast(schema) for batch in _chained(first, batches))
     if isinstance(data, pa.RecordBatch):

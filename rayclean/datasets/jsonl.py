@@ -205,7 +205,9 @@ def _values(file: SourceFile, chunks: Iterator[str], form: Form) -> Iterator[Any
         try:
             value, end = _DECODER.raw_decode(text, position)
         except RecursionError:
-            raise DataError(f"{file.url} row {row}: nested too deeply to be a row of a data set") from None
+            raise DataError(
+                f"{file.url} row {row}: nested too deeply to be a row of a data set; leave it out"
+            ) from None
         except ValueError as error:
             # It may go on in the next chunk. As much as there is comes with it, so that a long element is not parsed too often.
             more = "".join(itertools.islice(chunks, 1 + (len(text) - position) // _CHUNK))
@@ -224,7 +226,8 @@ def _values(file: SourceFile, chunks: Iterator[str], form: Form) -> Iterator[Any
         position, row = end, row + 1
     if rest := (text[position + 1 :] + next(chunks, "")).strip():
         raise DataError(
-            f"{file.url}: after the end of its array comes {rest[:50]!r}; expected one array of objects"
+            f"{file.url}: after the end of its array comes {rest[:50]!r}; expected one array of objects: remove what "
+            "follows it, or write an object per line"
         )
 
 

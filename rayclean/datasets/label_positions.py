@@ -21,7 +21,7 @@ class PositionRule:
     """When the whole numbers of a column are positions in the label set, and from what they count."""
 
     names: tuple[str, ...]
-    """The names in the order of their numbers: `dataset.labels`, or as the files give them, maybe more than the classes."""
+    """The names in the order of their numbers: `dataset.labels`, or what the files give, which may be more than the classes."""
     named: bool
     """Whether `dataset.labels` or the files name it; otherwise numbers are names themselves."""
     first_label: int | None

@@ -1,5 +1,6 @@
 """Advice on paths that hold nothing to read."""
 
+import os
 import posixpath
 import unicodedata
 from collections import Counter
@@ -19,7 +20,7 @@ def path_hint(path: str) -> str:
         entries = fs.ls(posixpath.dirname(plain), detail=False)[:20]
         names = [posixpath.basename(str(entry)) for entry in entries]
     except (OSError, ValueError, ImportError):
-        return "; check the path and its protocol"
+        return f"{_from_here(path)}; check the path and its protocol"
     same = [
         name
         for name in names
@@ -30,7 +31,16 @@ def path_hint(path: str) -> str:
             f"; it is there in another form of Unicode, as {same[0]!a}: name it so, or put * in the place of the letters "
             "with accents"
         )
-    return f"; {did_you_mean(posixpath.basename(plain), names)}" if names else ""
+    return (
+        f"{_from_here(path)}; {did_you_mean(posixpath.basename(plain), names)}" if names else _from_here(path)
+    )
+
+
+def _from_here(path: str) -> str:
+    """Where a relative path counts from, which many take for the folder of the config."""
+    if "://" in path or path.startswith(("/", "~")):
+        return ""
+    return f"; it counts from the folder where the command runs, {os.getcwd()!r}, not from that of the config"
 
 
 def files_found(fs: fsspec.AbstractFileSystem, folder: str) -> str:

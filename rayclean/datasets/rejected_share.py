@@ -13,8 +13,10 @@ from rayclean.errors import DataError
 
 _FIXES = {
     "duplicate key": ". Keys (dataset.id) must differ between all rows of all files; without dataset.id a row's place is its key",
+    "key is neither a string nor an integer": ". Write keys as texts or whole numbers",
     "text is not a string": ". Name the column of the texts in dataset.text",
-    "label is neither a string nor a number": '. Name the value inside of it, like dataset.label = "annotations.0.label"',
+    "label is neither a string nor a number": ". Name a value inside of it by its path, like dataset.label = "
+    '"annotations.0.label", or write labels as texts',
 }
 """Reason for rejecting rows -> what to do about it."""
 
@@ -85,7 +87,8 @@ def _check_rejected_of_role(
     of_role = "" if role == "data" else f" of the {role} files"
     if not rows:
         raise DataError(
-            f"every row{of_role} is blank or without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load"
+            f"every row{of_role} is blank or without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load; "
+            "check dataset.label and dataset.unlabelled"
         )
     unlabelled = role == "data" and count == rows == reasons[NULL_LABEL]
     lines = [

@@ -60,6 +60,15 @@ def test_memory_urls():
     assert source.files[0].stamp
 
 
+def test_where_a_relative_path_counts_from_is_said(folder, monkeypatch):
+    monkeypatch.chdir(folder / "a")
+    with pytest.raises(DataError, match=r"counts from the folder where the command runs, '.*/a', not from"):
+        names("1.csw")
+    with pytest.raises(DataError) as error:
+        names(f"{folder}/a/1.csw")
+    assert "counts from" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
