@@ -63,7 +63,9 @@ def _has_place(app_name: str) -> bool:
     client = _get_global_client(raise_if_no_controller_running=False)
     app = client.get_serve_details()["applications"].get(app_name, {}) if client is not None else {}
     parts = app.get("deployments", {}).values()
-    return bool(parts) and all(any(each.get("node_id") for each in part.get("replicas", ())) for part in parts)
+    return bool(parts) and all(
+        any(each.get("node_id") for each in part.get("replicas", ())) for part in parts
+    )
 
 
 def _step(app_name: str) -> str:
