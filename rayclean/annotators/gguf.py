@@ -100,7 +100,7 @@ def _parsed_once() -> Iterator[None]:
     """
     import gguf
 
-    class Reader(gguf.GGUFReader):  # type: ignore[misc]  # untyped
+    class Reader(gguf.GGUFReader):
         """Reads from a plain array, whose slices cost a fifth of those of a memory map."""
 
         @property
@@ -112,7 +112,7 @@ def _parsed_once() -> Iterator[None]:
             self._data = mapped.view(np.ndarray)
 
     with _PARSING:
-        replaced = {"GGUFReader": Reader, "get_tensor_name_map": gguf.get_tensor_name_map}
+        replaced: dict[str, Any] = {"GGUFReader": Reader, "get_tensor_name_map": gguf.get_tensor_name_map}
         originals = {name: getattr(gguf, name) for name in replaced}
         try:
             for name, original in replaced.items():
