@@ -201,7 +201,7 @@ def test_the_quickstart_from_end_to_end(hardware: Hardware, tmp_path: Path) -> N
     rayclean_command("clean", str(tmp_path / "quickstart.json"), str(size))
     run = Run(str(tmp_path / "runs" / "quickstart"))
     metrics = run.read_json("metrics.json")
-    assert metrics["noise"]["final"] < 0.6 * metrics["noise"]["given"]
+    assert metrics["noise"]["final"] < (0.3 if hardware.gpu else 0.85) * metrics["noise"]["given"]
     assert metrics["harm"] < 0.05
     assert run.exists("report.html")
 
@@ -352,7 +352,7 @@ def test_noiseal_asks_its_model_while_it_trains(hardware: Hardware, tmp_path: Pa
     }  # fmt: skip
     values["train"] = {"labels": "given", "epochs": 3, "learning_rate": 0.05}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    for verb in ("load", "train"):
+    for verb in ("load", "predict", "train"):
         rayclean_command(verb, str(tmp_path / "config.json"))
     run = Run(str(tmp_path / "runs" / "toy"))
     lines = [json.loads(line) for line in run.read_text("train", "metrics.jsonl").splitlines()]
