@@ -65,13 +65,12 @@ def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tenso
     """A batch of the network's inputs: `input_ids` [B, L] and `attention_mask` [B, L], L the longest of the
     batch.
     """
-    longest = max((len(t) for t in tokens), default=1) or 1
-    ids = np.full((len(tokens), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(tokens), longest), dtype=np.int64)
-    for row, token_ids in enumerate(tokens):
-        ids[row, : len(token_ids)] = token_ids
-        mask[row, : len(token_ids)] = 1
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+    read = np.arange(max(1, lengths.max(initial=1))) < lengths[:, None]
+    ids = np.full(read.shape, pad_id, dtype=np.int64)
+    if tokens:
+        ids[read] = np.concatenate(tokens)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(read.astype(np.int64))}
 
 
 def pad_words(first_tokens: Sequence[npt.NDArray[np.int32]]) -> dict[str, Tensor]:
@@ -111,6 +110,9 @@ class Encoder(nn.Module):
 
     default_patience: ClassVar[int] = 3
     """Epochs without a lower dev loss after which a small network (`is_small`) stops, where the config names none."""
+
+    lowered = False
+    """Whether the body's weights are held in bfloat16 (`lower`)."""
 
     def __init__(self, config: Any, num_classes: int, per_token: bool = False):
         super().__init__()
@@ -183,6 +185,12 @@ class Encoder(nn.Module):
         A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
+
+    def lower(self) -> None:
+        """Hold the body's weights in bfloat16 from now on, for inference: its forward pass then casts nothing, as it would under
+        autocast. Features, the head and whatever follows stay in float32. A body that gains nothing by it stays as it is, and
+        `lowered` False.
+        """
 
     def of_words(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """States [B, T, D] of the first token of each word, from those [B, L, D] of all tokens; 0 for words

@@ -78,7 +78,8 @@ class Engines:
         """`function(item)` for every item, in any order, where each process creates its function once.
 
         Args:
-            factory: creates the function, given its number of threads and whether it may use a GPU.
+            factory: creates the function, given its number of threads and whether it may use a GPU; on a GPU several threads
+                call it at once.
             items: small descriptions of work.
             actors: number of processes, each with its function; None: chosen by `size_pool`.
         """
@@ -89,7 +90,7 @@ class Engines:
         size = actor_pool.size_pool(self.cluster, actors, len(items), self.place.sharers)
         build = functools.partial(factory, size.threads, size.num_gpus > 0)
         return ray_data.map_actors(
-            build, items, actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus
+            build, items, actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus, calls=size.calls
         )
 
     @contextmanager

@@ -43,15 +43,24 @@ def map_actors(
     actors: int,
     num_cpus: float = 1.0,
     num_gpus: float = 0.0,
+    calls: int = 1,
 ) -> Iterator[R]:
     """`function(item)` for every item, in any order, on a pool of actors; each actor creates its function
-    once by calling `factory`.
+    once by calling `factory`, and calls it in `calls` threads at once.
     """
     return _run(
         items,
         _Actor,
         fn_constructor_args=(cloudpickle.dumps(factory),),
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(
+            size=actors,
+            max_tasks_in_flight_per_actor=calls + 1,
+            **(
+                {"max_concurrent_calls_per_actor": calls, "enable_true_multi_threading": True}
+                if calls > 1
+                else {}
+            ),
+        ),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
     )
