@@ -18,7 +18,7 @@ from rayclean.errors import RaycleanError
 from rayclean.progress import ProgressBar
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
 from rayclean.runtime.gpus import require_cuda
-from rayclean.runtime.needs import uses_gpu
+from rayclean.runtime.needs import is_small_training, uses_gpu
 from rayclean.runtime.threads import own_threads
 from rayclean.schema import LabelSet, MethodQueries
 
@@ -173,7 +173,8 @@ class Engines:
         from rayclean.training.loop import fit
 
         torch.set_num_threads(own_threads(self.place.sharers))
-        device = "cuda" if uses_gpu(self.cluster) else "cpu"
+        small = self.cluster.use_gpu is None and is_small_training(spec.encoder, spec.method, spec.task)
+        device = "cuda" if uses_gpu(self.cluster) and not small else "cpu"
         if device == "cuda":
             require_cuda()
         for job in jobs:
