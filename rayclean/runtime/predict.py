@@ -1,7 +1,8 @@
 """Inference over example shards in processes that each load their networks once.
 
 An item is one shard: a process reads it, runs the network, writes the whole output shard and returns figures.
-Beside a GPU a process reads and writes one shard while the networks run on another. An existing output shard with exactly the ids of its examples is kept, so a restarted run resumes.
+Beside a GPU a process reads and writes one shard while the networks run on another. An existing output shard with
+exactly the ids of its examples is kept, so a restarted run resumes.
 """
 
 import functools
