@@ -45,6 +45,8 @@ class Workplace:
     """Number of runs that share a machine, including this one."""
     endpoints: "Mapping[str, ServedEndpoint]" = field(default_factory=dict)
     """Language models served for all of these runs (`runtime.serve.hosting`)."""
+    shares_cluster: bool = False
+    """Whether concurrent runs share the cluster, each of which gets a part of it."""
     in_process: bool = False
     """Whether the run does all work in its process, since concurrent runs already use the whole cluster."""
 
@@ -112,13 +114,13 @@ class Engines:
         on_epoch: OnEpoch = lambda record: None,
         consult: "AskAnnotator | None" = None,
     ) -> "dict[str, FitResult]":
-        """Train all unfinished jobs, one after another.
+        """Train all unfinished jobs: one after another, or on Ray side by side where there is room (`runtime.places`).
 
         Args:
             jobs: jobs with distinct names and output folders.
             spec: settings of every training.
             work: folder visible to all nodes; Ray Train keeps a marker in it while it runs.
-            on_epoch: called after every epoch.
+            on_epoch: called after every epoch, by one thread at a time.
             consult: the annotator for methods that ask.
 
         Returns:
