@@ -117,9 +117,7 @@ def _known(error: BaseException, folder: str) -> str | None:
             "dataset.rows_per_shard, train.batch_size or predict.tokens_per_batch"
         )
     if packages[0].startswith("torch.OutOfMemoryError") or ("out of memory" in said and _GPU.search(said)):
-        return (
-            f"the GPU has no memory left ({said[:200]}): lower train.batch_size or predict.tokens_per_batch"
-        )
+        return f"the GPU has no memory left ({said[:200]}): lower train.batch_size, predict.tokens_per_batch or predict.actors"
     if isinstance(error, RuntimeError) and _GPU.search(said):
         return f"the GPU failed or is lost ({said[:200]}): look at nvidia-smi, or set cluster.use_gpu = false"
     if any(name.startswith("ray.exceptions.") for name in packages):

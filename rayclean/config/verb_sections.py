@@ -75,7 +75,7 @@ class PredictConfig(Options):
     """Padded tokens per inference batch, whose rows are of similar length; `None`: 16,384 on a GPU, 2,048 on
     a CPU."""
     actors: int | None = Field(None, ge=1)
-    """Size of the actor pool; `None`: one per GPU, or up to four per node without."""
+    """Size of the actor pool; `None`: up to three per GPU, which share it, or up to four per node without."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("tokens_per_batch", "actors")
 

@@ -133,6 +133,9 @@ class Encoder(nn.Module):
     default_patience: ClassVar[int] = 3
     """Epochs without a lower dev loss after which a small network (`is_small`) stops, where the config names none."""
 
+    lowered = False
+    """Whether the body's weights are held in bfloat16 (`lower`)."""
+
     def __init__(self, config: Any, num_classes: int, per_token: bool = False):
         super().__init__()
         self.config = config
@@ -204,6 +207,12 @@ class Encoder(nn.Module):
         A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
+
+    def lower(self) -> None:
+        """Hold the body's weights in bfloat16 from now on, for inference: its forward pass then casts nothing, as it would under
+        autocast. Features, the head and whatever follows stay in float32. A body that gains nothing by it stays as it is, and
+        `lowered` False.
+        """
 
     def of_words(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """States [B, T, D] of the first token of each word, from those [B, L, D] of all tokens; 0 for words

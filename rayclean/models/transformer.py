@@ -127,6 +127,11 @@ class TransformerEncoder(Encoder):
                 features = (states * weights).sum(1) / weights.sum(1)
             return F.normalize(features, dim=-1) if self.config.normalize else features
 
+    def lower(self) -> None:
+        """Hold the body's weights in bfloat16."""
+        self.open_body().to(torch.bfloat16)
+        self.lowered = True
+
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """The body's input embeddings."""
         table = self.open_body().get_input_embeddings().weight

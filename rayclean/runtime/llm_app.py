@@ -212,7 +212,9 @@ def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> di
     }
     if local:
         environment |= {"HF_HUB_OFFLINE": "1"}
-    if use_gpu and options.gpu_share < 1:  # Ray tells the workers alone, but the engine's core reserves for them
+    if (
+        use_gpu and options.gpu_share < 1
+    ):  # Ray tells the workers alone, but the engine's core reserves for them
         environment |= {"VLLM_RAY_PER_WORKER_GPUS": f"{options.gpu_share:g}"}
     if not use_gpu:
         environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}

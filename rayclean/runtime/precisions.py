@@ -4,10 +4,15 @@ A run that goes on on another kind of node then trains anew, and reads other kep
 computed in float32 with what was computed in bfloat16.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from rayclean.config import ClusterConfig
 from rayclean.runtime.needs import uses_gpu
+
+if TYPE_CHECKING:
+    from rayclean.training.job import FitSpec
 
 Resolved = Literal["float32", "bfloat16"]
 
@@ -15,15 +20,32 @@ WITHOUT_BFLOAT16 = frozenset({"K80", "P4", "P40", "P100", "V100", "T4"})
 """Ray's names of GPUs before compute capability 8, which emulate bfloat16. GPUs that Ray does not name count as later ones."""
 
 
-def training_precision(cluster: ClusterConfig, on_ray: bool) -> Resolved:
+def with_precision(spec: "FitSpec", default: Callable[[], Resolved]) -> "FitSpec":
+    """The specification with a precision in the place of `auto`, for the keys of jobs, too."""
+    if spec.training.precision != "auto":
+        return spec
+    return replace(spec, training=spec.training.model_copy(update={"precision": default()}))
+
+
+def training_precision(cluster: ClusterConfig, on_ray: bool, small: bool) -> Resolved:
     """Precision of training by default: bfloat16 on GPUs that compute in it, of which the cluster has no others; else
     float32.
+
+    Args:
+        cluster: what training may use.
+        on_ray: whether it runs on the connected Ray.
+        small: whether it is so small that GPUs are no gain (`needs.is_small_training`).
     """
     if on_ray:
         from rayclean.runtime.cluster import trains_on_gpu
 
-        return _of_gpus() if trains_on_gpu(cluster) else "float32"
-    return _of_this_gpu() if uses_gpu(cluster) else "float32"
+        return _of_gpus() if trains_on_gpu(cluster, small) else "float32"
+    return _of_this_gpu() if trains_here_on_gpu(cluster, small) else "float32"
+
+
+def trains_here_on_gpu(cluster: ClusterConfig, small: bool) -> bool:
+    """Whether training in this process is on its GPU; `small` as in `training_precision`."""
+    return uses_gpu(cluster) and not (small and cluster.use_gpu is None)
 
 
 def inference_precision(cluster: ClusterConfig, on_ray: bool) -> Resolved:

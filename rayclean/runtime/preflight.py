@@ -16,8 +16,9 @@ from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ResourceError
 from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes
+from rayclean.runtime.actor_pool import ACTORS_PER_GPU, size_pool
 from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
-from rayclean.runtime.needs import VerbNeeds
+from rayclean.runtime.needs import VerbNeeds, is_small_training
 
 import ray
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 INGRESS_CPUS = 1
 """Logical CPUs of each process of the HTTP side of a served language model."""
+FULL_ROWS = 32
+"""Rows of a batch below which a GPU waits for its kernels to start rather than for them to end."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,39 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
     Raises:
         ResourceError: they do not fit; the message says what to change.
     """
+    needs = list(needs)
+    for size in sorted({need.batch_size for need in needs if need.trains and not need.small}):
+        _warn_of_small_batches(cluster, size)
     for need in needs:
-        training = [training_demand(cluster)] if need.trains else []
+        training = [training_demand(cluster, need.small)] if need.trains else []
         for server in need.servers:  # one after another
             check_fits([*training, server_demand(server.options)])
         if training and not need.servers:
             check_fits(training)
 
 
-def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
+def _warn_of_small_batches(cluster: ClusterConfig, batch_size: int) -> None:
+    """Say that several GPUs are no faster than one where each gets a few rows of a batch."""
+    workers = max(cluster.workers, cluster.max_workers or 1)
+    if workers > 1 and 0 < batch_size < FULL_ROWS * workers and trains_on_gpu(cluster):
+        logger.warning(
+            "training: a batch of %d rows gives each of %d GPUs %g, and below %d they are hardly faster together than one: set "
+            "cluster.workers = 1 (folds and compared networks then train side by side on the others), or batch_size = %d or "
+            "more and a higher learning_rate",
+            batch_size, workers, batch_size / workers, FULL_ROWS, FULL_ROWS * workers,
+        )  # fmt: skip
+
+
+def preflight_sweep(
+    configs: Sequence[Config], *, trains: bool, networks: bool = True
+) -> list[ResourceDemand]:
     """Check that the resources of a sweep fit the cluster; its trials share its language models until the
     last ends.
 
     Args:
         configs: configs of its trials, all for one cluster.
         trains: whether trainings run while the language models do.
+        networks: whether networks read texts while the language models run.
 
     Returns:
         The resources of the language models, each counted once.
@@ -76,20 +97,45 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Resource
     Raises:
         ResourceError: they do not fit; the message says what to change.
     """
-    training = training_demand(configs[0].cluster)
+    cluster, small = configs[0].cluster, trains_small(configs)
+    training = training_demand(cluster, small)
     check_fits([training])
+    if trains:
+        for size in sorted({config.train.batch_size for config in configs} if not small else ()):
+            _warn_of_small_batches(cluster, size)
     servers: dict[str, ResourceDemand] = {}
     for annotator in (annotator for config in configs for annotator in asked_annotators(config)):
         if (server := annotator.server()) is not None:
             servers[server.key] = servers.get(server.key) or server_demand(server.options)
     if servers:
         check_fits([*([training] if trains else []), *servers.values()])
+        if networks and not training.gpus:  # else one may run after the other
+            check_fits([inference_demand(cluster), *servers.values()])
     return [*servers.values()]
 
 
-def training_demand(cluster: ClusterConfig) -> ResourceDemand:
-    """Resources of one training: its workers, and a CPU for their data."""
-    gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster) else 0.0
+def trains_small(configs: Sequence[Config]) -> bool:
+    """Whether no training of these configs gains by a GPU (`needs.is_small_training`)."""
+    return all(is_small_training(config.encoder, config.method, config.task) for config in configs)
+
+
+def inference_demand(cluster: ClusterConfig) -> ResourceDemand:
+    """Resources of one actor that runs networks over texts; as many more as there is room for are used."""
+    pool = size_pool(cluster, None, 1)
+    share = min(pool.num_gpus, 1 / ACTORS_PER_GPU)
+    piece = {"CPU": pool.num_cpus} | ({"GPU": share} if share else {})
+    return ResourceDemand(
+        "networks that read texts on a share of a GPU" if share else "networks that read texts",
+        pool.num_cpus,
+        share,
+        "set cluster.use_gpu = false" if share else "raise cluster.cpus",
+        piece,
+    )
+
+
+def training_demand(cluster: ClusterConfig, small: bool = False) -> ResourceDemand:
+    """Resources of one training: its workers, and a CPU for their data. A `small` one takes GPUs only where the config asks."""
+    gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster, small) else 0.0
     piece = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if gpus else {})
     return ResourceDemand(
         f"training on {cluster.workers} x {cluster.cpus_per_worker:g} CPUs"

@@ -90,11 +90,11 @@ from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
 from rayclean.run import VERBS, Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
-from rayclean.runtime.needs import VerbNeeds, network_seconds
+from rayclean.runtime.needs import VerbNeeds
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
-from rayclean.verbs.compare_networks import train_and_test
+from rayclean.verbs.compare_networks import comparison_needs, train_and_test
 
 VERSION = 7
 
@@ -116,7 +116,7 @@ def validate(config: Config, run: Run) -> None:
 
 def needs(config: Config, run: Run) -> VerbNeeds:
     """Require the training workers if networks are compared, and estimate the time to run the network."""
-    return VerbNeeds(trains=config.evaluate.compare, network=True, seconds=network_seconds(config, run))
+    return comparison_needs(config, run)
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:

@@ -34,9 +34,12 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 )
 def test_auto_is_what_all_gpus_compute_in(gpus: Any, kinds: tuple[str, ...], expected: str) -> None:
     gpus(*kinds)
-    assert precisions.training_precision(ClusterConfig(), on_ray=True) == expected
-    assert precisions.training_precision(ClusterConfig(use_gpu=False), on_ray=True) == "float32"
+    assert precisions.training_precision(ClusterConfig(), on_ray=True, small=False) == expected
+    assert precisions.training_precision(ClusterConfig(use_gpu=False), on_ray=True, small=False) == "float32"
+    # A head is trained on CPUs, unless the config asks for GPUs.
+    assert precisions.training_precision(ClusterConfig(), on_ray=True, small=True) == "float32"
     if kinds:
+        assert precisions.training_precision(ClusterConfig(use_gpu=True), on_ray=True, small=True) == expected
         assert precisions.inference_precision(ClusterConfig(), on_ray=True) == expected
 
 
@@ -49,7 +52,7 @@ def test_on_a_cpu_inference_takes_what_is_faster_and_training_float32(
     engines = Engines()
     assert engines.inference_precision("auto") == ("bfloat16" if gains else "float32")
     assert engines.inference_precision("float32") == "float32"
-    assert precisions.training_precision(engines.cluster, on_ray=False) == "float32"
+    assert precisions.training_precision(engines.cluster, on_ray=False, small=False) == "float32"
 
 
 def test_a_run_that_goes_on_elsewhere_does_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

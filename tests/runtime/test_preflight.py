@@ -20,6 +20,8 @@ from rayclean.overrides import read_values
 from rayclean.run import Run
 from rayclean.runtime import cluster, nodes, preflight
 from rayclean.runtime.cluster import trains_on_gpu
+from rayclean.runtime.threads import physical_threads
+from rayclean.runtime.trial_slots import trial_slots
 from rayclean.verb_fingerprints import verb_module
 
 import ray
@@ -134,6 +136,63 @@ def test_a_server_is_counted_as_it_is_reserved(machine: Machine) -> None:
     assert (on_cpus.cpus, on_cpus.gpus) == (7, 0)
 
 
+HEAD = ("encoder.name=transformer", "encoder.model=minilm", "encoder.trainable=head")
+
+
+def test_heads_take_a_gpu_only_where_the_config_asks(machine: Machine) -> None:
+    machine(16, 1)
+    head, asked, whole = (
+        config(*HEAD, method="cross_entropy"),
+        config(*HEAD, "cluster.use_gpu=true", method="cross_entropy"),
+        config("encoder.name=bilstm", method="cross_entropy"),
+    )
+    for each, gpus in ((head, 0.0), (asked, 1.0), (whole, 1.0)):
+        small = preflight.trains_small([each])
+        assert preflight.training_demand(each.cluster, small).gpus == gpus
+        slots = trial_slots(each.cluster, trains=True, concurrent=None, cpus=0.1, trials=50, small=small)
+        assert slots.concurrent == (1 if gpus else min(14, physical_threads()))
+    needs = verb_module("train").needs(head, Run("nowhere"))
+    assert needs.small
+    check(
+        config(*HEAD, "annotator.server.gpu=true", "method.weak={name='bag_of_words'}"), ALL
+    )  # a GPU for the model it asks
+
+
+def test_a_sweep_of_heads_beside_a_model_on_the_only_gpu(machine: Machine) -> None:
+    machine(16, 1)
+    served = config(*HEAD, "annotator.server.gpu=true", method="cross_entropy")
+    preflight.preflight_sweep([served], trains=True, networks=False)
+    with pytest.raises(
+        ResourceError, match=r"networks that read texts on a share of a GPU.*cluster.use_gpu = false"
+    ):
+        preflight.preflight_sweep([served], trains=True)
+    alone = config(*HEAD, "annotator.server.gpu=true", "cluster.use_gpu=false", method="cross_entropy")
+    preflight.preflight_sweep([alone], trains=True)
+
+
+def test_batches_too_small_for_several_gpus_are_told(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(16, 4)
+    lstm, four = "encoder.name=bilstm", "cluster.workers=4"
+    check(config(lstm, four, annotator="knn", method="cross_entropy"), ALL)
+    (said,) = caplog.messages  # once, not once a verb
+    assert "a batch of 32 rows gives each of 4 GPUs 8" in said
+    assert "batch_size = 128" in said
+    caplog.clear()
+    large = ("train.batch_size=128", "predict.training.batch_size=128")
+    for quiet in (
+        config(lstm, annotator="knn", method="cross_entropy"),
+        config(lstm, four, *large, annotator="knn", method="cross_entropy"),
+        config(lstm, four, "cluster.use_gpu=false", annotator="knn", method="cross_entropy"),
+        config(*HEAD, four, annotator="knn", method="cross_entropy"),
+    ):
+        check(quiet, ALL)
+    assert not caplog.messages
+    preflight.preflight_sweep([config(lstm, four, annotator="knn")] * 2, trains=True)
+    assert len(caplog.messages) == 1
+
+
 def test_what_an_autoscaler_may_add_counts_where_it_is_declared(
     ray_embedded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +290,7 @@ def test_resources_that_others_hold_are_only_a_warning(
 
 @pytest.mark.parametrize(
     ("path", "cpus", "gpus"),
-    [("laptop", 4, 0), ("one-gpu", 8, 1), ("one-gpu-shared", 8, 1), ("eight-gpus", 64, 6), ("mixed", 16, 3)],
+    [("laptop", 4, 0), ("one-gpu", 8, 1), ("one-gpu-shared", 8, 1), ("eight-gpus", 64, 3), ("mixed", 16, 3)],
 )
 def test_cluster_files_fit_the_clusters_they_are_named_after(
     path: str, cpus: int, gpus: int, machine: Machine
