@@ -10,7 +10,7 @@ import pytest
 from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import ConfigError
-from rayclean.runtime import engines, needs
+from rayclean.runtime import engines, needs, precisions
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs_cluster
 from rayclean.runtime.session import Session
@@ -125,7 +125,7 @@ def test_what_gains_nothing_trains_on_the_cpu_in_this_process(
 
     chosen: list[str] = []
     uses = cluster.get("use_gpu") is not False
-    monkeypatch.setattr(engines, "uses_gpu", lambda cluster: uses)
+    monkeypatch.setattr(precisions, "uses_gpu", lambda cluster: uses)
     monkeypatch.setattr(engines, "require_cuda", lambda: None)
     monkeypatch.setattr(loop, "fit", lambda job, spec, *, device, **_: chosen.append(device))
     spec = FitSpec(Plugin(**encoder), Plugin(name="cross_entropy"), TrainingConfig(), ("a", "b"))

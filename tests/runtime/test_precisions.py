@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_elsewhere_does_not_mix(tmp_path: Path, monkeypatch: 
     kept = Folder(str(tmp_path / "kept"))
     for precision in ("float32", "bfloat16"):
         for name in ("training_precision", "inference_precision"):
-            monkeypatch.setattr(f"rayclean.runtime.engines.{name}", lambda *_, found=precision: found)
+            monkeypatch.setattr(f"rayclean.runtime.precisions.{name}", lambda *_, found=precision: found)
         Engines().fit_jobs([one], spec(epochs=1), str(tmp_path / "ray"))
         predict.compute_features(
             Engines(), Folder(examples), Folder(str(tmp_path / "features")), Plugin(name="bag_of_words"), seed=0,

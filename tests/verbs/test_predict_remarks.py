@@ -167,7 +167,7 @@ def test_the_command_scores_rows_without_labels(
     model = str(tmp_path / "model")
     done = run_command("predict", str(config), "--model", model, capsys=capsys, monkeypatch=monkeypatch)
     assert done.code == 0, done.stderr
-    assert "load: data: 1 of 41 rows left out: empty text 1 (load/rejected/ lists them)" in done.stderr
+    assert "load: data: 1 of 41 rows left out: blank row 1 (load/rejected/ lists them)" in done.stderr
     run = Run(str(tmp_path / "runs" / "new"))
     (shard,) = run.sub("predict").shards("predictions")
     table = run.sub("predict").read_table("predictions", shard)
