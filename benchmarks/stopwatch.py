@@ -11,7 +11,7 @@ import torch
 from rayclean.methods.base import Method
 from rayclean.training import steps
 from rayclean.training.collectives import Collectives
-from rayclean.training.state import ExampleState
+from rayclean.training.state import ExampleState, StateRows
 
 WATCHED = 2
 """The epoch whose steps are watched."""
@@ -62,7 +62,7 @@ class Stopwatch:
         self._replace(steps, "step_batch", self._begin)
         for owner, name in (
             (method, "observe"),
-            (ExampleState, "take"),
+            (StateRows, "on_host"),
             (ExampleState, "rows"),
             (Collectives, "gather"),
         ):
@@ -90,14 +90,15 @@ class Stopwatch:
         self._undo.append(lambda: setattr(owner, name, before) if own else delattr(owner, name))
 
     def _begin(self, function: Any) -> Any:
-        """Of `step_batch(worker, views, positions, global count, epoch)`."""
+        """Of `step_batch(worker, host, rows, moment)`."""
 
         def call(*arguments: Any, **named: Any) -> Any:
-            if arguments[4] == WATCHED:
-                self.rows = len(arguments[0].data.train.ids)
+            worker, host, _, moment = arguments
+            if WATCHED - 1 <= moment.progress < WATCHED:
+                self.rows = len(worker.data.train.ids)
                 self.on_step()
                 if self.other is not None:
-                    self._step(arguments[2])
+                    self._step(host.own)
             return function(*arguments, **named)
 
         return call

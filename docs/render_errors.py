@@ -61,6 +61,11 @@ PLACES = {
     "runtime": "Ray and servers",
     "job_package.py": "Ray and servers",
     "publishing": "Publishing",
+    "exports": "Exports",
+    "run_actions.py": "Exports",
+    "api.py": "Python",
+    "class_names": "Data set",
+    "measures.py": "Evaluation",
     "verbs": "Verbs",
 }
 """Package or module -> heading."""
@@ -111,8 +116,11 @@ def messages() -> list[Message]:
     for path in sorted(PACKAGE.rglob("*.py")):
         owner = path.relative_to(PACKAGE).parts[0]
         for kind, text in _raised(ast.parse(path.read_text())):
-            if owner in PLACES:
-                found.add(Message(PLACES[owner], kind, text))
+            if owner not in PLACES:
+                raise SystemExit(
+                    f"docs/render_errors.py: say in PLACES under which heading the errors of {owner} stand"
+                )
+            found.add(Message(PLACES[owner], kind, text))
     for error in (*(OSError(number, "", "PATH") for number in SYSTEM_ERRORS), *LIBRARIES):
         text = fault(error, "FOLDER")
         assert text is not None

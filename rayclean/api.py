@@ -99,15 +99,19 @@ def as_config(
                 f"{given}: a config names these itself; change it there, or with load_config(path, ['key=value'])"
             )
         return data if isinstance(data, Config) else load_config(data)
-    if not isinstance(data, str | os.PathLike | list) and not is_in_memory(data):
+    paths_given = data if isinstance(data, list) else [data]
+    if not all(isinstance(each, str | os.PathLike) for each in paths_given) and not is_in_memory(data):
+        got = f"list of {type(data[0]).__name__}" if isinstance(data, list) else type(data).__name__
         raise TypeError(
-            f"expected a table, the path of a file or a rayclean.Config, got {type(data).__name__}; give a DataFrame with the "
-            "names of its columns (text=..., label=...), or rayclean.parse_config({...}) for the values of a config"
+            f"expected a table, the path of a file or a rayclean.Config, got {got}; give a DataFrame with the names of its "
+            "columns (text=..., label=...), as pandas.DataFrame(rows) makes one of lists, dicts and arrays, or "
+            "rayclean.parse_config({...}) for the values of a config"
         )
     dataset = _with_columns(settings.pop("dataset", {}), columns)
     settings.setdefault("encoder", dict(ENCODER_WITHOUT_CONFIG))
     if not is_in_memory(data):
-        paths = [os.fspath(each) for each in data] if isinstance(data, list) else os.fspath(data)
+        named = [os.fspath(each) for each in paths_given]
+        paths = named if isinstance(data, list) else named[0]
         return parse_config({**settings, "dataset": {"path": paths, **dataset}}, name=_name(settings, paths))
     return _staged(data, dataset, settings)
 

@@ -117,9 +117,7 @@ def _known(error: BaseException, folder: str) -> str | None:
             "dataset.rows_per_shard, train.batch_size or predict.tokens_per_batch"
         )
     if packages[0].startswith("torch.OutOfMemoryError") or ("out of memory" in said and _GPU.search(said)):
-        return (
-            f"the GPU has no memory left ({said[:200]}): lower train.batch_size or predict.tokens_per_batch"
-        )
+        return f"the GPU has no memory left ({said[:200]}): lower train.batch_size, predict.tokens_per_batch or predict.actors"
     if isinstance(error, RuntimeError) and _GPU.search(said):
         return f"the GPU failed or is lost ({said[:200]}): look at nvidia-smi, or set cluster.use_gpu = false"
     if any(name.startswith("ray.exceptions.") for name in packages):
@@ -144,6 +142,16 @@ def _of_system(error: OSError, folder: str) -> str:
         path = os.fsdecode(path)
     writes = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     advice = {
+        errno.ENOENT: "; restore or mount it, or choose another folder (output=...)",
+        errno.EISDIR: "; remove it, or choose another folder (output=...)",
+        errno.ESTALE: "; mount it again",
+        errno.ENOTCONN: "; mount it again",
+        errno.EIO: "; save what is on it, and choose another folder (output=...)",
+        errno.EMFILE: "; raise the limit",
+        errno.ENFILE: "; close other programs",
+        errno.ENOMEM: "; close other programs",
+        errno.EAGAIN: "; raise the limit, or close other programs",
+        errno.ECONNREFUSED: "; start what should answer, or correct the address",
         errno.ENOSPC: "; make room",
         errno.EDQUOT: "; make room",
         errno.ENOTDIR: "; choose another folder (output=...)",

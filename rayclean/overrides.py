@@ -6,6 +6,7 @@ Later ones win, key by key; a list or a value is replaced as a whole.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,20 +28,42 @@ def read_values(path: str | Path) -> dict[str, Any]:
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # a path that holds a NUL is a ValueError
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read the config {str(path)!r}: {reason}") from error
+        raise ConfigError(
+            f"cannot read the config {str(path)!r}: {reason}; give a config file (.toml), the folder of a run, or a data file"
+        ) from error
     try:
         text = content.decode("utf-8-sig")  # editors on Windows write a byte-order mark
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
-        hint = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
-        raise ConfigError(f"{path}: not valid {kind}: {error}{hint}") from error
+        hint = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else _advice(text, kind)
+        raise ConfigError(f"{path}: not valid {kind}: {error}; {hint}") from error
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path}: expected a table of sections, got {type(values).__name__}; a data file is named by dataset.path of "
             "a config"
         )
     return values
+
+
+def _advice(text: str, kind: str) -> str:
+    """What is probably wrong with a config that cannot be read, as people write them."""
+    if kind == "JSON":
+        return "write it as JSON, or as TOML with a name that ends in .toml"
+    found = (
+        (r"^\s*\{", "it looks like JSON: let its name end in .json"),
+        (r"^\w+:(\s|$)", "it looks like YAML: a config is TOML, like [dataset] and then path = 'data.csv'"),
+        (
+            r'"[^"\n]*\\[^"\\nt]',
+            "a backslash in double quotes is an escape: write such paths with /, or in single quotes",
+        ),
+        ("[“”‘’]", "write straight quotes, not typographic ones"),
+        (r"=\s*(True|False)\b", "write true and false in lower case"),
+        (r"=\s*(None|null)\b", "TOML has no null: leave the key out"),
+        (r"=\s*[A-Za-z_./~][^\s\"'\[{]*\s*$", "texts stand in quotes, like path = 'data.csv'"),
+    )
+    said = (advice for pattern, advice in found if re.search(pattern, text, re.MULTILINE))
+    return next(said, "texts stand in quotes, and every section and key is written once")
 
 
 def is_file(override: str) -> bool:

@@ -172,9 +172,22 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         path = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             known = _fields_at(model, fault["loc"][:-1])
-            lines.append(f"{where}: unknown key {path!r}; {did_you_mean(str(fault['loc'][-1]), known)}")
+            key = str(fault["loc"][-1])
+            elsewhere = [
+                name
+                for name in known
+                if len(fault["loc"]) == 1 and key in _fields_at(model, (name,)) and key not in known
+            ]
+            hint = f"it is a key of [{elsewhere[0]}]: write {elsewhere[0]}.{key}. " if elsewhere else ""
+            lines.append(f"{where}: unknown key {path!r}; {hint}{did_you_mean(key, known)}")
         elif fault["type"] == "missing":
-            lines.append(f"{where}: {path!r} is required and missing")
+            lines.append(
+                f"{where}: {path!r} is required and missing; write it, as `rayclean options {fault['loc'][0]}` explains it"
+            )
+        elif str(fault["loc"][-1:]).startswith(("('str'", "('tuple[str")) and fault["type"].endswith("_type"):
+            # of a text or several, each way to read it is a fault of its own
+            path = ".".join(str(part) for part in fault["loc"][:-1])
+            lines.append(f"{where}: {path!r}: expected a text or a list of texts, got {fault.get('input')!r}")
         else:
             said = fault["msg"].removeprefix("Value error, ")
             got = f", got {fault.get('input')!r}"
@@ -182,7 +195,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             if isinstance(fault.get("input"), dict) or got in said or secret:
                 got = ""
             lines.append(f"{where}: {f'{path!r}: ' if path else ''}{said}{got}")
-    return "\n".join(lines)
+    return "\n".join(dict.fromkeys(lines))
 
 
 def nested_options(annotation: Any) -> type[BaseModel] | None:

@@ -108,7 +108,8 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[ProgressB
         total: number of units; None if it is unknown.
         unit: plural name of a unit ("examples").
     """
-    if not console.is_terminal or _unseen.get():
+    # FORCE_COLOR, which notebooks set for the commands of their cells, makes a terminal of any file for rich.
+    if not (console.is_terminal and console.file.isatty()) or _unseen.get():
         yield ProgressBar(title, total, unit, None)
         return
     columns = (

@@ -152,4 +152,26 @@ def test_what_cannot_be_cleaned_is_refused_in_words(frame: pd.DataFrame, tmp_pat
         DataError, match=r"column 'zip' holds values of several types \(int, str\).*astype\(str\)"
     ):
         rayclean.clean(mixed, text="text", label="label", output=str(tmp_path), **QUICK)
+    for table, kind, message in (
+        (pd.concat([frame, frame[["label"]]], axis=1), DataError, r"names the column 'label' more than once"),
+        (
+            frame.assign(p=pd.cut(range(len(frame)), 3)),
+            DataError,
+            r"of a type that no file holds .*astype\(str\)",
+        ),
+        (
+            frame.assign(p=pd.arrays.SparseArray([0] * len(frame))),
+            DataError,
+            r"column p.*leave the column out",
+        ),
+        (frame.groupby("label"), TypeError, r"got pandas' DataFrameGroupBy"),
+        (
+            frame.to_dict("records"),
+            TypeError,
+            r"got list of dict; give a DataFrame.*pandas.DataFrame\(rows\)",
+        ),
+        (frame.to_dict("list"), TypeError, r"got dict; give a DataFrame"),
+    ):
+        with pytest.raises(kind, match=message):
+            rayclean.clean(table, text="text", label="label", output=str(tmp_path), **QUICK)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".data")]

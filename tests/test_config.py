@@ -243,3 +243,27 @@ def test_the_currency_of_a_run_is_that_of_all_its_prices(tmp_path: Path) -> None
     )
     with pytest.raises(ConfigError, match="knn in CHF and those of simulated in USD"):
         common_currency(method_asks)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[dataset]\npath = "C:\\data\\tickets.csv"\n', "write such paths with /"),
+        ("[dataset]\npath = \u201ca.csv\u201d\n", "straight quotes"),
+        ("[dataset]\npath = 'a.csv'\nheader = False\n", "lower case"),
+        ("[dataset]\npath = 'a.csv'\ntruth = null\n", "no null"),
+        ("[dataset]\npath = data/a.csv\n", "texts stand in quotes, like"),
+        ("dataset:\n  path: a.csv\n", "YAML"),
+        ('{"dataset": {"path": "a.csv"}}', "let its name end in .json"),
+        ("[dataset]\npath = 'a.csv'\n[dataset]\n", "written once"),
+        ("path = 'a.csv'\n", r"unknown key 'path'; it is a key of \[dataset\]: write dataset\.path\. known"),
+        (
+            "[dataset]\npath = 'a.csv'\ntext = 0\n",
+            "'dataset.text': expected a text or a list of texts, got 0$",
+        ),
+    ],
+)
+def test_what_is_usually_wrong_with_a_config_is_said(tmp_path, content, message):
+    (tmp_path / "my.toml").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "my.toml")

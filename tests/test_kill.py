@@ -132,7 +132,7 @@ def test_twenty_kills(tmp_path: Path, ray: bool) -> None:
         paid = sum(server.calls().values()) - sum(before.values())
         again = paid - calls_once * len(runs)
         print(f"{paid} requests for {len(runs)} runs of {calls_once}: {again} paid twice, {kills} kills")
-        assert 0 <= again <= kills * CONCURRENCY * 2  # two orders per question in flight
+        assert 0 <= again <= kills * CONCURRENCY * 2 * 2  # in flight or not recorded, two orders per question
     left = [
         p.info["cmdline"] for p in psutil.process_iter(["cmdline"])
     ]  # None where a process is just ending

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_the_example_method_is_cross_entropy_for_a_beta_of_one() -> None:
     torch.manual_seed(0)
     labels = torch.tensor([0, 2, 1, 0])
     batch = StepBatch(
-        example_id=torch.tensor([5, 6, 7, -1]), given_label=labels, valid=torch.tensor([True, True, True, False]),
+        global_id=np.array([5, 6, 7, -1]), given_label=labels, valid=torch.tensor([True, True, True, False]),
         world_size=1, global_count=3, total=lambda count: count,
     )  # fmt: skip
     outputs = {"main": Output(torch.zeros(4, 2), torch.randn(4, 3))}

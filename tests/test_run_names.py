@@ -129,6 +129,22 @@ def test_other_texts_in_the_same_file_are_said(tmp_path: Path, caplog: pytest.Lo
     assert f"{path!r} holds other texts now" in caplog.text
 
 
+def test_another_label_column_of_the_same_texts_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its run takes the place of the one before, of which nothing else would say so."""
+    path = write(tmp_path / "data.csv", texts(1))
+    content = Path(path).read_text().splitlines()
+    Path(path).write_text(
+        "\n".join([f"{content[0]},topic", *(f"{line},{'xy'[n % 2]}" for n, line in enumerate(content[1:]))])
+    )
+    rayclean.load(config(tmp_path, path))
+    assert caplog.text == ""
+    before = config(tmp_path, path)
+    rayclean.load(before.model_copy(update={"dataset": before.dataset.model_copy(update={"label": "topic"})}))
+    assert "was made with dataset.label = 'label', and is replaced by one with 'topic'" in caplog.text
+
+
 def test_a_run_of_an_earlier_version_is_told_by_its_config(tmp_path: Path) -> None:
     mine, theirs = write(tmp_path / "mine.csv", texts(1)), write(tmp_path / "theirs.csv", texts(2))
     run = rayclean.load(config(tmp_path, mine))

@@ -1,5 +1,6 @@
 """A sweep on real parts: what trials share runs once, nothing runs twice whatever was killed, W&B has one run per trial."""
 
+import io
 import json
 import os
 import random
@@ -17,9 +18,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import rayclean
-from rayclean import pipeline
+from rayclean import pipeline, progress
 from rayclean.config import load_config
 from rayclean.errors import ArtifactError, ConfigError, RaycleanError
 from rayclean.evaluation.example_rows import changed_examples
@@ -89,12 +91,22 @@ def run_ids(tmp_path: Path, trials: Iterable[str]) -> set[str]:
     return {fingerprint(str(tmp_path / "sweeps" / "toy"), name) for name in trials}
 
 
-def test_cached_trials_share_and_grow(tmp_path: Path, ray_embedded: None) -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_cached_trials_share_and_grow(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a terminal, where bars hold locks that nothing may copy to other processes.
+    monkeypatch.setattr(progress, "console", Console(file=Terminal(), force_terminal=True))
     base = load_config(spec(tmp_path).base, ["cluster.ray=false"])
     knows = {"name": "simulated", "truth_path": rayclean.load(base).url("load", "truth")}
     first = spec(tmp_path, set={"annotator": knows})
     results = run_sweep(first)
     assert results.failed == {}
+    assert "4/4" in progress.console.file.getvalue()  # type: ignore[attr-defined]
     assert [row.point for row in results.rows] == [
         {"detect.budget": b, "relabel.accept": a} for b in (0.1, 0.2) for a in (0.5, 0.9)
     ]

@@ -57,8 +57,10 @@ class Annotator:
     class Config(Options):
         """Options in addition to `name`; no answer depends on those listed in `OPERATIONAL`."""
 
-        concurrency: int = Field(16, ge=1)
-        """Number of concurrent queries; also the most answers that may be paid for twice after a crash."""
+        concurrency: int | None = Field(None, ge=1)
+        """Number of concurrent queries; after a crash, at most twice as many answers are paid for again: those in flight,
+        and as many that were received and not recorded yet. `None`: 16; of an endpoint 32; of a served model what keeps
+        its server busy (on GPUs twice `max_num_seqs` for every replica)."""
         max_queries: int | None = Field(None, ge=0)
         """Budget of queries sent by `relabel`; answers found in the ledger are free. Budgets apply to one
         relabelling, including restarts after a crash; a change of the configuration of relabel or of an
@@ -96,6 +98,8 @@ class Annotator:
                 )
             return self
 
+    CONCURRENCY: ClassVar[int] = 16
+    """Number of concurrent queries where the config does not say."""
     billable: ClassVar[bool] = True
     """Whether answers cost money: then equal questions are never asked concurrently, and forecasts include a
     price."""
@@ -116,6 +120,11 @@ class Annotator:
         self.seed = seed
 
     @property
+    def concurrency(self) -> int:
+        """Number of concurrent queries."""
+        return self.config.concurrency or self.CONCURRENCY
+
+    @property
     def shows_given(self) -> bool:
         """Whether it tells whom it asks which candidate is the given label. Then half of the control questions name the
         other one, so that whoever repeats the given label is right no more often than by chance.
@@ -133,12 +142,13 @@ class Annotator:
         """The language model that must be served while this annotator is asked; None if it needs none."""
         return None
 
-    def at(self, base_url: str, tokenizer: str) -> Self:
+    def at(self, base_url: str, tokenizer: str, requests: int) -> Self:
         """The same annotator (same identity, same keys), connected to the running server of its model.
 
         Args:
             base_url: the server's address, with `/v1`.
             tokenizer: folder or hub id of the served model's tokenizer.
+            requests: number of concurrent requests that keep the server busy.
         """
         return self
 

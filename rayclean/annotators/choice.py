@@ -2,7 +2,8 @@
 
 With two candidates the answers are the letters A and B with their log-probabilities. With more, the answer is
 a label's word, which gets probability 1. The probabilities of both orders are averaged, which cancels a
-preference for the first option; orders that disagree give probabilities near 1/2.
+preference for the first option; orders that disagree give probabilities near 1/2. The options stand at the end of
+the prompt, so that both orders share the text in the server's prefix cache.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ BLANKS = ' \t\n▁Ġ"'
 class ChoiceForm:
     """Prompt form of a choice between candidates, as a chat."""
 
+    REQUESTS = 2
+    """Concurrent requests of a query: one for each order."""
     DEMONSTRATIONS = 0
     """Number of demonstrations by default: a chat model knows the labels by their definitions."""
     REQUIREMENT = (

@@ -65,6 +65,7 @@ def write_decisions(
     suspects: int,
     asks: bool,
     last: bool,
+    decides_alone: bool,
 ) -> DecidedStage:
     """Write `annotations/` from the answers of one annotator; a few numbers per suspect are in memory.
 
@@ -80,12 +81,16 @@ def write_decisions(
         asks: whether the annotator answers at all; else the model alone decides.
         last: whether undecided suspects get a final decision; otherwise the next annotator is asked about
             them.
+        decides_alone: whether the model may change labels by itself (`tasks.base.Task.decides_alone`).
     """
     folder = stage_name(stage)
     names = out.shards("answers", folder)
     answered_stage = measure_answers(out, folder, num_classes, calibration, suspects)
     measured, every = answered_stage.measured, answered_stage.suspects
-    judgement, capped = _judge(every, measured.worth, accept, num_classes, seed) if every else (None, 0)
+    judgement: Judgement | None = None
+    capped = 0
+    if every:
+        judgement, capped = _judge(every, measured.worth, accept, num_classes, seed, decides_alone)
     counts, kinds = Counter[str](), Counter[str]()
     models, undecided, beyond = set[str](), list[int](), list[dict[str, Any]]()
     prompt_tokens = answer_tokens = start = 0
@@ -120,6 +125,7 @@ def write_decisions(
         "accuracy": measured.worth.lower,
         "above_chance": measured.worth.above_chance,
         "decided_by": None if judgement is None else judgement.gate.name.lower(),
+        "alone": decides_alone,
         "scale": None if judgement is None else list(judgement.scale),
         "capped": capped,
         "unneeded": counts["unneeded"],
@@ -129,7 +135,12 @@ def write_decisions(
 
 
 def _judge(
-    suspects: Mapping[str, npt.NDArray[Any]], worth: Worth, accept: float, num_classes: int, seed: int
+    suspects: Mapping[str, npt.NDArray[Any]],
+    worth: Worth,
+    accept: float,
+    num_classes: int,
+    seed: int,
+    decides_alone: bool,
 ) -> tuple[Judgement, int]:
     """The judgement on all suspects, and how many changes the classes' caps took back."""
     given = suspects["given_label"]
@@ -141,6 +152,7 @@ def _judge(
         worth,
         accept,
         confidence=suspects["confidence"],
+        alone=decides_alone,
     )
     most = supported_changes(found.probability, given, num_classes)
     verdict = cap_changes_out(found.verdict, given, found.probability, suspects["unit_id"], most, seed)
@@ -148,7 +160,12 @@ def _judge(
 
 
 def changed_by_model_alone(
-    suspects: dict[str, npt.NDArray[Any]], accept: float, num_classes: int, seed: int
+    suspects: dict[str, npt.NDArray[Any]],
+    accept: float,
+    num_classes: int,
+    seed: int,
+    *,
+    decides_alone: bool = True,
 ) -> npt.NDArray[np.bool_]:
     """Whether each label would change [S] if nobody were asked: the row that every annotator has to beat.
 
@@ -157,10 +174,11 @@ def changed_by_model_alone(
         accept: least probability for a change.
         num_classes: number of classes K.
         seed: of the run.
+        decides_alone: whether the model may change labels by itself (`tasks.base.Task.decides_alone`).
     """
     count = len(suspects["unit_id"])
     nothing = {"answer": np.full(count, NOBODY), "confidence": np.ones(count)}
-    found, _ = _judge(suspects | nothing, Worth(0, 0), accept, num_classes, seed)
+    found, _ = _judge(suspects | nothing, Worth(0, 0), accept, num_classes, seed, decides_alone)
     return np.asarray(found.verdict == Verdict.CHANGED)
 
 

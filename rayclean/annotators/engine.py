@@ -4,14 +4,17 @@ rate.
     engine = Engine(annotator, ledger, budget=Budget(max_tokens=1_000_000), concurrency=32)
     annotations = await engine.answer(queries)        # in order; None: budget exhausted
 
-A query occupies its slot of the concurrency window until its answer is durable in the ledger, so a crash of
-the process loses at most `concurrency` paid answers, on any file system.
+A query occupies its slot of the concurrency window until it is answered. Then the slot asks the next one while
+the answer is recorded; of answers that are not durable in the ledger yet there are at most `concurrency`, too, or
+the slots wait. So a crash of the process loses at most twice `concurrency` paid answers, on any file system: those
+in flight, and as many that were received.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from rayclean.annotators.base import Annotator
@@ -58,7 +61,7 @@ class Engine:
         used: budget used before, if answers from the ledger also count against it; None: they are free, and
             the charges of the ledger's session count. Trials of a sweep share a ledger; with free answers of
             other trials in addition to its budget, a trial would get more answers than in a single run.
-        concurrency: number of concurrent queries; None: that of the annotator's options.
+        concurrency: number of concurrent queries, and of answers that are not recorded yet; None: that of the annotator.
         max_error_rate: share of failed queries (of at least `ERROR_RATE_FROM`) above which `answer` raises.
         on_progress: called with (number of queries done, whether the ledger answered them).
         meter: receives every new answer and the number of waiting queries.
@@ -79,17 +82,18 @@ class Engine:
         self.annotator = annotator
         self.ledger = ledger
         self.budget = budget or Budget()
-        self.concurrency = concurrency or annotator.config.concurrency
+        self.concurrency = concurrency or annotator.concurrency
         self.max_error_rate = max_error_rate
         self.on_progress = on_progress or (lambda count, reused: None)
         self.meter = meter or Meter()
         self.counts = AnswerCounts()
         self._waiting = 0
         self._ledger_uses_budget = used is not None
-        self._used = replace(used) if used is not None else ledger.spent
+        self._used = replace(ledger.spent if used is None else used)
         self._sent = self._used.queries
         self._in_flight: dict[str, asyncio.Future[Annotation | None]] = {}
         self._window = asyncio.Semaphore(self.concurrency)
+        self._unrecorded = asyncio.Semaphore(self.concurrency)
         self._starting = asyncio.Lock()
         self._started = self._stopped = False
         self._last_error = ""
@@ -119,14 +123,20 @@ class Engine:
         self._wait(len(todo))
 
         async def work() -> None:
-            for key, query in iterator:
-                try:
-                    found[key] = await self._once(key, query, known.get(key), call)
-                finally:
-                    self._wait(-1)
-                self.on_progress(1, key in known)
+            while True:
+                async with AsyncExitStack() as slot:
+                    await slot.enter_async_context(self._window)
+                    if (item := next(iterator, None)) is None:
+                        return
+                    key, query = item
+                    try:
+                        found[key] = await self._once(key, query, known.get(key), call, slot)
+                    finally:
+                        self._wait(-1)
+                    self.on_progress(1, key in known)
 
-        workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(todo)))]
+        # Half of them ask while the others wait until answers are recorded.
+        workers = [asyncio.create_task(work()) for _ in range(min(2 * self.concurrency, len(todo)))]
         # After an error in one worker the others finish, since their answers are paid for and must be
         # recorded.
         outcomes = await asyncio.gather(*workers, return_exceptions=True)
@@ -157,7 +167,7 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """Number of queries that were sent, or wait to be, and are not recorded yet."""
+        """Number of queries that were sent and are not recorded yet."""
         return len(self._in_flight)
 
     @property
@@ -166,17 +176,18 @@ class Engine:
         return not self.budget.allows(self._sent, self._used)
 
     async def _once(
-        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
+        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts, slot: AsyncExitStack
     ) -> Annotation | None:
-        """Send a query, or wait for a concurrent call with the same question."""
+        """Send a query in a slot of the window, which is free again when it is answered, or wait for a concurrent call with
+        the same question.
+        """
         in_flight = self._in_flight.get(key)
         if in_flight is not None:
             return await asyncio.shield(in_flight)
         future: asyncio.Future[Annotation | None] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = future
         try:
-            async with self._window:
-                answer = await self._ask(key, query, known, call)
+            answer = await self._ask(key, query, known, call, slot)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             future.exception()  # mark the exception as retrieved, as no other call may be waiting
@@ -187,7 +198,7 @@ class Engine:
         return answer
 
     async def _ask(
-        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts
+        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts, slot: AsyncExitStack
     ) -> Annotation | None:
         if self._stopped:
             raise asyncio.CancelledError
@@ -213,15 +224,16 @@ class Engine:
             written=round(time.time(), 3),
             session=self.ledger.session,
         )
-        await self.ledger.put(annotation)
-        if self._ledger_uses_budget:
-            self._used.add(annotation)
-        self.meter.answered(annotation)
+        self._used.add(annotation)
+        self._last_error = annotation.error or self._last_error
         for counts in (self.counts, call):
             counts.asked += 1
             if annotation.error is not None:
                 counts.errors[annotation.error_kind or "invalid"] += 1
-        self._last_error = annotation.error or self._last_error
+        async with self._unrecorded:
+            await slot.aclose()
+            await self.ledger.put(annotation)
+        self.meter.answered(annotation)
         return annotation
 
     def _wait(self, change: int) -> None:

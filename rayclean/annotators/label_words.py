@@ -2,8 +2,10 @@
 
 The answer is a candidate by construction; one forward pass serves all labels whose words are one token.
 Words of several tokens share a trie: log P(w1 w2 | p) = log P(w1 | p) + log P(w2 | p w1), one prompt per
-inner node. The root is requested before the deeper nodes, so that they find the prompt in the server's prefix
-cache.
+inner node. All are one request, the root first, whose prompt the deeper ones find in the prefix cache.
+
+A node where only one word goes on is asked, too: without it a word would score what all words do that begin
+alike ("ent" of "entailment" and of "entertainment"), depending on the other words of the question.
 """
 
 import json
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from rayclean.annotators.openai import OpenAIAnnotator
 
 MAX_IDS = 128
-"""Most token ids whose log-probabilities vLLM returns for one request."""
+"""Most token ids of which vLLM returns log-probabilities; all prompts of a request have the same."""
 LEAST_CHARS = 32
 """Least length to which a text is cut to make a prompt fit."""
 
@@ -33,6 +35,8 @@ TokenIds = tuple[int, ...]
 class LabelWordsForm:
     """Prompt form that scores the label words as completions."""
 
+    REQUESTS = 1
+    """Concurrent requests of a query."""
     DEMONSTRATIONS = 4
     """Number by default: one to five tell a small model what the words stand for."""
     REQUIREMENT = (
@@ -92,7 +96,7 @@ class LabelWordsForm:
     def expected(self, query: Query) -> Expected:
         """Estimate the requests and tokens of one query.
 
-        The further requests of words of several tokens are not counted, since their number depends on the
+        The further prompts of words of several tokens are not counted, since their number depends on the
         tokenizer.
         """
         tokens = len(self.prompt.render(query)) // PROMPT_CHARACTERS
@@ -280,17 +284,13 @@ def _token_id(token: str) -> int:
 
 
 def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
-    """Group the nodes of a trie, with their children, into requests of at most `MAX_IDS` token ids.
-
-    The root has separate requests, so that its prompt is in the server's cache before longer prompts follow.
-    """
-    groups: list[list[tuple[TokenIds, list[int]]]] = []
+    """Group the nodes of a trie, with their children, into requests of at most `MAX_IDS` token ids, in order of depth."""
+    groups: list[list[tuple[TokenIds, list[int]]]] = [[]]
     ids: set[int] = set()
     for node, children in trie.items():
         for start in range(0, len(children), MAX_IDS):
             piece = children[start : start + MAX_IDS]
-            after_root = not groups or groups[-1][0][0] == ()
-            if after_root or len(ids | set(piece)) > MAX_IDS:
+            if len(ids | set(piece)) > MAX_IDS:
                 groups.append([])
                 ids = set()
             groups[-1].append((node, piece))

@@ -18,12 +18,13 @@ class ServerOptions(Options):
     """Options of the server of a language model; answers depend only on `dtype` and `engine_kwargs`."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = (
-        "max_model_len", "max_num_seqs", "replicas", "max_replicas", "tensor_parallel", "gpu", "cpus",
-        "kv_cache_gib", "block_size", "start_timeout", "attempts",
+        "max_model_len", "max_num_seqs", "replicas", "max_replicas", "tensor_parallel", "gpu", "gpu_share",
+        "cpus", "kv_cache_gib", "block_size", "start_timeout", "attempts",
     )  # fmt: skip
 
-    dtype: Literal["bfloat16", "float16", "float32", "auto"] = "bfloat16"
-    """Precision of weights and activations."""
+    dtype: Literal["bfloat16", "float16", "float32", "auto"] = "auto"
+    """Precision of weights and activations. `auto`: that of the model's files on a GPU; on a CPU bfloat16 where it multiplies in
+    it (AMX, AMD's AVX512-BF16) and float32 elsewhere. Recorded answers count on either."""
     max_model_len: int = Field(2048, ge=64)
     """Most tokens of prompt and answer together; a smaller value leaves more memory for parallel requests."""
     max_num_seqs: int | None = Field(None, ge=1)
@@ -36,6 +37,9 @@ class ServerOptions(Options):
     """Number of GPUs that share one replica of the model."""
     gpu: bool | None = None
     """Whether to serve on GPUs (`True`) or CPUs (`False`); `None`: on GPUs if the cluster has any."""
+    gpu_share: float = Field(1.0, gt=0, le=1)
+    """Part of a GPU that a replica holds; below 1 the rest is left to training (`cluster.gpus_per_worker`) or to other
+    replicas, and of its memory vLLM takes nine tenths of the part (`engine_kwargs.gpu_memory_utilization` says otherwise)."""
     cpus: float = Field(1.0, gt=0)
     """Number of logical CPUs that a CPU engine reserves; vLLM uses all cores that it finds."""
     kv_cache_gib: int = Field(1, ge=1)
@@ -45,7 +49,8 @@ class ServerOptions(Options):
     """Tokens per block of the key-value cache, the unit of shared prefixes; `None`: vLLM's default on a GPU,
     32 on a CPU, where vLLM's default of 128 is too coarse for short prompts."""
     start_timeout: float = Field(900.0, gt=0)
-    """Most seconds until the model answers, including its download."""
+    """Most seconds until the model answers, including its download, counted from when its first replica has a place in the
+    cluster; it waits as long for that place."""
     attempts: int = Field(2, ge=1)
     """Number of attempts to start a replica before its error is raised."""
     engine_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -58,6 +63,15 @@ class ServerOptions(Options):
         if taken:
             raise ValueError(f"{taken} are set by rayclean; use the options of the same meaning")
         return values
+
+    @model_validator(mode="after")
+    def _shares_one_gpu(self) -> Self:
+        if self.gpu_share < 1 and self.tensor_parallel > 1:
+            raise ValueError(
+                f"gpu_share = {self.gpu_share:g} holds a part of one GPU, but tensor_parallel = {self.tensor_parallel} "
+                "spreads a replica over several: leave one of them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> Self:

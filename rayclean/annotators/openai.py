@@ -79,8 +79,6 @@ class OpenAIAnnotator(Annotator):
         """Seconds per query, including all retries; longer than the restart of a replica."""
         health_timeout: float = Field(60.0, ge=0)
         """Seconds to wait at the start for an endpoint that does not answer yet."""
-        concurrency: int = Field(32, ge=1)
-        """Number of concurrent queries; also the most answers that may be paid for twice after a crash."""
 
         OPERATIONAL: ClassVar[tuple[str, ...]] = (
             "base_url", "tokenizer", "api_key_env", "timeout", "deadline", "health_timeout", "concurrency",
@@ -101,6 +99,7 @@ class OpenAIAnnotator(Annotator):
             """The options on which answers depend, with the template as text instead of its path."""
             return {**super().identity(), "template": template_source(self.template, self.form)}
 
+    CONCURRENCY: ClassVar[int] = 32
     config: Config
 
     def __init__(self, config: Any, labels: Sequence[Label], seed: int = 0):
@@ -193,9 +192,8 @@ class OpenAIAnnotator(Annotator):
         """Wait until the endpoint is healthy, then probe it."""
         config = self.config
         assert config.base_url is not None  # checked by check()
-        # A query may hold two connections: both orders of a choice.
         self._endpoint = EndpointClient(
-            config.base_url, config.api_key_env, config.timeout, 2 * config.concurrency
+            config.base_url, config.api_key_env, config.timeout, self._form.REQUESTS * self.concurrency
         )
         await wait_until_healthy(self._endpoint, config.base_url, self.model_name, config.health_timeout)
         self._form.load()

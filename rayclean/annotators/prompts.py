@@ -1,7 +1,8 @@
 """The rendering of queries to prompts, by sandboxed Jinja templates that treat texts as data.
 
-Fixed parts (instruction, labels) come first, then the demonstrations, then the text, so that servers can
-cache the prefix. A text cannot escape from its place: everything that looks like a tag, a chat-template token
+Fixed parts come first (the instruction, definitions of labels that do not change places), then the
+demonstrations, then the text, and last the options of a choice, whose order changes, so that servers can cache
+the prefix. A text cannot escape from its place: everything that looks like a tag, a chat-template token
 or, in the one-line form, a line break is neutralised. The same holds for the words of labels, which come from
 the data, too (of tags they are whole sentences); only the instruction and the definitions are the config's own.
 An undefined name in a template is an error, never an empty string.

@@ -111,7 +111,8 @@ def _is_named(
     for example, name in named.items():
         if example not in changed:
             raise ConfigError(
-                f"{name}: its label was not changed (see {run.require('relabel').url('annotations')})"
+                f"{name}: its label was not changed, so there is nothing to revert; `rayclean export RUN --to changed.csv --only "
+                f"changed` lists the changes (and {run.require('relabel').url('annotations')} all decisions)"
             )
     return np.isin(suspects.example_id, np.fromiter(named, dtype=np.int64))
 

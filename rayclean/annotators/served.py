@@ -7,7 +7,7 @@ server and provides the same annotator with its address. The server lists the mo
 
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.annotators.model_source import model_name
@@ -27,6 +27,8 @@ class ServedAnnotator(OpenAIAnnotator):
         """`smollm2-135m` (built-in), a Hugging Face folder, a .gguf file, or a hub id."""
         revision: str | None = None
         """Branch, tag or commit of a hub id; answers are recorded under the commit."""
+        timeout: float = Field(120.0, gt=0)
+        """Seconds per request; a busy server has some hundred of them waiting."""
         server: ServerOptions = ServerOptions()
         """Options of the server."""
 
@@ -71,14 +73,19 @@ class ServedAnnotator(OpenAIAnnotator):
         """Identity of the model, `name@content`, as listed by the server and recorded in the ledger."""
         return model_name(self.config.model, self.config.revision)
 
-    def at(self, base_url: str, tokenizer: str) -> Self:
+    def at(self, base_url: str, tokenizer: str, requests: int) -> Self:
         """The same annotator (same identity, same keys), connected to a running server.
 
         Args:
             base_url: the server's address, with `/v1`.
             tokenizer: folder or hub id of the served model's tokenizer.
+            requests: number of concurrent requests that keep the server busy; the queries of so many requests are
+                concurrent, unless the config says how many are.
         """
-        config = self.config.model_copy(update={"base_url": base_url, "tokenizer": tokenizer})
+        queries = self.config.concurrency or max(1, requests // self._form.REQUESTS)
+        config = self.config.model_copy(
+            update={"base_url": base_url, "tokenizer": tokenizer, "concurrency": queries}
+        )
         connected = type(self)(config, self.labels, self.seed)
         connected.task = self.task
         return connected

@@ -1,4 +1,4 @@
-"""Names that a reader takes for each other: they differ by case, accents or characters that look alike."""
+"""Names that a reader takes for each other: they differ by case, accents, punctuation or characters that look alike."""
 
 import difflib
 import re
@@ -13,6 +13,10 @@ _ALIKE = str.maketrans(
     "aceopxyijsdqwhlvk" "ABCEHIJKMOPSTXYVQWI" "ovapikux" "ABEZHIKMNOPTYX" "ouiag" "------" "'''''''" '""""',
 )  # fmt: skip
 """Characters that a reader takes for others."""
+_JOINTS = re.compile(r"(?<=[^\W_])[-_ ]+(?=[^\W_])")
+"""What stands between the words of a name: `credit-card`, `credit_card`."""
+_THOUSANDS = re.compile(r"(?<=\d)[,' ](?=\d{3}(?!\d))")
+_QUOTED, _TRAILING = re.compile(r"""([\"']) *(.+?) *\1"""), re.compile(r"(?<=[^\W_]) ?[.,;:]+$")
 _WORD, _DIGIT = re.compile(r"[^\W_]+"), re.compile(r"\d")
 _SIMILAR = 0.8
 """Similarity of words (`difflib`) from which one is taken for a slip of the other."""
@@ -22,10 +26,13 @@ _INVISIBLE_FORMS = re.compile("[\ufe00-\ufe0f\u200c\u200d\U000e0100-\U000e01ef]"
 
 
 def near_keys(name: str) -> tuple[str, str]:
-    """Two keys; names that share one of them differ only by case, accents, zeros around a number, or look-alike characters.
+    """Two keys; names that share one of them differ only by case, accents, zeros around a number, what joins words or ends a
+    name (hyphens, underscores, full stops, quotes around it), or look-alike characters.
 
-    >>> near_keys("Café")[0] == near_keys("CAFE")[0]
-    True
+    >>> near_keys("Café")[0] == near_keys("CAFE")[0], near_keys("credit_card")[0] == near_keys("Credit-card.")[0]
+    (True, True)
+    >>> near_keys("A-")[0] == near_keys("A")[0]
+    False
     >>> cyrillic = "\u0441\u043e\u0440"
     >>> near_keys(cyrillic)[1] == near_keys("cop")[1], near_keys(cyrillic)[0] == near_keys("cop")[0]
     (True, False)
@@ -63,6 +70,8 @@ def difference(name: str, other: str) -> str:
 
     >>> difference("Ham", "ham"), difference("resume", "résumé"), difference("01", "1")
     ('case', 'accents', 'zeros around the number')
+    >>> difference("credit_card", "Credit card")
+    'hyphens, underscores, blanks or punctuation'
     >>> difference("cop", "\u0441op")
     'characters that look alike (U+0441 CYRILLIC SMALL LETTER ES)'
     """
@@ -72,8 +81,10 @@ def difference(name: str, other: str) -> str:
         return "zeros around the number"
     if _INVISIBLE_FORMS.sub("", name).casefold() == _INVISIBLE_FORMS.sub("", other).casefold():
         return "invisible characters"
-    if near_keys(name)[0] == near_keys(other)[0]:
+    if _accents_apart(name) == _accents_apart(other):
         return "accents"
+    if near_keys(name)[0] == near_keys(other)[0]:
+        return "hyphens, underscores, blanks or punctuation"
     foreign = sorted((set(name) ^ set(other)) - {chr(code) for code in range(128)})
     named = [f"U+{ord(char):04X} {unicodedata.name(char, 'without a name')}" for char in foreign[:2]]
     return f"characters that look alike ({', '.join(named)})" if named else "characters that look alike"
@@ -105,9 +116,19 @@ def _is_slip(word: str, other: str) -> bool:
     return min(len(word), len(other)) > 2 and difflib.SequenceMatcher(None, word, other).ratio() >= _SIMILAR
 
 
+def _accents_apart(text: str) -> str:
+    """The text without case and accents."""
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", class_key(text)).casefold())
+    return _INVISIBLE_FORMS.sub("", _ACCENTS.sub("", text))
+
+
 def _without_case(text: str) -> str:
+    """The text without all that names may differ in which a reader takes for each other, look-alike characters aside."""
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     text = _INVISIBLE_FORMS.sub("", _ACCENTS.sub("", text))
+    if quoted := _QUOTED.fullmatch(text):
+        text = quoted[2]
+    text = _JOINTS.sub(" ", _TRAILING.sub("", _THOUSANDS.sub("", text)))
     if not is_numeric(text):
         return text
     sign, digits = text[: text.startswith("-")], text.removeprefix("-").lstrip("0")

@@ -13,12 +13,14 @@ def export_labels(
     to: Annotated[
         str | None,
         typer.Option(
-            help="A file (.parquet, .csv, .tsv, .jsonl, text also .gz, .bz2, .xz, .zst) or a folder, local or a URL like s3://..."
+            help="A file (.parquet .csv .tsv .jsonl .conll, text also .gz .bz2 .xz .zst) or a folder, local or a URL (s3://...)"
         ),
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="parquet, csv, jsonl or huggingface; without it, by the ending of the target."),
+        typer.Option(
+            help="parquet, csv, jsonl, conll or huggingface; without it, by the ending of the target."
+        ),
     ] = None,
     only: Annotated[
         str | None,

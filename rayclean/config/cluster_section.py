@@ -14,6 +14,8 @@ class LLMSize(Options):
     """Largest number of copies, started while requests queue up."""
     tensor_parallel: int | None = Field(None, ge=1)
     """GPUs that share one copy."""
+    gpu_share: float | None = Field(None, gt=0, le=1)
+    """Part of a GPU that one copy holds; below 1 it leaves room on it for training (`cluster.gpus_per_worker` below 1)."""
     max_num_seqs: int | None = Field(None, ge=1)
     """Sequences that one copy computes together."""
     gpu: bool | None = None

@@ -112,8 +112,8 @@ class DatasetConfig(Options):
     """The number that stands for the first of `labels`, where a column holds numbers instead of names. Without it numbers count
     from 0, and a column that may count from 1 stops the load."""
     merge_labels: bool = False
-    """Make classes one whose names differ only by case, accents or characters that look alike ("Spam" and "spam"), under the most
-    frequent spelling. Without it they are told in a warning."""
+    """Make classes one whose names differ only by case, accents, punctuation ("credit_card" and "credit-card") or characters
+    that look alike, under the most frequent spelling. Without it they are told in a warning."""
     unlabelled: tuple[int | str, ...] = ()
     """Values of the label column that mean "no label": their rows go to `rejected/`. Numbers are compared as numbers (-1 is also
     -1.0 and "-1"), and "" stands for blank and null."""
@@ -189,7 +189,10 @@ class DatasetConfig(Options):
                 )
             by_key[key] = label
         if len(labels) < 2:
-            raise ValueError(f"at least two labels are needed, got {list(labels)}")
+            raise ValueError(
+                f"at least two labels are needed, got {list(labels)}; name all classes, or leave labels out to take the "
+                "data's"
+            )
         return tuple(map(spelling, labels))
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rayclean.plugins import Options
 
-ExportFormat = Literal["parquet", "csv", "jsonl", "huggingface"]
+ExportFormat = Literal["parquet", "csv", "jsonl", "conll", "huggingface"]
 OnlyRows = Literal["all", "changed", "suspects", "referred"]
 ADDED_COLUMNS = (
     "label_given",
@@ -23,8 +23,8 @@ class ExportConfig(Options):
     """Where the data set goes, and what of it. `export = "cleaned.parquet"` stands for `export.to = "cleaned.parquet"`."""
 
     to: str = Field(min_length=1)
-    """A file (.parquet, .csv, .tsv, .jsonl, those of text also compressed: .gz, .bz2, .xz, .zst) or a folder, on any file
-    system that fsspec knows. Into a folder every file of the data set is written under its own name.
+    """A file (.parquet, .csv, .tsv, .jsonl, .conll, those of text also compressed: .gz, .bz2, .xz, .zst) or a folder, on any
+    file system that fsspec knows. Into a folder every file of the data set is written under its own name.
     """
     format: ExportFormat | None = None
     """Format of the files. Without it, by the ending of `to`, and in a folder that of the data set."""

@@ -75,18 +75,22 @@ class PredictConfig(Options):
     """Padded tokens per inference batch, whose rows are of similar length; `None`: 16,384 on a GPU, 2,048 on
     a CPU."""
     actors: int | None = Field(None, ge=1)
-    """Size of the actor pool; `None`: one per GPU, or up to four per node without."""
+    """Size of the actor pool; `None`: up to three per GPU, which share it, or up to four per node without."""
 
     OPERATIONAL: ClassVar[tuple[str, ...]] = ("tokens_per_batch", "actors")
 
     @model_validator(mode="after")
     def _given_needs_path(self) -> "PredictConfig":
         if (self.mode == "given") != (self.path is not None):
-            raise ValueError("mode = 'given' needs path, and path needs mode = 'given'")
+            raise ValueError(
+                "mode = 'given' needs path, and path needs mode = 'given': set both to bring your own probabilities, or neither"
+            )
         if self.columns is not None and self.mode != "given":
             raise ValueError("columns name the numbers of given probabilities, so they need mode = 'given'")
         if (self.mode == "model") != (self.model is not None):
-            raise ValueError("mode = 'model' needs model, and model needs mode = 'model'")
+            raise ValueError(
+                "mode = 'model' needs model, and model needs mode = 'model': set both to use a trained classifier, or neither"
+            )
         return self
 
 

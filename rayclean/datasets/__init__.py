@@ -3,7 +3,8 @@
 `FORMATS`, `LABEL_FORMS` and `BUILTIN` are the registries; a new format is a file with a subclass of `base.Reader`, and
 a line here.
 
-    sources.py        finds the files and cuts them into pieces of work; partitions.py: columns in the names of folders
+    sources.py        finds the files and cuts them into pieces of work; path_hints.py: what to do where there are none;
+                      partitions.py: columns in the names of folders
     first_pass.py     source -> staged shards, one piece at a time, in workers. For every row:
                         columns.py             chooses its text, tokens, label, truth and key columns
                         csv.py, jsonl.py, ...  read it, with text_files.py, encodings.py, nested_fields.py, and for CSV
@@ -19,7 +20,7 @@ a line here.
                         instance_noise.py      computes features of texts for noise that depends on them
     second_pass.py    staged shards -> examples/ test/ truth/, one shard at a time, in workers
     rejected_rows.py  what a rejected row is, and how both passes write rejected/
-    checks.py         what stops a load
+    checks.py         what stops a load, with rejected_share.py: too many rows left out
     summary.py        what a load reports
 
 `own_probabilities.py` belongs to `predict`: it reads probabilities that users bring.

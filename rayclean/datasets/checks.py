@@ -3,7 +3,6 @@
 `check_options` runs before any work, the others as soon as the passes have found what they need.
 """
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,11 +10,11 @@ import pyarrow.parquet as pq
 
 from rayclean.config import DatasetConfig, NoiseConfig
 from rayclean.datasets.class_sets import label_columns
-from rayclean.datasets.columns import SCORING_HINT, names_of
+from rayclean.datasets.columns import names_of
 from rayclean.datasets.first_pass import PieceSummary
 from rayclean.datasets.label_forms import LabelForm
-from rayclean.datasets.labels import LabelMapping, noise_indices
-from rayclean.datasets.rejected_rows import NO_LABEL, NULL_LABEL, UNKNOWN_LABEL
+from rayclean.datasets.labels import noise_indices
+from rayclean.datasets.rejected_rows import UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
 from rayclean.datasets.sources import Source
 from rayclean.errors import ConfigError, DataError
@@ -141,86 +140,9 @@ def check_sources_hold_rows(sources: list[Source], summaries: list[PieceSummary]
     """
     for source in sources:
         if not sum(summary.rows for summary in summaries if summary.role == source.role):
-            raise DataError(f"{source.files[0].url}: empty; the {source.role} files hold no rows")
-
-
-def check_rejected(
-    dataset: DatasetConfig,
-    summaries: list[PieceSummary],
-    labels: LabelMapping | None = None,
-    shards: list[StagedShard] | None = None,
-    written: list[dict[str, Any]] | None = None,
-) -> None:
-    """Stop if too many rows of a role are rejected; rows whose label is one of `dataset.unlabelled` do not count.
-
-    Args:
-        dataset: for `max_rejected`.
-        summaries: of all pieces.
-        labels: None as long as the label set is unknown.
-        shards: with their duplicates; None as long as those are unknown.
-        written: counts of the second pass, where a row may name several unknown labels; otherwise None.
-
-    Raises:
-        DataError: the three most frequent reasons, with an example of each.
-    """
-    for role in dict.fromkeys(summary.role for summary in summaries):
-        own = [place for place, shard in enumerate(shards or []) if shard.role == role]
-        _check_rejected_of_role(
-            dataset,
-            role,
-            [summary for summary in summaries if summary.role == role],
-            labels,
-            [(shards or [])[place] for place in own],
-            None if written is None else [written[place] for place in own],
-        )
-
-
-def _check_rejected_of_role(
-    dataset: DatasetConfig,
-    role: str,
-    summaries: list[PieceSummary],
-    labels: LabelMapping | None,
-    shards: list[StagedShard],
-    written: list[dict[str, Any]] | None,
-) -> None:
-    """`check_rejected` for the pieces and shards of one role."""
-    reasons: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for summary in summaries:
-        for reason, entry in summary.rejected.items():
-            reasons[reason] += entry["count"]
-            examples.setdefault(reason, f"{entry['source']} row {entry['row']}: {entry['value']!r}")
-    for code, counts in (labels.unknown.get(role, {}) if labels is not None else {}).items():
-        assert labels is not None
-        if written is None:
-            reasons[UNKNOWN_LABEL] += counts.count
-        place = f"{counts.source} row {counts.row}"
-        examples.setdefault(UNKNOWN_LABEL, f"{place}: {labels.explain(code)}")
-    for counts_of_shard in written or []:
-        if unknown := counts_of_shard["rejected"].get(UNKNOWN_LABEL):
-            reasons[UNKNOWN_LABEL] += unknown
-    for shard in shards:
-        for place in shard.duplicates.values():
-            reasons["duplicate key"] += 1
-            examples.setdefault("duplicate key", f"the key of {place}, which no other row may have")
-    rows = sum(summary.rows for summary in summaries) - reasons.pop(NO_LABEL, 0)
-    count = sum(reasons.values())
-    if count <= dataset.max_rejected * rows and rows:
-        return
-    of_role = "" if role == "data" else f" of the {role} files"
-    if not rows:
-        raise DataError(
-            f"every row{of_role} is without label (dataset.unlabelled = {list(dataset.unlabelled)}): nothing to load"
-        )
-    unlabelled = role == "data" and count == rows == reasons[NULL_LABEL]
-    lines = [f"  {n:,} x {reason}, for example {examples[reason]}" for reason, n in reasons.most_common(3)]
-    raise DataError(
-        f"{count:,} of {rows:,} rows{of_role} ({count / rows:.1%}) cannot be used, more than dataset.max_rejected = "
-        f"{dataset.max_rejected:.0%} allows:\n"
-        + "\n".join(lines)
-        + "\nMend the config or the data, or raise dataset.max_rejected"
-        + (SCORING_HINT if unlabelled else "")
-    )
+            raise DataError(
+                f"{source.files[0].url}: empty; the {source.role} files hold no rows; name others"
+            )
 
 
 def check_truth(dataset: DatasetConfig, summaries: list[PieceSummary]) -> None:

@@ -25,6 +25,7 @@ from rayclean.datasets.label_forms import (
     names_in_lists,
     parsed_list,
     value_like,
+    written_list,
 )
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.datasets.row_validation import label_code, unlabelled_keys
@@ -138,7 +139,7 @@ class ClassSets(LabelForm):
         items = parsed_list(before) if isinstance(before, str) else before
         like = next(iter(items or ()), 0 if in_file or all(code[0] == "i" for code in codes) else "")
         values = [value_like(like, codes[k], in_file) for k in label]
-        return json.dumps(values, ensure_ascii=False) if isinstance(before, str) else values
+        return written_list(before, values) if isinstance(before, str) else values
 
     def count(self, labels: pa.Array) -> list[list[int]]:
         """[index, examples that the class applies to]."""

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.datasets.base import FileSegment, Reader, SourceFile
-from rayclean.datasets.encodings import marked_encoding
+from rayclean.datasets.encodings import unicode_encoding
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.text_files import encoding_name, first_bytes, has_marks, open_text, unmarked
 from rayclean.errors import DataError
@@ -32,7 +32,7 @@ class Conll(Reader):
 
     def columns(self, file: SourceFile) -> list[str]:
         """`tokens`, the columns between by their numbers, and `label`, by the first line of the first sentence."""
-        encoding = self._encoding(file)
+        encoding = self.encoding(file)
         sentence = next(_sentences(file, encoding), None)
         if sentence is None:
             return []
@@ -40,7 +40,7 @@ class Conll(Reader):
         if len(fields) < 2:
             raise DataError(
                 f"{file.url}: its first line {unmarked(sentence[0][:100])!r} is no token with a tag; is this a CoNLL file in "
-                f"{encoding_name(encoding)}?"
+                f"{encoding_name(encoding)}? Expected a token and its tag per line, like Boston B-LOC"
             )
         return ["tokens", *(f"column_{number}" for number in range(2, len(fields))), "label"]
 
@@ -50,7 +50,7 @@ class Conll(Reader):
         """Sentences, whatever their length."""
         names = self.columns(segment.file)
         positions = [names.index(name) for name in columns]
-        encoding = self._encoding(segment.file)
+        encoding = self.encoding(segment.file)
         for row, lines in enumerate(_sentences(segment.file, encoding)):
             table = _table(lines, len(names), encoding)
             if isinstance(table, RejectedRow):
@@ -62,8 +62,14 @@ class Conll(Reader):
         """Lists of strings."""
         return pa.schema([(name, pa.list_(pa.string())) for name in self.columns(file)])
 
-    def _encoding(self, file: SourceFile) -> str:
-        return self.options.encoding or marked_encoding(first_bytes(file)[0]) or "utf-8"
+    def encoding(self, file: SourceFile) -> str:
+        """The encoding of a file."""
+        return self.options.encoding or unicode_encoding(file, first_bytes(file)[0]) or "utf-8"
+
+    def delimiter(self, file: SourceFile) -> str:
+        """What divides the columns of a file by its first line: a tab or a blank."""
+        sentence = next(_sentences(file, self.encoding(file)), [""])
+        return "\t" if "\t" in sentence[0] else " "
 
 
 def _sentences(file: SourceFile, encoding: str) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ unless the config names them. A malformed record (an open quote, a wrong number 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -16,11 +17,13 @@ from rayclean.datasets.base import FileForm, FileSegment, Reader, ReadOptions, S
 from rayclean.datasets.csv_dialect import Records
 from rayclean.datasets.csv_expectation import Expectation
 from rayclean.datasets.csv_records import checked_records
-from rayclean.datasets.csv_sniffer import SniffedCsv, sniff_csv
-from rayclean.datasets.rejected_rows import RejectedRow
+from rayclean.datasets.csv_sniffer import DELIMITERS, SniffedCsv, sniff_csv
+from rayclean.datasets.rejected_rows import BLANK_ROW, RejectedRow
 from rayclean.datasets.text_files import encoding_name, has_marks, open_text, unmarked
 from rayclean.errors import DataError
 
+_LINES_FOR_TITLE = 50
+"""Lines among which the header is looked for."""
 _ROWS_FOR_HEADER = 1000
 """Records in which a value of the first one must come again to show that it is no header."""
 
@@ -58,10 +61,10 @@ class Csv(Reader):
             ):
                 if isinstance(record, RejectedRow):
                     yield row, record
-                elif (
-                    named and record[0].strip() == header[0] and [value.strip() for value in record] == header
-                ):
+                elif named and record[0].strip() in ("", header[0]) and _all_named(record) == header:
                     yield row, RejectedRow("header repeated", str(record))
+                elif not any(map(str.strip, record)):
+                    yield row, RejectedRow(BLANK_ROW)
                 else:
                     yield row, _decoded([record[position] for position in positions], sniffed.encoding)
 
@@ -79,7 +82,8 @@ def _header(file: SourceFile, sniffed: SniffedCsv, options: ReadOptions) -> list
         return []
     if record.fault:
         raise DataError(
-            f"{file.url}: its first line is no CSV header ({record.fault}: {unmarked(record.text[:100])})"
+            f"{file.url}: its first line is no CSV header ({record.fault}: {unmarked(record.text[:100])}); mend its quotes, or "
+            "say how the file is written: dataset.quote, dataset.escape, dataset.delimiter"
         )
     if not options.header:
         return [f"column_{number}" for number in range(1, len(record.fields) + 1)]
@@ -88,8 +92,20 @@ def _header(file: SourceFile, sniffed: SniffedCsv, options: ReadOptions) -> list
             f"{file.url}: its header is not {encoding_name(sniffed.encoding)} text; is this a CSV file? Convert it to UTF-8, or "
             "set dataset.encoding"
         )
-    names = [name if name in options.columns else name.strip() for name in record.fields]
+    names = _all_named(record.fields, options.columns)
     check_unique(file, names)
+    return names
+
+
+def _all_named(fields: Sequence[str], as_they_are: Sequence[str] = ()) -> list[str]:
+    """The names of a header without blanks around them; where several columns have none, their numbers are their names.
+
+    >>> _all_named([" text", "label", "", ""])
+    ['text', 'label', 'column_3', 'column_4']
+    """
+    names = [name if name in as_they_are else name.strip() for name in fields]
+    if names.count("") > 1:
+        return [name or f"column_{number}" for number, name in enumerate(names, 1)]
     return names
 
 
@@ -101,6 +117,7 @@ def _check_header(file: SourceFile, sniffed: SniffedCsv, header: list[str], want
     """
     if set(header) & set(wanted):
         return
+    _check_title(file, sniffed, header, wanted)
     (name, *others) = header
     divided = Counter(re.sub(r"[\w \"'-]", "", name)).most_common(1)
     if not others and divided:
@@ -122,6 +139,25 @@ def _check_header(file: SourceFile, sniffed: SniffedCsv, header: list[str], want
             f"{column} of other lines, too: it has no header. Set dataset.header = false, and name the columns column_1 to "
             f'column_{len(header)}, for example dataset.text = "column_1"; or write a header into the file'
         )
+
+
+def _check_title(file: SourceFile, sniffed: SniffedCsv, header: list[str], wanted: Sequence[str]) -> None:
+    """Stop where a line below the first one names the columns.
+
+    Raises:
+        DataError: there is such a line.
+    """
+    for delimiter in DELIMITERS:
+        for record in Records(
+            sniffed.sample[:_LINES_FOR_TITLE], replace(sniffed.dialect, delimiter=delimiter)
+        ):
+            found = [name for name in wanted if name in map(str.strip, record.fields)]
+            if record.number > 1 and len(found) > 1:
+                number = record.number + sniffed.preamble
+                raise DataError(
+                    f"{file.url}: line {number} names the columns {', '.join(found)}, and the first line is {header[0][:50]!r}: "
+                    f"remove the {number - 1} lines before the header, for example with tail -n +{number}"
+                )
 
 
 def _decoded(values: list[str], encoding: str) -> list[str] | RejectedRow:

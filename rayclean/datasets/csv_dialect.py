@@ -5,7 +5,7 @@ RFC 4180 (commas, double quotes, quotes inside a field doubled) is the usual one
 
 import csv
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from rayclean.datasets.text_files import MAX_LINE
 
 _NULL_MARK = "\ufdd0"
-"""Stands between an escape character and N, so that null differs from an escaped escape character and N; no character."""
+"""Between an escape character and N, so that null differs from an escaped escape character and N; no character."""
 _NAMES = {"\t": "tab", " ": "blank"}
-_CHUNK = 64 * 1024
-"""Characters of the lines that are read at once."""
+_CHUNK = 64 * 1024  # characters of the lines that are read at once
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,26 @@ class Dialect:
         (True, False, False)
         """
         return bool(self.quote) and self.quote in record and self._closing.fullmatch(record) is not None
+
+    def joins_records(self, lines: Sequence[str], width: int, labels: Mapping[int, Collection[str]]) -> bool:
+        """Whether every line of a record would be one by itself, with known labels, if its quotes were plain characters.
+
+        An open quote in one line and an inch mark in a later one make one record of all between them.
+
+        >>> Dialect().joins_records(['"a boat,x', 'a cake,y', 'a screen of 27",x'], 2, {1: {"x", "y"}})
+        True
+        """
+        if len(lines) < 2 or not labels or not self.quote:
+            return False
+        for line in filter(str.strip, lines):
+            fields = line.rstrip("\r\n").replace(self.quote, "").split(self.delimiter)
+            spare = len(fields) - width  # a text may hold delimiters inside of its quotes
+            if spare < 0 or (spare and width - 1 not in labels):
+                return False
+            for column, known in labels.items():
+                if fields[column + spare if column == width - 1 else column] not in known:
+                    return False
+        return True
 
     @cached_property
     def _escapes(self) -> re.Pattern[str]:
@@ -196,8 +215,8 @@ class Records:
     def plain(self, width: int, labels: Mapping[int, Collection[str]], last: int) -> PlainRecords:
         """The next records as long as none of them needs a second look: many at once, in a fraction of the time.
 
-        A plain record has `width` fields, of which the labels are known, and a line end; and its quotes do not look as if they
-        closed a field that begins in a record before it. The iterator goes on after them. There may be none.
+        A plain record has `width` fields, of which the labels are known, and a line end; its quotes do not seem
+        to close a field that begins in a record before it, or to join records. The iterator goes on after them.
 
         Args:
             width: number of the columns, at least 2.
@@ -222,6 +241,8 @@ class Records:
                     if has_escape:
                         fields = list(map(self.dialect.field, fields))
                     if len(fields) != width or (has_quote and self._closes(start, end)):
+                        break
+                    if end - start > 1 and self.dialect.joins_records(chunk[start:end], width, labels):
                         break
                     unknown = False
                     for column, values in known:

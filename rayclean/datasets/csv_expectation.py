@@ -108,6 +108,10 @@ class Expectation:
             return fields[-1] in self.labels[self.width - 1]
         return len(fields) >= self.width and not self.unknown(fields)
 
+    def joins_records(self, record: CsvRecord) -> bool:
+        """Whether a record of several lines is several records that an open quote makes one (`Dialect.joins_records`)."""
+        return not record.fault and self.dialect.joins_records(record.lines, self.width, self.labels)
+
     def goes_on(self, record: CsvRecord, continues: bool) -> bool:
         """Whether a malformed record may be a part of the one before it.
 

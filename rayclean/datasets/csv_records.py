@@ -18,11 +18,15 @@ from rayclean.datasets.text_files import unmarked
 
 MALFORMED = "malformed CSV line"
 """Reason for rejecting records."""
+_OPEN_QUOTE = "a quote that is never closed, as each line up to the next quote is a record by itself"
 
 _HELD = 20
 """Most records after one with a quote that are held back, until it is clear that no later line ends its text."""
 _LINES = 20
-"""Most lines with delimiters that one malformed record may hold; each further one is rejected by itself, and counts."""
+"""Most lines with delimiters that one malformed record may hold, or of any kind if none has a quote, and so no text with line
+breaks was quoted; each further one is rejected by itself, and counts."""
+_LONG = 200
+"""Most lines of any kind of one malformed record."""
 
 
 class _Item(NamedTuple):
@@ -92,6 +96,7 @@ def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item | Pla
         next(unread, None)
     block: _Block | None = None
     wary = False  # whether the record before was malformed
+    joined = 0  # last line of records that an open quote makes one
     while True:
         if block is None and not wary and expectation.width > 1:
             plain = records.plain(expectation.width, expectation.labels, _HELD + 1)
@@ -100,14 +105,18 @@ def _resumed(records: Records, expectation: Expectation) -> Iterator[_Item | Pla
         record = next(unread, None)
         if record is None:
             break
-        closes = record.has_quote and expectation.dialect.closes(record.text)
+        if expectation.joins_records(record):
+            joined = record.last
+            record = records.first_line(record)._replace(fields=[], fault=_OPEN_QUOTE, has_quote=False)
+        closes = record.has_quote and record.last > joined and expectation.dialect.closes(record.text)
         doubt = expectation.doubt(record) if wary else expectation.fault(record)
         if block is not None:
             if doubt or block.ends_with(record):
                 record = records.first_line(record) if len(record.lines) > 1 and doubt else record
-                if block.is_full and len(record.fields) > 1:
+                if block.is_full and (len(record.fields) > 1 or not block.may_be_text):
                     why = f"inside the malformed record of line {block.record.number}"
                     yield _Item(record, record.last, rejected=_rejected(why, record.text))
+                    block.follow(record, ends=closes or not doubt)
                 else:
                     block.add(record, ends=closes or not doubt)
                 continue
@@ -133,27 +142,39 @@ class _Block:
     def __init__(self, record: CsvRecord, fault: str, expectation: Expectation):
         self.record, self.fault, self.expectation = record, fault, expectation
         self.text = ""
-        self.lines = 0
+        self.lines = self.all_lines = 0
+        self.has_quote = False
         self.closes = False
         self.add(record, ends=False)
 
     def add(self, record: CsvRecord, ends: bool) -> None:
         """Take a record, or the line at which none can be read; `ends`: whether it is the last line of the malformed one."""
+        self.follow(record, ends)
+        self.last = record.number + len(record.lines) - 1
+        self.lines += len(record.fields) > 1
+        self.all_lines += len(record.lines)
+        self.has_quote |= record.has_quote
+        self.closes |= not self.record.fault and self.expectation.dialect.closes(record.text)
+        if len(self.text) < WHOLE_CHARACTERS:
+            self.text += "".join(record.lines)[: WHOLE_CHARACTERS + 1]
+
+    def follow(self, record: CsvRecord, ends: bool) -> None:
+        """Note whether the end of the malformed one is still to come after a record."""
         if record.fault or record is self.record:  # another malformed record may follow at once
             self.opener = record
             self.open = not self.expectation.is_complete(record.text) and self.expectation.width > 1
         elif ends:
             self.open = False
-        self.last = record.number + len(record.lines) - 1
-        self.lines += len(record.fields) > 1
-        self.closes |= not self.record.fault and self.expectation.dialect.closes(record.text)
-        if len(self.text) < WHOLE_CHARACTERS:
-            self.text += "".join(record.lines)[: WHOLE_CHARACTERS + 1]
 
     @property
     def is_full(self) -> bool:
-        """Whether it holds more lines that look like records than one text should."""
-        return self.lines >= _LINES
+        """Whether it holds more lines, or more that look like records, than one text should."""
+        return self.lines >= _LINES or not self.may_be_text
+
+    @property
+    def may_be_text(self) -> bool:
+        """Whether its lines may be those of one text with line breaks, as far as their number tells."""
+        return self.all_lines < (_LONG if self.has_quote else _LINES)
 
     def ends_with(self, record: CsvRecord) -> bool:
         """Whether a plausible record may be the rest of the malformed one, whose end was not seen yet.
@@ -161,7 +182,7 @@ class _Block:
         Either the text comes first in a record, so that the last line of one looks like a record; or its quote is the one at
         which the malformed record, with an open quote, could not be read further.
         """
-        if not self.open:
+        if not self.open or not (self.has_quote or self.may_be_text):
             return False
         if self.expectation.dialect.quote and record.text.startswith(self.expectation.dialect.quote):
             return self.expectation.text_first or record.number == self.opener.last

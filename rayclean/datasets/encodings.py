@@ -23,16 +23,27 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-_BINARY = {
-    b"\x1f\x8b": "gzip; let its name end in .gz",
-    b"BZh": "bzip2; let its name end in .bz2",
-    b"\xfd7zXZ": "xz; let its name end in .xz",
-    b"\x28\xb5\x2f\xfd": "zstd; let its name end in .zst",
-    b"PK\x03\x04": "an Excel workbook or a zip archive; save it as CSV, or unpack it",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as CSV",
-    b"PAR1": 'Parquet; let its name end in .parquet, or set dataset.format = "parquet"',
+_NO_TEXT = {
+    b"\x1f\x8b": ("gzip", "let its name end in .gz"),
+    b"BZh": ("bzip2", "let its name end in .bz2"),
+    b"\xfd7zXZ": ("xz", "let its name end in .xz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "let its name end in .zst"),
+    b"PK\x03\x04": ("an Excel workbook or a zip archive", "save it as CSV, or unpack it"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "save it as CSV"),
+    b"PAR1": ("Parquet", 'let its name end in .parquet, or set dataset.format = "parquet"'),
+    b"%PDF": ("a PDF document", "extract its table into a CSV"),
+    b"SQLite format 3": ("an SQLite database", "export its table as CSV"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file itself with git lfs pull"),
+    b"<!doctype": (
+        "a web page",
+        "download the file itself; a page that asks to sign in is often saved in its place",
+    ),
+    b"<html": (
+        "a web page",
+        "download the file itself; a page that asks to sign in is often saved in its place",
+    ),
 }
-"""First bytes of files that are no text -> what they are, and what to do."""
+"""First bytes of files that hold no table as text, in lower case where they are letters -> what they are, and what to do."""
 
 _WESTERN_SIGNS = frozenset("‚„…‘’“”–—•€™«»¡¿°·§£©®\xa0´×½¼¾ºª")
 _WESTERN_LETTERS = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüÿœßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜŸŒ")
@@ -46,6 +57,27 @@ _WORDS, _LETTERS = 3, 30
 def marked_encoding(sample: bytes) -> str | None:
     """The encoding that a byte-order mark says; None without one. `TextLines` leaves the mark out."""
     return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if sample.startswith(mark)), None)
+
+
+def what_is_no_text(sample: bytes) -> tuple[str, str] | None:
+    """What the first bytes of a file say it is, if it holds no table as text, and what to do.
+
+    >>> what_is_no_text(b"PAR1...")[0], what_is_no_text(b"text,label")
+    ('Parquet', None)
+    """
+    lower = sample[:100].lstrip().lower()
+    return next((found for mark, found in _NO_TEXT.items() if lower.startswith(mark.lower())), None)
+
+
+def unicode_encoding(file: SourceFile, sample: bytes) -> str | None:
+    """The encoding that the first bytes of a file say, by a byte-order mark or as UTF-16 without one; None if they say none.
+
+    Raises:
+        DataError: it is no text.
+    """
+    if what := what_is_no_text(sample):
+        raise DataError(f"{file.url}: it is no text but {what[0]}; {what[1]}")
+    return marked_encoding(sample) or _utf16_without_mark(sample)
 
 
 def sniff_encoding(file: SourceFile, sample: bytes, whole: bool) -> tuple[str, str]:
@@ -62,10 +94,7 @@ def sniff_encoding(file: SourceFile, sample: bytes, whole: bool) -> tuple[str, s
     Raises:
         DataError: it is neither Unicode nor Western European; the message says what it likely is.
     """
-    for mark, what in _BINARY.items():
-        if sample.startswith(mark):
-            raise DataError(f"{file.url}: it is no text but {what}")
-    encoding = marked_encoding(sample) or _utf16_without_mark(sample)
+    encoding = unicode_encoding(file, sample)
     if encoding is not None:
         return encoding, ""
     lines = [line for line in sample.splitlines() if not line.isascii()]

@@ -21,6 +21,7 @@ from rayclean.datasets.label_forms import LabelForm
 from rayclean.datasets.labels import MAX_LABELS, LabelCounts
 from rayclean.datasets.left_out import Kinds, count_row, is_beyond_ascii
 from rayclean.datasets.rejected_rows import (
+    BLANK_ROW,
     NO_LABEL,
     WHOLE_CHARACTERS,
     RejectedRow,
@@ -82,6 +83,8 @@ class PieceSummary:
     """Code of a label -> number of rows whose truth column holds it."""
     label_names: list[str] = field(default_factory=list)
     """Names that the files themselves give to the values of the label column."""
+    numberings: list[list[str]] = field(default_factory=list)
+    """The different lists of such names, in the order of the numbers that stand for them."""
     unlabelled: list[str] = field(default_factory=list)
     """Class keys of those values of `dataset.unlabelled` that the label column holds."""
     known_truths: int = 0
@@ -97,6 +100,8 @@ class PieceSummary:
     def note_labels(self, names: list[str] | None, unlabelled: set[str]) -> None:
         """Add the names that a file gives to its labels, and the values of `dataset.unlabelled` that it holds."""
         self.label_names = list(dict.fromkeys([*self.label_names, *(names or ())]))
+        if names and names not in self.numberings:
+            self.numberings.append(names)
         self.unlabelled = sorted({*self.unlabelled, *unlabelled})
 
     def to_json(self) -> dict[str, Any]:
@@ -213,11 +218,13 @@ class _ShardWriter:
         checked: ValidRow | RejectedRow,
         validate: RowValidator,
     ) -> None:
-        """Count one row of the source by its kind; a row that the config calls unlabelled is neither kept nor lost."""
+        """Count one row of the source by its kind; one that is blank, or that the config calls unlabelled, is neither kept nor
+        lost.
+        """
         lost = isinstance(checked, RejectedRow)
         if isinstance(checked, ValidRow):
             classes = set() if checked.label is None else set(self.codes(checked.label))
-        elif checked.reason == NO_LABEL:
+        elif checked.reason in (NO_LABEL, BLANK_ROW):
             return
         else:
             classes = set() if isinstance(values, RejectedRow) else validate.classes(values)

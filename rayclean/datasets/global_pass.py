@@ -81,6 +81,15 @@ def names_in_files(dataset: DatasetConfig, form: LabelForm, summaries: Iterable[
     return distinct_names(form.classes_of(names), without=unlabelled_keys(dataset))
 
 
+def numberings_in_files(summaries: Iterable[PieceSummary]) -> list[list[str]]:
+    """The different ways in which the training files number the names of their labels."""
+    found: list[list[str]] = []
+    for summary in summaries:
+        if summary.role == "data":
+            found += [names for names in summary.numberings if names not in found]
+    return found
+
+
 def find_duplicates(folder: Folder, shards: list[StagedShard]) -> list[StagedShard]:
     """The shards, with the rows that repeat the `example_id` of an earlier row (in role, file, row order)."""
     ids = np.empty(sum(shard.rows for shard in shards), np.int64)

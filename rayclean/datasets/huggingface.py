@@ -100,7 +100,10 @@ def source_file(url: str) -> SourceFile:
     try:
         stamp = tuple(str(json.loads(fs.cat_file(state)).get("_fingerprint")) for state in states)
     except (OSError, ValueError) as error:
-        raise DataError(f"{url}: no folder written by `save_to_disk` (its state.json: {error})") from error
+        raise DataError(
+            f"{url}: no folder written by `save_to_disk` (its state.json: {error}); give such a folder, or say in dataset.format "
+            "what its files are"
+        ) from error
     return SourceFile(str(fs.unstrip_protocol(plain)), folder.rsplit("/", 1)[-1], sys.maxsize, stamp)
 
 

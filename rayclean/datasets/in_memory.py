@@ -5,6 +5,7 @@ So a table has the same fingerprints, resumes and exports as a file, whatever li
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ def table_batches(data: Any, read_ray: Callable[[Any], Iterator[pa.Table]]) -> B
         batches = read_ray(data)
         first = next(batches, None)
         if first is None:
-            raise DataError("the data set of Ray Data holds no rows")
+            raise DataError("the data set of Ray Data holds no rows; give one with rows")
         schema = first.schema
         return schema, (batch.cast(schema) for batch in _chained(first, batches))
     if isinstance(data, pa.RecordBatch):
@@ -105,7 +106,13 @@ def stage(data: Any, folder: Folder, name: str, read_ray: Callable[[Any], Iterat
                 writer.write_table(table)
         digest = hashed.hexdigest()
 
-    folder.write_file(fill, f"{name}.new.parquet")
+    try:
+        folder.write_file(fill, f"{name}.new.parquet")
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(
+            f"a column of the table is of a type that no file holds ({error}); leave it out, or make it text, for example "
+            "df[column].astype(str)"
+        ) from error
     if known.get(name) == digest and folder.exists(f"{name}.parquet"):
         folder.remove(f"{name}.new.parquet")
     else:
@@ -130,9 +137,20 @@ def _from_pandas(frame: Any) -> pa.Table:
     """
     if hasattr(frame, "to_frame"):  # a Series
         frame = frame.to_frame()
+    if not hasattr(frame, "columns") or not hasattr(frame, "iloc"):
+        raise TypeError(
+            f"expected a DataFrame, got pandas' {type(frame).__name__}; give its rows, for example grouped.obj or "
+            "frame.reset_index()"
+        )
+    twice = [name for name, times in Counter(map(str, frame.columns)).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"the DataFrame names the column {twice[0]!r} more than once, and only one of them can be meant; keep one, for "
+            "example df.loc[:, ~df.columns.duplicated()]"
+        )
     try:
         return pa.Table.from_pandas(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, TypeError) as error:
         for column in frame.columns:
             kinds = sorted({type(value).__name__ for value in frame[column].dropna().head(100_000)})
             if len(kinds) > 1:
@@ -141,7 +159,8 @@ def _from_pandas(frame: Any) -> pa.Table:
                     f"one, for example df[{column!r}] = df[{column!r}].astype(str), or leave the column out"
                 ) from error
         raise DataError(
-            f"the DataFrame cannot become a table of Arrow: {error}; leave the column out"
+            f"the DataFrame cannot become a table of Arrow: {error}; leave the column out (df.drop(columns=...)), or make it "
+            "text (astype(str))"
         ) from error
 
 

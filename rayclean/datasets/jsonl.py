@@ -9,7 +9,9 @@ where its next element begins cannot be known.
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +24,7 @@ from rayclean.datasets.base import (
     SourceFile,
     WholeRows,
 )
-from rayclean.datasets.encodings import marked_encoding
+from rayclean.datasets.encodings import unicode_encoding
 from rayclean.datasets.nested_fields import nested_paths, nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.text_files import MAX_LINE, encoding_name, first_bytes, has_marks, open_text, unmarked
@@ -30,6 +32,8 @@ from rayclean.errors import DataError
 
 _ROWS_FOR_COLUMNS = 1000
 """Number of first rows whose keys are the columns of a file: an object may leave out keys."""
+_LINES_FOR_KEYS = 100
+"""First lines whose keys are counted."""
 _CHUNK = 64 * 1024
 """Characters that are read at once where lines mean nothing."""
 _DECODER = json.JSONDecoder()
@@ -55,8 +59,14 @@ class Jsonl(Reader):
         rows = list(itertools.islice(self._objects(file), _ROWS_FOR_COLUMNS))
         objects = [value for _, value in rows if isinstance(value, dict)]
         if rows and not objects:
+            fault = rows[0][1]
+            assert isinstance(fault, RejectedRow)
+            other = (
+                "; set dataset.encoding if it is in another one" if fault.reason.startswith("not ") else ""
+            )
             raise DataError(
-                f"{file.url}: no JSON object in its first rows; expected one object per line (JSON Lines), or an array of objects"
+                f"{file.url}: no JSON object in its first rows ({fault.reason}: {fault.value}); expected one object per line "
+                f"(JSON Lines), or an array of objects{other}"
             )
         if len(rows) == 1 and objects:
             _check_is_row(file, objects[0], self.options.columns)
@@ -99,9 +109,11 @@ class Jsonl(Reader):
         """What the first bytes show: the form, and the encoding."""
         if self._sniffed is None or self._sniffed[0] != file:
             sample, _ = first_bytes(file)
-            encoding = self.options.encoding or marked_encoding(sample) or "utf-8"
+            encoding = self.options.encoding or unicode_encoding(file, sample) or "utf-8"
             text = sample.decode(encoding, "rayclean.mark").removeprefix("\ufeff").lstrip()
-            self._sniffed = file, _form(text), encoding
+            form = _form(text)
+            _check_keys(file, text, form, {part for name in self.options.columns for part in name.split(".")})
+            self._sniffed = file, form, encoding
         return self._sniffed[1:]
 
     def _objects(self, file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | RejectedRow]]:
@@ -136,6 +148,33 @@ def _starts_with_object(text: str) -> bool:
     return isinstance(value, dict)
 
 
+def _check_keys(file: SourceFile, text: str, form: Form, wanted: set[str]) -> None:
+    """Stop at a key that the first objects of a file have more than once, of which Python keeps the last.
+
+    Raises:
+        DataError: it is a part of a column that is wanted.
+    """
+    twice: set[str] = set()
+
+    def count(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice.update(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        return found
+
+    decoder = json.JSONDecoder(object_pairs_hook=count)
+    for part in (
+        text.split("\n", _LINES_FOR_KEYS)[:_LINES_FOR_KEYS] if form == "lines" else [text.lstrip("[ \t\r\n")]
+    ):
+        with suppress(ValueError, RecursionError):
+            decoder.raw_decode(part.strip())
+    if twice & wanted:
+        raise DataError(
+            f"{file.url}: its objects hold {sorted(twice & wanted)} more than once, and only one of them can be meant; write "
+            "every key once"
+        )
+
+
 def _parse(line: str, encoding: str) -> dict[str, Any] | RejectedRow:
     if has_marks(line):
         return RejectedRow(f"not {encoding_name(encoding)}", unmarked(line[:200]))
@@ -166,7 +205,9 @@ def _values(file: SourceFile, chunks: Iterator[str], form: Form) -> Iterator[Any
         try:
             value, end = _DECODER.raw_decode(text, position)
         except RecursionError:
-            raise DataError(f"{file.url} row {row}: nested too deeply to be a row of a data set") from None
+            raise DataError(
+                f"{file.url} row {row}: nested too deeply to be a row of a data set; leave it out"
+            ) from None
         except ValueError as error:
             # It may go on in the next chunk. As much as there is comes with it, so that a long element is not parsed too often.
             more = "".join(itertools.islice(chunks, 1 + (len(text) - position) // _CHUNK))
@@ -185,7 +226,8 @@ def _values(file: SourceFile, chunks: Iterator[str], form: Form) -> Iterator[Any
         position, row = end, row + 1
     if rest := (text[position + 1 :] + next(chunks, "")).strip():
         raise DataError(
-            f"{file.url}: after the end of its array comes {rest[:50]!r}; expected one array of objects"
+            f"{file.url}: after the end of its array comes {rest[:50]!r}; expected one array of objects: remove what "
+            "follows it, or write an object per line"
         )
 
 

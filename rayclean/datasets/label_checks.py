@@ -6,6 +6,7 @@ a file spells a whole class, the load stops, since their loss would change what 
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 from rayclean.class_names import (
@@ -20,13 +21,17 @@ from rayclean.class_names import (
 )
 from rayclean.config import DatasetConfig
 from rayclean.datasets.first_pass import PieceSummary
-from rayclean.datasets.labels import LabelCounts, LabelMapping
-from rayclean.datasets.rejected_rows import NO_LABEL, UNKNOWN_LABEL
+from rayclean.datasets.labels import LabelCounts, LabelMapping, unlabelled_hint
+from rayclean.datasets.rejected_rows import BLANK_ROW, NO_LABEL, UNKNOWN_LABEL
 from rayclean.datasets.second_pass import StagedShard
 from rayclean.errors import ConfigError, DataError
 
 _SHOWN = 10
 """Most classes that are listed in warnings of one kind."""
+_RARER, _LEAST_FREQUENT = 20, 20
+"""A class that is so many times rarer than another one, of so many rows, may be a slip of the pen if its name looks like one."""
+_COMPARED = 200
+"""Most rare and most frequent names that are compared."""
 _ROWS_OF_SPELLING = 2
 """A single row may hold a slip of the pen anywhere."""
 
@@ -50,7 +55,8 @@ def check_unknown_labels(
     """
     rows = Counter[str]()
     for summary in summaries:
-        rows[summary.role] += summary.rows - summary.rejected.get(NO_LABEL, {"count": 0})["count"]
+        apart = sum(summary.rejected.get(reason, {"count": 0})["count"] for reason in (NO_LABEL, BLANK_ROW))
+        rows[summary.role] += summary.rows - apart
     outside = Counter[str]()
     for role, codes in labels.unknown.items():
         outside[role] = sum(counts.count for counts in codes.values())
@@ -136,6 +142,7 @@ def label_warnings(
     return [
         *_first(_written_in_several_ways(labels)),
         *_first(_near_names(dataset, labels)),
+        *_first(_slips(dataset, labels)),
         *_left_out(dataset, labels),
         *_unlabelled(dataset, labels, summaries),
         *_numbers_among_names(dataset, labels),
@@ -199,6 +206,26 @@ def _near_names(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
     return found
 
 
+def _slips(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
+    """Rare classes that are probably frequent ones, typed wrong."""
+    if dataset.labels is not None:
+        return []
+    near = {tuple(sorted(pair)) for group in near_groups(labels.names) for pair in combinations(group, 2)}
+    by_count = sorted(labels.counts.items(), key=lambda item: (item[1], item[0]))
+    found = []
+    for rare, few in by_count[:_COMPARED]:
+        for name, many in reversed(by_count[-_COMPARED:]):
+            if many < max(_RARER * few, _LEAST_FREQUENT):
+                break
+            if is_misspelling(rare, name) and tuple(sorted((rare, name))) not in near:
+                found.append(
+                    f"class {rare!r} ({few:,}) may be {name!r} ({many:,}), typed wrong: mend the data, or name both in "
+                    "dataset.labels if they are two"
+                )
+                break
+    return found
+
+
 def _left_out(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
     where = "dataset.labels" if dataset.labels else "the training data"
     found = []
@@ -207,7 +234,10 @@ def _left_out(dataset: DatasetConfig, labels: LabelMapping) -> list[str]:
             listed = "; ".join(
                 _described(labels, code, counts) for code, counts in _most_frequent(codes, _SHOWN)
             )
-            found.append(f"rows of the {role} files whose label is not in {where} are left out: {listed}")
+            hint = next(filter(None, map(unlabelled_hint, codes)), "")
+            found.append(
+                f"rows of the {role} files whose label is not in {where} are left out: {listed}{hint}"
+            )
     return found
 
 
@@ -245,7 +275,10 @@ def _described(labels: LabelMapping, code: str, counts: LabelCounts) -> str:
 
 
 def _listed(labels: LabelMapping, codes: Mapping[str, LabelCounts]) -> str:
-    lines = [f"  {_described(labels, code, counts)}" for code, counts in _most_frequent(codes, 3)]
+    lines = [
+        f"  {_described(labels, code, counts)}{unlabelled_hint(code)}"
+        for code, counts in _most_frequent(codes, 3)
+    ]
     known = f"  known: {', '.join(sorted(labels.names)[:50])}"
     return "\n".join([*lines, known])
 

@@ -8,7 +8,9 @@ classes it names, how it is stored, counted, and made wrong for experiments. The
 between which the codes (`row_validation.py`) of all staged labels make the label set. `LABEL_FORMS` is the registry.
 """
 
+import ast
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ from rayclean.functional.noise import Kind
 from rayclean.functional.types import Ids
 from rayclean.plugins import resolve
 from rayclean.schema import LABEL_TYPES, FormName
+
+_PYTHON_VALUE = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|-?\d+(?:\.\d+)?|True|False|None)"""
+_PYTHON_LIST = re.compile(rf"\s*\[\s*(?:{_PYTHON_VALUE}(?:\s*,\s*{_PYTHON_VALUE})*\s*,?\s*)?\]\s*")
 
 
 @dataclass(frozen=True)
@@ -237,15 +242,39 @@ def only_item(value: Any) -> Any:
 
 
 def parsed_list(text: str) -> list[Any] | None:
-    """The list that a text writes in JSON, as the cells of a CSV hold lists; None for any other text.
+    """The list that a text writes in JSON or as Python does, as the cells of a CSV hold lists; None for any other text.
 
-    >>> parsed_list('["a", "b"]'), parsed_list("[unknown]"), parsed_list("a b")
-    (['a', 'b'], None, None)
+    >>> parsed_list('["a", "b"]'), parsed_list("['a', 'b']"), parsed_list("[unknown]"), parsed_list("a b")
+    (['a', 'b'], ['a', 'b'], None, None)
     """
     if not text.lstrip().startswith("["):
         return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
+        return _python_list(text)
+    return found if isinstance(found, list) else None
+
+
+def written_list(before: str, values: list[Any]) -> str:
+    """A list in a text, as another text writes one.
+
+    >>> print(written_list('["a"]', ["b", "c"]), written_list("['a']", ["b", "c"]))
+    ["b", "c"] ['b', 'c']
+    """
+    try:
+        json.loads(before)
+    except (ValueError, RecursionError):
+        return repr(values)
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _python_list(text: str) -> list[Any] | None:
+    """The plain values of a list that `str` has written; two strings side by side are no value."""
+    if _PYTHON_LIST.fullmatch(text) is None:
+        return None
+    try:
+        found = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
         return None
     return found if isinstance(found, list) else None

@@ -21,13 +21,15 @@ class PositionRule:
     """When the whole numbers of a column are positions in the label set, and from what they count."""
 
     names: tuple[str, ...]
-    """[K] The label set."""
+    """The names in the order of their numbers: `dataset.labels`, or what the files give, which may be more than the classes."""
     named: bool
     """Whether `dataset.labels` or the files name it; otherwise numbers are names themselves."""
     first_label: int | None
     """`dataset.first_label`: the number of the first name; None: 0, unless the numbers say otherwise."""
     is_known: bool = False
     """Whether another column has shown that numbers count from 0."""
+    others: tuple[tuple[str, ...], ...] = ()
+    """Other orders of the names, where files number them otherwise than `dataset.labels` or than each other."""
 
     def apply_to(self, keys: Collection[str]) -> bool:
         """Whether a column of these class keys holds positions: numbers only, none of which is a name."""
@@ -35,6 +37,31 @@ class PositionRule:
             return False
         by_name = {class_key(name) for name in self.names}
         return not all(map(is_number, by_name)) and by_name.isdisjoint(keys)
+
+    def check_order(self, numbers: Iterable[int], first: int, column: str) -> None:
+        """Stop where one of the numbers has different names in the orders that are known.
+
+        Args:
+            numbers: all positions that a column holds.
+            first: the number of the first name.
+            column: for messages.
+
+        Raises:
+            DataError: there is such a number; the message shows its names.
+        """
+        for number in sorted(set(numbers)):
+            place = number - first
+            found = {
+                class_key(names[place]): names[place]
+                for names in (self.names, *self.others)
+                if 0 <= place < len(names)
+            }
+            if len(found) > 1:
+                raise DataError(
+                    f"{column} holds whole numbers without names, and names are numbered in different ways: {number} is "
+                    f"{' or '.join(map(repr, found.values()))}, by the order of dataset.labels or of the names in the files. "
+                    "Write the names themselves into that column, or give all files names in one order"
+                )
 
     def first(self, numbers: Iterable[int], column: str) -> int:
         """The number of the first name.

@@ -8,11 +8,22 @@
   count from 0 or from `dataset.first_label` (`label_positions.py`).
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rayclean.class_names import ClassNames, class_key, is_numeric, near_groups, spelling, visible
+from rayclean.class_names import (
+    NO_LABELS,
+    PERHAPS_NO_LABELS,
+    ClassNames,
+    class_key,
+    is_number,
+    is_numeric,
+    near_groups,
+    spelling,
+    visible,
+)
 from rayclean.config import DatasetConfig
 from rayclean.datasets.label_positions import (
     PositionRule,
@@ -61,7 +72,20 @@ class LabelMapping:
 
     def explain(self, code: str) -> str:
         """Why a code has no index."""
-        return f"unknown label {visible(code[2:])}; {self.classes.hint(code[2:])}"
+        return f"unknown label {visible(code[2:])}; {self.classes.hint(code[2:])}{unlabelled_hint(code)}"
+
+
+def unlabelled_hint(code: str) -> str:
+    """The end of a message about a value outside the label set that people write for no label; "" for any other value.
+
+    >>> unlabelled_hint("i:-1"), unlabelled_hint("s:sprots")
+    ('. If it means no label, set dataset.unlabelled = [-1]', '')
+    """
+    key = class_key(code[2:])
+    number = is_number(key) and key.startswith("-")
+    if not number and key.lower() not in NO_LABELS | PERHAPS_NO_LABELS:
+        return ""
+    return f". If it means no label, set dataset.unlabelled = [{key if number else json.dumps(key, ensure_ascii=False)}]"
 
 
 def resolve_labels(
@@ -70,6 +94,7 @@ def resolve_labels(
     from_file: Sequence[str] = (),
     least: int = 2,
     *,
+    numberings: Sequence[Sequence[str]] = (),
     first_label: int | None = None,
     merge: bool = False,
 ) -> LabelMapping:
@@ -80,6 +105,8 @@ def resolve_labels(
         given: `dataset.labels`.
         from_file: names that the training files themselves give to their classes.
         least: fewest classes that the data must hold.
+        numberings: the names of the values in the order of their numbers, as each of the training files gives them; in
+            `from_file` those of `dataset.unlabelled` are left out, so that positions there are no numbers.
         first_label: `dataset.first_label`.
         merge: `dataset.merge_labels`.
 
@@ -100,7 +127,8 @@ def resolve_labels(
         )
     names = list(given) if given else _names(from_file, totals, merge)
     classes = ClassNames(names, merge)
-    positions = PositionRule(tuple(names), named, first_label)
+    orders = [*([names] if given or not numberings else ()), *numberings]
+    positions = PositionRule(tuple(orders[0]), named, first_label, others=tuple(map(tuple, orders[1:])))
     indices = {}
     for role, codes in counts.items():  # the training data first
         indices[role] = label_indices(codes, classes, positions, f"the label column of the {role} files")
@@ -110,7 +138,7 @@ def resolve_labels(
         role: {code: places for code, places in codes.items() if code not in indices[role]}
         for role, codes in counts.items()
     }
-    beyond = f"i:{len(from_file)}"
+    beyond = f"i:{max(map(len, numberings), default=len(from_file))}"
     if beyond in unknown["data"] and 0 not in indices["data"].values():
         raise DataError(
             f"the files name {len(from_file)} classes, and their label column holds the number {beyond[2:]} and never 0 "
@@ -151,7 +179,10 @@ def label_indices(
     if positions.apply_to(keys.values()):
         numbers = {code: int(key) for code, key in keys.items()}
         first = positions.first(numbers.values(), column)
-        return {code: n - first for code, n in numbers.items() if 0 <= n - first < len(classes.names)}
+        positions.check_order(numbers.values(), first, column)
+        named = [classes.index(name) for name in positions.names]
+        places = {code: n - first for code, n in numbers.items() if 0 <= n - first < len(named)}
+        return {code: index for code, place in places.items() if (index := named[place]) is not None}
     check_shift(classes.names, keys.values(), column)
     found = {code: classes.index(code[2:]) for code in keys}
     return {code: index for code, index in found.items() if index is not None}

@@ -67,6 +67,7 @@ def refuse_other_data(config: DatasetConfig, source: Source, form: LabelForm, ru
     load = run.require("load")
     sample = {text_group(text) for text in _sample(config, source, form)}
     if not sample or _share_at_least(load, sample, _LEAST_SHARED):
+        _say_other_label(config, run)
         return
     before, now = _recorded_places(run, load), source_places(config)
     if before == now:
@@ -84,6 +85,20 @@ def refuse_other_data(config: DatasetConfig, source: Source, form: LabelForm, ru
         f'name = "{name if name != run.name else f"{name}-2"}" in the config, or name=... on the command line. If it is the '
         f"same data set with other texts, remove {run.url('load')} first: answers, reverts and audits stay in ledger/"
     )
+
+
+def _say_other_label(config: DatasetConfig, run: Run) -> None:
+    """Say that a run of the same texts with another column of labels is replaced."""
+    before = run.read_json("config.json")["dataset"].get("label") if run.exists("config.json") else None
+    now = config.model_dump(mode="json")["label"]
+    if before not in (None, now):
+        logger.warning(
+            "load: the run in %s was made with dataset.label = %r, and is replaced by one with %r; to keep both, stop and give "
+            "this one a name of its own (name=...)",
+            run.url(),
+            before,
+            now,
+        )
 
 
 def _place(path: str) -> str:

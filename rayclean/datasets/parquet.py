@@ -25,6 +25,7 @@ from rayclean.datasets.base import (
     check_unique,
 )
 from rayclean.datasets.class_label import names_in_metadata
+from rayclean.datasets.encodings import what_is_no_text
 from rayclean.datasets.nested_fields import nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
@@ -114,6 +115,15 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
                     )
             yield parquet
     except pa.ArrowInvalid as error:
+        with fsspec.open(file.url, "rb") as handle:
+            what = what_is_no_text(handle.read(100))
+        if what is not None and what[0] != "Parquet":
+            fix = (
+                what[1]
+                if "pointer" in what[0] or "page" in what[0]
+                else "unpack it, or set dataset.format to what it holds"
+            )
+            raise DataError(f"{file.url}: it is no Parquet but {what[0]}; {fix}") from error
         raise DataError(
             f"{file.url}: not a whole Parquet file ({str(error).splitlines()[0]}); it may be half written "
             "or of another format. Write it again or take it out of dataset.path"

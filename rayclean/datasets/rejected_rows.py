@@ -22,6 +22,9 @@ WHOLE_CHARACTERS = 10_000
 NO_LABEL = "no label"
 """Reason for rows whose label is one of `dataset.unlabelled`; they do not count against `max_rejected`."""
 
+BLANK_ROW = "blank row"
+"""Reason for rows all of whose cells are blank, as spreadsheets leave them behind; they do not count against `max_rejected`."""
+
 NULL_LABEL = "null label"
 """Reason for rows whose label is null or blank."""
 

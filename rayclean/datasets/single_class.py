@@ -1,6 +1,5 @@
 """Labels that are one class each: strings, numbers or booleans."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -16,6 +15,7 @@ from rayclean.datasets.label_forms import (
     only_item,
     parsed_list,
     value_like,
+    written_list,
 )
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.row_validation import label_code
@@ -77,7 +77,7 @@ class SingleClass(LabelForm):
         value = value_like(item, codes[label], in_file)
         if item is before:
             return value
-        return json.dumps([value], ensure_ascii=False) if isinstance(before, str) else [value]
+        return written_list(before, [value]) if isinstance(before, str) else [value]
 
     def count(self, labels: pa.Array) -> list[list[int]]:
         """[index, examples] of the classes."""

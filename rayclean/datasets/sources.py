@@ -19,6 +19,7 @@ from rayclean.datasets import BUILTIN, FORMATS, huggingface
 from rayclean.datasets.base import FileSegment, Reader, ReadOptions, SourceFile
 from rayclean.datasets.columns import read_options
 from rayclean.datasets.partitions import PartitionedReader
+from rayclean.datasets.path_hints import files_found, path_hint
 from rayclean.datasets.text_files import COMPRESSED, uncompressed_name
 from rayclean.errors import ConfigError, DataError
 from rayclean.fingerprints import content_stamps
@@ -38,6 +39,7 @@ _ENDINGS = {
     ".bio": "conll",
 }
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Approximate size of a piece of work."""
@@ -184,6 +186,10 @@ def _format_of(where: str, files: tuple[SourceFile, ...]) -> str:
         name = next(file.name for file in files if _ENDINGS.get(_ending(file.name)) is None)
         if _ending(name) in _ARCHIVES or name.lower().endswith(".tar.gz"):
             raise ConfigError(f"{where}: {name!r} is an archive; unpack it, and name the files inside")
+        if _ending(name) in _SPREADSHEETS:
+            raise ConfigError(
+                f"{where}: {name!r} is a spreadsheet; save its table as CSV (UTF-8), and name that file"
+            )
         raise ConfigError(
             f"{where}: cannot tell the format of {name!r} by its ending; known: "
             f"{', '.join(_ENDINGS)} (compressed: {', '.join(COMPRESSED)}). Set dataset.format to parquet, "
@@ -213,11 +219,11 @@ def _list_files(where: str, paths: list[str], any_ending: bool) -> tuple[SourceF
             root, infos = _expand(fs, plain, any_ending)
         except (OSError, ValueError, ImportError) as error:
             raise DataError(
-                f"{where}: cannot read {path!r} ({type(error).__name__}: {error}){_hint(path)}"
+                f"{where}: cannot read {path!r} ({type(error).__name__}: {error}){path_hint(path)}"
             ) from error
         if not infos:
             raise DataError(
-                f"{where}: {path!r} holds no file to read; expected files ending in {', '.join(_ENDINGS)}"
+                f"{where}: {path!r} holds no file to read{files_found(fs, plain)}; expected files ending in {', '.join(_ENDINGS)}"
             )
         roots.append(root)
         found.update(infos)
@@ -272,16 +278,3 @@ def _expand(
         and (any_ending or _ending(path) in _ENDINGS)
     }
     return root, infos
-
-
-def _hint(path: str) -> str:
-    """Advice on a path that cannot be read: similar names in its folder if it is local and does not exist."""
-    try:
-        fs, plain = fsspec.core.url_to_fs(path)
-        if not isinstance(fs, LocalFileSystem) or fs.exists(plain):
-            return "; check permissions"
-        entries = fs.ls(posixpath.dirname(plain), detail=False)[:20]
-        names = [posixpath.basename(str(entry)) for entry in entries]
-    except (OSError, ValueError, ImportError):
-        return "; check the path and its protocol"
-    return f"; {did_you_mean(posixpath.basename(plain), names)}" if names else ""

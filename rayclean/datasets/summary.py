@@ -10,6 +10,9 @@ from rayclean.datasets.load_remarks import left_out_by_role, left_out_warnings
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard
 from rayclean.folder import Folder
 
+_CLASSES_ALONE, _CLASSES_NAMED = 3, 10
+"""More classes than these share a sentence, which names so many."""
+
 
 def load_metrics(
     summaries: list[PieceSummary],
@@ -47,10 +50,14 @@ def load_metrics(
     left_out = left_out_by_role(summaries, staged, shards)
     warnings = left_out_warnings(left_out, summaries, staged, shards)
     if needs_labels:
-        warnings += [
-            f"class {name!r} is seen only once" for i, name in enumerate(names) if per_class[0][i] == 1
-        ]
-        warnings += [f"class {name!r} has no example" for i, name in enumerate(names) if not per_class[0][i]]
+        warnings += _of_classes(
+            [name for i, name in enumerate(names) if per_class[0][i] == 1],
+            "is seen only once",
+            "are seen only once",
+        )
+        warnings += _of_classes(
+            [name for i, name in enumerate(names) if not per_class[0][i]], "has no example", "have no example"
+        )
     warnings += [f"{name} holds no rows" for summary in summaries for name in summary.empty]
     forms = _forms(summaries)
     warnings += _form_warnings(forms)
@@ -78,6 +85,13 @@ def load_metrics(
         **form.figures(*sums),
         "warnings": warnings,
     }
+
+
+def _of_classes(names: list[str], of_one: str, of_many: str) -> list[str]:
+    """What is to be said of some classes: a sentence for each of a few, or one for all."""
+    if len(names) <= _CLASSES_ALONE:
+        return [f"class {name!r} {of_one}" for name in names]
+    return [f"{len(names):,} classes {of_many}: {', '.join(map(repr, names[:_CLASSES_NAMED]))} ..."]
 
 
 def _forms(summaries: list[PieceSummary]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -21,6 +21,7 @@ from rayclean.datasets.label_forms import (
     names_in_lists,
     parsed_list,
     value_like,
+    written_list,
 )
 from rayclean.datasets.rejected_rows import RejectedRow, shorten_value
 from rayclean.errors import ConfigError
@@ -155,8 +156,8 @@ class TagSequences(LabelForm):
             values = tags
         if not isinstance(before, str):
             return values
-        in_json = parsed_list(before) is not None
-        return json.dumps(values, ensure_ascii=False) if in_json else " ".join(map(str, values))
+        in_list = parsed_list(before) is not None
+        return written_list(before, values) if in_list else " ".join(map(str, values))
 
     def count(self, labels: pa.Array) -> list[list[int]]:
         """[index, spans of the entity class]."""

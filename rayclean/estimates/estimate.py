@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rayclean.config import Config
@@ -172,7 +172,7 @@ def _ray_start(config: Config, verbs: Sequence[VerbEstimate]) -> VerbEstimate | 
         if each.is_done:
             continue
         needs: VerbNeeds = verb_module(each.verb).needs(config, run)
-        if is_worth_ray(config.cluster, VerbNeeds(needs.trains, needs.network, needs.servers, each.seconds)):
+        if is_worth_ray(config.cluster, replace(needs, seconds=each.seconds)):
             part = TimePart("Ray's start", _RAY_SECONDS, "assumed")
             return VerbEstimate(each.verb, each.seconds + _RAY_SECONDS, False, (*each.parts, part))
     return None

@@ -27,6 +27,9 @@ def _judged(judged: Mapping[str, Any]) -> str:
     name, controls = judged["name"], judged["controls"]
     if judged["decided_by"] is None:
         return f"{name} was left nothing to decide."
+    only_ranks = "the model's scores of such labels rank them, but are no probabilities by which labels may change: none was"
+    if not controls["asked"] and not judged.get("alone", True):
+        return f"Nobody whose judgement was measured was asked, and {only_ranks}, all suspects are referred to a person."
     if not controls["asked"]:
         return (
             "Nobody whose judgement was measured was asked: the model alone decided, and changed only labels of which it "
@@ -38,9 +41,9 @@ def _judged(judged: Mapping[str, Any]) -> str:
         if judged["unneeded"]
         else ""
     )
+    who = "the model alone decided" if judged.get("alone", True) else only_ranks
     return {
-        "posterior_alone": f"{right}, which is not surely better than chance: its answers count for nothing, and the model "
-        f"alone decided.{ended}",
+        "posterior_alone": f"{right}, which is not surely better than chance: its answers count for nothing, and {who}.{ended}",
         "closed": f"{right}, but its answers do not show that more suggestions are right than wrong: no label was changed.",
         "open": f"{right}: it counts as right with {format_percent(judged['accuracy'])}, and labels were decided by model and "
         "answers together.",

@@ -23,6 +23,7 @@ from rayclean.datasets.labels import LABEL_CODES_FILE
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.exports.added_columns import AddedColumns, added_names, label_codes
+from rayclean.exports.conll_files import token_columns
 from rayclean.exports.json_types import merged_types, schema_of
 from rayclean.exports.parts import ExportJob, PieceJob, infer_types, write_parts
 from rayclean.exports.plan import ExportPlan, plan_export, with_added_columns
@@ -139,8 +140,12 @@ def _plan(
         label_codes(codes, labels.names),
         in_place,
     )
-    outputs = tuple(with_added_columns(output, added.schema()) for output in plan.outputs)
-    return replace(plan, outputs=outputs), added
+    outputs = [with_added_columns(output, added.schema()) for output in plan.outputs]
+    if any(output.format == "conll" for output in outputs):
+        given, tags = added.names.get("label_given"), added.names.get("label") or in_place[0]
+        tokens = config.dataset.tokens
+        outputs = [replace(each, token_columns=token_columns(each, tokens, given, tags)) for each in outputs]
+    return replace(plan, outputs=tuple(outputs)), added
 
 
 def _with_types(plan: ExportPlan, source: Source, engines: Engines) -> ExportPlan:

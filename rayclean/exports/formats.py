@@ -28,7 +28,7 @@ _CHUNK = 1024 * 1024
 
 @dataclass(frozen=True)
 class CsvStyle:
-    """How a CSV is written."""
+    """How a CSV is written; of a CoNLL file the delimiter and the encoding count."""
 
     delimiter: str = ","
     quote: str = '"'
@@ -40,6 +40,17 @@ class CsvStyle:
     has_header: bool = True
     is_safe: bool = False
     """Whether cells that a spreadsheet would run get a quote before them."""
+
+
+@dataclass(frozen=True)
+class TokenColumns:
+    """The columns of a CoNLL file, each with a value per token."""
+
+    tokens: str
+    """The first one."""
+    between: tuple[str, ...]
+    tags: str
+    """The last one."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,8 @@ class OutputFile:
     style: CsvStyle = CsvStyle()
     is_array: bool = False
     """Whether JSON objects are the elements of an array instead of lines."""
+    token_columns: TokenColumns | None = None
+    """What a CoNLL file holds of the columns; None for other formats."""
 
 
 class FileFormat:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from rayclean.config.export_section import ExportConfig, ExportFormat
 from rayclean.datasets.base import Reader, SourceFile
+from rayclean.datasets.conll import Conll
 from rayclean.datasets.csv import Csv
 from rayclean.datasets.partitions import PartitionedReader, partitions
 from rayclean.datasets.sources import Source
@@ -23,13 +24,15 @@ FORMAT_CLASSES = {
     "parquet": "rayclean.exports.parquet_files:ParquetFiles",
     "csv": "rayclean.exports.csv_files:CsvFiles",
     "jsonl": "rayclean.exports.json_files:JsonFiles",
+    "conll": "rayclean.exports.conll_files:ConllFiles",
     "huggingface": "rayclean.exports.huggingface_folder:HuggingFaceFolder",
 }
 _ENDINGS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".conll": "conll", ".iob": "conll", ".bio": "conll",
 }  # fmt: skip
-_OF_FORMAT = {"parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl"}
+_OF_FORMAT = {"parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl", "conll": ".conll"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def plan_export(options: ExportConfig, source: Source) -> ExportPlan:
         fields = {file.name: reader.schema(file) for file in files}
         output = OutputFile(
             "", format_, _common_schema(fields, format_), compression_of(options.to),
-            style(files[0]) if format_ == "csv" and files else CsvStyle(is_safe=options.spreadsheet_safe),
+            style(files[0], format_) if files else CsvStyle(is_safe=options.spreadsheet_safe),
             _ending(options.to) == ".json",
         )  # fmt: skip
         if _ending(options.to) == ".tsv" and source.format != "csv":
@@ -117,7 +120,7 @@ def plan_export(options: ExportConfig, source: Source) -> ExportPlan:
                 format_,
                 schema,
                 compression_of(file.name) if _same(format_, source.format) else "",
-                style(file) if format_ == "csv" else CsvStyle(is_safe=options.spreadsheet_safe),
+                style(file, format_),
                 _is_array(reader, file, format_),
             )
         )
@@ -171,10 +174,14 @@ def _is_array(reader: Reader, file: SourceFile, format_: str) -> bool:
     return form is not None and form.words.startswith("JSON: an array")
 
 
-def _style(options: ExportConfig, reader: Reader, file: SourceFile, of_source: str) -> CsvStyle:
-    """The style of a CSV of the source; commas and UTF-8 for data of another format."""
-    if of_source != "csv":
-        return CsvStyle(is_safe=options.spreadsheet_safe)
+def _style(options: ExportConfig, reader: Reader, file: SourceFile, format_: str, of_source: str) -> CsvStyle:
+    """The style of a CSV or CoNLL file of the source; commas (CoNLL: tabs) and UTF-8 for data of another format."""
+    if format_ == "conll" and of_source == "conll":
+        found = reader.reader if isinstance(reader, PartitionedReader) else reader
+        assert isinstance(found, Conll)
+        return CsvStyle(found.delimiter(file), encoding=found.encoding(file))
+    if format_ != "csv" or of_source != "csv":
+        return CsvStyle("\t" if format_ == "conll" else ",", is_safe=options.spreadsheet_safe)
     own = reader.reader if isinstance(reader, PartitionedReader) else reader
     assert isinstance(own, Csv)
     sniffed = own.sniff(file)

@@ -9,7 +9,15 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.class_names import class_key, difference, is_misspelling, is_number, near_groups
+from rayclean.class_names import (
+    NO_LABELS,
+    PERHAPS_NO_LABELS,
+    class_key,
+    difference,
+    is_misspelling,
+    is_number,
+    near_groups,
+)
 from rayclean.config import DatasetConfig
 from rayclean.datasets.columns import SourceColumns, names_of
 from rayclean.datasets.label_forms import LabelForm, label_form
@@ -20,15 +28,6 @@ from rayclean.first_look.reading import FirstRows
 from rayclean.hashing import text_group
 from rayclean.schema import FormName
 
-NO_LABELS = frozenset(
-    ["n/a", "#n/a", "nan", "null", "-", "--", "?", "tbd", "todo", "unlabeled", "unlabelled", "no label", "not labeled",
-     "not labelled", "missing", "not annotated", "to do"]
-)  # fmt: skip
-"""Values, in lower case, that mean no label in nearly every data set."""
-PERHAPS_NO_LABELS = frozenset(
-    ["unknown", "none", "na", "undefined", "unsure", "skip", "other/unknown", "not sure", "unclear"]
-)
-"""Values, in lower case, that mean no label in some data sets and are a class in others."""
 _COMPARED = 300
 """Most classes whose names are compared pair by pair."""
 

@@ -84,12 +84,14 @@ def judge(
     accept: float,
     neither: float = 0.0,
     confidence: Floats | None = None,
+    alone: bool = True,
 ) -> Judgement:
     """The verdict on each suspect.
 
     1. *The annotator is not surely better than chance* (`Worth.above_chance`): the posterior alone decides, with
-       P = sigmoid(lp). A label changes where P >= max(accept, .85); all others are referred and none is kept, since
-       the posterior's scale is unknown and most suspects may be wrong even where it believes their labels.
+       P = sigmoid(lp). A label changes where P >= max(accept, .85), if it may decide `alone`; all others are referred and
+       none is kept, since the posterior's scale is unknown and most suspects may be wrong even where it believes their
+       labels.
     2. Else P = `suggestion_probability` on the scale of `fit_scale`. An answer counts as right with the annotator's
        accuracy less one standard error, or with the confidence that the annotator itself has in it, where that is
        lower: control questions are easier than suspects, and an annotator that errs on hard ones is less sure there
@@ -113,6 +115,7 @@ def judge(
         neither: share of the suspects for which neither label is right, where something is known about it: their
             answers are guesses, and for the suggestion half of the time.
         confidence: [B] probability that the annotator gives its answer, between the two labels; None: it says none.
+        alone: whether the posterior may change labels by itself; not where lp is a score that only ranks.
 
     Raises:
         ValueError: accept is outside [.5, 1].
@@ -123,7 +126,7 @@ def judge(
     agrees, confirms = answer == suggested, answer == given
     if not worth.above_chance:
         probability = expit(lp)
-        changed = probability >= max(accept, SURE_ALONE)
+        changed = (probability >= max(accept, SURE_ALONE)) & alone
         verdict, nothing = _verdicts(changed, np.zeros_like(changed)), np.zeros(len(lp))
         return Judgement(verdict, probability, nothing, Gate.POSTERIOR_ALONE, (0.0, 1.0))
     says = np.where(agrees, 1.0, np.where(confirms, 0.0, np.nan))

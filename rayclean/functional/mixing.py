@@ -16,9 +16,9 @@ of the rows.
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import betaincinv
 from torch import Tensor
-from torch.nn import functional as F
 
 from rayclean.functional.hashing import mix, uniform
 
@@ -68,7 +68,7 @@ def co_refined_target(
         [B, K], rows sum to 1.
     """
     trust = label_confidence.detach()[:, None].to(probabilities.dtype)
-    given = F.one_hot(labels, probabilities.shape[-1]).to(probabilities.dtype)
+    given = torch.zeros_like(probabilities).scatter_(1, labels[:, None], 1.0)
     return sharpen(trust * given + (1 - trust) * probabilities.detach(), temperature)
 
 
@@ -113,31 +113,35 @@ def copy_keys(ids: npt.NDArray[np.int64], copies: int) -> npt.NDArray[np.int64]:
     return np.concatenate([ids, *others])
 
 
-def partners(
-    ids: npt.NDArray[np.int64], members: npt.NDArray[np.bool_], seed: int, epoch: int
-) -> npt.NDArray[np.int64]:
+def partners(ids: npt.NDArray[np.int64], members: Tensor, seed: int, epoch: int) -> Tensor:
     """The permutation pi of the members among themselves, by the hashes of their ids.
 
-    It depends on which ids are members and on nothing else, so it has to be taken over the global batch.
+    It depends on which ids are members and on nothing else, so it has to be taken over the global batch. The host, which
+    knows the ids, does not wait for the device, which knows the members.
 
     Args:
         ids: [G] ids of the global batch, or `copy_keys` of them; unique among members.
-        members: [G] whether each row is mixed (NoiseAL: H, or R and H); padding is no member.
+        members: [G] bool, whether each row is mixed (NoiseAL: H, or R and H); padding is no member.
         seed: the run's seed.
         epoch: other epochs give other partners.
 
     Returns:
-        [G] position of every row's partner; rows that are no members, and a single member, are their own.
+        [G] int64 on the device of `members`: position of every row's partner; rows that are no members, and a single member,
+        are their own.
 
-    >>> partners(np.array([7, 8, 9]), np.array([False, True, False]), seed=0, epoch=1)
-    array([0, 1, 2])
+    >>> import torch
+    >>> partners(np.array([7, 8, 9]), torch.tensor([False, True, False]), seed=0, epoch=1)
+    tensor([0, 1, 2])
     """
-    partner = np.arange(len(ids))
-    chosen = np.flatnonzero(members)
-    by_id = chosen[np.argsort(ids[chosen], kind="stable")]
-    by_hash = chosen[np.argsort(mix(ids[chosen], seed, f"mix partner {epoch}"), kind="stable")]
-    partner[by_id] = by_hash
-    return partner
+    hashes = mix(ids, seed, f"mix partner {epoch}")
+    orders = np.stack([np.argsort(keys, kind="stable") for keys in (ids, hashes)])
+    by_id, by_hash = torch.from_numpy(orders).to(members.device, non_blocking=True)
+    # Members to the front of either order; where they end, a device would have to be asked.
+    by_id, by_hash = (
+        order[(~members[order]).to(torch.int8).argsort(stable=True)] for order in (by_id, by_hash)
+    )
+    own = torch.arange(len(ids), device=members.device)
+    return torch.where(members, own.scatter(0, by_id, by_hash), own)
 
 
 def interpolate(rows: Tensor, partner_rows: Tensor, weights: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ Differences from the paper:
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class AUM(Method):
         """An AUM below this counts as a wrong label's, without threshold samples; None: it is learnt."""
 
     config: Config
+    observes_late = True
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         super().__init__(config, num_classes, seed)
@@ -122,7 +124,7 @@ class AUM(Method):
         return averages(state[f"margin_sum_{run}"], state[f"visits_{run}"])
 
     def seen(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Margins of the labels trained on, of the run's name; nothing in the last stage."""
         if batch.stage not in self.runs:
@@ -138,13 +140,13 @@ class AUM(Method):
             update_average(state[f"margin_sum_{run}"], state[f"visits_{run}"], rows, margins)
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """Cross-entropy; the label of the run's threshold samples is K."""
         values = losses.cross_entropy(outputs["main"].logits, self._labels(batch, rows))
         return {"cross_entropy": batch.mean(values)}
 
-    def _labels(self, batch: StepBatch, rows: dict[str, Tensor]) -> Tensor:
+    def _labels(self, batch: StepBatch, rows: Mapping[str, Tensor]) -> Tensor:
         if batch.stage not in self.runs:
             return batch.given_label
         is_sample = rows["threshold_run"] == self.runs[batch.stage]

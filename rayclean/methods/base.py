@@ -12,7 +12,8 @@ A method declares its networks, its per-example state columns and its hooks, and
         queries(state, epoch)          in the first turn: whom to ask the annotator about; revise takes the answers
         every step:
           forward of every network on this worker's rows and their views
-          observe(state, rows, seen, epoch)  on the *global* batch (scalars that `seen` made), before the loss
+          observe(state, rows, seen, epoch)  on the *global* batch (scalars that `seen` made), before the loss; during the
+                                             next step, if the method `observes_late`
           loss(outputs, batch, rows, epoch)  on this worker's rows: named scalar terms, summed and logged by the loop
         if reviews: the turn's networks read all training examples once more, in evaluation mode
           review(state, rows, seen, epoch)   takes the scalars that `judged` computed for them
@@ -32,6 +33,7 @@ from (seed, epoch, example_id) by `rayclean.functional.hashing`. So a checkpoint
 their optimisers and the columns, and reloads under another number of workers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -119,6 +121,9 @@ class Method:
     """Whether the texts stand before their views in every batch; false: the views alone, at least one."""
     reviews: bool = False
     """Whether all training examples are read once more at the end of every turn, in evaluation mode."""
+    observes_late: ClassVar[bool] = False
+    """Whether `seen` and `loss` depend on nothing that `observe` changes. It is then called while the next step runs, for
+    which a GPU does not have to wait."""
     first_choice: int = 1
     """First epoch of the last stage that may be kept as the best one, and from which patience counts: after a
     warm-up, whose networks the method has not touched yet. A stage that ends before it chooses among all."""
@@ -164,10 +169,10 @@ class Method:
         return None
 
     def seen(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Per-row scalars [B] that `observe` needs of the whole global batch; the loop gathers them. `rows`:
-        this worker's entries [B] of every state column.
+        this worker's entries [B] of every state column, copied to the device when they are first asked for.
         """
         logits = outputs[self.networks[0]].logits.detach()
         return {"loss": batch.label_loss(logits)}
@@ -175,7 +180,8 @@ class Method:
     def observe(
         self, state: State, rows: npt.NDArray[np.int64], seen: dict[str, npt.NDArray[Any]], epoch: int
     ) -> None:
-        """Update columns in place from the global batch, before its loss; here the columns of the same names.
+        """Update columns in place from the global batch, before its loss unless the method `observes_late`; here the
+        columns of the same names.
 
         Args:
             state: whole columns.
@@ -210,7 +216,7 @@ class Method:
         """
 
     def judged(
-        self, outputs: dict[str, Output], labels: Tensor, rows: dict[str, Tensor]
+        self, outputs: dict[str, Output], labels: Tensor, rows: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Per-row scalars [B] that `review` needs of rows with given `labels` [B] and these entries of the
         state columns; the turn's networks are in evaluation mode.
@@ -246,7 +252,7 @@ class Method:
         return Measures(histograms={"loss": loss} if "loss" in self.state() else {})
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """Named scalar terms, already reduced over the global batch; the loop sums them.
 

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,8 +23,12 @@ class Output:
     """[R, K], float32; [R, T, K] where the network answers for every token."""
 
 
-def _no_network(name: str, rows: Tensor) -> Any:
+def _no_network(name: str, rows: Any) -> Any:
     raise NotImplementedError("this batch was made without networks")
+
+
+def _no_columns(name: str) -> Any:
+    raise NotImplementedError("this batch was made without columns")
 
 
 def _of_classes(logits: Tensor, labels: Tensor) -> Tensor:
@@ -32,8 +39,8 @@ def _of_classes(logits: Tensor, labels: Tensor) -> Tensor:
 class StepBatch:
     """This worker's rows of one global batch."""
 
-    example_id: Tensor
-    """[B] int64; -1 = padding row."""
+    global_id: npt.NDArray[np.int64]
+    """[W x B] ids of the rows of all workers on the host, by rank as in `gather`; -1 = padding row."""
     given_label: Tensor
     """What the networks learn: [B] int64, the class; [B, L] float32 of 0 and 1, which classes apply; or [B, T]
     int64, the tag of each token, -1 where there is none or it was not read."""
@@ -43,8 +50,8 @@ class StepBatch:
     """Number of workers W."""
     global_count: int
     """Valid rows of the whole global batch."""
-    total: Callable[[int], int]
-    """Sum of a count over all workers. It is a collective: every worker must call it, in the same order."""
+    total: Callable[[Tensor], Tensor]
+    """Sum of a count [] int64 over all workers. It is a collective: every worker must call it, in the same order."""
     rank: int = 0
     """This worker's place among all."""
     gather: Callable[[Tensor], Tensor] = lambda rows: rows
@@ -52,9 +59,12 @@ class StepBatch:
     row comes from. A collective, like `total`."""
     classify: Callable[[str, Tensor], Tensor] = _no_network
     """Logits [M, K] that the network of a name gives features [M, D], mixed ones for example."""
-    again: Callable[[str, Tensor], Output] = _no_network
+    again: Callable[[str, npt.NDArray[np.int64]], Output] = _no_network
     """Runs the network of a name once more, with another dropout mask, on some of the originals (of their
-    first views, where those are not kept): `mask` [B] bool."""
+    first views, where those are not kept): `rows` [M] of the B, known to the host, which would have to wait for the
+    device to tell it."""
+    on_host: Callable[[str], npt.NDArray[Any]] = _no_columns
+    """[B] this worker's entries of the state column of a name, as in `rows`, on the host."""
     loss_of: Callable[[Tensor, Tensor], Tensor] = _of_classes
     """Loss [B] of logits [B, ...] on labels like `given_label`, by the form of the labels."""
     stage: str = "train"
@@ -63,6 +73,16 @@ class StepBatch:
     """Networks whose turn it is. The others' outputs are those of evaluation mode, without gradient."""
     progress: float = 0.0
     """Epochs done, of all stages, with the fraction of the running one."""
+
+    @property
+    def example_id(self) -> npt.NDArray[np.int64]:
+        """[B] ids of this worker's rows, on the host; -1 = padding row."""
+        count = len(self.valid)
+        return self.global_id[self.rank * count : (self.rank + 1) * count]
+
+    def put(self, array: npt.NDArray[Any]) -> Tensor:
+        """A small array of the host on the device, for which the host does not wait."""
+        return torch.from_numpy(array).to(self.valid.device, non_blocking=True)
 
     def label_loss(self, logits: Tensor) -> Tensor:
         """Loss [B] of a network's logits on the given labels, whatever their form: cross-entropy of the class,
@@ -91,18 +111,18 @@ class StepBatch:
         """
         return self.gather(self.mean(values)[None]).mean(0)
 
-    def count(self, mask: Tensor) -> int:
-        """Members of a subset, `mask` [B] or [R] bool, in the whole global batch; a
+    def count(self, mask: Tensor) -> Tensor:
+        """Members [] int64 of a subset, `mask` [B] or [R] bool, in the whole global batch; a
         collective, like `total`.
         """
-        return self.total(int((mask & self._valid_like(mask)).sum()))
+        return self.total((mask & self._valid_like(mask)).sum())
 
     def mean_over(self, values: Tensor, mask: Tensor) -> Tensor:
         """Mean of `values` [B] or [R] over a subset, `mask` bool, of the global batch, scaled like `mean`; a
         collective. A subset that is empty on this worker, or everywhere, gives exactly 0 with a gradient of
         0.
         """
-        return self.sum_over(values, mask) / max(self.count(mask), 1)
+        return self.sum_over(values, mask) / self.count(mask).clamp(min=1)
 
     def sum_over(self, values: Tensor, mask: Tensor) -> Tensor:
         """W x the sum of `values` [B] or [R] over a subset here: divide by a global count."""

@@ -16,3 +16,4 @@ class CrossEntropy(Method):
     """What the seam does by itself, on labels of every form."""
 
     label_forms = ("class", "classes", "tags")
+    observes_late = True

@@ -29,6 +29,7 @@ Differences from the paper, which classifies images for 300 epochs (options in p
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class DivideMix(Method):
     turns = (("first",), ("second",))
     predictors = networks
     reviews = True
+    observes_late = True
     default_epochs = 6
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
@@ -118,7 +120,7 @@ class DivideMix(Method):
         state["trusted_by"][:] = sum(state[f"labelled_{name}"] for name in self.networks)
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """L_X + lambda_u L_U + L_reg of the network in turn, on the split of its peer."""
         (name,) = batch.turn

@@ -6,6 +6,8 @@ NoiseAL's L_H (Yuan et al., ACL 2024) after SelfMix (Qiao et al., COLING 2022); 
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,16 +43,12 @@ class EmbMix:
             alpha: of Beta(alpha, alpha).
         """
         copies = len(members) // len(batch.valid)
-        keys = mixing.copy_keys(batch.example_id.cpu().numpy(), copies)
-        all_keys = batch.gather(torch.from_numpy(keys).to(members.device))
+        keys_of = [mixing.copy_keys(ids, copies) for ids in np.split(batch.global_id, batch.world_size)]
         all_members = batch.gather((members & batch.valid.repeat(copies)).to(torch.int8)) > 0
-        partner = mixing.partners(all_keys.cpu().numpy(), all_members.cpu().numpy(), seed, epoch)
-        mine = slice(batch.rank * len(members), (batch.rank + 1) * len(members))
-        partner_of_mine = torch.from_numpy(partner[mine]).to(members.device)
-        share = torch.from_numpy(mixing.mix_weights(keys, seed, epoch, alpha)).to(targets)
-        return cls(
-            partner_of_mine, share, mixing.interpolate(targets, batch.gather(targets)[partner_of_mine], share)
-        )
+        partner = mixing.partners(np.concatenate(keys_of), all_members, seed, epoch)
+        partner = partner[batch.rank * len(members) : (batch.rank + 1) * len(members)]
+        share = batch.put(mixing.mix_weights(keys_of[batch.rank], seed, epoch, alpha)).to(targets.dtype)
+        return cls(partner, share, mixing.interpolate(targets, batch.gather(targets)[partner], share))
 
     def logits(self, batch: StepBatch, name: str, output: Output) -> Tensor:
         """[R, K] classify(h~) of the network of a name. A collective."""
@@ -62,8 +60,9 @@ class EmbMix:
         return losses.cross_entropy(self.logits(batch, name, output), self.target)
 
 
-def dropout_divergence(batch: StepBatch, name: str, output: Output, mask: Tensor) -> Tensor:
-    """[B] symmetric KL of two dropout passes of a network over the rows of `mask` [B]; 0 elsewhere."""
-    second = batch.again(name, mask).logits
-    values = torch.zeros_like(output.logits[:, 0])
-    return values.masked_scatter(mask, losses.symmetric_kl(output.logits[mask], second).to(values))
+def dropout_divergence(batch: StepBatch, name: str, output: Output, rows: npt.NDArray[np.int64]) -> Tensor:
+    """[B] symmetric KL of two dropout passes of a network over some rows [M], known to the host; 0 elsewhere."""
+    second, places = batch.again(name, rows).logits, batch.put(rows)
+    values = losses.symmetric_kl(output.logits.index_select(0, places), second)
+    nothing = torch.zeros_like(output.logits[:, 0])
+    return nothing.index_copy(0, places, values.to(nothing.dtype))

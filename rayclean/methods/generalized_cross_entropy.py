@@ -13,6 +13,8 @@ Differences from the paper: the truncated variant (section 3.3), which prunes ex
 included.
 """
 
+from collections.abc import Mapping
+
 from pydantic import Field
 from torch import Tensor
 
@@ -31,8 +33,10 @@ class GeneralizedCrossEntropy(Method):
         q: float = Field(0.7, gt=0, le=1)
         """Section 4: 0.7 in all experiments."""
 
+    observes_late = True
+
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """L_q of the given labels."""
         values = generalized_cross_entropy(outputs["main"].logits, batch.given_label, q=self.config.q)

@@ -36,6 +36,7 @@ Differences from the paper (each can be turned by an option, except the first tw
   (`auxiliary`) rewrite their own tokens: their views of a row share its label, not their text.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -129,7 +130,7 @@ class Lane(Method):
         self._negative = NegativeMargins.of(averages(state["margin_sum"], state["visits"]))
 
     def seen(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """The label-aware margins of the originals (equations 1 and 3)."""
         originals = len(batch.given_label)
@@ -166,7 +167,7 @@ class Lane(Method):
         return gaussian_weights(alm, negative.mean, negative.sigma_squared(self.config.sigma))
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """L_wCE + L_aux + L_con (equations 7-9); views have label and weight of their original."""
         main, auxiliary = outputs["main"], outputs["auxiliary"]

@@ -41,7 +41,7 @@ Differences from the paper, whose inequalities and constants are not public (opt
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ class NoiseAL(Method):
     config: Config
     networks: tuple[str, ...] = ("strong", "weak")
     reviews = True
+    observes_late = True
     default_epochs = 6
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
@@ -196,7 +197,7 @@ class NoiseAL(Method):
     # -- losses ----------------------------------------------------------------------------------------------
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """Cross-entropy on everything while warming up; then L_R + L_P + L_H of every network."""
         if epoch <= self.config.warmup_epochs:
@@ -204,7 +205,7 @@ class NoiseAL(Method):
                 f"warmup_{name}": batch.mean(losses.cross_entropy(output.logits, batch.given_label))
                 for name, output in outputs.items()
             }
-        subsets = self._step_subsets(batch, rows)
+        subsets = self._step_subsets(batch)
         terms = {}
         for name, output in outputs.items():
             clean_loss = losses.cross_entropy(output.logits, subsets.labels)
@@ -218,9 +219,9 @@ class NoiseAL(Method):
             terms |= {f"hard_{name}": self.config.hard_weight * term for name, term in hard.items()}
         return terms
 
-    def _step_subsets(self, batch: StepBatch, rows: dict[str, Tensor]) -> StepSubsets:
+    def _step_subsets(self, batch: StepBatch) -> StepSubsets:
         """R, P and H as they train in this step: a purified example without an answer is a hard one."""
-        return StepSubsets.of(batch, rows)
+        return StepSubsets.of(batch)
 
     def _mean(self, batch: StepBatch, values: Tensor, mask: Tensor) -> Tensor:
         """The subset's mean times its share of the batch, which is its sum over the batch's size."""

@@ -95,32 +95,32 @@ class NoiseALWithAblations(NoiseAL):
         questions = super().queries(state, epoch)
         return questions and replace(questions, corrupted=self.config.corrupted_demonstrations)
 
-    def _step_subsets(self, batch: StepBatch, rows: dict[str, Tensor]) -> StepSubsets:
+    def _step_subsets(self, batch: StepBatch) -> StepSubsets:
         """Hard rows may be mixed with clean ones, too."""
-        subsets = self._with_answers(batch, rows)
+        subsets = self._with_answers(batch)
         if self.config.mix_pool == "clean_and_hard":
             return replace(subsets, mixed=subsets.clean | subsets.hard)
         return subsets
 
-    def _with_answers(self, batch: StepBatch, rows: dict[str, Tensor]) -> StepSubsets:
+    def _with_answers(self, batch: StepBatch) -> StepSubsets:
         """Answers may be adopted as labels, and silence may make no hard example."""
         if not self.config.adopt and self.config.without_answer == "hard":
-            return super()._step_subsets(batch, rows)
-        subset, answer = rows["subset"], rows["answer"].long()
+            return super()._step_subsets(batch)
+        subset, answer = batch.on_host("subset"), batch.on_host("answer").astype(np.int64)
         clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
         answered = (answer >= 0) & (clean | purified | hard)
-        labels, answers = batch.given_label, answer.clamp(min=0)
+        labels, answers = batch.given_label, np.maximum(answer, 0)
         silent = purified & ~answered
         if self.config.without_answer == "predicted":
-            answers = torch.where(silent, rows["predicted"].long(), answers)
+            answers = np.where(silent, batch.on_host("predicted").astype(np.int64), answers)
         else:
             purified = purified & ~silent
         if self.config.without_answer == "hard":
             hard = hard | silent
         if self.config.adopt:  # an answer of an earlier epoch stays adopted, wherever the example is now
-            labels = torch.where(answered, answers, labels)
+            labels = torch.where(batch.put(answered), batch.put(answers), labels)
             clean, purified, hard = clean | answered, purified & ~answered, hard & ~answered
-        return StepSubsets(clean, purified, hard, labels, answers, mixed=hard)
+        return StepSubsets.on_device(batch, (clean, purified, hard, hard), labels, answers)
 
     def _mean(self, batch: StepBatch, values: Tensor, mask: Tensor) -> Tensor:
         """The plain mean over the subset, unless it is weighed by its share."""

@@ -1,6 +1,6 @@
 """Parts of NoiseAL: how the rows of a batch train, the loss of the hard ones, and who is asked about first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,17 +36,30 @@ class StepSubsets:
     """[B] int64 labels of P; without meaning elsewhere."""
     mixed: Tensor
     """[B] bool: rows that are mixed among themselves."""
+    hard_rows: npt.NDArray[np.int64]
+    """Places of H among the B rows, on the host."""
 
     @classmethod
-    def of(cls, batch: StepBatch, rows: dict[str, Tensor]) -> "StepSubsets":
-        """Subsets by the columns `subset` and `answer` of `rows`; a purified example without an answer is
-        hard.
-        """
-        subset, answer = rows["subset"], rows["answer"].long()
+    def on_device(
+        cls,
+        batch: StepBatch,
+        masks: Sequence[npt.NDArray[np.bool_]],
+        labels: Tensor,
+        answers: npt.NDArray[np.int64],
+    ) -> "StepSubsets":
+        """Subsets that the host knows: `masks` [4, B] of R, P, H and what is mixed."""
+        clean, purified, hard, mixed = batch.put(np.stack(masks))
+        return cls(clean, purified, hard, labels, batch.put(answers), mixed, np.flatnonzero(masks[2]))
+
+    @classmethod
+    def of(cls, batch: StepBatch) -> "StepSubsets":
+        """Subsets by the columns `subset` and `answer` of the batch; a purified example without an answer is hard."""
+        subset, answer = batch.on_host("subset"), batch.on_host("answer").astype(np.int64)
         clean, purified, hard = (subset == s for s in (Subset.CLEAN, Subset.PURIFIED, Subset.HARD))
         silent = purified & (answer < 0)
         hard = hard | silent
-        return cls(clean, purified & ~silent, hard, batch.given_label, answer.clamp(min=0), mixed=hard)
+        masks = clean, purified & ~silent, hard, hard
+        return cls.on_device(batch, masks, batch.given_label, np.maximum(answer, 0))
 
 
 def hard_losses(
@@ -78,7 +91,7 @@ def hard_losses(
     for name, output in outputs.items():
         terms[name] = mean(batch, mix.loss(batch, name, output), subsets.hard)
         if config.kl_weight:
-            divergence = dropout_divergence(batch, name, output, subsets.hard)
+            divergence = dropout_divergence(batch, name, output, subsets.hard_rows)
             terms[name] = terms[name] + config.kl_weight * mean(batch, divergence, subsets.hard)
     return terms
 

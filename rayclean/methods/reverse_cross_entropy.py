@@ -14,6 +14,7 @@ Differences from the paper: there RCE never stands alone; the warm-up is ours, a
 it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -35,13 +36,14 @@ class ReverseCrossEntropy(Method):
         """Epochs with cross-entropy (NoiseAL: 2 of 6)."""
 
     config: Config
+    observes_late = True
 
     def __init__(self, config: Any, num_classes: int, seed: int = 0):
         super().__init__(config, num_classes, seed)
         self.first_choice = config.warmup_epochs + 1
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """One of the two, by epoch."""
         logits, labels = outputs["main"].logits, batch.given_label

@@ -14,6 +14,8 @@ Differences from the paper: none known; A follows the authors' code (one-hot lab
 of the -4 of the text.
 """
 
+from collections.abc import Mapping
+
 from pydantic import Field
 from torch import Tensor
 
@@ -34,8 +36,10 @@ class SymmetricCrossEntropy(Method):
         beta: float = Field(1.0, ge=0)
         """Weight of reverse cross-entropy; the paper takes 1 on CIFAR-10, 0.1 on CIFAR-100."""
 
+    observes_late = True
+
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         """Cross-entropy and reverse cross-entropy, each with its weight."""
         logits, labels = outputs["main"].logits, batch.given_label

@@ -9,7 +9,7 @@ features and logits have an axis more, of words.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -61,17 +61,38 @@ class Tokenizer:
         return None
 
 
-def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> dict[str, Tensor]:
-    """A batch of the network's inputs: `input_ids` [B, L] and `attention_mask` [B, L], L the longest of the
+class Inputs(dict[str, Tensor]):
+    """What a network reads of R rows: tensors [R, ...] by name (`Encoder.encode` says which), and what the host knows of
+    them. A device that is asked for it would have to finish all work before.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], lengths: npt.NDArray[np.int64] | None = None):
+        super().__init__(tensors)
+        self.lengths = lengths
+        """[R] tokens of each row; None: they are not known, or rows are no tokens."""
+
+
+def lengths_of(batch: Mapping[str, Tensor]) -> npt.NDArray[np.int64] | None:
+    """[R] tokens of each row of a network's inputs; None where the host does not know them."""
+    return batch.lengths if isinstance(batch, Inputs) else None
+
+
+def pad(tokens: Sequence[npt.NDArray[np.int32]], pad_id: int) -> Inputs:
+    """A batch of the network's inputs: `input_ids` and `attention_mask` [B, L], L the longest of the
     batch.
     """
-    longest = max((len(t) for t in tokens), default=1) or 1
-    ids = np.full((len(tokens), longest), pad_id, dtype=np.int64)
-    mask = np.zeros((len(tokens), longest), dtype=np.int64)
-    for row, token_ids in enumerate(tokens):
-        ids[row, : len(token_ids)] = token_ids
-        mask[row, : len(token_ids)] = 1
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    return pad_flat(np.concatenate([np.zeros(0, np.int32), *tokens]), lengths, pad_id)
+
+
+def pad_flat(tokens: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64], pad_id: int) -> Inputs:
+    """As `pad`, of rows that stand one after another in `tokens`, `lengths` [B] of them."""
+    inside = np.arange(max(1, int(lengths.max(initial=1)))) < lengths[:, None]
+    ids = np.full(inside.shape, pad_id, dtype=np.int64)
+    ids[inside] = tokens
+    mask = inside.astype(np.int64)
+    tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    return Inputs(tensors, lengths)
 
 
 def pad_words(first_tokens: Sequence[npt.NDArray[np.int32]]) -> dict[str, Tensor]:
@@ -111,6 +132,9 @@ class Encoder(nn.Module):
 
     default_patience: ClassVar[int] = 3
     """Epochs without a lower dev loss after which a small network (`is_small`) stops, where the config names none."""
+
+    lowered = False
+    """Whether the body's weights are held in bfloat16 (`lower`)."""
 
     def __init__(self, config: Any, num_classes: int, per_token: bool = False):
         super().__init__()
@@ -183,6 +207,12 @@ class Encoder(nn.Module):
         A frozen encoder computes them once and keeps them.
         """
         raise NotImplementedError
+
+    def lower(self) -> None:
+        """Hold the body's weights in bfloat16 from now on, for inference: its forward pass then casts nothing, as it would under
+        autocast. Features, the head and whatever follows stay in float32. A body that gains nothing by it stays as it is, and
+        `lowered` False.
+        """
 
     def of_words(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """States [B, T, D] of the first token of each word, from those [B, L, D] of all tokens; 0 for words

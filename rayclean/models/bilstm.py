@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import invert_permutation, pack_padded_sequence, pad_packed_sequence
 
-from rayclean.models.base import Encoder
+from rayclean.models.base import Encoder, lengths_of
 from rayclean.models.hashed_words import PAD, RESERVED, WordEncoder, WordTokenizer
 
 
@@ -57,15 +57,20 @@ class BiLSTMEncoder(WordEncoder):
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Features [B, 4 x hidden], or [B, T, 2 x hidden]."""
-        mask = batch["attention_mask"]
+        mask, known = batch["attention_mask"], lengths_of(batch)
         lengths = mask.sum(1)
+        on_host = lengths.cpu() if known is None else torch.from_numpy(known)
         embedded = self.dropout(self.embedding(self.rows(batch["input_ids"])))
-        # Packed, or the backward direction of a short text would start on its padding.
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        # Packed, or the backward direction of a short text would start on its padding. Sorted here: by itself
+        # `pack_padded_sequence` would wait until the order has been copied.
+        descending, order = torch.sort(on_host, descending=True)
+        order = order.to(embedded.device, non_blocking=True)
+        packed = pack_padded_sequence(embedded.index_select(0, order), descending, batch_first=True)
         # Always in its own precision: on GPUs autocast gives an LSTM float16 whatever was asked for, in which small gradients
         # vanish; CPUs without bfloat16 of their own refuse it, or take ten times as long.
         with torch.autocast(embedded.device.type, enabled=False):
             states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        states = states.index_select(0, invert_permutation(order))
         if self.per_token:
             found: Tensor = self.dropout(self.of_words(states, batch))
             return found

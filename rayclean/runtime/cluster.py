@@ -172,12 +172,12 @@ def cpu_count() -> int:
     return nodes.most("CPU")
 
 
-def trains_on_gpu(config: ClusterConfig) -> bool:
+def trains_on_gpu(config: ClusterConfig, small: bool = False) -> bool:
     """Whether training workers get GPUs: as the config says; without a setting, if the cluster has enough for
-    all.
+    all and the training is not so `small` that they are no gain (`needs.is_small_training`).
     """
     have = gpu_count()
-    enough = have > 0 and have >= config.workers * config.gpus_per_worker
+    enough = not small and have > 0 and have >= config.workers * config.gpus_per_worker
     return enough if config.use_gpu is None else config.use_gpu
 
 

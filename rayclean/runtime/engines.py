@@ -16,9 +16,10 @@ from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
 from rayclean.progress import ProgressBar
+from rayclean.runtime import precisions
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
 from rayclean.runtime.gpus import require_cuda
-from rayclean.runtime.needs import uses_gpu
+from rayclean.runtime.needs import is_small_training, uses_gpu
 from rayclean.runtime.threads import own_threads
 from rayclean.schema import LabelSet, MethodQueries
 
@@ -45,6 +46,8 @@ class Workplace:
     """Number of runs that share a machine, including this one."""
     endpoints: "Mapping[str, ServedEndpoint]" = field(default_factory=dict)
     """Language models served for all of these runs (`runtime.serve.hosting`)."""
+    shares_cluster: bool = False
+    """Whether concurrent runs share the cluster, each of which gets a part of it."""
     in_process: bool = False
     """Whether the run does all work in its process, since concurrent runs already use the whole cluster."""
 
@@ -78,7 +81,8 @@ class Engines:
         """`function(item)` for every item, in any order, where each process creates its function once.
 
         Args:
-            factory: creates the function, given its number of threads and whether it may use a GPU.
+            factory: creates the function, given its number of threads and whether it may use a GPU; on a GPU several threads
+                call it at once.
             items: small descriptions of work.
             actors: number of processes, each with its function; None: chosen by `size_pool`.
         """
@@ -89,7 +93,7 @@ class Engines:
         size = actor_pool.size_pool(self.cluster, actors, len(items), self.place.sharers)
         build = functools.partial(factory, size.threads, size.num_gpus > 0)
         return ray_data.map_actors(
-            build, items, actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus
+            build, items, actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus, calls=size.calls
         )
 
     @contextmanager
@@ -103,6 +107,10 @@ class Engines:
         with counted_on_ray(progress) as tell:
             yield tell
 
+    def inference_precision(self, wanted: str) -> str:
+        """The precision of `map_networks`: what is wanted; of `auto`, what the machines are faster in, decided here."""
+        return precisions.inference_precision(self.cluster, self.on_ray) if wanted == "auto" else wanted
+
     def fit_jobs(
         self,
         jobs: "Sequence[FitJob]",
@@ -111,13 +119,13 @@ class Engines:
         on_epoch: OnEpoch = lambda record: None,
         consult: "AskAnnotator | None" = None,
     ) -> "dict[str, FitResult]":
-        """Train all unfinished jobs, one after another.
+        """Train all unfinished jobs: one after another, or on Ray side by side where there is room (`runtime.places`).
 
         Args:
             jobs: jobs with distinct names and output folders.
             spec: settings of every training.
             work: folder visible to all nodes; Ray Train keeps a marker in it while it runs.
-            on_epoch: called after every epoch.
+            on_epoch: called after every epoch, by one thread at a time.
             consult: the annotator for methods that ask.
 
         Returns:
@@ -132,6 +140,10 @@ class Engines:
 
         assert len({job.name for job in jobs}) == len({job.output for job in jobs}) == len(jobs), (
             "names must be distinct"
+        )
+        small = is_small_training(spec.encoder, spec.method, spec.task)
+        spec = precisions.with_precision(
+            spec, lambda: precisions.training_precision(self.cluster, self.on_ray, small)
         )
         keys = {job.name: job_key(job, spec) for job in jobs}
         unfinished = [job for job in jobs if finished_result(job, keys[job.name]) is None]
@@ -158,6 +170,7 @@ class Engines:
         from rayclean.training.side_by_side import fit_side_by_side
 
         threads = own_threads(self.place.sharers)
+        spec = precisions.with_precision(spec, lambda: "float32")
         return fit_side_by_side(jobs, spec, on_epoch=_harmless(on_epoch), threads=threads)
 
     def _fit_here(
@@ -172,7 +185,8 @@ class Engines:
         from rayclean.training.loop import fit
 
         torch.set_num_threads(own_threads(self.place.sharers))
-        device = "cuda" if uses_gpu(self.cluster) else "cpu"
+        small = is_small_training(spec.encoder, spec.method, spec.task)
+        device = "cuda" if precisions.trains_here_on_gpu(self.cluster, small) else "cpu"
         if device == "cuda":
             require_cuda()
         for job in jobs:

@@ -11,17 +11,27 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import torch
 
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import BUILT_IN, model_source
+from rayclean.models.precision import gains_by_bfloat16
 from rayclean.runtime import reaper
-from rayclean.runtime.preflight import INGRESS_CPUS
+from rayclean.runtime.preflight import INGRESS_CPUS, ingresses
 from rayclean.runtime.threads import physical_threads
 
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
 
+GPU_BATCH, CPU_BATCH = 256, 32
+"""Sequences that a replica computes together, by default."""
+MEMORY = 0.9
+"""Part of its part of a GPU's memory that vLLM takes; of a whole one it does so by itself."""
+CPU_REQUESTS = 16
+"""Concurrent requests of a CPU engine."""
 FEW_CORES = 4
 """Cores up to which an engine on CPUs computes on all of them. vLLM keeps one for its scheduler, which sleeps most of the time:
 of two cores half of the speed (SmolLM2-135M, articles of 600 characters: 2.8 instead of about 4 questions a second)."""
@@ -30,14 +40,56 @@ CPU_BLOCK_SIZE = 32
 blocks that label words of several tokens are scored at a quarter of the speed; vLLM refuses 16."""
 
 
+@dataclass(frozen=True)
+class Load:
+    """How many requests a server is given, from which the size of its queues follows and when it scales."""
+
+    batch: int
+    """Sequences that a replica computes together."""
+    each: int
+    """Concurrent requests that keep a replica busy: it computes some while as many wait, and on a CPU, where a larger batch
+    is hardly faster, no more than are answered within seconds."""
+    most: int
+    """Replicas at most."""
+
+    @classmethod
+    def of(cls, options: ServerOptions, use_gpu: bool) -> Self:
+        """The load of a server with these options, on GPUs or on CPUs."""
+        batch = options.max_num_seqs or (GPU_BATCH if use_gpu else CPU_BATCH)
+        return cls(
+            batch,
+            2 * batch if use_gpu else min(batch, CPU_REQUESTS),
+            options.max_replicas or options.replicas,
+        )
+
+    @property
+    def requests(self) -> int:
+        """Concurrent requests of a client that keep all replicas busy, and so let Ray Serve start them."""
+        return self.each * self.most
+
+    @property
+    def target(self) -> float:
+        """Requests per replica above which Ray Serve starts a further one: half of what keeps it busy."""
+        return max(1.0, self.each / 2)
+
+
 class Watched(CallbackBase):
     """Ray Serve LLM's callbacks around the start of an engine. In the replica, before the engine's processes start, this one
-    starts a reaper that ends them when the replica ends, in whatever way: vLLM's core waits for a parent that is gone.
+    starts a reaper that ends them when the replica ends, in whatever way: vLLM's core waits for a parent that is gone. It also
+    chooses the precision of an engine on CPUs, which depends on the node.
     """
 
+    llm_config: Any
+
     async def on_after_node_init(self) -> None:
-        """Start the replica's reaper."""
+        """Start the replica's reaper, and choose what `dtype = "auto"` is."""
         reaper.reap_at_end()
+        engine = self.llm_config.get_engine_config().engine_kwargs
+        if engine["dtype"] == "auto" and self.llm_config.accelerator_config.kind == "cpu":
+            gains = gains_by_bfloat16(
+                torch.device("cpu")
+            )  # vLLM would take the bfloat16 of the model's files
+            engine["dtype"] = "bfloat16" if gains else "float32"
 
 
 class Converted(Watched):
@@ -47,8 +99,6 @@ class Converted(Watched):
     the replica, before the model's config or tokenizer is read. vLLM's workers on other nodes (tensor
     parallelism) receive the replica's path, so `RAYCLEAN_CACHE` must be the same on all nodes.
     """
-
-    llm_config: Any
 
     def on_before_download_model_files_distributed(self) -> None:
         """Convert the model in a separate process, so that the engine's process does not keep the memory."""
@@ -77,17 +127,19 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
     with _root_logger_kept():
         from ray.serve.llm import LLMConfig, build_openai_app
 
-    batch = options.max_num_seqs or (256 if use_gpu else 32)
+    load = Load.of(options, use_gpu)
+    share = options.gpu_share if use_gpu else 1.0
     block = options.block_size or (None if use_gpu else CPU_BLOCK_SIZE)
     path = Path(model).expanduser()
     converted = model in BUILT_IN or path.is_file()
     local = converted or path.is_dir()
     engine: dict[str, Any] = {
         **({} if use_gpu else {"enforce_eager": True}),  # compilation gains nothing on a CPU
+        **({"gpu_memory_utilization": round(MEMORY * share, 3)} if share < 1 else {}),
         **options.engine_kwargs,
         "dtype": options.dtype,
         "max_model_len": options.max_model_len,
-        "max_num_seqs": batch,
+        "max_num_seqs": load.batch,
         "tensor_parallel_size": options.tensor_parallel,
         **({} if block is None else {"block_size": block}),
         "enable_prefix_caching": True,
@@ -102,16 +154,17 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
         },
         callback_config={"callback_class": Converted if converted else Watched},
         accelerator_config={"kind": "gpu" if use_gpu else "cpu"},
-        placement_group_config=None if use_gpu else {"bundles": [{"CPU": options.cpus}]},
+        placement_group_config=_placement(options, use_gpu),
         deployment_config={
             "autoscaling_config": {
                 "min_replicas": options.replicas,
                 "initial_replicas": options.replicas,
-                "max_replicas": options.max_replicas or options.replicas,
-                "target_ongoing_requests": max(1.0, 0.7 * batch),
+                "max_replicas": load.most,
+                "target_ongoing_requests": load.target,
             },
-            "max_ongoing_requests": batch,
-            "max_queued_requests": 4 * batch,  # beyond that the server answers 503, and the client backs off
+            "max_ongoing_requests": 2 * load.each,
+            # Beyond that the server answers 503, and clients back off. Before it has scaled, all that keeps it busy queues.
+            "max_queued_requests": 4 * load.requests,
             "max_constructor_retry_count": options.attempts,
             "health_check_period_s": 5,
             "health_check_timeout_s": 60,  # a busy CPU engine answers late while healthy
@@ -122,9 +175,21 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
         runtime_env={"env_vars": engine_environment(options, use_gpu, local)},
         log_engine_metrics=False,
     )
-    ingress = {"max_ongoing_requests": 1000, "autoscaling_config": {"min_replicas": 1, "max_replicas": 1},
+    scaling = {
+        "min_replicas": ingresses(options.replicas, use_gpu),
+        "max_replicas": ingresses(load.most, use_gpu),
+        "target_ongoing_requests": load.target,
+    }
+    ingress = {"max_ongoing_requests": 1000, "autoscaling_config": scaling,
                "ray_actor_options": {"num_cpus": INGRESS_CPUS}}  # fmt: skip
     return build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress})
+
+
+def _placement(options: ServerOptions, use_gpu: bool) -> dict[str, Any] | None:
+    """What a replica reserves beside its CPU; None: a whole GPU for each of its workers."""
+    if not use_gpu:
+        return {"bundles": [{"CPU": options.cpus}]}
+    return None if options.gpu_share == 1 else {"bundle_per_worker": {"GPU": options.gpu_share}}
 
 
 def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> dict[str, str]:
@@ -147,6 +212,10 @@ def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> di
     }
     if local:
         environment |= {"HF_HUB_OFFLINE": "1"}
+    if (
+        use_gpu and options.gpu_share < 1
+    ):  # Ray tells the workers alone, but the engine's core reserves for them
+        environment |= {"VLLM_RAY_PER_WORKER_GPUS": f"{options.gpu_share:g}"}
     if not use_gpu:
         environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
         if physical_threads() <= FEW_CORES:

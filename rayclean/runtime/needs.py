@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rayclean.annotators.model_server import ModelServer
 from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ConfigError
+from rayclean.plugins import Plugin
 from rayclean.run import Run
 
 EMBEDDED = "RAYCLEAN_EMBEDDED_RAY"
@@ -29,6 +30,10 @@ class VerbNeeds:
 
     trains: bool = False
     """Whether the verb trains a network and so holds the training workers."""
+    batch_size: int = 0
+    """Rows of a batch of its training, over all workers; 0: not known."""
+    small: bool = False
+    """Whether its training is so small that a GPU is no gain (`is_small_training`)."""
     network: bool = False
     """Whether the verb runs a network and so uses a GPU if available."""
     servers: tuple[ModelServer, ...] = ()
@@ -50,6 +55,24 @@ def network_seconds(config: Config, run: Run) -> float:
 
     cls, options = encoder_class(config.encoder)
     return (SECONDS_PER_EXAMPLE + cls.seconds_per_text(options)) * loaded_examples(run)
+
+
+def is_small_training(encoder: Plugin, method: Plugin, task: Plugin) -> bool:
+    """Whether no network of a training gains by a GPU: heads on features that were computed once, bags of words. Their steps
+    take a core less time than a GPU needs to start its kernels, so they take none unless `cluster.use_gpu = true` asks.
+    """
+    from rayclean.methods import METHODS
+    from rayclean.models.loading import encoder_class
+    from rayclean.tasks import TASKS
+
+    if TASKS.resolve(task.name).per_token:
+        return False
+    for each in METHODS.build(method, 2, 0).encoders(encoder).values():
+        cls, options = encoder_class(each)
+        runs_body = cls.is_frozen(options) and each != encoder  # features are those of the run's own encoder
+        if runs_body or not cls.is_small(options):
+            return False
+    return True
 
 
 def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:

@@ -62,6 +62,12 @@ def most(resource: str) -> int:
     return int(max(ray.cluster_resources().get(resource, 0.0), later))
 
 
+def gpu_kinds() -> set[str]:
+    """Ray's names of the kinds of GPUs of the current nodes, such as `T4`."""
+    mark = "accelerator_type:"
+    return {name.removeprefix(mark) for name in ray.cluster_resources() if name.startswith(mark)}
+
+
 def may_grow_further() -> bool:
     """Whether the nodes come from an autoscaler without declared limits."""
     return not declared() and any(GROUP in node.get("Labels", {}) for node in alive())

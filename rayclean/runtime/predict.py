@@ -1,10 +1,12 @@
 """Inference over example shards in processes that each load their networks once.
 
 An item is one shard: a process reads it, runs the network, writes the whole output shard and returns figures.
-An existing output shard with exactly the ids of its examples is kept, so a restarted run resumes.
+Beside a GPU a process reads and writes one shard while the networks run on another. An existing output shard with
+exactly the ids of its examples is kept, so a restarted run resumes.
 """
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,12 +21,13 @@ from rayclean.errors import ArtifactError, RaycleanError
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.models.base import Encoder
-from rayclean.models.inference import infer
+from rayclean.models.inference import infer, lower_bodies
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
 from rayclean.progress import progress_bar
 from rayclean.runtime.engines import Engines
 from rayclean.runtime.gpus import require_cuda
-from rayclean.runtime.shard_figures import CUT, count_rows, shard_figures, sum_figures
+from rayclean.runtime.shard_figures import CUT, count_rows, holds_examples, shard_figures, sum_figures
+from rayclean.runtime.threads import tokenize_on
 from rayclean.schema import features as features_schema
 from rayclean.schema import list_column, matrix
 from rayclean.tasks.base import Task
@@ -85,11 +88,11 @@ def compute_features(
     """
     plan = InferencePlan(
         examples.url(), output.url(), None, encoder=encoder, seed=seed,
-        precision=config.precision, tokens_per_batch=config.tokens_per_batch,
+        precision=engines.inference_precision(config.precision), tokens_per_batch=config.tokens_per_batch,
     )  # fmt: skip
     if kept is not None:
         _, options = encoder_class(encoder)
-        plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), config.precision)))
+        plan = replace(plan, kept=kept.url(fingerprint(encoder.name, options.identity(), plan.precision)))
     return _run(engines, plan, config, "embed")
 
 
@@ -129,7 +132,7 @@ def predict_shards(
         tuple(networks),
         folds.url() if folds is not None else None,
         task=task,
-        precision=config.precision,
+        precision=engines.inference_precision(config.precision),
         tokens_per_batch=config.tokens_per_batch,
     )
     return _run(engines, plan, config, "predict")
@@ -167,7 +170,7 @@ def _run(engines: Engines, plan: InferencePlan, config: PredictConfig, title: st
 
 
 class ShardRunner:
-    """Networks that are loaded once and then run on many shards."""
+    """Networks that are loaded once and then run on many shards, by one thread at a time; several may call."""
 
     def __init__(
         self,
@@ -180,6 +183,9 @@ class ShardRunner:
         torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to the actor's CPUs
         self.plan, self.tell = plan, tell
         self.device = "cuda" if use_gpu else "cpu"
+        if use_gpu:  # on CPUs, tokenizers of several threads would take the cores of the networks
+            tokenize_on(threads)
+        self.turn = threading.Lock()
         self.examples = Folder(plan.examples)
         self.networks: list[Encoder] = []
 
@@ -192,6 +198,7 @@ class ShardRunner:
             self.networks = [load_encoder(folder) for folder in self.plan.networks]
         for network in self.networks:
             network.to(self.device)
+        lower_bodies(self.networks, self.plan.precision, torch.device(self.device))
         self.tokenizer = self.networks[0].tokenizer(self.networks[0].config)
 
     def __call__(self, shard: str) -> dict[str, Any]:
@@ -204,19 +211,20 @@ class ShardRunner:
         features = Folder(plan.features) if plan.features is not None else None
         predictions = Folder(plan.predictions) if plan.predictions is not None else None
         outputs = [folder for folder in (features, predictions) if folder is not None]
-        if all(_is_whole(folder, shard, ids) for folder in outputs):
+        if all(holds_examples(folder, shard, ids) for folder in outputs):
             return {**shard_figures(outputs[-1], shard), "resumed": len(ids)}
         kept = Folder(plan.kept) if plan.kept is not None else None
         name = f"{_content(table)}.parquet" if kept is not None else ""  # every text is read for it
         if kept is not None and features is not None and kept.exists(name):
             features.take(kept, name, shard)
             return {**shard_figures(features, shard), "resumed": len(ids)}
-        if not self.networks:  # only when needed: a restarted run that is done loads nothing
-            self._load()
+        with self.turn:
+            if not self.networks:  # only when needed: a restarted run that is done loads nothing
+                self._load()
         fold = _fold_of_each(shard, ids, plan)
         found = infer(
             self.networks, self.tokenizer, table["tokens" if per_token else "text"].to_pylist(), np.maximum(fold, 0),
-            precision=plan.precision, tokens_per_batch=plan.tokens_per_batch, on_rows=self.tell,
+            precision=plan.precision, tokens_per_batch=plan.tokens_per_batch, on_rows=self.tell, turn=self.turn,
         )  # fmt: skip
         cut = {CUT: str(int(found.cut.sum())).encode()}
         if features is not None:
@@ -243,9 +251,9 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
     output, features = Folder(plan.predictions), Folder(plan.features)
     table = Folder(plan.examples).read_table(shard, columns=["example_id", "given_label"])
     ids = table["example_id"].to_numpy()
-    if _is_whole(output, shard, ids):
+    if holds_examples(output, shard, ids):
         return {**shard_figures(output, shard), "resumed": len(ids)}
-    if not _is_whole(features, shard, ids):
+    if not holds_examples(features, shard, ids):
         raise ArtifactError(
             f"{features.url(shard)} does not hold the examples of that shard: run predict again"
         )
@@ -277,14 +285,6 @@ def _fold_of_each(shard: str, ids: npt.NDArray[np.int64], plan: InferencePlan) -
 def _content(examples: pa.Table) -> str:
     """Hash of the ids and texts of a shard, in their order."""
     return fingerprint(examples["example_id"].to_pylist(), examples["text"].to_pylist())
-
-
-def _is_whole(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:
-    if not folder.exists(shard):
-        return False
-    return bool(
-        np.array_equal(folder.read_table(shard, columns=["example_id"])["example_id"].to_numpy(), ids)
-    )
 
 
 def _check_finite(values: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], what: str) -> None:

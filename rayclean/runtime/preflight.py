@@ -16,15 +16,18 @@ from rayclean.config import ClusterConfig, Config
 from rayclean.errors import ResourceError
 from rayclean.runtime import environment as environment
 from rayclean.runtime import nodes
+from rayclean.runtime.actor_pool import ACTORS_PER_GPU, size_pool
 from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded, trains_on_gpu
-from rayclean.runtime.needs import VerbNeeds
+from rayclean.runtime.needs import VerbNeeds, is_small_training
 
 import ray
 
 logger = logging.getLogger(__name__)
 
 INGRESS_CPUS = 1
-"""Logical CPUs of the HTTP side of a served language model."""
+"""Logical CPUs of each process of the HTTP side of a served language model."""
+FULL_ROWS = 32
+"""Rows of a batch below which a GPU waits for its kernels to start rather than for them to end."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,39 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
     Raises:
         ResourceError: they do not fit; the message says what to change.
     """
+    needs = list(needs)
+    for size in sorted({need.batch_size for need in needs if need.trains and not need.small}):
+        _warn_of_small_batches(cluster, size)
     for need in needs:
-        training = [training_demand(cluster)] if need.trains else []
+        training = [training_demand(cluster, need.small)] if need.trains else []
         for server in need.servers:  # one after another
             check_fits([*training, server_demand(server.options)])
         if training and not need.servers:
             check_fits(training)
 
 
-def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[ResourceDemand]:
+def _warn_of_small_batches(cluster: ClusterConfig, batch_size: int) -> None:
+    """Say that several GPUs are no faster than one where each gets a few rows of a batch."""
+    workers = max(cluster.workers, cluster.max_workers or 1)
+    if workers > 1 and 0 < batch_size < FULL_ROWS * workers and trains_on_gpu(cluster):
+        logger.warning(
+            "training: a batch of %d rows gives each of %d GPUs %g, and below %d they are hardly faster together than one: set "
+            "cluster.workers = 1 (folds and compared networks then train side by side on the others), or batch_size = %d or "
+            "more and a higher learning_rate",
+            batch_size, workers, batch_size / workers, FULL_ROWS, FULL_ROWS * workers,
+        )  # fmt: skip
+
+
+def preflight_sweep(
+    configs: Sequence[Config], *, trains: bool, networks: bool = True
+) -> list[ResourceDemand]:
     """Check that the resources of a sweep fit the cluster; its trials share its language models until the
     last ends.
 
     Args:
         configs: configs of its trials, all for one cluster.
         trains: whether trainings run while the language models do.
+        networks: whether networks read texts while the language models run.
 
     Returns:
         The resources of the language models, each counted once.
@@ -76,20 +97,45 @@ def preflight_sweep(configs: Sequence[Config], *, trains: bool) -> list[Resource
     Raises:
         ResourceError: they do not fit; the message says what to change.
     """
-    training = training_demand(configs[0].cluster)
+    cluster, small = configs[0].cluster, trains_small(configs)
+    training = training_demand(cluster, small)
     check_fits([training])
+    if trains:
+        for size in sorted({config.train.batch_size for config in configs} if not small else ()):
+            _warn_of_small_batches(cluster, size)
     servers: dict[str, ResourceDemand] = {}
     for annotator in (annotator for config in configs for annotator in asked_annotators(config)):
         if (server := annotator.server()) is not None:
             servers[server.key] = servers.get(server.key) or server_demand(server.options)
     if servers:
         check_fits([*([training] if trains else []), *servers.values()])
+        if networks and not training.gpus:  # else one may run after the other
+            check_fits([inference_demand(cluster), *servers.values()])
     return [*servers.values()]
 
 
-def training_demand(cluster: ClusterConfig) -> ResourceDemand:
-    """Resources of one training: its workers, and a CPU for their data."""
-    gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster) else 0.0
+def trains_small(configs: Sequence[Config]) -> bool:
+    """Whether no training of these configs gains by a GPU (`needs.is_small_training`)."""
+    return all(is_small_training(config.encoder, config.method, config.task) for config in configs)
+
+
+def inference_demand(cluster: ClusterConfig) -> ResourceDemand:
+    """Resources of one actor that runs networks over texts; as many more as there is room for are used."""
+    pool = size_pool(cluster, None, 1)
+    share = min(pool.num_gpus, 1 / ACTORS_PER_GPU)
+    piece = {"CPU": pool.num_cpus} | ({"GPU": share} if share else {})
+    return ResourceDemand(
+        "networks that read texts on a share of a GPU" if share else "networks that read texts",
+        pool.num_cpus,
+        share,
+        "set cluster.use_gpu = false" if share else "raise cluster.cpus",
+        piece,
+    )
+
+
+def training_demand(cluster: ClusterConfig, small: bool = False) -> ResourceDemand:
+    """Resources of one training: its workers, and a CPU for their data. A `small` one takes GPUs only where the config asks."""
+    gpus = cluster.workers * cluster.gpus_per_worker if trains_on_gpu(cluster, small) else 0.0
     piece = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if gpus else {})
     return ResourceDemand(
         f"training on {cluster.workers} x {cluster.cpus_per_worker:g} CPUs"
@@ -104,11 +150,20 @@ def training_demand(cluster: ClusterConfig) -> ResourceDemand:
     )
 
 
+def ingresses(replicas: int, use_gpu: bool) -> int:
+    """Processes of the HTTP side of a language model: one for each replica on GPUs, since one passes on a few hundred
+    requests a second; one for all of them on CPUs, which answer a few.
+    """
+    return replicas if use_gpu else 1
+
+
 def server_demand(options: ServerOptions) -> ResourceDemand:
-    """Resources of a served language model: its replicas, and a CPU for HTTP."""
+    """Resources of a served language model: its replicas, and the CPUs of its HTTP side."""
     use_gpu = gpu_count() > 0 if options.gpu is None else options.gpu
     if use_gpu:
-        gpus = options.replicas * options.tensor_parallel
+        workers = options.replicas * options.tensor_parallel
+        share, http = options.gpu_share, INGRESS_CPUS * ingresses(options.replicas, use_gpu)
+        each = f"{options.tensor_parallel}" if share == 1 else f"{share:g}"
         most = max((shape.get("GPU", 0.0) for shape in nodes.shapes()), default=0.0)
         if most and options.tensor_parallel > most:
             logger.warning(
@@ -117,12 +172,13 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
                 options.tensor_parallel, most,
             )  # fmt: skip
         return ResourceDemand(
-            f"the language model on {options.replicas} x {options.tensor_parallel} GPUs",
-            options.replicas + INGRESS_CPUS,
-            gpus,
-            "lower cluster.llm.replicas or cluster.llm.tensor_parallel, or set cluster.llm.gpu = false",
-            {"CPU": 1.0, "GPU": 1.0},  # vLLM spreads a copy over several nodes if necessary
-            gpus,
+            f"the language model on {options.replicas} x {each} GPUs",
+            options.replicas + http,
+            workers * share,
+            "lower cluster.llm.replicas or cluster.llm.tensor_parallel, let it share a GPU (cluster.llm.gpu_share below 1), "
+            "or set cluster.llm.gpu = false",
+            {"CPU": 1.0, "GPU": share},  # vLLM spreads a copy over several nodes if necessary
+            workers,
         )
     return ResourceDemand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",

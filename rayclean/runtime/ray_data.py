@@ -8,6 +8,7 @@ schedule, because nothing is keyed by block or order.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -43,15 +44,24 @@ def map_actors(
     actors: int,
     num_cpus: float = 1.0,
     num_gpus: float = 0.0,
+    calls: int = 1,
 ) -> Iterator[R]:
     """`function(item)` for every item, in any order, on a pool of actors; each actor creates its function
-    once by calling `factory`.
+    once by calling `factory`, and calls it in `calls` threads at once.
     """
+    items = list(items)
+    waiting = max(1, math.ceil(len(items) / actors))  # actors that start first leave the others their part
+    calls = min(calls, waiting)
     return _run(
         items,
         _Actor,
         fn_constructor_args=(cloudpickle.dumps(factory),),
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(
+            size=actors,
+            max_tasks_in_flight_per_actor=min(calls + 1, waiting),
+            max_concurrent_calls_per_actor=calls if calls > 1 else None,
+            enable_true_multi_threading=calls > 1,
+        ),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
     )

@@ -55,6 +55,8 @@ class ServedEndpoint:
     """Name under which the server lists the model."""
     tokenizer: str
     """Folder or hub id of the model's tokenizer."""
+    requests: int
+    """Number of concurrent requests that keep it busy."""
 
 
 Endpoints = Mapping[str, ServedEndpoint]
@@ -90,14 +92,14 @@ def hosted(
         yield annotator
         return
     if (endpoint := endpoints.get(server.key)) is not None:
-        yield annotator.at(endpoint.url, endpoint.tokenizer)
+        yield annotator.at(endpoint.url, endpoint.tokenizer, endpoint.requests)
         return
     validate_server(annotator)
     with (
         leased(owner or server.model) if trains else nullcontext(),
         served_llm(server.model, server.revision, server.options, owner) as endpoint,
     ):
-        yield annotator.at(endpoint.url, endpoint.tokenizer)
+        yield annotator.at(endpoint.url, endpoint.tokenizer, endpoint.requests)
 
 
 @contextmanager
@@ -168,7 +170,7 @@ def served_llm(
         with counted_as_taken(app_name, demand.bundles):
             serve_state.wait_until_up(app_name, url, name, options.start_timeout)
             try:
-                yield ServedEndpoint(url, name, source)
+                yield ServedEndpoint(url, name, source, llm_app.Load.of(options, use_gpu).requests)
             except AnnotationError as error:
                 raise serve_state.with_state(error, app_name) from error
     finally:
@@ -183,10 +185,10 @@ def _warn_slow_precision(options: ServerOptions) -> None:
 
     from rayclean.models.precision import gains_by_bfloat16
 
-    if options.dtype != "float32" and not gains_by_bfloat16(torch.device("cpu")):
+    if options.dtype in ("bfloat16", "float16") and not gains_by_bfloat16(torch.device("cpu")):
         logger.warning(
             "this CPU gains nothing by %s, and without AVX-512 loses most of its speed: "
-            "annotator.server.dtype = 'float32' is faster here (its answers are others, so all are asked anew)",
+            "annotator.server.dtype = 'auto' is faster here (its answers are others, so all are asked anew)",
             options.dtype,
         )
 

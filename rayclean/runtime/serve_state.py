@@ -23,11 +23,18 @@ ERROR_LINE = re.compile(r"[A-Za-z_.]*(Error|Exception)\b.*:")
 def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
     """Wait until the server lists the model, and print every step of its start with the elapsed time.
 
+    Args:
+        app_name: name of its application.
+        url: base URL of its API.
+        model: name under which it lists the model.
+        timeout: most seconds from when its first replica has a place, for which it waits as long: a node that an autoscaler
+            adds takes minutes to come.
+
     Raises:
         ResourceError: the server failed (the message has the replica's error), or did not answer in time.
     """
-    start = time.monotonic()
-    step, shown_at = "", start
+    start = since = time.monotonic()
+    step, shown_at, has_place = "", start, False
     while True:
         status, message = state(app_name)
         now = time.monotonic()
@@ -36,7 +43,9 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
         if status == "RUNNING" and model in listed(url):
             print_plain(console, f"relabel: {model}: ready after {now - start:.0f} s")
             return
-        if now - start > timeout:
+        if not has_place and (has_place := _has_place(app_name)):
+            since = now
+        if now - since > timeout:
             raise ResourceError(
                 f"the language model {model!r} did not answer within {timeout:g} s (state {status}: {message}); "
                 "raise annotator.server.start_timeout, or look at the logs of Ray Serve"
@@ -45,6 +54,18 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
             step, shown_at = current, now
             print_plain(console, f"relabel: {model}: {step}, {now - start:.0f} s")
         time.sleep(POLL_SECONDS)
+
+
+def _has_place(app_name: str) -> bool:
+    """Whether a process of every part of an application, so of the engine, is on some node and waits for none."""
+    from ray.serve.context import _get_global_client  # no public API tells where a replica is
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    app = client.get_serve_details()["applications"].get(app_name, {}) if client is not None else {}
+    parts = app.get("deployments", {}).values()
+    return bool(parts) and all(
+        any(each.get("node_id") for each in part.get("replicas", ())) for part in parts
+    )
 
 
 def _step(app_name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -72,3 +73,11 @@ def agreement(figures: dict[str, Any]) -> dict[str, float]:
         "accuracy_given": figures["correct"] / figures["labelled"],
         "log_loss_given": figures["log_loss"] / figures["labelled"],
     }
+
+
+def holds_examples(folder: Folder, shard: str, ids: npt.NDArray[np.int64]) -> bool:
+    """Whether a shard is there, with exactly these examples in their order."""
+    if not folder.exists(shard):
+        return False
+    found = folder.read_table(shard, columns=["example_id"])["example_id"].to_numpy()
+    return bool(np.array_equal(found, ids))

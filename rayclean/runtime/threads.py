@@ -8,6 +8,12 @@ def physical_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def tokenize_on(threads: int) -> None:
+    """Let the tokenizers of this process use so many threads; called before the first one is used."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+
 def own_threads(sharers: int = 1, processes: int = 1) -> int:
     """Number of threads for each process of a run.
 

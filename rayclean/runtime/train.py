@@ -1,6 +1,7 @@
 """Distributed training with Ray Train: the loop of `rayclean.training` on 1..W workers, many jobs per group.
 
-Starting a group of workers takes up to a minute, so all jobs of a call run one after another in one group.
+Starting a group of workers takes up to a minute, so jobs of a call run one after another in one group, or, where each has
+one worker, in one group per place (`places.py`).
 Progress is stored in the jobs' folders (`result.json` and `checkpoint.safetensors`, each with the job's key),
 never in Ray's. Ray Train restarts the group after the loss of a worker or node, and the user repeats the
 command after the loss of the driver; both find the finished jobs and the last epoch of the unfinished one.
@@ -14,6 +15,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -24,11 +26,14 @@ from rayclean.errors import DisagreementError, FaultError, RaycleanError
 from rayclean.faults import fault
 from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
-from rayclean.runtime.cluster import is_embedded, trains_on_gpu
+from rayclean.runtime.cluster import trains_on_gpu
 from rayclean.runtime.engines import Engines, OnEpoch
-from rayclean.runtime.gpus import INSTALL, require_cuda
+from rayclean.runtime.gpus import require_cuda
+from rayclean.runtime.needs import is_small_training
+from rayclean.runtime.places import run_groups, training_places
 from rayclean.runtime.threads import own_threads
-from rayclean.runtime.training_board import TrainingBoard, all_ready, free_resources, watch_training
+from rayclean.runtime.trainer import MAX_FAILURES, START_ATTEMPTS, AbortableTrainer, explained_failure
+from rayclean.runtime.training_board import TrainingBoard, all_ready, watch_training
 from rayclean.scoped import working_in
 from rayclean.training.collectives import Collectives, Distributed
 from rayclean.training.job import FitJob, FitSpec
@@ -41,19 +46,11 @@ import ray.train
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.torch import TorchConfig, get_device
 from ray.train.v2.api.config import FailureConfig
 
 logger = logging.getLogger(__name__)
 
-START_ATTEMPTS = 30
-"""Times that Ray Train waits for the workers of a group, a minute each, before the training is given up: an autoscaler
-starts a node with GPUs in five to ten minutes, and other runs may hold what there is."""
-MAX_FAILURES = 5
-"""Losses of workers or nodes after which a run fails; the same command resumes it. Preemptions do not
-count."""
 COLLECTIVE_SECONDS = 600
 """Time after which a worker that waits for another one fails, and the group restarts."""
 
@@ -67,106 +64,156 @@ def train_on_workers(
     on_epoch: OnEpoch,
     consult: AskAnnotator | None,
 ) -> None:
-    """Train unfinished jobs, one after another, on the cluster's workers (`Engines.fit_jobs`).
+    """Train unfinished jobs on the cluster's workers: in one group, or where there is room in several (`places.py`).
 
     Args:
         jobs: jobs to train.
         keys: key by job name, for all jobs of the call; part of the run's name.
         spec: settings of every training.
-        engines: number and size of the workers, and number of runs that share their machines.
+        engines: number and size of the workers, and the runs that share their machines.
         work: folder visible to all nodes.
-        on_epoch: called after every epoch.
+        on_epoch: called after every epoch, by one thread at a time.
         consult: annotator for methods that ask; it is sent to the workers.
     """
-    cluster = engines.cluster
-    name = f"fit-{fingerprint(dict(keys))}-{uuid.uuid4().hex[:8]}"
-    use_gpu = trains_on_gpu(cluster)
-    board = TrainingBoard.remote()  # type: ignore[attr-defined]
-    folder = Folder(work)
-    stop = threading.Event()
-    wanted = _wanted(cluster, use_gpu)
-    watcher = threading.Thread(target=watch_training, args=(board, on_epoch, stop, wanted), daemon=True)
-    watcher.start()
-    failure: Exception | None = None
-    try:
+    use_gpu = trains_on_gpu(engines.cluster, is_small_training(spec.encoder, spec.method, spec.task))
+    # Trials of a sweep have what is free already, and whoever asks holds a model meanwhile.
+    alone = consult is not None or engines.place.shares_cluster
+    places = training_places(engines.cluster, 1 if alone else len(jobs), use_gpu=use_gpu)
+    turn = threading.Lock()
+
+    def one_at_a_time(record: dict[str, Any]) -> None:
+        with turn:
+            on_epoch(record)
+
+    groups = [
+        _Group(
+            jobs[place :: places.count], fingerprint(dict(keys)), spec, engines.cluster, Folder(work), one_at_a_time, consult,
+            use_gpu, places.cpus, engines.place.sharers * places.per_node,
+        )
+        for place in range(places.count)
+    ]  # fmt: skip
+    if len(groups) == 1:
+        groups[0].run()
+    else:
+        logger.info("training: %d jobs on %d places side by side", len(jobs), len(groups))
+        run_groups(groups)
+
+
+@dataclass
+class _Group:
+    """Jobs that one group of workers trains, one after another."""
+
+    jobs: Sequence[FitJob]
+    key: str
+    spec: FitSpec
+    cluster: ClusterConfig
+    folder: Folder
+    on_epoch: OnEpoch
+    consult: AskAnnotator | None
+    use_gpu: bool
+    cpus: float
+    """CPUs reserved for each worker."""
+    sharers: int
+    """Number of trainings that share the cores of a node."""
+    trainer: AbortableTrainer | None = None
+    stopped: bool = False
+
+    def run(self) -> None:
+        """Train all jobs; returns early if the group is stopped."""
+        board = TrainingBoard.remote()  # type: ignore[attr-defined]
+        over = threading.Event()
+        watcher = threading.Thread(
+            target=watch_training, args=(board, self.on_epoch, over, self._wanted), daemon=True
+        )
+        watcher.start()
+        try:
+            failure = self._attempts(board)
+        finally:
+            over.set()
+            watcher.join()
+        if self.stopped:
+            return
+        packed = ray.get(board.error.remote())
+        if packed is not None:
+            raise cloudpickle.loads(packed)
+        if failure is not None:
+            raise explained_failure(failure, self._wanted) from failure
+
+    def stop(self) -> None:
+        """Begin to end the training."""
+        self.stopped = True
+        if self.trainer is not None:
+            self.trainer.stop()
+
+    def kill(self) -> None:
+        """End the training without waiting."""
+        if self.trainer is not None:
+            self.trainer.abort()
+
+    def _attempts(self, board: Any) -> Exception | None:
+        """Train until all is done or given up; returns what went wrong at last."""
+        name = f"fit-{self.key}-{uuid.uuid4().hex[:8]}"
+        failure: Exception | None = None
         for attempt in range(MAX_FAILURES + 1):
-            trainer = _Trainer(
-                _work,
-                train_loop_config={
-                    "jobs": list(jobs),
-                    "spec": spec,
-                    "board": board,
-                    "consult": consult,
-                    "home": os.getcwd(),
-                    "sharers": engines.place.sharers,
-                    "use_gpu": use_gpu,
-                },
-                torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
-                scaling_config=ScalingConfig(
-                    num_workers=_workers(cluster),  # type: ignore[arg-type]
-                    use_gpu=use_gpu,
-                    resources_per_worker=_resources(cluster, use_gpu),
-                ),
-                run_config=RunConfig(
-                    name=f"{name}-{attempt}",
-                    storage_path=folder.path(),
-                    storage_filesystem=None
-                    if folder.is_local
-                    else pafs.PyFileSystem(pafs.FSSpecHandler(folder.fs)),
-                    failure_config=FailureConfig(
-                        max_failures=MAX_FAILURES, controller_failure_limit=START_ATTEMPTS
-                    ),
-                ),
-            )
+            self.trainer = trainer = self._trainer(f"{name}-{attempt}", board)
             try:
+                if self.stopped:
+                    return None
                 trainer.fit()
-                failure = None
+                return None
             except TrainingFailedError as error:
-                failure = error
+                return error
             except (KeyboardInterrupt, SystemExit):
                 trainer.abort()
                 raise
             except RayActorError as error:  # Ray restarts no lost controller of Ray Train
+                if self.stopped:
+                    return None
                 logger.warning("training: the controller was lost, starting again (%s)", type(error).__name__)
                 failure = error
-                continue
             finally:
-                folder.remove(f"{name}-{attempt}")
-            break
-    finally:
-        stop.set()
-        watcher.join()
-    packed = ray.get(board.error.remote())
-    if packed is not None:
-        raise cloudpickle.loads(packed)
-    if failure is not None:
-        raise _explained(failure, wanted) from failure
+                self.folder.remove(f"{name}-{attempt}")
+        return failure
 
+    def _trainer(self, name: str, board: Any) -> AbortableTrainer:
+        folder = self.folder
+        return AbortableTrainer(
+            _work,
+            train_loop_config={
+                "jobs": list(self.jobs),
+                "spec": self.spec,
+                "board": board,
+                "consult": self.consult,
+                "home": os.getcwd(),
+                "sharers": self.sharers,
+                "use_gpu": self.use_gpu,
+            },
+            torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
+            scaling_config=ScalingConfig(
+                num_workers=_workers(self.cluster),  # type: ignore[arg-type]
+                use_gpu=self.use_gpu,
+                resources_per_worker=self._resources,
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=folder.path(),
+                storage_filesystem=None
+                if folder.is_local
+                else pafs.PyFileSystem(pafs.FSSpecHandler(folder.fs)),
+                failure_config=FailureConfig(
+                    max_failures=MAX_FAILURES, controller_failure_limit=START_ATTEMPTS
+                ),
+            ),
+        )
 
-class _Trainer(TorchTrainer):
-    """A trainer that leaves signals to the command, and is without two unneeded callbacks: the manager of Ray Data
-    sets, as none are used, and on an embedded Ray the cleaner of placement groups, which would wait 12 seconds at the
-    end of every training for a state API that does not exist. Placement groups are removed with their controller.
-    """
+    @property
+    def _resources(self) -> dict[str, float]:
+        return {"CPU": self.cpus, **({"GPU": self.cluster.gpus_per_worker} if self.use_gpu else {})}
 
-    controller: Any = None
-    """The actor that runs the training; None before it has started."""
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        """Remember the controller. Ray would install a handler of SIGINT that waits for it instead of raising
-        `KeyboardInterrupt`, and leave the handler behind for everything that runs after the training.
-        """
-        self.controller = controller
-
-    def abort(self) -> None:
-        """End the training without waiting; workers end with their controller."""
-        if self.controller is not None:
-            ray.kill(self.controller)
-
-    def _create_default_callbacks(self) -> list[Any]:
-        needless = (DatasetsCallback, PlacementGroupCleanerCallback) if is_embedded() else (DatasetsCallback,)
-        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if not isinstance(callback, needless)]
+    @property
+    def _wanted(self) -> str:
+        each = " and ".join(f"{size:g} {unit}s" for unit, size in self._resources.items())
+        return f"{self.cluster.workers} workers of {each}"
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -226,36 +273,3 @@ def _workers(cluster: ClusterConfig) -> int | tuple[int, int]:
     """
     most = cluster.max_workers or cluster.workers
     return cluster.workers if most == cluster.workers else (cluster.workers, most)
-
-
-def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
-    return {"CPU": cluster.cpus_per_worker, **({"GPU": cluster.gpus_per_worker} if use_gpu else {})}
-
-
-def _wanted(cluster: ClusterConfig, use_gpu: bool) -> str:
-    each = " and ".join(f"{size:g} {unit}s" for unit, size in _resources(cluster, use_gpu).items())
-    return f"{cluster.workers} workers of {each}"
-
-
-def _explained(failure: Exception, wanted: str) -> FaultError:
-    said = " ".join(str(failure).split())
-    if "StartupTimeout" in said or "StartupTimeout" in type(failure).__name__:
-        return FaultError(
-            f"training did not get {wanted} in {START_ATTEMPTS} minutes; {free_resources()}: end what holds the rest "
-            "(`ray status` shows it), lower cluster.workers, cpus_per_worker or gpus_per_worker, and run the same command again"
-        )
-    if "have NCCL built in" in said:  # Ray joins the group before `_work` can look at the node
-        return FaultError(
-            f"training: workers were placed on GPUs of a node whose PyTorch cannot use them (no NCCL). {INSTALL} there, or "
-            "set cluster.use_gpu = false"
-        )
-    if "NCCL" in said or "ncclInvalidUsage" in said:
-        return FaultError(
-            f"training was given up, as its workers could not talk to each other through NCCL: {said[-1000:]}; look at "
-            "nvidia-smi on each node, and set NCCL_SOCKET_IFNAME where nodes have several networks"
-        )
-    return FaultError(
-        f"training was given up, as workers or nodes failed more than {MAX_FAILURES} times or Ray itself is gone: "
-        f"{said[-1500:]}; finished epochs are kept: fix the cause (often memory) and run the "
-        "same command again"
-    )

@@ -37,6 +37,7 @@ def trial_slots(
     cpus: float,
     trials: int,
     beside: Sequence[ResourceDemand] = (),
+    small: bool = False,
 ) -> TrialSlots:
     """The number of trials that fit at once on the connected cluster.
 
@@ -47,6 +48,7 @@ def trial_slots(
         cpus: CPUs that a trial holds if it trains; other trials compute in their process and hold 1.
         trials: number of trials.
         beside: resources held by other work during the trials, such as language models.
+        small: whether the trainings gain nothing by a GPU (`preflight.trains_small`).
 
     Raises:
         ResourceError: no training fits beside so many concurrent trials, which would deadlock.
@@ -62,7 +64,7 @@ def trial_slots(
         return TrialSlots(max(1, min(concurrent or int(min(have, cores)), trials)), 1.0)
     training = cluster.workers * cluster.cpus_per_worker
     fit = times_it_fits(training + cpus, have)
-    use_gpu = trains_on_gpu(cluster)
+    use_gpu = trains_on_gpu(cluster, small)
     # A worker's fraction of a GPU must be on one GPU.
     each = times_it_fits(cluster.gpus_per_worker, 1.0)
     gpu_workers = int(gpus) * each if each else times_it_fits(cluster.gpus_per_worker, gpus)

@@ -75,7 +75,10 @@ def run_side_by_side(
     Returns:
         The RaycleanError of every item, None if it succeeded. Any other exception is raised.
     """
-    home, place = os.getcwd(), Workplace(where.per_node, in_process=alone)
+    home, place = (
+        os.getcwd(),
+        Workplace(where.per_node, shares_cluster=where.concurrent > 1, in_process=alone),
+    )
 
     @ray.remote(num_cpus=where.cpus, max_retries=2)
     def call(item: T) -> RaycleanError | None:
@@ -131,7 +134,7 @@ def run_trials(
     with tempfile.TemporaryDirectory(prefix="rayclean-tune-", ignore_cleanup_errors=True) as storage:
         tune.Tuner(
             tune.with_resources(
-                _trainable(function, trains, where.per_node), PlacementGroupFactory([{"CPU": where.cpus}])
+                _trainable(function, trains, where), PlacementGroupFactory([{"CPU": where.cpus}])
             ),
             param_space={} if search is not None else tune.grid_search(list(trials)),
             tune_config=tune.TuneConfig(
@@ -156,9 +159,10 @@ def run_trials(
 
 
 def _trainable(
-    function: Callable[[Record, _OnEpoch, Workplace], Record], trains: bool, per_node: int
+    function: Callable[[Record, _OnEpoch, Workplace], Record], trains: bool, where: TrialSlots
 ) -> Callable[[Record], None]:
-    home, place = os.getcwd(), Workplace(per_node, in_process=not trains)
+    per_node = where.per_node
+    home, place = os.getcwd(), Workplace(per_node, shares_cluster=where.concurrent > 1, in_process=not trains)
 
     def trial(config: Record) -> None:
         import torch
@@ -180,6 +184,12 @@ class _Callback(tune.Callback):
 
     def __init__(self, observer: TrialObserver):
         self.observer = observer
+
+    def __getstate__(self) -> Record:
+        """Nothing: the copy that Tune writes for a later `restore` is never read, and the observer's bar in a terminal holds
+        locks, which nobody can copy.
+        """
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         self.observer.started(dict(trial.config))

@@ -30,6 +30,7 @@ from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.trial_run import TrialRecord
 
 if TYPE_CHECKING:
+    from rayclean.config import Config
     from rayclean.runtime.trial_slots import TrialSlots
     from rayclean.runtime.tune_rules import Optuna
 
@@ -147,7 +148,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
     """Run the shared verbs, then every trial without a result."""
     from rayclean.runtime import serve
     from rayclean.runtime.cluster import connected, cpu_count
-    from rayclean.runtime.preflight import preflight_sweep
+    from rayclean.runtime.preflight import preflight_sweep, trains_small
     from rayclean.runtime.trial_slots import trial_slots
 
     spec, drawn = plan.spec, plan.spec.search == "optuna"
@@ -161,8 +162,10 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
     with connected(cluster):
         # Predict trains as well, and runs in the trials unless they share it.
         trains = "train" in plan.verbs or shared.leaves("predict")
-        models = preflight_sweep(configs, trains=trains)
-        fits = partial(trial_slots, cluster, cpus=spec.trials.cpus)
+        # Beside the language models, if predict is shared, only evaluate runs networks: those that no head completes.
+        networks = shared.leaves("predict") or not all(_is_frozen(config) for config in configs)
+        models = preflight_sweep(configs, trains=trains, networks=networks)
+        fits = partial(trial_slots, cluster, cpus=spec.trials.cpus, small=trains_small(configs))
         slots = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
         observer = SweepObserver(plan, tracker, count)
         one_each = fits(trains=False, concurrent=None, trials=sys.maxsize) if cpu_count() else None
@@ -182,6 +185,13 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
             later = SharedVerbs(waiting, None, servers, first.failed)
             later.run([level for level in levels if level[0][0] not in ("load", *PREPARING)])
             _run_trials(plan, later.possible(todo, observer), servers, slots, observer, trains)
+
+
+def _is_frozen(config: "Config") -> bool:
+    from rayclean.tasks import TASKS
+    from rayclean.training.job_data import reads_features
+
+    return reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
 
 
 def _run_trials(

@@ -55,6 +55,9 @@ class Task:
     """Whether every example is one unit, whose id is that of the example."""
     candidates_are_labels: ClassVar[bool] = True
     """Whether every candidate of a query is named by one of `answers`; else it is a text of its own."""
+    decides_alone: ClassVar[bool] = True
+    """Whether the model's probabilities of a unit's answers are known to be right as often as they say, so that they may change
+    labels without an annotator or an audit; else all that nobody answers is referred to a person."""
     units_are_called: ClassVar[str] = "examples"
     """Units in words, for people."""
 

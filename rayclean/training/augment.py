@@ -18,7 +18,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,6 @@ from scipy.optimize import brentq
 from rayclean.errors import ConfigError, DataError
 from rayclean.plugins import resolve
 
-T = TypeVar("T")
 Translate = Callable[[Sequence[str]], Sequence[str]]
 
 SHARE = 0.1
@@ -36,6 +35,10 @@ MIN_COSINE = 0.6
 """Least cosine similarity of two words' embeddings for one to replace the other."""
 MAX_SYNONYMS = 10
 """Most replacements considered for a word."""
+AT_ONCE = 256
+"""Words whose neighbours are found by one product with a table of embeddings."""
+_COARSE = 1e-4
+"""By more than this no cosine in single precision is wrong."""
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -68,40 +71,47 @@ def switch_counts(length: int, share: float = SHARE) -> npt.NDArray[np.float64]:
     return chosen
 
 
+@functools.lru_cache(maxsize=512)
+def _most_switched(length: int, share: float) -> npt.NDArray[np.float64]:
+    return np.cumsum(switch_counts(length, share))
+
+
 def switch_out(
-    tokens: Sequence[T], rng: np.random.Generator, vocabulary: Sequence[T], share: float = SHARE
-) -> list[T]:
+    tokens: npt.ArrayLike, rng: np.random.Generator, vocabulary: npt.ArrayLike, share: float = SHARE
+) -> npt.NDArray[Any]:
     """Replace n random tokens by random words of the vocabulary, both uniform, with n drawn as in
     `switch_counts`.
 
     Args:
-        tokens: words, or token ids.
+        tokens: [L] words, or token ids.
         rng: random generator.
-        vocabulary: the possible replacements; not empty.
+        vocabulary: [V] the possible replacements; not empty.
         share: expected share of replaced tokens.
     """
-    switched = list(tokens)
-    count = int(np.searchsorted(np.cumsum(switch_counts(len(switched), share)), rng.random(), side="right"))
-    for position in rng.permutation(len(switched))[:count]:
-        switched[position] = vocabulary[int(rng.integers(len(vocabulary)))]
+    switched, vocabulary = np.array(tokens), np.asarray(vocabulary)
+    count = int(np.searchsorted(_most_switched(len(switched), share), rng.random(), side="right"))
+    if count:
+        positions = rng.permutation(len(switched))[:count]
+        switched[positions] = vocabulary[rng.integers(len(vocabulary), size=len(positions))]
     return switched
 
 
-def drop_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHARE) -> list[T]:
-    """Leave out every token with probability `rate`, but keep at least one."""
+def drop_words(tokens: npt.ArrayLike, rng: np.random.Generator, rate: float = SHARE) -> npt.NDArray[Any]:
+    """Leave out every token [L] with probability `rate`, but keep at least one."""
+    tokens = np.asarray(tokens)
     kept = rng.random(len(tokens)) >= rate
     if len(tokens) and not kept.any():
         kept[rng.integers(len(tokens))] = True
-    return [token for token, keep in zip(tokens, kept, strict=True) if keep]
+    return tokens[kept]
 
 
-def swap_words(tokens: Sequence[T], rng: np.random.Generator, rate: float = SHARE) -> list[T]:
-    """Swap two random tokens, max(1, rate x length) times; a single token is unchanged."""
-    swapped = list(tokens)
+def swap_words(tokens: npt.ArrayLike, rng: np.random.Generator, rate: float = SHARE) -> npt.NDArray[Any]:
+    """Swap two random tokens of [L], max(1, rate x length) times; a single token is unchanged."""
+    swapped = np.array(tokens)
     if len(swapped) > 1:
         for _ in range(max(1, round(rate * len(swapped)))):
-            i, j = rng.choice(len(swapped), 2, replace=False)
-            swapped[i], swapped[j] = swapped[j], swapped[i]
+            pair = rng.choice(len(swapped), 2, replace=False)
+            swapped[pair] = swapped[pair[::-1]]
     return swapped
 
 
@@ -114,6 +124,10 @@ class Replacing:
     def neighbours(self, word: str) -> list[str]:
         """At most `MAX_SYNONYMS` replacements of `word`, the best first."""
         raise NotImplementedError
+
+    def neighbours_of(self, words: Sequence[str]) -> list[list[str]]:
+        """`neighbours` of many words, for those that find them faster together."""
+        return [self.neighbours(word) for word in words]
 
     def chosen(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
         """Mask [count] of the words to replace among the replaceable ones: each with probability `rate`, at
@@ -200,23 +214,32 @@ class Synonyms(Replacing):
         self.table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
         self.rows = {word: row for row, word in enumerate(self.words)}
         self.min_cosine, self.rate = min_cosine, rate
-        self._known: dict[str, list[str]] = {}
 
     def neighbours(self, word: str) -> list[str]:
         """At most `MAX_SYNONYMS` replacements of `word` (or of its lower-case form), nearest first."""
-        row = self.rows.get(word, self.rows.get(word.lower()))
-        if row is None:
-            return []
-        word = self.words[row]
-        if (
-            word not in self._known
-        ):  # one product with the table per distinct word, instead of V x V in advance
-            cosine = self.table @ self.table[row]
-            near = np.flatnonzero(cosine > self.min_cosine)
-            near = near[np.lexsort((near, -cosine[near]))]
-            others = [self.words[i] for i in near if self.words[i].lower() != word.lower()]
-            self._known[word] = others[:MAX_SYNONYMS]
-        return self._known[word]
+        return self.neighbours_of([word])[0]
+
+    def neighbours_of(self, words: Sequence[str]) -> list[list[str]]:
+        """`neighbours` of many words, by one product with the table for every `AT_ONCE` of them."""
+        rows = [self.rows.get(word, self.rows.get(word.lower())) for word in words]
+        distinct = np.unique([row for row in rows if row is not None]).astype(np.int64)
+        found: dict[int | None, list[str]] = {None: []}
+        for start in range(0, len(distinct), AT_ONCE):
+            block = distinct[start : start + AT_ONCE]
+            # What is near is measured once more, to digits that do not depend on the words beside it.
+            asked, near = np.nonzero(self.table[block] @ self.table.T > self.min_cosine - _COARSE)
+            cosine = np.einsum("nd,nd->n", self.table[block[asked]], self.table[near], dtype=np.float64)
+            order = np.lexsort((near, -cosine, asked))
+            order = order[cosine[order] > self.min_cosine]
+            ends = np.searchsorted(asked[order], np.arange(len(block) + 1))
+            for row, first, last in zip(block.tolist(), ends, ends[1:], strict=False):
+                found[row] = self._others(row, near[order[first:last]])
+        return [found[row] for row in rows]
+
+    def _others(self, row: int, near: npt.NDArray[np.int64]) -> list[str]:
+        """Words of some rows that are not the word of `row` itself in another case."""
+        word = self.words[row].lower()
+        return [self.words[i] for i in near if self.words[i].lower() != word][:MAX_SYNONYMS]
 
 
 class BackTranslation:

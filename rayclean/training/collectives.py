@@ -58,6 +58,10 @@ class Collectives:
         """Sum over workers, element by element, in float64."""
         return np.asarray(values, dtype=np.float64)
 
+    def total(self, count: Tensor) -> Tensor:
+        """Sum of a count [] int64 over workers, on its device, for which the host does not wait."""
+        return count
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over workers. A missing gradient becomes zero, with a single
         worker too, so that the optimiser behaves the same for any number of workers.
@@ -121,6 +125,12 @@ class Distributed(Collectives):
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return np.asarray(total.cpu().numpy())
+
+    def total(self, count: Tensor) -> Tensor:
+        """Sum by an all-reduce."""
+        total = count.clone()
+        dist.all_reduce(total)
+        return total
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average bucket by bucket, in the order of the parameters."""

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from rayclean.cache import cached_inputs
 from rayclean.config import Plugin
@@ -22,7 +21,7 @@ from rayclean.fingerprints import fingerprint
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup
 from rayclean.models import ENCODERS
-from rayclean.models.base import Tokenizer, pad_words
+from rayclean.models.base import Inputs, Tokenizer, pad_flat, pad_words
 from rayclean.schema import matrix
 from rayclean.training.augment import BackTranslation
 from rayclean.training.job import folder_key
@@ -50,7 +49,7 @@ class NetworkInputs(Protocol):
         """
         ...
 
-    def batch(self, rows: Rows) -> dict[str, Tensor]:
+    def batch(self, rows: Rows) -> Inputs:
         """Tensors [B, ...] of the given rows, by name."""
         ...
 
@@ -136,14 +135,15 @@ class TokenInputs(_Mapped):
         self.tokens = np.memmap(folder / "values.bin", dtype=np.int32, mode="r")
         self.pad_id = pad_id
 
-    def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """Tensors `input_ids` and `attention_mask` [B, L], as of `models.base.pad`, without a look at each row."""
-        starts, lengths = self.offsets[rows], self.lengths(rows)
-        mask = np.arange(max(1, int(lengths.max(initial=1)))) < lengths[:, None]
+    def batch(self, rows: Rows) -> Inputs:
+        """Tensors `input_ids` and `attention_mask` [B, L], as of `models.base.pad`."""
+        return pad_flat(*self.flat(rows), self.pad_id)
+
+    def flat(self, rows: Rows) -> tuple[npt.NDArray[np.int32], Rows]:
+        """Token ids of the given rows, one after another, and how many of them are each row's; without a look at each row."""
+        lengths = self.lengths(rows)
         first = np.cumsum(lengths) - lengths
-        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
-        ids[mask] = self.tokens[np.repeat(starts - first, lengths) + np.arange(lengths.sum())]
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        return self.tokens[np.repeat(self.offsets[rows] - first, lengths) + np.arange(lengths.sum())], lengths
 
     def tokens_of(self, rows: Rows) -> list[npt.NDArray[np.int32]]:
         """Token ids of each row, without padding."""
@@ -172,11 +172,13 @@ class WordInputs(TokenInputs):
         self.word_offsets = np.load(folder / "word_offsets.npy", mmap_mode="r")
         self.first_tokens = np.memmap(folder / "first_tokens.bin", dtype=np.int32, mode="r")
 
-    def batch(self, rows: Rows) -> dict[str, Tensor]:
+    def batch(self, rows: Rows) -> Inputs:
         """`input_ids` and `attention_mask` [B, L], `first_tokens` [B, T]."""
         starts, ends = self.word_offsets[rows], self.word_offsets[rows + 1]
         places = [self.first_tokens[start:end] for start, end in zip(starts, ends, strict=True)]
-        return super().batch(rows) | pad_words(places)
+        batch = super().batch(rows)
+        batch.update(pad_words(places))
+        return batch
 
     def words(self, rows: Rows) -> Rows:
         """Words per row."""
@@ -191,9 +193,9 @@ class FeatureInputs(_Mapped):
         dim = json.loads((folder / "meta.json").read_text())["dim"]
         self.features = np.memmap(folder / "values.bin", dtype=np.float32, mode="r").reshape(-1, dim)
 
-    def batch(self, rows: Rows) -> dict[str, Tensor]:
+    def batch(self, rows: Rows) -> Inputs:
         """Tensor `features` [B, D]."""
-        return {"features": torch.from_numpy(np.asarray(self.features[rows]))}
+        return Inputs({"features": torch.from_numpy(np.asarray(self.features[rows]))})
 
     def lengths(self, rows: Rows) -> None:
         """None, since all rows have the same size."""

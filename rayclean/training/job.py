@@ -1,8 +1,8 @@
 """Descriptions of training jobs in plain values, with the key that identifies their results.
 
 A job specifies its folders of data, its training examples and its output folder. Many jobs (the K folds of
-`predict`, the three models that `evaluate` compares) share one specification and run one after another in one
-group of workers.
+`predict`, the three models that `evaluate` compares) share one specification; a group of workers trains several of
+them, one after another.
 """
 
 import os

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch import Tensor
 
 from rayclean.annotations import UNDECIDED
 from rayclean.config import Plugin
@@ -24,6 +23,7 @@ from rayclean.functional.hashing import uniform
 from rayclean.functional.lookup import lookup
 from rayclean.hashing import int64
 from rayclean.models import ENCODERS
+from rayclean.models.base import Inputs
 from rayclean.tasks.base import Task
 from rayclean.training.fold_table import read_folds
 from rayclean.training.inputs import NetworkInputs, Rows, WordInputs, open_inputs
@@ -85,15 +85,16 @@ class JobData:
             found[positions[rows]] = [int64(text.strip()) for text in table["text"].take(rows).to_pylist()]
         return found
 
-    def batch(self, part: Part, chosen: Rows) -> dict[str, dict[str, Tensor]]:
-        """Inputs [B, ...] of some examples of a part, by network; networks with equal inputs share one
-        object.
+    def batch(self, part: Part, chosen: Rows, names: Sequence[str] | None = None) -> dict[str, Inputs]:
+        """Inputs [B, ...] of some examples of a part, by network (all, or those of some names); networks with equal inputs
+        share one object.
         """
-        made: dict[int, dict[str, Tensor]] = {}
-        for name, inputs in self.inputs.items():
+        made: dict[int, Inputs] = {}
+        wanted = {name: self.inputs[name] for name in (self.inputs if names is None else names)}
+        for name, inputs in wanted.items():
             if id(inputs) not in made:
                 made[id(inputs)] = inputs.batch(part.rows[name][chosen])
-        return {name: made[id(inputs)] for name, inputs in self.inputs.items()}
+        return {name: made[id(inputs)] for name, inputs in wanted.items()}
 
     def lengths(self, part: Part) -> Rows | None:
         """Tokens per example for the first network that reads tokens; None if all read features."""

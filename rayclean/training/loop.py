@@ -73,7 +73,7 @@ def fit(
         DataError: nothing to train on, or labels and examples do not fit together.
         ConfigError: the encoder or the method cannot be built.
         RaycleanError: the loss or a gradient is no longer finite.
-        DisagreementError: the workers see different states of the job's folder or data.
+        DisagreementError: the workers see different states of the job's folder or data, or their weights have drifted apart.
     """
     collectives = collectives or Collectives()
     key = job_key(job, spec)
@@ -156,6 +156,8 @@ def fit(
                 if method.reviews:
                     steps.review_examples(worker, method, state, epoch, names)
                 seconds += time.monotonic() - begun
+
+            steps.agree_on_weights(worker, job, epoch)
 
             # -- the epoch's line: training loss, development loss -------------------------------------------
             totals = collectives.sum([float(total) for total in sums.values()])

@@ -6,7 +6,8 @@ that is not in turn runs in evaluation mode without gradient, and its optimiser 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,14 @@ from torch import Tensor, nn
 
 from rayclean.errors import DataError, RaycleanError
 from rayclean.methods.base import Method
+from rayclean.models.ahead import ahead
 from rayclean.training import steps
+from rayclean.training.batches import AHEAD, HostBatch, read_batch
 from rayclean.training.job import FitJob, FitSpec
-from rayclean.training.sampler import global_batches, own_share
+from rayclean.training.sampler import global_batches
 from rayclean.training.setup import StagePlan
 from rayclean.training.state import ExampleState
+from rayclean.training.transfer import Incoming
 from rayclean.training.views import Views
 from rayclean.training.worker import Worker
 
@@ -86,6 +90,38 @@ def kept_examples(
     return None if kept.all() else kept
 
 
+class _Afterwards:
+    """What the host learns of a step, looked at while the device computes the next one, before the weights move again."""
+
+    def __init__(self, training: StageTraining, epoch: int):
+        self.training, self.epoch = training, epoch
+        self.seen: tuple[npt.NDArray[np.int64], Incoming] | None = None
+        self.norms: tuple[int, Incoming, dict[str, Tensor]] | None = None
+
+    def observe(self, own_id: npt.NDArray[np.int64], seen: Incoming) -> None:
+        """Let the method note in its columns what it has seen of the rows of these ids, on all workers."""
+        training = self.training
+        ids, found = training.worker.collectives.gather(own_id, seen.numpy())
+        state = training.state
+        training.method.observe(state.columns, state.rows(ids), found, self.epoch)
+
+    def look(self) -> None:
+        """Look at what is left of the step before.
+
+        Raises:
+            RaycleanError: its gradient was not finite. After averaging every worker sees that and stops; no checkpoint is
+                written before it is known.
+        """
+        if self.norms is not None:
+            step, norms, terms = self.norms
+            self.norms = None
+            if not np.isfinite(norms.numpy()["norms"]).all():
+                raise RaycleanError(steps.not_finite(self.training.job, self.epoch, step, terms))
+        if self.seen is not None:
+            seen, self.seen = self.seen, None
+            self.observe(*seen)
+
+
 def train_pass(training: StageTraining, epoch: int, turn: int) -> dict[str, Tensor]:
     """Step the networks of a turn (its place among the method's turns) through all batches, and return the
     sums of this worker's loss terms.
@@ -94,6 +130,7 @@ def train_pass(training: StageTraining, epoch: int, turn: int) -> dict[str, Tens
         training.method, training.worker, training.state, training.spec.training
     )  # fmt: skip
     networks, collectives, device = worker.networks, worker.collectives, worker.device
+    place = collectives.rank, collectives.world_size
     names = method.turns[turn]
     for name, network in networks.items():
         network.train(name in names)
@@ -101,42 +138,55 @@ def train_pass(training: StageTraining, epoch: int, turn: int) -> dict[str, Tens
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [parameter for group in groups for parameter in group["params"]]
     sums: dict[str, Tensor] = {}
+    afterwards = _Afterwards(training, epoch)
 
-    for step, positions in enumerate(training.batches(epoch, turn)):
-        # -- this worker's rows of the global batch ----------------------------------------------------------
-        mine = own_share(positions, collectives.rank, collectives.world_size)
-        moment = steps.Moment(training.plan.stage.name, names, epoch - 1 + step / training.steps)
-        batch, inputs = steps.step_batch(worker, training.views, mine, len(positions), epoch, moment)
+    def read() -> Iterator[HostBatch]:
+        for positions in training.batches(epoch, turn):
+            yield read_batch(worker.data, training.views, positions, epoch, *place, device)
 
-        # -- forward -----------------------------------------------------------------------------------------
-        outputs = {name: worker.forward(name, inputs[name]) for name in networks}
+    with closing(ahead(read, AHEAD)) as batches:
+        for step, host in enumerate(batches):
+            # -- this worker's rows of the global batch, which a thread has read -----------------------------
+            moment = steps.Moment(training.plan.stage.name, names, epoch - 1 + step / training.steps)
+            rows = state.take(host.own, device)
+            batch, inputs = steps.step_batch(worker, host, rows, moment)
 
-        # -- the method's columns, updated from the whole global batch before the loss -----------------------
-        with torch.no_grad():
-            found = method.seen(outputs, batch, state.take(mine, device))
-            seen = {name: value.cpu().numpy() for name, value in found.items()}
-        ids, seen = collectives.gather(batch.example_id.cpu().numpy(), seen)
-        method.observe(state.columns, state.rows(ids), seen, epoch)
+            with worker.step():
+                # -- forward ---------------------------------------------------------------------------------
+                outputs = {name: worker.forward(name, inputs[name]) for name in networks}
 
-        # -- loss and gradient; after `accumulate` batches one step of the optimisers ------------------------
-        terms = method.loss(outputs, batch, state.take(mine, device), epoch)
-        # The last group of batches may be smaller.
-        group = min(options.accumulate, training.steps - step // options.accumulate * options.accumulate)
-        torch.autograd.backward(torch.stack(list(terms.values())).sum() / group)
-        if step % options.accumulate == group - 1:
-            collectives.average_gradients(parameters)
-            norms = [
-                float(nn.utils.clip_grad_norm_(networks[name].parameters(), options.clip)) for name in names
-            ]
-            if not all(map(math.isfinite, norms)):  # after averaging: every worker sees it and stops
-                raise RaycleanError(steps.not_finite(training.job, epoch, step + 1, terms))
-            updates = math.ceil(training.steps / options.accumulate)
-            rate = training.plan.rate(epoch, step // options.accumulate, updates, options.warmup)
-            for parameter_group in groups:
-                parameter_group["lr"] = parameter_group["peak_lr"] * rate
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-        for name, term in terms.items():
-            sums[name] = sums[name] + term.detach().double() if name in sums else term.detach().double()
+                # -- the method's columns, updated from the whole global batch, before the loss if it reads them -
+                with torch.no_grad():
+                    seen = Incoming(method.seen(outputs, batch, rows))
+                if not method.observes_late:
+                    afterwards.look()
+                    afterwards.observe(batch.example_id, seen)
+                    rows.forget()
+
+                # -- loss ------------------------------------------------------------------------------------
+                terms = method.loss(outputs, batch, rows, epoch)
+
+            # -- gradient; after `accumulate` batches one step of the optimisers, the last group may be smaller --
+            group = min(options.accumulate, training.steps - step // options.accumulate * options.accumulate)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum() / group)
+            afterwards.look()
+            if method.observes_late:
+                afterwards.seen = batch.example_id, seen
+            noted = {name: term.detach() for name, term in terms.items()}
+            if step % options.accumulate == group - 1:
+                collectives.average_gradients(parameters)
+                norms = [
+                    nn.utils.clip_grad_norm_(networks[name].parameters(), options.clip) for name in names
+                ]
+                afterwards.norms = step + 1, Incoming({"norms": torch.stack(norms)}), noted
+                updates = math.ceil(training.steps / options.accumulate)
+                rate = training.plan.rate(epoch, step // options.accumulate, updates, options.warmup)
+                for parameter_group in groups:
+                    parameter_group["lr"] = parameter_group["peak_lr"] * rate
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+            for name, term in noted.items():
+                sums[name] = sums[name] + term.double() if name in sums else term.double()
+    afterwards.look()
     return sums

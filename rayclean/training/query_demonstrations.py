@@ -120,7 +120,7 @@ class TextReader:
         parts = [np.zeros((0, 0), dtype=np.float32)]
         for start in range(0, len(positions), EVALUATION_ROWS):
             chosen = positions[start : start + EVALUATION_ROWS]
-            inputs = self.worker.inputs_of(self.name, self.worker.data.train, chosen)
-            features = self.worker.forward(self.name, inputs).features.float()
+            inputs, _ = self.worker.read(self.worker.data.train, chosen, [self.name])
+            features = self.worker.forward(self.name, inputs[self.name]).features.float()
             parts.append(F.normalize(features, dim=1).cpu().numpy())
         return np.ascontiguousarray(np.concatenate(parts[1:] or parts))

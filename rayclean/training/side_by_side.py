@@ -27,6 +27,7 @@ from rayclean.config import Plugin
 from rayclean.errors import RaycleanError
 from rayclean.folder import Folder
 from rayclean.models.bag_of_words import BagOfWordsEncoder, pool
+from rayclean.models.base import Inputs
 from rayclean.models.hashed_words import PAD
 from rayclean.models.loading import encoder_class
 from rayclean.models.precision import training_autocast
@@ -230,13 +231,13 @@ class _Training:
     ) -> None:
         """One batch: every active member learns from its rows."""
         part, worker = self.data.part, self.worker
-        inputs = worker.inputs(part, positions)
-        read, targets = inputs[active[0].job.name], worker.targets(part, positions, inputs)
+        inputs, (targets,) = worker.read(part, positions)
+        read = inputs[active[0].job.name]
         reads, leaf = [read] * len(self.members), None
         if self.tables is not None:
             rows, places = used_rows(read["input_ids"], len(self.tables.values))
             leaf = self.tables.take(rows)
-            reads = [{"pooled": part} for part in pool(places, leaf).chunk(len(self.members), dim=1)]
+            reads = [Inputs({"pooled": part}) for part in pool(places, leaf).chunk(len(self.members), dim=1)]
         logits = torch.stack([worker.forward(each.job.name, reads[each.place]).logits for each in active])
         repeated = targets.repeat(len(active), *[1] * (targets.ndim - 1))
         losses = part.task.loss(logits.flatten(0, 1), repeated).view(len(active), -1)

@@ -4,7 +4,7 @@ checkpoint.
 There are no [N, K] or [N, T] arrays: LANE's 20 bytes per example are 200 MB for 10^7 examples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,15 +59,9 @@ class ExampleState:
             )
         return rows
 
-    def take(self, positions: npt.NDArray[np.int64], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def take(self, positions: npt.NDArray[np.int64], device: torch.device | str = "cpu") -> "StateRows":
         """Entries of the method's columns at `positions` [B]; the initial value for position -1 (padding)."""
-        padding = positions < 0
-        taken = {}
-        for name, column in self.own.items():
-            values = column[positions]
-            values[padding] = self.initial[name]
-            taken[name] = torch.from_numpy(values).to(device)
-        return taken
+        return StateRows(self, positions, torch.device(device))
 
     def take_over(self, from_first: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
         """Replace every worker's columns by those of the first (`Collectives.from_first`): the rounding of
@@ -88,3 +82,38 @@ class ExampleState:
             )
         for name, values in columns.items():
             self.own[name][:] = values
+
+
+class StateRows(Mapping[str, Tensor]):
+    """Entries [B] of columns on a device; each is read, and copied there, when it is first asked for."""
+
+    def __init__(self, state: ExampleState, positions: npt.NDArray[np.int64], device: torch.device):
+        self._state, self._positions, self._device = state, positions, device
+        self._read: dict[str, npt.NDArray[Any]] = {}
+        self._copied: dict[str, Tensor] = {}
+
+    def on_host(self, name: str) -> npt.NDArray[Any]:
+        """The entries of one column on the host."""
+        if name not in self._read:
+            values = self._state.own[name][self._positions]
+            values[self._positions < 0] = self._state.initial[name]
+            self._read[name] = values
+        return self._read[name]
+
+    def forget(self) -> None:
+        """The columns have changed: read them anew."""
+        self._read, self._copied = {}, {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The entries of one column on the device."""
+        if name not in self._copied:
+            self._copied[name] = torch.from_numpy(self.on_host(name)).to(self._device, non_blocking=True)
+        return self._copied[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the columns."""
+        return iter(self._state.own)
+
+    def __len__(self) -> int:
+        """Number of columns."""
+        return len(self._state.own)

@@ -3,7 +3,8 @@ training.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,19 @@ import torch
 from torch import Tensor
 
 from rayclean.errors import DisagreementError
+from rayclean.fingerprints import fingerprint
 from rayclean.methods.base import Method
 from rayclean.methods.batch import StepBatch
+from rayclean.models.ahead import ahead
+from rayclean.models.base import Inputs
+from rayclean.training.batches import AHEAD, HostBatch, read_batch
 from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.collectives import Collectives
 from rayclean.training.job import FitJob
 from rayclean.training.job_data import Part
-from rayclean.training.sampler import own_share
-from rayclean.training.state import ExampleState
-from rayclean.training.views import Views
-from rayclean.training.worker import EVALUATION_ROWS, Inputs, Worker
+from rayclean.training.state import ExampleState, StateRows
+from rayclean.training.transfer import Incoming
+from rayclean.training.worker import EVALUATION_ROWS, Worker
 
 
 @dataclass(frozen=True)
@@ -37,42 +41,26 @@ class Moment:
 
 
 def step_batch(
-    worker: Worker,
-    views: Mapping[str, Views],
-    positions: npt.NDArray[np.int64],
-    global_count: int,
-    epoch: int,
-    moment: Moment,
+    worker: Worker, host: HostBatch, rows: StateRows, moment: Moment
 ) -> tuple[StepBatch, dict[str, Inputs]]:
-    """This worker's rows of a global batch, and every network's inputs for them and their views.
-
-    A padding row (-1) carries the inputs of the first training example, so that every network can compute
-    with it whatever it does inside; its id is -1 and it is in no mean.
+    """What a method is handed of a batch, whose rows have these entries of the columns; and every network's inputs for them
+    and their views.
     """
-    train, collectives, device = worker.data.train, worker.collectives, worker.device
-    filled = np.maximum(positions, 0)
-    valid = positions >= 0
-    ids = np.where(valid, train.ids[filled], -1)
-    if views:
-        rewritten: dict[int, Inputs] = {}
-        for name, each in views.items():
-            if id(each) not in rewritten:
-                rewritten[id(each)] = each.batch(ids, train.rows[name][filled], epoch)
-        inputs = worker.to_device({name: rewritten[id(each)] for name, each in views.items()})
-    else:
-        inputs = worker.inputs(train, filled)
+    collectives = worker.collectives
+    inputs, (targets, valid) = host.outgoing.arrived()
     batch = StepBatch(
-        example_id=torch.from_numpy(ids).to(device),
-        given_label=worker.targets(train, filled, inputs),
-        valid=torch.from_numpy(valid).to(device),
+        global_id=host.global_id,
+        given_label=targets,
+        valid=valid,
         world_size=collectives.world_size,
-        global_count=global_count,
-        total=lambda count: int(collectives.sum([count])[0]) if collectives.world_size > 1 else count,
+        global_count=host.count,
+        total=collectives.total,
         rank=collectives.rank,
         gather=collectives.gather_rows,
         classify=worker.classify,
-        again=lambda name, mask: worker.again(name, inputs[name], mask),
-        loss_of=train.task.loss,
+        again=lambda name, rows: worker.again(name, inputs[name], rows),
+        on_host=rows.on_host,
+        loss_of=worker.data.train.task.loss,
         stage=moment.stage,
         turn=moment.turn,
         progress=moment.progress,
@@ -101,12 +89,12 @@ def evaluate_dev(worker: Worker, names: Sequence[str]) -> dict[str, float | None
     sums, final_sums = np.zeros(2), np.zeros(2)
     for start in range(0, len(mine), EVALUATION_ROWS):
         chosen = mine[start : start + EVALUATION_ROWS]
-        inputs = {name: worker.inputs_of(name, part, chosen) for name in names}
+        inputs, targets = worker.read(part, chosen, names, None if final is None else final.part)
         each = [worker.forward(name, inputs[name]).logits for name in names]
         logits = torch.stack(each).mean(0)
-        sums += _loss_and_right(part, logits, worker.targets(part, chosen, inputs)).sum(0)
+        sums += _loss_and_right(part, logits, targets[0]).sum(0)
         if final is not None:
-            found = _loss_and_right(final.part, logits, worker.targets(final.part, chosen, inputs))
+            found = _loss_and_right(final.part, logits, targets[1])
             final_sums += found[final.counts[chosen]].sum(0)
     totals = collectives.sum([*sums, *final_sums])
     means = {"dev_loss": totals[0] / len(part.ids), "dev_accuracy": totals[1] / len(part.ids)}
@@ -137,19 +125,22 @@ def review_examples(
     if (lengths := worker.data.lengths(train)) is not None:
         order = np.argsort(lengths, kind="stable")
     size = EVALUATION_ROWS * collectives.world_size
-    for start in range(0, len(order), size):
-        mine = own_share(order[start : start + size], collectives.rank, collectives.world_size)
-        filled = np.maximum(mine, 0)
-        inputs = worker.inputs(train, filled)
-        outputs = {name: worker.forward(name, inputs[name]) for name in names}
-        labels = worker.targets(train, filled, inputs)
-        judged = method.judged(outputs, labels, state.take(mine, worker.device))
-        seen = {name: value.cpu().numpy() for name, value in judged.items()}
-        ids, seen = collectives.gather(np.where(mine >= 0, state.ids[filled], -1), seen)
-        method.review(state.columns, state.rows(ids), seen, epoch)
+    place = collectives.rank, collectives.world_size
+
+    def read() -> Iterator[HostBatch]:
+        for start in range(0, len(order), size):
+            yield read_batch(worker.data, {}, order[start : start + size], epoch, *place, worker.device)
+
+    with closing(ahead(read, AHEAD)) as batches:
+        for host in batches:
+            inputs, (labels, _) = host.outgoing.arrived()
+            outputs = {name: worker.forward(name, inputs[name]) for name in names}
+            judged = Incoming(method.judged(outputs, labels, state.take(host.own, worker.device)))
+            ids, seen = collectives.gather(host.own_id(place[0]), judged.numpy())
+            method.review(state.columns, state.rows(ids), seen, epoch)
 
 
-def not_finite(job: FitJob, epoch: int, step: int, terms: dict[str, Tensor]) -> str:
+def not_finite(job: FitJob, epoch: int, step: int, terms: Mapping[str, Tensor]) -> str:
     """Error message for a gradient that is NaN or infinite."""
     values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
     return (
@@ -189,11 +180,43 @@ def agree_on_job(collectives: Collectives, what: str, value: int) -> None:
     Raises:
         DisagreementError: some worker's `value` is not the first one's; on every worker.
     """
-    first = int(collectives.from_first(np.array([value]))[0])
-    disagreeing = collectives.sum([float(value != first)])[0]
+    first, disagreeing = _compared(collectives, value)
     if disagreeing:
         raise DisagreementError(
-            f"{int(disagreeing)} of {collectives.world_size} workers disagree with the first one "
+            f"{disagreeing} of {collectives.world_size} workers disagree with the first one "
             f"about {what} (here {value}, "
             f"there {first}): their file systems show different states of the job's folder; start again"
         )
+
+
+def agree_on_weights(worker: Worker, job: FitJob, epoch: int) -> None:
+    """Check that the networks of all workers are replicas to the bit, as every step takes for granted. A collective, which
+    reads the weights once.
+
+    Raises:
+        DisagreementError: some worker's networks are not the first one's; on every worker.
+    """
+    collectives = worker.collectives
+    if collectives.world_size == 1:
+        return
+    sums = [_sum_of_bits(parameter.detach()) for parameter in worker.networks.parameters()]
+    checksum = int(fingerprint(torch.stack(sums).tolist()), 16) >> 1
+    _, disagreeing = _compared(collectives, checksum)
+    if disagreeing:
+        raise DisagreementError(
+            f"{job.name}: after epoch {epoch} the weights of {disagreeing} of {collectives.world_size} workers are not those "
+            "of the first one: their processors round differently, or one of them is faulty; train on nodes of one kind, or "
+            "with cluster.workers = 1"
+        )
+
+
+def _compared(collectives: Collectives, value: int) -> tuple[int, int]:
+    """The first worker's value, and how many workers have another one."""
+    first = int(collectives.from_first(np.array([value]))[0])
+    return first, int(collectives.sum([float(value != first)])[0])
+
+
+def _sum_of_bits(values: Tensor) -> Tensor:
+    """Sum of the numbers that the bits of the values are as integers."""
+    integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
+    return values.contiguous().reshape(-1).view(integers).sum(dtype=torch.int64)

@@ -9,7 +9,7 @@
 | `wordnet` | tokens replaced by synonyms that are also tokens | a pre-trained encoder; NLTK and its corpus `wordnet` |
 | `"package.module:function"` | texts rewritten by a user function (back-translation), once for the whole data set | tokens |
 
-Rewriting tokens takes microseconds, while rewriting texts needs another tokenisation. Special tokens keep
+Rewriting tokens takes microseconds a row, while rewriting texts needs another tokenisation. Special tokens keep
 their positions. A view depends only on (seed, epoch, example_id, number of the view). It keeps the label and
 id of its original and never updates per-example state.
 """
@@ -19,12 +19,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from rayclean.config import Plugin
 from rayclean.errors import ConfigError
 from rayclean.functional.hashing import mix
-from rayclean.models.base import Encoder, Tokenizer, pad
+from rayclean.models.base import Encoder, Inputs, Tokenizer, pad_flat
 from rayclean.models.loading import encoder_class
 from rayclean.training.augment import (
     Replacing,
@@ -41,7 +40,8 @@ ON_TOKENS = ("switch_out", "drop", "swap", "synonyms", "wordnet")
 OF_EMBEDDINGS = ("synonyms", "wordnet")
 NAMES = ("auto", "dropout", *ON_TOKENS)
 
-Rewrite = Callable[[list[int], np.random.Generator], list[int]]
+Tokens = npt.NDArray[np.int32]
+Rewrite = Callable[[Tokens, np.random.Generator], Tokens]
 
 
 def check_views(names: Sequence[str], encoder: Plugin, reads_tokens: bool) -> None:
@@ -114,6 +114,10 @@ class Views:
         self.inputs, self.seed, self.keeps_originals = inputs, seed, keeps_originals
         cls, options = encoder_class(plugin)
         self.tokenizer: Tokenizer = cls.tokenizer(options)
+        self.special = np.zeros(
+            max(self.tokenizer.vocabulary, *self.tokenizer.special_ids, 0) + 1, dtype=np.bool_
+        )
+        self.special[[*self.tokenizer.special_ids]] = True
         self.rewrites: dict[str, Rewrite] = {}
         self.rewritten: dict[str, TokenInputs] = {}
         for name in {*self.names} - {"dropout"}:
@@ -122,7 +126,7 @@ class Views:
             else:
                 self.rewritten[name] = open_tokens(examples, plugin, name)
 
-    def batch(self, ids: npt.NDArray[np.int64], rows: Rows, epoch: int) -> dict[str, Tensor]:
+    def batch(self, ids: npt.NDArray[np.int64], rows: Rows, epoch: int) -> Inputs:
         """Inputs [(1 + V) B, ...]: the unchanged rows, if they are kept, then each view of all rows.
 
         Args:
@@ -132,32 +136,43 @@ class Views:
         """
         if isinstance(self.inputs, FeatureInputs):
             features = self.inputs.batch(rows)["features"]
-            return {"features": features.repeat(self.keeps_originals + len(self.names), 1)}
+            return Inputs({"features": features.repeat(self.keeps_originals + len(self.names), 1)})
         assert isinstance(self.inputs, TokenInputs)
-        originals = self.inputs.tokens_of(rows)
-        tokens = list(originals) if self.keeps_originals else []
+        originals = self.inputs.flat(rows)
+        found = [originals] if self.keeps_originals else []
         for number, name in enumerate(self.names):
             if name == "dropout":
-                tokens += originals
+                found.append(originals)
             elif name in self.rewrites:
                 hashes = mix(ids, self.seed, f"view {number} of epoch {epoch}")
-                tokens += [
-                    self._view(name, row, int(seed)) for row, seed in zip(originals, hashes, strict=True)
-                ]
+                found.append(self._view(self.rewrites[name], *originals, hashes))
             else:
-                tokens += self.rewritten[name].tokens_of(rows)
-        return pad(tokens, self.inputs.pad_id)
+                found.append(self.rewritten[name].flat(rows))
+        tokens, lengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return pad_flat(tokens, lengths, self.inputs.pad_id)
 
-    def _view(self, name: str, tokens: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.int32]:
-        special = np.fromiter(
-            (int(token) in self.tokenizer.special_ids for token in tokens), np.bool_, len(tokens)
-        )
-        inside = np.flatnonzero(~special)
-        if not len(inside):
-            return tokens
-        first, last = int(inside[0]), int(inside[-1]) + 1
-        rewritten = self.rewrites[name](tokens[first:last].tolist(), np.random.default_rng(seed))
-        return np.concatenate([tokens[:first], np.array(rewritten, dtype=np.int32), tokens[last:]])
+    def _view(
+        self, rewrite: Rewrite, tokens: Tokens, lengths: Rows, seeds: npt.NDArray[np.uint64]
+    ) -> tuple[Tokens, Rows]:
+        """Rewrite every row from its first token that is not special to its last one; rows stand one after another."""
+        if isinstance(rewrite, Replacement):
+            rewrite.learn(tokens)
+        starts = np.cumsum(lengths) - lengths
+        places = np.arange(len(tokens))
+        inside = ~self.special[tokens]
+        # Of a row without such a token the first one would stand behind the last one.
+        firsts = np.minimum.reduceat(np.where(inside, places, len(tokens)), starts)
+        lasts = np.maximum.reduceat(np.where(inside, places, -1), starts) + 1
+        found, rest, lengths = [], 0, lengths.copy()
+        for row, (first, last, seed) in enumerate(
+            zip(firsts.tolist(), lasts.tolist(), seeds.tolist(), strict=True)
+        ):
+            if first < last:
+                rewritten = rewrite(tokens[first:last], np.random.default_rng(seed))
+                found += [tokens[rest:first], rewritten]
+                lengths[row] += len(rewritten) - (last - first)
+                rest = last
+        return np.concatenate([*found, tokens[rest:]]), lengths
 
     def _rewrite(self, name: str, network: Encoder) -> Rewrite:
         if name == "drop":
@@ -165,36 +180,50 @@ class Views:
         if name == "swap":
             return swap_words
         if name == "switch_out":
-            vocabulary = [
-                token for token in range(self.tokenizer.vocabulary) if token not in self.tokenizer.special_ids
-            ]
-            return functools.partial(switch_out, vocabulary=vocabulary)
+            ordinary = np.flatnonzero(~self.special[: self.tokenizer.vocabulary]).astype(np.int32)
+            return functools.partial(switch_out, vocabulary=ordinary)
         words, table = self.tokenizer.words(), network.token_embeddings()
         assert words is not None  # an encoder with `pretrained_tokens` has both
         assert table is not None
-        return _replace(words, Synonyms(words, table) if name == "synonyms" else WordNet())
+        return Replacement(words, Synonyms(words, table) if name == "synonyms" else WordNet())
 
 
-def _replace(words: Sequence[str], synonyms: Replacing) -> Rewrite:
-    """Build a rewrite that replaces tokens that are whole words by other such tokens.
+class Replacement:
+    """A rewrite that replaces tokens that are whole words by other such tokens.
 
     Args:
         words: [V] word of each token id.
         synonyms: replacements of a word, from the initial embeddings of the network or another source.
     """
-    number = {word: token for token, word in reversed(list(enumerate(words)))}
 
-    def rewrite(tokens: list[int], rng: np.random.Generator) -> list[int]:
-        found = []
-        for place, token in enumerate(tokens):
-            if near := [number[word] for word in synonyms.neighbours(words[token]) if word in number]:
-                found.append((place, near))
-        if not found:
+    def __init__(self, words: Sequence[str], synonyms: Replacing):
+        self.words, self.synonyms = words, synonyms
+        self.number = {word: token for token, word in reversed(list(enumerate(words)))}
+        self.known = np.zeros(len(words), dtype=np.bool_)
+        self.replaceable = np.zeros(len(words), dtype=np.bool_)
+        self.near: dict[int, list[int]] = {}
+        """Replacements of each replaceable token, the best first."""
+
+    def learn(self, tokens: Tokens) -> None:
+        """Look up the replacements of tokens [N] that were not met before, all at once."""
+        new = np.unique(tokens[~self.known[tokens]]).tolist()
+        if not new:
+            return
+        self.known[new] = True
+        for token, words in zip(
+            new, self.synonyms.neighbours_of([self.words[token] for token in new]), strict=True
+        ):
+            if near := [self.number[word] for word in words if word in self.number]:
+                self.near[token], self.replaceable[token] = near, True
+
+    def __call__(self, tokens: Tokens, rng: np.random.Generator) -> Tokens:
+        """Replace some of the tokens [L]."""
+        self.learn(tokens)
+        places = np.flatnonzero(self.replaceable[tokens])
+        if not len(places):
             return tokens
-        changed = list(tokens)
-        for (place, near), replaced in zip(found, synonyms.chosen(len(found), rng), strict=True):
-            if replaced:
-                changed[place] = near[int(rng.integers(len(near)))]
+        changed = tokens.copy()
+        for place in places[self.synonyms.chosen(len(places), rng)]:
+            near = self.near[int(tokens[place])]
+            changed[place] = near[int(rng.integers(len(near)))]
         return changed
-
-    return rewrite

@@ -2,24 +2,22 @@
 networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rayclean.methods.batch import Output
+from rayclean.models.base import Inputs
 from rayclean.models.precision import Autocast
-from rayclean.tasks.base import IGNORED
+from rayclean.training.batches import OutgoingInputs, targets_of
 from rayclean.training.collectives import Collectives
 from rayclean.training.inputs import Rows
 from rayclean.training.job_data import JobData, Part
 
 EVALUATION_ROWS = 256
 """Number of rows per batch in evaluation mode."""
-
-Inputs = dict[str, Tensor]
-"""The inputs of one network, as tensors [B, ...] by name."""
 
 
 @dataclass(frozen=True)
@@ -33,31 +31,27 @@ class Worker:
     autocast: Autocast
     """Factory of the context of every forward pass: reduced precision, or none."""
 
-    def inputs(self, part: Part, chosen: Rows) -> dict[str, Inputs]:
-        """Inputs of some rows of a part, on the device, by network."""
-        return self.to_device(self.data.batch(part, chosen))
+    def read(
+        self, part: Part, chosen: Rows, names: Sequence[str] | None = None, other: Part | None = None
+    ) -> tuple[dict[str, Inputs], list[Tensor]]:
+        """What networks (all, or those of some names) read of some rows of a part, and what they learn of them, on the
+        device.
 
-    def inputs_of(self, name: str, part: Part, chosen: Rows) -> Inputs:
-        """Inputs of some rows of a part, on the device, for one network."""
-        return self.to_device({name: self.data.inputs[name].batch(part.rows[name][chosen])})[name]
-
-    def targets(self, part: Part, chosen: Rows, inputs: Mapping[str, Inputs]) -> Tensor:
-        """What networks learn of some rows of a part, on the device; without the words that one of the networks
-        does not read.
+        Args:
+            part: training or development examples.
+            chosen: [B] the rows.
+            names: of networks.
+            other: the same examples with other labels, which then follow.
         """
-        targets = torch.from_numpy(part.targets(chosen)).to(self.device)
-        for batch in inputs.values():
-            if "first_tokens" in batch:
-                targets = targets.masked_fill(batch["first_tokens"] < 0, IGNORED)
-        return targets
+        inputs = self.data.batch(part, chosen, names)
+        targets = [targets_of(each, chosen, inputs) for each in (part, other) if each is not None]
+        return OutgoingInputs(inputs, targets, self.device).arrived()
 
-    def to_device(self, inputs: Mapping[str, Inputs]) -> dict[str, Inputs]:
-        """Move inputs to the device of the networks; inputs that several networks share are moved once."""
-        moved: dict[int, Inputs] = {}
-        for batch in inputs.values():
-            if id(batch) not in moved:
-                moved[id(batch)] = {name: value.to(self.device) for name, value in batch.items()}
-        return {name: moved[id(batch)] for name, batch in inputs.items()}
+    def step(self) -> torch.autocast:
+        """The context of the forward passes of one step: weights that autocast has cast for one of them are kept for the
+        others. Nothing else runs in reduced precision in it.
+        """
+        return torch.autocast(self.device.type, enabled=False)
 
     def forward(self, name: str, inputs: Inputs) -> Output:
         """Features and logits of one network; logits are in float32 (float64 if the network is). No gradient is
@@ -76,19 +70,19 @@ class Worker:
     def _gradient(self, name: str) -> torch.set_grad_enabled:
         return torch.set_grad_enabled(torch.is_grad_enabled() and self.networks[name].training)
 
-    def again(self, name: str, inputs: Inputs, mask: Tensor) -> Output:
-        """Run one network again on the rows of `mask` [B]; an empty batch is not run, as some networks fail
-        on it.
-        """
-        if not mask.any():
+    def again(self, name: str, inputs: Inputs, rows: Rows) -> Output:
+        """Run one network again on some rows [M] of its inputs; an empty batch is not run, as some networks fail on it."""
+        if not len(rows):
             head: nn.Linear = self.networks[name].head  # type: ignore[assignment]
             return Output(
                 head.weight.new_zeros(0, head.in_features), head.weight.new_zeros(0, head.out_features)
             )
-        chosen = {key: values[: len(mask)][mask] for key, values in inputs.items()}
-        if "attention_mask" in chosen:  # shorter rows need less padding
-            longest = int(chosen["attention_mask"].sum(1).max())
-            chosen = {key: values[:, :longest] for key, values in chosen.items()}
+        places = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        chosen = Inputs({key: values.index_select(0, places) for key, values in inputs.items()})
+        if inputs.lengths is not None:  # shorter rows need less padding
+            chosen.lengths = inputs.lengths[rows]
+            longest = int(chosen.lengths.max())
+            chosen.update({key: values[:, :longest] for key, values in chosen.items()})
         return self.forward(name, chosen)
 
 

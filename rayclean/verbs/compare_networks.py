@@ -12,14 +12,29 @@ from rayclean.config import Config, Plugin
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.runtime.engines import Engines
+from rayclean.runtime.needs import VerbNeeds, is_small_training, network_seconds
+from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
+from rayclean.training.job_data import reads_features
 
 PLAIN = Plugin(name="cross_entropy")
 """Method of all compared networks, which differ only in their labels."""
 
 Answers = dict[int, Any]
 """Predicted label of each test example by its id."""
+
+
+def comparison_needs(config: Config, run: Run) -> VerbNeeds:
+    """Resources that `evaluate` holds: training workers if networks are compared. Heads read features that `predict` has
+    computed.
+    """
+    heads = reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
+    return VerbNeeds(
+        trains=config.evaluate.compare, batch_size=config.train.batch_size,
+        small=is_small_training(config.encoder, PLAIN, config.task),
+        network=not heads or config.cluster.use_gpu is True, seconds=network_seconds(config, run),
+    )  # fmt: skip
 
 
 def train_and_test(

@@ -90,11 +90,11 @@ from rayclean.evaluation.notes import measured_on, notes
 from rayclean.folder import Folder
 from rayclean.run import VERBS, Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
-from rayclean.runtime.needs import VerbNeeds, network_seconds
+from rayclean.runtime.needs import VerbNeeds
 from rayclean.schema import SPLIT_DEV, SPLIT_TRAIN, LabelSet
 from rayclean.tasks import TASKS
 from rayclean.tasks.base import Task
-from rayclean.verbs.compare_networks import train_and_test
+from rayclean.verbs.compare_networks import comparison_needs, train_and_test
 
 VERSION = 7
 
@@ -116,7 +116,7 @@ def validate(config: Config, run: Run) -> None:
 
 def needs(config: Config, run: Run) -> VerbNeeds:
     """Require the training workers if networks are compared, and estimate the time to run the network."""
-    return VerbNeeds(trains=config.evaluate.compare, network=True, seconds=network_seconds(config, run))
+    return comparison_needs(config, run)
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics["counts"] = _counts(counts, suspects, verb_metrics["load"], len(task.labels), tested)
     metrics["units"] = task.units_are_called
     metrics["judged"] = verb_metrics["relabel"]["judged"]
-    metrics["model_alone"] = _model_alone(config, counts, suspects, len(task.answers))
+    metrics["model_alone"] = _model_alone(config, counts, suspects, task)
     metrics["expected_wrong"] = verb_metrics["relabel"]["audit"]["expected_wrong"]
     metrics["audit"] = audit_figures(run, config.audit, task)
     metrics["certificate"] = read_certificate(config, run)
@@ -244,13 +244,12 @@ def _write_true(load: Folder, folder: Folder) -> str:
     return folder.url()
 
 
-def _model_alone(config: Config, counts: RunCounts, suspects: SuspectRanking, answers: int) -> dict[str, Any]:
+def _model_alone(config: Config, counts: RunCounts, suspects: SuspectRanking, task: Task) -> dict[str, Any]:
     """What the labels would be if nobody were asked: the row that an annotator has to beat."""
-    values = {
-        "unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.rival,
-        "log_odds": suspects.log_odds,
-    }  # fmt: skip
-    changed = changed_by_model_alone(values, config.relabel.accept, answers, config.seed)
+    values = {"unit_id": suspects.unit_id, "given_label": suspects.given, "suggested_label": suspects.rival,
+              "log_odds": suspects.log_odds}  # fmt: skip
+    accept, answers = config.relabel.accept, len(task.answers)
+    changed = changed_by_model_alone(values, accept, answers, config.seed, decides_alone=task.decides_alone)
     known = changed & (suspects.truth >= 0)
     repaired = int((known & (suspects.truth == suspects.rival)).sum())
     harmed = int((known & (suspects.truth == suspects.given)).sum())

@@ -23,7 +23,6 @@ from rayclean.datasets.base import Reader, SourceFile
 from rayclean.datasets.checks import (
     check_complete,
     check_options,
-    check_rejected,
     check_roles,
     check_sources_hold_rows,
     check_stops,
@@ -36,6 +35,7 @@ from rayclean.datasets.global_pass import (
     find_duplicates,
     merge_label_counts,
     names_in_files,
+    numberings_in_files,
     prepare_noise,
     resolve_noise,
     resolve_truth,
@@ -57,6 +57,7 @@ from rayclean.datasets.labels import (
 )
 from rayclean.datasets.load_remarks import text_remarks
 from rayclean.datasets.other_data import SOURCES_FILE, refuse_other_data, source_places
+from rayclean.datasets.rejected_share import check_rejected
 from rayclean.datasets.role_sources import check_roles_differ, check_texts_differ
 from rayclean.datasets.row_validation import unlabelled_keys
 from rayclean.datasets.second_pass import SecondPassJob, StagedShard, write_examples
@@ -200,6 +201,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         form.names,
         names_in_files(dataset, form, summaries) if needs_labels else (),
         form.least_classes if needs_labels else 0,
+        numberings=numberings_in_files(summaries) if needs_labels and form.name != "tags" else (),
         first_label=None if form.reads_tokens else dataset.first_label,  # tags have become names already
         merge=dataset.merge_labels,
     )

@@ -31,6 +31,7 @@ from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 from rayclean.training.fold_table import write_folds
 from rayclean.training.job_data import reads_features
+from rayclean.training.passes import BATCH_SIZE
 from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
@@ -73,7 +74,8 @@ def needs(config: Config, run: Run) -> VerbNeeds:
     """
     trains = config.predict.mode in ("out_of_fold", "in_sample")
     small = trains_side_by_side(config.encoder, TASKS.resolve(config.task.name).per_token)
-    return VerbNeeds(trains=trains and not small, network=True, seconds=network_seconds(config, run))
+    size = config.predict.training.batch_size or BATCH_SIZE
+    return VerbNeeds(trains and not small, size, network=True, seconds=network_seconds(config, run))
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from rayclean.verbs.relabel_stage import AnnotatorStage
 
 logger = logging.getLogger(__name__)
 
-VERSION = 8
+VERSION = 9
 
 _NAMED = 5
 """Reverts without effect that a warning names."""
@@ -101,6 +101,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
                 suspects=total,
                 asks=annotator.asks,
                 last=last,
+                decides_alone=task.decides_alone,
             )
         )
         paid.append({"name": plugin.name, **Budget.of(annotator).paid(stage.spent)})

@@ -32,7 +32,7 @@ from rayclean.methods.base import Method
 from rayclean.run import Run
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import IN_PROCESS, Engines, OnEpoch
-from rayclean.runtime.needs import VerbNeeds, network_seconds
+from rayclean.runtime.needs import VerbNeeds, is_small_training, network_seconds
 from rayclean.runtime.server_checks import validate_server
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
@@ -91,7 +91,11 @@ def needs(config: Config, run: Run) -> VerbNeeds:
     annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
     server = None if annotator is None else annotator.server()
     servers = () if server is None else (server,)
-    return VerbNeeds(trains=True, network=True, servers=servers, seconds=network_seconds(config, run))
+    small = is_small_training(config.encoder, config.method, config.task)
+    return VerbNeeds(
+        trains=True, batch_size=config.train.batch_size, small=small, servers=servers,
+        network=not small or config.cluster.use_gpu is True, seconds=network_seconds(config, run),
+    )  # fmt: skip
 
 
 def run(

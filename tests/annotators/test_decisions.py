@@ -169,7 +169,17 @@ def decide(
         table = pa.Table.from_pylist([rows[n] for n in part], schema=ANSWERS)
         out.write_table(table, "answers", f"annotator-{stage:02d}", f"part-{number:05d}.parquet")
     found = write_decisions(
-        out, stage, "someone", 3, calibration, accept, 0, suspects=10**9, asks=asks, last=last
+        out,
+        stage,
+        "someone",
+        3,
+        calibration,
+        accept,
+        0,
+        suspects=10**9,
+        asks=asks,
+        last=last,
+        decides_alone=True,
     )
     written = [
         row for name in out.shards("annotations") for row in out.read_table("annotations", name).to_pylist()
@@ -449,7 +459,9 @@ def test_without_suspects_nothing_is_decided(tmp_path: Path, asked: int) -> None
     assert not decided
     assert found.judged["controls"] == {"asked": asked, "right": asked}
     out = Folder(str(tmp_path / "nothing"))
-    found = write_decisions(out, 0, "someone", 3, "none", 0.6, 0, suspects=10**9, asks=True, last=True)
+    found = write_decisions(
+        out, 0, "someone", 3, "none", 0.6, 0, suspects=10**9, asks=True, last=True, decides_alone=True
+    )
     assert (found.judged["decided_by"], found.judged["scale"], len(found.undecided)) == (None, None, 0)
 
 

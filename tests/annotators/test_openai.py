@@ -193,6 +193,24 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     assert (answer.error, answer.choice) == (None, 1)
 
 
+def test_other_machines_are_asked_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert endpoint._proxy("https://api.example.org/v1") is None
+    monkeypatch.setenv("ALL_PROXY", "http://every:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://secure:2")
+    monkeypatch.setenv("NO_PROXY", "inside.example.org")
+    found = [
+        endpoint._proxy(f"{scheme}://{host}.example.org/v1")
+        for scheme, host in (("https", "api"), ("http", "api"), ("https", "inside"))
+    ]
+    assert found == ["http://secure:2", "http://every:1", None]
+    assert endpoint._proxy("http://localhost:8000/v1") is None
+
+
 def test_a_cut_connection_is_counted(tokenizer: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -443,9 +461,9 @@ def test_keys_stay_what_they_were() -> None:
     assert asker.key(asked) == "af6e4c86eb1978975037ce6f5e921b91"
     assert asker.key(asker.content_free(asked)) == "812274fdd1417a8e29e11ca6f1d19b43"
     showing = OpenAIAnnotator.Config(base_url=url, model="m", form="choice", shows_given=True)
-    assert OpenAIAnnotator(showing, LABELS).key(asked) == "43c79005c1a9612b089135650843033b"
+    assert OpenAIAnnotator(showing, LABELS).key(asked) == "7aa561bd6dfadfbe8bf2c9b46044ea3d"
     choice = OpenAIAnnotator(OpenAIAnnotator.Config(base_url=url, model="m", form="choice"), LABELS)
-    assert choice.key(asked) == "1099a02ca26dfe314b0f087bd8455f7e"
+    assert choice.key(asked) == "7c31f8cf6cdc91c439308047eea6e11d"
 
 
 def test_keys_say_what_was_asked_not_where() -> None:

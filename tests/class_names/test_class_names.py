@@ -131,6 +131,17 @@ def test_hidden_characters_and_forms_of_unicode_change_no_class(text, hidden):
         ("\uff21\uff22", "AB", "accents"),  # full width
         ("heart \u2764", "heart \u2764\ufe0f", "invisible characters"),
         ("\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u062e", "invisible characters"),
+        ("credit card", "credit_card", "hyphens, underscores, blanks or punctuation"),
+        ("credit-card", "Credit_Card", "hyphens, underscores, blanks or punctuation"),
+        ("billing", "Billing.", "hyphens, underscores, blanks or punctuation"),
+        ("billing", "'billing'", "hyphens, underscores, blanks or punctuation"),
+        ("1,000", "1000", "hyphens, underscores, blanks or punctuation"),
+        ("A", "A-", None),  # grades
+        ("C", "C++", None),
+        (":)", ";)", None),
+        ("\u2026", "?", None),
+        ("1,5", "15", None),
+        ("-1", "1.", None),
         ("class 1", "class 11", None),
         ("ham", "spam", None),
         ("\u0438\u0434\u0442\u0438", "ugmu", None),  # only in italics

@@ -86,7 +86,7 @@ def test_the_whole_record_is_kept_with_what_is_wrong_and_where_reading_goes_on(t
 
 
 def test_a_long_record_is_kept_in_part(tmp_path):
-    found = stage(tmp_path, '"a "b" c\n' + "d\n" * WHOLE_CHARACTERS + 'e",tea\n')
+    found = stage(tmp_path, '"a "b" c\n' + ("d" * 100 + "\n") * (WHOLE_CHARACTERS // 100) + 'e",tea\n')
     ((_, _, value),) = found.rejected
     assert len(value) == WHOLE_CHARACTERS
     assert found.pairs == GOOD
@@ -99,6 +99,47 @@ def test_what_is_lost_is_counted(tmp_path, monkeypatch):
     found = stage(tmp_path, good=[*GOOD, ("a pan", 'tea\n"a "b" c'), *others])
     assert found.pairs == [*GOOD, ("a pan", "tea")]
     assert len(found.rejected) == 1 + 60 - 20
+
+
+@pytest.mark.parametrize(("begin", "least", "lost"), [("", 300 - 20, 0), ('"a "b" c\n', 300 - 200, 1)])
+def test_lines_without_a_delimiter_are_counted_where_they_are_more_than_a_text_has(
+    tmp_path, begin, least, lost
+):
+    """Like a file with another delimiter that was appended: hundreds of rows are no single malformed one."""
+    found = stage(tmp_path, begin + "".join(f"pot {number}\ttea\n" for number in range(300)))
+    assert (
+        found.pairs == GOOD[:10] + GOOD[10 + lost :]
+    )  # after an open quote, one row may be the end of its text
+    assert len(found.rejected) > least
+
+
+@pytest.mark.parametrize(("row", "header"), [("{0},{1}", "text,label"), ("{number},{0},{1}", "n,text,label")])
+@pytest.mark.parametrize("between", [0, 1, 30])
+@pytest.mark.parametrize("open_text", ['"an open lid', '"an open lid, and a pan'])
+def test_an_open_quote_and_an_inch_mark_make_no_text_of_what_lies_between(
+    tmp_path, row, header, between, open_text
+):
+    """Read as quoted, all lines between them are one text with a known label, and nothing looks amiss."""
+    others = [(f"pot {number}", "tea") for number in range(between)]  # with a blank line now and then
+    lines = [(open_text, "soup"), *others, ('a sheet of 27"', "tea")]
+    found = stage(
+        tmp_path,
+        "".join(
+            row.format(*pair, number=900 + number) + "\n" * (1 + (number == 9))
+            for number, pair in enumerate(lines)
+        ),
+        header=header,
+        row=row,
+    )
+    expected = GOOD[:10] + others + GOOD[10:]
+    assert [pair for pair in found.pairs if '"' not in pair[0]] == expected
+    assert found.rejected[0][2].startswith("a quote that is never closed")
+
+
+def test_a_quoted_text_may_list_records(tmp_path):
+    """Where no label is known in every line, the text is one."""
+    text = '"the pan,tea\nthe lid, or so\nthe pot,soup",tea\n'
+    assert ("the pan,tea\nthe lid, or so\nthe pot,soup", "tea") in stage(tmp_path, text).pairs
 
 
 def test_one_label_per_row_shows_nothing(tmp_path):

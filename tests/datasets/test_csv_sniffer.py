@@ -2,6 +2,10 @@
 
 import pytest
 
+from rayclean.config import DatasetConfig
+from rayclean.datasets.base import SourceFile
+from rayclean.datasets.csv import Csv
+from rayclean.datasets.rejected_share import check_rejected
 from rayclean.errors import DataError
 
 from .staged import Staged
@@ -164,3 +168,34 @@ def test_single_quotes_are_found_by_the_names_of_the_columns_though_a_record_is_
     found = stage(tmp_path, f"{content}'the quay's wall','dock'\n")
     assert found.pairs == ROWS
     assert [reason for _, reason, _ in found.rejected] == ["malformed CSV line"]
+
+
+@pytest.mark.parametrize(
+    ("before", "first"),
+    [("Export of 2024\n\n", "Export of 2024"), ("Export, all\n,\n", "Export"), ("# a\n# b, c\n", "# a")],
+)
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_title_above_the_header_is_named(tmp_path, before, first, delimiter):
+    rows = "".join(f"a text {number}{delimiter}x\n" for number in range(20))
+    (tmp_path / "a.csv").write_text(f"{before}text{delimiter}label\n{rows}")
+    message = (
+        rf"line 3 names the columns text, label, and the first line is '{first}.*remove the 2 lines before"
+    )
+    with pytest.raises(DataError, match=message):
+        Staged(tmp_path / "out", tmp_path / "a.csv")
+
+
+def test_what_a_spreadsheet_leaves_behind_costs_nothing(tmp_path):
+    """Two columns without a name, and blank records, inside and at the end; the numbers of rows do not move."""
+    rows = "".join(f"a text {number},{'xy'[number % 2]},,\n" for number in range(20))
+    (tmp_path / "a.csv").write_text(f"text,label,,\n,,,\n{rows}" + ", ,,\n" * 300)
+    found = Staged(tmp_path / "out", tmp_path / "a.csv")
+    assert len(found.pairs) == 20
+    assert {reason for _, reason, _ in found.rejected} == {"blank row"}
+    check_rejected(DatasetConfig(path="x"), found.summaries)
+    assert Csv().columns(SourceFile(str(tmp_path / "a.csv"), "a.csv", 1)) == [
+        "text",
+        "label",
+        "column_3",
+        "column_4",
+    ]

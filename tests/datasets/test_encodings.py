@@ -110,13 +110,32 @@ def test_a_character_cut_at_the_end_of_the_sample(tmp_path, monkeypatch):
         (gzip.compress(b"text,label", mtime=0), r"gzip; let its name end in \.gz"),
         (b"PK\x03\x04\x14", "an Excel workbook or a zip archive; save it as CSV"),
         (b"PAR1\x15", 'set dataset.format = "parquet"'),
-        (bytes(range(256)), "it is not UTF-8"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
+            "Git LFS; .* git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html>\n<title>Sign in, please</title>", "a web page; download the file itself"),
+        (bytes(range(256)), "not UTF-8"),
     ],
 )
-def test_files_that_are_no_text(tmp_path, content, advice):
-    (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(DataError, match=rf"a\.csv: .*{advice}"):
-        Staged(tmp_path / "out", tmp_path / "a.csv")
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.conll", "a.parquet"])
+def test_files_that_are_no_text(tmp_path, content, advice, name):
+    (tmp_path / name).write_bytes(content)
+    if name == "a.parquet":
+        advice = (
+            "not a whole Parquet file" if content[:4] in (b"PAR1", bytes(range(4))) else advice.split(";")[0]
+        )
+    if "UTF-8" in advice:
+        others = {"a.conll": "is this a CoNLL file in UTF-8", "a.jsonl": "no JSON object in its first rows"}
+        advice = others.get(name, advice)
+    with pytest.raises(DataError, match=rf"{name}: .*{advice}"):
+        Staged(tmp_path / "out", tmp_path / name)
+
+
+def test_json_in_utf16_without_a_mark(tmp_path):
+    lines = "".join(f'{{"text": "a pan {n}", "label": "{"xy"[n % 2]}"}}\n' for n in range(20))
+    (tmp_path / "a.jsonl").write_bytes(lines.encode("utf-16-le"))
+    assert len(Staged(tmp_path / "out", tmp_path / "a.jsonl").pairs) == 20
 
 
 @pytest.mark.parametrize("encoding", ["utf-9", "rot13", "base64"])

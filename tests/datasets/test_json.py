@@ -144,3 +144,28 @@ def test_a_path_that_few_rows_have(tmp_path):
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y", "meta": {"truth": "x"}}]
     found = stage(tmp_path, "\n".join(map(json.dumps, rows)), "a.jsonl", truth="meta.truth")
     assert found.summaries[0].known_truths == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "a pan", "label": "x", "label": "y"}\n{"text": "a pot", "label": "x"}\n',
+        '[\n{"text": "a pan",\n"label": "x", "label": "y"}\n]',
+        '{"text": "a pan",\n"label": "x", "label": "y"}\n{"text": "a pot",\n"label": "y"}',
+    ],
+)
+def test_a_column_that_is_there_twice_is_refused(tmp_path, content):
+    """Python keeps the last of two equal keys, and other readers the first."""
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DataError, match=r"its objects hold \['label'\] more than once"):
+        Staged(tmp_path / "out", tmp_path / "a.json")
+    (tmp_path / "a.json").write_text(
+        content.replace('"label": "x", "label"', '"note": "x", "note": "z", "label"')
+    )
+    assert Staged(tmp_path / "out", tmp_path / "a.json").pairs[0] == ("a pan", "y")
+
+
+def test_rows_that_are_no_objects_show_why(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes('{"text": "caf\u00e9", "label": "x"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"\(not UTF-8: .*caf\\xe9.*set dataset.encoding"):
+        Staged(tmp_path / "out", tmp_path / "a.jsonl")

@@ -223,7 +223,10 @@ def reason(form, value, tokens=()):
         (["\ud800"], ("not valid Unicode", "\\ud800")),
         ("joy", ("label is no list", "joy")),
         (7, ("label is no list", "7")),
-        ("['joy']", ("label is no list", "['joy']")),
+        ("['joy']", '["s:joy"]'),  # as pandas writes lists into a CSV
+        (" ['anger', \"it's joy\",] ", '["s:anger", "s:it\'s joy"]'),
+        ("['joy' 'anger']", ("label is no list", "['joy' 'anger']")),  # NumPy; Python would make one of two
+        ("[joy]", ("label is no list", "[joy]")),
         ({"a": 1}, ("label is no list", "{'a': 1}")),
         (-1, '["i:-1"]'),  # unlabelled
     ],
@@ -576,10 +579,18 @@ def test_a_list_among_classes_is_one_bad_row(tmp_path):
 
 def test_a_list_of_one_is_a_class(tmp_path):
     """Tools in which a person may choose several labels write one as a list; as a text, too, in a CSV."""
-    rows = [{"text": str(i), "label": [["a"], "b", '["a"]', "b"][i % 4]} for i in range(40)]
+    rows = [{"text": str(i), "label": [["a"], "b", '["a"]', "['b']"][i % 4]} for i in range(40)]
     write_jsonl(tmp_path / "a.jsonl", rows)
     _, metrics = loaded_classes(tmp_path)
     assert metrics["per_class"] == {"a": 20, "b": 20}
+
+
+@pytest.mark.parametrize("before", [["a"], '["a"]', "['a']", "a"])
+def test_another_class_is_written_like_the_one_before(before):
+    form = SingleClass(DatasetConfig(path="x"))
+    written = form.rewritten(before, 1, ["s:a", "s:b"], ())
+    assert written == (["b"] if isinstance(before, list) else before.replace("a", "b"))
+    assert form.parse(written, ()) == "s:b"
 
 
 def test_one_longer_list_among_lists_of_one_is_another_task(tmp_path):

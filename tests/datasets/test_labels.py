@@ -174,6 +174,28 @@ def test_names_of_files_are_the_label_set_and_dataset_labels_their_order():
     assert distinct_names(["a", " a", "b", "none "], without={"none"}) == ["a", "b"]
 
 
+def test_plain_numbers_follow_the_numbers_of_the_files_though_a_name_is_left_out():
+    """`none` is one of `dataset.unlabelled`; the numbers behind it do not move."""
+    counts = seen(data={"a": 9, "b": 9, "c": 9}, test={0: 4, 2: 4, 3: 1})
+    found = resolve_labels(counts, None, ["a", "b", "c"], numberings=[["a", "none", "b", "c"]])
+    assert found.codes["test"] == {"i:0": 0, "i:2": 1, "i:3": 2}
+    of_none = seen(data={"a": 9, "b": 9, "c": 9}, test={0: 4, 1: 4})
+    found = resolve_labels(of_none, None, ["a", "b", "c"], numberings=[["a", "none", "b", "c"]])
+    assert list(found.unknown["test"]) == ["i:1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "numberings"),
+    [(None, [["a", "b", "c"], ["a", "c", "b"]]), (("a", "c", "b"), [["a", "b", "c"]])],
+)
+def test_plain_numbers_with_two_names_stop_the_load(given, numberings):
+    names = {"a": 9, "b": 9, "c": 9}
+    with pytest.raises(DataError, match=r"the test files holds whole numbers.*1 is '(b' or 'c|c' or 'b)'"):
+        resolve_labels(seen(data=names, test={0: 4, 1: 2}), given, ["a", "b", "c"], numberings=numberings)
+    one_name = resolve_labels(seen(data=names, test={0: 4}), given, ["a", "b", "c"], numberings=numberings)
+    assert one_name.names[one_name.codes["test"]["i:0"]] == "a"
+
+
 def test_classes_come_from_the_training_data_alone():
     found = resolve_labels(seen(data={"a": 9, "b": 9}, dev={"c": 1}, test={"b": 5, "d": 1}), None)
     assert found.names == ["a", "b"]
@@ -207,6 +229,24 @@ def test_names_that_look_alike_are_told_or_made_one():
     tie = resolve_labels(seen(data={"b": 3, "B": 3, "a": 1}), None, merge=True)
     assert tie.names == ["B", "a"]
     assert resolve_labels(counts, None, ["eggs", "spam", "ham"], merge=True).names == ["eggs", "spam", "ham"]
+
+
+def test_a_rare_name_that_is_a_frequent_one_typed_wrong_is_told():
+    values = {"billing": 150, "billling": 3, "shipping": 120, "shiping": 7, "male": 100, "female": 4}
+    found = resolve_labels(seen(data=values), None)
+    assert label_warnings(dataset(), found, []) == [
+        "class 'billling' (3) may be 'billing' (150), typed wrong: mend the data, or name both in dataset.labels if they are two"
+    ]  # 'shiping' is no accident of a few rows
+    assert label_warnings(dataset(labels=list(values)), found, []) == []
+
+
+def test_what_may_mean_no_label_is_said_to_be_named():
+    counts = seen(data={"ham": 50, "spam": 50}, test={-1: 40, "ham": 1, "N/A": 2})
+    found = resolve_labels(counts, None, ["ham", "spam"])
+    assert found.explain("i:-1").endswith("set dataset.unlabelled = [-1]")
+    with pytest.raises(DataError, match=r"'-1' 40\. If it means no label, set dataset.unlabelled = \[-1\]"):
+        check_unknown_labels(dataset(), found, summaries(data=100, test=43))
+    assert 'set dataset.unlabelled = ["N/A"]' in found.explain("s:N/A")
 
 
 def test_names_that_dataset_labels_lists_are_no_accident():

@@ -60,6 +60,15 @@ def test_memory_urls():
     assert source.files[0].stamp
 
 
+def test_where_a_relative_path_counts_from_is_said(folder, monkeypatch):
+    monkeypatch.chdir(folder / "a")
+    with pytest.raises(DataError, match=r"counts from the folder where the command runs, '.*/a', not from"):
+        names("1.csw")
+    with pytest.raises(DataError) as error:
+        names(f"{folder}/a/1.csw")
+    assert "counts from" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
@@ -70,9 +79,21 @@ def test_memory_urls():
         ("nosuchprotocol://x", DataError, "nosuchprotocol"),
         (("{}/a/1.csv", "memory://somewhere/z.csv"), DataError, "z.csv"),
         ((), ConfigError, "empty list"),
+        ("{}/table.xlsx", ConfigError, "a spreadsheet; save its table as CSV"),
+        (
+            "{}/texts",
+            DataError,
+            r"others by their endings: .txt \(2\), .md \(1\); write a text per file into one table",
+        ),
+        ("{}/cafe\u0301.csv", DataError, r"another form of Unicode, as 'caf\\xe9.csv'"),
     ],
 )
 def test_paths_that_lead_nowhere(folder, path, error, message):
+    (folder / "table.xlsx").write_bytes(b"PK")
+    (folder / "caf\u00e9.csv").write_text("text,label\n")
+    (folder / "texts").mkdir()
+    for name in ("1.txt", "2.txt", "about.md"):
+        (folder / "texts" / name).write_text("a pan")
     path = tuple(p.format(folder) for p in path) if isinstance(path, tuple) else path.format(folder)
     with pytest.raises(error, match=message):
         names(path)

@@ -337,6 +337,15 @@ def test_without_control_questions_nobody_was_measured(counts: RunCounts, decide
     assert "Model alone" not in without_plotly(page(counts, judged=judged))
 
 
+def test_scores_that_only_rank_are_told(counts: RunCounts) -> None:
+    unmeasured = believed(0, 0, "posterior_alone") | {"alone": False}
+    guessing = believed(40, 20, "posterior_alone") | {"alone": False}
+    for judged in (unmeasured, guessing):
+        found = measured(counts, judged=(judged,))["notes"][0]
+        assert "are no probabilities by which labels may change: none was" in found
+        assert "the model alone decided" not in found
+
+
 def test_the_model_alone_is_what_an_annotator_has_to_beat(counts: RunCounts) -> None:
     cards = {card.title: card for card in headlines(measured(counts))}
     assert list(cards).index("Model alone") < list(cards).index("Labels changed")

@@ -1,5 +1,6 @@
 """Data sets of several files and forms come back file by file, or as one."""
 
+import gzip
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 import rayclean
 from rayclean.config.export_section import ExportConfig
-from rayclean.errors import ConfigError
+from rayclean.errors import ConfigError, DataError
 from rayclean.exports.export import export_data
 from rayclean.pipeline import resolved_config, run_verbs
 from rayclean.results import RunResults
@@ -204,3 +205,64 @@ def test_runs_in_folders_of_their_own_share_no_target(tmp_path: Path) -> None:
     for name in ("one", "two"):
         run_verbs(config, VERBS, run=RunResults(str(tmp_path / "trials" / name)))
     assert not (tmp_path / "cleaned.csv").exists()
+
+
+SENTENCES = [
+    (["Ada", "Lovelace", "wrote", "."], ["B-PER", "I-PER", "O", "O"]),
+    (["Back", "in", "London"], ["O", "O", "B-LOC"]),
+    (["nothing", "here"], ["O", "O"]),
+    (["Éva", "met", "Bob"], ["B-PER", "O", "B-PER"]),
+]
+
+
+@pytest.mark.parametrize("delimiter", [" ", "\t"])
+def test_conll_comes_back_as_conll(tmp_path: Path, delimiter: str) -> None:
+    """Its columns as they were, and the final tags last; with tags in their place, it is the same file."""
+    lines = [
+        "\n".join(
+            delimiter.join([token, f"POS{n}", tag]) for n, (token, tag) in enumerate(zip(*each, strict=True))
+        )
+        + "\n\n"
+        for each in SENTENCES
+    ]
+    (tmp_path / "data.conll").write_text("".join(lines), encoding="utf-16")
+    config, run = undoubted({"path": str(tmp_path / "data.conll")}, tmp_path / "runs", task="tagging")
+    export_data(config, run, ExportConfig(to=str(tmp_path / "out.conll")), decided=False)
+    tags = [tag for _, each in SENTENCES for tag in each]
+    found = (tmp_path / "out.conll").read_text(encoding="utf-16")
+    given = "".join(lines).splitlines()
+    last = iter(tags)
+    assert found.splitlines() == [f"{line}{delimiter}{next(last)}" if line else "" for line in given]
+    in_place = ExportConfig(to=str(tmp_path / "same.conll"), in_place_column=True)
+    export_data(config, run, in_place, decided=False)
+    assert (tmp_path / "same.conll").read_text(encoding="utf-16") == "".join(lines)
+
+
+def test_tags_of_other_formats_become_conll(tmp_path: Path) -> None:
+    tokens, tags = map(list, zip(*SENTENCES, strict=True))
+    table = pa.table({"tags": tags, "source": ["web"] * 4, "tokens": tokens})
+    pq.write_table(table, tmp_path / "data.parquet")
+    config, run = undoubted(
+        {"path": str(tmp_path / "data.parquet"), "label": "tags"}, tmp_path / "runs", task="tagging"
+    )
+    export_data(
+        config, run, ExportConfig(to=str(tmp_path / "out.conll.gz"), in_place_column=True), decided=False
+    )
+    found = gzip.decompress((tmp_path / "out.conll.gz").read_bytes()).decode()
+    assert found.startswith("Ada\tB-PER\nLovelace\tI-PER\nwrote\tO\n.\tO\n\nBack\tO\n")
+
+
+def test_what_is_no_conll_is_said(tmp_path: Path) -> None:
+    rows = {"text": ["a b", "c d", "e f", "g h"], "label": LABELS * 2}
+    pq.write_table(pa.table(rows), tmp_path / "data.parquet")
+    with pytest.raises(ConfigError, match="no column 'tokens' with a list of tags"):
+        export({"path": str(tmp_path / "data.parquet")}, tmp_path, "out.conll")
+    wrong = pa.table(
+        {"tokens": [["New York", "is"], ["a", "b\nc"]] * 2, "label": [["B-LOC", "O"], ["O", "O"]] * 2}
+    )
+    pq.write_table(wrong, tmp_path / "tags.parquet")
+    config, run = undoubted(
+        {"path": str(tmp_path / "tags.parquet")}, tmp_path / "runs", name="tags", task="tagging"
+    )
+    with pytest.raises(DataError, match=r"'b\\nc' cannot be a field"):
+        export_data(config, run, ExportConfig(to=str(tmp_path / "out.conll")), decided=False)

@@ -219,7 +219,7 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("one.csv", "hello world\nthis is text\n", "it has one column"),
         ("none.csv", "", "empty"),
         ("rows.csv", "text,label\n", "and no rows"),
-        ("x.xlsx", "PK", "cannot tell the format"),
+        ("x.xlsx", "PK", "a spreadsheet; save its table"),
         ("nolabel.csv", "\n".join(["text,note", *(f"ship {n} sails far,word{n}" for n in range(30))]), "looks like a label"),
         ("notext.csv", "\n".join(["a,label", *(f"{n},{n % 2}" for n in range(30))]), "looks like a text"),
     ],

@@ -55,6 +55,21 @@ def test_probability_by_hand() -> None:
     assert found == pytest.approx([0.8, 0.2, 0.5, 0.731059], abs=1e-6)
 
 
+def test_a_score_that_only_ranks_changes_nothing_by_itself() -> None:
+    lp, says = drawn(0)
+    labels = np.full(len(lp), 3), np.full(len(lp), 5)
+    nobody = judge(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6)
+    assert (nobody.verdict == CHANGED).sum() > 100
+    alone = judge(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6, alone=False)
+    assert (alone.verdict == REFERRED).all()
+    # What an annotator has earned counts as ever.
+    answer = np.where(says == 1, 5, 3)
+    assert (
+        judge(lp, *labels, answer, GOOD, 0.6, alone=False).verdict
+        == judge(lp, *labels, answer, GOOD, 0.6).verdict
+    ).all()
+
+
 def test_probability_at_the_limits() -> None:
     lp = np.array([-3.0, 0.0, 3.0])
     for says in (np.ones(3), np.zeros(3)):  # chance: an answer moves nothing

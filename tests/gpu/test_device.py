@@ -177,7 +177,7 @@ def test_waiting_is_counted_where_it_happens(on_cpu: Place, monkeypatch: pytest.
         agree_on_job(Collectives(), "nothing", 1)
         agree_on_job(Collectives(), "nothing", 1)
         warnings.warn("something else", stacklevel=1)
-    assert found == {"training/steps.py:agree_on_job": 2}
+    assert found == {"training/steps.py:_compared": 2}
 
 
 def test_every_check_has_a_fault() -> None:

@@ -37,7 +37,7 @@ def test_its_stages() -> None:
 def step(stage: str) -> tuple[StepBatch, dict[str, Output], dict[str, torch.Tensor]]:
     """Three examples of labels 0, 1, 2; the first is a threshold sample of run 1, the last one of run 2."""
     batch = StepBatch(
-        example_id=torch.arange(3), given_label=torch.tensor([0, 1, 2]), valid=torch.ones(3, dtype=torch.bool),
+        global_id=np.arange(3), given_label=torch.tensor([0, 1, 2]), valid=torch.ones(3, dtype=torch.bool),
         world_size=1, global_count=3, total=lambda n: n, stage=stage,
     )  # fmt: skip
     width = 3 if stage == "train" else 4

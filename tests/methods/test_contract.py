@@ -124,7 +124,7 @@ def batch(
 ) -> StepBatch:
     mask = torch.tensor(valid)
     return StepBatch(
-        example_id=torch.arange(len(labels)), given_label=torch.tensor(labels), valid=mask, world_size=world_size,
+        global_id=np.arange(len(labels)), given_label=torch.tensor(labels), valid=mask, world_size=world_size,
         global_count=int(mask.sum()) if global_count is None else global_count, total=lambda count: count,
     )  # fmt: skip
 

@@ -88,7 +88,7 @@ def by_hand(one: DivideMix, turn: str, epoch: int, progress: float, labelled: li
     """Loss terms of four examples with two views each; omega is .8 where a label is trusted and .1 elsewhere."""
     outputs = {name: Output(rows, rows @ HEAD[name]) for name, rows in FEATURES.items()}
     batch = StepBatch(
-        example_id=IDS, given_label=LABELS, valid=torch.ones(4, dtype=torch.bool), world_size=1, global_count=4,
+        global_id=IDS.numpy(), given_label=LABELS, valid=torch.ones(4, dtype=torch.bool), world_size=1, global_count=4,
         total=lambda n: n, classify=lambda name, rows: rows @ HEAD[name], turn=(turn,), progress=progress,
     )  # fmt: skip
     peer = {"first": "second", "second": "first"}[turn]
@@ -114,7 +114,7 @@ def test_the_three_losses_step_by_step(turn: str, labelled: list[int]) -> None:
     target = np.where(is_labelled[:, None], refined, guessed) ** 2
     target = np.tile(target / target.sum(1, keepdims=True), (2, 1))
     keys = mixing.copy_keys(IDS.numpy(), 2)
-    partner = mixing.partners(keys, np.ones(8, bool), 7, 4)
+    partner = mixing.partners(keys, torch.ones(8, dtype=torch.bool), 7, 4).numpy()
     share = mixing.mix_weights(keys, 7, 4, alpha=4.0)[:, None]
     assert (share >= 0.5).all()
     target = share * target + (1 - share) * target[partner]
@@ -153,7 +153,7 @@ def test_targets_have_no_gradient_and_only_the_network_in_turn_has_one() -> None
     features = {name: rows.clone().requires_grad_(name == "first") for name, rows in FEATURES.items()}
     outputs = {name: Output(rows, rows @ HEAD[name]) for name, rows in features.items()}
     batch = StepBatch(
-        example_id=IDS, given_label=LABELS, valid=torch.tensor([True, True, True, False]), world_size=1,
+        global_id=IDS.numpy(), given_label=LABELS, valid=torch.tensor([True, True, True, False]), world_size=1,
         global_count=3, total=lambda n: n, classify=lambda name, rows: rows @ HEAD[name], turn=("first",),
         progress=9.0,
     )  # fmt: skip

@@ -40,7 +40,7 @@ def columns(one: Lane, count: int = 5) -> dict[str, Any]:
 
 def batch(labels: torch.Tensor = LABELS) -> StepBatch:
     return StepBatch(
-        example_id=torch.arange(len(labels)), given_label=labels, valid=torch.ones(len(labels), dtype=torch.bool),
+        global_id=np.arange(len(labels)), given_label=labels, valid=torch.ones(len(labels), dtype=torch.bool),
         world_size=1, global_count=len(labels), total=lambda n: n,
     )  # fmt: skip
 
@@ -151,7 +151,9 @@ def test_the_order_of_a_batch_changes_neither_loss_nor_state(cls: type[Lane]) ->
             "main": Output(features[:, rows].flatten(0, 1), main[:, rows].flatten(0, 1)),
             "auxiliary": Output(features[:, rows].flatten(0, 1), auxiliary[:, rows].flatten(0, 1)),
         }
-        return one.loss(said, replace(batch(labels[rows]), example_id=rows), {"weight": weights[rows]}, 1)
+        return one.loss(
+            said, replace(batch(labels[rows]), global_id=rows.numpy()), {"weight": weights[rows]}, 1
+        )
 
     torch.testing.assert_close(terms(order), terms(torch.arange(5)))
     state, permuted = two_epochs(one), two_epochs(method(cls), rows=order.tolist())

@@ -248,16 +248,16 @@ def step(
     features = {name: torch.randn(count, 4, requires_grad=True) for name in one.networks}
     outputs = {name: Output(features[name], heads[name](features[name])) for name in one.networks}
     batch = StepBatch(
-        example_id=torch.arange(count), given_label=torch.zeros(count, dtype=torch.long),
+        global_id=np.arange(count), given_label=torch.zeros(count, dtype=torch.long),
         valid=torch.ones(count, dtype=torch.bool), world_size=1, global_count=count, total=lambda n: n,
         classify=lambda name, rows: heads[name](rows),
-        again=lambda name, mask: Output(features[name][mask], heads[name](features[name][mask]) * 1.5),
+        again=lambda name, rows: Output(features[name][rows], heads[name](features[name][rows]) * 1.5),
+        on_host={
+            "subset": np.array(subsets, np.int8), "answer": np.array(answers, np.int16),
+            "predicted": np.ones(count, np.int16),
+        }.__getitem__,
     )  # fmt: skip
-    rows = {
-        "subset": torch.tensor(subsets, dtype=torch.int8), "answer": torch.tensor(answers, dtype=torch.int16),
-        "predicted": torch.ones(count, dtype=torch.int16),
-    }  # fmt: skip
-    return one.loss(outputs, batch, rows, epoch), features
+    return one.loss(outputs, batch, {}, epoch), features
 
 
 IDS, LABELS = torch.arange(20, 25), torch.tensor([0, 1, 0, 2, 1])
@@ -283,12 +283,12 @@ def by_hand(one: NoiseAL, subsets: list[int], answers: list[int]) -> dict[str, A
     """
     outputs = {name: Output(FEATURES[name], classify(name, FEATURES[name])) for name in one.networks}
     batch = StepBatch(
-        example_id=IDS, given_label=LABELS, valid=torch.ones(5, dtype=torch.bool), world_size=1, global_count=5,
+        global_id=IDS.numpy(), given_label=LABELS, valid=torch.ones(5, dtype=torch.bool), world_size=1, global_count=5,
         total=lambda n: n, classify=classify,
-        again=lambda name, mask: Output(FEATURES[name][mask], 1.5 * outputs[name].logits[mask]),
+        again=lambda name, rows: Output(FEATURES[name][rows], 1.5 * outputs[name].logits[rows]),
+        on_host={"subset": np.array(subsets), "answer": np.array(answers)}.__getitem__,
     )  # fmt: skip
-    rows = {"subset": torch.tensor(subsets), "answer": torch.tensor(answers), "predicted": torch.ones(5)}
-    return one.loss(outputs, batch, rows, 3)
+    return one.loss(outputs, batch, {}, 3)
 
 
 def test_losses_of_labels_and_of_answers_are_sums_over_the_batch_size() -> None:
@@ -310,7 +310,7 @@ def test_the_hard_term_is_embmix(options: dict[str, float]) -> None:
     one = NoiseAL(NoiseAL.Config(kl_weight=0, **options), 3, seed=9)
     terms = by_hand(one, [R, H, H, P, H], [-1, -1, -1, 0, -1])
     hard = np.array([False, True, True, False, True])
-    partner = torch.from_numpy(mixing.partners(IDS.numpy(), hard, seed=9, epoch=3))
+    partner = mixing.partners(IDS.numpy(), torch.from_numpy(hard), seed=9, epoch=3)
     assert partner[hard].tolist() == [2, 4, 1]
     share = torch.from_numpy(mixing.mix_weights(IDS.numpy(), 9, 3, options.get("alpha", 0.75))).float()
     share = torch.maximum(share, 1 - share)[:, None]

@@ -16,6 +16,7 @@ from rayclean.errors import ArtifactError, ConfigError
 from rayclean.models.base import pad
 from rayclean.models.hashed_words import EMPTY, WordTokenizer
 from rayclean.models.loading import build_encoder, encoder_class, load_encoder
+from rayclean.models.pretrained import MASKED_BY_PAIRS, attention_mask
 
 TEXTS = ["rose", "ship anchor tide crane dock sail cargo", "the oven and the butter " * 40, "?!", "new soil"]
 KINDS = ["frozen", "cls", "trained", "normalised", "bilstm", "bag_of_words"]
@@ -276,3 +277,44 @@ def test_a_model_without_dropout_refuses_another_one(tiny_bert: str, monkeypatch
     monkeypatch.setattr("rayclean.models.pretrained.pretrained_config", lambda config: PretrainedConfig())
     with pytest.raises(ConfigError, match="has no dropout to replace"):
         build_encoder(Plugin(name="transformer", model=tiny_bert, dropout=0.2), 3)
+
+
+@pytest.mark.parametrize("lengths", [[7, 3, 5, 1], [6, 6, 6, 6]])
+@pytest.mark.parametrize("kind", ["bert", "bilstm"])
+def test_lengths_that_the_host_knows_change_nothing(kind: str, lengths: list[int], tiny_bert: str) -> None:
+    """They save the question to the device, in which order rows are packed or whether any is padded."""
+    encoder = (
+        Plugin(name="transformer", model=tiny_bert) if kind == "bert" else Plugin(name="bilstm", buckets=90)
+    )
+    network = build_encoder(encoder, 3).eval()
+    rng = np.random.default_rng(0)
+    batch = pad([rng.integers(5, 20, length).astype(np.int32) for length in lengths], 0)
+    found, expected = network(batch), network(dict(batch))
+    assert batch.lengths is not None
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("kind", sorted(MASKED_BY_PAIRS))
+def test_a_mask_of_pairs_is_what_the_architecture_makes_itself(kind: str) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {
+        "vocab_size": 40,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    if kind == "distilbert":
+        sizes = {"vocab_size": 40, "dim": 8, "hidden_dim": 16, "n_layers": 2, "n_heads": 2}
+    body = AutoModel.from_config(AutoConfig.for_model(kind, pad_token_id=0, **sizes)).eval()
+    assert body.config._attn_implementation == "sdpa"
+    batch = pad([np.full(length, 9, dtype=np.int32) for length in (5, 2, 3)], 0)
+    pairs = attention_mask(body.config, batch["attention_mask"], batch.lengths)
+    assert pairs is not None
+    assert pairs.shape == (3, 1, 5, 5)
+    found, expected = (
+        body(batch["input_ids"], attention_mask=mask)[0] for mask in (pairs, batch["attention_mask"])
+    )
+    assert torch.equal(found, expected)

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +9,13 @@ import torch
 
 from rayclean.config import Plugin
 from rayclean.models import inference
+from rayclean.models.ahead import ahead
 from rayclean.models.base import pad
-from rayclean.models.inference import ahead, infer
+from rayclean.models.ensemble import Ensemble
+from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder
 from rayclean.tasks.probabilities import prediction_table, softmax
+from tests.models import tiny
 from tests.toy import SHARED
 
 
@@ -56,6 +60,107 @@ def test_padding_stays_small(tiny_bert: str) -> None:
     )
     assert sum(int(mask.sum()) for mask in sizes) / sum(mask.numel() for mask in sizes) > 0.9
     assert max(mask.numel() for mask in sizes) <= 512
+
+
+@pytest.mark.parametrize(("filled", "max_length"), [(200, 64), (5_000, 64), (1, 8), (10**6, 64)])
+def test_windows_of_a_gpu_fill_batches_and_hold_every_row_once(filled: int, max_length: int) -> None:
+    texts = some_texts(500)
+    windows = list(inference._windows(texts, max_length, filled))
+    assert sorted(np.concatenate(windows)) == list(range(500))
+    expected = [sum(min(len(texts[row]) / 4 + 2, max_length) for row in window) for window in windows]
+    assert all(tokens <= filled + max_length for tokens in expected)
+    assert all(tokens >= filled - max_length for tokens in expected[:-1])
+
+
+def test_windows_do_not_change_results(tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_encoder(Plugin(name="transformer", model=tiny_bert, max_length=32), 3).eval()
+    tokenizer, texts = network.tokenizer(network.config), some_texts(60)
+    usual = infer([network], tokenizer, texts, precision="float32", tokens_per_batch=100)
+    windows = inference._windows
+    monkeypatch.setattr(
+        inference, "_windows", lambda texts, longest, _, words: windows(texts, longest, 300, words)
+    )
+    filled = infer([network], tokenizer, texts, precision="float32", tokens_per_batch=100)
+    np.testing.assert_allclose(filled.features, usual.features, atol=1e-5)
+    np.testing.assert_allclose(filled.logits, usual.logits, atol=1e-5)
+    assert (filled.cut == usual.cut).all()
+
+
+def test_a_lowered_body_keeps_features_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 weights of a network of MiniLM's shape; what comes after the body is float32, and nothing is autocast."""
+    shape = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+    model = tiny.write(tmp_path / "model", **shape)
+    plugin = Plugin(name="transformer", model=model, max_length=32)
+    members = [build_encoder(plugin, 3, seed=seed) for seed in range(2)]
+    for network in (build_encoder(plugin, 3).eval(), Ensemble.of(members, "transformer").eval()):
+        tokenizer, texts = network.tokenizer(network.config), some_texts(40)
+        exact = infer([network], tokenizer, texts, precision="float32")
+        inference.lower_bodies([network], "bfloat16", torch.device("cpu"))
+        assert not network.lowered  # autocast stays on CPUs
+        with monkeypatch.context() as gpu:
+            gpu.setattr(inference, "gains_by_bfloat16", lambda device: True)
+            inference.lower_bodies([network], "float32", torch.device("cuda"))
+            assert not network.lowered
+            inference.lower_bodies([network], "auto", torch.device("cuda"))
+        assert network.lowered
+        bodies, rest = {torch.bfloat16}, {torch.float32}
+        for name, value in network.named_parameters():
+            assert value.dtype in (bodies if "body." in name else rest), name
+        seen: list[bool] = []
+        encode = network.encode
+        monkeypatch.setattr(
+            network,
+            "encode",
+            lambda batch, of=encode, to=seen: to.append(torch.is_autocast_enabled("cpu")) or of(batch),
+        )
+        found = infer([network], tokenizer, texts, precision="bfloat16")
+        assert set(seen) == {False}
+        assert found.features.dtype == found.logits.dtype == np.float32
+        norms = np.linalg.norm(exact.features, axis=1) * np.linalg.norm(found.features, axis=1)
+        assert ((exact.features * found.features).sum(axis=1) / norms).min() >= 0.999
+        np.testing.assert_allclose(found.logits, exact.logits, atol=0.05)
+
+
+def test_a_lowered_frozen_body_is_no_parameter(tiny_bert: str) -> None:
+    network = build_encoder(Plugin(name="transformer", model=tiny_bert, trainable="head"), 3).eval()
+    network.lower()
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    assert next(network.open_body().parameters()).dtype == torch.bfloat16  # type: ignore[operator]
+    assert not build_encoder(Plugin(name="bilstm"), 3).lowered
+
+
+def test_padding_golden() -> None:
+    batch = pad([np.array([5, 6], np.int32), np.array([7], np.int32), np.array([], np.int32)], 9)
+    assert batch["input_ids"].tolist() == [[5, 6], [7, 9], [9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.int64
+    assert pad([], 9)["input_ids"].shape == (0, 1)
+    assert pad([np.array([], np.int32)], 9)["input_ids"].tolist() == [[9]]
+
+
+def test_the_next_texts_are_tokenised_before_the_device_is_free(tiny_bert: str) -> None:
+    network = build_encoder(Plugin(name="transformer", model=tiny_bert, max_length=64), 2).eval()
+    tokenizer, turn = network.tokenizer(network.config), threading.Lock()
+    tokenised, found = threading.Event(), []
+
+    class Heard:
+        def __getattr__(self, name: str) -> object:
+            return getattr(tokenizer, name)
+
+        def __call__(self, texts: list[str]) -> object:
+            tokenised.set()
+            return tokenizer(texts)
+
+    def work() -> None:
+        found.append(infer([network], Heard(), ["dog"], precision="float32", turn=turn))  # type: ignore[arg-type]
+
+    with turn:
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert tokenised.wait(60)
+        assert not found
+    thread.join(60)
+    assert len(found) == 1
 
 
 def test_ahead_gives_all_and_raises_what_the_producer_raises() -> None:

@@ -102,8 +102,8 @@ def test_use_gpu_false_is_heard_everywhere(monkeypatch: pytest.MonkeyPatch, ray_
     assert not uses_gpu(ClusterConfig(use_gpu=False, gpus=1))
     monkeypatch.setattr(cluster, "gpu_count", lambda: 2)
     assert (size_pool(ClusterConfig(), None, 10).num_gpus, size_pool(ClusterConfig(), None, 10).actors) == (
-        1.0,
-        2,
+        0.3333,
+        6,
     )
     assert size_pool(ClusterConfig(use_gpu=False), None, 10).num_gpus == 0
     # Trials that hold shares of a GPU leave room for actors that ask for a share, and for no others.

@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rayclean.annotators.model_server import ModelServer, ServerOptions
-from rayclean.config import ClusterConfig
+from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import ConfigError
-from rayclean.runtime import needs
+from rayclean.runtime import engines, needs, precisions
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs_cluster
 from rayclean.runtime.session import Session
+from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 
 SMALL, LARGE = VerbNeeds(seconds=SMALL_SECONDS), VerbNeeds(seconds=SMALL_SECONDS + 1)
 SERVES = VerbNeeds(servers=(ModelServer("smollm2-135m", None, ServerOptions()),))
@@ -76,3 +79,56 @@ def test_verbs_and_engines_neither_import_ray_nor_touch_the_environment() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False []"
+
+
+HEAD = {"name": "transformer", "model": "minilm", "trainable": "head"}
+WHOLE, BAG, LSTM = {"name": "transformer", "model": "minilm"}, {"name": "bag_of_words"}, {"name": "bilstm"}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "method", "task", "small"),
+    [
+        (HEAD, {"name": "cross_entropy"}, "classification", True),
+        (BAG, {"name": "cross_entropy"}, "multi_label", True),
+        (WHOLE, {"name": "cross_entropy"}, "classification", False),
+        (LSTM, {"name": "cross_entropy"}, "classification", False),
+        (HEAD, {"name": "cross_entropy"}, "tagging", False),  # the body runs in every step
+        (HEAD, {"name": "lane"}, "classification", True),
+        (HEAD, {"name": "lane", "auxiliary": {**HEAD, "max_length": 64}}, "classification", False),  # its body, too
+        (HEAD, {"name": "lane", "auxiliary": BAG}, "classification", True),
+        (BAG, {"name": "noiseal", "weak": LSTM}, "classification", False),
+    ],
+)  # fmt: skip
+def test_heads_and_bags_of_words_gain_nothing_by_a_gpu(
+    encoder: dict[str, str], method: dict[str, Any], task: str, small: bool
+) -> None:
+    assert needs.is_small_training(Plugin(**encoder), Plugin(**method), Plugin(name=task)) is small
+
+
+@pytest.mark.parametrize(
+    ("cluster", "encoder", "device"),
+    [
+        ({}, BAG, "cpu"),
+        ({}, LSTM, "cuda"),
+        ({"use_gpu": True}, BAG, "cuda"),
+        ({"use_gpu": False}, LSTM, "cpu"),
+    ],
+)
+def test_what_gains_nothing_trains_on_the_cpu_in_this_process(
+    cluster: dict[str, Any],
+    encoder: dict[str, str],
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from rayclean.training import loop
+
+    chosen: list[str] = []
+    uses = cluster.get("use_gpu") is not False
+    monkeypatch.setattr(precisions, "uses_gpu", lambda cluster: uses)
+    monkeypatch.setattr(engines, "require_cuda", lambda: None)
+    monkeypatch.setattr(loop, "fit", lambda job, spec, *, device, **_: chosen.append(device))
+    spec = FitSpec(Plugin(**encoder), Plugin(name="cross_entropy"), TrainingConfig(), ("a", "b"))
+    one = FitJob("one", DataSpec(str(tmp_path)), ExampleSelection(), 0, str(tmp_path / "out"))
+    engines.Engines(ClusterConfig(**cluster))._fit_here([one], spec, lambda record: None, None)
+    assert chosen == [device]

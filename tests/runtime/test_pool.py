@@ -1,18 +1,26 @@
 """How many actors, and what each of them gets: on pretended clusters."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rayclean.config import ClusterConfig
 from rayclean.runtime import actor_pool as module
 from rayclean.runtime.actor_pool import PoolSize, size_pool
+from tests.runtime.test_lease import cluster as stubs
 
 import ray
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    def pretend(nodes: list[float], threads: int, gpus: int = 0) -> None:
-        alive = [{"Resources": {"CPU": cpus}, "Alive": True} for cpus in nodes]
+    def pretend(nodes: list[float], threads: int, gpus: int = 0, embedded: bool = False) -> None:
+        monkeypatch.setattr(module, "is_embedded", lambda: embedded)
+        each = {"GPU": gpus / len(nodes)} if gpus else {}
+        alive = [{"Resources": {"CPU": cpus, **each}, "Alive": True} for cpus in nodes]
         monkeypatch.setattr(ray, "nodes", lambda: alive)
         monkeypatch.setattr(
             module, "own_threads", lambda sharers=1, processes=1: max(1, threads // processes)
@@ -51,9 +59,88 @@ def test_actors_fit_and_spread_over_nodes(cluster, cpus: int, count: int, actors
     assert found.threads * per_node <= max(cpus, per_node)
 
 
-def test_an_actor_per_gpu(cluster) -> None:  # type: ignore[no-untyped-def]
-    cluster([16.0], 16, gpus=4)
-    assert size_pool(ClusterConfig(), None, 100).actors == 4
-    assert size_pool(ClusterConfig(), 8, 100).actors == 4
-    assert size_pool(ClusterConfig(), None, 2).actors == 2
-    assert size_pool(ClusterConfig(), None, 100).num_gpus == 1.0
+@pytest.mark.parametrize(
+    ("gpus", "actors", "items", "expected"),
+    [
+        (4, None, 100, PoolSize(12, 1.0, 0.3333, 1, 2)),
+        (4, None, 8, PoolSize(8, 1.0, 0.5, 2, 2)),  # an actor per shard
+        (
+            4,
+            None,
+            7,
+            PoolSize(4, 1.0, 1.0, 4, 2),
+        ),  # three GPUs with two actors each and one without would take longer
+        (4, None, 2, PoolSize(2, 1.0, 1.0, 4, 2)),
+        (4, 8, 100, PoolSize(8, 1.0, 0.5, 2, 2)),  # asked for, on all GPUs
+        (4, 24, 100, PoolSize(24, 0.6, 0.1666, 1, 2)),  # all of them find a CPU
+        (4, 3, 100, PoolSize(3, 1.0, 1.0, 4, 2)),
+        (1, None, 100, PoolSize(3, 1.0, 0.3333, 5, 2)),
+    ],
+)
+def test_actors_share_gpus(cluster, gpus: int, actors: int | None, items: int, expected: PoolSize) -> None:  # type: ignore[no-untyped-def]
+    cluster([16.0], 16, gpus=gpus)
+    found = size_pool(ClusterConfig(), actors, items)
+    assert found == expected
+    per_gpu = -(-found.actors // gpus)
+    assert per_gpu * found.num_gpus <= 1.0, "all actors of a GPU must fit on it"
+    assert (per_gpu + 1) * found.num_gpus > 1.0, "one more must go to another GPU"
+    assert found.actors * found.num_cpus <= 16
+    assert found.actors * found.threads <= max(16, found.actors)
+
+
+def test_actors_beside_trials_that_share_gpus(cluster) -> None:  # type: ignore[no-untyped-def]
+    cluster([16.0], 16, gpus=2)
+    assert size_pool(ClusterConfig(gpus_per_worker=0.25), None, 100, 2).num_gpus == 0.25
+    assert size_pool(ClusterConfig(gpus_per_worker=0.5), None, 100, 2).num_gpus == 0.3333
+    assert size_pool(ClusterConfig(), None, 100, 2).threads == 1
+
+
+def test_actors_on_the_gpus_of_this_machine_share_its_cores(cluster) -> None:  # type: ignore[no-untyped-def]
+    """Ray of one's own has more logical CPUs than there are cores."""
+    cluster([4.0], 2, gpus=1, embedded=True)
+    assert size_pool(ClusterConfig(), None, 100) == PoolSize(3, 1.0, 0.3333, 1, 2)
+    assert size_pool(ClusterConfig(), None, 1) == PoolSize(1, 1.0, 1.0, 2, 2)
+
+
+MEETING = """
+import json, os, sys, time
+import rayclean.runtime.environment
+import ray
+from pathlib import Path
+from rayclean.config import ClusterConfig
+from rayclean.runtime.actor_pool import size_pool
+from rayclean.runtime.ray_data import map_actors
+ray.init(address="auto", log_to_driver=False)
+size = size_pool(ClusterConfig(), None, 12)
+folder = Path(sys.argv[1])
+
+class Meeting:
+    def __call__(self, item):
+        (folder / str(os.getpid())).touch()
+        end = time.monotonic() + 120
+        while len(list(folder.iterdir())) < size.actors and time.monotonic() < end:
+            time.sleep(0.1)
+        return os.getpid(), ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+found = map_actors(
+    Meeting, range(12), actors=size.actors, num_cpus=size.num_cpus, num_gpus=size.num_gpus, calls=size.calls
+)
+print(json.dumps([size.actors, sorted(set(found))]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_actors_that_share_gpus_are_there_at_once_and_everywhere(tmp_path: Path) -> None:
+    """Three on each of two nodes, whose GPUs only Ray believes in."""
+    with stubs() as environment:
+        done = subprocess.run(
+            [sys.executable, "-c", MEETING, str(tmp_path)], env=environment,
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    actors, found = json.loads(done.stdout.splitlines()[-1])
+    assert actors == len(found) == len(list(tmp_path.iterdir())) == 6
+    nodes = [node for _, node, _ in found]
+    assert sorted(nodes.count(node) for node in set(nodes)) == [3, 3]
+    assert all(device is not None for _, _, device in found)

@@ -1,5 +1,10 @@
 """Inference on the actor pool: layout changes nothing, unlabelled examples, networks that diverged."""
 
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +67,62 @@ def read(folder: Folder, column: str) -> dict[int, np.ndarray]:
         for t in tables
         for i, row in zip(t["example_id"].to_pylist(), matrix(t[column]), strict=True)
     }
+
+
+TOKENIZE = """
+import os, sys
+from rayclean.runtime.predict import InferencePlan, ShardRunner
+from tokenizers import Tokenizer, models, pre_tokenizers
+runner = ShardRunner(InferencePlan("nowhere", None, None), 3, sys.argv[1] == "gpu")
+tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+before = len(os.listdir("/proc/self/task"))
+tokenizer.encode_batch_fast(["a b c"] * 1000)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.parametrize(("device", "threads"), [("gpu", 3), ("cpu", 0)])
+def test_tokenizers_use_the_cores_of_an_actor_beside_a_gpu(device: str, threads: int) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "RAYON_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", TOKENIZE, device], capture_output=True, text=True, check=True,
+        env={**environment, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert int(done.stdout) == threads
+
+
+def test_threads_of_an_actor_write_what_one_does(tmp_path: Path) -> None:
+    """Beside a GPU several threads call a runner, of which one at a time runs its networks."""
+    source = examples(tmp_path / "examples", [10, 11, 30], np.arange(40))
+    folders = networks(tmp_path, 1)
+    found = []
+    for workers in (1, 3):
+        output, features = (
+            Folder(str(tmp_path / f"{name}-{workers}")) for name in ("predictions", "features")
+        )
+        plan = InferencePlan(
+            source.url(), features.url(), output.url(), tuple(folders), task=TASK, precision="float32"
+        )
+        runner = ShardRunner(plan)
+        with ThreadPoolExecutor(workers) as pool:
+            assert sum(done["rows"] for done in pool.map(runner, source.shards())) == 40
+        found.append([output.read_table(shard) for shard in output.shards()])
+    assert found[0] == found[1]
+
+
+def test_an_actor_works_on_several_items_at_once(ray_embedded: None) -> None:
+    from rayclean.runtime.ray_data import map_actors
+
+    class Meeting:
+        def __init__(self) -> None:
+            self.barrier = threading.Barrier(2)
+
+        def __call__(self, item: int) -> int:
+            self.barrier.wait(60)
+            return item
+
+    assert sorted(map_actors(Meeting, range(4), actors=1, calls=2)) == [0, 1, 2, 3]
 
 
 def test_layout_order_and_engines_change_nothing(tmp_path: Path, on_ray: Engines) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
+from rayclean.annotators.model_server import ServerOptions
 from rayclean.config import Config, parse_config
 from rayclean.errors import ResourceError
 from rayclean.overrides import read_values
 from rayclean.run import Run
 from rayclean.runtime import cluster, nodes, preflight
 from rayclean.runtime.cluster import trains_on_gpu
+from rayclean.runtime.threads import physical_threads
+from rayclean.runtime.trial_slots import trial_slots
 from rayclean.verb_fingerprints import verb_module
 
 import ray
@@ -105,6 +108,89 @@ def test_gpus(machine: Machine) -> None:
     with pytest.raises(ResourceError, match=r"needs 2 GPUs, the cluster has 1.*use_gpu = false"):
         check(config("cluster.use_gpu=true"), ALL)  # a GPU for training, one for the model it asks
     check(config("cluster.use_gpu=true", method="cross_entropy"), ALL)
+
+
+def test_a_model_shares_a_gpu_with_the_training_that_asks_it(machine: Machine) -> None:
+    machine(8, 1)
+    training = ("cluster.use_gpu=true", "cluster.gpus_per_worker=0.5")
+    check(config(*training, "cluster.llm.gpu_share=0.4"), ALL)
+    check(config(*training, "annotator.server.gpu_share=0.5"), ALL)
+    with pytest.raises(ResourceError, match=r"on 1 x 0.6 GPUs: needs 1.1 GPUs, the cluster has 1.*gpu_share"):
+        check(config(*training, "cluster.llm.gpu_share=0.6"), ALL)
+    with pytest.raises(ResourceError, match=r"on 2 x 0.4 GPUs: needs 1.3 GPUs"):
+        check(config(*training, "cluster.llm.gpu_share=0.4", "cluster.llm.replicas=2"), ALL)
+
+
+def test_a_server_is_counted_as_it_is_reserved(machine: Machine) -> None:
+    """Its engines, and on GPUs a process of the HTTP side for each."""
+    machine(16, 4)
+    shared, split = ServerOptions(replicas=2, gpu_share=0.4), ServerOptions(replicas=2, tensor_parallel=2)
+    assert preflight.server_demand(shared).bundles == [{"CPU": 1.0, "GPU": 0.4}] * 2
+    assert preflight.server_demand(split).bundles == [{"CPU": 1.0, "GPU": 1.0}] * 4
+    held = {name: preflight.server_demand(each) for name, each in (("shared", shared), ("split", split))}
+    assert {name: (each.cpus, each.gpus) for name, each in held.items()} == {
+        "shared": (4, 0.8),
+        "split": (4, 4),
+    }
+    on_cpus = preflight.server_demand(ServerOptions(replicas=3, gpu=False, cpus=2))
+    assert (on_cpus.cpus, on_cpus.gpus) == (7, 0)
+
+
+HEAD = ("encoder.name=transformer", "encoder.model=minilm", "encoder.trainable=head")
+
+
+def test_heads_take_a_gpu_only_where_the_config_asks(machine: Machine) -> None:
+    machine(16, 1)
+    head, asked, whole = (
+        config(*HEAD, method="cross_entropy"),
+        config(*HEAD, "cluster.use_gpu=true", method="cross_entropy"),
+        config("encoder.name=bilstm", method="cross_entropy"),
+    )
+    for each, gpus in ((head, 0.0), (asked, 1.0), (whole, 1.0)):
+        small = preflight.trains_small([each])
+        assert preflight.training_demand(each.cluster, small).gpus == gpus
+        slots = trial_slots(each.cluster, trains=True, concurrent=None, cpus=0.1, trials=50, small=small)
+        assert slots.concurrent == (1 if gpus else min(14, physical_threads()))
+    needs = verb_module("train").needs(head, Run("nowhere"))
+    assert needs.small
+    check(
+        config(*HEAD, "annotator.server.gpu=true", "method.weak={name='bag_of_words'}"), ALL
+    )  # a GPU for the model it asks
+
+
+def test_a_sweep_of_heads_beside_a_model_on_the_only_gpu(machine: Machine) -> None:
+    machine(16, 1)
+    served = config(*HEAD, "annotator.server.gpu=true", method="cross_entropy")
+    preflight.preflight_sweep([served], trains=True, networks=False)
+    with pytest.raises(
+        ResourceError, match=r"networks that read texts on a share of a GPU.*cluster.use_gpu = false"
+    ):
+        preflight.preflight_sweep([served], trains=True)
+    alone = config(*HEAD, "annotator.server.gpu=true", "cluster.use_gpu=false", method="cross_entropy")
+    preflight.preflight_sweep([alone], trains=True)
+
+
+def test_batches_too_small_for_several_gpus_are_told(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(16, 4)
+    lstm, four = "encoder.name=bilstm", "cluster.workers=4"
+    check(config(lstm, four, annotator="knn", method="cross_entropy"), ALL)
+    (said,) = caplog.messages  # once, not once a verb
+    assert "a batch of 32 rows gives each of 4 GPUs 8" in said
+    assert "batch_size = 128" in said
+    caplog.clear()
+    large = ("train.batch_size=128", "predict.training.batch_size=128")
+    for quiet in (
+        config(lstm, annotator="knn", method="cross_entropy"),
+        config(lstm, four, *large, annotator="knn", method="cross_entropy"),
+        config(lstm, four, "cluster.use_gpu=false", annotator="knn", method="cross_entropy"),
+        config(*HEAD, four, annotator="knn", method="cross_entropy"),
+    ):
+        check(quiet, ALL)
+    assert not caplog.messages
+    preflight.preflight_sweep([config(lstm, four, annotator="knn")] * 2, trains=True)
+    assert len(caplog.messages) == 1
 
 
 def test_what_an_autoscaler_may_add_counts_where_it_is_declared(
@@ -203,12 +289,13 @@ def test_resources_that_others_hold_are_only_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("path", "cpus", "gpus"), [("laptop", 4, 0), ("one-gpu", 8, 1), ("eight-gpus", 64, 6), ("mixed", 16, 3)]
+    ("path", "cpus", "gpus"),
+    [("laptop", 4, 0), ("one-gpu", 8, 1), ("one-gpu-shared", 8, 1), ("eight-gpus", 64, 3), ("mixed", 16, 3)],
 )
 def test_cluster_files_fit_the_clusters_they_are_named_after(
     path: str, cpus: int, gpus: int, machine: Machine
 ) -> None:
-    assert {file.stem for file in FILES} == {"laptop", "one-gpu", "eight-gpus", "mixed"}
+    assert {file.stem for file in FILES} == {"laptop", "one-gpu", "one-gpu-shared", "eight-gpus", "mixed"}
     machine(cpus, gpus)
     file = next(str(file) for file in FILES if file.stem == path)
     method = "cross_entropy" if path == "one-gpu" else "noiseal"  # as one-gpu.toml says
@@ -255,8 +342,8 @@ def test_documented_commands_fit_the_cluster_of_their_own_file(
 ) -> None:
     """With a model of its own, and one that is asked while it trains."""
     file = str(ROOT / "configs" / "cluster" / f"{size}.toml")
-    if size in ("laptop", "one-gpu"):
-        machine(8, 1 if size == "one-gpu" else 0)
+    if size in ("laptop", "one-gpu", "one-gpu-shared"):
+        machine(8, 0 if size == "laptop" else 1)
     else:
         declared, cpus = cluster_of("slurm" if "slurm.sh" in command else "kuberay")
         machine(cpus)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -24,7 +25,7 @@ from rayclean.annotators.model_source import content_hash, model_name
 from rayclean.annotators.questions import Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, llm_service, serve, serve_state, server_checks
+from rayclean.runtime import llm_app, llm_service, preflight, serve, serve_state, server_checks
 from rayclean.schema import Candidate, Label
 
 import ray
@@ -87,7 +88,7 @@ class TestIdentity:
     def test_keys_do_not_depend_on_address_or_size_of_the_server(self) -> None:
         query = Query(1, "a text", tuple(map(Candidate.of, LABELS[:2])))
         plain = annotator()
-        hosted = plain.at("http://127.0.0.1:1/v1", "/somewhere/tokenizer")
+        hosted = plain.at("http://127.0.0.1:1/v1", "/somewhere/tokenizer", 512)
         assert hosted.config.base_url == "http://127.0.0.1:1/v1"
         assert hosted.config.tokenizer == "/somewhere/tokenizer"
         larger = annotator(server=ServerOptions(replicas=4, max_num_seqs=7, max_model_len=4096))
@@ -141,11 +142,16 @@ class TestRefusals:
             ServerOptions(engine_kwargs={"max_model_len": 5, "seed": 1})
         with pytest.raises(ValidationError, match="max_replicas must be at least replicas"):
             ServerOptions(replicas=3, max_replicas=2)
+        with pytest.raises(
+            ValidationError, match=r"gpu_share = 0\.4 holds a part of one GPU, but tensor_parallel = 2"
+        ):
+            ServerOptions(gpu_share=0.4, tensor_parallel=2)
         with pytest.raises(ValidationError, match=r"at least max_prompt_tokens"):
             ServedAnnotator.Config(max_prompt_tokens=1000, server=ServerOptions(max_model_len=1024))
 
     @pytest.mark.parametrize(
-        ("dtype", "gains", "told"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0)]
+        ("dtype", "gains", "told"),
+        [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0), ("auto", False, 0)],
     )
     def test_a_cpu_that_is_slow_in_bfloat16_is_told(
         self,
@@ -157,7 +163,29 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setattr("rayclean.models.precision.gains_by_bfloat16", lambda device: gains)
         serve._warn_slow_precision(ServerOptions(dtype=dtype))
-        assert caplog.text.count("annotator.server.dtype = 'float32' is faster here") == told
+        assert caplog.text.count("annotator.server.dtype = 'auto' is faster here") == told
+
+    @pytest.mark.parametrize(
+        ("kind", "dtype", "gains", "chosen"),
+        [
+            ("cpu", "auto", True, "bfloat16"),
+            ("cpu", "auto", False, "float32"),
+            ("cpu", "float32", True, "float32"),
+            ("gpu", "auto", True, "auto"),
+        ],
+    )
+    def test_the_precision_of_an_engine_is_that_in_which_its_node_is_fast(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: str, gains: bool, chosen: str
+    ) -> None:
+        monkeypatch.setattr(llm_app, "gains_by_bfloat16", lambda device: gains)
+        monkeypatch.setattr(llm_app.reaper, "reap_at_end", lambda: None)
+        engine = {"dtype": dtype}
+        config = SimpleNamespace(
+            accelerator_config=SimpleNamespace(kind=kind),
+            get_engine_config=lambda: SimpleNamespace(engine_kwargs=engine),
+        )
+        asyncio.run(llm_app.Watched.on_after_node_init(SimpleNamespace(llm_config=config)))  # type: ignore[arg-type]
+        assert engine["dtype"] == chosen
 
     def test_gguf_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
@@ -199,6 +227,93 @@ def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("placed_after", "comes_up"), [(8, True), (12, False)])
+def test_the_time_of_a_start_counts_from_the_replica_s_place(
+    placed_after: int, comes_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds: a node that comes after eight has ten of its own; for one that does not come, none is waited for."""
+    clock = iter(range(100))
+    now = [0.0]
+    fake = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, float(next(clock)))
+    )
+    monkeypatch.setattr(serve_state, "time", fake)
+    monkeypatch.setattr(serve_state, "state", lambda name: ("RUNNING", ""))
+    monkeypatch.setattr(serve_state, "_step", lambda name: "loading")
+    monkeypatch.setattr(serve_state, "_has_place", lambda name: now[0] >= placed_after)
+    monkeypatch.setattr(serve_state, "listed", lambda url: ["m"] if now[0] >= 17 else [])
+    expected = nullcontext() if comes_up else pytest.raises(ResourceError, match="within 10 s")
+    with expected:
+        serve_state.wait_until_up("app", "url", "m", 10)
+    assert now[0] == (17 if comes_up else 11)
+
+
+class TestSize:
+    """What follows from the number of sequences and replicas, in one place for server and client."""
+
+    @pytest.mark.parametrize("gpu", [True, False])
+    @pytest.mark.parametrize("options", [
+        {}, {"max_num_seqs": 1}, {"max_num_seqs": 5}, {"replicas": 2}, {"replicas": 2, "max_replicas": 8},
+        {"max_num_seqs": 1024, "max_replicas": 4},
+    ])  # fmt: skip
+    @pytest.mark.parametrize("form", ["label_words", "choice"])
+    def test_one_client_reaches_every_replica(self, options: dict[str, int], gpu: bool, form: str) -> None:
+        size = ServerOptions(**options)
+        load = llm_app.Load.of(size, gpu)
+        client = annotator(form=form).at("http://x/v1", "t", load.requests)
+        requests = client.concurrency * client._form.REQUESTS
+        assert load.requests - 1 <= requests <= max(load.requests, client._form.REQUESTS)
+        assert requests >= load.target * load.most, "Ray Serve would never start the last replica"
+        assert load.most == (size.max_replicas or size.replicas)
+        if gpu:
+            assert load.requests == 2 * (size.max_num_seqs or 256) * load.most
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("options", "gpu", "bundles", "replicas", "ingresses"),
+        [
+            ({"gpu_share": 0.4}, True, [{"CPU": 1, "GPU": 0.4}], (1, 1), (1, 1)),
+            ({"replicas": 2, "max_replicas": 4}, True, [{"CPU": 1, "GPU": 1}], (2, 4), (2, 4)),
+            ({"replicas": 2, "cpus": 3}, False, [{"CPU": 3, "GPU": 0}], (2, 2), (1, 1)),
+        ],
+    )
+    def test_ray_serve_is_told_of_it(
+        self,
+        options: dict[str, Any],
+        gpu: bool,
+        bundles: list[dict[str, float]],
+        replicas: tuple[int, int],
+        ingresses: tuple[int, int],
+        ray_embedded: None,
+    ) -> None:
+        from ray.serve._private.build_app import build_app
+
+        size = ServerOptions(**options)
+        load = llm_app.Load.of(size, gpu)
+        built = build_app(llm_app.build("m@1", "m", size, gpu), name="app")
+        (engine,) = (each for each in built.deployments if each.name != built.ingress_deployment_name)
+        (ingress,) = (each for each in built.deployments if each.name == built.ingress_deployment_name)
+        assert engine._replica_config.placement_group_bundles == bundles
+        environment = engine._replica_config.ray_actor_options["runtime_env"]["env_vars"]
+        assert environment.get("VLLM_RAY_PER_WORKER_GPUS") == (
+            str(size.gpu_share) if size.gpu_share < 1 else None
+        )
+        for each, limits in ((engine, replicas), (ingress, ingresses)):
+            scaling = each._deployment_config.autoscaling_config
+            assert (scaling.min_replicas, scaling.max_replicas) == limits
+            assert scaling.target_ongoing_requests == load.target
+        assert engine._deployment_config.max_ongoing_requests == 2 * load.each
+        assert (
+            preflight.server_demand(size.model_copy(update={"gpu": gpu})).cpus
+            == sum(bundle["CPU"] for bundle in bundles) * size.replicas
+            + ingresses[0] * preflight.INGRESS_CPUS
+        )
+
+    def test_what_the_config_says_counts(self) -> None:
+        assert annotator(concurrency=3).at("http://x/v1", "t", 512).concurrency == 3
+        assert annotator().concurrency == 32  # of an endpoint, which this one is not yet
+
+
 @pytest.fixture
 def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny application in the engine's place: Ray Serve, the proxy and the HTTP side are real."""
@@ -236,6 +351,8 @@ class TestStartAndEnd:
         with suppress(KeyboardInterrupt), serve.served_llm(BUILT_IN) as endpoint:
             assert endpoint.url.startswith("http://127.0.0.1:")
             assert serve_state.listed(endpoint.url) == [endpoint.model]
+            assert serve_state._has_place(endpoint.url.split("/")[-2])
+            assert not serve_state._has_place("rayclean-llm-another")
             raise KeyboardInterrupt
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None

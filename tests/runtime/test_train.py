@@ -23,6 +23,7 @@ from rayclean.runtime import threads as threads_of
 from rayclean.runtime import train as runtime
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import IN_PROCESS, Engines
+from rayclean.runtime.trainer import explained_failure
 from rayclean.schema import Label, LabelSet
 from rayclean.training.collectives import Collectives
 from rayclean.training.fold_table import write_folds
@@ -273,11 +274,12 @@ def test_a_gpu_without_memory_is_told_at_once() -> None:
 
 
 def test_a_group_given_up_says_what_it_waited_for(ray_embedded: None) -> None:
-    wanted = runtime._wanted(ClusterConfig(workers=2, cpus_per_worker=3), use_gpu=True)
-    late = runtime._explained(RuntimeError("WorkerGroupStartupTimeoutError: timed out"), wanted)
+    group = runtime._Group(
+        [], "", spec(), ClusterConfig(workers=2), Folder("nowhere"), print, None, True, 3.0, 1
+    )
+    wanted = group._wanted
+    late = explained_failure(RuntimeError("WorkerGroupStartupTimeoutError: timed out"), wanted)
     assert "did not get 2 workers of 3 CPUs and 1 GPUs in 30 minutes; free are" in str(late)
     without = RuntimeError("Distributed package doesn't have NCCL built in")
-    assert "make install GPU=1" in str(runtime._explained(without, wanted))
-    assert "NCCL_SOCKET_IFNAME" in str(
-        runtime._explained(RuntimeError("ncclInvalidUsage: NCCL 2.29"), wanted)
-    )
+    assert "make install GPU=1" in str(explained_failure(without, wanted))
+    assert "NCCL_SOCKET_IFNAME" in str(explained_failure(RuntimeError("ncclInvalidUsage: NCCL 2.29"), wanted))

@@ -1,6 +1,7 @@
 """Stories of examples with several units: classes of an example, entity classes of a sentence."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tests.tasks.test_multi_label import do, rows_of
 Make = Callable[[Path], tuple[Run, Config]]
 
 
-@pytest.mark.parametrize("make", [test_multi_label.make, test_tagging.make], ids=["multi_label", "tagging"])
+@pytest.mark.parametrize(
+    "make", [test_multi_label.make, partial(test_tagging.make, clean=60)], ids=["multi_label", "tagging"]
+)
 def test_every_unit_has_its_events(tmp_path: Path, make: Make) -> None:
     run, config = make(tmp_path)
     truth = {"truth_path": run.url("load", "truth"), "accuracy": 0.95}

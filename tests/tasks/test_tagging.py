@@ -110,12 +110,16 @@ def test_classes_come_together_without_overlap(changes: dict[int, list[Any]], ex
     assert TASK.assemble(pa.table(rows), examples)["final_label"].to_pylist() == [expected]
 
 
-def make(folder: Path, rows: int = 150, shards: int = 3) -> tuple[Run, Config]:
-    """Sentences of ten words with names and places; some given spans are dropped, grown, or of the other class."""
+def make(
+    folder: Path, rows: int = 150, shards: int = 3, *, clean: int = 0, accuracy: float = 1.0
+) -> tuple[Run, Config]:
+    """Sentences of ten words with names and places; some given spans are dropped, grown, or of the other class. After them come
+    `clean` development sentences with true tags, in most of which the model errs.
+    """
     run, rng = Run(str(folder / "run")), np.random.default_rng(0)
     run.write_text(LABELS.to_json(), "load", "labels.json")
     truths, given = [], []
-    for _ in range(rows):
+    for row in range(rows + clean):
         tags = [OUT] * 10
         start = int(rng.integers(0, 4))
         tags[start : start + 2] = [B_PER, I_PER]
@@ -123,7 +127,7 @@ def make(folder: Path, rows: int = 150, shards: int = 3) -> tuple[Run, Config]:
             tags[int(rng.integers(6, 10))] = B_LOC
         truths.append(tags)
         noisy = list(tags)
-        if rng.random() < 0.25:
+        if rng.random() < (0.25 if row < rows else 0.9):
             kind = rng.integers(3)
             if kind == 0:
                 noisy[start : start + 2] = [OUT, OUT]
@@ -132,16 +136,18 @@ def make(folder: Path, rows: int = 150, shards: int = 3) -> tuple[Run, Config]:
             else:
                 noisy[start : start + 2] = [B_LOC, I_LOC]
         given.append(noisy)
-    p = np.full((rows, 10, 5), 0.02)
-    for row, tags in enumerate(truths):
+    believed = [*truths[:rows], *given[rows:]]
+    given[rows:] = truths[rows:]
+    p = np.full((rows + clean, 10, 5), 0.02)
+    for row, tags in enumerate(believed):
         p[row, np.arange(10), tags] = 0.92
-    ids = np.arange(rows, dtype=np.int64) * 17 - 900
-    for number, part in enumerate(np.array_split(np.arange(rows), shards)):
+    ids = np.arange(rows + clean, dtype=np.int64) * 17 - 900
+    for number, part in enumerate(np.array_split(np.arange(rows + clean), shards)):
         name = f"part-{number:05d}.parquet"
         tokens = [[f"w{row}-{place}" for place in range(10)] for row in part]
         run.write_table(pa.table({
             "example_id": ids[part], "text": [" ".join(words) for words in tokens], "tokens": tokens,
-            "given_label": pa.array([given[row] for row in part], LISTS), "split": ["train"] * len(part),
+            "given_label": pa.array([given[row] for row in part], LISTS), "split": ["train" if row < rows else "dev" for row in part],
         }), "load", "examples", name)  # fmt: skip
         truth = pa.array([truths[row] for row in part], LISTS)
         run.write_table(pa.table({"example_id": ids[part], "true_label": truth}), "load", "truth", name)
@@ -156,22 +162,22 @@ def make(folder: Path, rows: int = 150, shards: int = 3) -> tuple[Run, Config]:
     for verb in ("load", "predict"):
         manifest = {"verb": verb, "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": {}}
         run.write_json(manifest, verb, "manifest.json")
-    simulated = {"name": "simulated", "truth_path": run.path("load", "truth"), "accuracy": 1.0}
+    simulated = {"name": "simulated", "truth_path": run.path("load", "truth"), "accuracy": accuracy}
     config = parse_config({
-        "name": "run", "output": str(folder), "task": {"name": "tagging"}, "dataset": {"path": "unread"},
+        "name": "run", "output": str(folder), "task": {"name": "tagging"}, "dataset": {"path": "unread", "dev": {"path": "unread too", "clean": True}},
         "detect": {"budget": 0.3, "detectors": ["self_confidence"]}, "annotator": simulated,
     })  # fmt: skip
     return run, config
 
 
 def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
-    run, config = make(tmp_path)
+    run, config = make(tmp_path, clean=60)
     found = do(config, run, detect, "detect")
-    assert found["examples"] == 300  # units
+    assert found["examples"] == 420  # units
     findings = rows_of(run, "detect", "findings")
     differ = [row for row in findings if row["suggested_value"] != row["given_value"]]
     assert (
-        found["eligible"] == len(differ) < 300
+        40 < found["eligible"] < len(differ) < 420
     )  # where the model suggests what is given there is nothing to ask
     assert {row["unit_id"] for row in findings if row["suspect"]} <= {row["unit_id"] for row in differ}
     metrics = do(config, run, relabel, "relabel")
@@ -192,6 +198,22 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
     assert all(order == sorted(order) for order in orders)  # nothing tells which candidate is the given one
     assert len({query.candidates.index(query.given) for query in queries}) == 2
     assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
+
+
+@pytest.mark.parametrize(("clean", "accuracy"), [(0, 1.0), (60, 0.5)])
+def test_spans_change_only_by_an_annotator_that_has_earned_it(
+    tmp_path: Path, clean: int, accuracy: float
+) -> None:
+    """The model's scores of spans only rank: without control questions, or where they show a guesser, a person is asked."""
+    run, config = make(tmp_path, clean=clean, accuracy=accuracy)
+    do(config, run, detect, "detect")
+    metrics = do(config, run, relabel, "relabel")
+    assert metrics["referred"] == metrics["suspects"] > 20
+    assert (
+        metrics["judged"][0]["controls"]["asked"] == 0
+        if clean == 0
+        else metrics["judged"][0]["controls"]["asked"] > 30
+    )
 
 
 def test_the_default_detectors_doubt_wrong_spans(tmp_path: Path) -> None:

@@ -80,15 +80,15 @@ def test_switch_out_replaces_ten_percent_on_average():
 def test_operations_on_tokens(words, seed):
     rng = np.random.default_rng(seed)
     before = list(words)
-    switched = switch_out(words, rng, [99])
+    switched = switch_out(words, rng, [99]).tolist()
     assert len(switched) == len(words)
     assert all(new in (old, 99) for old, new in zip(words, switched, strict=True))
-    kept = drop_words(words, rng)
+    kept = drop_words(words, rng).tolist()
     assert len(kept) <= len(words)
     assert bool(kept) == bool(words)
     left = iter(words)
     assert all(token in left for token in kept)  # a subsequence
-    swapped = swap_words(words, rng)
+    swapped = swap_words(words, rng).tolist()
     assert sorted(swapped) == sorted(words)
     assert sum(a != b for a, b in zip(words, swapped, strict=True)) <= 2 * max(1, round(0.1 * len(words)))
     assert words == before
@@ -96,11 +96,11 @@ def test_operations_on_tokens(words, seed):
 
 def test_extreme_rates():
     rng = np.random.default_rng(0)
-    assert drop_words([1, 2, 3], rng, 0.0) == [1, 2, 3]
+    assert drop_words([1, 2, 3], rng, 0.0).tolist() == [1, 2, 3]
     assert len(drop_words([1, 2, 3], rng, 1.0)) == 1
-    assert swap_words([1], rng) == [1]
+    assert swap_words([1], rng).tolist() == [1]
     assert sorted(swap_words([1, 2], rng)) == [1, 2]
-    assert swap_words([1, 2], rng) == [2, 1]
+    assert swap_words([1, 2], rng).tolist() == [2, 1]
 
 
 def test_neighbours_are_near_and_words():
@@ -193,3 +193,15 @@ def test_wordnet_that_is_not_installed_says_how_to(
     monkeypatch.setattr(augment.importlib, "import_module", load)
     with pytest.raises(ConfigError, match=f"needs .*{missing}.*pip install nltk.*use 'synonyms'"):
         WordNet()
+
+
+def test_neighbours_do_not_depend_on_the_words_beside(monkeypatch):
+    rng = np.random.default_rng(0)
+    words = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(400)]
+    synonyms = Synonyms(words, rng.standard_normal((400, 3)))
+    alone = [synonyms.neighbours(word) for word in words]
+    assert max(map(len, alone)) == augment.MAX_SYNONYMS
+    for at_once in (7, 1000):
+        monkeypatch.setattr(augment, "AT_ONCE", at_once)
+        assert synonyms.neighbours_of(words) == alone
+    assert synonyms.neighbours_of(["nowhere", words[3], words[3].upper()]) == [[], alone[3], alone[3]]

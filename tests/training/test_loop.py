@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from rayclean.errors import ArtifactError, DataError, RaycleanError
 from rayclean.folder import Folder
 from rayclean.methods.base import Method
 from rayclean.schema import EXAMPLES, LABELS, features, list_column
-from rayclean.training.checkpoint import TrainingProgress
+from rayclean.training import passes
+from rayclean.training.checkpoint import TrainingProgress, read_checkpoint
 from rayclean.training.fold_table import read_folds, write_folds
 from rayclean.training.inputs import open_tokens
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec, job_key
@@ -28,7 +30,9 @@ from rayclean.training.steps import is_best
 from tests.training.toys import (
     ACCUMULATING,
     DOUBLE,
+    DRIFTING,
     LATE,
+    LATER_NAN,
     NAN,
     TOY,
     Answering,
@@ -290,6 +294,65 @@ def test_not_finite_names_epoch_and_step(tmp_path: Path) -> None:
     with pytest.raises(RaycleanError, match=r"epoch 1, step 1 .*cross_entropy = nan.*learning rate"):
         fit(job(examples, tmp_path / "out"), spec(encoder=NAN))
     assert not Folder(str(tmp_path / "out")).exists("result.json")
+
+
+@pytest.mark.parametrize("method", ["cross_entropy", "lane"])
+def test_a_gradient_that_is_not_finite_is_told_of_the_step_that_made_it(tmp_path: Path, method: str) -> None:
+    """The host hears of it a step later, also of the last one of an epoch; nothing is saved in between."""
+    views = {"views": ["dropout"]} if method == "lane" else {}
+    for count, step in ((80, 2), (96, 12)):  # ten batches an epoch; twelve, of which the last one is it
+        examples = write_examples(tmp_path / f"examples-{count}", count)
+        one = job(examples, tmp_path / f"out-{count}")
+        how = spec(encoder=LATER_NAN, method=Plugin(name=method, **views), epochs=4)
+        epoch = 2 if count == 80 else 1
+        with pytest.raises(RaycleanError, match=rf"epoch {epoch}, step {step} .*lower the learning rate"):
+            fit(one, how, checkpoint_share=math.inf)
+        saved = read_checkpoint(Folder(one.output), job_key(one, how))
+        if epoch == 1:
+            assert saved is None
+            continue
+        assert saved is not None
+        assert saved.progress.epoch == 1
+        assert all(value.isfinite().all() for value in saved.tensors.values())
+
+
+def test_weights_that_drift_apart_are_found_at_the_end_of_the_epoch(tmp_path: Path) -> None:
+    examples = write_examples(tmp_path / "examples", 37, dev=10)
+    jobs = [job(examples, tmp_path / name) for name in ("first", "second")]
+    found = errors_of(jobs, spec(encoder=DRIFTING, epochs=2), tmp_path)
+    expected = (
+        "DisagreementError: toy: after epoch 1 the weights of 1 of 2 workers are not those of the first one"
+    )
+    assert all(error.startswith(expected) for error in found), found
+
+
+def test_the_thread_that_reads_ahead_ends_with_the_epoch_and_tells_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the loop itself stops, by an error or by Ctrl-C."""
+    examples = write_examples(tmp_path / "examples", 60, dev=10)
+    before = set(threading.enumerate())
+    fit(job(examples, tmp_path / "calm"), spec(epochs=2))
+    assert set(threading.enumerate()) == before
+    read = passes.read_batch
+
+    def broken(*arguments: Any) -> Any:
+        if arguments[3] == 2:
+            raise DataError("tokens.bin: the file ends early")
+        return read(*arguments)
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "read_batch", broken)
+        with pytest.raises(DataError, match=r"^tokens.bin: the file ends early$"):
+            fit(job(examples, tmp_path / "broken"), spec(epochs=2))
+    assert set(threading.enumerate()) == before
+    monkeypatch.setattr(Method, "observe", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fit(job(examples, tmp_path / "interrupted"), spec(epochs=2))
+    assert set(threading.enumerate()) == before, stopped  # although the traceback is still held
 
 
 def test_folds_partition_the_examples(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_network_out_of_turn_runs_as_in_evaluation(tmp_path: Path, monkeypatch
 
     def noted(self: Staged, outputs: Any, batch: Any, *rest: Any) -> Any:
         for name, output in outputs.items():
-            again = batch.again(name, batch.valid).logits.requires_grad
+            again = batch.again(name, np.arange(len(batch.valid))).logits.requires_grad
             mixed = batch.classify(name, output.features).requires_grad
             gradients.add((name in batch.turn, output.logits.requires_grad, again, mixed))
         return loss(self, outputs, batch, *rest)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,34 @@ class SlowOnOneNode(ToyEncoder):
         return super().tokenizer(config)
 
 
+class DriftingEncoder(ToyEncoder):
+    """On the second worker its weights move a little by themselves."""
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        if self.training and dist.is_initialized() and dist.get_rank() == 1:
+            self.head.bias.data[0] += 1e-5
+        return super().encode(batch)
+
+
 class NanEncoder(ToyEncoder):
     """A network whose output is not finite."""
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         return super().encode(batch) * float("nan")
+
+
+class LaterNanEncoder(ToyEncoder):
+    """A network whose gradient is not finite from its twelfth batch on, while what it says is."""
+
+    batches = 0
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        features = super().encode(batch)
+        if self.training:
+            self.batches += 1
+            if self.batches >= 12:
+                features = features + (features * 0).abs().sqrt()  # the slope of a root at 0
+        return features
 
 
 class Accumulating(Method):
@@ -113,10 +136,12 @@ class Accumulating(Method):
         }
 
     def seen(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor]
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         probabilities = outputs["strong"].logits.detach().softmax(-1)
-        drawn = (batch.example_id.double() * 0.1).sin()  # depends on nothing that is trained
+        drawn = (
+            torch.from_numpy(batch.example_id).double() * 0.1
+        ).sin()  # depends on nothing that is trained
         return {"drawn": drawn, "given": probabilities.gather(1, batch.given_label[:, None])[:, 0]}
 
     def observe(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
@@ -133,7 +158,7 @@ class Accumulating(Method):
         )  # about one in eleven: empty on most workers of most steps
 
     def loss(
-        self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
     ) -> dict[str, Tensor]:
         losses = {
             n: nn.functional.cross_entropy(o.logits, batch.given_label, reduction="none")
@@ -183,7 +208,7 @@ class Staged(Accumulating):
             state["judged_before"][:] = state["judged"]
 
     def judged(
-        self, outputs: dict[str, Output], labels: Tensor, rows: dict[str, Tensor]
+        self, outputs: dict[str, Output], labels: Tensor, rows: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         each = [output.logits.softmax(-1).gather(1, labels[:, None])[:, 0] for output in outputs.values()]
         return {"judged": torch.stack(each).mean(0) + rows["visits"].float()}
@@ -191,7 +216,9 @@ class Staged(Accumulating):
     def review(self, state: State, rows: Any, seen: dict[str, Any], epoch: int) -> None:
         state["judged"][rows] = seen["judged"]
 
-    def loss(self, outputs: dict[str, Output], batch: StepBatch, rows: dict[str, Tensor], epoch: int) -> Any:
+    def loss(
+        self, outputs: dict[str, Output], batch: StepBatch, rows: Mapping[str, Tensor], epoch: int
+    ) -> Any:
         terms = super().loss(outputs, batch, rows, epoch)
         terms["progress"] = terms["strong"] * batch.progress / 10
         return terms if batch.turn == self.networks else {n: terms[n] for n in ("strong", "progress")}
@@ -237,12 +264,26 @@ class SelfKillingNoiseAL(NoiseALWithAblations):
         return super().loss(outputs, batch, rows, epoch)
 
 
-TOY, DOUBLE, NAN, SLOW, ACCUMULATING, LATE, STAGED, SELF_KILLING, SELF_KILLING_NOISEAL = (
+(
+    TOY,
+    DOUBLE,
+    DRIFTING,
+    NAN,
+    LATER_NAN,
+    SLOW,
+    ACCUMULATING,
+    LATE,
+    STAGED,
+    SELF_KILLING,
+    SELF_KILLING_NOISEAL,
+) = (
     f"tests.training.toys:{cls.__name__}"
     for cls in (
         ToyEncoder,
         DoubleEncoder,
+        DriftingEncoder,
         NanEncoder,
+        LaterNanEncoder,
         SlowOnOneNode,
         Accumulating,
         LateChoice,

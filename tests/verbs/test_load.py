@@ -384,7 +384,7 @@ def test_too_many_rejected_rows_name_the_three_most_frequent_reasons(tmp_path, i
             {},
             "mixes numbers .0, 1. and names",
         ),
-        ([{"text": "a", "label": "x"}] * 5, {"unlabelled": ["x"]}, "every row is without label"),
+        ([{"text": "a", "label": "x"}] * 5, {"unlabelled": ["x"]}, "every row is blank or without label"),
         (rows(30, truth=lambda i: "q"), {"truth": "truth"}, r"none of which is a label"),
     ],
 )
@@ -443,6 +443,11 @@ def test_a_thousand_classes_and_rare_ones(tmp_path, in_process):
     assert loaded.metrics["classes"] == 1001
     clean = Loaded(tmp_path / "2", path=str(tmp_path / "a.jsonl"))
     assert clean.metrics["warnings"] == ["class '1000' is seen only once"]
+    names = [{"text": f"once {n}", "label": f"name {n}"} for n in range(40)]
+    once = Loaded(tmp_path / "3", path=write_jsonl(tmp_path / "b.jsonl", [*content, *names][2900:]))
+    (told,) = [warning for warning in once.metrics["warnings"] if "only once" in warning]
+    assert told.startswith("141 classes are seen only once: '")
+    assert told.endswith(" ...")
 
 
 def test_empty_files_among_others_are_a_warning(tmp_path, in_process):

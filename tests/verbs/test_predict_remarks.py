@@ -167,7 +167,7 @@ def test_the_command_scores_rows_without_labels(
     model = str(tmp_path / "model")
     done = run_command("predict", str(config), "--model", model, capsys=capsys, monkeypatch=monkeypatch)
     assert done.code == 0, done.stderr
-    assert "load: data: 1 of 41 rows left out: empty text 1 (load/rejected/ lists them)" in done.stderr
+    assert "load: data: 1 of 41 rows left out: blank row 1 (load/rejected/ lists them)" in done.stderr
     run = Run(str(tmp_path / "runs" / "new"))
     (shard,) = run.sub("predict").shards("predictions")
     table = run.sub("predict").read_table("predictions", shard)
@@ -175,7 +175,7 @@ def test_the_command_scores_rows_without_labels(
     assert table["given_label"].null_count == 40
     again = run_command("predict", str(config), "--model", model, capsys=capsys, monkeypatch=monkeypatch)
     assert "load: done before, reused" in again.stderr
-    assert "1 of 41 rows left out: empty text 1" in again.stderr
+    assert "1 of 41 rows left out: blank row 1" in again.stderr
     scoring = ["predict.mode=model", f"predict.model={model}"]
     refused = run_command("detect", str(config), *scoring, capsys=capsys, monkeypatch=monkeypatch)
     assert refused.code == 2
