@@ -74,7 +74,7 @@ from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 from rayclean.verbs.scored_classes import classes_of_classifier, is_scored, with_classes_of_classifier
 
-VERSION = 7
+VERSION = 8
 
 
 def source_fingerprint(config: Config) -> Any:
