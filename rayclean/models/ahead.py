@@ -2,13 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
+def ahead(produce: Callable[[], Iterator[T]], depth: int = 1) -> Generator[T, None, None]:
     """The items of an iterator that runs in a thread, at most `depth` finished items ahead of whoever takes them.
 
     An exception of the producer is raised here. If the consumer stops early and closes this iterator

@@ -70,7 +70,9 @@ class BiLSTMEncoder(WordEncoder):
         # vanish; CPUs without bfloat16 of their own refuse it, or take ten times as long.
         with torch.autocast(embedded.device.type, enabled=False):
             states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        states = states.index_select(0, invert_permutation(order))
+        inverse = invert_permutation(order)
+        assert inverse is not None, "None is returned for None alone"
+        states = states.index_select(0, inverse)
         if self.per_token:
             found: Tensor = self.dropout(self.of_words(states, batch))
             return found

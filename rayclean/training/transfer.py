@@ -89,7 +89,7 @@ class Incoming:
             sent = torch.cat(flat)
             self._buffer = torch.empty(len(sent), dtype=torch.uint8, pin_memory=True)
             self._buffer.copy_(sent, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
 
     def numpy(self) -> dict[str, npt.NDArray[Any]]:

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +164,28 @@ class TestRefusals:
         monkeypatch.setattr("rayclean.models.precision.gains_by_bfloat16", lambda device: gains)
         serve._warn_slow_precision(ServerOptions(dtype=dtype))
         assert caplog.text.count("annotator.server.dtype = 'auto' is faster here") == told
+
+    @pytest.mark.parametrize("trains", [True, False])
+    def test_a_sweep_that_trains_takes_its_models_under_the_lease(
+        self, monkeypatch: pytest.MonkeyPatch, trains: bool
+    ) -> None:
+        events: list[str] = []
+
+        @contextmanager
+        def noted(what: str) -> Iterator[str]:
+            events.append(what)
+            yield what
+            events.append(f"end of {what}")
+
+        monkeypatch.setattr(serve, "validate_server", lambda annotator: None)
+        monkeypatch.setattr(serve, "leased", lambda what: noted(f"lease of {what}"))
+        monkeypatch.setattr(serve, "served_llm", lambda model, *rest: noted(model))
+        other = annotator(server=ServerOptions(replicas=2))
+        with serve.hosting([annotator(), annotator(), other], "sweep", trains=trains) as endpoints:
+            assert len(endpoints) == 2
+        model = annotator().config.model
+        models = [model, model, f"end of {model}", f"end of {model}"]
+        assert events == (["lease of sweep", *models, "end of lease of sweep"] if trains else models)
 
     @pytest.mark.parametrize(
         ("kind", "dtype", "gains", "chosen"),
