@@ -110,7 +110,7 @@ def read(work: Reading, barrier: Any = None) -> dict[str, tuple[float, float]]:
 
     from rayclean.config import Plugin
     from rayclean.models.base import Tokenizer
-    from rayclean.models.inference import infer
+    from rayclean.models.inference import infer, lower_bodies
     from rayclean.models.loading import build_encoder
 
     class Known(Tokenizer):
@@ -126,6 +126,7 @@ def read(work: Reading, barrier: Any = None) -> dict[str, tuple[float, float]]:
     os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(work.threads)}
     plugin = Plugin(name="transformer", model=work.network, max_length=MAX_LENGTH)
     network = build_encoder(plugin, 5, seed=work.seed).eval().to(work.device)
+    lower_bodies([network], "auto", torch.device(work.device))
     tokenizer = network.tokenizer(network.config)
     texts = random_texts(work.shape, work.rows + min(WARMUP_ROWS, work.rows), work.seed)
     warmup, rows = texts[work.rows :], texts[: work.rows]

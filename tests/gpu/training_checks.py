@@ -55,8 +55,9 @@ IN_A_GROUP = {
     "accumulating": Plugin(name=ACCUMULATING),
     **{name: METHODS[name] for name in ("noiseal", "lane")},
 }
-SYNCHRONISATIONS = {"cross_entropy": 12, "lane": 20, "noiseal": 40}
-"""Most times that a step may wait for the device, by method: as many as reading the code finds, and a few."""
+SYNCHRONISATIONS = {"cross_entropy": 4, "lane": 4, "noiseal": 6}
+"""Most times that a step may wait for the device, by method: three, as counted by a double of the device, and its share of what
+an epoch ends with (sums of losses; NoiseAL's review)."""
 GIB = 2**30
 MOST_GIB = 20.0
 SMALL_WEAK = {"name": "bilstm", "buckets": 500, "embedding": 16, "hidden": 16, "dropout": 0.0}
