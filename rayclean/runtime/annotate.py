@@ -8,6 +8,7 @@ holds the answers received so far and their cost.
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ RESTARTS = 3
 """Restarts of the actor before asking fails."""
 POLL = 1.0
 """Seconds between reads of the progress."""
+HEAR_SECONDS = 0.05
+"""Longest single wait for Ray, which hears of no signal before its end: what is asked meanwhile is paid for."""
 
 
 def ask_queries(
@@ -51,7 +54,7 @@ def ask_queries(
 
     def report() -> None:
         try:
-            counts = ray.get(actor.progress.remote(), timeout=POLL)
+            counts = ray.get(actor.progress.remote(), timeout=HEAR_SECONDS)
         except GetTimeoutError:  # busy or restarting; the next read succeeds
             return
         for position, count in enumerate(counts):
@@ -65,8 +68,11 @@ def ask_queries(
     try:
         for item in items:
             pending = actor.run.remote(cloudpickle.dumps(item))
-            while not ray.wait([pending], timeout=POLL)[0]:
-                report()
+            told = time.monotonic()
+            while not ray.wait([pending], timeout=HEAR_SECONDS)[0]:
+                if time.monotonic() - told >= POLL:
+                    report()
+                    told = time.monotonic()
             result, error = cloudpickle.loads(ray.get(pending))
             report()
             if error is not None:
