@@ -6,12 +6,13 @@ once and the folder is kept in the node's cache (`rayclean/cache.py`).
 """
 
 import functools
+import io
 import json
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def huggingface_folder(source: Path) -> Path:
             "set RAYCLEAN_CACHE to a folder with 1 GB of free space"
         ) from error
     try:
-        _convert(source, work)
+        with redirect_stderr(
+            io.StringIO()
+        ):  # bars of transformers and gguf, which would stand among our own lines
+            _convert(source, work)
         try:
             work.rename(folder)  # of mode 0700 by mkdtemp, so not readable by other users
         except OSError:
