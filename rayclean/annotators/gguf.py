@@ -56,9 +56,8 @@ def huggingface_folder(source: Path) -> Path:
             "set RAYCLEAN_CACHE to a folder with 1 GB of free space"
         ) from error
     try:
-        with redirect_stderr(
-            io.StringIO()
-        ):  # bars of transformers and gguf, which would stand among our own lines
+        # Bars of transformers and gguf would stand among our own lines.
+        with redirect_stderr(io.StringIO()):
             _convert(source, work)
         try:
             work.rename(folder)  # of mode 0700 by mkdtemp, so not readable by other users
@@ -84,9 +83,8 @@ def _convert(source: Path, target: Path) -> None:
     # A model loaded from GGUF refuses save_pretrained, so its weights are copied to a plain model.
     values = quantised.config.to_dict()
     values.pop("quantization_config", None)
-    with torch.device(
-        "meta"
-    ):  # without weights of its own, whose random values would take as long as all others
+    # Without weights of its own, whose random values would take as long as all others.
+    with torch.device("meta"):
         model = type(quantised)(type(quantised.config)(**values))
     model.load_state_dict(quantised.state_dict(), assign=True)
     model.tie_weights()

@@ -1,11 +1,12 @@
 """CoNLL files: a line per token, its columns divided by a tab (or a blank, as in the data set), a blank line between sentences.
 
-The token is the first column and the final tag the last; columns of the data set that hold a value per token stand between,
-the given tags among them. What is said of a whole sentence (`label_source` and so on) has no place in the format and is left
-out, as are sentences of which load could read nothing.
+The token is the first column and the final tag the last; the given and the true tags stand between, and all other columns
+of a data set that is CoNLL itself. What is said of a whole sentence (`label_source` and so on) has no place in the format and
+is left out, as are sentences of which load could read nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +15,8 @@ from rayclean.errors import ConfigError, DataError
 from rayclean.exports.formats import ExportRows, FileFormat, OutputFile, TokenColumns, packed, part_chunks
 from rayclean.folder import Folder
 
-NO_TAG = "_"
-"""Final tag of the tokens of a rejected sentence, which has none."""
+NOTHING = "_"
+"""In the place of what is not there: the final tags of a rejected sentence, and the rest of its tags where it has too few."""
 
 
 class ConllFiles(FileFormat):
@@ -48,20 +49,19 @@ class ConllFiles(FileFormat):
         if not tokens:
             return
         delimiter = self.output.style.delimiter
-        fields = [tokens, *(each or [None] * len(tokens) for each in between), tags or [None] * len(tokens)]
-        for line in zip(*fields, strict=True):
+        for line in zip_longest(tokens, *(each or () for each in between), tags or ()):
             yield delimiter.join(_field(value, delimiter) for value in line) + "\n"
         yield "\n"
 
 
-def token_columns(output: OutputFile, tokens: str, given: str | None, tags: str) -> TokenColumns:
+def token_columns(output: OutputFile, tokens: str, tags: str, per_token: Collection[str]) -> TokenColumns:
     """The columns of a CoNLL file.
 
     Args:
         output: with all of its columns, the added ones too.
         tokens: column of the tokens.
-        given: added column of the given tags, which the data set's own column says already; None if there is none.
         tags: column of the final tags.
+        per_token: further columns of the data set that hold a value per token.
 
     Raises:
         ConfigError: the data set has no tokens with tags.
@@ -77,17 +77,14 @@ def token_columns(output: OutputFile, tokens: str, given: str | None, tags: str)
             f"export: CoNLL files hold tokens with tags, and these data have no column {tokens!r} with a list of tags beside it; "
             "export to .parquet or .jsonl"
         )
-    between = [
-        field.name
-        for field in schema
-        if pa.types.is_list(field.type) and field.name not in (tokens, given, tags)
-    ]
-    return TokenColumns(tokens, tuple(between), tags)
+    return TokenColumns(
+        tokens, tuple(name for name in schema.names if name in per_token and name not in (tokens, tags)), tags
+    )
 
 
 def _field(value: Any, delimiter: str) -> str:
-    text = NO_TAG if value is None else str(value)
-    if text and delimiter not in text and not any(mark in text for mark in "\t\r\n"):
+    text = NOTHING if value is None else str(value) or NOTHING
+    if delimiter not in text and not any(mark in text for mark in "\t\r\n"):
         return text
     raise DataError(
         f"export: {text[:100]!r} cannot be a field of a CoNLL file, whose columns are divided by {delimiter!r}; export to "

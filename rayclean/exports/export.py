@@ -142,10 +142,16 @@ def _plan(
     )
     outputs = [with_added_columns(output, added.schema()) for output in plan.outputs]
     if any(output.format == "conll" for output in outputs):
-        given, tags = added.names.get("label_given"), added.names.get("label") or in_place[0]
-        tokens = config.dataset.tokens
-        outputs = [replace(each, token_columns=token_columns(each, tokens, given, tags)) for each in outputs]
+        tags, tokens = added.names.get("label") or in_place[0], config.dataset.tokens
+        own = plan.columns if source.format == "conll" else _tag_columns(config)
+        outputs = [replace(each, token_columns=token_columns(each, tokens, tags, own)) for each in outputs]
     return replace(plan, outputs=tuple(outputs)), added
+
+
+def _tag_columns(config: Config) -> list[str]:
+    """The columns of the given and of the true tags."""
+    named = (config.dataset.label, config.dataset.truth)
+    return [name for each in named if each is not None for name in names_of(each)]
 
 
 def _with_types(plan: ExportPlan, source: Source, engines: Engines) -> ExportPlan:

@@ -11,7 +11,7 @@ after another.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +127,13 @@ def infer(
                 for index, part in _batches(window, tokens, which, len(networks), tokens_per_batch)
             ]
 
-    windows = ahead(prepared)
-    first = list(itertools.islice(windows, 1))
     reduced = nullcontext if networks[0].lowered else inference_autocast(precision, device)
-    # Entered once for all batches: autocast keeps the weights it has cast until it is left.
-    with turn or nullcontext(), torch.inference_mode(), reduced():
+    with ExitStack() as stack:
+        windows = stack.enter_context(closing(ahead(prepared)))
+        first = list(itertools.islice(windows, 1))
+        # Entered once for all batches: autocast keeps the weights it has cast until it is left.
+        for context in (turn or nullcontext(), torch.inference_mode(), reduced()):
+            stack.enter_context(context)
         for batches in itertools.chain(first, windows):
             done = []
             for index, rows, batch in batches:

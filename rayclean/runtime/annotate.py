@@ -52,11 +52,7 @@ def ask_queries(
     actor = _start(plan, work, run)
     seen = [0, 0]
 
-    def report() -> None:
-        try:
-            counts = ray.get(actor.progress.remote(), timeout=HEAR_SECONDS)
-        except GetTimeoutError:  # busy or restarting; the next read succeeds
-            return
+    def report(counts: list[int]) -> None:
         for position, count in enumerate(counts):
             new = (
                 count - seen[position] if count >= seen[position] else count
@@ -67,14 +63,16 @@ def ask_queries(
 
     try:
         for item in items:
-            pending = actor.run.remote(cloudpickle.dumps(item))
+            pending, progress = actor.run.remote(cloudpickle.dumps(item)), actor.progress.remote()
             told = time.monotonic()
             while not ray.wait([pending], timeout=HEAR_SECONDS)[0]:
-                if time.monotonic() - told >= POLL:
-                    report()
-                    told = time.monotonic()
+                # A busy or restarting actor answers late: then it is not asked again.
+                if time.monotonic() - told >= POLL and ray.wait([progress], timeout=0)[0]:
+                    report(ray.get(progress))
+                    progress, told = actor.progress.remote(), time.monotonic()
             result, error = cloudpickle.loads(ray.get(pending))
-            report()
+            with suppress(GetTimeoutError):
+                report(ray.get(actor.progress.remote(), timeout=POLL))
             if error is not None:
                 raise error
             yield result

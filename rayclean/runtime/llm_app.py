@@ -41,7 +41,7 @@ blocks that label words of several tokens are scored at a quarter of the speed; 
 
 
 @dataclass(frozen=True)
-class Load:
+class RequestLoad:
     """How many requests a server is given, from which the size of its queues follows and when it scales."""
 
     batch: int
@@ -86,9 +86,8 @@ class Watched(CallbackBase):
         reaper.reap_at_end()
         engine = self.llm_config.get_engine_config().engine_kwargs
         if engine["dtype"] == "auto" and self.llm_config.accelerator_config.kind == "cpu":
-            gains = gains_by_bfloat16(
-                torch.device("cpu")
-            )  # vLLM would take the bfloat16 of the model's files
+            # By itself vLLM would take the bfloat16 of the model's files.
+            gains = gains_by_bfloat16(torch.device("cpu"))
             engine["dtype"] = "bfloat16" if gains else "float32"
 
 
@@ -127,7 +126,7 @@ def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:
     with _root_logger_kept():
         from ray.serve.llm import LLMConfig, build_openai_app
 
-    load = Load.of(options, use_gpu)
+    load = RequestLoad.of(options, use_gpu)
     share = options.gpu_share if use_gpu else 1.0
     block = options.block_size or (None if use_gpu else CPU_BLOCK_SIZE)
     path = Path(model).expanduser()
@@ -212,9 +211,8 @@ def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> di
     }
     if local:
         environment |= {"HF_HUB_OFFLINE": "1"}
-    if (
-        use_gpu and options.gpu_share < 1
-    ):  # Ray tells the workers alone, but the engine's core reserves for them
+    if use_gpu and options.gpu_share < 1:
+        # Ray tells the workers alone, but the engine's core reserves for them.
         environment |= {"VLLM_RAY_PER_WORKER_GPUS": f"{options.gpu_share:g}"}
     if not use_gpu:
         environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}

@@ -176,7 +176,7 @@ def served_llm(
         with counted_as_taken(app_name, demand.bundles):
             serve_state.wait_until_up(app_name, url, name, options.start_timeout)
             try:
-                yield ServedEndpoint(url, name, source, llm_app.Load.of(options, use_gpu).requests)
+                yield ServedEndpoint(url, name, source, llm_app.RequestLoad.of(options, use_gpu).requests)
             except AnnotationError as error:
                 raise serve_state.with_state(error, app_name) from error
     finally:

@@ -30,7 +30,6 @@ from rayclean.sweeps.tracking import Tracker
 from rayclean.sweeps.trial_run import TrialRecord
 
 if TYPE_CHECKING:
-    from rayclean.config import Config
     from rayclean.runtime.trial_slots import TrialSlots
     from rayclean.runtime.tune_rules import Optuna
 
@@ -150,6 +149,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
     from rayclean.runtime.cluster import connected, cpu_count
     from rayclean.runtime.preflight import preflight_sweep, trains_small
     from rayclean.runtime.trial_slots import trial_slots
+    from rayclean.verbs.compare_networks import compares_heads
 
     spec, drawn = plan.spec, plan.spec.search == "optuna"
     todo = {name: work for name, work in plan.work.items() if name not in known}
@@ -163,7 +163,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
         # Predict trains as well, and runs in the trials unless they share it.
         trains = "train" in plan.verbs or shared.leaves("predict")
         # Beside the language models, if predict is shared, only evaluate runs networks: those that no head completes.
-        networks = shared.leaves("predict") or not all(_is_frozen(config) for config in configs)
+        networks = shared.leaves("predict") or not all(map(compares_heads, configs))
         models = preflight_sweep(configs, trains=trains, networks=networks)
         fits = partial(trial_slots, cluster, cpus=spec.trials.cpus, small=trains_small(configs))
         slots = fits(trains=trains, concurrent=spec.trials.concurrent, trials=count, beside=models)
@@ -185,13 +185,6 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
             later = SharedVerbs(waiting, None, servers, first.failed)
             later.run([level for level in levels if level[0][0] not in ("load", *PREPARING)])
             _run_trials(plan, later.possible(todo, observer), servers, slots, observer, trains)
-
-
-def _is_frozen(config: "Config") -> bool:
-    from rayclean.tasks import TASKS
-    from rayclean.training.job_data import reads_features
-
-    return reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
 
 
 def _run_trials(

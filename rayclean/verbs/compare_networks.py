@@ -25,15 +25,17 @@ Answers = dict[int, Any]
 """Predicted label of each test example by its id."""
 
 
+def compares_heads(config: Config) -> bool:
+    """Whether the compared networks are heads on features that `predict` has computed, so that none reads a text again."""
+    return reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
+
+
 def comparison_needs(config: Config, run: Run) -> VerbNeeds:
-    """Resources that `evaluate` holds: training workers if networks are compared. Heads read features that `predict` has
-    computed.
-    """
-    heads = reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
+    """Resources that `evaluate` holds: training workers if networks are compared."""
     return VerbNeeds(
         trains=config.evaluate.compare, batch_size=config.train.batch_size,
         small=is_small_training(config.encoder, PLAIN, config.task),
-        network=not heads or config.cluster.use_gpu is True, seconds=network_seconds(config, run),
+        network=not compares_heads(config) or config.cluster.use_gpu is True, seconds=network_seconds(config, run),
     )  # fmt: skip
 
 

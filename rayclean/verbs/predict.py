@@ -75,7 +75,9 @@ def needs(config: Config, run: Run) -> VerbNeeds:
     trains = config.predict.mode in ("out_of_fold", "in_sample")
     small = trains_side_by_side(config.encoder, TASKS.resolve(config.task.name).per_token)
     size = config.predict.training.batch_size or BATCH_SIZE
-    return VerbNeeds(trains and not small, size, network=True, seconds=network_seconds(config, run))
+    return VerbNeeds(
+        trains=trains and not small, batch_size=size, network=True, seconds=network_seconds(config, run)
+    )
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:

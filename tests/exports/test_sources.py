@@ -240,15 +240,23 @@ def test_conll_comes_back_as_conll(tmp_path: Path, delimiter: str) -> None:
 
 def test_tags_of_other_formats_become_conll(tmp_path: Path) -> None:
     tokens, tags = map(list, zip(*SENTENCES, strict=True))
-    table = pa.table({"tags": tags, "source": ["web"] * 4, "tokens": tokens})
+    tokens, tags = (
+        [*tokens, ["too", "few", ""]],
+        [*tags, ["O"]],
+    )  # load rejects it, and it comes back all the same
+    about = {"source": ["web"] * 5, "topics": [["x"], [], ["y", "z"], None, ["x"]]}
+    table = pa.table({"tags": tags, **about, "tokens": tokens})
     pq.write_table(table, tmp_path / "data.parquet")
     config, run = undoubted(
-        {"path": str(tmp_path / "data.parquet"), "label": "tags"}, tmp_path / "runs", task="tagging"
+        {"path": str(tmp_path / "data.parquet"), "label": "tags", "max_rejected": 0.5},
+        tmp_path / "runs",
+        task="tagging",
     )
     export_data(
         config, run, ExportConfig(to=str(tmp_path / "out.conll.gz"), in_place_column=True), decided=False
     )
     found = gzip.decompress((tmp_path / "out.conll.gz").read_bytes()).decode()
+    assert found.endswith("too\tO\nfew\t_\n_\t_\n\n")
     assert found.startswith("Ada\tB-PER\nLovelace\tI-PER\nwrote\tO\n.\tO\n\nBack\tO\n")
 
 

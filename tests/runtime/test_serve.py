@@ -281,7 +281,7 @@ class TestSize:
     @pytest.mark.parametrize("form", ["label_words", "choice"])
     def test_one_client_reaches_every_replica(self, options: dict[str, int], gpu: bool, form: str) -> None:
         size = ServerOptions(**options)
-        load = llm_app.Load.of(size, gpu)
+        load = llm_app.RequestLoad.of(size, gpu)
         client = annotator(form=form).at("http://x/v1", "t", load.requests)
         requests = client.concurrency * client._form.REQUESTS
         assert load.requests - 1 <= requests <= max(load.requests, client._form.REQUESTS)
@@ -311,7 +311,7 @@ class TestSize:
         from ray.serve._private.build_app import build_app
 
         size = ServerOptions(**options)
-        load = llm_app.Load.of(size, gpu)
+        load = llm_app.RequestLoad.of(size, gpu)
         built = build_app(llm_app.build("m@1", "m", size, gpu), name="app")
         (engine,) = (each for each in built.deployments if each.name != built.ingress_deployment_name)
         (ingress,) = (each for each in built.deployments if each.name == built.ingress_deployment_name)
