@@ -20,7 +20,6 @@ from rayclean.overrides import read_values
 from rayclean.run import Run
 from rayclean.runtime import cluster, nodes, preflight
 from rayclean.runtime.cluster import trains_on_gpu
-from rayclean.runtime.threads import physical_threads
 from rayclean.runtime.trial_slots import trial_slots
 from rayclean.verb_fingerprints import verb_module
 
@@ -34,7 +33,7 @@ Machine = Callable[..., None]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A cluster of so many CPUs and GPUs on so many equal nodes, all of them free."""
+    """A joined cluster of so many CPUs and GPUs on so many equal nodes, all of them free."""
 
     def have(cpus: int, gpus: int = 0, on: int = 1, labels: dict[str, str] | None = None) -> None:
         total = {"CPU": float(cpus), "GPU": float(gpus)}
@@ -48,6 +47,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setattr(ray, "nodes", lambda: [each] * on)
 
     monkeypatch.delenv(nodes.DECLARED, raising=False)
+    monkeypatch.delenv(cluster.EMBEDDED, raising=False)  # other tests of this process may have started a Ray
     return have
 
 
@@ -150,7 +150,7 @@ def test_heads_take_a_gpu_only_where_the_config_asks(machine: Machine) -> None:
         small = preflight.trains_small([each])
         assert preflight.training_demand(each.cluster, small).gpus == gpus
         slots = trial_slots(each.cluster, trains=True, concurrent=None, cpus=0.1, trials=50, small=small)
-        assert slots.concurrent == (1 if gpus else min(14, physical_threads()))
+        assert slots.concurrent == (1 if gpus else 14)
     needs = verb_module("train").needs(head, Run("nowhere"))
     assert needs.small
     check(
