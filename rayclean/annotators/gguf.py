@@ -42,10 +42,7 @@ def huggingface_folder(source: Path) -> Path:
         ConfigError: the file does not exist, or transformers cannot read it.
         ResourceError: the cache cannot be written.
     """
-    if not source.is_file():
-        raise ConfigError(f"there is no GGUF file {str(source)!r}; expected a path to an existing file")
-    digest = file_digest(source, "sha256")
-    folder = cache_folder("models") / f"{source.stem}-{digest[:12]}-v{CONVERTER}"
+    folder = _folder(source)
     if (folder / "config.json").is_file():
         return folder
     try:
@@ -67,6 +64,22 @@ def huggingface_folder(source: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def is_converted(source: Path) -> bool:
+    """Whether this node's cache holds the folder of a GGUF file.
+
+    Raises:
+        ConfigError: the file does not exist.
+        ResourceError: the cache cannot be written.
+    """
+    return (_folder(source) / "config.json").is_file()
+
+
+def _folder(source: Path) -> Path:
+    if not source.is_file():
+        raise ConfigError(f"there is no GGUF file {str(source)!r}; expected a path to an existing file")
+    return cache_folder("models") / f"{source.stem}-{file_digest(source, 'sha256')[:12]}-v{CONVERTER}"
 
 
 def _convert(source: Path, target: Path) -> None:

@@ -66,8 +66,26 @@ def model_source(model: str) -> str:
     if model in BUILT_IN or path.is_file():
         from rayclean.annotators.gguf import huggingface_folder  # imports transformers
 
-        return str(huggingface_folder(_packaged_file(BUILT_IN[model][0]) if model in BUILT_IN else path))
+        return str(huggingface_folder(_gguf_file(model)))
     return str(path.resolve()) if path.is_dir() else model
+
+
+def is_ready(model: str) -> bool:
+    """Whether a model lies in a folder of this node, with nothing left to convert or to download.
+
+    Raises:
+        ConfigError: a package or file is missing.
+    """
+    path = Path(model).expanduser()
+    if model in BUILT_IN or path.is_file():
+        from rayclean.annotators.gguf import is_converted  # imports transformers
+
+        return is_converted(_gguf_file(model))
+    return path.is_dir()
+
+
+def _gguf_file(model: str) -> Path:
+    return _packaged_file(BUILT_IN[model][0]) if model in BUILT_IN else Path(model).expanduser()
 
 
 def content_hash(path: Path) -> str:

@@ -119,10 +119,10 @@ def run_job(address: str | None, config: "Config") -> LastJob:
         address: address from the command line, at which a server must answer; None: from the environment.
         config: config of the run.
     """
-    from rayclean.runtime.jobs import Jobs
-
     if not address and not any(os.environ.get(name) for name in ADDRESSES):
         return LastJob()
+    from rayclean.runtime.jobs import Jobs
+
     try:
         jobs = Jobs(address)
         return LastJob(jobs, jobs.latest(_run_url(config), config.name))

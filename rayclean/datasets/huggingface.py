@@ -10,9 +10,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,9 @@ from rayclean.datasets.nested_fields import nested_value
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
 
 _ROWS_PER_SEGMENT = 65536
 PREFIX = "hf://"
@@ -40,6 +42,8 @@ class HuggingFace(Reader):
 
     def label_names(self, file: SourceFile, column: str) -> list[str] | None:
         """Class names of a column of `ClassLabel` or of lists of it; None for any other column."""
+        from datasets import ClassLabel
+
         features = _open(file.url, self.split).features
         feature = features.get(column)
         if feature is None and "." in column:  # a path to a field of a struct
@@ -49,7 +53,7 @@ class HuggingFace(Reader):
                 features,
             )
         feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
-        return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+        return list(feature.names) if isinstance(feature, ClassLabel) else None
 
     def cut(self, file: SourceFile, size: int) -> list[FileSegment]:
         """Segments of a fixed number of rows, whatever `size` is: the bytes of a row are unknown."""
@@ -121,7 +125,9 @@ def is_saved(fs: fsspec.AbstractFileSystem, folder: str) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _open(url: str, split: str) -> datasets.Dataset:
+def _open(url: str, split: str) -> "datasets.Dataset":
+    import datasets  # brings pandas; few data sets are of this kind
+
     try:
         if not url.startswith(PREFIX):
             found = datasets.load_from_disk(url)

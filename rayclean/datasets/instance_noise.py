@@ -9,9 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from rayclean.functional.hashing import folds
 
@@ -21,6 +18,9 @@ _FOLDS = 5
 
 def text_features(ids: npt.NDArray[np.int64], texts: Sequence[str], seed: int) -> npt.NDArray[np.float64]:
     """[N, S <= 50] TF-IDF of words, reduced by a singular value decomposition; in the order of `ids`."""
+    from sklearn.decomposition import TruncatedSVD  # takes a second, and few data sets get such noise
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     order = np.argsort(ids)
     tfidf = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]").fit_transform(
         [texts[i] for i in order]
@@ -47,6 +47,8 @@ def out_of_fold_probabilities(
 
     A class that no example of the other folds has gets probability 0.
     """
+    from sklearn.linear_model import LogisticRegression
+
     order = np.argsort(ids)
     fold = folds(ids, seed, _FOLDS)
     probabilities = np.zeros((len(ids), num_classes))

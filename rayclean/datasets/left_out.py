@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scipy.stats import hypergeom
+import scipy
 
 from rayclean.datasets.rejected_rows import UNKNOWN_LABEL, RejectedRow
 
@@ -101,7 +101,7 @@ def biased_losses(kinds: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]
                 continue
             if lost * others < _LEAST_RATIO * others_lost * rows:
                 continue
-            chance = float(hypergeom.sf(lost - 1, total, total_lost, rows)) * tests
+            chance = float(scipy.stats.hypergeom.sf(lost - 1, total, total_lost, rows)) * tests
             if chance <= _SIGNIFICANCE:
                 found.append((chance, _sentence(way, kind, rows, lost, others, others_lost)))
     return [sentence for _, sentence in sorted(found)[:_MOST_SHOWN]]

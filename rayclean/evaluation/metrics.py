@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+import scipy
 
 from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.evaluation.counts import RunCounts
@@ -36,7 +35,7 @@ def binomial_interval(successes: int, trials: int) -> list[float] | None:
     """
     if not trials:
         return None
-    low, high = binomtest(successes, trials).proportion_ci(method="exact")
+    low, high = scipy.stats.binomtest(successes, trials).proportion_ci(method="exact")
     return [float(low), float(high)]
 
 
@@ -51,11 +50,15 @@ def roc_auc(quality: Floats, wrong: Bools) -> float | None:
     >>> roc_auc(np.array([-.1, -.4, -.35, -.8]), np.array([False, False, True, True]))
     0.75
     """
+    from sklearn.metrics import roc_auc_score  # takes a second, and every command imports this module
+
     return float(roc_auc_score(wrong, -quality)) if 0 < int(wrong.sum()) < len(wrong) else None
 
 
 def average_precision(quality: Floats, wrong: Bools) -> float | None:
     """Area under precision over recall; None where no label is wrong."""
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(wrong, -quality)) if wrong.any() else None
 
 
@@ -254,6 +257,8 @@ def detection_curves(quality: Floats, wrong: Bools, points: int = 200) -> dict[s
     Returns:
         `false_positive_rate`, `recall`, `precision`, [P] each, from the strictest threshold to the loosest.
     """
+    from sklearn.metrics import roc_curve
+
     false_rate, recall, _ = roc_curve(wrong, -quality, drop_intermediate=False)
     thinned = np.unique(np.linspace(1, len(recall) - 1, points).astype(np.int64))  # the first doubts nothing
     false_rate, recall = false_rate[thinned], recall[thinned]

@@ -17,13 +17,16 @@ N examples, K classes, V columns.
 """
 
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sparse
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import SGDClassifier
 
 from rayclean.functional.types import Bools, Ids, Ints, Labels, Probabilities
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import HashingVectorizer
 
 COLUMNS = 1 << 20
 """Values of the hash of a word or pair of words."""
@@ -58,17 +61,23 @@ def count_words(texts: Sequence[str]) -> sparse.csr_matrix:
     """
     if not len(texts):  # which the vectorizer refuses
         return sparse.csr_matrix((0, COLUMNS), dtype=np.float32)
-    return _VECTORIZER.transform(texts)
+    return _vectorizer().transform(texts)
 
 
-_VECTORIZER = HashingVectorizer(
-    token_pattern=TOKEN_PATTERN,
-    ngram_range=(1, 2),
-    n_features=COLUMNS,
-    alternate_sign=False,
-    norm=None,
-    dtype=np.float32,
-)
+@cache
+def _vectorizer() -> "HashingVectorizer":
+    from sklearn.feature_extraction.text import (
+        HashingVectorizer,  # takes a second, and every command imports this module
+    )
+
+    return HashingVectorizer(
+        token_pattern=TOKEN_PATTERN,
+        ngram_range=(1, 2),
+        n_features=COLUMNS,
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
+    )
 
 
 class WordCounts:
@@ -194,6 +203,8 @@ def _predict(
     words: sparse.csr_matrix, labels: Labels, held_out: Bools, num_classes: int, seed: int, threads: int
 ) -> Probabilities:
     """Probabilities of the examples that are held out, [n, K], by a model of the others that have a label."""
+    from sklearn.linear_model import SGDClassifier
+
     rows = np.flatnonzero(~held_out & (labels >= 0))
     queries = words[np.flatnonzero(held_out)]
     found = np.zeros((queries.shape[0], num_classes), dtype=np.float64)

@@ -4,8 +4,8 @@ N examples, K classes; the confusion [K, K] counts examples, given label by row 
 """
 
 import numpy as np
+import scipy
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
 
 from rayclean.functional.types import Ints
 
@@ -35,7 +35,9 @@ def is_below_chance(confusion: Ints) -> bool:
     (True, False)
     """
     total, agree = int(confusion.sum()), int(np.trace(confusion))
-    return total >= _FEWEST and bool(binom.cdf(agree, total, chance_agreement(confusion)) < _SIGNIFICANCE)
+    return total >= _FEWEST and bool(
+        scipy.stats.binom.cdf(agree, total, chance_agreement(confusion)) < _SIGNIFICANCE
+    )
 
 
 def is_no_better_than_chance(confusion: Ints) -> bool:
@@ -45,7 +47,9 @@ def is_no_better_than_chance(confusion: Ints) -> bool:
     (True, False)
     """
     total, agree = int(confusion.sum()), int(np.trace(confusion))
-    return total >= _FEWEST and bool(binom.sf(agree - 1, total, chance_agreement(confusion)) > 0.05)
+    return total >= _FEWEST and bool(
+        scipy.stats.binom.sf(agree - 1, total, chance_agreement(confusion)) > 0.05
+    )
 
 
 def likely_order(confusion: Ints) -> Ints | None:
@@ -68,7 +72,7 @@ def likely_order(confusion: Ints) -> Ints | None:
     then, now = float(counts[moved, column[moved]].sum()), float(counts[moved, moved].sum())
     if then < _LEAST_RATIO * now or 2 * then < counts[moved].sum():
         return None
-    if binom.sf(then - 1, then + now, 0.5) >= _SIGNIFICANCE:
+    if scipy.stats.binom.sf(then - 1, then + now, 0.5) >= _SIGNIFICANCE:
         return None
     order = np.empty(len(counts), dtype=np.int64)
     order[column] = given

@@ -9,7 +9,7 @@ the rounding of its strata; strata within a part only make the estimates better 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import hypergeom
+import scipy
 
 from rayclean.functional.hashing import mix
 from rayclean.functional.proportions import AuditedPart, Rate, found_share, noise_rate, proportion_limits
@@ -139,7 +139,7 @@ def unexpected_noise(rest: AuditedPart, expected: float) -> float:
     if not 0 <= expected <= 1:
         raise ValueError(f"the expected rate must be in [0, 1], got {expected:g}")
     bad = min(int(np.ceil((expected + CLEARLY_MORE) * rest.size - 1e-9)), rest.size)
-    return float(hypergeom.sf(rest.wrong - 1, rest.size, bad, rest.drawn)) if rest.drawn else 1.0
+    return float(scipy.stats.hypergeom.sf(rest.wrong - 1, rest.size, bad, rest.drawn)) if rest.drawn else 1.0
 
 
 def error_bound(part: AuditedPart, delta: float = 0.05) -> float:

@@ -4,7 +4,7 @@ B suspects, K classes. P is the probability that the label suggested for a suspe
 """
 
 import numpy as np
-from scipy.stats import norm
+import scipy
 
 from rayclean.functional.hashing import mix
 from rayclean.functional.judgement import Verdict
@@ -25,7 +25,7 @@ def supported_changes(probability: Floats, given: Labels, num_classes: int) -> I
     probability = np.asarray(probability, dtype=np.float64)
     mean = np.bincount(given, weights=probability, minlength=num_classes)
     variance = np.bincount(given, weights=probability * (1 - probability), minlength=num_classes)
-    return np.asarray(np.floor(mean + norm.ppf(CONFIDENCE) * np.sqrt(variance)), dtype=np.int64)
+    return np.asarray(np.floor(mean + scipy.stats.norm.ppf(CONFIDENCE) * np.sqrt(variance)), dtype=np.int64)
 
 
 def cap_changes_out(

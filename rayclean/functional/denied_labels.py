@@ -14,7 +14,7 @@ Reference: Rogan and Gladen, "Estimating prevalence from the results of a screen
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+import scipy
 
 from rayclean.functional.proportions import Rate, proportion_limits
 from rayclean.functional.types import Bools, Floats
@@ -56,7 +56,8 @@ def denied_labels(denied: Bools, worth: Worth) -> Denied:
     tail = 0.0125
     wrong = worth.asked - worth.right
     lowest, highest = (
-        float(beta.ppf(each, worth.right + PRIOR_ANSWERS, wrong + PRIOR_ANSWERS)) for each in (tail, 1 - tail)
+        float(scipy.stats.beta.ppf(each, worth.right + PRIOR_ANSWERS, wrong + PRIOR_ANSWERS))
+        for each in (tail, 1 - tail)
     )
     if not asked or lowest <= LEAST_ACCURACY:
         return Denied(asked, count, None)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+import scipy
 from scipy.special import expit, logit
-from scipy.stats import binom
 
 from rayclean.functional.types import Bools, Doubles, Floats, Ints, Labels
 from rayclean.functional.worth import Worth
@@ -259,7 +259,7 @@ def confidence_that_most_are_right(
     """
     accuracy = np.maximum(worth.quantiles, 0.5)
     share = {1: 1 - accuracy, 0: np.full_like(accuracy, 0.5), -1: accuracy}[evidence]
-    return float(binom.cdf(for_suggestion - 1, answered, _rate(share, accuracy, neither)).mean())
+    return float(scipy.stats.binom.cdf(for_suggestion - 1, answered, _rate(share, accuracy, neither)).mean())
 
 
 _STEPS, _SMALL_STEP = 100, 1e-10

@@ -29,7 +29,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import truncnorm
+import scipy
 
 from rayclean.functional.hashing import mix, uniform
 from rayclean.functional.types import Ids, Labels
@@ -223,7 +223,7 @@ def _feature_dependent(
     deviation = x[order].std(0)
     x = (x - x[order].mean(0)) / np.where(deviation > 0, deviation, 1)
     x *= IDN_SCALE / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    q = truncnorm.ppf(
+    q = scipy.stats.truncnorm.ppf(
         uniform(ids, seed, "noise rate"), -rate / IDN_STD, (1 - rate) / IDN_STD, loc=rate, scale=IDN_STD
     )
     flip = uniform(ids, seed, "noise flip") < q

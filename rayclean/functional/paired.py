@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from rayclean.functional.types import Bools
 
@@ -24,7 +24,7 @@ def paired_test(differences: Sequence[float]) -> float | None:
         return 1.0
     if stdev(differences) <= 1e-9 * fmean(map(abs, differences)):
         return None
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def accuracy_difference(first: Bools, second: Bools, level: float = 0.95) -> tuple[float, float, float]:

@@ -18,8 +18,8 @@ References: Waudby-Smith and Ramdas, "Confidence sequences for sampling without 
 from functools import cache
 
 import numpy as np
+import scipy
 from scipy.special import gammaln, logsumexp
-from scipy.stats import binom
 
 from rayclean.functional.types import Floats, Ints
 
@@ -90,11 +90,11 @@ def least_answers(target: float, delta: float, wrong: int = 0) -> int:
     """
     _check(target, delta)
     low, high = wrong, wrong + 1  # low is too few
-    while binom.cdf(wrong, high, 1 - target) > delta:
+    while scipy.stats.binom.cdf(wrong, high, 1 - target) > delta:
         low, high = high, 2 * high
     while low + 1 < high:
         middle = (low + high) // 2
-        if binom.cdf(wrong, middle, 1 - target) > delta:
+        if scipy.stats.binom.cdf(wrong, middle, 1 - target) > delta:
             low = middle
         else:
             high = middle

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import scipy
 from scipy.optimize import brentq
-from scipy.stats import beta, hypergeom
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,16 @@ def proportion_limits(wrong: int, drawn: int, size: int | None, tail: float) -> 
     if drawn == 0:
         return 0.0, 1.0
     if size is None:
-        low = beta.ppf(tail, wrong, drawn - wrong + 1) if wrong else 0.0
-        high = beta.isf(tail, wrong + 1, drawn - wrong) if wrong < drawn else 1.0
+        low = scipy.stats.beta.ppf(tail, wrong, drawn - wrong + 1) if wrong else 0.0
+        high = scipy.stats.beta.isf(tail, wrong + 1, drawn - wrong) if wrong < drawn else 1.0
         return float(low), float(high)
     fewest, most = wrong, size - drawn + wrong  # what the sample leaves possible
     tail += _ROUNDING
-    low = bisect_left(range(most), True, fewest, key=lambda k: hypergeom.sf(wrong - 1, size, k, drawn) > tail)
+    low = bisect_left(
+        range(most), True, fewest, key=lambda k: scipy.stats.hypergeom.sf(wrong - 1, size, k, drawn) > tail
+    )
     beyond = bisect_left(
-        range(most + 1), True, low, key=lambda k: hypergeom.cdf(wrong, size, k, drawn) <= tail
+        range(most + 1), True, low, key=lambda k: scipy.stats.hypergeom.cdf(wrong, size, k, drawn) <= tail
     )
     return low / size, (beyond - 1) / size
 

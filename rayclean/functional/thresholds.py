@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.mixture import GaussianMixture
 
 APART = 1e-3
 """Components whose means (of min-max normalised losses) differ by less than this count as one."""
@@ -67,6 +66,8 @@ def clean_posterior(losses: npt.NDArray[Any], seed: int = 0) -> npt.NDArray[np.f
     >>> clean_posterior(np.array([0.05, 0.1, 2.2, 1.9])).round(3)
     array([1., 1., 0., 0.])
     """
+    from sklearn.mixture import GaussianMixture
+
     losses = np.asarray(losses, dtype=np.float64)
     if not np.isfinite(losses).all():
         raise ValueError(f"losses must be finite, got {int((~np.isfinite(losses)).sum())} that are not")

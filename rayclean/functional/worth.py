@@ -13,9 +13,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit, logsumexp
-from scipy.stats import beta, norm
 
 from rayclean.functional.types import Bools, Doubles, Floats, Ints
 
@@ -160,7 +160,7 @@ def confirmation_contrast(
         every, confirmed = first + second, int(controls.sum()) + int(others.sum())
         excess += int(controls.sum()) - first * confirmed / every
         variance += first * second * confirmed * (every - confirmed) / (every**2 * (every - 1))
-    return float(norm.sf((excess - 0.5) / math.sqrt(variance))) if variance else 1.0
+    return float(scipy.stats.norm.sf((excess - 0.5) / math.sqrt(variance))) if variance else 1.0
 
 
 @dataclass(frozen=True)
@@ -208,13 +208,17 @@ class Worth:
         """The posterior's quantiles at .01, .03, ..., .99, for averages over it."""
         wrong = self.asked - self.right
         return np.asarray(
-            beta.ppf(np.arange(0.01, 1, 0.02), self.right + PRIOR_ANSWERS, wrong + PRIOR_ANSWERS)
+            scipy.stats.beta.ppf(np.arange(0.01, 1, 0.02), self.right + PRIOR_ANSWERS, wrong + PRIOR_ANSWERS)
         )
 
     @property
     def bound(self) -> float:
         """One-sided lower bound of a at `CONFIDENCE`, which holds whatever a is (Clopper-Pearson)."""
-        return float(beta.ppf(1 - CONFIDENCE, self.right, self.asked - self.right + 1)) if self.right else 0.0
+        return (
+            float(scipy.stats.beta.ppf(1 - CONFIDENCE, self.right, self.asked - self.right + 1))
+            if self.right
+            else 0.0
+        )
 
     @property
     def above_chance(self) -> bool:

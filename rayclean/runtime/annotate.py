@@ -18,9 +18,8 @@ import numpy as np
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.engine import Engine
 from rayclean.errors import AnnotationError
-from rayclean.runtime import prometheus
+from rayclean.runtime import nodes, prometheus
 from rayclean.runtime.asking import IN_FLIGHT_SECONDS, AskingPlan, AskingWork, OnProgress
-from rayclean.runtime.serve import head_node_id
 from rayclean.schema import UNANSWERED, MethodQueries
 
 import ray
@@ -91,7 +90,7 @@ def ask_queries(
 
 def _start(plan: AskingPlan, work: "AskingWork[Any, Any]", run: str) -> Any:
     """Start the actor on the head node."""
-    node = head_node_id()
+    node = nodes.head_id()
     strategy = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
     options = ray.remote(_Asker).options(
         num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS, scheduling_strategy=strategy

@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 
 from rayclean.annotators.model_server import ServerOptions
-from rayclean.annotators.model_source import BUILT_IN, model_source
+from rayclean.annotators.model_source import BUILT_IN, is_ready, model_source
 from rayclean.models.precision import gains_by_bfloat16
 from rayclean.runtime import reaper
 from rayclean.runtime.preflight import INGRESS_CPUS, ingresses
@@ -81,6 +81,13 @@ class Watched(CallbackBase):
 
     llm_config: Any
 
+    async def on_before_node_init(self) -> None:
+        """Spare an engine of one worker that has its model on its node the task in which Ray prepares the nodes: it takes 10 s to
+        start, and would find nothing to do.
+        """
+        alone = self.llm_config.get_engine_config().engine_kwargs["tensor_parallel_size"] == 1
+        self.ctx.run_init_node = not (alone and await asyncio.to_thread(is_ready, self._model))
+
     async def on_after_node_init(self) -> None:
         """Start the replica's reaper, and choose what `dtype = "auto"` is."""
         reaper.reap_at_end()
@@ -90,13 +97,18 @@ class Watched(CallbackBase):
             gains = gains_by_bfloat16(torch.device("cpu"))
             engine["dtype"] = "bfloat16" if gains else "float32"
 
+    @property
+    def _model(self) -> str:
+        return str(self.llm_config.model_loading_config.model_source)
+
 
 class Converted(Watched):
     """As `Watched`; beyond that it converts the model on the nodes that load it.
 
-    Ray calls the first callback in a task on every node of the replica's placement group, then the second in
-    the replica, before the model's config or tokenizer is read. vLLM's workers on other nodes (tensor
-    parallelism) receive the replica's path, so `RAYCLEAN_CACHE` must be the same on all nodes.
+    Ray calls `on_before_download_model_files_distributed` in a task on every node of the replica's placement group, unless
+    `on_before_node_init` spares it, and then `on_after_node_init` in the replica, before the model's config or tokenizer
+    is read. vLLM's workers on other nodes (tensor parallelism) receive the replica's path, so `RAYCLEAN_CACHE` must be the
+    same on all nodes.
     """
 
     def on_before_download_model_files_distributed(self) -> None:
@@ -108,10 +120,6 @@ class Converted(Watched):
         await super().on_after_node_init()
         folder = await asyncio.to_thread(model_source, self._model)
         self.llm_config.get_engine_config().hf_model_id = folder
-
-    @property
-    def _model(self) -> str:
-        return str(self.llm_config.model_loading_config.model_source)
 
 
 def build(name: str, model: str, options: ServerOptions, use_gpu: bool) -> Any:

@@ -30,6 +30,12 @@ def alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def head_id() -> str | None:
+    """Ray's id of the head node, where a served model listens on loopback and so its clients must run."""
+    heads: list[str] = [node["NodeID"] for node in alive() if "node:__internal_head__" in node["Resources"]]
+    return heads[0] if heads else None
+
+
 def computers() -> int:
     """Number of nodes with a CPU, including those that an autoscaler may add; at least 1."""
     later = sum(count for count, shape in declared() if shape.get("CPU", 0.0) >= 1)

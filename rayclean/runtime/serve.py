@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayclean import interrupts
 from rayclean.annotators.base import Annotator
@@ -197,13 +196,6 @@ def _warn_slow_precision(options: ServerOptions) -> None:
             "annotator.server.dtype = 'auto' is faster here (its answers are others, so all are asked anew)",
             options.dtype,
         )
-
-
-def head_node_id() -> str | None:
-    """Ray's id of the head node, where the server listens on loopback and so clients must run."""
-    nodes: list[dict[str, Any]] = ray.nodes()
-    heads = [n["NodeID"] for n in nodes if n["Alive"] and "node:__internal_head__" in n["Resources"]]
-    return heads[0] if heads else None
 
 
 def _start_serve() -> tuple[str, bool]:

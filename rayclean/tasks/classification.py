@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sklearn.metrics import accuracy_score, f1_score
 
 from rayclean.schema import matrix
 from rayclean.tasks import probabilities as tables
@@ -84,6 +83,8 @@ class Classification(Task):
 
     def metrics(self, labels: pa.Array, truth: pa.Array) -> dict[str, float]:
         """Accuracy, macro-F1 and support-weighted F1."""
+        from sklearn.metrics import accuracy_score, f1_score  # takes a second, and few commands measure
+
         found, true = labels.to_numpy(zero_copy_only=False), truth.to_numpy(zero_copy_only=False)
         return {
             "accuracy": float(accuracy_score(true, found)),

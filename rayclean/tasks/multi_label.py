@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from sklearn.metrics import f1_score
 
 from rayclean.schema import Label, LabelSet
 from rayclean.tasks import probabilities as tables
@@ -123,6 +122,8 @@ class MultiLabel(Task):
         """Share of examples whose whole set is right (`accuracy`), macro- and support-weighted F1 over the
         classes, and micro-F1.
         """
+        from sklearn.metrics import f1_score  # takes a second, and few commands measure
+
         found, true = (label_bits(column, len(self.labels))[0] for column in (labels, truth))
         return {
             "accuracy": float((found == true).all(axis=1).mean()) if len(true) else 0.0,

@@ -138,7 +138,7 @@ def test_ids_and_labels_are_checked() -> None:
 
 
 def tokens(text: str) -> list[str]:
-    return words._VECTORIZER.build_tokenizer()(text)
+    return words._vectorizer().build_tokenizer()(text)
 
 
 def test_tokens_of_languages_with_and_without_spaces() -> None:
