@@ -19,6 +19,8 @@ from rayclean.errors import ArtifactError, ConfigError
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols of file systems without folders."""
+_FEW_ROWS = 10_000
+"""Rows of a table that are read sooner by one thread than by several."""
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -116,10 +118,14 @@ class Folder:
         Raises:
             ArtifactError: it is no whole Parquet file.
         """
-        with self.fs.open(self.path(*parts), "rb") as file:
+        path, wanted = self.path(*parts), list(columns) if columns is not None else None
+        with pa.OSFile(path) if self.is_local else self.fs.open(path, "rb") as file:
             try:
-                return pq.read_table(file, columns=list(columns) if columns is not None else None)
-            except pa.ArrowInvalid as error:
+                # Twice as fast as `pq.read_table` for shards of some hundred rows, of which runs read thousands.
+                parquet = pq.ParquetFile(file, pre_buffer=not self.is_local)
+                table = parquet.read(wanted, use_threads=parquet.metadata.num_rows > _FEW_ROWS)
+                return table if wanted is None else table.select(wanted)
+            except (pa.ArrowInvalid, KeyError) as error:
                 raise ArtifactError(
                     f"{self.url(*parts)} is no whole Parquet file ({error}): it was cut or changed; remove the folder "
                     "of its verb and run it again"
