@@ -4,6 +4,7 @@ A test that needs Ray asks for `ray_embedded`, or bears the mark `ray` where it 
 Under pytest-xdist (`--dist loadgroup`) the tests on an embedded Ray run on one worker, one after another. Of all other tests those of a file stay together, since they share what is expensive to set up.
 """
 
+import gc
 import os
 import random
 from collections.abc import Callable, Hashable, Iterator
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             _set_group(item, "ray" if _on_embedded_ray(item) else item.nodeid.partition("::")[0])
     items.sort(key=lambda item: 1 if item.get_closest_marker("llm") else 0 if _on_embedded_ray(item) else 2)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the imports have left, which lives as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 def _on_embedded_ray(item: pytest.Item) -> bool:
