@@ -15,7 +15,7 @@ from rayclean.annotators.budget import Budget
 from rayclean.annotators.questions import Demonstration, Expected, Query
 from rayclean.config import Config
 from rayclean.errors import AnnotationError, ConfigError
-from rayclean.functional.combine import allowed
+from rayclean.functional.suspect_budget import suspects_allowed
 from rayclean.plugins import Plugin
 from rayclean.run import Run
 from rayclean.schema import Candidate, Label, LabelSet
@@ -84,7 +84,7 @@ def estimate_relabel(config: Config, data: LoadedTexts | None) -> list[QuestionE
     relabel, budget = config.relabel, config.detect.budget
     suspects = None
     if data is not None or isinstance(budget, int):
-        suspects = allowed(budget, data.examples) if data is not None else int(budget)
+        suspects = suspects_allowed(budget, data.examples) if data is not None else int(budget)
     return [
         estimate_questions(
             "relabel", config, data, suspects, relabel.demonstrations, relabel.candidates, plugin

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from rayclean import schema
 from rayclean.config import DetectConfig
 from rayclean.folder import Folder
-from rayclean.functional.combine import allowed, combine, most_doubtful
+from rayclean.functional.combine import combine
 from rayclean.functional.hashing import mix
 from rayclean.functional.lookup import lookup_values
+from rayclean.functional.suspect_budget import most_doubtful, suspects_allowed
 
 MOST_CONTROLS = 200
 """Control questions that are drawn; `relabel.controls` says how many of them are asked."""
@@ -76,7 +77,7 @@ def select_suspects(
     kind = config.combine if len(detectors) > 1 else "mean"  # a single quality is kept as it is
     ordered = [_ordered(names, key, out, total) for key in detectors] if kind == "mean_rank" else []
     no_ids = np.zeros(0, dtype=np.int64)
-    limit = allowed(config.budget, total)
+    limit = suspects_allowed(config.budget, total)
     scales = SelectedSuspects(kind, ordered, no_ids, no_ids, limit, 0)
     read = ["unit_id", "given_label", "eligible", "declared_right", *(f"quality_{key}" for key in detectors)]
     parts = [

@@ -8,7 +8,7 @@ from rayclean.class_names import visible
 from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG
 from rayclean.first_look.oddities import oddities
 from rayclean.first_look.proposal import Proposal
-from rayclean.functional.combine import allowed
+from rayclean.functional.suspect_budget import suspects_allowed
 from rayclean.overrides import leaves, toml_value
 
 CLASSES_SHOWN = 20
@@ -151,7 +151,9 @@ def _further(proposal: Proposal) -> list[str]:
     said = oddities(proposal)
     budget = proposal.config.detect.budget
     share = f"{budget:.0%} of the examples" if isinstance(budget, float) else f"{budget:,} examples"
-    here = f", {allowed(budget, proposal.look.rows):,} of these rows" if proposal.look.is_whole else ""
+    here = (
+        f", {suspects_allowed(budget, proposal.look.rows):,} of these rows" if proposal.look.is_whole else ""
+    )
     lines: list[str] = []
     if "predict" not in proposal.values and said.get("folds"):
         lines += [

@@ -1,6 +1,6 @@
-"""Combining several qualities of the same examples into one, and choosing suspects under a budget.
+"""Combining several qualities of the same examples into one.
 
-Both depend on values and ids only, never on positions, so neither depends on shards or order.
+It depends on values alone, never on positions, and so not on shards or order.
 """
 
 from collections.abc import Sequence
@@ -53,23 +53,3 @@ def combine(kind: str, qualities: Sequence[Quality], ordered: Sequence[Quality])
     if kind == "min":
         return np.asarray(np.stack(qualities).min(axis=0), np.float32)
     raise ValueError(f"kind must be mean_rank, mean or min, got {kind!r}")
-
-
-def allowed(budget: float | int, total: int) -> int:
-    """The greatest number of suspects that a budget allows; a share is rounded down.
-
-    >>> allowed(0.1, 29), allowed(0.29, 100), allowed(500, 29)
-    (2, 29, 29)
-    """
-    if isinstance(budget, int):
-        return min(budget, total)
-    return int(np.floor(budget * total + 1e-9))  # 0.29 * 100 is 28.999999999999996
-
-
-def most_doubtful(quality: Quality, ids: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
-    """Ids of the `limit` lowest qualities, most doubtful first; ties by id.
-
-    >>> most_doubtful(np.array([0.5, 0.1, 0.1], dtype=np.float32), np.array([7, 9, 8]), 2)
-    array([8, 9])
-    """
-    return np.asarray(ids[np.lexsort((ids, quality))[:limit]])

@@ -1,4 +1,6 @@
-"""How to train in spite of label noise. Add a method: a file with a subclass of `Method`, a line here."""
+"""How to train in spite of label noise. Add a method: a file with a subclass of `Method`. A config names it as
+`package.module:Class`; a line here, or an entry point of its package, gives it a short name.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from rayclean.functional.combine import allowed, combine, most_doubtful, relative_rank
+from rayclean.functional.combine import combine, relative_rank
+from rayclean.functional.suspect_budget import most_doubtful, suspects_allowed
 
 
 @settings(max_examples=40, deadline=None)
@@ -52,8 +53,8 @@ def test_choice_does_not_depend_on_order(seed: int, rows: int, limit: int) -> No
 
 
 def test_budget() -> None:
-    assert allowed(0.29, 100) == 29  # 0.29 * 100 = 28.999999999999996
-    assert allowed(0.1, 9) == 0
-    assert allowed(1.0, 9) == 9
-    assert allowed(1, 9) == 1
-    assert allowed(50, 9) == 9
+    assert suspects_allowed(0.29, 100) == 29  # 0.29 * 100 = 28.999999999999996
+    assert suspects_allowed(0.1, 9) == 0
+    assert suspects_allowed(1.0, 9) == 9
+    assert suspects_allowed(1, 9) == 1
+    assert suspects_allowed(50, 9) == 9
