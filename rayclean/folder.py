@@ -21,6 +21,7 @@ OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols of file systems without folders."""
 _FEW_ROWS = 10_000
 """Rows of a table that are read sooner by one thread than by several."""
+_ANEW = "run the command that its folder is named after with --again, such as 'rayclean load CONFIG --again'"
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -83,9 +84,7 @@ class Folder:
         try:
             return str(self.fs.cat_file(self.path(*parts)).decode())
         except FileNotFoundError as error:
-            raise ArtifactError(
-                f"{self.url(*parts)} does not exist; run the verb that writes it first"
-            ) from error
+            raise ArtifactError(f"{self.url(*parts)} does not exist: {_ANEW}") from error
 
     def write_text(self, text: str, *parts: str) -> None:
         """Write a text file whole or not at all."""
@@ -105,7 +104,7 @@ class Folder:
             return json.loads(self.read_text(*parts))
         except (ValueError, RecursionError) as error:
             raise ArtifactError(
-                f"{self.url(*parts)} is no JSON ({error}): it was cut or changed; remove it and run its verb again"
+                f"{self.url(*parts)} is no JSON ({error}): it was cut or changed; {_ANEW}"
             ) from error
 
     def write_json(self, value: Any, *parts: str) -> None:
@@ -127,8 +126,7 @@ class Folder:
                 return table if wanted is None else table.select(wanted)
             except (pa.ArrowInvalid, KeyError) as error:
                 raise ArtifactError(
-                    f"{self.url(*parts)} is no whole Parquet file ({error}): it was cut or changed; remove the folder "
-                    "of its verb and run it again"
+                    f"{self.url(*parts)} is no whole Parquet file ({error}): it was cut or changed; {_ANEW}"
                 ) from error
 
     def write_table(self, table: pa.Table, *parts: str) -> None:

@@ -128,7 +128,9 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
             values[part] = {"name": values[part]}
         values = values[part]
         if not isinstance(values, dict):
-            raise ConfigError(f"{'.'.join(path)}: {part!r} is a value, not a section")
+            raise ConfigError(
+                f"{'.'.join(path)}: {part!r} is a value, not a section; write its keys in a section of this name"
+            )
     values[last] = value
 
 

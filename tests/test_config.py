@@ -76,7 +76,10 @@ def test_small_float_is_a_number() -> None:
         (["dataset.quote=\"''\""], ["'dataset.quote': expected one character", 'or "" for none']),
         (['dataset.escape="\\n"'], ["'dataset.escape': expected one character"]),
         (["dataset.quote=x", "dataset.escape=x"], ["must be different characters"]),
-        (["dataset.encoding=utf-9"], ["'dataset.encoding': no encoding that Python knows", "got 'utf-9'"]),
+        (
+            ["dataset.encoding=utf-9"],
+            ["'dataset.encoding': Python knows no encoding of this name", "got 'utf-9'"],
+        ),
     ],
 )
 def test_wrong_values_are_refused_with_help(overrides: list[str], fragments: list[str]) -> None:

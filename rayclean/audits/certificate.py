@@ -156,6 +156,7 @@ def _check_labels(count: int, config: CertifyConfig) -> None:
     least = fewest_answers(count, config.target, config.delta, MOST_SETS)
     if config.labels < least:
         raise ConfigError(
-            f"relabel.certify.labels: {config.labels} answers certify nothing of {count} changes at target "
-            f"{config.target:g} and delta {config.delta:g}; at least {least} are needed, or a lower target"
+            f"relabel.certify.labels = {config.labels} is too few: a certificate of {count:,} changed labels with target "
+            f"{config.target:g} and delta {config.delta:g} needs at least {least} answers; raise "
+            "relabel.certify.labels, or lower relabel.certify.target"
         )

@@ -97,9 +97,9 @@ def read_rows(path: str, forms: Iterable[str]) -> list[dict[str, Any]]:
     for row in rows:
         if row["form"] not in expected:
             raise DataError(
-                f"{path}, row {row['row']}: this is form {row['form']!r}, of another run, detection or seed; this run's is "
-                f"{' or '.join(repr(each) for each in sorted(expected))}. Its answers would be counted as a sample that they "
-                "are not: write the form anew (the same command without --answers) and fill it in"
+                f"{path}, row {row['row']}: the column form holds {row['form']!r}, and this run expects "
+                f"{' or '.join(repr(each) for each in sorted(expected))}: the form is of another run, detection or seed, so its "
+                "answers cannot be used. Write the form anew (the same command without --answers), and fill that in"
             )
     return rows
 
@@ -140,8 +140,9 @@ def read_form(
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise DataError(
-            f"{path}: {len(wrong)} answers are none of those that the form leaves, and nothing was recorded: "
-            f"{'; '.join(wrong[:_SHOWN])}{more}. Write a, b, the name of a label, {NEITHER_LABEL} or {UNSURE}"
+            f"{path}: {len(wrong)} answers cannot be read, and nothing was recorded: "
+            f"{'; '.join(wrong[:_SHOWN])}{more}. Write a, b, the name of a label, {NEITHER_LABEL} or "
+            f"{UNSURE} in the column answer"
         )
     return ReturnedForm(answers, unanswered, unknown)
 

@@ -44,7 +44,8 @@ def init_config(
     paths = [each for each in data if not _is_override(each)]
     if not paths:
         raise ConfigError(
-            f"rayclean init {shlex.join(data)}: name the data, like tickets.csv, before what is known of it"
+            f"rayclean init {shlex.join(data)}: no data file is named; write it before the overrides, as in: "
+            f"rayclean init tickets.csv {shlex.join(data)}".rstrip()
         )
     target = to or config_file_name(paths)
     if not force:

@@ -147,7 +147,7 @@ class DatasetConfig(Options):
                 b"a".decode(encoding, "replace")  # refuses codecs that give no text, too
             except LookupError:
                 raise ValueError(
-                    "no encoding that Python knows; write for example utf-8, utf-16, cp1252 or shift_jis"
+                    "Python knows no encoding of this name (it knows utf-8, utf-16, cp1252 and shift_jis, for example)"
                 ) from None
         return encoding
 
@@ -182,10 +182,10 @@ class DatasetConfig(Options):
         for label in labels:
             key = class_key(label)
             if not key:
-                raise ValueError(f"label {label!r} shows nothing; give every class a name")
+                raise ValueError(f"every class needs a name, and {label!r} is blank")
             if key in by_key:
                 raise ValueError(
-                    f"labels must be unique, got duplicates [{visible(by_key[key])}, {visible(label)}]: both mean {key!r}"
+                    f"labels must be unique, and {visible(by_key[key])} and {visible(label)} both mean {key!r}"
                 )
             by_key[key] = label
         if len(labels) < 2:

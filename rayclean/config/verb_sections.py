@@ -86,7 +86,10 @@ class PredictConfig(Options):
                 "mode = 'given' needs path, and path needs mode = 'given': set both to bring your own probabilities, or neither"
             )
         if self.columns is not None and self.mode != "given":
-            raise ValueError("columns name the numbers of given probabilities, so they need mode = 'given'")
+            raise ValueError(
+                "columns gives the order of the classes in your own probabilities, so it needs mode = 'given' and path: set "
+                "these, or remove columns"
+            )
         if (self.mode == "model") != (self.model is not None):
             raise ValueError(
                 "mode = 'model' needs model, and model needs mode = 'model': set both to use a trained classifier, or neither"
@@ -145,8 +148,9 @@ class CertifyConfig(Options):
         least = math.ceil(math.log(self.delta) / math.log(self.target))
         if self.labels < least:
             raise ValueError(
-                f"{self.labels} answers, even if all are right, show no precision of {self.target:g} with certainty "
-                f"{1 - self.delta:g}; at least {least} are needed: raise labels or delta, or lower target"
+                f"{self.labels} answers are too few: even if all are right, they cannot show with certainty {1 - self.delta:g} "
+                f"that a share of {self.target:g} of the changed labels is right; set labels to at least {least}, raise "
+                "delta, or lower target"
             )
         return self
 

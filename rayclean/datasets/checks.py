@@ -34,7 +34,8 @@ def check_options(dataset: DatasetConfig, form: LabelForm) -> None:
     for name, column in (("label", dataset.label), ("truth", dataset.truth)):
         if set(names_of(column)) & set(text):
             raise ConfigError(
-                f"dataset.{name} = {column!r} is also a text column: the model would read the answer"
+                f"dataset.{name} = {column!r} is also a text column: the model would read the answer; name another "
+                f"column, or leave it out of dataset.{'tokens' if form.reads_tokens else 'text'}"
             )
     if dataset.truth == dataset.label:
         raise ConfigError(
@@ -42,7 +43,9 @@ def check_options(dataset: DatasetConfig, form: LabelForm) -> None:
         )
     shares = dataset.dev.share + dataset.test.share
     if shares >= 1:
-        raise ConfigError(f"dataset.dev.share + dataset.test.share = {shares:g} leaves nothing to clean")
+        raise ConfigError(
+            f"dataset.dev.share + dataset.test.share = {shares:g} leaves nothing to clean; lower them to less than 1 together"
+        )
     for name, split in (("dev", dataset.dev), ("test", dataset.test)):
         if split.label is not None and not split.has_source:
             raise ConfigError(
@@ -64,15 +67,18 @@ def _check_form_options(dataset: DatasetConfig, form: LabelForm) -> None:
     """Stop at options that this form of labels does not have."""
     if dataset.tokens != type(dataset).model_fields["tokens"].default and not form.reads_tokens:
         raise ConfigError(
-            f"dataset.tokens is for labels that are a tag per token; the configured task reads {form.holds}"
+            f"dataset.tokens is for labels that are a tag per token, and the configured task reads {form.holds}: set task.name = "
+            '"tagging", or remove dataset.tokens (dataset.text names the text)'
         )
     if dataset.label_separator is not None and not form.reads_columns:
         raise ConfigError(
-            f"dataset.label_separator is for labels that are sets; the configured task reads {form.holds}"
+            f"dataset.label_separator is for rows with several classes, and the configured task reads {form.holds}: set "
+            'task.name = "multi_label", or remove dataset.label_separator'
         )
     if form.reads_tokens and any(str(value).strip() for value in dataset.unlabelled):
         raise ConfigError(
-            'dataset.unlabelled has no meaning for tags but [""]: leave the tags of such rows null or blank'
+            'where labels are tags, dataset.unlabelled can only be [""]: remove other values, and leave the tags of rows without '
+            "labels null or blank"
         )
     columns = label_columns(dataset)
     if columns and form.names is None:
@@ -110,8 +116,8 @@ def _check_noise(dataset: DatasetConfig, noise: NoiseConfig, form: LabelForm) ->
         )
     if noise.exact and noise.kind not in ("sym", "asym"):
         raise ConfigError(
-            f"dataset.noise.exact is for sym and asym; {noise.kind} has its own count "
-            "(rayclean/functional/noise.py)"
+            f"dataset.noise.exact is for the kinds sym and asym; {noise.kind} draws its number of wrong labels itself: remove "
+            "dataset.noise.exact"
         )
     itself = [name for name, wrong in noise.mapping.items() if name == wrong]
     if itself:

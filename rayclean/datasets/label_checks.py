@@ -180,8 +180,8 @@ def _check_spelling(
 def _stop_at_spelling(column: str, value: str, counts: LabelCounts, name: str, fix: str) -> None:
     place = f", first in {counts.source} row {counts.row}" if counts.source else ""
     raise DataError(
-        f"{column} holds {visible(value)} ({counts.count:,} times{place}) and never {name!r}, which is a class: without these "
-        f"rows nothing would be known of it there. If both are one, {fix}"
+        f"{column} holds {visible(value)} ({counts.count:,} times{place}) and never the class {name!r}: these rows would be "
+        f"left out, and none of that class would remain there. If the two names mean one class, {fix}"
     )
 
 

@@ -74,7 +74,7 @@ class PredictionShard:
         if len(found) != len(ids) or (position < 0).any():
             raise ArtifactError(
                 f"{table}/{self.name} holds other examples than predictions/{self.name} in {self.folder}; "
-                "remove the folder and run predict again"
+                "run 'rayclean predict CONFIG --again'"
             )
         return rows[column].take(position)
 
@@ -90,7 +90,7 @@ def require_whole(table: pa.Table, where: str) -> None:
             row = table[name].is_null().to_pylist().index(True)
             raise DataError(
                 f"{where}: example {table['example_id'][row].as_py()} has no {name}; expected a value in every row. "
-                "Mend the predictions (predict.path), or run predict again"
+                "Mend the predictions (predict.path), or run 'rayclean predict CONFIG --again'"
             )
 
 
@@ -119,7 +119,9 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
         _refuse_label(column, label, num_classes, batch, where)
     p = batch.probabilities
     low, high, total = p.min(axis=1), p.max(axis=1), p.sum(axis=1, dtype=np.float64)
-    mend = "check what wrote them (softmax over all labels, float32), or run predict again"
+    mend = (
+        "check what wrote them (softmax over all labels, float32), or run 'rayclean predict CONFIG --again'"
+    )
     _refuse(
         ~np.isfinite(total), batch, where,
         lambda row: f"probability {p[row][~np.isfinite(p[row])][0]}, expected finite numbers; {mend}",

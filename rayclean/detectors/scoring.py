@@ -35,8 +35,8 @@ def survey_shard(name: str, load: str, predict: str, units: Task, num_answers: i
     same_ids = np.array_equal(batch.unit_id[predicted], ids[loaded])
     if not (same_ids and np.array_equal(batch.given_label[predicted], given[loaded])):
         raise ArtifactError(
-            f"predictions/{name} and examples/{name} hold other ids or other given labels; "
-            "the predictions belong to another load: run predict again"
+            f"predictions/{name} and examples/{name} hold other ids or other given labels, so "
+            "the predictions are of another load: run 'rayclean predict CONFIG --again'"
         )
     return len(ids), id_fingerprint(ids)
 

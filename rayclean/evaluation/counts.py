@@ -35,8 +35,8 @@ def aligned(table: pa.Table, ids: Ints, where: str) -> pa.Table:
     rows = lookup_values(table_ids, np.arange(len(table_ids)), ids)
     if len(table_ids) != len(ids) or (rows < 0).any():
         raise ArtifactError(
-            f"{where} holds {len(table_ids)} units, load/examples {len(ids)} in this shard, or other ids; "
-            "run the verb that wrote it again"
+            f"{where} holds {len(table_ids)} rows and load/examples {len(ids)} in this shard, or their ids differ: run "
+            "'rayclean detect CONFIG --again', then 'rayclean clean CONFIG'"
         )
     return table if np.array_equal(rows, np.arange(len(table_ids))) else table.take(rows)
 

@@ -63,7 +63,9 @@ class Mixture:
             table = Folder(url).read_table(shard)
             first = table if first is None else first
             if not table["example_id"].equals(first["example_id"]):
-                raise ArtifactError(f"{url} holds other examples than the other experts: run predict again")
+                raise ArtifactError(
+                    f"{url} holds other examples than the other experts: run 'rayclean predict CONFIG --again'"
+                )
             part = self._scaled(name, table["fold"].to_numpy(), matrix(table["probabilities"]))
             total = part if total is None else total + part
         assert first is not None

@@ -90,7 +90,9 @@ def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
     reason = next((text for text, holds in reasons.items() if holds), None)
     if cluster.ray is False:
         if reason is not None:
-            raise ConfigError(f"cluster.ray = false runs everything in this process, but {reason}")
+            raise ConfigError(
+                f"cluster.ray = false runs everything in this process, but {reason}; remove one of the two"
+            )
         return False
     return (
         reason is not None or cluster.ray is True or is_on_cluster() or (needs.network and uses_gpu(cluster))

@@ -255,7 +255,7 @@ def _run_heads(plan: InferencePlan, shard: str) -> dict[str, Any]:
         return {**shard_figures(output, shard), "resumed": len(ids)}
     if not holds_examples(features, shard, ids):
         raise ArtifactError(
-            f"{features.url(shard)} does not hold the examples of that shard: run predict again"
+            f"{features.url(shard)} does not hold the examples of that shard: run 'rayclean predict CONFIG --again'"
         )
     cached = torch.from_numpy(matrix(features.read_table(shard, columns=["features"])["features"]).copy())
     fold = _fold_of_each(shard, ids, plan)
@@ -278,7 +278,9 @@ def _fold_of_each(shard: str, ids: npt.NDArray[np.int64], plan: InferencePlan) -
         return np.full(len(ids), FOLD_NONE, dtype=np.int16)
     table = Folder(plan.folds).read_table(shard)
     if not np.array_equal(table["example_id"].to_numpy(), ids):
-        raise ArtifactError(f"{plan.folds} holds other examples than {shard}: run predict again")
+        raise ArtifactError(
+            f"{plan.folds} holds other examples than {shard}: run 'rayclean predict CONFIG --again'"
+        )
     return np.asarray(table["fold"].to_numpy(), dtype=np.int16)
 
 

@@ -108,8 +108,8 @@ def _require_tables(detectors: dict[str, Detector], predict: Folder) -> None:
         for table, needed in (("features", detector.needs_features), ("folds", detector.needs_groups)):
             if needed and predict.shards(table) != predict.shards("predictions"):
                 raise ConfigError(
-                    f"detector {name!r} needs {table}, and {predict.url(table)} holds none, or others; run predict again "
-                    "(`rayclean predict --again`), or leave the detector out of detect.detectors"
+                    f"detector {name!r} needs {table}, and {predict.url(table)} holds none, or others; run "
+                    "'rayclean predict CONFIG --again', or leave the detector out of detect.detectors"
                 )
 
 
@@ -117,9 +117,8 @@ def _same_shards(load: Folder, predict: Folder) -> list[str]:
     names, examples = predict.shards("predictions"), load.shards("examples")
     if names != examples:
         raise ArtifactError(
-            f"{predict.url('predictions')} has {len(names)} shards, {load.url('examples')} has "
-            f"{len(examples)} or other "
-            "names; they must be the same: run predict again"
+            f"{predict.url('predictions')} has {len(names)} shards and {load.url('examples')} {len(examples)}, or their "
+            "names differ: run 'rayclean predict CONFIG --again'"
         )
     return names
 

@@ -43,8 +43,8 @@ def check_divisible(settings: PredictConfig, folds: Folder) -> None:
             return
     if examples > 1:
         raise DataError(
-            f"all {examples:,} examples have the same text, or belong to one group: no network can predict what it has not "
-            "seen, and no label can be learnt; check dataset.text and dataset.group"
+            f"all {examples:,} examples have the same text or belong to one group, so none can be held out and predicted by "
+            "a network trained on others, and no label can be learnt; check dataset.text and dataset.group"
         )
 
 

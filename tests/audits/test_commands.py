@@ -222,7 +222,7 @@ def test_only_certified_labels_change_where_the_config_says_so(relabelled: Relab
 
 
 def test_too_few_labels_are_refused_with_the_number_that_would_do(relabelled: Relabelled) -> None:
-    with pytest.raises(ConfigError, match=r"58 answers.*at least 59 are needed"):
+    with pytest.raises(ConfigError, match=r"58 answers.*labels to at least 59"):
         relabelled.config("relabel.certify.labels=58")
     with pytest.raises(ConfigError, match="accept"):
         relabelled.config("relabel.accept=0.4")

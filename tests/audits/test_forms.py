@@ -176,7 +176,7 @@ def test_an_answer_outside_of_the_candidates_names_its_row(form: Path) -> None:
     [
         (
             lambda text: text.replace("audit-1", "audit-2"),
-            "this is form 'audit-2', of another run, detection or seed",
+            "the column form holds 'audit-2', and this run expects",
         ),
         (lambda text: text.replace("answer", "label", 1), "has no column 'answer'"),
         (lambda text: text.replace("id,", "example,", 1), "has no column 'id'"),

@@ -140,7 +140,7 @@ def test_json_in_utf16_without_a_mark(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-9", "rot13", "base64"])
 def test_encodings_that_are_none(encoding):
-    with pytest.raises(ConfigError, match=r"dataset\.encoding.*no encoding that Python knows"):
+    with pytest.raises(ConfigError, match=r"dataset\.encoding.*Python knows no encoding"):
         parse_config({"dataset": {"path": "a.csv", "encoding": encoding}})
 
 

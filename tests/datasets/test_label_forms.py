@@ -614,8 +614,8 @@ def loaded_classes(folder):
     [
         ("classification", {"label": ["a", "b"]}, r'dataset\.label names several columns: that is .*task = \{ name = "multi_label" \}'),
         ("classification", {"tokens": "words"}, r"dataset\.tokens is for labels that are a tag per token"),
-        ("classification", {"label_separator": "|"}, r"dataset\.label_separator is for labels that are sets"),
-        ("tagging", {"unlabelled": ["x"]}, r"dataset\.unlabelled has no meaning for tags"),
+        ("classification", {"label_separator": "|"}, r"dataset\.label_separator is for rows with several classes"),
+        ("tagging", {"unlabelled": ["x"]}, r"where labels are tags, dataset\.unlabelled can only be"),
         ("tagging", {"noise": {}}, r"'sym' does not exist where labels are a tag per token; there is none: remove"),
         ("multi_label", {"noise": {"kind": "asym"}}, r"'asym' does not exist where labels are a set .*; there is sym"),
         ("multi_label", {"noise": {"exact": True}}, r"exact is for labels that are one class"),

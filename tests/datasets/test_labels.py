@@ -255,9 +255,9 @@ def test_names_that_dataset_labels_lists_are_no_accident():
     assert label_warnings(dataset(labels=list(given)), found, []) == []
     with pytest.raises(ConfigError, match=r"labels names \['Ham', 'ham'\] as classes of their own"):
         dataset(labels=list(given), merge_labels=True)
-    with pytest.raises(ConfigError, match=r"duplicates \['1', '1.0'\]: both mean '1'"):
+    with pytest.raises(ConfigError, match=r"'1' and '1.0' both mean '1'"):
         dataset(labels=["1", "1.0"])
-    with pytest.raises(ConfigError, match="shows nothing"):
+    with pytest.raises(ConfigError, match="is blank"):
         dataset(labels=["a", "\u200b"])
     assert dataset(labels=["a ", "b\u00a0 b"]).labels == ("a", "b b")
 
@@ -332,7 +332,9 @@ def test_true_labels_outside_the_label_set():
         match=r"dataset.truth = 'gold': 11 of 61 true labels .18.0%.*\n  'hamm' 11 .did you mean 'ham'",
     ):
         truth_check({"ham": 10, "spam": 40, "hamm": 11})
-    with pytest.raises(DataError, match=r"dataset.truth = 'gold' holds 'HAM' .5 times. and never 'ham'"):
+    with pytest.raises(
+        DataError, match=r"dataset.truth = 'gold' holds 'HAM' .5 times. and never the class 'ham'"
+    ):
         truth_check({"HAM": 5, "spam": 95})
     assert truth_check({"HAM": 5, "spam": 95}, merge_labels=True) == {"s:HAM": 0, "s:spam": 1}
 

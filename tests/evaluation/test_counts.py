@@ -149,7 +149,7 @@ def test_every_label_a_candidate() -> None:
 def test_aligned_puts_rows_in_order_and_refuses_others() -> None:
     table = pa.table({"unit_id": [3, 1, 2], "x": ["c", "a", "b"]})
     assert aligned(table, np.array([1, 2, 3]), "labels/x")["x"].to_pylist() == ["a", "b", "c"]
-    with pytest.raises(ArtifactError, match="run the verb that wrote it again"):
+    with pytest.raises(ArtifactError, match="rayclean detect CONFIG --again"):
         aligned(table, np.array([1, 2, 4]), "labels/x")
     with pytest.raises(ArtifactError):
         aligned(table, np.array([1, 2]), "labels/x")

@@ -192,5 +192,5 @@ def test_other_examples_are_refused(tmp_path: Path) -> None:
     mixture, _ = fitted(urls, of)
     table = Folder(urls["sure"]).read_table("part-00000.parquet")
     Folder(urls["sure"]).write_table(table.take(pa.array(np.arange(30)[::-1])), "part-00000.parquet")
-    with pytest.raises(ArtifactError, match=r"sure holds other examples.*run predict again"):
+    with pytest.raises(ArtifactError, match=r"sure holds other examples.*rayclean predict CONFIG --again"):
         mixture.table("part-00000.parquet")

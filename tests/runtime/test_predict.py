@@ -252,5 +252,7 @@ def test_folds_of_other_examples_are_refused(tmp_path: Path) -> None:
     plan = InferencePlan(source.url(), None, out, models, folds.url(), task=TASK)
     assert ShardRunner(plan)("part-00000.parquet")["rows"] == 40
     examples(tmp_path / "examples", [], np.arange(40)[::-1])
-    with pytest.raises(ArtifactError, match=r"holds other examples than part-00000.*run predict again"):
+    with pytest.raises(
+        ArtifactError, match=r"holds other examples than part-00000.*rayclean predict CONFIG --again"
+    ):
         ShardRunner(plan)("part-00000.parquet")

@@ -332,7 +332,7 @@ def test_spoiled_probabilities_are_refused(
         run_detect(tmp_path, spoil(batch, 17, values), edges=(10,))
     assert str(batch.unit_id[17]) in error.value.message
     assert said in error.value.message
-    assert "run predict again" in error.value.message
+    assert "rayclean predict CONFIG --again" in error.value.message
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -358,7 +358,7 @@ def test_duplicates_and_foreign_predictions_are_refused(tmp_path: Path, local: N
     run.write_table(
         other.read_table("load", "examples", "part-00000.parquet"), "load", "examples", "part-00000.parquet"
     )
-    with pytest.raises(ArtifactError, match="run predict again"):
+    with pytest.raises(ArtifactError, match="rayclean predict CONFIG --again"):
         detect.run(config_of(tmp_path / "b"), run, run.begin("detect", "f"))
 
 
@@ -373,7 +373,9 @@ def test_missing_features_and_wrong_names(tmp_path: Path, local: None) -> None:
     batch = noisy_case(14, 30, 3)
     with pytest.raises(ConfigError, match="knn_vote"):
         run_detect(tmp_path / "a", batch, 'detect.detectors=["knn_vote"]')
-    with pytest.raises(ConfigError, match=r"'conflicting_copies' needs folds.*run predict again"):
+    with pytest.raises(
+        ConfigError, match=r"'conflicting_copies' needs folds.*rayclean predict CONFIG --again"
+    ):
         run_detect(
             tmp_path / "d", batch, 'detect.detectors=[{name="conflicting_copies", similarity="equal"}]'
         )
