@@ -3,7 +3,9 @@
     python docs/render_errors.py
 
 A message is found where an error of `rayclean/errors.py` is raised, and where a check of a config's key raises the
-`ValueError` that becomes one. What a message fills in stands in angle brackets.
+`ValueError` that becomes one. What a message fills in stands in angle brackets. The message of every `FaultError` ends in "finished work is kept, and the same command
+goes on from here". A verb is one of the six commands `load`, `predict`, `detect`, `relabel`, `train` and `evaluate`, each of which has the
+folder of its name in a run.
 """
 
 import ast
@@ -76,6 +78,8 @@ LIBRARIES = [
     RuntimeError("No space left on device <text>"),
 ]
 """Errors of libraries that are faults of the machine."""
+FAULT_TEXTS = ("_known",)
+"""Functions of `faults.py` that return a message; those of `_of_system` are rendered with their values."""
 INTRODUCTION = """# Errors
 
 <!-- written by docs/render_errors.py -->
@@ -165,17 +169,20 @@ def _raised(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "lines.append":
                     yield from (("ConfigError", text) for text in _texts(node.args[0]))
     for node in ast.walk(tree):
-        if not (
-            isinstance(node, ast.Raise)
-            and isinstance(node.exc, ast.Call)
-            and isinstance(node.exc.func, ast.Name)
-        ):
+        if isinstance(node, ast.FunctionDef) and node.name in FAULT_TEXTS:
+            for each in ast.walk(node):
+                if isinstance(each, ast.Return) and isinstance(each.value, ast.JoinedStr):
+                    yield from (("FaultError", text) for text in _texts(each.value))
+        made = (
+            node.exc if isinstance(node, ast.Raise) else node.value if isinstance(node, ast.Return) else None
+        )
+        if not (isinstance(made, ast.Call) and isinstance(made.func, ast.Name)):
             continue
-        kind = node.exc.func.id
+        kind = made.func.id
         if kind == "ValueError" and id(node) in validators:
             kind = "ConfigError"
-        if kind in KINDS and node.exc.args:
-            for text in _texts(node.exc.args[0]):
+        if kind in KINDS and made.args:
+            for text in _texts(made.args[0]):
                 if len(re.sub(r"<[^<>]*>", "", text).strip(" ;:.")) >= 8:  # otherwise it is all filled in
                     yield kind, text
 

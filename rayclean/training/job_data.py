@@ -259,7 +259,9 @@ def _nothing_to_train(job: FitJob, examples: int) -> DataError:
 
 
 def _too_large(job: FitJob, largest: int, task: Task) -> DataError:
-    return DataError(f"{job.name}: label {largest} found, expected less than {task.outputs}: run load again")
+    return DataError(
+        f"{job.name}: label {largest} found, expected less than {task.outputs}: run 'rayclean load CONFIG --again'"
+    )
 
 
 def _check_words(job: FitJob, part: Part, words: Rows) -> None:
