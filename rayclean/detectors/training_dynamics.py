@@ -134,6 +134,7 @@ def _columns(folder: Folder, name: str) -> pa.Table:
     if TRAINED_LABEL not in table.column_names:
         raise ArtifactError(
             f"detector dynamics: {folder.url(name)} does not say which labels were trained on (expected a column "
-            f"{TRAINED_LABEL}, got {', '.join(table.column_names)}); an older version wrote it: run 'rayclean train CONFIG --again'"
+            f"{TRAINED_LABEL}, got {', '.join(table.column_names)}); an older version wrote it: run "
+            "'rayclean train CONFIG --again'"
         )
     return table.select(["example_id", TRAINED_LABEL, "quality"])
