@@ -52,10 +52,14 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
         sample = config["audit"]["suspects"] + config["audit"]["random"]
         minutes = max(1, round(sample * SECONDS_PER_ANSWER / 60))
         sentences += _expected(metrics["expected_wrong"])
+        unknown = (
+            "Whether the changes are right and how many wrong labels nobody doubted"
+            if metrics["counts"]["changed"]
+            else "How many of the labels are wrong"
+        )
         sentences += [
-            "Whether the changes are right and how many wrong labels nobody doubted is not known: the model's own scale "
-            f"cannot say it. An audit of {sample} labels (rayclean audit CONFIG), some {minutes} minutes of a person's time, "
-            "says both with intervals, and decides these labels better."
+            f"{unknown} is not known: the model's own scale cannot say it. An audit of {sample} labels (rayclean audit CONFIG), "
+            f"some {minutes} minutes of a person's time, says it with intervals, and decides these labels better."
         ]
     else:
         sentences += _audited(audit)
