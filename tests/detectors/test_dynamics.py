@@ -114,7 +114,7 @@ def test_what_cannot_be_used_says_so(tmp_path: Path) -> None:
         judged(path, InMemory([77]))
     old = pa.table({"example_id": [1], "quality": [0.0]})
     Folder(str(tmp_path / "old")).write_table(old, "part-00000.parquet")
-    with pytest.raises(ArtifactError, match=r"got example_id, quality.*run train again"):
+    with pytest.raises(ArtifactError, match=r"got example_id, quality.*rayclean train CONFIG --again"):
         judged(str(tmp_path / "old"), InMemory([1]))
 
 
