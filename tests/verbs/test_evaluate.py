@@ -341,7 +341,7 @@ def test_labels_of_other_examples_are_refused(tmp_path: Path, labelled: dict) ->
     config, run = write(tmp_path)
     shard = run.read_table("relabel", "labels", "part-00000.parquet")
     run.write_table(shard.slice(1), "relabel", "labels", "part-00000.parquet")
-    with pytest.raises(ArtifactError, match=r"labels/part-00000\.parquet holds 2 units"):
+    with pytest.raises(ArtifactError, match=r"labels/part-00000\.parquet holds 2 rows"):
         run_it(config, run)
 
 

@@ -399,7 +399,7 @@ def test_data_that_cannot_be_loaded(tmp_path, in_process, content, kw, message):
     [
         ({"noise": {"rate": 0.1}, "truth": "gold"}, "set dataset.label to it and remove dataset.truth"),
         ({"noise": {"kind": "asym_map"}}, "mapping"),
-        ({"noise": {"kind": "lane_flip", "exact": True}}, "exact is for sym and asym"),
+        ({"noise": {"kind": "lane_flip", "exact": True}}, "exact is for the kinds sym and asym"),
         ({"noise": {"kind": "asym_map", "mapping": {"a": "a"}}}, "to itself"),
         ({"labels": ["a", "b"], "definitions": {"c": "?"}}, "unknown label 'c'"),
         ({"text": ["text", "label"]}, "would read the answer"),

@@ -212,7 +212,7 @@ def test_blank_sets_and_tags_are_unlabelled_where_that_is_declared(tmp_path):
     write_csv(tags, ["B-X O", ""], tokens=["a b", "c"])
     _, given, _, rejected = loaded(tmp_path / "tags", "tagging", path=str(tags), unlabelled=[""])
     assert (list(given), rejected) == (["a b"], {"no label": 1})
-    with pytest.raises(ConfigError, match=r"no meaning for tags but \[\"\"\]"):
+    with pytest.raises(ConfigError, match=r"where labels are tags, dataset.unlabelled can only be \[\"\"\]"):
         loaded(tmp_path / "tags", "tagging", path=str(tags), unlabelled=["", "x"])
 
 
@@ -340,7 +340,7 @@ def test_test_labels_add_no_class_and_their_rows_are_told(tmp_path):
         loaded(tmp_path / "2", path=train, test={"path": many})
     spelled = write_csv(tmp_path / "spelled.csv", ["SPORTS"] * 2 + ["tech"] * 40)
     with pytest.raises(
-        DataError, match=r"'SPORTS' .2 times, first in spelled\.csv row 0. and never 'sports'.*merge_labels"
+        DataError, match=r"'SPORTS' .2 times, first in spelled\.csv row 0. and never the class 'sports'.*merge_labels"
     ):
         loaded(tmp_path / "3", path=train, test={"path": spelled})
     metrics, *_ = loaded(tmp_path / "4", path=train, test={"path": spelled}, merge_labels=True)

@@ -115,7 +115,7 @@ def test_columns_are_the_classes(tmp_path: Path, columns: list[str], message: st
     own = probabilities(tmp_path, labels, SIZES[:3])
     with pytest.raises(ConfigError, match=message):
         predicted(config_of(tmp_path, data(tmp_path, labels), mode="given", path=own, columns=columns))
-    with pytest.raises(ConfigError, match="columns name the numbers of given probabilities"):
+    with pytest.raises(ConfigError, match="columns gives the order of the classes"):
         config_of(tmp_path, "x.csv", columns=columns)
 
 
