@@ -340,7 +340,8 @@ def test_test_labels_add_no_class_and_their_rows_are_told(tmp_path):
         loaded(tmp_path / "2", path=train, test={"path": many})
     spelled = write_csv(tmp_path / "spelled.csv", ["SPORTS"] * 2 + ["tech"] * 40)
     with pytest.raises(
-        DataError, match=r"'SPORTS' .2 times, first in spelled\.csv row 0. and never the class 'sports'.*merge_labels"
+        DataError,
+        match=r"'SPORTS' .2 times, first in spelled\.csv row 0. and never the class 'sports'.*merge_labels",
     ):
         loaded(tmp_path / "3", path=train, test={"path": spelled})
     metrics, *_ = loaded(tmp_path / "4", path=train, test={"path": spelled}, merge_labels=True)
