@@ -20,7 +20,6 @@ from rayclean.audits.certificate import (
     write_certificate,
 )
 from rayclean.audits.draw import FOLDER, draw_sample, form_name, read_population
-from rayclean.audits.following import present_answers
 from rayclean.audits.forms import (
     check_auditor,
     contradictions,
@@ -30,6 +29,7 @@ from rayclean.audits.forms import (
     write_form,
 )
 from rayclean.audits.oracle import oracle_answers
+from rayclean.audits.present_answers import present_answers
 from rayclean.audits.rates import audit_figures
 from rayclean.audits.settle import read_proposals, settle
 from rayclean.audits.units import read_units

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer, AuditAnswers
 from rayclean.audits.draw import Draw, Population, read_draw, read_population
-from rayclean.audits.following import present_answers
+from rayclean.audits.present_answers import present_answers
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import AuditConfig
 from rayclean.folder import Folder

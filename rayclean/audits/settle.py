@@ -23,7 +23,7 @@ from rayclean.annotations import ANNOTATIONS, AUDITED, DECISIONS
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswers
 from rayclean.audits.certificate import Proposals, certified_proposals, proposal_answers
 from rayclean.audits.draw import read_draw, read_population
-from rayclean.audits.following import present_answers
+from rayclean.audits.present_answers import present_answers
 from rayclean.audits.rates import noise_before, read_sample
 from rayclean.audits.units import DoubtedUnit
 from rayclean.config import Config

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rayclean.models.ahead import ahead
 from rayclean.models.base import Encoder, Tokenizer, pad, pad_words
 from rayclean.models.precision import Precision, gains_by_bfloat16, inference_autocast
+from rayclean.models.read_ahead import ahead
 
 WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to

@@ -32,8 +32,8 @@ from rayclean.runtime.cluster import gpu_count, is_embedded
 from rayclean.runtime.jobs_alive import alive_jobs
 from rayclean.runtime.lease import leased
 from rayclean.runtime.preflight import check_fits, server_demand
+from rayclean.runtime.served_resources import counted_as_taken
 from rayclean.runtime.server_checks import check_length, validate_server
-from rayclean.runtime.taken import counted_as_taken
 
 import ray
 

@@ -6,7 +6,7 @@ from math import exp
 from rayclean.annotators.final_labels import EXAMPLE_LABELS, answer_name
 from rayclean.annotators.reverts import Change, has_reverts, recorded_reverts
 from rayclean.audits.answers import recorded_readings
-from rayclean.audits.following import answers_given
+from rayclean.audits.present_answers import answers_given
 from rayclean.audits.units import label_name
 from rayclean.folder import Folder
 from rayclean.origins import Origins

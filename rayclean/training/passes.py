@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rayclean.errors import DataError, RaycleanError
 from rayclean.methods.base import Method
-from rayclean.models.ahead import ahead
+from rayclean.models.read_ahead import ahead
 from rayclean.training import steps
 from rayclean.training.batches import AHEAD, HostBatch, read_batch
 from rayclean.training.job import FitJob, FitSpec

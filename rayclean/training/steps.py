@@ -17,8 +17,8 @@ from rayclean.errors import DisagreementError
 from rayclean.fingerprints import fingerprint
 from rayclean.methods.base import Method
 from rayclean.methods.batch import StepBatch
-from rayclean.models.ahead import ahead
 from rayclean.models.base import Inputs
+from rayclean.models.read_ahead import ahead
 from rayclean.training.batches import AHEAD, HostBatch, read_batch
 from rayclean.training.checkpoint import TrainingProgress
 from rayclean.training.collectives import Collectives

@@ -269,7 +269,7 @@ from pathlib import Path
 from rayclean.config import ClusterConfig
 from rayclean.runtime.engines import Engines
 from rayclean.runtime.needs import EMBEDDED
-from rayclean.runtime.taken import counted_as_taken
+from rayclean.runtime.served_resources import counted_as_taken
 from tests.training.toys import job, spec, write_examples
 folder, held, gpu = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3] == "1"
 ray.init(address="auto", log_to_driver=False)

@@ -9,11 +9,11 @@ import torch
 
 from rayclean.config import Plugin
 from rayclean.models import inference
-from rayclean.models.ahead import ahead
 from rayclean.models.base import pad
 from rayclean.models.ensemble import Ensemble
 from rayclean.models.inference import infer
 from rayclean.models.loading import build_encoder
+from rayclean.models.read_ahead import ahead
 from rayclean.tasks.probabilities import prediction_table, softmax
 from tests.models import tiny
 from tests.toy import SHARED

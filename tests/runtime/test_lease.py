@@ -48,7 +48,7 @@ import ray
 from pathlib import Path
 from rayclean.config import ClusterConfig
 from rayclean.runtime.engines import Engines
-from rayclean.runtime.taken import counted_as_taken
+from rayclean.runtime.served_resources import counted_as_taken
 from tests.training.toys import job, spec, write_examples
 ray.init(address="auto", log_to_driver=False)
 @ray.remote(num_cpus=1)

@@ -9,7 +9,7 @@ import pytest
 import rayclean
 from rayclean import pipeline
 from rayclean.audits.answers import AuditAnswer, record_answers
-from rayclean.audits.following import present_answers
+from rayclean.audits.present_answers import present_answers
 from rayclean.hashing import digest
 from rayclean.schema import LabelSet
 from rayclean.tasks.classification import Classification
