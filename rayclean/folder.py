@@ -3,10 +3,12 @@
 import json
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -19,6 +21,7 @@ from rayclean.errors import ArtifactError, ConfigError
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Protocols of file systems without folders."""
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\.tmp$")
 _FEW_ROWS = 10_000
 """Rows of a table that are read sooner by one thread than by several."""
 _ANEW = "run the command that its folder is named after with --again, such as 'rayclean load CONFIG --again'"
@@ -225,6 +228,13 @@ class Folder:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+
+    def remove_unfinished(self) -> None:
+        """Remove the files that killed processes had begun to write in this folder, at any depth."""
+        for folder, _, names in os.walk(self.root) if self.is_local else ():
+            for name in filter(_UNFINISHED.search, names):
+                with suppress(FileNotFoundError):
+                    os.remove(os.path.join(folder, name))
 
     def _put(self, path: str, write: Any) -> None:
         self._make(posixpath.dirname(path))

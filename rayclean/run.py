@@ -130,6 +130,7 @@ class Run(Folder):
         """The folder to write into: a new one, or what a crashed attempt of the same fingerprint left."""
         partial = self.sub(".partial", f"{verb}-{fingerprint}")
         partial.make()
+        partial.remove_unfinished()
         return partial
 
     def commit(

@@ -31,6 +31,19 @@ def test_a_verb_exists_only_when_committed(tmp_path: Path) -> None:
     assert run.manifest("load").metrics == {"examples": 1}
 
 
+def test_a_file_that_a_killed_process_was_writing_does_not_stay(tmp_path: Path) -> None:
+    run = Run(str(tmp_path))
+    code = (
+        "import os, sys; from rayclean.folder import Folder\n"
+        "Folder(sys.argv[1]).write_file(lambda path: (open(path, 'w').write('half'), os.kill(os.getpid(), 9)), 'examples', 'a')"
+    )
+    out = run.begin("load", "aaaa")
+    out.write_text("whole", "examples", "b.tmp")
+    subprocess.run([sys.executable, "-c", code, out.url()], check=False)
+    assert len(out.names("examples")) == 2
+    assert run.begin("load", "aaaa").names("examples") == ["b.tmp"]
+
+
 def test_a_crashed_attempt_is_found_again_and_another_fingerprint_starts_afresh(tmp_path: Path) -> None:
     run = Run(str(tmp_path))
     run.begin("predict", "aaaa").write_text("x", "shard")
