@@ -3,9 +3,7 @@
     python docs/render_errors.py
 
 A message is found where an error of `rayclean/errors.py` is raised, and where a check of a config's key raises the
-`ValueError` that becomes one. What a message fills in stands in angle brackets. The message of every `FaultError` ends in "finished work is kept, and the same command
-goes on from here". A verb is one of the six commands `load`, `predict`, `detect`, `relabel`, `train` and `evaluate`, each of which has the
-folder of its name in a run.
+`ValueError` that becomes one. What a message fills in stands in angle brackets.
 """
 
 import ast
@@ -78,8 +76,8 @@ LIBRARIES = [
     RuntimeError("No space left on device <text>"),
 ]
 """Errors of libraries that are faults of the machine."""
-FAULT_TEXTS = ("_known",)
-"""Functions of `faults.py` that return a message; those of `_of_system` are rendered with their values."""
+FAULT_TEXTS = "_known"
+"""The function of `faults.py` that returns messages; those of `_of_system` are rendered with their values."""
 INTRODUCTION = """# Errors
 
 <!-- written by docs/render_errors.py -->
@@ -101,7 +99,10 @@ Ctrl-C and SIGTERM end any command within ten seconds, a second one at once. No 
 that are on their way are waited for, as they are paid for, three seconds at most. Nothing of a command outlives it: whatever
 Ray or a language model leaves behind is ended a moment later, even if the command itself was killed.
 
-What a message fills in stands in angle brackets.
+What a message fills in stands in angle brackets. The message of every `FaultError` that the machine causes while a
+verb runs ends in "finished work is kept, and the same command goes on from here".
+A verb is one of the six commands `load`, `predict`, `detect`, `relabel`, `train` and `evaluate`, each of which has the
+folder of its name in a run.
 """
 
 
@@ -125,6 +126,11 @@ def messages() -> list[Message]:
                     f"docs/render_errors.py: say in PLACES under which heading the errors of {owner} stand"
                 )
             found.add(Message(PLACES[owner], kind, text))
+    for node in ast.walk(ast.parse((PACKAGE / "faults.py").read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name == FAULT_TEXTS:
+            returned = (each.value for each in ast.walk(node) if isinstance(each, ast.Return))
+            texts = (text for value in returned if isinstance(value, ast.JoinedStr) for text in _texts(value))
+            found.update(Message("Machine", "FaultError", text) for text in texts)
     for error in (*(OSError(number, "", "PATH") for number in SYSTEM_ERRORS), *LIBRARIES):
         text = fault(error, "FOLDER")
         assert text is not None
@@ -169,10 +175,6 @@ def _raised(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "lines.append":
                     yield from (("ConfigError", text) for text in _texts(node.args[0]))
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name in FAULT_TEXTS:
-            for each in ast.walk(node):
-                if isinstance(each, ast.Return) and isinstance(each.value, ast.JoinedStr):
-                    yield from (("FaultError", text) for text in _texts(each.value))
         made = (
             node.exc if isinstance(node, ast.Raise) else node.value if isinstance(node, ast.Return) else None
         )

@@ -62,11 +62,11 @@ def model_source(model: str) -> str:
     Raises:
         ConfigError: a package or file is missing or cannot be converted.
     """
-    path = Path(model).expanduser()
-    if model in BUILT_IN or path.is_file():
+    if (file := _gguf_file(model)) is not None:
         from rayclean.annotators.gguf import huggingface_folder  # imports transformers
 
-        return str(huggingface_folder(_gguf_file(model)))
+        return str(huggingface_folder(file))
+    path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else model
 
 
@@ -76,16 +76,18 @@ def is_ready(model: str) -> bool:
     Raises:
         ConfigError: a package or file is missing.
     """
-    path = Path(model).expanduser()
-    if model in BUILT_IN or path.is_file():
+    if (file := _gguf_file(model)) is not None:
         from rayclean.annotators.gguf import is_converted  # imports transformers
 
-        return is_converted(_gguf_file(model))
-    return path.is_dir()
+        return is_converted(file)
+    return Path(model).expanduser().is_dir()
 
 
-def _gguf_file(model: str) -> Path:
-    return _packaged_file(BUILT_IN[model][0]) if model in BUILT_IN else Path(model).expanduser()
+def _gguf_file(model: str) -> Path | None:
+    if model in BUILT_IN:
+        return _packaged_file(BUILT_IN[model][0])
+    path = Path(model).expanduser()
+    return path if path.is_file() else None
 
 
 def content_hash(path: Path) -> str:

@@ -66,9 +66,8 @@ def count_words(texts: Sequence[str]) -> sparse.csr_matrix:
 
 @cache
 def _vectorizer() -> "HashingVectorizer":
-    from sklearn.feature_extraction.text import (
-        HashingVectorizer,  # takes a second, and every command imports this module
-    )
+    # Takes a second, and every command imports this module.
+    from sklearn.feature_extraction.text import HashingVectorizer
 
     return HashingVectorizer(
         token_pattern=TOKEN_PATTERN,

@@ -209,6 +209,25 @@ class TestRefusals:
         asyncio.run(llm_app.Watched.on_after_node_init(SimpleNamespace(llm_config=config)))  # type: ignore[arg-type]
         assert engine["dtype"] == chosen
 
+    @pytest.mark.parametrize(
+        ("model", "workers", "prepared"),
+        [("folder", 1, False), ("folder", 2, True), ("Qwen/Qwen3-8B", 1, True), ("new.gguf", 1, True)],
+    )
+    def test_nodes_are_prepared_unless_the_one_worker_has_its_model(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, workers: int, prepared: bool
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("RAYCLEAN_CACHE", str(tmp_path / "cache"))
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "new.gguf").write_bytes(b"GGUF")
+        config = SimpleNamespace(
+            model_loading_config=SimpleNamespace(model_source=model),
+            get_engine_config=lambda: SimpleNamespace(engine_kwargs={"tensor_parallel_size": workers}),
+        )
+        callback = llm_app.Watched(config)  # type: ignore[arg-type]
+        asyncio.run(callback.on_before_node_init())
+        assert callback.ctx.run_init_node == prepared
+
     def test_gguf_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no GGUF file"):
             gguf.huggingface_folder(tmp_path / "x.gguf")
