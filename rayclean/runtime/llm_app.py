@@ -224,6 +224,10 @@ def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> di
         environment |= {"VLLM_RAY_PER_WORKER_GPUS": f"{options.gpu_share:g}"}
     if not use_gpu:
         environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
+        if options.engine_kwargs.get("enforce_eager", True):
+            # vLLM compiles a few functions of its sampler even then, with the C++ compiler of the machine: 25 s before the first
+            # answer where nothing is cached, and an error where there is no compiler.
+            environment |= {"TORCHDYNAMO_DISABLE": "1"}
         if physical_threads() <= FEW_CORES:
             environment["VLLM_CPU_NUM_OF_RESERVED_CPU"] = os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     return environment

@@ -145,6 +145,15 @@ def test_an_engine_on_few_cores_computes_on_all_of_them(
     assert environment.get("VLLM_CPU_NUM_OF_RESERVED_CPU") == reserved
 
 
+@pytest.mark.parametrize(("engine_kwargs", "compiles"), [({}, False), ({"enforce_eager": False}, True)])
+def test_an_engine_on_cpus_compiles_only_if_asked(engine_kwargs: dict[str, bool], compiles: bool) -> None:
+    """vLLM's sampler has functions that are compiled even in eager mode, by a C++ compiler that a machine may lack."""
+    options = ServerOptions(engine_kwargs=engine_kwargs)
+    environment = llm_app.engine_environment(options, use_gpu=False, local=True)
+    assert ("TORCHDYNAMO_DISABLE" not in environment) is compiles
+    assert "TORCHDYNAMO_DISABLE" not in llm_app.engine_environment(options, use_gpu=True, local=True)
+
+
 def test_what_doctor_says(driver: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from rayclean.runtime.machine import machine_facts
 
