@@ -7,7 +7,9 @@ Under pytest-xdist (`--dist loadgroup`) the tests on an embedded Ray run on one 
 import gc
 import os
 import random
+import sys
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # Toy tensors on several threads only wait for each other. PyTorch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same for what rayclean computes in the process of a test (`runtime.threads`).
+os.environ.setdefault(CORES := "LOKY_MAX_CPU_COUNT", "1")
 # Ray's workers give way to every other process by default; beside other tests, those on Ray would hardly move.
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -110,8 +114,20 @@ def ray_embedded(session_cache: Path) -> Iterator[None]:
     from rayclean.config import ClusterConfig
     from rayclean.runtime.cluster import connected
 
-    with connected(ClusterConfig(cpus=4)):
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv(CORES, raising=False)  # its processes inherit the environment
+            stack.enter_context(connected(ClusterConfig(cpus=4)))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test on Ray has all cores: pools of several actors and groups of several workers are what it is about."""
+    if _on_embedded_ray(request.node):
+        monkeypatch.delenv(CORES, raising=False)
+    elif (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)  # the test before may have asked for more
 
 
 @pytest.fixture
