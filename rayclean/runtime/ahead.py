@@ -12,20 +12,20 @@ from pathlib import Path
 import psutil
 
 from rayclean.annotators.model_server import ModelServer
-from rayclean.annotators.model_source import is_ready, model_source
+from rayclean.annotators.model_source import model_source
 from rayclean.config import ClusterConfig
 from rayclean.progress import say
 from rayclean.runtime.cluster import cpu_count, gpu_count, is_embedded
+from rayclean.runtime.machine import GIB
 from rayclean.runtime.needs import VerbNeeds
 from rayclean.runtime.preflight import ResourceDemand, inference_demand, server_demand, training_demand
 from rayclean.runtime.serve import Endpoints, ServedEndpoint, starting_llm
 
-GIB = 2**30
 PROCESSES_GIB = 6.0
 """Memory of an engine's processes beside weights and key-value cache, each of which imports PyTorch."""
 VERBS_GIB = 4.0
 """Memory that is left to the verbs before."""
-COPIES = 2
+WEIGHT_COPIES = 2
 """Memory of the weights over the size of their files, which hold two bytes a number, and an engine on CPUs mostly four."""
 
 
@@ -41,11 +41,11 @@ def server_to_start(cluster: ClusterConfig, needs: Sequence[VerbNeeds]) -> Model
     if not (is_embedded() and asking.asks_anew and any(need.network for need in before)):
         return None
     server = asking.servers[0]
-    if not is_ready(server.model):  # to convert it or to fetch it is work of its own
-        return None
     model = server_demand(server.options)
-    fits = all(_fit(model, other) for need in before for other in _demands(cluster, need))
-    return server if fits and _memory_gib(server) <= psutil.virtual_memory().available / GIB else None
+    if not all(_fit(model, other) for need in before for other in _demands(cluster, need)):
+        return None
+    needed = _memory_gib(server)
+    return server if needed is not None and needed <= psutil.virtual_memory().available / GIB else None
 
 
 def _demands(cluster: ClusterConfig, need: VerbNeeds) -> list[ResourceDemand]:
@@ -60,10 +60,13 @@ def _fit(*demands: ResourceDemand) -> bool:
     return cpus <= cpu_count() and gpus <= gpu_count()
 
 
-def _memory_gib(server: ModelServer) -> float:
-    """Memory in GiB that has to be free for an engine beside the verbs before it."""
-    weights = sum(file.stat().st_size for file in Path(model_source(server.model)).glob("*.safetensors"))
-    copies = COPIES * weights / GIB * server.options.replicas
+def _memory_gib(server: ModelServer) -> float | None:
+    """Memory in GiB that has to be free for an engine beside the verbs before it; None: not known, of a model of a hub."""
+    folder = Path(model_source(server.model))
+    if not folder.is_dir():
+        return None
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    copies = WEIGHT_COPIES * weights / GIB * server.options.replicas
     return copies + server.options.kv_cache_gib + PROCESSES_GIB + VERBS_GIB
 
 

@@ -27,14 +27,13 @@ VERBS = [PREDICT, DETECT, RELABEL, TRAIN]
 
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A Ray of this process with room for everything, and a model that lies on the machine."""
+    """A Ray of this process with room for everything."""
 
     def demand(cpus: float, gpus: float) -> Any:
         return lambda *_: ResourceDemand("it", cpus, gpus, "")
 
     for name, value in {
         "is_embedded": lambda: True,
-        "is_ready": lambda model: True,
         "cpu_count": lambda: 4,
         "gpu_count": lambda: 0,
         "server_demand": demand(2, 0),
@@ -55,9 +54,9 @@ def test_it_starts_where_there_is_room_for_both(roomy: pytest.MonkeyPatch) -> No
     ("name", "value"),
     [
         ("is_embedded", lambda: False),  # a cluster that others use
-        ("is_ready", lambda model: False),  # to be converted or fetched
         ("cpu_count", lambda: 3),
         ("_memory_gib", lambda server: 17.0),
+        ("_memory_gib", lambda server: None),  # a model of a hub
     ],
 )
 def test_it_waits_where_it_would_take_something(name: str, value: Any, roomy: pytest.MonkeyPatch) -> None:
@@ -94,6 +93,7 @@ def test_memory_counts_the_weights_twice_beside_what_processes_take(
     server = ModelServer(str(tmp_path), None, ServerOptions(kv_cache_gib=3))
     expected = 2 / 1024 + 3 + ahead.PROCESSES_GIB + ahead.VERBS_GIB
     assert ahead._memory_gib(server) == pytest.approx(expected)
+    assert ahead._memory_gib(ModelServer("somebody/a-model", None, ServerOptions())) is None
 
 
 @pytest.fixture
