@@ -127,4 +127,4 @@ def injected_noise(load: Folder) -> dict[str, Any] | None:
     if not load.exists("truth", "noise.json"):
         return None
     noise = load.read_json("truth", "noise.json")
-    return {key: noise[key] for key in ("kind", "requested_rate", "realised_rate", "seed")}
+    return {key: noise[key] for key in ("kind", "requested_rate", "expected_rate", "realised_rate", "seed")}

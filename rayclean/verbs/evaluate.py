@@ -8,7 +8,7 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     noise.by_split                  these shares and the number of examples, per split
     noise.estimated                 share of wrong labels by confident learning, without any truth
     noise.truth_outside             true labels that are none of the classes, and the most frequent ones; null without any
-    noise.injected                  kind, requested and realised rate of deliberately injected noise
+    noise.injected                  kind, requested, expected and realised rate of deliberately injected noise
     harm                            correct labels made wrong, as a share of the correct labels
     repaired                        wrong labels made right, as a share of the wrong labels
     detection.roc_auc               ROC AUC of the combined quality for "the given label is wrong"
