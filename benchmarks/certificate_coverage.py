@@ -27,7 +27,7 @@ from scipy.stats import hypergeom
 
 from rayclean.functional.audit_rates import audit_rates, stratified_draw
 from rayclean.functional.certificate import audit_permutation, certified_size, nested_sizes
-from rayclean.functional.precision import least_answers, needed_answers
+from rayclean.functional.sequential_test import least_answers, needed_answers
 
 TARGET, DELTA, STEPS = 0.95, 0.05, 20
 SEED = 0

@@ -124,7 +124,7 @@ def _ask_for_columns(path: str, missing: Sequence[str]) -> NoReturn:
         ConfigError: says which they probably are, and the command that names them.
         RaycleanError: the file cannot be read.
     """
-    from rayclean.first_look.proposal import guess_columns, task_of_form
+    from rayclean.first_look.proposed_config import guess_columns, task_of_form
 
     roles = guess_columns(path)
     command, named = ["rayclean", *sys.argv[1:]], []

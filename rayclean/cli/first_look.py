@@ -36,7 +36,7 @@ def init_config(
     from rayclean.cli.first_look_table import classes_table, columns_table
     from rayclean.first_look.oddities import oddities
     from rayclean.first_look.page_checks import checked_page, refuse_existing, write_page
-    from rayclean.first_look.proposal import config_file_name, propose_config
+    from rayclean.first_look.proposed_config import config_file_name, propose_config
     from rayclean.first_look.toml_page import toml_page
     from rayclean.progress import print_plain
 

@@ -5,13 +5,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from rayclean.class_names import visible
-from rayclean.first_look.proposal import Proposal
+from rayclean.first_look.proposed_config import ProposedConfig
 from rayclean.first_look.toml_page import CLASSES_SHOWN
 
 _COLUMNS_SHOWN = 30
 
 
-def columns_table(proposal: Proposal) -> Table:
+def columns_table(proposal: ProposedConfig) -> Table:
     """The columns: what each holds, and what it is taken for."""
     roles = _roles(proposal)
     title = f"{' '.join(proposal.paths)}: {proposal.rows}; {', '.join(proposal.first.forms) or proposal.first.source.format}"
@@ -28,7 +28,7 @@ def columns_table(proposal: Proposal) -> Table:
     return table
 
 
-def classes_table(proposal: Proposal) -> Table:
+def classes_table(proposal: ProposedConfig) -> Table:
     """The most frequent classes with their counts."""
     look = proposal.look
     table = Table(
@@ -48,7 +48,7 @@ def classes_table(proposal: Proposal) -> Table:
     return table
 
 
-def _roles(proposal: Proposal) -> dict[str, str]:
+def _roles(proposal: ProposedConfig) -> dict[str, str]:
     """Column -> what the config takes it for."""
     found: dict[str, str] = {}
     dataset = proposal.values["dataset"]

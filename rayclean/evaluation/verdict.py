@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rayclean.config import CertifyConfig
 from rayclean.evaluation.formatting import format_percent
-from rayclean.functional.precision import least_answers
+from rayclean.functional.sequential_test import least_answers
 
 Case = Literal["random-like", "systematic", "not audited"]
 SECONDS_PER_ANSWER = 30

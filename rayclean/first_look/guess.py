@@ -15,7 +15,7 @@ _NEARLY_UNIQUE = 0.9
 
 
 @dataclass(frozen=True)
-class Choice:
+class ColumnGuess:
     """A column that was chosen, and why."""
 
     column: str
@@ -30,11 +30,11 @@ class Choice:
 class ColumnRoles:
     """What each column is taken for."""
 
-    text: Choice | None
+    text: ColumnGuess | None
     """Column of the text, or of the tokens where labels are tags; None: none looks like one."""
     label: LabelGuess
-    id: Choice | None = None
-    group: Choice | None = None
+    id: ColumnGuess | None = None
+    group: ColumnGuess | None = None
     repeated_id: str | None = None
     """A column that is named like a key and holds a value twice."""
 
@@ -76,13 +76,13 @@ def guess_roles(
         found = LabelGuess((label,), "class", "as said", is_clear=True)
     taken = {*found.columns, *([found.truth] if found.truth else []), *([key] if key else [])}
     rest = [each for each in profiles if each.name not in taken and each.filled]
-    chosen = Choice(text, "as said") if text else _text(rest, found)
+    chosen = ColumnGuess(text, "as said") if text else _text(rest, found)
     rest = [each for each in rest if chosen is None or each.name not in (chosen.column, *chosen.others)]
     named = [each for each in rest if says(each.name, KEY_WORDS) and not each.fractions and not each.lists]
     keys = sorted((each for each in named if each.is_unique), key=_length)
-    own = Choice(key, "as said") if key else None
+    own = ColumnGuess(key, "as said") if key else None
     if keys and own is None:
-        own = Choice(
+        own = ColumnGuess(
             keys[0].name,
             "its name says so, and every row has a value of its own",
             tuple(x.name for x in keys[1:]),
@@ -97,14 +97,14 @@ def _length(profile: ColumnProfile) -> tuple[int, str]:
     return len(words_of(profile.name)), profile.name
 
 
-def _text(profiles: Sequence[ColumnProfile], label: LabelGuess) -> Choice | None:
+def _text(profiles: Sequence[ColumnProfile], label: LabelGuess) -> ColumnGuess | None:
     """The column of the text: named like one, and long, and different in every row."""
     if label.form == "tags":
         lists = [each for each in profiles if each.lists > each.filled / 2 or each.is_text]
         lists.sort(key=lambda each: (-("token" in each.name.lower()), -each.lists, -each.words))
         if not lists:
             return None
-        return Choice(
+        return ColumnGuess(
             lists[0].name, "the words that the tags belong to", tuple(each.name for each in lists[1:])
         )
     scored = sorted(
@@ -117,7 +117,7 @@ def _text(profiles: Sequence[ColumnProfile], label: LabelGuess) -> Choice | None
     why = "its name says so" if hint(best.name, TEXT_WORDS) >= 2 else "the longest texts"
     likely = tuple(each.name for rank, each in others if rank > 1)
     is_clear = not others or score - others[0][0] >= CLEAR
-    return Choice(
+    return ColumnGuess(
         best.name,
         f"{why}; {best.mean_words:,.0f} words on average, {best.different / max(best.filled, 1):.0%} of them different",
         likely,
@@ -135,7 +135,7 @@ def _text_score(profile: ColumnProfile) -> float:
     )
 
 
-def _group(profiles: Sequence[ColumnProfile]) -> Choice | None:
+def _group(profiles: Sequence[ColumnProfile]) -> ColumnGuess | None:
     """A column of what several rows belong to."""
     found = [
         each
@@ -151,4 +151,4 @@ def _group(profiles: Sequence[ColumnProfile]) -> Choice | None:
         return None
     best, *others = sorted(found, key=lambda each: (-("id" in words_of(each.name)), -each.different))
     why = f"{best.different:,} of them have {best.rows / best.different:.1f} rows on average"
-    return Choice(best.name, why, tuple(each.name for each in others))
+    return ColumnGuess(best.name, why, tuple(each.name for each in others))

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from rayclean.class_names import visible
 from rayclean.datasets.rejected_rows import NULL_LABEL
-from rayclean.first_look.proposal import Proposal
+from rayclean.first_look.proposed_config import ProposedConfig
 from rayclean.models.loading import encoder_class
 
 _SHOWN = 5
 """Most names that a sentence lists."""
 
 
-def oddities(proposal: Proposal) -> dict[str, list[str]]:
+def oddities(proposal: ProposedConfig) -> dict[str, list[str]]:
     """Sentences about what people should look at, by the key of the config that they concern."""
     found: dict[str, list[str]] = {}
     for key, sentence in _sentences(proposal):
@@ -19,7 +19,7 @@ def oddities(proposal: Proposal) -> dict[str, list[str]]:
     return found
 
 
-def _sentences(proposal: Proposal) -> Iterator[tuple[str, str]]:
+def _sentences(proposal: ProposedConfig) -> Iterator[tuple[str, str]]:
     look, roles, dataset = proposal.look, proposal.roles, proposal.config.dataset
     for remark in proposal.first.forms.values():
         if remark:
@@ -96,7 +96,7 @@ def _sentences(proposal: Proposal) -> Iterator[tuple[str, str]]:
     yield from _lengths(proposal)
 
 
-def _numbers(proposal: Proposal) -> Iterator[tuple[str, str]]:
+def _numbers(proposal: ProposedConfig) -> Iterator[tuple[str, str]]:
     first = proposal.look.counts_from
     if first is not None and not proposal.first.class_names(str(proposal.config.dataset.label)):
         count = len(proposal.look.classes)
@@ -109,7 +109,7 @@ def _numbers(proposal: Proposal) -> Iterator[tuple[str, str]]:
         )
 
 
-def _lengths(proposal: Proposal) -> Iterator[tuple[str, str]]:
+def _lengths(proposal: ProposedConfig) -> Iterator[tuple[str, str]]:
     _, options = encoder_class(proposal.config.encoder)
     half, most, longest = proposal.look.words
     read = options.max_length

@@ -7,7 +7,7 @@ from typing import Any
 from rayclean.class_names import visible
 from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG
 from rayclean.first_look.oddities import oddities
-from rayclean.first_look.proposal import Proposal
+from rayclean.first_look.proposed_config import ProposedConfig
 from rayclean.functional.suspect_budget import suspects_allowed
 from rayclean.overrides import leaves, toml_value
 
@@ -16,7 +16,7 @@ CLASSES_SHOWN = 20
 _WIDTH = 100
 
 
-def toml_page(proposal: Proposal, name: str) -> str:
+def toml_page(proposal: ProposedConfig, name: str) -> str:
     """The file's text.
 
     Args:
@@ -51,7 +51,7 @@ def _key(part: str) -> str:
     return part if part.replace("_", "").replace("-", "").isalnum() and part.isascii() else toml_value(part)
 
 
-def _dataset(proposal: Proposal) -> list[str]:
+def _dataset(proposal: ProposedConfig) -> list[str]:
     values, said = proposal.values["dataset"], oddities(proposal)
     found: list[str] = []
     reasons = _reasons(proposal)
@@ -69,7 +69,7 @@ def _dataset(proposal: Proposal) -> list[str]:
     return found
 
 
-def _reasons(proposal: Proposal) -> dict[str, list[str]]:
+def _reasons(proposal: ProposedConfig) -> dict[str, list[str]]:
     """Why each key has its value."""
     roles, first = proposal.roles, proposal.first
     found = {"path": list(first.forms)}
@@ -93,7 +93,7 @@ def _reasons(proposal: Proposal) -> dict[str, list[str]]:
     }
 
 
-def _counts(proposal: Proposal) -> str:
+def _counts(proposal: ProposedConfig) -> str:
     """The classes with their counts."""
     classes = proposal.look.classes
     shown = ", ".join(f"{visible(name)} {count:,}" for name, count in list(classes.items())[:CLASSES_SHOWN])
@@ -106,7 +106,7 @@ def _counts(proposal: Proposal) -> str:
     return f"{len(classes):,} classes: {shown}{more}"
 
 
-def _alternatives(proposal: Proposal, key: str) -> Iterator[str]:
+def _alternatives(proposal: ProposedConfig, key: str) -> Iterator[str]:
     roles = proposal.roles
     if key == "text" and roles.text is not None and roles.text.others and key not in proposal.said:
         others = [name for name in roles.text.others if name in proposal.profiles][:1]
@@ -122,7 +122,7 @@ def _alternatives(proposal: Proposal, key: str) -> Iterator[str]:
             yield f"unlabelled = {toml_value(perhaps)}"
 
 
-def _left_out(proposal: Proposal) -> Iterator[tuple[str, str]]:
+def _left_out(proposal: ProposedConfig) -> Iterator[tuple[str, str]]:
     """Keys that the config does not set, with a value that they might have."""
     values, look = proposal.values["dataset"], proposal.look
     if "id" not in values:
@@ -146,7 +146,7 @@ def _left_out(proposal: Proposal) -> Iterator[tuple[str, str]]:
         )
 
 
-def _further(proposal: Proposal) -> list[str]:
+def _further(proposal: ProposedConfig) -> list[str]:
     """The sections that people change first."""
     said = oddities(proposal)
     budget = proposal.config.detect.budget

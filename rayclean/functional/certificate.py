@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from rayclean.functional.hashing import mix
-from rayclean.functional.precision import needed_answers
+from rayclean.functional.sequential_test import needed_answers
 from rayclean.functional.types import Bools, Floats, Ids, Ints
 
 RIGHT, WRONG, NO_ANSWER = 1, 0, -1

@@ -52,8 +52,8 @@ Beside the method's own columns there are, read-only, `example_id` and, where a 
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Questions of a method to the annotator before an epoch."""
+class AnnotatorRequest:
+    """A request of a method to the annotator before an epoch: whom to ask about, and how."""
 
     rows: npt.NDArray[np.int64]
     """[Q] positions in the columns, the most important first: a budget may end before the last."""
@@ -197,8 +197,8 @@ class Method:
         examples, on whole columns and in place.
         """
 
-    def queries(self, state: State, epoch: int) -> Questions | None:
-        """Questions to the annotator, after `partition`; None: none."""
+    def queries(self, state: State, epoch: int) -> AnnotatorRequest | None:
+        """The request to the annotator, after `partition`; None: none."""
         return None
 
     def revise(

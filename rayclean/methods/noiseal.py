@@ -52,7 +52,7 @@ from torch import Tensor
 from rayclean.functional import losses, partition, thresholds
 from rayclean.functional.partition import Subset
 from rayclean.measures import Measures
-from rayclean.methods.base import ExpectedQueries, Method, Questions, State
+from rayclean.methods.base import AnnotatorRequest, ExpectedQueries, Method, State
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal_measures import noiseal_measures
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
@@ -172,14 +172,14 @@ class NoiseAL(Method):
 
     # -- the annotator ---------------------------------------------------------------------------------------
 
-    def queries(self, state: State, epoch: int) -> Questions | None:
+    def queries(self, state: State, epoch: int) -> AnnotatorRequest | None:
         """Purified examples, those first of whose label the networks think least."""
         if epoch <= self.config.warmup_epochs or self.expected_queries(self.config) is None:
             return None
         rows = whom_to_ask(state, self._mean_label_probability(state), self.config)
         if not len(rows):
             return None
-        return Questions(
+        return AnnotatorRequest(
             rows=rows, predicted=state["predicted"][rows].astype(np.int64),
             pool=state["subset"] == Subset.CLEAN, demonstrations=self.config.demonstrations,
             selector=self.config.selector, candidates=self.config.candidates, accept=self.config.accept,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rayclean.functional import partition, thresholds
 from rayclean.functional.partition import Subset
-from rayclean.methods.base import Questions, State
+from rayclean.methods.base import AnnotatorRequest, State
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal import NoiseAL
 from rayclean.methods.noiseal_parts import StepSubsets
@@ -90,7 +90,7 @@ class NoiseALWithAblations(NoiseAL):
             return np.full(len(state["given_label"]), self.config.fixed_threshold)
         return super()._mean_threshold(state)
 
-    def queries(self, state: State, epoch: int) -> Questions | None:
+    def queries(self, state: State, epoch: int) -> AnnotatorRequest | None:
         """See base class; some demonstrations with a wrong label."""
         questions = super().queries(state, epoch)
         return questions and replace(questions, corrupted=self.config.corrupted_demonstrations)

@@ -16,7 +16,7 @@ from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
 from rayclean.progress import ProgressBar
-from rayclean.runtime import precisions
+from rayclean.runtime import auto_precision
 from rayclean.runtime.asking import AskingPlan, AskingWork, OnProgress, ask_here, local_engine
 from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.needs import is_small_training, uses_gpu
@@ -109,7 +109,7 @@ class Engines:
 
     def inference_precision(self, wanted: str) -> str:
         """The precision of `map_networks`: what is wanted; of `auto`, what the machines are faster in, decided here."""
-        return precisions.inference_precision(self.cluster, self.on_ray) if wanted == "auto" else wanted
+        return auto_precision.inference_precision(self.cluster, self.on_ray) if wanted == "auto" else wanted
 
     def fit_jobs(
         self,
@@ -142,8 +142,8 @@ class Engines:
             "names must be distinct"
         )
         small = is_small_training(spec.encoder, spec.method, spec.task)
-        spec = precisions.with_precision(
-            spec, lambda: precisions.training_precision(self.cluster, self.on_ray, small)
+        spec = auto_precision.with_precision(
+            spec, lambda: auto_precision.training_precision(self.cluster, self.on_ray, small)
         )
         keys = {job.name: job_key(job, spec) for job in jobs}
         unfinished = [job for job in jobs if finished_result(job, keys[job.name]) is None]
@@ -170,7 +170,7 @@ class Engines:
         from rayclean.training.side_by_side import fit_side_by_side
 
         threads = own_threads(self.place.sharers)
-        spec = precisions.with_precision(spec, lambda: "float32")
+        spec = auto_precision.with_precision(spec, lambda: "float32")
         return fit_side_by_side(jobs, spec, on_epoch=_harmless(on_epoch), threads=threads)
 
     def _fit_here(
@@ -186,7 +186,7 @@ class Engines:
 
         torch.set_num_threads(own_threads(self.place.sharers))
         small = is_small_training(spec.encoder, spec.method, spec.task)
-        device = "cuda" if precisions.trains_here_on_gpu(self.cluster, small) else "cpu"
+        device = "cuda" if auto_precision.trains_here_on_gpu(self.cluster, small) else "cpu"
         if device == "cuda":
             require_cuda()
         for job in jobs:

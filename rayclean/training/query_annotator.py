@@ -17,7 +17,7 @@ import numpy.typing as npt
 from safetensors.numpy import load, save
 
 from rayclean.folder import Folder
-from rayclean.methods.base import Method, Questions
+from rayclean.methods.base import AnnotatorRequest, Method
 from rayclean.schema import MethodQueries
 from rayclean.training import query_demonstrations
 from rayclean.training.collectives import Collectives
@@ -50,7 +50,7 @@ def ask_annotator(
     worker: Worker,
     method: Method,
     state: ExampleState,
-    questions: Questions,
+    request: AnnotatorRequest,
     consult: AskAnnotator,
     seed: int,
     epoch: int,
@@ -62,51 +62,49 @@ def ask_annotator(
         worker: worker with networks and data.
         method: method that asks.
         state: columns of the method.
-        questions: questions of the method.
+        request: the request of the method.
         consult: interface to the annotator.
         seed: seed of the job.
         epoch: number of the epoch that begins.
         shown: folder in which this training stores the demonstrations of its queries.
     """
     collectives = worker.collectives
-    count, selector = consult.demonstrations(questions.demonstrations, questions.selector)
+    count, selector = consult.demonstrations(request.demonstrations, request.selector)
     texts = worker.data.texts_of_train if count else np.arange(len(state.ids))
-    pool = query_demonstrations.first_of_each(texts, np.flatnonzero(questions.pool))
+    pool = query_demonstrations.first_of_each(texts, np.flatnonzero(request.pool))
     if not count or not len(pool):
-        places, similarity = query_demonstrations.no_neighbours(len(questions.rows), 0)
+        places, similarity = query_demonstrations.no_neighbours(len(request.rows), 0)
     elif selector == "random":
-        places = query_demonstrations.draw_from_pool(
-            state.ids, texts, questions.rows, pool, count, seed, epoch
-        )
+        places = query_demonstrations.draw_from_pool(state.ids, texts, request.rows, pool, count, seed, epoch)
         similarity = np.full(places.shape, np.nan, dtype=np.float32)
     else:
-        name, asked_about = f"epoch-{epoch:03d}.safetensors", state.ids[questions.rows]
+        name, asked_about = f"epoch-{epoch:03d}.safetensors", state.ids[request.rows]
         known = _written(shown, name, asked_about) if collectives.rank == 0 else None
         if collectives.from_first(np.array([known is not None]))[0]:
-            places, similarity = known or query_demonstrations.no_neighbours(len(questions.rows), count)
+            places, similarity = known or query_demonstrations.no_neighbours(len(request.rows), count)
         else:
             read = query_demonstrations.TextReader(worker, method.networks[0])
             places, similarity = query_demonstrations.nearest_in_pool(
-                read, state.ids, texts, questions.rows, pool, count, collectives
+                read, state.ids, texts, request.rows, pool, count, collectives
             )
             if collectives.rank == 0:
                 _write(shown, name, asked_about, places, similarity)
     labels = state.columns["given_label"]
     displayed = query_demonstrations.mislabelled(
-        state.ids, labels, method.num_classes, questions.corrupted, seed
+        state.ids, labels, method.num_classes, request.corrupted, seed
     )
-    request = MethodQueries(
-        ids=state.ids[questions.rows],
-        given=labels[questions.rows],
-        predicted=questions.predicted,
+    queries = MethodQueries(
+        ids=state.ids[request.rows],
+        given=labels[request.rows],
+        predicted=request.predicted,
         neighbours=np.where(places >= 0, state.ids[places], -1),
         neighbour_labels=np.where(places >= 0, displayed[places], -1),
         similarity=similarity,
-        candidates=questions.candidates,
-        accept=questions.accept,
+        candidates=request.candidates,
+        accept=request.accept,
     )
-    answers, figures = _first_asks(consult, request, collectives)
-    method.revise(state.columns, questions.rows, collectives.from_first(answers), epoch)
+    answers, figures = _first_asks(consult, queries, collectives)
+    method.revise(state.columns, request.rows, collectives.from_first(answers), epoch)
     return figures
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rayclean.config import load_config
 from rayclean.first_look.page_checks import write_page
-from rayclean.first_look.proposal import config_file_name
+from rayclean.first_look.proposed_config import config_file_name
 from tests.command import Ended, run_command
 from tests.first_look.tables import tickets, write_csv
 

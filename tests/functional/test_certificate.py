@@ -18,7 +18,7 @@ from rayclean.functional.certificate import (
     nested_sizes,
     next_questions,
 )
-from rayclean.functional.precision import least_answers, needed_answers
+from rayclean.functional.sequential_test import least_answers, needed_answers
 
 TARGET, DELTA = 0.95, 0.05
 

@@ -11,7 +11,7 @@ from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
-from rayclean.runtime import engines, needs, precisions
+from rayclean.runtime import auto_precision, engines, needs
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs_cluster
 from rayclean.runtime.session import Session
@@ -128,7 +128,7 @@ def test_what_gains_nothing_trains_on_the_cpu_in_this_process(
 
     chosen: list[str] = []
     uses = cluster.get("use_gpu") is not False
-    monkeypatch.setattr(precisions, "uses_gpu", lambda cluster: uses)
+    monkeypatch.setattr(auto_precision, "uses_gpu", lambda cluster: uses)
     monkeypatch.setattr(engines, "require_cuda", lambda: None)
     monkeypatch.setattr(loop, "fit", lambda job, spec, *, device, **_: chosen.append(device))
     spec = FitSpec(Plugin(**encoder), Plugin(name="cross_entropy"), TrainingConfig(), ("a", "b"))

@@ -24,7 +24,7 @@ _COLUMNS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Proposal:
+class ProposedConfig:
     """What the first look has found, and the config that it proposes."""
 
     paths: tuple[str, ...]
@@ -50,7 +50,7 @@ class Proposal:
         )
 
 
-def propose_config(paths: Sequence[str], overrides: Sequence[str] = ()) -> Proposal:
+def propose_config(paths: Sequence[str], overrides: Sequence[str] = ()) -> ProposedConfig:
     """Look at the first rows of a data set and propose a config for it.
 
     Args:
@@ -84,7 +84,7 @@ def propose_config(paths: Sequence[str], overrides: Sequence[str] = ()) -> Propo
     if look.unlabelled and form != "tags":
         proposed["dataset"].setdefault("unlabelled", list(look.unlabelled))
     config = parse_config({"encoder": dict(ENCODER_WITHOUT_CONFIG), **proposed})
-    return Proposal(tuple(paths), first, profiles, roles, look, proposed, said, config)
+    return ProposedConfig(tuple(paths), first, profiles, roles, look, proposed, said, config)
 
 
 def guess_columns(path: str) -> ColumnRoles:

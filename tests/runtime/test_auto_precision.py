@@ -9,7 +9,7 @@ import torch
 
 from rayclean.config import ClusterConfig, Plugin, PredictConfig
 from rayclean.folder import Folder
-from rayclean.runtime import cluster, nodes, precisions, predict
+from rayclean.runtime import auto_precision, cluster, nodes, predict
 from rayclean.runtime.engines import Engines
 from rayclean.training import loop
 from rayclean.training.job import job_key
@@ -34,13 +34,18 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 )
 def test_auto_is_what_all_gpus_compute_in(gpus: Any, kinds: tuple[str, ...], expected: str) -> None:
     gpus(*kinds)
-    assert precisions.training_precision(ClusterConfig(), on_ray=True, small=False) == expected
-    assert precisions.training_precision(ClusterConfig(use_gpu=False), on_ray=True, small=False) == "float32"
+    assert auto_precision.training_precision(ClusterConfig(), on_ray=True, small=False) == expected
+    assert (
+        auto_precision.training_precision(ClusterConfig(use_gpu=False), on_ray=True, small=False) == "float32"
+    )
     # A head is trained on CPUs, unless the config asks for GPUs.
-    assert precisions.training_precision(ClusterConfig(), on_ray=True, small=True) == "float32"
+    assert auto_precision.training_precision(ClusterConfig(), on_ray=True, small=True) == "float32"
     if kinds:
-        assert precisions.training_precision(ClusterConfig(use_gpu=True), on_ray=True, small=True) == expected
-        assert precisions.inference_precision(ClusterConfig(), on_ray=True) == expected
+        assert (
+            auto_precision.training_precision(ClusterConfig(use_gpu=True), on_ray=True, small=True)
+            == expected
+        )
+        assert auto_precision.inference_precision(ClusterConfig(), on_ray=True) == expected
 
 
 @pytest.mark.parametrize("gains", [True, False])
@@ -52,7 +57,7 @@ def test_on_a_cpu_inference_takes_what_is_faster_and_training_float32(
     engines = Engines()
     assert engines.inference_precision("auto") == ("bfloat16" if gains else "float32")
     assert engines.inference_precision("float32") == "float32"
-    assert precisions.training_precision(engines.cluster, on_ray=False, small=False) == "float32"
+    assert auto_precision.training_precision(engines.cluster, on_ray=False, small=False) == "float32"
 
 
 def test_a_run_that_goes_on_elsewhere_does_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +76,7 @@ def test_a_run_that_goes_on_elsewhere_does_not_mix(tmp_path: Path, monkeypatch: 
     kept = Folder(str(tmp_path / "kept"))
     for precision in ("float32", "bfloat16"):
         for name in ("training_precision", "inference_precision"):
-            monkeypatch.setattr(f"rayclean.runtime.precisions.{name}", lambda *_, found=precision: found)
+            monkeypatch.setattr(f"rayclean.runtime.auto_precision.{name}", lambda *_, found=precision: found)
         Engines().fit_jobs([one], spec(epochs=1), str(tmp_path / "ray"))
         predict.compute_features(
             Engines(), Folder(examples), Folder(str(tmp_path / "features")), Plugin(name="bag_of_words"), seed=0,

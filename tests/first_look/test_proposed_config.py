@@ -11,12 +11,12 @@ from rayclean.errors import ConfigError, DataError
 from rayclean.first_look import reading
 from rayclean.first_look.oddities import oddities
 from rayclean.first_look.page_checks import checked_page
-from rayclean.first_look.proposal import Proposal, guess_columns, propose_config
+from rayclean.first_look.proposed_config import ProposedConfig, guess_columns, propose_config
 from rayclean.first_look.toml_page import toml_page
 from tests.first_look.tables import tickets, write_csv
 
 
-def proposed(path: Path, *overrides: str) -> Proposal:
+def proposed(path: Path, *overrides: str) -> ProposedConfig:
     """The proposal for a file, whose page `load` accepts."""
     found = propose_config([str(path)], [f"output={path.parent / 'runs'}", *overrides])
     checked = checked_page(toml_page(found, "my.toml"), str(path.parent / "my.toml"))
@@ -24,7 +24,7 @@ def proposed(path: Path, *overrides: str) -> Proposal:
     return found
 
 
-def sentences(found: Proposal) -> str:
+def sentences(found: ProposedConfig) -> str:
     return "\n".join(each for kind in oddities(found).values() for each in kind)
 
 
