@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import claim, write_result
 from rayclean.functional.judgement import (
+    Decision,
     Gate,
-    Verdict,
     fit_scale,
     judge,
     suggestion_probability,
@@ -77,12 +77,12 @@ def changes(lp: np.ndarray, answer: np.ndarray, right: int, neither: float) -> d
     """
     worth, given, suggested = Worth(right, CONTROLS), np.zeros_like(answer), np.ones_like(answer)
     judged = judge(lp, given, suggested, answer, worth, ACCEPT)
-    changed = judged.verdict == Verdict.CHANGED
+    changed = judged.decision == Decision.CHANGED
     if judged.gate == Gate.POSTERIOR_ALONE:
         return {"blind": answer == 1, **dict.fromkeys(RULES[1:], changed)}
     likely = suggestion_probability(lp, answer, worth.lower, fit_scale(lp, answer, worth.lower)) >= ACCEPT
     one_rate = likely & (binom.sf(int(answer.sum()) - 1, len(answer), 1 - worth.lower) <= 0.05)
-    told = judge(lp, given, suggested, answer, worth, ACCEPT, neither).verdict == Verdict.CHANGED
+    told = judge(lp, given, suggested, answer, worth, ACCEPT, neither).decision == Decision.CHANGED
     return {
         "blind": answer == 1,
         "controls alone": likely,

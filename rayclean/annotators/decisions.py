@@ -26,7 +26,7 @@ from rayclean.annotators.choices import choices
 from rayclean.annotators.measuring import NOBODY, measure_answers
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import cap_changes_out, supported_changes
-from rayclean.functional.judgement import Gate, Judgement, Verdict, judge
+from rayclean.functional.judgement import Decision, Gate, Judgement, judge
 from rayclean.functional.worth import Worth
 
 _Indices = npt.NDArray[np.int64]
@@ -155,8 +155,8 @@ def _judge(
         alone=decides_alone,
     )
     most = supported_changes(found.probability, given, num_classes)
-    verdict = cap_changes_out(found.verdict, given, found.probability, suspects["unit_id"], most, seed)
-    return replace(found, verdict=verdict), int((verdict != found.verdict).sum())
+    decision = cap_changes_out(found.decision, given, found.probability, suspects["unit_id"], most, seed)
+    return replace(found, decision=decision), int((decision != found.decision).sum())
 
 
 def changed_by_model_alone(
@@ -179,7 +179,7 @@ def changed_by_model_alone(
     count = len(suspects["unit_id"])
     nothing = {"answer": np.full(count, NOBODY), "confidence": np.ones(count)}
     found, _ = _judge(suspects | nothing, Worth(0, 0), accept, num_classes, seed, decides_alone)
-    return np.asarray(found.verdict == Verdict.CHANGED)
+    return np.asarray(found.decision == Decision.CHANGED)
 
 
 def stage_name(stage: int) -> str:
@@ -210,7 +210,7 @@ def _decided(
     """Extend rows of `answers/` by the further columns of `annotations/`.
 
     Args:
-        rows: of suspects; row r has verdict `start` + r.
+        rows: of suspects; row r has decision `start` + r.
         bias: of the annotator.
         judgement: on all suspects.
         start: see `rows`.
@@ -222,10 +222,10 @@ def _decided(
     place = 0
     for number, (row, answer) in enumerate(zip(rows, answers, strict=True), start):
         row |= {"scores": [], "probabilities": [], "chosen_label": None, "confidence": None}
-        verdict = judgement.verdict[number]
+        decision = judgement.decision[number]
         row |= {"annotator": annotator, "probability": float(judgement.probability[number])}
         row["evidence"] = float(judgement.evidence[number])
-        row["decision"] = Verdict(verdict).name.lower()
+        row["decision"] = Decision(decision).name.lower()
         if answer is not None:
             label = int(found.label[place])
             row |= {"scores": found.scores[place], "probabilities": found.probabilities[place]}
@@ -233,10 +233,10 @@ def _decided(
                 "chosen_label": label if label >= 0 else None,
                 "confidence": float(found.confidence[place]),
             }
-            if verdict == Verdict.REFERRED and label not in (row["given_label"], row["suggested_label"]):
+            if decision == Decision.REFERRED and label not in (row["given_label"], row["suggested_label"]):
                 row["decision"] = "abstained"
             place += 1
-        elif asks and row["state"] in ("error", "unasked") and verdict != Verdict.CHANGED:
+        elif asks and row["state"] in ("error", "unasked") and decision != Decision.CHANGED:
             row["decision"] = row["state"]
         row["accepted"] = row["proposed"] = row["decision"] == "changed"
         row["unaudited_decision"] = row["machine_decision"] = row["decision"]

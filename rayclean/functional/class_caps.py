@@ -7,7 +7,7 @@ import numpy as np
 import scipy
 
 from rayclean.functional.hashing import mix
-from rayclean.functional.judgement import Verdict
+from rayclean.functional.judgement import Decision
 from rayclean.functional.types import Floats, Ids, Ints, Labels
 from rayclean.functional.worth import CONFIDENCE
 
@@ -29,24 +29,24 @@ def supported_changes(probability: Floats, given: Labels, num_classes: int) -> I
 
 
 def cap_changes_out(
-    verdict: Ints, given: Labels, probability: Floats, example_ids: Ids, most: Ints, seed: int = 0
+    decision: Ints, given: Labels, probability: Floats, example_ids: Ids, most: Ints, seed: int = 0
 ) -> Ints:
-    """The verdicts [B] with at most `most[k]` labels changed out of class k: the most probable ones, others are referred.
+    """The decisions [B] with at most `most[k]` labels changed out of class k: the most probable ones, others are referred.
 
     Args:
-        verdict: [B] one of `Verdict`.
+        decision: [B] one of `Decision`.
         given: [B] given labels.
         probability: [B] P that the suggestion is right.
         example_ids: [B] ids; a hash of them decides between equal probabilities.
         most: [K] largest number of changes out of each class.
         seed: the run's seed.
     """
-    changed = np.flatnonzero(np.asarray(verdict) == Verdict.CHANGED)
+    changed = np.flatnonzero(np.asarray(decision) == Decision.CHANGED)
     labels = np.asarray(given)[changed]
     ties = mix(np.asarray(example_ids)[changed], seed, "cap_changes_out")
     order = np.lexsort((ties, -np.asarray(probability)[changed], labels))
     labels = labels[order]
     place = np.arange(len(labels)) - np.searchsorted(labels, labels)
-    capped = np.array(verdict)
-    capped[changed[order][place >= np.asarray(most)[labels]]] = Verdict.REFERRED
+    capped = np.array(decision)
+    capped[changed[order][place >= np.asarray(most)[labels]]] = Decision.REFERRED
     return capped

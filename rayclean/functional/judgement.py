@@ -37,7 +37,7 @@ SURE_ALONE = 0.85
 known then: on relations of drugs and diseases one suggestion in fifteen is right, and at .7 the noise rose by .009."""
 
 
-class Verdict(IntEnum):
+class Decision(IntEnum):
     """What becomes of a suspect's label."""
 
     CHANGED = 0
@@ -61,10 +61,10 @@ class Gate(IntEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts on B suspects, and what they rest on."""
+    """The decisions on B suspects, and what they rest on."""
 
-    verdict: Ints
-    """[B] one of `Verdict`."""
+    decision: Ints
+    """[B] one of `Decision`."""
     probability: Doubles
     """[B] P(the suggested label is right | lp, answer), given that it or the given label is."""
     evidence: Doubles
@@ -86,7 +86,7 @@ def judge(
     confidence: Floats | None = None,
     alone: bool = True,
 ) -> Judgement:
-    """The verdict on each suspect.
+    """The decision on each suspect.
 
     1. *The annotator is not surely better than chance* (`Worth.above_chance`): the posterior alone decides, with
        P = sigmoid(lp). A label changes where P >= max(accept, .85), if it may decide `alone`; all others are referred and
@@ -127,8 +127,8 @@ def judge(
     if not worth.above_chance:
         probability = expit(lp)
         changed = (probability >= max(accept, SURE_ALONE)) & alone
-        verdict, nothing = _verdicts(changed, np.zeros_like(changed)), np.zeros(len(lp))
-        return Judgement(verdict, probability, nothing, Gate.POSTERIOR_ALONE, (0.0, 1.0))
+        decision, nothing = _decisions(changed, np.zeros_like(changed)), np.zeros(len(lp))
+        return Judgement(decision, probability, nothing, Gate.POSTERIOR_ALONE, (0.0, 1.0))
     says = np.where(agrees, 1.0, np.where(confirms, 0.0, np.nan))
     accuracy = np.full(len(lp), worth.lower)
     if confidence is not None:
@@ -145,10 +145,10 @@ def judge(
             if confidence_that_most_are_right(evidence, *counts, worth, neither) >= SURELY:
                 changed |= rows
     if not changed.any():
-        return Judgement(_verdicts(changed, confirms), probability, added, Gate.CLOSED, scale)
+        return Judgement(_decisions(changed, confirms), probability, added, Gate.CLOSED, scale)
     third = ~answered & (answer != -1)
     kept = (confirms & (probability < accept)) | ((probability <= 1 - accept) & ~third)
-    return Judgement(_verdicts(changed, kept), probability, added, Gate.OPEN, scale)
+    return Judgement(_decisions(changed, kept), probability, added, Gate.OPEN, scale)
 
 
 def fit_scale(
@@ -275,9 +275,9 @@ def _limited(lp: Floats) -> Doubles:
     return np.clip(np.asarray(lp, dtype=np.float64), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
 
 
-def _verdicts(changed: Bools, kept: Bools) -> Ints:
-    codes = np.where(kept, Verdict.KEPT, Verdict.REFERRED)
-    return np.where(changed, Verdict.CHANGED, codes).astype(np.int8)
+def _decisions(changed: Bools, kept: Bools) -> Ints:
+    codes = np.where(kept, Decision.KEPT, Decision.REFERRED)
+    return np.where(changed, Decision.CHANGED, codes).astype(np.int8)
 
 
 def _of_each(accuracy: Floats | float, lp: Floats) -> Doubles:

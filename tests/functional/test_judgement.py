@@ -18,9 +18,9 @@ from rayclean.functional.class_caps import cap_changes_out, supported_changes
 from rayclean.functional.judgement import (
     PRIOR_SCALE,
     PRIOR_SPREAD,
+    Decision,
     Gate,
     Judgement,
-    Verdict,
     confidence_that_most_are_right,
     fit_scale,
     judge,
@@ -28,7 +28,7 @@ from rayclean.functional.judgement import (
 )
 from rayclean.functional.worth import Worth
 
-CHANGED, KEPT, REFERRED = Verdict
+CHANGED, KEPT, REFERRED = Decision
 GOOD, GUESSING = Worth(135, 150), Worth(75, 150)
 
 
@@ -59,14 +59,14 @@ def test_a_score_that_only_ranks_changes_nothing_by_itself() -> None:
     lp, says = drawn(0)
     labels = np.full(len(lp), 3), np.full(len(lp), 5)
     nobody = judge(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6)
-    assert (nobody.verdict == CHANGED).sum() > 100
+    assert (nobody.decision == CHANGED).sum() > 100
     alone = judge(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6, alone=False)
-    assert (alone.verdict == REFERRED).all()
+    assert (alone.decision == REFERRED).all()
     # What an annotator has earned counts as ever.
     answer = np.where(says == 1, 5, 3)
     assert (
-        judge(lp, *labels, answer, GOOD, 0.6, alone=False).verdict
-        == judge(lp, *labels, answer, GOOD, 0.6).verdict
+        judge(lp, *labels, answer, GOOD, 0.6, alone=False).decision
+        == judge(lp, *labels, answer, GOOD, 0.6).decision
     ).all()
 
 
@@ -156,18 +156,18 @@ def test_verdicts_of_a_good_annotator() -> None:
     # (75 / 102 - .12) / (1 - .24) = .81 are right, by Rogan and Gladen at the lower bound .88 of the accuracy
     assert found.gate == Gate.OPEN
     assert found.probability[-2] == pytest.approx(0.80, abs=0.02)
-    assert found.verdict[[0, 80, 100, 101]].tolist() == [CHANGED, KEPT, CHANGED, KEPT]
-    assert found.verdict[-2] == CHANGED  # most of the suggestions about it are right
-    assert found.verdict[-1] == REFERRED
+    assert found.decision[[0, 80, 100, 101]].tolist() == [CHANGED, KEPT, CHANGED, KEPT]
+    assert found.decision[-2] == CHANGED  # most of the suggestions about it are right
+    assert found.decision[-1] == REFERRED
 
 
 def test_a_clear_majority_overrules_an_answer() -> None:
     """Of accuracy .65, 63 % are for the suggestion where 93 % are right: answers against it are mostly wrong."""
     says = (np.arange(1000) < 630).astype(int)
     found = judged(np.zeros(1000), says, Worth(6500, 10_000))
-    assert (found.verdict == CHANGED).all()
+    assert (found.decision == CHANGED).all()
     few = judged(np.zeros(50), says[::20], Worth(6500, 10_000))  # too few to be sure of that
-    assert few.verdict[-1] != CHANGED
+    assert few.decision[-1] != CHANGED
 
 
 def test_no_label_changes_where_most_changes_would_harm() -> None:
@@ -175,7 +175,7 @@ def test_no_label_changes_where_most_changes_would_harm() -> None:
     says = np.array([1] * 26 + [0] * 174 + [-1, 7])
     found = judged(np.full(202, -1.0), says)
     assert found.gate == Gate.CLOSED
-    assert found.verdict.tolist() == [REFERRED] * 26 + [KEPT] * 174 + [REFERRED] * 2
+    assert found.decision.tolist() == [REFERRED] * 26 + [KEPT] * 174 + [REFERRED] * 2
 
 
 def test_answers_near_the_suspicious_ones_count() -> None:
@@ -185,8 +185,8 @@ def test_answers_near_the_suspicious_ones_count() -> None:
     found = judged(lp, says)
     assert confidence_that_most_are_right(1, int(says.sum()), 500, GOOD) < 0.95
     assert found.gate == Gate.OPEN
-    assert set(found.verdict[(lp > 0) & (says == 1)]) == {CHANGED}
-    assert CHANGED not in found.verdict[lp < 0]
+    assert set(found.decision[(lp > 0) & (says == 1)]) == {CHANGED}
+    assert CHANGED not in found.decision[lp < 0]
 
 
 @pytest.mark.parametrize("worth", [Worth(0, 0), GUESSING, Worth(20, 150)])
@@ -195,15 +195,15 @@ def test_an_annotator_that_may_be_guessing_changes_nothing_of_the_posteriors_dec
     for says in ([1] * 5, [0] * 5, [-1] * 5, [7, 0, 1, 0, 1]):
         found = judged(lp, np.array(says), worth)
         assert found.gate == Gate.POSTERIOR_ALONE
-        assert found.verdict.tolist() == [REFERRED] * 3 + [CHANGED] * 2
+        assert found.decision.tolist() == [REFERRED] * 3 + [CHANGED] * 2
         assert found.probability == pytest.approx(expit(lp))
-    assert judged(lp, np.array(says), worth, accept=0.9).verdict.tolist() == [REFERRED] * 4 + [CHANGED]
+    assert judged(lp, np.array(says), worth, accept=0.9).decision.tolist() == [REFERRED] * 4 + [CHANGED]
 
 
 def test_an_annotator_that_is_never_wrong_decides() -> None:
     lp, says = drawn(3, accuracy=1.0)
     found = judged(lp, says, Worth(100_000, 100_000))
-    assert found.verdict.tolist() == np.where(says == 1, CHANGED, KEPT).tolist()
+    assert found.decision.tolist() == np.where(says == 1, CHANGED, KEPT).tolist()
 
 
 def test_an_answer_counts_for_no_more_than_the_annotators_confidence() -> None:
@@ -216,8 +216,8 @@ def test_an_answer_counts_for_no_more_than_the_annotators_confidence() -> None:
     believed = judge(lp, given, suggested, answer, GOOD, 0.6)
     careful = judge(lp, given, suggested, answer, GOOD, 0.6, confidence=unsure)
     assert (careful.probability[hard] < believed.probability[hard]).all()
-    assert (careful.verdict[hard] != CHANGED).all()
-    assert (careful.verdict[lp > 0] == CHANGED).all()
+    assert (careful.decision[hard] != CHANGED).all()
+    assert (careful.decision[lp > 0] == CHANGED).all()
     # More confidence than was measured counts for nothing, and none at all is that of the controls.
     boasting = judge(lp, given, suggested, answer, GOOD, 0.6, confidence=np.ones(120))
     np.testing.assert_array_equal(boasting.probability, believed.probability)
@@ -229,7 +229,7 @@ def test_few_answers() -> None:
         assert found.gate == Gate.CLOSED  # one answer is not enough to be sure
         assert found.scale == PRIOR_SCALE
     ten = judged(np.zeros(10), np.ones(10, dtype=int))
-    assert (ten.verdict == CHANGED).all()
+    assert (ten.decision == CHANGED).all()
     with pytest.raises(ValueError, match="accept"):
         judged(np.zeros(1), np.ones(1), accept=0.4)
 
@@ -248,14 +248,14 @@ def test_what_always_holds(
     worth = Worth(controls, 150)
     found = judged(lp, says, worth, accept)
     assert ((found.probability >= 0) & (found.probability <= 1)).all()
-    assert (found.probability[found.verdict == CHANGED] >= accept).all()
-    assert not (found.verdict[says == 7] == KEPT).any()
+    assert (found.probability[found.decision == CHANGED] >= accept).all()
+    assert not (found.decision[says == 7] == KEPT).any()
     order = rng.permutation(rows)
     again = judged(lp[order], says[order], worth, accept)
-    assert again.verdict.tolist() == found.verdict[order].tolist()
+    assert again.decision.tolist() == found.decision[order].tolist()
     assert again.probability.tolist() == found.probability[order].tolist()
     if found.gate == Gate.CLOSED:
-        assert CHANGED not in found.verdict
+        assert CHANGED not in found.decision
 
 
 @settings(max_examples=30, deadline=None)
@@ -291,13 +291,13 @@ def test_how_many_labels_may_leave_a_class() -> None:
 
 
 def test_cap_takes_the_most_probable_first() -> None:
-    verdict = np.array([CHANGED, CHANGED, KEPT, CHANGED, CHANGED, REFERRED])
+    decision = np.array([CHANGED, CHANGED, KEPT, CHANGED, CHANGED, REFERRED])
     labels, probability = np.array([0, 0, 0, 0, 1, 0]), np.array([0.7, 0.9, 0.95, 0.8, 0.6, 0.99])
     ids, most = np.arange(6), np.array([2, 5])
-    capped = cap_changes_out(verdict, labels, probability, ids, most)
+    capped = cap_changes_out(decision, labels, probability, ids, most)
     assert capped.tolist() == [REFERRED, CHANGED, KEPT, CHANGED, CHANGED, REFERRED]
-    assert verdict[0] == CHANGED
-    assert cap_changes_out(verdict, labels, probability, ids, np.zeros(2)).tolist() == [
+    assert decision[0] == CHANGED
+    assert cap_changes_out(decision, labels, probability, ids, np.zeros(2)).tolist() == [
         REFERRED, REFERRED, KEPT, REFERRED, REFERRED, REFERRED
     ]  # fmt: skip
 
@@ -305,15 +305,15 @@ def test_cap_takes_the_most_probable_first() -> None:
 @given(st.integers(0, 1000), st.integers(0, 60))
 def test_a_cap_does_not_depend_on_order(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
-    verdict, labels = rng.choice(list(Verdict), rows), rng.integers(0, 3, rows)
+    decision, labels = rng.choice(list(Decision), rows), rng.integers(0, 3, rows)
     probability, ids, most = (
         rng.choice([0.6, 0.7], rows),
         rng.permutation(1000)[:rows],
         rng.integers(0, 10, 3),
     )
-    capped = cap_changes_out(verdict, labels, probability, ids, most)
+    capped = cap_changes_out(decision, labels, probability, ids, most)
     order = rng.permutation(rows)
-    again = cap_changes_out(verdict[order], labels[order], probability[order], ids[order], most)
+    again = cap_changes_out(decision[order], labels[order], probability[order], ids[order], most)
     assert again.tolist() == capped[order].tolist()
-    before, after = (np.bincount(labels[x == CHANGED], minlength=3) for x in (verdict, capped))
+    before, after = (np.bincount(labels[x == CHANGED], minlength=3) for x in (decision, capped))
     assert after.tolist() == np.minimum(before, most).tolist()
