@@ -235,7 +235,7 @@ def question_rates(
     from rayclean.annotators.engine import Engine
     from rayclean.annotators.ledger import Ledger
     from rayclean.annotators.model_server import ServerOptions
-    from rayclean.annotators.questions import Query
+    from rayclean.annotators.query import Query
     from rayclean.annotators.served import ServedAnnotator
     from rayclean.config import ClusterConfig
     from rayclean.folder import Folder

@@ -39,7 +39,7 @@ PLACES = {
     "folder.py": "Run folder",
     "run.py": "Run folder",
     "pipeline.py": "Run folder",
-    "existing_runs.py": "Run folder",
+    "run_lookup.py": "Run folder",
     "origins.py": "Run folder",
     "stories": "Run folder",
     "differences": "Run folder",

@@ -224,7 +224,7 @@ def test_the_prompt_form_follows_from_the_task() -> None:
 
 
 def test_the_currency_of_a_run_is_that_of_all_its_prices(tmp_path: Path) -> None:
-    from rayclean.annotators.budget import common_currency
+    from rayclean.annotators.query_budget import common_currency
     from rayclean.verbs import relabel
 
     def priced(*currencies: str) -> Config:

@@ -23,7 +23,7 @@ import rayclean
 from rayclean.annotators import build_annotator
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.model_source import model_source
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import ConfigError
 from rayclean.run import Run

@@ -37,7 +37,7 @@ ANNOTATOR = '''
 from pydantic import Field
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 
 
 class Optimist(Annotator):

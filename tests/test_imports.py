@@ -22,7 +22,7 @@ another.
 """
 TRAINING = FRAME | BESIDE | {"functional", "methods", "training"}
 VERBS = TRAINING | {"audits", "evaluation", "runtime", "verbs", "verb_fingerprints"}
-PIPELINE = VERBS | {"existing_runs", "pipeline", "results", "run_actions", "run_status"}
+PIPELINE = VERBS | {"run_lookup", "pipeline", "results", "run_actions", "run_status"}
 LOOKING = PIPELINE | {"differences", "stories"}
 """What shows runs that exist, and changes nothing in them."""
 
@@ -64,7 +64,7 @@ ALLOWED = {
     "api": PIPELINE,
     "pipeline": VERBS | {"results", "run_actions"},
     "run_status": PIPELINE,
-    "existing_runs": PIPELINE,
+    "run_lookup": PIPELINE,
     "stories": PIPELINE,
     "differences": PIPELINE | {"stories"},
     "forecast": FRAME | {"annotators", "evaluation", "methods"},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.schema import LabelSet
 
 SCORES = pa.list_(pa.struct([("label", pa.int32()), ("score", pa.float64())]))

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from rayclean.annotators.model_server import ModelServer
-from rayclean.annotators.questions import Annotation, Expected, Query
+from rayclean.annotators.query import Annotation, Expected, Query
 from rayclean.hashing import digest
 from rayclean.plugins import Options
 from rayclean.schema import Candidate, Label

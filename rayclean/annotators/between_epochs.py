@@ -18,8 +18,8 @@ from rayclean.annotators.calibration_queries import (
 )
 from rayclean.annotators.choices import choices, shared_bias
 from rayclean.annotators.engine import Engine
-from rayclean.annotators.queries import read_texts
-from rayclean.annotators.questions import Demonstration, Query
+from rayclean.annotators.query import Demonstration, Query
+from rayclean.annotators.query_builder import read_texts
 from rayclean.errors import AnnotationError
 from rayclean.schema import ABSTAINED, UNANSWERED, LabelSet, MethodQueries
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 
 MaybeAnswers = list[Annotation | None]
 """Answers to a list of queries; None for a query beyond the budget, or without an answer in the ledger."""

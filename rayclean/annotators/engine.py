@@ -18,9 +18,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
+from rayclean.annotators.query_budget import Budget
 from rayclean.errors import AnnotationError
 
 ERROR_RATE_FROM = 20

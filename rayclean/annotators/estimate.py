@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from rayclean.annotators import build_annotator, relabel_annotators
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.budget import Budget
-from rayclean.annotators.questions import Demonstration, Expected, Query
+from rayclean.annotators.query import Demonstration, Expected, Query
+from rayclean.annotators.query_budget import Budget
 from rayclean.config import Config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.functional.suspect_budget import suspects_allowed

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rayclean.annotations import AUDITED, DECISIONS, SuspectRanking
-from rayclean.annotators.queries import read_texts
+from rayclean.annotators.query_builder import read_texts
 from rayclean.annotators.reverts import Change, Reverts, has_reverts
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup

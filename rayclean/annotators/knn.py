@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from rayclean.annotators.base import NEAREST_OF_ANY, Annotator, best_position
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 
 
 class KnnAnnotator(Annotator):

@@ -17,7 +17,7 @@ from rayclean.annotators.base import MAX_MEASURED, PROMPT_CHARACTERS, best_posit
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash, with_fewer_demonstrations
-from rayclean.annotators.questions import Annotation, Expected, Query
+from rayclean.annotators.query import Annotation, Expected, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Label
 

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.folder import Folder
 from rayclean.schema import Candidate
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 
 from rayclean.annotators.ledger import SEGMENT, parse_answer, segment_lines, uncovered_segments
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.folder import Folder
 
 

@@ -3,7 +3,7 @@
 - `label_words` (`label_words.py`): completion form. The score of a label is the log-probability of its word as
   the continuation of the prompt, which suits small models. It needs an endpoint that returns
   log-probabilities of given token ids (vLLM >= 0.29).
-- `choice` (`choice.py`): chat form for large models. The answer is constrained to a letter, or to a word with more
+- `choice` (`choice_form.py`): chat form for large models. The answer is constrained to a letter, or to a word with more
   than two candidates.
 
 Both show the definitions of the candidates. By default they are blind: nothing in a prompt tells which candidate is the
@@ -21,12 +21,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.choice import ChoiceForm
+from rayclean.annotators.choice_form import ChoiceForm
 from rayclean.annotators.endpoint import EndpointClient, EndpointError, api_key
 from rayclean.annotators.health import wait_until_healthy
 from rayclean.annotators.label_words import LabelWordsForm
 from rayclean.annotators.prompts import Prompt, template_source, with_fewer_demonstrations
-from rayclean.annotators.questions import Annotation, Expected, Query
+from rayclean.annotators.query import Annotation, Expected, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.plugins import Credential
 from rayclean.schema import Candidate, Label

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 
 
 class PosteriorAnnotator(Annotator):

@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from rayclean.annotators.questions import Query
+from rayclean.annotators.query import Query
 from rayclean.errors import ConfigError
 from rayclean.hashing import digest
 from rayclean.schema import Label

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.schema import Candidate

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.annotators.queries import read_texts
+from rayclean.annotators.query_builder import read_texts
 from rayclean.hashing import digest
 from rayclean.run import Run
 from rayclean.schema import Candidate

@@ -35,8 +35,8 @@ def log_example(
     "event"; or, where --text or --row means several, total and matches.
     """
     from rayclean.cli.terminal import print_json
-    from rayclean.existing_runs import existing_run
     from rayclean.plain_values import plain_value
+    from rayclean.run_lookup import existing_run
     from rayclean.stories.finding import find_examples
     from rayclean.stories.story import story_of_match
 

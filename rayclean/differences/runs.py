@@ -10,10 +10,10 @@ from rayclean.differences.configs import ConfigDifference, config_differences
 from rayclean.differences.joining import side_by_side
 from rayclean.differences.labels import PairCount, Tally, label_differences
 from rayclean.differences.sides import Side
-from rayclean.existing_runs import RunOrConfig, config_of, existing_run
 from rayclean.origins import Origins
 from rayclean.plain_values import plain_value
 from rayclean.run import VERBS, Run
+from rayclean.run_lookup import RunOrConfig, config_of, existing_run
 from rayclean.stories.finding import EXAMPLE_PARTS
 from rayclean.tasks import TASKS
 

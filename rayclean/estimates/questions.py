@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from rayclean.annotators import build_annotator
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.estimate import LoadedTexts, QuestionEstimate, estimate_relabel, measure_queries
-from rayclean.annotators.questions import Query
+from rayclean.annotators.query import Query
 from rayclean.config import Config, Plugin
 from rayclean.estimates.model_speed import AnswerSpeed, asking_plugins, earlier_speed, measure_speed
 from rayclean.estimates.rehearsal import RehearsedRun

@@ -132,6 +132,10 @@ class NoiseAL(Method):
             return
         if epoch > self.config.warmup_epochs:
             state["subset"][:] = self._split(state)
+        self._move_thresholds(state)
+
+    def _move_thresholds(self, state: State) -> None:
+        """tau(t): each network's thresholds follow its probabilities by an exponential average."""
         source = "confidence" if self.config.ema_of == "max" else "label_probability"
         for name in self.networks:
             state[f"threshold_{name}"][:] = thresholds.exponential_average(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.engine import Engine, Meter
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.query_budget import Budget
 from rayclean.folder import Folder
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from typing import Any
 
 from rayclean import progress
 from rayclean.annotators.engine import Meter
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.runtime import environment as environment
 
 from ray.util.metrics import Counter, Gauge

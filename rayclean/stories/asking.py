@@ -11,12 +11,12 @@ from typing import Any
 
 from rayclean.annotators import build_annotator, relabel_annotators
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.decisions import stage_name
 from rayclean.annotators.ledger_search import recorded_answers
 from rayclean.annotators.prompts import prompt_hash
-from rayclean.annotators.queries import build_query, chunk_name, chunks_in
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
+from rayclean.annotators.query_budget import Budget
+from rayclean.annotators.query_builder import build_query, chunk_name, chunks_in
 from rayclean.config import Plugin
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 
 from rayclean.errors import ConfigError
 from rayclean.evaluation.label_metrics import true_labels
-from rayclean.existing_runs import RunOrConfig, existing_run
 from rayclean.run import VERBS, Run
+from rayclean.run_lookup import RunOrConfig, existing_run
 from rayclean.stories.asking import asking_events
 from rayclean.stories.deciding import deciding_events
 from rayclean.stories.events import Event, Given, Loaded, Rejected, Story, TrueLabel

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayclean.annotators import ANNOTATORS, relabel_annotators
-from rayclean.annotators.budget import common_currency
+from rayclean.annotators.query_budget import common_currency
 from rayclean.config import Config, parse_config
 from rayclean.errors import ConfigError
 from rayclean.fingerprints import fingerprint

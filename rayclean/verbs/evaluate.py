@@ -72,9 +72,9 @@ from typing import Any
 
 from rayclean.annotations import DECISIONS, SuspectRanking
 from rayclean.annotators import asked_annotators
-from rayclean.annotators.budget import Budget, common_currency
 from rayclean.annotators.decisions import changed_by_model_alone
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
+from rayclean.annotators.query_budget import Budget, common_currency
 from rayclean.audits.certificate import read_certificate
 from rayclean.audits.rates import audit_figures
 from rayclean.config import Config

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayclean.annotators import build_annotator, relabel_annotators
-from rayclean.annotators.budget import Budget, common_currency
 from rayclean.annotators.decisions import DecidedStage, decision_counts, write_decisions
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.final_labels import lost_reverts, write_labels
-from rayclean.annotators.queries import suspects_of
+from rayclean.annotators.query_budget import Budget, common_currency
+from rayclean.annotators.query_builder import suspects_of
 from rayclean.annotators.reverts import Change
 from rayclean.audits.settle import settle
 from rayclean.config import Config

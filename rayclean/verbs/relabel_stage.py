@@ -18,15 +18,15 @@ from rayclean import progress
 from rayclean.annotators.answers import ANSWERS, answer_rows, unneeded_rows
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.beyond import drawn_beyond
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
 from rayclean.annotators.decisions import stage_name
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.measuring import measure_answers
-from rayclean.annotators.queries import QueryBuilder, chunk_name, chunks_in, read_chunk
-from rayclean.annotators.questions import Query
+from rayclean.annotators.query import Query
+from rayclean.annotators.query_budget import Budget
+from rayclean.annotators.query_builder import QueryBuilder, chunk_name, chunks_in, read_chunk
 from rayclean.annotators.random_demonstrations import random_pool
 from rayclean.config import Config
 from rayclean.folder import Folder

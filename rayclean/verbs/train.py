@@ -20,9 +20,9 @@ from typing import Any
 
 from rayclean import progress
 from rayclean.annotators import ANNOTATORS, build_annotator
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.query_budget import Budget
 from rayclean.config import Config
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder

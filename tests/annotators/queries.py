@@ -1,6 +1,6 @@
 """Labels and queries for the tests of annotators."""
 
-from rayclean.annotators.questions import Query
+from rayclean.annotators.query import Query
 from rayclean.schema import Candidate, Label
 
 LABELS = (Label(0, "BIZ", "b"), Label(1, "SPO", "s", "about games"), Label(2, "HATE", "po"))

@@ -12,11 +12,11 @@ import pytest
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.between_epochs import answer_between_epochs
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.ledger import Ledger
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
+from rayclean.annotators.query_budget import Budget
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import Plugin
 from rayclean.errors import AnnotationError

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.budget import Budget
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
+from rayclean.annotators.query_budget import Budget
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
 from tests.annotators.queries import LABELS, query
@@ -217,7 +217,7 @@ def test_the_window_hides_latency(tmp_path: Path) -> None:
 CHILD = """
 import asyncio, os, sys, time
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators import ledger

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rayclean.annotators import ledger as module
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.ledger_search import recorded_answers
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.folder import Folder
 from tests.annotators.queries import CANDIDATES
 

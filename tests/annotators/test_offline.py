@@ -10,7 +10,7 @@ import pytest
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.knn import KnnAnnotator
-from rayclean.annotators.questions import Annotation, Demonstration, Query
+from rayclean.annotators.query import Annotation, Demonstration, Query
 from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.folder import Folder
 from rayclean.schema import TRUTH

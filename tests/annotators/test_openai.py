@@ -16,7 +16,7 @@ from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.openai import OpenAIAnnotator
 from rayclean.annotators.prompts import with_fewer_demonstrations
-from rayclean.annotators.questions import Annotation, Demonstration, Query
+from rayclean.annotators.query import Annotation, Demonstration, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
 from rayclean.schema import Candidate, Label

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from rayclean.annotators.openai import OpenAIAnnotator
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 from rayclean.schema import Candidate, Label
 from tests.annotators.hostile import serve_in_process, token_score, tokenizer_folder
 

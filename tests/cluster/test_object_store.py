@@ -15,7 +15,7 @@ import pytest
 
 from rayclean import pipeline
 from rayclean.annotators.ledger import Ledger
-from rayclean.annotators.questions import Annotation
+from rayclean.annotators.query import Annotation
 from rayclean.config import parse_config
 from rayclean.datasets.example_id import key_id
 from rayclean.errors import ConfigError

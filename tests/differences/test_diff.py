@@ -16,8 +16,8 @@ from rayclean.differences import runs as differences
 from rayclean.differences.joining import side_by_side
 from rayclean.differences.labels import label_differences
 from rayclean.differences.sides import Side
-from rayclean.existing_runs import config_of
 from rayclean.run import Run
+from rayclean.run_lookup import config_of
 from rayclean.verbs import detect, relabel
 from tests.command import run_command
 from tests.csv_runs import cleaned, config, toy_rows, write

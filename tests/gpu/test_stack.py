@@ -21,7 +21,7 @@ import torch
 
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import model_source
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import ClusterConfig, Plugin
 from rayclean.config.cluster_section import LLMSize

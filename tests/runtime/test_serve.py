@@ -22,7 +22,7 @@ from rayclean.annotators import gguf, model_source
 from rayclean.annotators.knn import KnnAnnotator
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import content_hash, model_name
-from rayclean.annotators.questions import Query
+from rayclean.annotators.query import Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.runtime import llm_app, llm_service, preflight, serve, serve_state, server_checks

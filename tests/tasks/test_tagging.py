@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from rayclean import schema
-from rayclean.annotators.queries import read_chunk
+from rayclean.annotators.query_builder import read_chunk
 from rayclean.config import Config, parse_config
 from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder

@@ -13,10 +13,10 @@ import pytest
 
 from rayclean import schema
 from rayclean.annotations import ANNOTATIONS
-from rayclean.annotators import queries
+from rayclean.annotators import query_builder
 from rayclean.annotators.answers import answer_rows
 from rayclean.annotators.base import Annotator
-from rayclean.annotators.questions import Annotation, Query
+from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.revert_changes import revert_label_changes
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
@@ -415,7 +415,7 @@ def test_results_do_not_depend_on_shards_and_chunks(
 ) -> None:
     results = []
     for number, (shards, rows) in enumerate([(1, 2048), (5, 4)]):
-        monkeypatch.setattr(queries, "FIRST_SUSPECTS", rows)
+        monkeypatch.setattr(query_builder, "FIRST_SUSPECTS", rows)
         monkeypatch.setattr(relabel_stage, "ROWS_PER_CHUNK", rows)
         monkeypatch.setattr(relabel_stage, "ROWS_PER_GROUP", 5 * rows)
         run = make(tmp_path / str(number), shards, believed=BELIEVED)
@@ -440,7 +440,7 @@ def test_asking_ends_where_no_answer_can_change_a_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask_all: bool
 ) -> None:
     """A coin is asked the control questions and about the first suspects; the labels are those of all its answers."""
-    monkeypatch.setattr(queries, "FIRST_SUSPECTS", 20)
+    monkeypatch.setattr(query_builder, "FIRST_SUSPECTS", 20)
     run = make(tmp_path, believed=BELIEVED)
     options = simulated(run, 0.5)
     metrics = do(config_of(tmp_path, options, relabel={"ask_all": ask_all}), run)
@@ -711,7 +711,7 @@ def test_a_crash_between_chunks_asks_no_control_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first file of answers holds all controls, and counts for those that follow."""
-    monkeypatch.setattr(queries, "FIRST_SUSPECTS", 4)
+    monkeypatch.setattr(query_builder, "FIRST_SUSPECTS", 4)
     monkeypatch.setattr(relabel_stage, "ROWS_PER_CHUNK", 4)
     run = make(tmp_path)
     with serve_in_process() as server:

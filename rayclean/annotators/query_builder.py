@@ -24,7 +24,7 @@ from rayclean.annotators.demonstrations import (
     balanced_demonstrations,
     nearest_demonstrations,
 )
-from rayclean.annotators.questions import Demonstration, Query
+from rayclean.annotators.query import Demonstration, Query
 from rayclean.annotators.random_demonstrations import random_demonstrations
 from rayclean.folder import Folder
 from rayclean.functional.hashing import uniform

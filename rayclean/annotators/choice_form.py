@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rayclean.annotators.base import ANSWER_TOKENS, PROMPT_CHARACTERS, best_position
 from rayclean.annotators.endpoint import EndpointError, Post, usage
 from rayclean.annotators.prompts import Option, Prompt, prompt_hash
-from rayclean.annotators.questions import Annotation, Expected, Query
+from rayclean.annotators.query import Annotation, Expected, Query
 from rayclean.schema import Candidate, Label
 
 if TYPE_CHECKING:
