@@ -20,7 +20,7 @@ CUDA := --extra llm-gpu $(CLOUDS) --override cluster/docker/overrides-gpu.txt
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-durations test-slow test-gpu lint format docs bench-small errors-page lock manifests audit
+.PHONY: help install quickstart test test-durations test-slow test-gpu lint format docs bench-small notebooks errors-page lock manifests audit
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -98,6 +98,9 @@ bench-small: install  ## every benchmark once, small
 
 manifests: install  ## write cluster/ anew from cluster/parameters.toml
 	$(BIN)/python cluster/render.py
+
+notebooks: $(VENV)/.installed  ## execute the notebooks of docs/ and write what they show into them: ten minutes
+	$(BIN)/python docs/run_notebooks.py
 
 errors-page: $(VENV)/.installed  ## write docs/errors.md anew from the messages in the source
 	$(BIN)/python docs/render_errors.py

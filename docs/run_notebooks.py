@@ -1,0 +1,54 @@
+"""Execute the notebooks of `docs/notebooks` and write what they show into them, for the pages made of them.
+
+    python docs/run_notebooks.py [NAME ...]
+
+They run in a folder of their own, whose path is left out, as is what libraries write to stderr.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+
+FOLDER = Path(__file__).parent / "notebooks"
+
+
+def main(names: list[str]) -> None:
+    """Execute some notebooks, by default all."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        if names and path.stem not in names:
+            continue
+        notebook, start = nbformat.read(path, as_version=4), time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            nbclient.NotebookClient(
+                notebook, timeout=1800, resources={"metadata": {"path": folder}}
+            ).execute()
+            for cell in notebook.cells:
+                cell.metadata.pop("execution", None)
+                if cell.cell_type == "code":
+                    cell.outputs = [
+                        _without(folder, each) for each in cell.outputs if each.get("name") != "stderr"
+                    ]
+        notebook.metadata.pop("widgets", None)
+        nbformat.write(notebook, path)
+        print(f"{path.name}: {time.monotonic() - start:.0f} s")
+
+
+def _without(folder: str, output: Any) -> Any:
+    """An output whose paths begin at the folder of the notebook."""
+    if output.output_type == "stream":
+        output.text = output.text.replace(f"{folder}/", "").replace(folder, ".")
+    for kind, shown in (output.get("data") or {}).items():
+        if isinstance(shown, str):
+            output.data[kind] = shown.replace(f"{folder}/", "").replace(folder, ".")
+    return output
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
