@@ -123,8 +123,8 @@ def ray_embedded(session_cache: Path) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test on Ray has all cores: pools of several actors and groups of several workers are what it is about."""
-    if _on_embedded_ray(request.node):
+    """A test on Ray has all cores, as pools of actors and groups of workers are what it is about; so has a slow one."""
+    if _on_embedded_ray(request.node) or request.node.get_closest_marker("slow"):
         monkeypatch.delenv(CORES, raising=False)
     elif (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # the test before may have asked for more
