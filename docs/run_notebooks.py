@@ -21,9 +21,7 @@ FOLDER = Path(__file__).parent / "notebooks"
 def main(names: list[str]) -> None:
     """Execute some notebooks, by default all."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for path in sorted(FOLDER.glob("*.ipynb")):
-        if names and path.stem not in names:
-            continue
+    for path in [FOLDER / f"{name}.ipynb" for name in names] or sorted(FOLDER.glob("*.ipynb")):
         notebook, start = nbformat.read(path, as_version=4), time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             nbclient.NotebookClient(

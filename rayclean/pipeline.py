@@ -166,7 +166,7 @@ def _run_unfinished(
     def needs(verbs: Sequence[str]) -> "list[VerbNeeds]":
         return [verb_module(verb).needs(config, run) for verb in verbs]
 
-    with Session(config.cluster, run, place or Workplace()) as session:
+    with Session(config.cluster, run.name, place or Workplace()) as session:
         session.prepare(needs(todo))
         for position, verb in enumerate(todo):
             interrupts.check()

@@ -111,7 +111,7 @@ def export(config: Config, to: str | None = None, **options: Any) -> "Exported":
     with faults_explained(run.url()), run.locked():
         check_finished(config, run, fingerprints(config, run))
         check_target(chosen)
-        with Session(config.cluster, run, Workplace()) as session:
+        with Session(config.cluster, run.name, Workplace()) as session:
             needed = [VerbNeeds(seconds=needs(config, run).seconds)]
             session.prepare(needed)
             return export_data(config, run, chosen, session.engines(needed))

@@ -124,7 +124,8 @@ def ray_embedded(session_cache: Path) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test on Ray has all cores, as pools of actors and groups of workers are what it is about; so has a slow one."""
-    if _on_embedded_ray(request.node) or request.node.get_closest_marker("slow"):
+    marked = any(request.node.get_closest_marker(name) for name in ("ray", "slow"))
+    if marked or _on_embedded_ray(request.node):
         monkeypatch.delenv(CORES, raising=False)
     elif (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # the test before may have asked for more

@@ -80,7 +80,7 @@ def measure_speed(config: Config, run: Run, plugin: Plugin) -> AnswerSpeed:
     with (
         progress.observed(seen),
         progress.unseen(),
-        Session(config.cluster, run, Workplace()) as session,
+        Session(config.cluster, run.name, Workplace()) as session,
     ):
         session.prepare(needs)
         verb_module("relabel").run(config, run, run.begin("relabel", "speed"), session.engines(needs))

@@ -6,7 +6,7 @@
     guess.py          which columns hold text, label, id, truth and group, and why
     label_guess.py    the label among them: one class, sets of classes, or tags
     label_look.py     the labels and texts themselves, counted
-    proposal.py       all of it together, as the values of a config
+    proposed_config.py  all of it together, as the values of a config
     oddities.py       what looks odd, in sentences
     toml_page.py      the config as a commented TOML file
     page_checks.py    whether `load` accepts that file; written whole or not at all

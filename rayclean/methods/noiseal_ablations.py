@@ -92,8 +92,8 @@ class NoiseALWithAblations(NoiseAL):
 
     def queries(self, state: State, epoch: int) -> AnnotatorRequest | None:
         """See base class; some demonstrations with a wrong label."""
-        questions = super().queries(state, epoch)
-        return questions and replace(questions, corrupted=self.config.corrupted_demonstrations)
+        request = super().queries(state, epoch)
+        return request and replace(request, corrupted=self.config.corrupted_demonstrations)
 
     def _step_subsets(self, batch: StepBatch) -> StepSubsets:
         """Hard rows may be mixed with clean ones, too."""

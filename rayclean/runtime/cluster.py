@@ -23,6 +23,7 @@ from rayclean.runtime import gpus, nodes, reaper
 from rayclean.runtime.core_handlers import core_handlers_left_out
 from rayclean.runtime.last_words import told_if_killed
 from rayclean.runtime.needs import EMBEDDED
+from rayclean.runtime.threads import physical_threads
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -139,7 +140,7 @@ def _start_embedded(config: ClusterConfig, mark: str) -> None:
         with _no_native_output(not verbose), reaper.marking(mark):
             ray.init(
                 address="local",
-                num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+                num_cpus=config.cpus or max(MIN_LOGICAL_CPUS, physical_threads()),
                 num_gpus=num_gpus,
                 include_dashboard=False,
                 logging_level=logging.INFO if verbose else logging.ERROR,

@@ -38,8 +38,6 @@ class VerbNeeds:
     """Whether the verb runs a network and so uses a GPU if available."""
     servers: tuple[ModelServer, ...] = ()
     """Language models that the verb starts, one after another."""
-    asks_anew: bool = False
-    """Whether nobody has answered a question of this run yet, so that its language models will be asked."""
     seconds: float = 0.0
     """Approximate seconds of work in this process, without training, which takes as long on one Ray
     worker."""

@@ -16,10 +16,9 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from rayclean import interrupts
@@ -135,18 +134,7 @@ def hosting(
 def served_llm(
     model: str, revision: str | None = None, options: ServerOptions | None = None, owner: str | None = None
 ) -> Iterator[ServedEndpoint]:
-    """Serve a model behind an OpenAI-compatible endpoint while the block runs; Ray must be connected. Arguments and errors as in
-    `starting_llm`.
-    """
-    with starting_llm(model, revision, options, owner) as wait_until_up:
-        yield wait_until_up()
-
-
-@contextmanager
-def starting_llm(
-    model: str, revision: str | None = None, options: ServerOptions | None = None, owner: str | None = None
-) -> Iterator[Callable[[], ServedEndpoint]]:
-    """Begin to serve a model, and end it with the block. The block gets a function that waits until the server answers.
+    """Serve a model behind an OpenAI-compatible endpoint while the block runs; Ray must be connected.
 
     Args:
         model: built-in name, Hugging Face folder, .gguf file or hub id.
@@ -156,8 +144,7 @@ def starting_llm(
 
     Raises:
         ConfigError: the model does not exist, or its context is shorter than `max_model_len`.
-        ResourceError: the cluster is too small, or, when it is waited for, the server does not start; the message holds its
-            error.
+        ResourceError: the cluster is too small, or the server does not start; the message holds its error.
     """
     from ray import serve  # imported here, as runs that serve no model do not need it
 
@@ -176,13 +163,6 @@ def starting_llm(
     work = fingerprint(owner, name, options.model_dump(mode="json"))[:8] if owner else secrets.token_hex(4)
     app_name = f"rayclean-llm-{work}-{ray.get_runtime_context().get_job_id()}"
     root, started = _start_serve()
-    url = f"{root}/{app_name}/v1"
-
-    @cache
-    def wait_until_up() -> ServedEndpoint:
-        serve_state.wait_until_up(app_name, url, name, options.start_timeout)
-        return ServedEndpoint(url, name, source, llm_app.RequestLoad.of(options, use_gpu).requests)
-
     try:
         _clear(app_name, work)
         target = serve.RunTarget(
@@ -191,9 +171,11 @@ def starting_llm(
         serve.run_many(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
+        url = f"{root}/{app_name}/v1"
         with counted_as_taken(app_name, demand.bundles):
+            serve_state.wait_until_up(app_name, url, name, options.start_timeout)
             try:
-                yield wait_until_up
+                yield ServedEndpoint(url, name, source, llm_app.RequestLoad.of(options, use_gpu).requests)
             except AnnotationError as error:
                 raise serve_state.with_state(error, app_name) from error
     finally:

@@ -4,16 +4,11 @@ command.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rayclean.config import ClusterConfig
-from rayclean.folder import Folder
 from rayclean.runtime.engines import Engines, Workplace
 from rayclean.runtime.needs import VerbNeeds, is_on_cluster, is_worth_ray, needs_cluster
-
-if TYPE_CHECKING:
-    from rayclean.runtime.serve import Endpoints
 
 
 class Session:
@@ -21,23 +16,20 @@ class Session:
 
     Args:
         cluster: section `cluster` of the config.
-        run: the run folder.
+        run: name of the run, for the metrics of a cluster.
         place: resources that the run shares with concurrent runs.
     """
 
-    def __init__(self, cluster: ClusterConfig, run: Folder, place: Workplace):
+    def __init__(self, cluster: ClusterConfig, run: str, place: Workplace):
         self.cluster, self.run, self.place = cluster, run, place
         self._open = ExitStack()
         self._connected = False
-        self._ahead = ExitStack()
-        self._starting: Endpoints = {}
-        """Language models that started with the command, until the last verb that asks them has ended."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._open.__exit__(*exception)
+        self._open.close()
 
     def prepare(self, needs: Sequence[VerbNeeds]) -> None:
         """Connect if a verb needs Ray regardless of the amount of work, so that missing resources are found
@@ -64,38 +56,19 @@ class Session:
         on_ray = not self.place.in_process and is_worth_ray(self.cluster, needs[0])
         if on_ray:
             self._connect(needs)
-        if needs[0].network:
-            self._start_ahead(needs)
-        if self._starting and self._starting.keys().isdisjoint(
-            server.key for need in needs for server in need.servers
-        ):
-            self._starting = {}
-            self._ahead.close()
-        place = replace(self.place, endpoints=self._starting) if self._starting else self.place
-        return Engines(self.cluster, on_ray, place, self.run.name if self._reports else "")
+        return Engines(self.cluster, on_ray, self.place, self.run if self._reports else "")
 
     def report_finished(self, verb: str, seconds: float, figures: Mapping[str, Any]) -> None:
         """Export the figures of a finished verb as metrics of the cluster."""
         if self._reports:
             from rayclean.runtime.prometheus import report_finished
 
-            report_finished(self.run.name, verb, seconds, figures)
+            report_finished(self.run, verb, seconds, figures)
 
     @property
     def _reports(self) -> bool:
         """Whether metrics are exported; an embedded Ray has no agent for that."""
         return self._connected and is_on_cluster()
-
-    def _start_ahead(self, needs: Sequence[VerbNeeds]) -> None:
-        """Begin to start the language model that a later verb asks, where it takes nothing from those before."""
-        alone = self._connected and self.place == Workplace()
-        if not alone or self._starting or not any(need.servers for need in needs[1:]):
-            return
-        from rayclean.runtime.ahead import server_to_start, started_ahead
-
-        if (server := server_to_start(self.cluster, needs)) is not None:
-            self._open.enter_context(self._ahead)
-            self._starting = self._ahead.enter_context(started_ahead(server, self.run.url()))
 
     def _connect(self, needs: Sequence[VerbNeeds]) -> None:
         if self._connected:
@@ -108,5 +81,5 @@ class Session:
         if self._reports:
             from rayclean.runtime.prometheus import reporting_progress
 
-            self._open.enter_context(reporting_progress(self.run.name))
+            self._open.enter_context(reporting_progress(self.run))
         preflight(self.cluster, needs)

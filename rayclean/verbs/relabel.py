@@ -60,8 +60,7 @@ def needs(config: Config, run: Run) -> VerbNeeds:
     """Require the annotators' language models, and estimate the time to build and answer the queries."""
     annotators = [build_annotator(config, (), plugin) for plugin in relabel_annotators(config)]
     servers = tuple(server for each in annotators if (server := each.server()) is not None)
-    seconds = SECONDS_PER_EXAMPLE * loaded_examples(run)
-    return VerbNeeds(servers=servers, asks_anew=not run.exists("ledger"), seconds=seconds)
+    return VerbNeeds(servers=servers, seconds=SECONDS_PER_EXAMPLE * loaded_examples(run))
 
 
 def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_confidence_by_hand() -> None:
     )
 
 
-def test_verdicts_of_a_good_annotator() -> None:
+def test_decisions_by_a_good_annotator() -> None:
     """80 of 100 suggestions are right: what it says is done, and a third label, or no answer where lp says little, is referred."""
     lp, says = np.zeros(104), np.array([1] * 74 + [0] * 26 + [1, 0, -1, 7])
     found = judged(lp, says)

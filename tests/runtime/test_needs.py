@@ -10,7 +10,6 @@ import pytest
 from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.config import ClusterConfig, Plugin, TrainingConfig
 from rayclean.errors import ConfigError
-from rayclean.folder import Folder
 from rayclean.runtime import auto_precision, engines, needs
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs_cluster
@@ -65,7 +64,7 @@ def test_what_needs_ray_cannot_do_without(cluster: dict[str, object], verb: Verb
 
 def test_a_session_of_small_verbs_connects_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "_connect", lambda *_: pytest.fail("it connects"))
-    with Session(ClusterConfig(), Folder("run"), Workplace()) as session:
+    with Session(ClusterConfig(), "run", Workplace()) as session:
         session.prepare([SMALL, LARGE])
         assert not session.engines([SMALL, LARGE]).on_ray
 
