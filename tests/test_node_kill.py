@@ -93,9 +93,9 @@ def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
     values["annotator"] = {"name": "simulated", "tokens": 5}
     # It guesses, and without control questions nobody knows: after them the method would take no answer for one.
     values["relabel"]["controls"] = 0
-    # Large enough that few epochs last until the node is lost; in many the rounding of other workers decides for an
-    # example near a threshold, and all that follows is another training.
-    weak = {"name": "bilstm", "hidden": 96, "dropout": 0.0}
+    # Large enough that few epochs last until the node is lost, which takes Ray ten seconds and more; in many the rounding of
+    # other workers decides for an example near a threshold, and all that follows is another training.
+    weak = {"name": "bilstm", "hidden": 256, "dropout": 0.0}
     values["method"] = {"name": "noiseal", "weak": weak, "lambda_": 0.5}
     values["predict"]["training"] = {"epochs": 2}
     values["train"] = {"labels": "given", "epochs": 6, "batch_size": 8}
