@@ -77,8 +77,7 @@ class Results:
     metrics: list[str]
     """Names of all figures: objectives first, figures measured on the truth last."""
     best: Row | None
-    """The best point by the first objective, among complete points if there are any; None without an
-    objective."""
+    """The best point by the first objective, among complete points if there are any; None without an objective."""
     front: list[Row]
     """The Pareto front of several objectives, among complete points if there are any."""
     failed: dict[str, str]

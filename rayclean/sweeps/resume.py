@@ -22,8 +22,7 @@ SPEC, JOURNAL = "sweep.json", "optuna.journal"
 WITHOUT_RESULT = ("name", "output", "cluster", "evaluate", "seed")
 """Parts of the base config that do not affect results, so that a sweep may be resumed on another cluster."""
 GROWS = {"space", "seeds", "samples", "objectives"}
-"""Keys of a sweep file that can be extended without affecting existing results, if `trains` stays the
-same."""
+"""Keys of a sweep file that can be extended without affecting existing results, if `trains` stays the same."""
 
 
 def same_sweep(spec: Sweep, folder: Folder, extend: bool) -> None:

@@ -22,8 +22,7 @@ SINGLE = ("load", "detect")
 FEW_SECONDS = 10.0
 """Most seconds of work that this process does itself: worker processes take about as long to start."""
 ROUNDS = 2
-"""Least number of items per core for which each item runs in one process; with fewer, items use several
-processes."""
+"""Least number of items per core for which each item runs in one process; with fewer, items use several processes."""
 
 
 @dataclass

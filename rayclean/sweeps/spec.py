@@ -123,8 +123,7 @@ class Sweep(Options):
     base: str
     """Path of the base config that trials modify, relative to the sweep file."""
     base_shown: str | None = None
-    """Path of the base config in the report and its commands, if it differs (in a submitted sweep); `None`:
-    `base`."""
+    """Path of the base config in the report and its commands, if it differs (in a submitted sweep); `None`: `base`."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Overrides for all trials, by quoted config path. A table replaces the whole value, such as a plug-in
     with its options (`"method" = { name = "lane" }`) or a table of words."""

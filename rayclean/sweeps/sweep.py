@@ -215,9 +215,7 @@ def _run_trials(
 
 
 def _validate(plan: SweepPlan, todo: list[Work]) -> list[Work]:
-    """Check every distinct set of plug-ins and data once (with Optuna, those of a sample); returns the trials
-    checked.
-    """
+    """Check every distinct set of plug-ins and data once (with Optuna, those of a sample); returns the trials checked."""
     works = [plan.sample()] if plan.spec.search == "optuna" else todo
     configs = [(work.config, work) for work in works]
     different = {

@@ -147,9 +147,7 @@ class Tracker:
 
     @contextmanager
     def _guarded(self, work: Work) -> Iterator[None]:
-        """Abandon a failing run with a warning; without `logged.json` it is logged again by the next
-        attempt.
-        """
+        """Abandon a failing run with a warning; without `logged.json` it is logged again by the next attempt."""
         name = work.name
         try:
             yield

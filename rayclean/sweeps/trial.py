@@ -99,9 +99,7 @@ def write_result(
     seconds: float,
     stopped: Stopped = False,
 ) -> TrialRecord:
-    """Write `epochs.jsonl`, then `result.json`, whose existence marks a complete trial; returns the
-    result.
-    """
+    """Write `epochs.jsonl`, then `result.json`, whose existence marks a complete trial; returns the result."""
     result = {
         "trial": work.name,
         "point": work.point,

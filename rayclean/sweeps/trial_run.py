@@ -49,9 +49,7 @@ class TrialRun(RunResults):
         self.trial, self.fingerprints, self.pays = name, dict(fingerprints), pays
 
     def path(self, *parts: str) -> str:
-        """Path in the sweep's folder: verbs are in the store, shared folders beside it, other files in the
-        trial's folder.
-        """
+        """Path in the sweep's folder: verbs are in the store, shared folders beside it, other files in the trial's folder."""
         if parts and parts[0] in VERBS:
             return posixpath.join(self.root, "store", f"{parts[0]}-{self.fingerprints[parts[0]]}", *parts[1:])
         # Without locks two trials may run the same verb, so each needs a separate partial folder, which the
@@ -87,9 +85,7 @@ class TrialRun(RunResults):
     def commit(
         self, verb: str, fingerprint: str, partial: Folder, seconds: float, metrics: dict[str, Any]
     ) -> Manifest:
-        """Commit a verb; without locks, a verb that another trial finished meanwhile is kept, as it may be in
-        use.
-        """
+        """Commit a verb; without locks, a verb that another trial finished meanwhile is kept, as it may be in use."""
         manifest = None if self.is_local else self.manifest(verb)
         if manifest is None or manifest.fingerprint != fingerprint:
             return super().commit(verb, fingerprint, partial, seconds, metrics)

@@ -86,9 +86,7 @@ def named_values(row: Row, fields: Sequence[SweptField]) -> str:
 
 
 def label(row: Row, fields: Sequence[SweptField]) -> str:
-    """The name of a line in a legend: several values are listed without names, which the hint beside the plot
-    says.
-    """
+    """The name of a line in a legend: several values are listed without names, which the hint beside the plot says."""
     return named_values(row, fields) if len(fields) < 2 else ", ".join(cells(row, fields))
 
 

@@ -49,9 +49,7 @@ class Plot:
 
 
 def pareto(results: Results, fields: Sequence[SweptField], other: int) -> list[Plot]:
-    """The first objective over another one with the Pareto front, one plot for each condition: easier data
-    beat nothing.
-    """
+    """The first objective over another one with the Pareto front, one plot for each condition: easier data beat nothing."""
     objectives = results.sweep.objectives
     first, second = objectives[0].metric, objectives[other].metric
     over, across = results.title(first), results.title(second)
@@ -109,9 +107,7 @@ def learning_curves(results: Results, fields: Sequence[SweptField]) -> Plot | No
 
 
 def trial_timeline(rows: Sequence[Row], fields: Sequence[SweptField]) -> Plot | None:
-    """A bar for each trial, by the time at which it ran, without interruptions; None for fewer than two
-    trials.
-    """
+    """A bar for each trial, by the time at which it ran, without interruptions; None for fewer than two trials."""
     spans = sorted(
         (*span, f"{named_values(row, fields)} seed = {seed}".lstrip(), bool(row.stopped or row.converged))
         for row in rows
