@@ -10,7 +10,7 @@ Figures are shares of the suspects: how many of their labels are wrong before, a
 * `blind`: every answer believed;
 * `controls alone`: nothing where the annotator is not surely better than chance, else changed where P >= .6;
 * `one rate`: and nothing unless answers for the suggestion are more than were no suggestion right;
-* `judge`: the rule of `rayclean/functional/judgement.py`, whose gate asks whether most changes are right;
+* `judge`: the rule (`decide`) of `rayclean/functional/decision.py`, whose gate asks whether most changes are right;
 * `told`: the same, told for how many suspects neither label is right (where that is known, as from an audit).
 
 Beside them: annotators that are .1 worse on suspects than on their control questions, which only an audit can see, and
@@ -30,11 +30,11 @@ from scipy.stats import binom
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import claim, write_result
-from rayclean.functional.judgement import (
+from rayclean.functional.decision import (
     Decision,
     Gate,
+    decide,
     fit_scale,
-    judge,
     suggestion_probability,
 )
 from rayclean.functional.worth import Worth, marginal_bias
@@ -76,13 +76,13 @@ def changes(lp: np.ndarray, answer: np.ndarray, right: int, neither: float) -> d
     for the share `neither`.
     """
     worth, given, suggested = Worth(right, CONTROLS), np.zeros_like(answer), np.ones_like(answer)
-    judged = judge(lp, given, suggested, answer, worth, ACCEPT)
+    judged = decide(lp, given, suggested, answer, worth, ACCEPT)
     changed = judged.decision == Decision.CHANGED
     if judged.gate == Gate.POSTERIOR_ALONE:
         return {"blind": answer == 1, **dict.fromkeys(RULES[1:], changed)}
     likely = suggestion_probability(lp, answer, worth.lower, fit_scale(lp, answer, worth.lower)) >= ACCEPT
     one_rate = likely & (binom.sf(int(answer.sum()) - 1, len(answer), 1 - worth.lower) <= 0.05)
-    told = judge(lp, given, suggested, answer, worth, ACCEPT, neither).decision == Decision.CHANGED
+    told = decide(lp, given, suggested, answer, worth, ACCEPT, neither).decision == Decision.CHANGED
     return {
         "blind": answer == 1,
         "controls alone": likely,

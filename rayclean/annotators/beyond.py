@@ -17,8 +17,8 @@ from rayclean.annotators.answers import answered_query
 from rayclean.annotators.choices import Measured, choices
 from rayclean.folder import Folder
 from rayclean.functional.audit_rates import stratified_draw
+from rayclean.functional.decision import suggestion_probability
 from rayclean.functional.denied_labels import denied_labels
-from rayclean.functional.judgement import suggestion_probability
 
 BEYOND = pa.schema(
     [

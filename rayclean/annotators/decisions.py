@@ -3,7 +3,7 @@
     controls     questions about labels that are as good as known say how often the annotator is right, and which words
                  it prefers whatever the text says (`choices.measure_annotator`)
     choices      its answers, with that preference removed (`choices.choices`)
-    judgement    the model's posterior and the answers, each believed as far as it has earned (`functional.judgement`)
+    decisions    the model's posterior and the answers, each believed as far as it has earned (`functional.decision`)
     caps         no class loses more labels than its suspects support (`functional.class_caps`)
 
 `relabel` reads `answers/` and writes `annotations/` (`write_decisions`). A training method that asks between epochs uses
@@ -26,7 +26,7 @@ from rayclean.annotators.choices import choices
 from rayclean.annotators.measuring import NOBODY, measure_answers
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import cap_changes_out, supported_changes
-from rayclean.functional.judgement import Decision, Gate, Judgement, judge
+from rayclean.functional.decision import Decision, Decisions, Gate, decide
 from rayclean.functional.worth import Worth
 
 _Indices = npt.NDArray[np.int64]
@@ -87,10 +87,10 @@ def write_decisions(
     names = out.shards("answers", folder)
     answered_stage = measure_answers(out, folder, num_classes, calibration, suspects)
     measured, every = answered_stage.measured, answered_stage.suspects
-    judgement: Judgement | None = None
+    decisions: Decisions | None = None
     capped = 0
     if every:
-        judgement, capped = _judge(every, measured.worth, accept, num_classes, seed, decides_alone)
+        decisions, capped = _decide(every, measured.worth, accept, num_classes, seed, decides_alone)
     counts, kinds = Counter[str](), Counter[str]()
     models, undecided, beyond = set[str](), list[int](), list[dict[str, Any]]()
     prompt_tokens = answer_tokens = start = 0
@@ -100,13 +100,13 @@ def write_decisions(
         answer_tokens += sum(row["answer_tokens"] or 0 for row in answered)
         rows = [row for row in answered if 0 <= row["rank"] < suspects]
         beyond += [row for row in answered if row["rank"] >= suspects]
-        assert judgement is not None
-        _decided(rows, measured.bias, judgement, start, annotator, asks)
+        assert decisions is not None
+        _decided(rows, measured.bias, decisions, start, annotator, asks)
         start += len(rows)
         if not last:  # what the model says by itself is not final as long as somebody is left to ask
             is_open = [
                 row["decision"] in UNDECIDED
-                or (asks and (row["state"] != "answered" or judgement.gate == Gate.POSTERIOR_ALONE))
+                or (asks and (row["state"] != "answered" or decisions.gate == Gate.POSTERIOR_ALONE))
                 for row in rows
             ]
             undecided += [row["unit_id"] for row, left in zip(rows, is_open, strict=True) if left]
@@ -124,9 +124,9 @@ def write_decisions(
         "controls": {"asked": measured.asked, "right": measured.right},
         "accuracy": measured.worth.lower,
         "above_chance": measured.worth.above_chance,
-        "decided_by": None if judgement is None else judgement.gate.name.lower(),
+        "decided_by": None if decisions is None else decisions.gate.name.lower(),
         "alone": decides_alone,
-        "scale": None if judgement is None else list(judgement.scale),
+        "scale": None if decisions is None else list(decisions.scale),
         "capped": capped,
         "unneeded": counts["unneeded"],
         "beyond": write_beyond(out, beyond, measured),
@@ -134,17 +134,17 @@ def write_decisions(
     return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left, judged)
 
 
-def _judge(
+def _decide(
     suspects: Mapping[str, npt.NDArray[Any]],
     worth: Worth,
     accept: float,
     num_classes: int,
     seed: int,
     decides_alone: bool,
-) -> tuple[Judgement, int]:
-    """The judgement on all suspects, and how many changes the classes' caps took back."""
+) -> tuple[Decisions, int]:
+    """The decisions on all suspects, and how many changes the classes' caps took back."""
     given = suspects["given_label"]
-    found = judge(
+    found = decide(
         suspects["log_odds"],
         given,
         suspects["suggested_label"],
@@ -178,7 +178,7 @@ def changed_by_model_alone(
     """
     count = len(suspects["unit_id"])
     nothing = {"answer": np.full(count, NOBODY), "confidence": np.ones(count)}
-    found, _ = _judge(suspects | nothing, Worth(0, 0), accept, num_classes, seed, decides_alone)
+    found, _ = _decide(suspects | nothing, Worth(0, 0), accept, num_classes, seed, decides_alone)
     return np.asarray(found.decision == Decision.CHANGED)
 
 
@@ -205,14 +205,14 @@ def decision_counts(stages: Sequence[DecidedStage]) -> dict[str, Any]:
 
 
 def _decided(
-    rows: list[dict[str, Any]], bias: _Floats, judgement: Judgement, start: int, annotator: str, asks: bool
+    rows: list[dict[str, Any]], bias: _Floats, decisions: Decisions, start: int, annotator: str, asks: bool
 ) -> None:
     """Extend rows of `answers/` by the further columns of `annotations/`.
 
     Args:
         rows: of suspects; row r has decision `start` + r.
         bias: of the annotator.
-        judgement: on all suspects.
+        decisions: on all suspects.
         start: see `rows`.
         annotator: its name.
         asks: whether it answers at all.
@@ -222,9 +222,9 @@ def _decided(
     place = 0
     for number, (row, answer) in enumerate(zip(rows, answers, strict=True), start):
         row |= {"scores": [], "probabilities": [], "chosen_label": None, "confidence": None}
-        decision = judgement.decision[number]
-        row |= {"annotator": annotator, "probability": float(judgement.probability[number])}
-        row["evidence"] = float(judgement.evidence[number])
+        decision = decisions.decision[number]
+        row |= {"annotator": annotator, "probability": float(decisions.probability[number])}
+        row["evidence"] = float(decisions.evidence[number])
         row["decision"] = Decision(decision).name.lower()
         if answer is not None:
             label = int(found.label[place])

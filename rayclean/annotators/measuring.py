@@ -14,7 +14,7 @@ from rayclean.folder import Folder
 from rayclean.functional.worth import confirmation_contrast
 
 NOBODY, NEITHER = -1, -2
-"""Answers of `judge`: nobody answered; the annotator chose none of the candidates."""
+"""Answers of `decide`: nobody answered; the annotator chose none of the candidates."""
 
 _Columns = dict[str, npt.NDArray[Any]]
 _READ = ["unit_id", "rank", "given_label", "suggested_label", "log_odds", "state", "candidates", "choice", "all_scores",
@@ -23,7 +23,7 @@ _READ = ["unit_id", "rank", "given_label", "suggested_label", "log_odds", "state
 
 @dataclass(frozen=True)
 class AnsweredStage:
-    """The answers of one annotator, as `judge` needs them."""
+    """The answers of one annotator, as `decide` needs them."""
 
     measured: Measured
     suspects: Mapping[str, npt.NDArray[Any]]

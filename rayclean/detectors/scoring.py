@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from rayclean import schema
 from rayclean.detectors.base import Detector, DetectorBatch
-from rayclean.detectors.findings import id_fingerprint
 from rayclean.detectors.prediction_shards import PredictionShard, require_valid, require_whole
+from rayclean.detectors.suspect_selection import id_fingerprint
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.functional.posterior import rival

@@ -1,13 +1,13 @@
 """How many labels may leave a class, so that many unsure changes do not eat a rare one.
 
-B suspects, K classes. P is the probability that the label suggested for a suspect is right (`judgement.py`).
+B suspects, K classes. P is the probability that the label suggested for a suspect is right (`decision.py`).
 """
 
 import numpy as np
 import scipy
 
+from rayclean.functional.decision import Decision
 from rayclean.functional.hashing import mix
-from rayclean.functional.judgement import Decision
 from rayclean.functional.types import Floats, Ids, Ints, Labels
 from rayclean.functional.worth import CONFIDENCE
 

@@ -1,7 +1,7 @@
 """What an auditor's answers about some suspects say of all: their probabilities once more, and which changes are proven.
 
 S suspects, of which an auditor has settled a few dozen, drawn at random. The logit of the probability P that a suggestion is
-right has two parts (`judgement.py`): z, what the model says on its scale, and s, what the annotator's answer adds. Both
+right has two parts (`decision.py`): z, what the model says on its scale, and s, what the annotator's answer adds. Both
 scales were guesses from answers that may be wrong; the auditor's are not, and so
 
     logit P = b0 + b1 z + b2 s,        (b0, b1, b2) ~ N((0, 1, 1), diag(2, .5, .5)^2),

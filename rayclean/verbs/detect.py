@@ -19,10 +19,10 @@ from rayclean import progress, schema
 from rayclean.config import Config
 from rayclean.detectors import DETECTORS
 from rayclean.detectors.base import Detector, Mapper
-from rayclean.detectors.findings import SelectedSuspects, select_suspects, write_findings
 from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.remarks import implausible
 from rayclean.detectors.scoring import Scorer, survey_shard
+from rayclean.detectors.suspect_selection import SelectedSuspects, select_suspects, write_findings
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.run import Run

@@ -22,7 +22,7 @@ from rayclean.annotators.decisions import (
 )
 from rayclean.folder import Folder
 from rayclean.functional.class_caps import supported_changes
-from rayclean.functional.judgement import SURE_ALONE, suggestion_probability
+from rayclean.functional.decision import SURE_ALONE, suggestion_probability
 from rayclean.functional.worth import Worth
 
 Row = dict[str, Any]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayclean.detectors.findings import MOST_CONTROLS, control_units
+from rayclean.detectors.suspect_selection import MOST_CONTROLS, control_units
 
 
 @settings(max_examples=30)

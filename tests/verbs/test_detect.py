@@ -9,10 +9,10 @@ import pytest
 from rayclean import schema
 from rayclean.detectors.base import DetectorBatch
 from rayclean.detectors.confident_learning import ConfidentLearning
-from rayclean.detectors.findings import id_fingerprint
 from rayclean.detectors.posterior import Posterior
 from rayclean.detectors.prediction_shards import PredictionShard
 from rayclean.detectors.scoring import Scorer
+from rayclean.detectors.suspect_selection import id_fingerprint
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
 from rayclean.functional.posterior import class_probabilities, posterior, rival

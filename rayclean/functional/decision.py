@@ -60,7 +60,7 @@ class Gate(IntEnum):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Decisions:
     """The decisions on B suspects, and what they rest on."""
 
     decision: Ints
@@ -75,7 +75,7 @@ class Judgement:
     """b0 and b1: P(right | lp) = sigmoid(b0 + b1 lp)."""
 
 
-def judge(
+def decide(
     lp: Floats,
     given: Labels,
     suggested: Labels,
@@ -85,7 +85,7 @@ def judge(
     neither: float = 0.0,
     confidence: Floats | None = None,
     alone: bool = True,
-) -> Judgement:
+) -> Decisions:
     """The decision on each suspect.
 
     1. *The annotator is not surely better than chance* (`Worth.above_chance`): the posterior alone decides, with
@@ -128,7 +128,7 @@ def judge(
         probability = expit(lp)
         changed = (probability >= max(accept, SURE_ALONE)) & alone
         decision, nothing = _decisions(changed, np.zeros_like(changed)), np.zeros(len(lp))
-        return Judgement(decision, probability, nothing, Gate.POSTERIOR_ALONE, (0.0, 1.0))
+        return Decisions(decision, probability, nothing, Gate.POSTERIOR_ALONE, (0.0, 1.0))
     says = np.where(agrees, 1.0, np.where(confirms, 0.0, np.nan))
     accuracy = np.full(len(lp), worth.lower)
     if confidence is not None:
@@ -145,10 +145,10 @@ def judge(
             if confidence_that_most_are_right(evidence, *counts, worth, neither) >= SURELY:
                 changed |= rows
     if not changed.any():
-        return Judgement(_decisions(changed, confirms), probability, added, Gate.CLOSED, scale)
+        return Decisions(_decisions(changed, confirms), probability, added, Gate.CLOSED, scale)
     third = ~answered & (answer != -1)
     kept = (confirms & (probability < accept)) | ((probability <= 1 - accept) & ~third)
-    return Judgement(_decisions(changed, kept), probability, added, Gate.OPEN, scale)
+    return Decisions(_decisions(changed, kept), probability, added, Gate.OPEN, scale)
 
 
 def fit_scale(

@@ -15,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.judgement import cell
 from rayclean.functional.class_caps import cap_changes_out, supported_changes
-from rayclean.functional.judgement import (
+from rayclean.functional.decision import (
     PRIOR_SCALE,
     PRIOR_SPREAD,
     Decision,
+    Decisions,
     Gate,
-    Judgement,
     confidence_that_most_are_right,
+    decide,
     fit_scale,
-    judge,
     suggestion_probability,
 )
 from rayclean.functional.worth import Worth
@@ -32,11 +32,11 @@ CHANGED, KEPT, REFERRED = Decision
 GOOD, GUESSING = Worth(135, 150), Worth(75, 150)
 
 
-def judged(lp: np.ndarray, says: np.ndarray, worth: Worth = GOOD, accept: float = 0.6) -> Judgement:
+def judged(lp: np.ndarray, says: np.ndarray, worth: Worth = GOOD, accept: float = 0.6) -> Decisions:
     """With given label 3, suggested 5, and `says` 1 (the suggestion), 0 (the given label), -1 (nothing) or 7 (a third label)."""
     lp, says = np.asarray(lp, dtype=float), np.asarray(says)
     answer = np.select([says == 1, says == 0, says == -1], [5, 3, -1], 7)
-    return judge(lp, np.full(len(lp), 3), np.full(len(lp), 5), answer, worth, accept)
+    return decide(lp, np.full(len(lp), 3), np.full(len(lp), 5), answer, worth, accept)
 
 
 def drawn(
@@ -58,15 +58,15 @@ def test_probability_by_hand() -> None:
 def test_a_score_that_only_ranks_changes_nothing_by_itself() -> None:
     lp, says = drawn(0)
     labels = np.full(len(lp), 3), np.full(len(lp), 5)
-    nobody = judge(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6)
+    nobody = decide(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6)
     assert (nobody.decision == CHANGED).sum() > 100
-    alone = judge(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6, alone=False)
+    alone = decide(lp + 6, *labels, np.full(len(lp), -1), GUESSING, 0.6, alone=False)
     assert (alone.decision == REFERRED).all()
     # What an annotator has earned counts as ever.
     answer = np.where(says == 1, 5, 3)
     assert (
-        judge(lp, *labels, answer, GOOD, 0.6, alone=False).decision
-        == judge(lp, *labels, answer, GOOD, 0.6).decision
+        decide(lp, *labels, answer, GOOD, 0.6, alone=False).decision
+        == decide(lp, *labels, answer, GOOD, 0.6).decision
     ).all()
 
 
@@ -213,13 +213,13 @@ def test_an_answer_counts_for_no_more_than_the_annotators_confidence() -> None:
     given, suggested = np.full(120, 3), np.full(120, 5)
     hard = (lp < 0) & (answer == 5)
     unsure = np.where(hard, 0.55, 0.95)
-    believed = judge(lp, given, suggested, answer, GOOD, 0.6)
-    careful = judge(lp, given, suggested, answer, GOOD, 0.6, confidence=unsure)
+    believed = decide(lp, given, suggested, answer, GOOD, 0.6)
+    careful = decide(lp, given, suggested, answer, GOOD, 0.6, confidence=unsure)
     assert (careful.probability[hard] < believed.probability[hard]).all()
     assert (careful.decision[hard] != CHANGED).all()
     assert (careful.decision[lp > 0] == CHANGED).all()
     # More confidence than was measured counts for nothing, and none at all is that of the controls.
-    boasting = judge(lp, given, suggested, answer, GOOD, 0.6, confidence=np.ones(120))
+    boasting = decide(lp, given, suggested, answer, GOOD, 0.6, confidence=np.ones(120))
     np.testing.assert_array_equal(boasting.probability, believed.probability)
 
 
