@@ -60,7 +60,7 @@ $(VENV)/.installed1: requirements-gpu-dev.lock
 quickstart: install  ## clean a real news corpus with 20 % injected noise, everything local
 	$(BIN)/rayclean clean configs/quickstart.toml
 
-test: install  ## the default suite: CPU, offline, about 7 minutes on 2 cores
+test: install  ## the default suite: CPU, offline, 7 to 8 minutes on 2 cores
 	$(PYTEST) $(PARALLEL)
 	$(PYTEST) --doctest-modules $$(grep -rl '>>>' rayclean --include='*.py')
 
