@@ -55,7 +55,7 @@ def config(folder: Path, runs: Path, name: str = "toy") -> dict:
             "test": {"share": 0.2},
             "rows_per_shard": 64,
         },
-        "encoder": {"name": "bag_of_words"},
+        "encoder": {"name": "bag_of_words", "buckets": 2000},  # for some sixty words and their pairs
         "predict": {"folds": 2},
         "detect": {"budget": 0.2},
         "annotator": {"name": "knn"},

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayclean.cache import cache_folder
 from rayclean.errors import ConfigError, ResourceError
@@ -83,6 +81,10 @@ def _folder(source: Path) -> Path:
 
 
 def _convert(source: Path, target: Path) -> None:
+    # Imported here, as they take seconds, and a converted model needs neither.
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     where, name = str(source.parent), source.name
     try:
         with _parsed_once():

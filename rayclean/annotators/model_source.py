@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from rayclean.annotators.gguf import huggingface_folder, is_converted
 from rayclean.errors import ConfigError
 from rayclean.hashing import file_digest, sha256
 
@@ -63,8 +64,6 @@ def model_source(model: str) -> str:
         ConfigError: a package or file is missing or cannot be converted.
     """
     if (file := _gguf_file(model)) is not None:
-        from rayclean.annotators.gguf import huggingface_folder  # imports transformers
-
         return str(huggingface_folder(file))
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else model
@@ -77,8 +76,6 @@ def is_ready(model: str) -> bool:
         ConfigError: a package or file is missing.
     """
     if (file := _gguf_file(model)) is not None:
-        from rayclean.annotators.gguf import is_converted  # imports transformers
-
         return is_converted(file)
     return Path(model).expanduser().is_dir()
 

@@ -137,17 +137,21 @@ def test_both_orders_cancel_a_preference_for_a(tokenizer: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("form", ["label_words", "choice"])
-@pytest.mark.parametrize(("fault", "kind"), FAULTS.items())
-def test_each_fault_is_a_row_with_its_kind(fault: str, kind: str, form: str, tokenizer: str) -> None:
-    queries = [query(0), query(1)]
-    with serve_in_process(
-        unless_probe(lambda prompt, before: fault if "text 1 " in prompt else None)
-    ) as server:
-        good, bad = ask(annotator(server.url, tokenizer, form=form), queries)
-    assert (good.error, good.choice) == (None, 0)
-    assert (bad.error_kind, bad.choice) == (kind, None)
+def test_each_fault_is_a_row_with_its_kind(form: str, tokenizer: str) -> None:
+    """All at once, beside a query that is answered: several wait until their time is up."""
+    names = list(FAULTS)
+    queries = [query(number) for number in range(len(names) + 1)]
+
+    def fault(prompt: str, before: int) -> str | None:
+        return next((name for number, name in enumerate(names) if f"text {number} " in prompt), None)
+
+    with serve_in_process(unless_probe(fault)) as server:
+        *bad, good = ask(annotator(server.url, tokenizer, form=form, concurrency=20), queries)
+    assert (good.error, good.choice) == (None, len(names) % 2)
+    assert {name: row.error_kind for name, row in zip(names, bad, strict=True)} == FAULTS
+    assert {row.choice for row in bad} == {None}
     # What is no answer at all costs nothing; an answer of no use is paid for like any other.
-    assert (bad.prompt_tokens > 0) == (fault in PAID)
+    assert {name for name, row in zip(names, bad, strict=True) if row.prompt_tokens > 0} == PAID
 
 
 @pytest.mark.parametrize(

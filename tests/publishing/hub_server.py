@@ -210,7 +210,7 @@ class _Requests(BaseHTTPRequestHandler):
 def running_hub() -> Iterator[Hub]:
     """A stand-in that listens until the block ends."""
     hub = Hub()
-    thread = threading.Thread(target=hub.serve_forever, name="hub", daemon=True)
+    thread = threading.Thread(target=hub.serve_forever, args=[0.02], name="hub", daemon=True)
     thread.start()
     try:
         yield hub

@@ -405,7 +405,8 @@ def _start(function: Callable[..., None], arguments: tuple[Any, ...], count: int
 
     They get the environment of now rather than that of then.
     """
-    multiprocessing.set_forkserver_preload([__name__])
+    # What fits import late takes seconds: torch._dynamo for the first optimiser, scikit-learn for the mixtures of DivideMix.
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo", "sklearn.mixture"])
     arguments = (function, dict(os.environ), arguments)
     mp.start_processes(_in_environment, arguments, count, start_method="forkserver")
 
