@@ -22,7 +22,6 @@ from rayclean.annotators.model_source import BUILT_IN, is_ready, model_source
 from rayclean.models.precision import gains_by_bfloat16
 from rayclean.runtime import reaper
 from rayclean.runtime.preflight import INGRESS_CPUS, ingresses
-from rayclean.runtime.threads import physical_threads
 
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
 
@@ -32,9 +31,11 @@ MEMORY = 0.9
 """Part of its part of a GPU's memory that vLLM takes; of a whole one it does so by itself."""
 CPU_REQUESTS = 16
 """Concurrent requests of a CPU engine."""
-FEW_CORES = 4
-"""Cores up to which an engine on CPUs computes on all of them. vLLM keeps one for its scheduler, which sleeps most of the time:
-of two cores half of the speed (SmolLM2-135M, articles of 600 characters: 2.8 instead of about 4 questions a second)."""
+ENGINE_CLASS_VARIABLE, CPU_ENGINE = (
+    "RAYLLM_VLLM_ENGINE_CLS",
+    "rayclean.runtime.few_cores_engine.FewCoresEngine",
+)
+"""The environment variable by which a replica finds the class of its engine, and that of an engine on CPUs."""
 CPU_BLOCK_SIZE = 32
 """Tokens per block of a CPU engine's key-value cache. With vLLM's default of 128, short prompts share so few
 blocks that label words of several tokens are scored at a quarter of the speed; vLLM refuses 16."""
@@ -223,13 +224,14 @@ def engine_environment(options: ServerOptions, use_gpu: bool, local: bool) -> di
         # Ray tells the workers alone, but the engine's core reserves for them.
         environment |= {"VLLM_RAY_PER_WORKER_GPUS": f"{options.gpu_share:g}"}
     if not use_gpu:
-        environment |= {"VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib)}
+        environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib),
+            ENGINE_CLASS_VARIABLE: CPU_ENGINE,
+        }
         if options.engine_kwargs.get("enforce_eager", True):
             # vLLM compiles a few functions of its sampler even then, with the C++ compiler of the machine: 25 s before the first
             # answer where nothing is cached, and an error where there is no compiler.
             environment |= {"TORCHDYNAMO_DISABLE": "1"}
-        if physical_threads() <= FEW_CORES:
-            environment["VLLM_CPU_NUM_OF_RESERVED_CPU"] = os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     return environment
 
 

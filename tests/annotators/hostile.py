@@ -56,7 +56,8 @@ class Hostile:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.server.should_exit = self.server.force_exit = True  # its thread ends within .2 s, which nobody waits for
+        # Its thread ends within .2 s, for which nobody waits.
+        self.server.should_exit = self.server.force_exit = True
 
     def calls(self) -> Counter[str]:
         """How often each prompt was asked; probes left out."""

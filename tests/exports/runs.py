@@ -13,7 +13,7 @@ from rayclean.run import Manifest
 from rayclean.tasks import TASKS
 
 QUICK: dict[str, Any] = {
-    "encoder": {"name": "bag_of_words"},
+    "encoder": {"name": "bag_of_words", "buckets": 2000},
     "predict": {"folds": 2},
     "detect": {"budget": 0.3},
     "train": {"epochs": 1},

@@ -1,9 +1,12 @@
 """GPUs that the installed PyTorch cannot use: not offered to a Ray of our own, refused by name elsewhere. On CPUs."""
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -135,14 +138,36 @@ def test_the_engine_compiles_no_sampler_at_its_start() -> None:
     assert "g++" in dockerfile
 
 
-@pytest.mark.parametrize(("cores", "reserved"), [(2, "0"), (16, None)])
-def test_an_engine_on_few_cores_computes_on_all_of_them(
-    cores: int, reserved: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cores", "workers", "backend", "threads"), [(2, 1, "uni", "2"), (16, 1, "mp", "1"), (2, 2, "mp", "1")]
+)
+def test_an_engine_on_few_cores_is_one_process(
+    cores: int, workers: int, backend: str, threads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU", raising=False)
-    monkeypatch.setattr(llm_app, "physical_threads", lambda: cores)
+    """Without vLLM, whose import takes seconds; tests marked llm start the real one."""
+
+    class VLLMEngine:
+        def _start_async_llm_engine(self, engine_args: Any, engine_config: Any, placement_group: Any) -> Any:
+            return engine_config.parallel_config.distributed_executor_backend, os.environ["OMP_NUM_THREADS"]
+
+    place = "ray.llm._internal.serve.engines.vllm.vllm_engine"
+    monkeypatch.setitem(sys.modules, place, SimpleNamespace(VLLMEngine=VLLMEngine))
+    monkeypatch.delitem(sys.modules, llm_app.CPU_ENGINE.rpartition(".")[0], raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    module, _, name = llm_app.CPU_ENGINE.rpartition(".")
+    engine = importlib.import_module(module)
+    monkeypatch.setattr(engine, "physical_threads", lambda: cores)
+    parallel = SimpleNamespace(world_size=workers, distributed_executor_backend="mp")
+    started = getattr(engine, name)()._start_async_llm_engine(
+        None, SimpleNamespace(parallel_config=parallel), None
+    )
+    assert started == (backend, threads)
+    monkeypatch.delitem(sys.modules, module)
     environment = llm_app.engine_environment(ServerOptions(), use_gpu=False, local=True)
-    assert environment.get("VLLM_CPU_NUM_OF_RESERVED_CPU") == reserved
+    assert environment[llm_app.ENGINE_CLASS_VARIABLE] == llm_app.CPU_ENGINE
+    assert llm_app.ENGINE_CLASS_VARIABLE not in llm_app.engine_environment(
+        ServerOptions(), use_gpu=True, local=True
+    )
 
 
 @pytest.mark.parametrize(("engine_kwargs", "compiles"), [({}, False), ({"enforce_eager": False}, True)])

@@ -26,6 +26,7 @@ from rayclean.annotators.query import Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
 from rayclean.runtime import llm_app, llm_service, preflight, serve, serve_state, server_checks
+from rayclean.runtime.threads import physical_threads
 from rayclean.schema import Candidate, Label
 
 import ray
@@ -567,7 +568,12 @@ def real(ray_embedded: None) -> Iterator[ServedAnnotator]:
         assert isinstance(running, ServedAnnotator)
         yield running
         alive = engine_processes()
-        assert len(alive) >= 3  # replica, engine core, worker
+        kinds = {kind for kind in ("ray::ServeReplica", "VLLM::EngineCore", "VLLM::Worker")
+                 if any(_name(each).startswith(kind) for each in alive)}  # fmt: skip
+        # On few cores the engine's core computes the network, see few_cores_engine.py.
+        assert kinds == {"ray::ServeReplica", "VLLM::EngineCore"} | (
+            {"VLLM::Worker"} if physical_threads() > 4 else set()
+        )
     gone, left = psutil.wait_procs(alive, timeout=30)
     assert not left, [_name(p) for p in left]
     assert len(gone) == len(alive)

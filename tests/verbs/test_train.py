@@ -55,7 +55,7 @@ def config(run: Run, **changes: Any) -> Config:
         "output": str(Path(run.root).parent),
         "name": "toy",
         "dataset": {"path": "unused"},
-        "encoder": {"name": "bag_of_words"},
+        "encoder": {"name": "bag_of_words", "buckets": 2000},
     }
     return parse_config({**values, "train": {"epochs": 4}, **changes})
 
