@@ -82,6 +82,22 @@ def test_a_ray_that_is_killed_ends_the_command_with_a_fault(victim: str, tmp_pat
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "tickets.csv", "--to", "cleaned.csv"], ["log", "tickets.csv", "--id", "3"],
+        ["revert", "tickets.csv", "--all"], ["push", "tickets.csv", "me/tickets"], ["diff", "tickets.csv", "runs/tickets"],
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_a_command_for_a_run_says_where_that_of_a_data_file_is(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = run_command(*command, capsys=capsys, monkeypatch=monkeypatch)
+    assert ended.code == 2
+    assert "'tickets.csv' is a data file; expected the folder of a run, such as runs/tickets" in ended.stderr
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     values = toy.config(toy.write(tmp_path / "data", rows=60), tmp_path / "runs")

@@ -21,6 +21,7 @@ ConfigArgument = Annotated[
         help="Config file (.toml), a run folder to resume with its config, or a data file with --text and --label.",
     ),
 ]
+RunArgument = Annotated[str, typer.Argument(help="Folder of a run, or its config file (.toml).")]
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -103,6 +104,23 @@ def read_config(config: str, overrides: list[str] | None) -> "Config":
             raise typer.BadParameter("overrides go with a config file; a run folder already has its config")
         return resolved_config(config)
     return load_config(config, overrides or [])
+
+
+def read_run(run: str, overrides: list[str] | None = None) -> "Config":
+    """Read the config of a run that a command looks at or works on, as `read_config` does.
+
+    Raises:
+        ConfigError: what stands in the place of the run is a data file.
+        RaycleanError: the config cannot be read, or is invalid.
+    """
+    from rayclean.config.arguments import columns_missing, is_data_file
+    from rayclean.config.run_name import name_of_file
+
+    if is_data_file(run) and columns_missing(overrides or []):
+        raise ConfigError(
+            f"{run!r} is a data file; expected the folder of a run, such as runs/{name_of_file(run)}, or its config file"
+        )
+    return read_config(run, overrides)
 
 
 def place_of_row(text: str) -> tuple[str, int]:

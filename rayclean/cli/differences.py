@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rayclean.cli.arguments import JsonOption, read_config
+from rayclean.cli.arguments import JsonOption, RunArgument, read_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 PAIRS = 12
 """Pairs of labels that are shown."""
-RunArgument = Annotated[str, typer.Argument(help="Config file, or run folder.")]
 
 
 def diff_runs(
@@ -34,7 +33,7 @@ def diff_runs(
     from rayclean.cli.terminal import print_json
     from rayclean.differences.runs import diff
 
-    found = diff(read_config(run_a, None), read_config(run_b, None), limit=limit)
+    found = diff(read_run(run_a), read_run(run_b), limit=limit)
     if as_json:
         print_json(found.to_json())
         return

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from rayclean.cli.arguments import ConfigArgument, OverridesArgument, read_config
+from rayclean.cli.arguments import OverridesArgument, RunArgument, read_run
 
 
 def export_labels(
-    config: ConfigArgument,
+    run: RunArgument,
     overrides: OverridesArgument = None,
     to: Annotated[
         str | None,
@@ -65,7 +65,7 @@ def export_labels(
         "overwrite": overwrite or None,
     }
     options = {key: value for key, value in chosen.items() if value is not None}
-    exported = export(read_config(config, overrides), to, **options)
+    exported = export(read_run(run, overrides), to, **options)
     typer.echo(f"{exported.rows:,} rows in {exported.to}")
     for source, count in exported.sources.items():
         typer.echo(f"  {source}: {count:,}")

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from rayclean.cli.arguments import ConfigArgument, read_config
+from rayclean.cli.arguments import RunArgument, read_run
 
 
 def push_run(
-    config: ConfigArgument,
+    run: RunArgument,
     repository: Annotated[
         str,
         typer.Argument(
@@ -27,8 +27,6 @@ def push_run(
     """Upload the trained model or the cleaned data of a run to the Hugging Face hub, with a card of what was measured."""
     from rayclean.publishing.push import push
 
-    done = push(
-        read_config(config, None), repository, "data" if data else "model", private=private, revision=revision
-    )
+    done = push(read_run(run), repository, "data" if data else "model", private=private, revision=revision)
     who = "private" if done.private else "public: everybody can see it"
     typer.echo(f"{done.url} ({who}; commit {done.commit[:12]})")

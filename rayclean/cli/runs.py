@@ -14,9 +14,11 @@ from rayclean.cli.arguments import (
     JsonOption,
     LabelOption,
     OverridesArgument,
+    RunArgument,
     TextOption,
     place_of_row,
     read_config,
+    read_run,
     with_columns,
 )
 from rayclean.cli.jobs import run_job
@@ -132,7 +134,7 @@ def _print_status(where: str, rows: "Sequence[VerbStatus]") -> None:
 
 
 def revert_labels(
-    config: ConfigArgument,
+    run: RunArgument,
     key: Annotated[
         list[str] | None,
         typer.Option(help="Only the example with this key of yours (dataset.id; repeatable)."),
@@ -158,7 +160,7 @@ def revert_labels(
     from rayclean.run_actions import revert
 
     result = revert(
-        read_config(config, None),
+        read_run(run),
         keys=key or None,
         rows=[place_of_row(each) for each in row] if row else None,
         example_ids=example_id or None,
@@ -176,4 +178,4 @@ def revert_labels(
             f"{result['copies']} of them are identical texts with the same label, which only a key of your own (dataset.id) "
             "would tell apart"
         )
-    typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(config)}")
+    typer.echo(f"train and evaluate on them with: rayclean clean {shlex.quote(run)}")

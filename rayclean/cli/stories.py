@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayclean.cli.arguments import ConfigArgument, JsonOption, OverridesArgument, place_of_row, read_config
+from rayclean.cli.arguments import JsonOption, OverridesArgument, RunArgument, place_of_row, read_run
 
 if TYPE_CHECKING:
     from rayclean.stories.finding import Matches
@@ -14,7 +14,7 @@ TEXT_CHARACTERS = 1_000
 
 
 def log_example(
-    config: ConfigArgument,
+    run: RunArgument,
     overrides: OverridesArgument = None,
     key: Annotated[str | None, typer.Option("--id", help="Its key in your data (dataset.id).")] = None,
     row: Annotated[
@@ -40,9 +40,9 @@ def log_example(
     from rayclean.stories.finding import find_examples
     from rayclean.stories.story import story_of_match
 
-    run = existing_run(read_config(config, overrides))
+    looked_at = existing_run(read_run(run, overrides))
     place = None if row is None else place_of_row(row)
-    matches = find_examples(run, key=key, row=place, example_id=example_id, text=text)
+    matches = find_examples(looked_at, key=key, row=place, example_id=example_id, text=text)
     if matches.total > 1:
         if as_json:
             found = [plain_value(each) | {"name": each.name} for each in matches.found]
@@ -50,7 +50,7 @@ def log_example(
         else:
             _print_matches(matches)
         return
-    story = story_of_match(run, matches.found[0], neighbours=neighbours)
+    story = story_of_match(looked_at, matches.found[0], neighbours=neighbours)
     if as_json:
         print_json(story.to_json())
         return

@@ -1,4 +1,4 @@
-"""Two runs that hold a model while they wait for workers, and an elastic training beside a model: on a cluster of stubs."""
+"""Two runs that hold a model while they wait for workers, and an elastic training beside a model: with stubs, and for real."""
 
 import json
 import os
@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import toy
+
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 CLUSTER = """
 import sys, time
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address="127.0.0.2")
+each = {"num_cpus": int(sys.argv[1]), "num_gpus": int(sys.argv[2])}
+cluster = Cluster(initialize_head=True, head_node_args={**each, "include_dashboard": False})
+cluster.add_node(**each, node_ip_address="127.0.0.2")
 cluster.wait_for_nodes()
 print(cluster.address, flush=True)
 time.sleep(3600)  # longer than any test
@@ -69,8 +72,8 @@ print(json.dumps({"epochs": result.epochs, "seconds": time.monotonic() - begun})
 
 
 @contextmanager
-def cluster() -> Iterator[dict[str, str]]:
-    """Two nodes of two CPUs and a GPU that only Ray believes in; the environment that leads there."""
+def cluster(cpus: int = 2, gpus: int = 1) -> Iterator[dict[str, str]]:
+    """Two nodes of some CPUs and GPUs each, in which only Ray believes; the environment that leads there."""
     plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment = {
         **plain,
@@ -79,7 +82,10 @@ def cluster() -> Iterator[dict[str, str]]:
         "PYTHONPATH": str(Path.cwd()),
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", CLUSTER, str(cpus), str(gpus)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     try:
         assert process.stdout is not None
@@ -123,3 +129,42 @@ def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> Non
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["epochs"] == 1
     assert found["seconds"] < 60, "it waited for workers that cannot be"
+
+
+@pytest.mark.llm
+@pytest.mark.timeout(1500)
+def test_two_noiseal_runs_with_their_models_both_end(tmp_path: Path) -> None:
+    """Six CPUs: a run takes two for its model and three to train, so two models leave too few for either training."""
+    pytest.importorskip("vllm")
+    data, files = toy.write(tmp_path / "data", rows=120, noise=0.3), []
+    for name in ("first", "second"):
+        values = toy.config(data, tmp_path / "runs", name=name)
+        values["annotator"] = {
+            "name": "served",
+            "concurrency": 8,
+            "server": {"dtype": "float32", "gpu": False},
+        }
+        values["relabel"] = {"demonstrations": 1, "controls": 30}
+        weak = {"name": "bilstm", "hidden": 16, "buckets": 2000}
+        values["method"] = {"name": "noiseal", "weak": weak, "demonstrations": 1}
+        values["train"] = {"epochs": 4, "batch_size": 16}
+        values["cluster"] = {"workers": 2, "use_gpu": False}
+        values["evaluate"] = {"compare": False}
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(values))
+    with cluster(cpus=3, gpus=0) as environment:
+        runs = [
+            subprocess.Popen(
+                [sys.executable, "-m", "rayclean", "clean", str(file)], env=environment, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True,
+            )
+            for file in files
+        ]  # fmt: skip
+        printed = [run.communicate(timeout=1400)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], printed
+    assert sum("one run at a time does" in each for each in printed) >= 1
+    for name in ("first", "second"):
+        folder = tmp_path / "runs" / name
+        epochs = [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()]
+        assert len(epochs) == 4
+        assert sum(epoch.get("asked", 0) + epoch.get("from_ledger", 0) for epoch in epochs) > 0
