@@ -7,9 +7,10 @@ Whatever is given becomes a config (`as_config`), so that everything else is as 
 is finished, a crash that loses nothing.
 """
 
+import difflib
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -107,7 +108,9 @@ def as_config(
             "columns (text=..., label=...), as pandas.DataFrame(rows) makes one of lists, dicts and arrays, or "
             "rayclean.parse_config({...}) for the values of a config"
         )
-    dataset = _with_columns(settings.pop("dataset", {}), columns)
+    dataset = _with_columns(
+        settings.pop("dataset", {}), columns, unknown=settings.keys() - Config.model_fields.keys()
+    )
     settings.setdefault("encoder", dict(ENCODER_WITHOUT_CONFIG))
     if not is_in_memory(data):
         named = [os.fspath(each) for each in paths_given]
@@ -122,8 +125,13 @@ def _is_config_file(data: Any, columns: Mapping[str, Any]) -> bool:
     return path.endswith(".toml") or (path.endswith(".json") and not columns)
 
 
-def _with_columns(dataset: Any, columns: Mapping[str, Any]) -> dict[str, Any]:
+def _with_columns(dataset: Any, columns: Mapping[str, Any], unknown: Collection[str]) -> dict[str, Any]:
     """The section `dataset` with the columns.
+
+    Args:
+        dataset: the section without them.
+        columns: by their keys.
+        unknown: names of other arguments that are none, one of which may be meant for a missing column.
 
     Raises:
         ConfigError: one of them is missing, or named twice.
@@ -137,8 +145,10 @@ def _with_columns(dataset: Any, columns: Mapping[str, Any]) -> dict[str, Any]:
         key for key in ("text", "label") if key not in found and not (key == "text" and "tokens" in found)
     ]
     if missing:
+        meant = difflib.get_close_matches(missing[0], unknown, n=1)
+        hint = f"; is {meant[0]}=... a slip of the pen?" if meant else ""
         raise ConfigError(
-            f"{missing[0]}=... is missing: name the column of the {missing[0]}s, like {missing[0]}='{missing[0]}'"
+            f"{missing[0]}=... is missing: name the column of the {missing[0]}s, like {missing[0]}='{missing[0]}'{hint}"
         )
     return found
 

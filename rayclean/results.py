@@ -6,9 +6,12 @@ run.export("cleaned.parquet")     # your own rows, with the final labels beside 
 """
 
 import html
+import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from rayclean.config.export_section import ADDED_COLUMNS
 from rayclean.errors import ArtifactError
 from rayclean.run import VERBS, Run
 
@@ -40,11 +43,10 @@ class RunResults(Run):
             ArtifactError: detect has not run, or the data have changed since.
         """
         from rayclean.exports.added_columns import OF_SUSPECTS
-        from rayclean.run_actions import exported_rows
 
-        table = exported_rows(self.config, "suspects", OF_SUSPECTS)
+        table = self._rows("suspects", OF_SUSPECTS)
         rank = next(name for name in reversed(table.column_names) if name.endswith("label_rank"))
-        return _frame(table.sort_by(rank))
+        return _part_of_a_frame(table.sort_by(rank))
 
     def changes(self) -> "pandas.DataFrame":
         """The rows whose label was changed, with the columns that `export` adds.
@@ -52,7 +54,7 @@ class RunResults(Run):
         Raises:
             ArtifactError: relabel has not run, or the data have changed since.
         """
-        return _frame(self._rows("changed"))
+        return _part_of_a_frame(self._rows("changed"))
 
     def to_pandas(self) -> "pandas.DataFrame":
         """All rows of the data with the columns that `export` adds, in their order.
@@ -60,7 +62,8 @@ class RunResults(Run):
         Raises:
             ArtifactError: relabel has not run, or the data have changed since.
         """
-        return _frame(self._rows("all"))
+        found: pandas.DataFrame = self._rows("all").to_pandas()
+        return found
 
     def to_hf(self) -> "datasets.Dataset":
         """All rows as a data set of the Hugging Face library.
@@ -117,15 +120,25 @@ class RunResults(Run):
             return text
         return text + rows.to_html(escape=True, index=False, max_cols=20)
 
-    def _rows(self, only: "OnlyRows") -> "pa.Table":
-        from rayclean.config.export_section import ADDED_COLUMNS
+    def _rows(self, only: "OnlyRows", columns: Sequence[str] = ADDED_COLUMNS) -> "pa.Table":
+        """Rows with added columns; those of a part with their numbers as the last column."""
+        from rayclean.exports.added_columns import ROW
         from rayclean.run_actions import exported_rows
 
-        return exported_rows(self.config, only, ADDED_COLUMNS)
+        return exported_rows(self.config, only, columns if only == "all" else (*columns, ROW))
 
 
-def _frame(table: "pa.Table") -> "pandas.DataFrame":
-    found: pandas.DataFrame = table.to_pandas()
+def _part_of_a_frame(table: "pa.Table") -> "pandas.DataFrame":
+    """Some rows of the data, numbered in their last column.
+
+    An index that only counts rows is not kept with them: it follows from their numbers.
+    """
+    numbers = table.column(table.num_columns - 1).to_numpy()
+    found: pandas.DataFrame = table.remove_column(table.num_columns - 1).to_pandas()
+    kept = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    if len(kept) == 1 and isinstance(kept[0], dict):
+        found.index = kept[0]["start"] + kept[0]["step"] * numbers
+        found.index.name = kept[0]["name"]
     return found
 
 

@@ -83,6 +83,27 @@ def test_a_name_keeps_what_is_known_of_rows_that_stay(frame: pd.DataFrame, tmp_p
     assert set(again.suspects().key) <= set(frame.key[10:])
 
 
+def test_a_misspelt_column_argument_is_named(frame: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError, match=r"text=\.\.\. is missing.*; is txt=\.\.\. a slip of the pen\?$"):
+        rayclean.find_label_errors(frame, txt="text", label="label")
+    with pytest.raises(ConfigError, match=r"like label='label'$"):
+        rayclean.find_label_errors(frame, text="text", encoder={"name": "bag_of_words"})
+
+
+@pytest.mark.parametrize("index", [None, pd.RangeIndex(10, 10 + 3 * 120, 3, name="number"), "shuffled"])
+def test_rows_of_a_part_have_the_index_of_the_table(frame: pd.DataFrame, index: Any, tmp_path: Path) -> None:
+    table = frame.head(120).reset_index(drop=True)
+    if index is not None:
+        table.index = pd.Index(np.random.default_rng(0).permutation(120)) if isinstance(index, str) else index
+    run = rayclean.clean(table, text="text", label="label", output=str(tmp_path), **QUICK)
+    for part in (run.suspects(), run.changes()):
+        assert part.index.name == table.index.name
+        assert list(table.loc[part.index, "key"]) == list(part["key"])
+    assert len(run.suspects()) > 0
+    assert list(run.suspects()["label_rank"]) == list(range(len(run.suspects())))
+    assert not [name for name in run.changes().columns if name.endswith("label_row")]
+
+
 def test_an_index_and_types_come_back(frame: pd.DataFrame, tmp_path: Path) -> None:
     indexed = frame.set_index("key")
     run = rayclean.clean(indexed, text="text", label="label", output=str(tmp_path), **QUICK)

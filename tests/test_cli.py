@@ -131,6 +131,24 @@ def test_paths_are_printed_as_they_are(
     assert run("load", f"{output}/none").code == 2
 
 
+def test_the_end_of_clean_says_what_to_do_next(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [
+        "cluster.ray=false",
+        "annotator.name=posterior",
+        "evaluate.compare=false",
+        "detect.budget=0.4",
+    ]
+    done = run_command("clean", config, *overrides, capsys=capsys, monkeypatch=monkeypatch)
+    assert done.code == 0, done.stderr
+    run = tmp_path / "runs" / "toy"
+    referred = json.loads((run / "metrics.json").read_text())["counts"]["referred"]
+    assert referred > 0
+    assert f"rayclean export {run} --to cleaned.parquet" in done.stdout
+    assert f"{referred} doubtful labels wait for a person: rayclean audit {run}\n" in done.stdout
+
+
 def test_a_data_file_in_the_place_of_a_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

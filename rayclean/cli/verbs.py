@@ -98,12 +98,18 @@ def _print_result(run: "Run", verb: str) -> None:
     if verb == "evaluate":
         from rayclean.evaluation.report import run_table
 
-        console.print(run_table(run.read_json("metrics.json"), run.read_json("config.json")))
+        metrics = run.read_json("metrics.json")
+        console.print(run_table(metrics, run.read_json("config.json")))
         print_plain(console, f"report: {run.url('report.html')}")
         print_plain(
             console,
             f"your rows with final labels: rayclean export {shlex.quote(run.url())} --to cleaned.parquet",
         )
+        if referred := metrics["counts"]["referred"]:
+            print_plain(
+                console,
+                f"{referred:,} doubtful labels wait for a person: rayclean audit {shlex.quote(run.url())}",
+            )
         return
     manifest = run.manifest(verb)
     assert manifest is not None

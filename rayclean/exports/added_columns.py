@@ -12,6 +12,8 @@ from rayclean.errors import ConfigError
 
 OF_SUSPECTS = ("label_given", "label_suggested", "label_quality", "label_rank", "label_reason")
 """The columns that a table of suspects has beside those of the data."""
+ROW = "label_row"
+"""A column for the number of each row in its file, from 0."""
 _PREFIX = "rayclean_"
 
 
@@ -35,7 +37,7 @@ class AddedColumns:
         types = {
             **dict.fromkeys(("label_given", "label", "label_suggested"), words),
             **dict.fromkeys(("label_confidence", "label_quality"), pa.float32()),
-            "label_rank": pa.int64(),
+            **dict.fromkeys(("label_rank", ROW), pa.int64()),
         }
         return pa.schema([(name, types.get(column, pa.string())) for column, name in self.names.items()])
 
