@@ -83,13 +83,16 @@ def measure_speed(config: Config, run: Run, plugin: Plugin) -> AnswerSpeed:
         Session(config.cluster, run.name, Workplace()) as session,
     ):
         session.prepare(needs)
-        verb_module("relabel").run(config, run, run.begin("relabel", "speed"), session.engines(needs))
-    if len(moments) < 2:  # one answer says nothing of the speed
+        figures = verb_module("relabel").run(
+            config, run, run.begin("relabel", "speed"), session.engines(needs)
+        )
+    # The bar moves for questions beyond the budget, too, which nobody is asked.
+    answered = int(figures["asked"]) - (moments[0][1] if moments else 0)
+    if len(moments) < 2 or answered < 1:  # one answer says nothing of the speed
         return AnswerSpeed(
             (time.monotonic() - start) / QUESTIONS, 0.0, f"measured on {QUESTIONS} questions, with its start"
         )
-    answered = sum(amount for _, amount in moments[1:])
-    seconds = (moments[-1][0] - moments[0][0]) / max(answered, 1)
+    seconds = (moments[-1][0] - moments[0][0]) / answered
     return AnswerSpeed(seconds, moments[0][0] - start, f"measured on {answered} questions of a sample")
 
 

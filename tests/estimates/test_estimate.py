@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import rayclean
 from rayclean.api import clean
 from rayclean.cli.estimates import questions_table, times_table
-from rayclean.config import Config, parse_config
+from rayclean.config import Config, Plugin, parse_config
 from rayclean.estimates.estimate import RunEstimate, estimate_run
-from rayclean.estimates.model_speed import earlier_speed
+from rayclean.estimates.model_speed import QUESTIONS, earlier_speed, measure_speed
 from rayclean.evaluation.formatting import format_seconds
 from rayclean.run import VERBS, Run
 from tests import toy
+from tests.annotators.hostile import serve_in_process, tokenizer_folder
 from tests.command import run_command
 
 
@@ -44,6 +46,26 @@ def test_every_verb_has_a_time_and_every_time_a_source(estimated: tuple[Config, 
     assert found.seconds == pytest.approx(sum(each.seconds for each in found.verbs))
     assert json.loads(json.dumps(found.to_json()))["examples"] == found.examples
     assert not os.path.exists(of.output)  # the run folder does not come to be
+
+
+def test_the_speed_of_a_model_is_that_of_the_questions_it_was_asked(tmp_path: Path) -> None:
+    """More suspects than are asked about."""
+    of = config(tmp_path, 300, "detect.budget=0.6", "relabel.demonstrations=0")
+    rayclean.load(of)
+    rayclean.predict(of)
+    run = rayclean.detect(of)
+    manifest = run.manifest("detect")
+    assert manifest is not None
+    assert manifest.metrics["suspects"] + QUESTIONS > 2 * QUESTIONS
+    with serve_in_process(latency=0.05) as server:
+        options = {
+            "base_url": server.url,
+            "model": "tiny",
+            "tokenizer": tokenizer_folder(tmp_path / "tokenizer"),
+        }
+        found = measure_speed(of, run, Plugin(name="openai", **options, concurrency=1))
+    assert found.basis.startswith("measured on")
+    assert found.seconds_per_question >= 0.05  # each waits for the one before it
 
 
 @pytest.mark.slow
