@@ -137,7 +137,7 @@ def revert_labels(
     run: RunArgument,
     key: Annotated[
         list[str] | None,
-        typer.Option(help="Only the example with this key of yours (dataset.id; repeatable)."),
+        typer.Option("--id", help="Only the example with this key of yours (dataset.id; repeatable)."),
     ] = None,
     row: Annotated[
         list[str] | None,

@@ -125,7 +125,7 @@ def test_with_a_key_a_revert_is_of_the_one_example(
     def revert(*arguments: str) -> Any:
         return run_command("revert", str(file), *arguments, capsys=capsys, monkeypatch=monkeypatch)
 
-    done = revert("--key", key)
+    done = revert("--id", key)
     assert done.code == 0, done.stderr
     assert "1 labels reverted" in done.stdout
     assert "identical" not in done.stdout
@@ -136,7 +136,7 @@ def test_with_a_key_a_revert_is_of_the_one_example(
     after = {each["key"]: each for part in parts for each in part.to_pylist()}
     assert after["copy"]["source"] != "reverted"
     assert after[key]["final_label"] == after[key]["given_label"]
-    missing = revert("--key", "T-0")
+    missing = revert("--id", "T-0")
     assert (missing.code, "no example has the key 'T-0'" in missing.stderr) == (2, True)
     unknown = revert("--row", "data.csv:99999")
     assert (unknown.code, "rows count from 0" in unknown.stderr) == (2, True)
