@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -30,7 +30,9 @@ _TRAIN_SECONDS = 4.0
 _MOST_EPOCHS = 8
 """Most epochs of it."""
 _RAY_SECONDS = 15.0
-"""What Ray takes to start, with its workers."""
+"""What Ray takes to start."""
+_WORKERS_SECONDS = 12.0
+"""What the processes of a verb take to start, each of which imports PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,10 @@ def estimate_run(config: Config, *, measure_model: bool = False) -> RunEstimate:
             if done["relabel"] and done["train"]
             else estimate_costs(config, runs[-1], examples, measure=measure_model)
         )
+        needed = {verb: _needs(config, verb, runs[-1], examples) for verb in VERBS if not done[verb]}
     costs = [each for each in costs if not done["relabel" if each.asker == "relabel" else "train"]]
-    verbs = [_verb(verb, times[verb], done[verb]) for verb in VERBS]
-    ray = _ray_start(config, verbs)
-    if ray is not None:
-        verbs = [ray if each.verb == ray.verb else each for each in verbs]
+    starts = _starts(config, needed, {each.asker for each in costs if each.seconds is not None})
+    verbs = [_verb(verb, [*times[verb], *starts.get(verb, ())], done[verb]) for verb in VERBS]
     return RunEstimate(
         config.name,
         sample.count.rows,
@@ -165,17 +166,30 @@ def _verb(verb: str, parts: Sequence[TimePart], is_done: bool) -> VerbEstimate:
     return VerbEstimate(verb, sum(each.seconds for each in kept), is_done, kept)
 
 
-def _ray_start(config: Config, verbs: Sequence[VerbEstimate]) -> VerbEstimate | None:
-    """The first verb that starts Ray, with what that takes; None where all run in this process."""
-    run = open_run(config)
-    for each in verbs:
-        if each.is_done:
-            continue
-        needs: VerbNeeds = verb_module(each.verb).needs(config, run)
-        if is_worth_ray(config.cluster, replace(needs, seconds=each.seconds)):
-            part = TimePart("Ray's start", _RAY_SECONDS, "assumed")
-            return VerbEstimate(each.verb, each.seconds + _RAY_SECONDS, False, (*each.parts, part))
-    return None
+def _needs(config: Config, verb: str, rehearsed: RehearsedRun, examples: int) -> VerbNeeds:
+    """What a verb of the run will say that it needs, by which the run decides whether it is worth Ray."""
+    needs: VerbNeeds = verb_module(verb).needs(config, rehearsed.run)
+    return replace(needs, seconds=needs.seconds * examples / rehearsed.examples)
+
+
+def _starts(
+    config: Config, needed: Mapping[str, VerbNeeds], timed: Collection[str]
+) -> dict[str, list[TimePart]]:
+    """What Ray and its processes take to start, by the verb that waits for it.
+
+    Args:
+        config: of the run.
+        needed: what the verbs need that are not done, in order.
+        timed: askers of questions whose time is known, the start of the model and of Ray included.
+    """
+    found: dict[str, list[TimePart]] = {}
+    for verb, needs in needed.items():
+        if is_worth_ray(config.cluster, needs):
+            begins = not found and verb not in timed
+            found[verb] = [TimePart("Ray's start", _RAY_SECONDS, "assumed")] if begins else []
+            if needs.trains or needs.network:
+                found[verb].append(TimePart("start of its processes", _WORKERS_SECONDS, "assumed"))
+    return found
 
 
 def _notes(config: Config, costs: Sequence[QuestionCosts]) -> list[str]:

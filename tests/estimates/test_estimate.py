@@ -68,6 +68,23 @@ def test_the_speed_of_a_model_is_that_of_the_questions_it_was_asked(tmp_path: Pa
     assert found.seconds_per_question >= 0.05  # each waits for the one before it
 
 
+def test_ray_counts_where_the_run_will_start_it(
+    estimated: tuple[Config, RunEstimate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes by what it expects of the encoder, not by what the rehearsal took."""
+    from rayclean.models.bag_of_words import BagOfWordsEncoder
+
+    def starts(found: RunEstimate) -> dict[str, list[str]]:
+        return {each.verb: [part.name for part in each.parts if "start" in part.name] for each in found.verbs}
+
+    assert not any(starts(estimated[1]).values())
+    monkeypatch.setattr(BagOfWordsEncoder, "seconds_per_text", classmethod(lambda cls, config: 1.0))
+    found = starts(estimate_run(config(tmp_path, 120, "evaluate.compare=false", "cluster={}")))
+    assert found["predict"] == ["Ray's start", "start of its processes"]
+    assert found["train"] == ["start of its processes"]
+    assert found["load"] == found["detect"] == found["relabel"] == []
+
+
 @pytest.mark.slow
 def test_what_is_done_costs_nothing(estimated: tuple[Config, RunEstimate]) -> None:
     of, before = estimated
