@@ -146,8 +146,8 @@ def test_two_noiseal_runs_with_their_models_both_end(tmp_path: Path) -> None:
         }
         values["relabel"] = {"demonstrations": 1, "controls": 30}
         weak = {"name": "bilstm", "hidden": 16, "buckets": 2000}
-        values["method"] = {"name": "noiseal", "weak": weak, "demonstrations": 1}
-        values["train"] = {"epochs": 4, "batch_size": 16}
+        values["method"] = {"name": "noiseal", "weak": weak, "demonstrations": 1, "warmup_epochs": 1}
+        values["train"] = {"labels": "given", "epochs": 6, "batch_size": 8}
         values["cluster"] = {"workers": 2, "use_gpu": False}
         values["evaluate"] = {"compare": False}
         files.append(tmp_path / f"{name}.json")
@@ -166,5 +166,5 @@ def test_two_noiseal_runs_with_their_models_both_end(tmp_path: Path) -> None:
     for name in ("first", "second"):
         folder = tmp_path / "runs" / name
         epochs = [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()]
-        assert len(epochs) == 4
+        assert len(epochs) == 6
         assert sum(epoch.get("asked", 0) + epoch.get("from_ledger", 0) for epoch in epochs) > 0
