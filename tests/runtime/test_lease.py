@@ -133,7 +133,7 @@ def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> Non
 
 @pytest.mark.llm
 @pytest.mark.xfail(
-    reason="a run that started Ray Serve stops it when no model is served, and another run may be about to ask it: once of two times"
+    reason="the run that started Ray Serve stops it when no model is served, though another may be about to use it"
 )
 @pytest.mark.timeout(1500)
 def test_two_noiseal_runs_with_their_models_both_end(tmp_path: Path) -> None:
