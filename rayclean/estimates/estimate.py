@@ -111,7 +111,9 @@ def estimate_run(config: Config, *, measure_model: bool = False) -> RunEstimate:
         )
         needed = {verb: _needs(config, verb, runs[-1], examples) for verb in VERBS if not done[verb]}
     costs = [each for each in costs if not done["relabel" if each.asker == "relabel" else "train"]]
-    starts = _starts(config, needed, {each.asker for each in costs if each.seconds is not None})
+    starts = _starts(
+        config, needed, {each.asker for each in costs if each.billable and each.seconds is not None}
+    )
     verbs = [_verb(verb, [*times[verb], *starts.get(verb, ())], done[verb]) for verb in VERBS]
     return RunEstimate(
         config.name,

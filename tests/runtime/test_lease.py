@@ -132,9 +132,6 @@ def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> Non
 
 
 @pytest.mark.llm
-@pytest.mark.xfail(
-    reason="the run that started Ray Serve stops it when no model is served, though another may be about to use it"
-)
 @pytest.mark.timeout(1500)
 def test_two_noiseal_runs_with_their_models_both_end(tmp_path: Path) -> None:
     """Six CPUs: a run takes two for its model and three to train, so two models leave too few for either training."""
@@ -164,6 +161,10 @@ def test_two_noiseal_runs_with_their_models_both_end(tmp_path: Path) -> None:
             for file in files
         ]  # fmt: skip
         printed = [run.communicate(timeout=1400)[0] for run in runs]
+    if any(run.returncode and "ServeController" in each for run, each in zip(runs, printed, strict=True)):
+        pytest.xfail(
+            "the run that started Ray Serve stops it, though another may be about to use it: a known fault"
+        )
     assert [run.returncode for run in runs] == [0, 0], printed
     assert sum("one run at a time does" in each for each in printed) >= 1
     for name in ("first", "second"):
