@@ -203,14 +203,18 @@ def _start_serve() -> tuple[str, bool]:
     from ray import serve
     from ray.serve.context import _get_global_client  # no public API gives the port of a running Serve
 
-    client = _get_global_client(raise_if_no_controller_running=False)
+    client, started = _get_global_client(raise_if_no_controller_running=False), False
     if client is None:
-        port = _free_port()
-        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-        return f"http://127.0.0.1:{port}", True
+        options = {"host": "127.0.0.1", "port": _free_port()}
+        with suppress(
+            ValueError
+        ):  # the name of its controller is taken: another run starts it at this moment
+            serve.start(proxy_location="HeadOnly", http_options=options)
+            started = True
+        client = _get_global_client()
     http = client.http_config
     host = "127.0.0.1" if http.host in ("0.0.0.0", "localhost") else http.host
-    return f"http://{host}:{http.port}{http.root_path}", False
+    return f"http://{host}:{http.port}{http.root_path}", started
 
 
 def _free_port() -> int:
@@ -243,9 +247,10 @@ def _delete(app_name: str, wait: bool = True) -> None:
 
 
 def _stop(app_name: str, started: bool) -> None:
-    """Remove the application, and stop Ray Serve if this process started it and no other application runs.
+    """Remove the application, and stop Ray Serve if it is this process's own.
 
-    After a signal nothing is waited for: an embedded Ray ends with everything on it, and Ray Serve of a cluster goes on to
+    That of a cluster stays, whoever started it, as another run may be about to use it; without an application it holds no
+    CPU. After a signal nothing is waited for: an embedded Ray ends with everything on it, and Ray Serve of a cluster goes on to
     remove the application without this process.
     """
     from ray import serve
@@ -258,7 +263,7 @@ def _stop(app_name: str, started: bool) -> None:
     _delete(app_name)
     try:
         client = _get_global_client(raise_if_no_controller_running=False)
-        if not started or client is None or serve.status().applications:
+        if not (started and is_embedded()) or client is None or serve.status().applications:
             return
         # The first step of serve.shutdown(), without Ray's retries, which print an alarming line about the
         # controller.

@@ -385,7 +385,7 @@ def tiny(ray_embedded: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestStartAndEnd:
-    """Ray Serve is started by the first server, and goes with the last one that it started for."""
+    """Ray Serve is started by the first server, and goes with the last one of an embedded Ray."""
 
     def test_both_are_gone_after_the_block(self, tiny: None) -> None:
         from ray.serve.context import _get_global_client
@@ -400,10 +400,16 @@ class TestStartAndEnd:
         assert _get_global_client(raise_if_no_controller_running=False) is None
 
     @pytest.mark.slow
-    def test_the_end_of_one_leaves_the_others_alone(self, tiny: None) -> None:
-        """Two runs on one cluster: the first started Ray Serve, and ends while the second still asks."""
+    def test_the_end_of_one_leaves_the_others_alone(
+        self, tiny: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two runs on one cluster: the first started Ray Serve, and ends while the second still asks.
+
+        Ray Serve stays for a third, which may be about to use it.
+        """
         from ray import serve as ray_serve
 
+        monkeypatch.setattr(serve, "is_embedded", lambda: False)
         first, second = ExitStack(), ExitStack()
         try:
             mine = first.enter_context(serve.served_llm(BUILT_IN, owner="s3://bucket/runs/a"))
@@ -414,6 +420,8 @@ class TestStartAndEnd:
             assert serve_state.listed(other.url) == [other.model]
             second.close()
             assert ray_serve.status().applications == {}
+            with serve.served_llm(BUILT_IN, owner="s3://bucket/runs/c") as third:
+                assert third.url.split("/")[2] == mine.url.split("/")[2]
         finally:
             first.close()
             second.close()
@@ -492,6 +500,20 @@ class TestOnARunningServe:
         finally:
             for name in ray_serve.status().applications:
                 ray_serve.delete(name)
+
+    def test_another_run_may_start_it_at_the_same_moment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from ray import serve as ray_serve
+        from ray.serve import context
+
+        root, _ = serve._start_serve()
+        clients = iter([None, context._get_global_client()])
+
+        def start(**_: object) -> None:
+            raise ValueError("The name SERVE_CONTROLLER_ACTOR (namespace=serve) is already taken.")
+
+        monkeypatch.setattr(context, "_get_global_client", lambda *_, **__: next(clients))
+        monkeypatch.setattr(ray_serve, "start", start)
+        assert serve._start_serve() == (root, False)
 
     def test_a_crash_loop_ends_with_the_replica_s_own_error(self) -> None:
         options = ServerOptions(attempts=1, engine_kwargs={"break": True})
