@@ -49,12 +49,19 @@ def loaded_examples(run: Run) -> int:
     return 0 if manifest is None else int(manifest.metrics.get("examples", 0))
 
 
-def network_seconds(config: Config, run: Run) -> float:
-    """Approximate seconds in which the configured encoder reads every example once."""
+def network_seconds(config: Config, run: Run, *, cached: bool = False) -> float:
+    """Approximate seconds in which the configured encoder reads every example once.
+
+    Args:
+        config: config of the run.
+        run: the run folder.
+        cached: whether the verb reads the features that `predict` has computed, in place of the texts.
+    """
     from rayclean.models.loading import encoder_class
 
     cls, options = encoder_class(config.encoder)
-    return (SECONDS_PER_EXAMPLE + cls.seconds_per_text(options)) * loaded_examples(run)
+    reading = 0.0 if cached else cls.seconds_per_text(options)
+    return (SECONDS_PER_EXAMPLE + reading) * loaded_examples(run)
 
 
 def is_small_training(encoder: Plugin, method: Plugin, task: Plugin) -> bool:

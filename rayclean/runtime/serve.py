@@ -212,6 +212,7 @@ def _start_serve() -> tuple[str, bool]:
             serve.start(proxy_location="HeadOnly", http_options=options)
             started = True
         client = _get_global_client()
+    assert client is not None  # or it had raised
     http = client.http_config
     host = "127.0.0.1" if http.host in ("0.0.0.0", "localhost") else http.host
     return f"http://{host}:{http.port}{http.root_path}", started

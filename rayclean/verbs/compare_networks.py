@@ -32,10 +32,11 @@ def compares_heads(config: Config) -> bool:
 
 def comparison_needs(config: Config, run: Run) -> VerbNeeds:
     """Resources that `evaluate` holds: training workers if networks are compared."""
+    cached = compares_heads(config)
     return VerbNeeds(
         trains=config.evaluate.compare, batch_size=config.train.batch_size,
         small=is_small_training(config.encoder, PLAIN, config.task),
-        network=not compares_heads(config) or config.cluster.use_gpu is True, seconds=network_seconds(config, run),
+        network=not cached or config.cluster.use_gpu is True, seconds=network_seconds(config, run, cached=cached),
     )  # fmt: skip
 
 

@@ -87,14 +87,17 @@ def validate(config: Config, run: Run) -> None:
 
 def needs(config: Config, run: Run) -> VerbNeeds:
     """Require the training workers and, at the same time, the language model of a method that asks."""
+    from rayclean.training.job_data import reads_features
+
     method, options = METHODS.checked(config.method)
     annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
     server = None if annotator is None else annotator.server()
     servers = () if server is None else (server,)
     small = is_small_training(config.encoder, config.method, config.task)
+    cached = reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
     return VerbNeeds(
         trains=True, batch_size=config.train.batch_size, small=small, servers=servers,
-        network=not small or config.cluster.use_gpu is True, seconds=network_seconds(config, run),
+        network=not small or config.cluster.use_gpu is True, seconds=network_seconds(config, run, cached=cached),
     )  # fmt: skip
 
 

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from rayclean.annotators.model_server import ModelServer, ServerOptions
-from rayclean.config import ClusterConfig, Plugin, TrainingConfig
+from rayclean.config import ClusterConfig, Plugin, TrainingConfig, parse_config
 from rayclean.errors import ConfigError
+from rayclean.pipeline import open_run
 from rayclean.runtime import auto_precision, engines, needs
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.needs import SMALL_SECONDS, VerbNeeds, is_worth_ray, needs_cluster
 from rayclean.runtime.session import Session
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
+from rayclean.verbs import predict, train
+from rayclean.verbs.compare_networks import comparison_needs
+from tests import toy
 
 SMALL, LARGE = VerbNeeds(seconds=SMALL_SECONDS), VerbNeeds(seconds=SMALL_SECONDS + 1)
 SERVES = VerbNeeds(servers=(ModelServer("smollm2-135m", None, ServerOptions()),))
@@ -105,6 +109,23 @@ def test_heads_and_bags_of_words_gain_nothing_by_a_gpu(
     encoder: dict[str, str], method: dict[str, Any], task: str, small: bool
 ) -> None:
     assert needs.is_small_training(Plugin(**encoder), Plugin(**method), Plugin(name=task)) is small
+
+
+@pytest.mark.parametrize(
+    ("encoder", "task", "reads"),
+    [(HEAD, "classification", False), (HEAD, "tagging", True), (WHOLE, "classification", True)],
+)
+def test_features_that_predict_has_kept_cost_nothing_again(
+    encoder: dict[str, str], task: str, reads: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """5,000 texts: Ray is worth starting for their transformer, not for a head on its features."""
+    monkeypatch.setattr(needs, "loaded_examples", lambda run: 5000)
+    values = toy.config(tmp_path, tmp_path / "runs") | {"encoder": encoder, "task": {"name": task}}
+    config = parse_config(values)
+    run = open_run(config)
+    assert is_worth_ray(ClusterConfig(), predict.needs(config, run))
+    for needed in (train.needs(config, run), comparison_needs(config, run)):
+        assert is_worth_ray(ClusterConfig(), needed) is reads
 
 
 @pytest.mark.parametrize(
