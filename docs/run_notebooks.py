@@ -25,10 +25,13 @@ def main(names: list[str]) -> None:
         notebook, start = nbformat.read(path, as_version=4), time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             nbclient.NotebookClient(
-                notebook, timeout=1800, resources={"metadata": {"path": folder}}
+                notebook,
+                timeout=1800,
+                coalesce_streams=True,
+                record_timing=False,
+                resources={"metadata": {"path": folder}},
             ).execute()
             for cell in notebook.cells:
-                cell.metadata.pop("execution", None)
                 if cell.cell_type == "code":
                     cell.outputs = [
                         _without(folder, each) for each in cell.outputs if each.get("name") != "stderr"

@@ -44,6 +44,38 @@ with lease.leased(sys.argv[1]) if sys.argv[2] == "leased" else contextlib.nullco
     remove_placement_group(model)
 print(json.dumps(got))
 """
+SWEEP = """
+import json, sys, time
+import rayclean.runtime.environment
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from rayclean.config import ClusterConfig
+from rayclean.runtime import lease, tune
+from rayclean.runtime.preflight import ResourceDemand
+from rayclean.runtime.trial_slots import trial_slots
+ray.init(address="auto", log_to_driver=False)
+ended = []
+class Observer:
+    def started(self, trial): pass
+    def epoch_ended(self, trial, record): pass
+    def ended(self, trial, result): ended.append(result)
+def trial(config, report, place):
+    workers = placement_group([{"CPU": 0.5, "GPU": 0.5}])
+    got = workers.wait(60)
+    time.sleep(3)
+    remove_placement_group(workers)
+    return {"got": got}
+halves = ClusterConfig(use_gpu=True, gpus_per_worker=0.5, cpus_per_worker=0.5)
+slots = trial_slots(
+    halves, trains=True, concurrent=None, cpus=0.1, trials=4, beside=[ResourceDemand("the model", 0, 1, "none")]
+)
+with lease.leased(sys.argv[1]):
+    model = placement_group([{"GPU": 1}])
+    assert model.wait(200), "the model got no GPU"
+    tune.run_trials(trial, [{"number": number} for number in range(4)], slots, Observer(), trains=True)
+    remove_placement_group(model)
+print(json.dumps({"concurrent": slots.concurrent, "ended": ended}))
+"""
 ELASTIC = """
 import json, sys, time
 import rayclean.runtime.environment
@@ -113,6 +145,21 @@ def test_two_runs_that_ask_while_they_train_both_end(how: str) -> None:
         assert sum("one run at a time does" in errors for _, errors in ends) == 1
     else:
         assert got == [[True, False], [True, False]]  # what the lease is for
+
+
+def test_two_sweeps_with_a_model_and_shares_of_gpus_both_end() -> None:
+    """Of two GPUs the model takes one, and two trials halve the other; the second sweep's model waits for the first's."""
+    with cluster() as environment:
+        sweeps = [
+            subprocess.Popen(
+                [sys.executable, "-c", SWEEP, name], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for name in ("first", "second")
+        ]  # fmt: skip
+        ends = [sweep.communicate(timeout=400) for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], ends
+    for out, _ in ends:
+        assert json.loads(out.splitlines()[-1]) == {"concurrent": 2, "ended": [{"got": True}] * 4}
 
 
 def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> None:
