@@ -4,9 +4,11 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
-from tests.modules import MODULES, nodes_of, parsed, relative
+from tests.modules import MODULES, PACKAGE, nodes_of, parsed, relative
 
 LINES, CHARACTERS = 300, 130
+METHOD_LINES = {"aum": 180, "dividemix": 180, "noiseal": 250, "lane": 250}
+"""A method is read at one sitting: fewer lines than these, ablations apart."""
 
 IN_EVERY_VERB = {"needs", "run", "validate", "VERSION"}
 """Names that each module of `verbs/` defines: the interface of a verb."""
@@ -24,6 +26,13 @@ def test_files_are_short_and_so_are_their_lines() -> None:
             long_lines[relative(path)] = long
     assert long_files == {}, f"longer than {LINES} lines; split them along a seam"
     assert long_lines == {}, f"longer than {CHARACTERS} characters"
+
+
+def test_a_method_is_read_at_one_sitting() -> None:
+    lines = {
+        name: len((PACKAGE / "methods" / f"{name}.py").read_text().splitlines()) for name in METHOD_LINES
+    }
+    assert {name: count for name, count in lines.items() if count >= METHOD_LINES[name]} == {}
 
 
 def test_a_public_name_is_defined_once() -> None:

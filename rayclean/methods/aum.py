@@ -1,11 +1,10 @@
 """AUM: Pleiss, Zhang, Elenberg, Weinberger, "Identifying Mislabeled Data using the Area Under the Margin
 Ranking", NeurIPS 2020.
 
-While a network trains, a right label is pulled by the others of its class, a wrong one against them: the
-margin of the label over its strongest rival, averaged over the epochs, is low for wrong labels. How low is too
-low is learnt from *threshold samples*, which get a class of their own that does not exist. Two trainings with
-other threshold samples judge every example at least once; what both find too low is removed, and a third
-training starts from scratch on the rest.
+While a network trains, a right label is pulled by the others of its class, a wrong one against them: the margin of the
+label over its strongest rival, averaged over the epochs, is low for wrong labels. How low is too low is learnt from
+*threshold samples*, which get a class of their own that does not exist. Two trainings with other threshold samples
+judge every example at least once; what both find too low is removed, and a third starts from scratch on the rest.
 
 | paper | here |
 |---|---|
@@ -17,10 +16,9 @@ training starts from scratch on the rest.
 
 Differences from the paper:
 * Threshold samples are N / (K + 1), as the paper writes; its code draws N / K.
-* An example is removed if more than 1 % of the threshold samples have a greater AUM, the rule of the code; the
-  interpolated percentile says the same but between two of them.
-* 3 epochs per run (`margin_epochs`) at the peak learning rate of AdamW, batches as configured: fine-tuning of
-  text encoders takes no more. The paper trains images by SGD for half of its epochs, in batches of 64.
+* An example is removed if more than 1 % of the threshold samples have a greater AUM, the rule of the code.
+* 3 epochs per run (`margin_epochs`) at the peak learning rate of AdamW, batches as configured: fine-tuning takes no more.
+  The paper trains images by SGD for half of its epochs, in batches of 64.
 * `fixed_threshold`, as the LANE paper describes its baseline: one run without threshold samples, K outputs.
 * A class that would be removed whole keeps the tenth of highest AUM.
 """

@@ -1,9 +1,9 @@
 """DivideMix: Li, Socher, Hoi, "DivideMix: Learning with Noisy Labels as Semi-supervised Learning", ICLR 2020.
 
-Networks learn right labels before wrong ones, so after a warm-up the losses fall into two heaps, which a
-two-component Gaussian mixture tells apart. Labels of the low heap are trained on, those of the high one are
-thrown away and guessed: semi-supervised learning. Two networks divide the data for each other, in turns, so
-that neither confirms its own mistakes; both guess, and both predict.
+Networks learn right labels before wrong ones, so after a warm-up the losses fall into two heaps, which a two-component
+Gaussian mixture tells apart. Labels of the low heap are trained on, those of the high one are thrown away and guessed:
+semi-supervised learning. Two networks divide the data for each other, in turns, so that neither confirms its own
+mistakes; both guess, and both predict.
 
 | paper | here |
 |---|---|
@@ -16,12 +16,12 @@ that neither confirms its own mistakes; both guess, and both predict.
 | -H, against asymmetric noise | `config.confidence_penalty`; `functional.losses.negative_entropy` |
 
 Differences from the paper, which classifies images for 300 epochs (options in parentheses):
-* Sentence embeddings are mixed, as in SelfMix, because texts cannot be; lambda' is drawn per row and not per
-  batch. Both networks' embeddings of a step serve as guesses and are mixed, in one forward pass.
-* A pass goes once through all examples, in whose batches X and U stand as they come; the paper draws as many of
-  U as of X. L_X and L_U are means over their rows of the global batch.
-* 2 epochs of warm-up in 6, lambda_u = 1 (`unlabelled_weight`) rising over 2 epochs (`rampup_epochs`); the paper
-  has 10 or 30 in 300, 25 and 16. The best epoch is one after the warm-up.
+* Sentence embeddings are mixed, as in SelfMix, because texts cannot be; lambda' is drawn per row and not per batch.
+  Both networks' embeddings of a step serve as guesses and are mixed, in one forward pass.
+* A pass goes once through all examples, in whose batches X and U stand as they come; the paper draws as many of U as of
+  X. L_X and L_U are means over their rows of the global batch.
+* 2 epochs of warm-up in 6, lambda_u = 1 (`unlabelled_weight`) rising over 2 epochs (`rampup_epochs`); the paper has 10 or
+  30 in 300, 25 and 16. The best epoch is one after the warm-up.
 * The mean of the networks' logits predicts, the paper's sum names the same class.
 * Where X has fewer than K members, it is the tenth of each class of highest omega. Losses that make no two heaps
   are all trusted. The average of the last five losses, for 90 % of noise, is left out.
@@ -129,10 +129,9 @@ class DivideMix(Method):
         if epoch <= self.config.warmup_epochs:
             return self._warmup(outputs[name].logits, batch, copies)
         own, guess = (_mean_of_views(outputs[network].logits, copies) for network in (name, peer))
-        guessed = mixing.sharpen((own + guess) / 2, self.config.temperature)
-        refined = mixing.co_refined_target(
-            batch.given_label, rows[f"omega_{peer}"], own, self.config.temperature
-        )
+        temperature = self.config.temperature
+        guessed = mixing.sharpen((own + guess) / 2, temperature)
+        refined = mixing.co_refined_target(batch.given_label, rows[f"omega_{peer}"], own, temperature)
         is_labelled = rows[f"labelled_{peer}"] > 0
         target = torch.where(is_labelled[:, None], refined, guessed).repeat(copies, 1)
         labelled, everything = is_labelled.repeat(copies), batch.valid.repeat(copies)
@@ -171,9 +170,8 @@ class DivideMix(Method):
 
     def quality(self, state: State) -> npt.NDArray[np.float64]:
         """Minus the mean of the two networks' losses; omega, which follows them, is 0 or 1 for most."""
-        return np.asarray(
-            -np.mean([state[f"loss_{name}"] for name in self.networks], axis=0, dtype=np.float64)
-        )
+        each = [state[f"loss_{name}"] for name in self.networks]
+        return np.asarray(-np.mean(each, axis=0, dtype=np.float64))
 
 
 def _mean_of_views(logits: Tensor, copies: int) -> Tensor:

@@ -1,12 +1,12 @@
 """LANE: label-aware noise elimination for fine-grained text classification (the paper's Algorithm 1,
 equations 1-9).
 
-The margin of a label against its strongest rival tells a wrong label from a hard one, but in fine-grained
-tasks classes are so alike that right labels have small margins, too. An auxiliary network weighs the rival: a
-lost margin counts the less, the more probable that network finds the rival, hence the less such a loss speaks
-against the label. Averages of these label-aware margins over the epochs (ALM) follow a distribution whose
-lower tail is down-weighted by a Gaussian inferred from the data, without a threshold; a contrastive loss on
-views pulls equal labels together, weighted by the auxiliary network likewise.
+The margin of a label against its strongest rival tells a wrong label from a hard one, but in fine-grained tasks classes
+are so alike that right labels have small margins, too. An auxiliary network weighs the rival: a lost margin counts the
+less, the more probable that network finds the rival, hence the less such a loss speaks against the label. Averages of
+these label-aware margins over the epochs (ALM) follow a distribution whose lower tail is down-weighted by a Gaussian
+inferred from the data, without a threshold; a contrastive loss on views pulls equal labels together, weighted by the
+auxiliary network likewise.
 
 | paper | here |
 |---|---|
@@ -29,8 +29,7 @@ Differences from the paper (each can be turned by an option, except the first tw
   scale.
 * w is clamped at 0.05 (`w_min`) in margins and contrastive loss, because the auxiliary network learns from
   the same noisy labels: its confidence would blow up the one and drive the other to minus infinity.
-* Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`); the paper states
-  neither.
+* Features of the contrastive loss have unit length and temperature 0.3 (`normalize`, `tau`), which the paper leaves open.
 * Losses are means over the rows with their views (`reduction`), the paper writes sums.
 * One view by default (`views`); the paper's 256 rows for 32 originals are seven. Networks of different encoders
   (`auxiliary`) rewrite their own tokens: their views of a row share its label, not their text.

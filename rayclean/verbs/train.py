@@ -38,6 +38,7 @@ from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 from rayclean.training.job import DataSpec, ExampleSelection, FitJob, FitSpec
 from rayclean.training.query_annotator import AskAnnotator
+from rayclean.verbs.compare_networks import compares_heads
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,7 @@ def validate(config: Config, run: Run) -> None:
 
     check_label_form(config.method, config.task)
     per_token = TASKS.resolve(config.task.name).per_token
-    method = METHODS.build(
-        config.method, 2, config.seed
-    )  # the number of classes is not known yet, nor needed
+    method = METHODS.build(config.method, 2, config.seed)  # the number of classes is not known yet
     kept = {*method.state(), "example_id", "given_label"}
     if missing := sorted(set(method.measures().columns) - kept):
         raise ConfigError(
@@ -87,17 +86,15 @@ def validate(config: Config, run: Run) -> None:
 
 def needs(config: Config, run: Run) -> VerbNeeds:
     """Require the training workers and, at the same time, the language model of a method that asks."""
-    from rayclean.training.job_data import reads_features
-
     method, options = METHODS.checked(config.method)
     annotator = build_annotator(config, ()) if method.expected_queries(options) is not None else None
     server = None if annotator is None else annotator.server()
     servers = () if server is None else (server,)
     small = is_small_training(config.encoder, config.method, config.task)
-    cached = reads_features(config.encoder, TASKS.resolve(config.task.name).per_token)
     return VerbNeeds(
         trains=True, batch_size=config.train.batch_size, small=small, servers=servers,
-        network=not small or config.cluster.use_gpu is True, seconds=network_seconds(config, run, cached=cached),
+        network=not small or config.cluster.use_gpu is True,
+        seconds=network_seconds(config, run, cached=compares_heads(config)),
     )  # fmt: skip
 
 
