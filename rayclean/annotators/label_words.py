@@ -9,7 +9,7 @@ alike ("ent" of "entailment" and of "entertainment"), depending on the other wor
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,8 @@ class LabelWordsForm:
 
     def sent(self, query: Query) -> list[Any]:
         """The uncut prompt, and the candidates' words, each with whether its end is scored."""
-        others = [label.word for label in self.labels]
         words = [candidate.word for candidate in query.candidates]
-        ends = [any(other != word and other.startswith(word) for other in others) for word in words]
+        ends = [any(other != word and other.startswith(word) for other in words) for word in words]
         return [self.prompt.render(query), list(zip(words, ends, strict=True))]
 
     def prompts(self, query: Query) -> tuple[str, ...]:
@@ -89,7 +88,7 @@ class LabelWordsForm:
             EndpointError: the endpoint returns no log-probabilities, or samples a disallowed token.
         """
         assert self._words is not None  # set by load()
-        ids = self._words.trie(label.word for label in self.labels)[()][:MAX_IDS]
+        ids = trie(self._words.tokens(label.word for label in self.labels))[()][:MAX_IDS]
         prompt = self._words.encode("The capital of France is the city of")
         await score_tokens(post, model, [prompt], ids)
 
@@ -110,11 +109,12 @@ class LabelWordsForm:
         """
         assert self._words is not None  # set by load()
         prompt, tokens = self._fit(self._words, query)
-        words = list(dict.fromkeys(each.word for each in (*query.candidates, *query.scored)))
+        offered, further = ([each.word for each in some] for some in (query.candidates, query.scored))
+        words = self._words.tokens(offered, further)
         found: dict[TokenIds, dict[int, float]] = {}
         prompt_tokens = answer_tokens = 0
         try:
-            for group in _groups(self._words.trie(words)):
+            for group in _groups(trie(words)):
                 ids = sorted({token for _, children in group for token in children})
                 prompts = [[*tokens, *node] for node, _ in group]
                 rows, paid = await score_tokens(post, unanswered.model, prompts, ids)
@@ -123,7 +123,10 @@ class LabelWordsForm:
                     found.setdefault(node, {}).update({token: row[token] for token in children})
         except EndpointError as error:
             raise error.paid(prompt_tokens, answer_tokens) from None
-        scores = self._words.score(words, found)
+        scores = {
+            word: sum(found[tokens[:depth]][token] for depth, token in enumerate(tokens))
+            for word, tokens in words.items()
+        }
         by_position = tuple(scores.pop(candidate.word) for candidate in query.candidates)
         return replace(
             unanswered,
@@ -175,33 +178,40 @@ class LabelWords:
                     "from the prompt"
                 )
             words[label.word] = tuple(whole[len(bare) :])
-        beginnings = {ids[:length] for ids in words.values() for length in range(1, len(ids))}
-        newline = tuple(self.encode(f"{anchor} x\n")[len(self.encode(f"{anchor} x")) :])
-        # A word that is a prefix of another would always score higher, so its end is scored too.
-        self.tokens = {
-            word: tokens + newline if tokens in beginnings else tokens for word, tokens in words.items()
+        self._words = words
+        self._end = tuple(self.encode(f"{anchor} x\n")[len(self.encode(f"{anchor} x")) :])
+
+    def tokens(self, candidates: Iterable[str], further: Iterable[str] = ()) -> dict[str, TokenIds]:
+        """The tokens of the words of one question.
+
+        A word with which another one begins would always score higher, so its end, a line break, is scored too. Whether a
+        candidate is such a word is decided among the candidates, so that an answer does not depend on labels that are not
+        offered.
+        """
+        offered = {word: self._words[word] for word in candidates}
+        words = offered | {word: self._words[word] for word in further}
+        among, of_all = _beginnings(offered), _beginnings(words)
+        return {
+            word: tokens + self._end if tokens in (among if word in offered else of_all) else tokens
+            for word, tokens in words.items()
         }
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, including special tokens at the beginning."""
         return [int(token) for token in self.tokenizer(text)["input_ids"]]
 
-    def trie(self, words: Iterable[str]) -> dict[TokenIds, list[int]]:
-        """The trie of some words: next token ids by the tokens so far, starting with the root (no tokens)."""
-        nodes: dict[TokenIds, set[int]] = {}
-        for word in words:
-            tokens = self.tokens[word]
-            for depth, token in enumerate(tokens):
-                nodes.setdefault(tokens[:depth], set()).add(token)
-        return {node: sorted(nodes[node]) for node in sorted(nodes, key=lambda node: (len(node), node))}
 
-    def score(self, words: Iterable[str], found: dict[TokenIds, dict[int, float]]) -> dict[str, float]:
-        """Sum of the log-probabilities along the tokens of each word."""
-        return {
-            word: sum(found[tokens[:depth]][token] for depth, token in enumerate(tokens))
-            for word in words
-            for tokens in (self.tokens[word],)
-        }
+def _beginnings(words: Mapping[str, TokenIds]) -> set[TokenIds]:
+    return {tokens[:length] for tokens in words.values() for length in range(1, len(tokens))}
+
+
+def trie(words: Mapping[str, TokenIds]) -> dict[TokenIds, list[int]]:
+    """The trie of some words: next token ids by the tokens so far, starting with the root (no tokens)."""
+    nodes: dict[TokenIds, set[int]] = {}
+    for tokens in words.values():
+        for depth, token in enumerate(tokens):
+            nodes.setdefault(tokens[:depth], set()).add(token)
+    return {node: sorted(nodes[node]) for node in sorted(nodes, key=lambda node: (len(node), node))}
 
 
 def load_tokenizer(name: str) -> Any:
@@ -283,11 +293,11 @@ def _token_id(token: str) -> int:
     return int(number)
 
 
-def _groups(trie: dict[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
+def _groups(nodes: Mapping[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:
     """Group the nodes of a trie, with their children, into requests of at most `MAX_IDS` token ids, in order of depth."""
     groups: list[list[tuple[TokenIds, list[int]]]] = [[]]
     ids: set[int] = set()
-    for node, children in trie.items():
+    for node, children in nodes.items():
         for start in range(0, len(children), MAX_IDS):
             piece = children[start : start + MAX_IDS]
             if len(ids | set(piece)) > MAX_IDS:

@@ -39,12 +39,9 @@ first 60 of the others, whose given labels are right.
 
 
 def config_of(folder: Path, annotator: dict[str, Any], **sections: Any) -> Config:
-    words = {"BIZ": "b", "SPO": "s", "HATE": "po"} | sections.pop("words", {})
-    dataset = {
-        "path": "unread.parquet",
-        "labels": sections.pop("names", ["BIZ", "SPO", "HATE"]),
-        "words": words,
-    }
+    names, usual = sections.pop("names", ("BIZ", "SPO", "HATE")), {"BIZ": "b", "SPO": "s", "HATE": "po"}
+    words = {name: word for name, word in usual.items() if name in names} | sections.pop("words", {})
+    dataset = {"path": "unread.parquet", "labels": list(names), "words": words}
     return parse_config(
         {"name": "run", "output": str(folder), "dataset": dataset, "annotator": annotator, **sections}
     )
@@ -550,11 +547,19 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "calibration"), [("label_words", "controls"), ("label_words", "none"), ("choice", "auto")]
 )
-@pytest.mark.parametrize("names", [("BIZ", "SPO", "HATE", "ART"), ("HATE", "BIZ", "SPO")])
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("BIZ", "SPO", "HATE", "ART"), {"ART": "art"}),
+        (("BIZ", "SPO", "HATE", "ART"), {"ART": "pot"}),  # begins with the word of another class
+        (("HATE", "BIZ", "SPO"), {}),
+        (("BIZ", "SPO", "TOXIC"), {"TOXIC": "po"}),  # HATE by another name
+    ],
+)
 def test_another_label_set_pays_for_no_answer_again(
-    tmp_path: Path, form: str, calibration: str, names: tuple[str, ...]
+    tmp_path: Path, form: str, calibration: str, names: tuple[str, ...], words: dict[str, str]
 ) -> None:
-    """One more class, or the classes in another order: every question is answered from the ledger, alike."""
+    """One more class, the classes in another order, or one renamed: the ledger answers every question, alike."""
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
     run = make(tmp_path / "first")
     sections = {"relabel": {"calibration": calibration, "demonstrations": 2}}
@@ -568,23 +573,20 @@ def test_another_label_set_pays_for_no_answer_again(
         }
         do(config_of(tmp_path, options, **sections), run)
         calls = server.calls().total()
-        other = make(tmp_path / "second", names=names)
+        other = make(tmp_path / "second", names=tuple("HATE" if name == "TOXIC" else name for name in names))
+        renamed = LabelSet([Label(number, name, name) for number, name in enumerate(names)])
+        other.write_text(renamed.to_json(), "load", "labels.json")
         shutil.copytree(run.path("ledger"), other.path("ledger"))
-        words = {"ART": "art"} if "ART" in names else {}
         metrics = do(config_of(tmp_path, options, names=names, words=words, **sections), other, "g")
         assert server.calls().total() == calls
     assert (metrics["asked"], metrics["from_ledger"]) == (0, SUSPECTS)
+    of_first = ("BIZ", "SPO", "TOXIC" if "TOXIC" in names else "HATE")
     before, after = (
-        {
-            key: ("BIZ", "SPO", "HATE")[row["final_label"]]
-            for key, row in table(run, "relabel", "labels").items()
-        },
+        {key: of_first[row["final_label"]] for key, row in table(run, "relabel", "labels").items()},
         {key: names[row["final_label"]] for key, row in table(other, "relabel", "labels").items()},
     )
     assert before == after
-    first = {
-        key: as_said(row, ("BIZ", "SPO", "HATE")) for key, row in table(run, "relabel", "annotations").items()
-    }
+    first = {key: as_said(row, of_first) for key, row in table(run, "relabel", "annotations").items()}
     second = {key: as_said(row, names) for key, row in table(other, "relabel", "annotations").items()}
     assert first == second
     # Without the preference for some words removed, so few answers do not show surely enough what is right.
