@@ -46,7 +46,7 @@ DECISION_MEANINGS = {
     "referred": "what is known does not decide: the given label stays, and a person should look",
     "abstained": "the annotator chose none of the candidates, so the given label stays",
     "error": "the query failed, so the given label stays",
-    "unasked": "the budget was spent, so the given label stays",
+    "unasked": "the budget was spent, or there is no answer yet, so the given label stays",
 }
 
 

@@ -82,12 +82,13 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         out.remove(part)  # decisions of an earlier attempt are repeated from the same answers
     decided: list[DecidedStage] = []
     paid: list[dict[str, Any]] = []
-    fresh, only = 0, None
+    fresh, only, exhausted = 0, None, False
     for number, (plugin, annotator) in enumerate(zip(plugins, annotators, strict=True)):
         stage = AnnotatorStage(config, number, annotator, task, sources, run, out)
         before = stage.spent.queries
         stage.ask(engines, suspects, only)
         fresh += stage.spent.queries - before
+        exhausted |= not Budget.of(annotator).allows(stage.spent.queries, stage.spent)
         last = number == len(plugins) - 1
         decided.append(
             write_decisions(
@@ -112,7 +113,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     label_sources = write_labels(run, out, task)
     warnings = _lost(lost_reverts(run, task)) + settled.pop("warnings")
     out.remove("answers")
-    advice = _advice(counts, total)
+    advice = _advice(counts, total, exhausted)
     if advice is not None:
         logger.warning("relabel: %s", advice)
     worth = [
@@ -157,13 +158,24 @@ def _lost(reverts: Sequence[Change]) -> list[str]:
     ]
 
 
-def _advice(decided: dict[str, Any], total: int) -> str | None:
-    """Advice for suspects that were not asked about or whose queries failed; None if there are none."""
-    if decided["unasked"]:
+def _advice(decided: dict[str, Any], total: int, exhausted: bool) -> str | None:
+    """Advice for suspects that were not asked about, have no answer yet, or whose queries failed; None if there are none.
+
+    Args:
+        decided: numbers of decisions by kind.
+        total: number of suspects.
+        exhausted: whether an annotator's budget is spent.
+    """
+    if decided["unasked"] and exhausted:
         return (
             f"the budget left {decided['unasked']} of {total} suspects unasked: raise annotator.max_queries, "
             "max_tokens or max_cost and run the same command; what was answered is in the ledger "
             "and costs nothing again"
+        )
+    if decided["unasked"]:
+        return (
+            f"{decided['unasked']} of {total} suspects have no answer yet and keep their given label: `rayclean relabel --again` "
+            "asks for those again, then `rayclean clean` goes on with what follows"
         )
     if decided["error"]:
         return (

@@ -1,6 +1,7 @@
 """relabel from finished load, predict and detect: every suspect decided once, replayed, reverted bit for bit."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from rayclean.annotators.answers import answer_rows
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.revert_changes import revert_label_changes
+from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
@@ -542,6 +544,31 @@ def test_revert_restores_the_given_labels_bit_for_bit(tmp_path: Path) -> None:
         revert_label_changes(run, TASK, example_ids=[10**9])
     with pytest.raises(ConfigError, match="did you mean HATE"):
         revert_label_changes(run, TASK, to_label="HATR")
+
+
+def test_what_has_no_answer_yet_is_no_budget_that_was_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People answer tomorrow: what they have not seen keeps its label, and the next attempt asks for that alone."""
+    run = make(tmp_path)
+    config = config_of(tmp_path, simulated(run))
+    answer = SimulatedAnnotator.annotate
+
+    async def tomorrow(self: SimulatedAnnotator, queries: Sequence[Query]) -> list[Annotation | None]:
+        return [
+            each if query.unit_id % 3 else None
+            for each, query in zip(await answer(self, queries), queries, strict=True)
+        ]
+
+    monkeypatch.setattr(SimulatedAnnotator, "annotate", tomorrow)
+    metrics = do(config, run)
+    assert not metrics["complete"]
+    assert re.fullmatch(
+        rf"{metrics['unasked']} of {SUSPECTS} suspects have no answer yet .*--again.*", metrics["go_on"]
+    )
+    monkeypatch.setattr(SimulatedAnnotator, "annotate", answer)
+    again = do(config, run, "again")
+    assert (again["complete"], again["go_on"], again["unasked"]) == (True, None, 0)
 
 
 @pytest.mark.parametrize(
