@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rayclean.annotators.base import MAX_MEASURED, PROMPT_CHARACTERS, best_position
-from rayclean.annotators.endpoint import EndpointError, Post, usage
+from rayclean.annotators.endpoint import EndpointError, Post
 from rayclean.annotators.model_source import model_source
 from rayclean.annotators.prompts import Prompt, prompt_hash, with_fewer_demonstrations
 from rayclean.annotators.query import Annotation, Expected, Query
+from rayclean.annotators.token_scores import score_tokens
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.schema import Label
 
@@ -231,66 +232,6 @@ def load_tokenizer(name: str) -> Any:
             f"({str(error).splitlines()[0][:200]}); set annotator.tokenizer to its folder or hub id, "
             "or annotator.form = 'choice'"
         ) from error
-
-
-async def score_tokens(
-    post: Post, model: str, prompts: Sequence[Sequence[int]], ids: Sequence[int]
-) -> tuple[list[dict[int, float]], int]:
-    """Log-probability of each token of `ids` after each prompt, in one request.
-
-    Returns:
-        A dict by token id per prompt, and the number of charged prompt tokens.
-
-    Raises:
-        EndpointError: the request failed, or the answer lacks the log-probabilities.
-    """
-    body = {
-        "model": model,
-        "prompt": [list(prompt) for prompt in prompts],
-        "max_tokens": 1,
-        "temperature": 0,
-        "logprobs": len(ids),
-        "logprob_token_ids": list(ids),
-        "allowed_token_ids": list(ids),
-        "return_tokens_as_token_ids": True,
-    }
-    response = await post("completions", body)
-    try:
-        rows = _read_scores(response, len(prompts), ids)
-    except EndpointError as error:
-        raise error.paid(*usage(response)) from None
-    return rows, usage(response)[0] or sum(map(len, prompts))
-
-
-def _read_scores(response: dict[str, Any], count: int, ids: Sequence[int]) -> list[dict[int, float]]:
-    """Read and check the log-probabilities by token id of each of `count` prompts."""
-    scores: dict[int, dict[int, float]] = {}
-    sampled: dict[int, int] = {}
-    try:
-        for choice in response["choices"]:
-            index, logprobs = int(choice["index"]), choice["logprobs"]
-            found = {_token_id(token): float(x) for token, x in logprobs["top_logprobs"][0].items()}
-            sampled[index] = _token_id(logprobs["tokens"][0])
-            scores[index] = {token: found[token] for token in ids}
-        rows = [scores[index] for index in range(count)]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{type(error).__name__} {error}"
-        message = f"no log-probabilities for the token ids that were asked ({reason})"
-        raise EndpointError("invalid", message) from None
-    if any(not -1e5 < score <= 1e-3 for row in rows for score in row.values()):
-        raise EndpointError("invalid", "log-probabilities outside (-inf, 0]")
-    for token in sampled.values():
-        if token not in ids:
-            message = f"the endpoint sampled token {token}, which is none of the allowed {list(ids)[:8]}"
-            raise EndpointError("outside", message)
-    return rows
-
-
-def _token_id(token: str) -> int:
-    prefix, _, number = token.partition(":")
-    if prefix != "token_id":
-        raise ValueError(f"expected token_id:N, got {token[:40]!r}")
-    return int(number)
 
 
 def _groups(nodes: Mapping[TokenIds, list[int]]) -> list[list[tuple[TokenIds, list[int]]]]:

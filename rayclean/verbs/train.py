@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayclean import progress
-from rayclean.annotators import ANNOTATORS, build_annotator
+from rayclean.annotators import ANNOTATORS, build_annotator, is_trusted
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.query_budget import Budget
@@ -213,7 +213,9 @@ def _answers_depend_on(config: Config, run: Run, labels: LabelSet, method: Metho
     if method.expected_queries(method.config) is None:
         return ()
     _, options = ANNOTATORS.checked(config.annotator)
-    trusted = _is_trusted(config, run)
+    relabel_manifest = run.manifest("relabel")
+    judged = relabel_manifest.metrics.get("judged", ()) if relabel_manifest is not None else ()
+    trusted = is_trusted(config, judged)
     return (config.annotator.name, options.identity(), config.relabel.calibration, labels.to_json(), trusted)
 
 
@@ -273,7 +275,9 @@ def _annotator(
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
     budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its queries itself
-    trusted = _is_trusted(config, run)
+    relabel_manifest = run.manifest("relabel")
+    judged = relabel_manifest.metrics.get("judged", ()) if relabel_manifest is not None else ()
+    trusted = is_trusted(config, judged)
     if not trusted:
         logger.warning(
             "train: %s was no better than chance at relabel's control questions: it is not asked, and the method's "
@@ -290,11 +294,3 @@ def _annotator(
             trusted=trusted,
         ) as asker:
             yield asker
-
-
-def _is_trusted(config: Config, run: Run) -> bool:
-    """Whether the annotator was better than chance at the control questions of `relabel`, if it was asked any."""
-    manifest = run.manifest("relabel")
-    judged = manifest.metrics.get("judged", ()) if manifest is not None else ()
-    known = [each for each in judged if each["name"] == config.annotator.name and each["controls"]["asked"]]
-    return all(each["above_chance"] for each in known)

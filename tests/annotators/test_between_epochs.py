@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from rayclean.annotators import is_trusted
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.between_epochs import answer_between_epochs
 from rayclean.annotators.engine import Engine
@@ -18,7 +19,7 @@ from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.query_budget import Budget
 from rayclean.annotators.simulated import SimulatedAnnotator
-from rayclean.config import Plugin
+from rayclean.config import Plugin, parse_config
 from rayclean.errors import AnnotationError
 from rayclean.folder import Folder
 from rayclean.schema import ABSTAINED, UNANSWERED, Candidate, Label, LabelSet, MethodQueries
@@ -159,6 +160,36 @@ def test_a_single_answer_is_not_calibrated_by_itself(examples: str, tmp_path: Pa
     annotator = Scripted(scores=lambda query: (5.0, 2.0, -9.0))
     labels, _ = run(annotator, asked(examples, 1), examples, tmp_path, calibration="controls")
     assert labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "above_chance", "model", "trusted"),
+    [
+        (60, False, "small", False),
+        (60, True, "small", True),
+        (0, False, "small", True),
+        (60, False, "large", True),
+    ],
+)
+def test_what_relabel_found_of_this_very_annotator_counts(
+    asked: int, above_chance: bool, model: str, trusted: bool
+) -> None:
+    """Another model of the same plug-in is not judged by it."""
+    endpoint = {"name": "openai", "base_url": "http://127.0.0.1:1/v1"}
+    config = parse_config(
+        {
+            "name": "x",
+            "dataset": {"path": "x.csv"},
+            "annotator": {**endpoint, "model": "small"},
+            "relabel": {"annotators": ["knn", {**endpoint, "model": model}]},
+        }
+    )
+    judged = [
+        {"name": "knn", "controls": {"asked": 0}, "above_chance": False},
+        {"name": "openai", "controls": {"asked": asked}, "above_chance": above_chance},
+    ]
+    assert is_trusted(config, judged) is trusted
+    assert is_trusted(config, ())
 
 
 def test_an_annotator_that_is_not_trusted_decides_nothing(examples: str, tmp_path: Path) -> None:
