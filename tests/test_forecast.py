@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from rayclean.config import parse_config
 from rayclean.forecast import forecast
 from rayclean.schema import Label, LabelSet
 from rayclean.sweeps.plan import SharedWork, Work, make_plan
 from rayclean.sweeps.spec import Sweep
 from rayclean.sweeps.sweep import describe_sweep
+from rayclean.verbs import detect
 from tests.sweeps.bases import sweep
+from tests.tasks import test_multi_label as sets
+from tests.tasks import test_tagging as tags
 
 PAID: dict[str, Any] = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
 NAMES = ("garden", "harbour", "kitchen")
@@ -64,6 +68,23 @@ def test_questions_of_equal_relabellings_are_counted_once(tmp_path: Path) -> Non
     assert said(of) == "relabel asks knn by the size of the data, which is not loaded yet, free"
     loaded(of)
     assert said(of) == "relabel asks knn at most 300 questions, free"
+
+
+@pytest.mark.parametrize("form", [sets, tags])
+@pytest.mark.parametrize("budget", [0.1, 200])
+def test_as_many_questions_as_detect_allows_suspects(tmp_path: Path, form: Any, budget: float | int) -> None:
+    """The budget counts units; 200 are more than there are examples."""
+    run, config = form.make(tmp_path)
+    config = parse_config(
+        config.model_dump(mode="json") | {"annotator": {"name": "knn"}}, [f"detect.budget={budget}"]
+    )
+    metrics = {"examples": len(sets.rows_of(run, "load", "examples")), "characters": {"mean": 40.0}}
+    manifest = {"verb": "load", "fingerprint": "0", "seconds": 0, "rayclean": "0", "metrics": metrics}
+    run.write_json(manifest, "load", "manifest.json")
+    allowed = sets.do(config, run, detect, "detect")["budget"]
+    assert allowed == (budget if isinstance(budget, int) else (36 if form is sets else 30))  # of 360, of 300
+    said = forecast([(config, run, {"load": "0", "relabel": "r"})], ["relabel"])
+    assert said == f"relabel asks knn at most {allowed} questions, free"
 
 
 def test_what_an_earlier_attempt_has_asked_is_not_counted_again(tmp_path: Path) -> None:

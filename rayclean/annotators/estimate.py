@@ -19,6 +19,7 @@ from rayclean.functional.suspect_budget import suspects_allowed
 from rayclean.plugins import Plugin
 from rayclean.run import Run
 from rayclean.schema import Candidate, Label, LabelSet
+from rayclean.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ class QuestionEstimate:
 
 
 def estimate_relabel(config: Config, data: LoadedTexts | None) -> list[QuestionEstimate]:
-    """Estimate the queries of `relabel` to each of its annotators, about as many suspects as the budgets
-    allow. Any annotator may be asked about all suspects, since earlier ones may leave all undecided.
+    """Estimate the queries of `relabel` to each of its annotators, about as many suspects as the budget
+    allows of the units. Any annotator may be asked about all suspects, since earlier ones may leave all undecided.
     """
     relabel, budget = config.relabel, config.detect.budget
-    suspects = None
-    if data is not None or isinstance(budget, int):
-        suspects = suspects_allowed(budget, data.examples) if data is not None else int(budget)
+    suspects = budget if isinstance(budget, int) else None
+    if data is not None:
+        units = data.examples * TASKS.build(config.task, data.labels).units_per_example
+        suspects = suspects_allowed(budget, units)
     return [
         estimate_questions(
             "relabel", config, data, suspects, relabel.demonstrations, relabel.candidates, plugin

@@ -106,7 +106,8 @@ class DetectConfig(Options):
     combine: Literal["mean_rank", "mean", "min"] = "mean_rank"
     """How several qualities become one: mean of ranks in [0, 1], mean of scores, or the lowest score."""
     budget: float | int = 0.1
-    """Largest number of suspects: a share of the examples (float in (0, 1]) or a count (integer)."""
+    """Largest number of suspects: a share of what is doubted (float in (0, 1]) or a count (integer). That is the examples; of
+    sets of classes and of tags, every class of every example."""
 
     @field_validator("budget")
     @classmethod
@@ -114,13 +115,13 @@ class DetectConfig(Options):
         if isinstance(budget, int) and not isinstance(budget, bool):
             if budget < 1:
                 raise ValueError(
-                    f"a count must be at least 1, got {budget}; write how many examples may be doubted, such as 100, or a "
-                    "share of them, such as 0.1"
+                    f"a count must be at least 1, got {budget}; write how many suspects there may be, such as 100, or a "
+                    "share, such as 0.1"
                 )
         elif not 0 < budget <= 1:
             raise ValueError(
-                f"a share must lie in (0, 1], got {budget}; write a share of the examples, such as 0.1, or a count "
-                "of them as an integer, such as 100"
+                f"a share must lie in (0, 1], got {budget}; write a share, such as 0.1, or a count as an integer, "
+                "such as 100"
             )
         return budget
 

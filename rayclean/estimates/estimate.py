@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rayclean.annotators.estimate import LoadedTexts
 from rayclean.config import Config
 from rayclean.errors import DataError
 from rayclean.estimates.questions import QuestionCosts, estimate_costs
@@ -101,13 +102,17 @@ def estimate_run(config: Config, *, measure_model: bool = False) -> RunEstimate:
         folder = Folder(path)
         runs, short = _rehearse_all(config, folder, sizes, sample)
         used = runs[-1].examples / max(len(sample.rows), 1)
-        manifest = run.manifest("load") if done["load"] else None
-        examples = round(used * sample.count.rows) if manifest is None else int(manifest.metrics["examples"])
+        data = LoadedTexts.of(run) if done["load"] else None
+        if data is None:
+            sampled = LoadedTexts.of(runs[-1].run)
+            assert sampled is not None, "the rehearsal has loaded its sample"
+            data = replace(sampled, examples=round(used * sample.count.rows))
+        examples = data.examples
         times = estimate_times(config, sample, runs, short, examples)
         costs = (
             []
             if done["relabel"] and done["train"]
-            else estimate_costs(config, runs[-1], examples, measure=measure_model)
+            else estimate_costs(config, runs[-1], data, measure=measure_model)
         )
         needed = {verb: _needs(config, verb, runs[-1], examples) for verb in VERBS if not done[verb]}
     costs = [each for each in costs if not done["relabel" if each.asker == "relabel" else "train"]]

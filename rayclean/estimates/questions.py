@@ -44,22 +44,19 @@ class QuestionCosts:
 
 
 def estimate_costs(
-    config: Config, rehearsed: RehearsedRun, examples: int, *, measure: bool
+    config: Config, rehearsed: RehearsedRun, data: LoadedTexts, *, measure: bool
 ) -> list[QuestionCosts]:
     """What the questions of `relabel`, and of a method that asks, will be.
 
     Args:
         config: of the real run.
         rehearsed: a rehearsal whose `detect` is done.
-        examples: of the real run.
+        data: of the real run, or of the rehearsal as far as that is not loaded.
         measure: whether the language model is started and asked, to learn its speed.
 
     Raises:
         RaycleanError: the model cannot be served here, or the prompts cannot be made.
     """
-    loaded = LoadedTexts.of(rehearsed.run)
-    assert loaded is not None, "the rehearsal has loaded its sample"
-    data = replace(loaded, examples=examples)
     estimates = estimate_relabel(config, data) + estimate_training(config, data)
     plugins: list[Plugin] = [*asking_plugins(config), config.annotator]
     return [

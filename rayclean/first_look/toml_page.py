@@ -10,6 +10,7 @@ from rayclean.first_look.oddities import oddities
 from rayclean.first_look.proposed_config import ProposedConfig
 from rayclean.functional.suspect_budget import suspects_allowed
 from rayclean.overrides import leaves, toml_value
+from rayclean.tasks import TASKS
 
 CLASSES_SHOWN = 20
 """Most classes that are listed with their counts."""
@@ -150,10 +151,10 @@ def _further(proposal: ProposedConfig) -> list[str]:
     """The sections that people change first."""
     said = oddities(proposal)
     budget = proposal.config.detect.budget
-    share = f"{budget:.0%} of the examples" if isinstance(budget, float) else f"{budget:,} examples"
-    here = (
-        f", {suspects_allowed(budget, proposal.look.rows):,} of these rows" if proposal.look.is_whole else ""
-    )
+    task = TASKS.resolve(proposal.config.task.name)
+    units, is_counted = task.units_are_called, proposal.look.is_whole and task.units_are_examples
+    share = f"{budget:.0%} of the {units}" if isinstance(budget, float) else f"{budget:,} {units}"
+    here = f", {suspects_allowed(budget, proposal.look.rows):,} of these rows" if is_counted else ""
     lines: list[str] = []
     if "predict" not in proposal.values and said.get("folds"):
         lines += [

@@ -71,6 +71,11 @@ class Task:
         return len(self.labels)
 
     @property
+    def units_per_example(self) -> int:
+        """Number of units that `unit_rows` makes of every example."""
+        return 1
+
+    @property
     def output_names(self) -> list[str]:
         """Name of each of these numbers; where labels are sequences of tags or sets of classes, of each number in them, too."""
         return self.labels.names

@@ -32,6 +32,11 @@ class MultiLabel(Task):
     decides_alone = False
     units_are_called = "classes of examples"
 
+    @property
+    def units_per_example(self) -> int:
+        """K: one per class."""
+        return len(self.labels)
+
     def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
         """The classes of a probability above .5."""
         rows = probabilities.to_pylist()
@@ -79,7 +84,7 @@ class MultiLabel(Task):
 
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
         """K rows per example, by example and class."""
-        classes = len(self.labels)
+        classes = self.units_per_example
         bits, known = label_bits(examples[label], classes)
         codes = 2 * np.arange(classes) + bits
         given = pa.array(codes.reshape(-1), pa.int32(), mask=np.repeat(~known, classes))

@@ -47,6 +47,11 @@ class Tagging(Task):
         return 1 + 2 * len(self.labels)
 
     @property
+    def units_per_example(self) -> int:
+        """C: one per entity class."""
+        return len(self.labels)
+
+    @property
     def output_names(self) -> list[str]:
         """`O`, `B-PER`, `I-PER`, ..."""
         return ["O", *(f"{mark}-{name}" for name in self.labels.names for mark in "BI")]
@@ -102,7 +107,7 @@ class Tagging(Task):
 
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
         """C rows per example, by example and entity class; `given_value` are the spans of the label."""
-        classes = len(self.labels)
+        classes = self.units_per_example
         values: list[str | None] = []
         for tags in examples[label].to_pylist():
             values += [None] * classes if tags is None else _values(tags, classes)

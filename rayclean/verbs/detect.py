@@ -88,7 +88,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         )
     for temporary in ("scores", "survey.json", "fitted.json"):
         out.remove(temporary)
-    metrics = _metrics(totals, fitted, chosen, survey["examples"])
+    metrics = _metrics(totals, fitted, chosen, survey["examples"], task.units_are_called)
     texts = loaded.metrics.get("texts", {}) if loaded is not None and task.units_are_examples else {}
     return metrics | {"alarms": implausible(metrics, texts)}
 
@@ -187,7 +187,11 @@ def _watched(mapper: Mapper, bar: progress.ProgressBar) -> Mapper:
 
 
 def _metrics(
-    totals: dict[str, Any], fitted: dict[str, dict[str, Any]], chosen: SelectedSuspects, total: int
+    totals: dict[str, Any],
+    fitted: dict[str, dict[str, Any]],
+    chosen: SelectedSuspects,
+    total: int,
+    units: str,
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "examples": total,
@@ -205,7 +209,7 @@ def _metrics(
         notes.append(
             "no suspects: nothing else can be suggested for any label (clean development examples aside)"
             if not chosen.eligible
-            else f"no suspects: detect.budget allows {chosen.limit} of {total} examples; raise it"
+            else f"no suspects: detect.budget allows {chosen.limit} of {total} {units}; raise it"
         )
     if notes:
         metrics["note"] = "; ".join(notes)
