@@ -35,6 +35,8 @@ class Tokenizer:
 
     pad_id: int = 0
     max_length: int
+    most_tokens: int | None = None
+    """The greatest `max_length` that its model can read; None: any."""
     vocabulary: int
     """Number of token ids."""
     special_ids: frozenset[int] = frozenset()

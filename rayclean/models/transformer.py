@@ -194,7 +194,7 @@ class TransformerTokenizer(Tokenizer):
                 f"encoder.max_length: {config.model!r} reads at most {tokenizer.model_max_length} tokens, "
                 f"got {config.max_length}; lower it or choose a model that reads more"
             )
-        self.max_length = config.max_length
+        self.max_length, self.most_tokens = config.max_length, tokenizer.model_max_length
         self.pad_id = tokenizer.pad_token_id or 0
         self.vocabulary = len(tokenizer)
         self.special_ids = frozenset(tokenizer.all_special_ids)

@@ -130,6 +130,12 @@ class Task:
 
     @property
     def label_type(self) -> pa.DataType:
+    def unread(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+        """Whether the end of each example [N] was not read where the head answers for each token: the probabilities say
+        nothing of it.
+        """
+        return np.zeros(len(probabilities), dtype=np.bool_)
+
         """Arrow's type of an example's label."""
         return LABEL_TYPES[self.label_form]
 

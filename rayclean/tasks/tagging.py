@@ -105,6 +105,15 @@ class Tagging(Task):
         tags = [np.argmax(row, axis=-1).tolist() if row else [] for row in probabilities.to_pylist()]
         return pa.array([tags_of(spans_of(row), len(row)) for row in tags], self.label_type)
 
+    def unread(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+        """Whether P(O) of the last token is 1."""
+        column = probabilities.combine_chunks()
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        outside = column.flatten().flatten().to_numpy(zero_copy_only=False)[:: self.outputs]
+        found = lengths > 0
+        found[found] = outside[np.cumsum(lengths)[found] - 1] == 1.0
+        return np.asarray(found)
+
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
         """C rows per example, by example and entity class; `given_value` are the spans of the label."""
         classes = self.units_per_example

@@ -35,7 +35,7 @@ from rayclean.training.passes import BATCH_SIZE
 from rayclean.training.side_by_side import trains_side_by_side
 from rayclean.verbs.predict_classifier import Classifier, probability_key
 from rayclean.verbs.predict_experts import CLASSIFIER, chosen_experts, mix_experts
-from rayclean.verbs.predict_remarks import check_agreement, check_divisible, rare_classes
+from rayclean.verbs.predict_remarks import check_agreement, check_divisible, rare_classes, unread_tags
 
 VERSION = 5
 
@@ -139,6 +139,13 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         remarks["alarms"] = check_agreement(settings, predictions, engines.map_items, names)
     if mixed:
         remarks["warnings"] = rare_classes(settings, out, engines.map_items, names)
+    max_length = (
+        options.max_length
+        if settings.model is None
+        else describe_encoder(settings.model)["options"]["max_length"]
+    )
+    if task.per_token and embedded["cut"]:
+        remarks["warnings"] = unread_tags(config, task, load, predictions, engines.map_items, max_length)
     out.remove("experts")
     return {
         "mode": settings.mode,
@@ -149,7 +156,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         **remarks,
         "truncated": embedded["cut"],
         "truncated_share": embedded["cut"] / embedded["rows"],
-        "max_length": options.max_length if settings.model is None else describe_encoder(settings.model)["options"]["max_length"],
+        "max_length": max_length,
         "examples_per_second": _rate(embedded, seconds["features" if frozen or given else "predict"]),
         **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
         **({"ignored_rows": passed_over} if given else {}),

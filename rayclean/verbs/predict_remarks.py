@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rayclean.config import PredictConfig
+from rayclean.config import Config, PredictConfig
 from rayclean.errors import DataError
 from rayclean.folder import Folder
 from rayclean.functional.agreement import (
@@ -18,11 +18,16 @@ from rayclean.functional.agreement import (
     likely_order,
 )
 from rayclean.functional.types import Ids, Ints
+from rayclean.models.loading import encoder_class
+from rayclean.origins import Origins
+from rayclean.tasks.base import Task
 
 _MOST_CLASSES = 2000
 """With more classes the predictions are not compared with the labels class by class, which takes K x K numbers."""
 _MOST_NAMED = 10
 """Rare classes that are named."""
+_ANY_LENGTH = 10**9
+"""Tokenizers that know no limit of their model say a far greater number."""
 
 _Mapper = Callable[[Callable[[str], Any], Iterable[str]], Iterator[Any]]
 
@@ -112,6 +117,52 @@ def rare_classes(settings: PredictConfig, out: Folder, mapper: _Mapper, names: S
         f"(predict.folds = {settings.folds}): {shown}{more}. Copies share a fold, so a network predicts such a text after "
         "seeing few others of its class, or none, and doubts its label for that: look at these by hand, or merge the classes"
     ]
+
+
+def unread_tags(
+    config: Config, task: Task, load: Folder, predictions: Folder, mapper: _Mapper, max_length: int
+) -> list[str]:
+    """Say how many texts are longer than the network reads, where labels are tags: those behind the end are never doubted.
+
+    Args:
+        config: of the run.
+        task: what a label is.
+        load: folder of the finished load.
+        predictions: folder of `predictions/`.
+        mapper: reads the shards.
+        max_length: tokens that the network reads.
+    """
+    found = list(mapper(partial(_unread, predictions.url(), task), predictions.shards()))
+    count = sum(number for number, _ in found)
+    if not count:
+        return []
+    example = next(first for _, first in found if first is not None)
+    origin = Origins(load).of([example]).get(example)
+    which = f"example_id {example}" if origin is None else str(origin)
+    return [
+        f"{'1 text is' if count == 1 else f'{count:,} texts are'} longer than the {max_length:,} tokens that the network reads "
+        f"({which}{'' if count == 1 else ', for one'}): tags behind them stay as given and are never doubted. "
+        f"{_longer(config, max_length)}"
+    ]
+
+
+def _longer(config: Config, max_length: int) -> str:
+    """How the network may read more of a text."""
+    if config.predict.model is not None:
+        return "Train the classifier of predict.model again with a larger encoder.max_length"
+    cls, options = encoder_class(config.encoder)
+    most = cls.tokenizer(options).most_tokens
+    if most is not None and max_length >= most:
+        return "The model reads no more: divide these texts, or choose a model that does (encoder.model)"
+    known = "" if most is None or most > _ANY_LENGTH else f"; the model reads up to {most:,}"
+    return f"Raise encoder.max_length{known}"
+
+
+def _unread(url: str, task: Task, shard: str) -> tuple[int, int | None]:
+    """Number of the examples of a shard that were not read to their end, and the first of them."""
+    table = Folder(url).read_table(shard, columns=["example_id", "probabilities"])
+    ids = table["example_id"].to_numpy()[task.unread(table["probabilities"])]
+    return len(ids), int(ids[0]) if len(ids) else None
 
 
 def _cells(url: str, classes: int, shard: str) -> tuple[Ints, Ints]:

@@ -4,23 +4,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from rayclean.config import Config
+from rayclean.config import Config, Plugin
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.functional.folds import stratified_folds
 from rayclean.hashing import text_group
 from rayclean.models.loading import describe_encoder
+from rayclean.origins import ORIGINS
 from rayclean.run import Run
 from rayclean.schema import Label, LabelSet
+from rayclean.tasks import TASKS
 from rayclean.verbs import predict, train
+from rayclean.verbs.predict_remarks import unread_tags
 from tests.models import tiny
 from tests.training.label_forms import BAG, LSTM, NAMES, write
 from tests.verbs.predict_runs import config_of, rows_of
 
 FORMS = ["multi_label", "tagging"]
+LISTS_OF_TAGS = pa.list_(pa.list_(pa.float32()))
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +111,49 @@ def test_out_of_fold_then_train_then_the_trained_one_predicts(tmp_path: Path, ta
     )
     with pytest.raises(ConfigError, match="trained on labels of another form"):
         predict.run(wrong, run, run.begin("predict", "2"))
+
+
+def test_tags_behind_the_end_of_what_is_read_are_told(tmp_path: Path) -> None:
+    fast = {"mode": "in_sample", "training": {"epochs": 1}}
+    for length in (5, 8):
+        encoder = {**LSTM.model_dump(), "max_length": length}
+        one = config(tmp_path / str(length), "tagging", encoder=encoder, predict=fast)
+        run, out = loaded(one, "tagging")
+        examples = rows_of(run.sub("load"), "examples")
+        longer = [key for key, row in examples.items() if len(row["tokens"]) > length]
+        for shard in run.shards("load", "examples") if length == 5 else ():
+            ids = run.read_table("load", "examples", shard)["example_id"]
+            rows = [{"example_id": key.as_py(), "file": "a.conll", "row": 7} for key in ids]
+            run.write_table(pa.Table.from_pylist(rows, schema=ORIGINS), "load", "origins", shard)
+        found = predict.run(one, run, out)
+        assert found["truncated"] == len(longer)
+        assert found.get("warnings", []) == ([] if length == 8 else [
+            f"{len(longer)} texts are longer than the 5 tokens that the network reads (a.conll:7, for one): tags behind them stay "
+            "as given and are never doubted. Raise encoder.max_length"
+        ])  # fmt: skip
+
+
+def test_how_more_of_a_text_may_be_read(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path / "predictions"))
+    task = TASKS.build(Plugin(name="tagging"), LabelSet([Label(0, "a", "a")]))
+    unread = [[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]]
+    columns = {"example_id": [3, 4], "probabilities": pa.array([unread[:1], unread], LISTS_OF_TAGS)}
+    folder.write_table(pa.table(columns), "part-00000.parquet")
+    model = tiny.write(tmp_path / "bert", max_positions=32)
+    for length, remedy in (
+        (16, "Raise encoder.max_length; the model reads up to 32"),
+        (32, "The model reads no more"),
+    ):
+        encoder = {"name": "transformer", "model": model, "max_length": length}
+        one = config(tmp_path, "tagging", encoder=encoder)
+        (warning,) = unread_tags(one, task, Folder(str(tmp_path / "load")), folder, map, length)
+        assert warning.startswith(
+            f"1 text is longer than the {length} tokens that the network reads (example_id 4)"
+        )
+        assert remedy in warning
+    one = config(tmp_path, "tagging", predict={"mode": "model", "model": "m"})
+    (warning,) = unread_tags(one, task, Folder(str(tmp_path / "load")), folder, map, 5)
+    assert "Train the classifier of predict.model again" in warning
 
 
 def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
