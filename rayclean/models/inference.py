@@ -23,6 +23,7 @@ from torch import Tensor
 from rayclean.models.base import Encoder, Tokenizer, pad, pad_words
 from rayclean.models.precision import Precision, gains_by_bfloat16, inference_autocast
 from rayclean.models.read_ahead import ahead
+from rayclean.tasks.base import LOWEST_LOGIT
 
 WINDOW_TOKENS = 1 << 17
 """Texts are tokenised in windows of about so many tokens at most: small enough to start soon, large enough to
@@ -31,9 +32,6 @@ WINDOW_BATCHES = 8
 """On a GPU a window fills about so many batches, of which the last one is not full."""
 TOKENS_PER_CHARACTER, TOKENS_PER_WORD = 0.25, 1.5
 """Expected tokens of texts, and of texts that are split into words."""
-
-LOWEST_LOGIT = -1000.0
-"""Logit of all answers but the first one to a word that was not read: their probability is exactly 0."""
 
 Texts = Sequence[str] | Sequence[Sequence[str]]
 """Texts, or texts split into words."""

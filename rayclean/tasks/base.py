@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 IGNORED = -1
 """Target in the place of a tag that is not there (padding) or not read: it is in no mean."""
+LOWEST_LOGIT = -1000.0
+"""Logit of all answers but the first one, whose logit is 0, to a word that was not read: their probability is exactly 0."""
 
 
 class Task:
@@ -128,14 +130,14 @@ class Task:
         """The column `probabilities` [N] of `prediction_table`, whose arguments these are."""
         raise NotImplementedError
 
-    @property
-    def label_type(self) -> pa.DataType:
     def unread(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
         """Whether the end of each example [N] was not read where the head answers for each token: the probabilities say
         nothing of it.
         """
         return np.zeros(len(probabilities), dtype=np.bool_)
 
+    @property
+    def label_type(self) -> pa.DataType:
         """Arrow's type of an example's label."""
         return LABEL_TYPES[self.label_form]
 

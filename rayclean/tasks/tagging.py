@@ -17,7 +17,7 @@ import pyarrow as pa
 from rayclean.functional.spans import Span, span_scores, spans_of, tags_of
 from rayclean.schema import Candidate, Label, LabelSet
 from rayclean.tasks import probabilities as tables
-from rayclean.tasks.base import IGNORED, Task, unit_table
+from rayclean.tasks.base import IGNORED, LOWEST_LOGIT, Task, unit_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,8 +77,13 @@ class Tagging(Task):
         return 1 - wrong.float() / counts.sum(1).clamp(min=1)
 
     def probabilities(self, logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-        """Softmax over the tags."""
-        return tables.softmax(logits)
+        """Softmax over the tags. P(O) is 1 only of tokens that were not read: of others the greatest float32 below 1, to
+        which softmax would round up where the network is sure.
+        """
+        found = tables.softmax(logits)
+        read = (logits[:, 0] != 0) | (logits[:, 1:] != LOWEST_LOGIT).any(axis=1)
+        found[read, 0] = np.minimum(found[read, 0], np.nextafter(np.float32(1), np.float32(0)))
+        return found
 
     def probability_column(
         self, probabilities: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64] | None
@@ -100,11 +105,6 @@ class Tagging(Task):
             ]
         return LabelSet(found)
 
-    def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
-        """The most probable tag of each token, made whole: an I- that follows nothing of its class begins a span."""
-        tags = [np.argmax(row, axis=-1).tolist() if row else [] for row in probabilities.to_pylist()]
-        return pa.array([tags_of(spans_of(row), len(row)) for row in tags], self.label_type)
-
     def unread(self, probabilities: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
         """Whether P(O) of the last token is 1."""
         column = probabilities.combine_chunks()
@@ -113,6 +113,11 @@ class Tagging(Task):
         found = lengths > 0
         found[found] = outside[np.cumsum(lengths)[found] - 1] == 1.0
         return np.asarray(found)
+
+    def predicted_labels(self, probabilities: pa.ChunkedArray) -> pa.Array:
+        """The most probable tag of each token, made whole: an I- that follows nothing of its class begins a span."""
+        tags = [np.argmax(row, axis=-1).tolist() if row else [] for row in probabilities.to_pylist()]
+        return pa.array([tags_of(spans_of(row), len(row)) for row in tags], self.label_type)
 
     def unit_rows(self, examples: pa.Table, label: str = "given_label") -> pa.Table:
         """C rows per example, by example and entity class; `given_value` are the spans of the label."""

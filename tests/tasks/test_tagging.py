@@ -15,6 +15,7 @@ from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.schema import Candidate, Label, LabelSet
+from rayclean.tasks.base import LOWEST_LOGIT
 from rayclean.tasks.tagging import Tagging
 from rayclean.verbs import detect, relabel
 from tests.tasks.test_multi_label import do, rows_of
@@ -69,6 +70,22 @@ def test_what_the_network_does_not_read_stays_as_given() -> None:
     assert TASK.suggested_values(table).to_pylist() == ["[[1, 3]]", "[[0, 1]]"]
     found = TASK.unit_probabilities(table)
     assert found.argmax(axis=1).tolist() == [0, 3]
+
+
+def test_a_network_that_is_sure_has_read() -> None:
+    """exp(-60) is lost beside 1: a spurious name about which the network is surest is still doubted. What was not read has
+    `LOWEST_LOGIT` for all tags but O.
+    """
+    logits = np.array([[30, -30, -30, -30, -30]] * 2 + [[0, *[LOWEST_LOGIT] * 4]], dtype=np.float32)
+    p = TASK.probabilities(logits)
+    assert (p[:, 0] == 1).tolist() == [False, False, True]
+    table = pa.table({
+        "example_id": [1], "given_label": pa.array([[B_PER, OUT, B_LOC]], LISTS),
+        "probabilities": TASK.probability_column(p, np.array([0, 3])),
+    })  # fmt: skip
+    assert TASK.suggested_values(table).to_pylist() == ["[[2, 3]]", "[]"]
+    assert TASK.unit_probabilities(table).argmax(axis=1).tolist() == [0, 4]
+    assert TASK.unread(table["probabilities"]).tolist() == [True]
 
 
 def test_the_true_answer_is_known_by_its_spans() -> None:
