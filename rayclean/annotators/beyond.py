@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayclean.annotators.answers import answered_query
 from rayclean.annotators.choices import Measured, choices
@@ -34,11 +35,14 @@ BEYOND = pa.schema(
 
 
 def drawn_beyond(detect: Folder, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Sorted ids of `count` units that are neither suspects nor control questions, evenly over quality."""
-    columns = ["unit_id", "quality", "suspect", "control"]
+    """Sorted ids of `count` units that are neither suspects nor control questions, evenly over quality. Units of which the
+    same value is given and suggested are left out: nobody can choose between two equal answers.
+    """
+    columns = ["unit_id", "quality", "suspect", "control", "given_value", "suggested_value"]
     parts = [detect.read_table("findings", shard, columns=columns) for shard in detect.shards("findings")]
     table = pa.concat_tables(parts)
-    rest = ~table["suspect"].to_numpy() & (table["control"].to_numpy() < 0)
+    same = np.asarray(pc.equal(table["given_value"], table["suggested_value"]).fill_null(False))
+    rest = ~table["suspect"].to_numpy() & (table["control"].to_numpy() < 0) & ~same
     ids, quality = table["unit_id"].to_numpy()[rest], table["quality"].to_numpy()[rest].astype(np.float64)
     return np.sort(ids[stratified_draw(ids, quality, count, seed, "beyond the suspects")])
 

@@ -217,6 +217,23 @@ def test_wrong_spans_are_found_asked_about_and_repaired(tmp_path: Path) -> None:
     assert all("[" in query.candidates[0].word or "[" in query.candidates[1].word for query in queries)
 
 
+def test_beyond_the_suspects_nobody_is_asked_to_choose_between_equal_spans(tmp_path: Path) -> None:
+    run, config = make(tmp_path, clean=60)
+    values = config.model_dump(mode="json")
+    values["detect"]["budget"] = 20
+    config = parse_config(values | {"relabel": {"beyond": 6}})
+    do(config, run, detect, "detect")
+    metrics = do(config, run, relabel, "relabel")
+    findings = {row["unit_id"]: row for row in rows_of(run, "detect", "findings")}
+    asked = rows_of(run, "relabel", "beyond")
+    assert len(asked) == metrics["judged"][0]["beyond"]["asked"] == 6
+    for row in asked:
+        found = findings[row["unit_id"]]
+        assert not found["suspect"]
+        assert found["given_value"] != found["suggested_value"]
+        assert row["chosen_label"] is not None
+
+
 @pytest.mark.parametrize(("clean", "accuracy"), [(0, 1.0), (60, 0.5)])
 def test_spans_change_only_by_an_annotator_that_has_earned_it(
     tmp_path: Path, clean: int, accuracy: float
