@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rayclean.detectors.base import DetectorBatch
 from rayclean.errors import ArtifactError, DataError
@@ -19,11 +20,13 @@ from rayclean.tasks.base import Task
 ROW_SUM_TOLERANCE = 1e-3
 """Greatest distance from 1 of an example's sum of probabilities: rounding of K float32 or of a float16
 softmax."""
+MOST_PROBABILITIES = 1 << 23
+"""Where examples have many units, of which each has a probability of all answers, so many are in memory at once."""
 
 
 @dataclass(frozen=True)
 class PredictionShard:
-    """The shard `predict/predictions/<name>`, and `predict/features/<name>` where features are needed."""
+    """The shard `predict/predictions/<name>`, and `predict/features/<name>` where features are needed; or some rows of it."""
 
     folder: str
     """URL of the folder of predict."""
@@ -31,6 +34,10 @@ class PredictionShard:
     """File name, `part-*.parquet`."""
     units: Task
     """Makes the units of examples and their probabilities."""
+    start: int = 0
+    """First row."""
+    rows: int | None = None
+    """Number of rows; None: all."""
 
     def read(self, features: bool = False, groups: bool = False) -> DetectorBatch:
         """Read the shard's columns.
@@ -46,6 +53,7 @@ class PredictionShard:
         folder = Folder(self.folder)
         columns = ["example_id", "given_label", "probabilities"]
         table = folder.read_table("predictions", self.name, columns=columns)
+        table = table.slice(self.start, self.rows)
         require_whole(table, f"predictions/{self.name}")
         rows = self.units.unit_rows(table.select(columns[:2]))
         probabilities = self.units.unit_probabilities(table)
@@ -79,6 +87,24 @@ class PredictionShard:
         return rows[column].take(position)
 
 
+def shard_blocks(folder: str, name: str, units: Task) -> list[PredictionShard]:
+    """A shard of predictions in blocks of rows, so that no more than `MOST_PROBABILITIES` are in memory at once: they grow
+    with the square of the classes where every class of an example is a unit.
+
+    Args:
+        folder: URL of the folder of predict.
+        name: file name.
+        units: makes the units of examples and their probabilities.
+    """
+    if units.units_are_examples:
+        return [PredictionShard(folder, name, units)]
+    where = Folder(folder)
+    with where.fs.open(where.path("predictions", name), "rb") as file:
+        total = pq.ParquetFile(file).metadata.num_rows
+    size = max(1, MOST_PROBABILITIES // (units.units_per_example * len(units.answers)))
+    return [PredictionShard(folder, name, units, start, size) for start in range(0, max(total, 1), size)]
+
+
 def require_whole(table: pa.Table, where: str) -> None:
     """Refuse missing values.
 
@@ -107,11 +133,7 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
             f"{where}: {found} probabilities per example, but the label set has {num_classes} labels; "
             "one probability per label, in the order of dataset.labels, is expected"
         )
-    ids, counts = np.unique(batch.unit_id, return_counts=True)
-    if (counts > 1).any():
-        raise DataError(
-            f"{where}: example {ids[counts > 1][0]} occurs {counts.max()} times; every id must be unique"
-        )
+    require_unique(batch.unit_id, where)
     for column, label in (
         ("given_label", batch.given_label),
         ("predicted_label", batch.predicted_label),
@@ -134,6 +156,19 @@ def require_valid(batch: DetectorBatch, num_classes: int, where: str) -> None:
         np.abs(total - 1) > ROW_SUM_TOLERANCE, batch, where,
         lambda row: f"probabilities that sum to {total[row]:.6g}, expected 1 within {ROW_SUM_TOLERANCE}; {mend}",
     )  # fmt: skip
+
+
+def require_unique(ids: Ids, where: str) -> None:
+    """Refuse ids that occur twice.
+
+    Raises:
+        DataError: one does.
+    """
+    unique, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(
+            f"{where}: example {unique[counts > 1][0]} occurs {counts.max()} times; every id must be unique"
+        )
 
 
 def _refuse_label(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from rayclean import schema
 from rayclean.detectors.base import Detector, DetectorBatch
-from rayclean.detectors.prediction_shards import PredictionShard, require_valid, require_whole
+from rayclean.detectors.prediction_shards import require_unique, require_valid, require_whole, shard_blocks
 from rayclean.detectors.suspect_selection import id_fingerprint
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
@@ -28,12 +28,17 @@ def survey_shard(name: str, load: str, predict: str, units: Task, num_answers: i
         DataError: a prediction is not valid (`require_valid`).
         ArtifactError: the predictions belong to other examples.
     """
-    batch = PredictionShard(predict, name, units).read()
-    require_valid(batch, num_answers, f"predictions/{name}")
+    parts = []
+    for block in shard_blocks(predict, name, units):
+        batch = block.read()
+        require_valid(batch, num_answers, f"predictions/{name}")
+        parts.append((batch.unit_id, batch.given_label))
+    found, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    require_unique(found, f"predictions/{name}")
     ids, given, _ = _units(load, name, units)
-    predicted, loaded = np.argsort(batch.unit_id), np.argsort(ids)
-    same_ids = np.array_equal(batch.unit_id[predicted], ids[loaded])
-    if not (same_ids and np.array_equal(batch.given_label[predicted], given[loaded])):
+    predicted, loaded = np.argsort(found), np.argsort(ids)
+    same_ids = np.array_equal(found[predicted], ids[loaded])
+    if not (same_ids and np.array_equal(labels[predicted], given[loaded])):
         raise ArtifactError(
             f"predictions/{name} and examples/{name} hold other ids or other given labels, so "
             "the predictions are of another load: run 'rayclean predict CONFIG --again'"
@@ -70,7 +75,17 @@ class Scorer:
             any(getattr(detector, needs) for detector in self.detectors.values())
             for needs in ("needs_features", "needs_groups")
         )
-        batch = PredictionShard(self.predict, name, self.units).read(features, groups)
+        declared = self._declared(name)
+        tables = [
+            self._scored(block.read(features, groups), name, declared)
+            for block in shard_blocks(self.predict, name, self.units)
+        ]
+        table = pa.concat_tables(tables)
+        Folder(self.out).write_table(table, "scores", name)
+        return len(table)
+
+    def _scored(self, batch: DetectorBatch, name: str, declared: npt.NDArray[np.int64]) -> pa.Table:
+        """The rows of `scores/<name>` of some of its units; `declared` as `_declared` returns it."""
         columns: dict[str, Any] = {
             "unit_id": batch.unit_id,
             "example_id": batch.examples,
@@ -78,7 +93,7 @@ class Scorer:
             **self._suggested(batch),
             "given_value": batch.given_value,
             "suggested_value": batch.suggested_value,
-            **self._doubtable(batch, name),
+            **self._doubtable(batch, declared),
         }
         for key, detector in self.detectors.items():
             quality, vote = detector.score(batch, self.states[key])
@@ -93,10 +108,18 @@ class Scorer:
                 )
             columns[f"quality_{key}"] = quality.astype(np.float32)
             columns[f"vote_{key}"] = vote.astype(np.bool_)
-        Folder(self.out).write_table(pa.table(columns), "scores", name)
-        return len(batch.unit_id)
+        return pa.table(columns)
 
-    def _doubtable(self, batch: DetectorBatch, name: str) -> dict[str, npt.NDArray[np.bool_]]:
+    def _declared(self, name: str) -> npt.NDArray[np.int64]:
+        """Ids of the units of a shard whose answers were declared right: those of clean development examples."""
+        if not self.protect_dev:
+            return np.zeros(0, dtype=np.int64)
+        ids, _, dev = _units(self.load, name, self.units)
+        return ids[dev]
+
+    def _doubtable(
+        self, batch: DetectorBatch, right: npt.NDArray[np.int64]
+    ) -> dict[str, npt.NDArray[np.bool_]]:
         """Whether a unit may be a suspect (`eligible`): another answer can be suggested, and it is not of a clean development
         example; and whether it is of one (`declared_right`), which makes it a control question.
         """
@@ -104,10 +127,7 @@ class Scorer:
         if batch.suggested_value is not None and batch.given_value is not None:
             same = pc.equal(batch.suggested_value, batch.given_value)
             other = ~np.asarray(same.fill_null(False))
-        declared = np.zeros_like(other)
-        if self.protect_dev:
-            ids, _, dev = _units(self.load, name, self.units)
-            declared = np.isin(batch.unit_id, ids[dev])
+        declared = np.isin(batch.unit_id, right)
         return {"eligible": other & ~declared, "declared_right": other & declared}
 
     def _suggested(self, batch: DetectorBatch) -> dict[str, npt.NDArray[Any]]:

@@ -19,7 +19,7 @@ from rayclean import progress, schema
 from rayclean.config import Config
 from rayclean.detectors import DETECTORS
 from rayclean.detectors.base import Detector, Mapper
-from rayclean.detectors.prediction_shards import PredictionShard
+from rayclean.detectors.prediction_shards import shard_blocks
 from rayclean.detectors.remarks import implausible
 from rayclean.detectors.scoring import Scorer, survey_shard
 from rayclean.detectors.suspect_selection import SelectedSuspects, select_suspects, write_findings
@@ -150,7 +150,7 @@ def _score_all(
     if set(names) <= finished and out.exists("fitted.json"):
         found: dict[str, dict[str, Any]] = out.read_json("fitted.json")
         return found
-    shards = [PredictionShard(predict.url(), name, task) for name in names]
+    shards = [block for name in names for block in shard_blocks(predict.url(), name, task)]
     states = {}
     for key, detector in detectors.items():
         with progress.progress_bar(f"fit {key}", None, "steps") as bar:
