@@ -32,7 +32,7 @@ from rayclean.audits.oracle import oracle_answers
 from rayclean.audits.present_answers import present_answers
 from rayclean.audits.rates import audit_figures
 from rayclean.audits.settle import read_proposals, settle
-from rayclean.audits.units import read_units
+from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import CertifyConfig, Config
 from rayclean.errors import ArtifactError
 from rayclean.functional.hashing import mix
@@ -246,7 +246,14 @@ def _conflicts(run: Run, task: Task) -> list[dict[str, Any]]:
         {
             "id": f"u{key % 2**64:016x}",
             "text": present.units[key].text,
-            "answers": [f"{each.auditor}: {each.value or each.said}" for each in several],
+            "answers": [f"{each.auditor}: {_content(each, present.units[key], task)}" for each in several],
         }
         for key, several in sorted(present.answers.conflicts.items())
     ]
+
+
+def _content(answer: AuditAnswer, unit: DoubtedUnit, task: Task) -> str:
+    """What an auditor said, in words where its JSON says nothing to a person."""
+    shown = {each.value: each.word for each in (unit.given, unit.suggested)}
+    known = {} if task.candidates_are_labels else shown
+    return answer.said if answer.value is None else known.get(answer.value, answer.value)

@@ -2,7 +2,9 @@
 
 The form is blind: it shows two labels, `a` and `b`, in an order that depends on the labels alone, and tells neither which
 one the data set gives nor whether the unit is a suspect, because people tend to confirm what they are shown. The answer is
-one of the two letters, the name of any label (where labels have names), `neither` or `unsure`.
+one of the two letters, the name of any label (where labels have names), `neither` or `unsure`. Answers that are no labels,
+such as the spans of an entity class, are shown as texts in which they are marked; where a unit is a part of an example, such
+as one entity class of a sentence, the column `about` names it.
 
 What comes back may be half filled, sorted otherwise, given twice or saved by a spreadsheet with other separators. A wrong
 answer is refused before anything is recorded, with its row; rows of unknown units are listed and passed over.
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayclean.audits.answers import NEITHER_LABEL, UNSURE, AuditAnswer
-from rayclean.audits.units import DoubtedUnit, label_name
+from rayclean.audits.units import DoubtedUnit, shown_answer
 from rayclean.class_names import ClassNames
 from rayclean.errors import ConfigError, DataError
 from rayclean.folder import Folder
@@ -28,6 +30,8 @@ from rayclean.tasks.base import Task
 
 FORM_COLUMNS = ("form", "id", "text", "a", "b", "answer")
 """Columns of a form; further ones, such as notes, are welcome and not read."""
+_ABOUT = "about"
+"""Column behind the text that says which part of it is asked about; a form about whole examples has none."""
 _SHOWN = 5
 
 
@@ -60,9 +64,8 @@ def write_form(
     """
     rows = [_row(form, unit, task) for unit in units]
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, FORM_COLUMNS, lineterminator="\r\n"
-    )  # else a lone \r in a text is not quoted
+    columns = [*FORM_COLUMNS] if task.units_are_examples else [*FORM_COLUMNS[:3], _ABOUT, *FORM_COLUMNS[3:]]
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")  # else a lone \r in a text is not quoted
     writer.writeheader()
     writer.writerows({key: defused(value) for key, value in row.items()} for row in rows)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -131,7 +134,9 @@ def read_form(
         else:
             found = _understood(said, unit, task)
             if found is None:
-                offered = _offered(unit, task)
+                offered = (
+                    _offered(unit, task) if task.candidates_are_labels else ("a", "b")
+                )  # not whole texts
                 wrong.append(
                     f"row {row['row']}: {said!r} ({did_you_mean(said, [*offered, NEITHER_LABEL, UNSURE])})"
                 )
@@ -184,16 +189,11 @@ def contradictions(answers: Sequence[AuditAnswer]) -> list[int]:
 
 
 def _row(form: str, unit: DoubtedUnit, task: Task) -> dict[str, str]:
-    a, b = (label_name(each.value) for each in _in_order(unit, task))
+    a, b = (shown_answer(each, task) for each in _in_order(unit, task))
     # Not a number: a spreadsheet would round it.
-    return {
-        "form": form,
-        "id": f"u{unit.unit_id % 2**64:016x}",
-        "text": unit.text,
-        "a": a,
-        "b": b,
-        "answer": "",
-    }
+    row = {"form": form, "id": f"u{unit.unit_id % 2**64:016x}", "text": unit.text}
+    about = {} if task.units_are_examples else {_ABOUT: unit.part}
+    return {**row, **about, "a": a, "b": b, "answer": ""}
 
 
 def _in_order(unit: DoubtedUnit, task: Task) -> list[Candidate]:
@@ -202,10 +202,15 @@ def _in_order(unit: DoubtedUnit, task: Task) -> list[Candidate]:
 
 
 def _offered(unit: DoubtedUnit, task: Task) -> dict[str, Candidate]:
-    """All answers by what an auditor may write; a label's name goes before a letter."""
+    """All answers by what an auditor may write. A label's name goes before a letter; a letter before a marked text, which may
+    be one letter long, and which nobody types.
+    """
     a, b = _in_order(unit, task)
-    named = {label_name(each.value): each for each in (a, b, *unit.further(task))}
-    return {"a": a, "b": b, **named}
+    letters = {"a": a, "b": b}
+    named = {shown_answer(each, task): each for each in (a, b, *unit.further(task))}
+    if task.candidates_are_labels:
+        return {**letters, **named}
+    return {a.value: a, b.value: b, **named, **letters}
 
 
 def _understood(said: str, unit: DoubtedUnit, task: Task) -> tuple[str, str | None] | None:

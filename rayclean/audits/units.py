@@ -107,6 +107,11 @@ def _part(task: Task, example_id: int, unit_id: int) -> str:
     return task.labels[ids.index(unit_id)].name
 
 
+def shown_answer(answer: Candidate, task: Task) -> str:
+    """An answer as an auditor reads it: the name of a label, or the text in which an answer that is no label is marked."""
+    return label_name(answer.value) if task.candidates_are_labels else answer.word
+
+
 def label_name(value: str) -> str:
     """The content of an answer for people: the name of a class, or the JSON text itself.
 

@@ -12,7 +12,7 @@ from rayclean.folder import Folder
 from rayclean.origins import Origins
 from rayclean.stories.decision_events import AskedBeyond, AuditorAnswered, Decided, Final, Reverted
 from rayclean.stories.events import Event
-from rayclean.stories.subject import Subject
+from rayclean.stories.subject import Subject, Unit
 
 
 def deciding_events(subject: Subject) -> Iterator[Event]:
@@ -67,16 +67,23 @@ def _beyond(subject: Subject, relabel: Folder) -> Iterator[Event]:
 def _audited(subject: Subject) -> Iterator[AuditorAnswered]:
     if subject.done("detect") is None or not recorded_readings(subject.run):
         return
-    parts = {unit.unit_id: unit.part for unit in subject.units}
-    for answer in answers_given(subject.run, subject.task, parts):
+    units = {unit.unit_id: unit for unit in subject.units}
+    for answer in answers_given(subject.run, subject.task, units):
+        unit = units[answer.unit_id]
         yield AuditorAnswered(
-            part=parts[answer.unit_id],
+            part=unit.part,
             auditor=answer.auditor,
             said=answer.said,
-            label=None if answer.value is None else label_name(answer.value),
+            label=None if answer.value is None else _said(subject, unit, answer.value),
             form=answer.form,
             time=answer.time,
         )
+
+
+def _said(subject: Subject, unit: Unit, value: str) -> str:
+    """The label that an auditor named by its content."""
+    named = None if subject.task.candidates_are_labels else subject.answer(unit.given_label, value)
+    return label_name(value) if named is None else named
 
 
 def _reverted(subject: Subject) -> Iterator[Reverted]:
