@@ -8,20 +8,21 @@ import numpy.typing as npt
 
 from rayclean.annotations import SuspectRanking
 from rayclean.config import parse_config
-from rayclean.evaluation.counts import RunCounts
+from rayclean.evaluation.counts import UNKNOWN, RunCounts
 from rayclean.evaluation.label_metrics import measure_labels
 from rayclean.folder import Folder
 from rayclean.origins import Origins
 from rayclean.run import Run
 from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
+from rayclean.tasks.base import Task
 
 MAX_REJECTED = 20
 """Most rejected rows that are shown."""
 
 
 def changed_rows(
-    run: Run, suspects: SuspectRanking, counts: RunCounts, labels: LabelSet, limit: int, *, harmful: bool
+    run: Run, suspects: SuspectRanking, counts: RunCounts, task: Task, limit: int, *, harmful: bool
 ) -> list[dict[str, Any]]:
     """Changes with their texts: the surest first, of equal ones the most doubtful label.
 
@@ -29,7 +30,7 @@ def changed_rows(
         run: holds texts, findings and answers.
         suspects: all suspects, with their true labels.
         counts: of the run; holds which changes were reverted.
-        labels: all answers of the task.
+        task: of the run; says an answer in words.
         limit: largest number of rows.
         harmful: whether only changes that made a right label wrong are wanted.
     """
@@ -46,14 +47,21 @@ def changed_rows(
     shown = []
     for row in rows:
         key, example = int(suspects.unit_id[row]), int(suspects.example_id[row])
-        truth = int(suspects.truth[row])
+        given, final, truth = (
+            int(each[row]) for each in (suspects.given, suspects.suggested, suspects.truth)
+        )
+        values = {int(suspects.rival[row]): suspects.suggested_value[row], given: suspects.given_value[row]}
+        said = {
+            answer: task.answer_written(answer, values.get(answer), texts[example]["text"])
+            for answer in {given, final, truth} - {UNKNOWN}
+        }
         shown.append({
             **texts[example], **findings[key], **answers[key],
             "example_id": example,
             "origin": origins.get(example),
-            "given": labels[int(suspects.given[row])].name,
-            "final": labels[int(suspects.suggested[row])].name,
-            "true": labels[truth].name if truth >= 0 else None,
+            "given": said[given],
+            "final": said[final],
+            "true": said.get(truth),
             "confidence": float(suspects.certainty[row]),
         })  # fmt: skip
     return shown
@@ -64,7 +72,7 @@ def changed_examples(run: Run, limit: int) -> list[dict[str, Any]]:
     config = parse_config(run.read_json("config.json"))
     task = TASKS.build(config.task, LabelSet.from_json(run.require("load").read_text("labels.json")))
     _, tally, suspects = measure_labels(config, run)
-    rows = changed_rows(run, suspects, tally, task.answers, limit, harmful=False)
+    rows = changed_rows(run, suspects, tally, task, limit, harmful=False)
     return [{key: row[key] for key in ("example_id", "text", "given", "final", "confidence")} for row in rows]
 
 

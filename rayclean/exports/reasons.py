@@ -1,11 +1,13 @@
 """Why a label is what it is, in a line that a person reads beside the row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from rayclean.tasks.base import Task
 
 _OUTCOMES = {
     "changed": "{who} chose {suggested}",
@@ -21,47 +23,62 @@ _OUTCOMES = {
 """Source of a label (`schema.LABELS`) -> what became of the doubt."""
 
 
-def unit_reasons(units: pa.Table, names: Sequence[str]) -> pa.Array:
+def unit_reasons(units: pa.Table, task: Task, texts: Mapping[int, str]) -> pa.Array:
     """The reason [U] of each unit's label; null of labels that were never doubted.
 
     Args:
-        units: `source` and `annotator` of U units, and what detection found: `given_label`, `suggested_label`, their
-            probabilities and `reason`.
-        names: of all answers.
+        units: `example_id`, `source` and `annotator` of U units, and what detection found: `given_label`, `suggested_label`,
+            `given_value`, `suggested_value`, the probabilities of both labels, and `reason`.
+        task: says an answer in words.
+        texts: of the examples by id; may be empty where the numbers of all answers say them.
 
-    >>> units = pa.table({"source": ["given", "changed"], "annotator": [None, "served"], "given_label": [0, 0],
-    ...     "suggested_label": [1, 1], "given_probability": [.9, .1], "suggested_probability": [.1, .8],
-    ...     "reason": [None, "posterior"]})
-    >>> unit_reasons(units, ["ham", "spam"]).to_pylist()
+    >>> from rayclean.schema import Label, LabelSet
+    >>> from rayclean.tasks.classification import Classification
+    >>> task = Classification(None, LabelSet([Label(0, "ham", "ham"), Label(1, "spam", "spam")]))
+    >>> units = pa.table({"example_id": [5, 6], "source": ["given", "changed"], "annotator": [None, "served"],
+    ...     "given_label": [0, 0], "suggested_label": [1, 1], "given_value": [None, None], "suggested_value": [None, None],
+    ...     "given_probability": [.9, .1], "suggested_probability": [.1, .8], "reason": [None, "posterior"]})
+    >>> unit_reasons(units, task, {}).to_pylist()
     [None, 'posterior: ham .10, suggested spam .80; served chose spam']
     """
     doubted = np.flatnonzero(pc.not_equal(units["source"], "given").to_numpy(zero_copy_only=False))
     reasons: list[str | None] = [None] * len(units)
     read = (
+        "example_id",
         "source",
         "annotator",
         "given_label",
         "suggested_label",
+        "given_value",
+        "suggested_value",
         "given_probability",
         "suggested_probability",
         "reason",
     )
+    names = task.answers.names
     for row, unit in zip(doubted, units.select(read).take(pa.array(doubted)).to_pylist(), strict=True):
-        reasons[row] = _reason(unit, names)
+        reasons[row] = _reason(unit, names, task, texts.get(unit["example_id"], ""))
     return pa.array(reasons, pa.string())
 
 
-def _reason(unit: dict[str, Any], names: Sequence[str]) -> str:
+def _reason(unit: dict[str, Any], names: Sequence[str], task: Task, text: str) -> str:
     given, suggested = (
         "no label" if unit[label] is None else names[unit[label]]
         for label in ("given_label", "suggested_label")
     )
-    doubt = f"{given} {_short(unit['given_probability'])}"
+    doubt = f"{given}{_content(unit, 'given', task, text)} {_short(unit['given_probability'])}"
     if suggested != given:
-        doubt += f", suggested {suggested} {_short(unit['suggested_probability'])}"
+        content = _content(unit, "suggested", task, text)
+        doubt += f", suggested {suggested}{content} {_short(unit['suggested_probability'])}"
     outcome = _OUTCOMES.get(unit["source"], unit["source"])
     said = outcome.format(who=unit["annotator"] or "nobody", given=given, suggested=suggested)
     return f"{unit['reason'] or 'not doubted'}: {doubt}{'; ' if said else ''}{said}"
+
+
+def _content(unit: dict[str, Any], which: str, task: Task, text: str) -> str:
+    """What an answer says, behind its name, where the name does not say it."""
+    value = unit[f"{which}_value"]
+    return "" if value is None else f" ({task.answer_written(unit[f'{which}_label'], value, text)})"
 
 
 def _short(probability: float | None) -> str:

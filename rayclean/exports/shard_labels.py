@@ -141,10 +141,17 @@ def _decided(shards: RunShards, examples: pa.Table, shard: str, task: Task) -> p
         doubted = pc.not_equal(units["source"], "given")
         confidence = pc.if_else(doubted, units["confidence"], units["given_probability"])
         units = units.set_column(units.schema.get_field_index("confidence"), "confidence", confidence)
-    units = units.append_column("why", unit_reasons(units, task.answers.names))
+    texts = dict[int, str]() if task.candidates_are_labels else _texts(Folder(shards.load), shard)
+    units = units.append_column("why", unit_reasons(units, task, texts))
     if task.units_are_examples:
         return _of_single_units(units)
     return _of_several_units(units, examples, task)
+
+
+def _texts(load: Folder, shard: str) -> dict[int, str]:
+    """Texts of a shard's examples by id."""
+    table = load.read_table("examples", shard, columns=["example_id", "text"])
+    return dict(zip(table["example_id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
 def _of_single_units(units: pa.Table) -> pa.Table:

@@ -101,9 +101,7 @@ class Subject:
 
     def answer(self, number: int | None, value: str | None = None) -> str | None:
         """An answer about one of its units as people read it: by its name, or by what it says where the name does not."""
-        if number is None:
-            return None
-        return self.names[number] if value is None else self.task.candidate(number, value, self.text).word
+        return None if number is None else self.task.answer_written(number, value, self.text)
 
     def done(self, verb: str) -> Folder | None:
         """The folder of a verb; None where it has not finished."""

@@ -187,6 +187,12 @@ class Task:
         """
         return self.answers.candidate(answer)
 
+    def answer_written(self, answer: int, value: str | None, text: str) -> str:
+        """An answer as people read it: by its name, or by what it says where the name does not. The arguments are those of
+        `candidate`.
+        """
+        return self.answers[answer].name if value is None else self.candidate(answer, value, text).word
+
     def true_answers(self, truth: pa.Table, findings: pa.Table) -> pa.Table:
         """The true answer of units whose example's true label is known: `unit_id` and `given_label` (its number).
 

@@ -163,10 +163,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             labels=task.answers.names,
             counts=counts,
             verb_metrics=verb_metrics,
-            changes=changed_rows(
-                run, suspects, counts, task.answers, config.evaluate.top_changes, harmful=False
-            ),
-            harmed=changed_rows(run, suspects, counts, task.answers, MAX_HARMED, harmful=True),
+            changes=changed_rows(run, suspects, counts, task, config.evaluate.top_changes, harmful=False),
+            harmed=changed_rows(run, suspects, counts, task, MAX_HARMED, harmful=True),
             rejected=rejected_rows(load),
             history=history,
         )

@@ -11,7 +11,9 @@ import pytest
 from rayclean import schema
 from rayclean.annotators.query_builder import read_chunk
 from rayclean.config import Config, parse_config
+from rayclean.evaluation.example_rows import changed_examples, changed_rows
 from rayclean.evaluation.label_metrics import measure_labels
+from rayclean.exports.reasons import unit_reasons
 from rayclean.folder import Folder
 from rayclean.run import Run
 from rayclean.schema import Candidate, Label, LabelSet
@@ -232,6 +234,41 @@ def test_beyond_the_suspects_nobody_is_asked_to_choose_between_equal_spans(tmp_p
         assert not found["suspect"]
         assert found["given_value"] != found["suggested_value"]
         assert row["chosen_label"] is not None
+
+
+def test_changes_of_spans_are_shown_in_the_text(tmp_path: Path) -> None:
+    """The report and the table of W&B show which words were marked, and which are."""
+    run, config = make(tmp_path, clean=60)
+    run.write_text(config.model_dump_json(), "config.json")
+    for verb, module in (("detect", detect), ("relabel", relabel)):
+        do(config, run, module, verb)
+    decided = rows_of(run, "relabel", "annotations")
+    changes = changed_examples(run, 5)
+    assert len(changes) == 5
+    for change in changes:
+        given = [
+            TASK.candidate(row["given_label"], row["given_value"], change["text"]).word
+            for row in decided
+            if row["example_id"] == change["example_id"] and row["decision"] == "changed"
+        ]
+        assert change["given"] in given
+        assert change["final"] != change["given"]
+        assert change["final"].replace("[LOC ", "").replace("[PER ", "").replace("]", "") == change["text"]
+    _, tally, suspects = measure_labels(config, run)
+    rows = changed_rows(run, suspects, tally, TASK, 5, harmful=False)
+    assert [row["true"] for row in rows] == [row["final"] for row in rows]
+
+
+def test_the_reason_of_an_export_shows_the_spans() -> None:
+    units = pa.table({
+        "example_id": [5], "source": ["changed"], "annotator": ["served"], "given_label": [3], "suggested_label": [4],
+        "given_value": ["[]"], "suggested_value": ["[[0, 2]]"], "given_probability": [0.1], "suggested_probability": [0.8],
+        "reason": ["posterior"],
+    })  # fmt: skip
+    assert unit_reasons(units, TASK, {5: "Ada Lovelace met Babbage"}).to_pylist() == [
+        "posterior: PER as given (Ada Lovelace met Babbage) .10, suggested PER as predicted ([PER Ada Lovelace] met Babbage) "
+        ".80; served chose PER as predicted"
+    ]
 
 
 @pytest.mark.parametrize(("clean", "accuracy"), [(0, 1.0), (60, 0.5)])
