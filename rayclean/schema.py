@@ -41,7 +41,7 @@ LABEL_TYPES: dict[FormName, pa.DataType] = {
 
 def examples_schema(form: FormName) -> pa.Schema:
     """`load/examples/` and `load/test/` for a form of labels: `EXAMPLES` with labels of its type and, where they are
-    tags, a column `tokens`, whose tokens joined by one blank are the text.
+    tags, a column `tokens`, whose tokens joined by one blank are the text; blanks inside of a token are no-break spaces there.
 
     >>> examples_schema("tags").names
     ['example_id', 'text', 'tokens', 'given_label', 'split']

@@ -68,7 +68,7 @@ class RowValidator:
         tokens = None if self.tokens is None else _tokens(values[self.tokens])
         if isinstance(tokens, RejectedRow):
             return tokens
-        text = self._text([values[i] for i in self.text]) if tokens is None else " ".join(tokens)
+        text = self._text([values[i] for i in self.text]) if tokens is None else _sentence(tokens)
         if isinstance(text, RejectedRow):
             return text
         parse = self.form.parse
@@ -178,6 +178,16 @@ def _tokens(value: Any) -> list[str] | RejectedRow:
         if not is_unicode(token):
             return RejectedRow("not valid Unicode", shorten_value(token))
     return value
+
+
+def _sentence(tokens: Sequence[str]) -> str:
+    """The tokens joined by blanks. Blanks inside of a token become no-break spaces, so that the words between blanks are the
+    tokens.
+
+    >>> len(_sentence(["New York", "sleeps"]).split(" "))
+    2
+    """
+    return " ".join(token.replace(" ", "\N{NO-BREAK SPACE}") for token in tokens)
 
 
 def _key(value: Any, what: str = "key") -> str | int | RejectedRow:

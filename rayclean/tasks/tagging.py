@@ -29,7 +29,7 @@ GIVEN, PREDICTED, OTHER = range(3)
 class Tagging(Task):
     """A tag per token. The labels are the entity classes; the head has one number per tag. A unit is (example,
     entity class c); its answers are 3 c (`GIVEN`), 3 c + 1 (`PREDICTED`) and 3 c + 2 (`OTHER`), and their values are
-    the spans as JSON.
+    the spans as JSON. The tokens are the words of the text between single blanks: `load` leaves no blank inside of one.
     """
 
     label_form = "tags"

@@ -25,6 +25,7 @@ from rayclean.functional.bio import bio_tags, is_tag, to_bio
 from rayclean.functional.set_noise import added_share, corrupt_sets
 from rayclean.run import Run
 from rayclean.schema import LabelSet
+from rayclean.tasks import TASKS
 from rayclean.verbs import load
 
 
@@ -39,7 +40,9 @@ def loaded(folder, task, **dataset):
     names = bio_tags(names) if task == "tagging" else names
     rows = [row for shard in out.shards("examples") for row in out.read_table("examples", shard).to_pylist()]
     for row in rows:
-        assert task != "tagging" or row["text"] == " ".join(row["tokens"])
+        assert task != "tagging" or row["text"].split(" ") == [
+            token.replace(" ", "\xa0") for token in row["tokens"]
+        ]
     return {row["text"]: [names[index] for index in row["given_label"]] for row in rows}, metrics
 
 
@@ -370,6 +373,29 @@ CONLL = {
 def test_conll_files(tmp_path, way, ending):
     (tmp_path / f"a.{ending}").write_text(CONLL[way], newline="")
     assert loaded(tmp_path, "tagging", path=str(tmp_path / f"a.{ending}"))[0] == EXPECTED
+
+
+def test_a_token_of_two_words_stays_one_word_of_its_text(tmp_path):
+    """Blanks inside of tokens do not move the brackets by which people and language models see spans."""
+    (tmp_path / "a.conll").write_text("Ann\tB-PER\nleft\tO\nNew York\tB-LOC\nat 5\u2009pm\tO\n")
+    config = parse_config(
+        {
+            "task": {"name": "tagging"}, "dataset": {"path": str(tmp_path / "a.conll"), "dev": {"share": 0}},
+            "output": str(tmp_path), "name": "run",
+        }
+    )  # fmt: skip
+    run = Run(str(tmp_path / "run"))
+    load.validate(config, run)
+    load.run(config, run, out := run.begin("load", "test"))
+    (row,) = out.read_table("examples", *out.shards("examples")).to_pylist()
+    assert row["tokens"] == ["Ann", "left", "New York", "at 5\u2009pm"]
+    assert row["text"] == "Ann left New\xa0York at\xa05\u2009pm"
+    task = TASKS.build(config.task, LabelSet.from_json(out.read_text("labels.json")))
+    assert task.written(row["given_label"], row["text"]) == "[PER Ann] left [LOC New\xa0York] at\xa05\u2009pm"
+    place = task.labels.index("LOC")
+    assert place is not None
+    candidate = task.candidate(3 * place, "[[2, 3]]", row["text"])
+    assert candidate.word == "Ann left [LOC New\xa0York] at\xa05\u2009pm"
 
 
 def test_a_text_file_may_be_named_conll(tmp_path):
