@@ -110,6 +110,8 @@ class Annotator:
     independent: ClassVar[bool] = True
     """Whether answers come from elsewhere than the model's predictions. Others are no second opinion: control
     questions, which the model knows best, would overrate them, and they count for nothing."""
+    chooses_texts: ClassVar[bool] = True
+    """Whether it can choose between candidates that are texts of their own (`Task.candidates_are_labels`)."""
 
     task: Task | None = None
     """The task whose units are asked about; None where every unit is an example."""

@@ -38,6 +38,8 @@ class LabelledExample:
     text: str
     label: int
     """Index of the given answer of one of its units."""
+    value: str | None
+    """The answer itself as JSON, where its index does not say it."""
     similarity: float | None = None
     """Cosine similarity to the query's text; None if not measured."""
 
@@ -65,15 +67,16 @@ class DemonstrationSources:
         units = self._undoubted(shard, examples)
         return units["example_id"].to_numpy(), units["given_label"].to_numpy().astype(np.int64)
 
-    def units(self, shard: str, ids: npt.NDArray[np.int64]) -> list[tuple[int, str, int]]:
-        """Id and text of the example, and given answer, of the units that are no suspects, of the examples of a
-        shard with these ids.
+    def units(self, shard: str, ids: npt.NDArray[np.int64]) -> list[tuple[int, str, int, str | None]]:
+        """Id and text of the example, and given answer with its value, of the units that are no suspects, of the examples
+        of a shard with these ids.
         """
         columns = ["example_id", "text", "given_label"]
         examples = Folder(self.load).read_table("examples", shard, columns=columns)
         examples = examples.filter(pa.array(np.isin(examples["example_id"].to_numpy(), ids)))
         found = self._undoubted(shard, examples)
-        return list(zip(*(found[column].to_pylist() for column in columns), strict=True))
+        read = (found[column].to_pylist() for column in (*columns, "given_value"))
+        return list(zip(*read, strict=True))
 
     def _undoubted(self, shard: str, examples: pa.Table) -> pa.Table:
         findings = Folder(self.detect).read_table("findings", shard, columns=["unit_id", "suspect"])
@@ -129,10 +132,10 @@ def nearest_demonstrations(
         for place, row in enumerate(rows.tolist()):
             ranked = zip(nearest.ids[place].tolist(), nearest.cosines[place].tolist(), strict=True)
             neighbours = (
-                LabelledExample(one, text, label, cosine)
+                LabelledExample(one, text, label, value, cosine)
                 for one, cosine in ranked
                 if one != -1
-                for text, label in found[one]
+                for text, label, value in found[one]
                 if label in answers[row]
             )
             chosen[row] = _different(neighbours, texts[row], count)
@@ -230,12 +233,14 @@ def _search(
     return found
 
 
-def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int, list[tuple[str, int]]]:
-    """Text and given answer of the units, which are no suspects, of the examples with some ids."""
-    found: dict[int, list[tuple[str, int]]] = {}
+def _read(
+    sources: DemonstrationSources, ids: npt.NDArray[np.int64]
+) -> dict[int, list[tuple[str, int, str | None]]]:
+    """Text and given answer with its value of the units, which are no suspects, of the examples with some ids."""
+    found: dict[int, list[tuple[str, int, str | None]]] = {}
     for shard in sources.shards():
-        for example, text, label in sources.units(shard, ids):
-            found.setdefault(example, []).append((text, label))
+        for example, text, label, value in sources.units(shard, ids):
+            found.setdefault(example, []).append((text, label, value))
     return found
 
 

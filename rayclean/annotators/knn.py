@@ -1,7 +1,8 @@
 """An annotator by a vote of the nearest trusted examples, without a language model or network access.
 
 The neighbours are the query's demonstrations (the nearest examples that are not suspects, in the features of
-`predict`). Each votes for its given label, if that is a candidate, with a weight by its cosine similarity.
+`predict`). Each votes for its given label, if that is a candidate, with a weight by its cosine similarity. Neighbours have no
+vote on candidates that are texts of their own, such as the spans of a sentence: there it abstains.
 """
 
 import json
@@ -32,10 +33,12 @@ class KnnAnnotator(Annotator):
     billable = False
     independent = False
     calibrated = True
+    chooses_texts = False
 
     def demonstrations(self, count: int | None, selector: str) -> tuple[int, str]:
-        """The nearest neighbours; `relabel.demonstrations` and `selector` apply only to language models."""
-        return self.config.neighbours, NEAREST_OF_ANY
+        """The nearest neighbours, if they have a vote; `relabel.demonstrations` and `selector` apply only to language models."""
+        votes = self.task is None or self.task.candidates_are_labels
+        return (self.config.neighbours if votes else 0), NEAREST_OF_ANY
 
     def sent(self, query: Query) -> Any:
         """The candidates, and the neighbours' labels and cosine similarities, rounded as their last digits

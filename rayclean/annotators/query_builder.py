@@ -37,7 +37,9 @@ SMALLEST = 1e-9
 FIRST_SUSPECTS = 200
 """Suspects of the first chunk, which are asked about together with the control questions: all of them say whether asking
 about the others can change a label."""
-_DEMONSTRATION = pa.struct([("example_id", pa.int64()), ("label", pa.int32()), ("similarity", pa.float64())])
+_DEMONSTRATION = pa.struct(
+    [("example_id", pa.int64()), ("label", pa.int32()), ("value", pa.string()), ("similarity", pa.float64())]
+)
 _QUERIES = QUESTION.append(pa.field("demonstrations", pa.list_(_DEMONSTRATION)))
 
 
@@ -83,7 +85,7 @@ class QueryBuilder:
                     row["text"],
                     self.demonstrations,
                     self.seed,
-                    frozenset(row["candidates"]),
+                    frozenset(self._shown(row)),
                 )
         total = 0
         for shard, rows in suspects.items():
@@ -140,9 +142,15 @@ class QueryBuilder:
         if self.selector == NEAREST_OF_ANY:
             shown = nearest_demonstrations(*where, [self._answers(row) for row in rows])
         else:
-            shown = balanced_demonstrations(*where, [row["candidates"] for row in rows])
+            shown = balanced_demonstrations(*where, [self._shown(row) for row in rows])
         for row, demonstrations in zip(rows, shown, strict=True):
             row["demonstrations"] = demonstrations
+
+    def _shown(self, row: dict[str, Any]) -> list[int]:
+        """The answers of which demonstrations are shown, each equally often: the candidates; where these are texts of their
+        own, what other examples were given, as they have neither of these texts.
+        """
+        return row["candidates"] if self.task.candidates_are_labels else [row["given_label"]]
 
     def _answers(self, row: dict[str, Any]) -> frozenset[int]:
         """All answers of a suspect's unit: other units than those with one of them are no neighbours."""
@@ -152,7 +160,12 @@ class QueryBuilder:
 def _query_row(suspect: dict[str, Any]) -> dict[str, Any]:
     """A suspect as it is written: without its text, and with ids in place of the demonstrations' texts."""
     shown = [
-        {"example_id": each.example_id, "label": each.label, "similarity": each.similarity}
+        {
+            "example_id": each.example_id,
+            "label": each.label,
+            "value": each.value,
+            "similarity": each.similarity,
+        }
         for each in suspect["demonstrations"]
     ]
     return {**{name: value for name, value in suspect.items() if name != "text"}, "demonstrations": shown}
@@ -240,10 +253,11 @@ def build_query(
         answers: `task.answers`.
         shows_given: `Annotator.shows_given`.
     """
-    shown = [
-        Demonstration(texts[each["example_id"]], answers.candidate(each["label"]), each["similarity"])
-        for each in row["demonstrations"]
-    ]
+    shown = []
+    for each in row["demonstrations"]:
+        said, number, value = texts[each["example_id"]], each["label"], each.get("value")
+        answer = answers.candidate(number) if value is None else task.candidate(number, value, said)
+        shown.append(Demonstration(said, answer, each["similarity"]))
     text = texts[row["example_id"]]
     values = {row["given_label"]: row["given_value"], row["suggested_label"]: row["suggested_value"]}
     offered = {

@@ -39,6 +39,11 @@ logger = logging.getLogger(__name__)
 
 VERSION = 9
 
+_ABSTAINS = (
+    "{name} decides by the labels of the nearest examples, but the candidates here are texts in which spans are marked, which no "
+    "other example has: it abstained from every question. Have a language model answer (annotator.name = 'served' or 'openai'), "
+    "or a person (rayclean audit)"
+)
 _NAMED = 5
 """Reverts without effect that a warning names."""
 
@@ -112,6 +117,12 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     counts = decision_counts(decided) | settled["decisions"]
     label_sources = write_labels(run, out, task)
     warnings = _lost(lost_reverts(run, task)) + settled.pop("warnings")
+    if not task.candidates_are_labels:
+        warnings += [
+            _ABSTAINS.format(name=each["name"])
+            for each, annotator in zip(paid, annotators, strict=True)
+            if not annotator.chooses_texts
+        ]
     out.remove("answers")
     advice = _advice(counts, total, exhausted)
     if advice is not None:

@@ -194,7 +194,7 @@ def test_a_text_with_two_labels_is_shown_with_neither(tmp_path: Path) -> None:
 def test_balance_holds_for_any_findings(lists: list[list[tuple[str, int]]], count: int) -> None:
     found = [
         [
-            LabelledExample(place, text, label, -cosine / 10)
+            LabelledExample(place, text, label, None, -cosine / 10)
             for place, (text, cosine) in enumerate(sorted(set(each), key=lambda one: one[1]))
         ]
         for label, each in enumerate(lists)

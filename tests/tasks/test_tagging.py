@@ -236,6 +236,43 @@ def test_beyond_the_suspects_nobody_is_asked_to_choose_between_equal_spans(tmp_p
         assert row["chosen_label"] is not None
 
 
+@pytest.mark.parametrize(
+    ("selector", "count"), [("nearest", 1), ("nearest", 3), ("random", 1), ("random", 3)]
+)
+def test_demonstrations_show_the_spans_of_their_own_text(tmp_path: Path, selector: str, count: int) -> None:
+    run, config = make(tmp_path)
+    values = {"relabel": {"demonstrations": count, "selector": selector}}
+    config = parse_config(config.model_dump(mode="json") | values)
+    do(config, run, detect, "detect")
+    do(config, run, relabel, "relabel")
+    examples = {row["text"]: row["given_label"] for row in rows_of(run, "load", "examples")}
+    _, queries = read_chunk(
+        Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK
+    )
+    assert len(queries) > 20
+    for query in queries:
+        assert len(query.demonstrations) == count
+        for shown in query.demonstrations:
+            given = pa.table({"example_id": [0], "given_label": pa.array([examples[shown.text]], LISTS)})
+            possible = zip([0, 3], TASK.unit_rows(given)["given_value"].to_pylist(), strict=True)
+            assert shown.answer in [TASK.candidate(number, value, shown.text) for number, value in possible]
+
+
+def test_neighbours_have_no_vote_on_spans(tmp_path: Path) -> None:
+    """That another sentence has a name at the same place, or none, says nothing: knn abstains, and the run says so."""
+    run, config = make(tmp_path, clean=60)
+    values = {"annotator": {"name": "knn"}}
+    config = parse_config(config.model_dump(mode="json") | values)
+    do(config, run, detect, "detect")
+    metrics = do(config, run, relabel, "relabel")
+    assert metrics["abstained"] == metrics["suspects"] > 20
+    assert "knn decides by the labels of the nearest examples" in metrics["warnings"][0]
+    _, queries = read_chunk(
+        Folder(run.path("relabel", "queries", "annotator-00")), run.url("load", "examples"), 0, TASK
+    )
+    assert not any(query.demonstrations for query in queries)
+
+
 def test_changes_of_spans_are_shown_in_the_text(tmp_path: Path) -> None:
     """The report and the table of W&B show which words were marked, and which are."""
     run, config = make(tmp_path, clean=60)
