@@ -37,6 +37,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("rayclean")
 
 
+pytest.register_assert_rewrite("tests.contracts")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--shuffle SEED` runs the tests in another order: no test may depend on it."""
     help_ = "run files, classes and tests in an order drawn with this seed"

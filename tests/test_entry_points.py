@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ from rayclean.cli.options import find_options
 from rayclean.detectors import DETECTORS
 from rayclean.errors import ConfigError
 from rayclean.methods import METHODS
+from rayclean.plugins import Plugin
 from tests import toy
+from tests.contracts import check_annotator, check_detector, check_task
 
 EXTENDING = Path(__file__).parent.parent / "docs" / "extending.md"
 
@@ -141,6 +144,16 @@ def test_a_run_with_plug_ins_of_a_stranger(tmp_path: Path, stranger: Path) -> No
         len(row["candidates"]) for shard in asked.shards() for row in asked.read_table(shard).to_pylist()
     }
     assert sizes == {2, 3}  # between the first and the last of three classes lies another
+
+
+def test_they_keep_the_contracts_of_their_kinds(tmp_path: Path, stranger: Path) -> None:
+    example = re.findall(r"```python\n(.*?)```", EXTENDING.read_text(), re.DOTALL)[-1]
+    namespace: dict[str, Any] = {}
+    exec(compile(example, "docs/extending.md", "exec"), namespace)
+    namespace["test_soft_bootstrapping"](tmp_path / "method")
+    check_detector(Plugin(name="short_texts"))
+    check_annotator(Plugin(name="optimist"))
+    check_task(Plugin(name="ratings"))
 
 
 def test_their_options_are_shown_and_their_names_suggested(stranger: Path) -> None:

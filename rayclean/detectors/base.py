@@ -91,7 +91,7 @@ class Detector:
     def score(
         self, batch: DetectorBatch, state: Any
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Quality [B] (**lower = more likely wrong**) and vote [B] (True: the label is called wrong)."""
+        """Quality [B] in [0, 1] (**lower = more likely wrong**) and vote [B] (True: the label is called wrong)."""
         raise NotImplementedError
 
     def answer_probabilities(self, batch: DetectorBatch, state: Any) -> npt.NDArray[np.floating[Any]] | None:

@@ -19,9 +19,11 @@ from rayclean.annotators.prompts import with_fewer_demonstrations
 from rayclean.annotators.query import Annotation, Demonstration, Query
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
+from rayclean.plugins import Plugin
 from rayclean.schema import Candidate, Label
 from tests.annotators.hostile import Fault, serve_in_process, tokenizer_folder
 from tests.annotators.queries import CANDIDATES, LABELS, query
+from tests.contracts import check_annotator
 
 FAULTS = {
     "rate_limit": "rate_limit", "server": "server", "client": "client", "html": "invalid", "junk": "invalid",
@@ -65,6 +67,16 @@ def ask(annotator: OpenAIAnnotator, queries: list[Query]) -> list[Annotation]:
 
 def unless_probe(fault: Fault) -> Fault:
     return lambda prompt, before: None if "capital of France" in prompt else fault(prompt, before)
+
+
+@pytest.mark.parametrize("form", ["label_words", "choice"])
+def test_contract_with_two_questions_that_fail(form: str, tokenizer: str) -> None:
+    def fault(prompt: str, before: int) -> str | None:
+        return {"text 3": "client", "text 5": "outside"}.get(prompt.partition("*")[0][-7:].strip())
+
+    with serve_in_process(fault) as server:
+        options = {"base_url": server.url, "model": "tiny", "tokenizer": tokenizer, "form": form}
+        check_annotator(Plugin(name="openai", **options), failing=[3, 5])
 
 
 @pytest.mark.parametrize("form", ["label_words", "choice"])

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from rayclean.detectors.pointwise import Disagreement, NormalizedMargin, SelfCon
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.plugins import Plugin
-from tests.detectors.cases import cut, in_process, noisy_case
+from tests.contracts import check_detector, detector_case
 
 
 def test_votes_and_qualities() -> None:
@@ -35,29 +34,14 @@ def test_votes_and_qualities() -> None:
 
 @pytest.mark.parametrize("name", sorted(DETECTORS))
 def test_contract(name: str, tmp_path: Path) -> None:
-    """Every registered detector: one quality in [0, 1] and one vote per example, lower where labels are wrong."""
-    base = noisy_case(1, 400, 5, 0.3, 6.0)
-    features = base.probabilities.copy()
-    batch = replace(base, features=features, group=base.unit_id)
-    given = base.probabilities[np.arange(400), base.given_label]
+    case = detector_case()
+    given = case.probabilities[np.arange(len(case.unit_id)), case.given_label]
     Folder(str(tmp_path)).write_table(
-        pa.table({"example_id": base.unit_id, "trained_label": base.given_label, "quality": given}),
+        pa.table({"example_id": case.unit_id, "trained_label": case.given_label, "quality": given}),
         "part-00000.parquet",
     )
     options = {"path": str(tmp_path), "share": 0.3} if name == "dynamics" else {}
-    detector = DETECTORS.build(Plugin(name=name, **options), 5)
-    state = detector.fit(cut(batch, [150]), in_process)
-    quality, vote = detector.score(batch, state)
-    assert quality.dtype == np.float32
-    assert vote.dtype == np.bool_
-    assert quality.shape == vote.shape == (400,)
-    assert ((quality >= 0) & (quality <= 1)).all()
-    wrong = base.given_label != base.predicted_label
-    assert quality[wrong].mean() < quality[~wrong].mean()
-    assert vote[wrong].mean() > 0.8 > 0.2 > vote[~wrong].mean()
-    for value in detector.metrics(state).values():
-        assert isinstance(value, float)
-    assert isinstance(detector.note(state), str)
+    check_detector(Plugin(name=name, **options))
 
 
 def test_unknown_option_is_named() -> None:

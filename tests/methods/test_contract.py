@@ -1,26 +1,22 @@
 """What every method must do, whatever its paper says: it runs, is finite, gives a quality, and never sees the truth."""
 
-import json
 import math
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from rayclean.config import Plugin, TrainingConfig
 from rayclean.folder import Folder
-from rayclean.measures import Measures
 from rayclean.methods import METHODS
-from rayclean.methods.base import Method, State
+from rayclean.methods.base import Method
 from rayclean.methods.batch import StepBatch
-from rayclean.schema import TRUTH, FormName
 from rayclean.training.job import FitSpec
 from rayclean.training.loop import fit
+from tests.contracts import check_method
 from tests.models.tiny import write
-from tests.training.toys import ACCUMULATING, TOY, Answering, job, write_examples
+from tests.training.toys import ACCUMULATING, TOY, job, write_examples
 
 ALL = [*METHODS, ACCUMULATING]
 OPTIONS = {
@@ -32,91 +28,11 @@ OPTIONS = {
         "weak": {"name": TOY}, "warmup_epochs": 1, "threshold": "fixed", "fixed_threshold": 0.35,
     },
 }  # fmt: skip
-HOOKS = ("kept", "partition", "queries", "revise", "observe", "review", "summary", "quality")
-"""Those that are handed columns."""
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
-    """A method trained on noisy labels beside a truth that nothing may open."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        return train_watched(request.param, tmp_path_factory.mktemp("trained"), monkeypatch)
-
-
-def train_watched(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The result, where it lies, the method, and the columns that each hook was handed."""
-    examples = write_examples(tmp_path / "load" / "examples", 60, dev=20, noise=0.3)
-    for shard in Folder(examples).shards():
-        ids = Folder(examples).read_table(shard)["example_id"]
-        truth = pa.table([ids, pa.array([0] * len(ids), pa.int32())], schema=TRUTH)
-        Folder(str(tmp_path / "load" / "truth")).write_table(truth, shard)
-    read = Folder.read_table
-
-    def tripwire(self: Folder, *parts: str, columns: Any = None) -> pa.Table:
-        assert "truth" not in self.path(*parts), "training opened the truth"
-        return read(self, *parts, columns=columns)
-
-    monkeypatch.setattr(Folder, "read_table", tripwire)
-    handed: dict[str, list[set[str]]] = {}
-    cls = METHODS.resolve(name)
-    for hook in HOOKS:
-        monkeypatch.setattr(cls, hook, watched(getattr(cls, hook), handed.setdefault(hook, [])))
-    options = OPTIONS.get(name, {})
-    spec = FitSpec(
-        Plugin(name=TOY),
-        Plugin(name=name, **options),
-        TrainingConfig(epochs=2, batch_size=7),
-        ("a", "b", "c"),
-    )
-    result = fit(job(examples, tmp_path / "out"), spec, consult=Answering())
-    return result, Folder(str(tmp_path / "out")), cls(cls.Config(**options), 3), handed
-
-
-def watched(hook: Any, handed: list[set[str]]) -> Any:
-    """The hook, and a note of the columns it is handed."""
-
-    def noted(self: Method, state: State, *rest: Any) -> Any:
-        handed.append(set(state))
-        return hook(self, state, *rest)
-
-    return noted
-
-
-@pytest.mark.parametrize("trained", ALL, indirect=True)
-def test_what_is_shown_exists(trained: Any) -> None:
-    _, output, method, _ = trained
-    shown = Measures.model_validate(output.read_json("measures.json"))
-    assert shown == method.measures()
-    assert set(shown.columns) <= set(method.state())
-    lines = [json.loads(line) for line in output.read_text("metrics.jsonl").splitlines()]
-    sizes = {f"size_{name}" for name in shown.subsets.values} if shown.subsets else set()
-    assert all({*shown.figures, *sizes} <= set(line) for line in lines)
-
-
-@pytest.mark.parametrize("trained", ALL, indirect=True)
-def test_runs_is_finite_and_gives_a_quality(trained: Any) -> None:
-    result, output, method, handed = trained
-    assert math.isfinite(result.loss)
-    table = output.read_table("dynamics", "part-00000.parquet").to_pandas()
-    columns = method.state()
-    assert set(table) == {"example_id", "trained_label", "quality", *columns}
-    assert len(table) == 60
-    assert np.isfinite(table["quality"]).all()
-    assert (table["quality"] != table["quality"].iloc[0]).any()
-    for hook, states in handed.items():
-        assert all(names == {"example_id", "given_label", *columns} for names in states), hook
-    called = {hook for hook, states in handed.items() if states}
-    idle = (set() if method.expected_queries(method.config) is not None else {"revise"}) | (
-        set() if method.reviews else {"review"}
-    )
-    assert called == {*HOOKS} - idle
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_says_what_it_learns_from(name: str) -> None:
-    cls = METHODS.resolve(name)
-    assert "class" in cls.label_forms
-    assert {*cls.label_forms} <= {*get_args(FormName)}
+@pytest.mark.parametrize("name", ALL)
+def test_contract(name: str, tmp_path: Path) -> None:
+    check_method(Plugin(name=name, **OPTIONS.get(name, {})), tmp_path)
 
 
 def batch(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,25 +138,6 @@ def test_prediction_tables_of_lists() -> None:
     for name in ("probabilities", "given_label"):
         assert pa.types.is_list(table[name].type)
     assert table.schema.field("probabilities").type == pa.list_(pa.list_(pa.float32()))
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_loss_is_one_finite_number_per_example_and_has_a_gradient(name: str) -> None:
-    one = task(name)
-    labels = {
-        "class": pa.array([0, 2], pa.int32()),
-        "classes": lists([[], [1]]),
-        "tags": lists([[0], [1, 2]]),
-    }
-    targets = torch.from_numpy(one.targets(labels[one.label_form]))
-    logits = torch.zeros(2, *([2] if one.per_token else []), one.outputs, requires_grad=True)
-    values = one.loss(logits, targets)
-    assert values.shape == (2,)
-    assert one.correct(logits, targets).shape == (2,)
-    values.sum().backward()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
-    assert logits.grad.flatten(1).any(1).all()
 
 
 def test_who_asks_only_how_labels_are_stored_does_not_wait_for_torch() -> None:
