@@ -143,6 +143,7 @@ def test_the_metrics_say_what_the_rows_show(cleaned: Cleaned) -> None:
     wrong = {"given": differing(task, zip(given, truth, strict=True))}
     wrong["final"] = differing(task, zip(final, truth, strict=True))
     assert wrong["final"] < 0.5 * wrong["given"]
+    assert metrics["noise"]["estimated"] is None, "the model's scores of such labels are no probabilities"
     assert {name: metrics["noise"][name] for name in wrong} == {
         name: pytest.approx(count / units) for name, count in wrong.items()
     }

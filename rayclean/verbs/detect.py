@@ -89,6 +89,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     for temporary in ("scores", "survey.json", "fitted.json"):
         out.remove(temporary)
     metrics = _metrics(totals, fitted, chosen, survey["examples"], task.units_are_called)
+    if not task.decides_alone:
+        metrics.pop("estimated_noise_rate", None)  # by scores that are no probabilities
     texts = loaded.metrics.get("texts", {}) if loaded is not None and task.units_are_examples else {}
     return metrics | {"alarms": implausible(metrics, texts)}
 
