@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayclean.config import Config, load_config, parse_config
-from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG
+from rayclean.config.arguments import ENCODER_WITHOUT_CONFIG, required_columns
 from rayclean.datasets.in_memory import is_in_memory, roles_of, stage
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
@@ -109,7 +109,10 @@ def as_config(
             "rayclean.parse_config({...}) for the values of a config"
         )
     dataset = _with_columns(
-        settings.pop("dataset", {}), columns, unknown=settings.keys() - Config.model_fields.keys()
+        settings.pop("dataset", {}),
+        columns,
+        required_columns(settings.get("predict")),
+        unknown=settings.keys() - Config.model_fields.keys(),
     )
     settings.setdefault("encoder", dict(ENCODER_WITHOUT_CONFIG))
     if not is_in_memory(data):
@@ -125,12 +128,15 @@ def _is_config_file(data: Any, columns: Mapping[str, Any]) -> bool:
     return path.endswith(".toml") or (path.endswith(".json") and not columns)
 
 
-def _with_columns(dataset: Any, columns: Mapping[str, Any], unknown: Collection[str]) -> dict[str, Any]:
+def _with_columns(
+    dataset: Any, columns: Mapping[str, Any], required: Collection[str], unknown: Collection[str]
+) -> dict[str, Any]:
     """The section `dataset` with the columns.
 
     Args:
         dataset: the section without them.
         columns: by their keys.
+        required: the keys that must be there.
         unknown: names of other arguments that are none, one of which may be meant for a missing column.
 
     Raises:
@@ -141,9 +147,7 @@ def _with_columns(dataset: Any, columns: Mapping[str, Any], unknown: Collection[
     if twice := sorted(columns.keys() & dataset.keys()):
         raise ConfigError(f"{twice[0]!r} is given twice, as {twice[0]}=... and in dataset={{...}}; keep one")
     found = {**dataset, **columns}
-    missing = [
-        key for key in ("text", "label") if key not in found and not (key == "text" and "tokens" in found)
-    ]
+    missing = [key for key in required if key not in found and not (key == "text" and "tokens" in found)]
     if missing:
         meant = difflib.get_close_matches(missing[0], unknown, n=1)
         hint = f"; is {meant[0]}=... a slip of the pen?" if meant else ""

@@ -93,11 +93,16 @@ def read_config(config: str, overrides: list[str] | None) -> "Config":
         RaycleanError: the config cannot be read, or is invalid.
     """
     from rayclean.config import load_config
-    from rayclean.config.arguments import columns_missing, is_data_file
+    from rayclean.config.arguments import columns_missing, is_data_file, overridden, required_columns
     from rayclean.pipeline import resolved_config
 
     if is_data_file(config):
         if missing := columns_missing(overrides or []):
+            if "label" not in required_columns(overridden(overrides or []).get("predict")):
+                raise ConfigError(
+                    f"{config!r} is a data file, and the column of its text is not named: say it with --text COLUMN; its rows "
+                    "are scored by a trained classifier and need no label"
+                )
             _ask_for_columns(config, missing)
     elif os.path.isdir(config) or "://" in config:
         if overrides:

@@ -63,7 +63,10 @@ def _predict(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     model: Annotated[
-        str | None, typer.Option(help="Score with this trained classifier (runs/<name>/train/model).")
+        str | None,
+        typer.Option(
+            help="Score with this trained classifier (runs/<name>/train/model); the data need no label column."
+        ),
     ] = None,
     text: TextOption = None,
     label: LabelOption = None,

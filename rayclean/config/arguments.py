@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayclean.errors import ConfigError
-from rayclean.overrides import read_values
+from rayclean.overrides import apply_override, read_values
 
 _DATA = re.compile(
     r"\.(csv|tsv|txt|jsonl|ndjson|parquet|pq|arrow|feather|conll|xlsx?)(\.(gz|bz2|xz|zst|lz4|zip))?$",
@@ -29,11 +29,41 @@ def is_data_file(path: str) -> bool:
     return path.startswith("hf://") or _DATA.search(path) is not None
 
 
+def required_columns(predict: Any) -> tuple[str, ...]:
+    """Keys of `[dataset]` that must be said of a table which comes without a config.
+
+    >>> required_columns(None), required_columns({"mode": "model", "model": "runs/x/train/model"})
+    (('text', 'label'), ('text',))
+
+    Args:
+        predict: the section `predict`, as far as it is given; rows that a trained classifier scores need no label.
+    """
+    mode = predict.get("mode") if isinstance(predict, Mapping) else getattr(predict, "mode", None)
+    return ("text",) if mode == "model" else ("text", "label")
+
+
+def overridden(overrides: Sequence[str]) -> dict[str, Any]:
+    """The values that overrides set, without a config below them.
+
+    Raises:
+        ConfigError: one of them is no override, or its file cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for each in overrides:
+        apply_override(values, each)
+    return values
+
+
 def columns_missing(overrides: Sequence[str]) -> list[str]:
-    """Which of the columns `text` and `label` no override names."""
-    return [
-        key for key in ("text", "label") if not any(each.startswith(f"dataset.{key}=") for each in overrides)
-    ]
+    """Which of the required columns no override names.
+
+    Raises:
+        ConfigError: one of them is no override, or its file cannot be read.
+    """
+    values = overridden(overrides)
+    dataset = values.get("dataset")
+    named = dataset if isinstance(dataset, Mapping) else {}
+    return [key for key in required_columns(values.get("predict")) if key not in named]
 
 
 def config_values(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:

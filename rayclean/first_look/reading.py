@@ -10,6 +10,7 @@ from rayclean.class_names import class_key, is_numeric
 from rayclean.config import DatasetConfig
 from rayclean.datasets.base import FileSegment, Reader, ReadOptions, SourceFile
 from rayclean.datasets.class_label import named_rows
+from rayclean.datasets.columns import SCORING_HINT
 from rayclean.datasets.rejected_rows import RejectedRow
 from rayclean.datasets.sources import Source, find_sources
 from rayclean.errors import DataError
@@ -155,4 +156,5 @@ def _check_table(file: SourceFile, columns: Sequence[str]) -> None:
         raise DataError(
             f"{file.url}: it has {held}, and a table with a text and a label is expected. If it is a CSV with another character "
             'between its columns, say which (dataset.delimiter=";"); otherwise write a table with a column for each'
+            f"{SCORING_HINT}, for a data file with --text COLUMN"
         )

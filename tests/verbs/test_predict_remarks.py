@@ -3,14 +3,17 @@
 import csv
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rayclean.api import as_config
 from rayclean.config import Config, Plugin, parse_config
 from rayclean.errors import ConfigError, DataError
 from rayclean.hashing import digest
@@ -180,3 +183,40 @@ def test_the_command_scores_rows_without_labels(
     refused = run_command("detect", str(config), *scoring, capsys=capsys, monkeypatch=monkeypatch)
     assert refused.code == 2
     assert "40 of 40 examples have no label, so there is nothing to doubt" in refused.stderr
+
+
+def test_rows_without_labels_are_scored_without_a_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file or a table of texts is enough, and what is still missing is said in these terms."""
+    network = build_encoder(Plugin(name="bag_of_words", buckets=100), 2, seed=1).eval()
+    network.save(tmp_path / "model", ["ebb", "flood"])
+    texts = [f"gauge {row}" for row in range(40)]
+    (tmp_path / "new.csv").write_text("\n".join(["body", *texts]))
+    monkeypatch.chdir(tmp_path)
+    run = partial(run_command, capsys=capsys, monkeypatch=monkeypatch)
+    done = run(
+        "predict",
+        "new.csv",
+        "--text",
+        "body",
+        "--model",
+        "model",
+        "encoder.name=bag_of_words",
+        "encoder.buckets=100",
+    )
+    assert done.code == 0, done.stderr
+    assert Run("runs/new").manifest("predict").metrics["examples"] == 40
+    unnamed = run("predict", "new.csv", "--model", "model")
+    assert unnamed.code == 2
+    assert "say it with --text COLUMN" in unnamed.stderr
+    without_model = run("predict", "new.csv", "--text", "body")
+    assert without_model.code == 2
+    assert "rayclean predict CONFIG --model" in without_model.stderr
+    config = as_config(
+        pd.DataFrame({"body": texts}), text="body", predict={"mode": "model", "model": "model"}
+    )
+    assert config.dataset.text == "body"
+    load.validate(config, Run("runs/table"))
+    with pytest.raises(ConfigError, match=r"label=\.\.\. is missing"):
+        as_config(pd.DataFrame({"body": texts}), text="body")
