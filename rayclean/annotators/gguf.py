@@ -21,6 +21,7 @@ import numpy as np
 from rayclean.cache import cache_folder
 from rayclean.errors import ConfigError, ResourceError
 from rayclean.hashing import file_digest
+from rayclean.progress import say
 
 CONVERTER = 1
 """Version of the conversion, on whose change files are converted again."""
@@ -50,6 +51,7 @@ def huggingface_folder(source: Path) -> Path:
             f"cannot write the model cache {str(folder.parent)!r} ({error.strerror}); "
             "set RAYCLEAN_CACHE to a folder with 1 GB of free space"
         ) from error
+    say(f"converting {source.name} (once; kept in {folder})")
     try:
         # Bars of transformers and gguf would stand among our own lines.
         with redirect_stderr(io.StringIO()):

@@ -18,6 +18,7 @@ from typing import Any
 from rayclean import interrupts
 from rayclean.config import ClusterConfig
 from rayclean.errors import FaultError, ResourceError
+from rayclean.progress import say
 from rayclean.runtime import environment as environment
 from rayclean.runtime import gpus, nodes, reaper
 from rayclean.runtime.core_handlers import core_handlers_left_out
@@ -55,6 +56,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     embedded = not address or address == "local"
     mark = reaper.own_mark() if embedded else ""
     handlers = {number: signal.getsignal(number) for number in interrupts.STOPPING}
+    say("starting Ray on this machine" if embedded else f"connecting to Ray at {address}")
     with (
         interrupts.handlers_kept(),
         told_if_killed("its own Ray" if embedded else f"Ray at {address}", mark),

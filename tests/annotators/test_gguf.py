@@ -66,6 +66,16 @@ def test_another_file_is_another_folder(source: Path, monkeypatch: pytest.Monkey
     assert first.name.startswith("tiny-")
 
 
+def test_a_conversion_is_announced_and_a_kept_one_is_not(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gguf, "_convert", lambda file, target: (target / "config.json").write_text("{}"))
+    folder = gguf.huggingface_folder(source)
+    assert capsys.readouterr().err == f"converting tiny.gguf (once; kept in {folder})\n"
+    gguf.huggingface_folder(source)
+    assert capsys.readouterr().err == ""
+
+
 def tiny_llama(path: Path) -> None:
     """A network of one layer with a tokenizer of bytes, as llama.cpp writes it."""
     size, heads, hidden, draw = 32, 2, 64, np.random.default_rng(0)

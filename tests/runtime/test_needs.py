@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,29 @@ def test_a_session_of_small_verbs_connects_to_nothing(monkeypatch: pytest.Monkey
     with Session(ClusterConfig(), "run", Workplace()) as session:
         session.prepare([SMALL, LARGE])
         assert not session.engines([SMALL, LARGE]).on_ray
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [(None, "starting Ray on this machine\n"), ("head:6379", "connecting to Ray at head:6379\n")],
+)
+def test_the_wait_for_ray_is_announced_once(
+    address: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rayclean.runtime import cluster
+
+    monkeypatch.setenv(needs.EMBEDDED, "1")  # the end of a connection removes it
+    for name in ("_start_embedded", "_connect"):
+        monkeypatch.setattr(cluster, name, lambda *_: None)
+    for name in ("_watched_node", "told_if_killed", "core_handlers_left_out"):
+        monkeypatch.setattr(cluster, name, lambda *_: nullcontext())
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    with cluster.connected(ClusterConfig(address=address)):
+        assert capsys.readouterr().err == said
+        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+        with cluster.connected(ClusterConfig(address=address)):
+            assert capsys.readouterr().err == ""
 
 
 def test_verbs_and_engines_neither_import_what_is_slow_nor_touch_the_environment() -> None:
