@@ -3,6 +3,7 @@
 load -> predict -> detect -> relabel -> train -> evaluate
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from rayclean.config import Config, parse_config, require_config
 from rayclean.config.credentials import ADVICE, holds_credential
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.faults import faults_explained
+from rayclean.overrides import leaves
 from rayclean.progress import say
 from rayclean.results import RunResults
 from rayclean.run import VERBS, Manifest, Run
@@ -21,6 +23,8 @@ from rayclean.verb_fingerprints import INPUTS, fingerprints, verb_module
 if TYPE_CHECKING:
     from rayclean.runtime.engines import Engines, Workplace
     from rayclean.runtime.needs import VerbNeeds
+
+logger = logging.getLogger(__name__)
 
 _OnEpoch = Callable[[dict[str, Any]], None]
 """Called with the line of `metrics.jsonl` of every epoch of the final training."""
@@ -107,6 +111,7 @@ def run_verbs(
             validate_verbs(config, todo, run)
         if exports:
             run_actions.check_export(config)
+        _log_reuse(config, run, verbs, todo, expected, again)
         run.write_text(config.model_dump_json(indent=1), "config.json")
         for verb in verbs:
             if verb not in todo:
@@ -176,6 +181,44 @@ def _run_unfinished(
                     engines = session.engines(needs(todo[position:]))
                     done = _run_verb(config, run, verb, expected[verb], engines, on_epoch)
                     session.report_finished(verb, done.seconds, done.metrics)
+
+
+def _log_reuse(
+    config: Config,
+    run: Run,
+    verbs: Sequence[str],
+    todo: Sequence[str],
+    expected: dict[str, str],
+    again: bool,
+) -> None:
+    """Log of every verb why its finished folder is reused, or why it runs; `config.json` is still that of the last command."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    for verb in verbs:
+        manifest = run.manifest(verb)
+        others = [each for each in INPUTS[verb] if each in todo]
+        if verb not in todo:
+            why = f"is reused: it was finished under the same fingerprint, {expected[verb]}"
+        elif manifest is None:
+            why = "runs: it is not finished"
+        elif again:
+            why = "runs: it is asked for again"
+        elif others:
+            why = f"runs: it reads what {' and '.join(others)} will write"
+        else:
+            why = f"runs: its fingerprint was {manifest.fingerprint} and is {expected[verb]}; {_changes(config, run)}"
+        logger.info("%s %s", verb, why)
+
+
+def _changes(config: Config, run: Run) -> str:
+    """What has changed since the last command, in words."""
+    last = run.read_json("config.json") if run.exists("config.json") else {}
+    before, now = (dict(leaves(values, ())) for values in (last, config.model_dump(mode="json")))
+    keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    changed = [f"{'.'.join(key)} {before.get(key)} -> {now.get(key)}" for key in keys]
+    if changed:
+        return f"changed since the last command: {', '.join(changed)}"
+    return "not the config has changed since the last command, so the data, what people said, or rayclean"
 
 
 def _progress(run: Run, done: Sequence[str], verb: str) -> str:

@@ -202,14 +202,25 @@ def test_columns_that_are_not_clear_are_not_guessed(
 
 
 def test_verbose_shows_what_is_done(
-    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """What is reused, what is not and why, where it runs and what is read of which columns; nothing of it otherwise."""
     package = logging.getLogger("rayclean")
+    run = partial(run_command, capsys=capsys, monkeypatch=monkeypatch)
     before = package.level
     try:
-        done = run_command("--verbose", "config", config, capsys=capsys, monkeypatch=monkeypatch)
-        assert done.code == 0, done.stderr
-        assert package.level == logging.INFO
+        assert run("load", config, "cluster.ray=false").code == 0
+        assert caplog.messages == []
+        assert run("load", config, "cluster.ray=false", "--verbose").code == 0
+        assert any(each.startswith("load is reused: ") for each in caplog.messages)
+        assert run("-v", "load", config, "cluster.ray=false", "seed=1").code == 0
+        told = "\n".join(caplog.messages)
+        assert "changed since the last command: seed 0 -> 1" in told
+        assert "runs in this process: cluster.ray is false" in told
+        assert "000.parquet: text 'text', label 'label', truth 'truth', id 'key'\n" in told
     finally:
         package.setLevel(before)
 

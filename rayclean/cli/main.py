@@ -66,7 +66,9 @@ def _before_all(
     verbose: Annotated[
         bool,
         typer.Option(
-            "--verbose", "-v", help="Before the command: tell more of what is done and why (on stderr)."
+            "--verbose",
+            "-v",
+            help="Before the command or behind it: tell more of what is done and why (on stderr).",
         ),
     ] = False,
 ) -> None:
@@ -109,7 +111,7 @@ def _run(command: str, debug: bool, interrupts: Interrupts) -> int:
     code: object = 0
     failure: Exception | None = None
     try:
-        command_line(prog_name="rayclean")
+        command_line(_verbose_first(sys.argv[1:]), prog_name="rayclean")
     except SystemExit as ended:
         code = ended.code
     except KeyboardInterrupt:  # before the command line has begun to parse, or while it ends
@@ -123,6 +125,17 @@ def _run(command: str, debug: bool, interrupts: Interrupts) -> int:
     if failure is not None:
         return _explain(failure, command, debug)
     return code if isinstance(code, int) else int(code is not None)
+
+
+def _verbose_first(arguments: list[str]) -> list[str]:
+    """The arguments with `--verbose` before the command, where it is declared once for all commands.
+
+    >>> _verbose_first(["clean", "tickets.toml", "-v"])
+    ['--verbose', 'clean', 'tickets.toml']
+    """
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    rest = [each for each in options if each not in ("-v", "--verbose")]
+    return ["--verbose"] * (len(rest) < len(options)) + rest + arguments[len(options) :]
 
 
 def _explain(error: Exception, command: str, debug: bool) -> int:

@@ -30,6 +30,19 @@ class SourceColumns:
         wanted = (*self.text, self.tokens, *names_of(self.label), *names_of(self.truth), self.key, self.group)
         return list(dict.fromkeys(name for name in wanted if name is not None))
 
+    def __str__(self) -> str:
+        """Columns by their roles, in words."""
+        texts = self.text if self.tokens is None else (self.tokens,)
+        roles = {
+            "text": texts,
+            "label": names_of(self.label),
+            "truth": names_of(self.truth),
+            "id": names_of(self.key),
+            "group": names_of(self.group),
+        }
+        named = {role: names for role, names in roles.items() if names}
+        return ", ".join(f"{role} {' + '.join(map(repr, names))}" for role, names in named.items())
+
 
 def names_of(columns: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of no, one or several columns."""

@@ -4,6 +4,7 @@ A run that goes on on another kind of node then trains anew, and reads other kep
 computed in float32 with what was computed in bfloat16.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,8 @@ from rayclean.runtime.needs import uses_gpu
 
 if TYPE_CHECKING:
     from rayclean.training.job import FitSpec
+
+logger = logging.getLogger(__name__)
 
 Resolved = Literal["float32", "bfloat16"]
 
@@ -39,8 +42,10 @@ def training_precision(cluster: ClusterConfig, on_ray: bool, small: bool) -> Res
     if on_ray:
         from rayclean.runtime.cluster import trains_on_gpu
 
-        return _of_gpus() if trains_on_gpu(cluster, small) else "float32"
-    return _of_this_gpu() if trains_here_on_gpu(cluster, small) else "float32"
+        on_gpu = trains_on_gpu(cluster, small)
+    else:
+        on_gpu = trains_here_on_gpu(cluster, small)
+    return _told("training", (_of_gpus() if on_ray else _of_this_gpu()) if on_gpu else "float32", on_gpu)
 
 
 def trains_here_on_gpu(cluster: ClusterConfig, small: bool) -> bool:
@@ -54,14 +59,20 @@ def inference_precision(cluster: ClusterConfig, on_ray: bool) -> Resolved:
         from rayclean.runtime.cluster import gpus_for_inference
 
         if gpus_for_inference(cluster):
-            return _of_gpus()
+            return _told("inference", _of_gpus(), True)
     elif uses_gpu(cluster):
-        return _of_this_gpu()
+        return _told("inference", _of_this_gpu(), True)
     import torch
 
     from rayclean.models.precision import gains_by_bfloat16
 
-    return "bfloat16" if gains_by_bfloat16(torch.device("cpu")) else "float32"
+    gains = gains_by_bfloat16(torch.device("cpu"))
+    return _told("inference", "bfloat16" if gains else "float32", False)
+
+
+def _told(work: str, precision: Resolved, on_gpu: bool) -> Resolved:
+    logger.info("%s on %s in %s (precision = auto)", work, "GPUs" if on_gpu else "CPUs", precision)
+    return precision
 
 
 def _of_gpus() -> Resolved:

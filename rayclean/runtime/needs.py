@@ -89,6 +89,15 @@ def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
     Raises:
         ConfigError: the verb needs Ray, and `cluster.ray = false` forbids it.
     """
+    return _reason_for_ray(cluster, needs) is not None
+
+
+def _reason_for_ray(cluster: ClusterConfig, needs: VerbNeeds) -> str | None:
+    """Why a verb needs Ray regardless of the amount of work; None: it does not.
+
+    Raises:
+        ConfigError: the verb needs Ray, and `cluster.ray = false` forbids it.
+    """
     reasons = {
         "cluster.address or RAY_ADDRESS names a cluster": _address(cluster) is not None,
         "cluster.workers is above 1": max(cluster.workers, cluster.max_workers or 1) > 1,
@@ -100,10 +109,12 @@ def needs_cluster(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
             raise ConfigError(
                 f"cluster.ray = false runs everything in this process, but {reason}; remove one of the two"
             )
-        return False
-    return (
-        reason is not None or cluster.ray is True or is_on_cluster() or (needs.network and uses_gpu(cluster))
-    )
+        return None
+    if reason is not None or cluster.ray is True:
+        return reason or "cluster.ray is true"
+    if is_on_cluster():
+        return "this process belongs to a cluster"
+    return "its network runs on a GPU" if needs.network and uses_gpu(cluster) else None
 
 
 def is_worth_ray(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
@@ -117,6 +128,20 @@ def is_worth_ray(cluster: ClusterConfig, needs: VerbNeeds) -> bool:
         ConfigError: the verb needs Ray, and `cluster.ray = false` forbids it.
     """
     return needs_cluster(cluster, needs) or (cluster.ray is None and needs.seconds > SMALL_SECONDS)
+
+
+def where_it_runs(cluster: ClusterConfig, needs: VerbNeeds) -> str:
+    """Whether a verb runs on Ray or in this process (`is_worth_ray`), and why, in words.
+
+    Raises:
+        ConfigError: the verb needs Ray, and `cluster.ray = false` forbids it.
+    """
+    if (reason := _reason_for_ray(cluster, needs)) is not None:
+        return f"on Ray: {reason}"
+    if cluster.ray is False:
+        return "in this process: cluster.ray is false"
+    place, than = ("on Ray", "more") if needs.seconds > SMALL_SECONDS else ("in this process", "no more")
+    return f"{place}: some {needs.seconds:,.0f} s of work beside training, {than} than the {SMALL_SECONDS:.0f} s that Ray is worth"
 
 
 def is_on_cluster() -> bool:

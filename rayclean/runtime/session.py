@@ -2,13 +2,16 @@
 command.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
 from rayclean.config import ClusterConfig
 from rayclean.runtime.engines import Engines, Workplace
-from rayclean.runtime.needs import VerbNeeds, is_on_cluster, is_worth_ray, needs_cluster
+from rayclean.runtime.needs import VerbNeeds, is_on_cluster, is_worth_ray, needs_cluster, where_it_runs
+
+logger = logging.getLogger(__name__)
 
 
 class Session:
@@ -54,6 +57,10 @@ class Session:
             FaultError: Ray does not start on this machine.
         """
         on_ray = not self.place.in_process and is_worth_ray(self.cluster, needs[0])
+        if self.place.in_process:
+            logger.info("the next verb runs in this process, as one of several runs")
+        else:
+            logger.info("the next verb runs %s", where_it_runs(self.cluster, needs[0]))
         if on_ray:
             self._connect(needs)
         return Engines(self.cluster, on_ray, self.place, self.run if self._reports else "")

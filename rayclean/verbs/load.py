@@ -14,6 +14,7 @@ Where a trained classifier will predict (`predict.mode = "model"`), rows need no
 classifier's.
 """
 
+import logging
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -73,6 +74,8 @@ from rayclean.runtime.needs import SECONDS_PER_BYTE, VerbNeeds
 from rayclean.schema import FormName, Label, LabelSet
 from rayclean.tasks import TASKS
 from rayclean.verbs.scored_classes import classes_of_classifier, is_scored, with_classes_of_classifier
+
+logger = logging.getLogger(__name__)
 
 VERSION = 8
 
@@ -149,6 +152,11 @@ def _check_labels(config: Config, source: Source, reader: Reader, file: SourceFi
         dataset, source.role, found, file.url, reader.sparse, form.reads_tokens,
         label_optional=is_scored(config),
     )  # fmt: skip
+    if logger.isEnabledFor(logging.INFO):
+        form_of_file = reader.describe(file)
+        logger.info(
+            "%s: %s%s", file.url, columns, f"; {form_of_file.words}" if form_of_file is not None else ""
+        )
     check_first_rows(dataset, source.role, form, reader, file, columns)
 
 
