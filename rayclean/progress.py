@@ -74,7 +74,7 @@ class ProgressBar:
             self.start, self.uncounted = now, self.underway
         rate = self._rate(now)
         if self.bar is not None and self.id is not None:
-            shown = f"{rate:,.1f} {self.unit}/s" if rate else ""
+            shown = _pace(rate, f" {self.unit}") if rate else ""
             self.bar.update(self.id, completed=self.underway, rate=shown)
         elif now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
@@ -96,7 +96,16 @@ class ProgressBar:
         if not rate:
             return ""
         remaining = f", {(self.total - self.underway) / rate:,.0f} s left" if self.total else ""
-        return f", {rate:,.1f}/s{remaining}"
+        return f", {_pace(rate)}{remaining}"
+
+
+def _pace(rate: float, unit: str = "") -> str:
+    """A rate in words: units in a second, or the seconds of one unit where that says more.
+
+    >>> _pace(2.0, " queries"), _pace(0.04)
+    ('2.0 queries/s', '25 s each')
+    """
+    return f"{rate:,.1f}{unit}/s" if rate >= 0.1 else f"{1 / rate:,.0f} s each"
 
 
 @contextmanager

@@ -33,3 +33,14 @@ def test_work_under_way_moves_the_bar_and_is_counted_once(monkeypatch: pytest.Mo
     clock[0] = 200.0
     task.tell(400)  # an item that was begun anew tells too much
     assert lines[-1].startswith("embed: 300/300 examples")
+
+
+def test_what_is_slow_is_told_in_seconds_per_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, lines = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.console, "print", lambda text, **_: lines.append(text))
+    task = progress.ProgressBar("train", 10, "epochs", None)
+    task.advance(1)
+    clock[0] = 50.0
+    task.advance(2)  # two epochs in 50 s; seven are left
+    assert lines[-1] == "train: 3/10 epochs, 25 s each, 175 s left"
