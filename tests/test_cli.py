@@ -264,7 +264,10 @@ def test_status_as_json(
     unreachable = run("status", config, "--json")
     assert json.loads(unreachable.stdout)["job"] is None  # what is wrong with the server is on stderr
     assert "no Ray job server answers" in unreachable.stderr
-    assert json.loads(run("config", config).stdout)["name"] == "toy"
+    plain_config, with_option = run("config", config, "name=a"), run("config", config, "name=a", "--json")
+    assert (with_option.code, with_option.stderr) == (0, "")
+    assert json.loads(with_option.stdout) == json.loads(plain_config.stdout)
+    assert json.loads(with_option.stdout)["name"] == "a"
 
 
 def test_a_cluster_that_asks_for_a_token_is_an_error_with_the_fix(config: str, tmp_path: Path) -> None:

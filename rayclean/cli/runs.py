@@ -42,8 +42,11 @@ def show_config(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of configs instead, for editors.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check the resolved config (defaults, file and overrides) and print it as JSON: one document, nothing else on stdout."""
+    """Check the resolved config (defaults, file and overrides) and print it as JSON: one document, nothing else on stdout; with
+    --json in ASCII, as every command prints it.
+    """
     from rayclean.verb_fingerprints import check_plugins
 
     if schema:
@@ -57,7 +60,12 @@ def show_config(
         )
     resolved = read_config(config, with_columns(config, overrides, text, label, id_))
     check_plugins(resolved)
-    typer.echo(resolved.model_dump_json(indent=1))
+    if as_json:
+        from rayclean.cli.terminal import print_json
+
+        print_json(resolved.model_dump(mode="json"))
+    else:
+        typer.echo(resolved.model_dump_json(indent=1))
 
 
 def show_status(
