@@ -1,10 +1,18 @@
 """What the command line prints of a sweep: a table, or with `--json` its values."""
 
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement, measure_renderables
 from rich.table import Table
+from rich.text import Text
 
 from rayclean.evaluation.formatting import format_measured
 from rayclean.evaluation.seed_figures import SIGNIFICANT, PointFigure
@@ -19,6 +27,30 @@ MAX_COLUMNS = 6
 """Number of columns of figures that fit into a terminal."""
 
 
+@dataclass(frozen=True)
+class BreakableName:
+    """A name in a table, which goes on in the next line behind an underscore or another sign between words where it has no room."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(cell_len, self._parts())), cell_len(self.name))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [""]
+        for part in self._parts():
+            if cell_len(lines[-1] + part) > options.max_width and lines[-1]:
+                lines.append("")
+            lines[-1] += part
+        yield Text("\n".join(lines), overflow="fold")
+
+    def _parts(self) -> list[str]:
+        return re.split(r"(?<=[_, /])|(?<=\.)(?!\d)", self.name)
+
+
 def sweep_table(results: Results) -> Table:
     """A table of points with their most important figures: the best in bold, the Pareto front with stars."""
     fields, metrics = swept_fields(results), metrics_by_interest(results)[:MAX_COLUMNS]
@@ -26,17 +58,44 @@ def sweep_table(results: Results) -> Table:
     if results.front:
         table.add_column("")
     for field in fields:
-        table.add_column(escape(field.name))
+        table.add_column(BreakableName(field.name), overflow="fold")
     for name in ("seeds", *map(results.title, metrics)):
-        table.add_column(escape(name), justify="right")
+        table.add_column(BreakableName(name), justify="right", overflow="fold")
     for row in results.rows:
         star = ["*" * row.is_among(results.front)] if results.front else []
         seeds = f"{len(row.seeds)}{' ref' if row.is_reference else ''}"
         figures = [_cell(row.figures.get(metric), metric) for metric in metrics]
         style = "bold" if row is results.best else None
-        table.add_row(*star, *map(escape, cells(row, fields)), seeds, *figures, style=style)
+        table.add_row(*star, *map(BreakableName, cells(row, fields)), seeds, *figures, style=style)
     table.caption, table.caption_justify = _caption(results), "left"
     return table
+
+
+def print_sweep_table(console: Console, results: Results) -> None:
+    """Print the table of a sweep. Where it is too wide, names are broken into parts and figures at their blanks; a number is
+    broken only where not even that leaves room.
+    """
+    table = sweep_table(results)
+    wide = console.options.update_width(sys.maxsize)
+    if Measurement.get(console, wide, table).maximum > console.width:
+        table.padding = 0
+        ranges = [
+            measure_renderables(console, wide, [column.header, *column.cells]) for column in table.columns
+        ]
+        room = console.width - len(ranges) - 1  # a blank beside every column
+        if sum(each.minimum for each in ranges) <= room:
+            for column, width in zip(table.columns, _shrunk(ranges, room), strict=True):
+                column.width = width
+    console.print(table)
+
+
+def _shrunk(ranges: Sequence[Measurement], room: int) -> list[int]:
+    """Widths that fit: the widest columns give way first, and none is narrower than its longest part."""
+    widths = [each.maximum for each in ranges]
+    while sum(widths) > room:
+        place = max(range(len(widths)), key=lambda i: (widths[i] > ranges[i].minimum, widths[i]))
+        widths[place] -= 1
+    return widths
 
 
 def sweep_values(results: Results) -> dict[str, Any]:

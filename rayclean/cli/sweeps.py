@@ -109,13 +109,13 @@ def _print_results(results: "Results") -> None:
     """Print the table of a sweep, the location of its report, and the errors of failed trials."""
     from rich.console import Console
 
-    from rayclean.cli.sweep_table import sweep_table
+    from rayclean.cli.sweep_table import print_sweep_table
     from rayclean.folder import Folder
     from rayclean.progress import print_plain
     from rayclean.sweeps.plan import sweep_root
 
     console, folder = Console(), Folder(sweep_root(results.sweep))
-    console.print(sweep_table(results))
+    print_sweep_table(console, results)
     if results.best is not None:
         print_plain(console, f"best config: {folder.url('best.toml')}")
     print_plain(console, f"report: {folder.url('report.html')}")

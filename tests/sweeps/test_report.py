@@ -11,7 +11,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from rayclean.cli.sweep_table import sweep_table, sweep_values
+from rayclean.cli.sweep_table import print_sweep_table, sweep_table, sweep_values
 from rayclean.evaluation.seed_figures import PointFigure
 from rayclean.sweeps.page import report
 from rayclean.sweeps.page.fields import swept_fields
@@ -571,6 +571,31 @@ def test_terminal_table_is_short_and_takes_no_markup(base: str) -> None:
     headers = [str(column.header) for column in sweep_table(of).columns]
     assert headers == ["text", "seeds", "noise_final", "accuracy", "a", "b", "c", "d"]
     assert "[red]x[/red]" in printed(of)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_wide_terminal_table_breaks_names_but_no_numbers(base: str, width: int) -> None:
+    names = ["dev_accuracy", "accuracy", "accuracy_last", "noise_rate", "noise_final", "tokens"]
+    figures = {name: PointFigure(0.1234, 0.0567, 3, 0.01, -0.1) for name in names}
+    rows = [
+        (
+            {"method.name": name, "dataset.noise.rate": 0.4},
+            {**figures, "tokens": PointFigure(1234567.0, 10.4, 3)},
+        )
+        for name in ("cross_entropy", "dividemix")
+    ]
+    space = {"method.name": {"grid": ["cross_entropy", "dividemix"]}, "dataset.noise.rate": {"grid": [0.4]}}
+    console = Console(file=io.StringIO(), width=width)
+    print_sweep_table(console, results(base, space, rows))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    words = text.split()
+    assert words.count("1,234,567") == 2
+    assert (words.count("0.123"), words.count("0.057")) == (10, 10)
+    whole = ["cross_entropy", "accuracy_last"] if width == 120 else ["cross_", "entropy", "accuracy_", "last"]
+    assert set(whole) <= set(words)
 
 
 def test_fields_of_the_same_last_name_are_told_apart(base: str) -> None:
