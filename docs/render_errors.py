@@ -84,8 +84,8 @@ INTRODUCTION = """# Errors
 
 Every error is one message without a traceback: what was found, what was expected, and what to do next. In Python all but
 `TypeError` are a `rayclean.RaycleanError`. On the command line the exit code is 2 for what you can mend in a config, in data or
-in a run folder, 1 after a fault of the machine, 130 after Ctrl-C and 143 after SIGTERM. In each of these cases finished work is
-kept, and the same command goes on from there. `RAYCLEAN_DEBUG=1` shows where an error comes from; `rayclean --verbose COMMAND` tells
+in a run folder, 1 after a fault of the machine, 129 after the end of its terminal (SIGHUP), 130 after Ctrl-C and 143 after
+SIGTERM. In each of these cases finished work is kept, and the same command goes on from there. `RAYCLEAN_DEBUG=1` shows where an error comes from; `rayclean --verbose COMMAND` tells
 more of what is done.
 
 | exit code | after | what to do |
@@ -93,7 +93,7 @@ more of what is done.
 | 0 | success | |
 | 1 | a fault of the machine, a job or a trial of a sweep that failed, or a mistake of rayclean's | mend the machine, or report the mistake; the same command goes on |
 | 2 | an error in the command line, a config, the data or a run folder | do what the message says |
-| 130, 143 | Ctrl-C, SIGTERM | nothing: the same command goes on |
+| 129, 130, 143 | the end of its terminal (SIGHUP, as when a connection breaks), Ctrl-C, SIGTERM | nothing: the same command goes on |
 
 Ctrl-C and SIGTERM end any command within ten seconds, a second one at once. No further question is sent to an annotator; answers
 that are on their way are waited for, as they are paid for, three seconds at most. Nothing of a command outlives it: whatever

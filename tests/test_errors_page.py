@@ -11,6 +11,7 @@ import pytest
 
 import rayclean
 from rayclean.errors import RaycleanError
+from rayclean.interrupts import STOPPING
 from rayclean.pipeline import resolved_config, validate_verbs
 from tests import toy
 
@@ -22,6 +23,11 @@ MESSAGES = cache(RENDER["messages"])
 def test_the_page_is_up_to_date() -> None:
     written = (ROOT / "docs" / "errors.md").read_text()
     assert written == RENDER["render"](MESSAGES()), "run `make errors-page`"
+
+
+def test_the_exit_code_of_every_signal_is_in_the_table() -> None:
+    codes = sorted(str(128 + number) for number in STOPPING)
+    assert f"| {', '.join(codes)} |" in RENDER["INTRODUCTION"]
 
 
 def test_every_kind_of_error_is_explained() -> None:

@@ -1,5 +1,6 @@
 """The blocks of the documentation: TOML is a valid config, commands are valid command lines, the example method works."""
 
+import importlib
 import re
 import shlex
 import tomllib
@@ -13,14 +14,21 @@ import pytest
 import torch
 import typer
 
+import rayclean
 from rayclean import api
 from rayclean.cli.main import command_line
-from rayclean.config import Config, parse_config
+from rayclean.config import Config, Plugin, parse_config
+from rayclean.folder import Folder
 from rayclean.methods.base import Method
 from rayclean.methods.batch import Output, StepBatch
+from rayclean.models.loading import build_encoder
+from rayclean.schema import Label, LabelSet
 from rayclean.sweeps.sweep_file import load_sweep
+from rayclean.tasks import TASKS
+from rayclean.training.job_outputs import save_network
 from tests import toy
 from tests.exports.runs import QUICK
+from tests.models.tiny import write
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,6 +114,15 @@ def python_pages() -> list[Any]:
     return [pytest.param(page, id=page.name) for page in pages]
 
 
+def run_python(page: Path) -> dict[str, Any]:
+    """Run the Python blocks of a page one after another; returns what they have defined."""
+    names: dict[str, Any] = {"__name__": "block"}
+    for match in BLOCK.finditer(page.read_text()):
+        if match[1] == "python":
+            exec(compile(match[2], page.name, "exec"), names)
+    return names
+
+
 @pytest.mark.parametrize("page", python_pages())
 def test_python_runs_as_it_stands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small table, with a small encoder in the place of the default one."""
@@ -124,8 +141,53 @@ def test_python_runs_as_it_stands(page: Path, tmp_path: Path, monkeypatch: pytes
         return plain(data, **given) if isinstance(data, Config) else plain(data, **{**QUICK, **given})
 
     monkeypatch.setattr(api, "as_config", quick)
-    names: dict[str, Any] = {"__name__": "block"}
-    for match in BLOCK.finditer(page.read_text()):
-        if match[1] == "python":
-            exec(compile(match[2], page.name, "exec"), names)
+    names = run_python(page)
     assert len(names["run"].suspects()) > 0
+
+
+def test_python_of_the_page_on_histories_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a run that has detected: a story tells what has happened so far."""
+    table = pq.read_table(toy.write(tmp_path / "toy", rows=60)).to_pandas().drop(columns="truth")
+    monkeypatch.chdir(tmp_path)
+    api.find_label_errors(
+        table.assign(key=["T-1017", *table["key"][1:]]),
+        text="text",
+        label="label",
+        id="key",
+        name="tickets",
+        **QUICK,
+    )
+    story = run_python(ROOT / "docs" / "history.md")["story"]
+    assert {"loaded", "given", "predicted"} <= {event.kind for event in story.events}
+
+
+def test_python_of_the_page_on_publishing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a network that has learnt nothing, saved as `train` saves it."""
+    plugin = Plugin(name="transformer", model=write(tmp_path / "bert"), max_length=32)
+    network = build_encoder(plugin, 2, seed=0).eval()
+    task = TASKS.build(Plugin(name="classification"), LabelSet([Label(0, "a", "a"), Label(1, "b", "b")]))
+    save_network(
+        network, Folder(str(tmp_path / "runs/tickets/train")), "model", ("a", "b"), task, standalone=True
+    )
+    monkeypatch.chdir(tmp_path)
+    run_python(ROOT / "docs" / "publishing.md")
+    assert "'label': 'a'" in capsys.readouterr().out
+
+
+def test_the_page_of_the_api_has_every_public_name() -> None:
+    found = set()
+    for module, members in re.findall(
+        r"^::: (\S+)(?:\n +options:\n +members: \[(.*)\])?", (ROOT / "docs/api.md").read_text(), re.MULTILINE
+    ):
+        head, _, name = module.rpartition(".")
+        found |= {(module, each) for each in members.split(", ")} | {(head, name)}
+        found |= {("rayclean.errors", "RaycleanError")} if module == "rayclean.errors" else set()
+    public = {(module, name) for name, module in rayclean._LAZY.items()}
+    assert public - found == set()
+    assert all(
+        hasattr(importlib.import_module(module), name)
+        for module, name in found
+        if name and module != "rayclean"
+    )
