@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from rayclean.config import Config, ExportConfig, require_config
 from rayclean.config.export_section import ADDED_COLUMNS, OnlyRows
 from rayclean.errors import ConfigError
+from rayclean.evaluation.formatting import format_units
 from rayclean.faults import faults_explained
 from rayclean.fingerprints import stamps
 from rayclean.folder import filesystem
@@ -131,7 +132,7 @@ def export_configured(config: Config) -> None:
         return
     exported = export(config, **options.model_dump(exclude_unset=True))
     run.write_json({"key": key, "to": options.to, "stamps": _stamps(options)}, _EXPORTED)
-    say(f"export: {exported.rows:,} rows in {options.to}")
+    say(f"export: {format_units(exported.rows, 'row')} in {options.to}")
 
 
 def check_export(config: Config) -> None:

@@ -146,7 +146,8 @@ def test_the_end_of_clean_says_what_to_do_next(
     referred = json.loads((run / "metrics.json").read_text())["counts"]["referred"]
     assert referred > 0
     assert f"rayclean export {run} --to cleaned.parquet" in done.stdout
-    assert f"{referred} doubtful labels wait for a person: rayclean audit {run}\n" in done.stdout
+    waiting = "1 doubtful label waits" if referred == 1 else f"{referred} doubtful labels wait"
+    assert f"{waiting} for a person: rayclean audit {run}\n" in done.stdout
 
 
 def test_a_data_file_in_the_place_of_a_config(

@@ -53,6 +53,7 @@ def export_labels(
     """Write your own data set with the final labels: all rows and columns as they are, and beside them the labels by name, where
     they come from, how sure they are, and why.
     """
+    from rayclean.evaluation.formatting import format_units
     from rayclean.run_actions import export
 
     chosen = {
@@ -66,7 +67,7 @@ def export_labels(
     }
     options = {key: value for key, value in chosen.items() if value is not None}
     exported = export(read_run(run, overrides), to, **options)
-    typer.echo(f"{exported.rows:,} rows in {exported.to}")
+    typer.echo(f"{format_units(exported.rows, 'row')} in {exported.to}")
     for source, count in exported.sources.items():
         typer.echo(f"  {source}: {count:,}")
     typer.echo(f"columns added: {', '.join(exported.columns.values())}")

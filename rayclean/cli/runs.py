@@ -165,6 +165,7 @@ def revert_labels(
     undo: Annotated[bool, typer.Option(help="Take earlier reverts of the selection back.")] = False,
 ) -> None:
     """Revert changes of labels: the final labels are computed again without the selected changes."""
+    from rayclean.evaluation.formatting import format_units
     from rayclean.run_actions import revert
 
     result = revert(
@@ -180,7 +181,10 @@ def revert_labels(
         undo=undo,
     )
     what = "applied again" if undo else "reverted"
-    typer.echo(f"{result['reverted']} labels {what}, {result['changed']} changes remain")
+    remain = (
+        f"{format_units(result['changed'], 'change')} {'remains' if result['changed'] == 1 else 'remain'}"
+    )
+    typer.echo(f"{format_units(result['reverted'], 'label')} {what}, {remain}")
     if result["copies"]:
         typer.echo(
             f"{result['copies']} of them are identical texts with the same label, which only a key of your own (dataset.id) "

@@ -8,6 +8,7 @@ import typer
 
 from rayclean.cli.arguments import JsonOption, OverridesArgument
 from rayclean.errors import RaycleanError
+from rayclean.evaluation.formatting import format_units
 
 if TYPE_CHECKING:
     from rayclean.sweeps.results import Results
@@ -98,7 +99,7 @@ def _each_sweep(
             results = work(spec)
             (show or _print_results)(results)
             if results.failed:
-                failed[name] = f"{len(results.failed)} trials failed"
+                failed[name] = f"{format_units(len(results.failed), 'trial')} failed"
     if failed and len(files) > 1:
         lines = [f"  {name}: {reason.splitlines()[0]}" for name, reason in failed.items()]
         typer.secho("\n".join([f"{len(failed)} of {len(files)} sweeps failed:", *lines]), fg="red", err=True)
@@ -123,7 +124,7 @@ def _print_results(results: "Results") -> None:
         for title, error in list(results.failed.items())[:SHOWN_ERRORS]:
             typer.secho(f"failed: {title}: {error}", fg="red", err=True)
         typer.secho(
-            f"{len(results.failed)} trials failed; fix the cause and run the same command: only trials without a "
+            f"{format_units(len(results.failed), 'trial')} failed; fix the cause and run the same command: only trials without a "
             "result run again",
             fg="red",
             err=True,

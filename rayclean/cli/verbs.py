@@ -99,6 +99,7 @@ def _print_result(run: "Run", verb: str) -> None:
 
     console = Console()
     if verb == "evaluate":
+        from rayclean.evaluation.formatting import format_units
         from rayclean.evaluation.report import run_table
 
         metrics = run.read_json("metrics.json")
@@ -111,7 +112,8 @@ def _print_result(run: "Run", verb: str) -> None:
         if referred := metrics["counts"]["referred"]:
             print_plain(
                 console,
-                f"{referred:,} doubtful labels wait for a person: rayclean audit {shlex.quote(run.url())}",
+                f"{format_units(referred, 'doubtful label')} {'waits' if referred == 1 else 'wait'} for a person: "
+                f"rayclean audit {shlex.quote(run.url())}",
             )
         return
     manifest = run.manifest(verb)

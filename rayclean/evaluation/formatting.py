@@ -1,6 +1,8 @@
 """Numbers as people read them, for the report and the terminal."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 WHOLE = ("suspects", "asked", "changed", "tokens")
 """Figures that are whole numbers."""
@@ -37,6 +39,24 @@ def format_count(value: float | None) -> str:
     '1,234,567'
     """
     return "not known" if value is None else f"{value:,.0f}"
+
+
+def format_units(count: int, unit: str) -> str:
+    """A count with its unit, one or several.
+
+    >>> format_units(1, "label"), format_units(1234, "doubtful label")
+    ('1 label', '1,234 doubtful labels')
+    """
+    return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
+
+
+def referred_to_person(counts: Mapping[str, Any]) -> str:
+    """How many labels a person decides, as a part of a sentence.
+
+    >>> referred_to_person({"referred": 1}), referred_to_person({"referred": 20})
+    ('1 is referred to a person', '20 are referred to a person')
+    """
+    return f"{counts['referred']:,} {'is' if counts['referred'] == 1 else 'are'} referred to a person"
 
 
 def format_seconds(seconds: float) -> str:

@@ -10,6 +10,7 @@ from rayclean.evaluation.formatting import (
     format_interval,
     format_money,
     format_percent,
+    referred_to_person,
 )
 from rayclean.evaluation.metrics import get_metric
 
@@ -42,10 +43,10 @@ def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
     ]
     changed = Headline(
         "Labels changed", format_count(counts["changed"]),
-        f"of {counts['suspects']:,} doubted; {counts['referred']:,} are referred to a person",
+        f"of {counts['suspects']:,} doubted; {referred_to_person(counts)}",
         f"{counts['suspects']:,} of {counts['examples']:,} labels were doubted "
         f"({format_percent(metrics['detection']['share'])}); "
-        f"{counts['changed']:,} of them were changed, {counts['referred']:,} are referred to a person.",
+        f"{counts['changed']:,} of them {'was' if counts['changed'] == 1 else 'were'} changed, {referred_to_person(counts)}.",
         f"{counts['reverted']:,} reverted by hand" if counts["reverted"] else "",
     )  # fmt: skip
     alone = metrics["model_alone"]

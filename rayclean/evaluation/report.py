@@ -17,7 +17,7 @@ from rayclean.annotations import DECISIONS
 from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import plots
 from rayclean.evaluation.counts import RunCounts
-from rayclean.evaluation.formatting import format_money, format_percent
+from rayclean.evaluation.formatting import format_money, format_percent, format_units
 from rayclean.evaluation.headlines import NETWORKS, difference_sentence, headlines
 from rayclean.evaluation.page import render_page
 from rayclean.evaluation.training_history import TrainingHistory
@@ -148,8 +148,8 @@ def _verbs(metrics: Mapping[str, Any], inputs: ReportInputs) -> list[dict[str, A
         "load": f"{counts['examples']:,} {metrics['units']}, {counts['test']:,} examples for the test, "
         f"{counts['rejected']:,} rejected",
         "predict": f"{counts['examples']:,} predictions over {counts['classes']:,} classes",
-        "detect": f"{counts['suspects']:,} suspects ({suspect_share})",
-        "relabel": f"{counts['changed']:,} labels changed, {counts['asked']:,} suspects asked",
+        "detect": f"{format_units(counts['suspects'], 'suspect')} ({suspect_share})",
+        "relabel": f"{format_units(counts['changed'], 'label')} changed, {format_units(counts['asked'], 'suspect')} asked",
         "train": f"{train.get('method', '')}, {epochs} epochs, best {best}",
         "evaluate": f"{counts['known']:,} {metrics['units']} of known truth, {counts['tested']:,} test examples",
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rayclean.config import CertifyConfig
-from rayclean.evaluation.formatting import format_percent
+from rayclean.evaluation.formatting import format_percent, referred_to_person
 from rayclean.functional.sequential_test import least_answers
 
 Case = Literal["random-like", "systematic", "not audited"]
@@ -133,8 +133,8 @@ def certificate_sentence(statement: Mapping[str, Any]) -> str:
 def _changes(metrics: Mapping[str, Any]) -> str:
     counts = metrics["counts"]
     return (
-        f"{counts['changed']:,} of {counts['examples']:,} labels were changed and {counts['referred']:,} are referred to a "
-        "person."
+        f"{counts['changed']:,} of {counts['examples']:,} labels {'was' if counts['changed'] == 1 else 'were'} changed and "
+        f"{referred_to_person(counts)}."
     )
 
 

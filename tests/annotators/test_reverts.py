@@ -127,7 +127,7 @@ def test_with_a_key_a_revert_is_of_the_one_example(
 
     done = revert("--id", key)
     assert done.code == 0, done.stderr
-    assert "1 labels reverted" in done.stdout
+    assert "1 label reverted" in done.stdout
     assert "identical" not in done.stdout
     assert labels(pipeline.open_run(keyed))[text]["source"] == "reverted"
     write(tmp_path / "data.csv", [{**row, "key": "copy"}, *rows[::-1]])

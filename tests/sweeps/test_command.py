@@ -31,7 +31,7 @@ def test_a_sweep_that_failed_does_not_hide_the_next_one(tmp_path: Path) -> None:
     assert both.exit_code == 1
     assert [each["name"] for each in found["sweeps"]] == ["first", "second"]
     assert found["sweeps"][0]["failed"] == {"a trial": "no label is left"}
-    assert found["errors"] == {files[0]: "1 trials failed"}
+    assert found["errors"] == {files[0]: "1 trial failed"}
     said = CliRunner().invoke(command_line, ["sweep-report", *files])
     assert said.exit_code == 1
     assert "a trial: no label is left" in said.output
