@@ -29,7 +29,7 @@ MAX_COLUMNS = 6
 
 @dataclass(frozen=True)
 class BreakableName:
-    """A name in a table, which goes on in the next line behind an underscore or another sign between words where it has no room."""
+    """A name in a table, which goes on in the next line behind an underscore or another sign where it has no room."""
 
     name: str
 

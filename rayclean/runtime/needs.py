@@ -141,7 +141,8 @@ def where_it_runs(cluster: ClusterConfig, needs: VerbNeeds) -> str:
     if cluster.ray is False:
         return "in this process: cluster.ray is false"
     place, than = ("on Ray", "more") if needs.seconds > SMALL_SECONDS else ("in this process", "no more")
-    return f"{place}: some {needs.seconds:,.0f} s of work beside training, {than} than the {SMALL_SECONDS:.0f} s that Ray is worth"
+    work = f"some {needs.seconds:,.0f} s of work beside training"
+    return f"{place}: {work}, {than} than the {SMALL_SECONDS:.0f} s that Ray is worth"
 
 
 def is_on_cluster() -> bool:
