@@ -30,7 +30,7 @@ from rayclean.exports.plan import ExportPlan, plan_export, with_added_columns
 from rayclean.exports.run_labels import shards_by_piece
 from rayclean.exports.shard_labels import RunShards
 from rayclean.exports.target import check_target, put_in_place
-from rayclean.fingerprints import fingerprint
+from rayclean.fingerprints import fingerprint, stamps
 from rayclean.folder import Folder, filesystem
 from rayclean.progress import progress_bar
 from rayclean.run import Run
@@ -39,6 +39,8 @@ from rayclean.schema import LabelSet
 from rayclean.tasks import TASKS
 
 _VERSION = 1
+_CONTENTS = {"predict": "predictions", "detect": "findings", "relabel": "labels"}
+"""Verb -> folder of its results that are exported. Those of load follow from its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def export_data(
     plan, added = _plan(config, run, source, options, engines, columns)
     job = ExportJob(options, plan, added, TASKS.build(config.task, _labels(run)), "")
     items = _items(config, run, source, decided)
-    key = export_key(config, run, options, columns)
+    key = export_key(config, run, options, columns, decided=decided)
     folder = run.sub(".partial", f"export-{key}")
     for other in run.names(".partial"):
         if other.startswith("export-") and other != folder.name:
@@ -93,17 +95,28 @@ def export_data(
     for each in counts:
         sources.update(each["sources"])
     exported = Exported(options.to, sum(sources.values()), dict(sorted(sources.items())), added.names)
-    put_in_place(plan, options, folder, counts, _about(run, exported))
+    about = _about(run, exported, _results(run, _verbs(config, decided)))
+    put_in_place(plan, options, folder, counts, about)
     run.remove(".partial", folder.name)
     return exported
 
 
 def export_key(
-    config: Config, run: Run, options: ExportConfig, columns: Sequence[str] = ADDED_COLUMNS
+    config: Config,
+    run: Run,
+    options: ExportConfig,
+    columns: Sequence[str] = ADDED_COLUMNS,
+    *,
+    decided: bool = True,
 ) -> str:
-    """A hash of everything on which the result of an export depends."""
+    """A hash of everything on which the result of an export depends.
+
+    Fingerprints of verbs alone would not do: a verb that runs again under the same one may find or decide something else.
+    """
     asked = [options.model_dump(exclude={"overwrite"}), list(columns), config.dataset.identity()]
-    return fingerprint("export", _VERSION, _results(run), asked)
+    verbs = _verbs(config, decided)
+    contents = [stamps(run.url(verb, _CONTENTS[verb])) for verb in verbs if verb in _CONTENTS]
+    return fingerprint("export", _VERSION, _results(run, verbs), contents, asked)
 
 
 def _check(config: Config, source: Source, options: ExportConfig) -> None:
@@ -183,9 +196,15 @@ def _labels(run: Run) -> LabelSet:
     return LabelSet.from_json(run.require("load").read_text("labels.json"))
 
 
-def _results(run: Run) -> list[str]:
+def _verbs(config: Config, decided: bool) -> tuple[str, ...]:
+    """The verbs whose results are exported."""
+    if config.predict.mode == "model":
+        return "load", "predict"
+    return ("load", "detect", "relabel") if decided else ("load", "detect")
+
+
+def _results(run: Run, verbs: Sequence[str]) -> list[str]:
     """Fingerprints of what is exported."""
-    verbs = ("load", "detect", "relabel") if run.manifest("relabel") else ("load", "predict")
     return [manifest.fingerprint for verb in verbs if (manifest := run.manifest(verb)) is not None]
 
 
@@ -217,10 +236,10 @@ def _write(engines: Engines, job: ExportJob, items: list[PieceJob], folder: Fold
     return [done[item.piece.name] for item in items]
 
 
-def _about(run: Run, exported: Exported) -> dict[str, Any]:
+def _about(run: Run, exported: Exported, fingerprints: list[str]) -> dict[str, Any]:
     return {
         "run": run.url(),
-        "fingerprints": _results(run),
+        "fingerprints": fingerprints,
         "rows": exported.rows,
         "sources": exported.sources,
         "columns": exported.columns,

@@ -17,6 +17,7 @@ from rayclean.config.export_section import ADDED_COLUMNS, ExportConfig
 from rayclean.errors import ArtifactError, ConfigError
 from rayclean.exports.export import export_data
 from rayclean.results import RunResults
+from rayclean.run_actions import export_configured
 from tests import toy
 from tests.exports.runs import QUICK, relabelled
 
@@ -126,6 +127,58 @@ def test_parts(only: str, made: tuple[Path, rayclean.Config, RunResults], tmp_pa
         "suspects": rows.key[rows.key.isin(run.suspects().key)],
     }[only]
     assert keys == list(expected)
+
+
+def test_a_relabel_again_makes_an_export_stale(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It commits under the same fingerprint, and the annotator may answer otherwise."""
+    frame.to_parquet(tmp_path / "rows.parquet")
+    config, run = relabelled(
+        {"path": str(tmp_path / "rows.parquet"), "id": "key", "truth": "truth"},
+        tmp_path / "runs",
+        perfect=True,
+        export=str(tmp_path / "cleaned.csv"),
+    )
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:  # all parts are written, and the file is not
+        patched.setattr("rayclean.exports.export.put_in_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export_configured(config)
+    relabel_otherwise(config, run, 1)
+    export_configured(config)  # no part of before is in it
+    first = list(pd.read_csv(tmp_path / "cleaned.csv").rayclean_label.fillna(""))
+    assert first == list(run.to_pandas().rayclean_label.fillna(""))
+    stamp = (tmp_path / "cleaned.csv").stat().st_mtime_ns
+    export_configured(config)
+    assert (tmp_path / "cleaned.csv").stat().st_mtime_ns == stamp
+    relabel_otherwise(config, run, -1)
+    export_configured(config)
+    second = list(pd.read_csv(tmp_path / "cleaned.csv").rayclean_label.fillna(""))
+    assert first != second == list(run.to_pandas().rayclean_label.fillna(""))
+
+
+def relabel_otherwise(config: rayclean.Config, run: RunResults, shift: int) -> None:
+    """Run `relabel --again` after the annotator has changed its mind."""
+    before = run.manifest("relabel")
+    truth = run.sub("load", "truth")
+    for shard in truth.shards():
+        table = truth.read_table(shard)
+        other = pa.array(
+            [(label + shift) % len(NAMES) for label in table["true_label"].to_pylist()], pa.int32()
+        )
+        truth.write_table(
+            table.set_column(table.schema.get_field_index("true_label"), "true_label", other), shard
+        )
+    run.remove("ledger")
+    rayclean.relabel(config, again=True)
+    after = run.manifest("relabel")
+    assert before is not None
+    assert after is not None
+    assert before.fingerprint == after.fingerprint
 
 
 def test_changed_data_or_config_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
