@@ -25,13 +25,14 @@ from rayclean.errors import ArtifactError, ConfigError
 from rayclean.exports.added_columns import AddedColumns, added_names, label_codes
 from rayclean.exports.conll_files import token_columns
 from rayclean.exports.json_types import merged_types, schema_of
+from rayclean.exports.own_data import check_apart
 from rayclean.exports.parts import ExportJob, PieceJob, infer_types, write_parts
 from rayclean.exports.plan import ExportPlan, plan_export, with_added_columns
 from rayclean.exports.run_labels import shards_by_piece
 from rayclean.exports.shard_labels import RunShards
 from rayclean.exports.target import check_target, put_in_place
 from rayclean.fingerprints import fingerprint, stamps
-from rayclean.folder import Folder, filesystem
+from rayclean.folder import Folder
 from rayclean.progress import progress_bar
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
@@ -80,8 +81,9 @@ def export_data(
         ConfigError: options contradict each other, or the target is there already.
         DataError: a source cannot be read.
     """
-    source = find_sources(config.dataset)[0]
-    _check(config, source, options)
+    sources = find_sources(config.dataset)
+    _check(config, sources, options)
+    source = sources[0]
     plan, added = _plan(config, run, source, options, engines, columns)
     job = ExportJob(options, plan, added, TASKS.build(config.task, _labels(run)), "")
     items = _items(config, run, source, decided)
@@ -91,10 +93,10 @@ def export_data(
         if other.startswith("export-") and other != folder.name:
             run.remove(".partial", other)
     counts = _write(engines, replace(job, out=folder.url()), items, folder)
-    sources = Counter[str]()
+    labels = Counter[str]()
     for each in counts:
-        sources.update(each["sources"])
-    exported = Exported(options.to, sum(sources.values()), dict(sorted(sources.items())), added.names)
+        labels.update(each["sources"])
+    exported = Exported(options.to, labels.total(), dict(sorted(labels.items())), added.names)
     about = _about(run, exported, _results(run, _verbs(config, decided)))
     put_in_place(plan, options, folder, counts, about)
     run.remove(".partial", folder.name)
@@ -119,16 +121,9 @@ def export_key(
     return fingerprint("export", _VERSION, _results(run, verbs), contents, asked)
 
 
-def _check(config: Config, source: Source, options: ExportConfig) -> None:
+def _check(config: Config, sources: Sequence[Source], options: ExportConfig) -> None:
+    check_apart(sources, options)
     check_target(options)
-    own = {os.path.abspath(file.url) for file in source.files}
-    target = filesystem(options.to)[1]
-    if options.overwrite and (
-        target in own or any(each.startswith(f"{target.rstrip('/')}/") for each in own)
-    ):
-        raise ConfigError(
-            f"export.to = {options.to!r} is the data set itself, which is never replaced; name another place"
-        )
     if options.in_place_column and config.dataset.noise is not None:
         raise ConfigError(
             "export.in_place_column: dataset.noise injected wrong labels that the files do not hold, so final labels in "
