@@ -139,12 +139,16 @@ def check_export(config: Config) -> None:
     """Stop before any work if the export that the config asks for could not be written.
 
     Raises:
-        ConfigError: its target is there already, and not as an earlier export of this run left it.
+        ConfigError: its target is there already, and not as an earlier export of this run left it; or it is where the data set
+            is read from.
     """
+    from rayclean.datasets.sources import find_sources
+    from rayclean.exports.own_data import check_apart
     from rayclean.exports.target import check_target
 
     options = _replacing_own(config, open_run(config))
     if options is not None:
+        check_apart(config.dataset, find_sources(config.dataset), options)
         check_target(options)
 
 

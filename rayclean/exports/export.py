@@ -122,7 +122,7 @@ def export_key(
 
 
 def _check(config: Config, sources: Sequence[Source], options: ExportConfig) -> None:
-    check_apart(sources, options)
+    check_apart(config.dataset, sources, options)
     check_target(options)
     if options.in_place_column and config.dataset.noise is not None:
         raise ConfigError(

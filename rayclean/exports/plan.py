@@ -69,6 +69,32 @@ def is_folder(options: ExportConfig) -> bool:
     return options.format == "huggingface" or options.to.endswith("/") or _ending(options.to) not in _ENDINGS
 
 
+def format_of(options: ExportConfig, of_source: str) -> str:
+    """The format in which data of some format are exported.
+
+    Raises:
+        ConfigError: the ending of `to` contradicts the format that is asked for.
+    """
+    by_ending = None if is_folder(options) else _ENDINGS[_ending(options.to)]
+    if by_ending is not None and options.format not in (None, by_ending):
+        raise ConfigError(
+            f"export: {options.to!r} ends like {by_ending}, and format = {options.format!r} says otherwise; change one of them"
+        )
+    if options.format or by_ending:
+        return str(options.format or by_ending)
+    if of_source == "json":
+        return "jsonl"
+    return of_source if of_source in get_args(ExportFormat) else "parquet"
+
+
+def file_names(options: ExportConfig, source: Source) -> list[str]:
+    """The paths below the target of the files of an export into a folder."""
+    format_ = format_of(options, source.format)
+    if format_ == "huggingface":
+        return ["data-00000-of-00001.arrow", "dataset_info.json", "state.json"]
+    return [_output_name(file.name, format_, source.format) for file in source.files]
+
+
 def plan_export(options: ExportConfig, source: Source) -> ExportPlan:
     """Plan the export of a source; columns are not added yet.
 
@@ -79,18 +105,7 @@ def plan_export(options: ExportConfig, source: Source) -> ExportPlan:
     reader = source.reader()
     files = [file for file in source.files if file.size and reader.columns(file)]
     folder = is_folder(options)
-    by_ending = None if folder else _ENDINGS[_ending(options.to)]
-    if options.format not in (None, by_ending) and not folder:
-        raise ConfigError(
-            f"export: {options.to!r} ends like {by_ending}, and format = {options.format!r} says otherwise; change one of them"
-        )
-    format_ = (
-        options.format
-        or by_ending
-        or (source.format if source.format in get_args(ExportFormat) else "parquet")
-    )
-    if source.format == "json" and options.format is None and by_ending is None:
-        format_ = "jsonl"
+    format_ = format_of(options, source.format)
     style = partial(_style, options, reader, of_source=source.format)
     if not folder or format_ == "huggingface":
         # One output of all files.

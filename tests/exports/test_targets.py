@@ -9,10 +9,12 @@ import pytest
 
 import rayclean
 from rayclean.config.export_section import ExportConfig
+from rayclean.datasets.sources import find_sources
 from rayclean.errors import ConfigError
 from rayclean.exports.export import export_data
+from rayclean.exports.own_data import check_apart
 from rayclean.results import RunResults
-from tests.exports.runs import undoubted
+from tests.exports.runs import QUICK, undoubted
 
 
 def rows_of(word: str) -> str:
@@ -70,3 +72,53 @@ def test_no_file_of_the_data_set_is_replaced_by_another_name_of_it(tmp_path: Pat
         with pytest.raises(ConfigError, match=r"the data set itself"):
             export(run, to, overwrite=True)
     assert text(rows) == rows_of("words")
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "refused"),
+    [
+        ("data/*.csv", "data/cleaned.csv", True),
+        ("data/*.csv", "data/cleaned.parquet", False),
+        ("data/*.csv", "cleaned.csv", False),
+        ("data/*.csv", "data/cleaned/", False),
+        ("data/**/*.csv", "data/cleaned/", True),
+        ("data", "data/deep/cleaned.parquet", True),
+        ("data", "data/_cleaned.csv", False),
+        ("data", "database.csv", False),
+        ("data/rows.csv", "data/cleaned.csv", False),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_no_export_becomes_a_part_of_the_data_set(
+    path: str, to: str, refused: bool, remote: bool, store: str, tmp_path: Path
+) -> None:
+    root = store if remote else str(tmp_path)
+    (tmp_path / "data").mkdir()
+    put(f"{root}/data/rows.csv")
+    options = ExportConfig(to=f"{root}/{to}")
+    config = rayclean.parse_config({"dataset": {"path": f"{root}/{path}"}})
+    sources = find_sources(config.dataset)
+    if not refused:
+        check_apart(config.dataset, sources, options)
+        return
+    with pytest.raises(ConfigError, match=r"dataset.path = .* name a place outside"):
+        check_apart(config.dataset, sources, options)
+
+
+def test_a_target_among_the_data_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    put(str(tmp_path / "data" / "rows.csv"))
+    dev = put(str(tmp_path / "dev.csv"), "others")
+    values = {
+        **QUICK,
+        "output": str(tmp_path / "runs"),
+        "dataset": {"path": str(tmp_path / "data" / "*.csv"), "dev": {"path": dev}},
+        "export": str(tmp_path / "link" / "cleaned.csv"),
+    }
+    with pytest.raises(ConfigError, match=r"name a place outside"):
+        rayclean.clean(rayclean.parse_config(values))
+    values["dataset"]["dev"]["path"] = f"{dev[:-7]}d*.csv"
+    with pytest.raises(ConfigError, match=r"dataset.dev.path"):
+        rayclean.clean(rayclean.parse_config({**values, "export": str(tmp_path / "done.csv")}))
+    assert not list((tmp_path / "runs").glob("*/load"))
