@@ -141,6 +141,12 @@ def _plan(
     codes: list[str | None] = run.read_json("load", LABEL_CODES_FILE).get("data") or [None] * len(labels)
     taken = plan.columns or _keys(source)
     in_place = names_of(config.dataset.label) if options.in_place_column else ()
+    if in_path := [name for name in in_place if any(name in each.left_out for each in plan.files.values())]:
+        raise ConfigError(
+            f"export.in_place_column: folders of the data set name the label ({in_path[0]}=...), and every file is written under "
+            "its own name, so a row whose label has changed would stay in the folder of the wrong one; export to one file, or "
+            "without it"
+        )
     added = AddedColumns(
         label_form(TASKS.resolve(config.task.name).label_form, config.dataset),
         added_names(columns, taken, options.names, bool(in_place)),

@@ -50,6 +50,18 @@ def test_columns_in_the_names_of_folders(tmp_path: Path) -> None:
     assert list(one.label) == list(one.label_given) == ["ham"] * 5 + ["spam"] * 5
 
 
+def test_labels_in_the_names_of_folders_are_not_written_in_place(tmp_path: Path) -> None:
+    for label in LABELS:
+        part = tmp_path / "data" / f"label={label}"
+        part.mkdir(parents=True)
+        (part / "rows.csv").write_text("".join(["text\n", *(f"{label} words {n}\n" for n in range(5))]))
+    with pytest.raises(ConfigError, match=r"label=\.\.\..*export to one file"):
+        export({"path": str(tmp_path / "data")}, tmp_path, "out", in_place_column=True)
+    assert not (tmp_path / "out").exists()
+    export({"path": str(tmp_path / "data")}, tmp_path, "one.csv", in_place_column=True)
+    assert list(pd.read_csv(tmp_path / "one.csv").label) == ["ham"] * 5 + ["spam"] * 5
+
+
 def test_files_with_other_columns(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     rows = {"text": ["a b", "c d", "e f", "g h"], "label": LABELS * 2}
