@@ -111,7 +111,7 @@ def export(config: Config, to: str | None = None, **options: Any) -> "Exported":
     chosen = export_options(config, to, options)
     with faults_explained(run.url()), run.locked():
         check_finished(config, run, fingerprints(config, run))
-        check_target(chosen)
+        check_target(chosen, run.url())
         with Session(config.cluster, run.name, Workplace()) as session:
             needed = [VerbNeeds(seconds=needs(config, run).seconds)]
             session.prepare(needed)
@@ -146,10 +146,11 @@ def check_export(config: Config) -> None:
     from rayclean.exports.own_data import check_apart
     from rayclean.exports.target import check_target
 
-    options = _replacing_own(config, open_run(config))
+    run = open_run(config)
+    options = _replacing_own(config, run)
     if options is not None:
         check_apart(config.dataset, find_sources(config.dataset), options)
-        check_target(options)
+        check_target(options, run.url())
 
 
 def _replacing_own(config: Config, run: RunResults) -> ExportConfig | None:

@@ -41,6 +41,8 @@ _ENDINGS = {
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
+UNFINISHED_EXPORT = "_rayclean_unfinished.json"
+"""File in a folder to which an export is still written, or was when it was killed."""
 PIECE_BYTES = 32 * 1024 * 1024
 """Approximate size of a piece of work."""
 PIECE_FILES = 256
@@ -271,9 +273,14 @@ def _expand(
     if info.get("type") != "directory":
         return posixpath.dirname(plain), {plain: info}
     root = plain.rstrip("/")
+    found = fs.find(plain, detail=True)
+    if unfinished := [path for path in found if posixpath.basename(path) == UNFINISHED_EXPORT]:
+        raise FileNotFoundError(
+            f"{posixpath.dirname(unfinished[0])} holds a part of an export: run the export again, which goes on"
+        )
     infos = {
         path: info
-        for path, info in fs.find(plain, detail=True).items()
+        for path, info in found.items()
         if not any(part.startswith((".", "_")) for part in posixpath.relpath(path, root).split("/"))
         and (any_ending or _ending(path) in _ENDINGS)
     }

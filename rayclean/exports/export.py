@@ -82,7 +82,7 @@ def export_data(
         DataError: a source cannot be read.
     """
     sources = find_sources(config.dataset)
-    _check(config, sources, options)
+    _check(config, run, sources, options)
     source = sources[0]
     plan, added = _plan(config, run, source, options, engines, columns)
     job = ExportJob(options, plan, added, TASKS.build(config.task, _labels(run)), "")
@@ -121,9 +121,9 @@ def export_key(
     return fingerprint("export", _VERSION, _results(run, verbs), contents, asked)
 
 
-def _check(config: Config, sources: Sequence[Source], options: ExportConfig) -> None:
+def _check(config: Config, run: Run, sources: Sequence[Source], options: ExportConfig) -> None:
     check_apart(config.dataset, sources, options)
-    check_target(options)
+    check_target(options, run.url())
     if options.in_place_column and config.dataset.noise is not None:
         raise ConfigError(
             "export.in_place_column: dataset.noise injected wrong labels that the files do not hold, so final labels in "

@@ -1,7 +1,8 @@
 """Where an export goes: the target appears last and as a whole.
 
 A file appears by a rename, a folder as a whole on a disk, and on an object store file by file with `_rayclean_export.json` at
-the end.
+the end. Until then `_rayclean_unfinished.json` says whose it is, so that the same command goes on after a crash, and that it is
+not whole.
 """
 
 import os
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from rayclean.config.export_section import ExportConfig
+from rayclean.datasets.sources import UNFINISHED_EXPORT
 from rayclean.errors import ConfigError
 from rayclean.exports.parts import part_name
 from rayclean.exports.plan import ExportPlan, is_folder, writer_of
@@ -21,26 +23,29 @@ MANIFEST_FILE = "_rayclean_export.json"
 """File in an exported folder that says where it comes from; it is written last. Readers of data leave out names that begin so."""
 
 
-def check_target(options: ExportConfig) -> None:
+def check_target(options: ExportConfig, run: str) -> None:
     """Stop at a target that cannot be written.
+
+    Args:
+        options: of the export.
+        run: URL of the run that is exported; what an export of its own has left unfinished is replaced.
 
     Raises:
         ConfigError: it is there already, or a part of its path is a file.
     """
     fs, path = filesystem(options.to)
-    if not fs.exists(path) or options.overwrite:
-        if (
-            is_folder(options)
-            and options.overwrite
-            and fs.exists(path)
-            and not fs.exists(posixpath.join(path, MANIFEST_FILE))
-        ):
+    if not fs.exists(path) or (fs.isdir(path) and not fs.ls(path, detail=False)):
+        return
+    target = Folder(options.to)
+    unfinished = is_folder(options) and target.exists(UNFINISHED_EXPORT)
+    if unfinished and target.read_json(UNFINISHED_EXPORT) == {"run": run}:
+        return
+    if options.overwrite:
+        if is_folder(options) and not unfinished and not target.exists(MANIFEST_FILE):
             raise ConfigError(
                 f"export.to = {options.to!r} is there already, and is no folder that rayclean exported: it is not replaced. Name "
                 "another one"
             )
-        return
-    if fs.isdir(path) and not fs.ls(path, detail=False):
         return
     raise ConfigError(
         f"export.to = {options.to!r} is there already; name another place, or replace it with export.overwrite=true "
@@ -83,10 +88,13 @@ def put_in_place(
             manifest.write_json(about, MANIFEST_FILE)
             _replace(built, target, os.path.join(work, "before"))
             return
-        if fs.exists(target):
-            fs.rm(target, recursive=True)
+        folder = Folder(options.to)
+        folder.write_json({"run": about["run"]}, UNFINISHED_EXPORT)
+        if before := [path for path in fs.find(target) if posixpath.basename(path) != UNFINISHED_EXPORT]:
+            fs.rm(before)
         fs.put(f"{built}/", f"{target}/", recursive=True)
-        Folder(options.to).write_json(about, MANIFEST_FILE)
+        folder.write_json(about, MANIFEST_FILE)
+        folder.remove(UNFINISHED_EXPORT)
 
 
 def _replace(built: str, target: str, before: str) -> None:

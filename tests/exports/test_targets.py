@@ -6,13 +6,17 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import rayclean
+from rayclean.config import DatasetConfig
 from rayclean.config.export_section import ExportConfig
 from rayclean.datasets.sources import find_sources
-from rayclean.errors import ConfigError
+from rayclean.errors import ConfigError, DataError
 from rayclean.exports.export import export_data
 from rayclean.exports.own_data import check_apart
+from rayclean.exports.target import check_target
+from rayclean.folder import Folder
 from rayclean.results import RunResults
 from tests.exports.runs import QUICK, undoubted
 
@@ -72,6 +76,41 @@ def test_no_file_of_the_data_set_is_replaced_by_another_name_of_it(tmp_path: Pat
         with pytest.raises(ConfigError, match=r"the data set itself"):
             export(run, to, overwrite=True)
     assert text(rows) == rows_of("words")
+
+
+def test_an_upload_that_was_cut_off_goes_on(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    for word in ("one", "two"):
+        put(str(tmp_path / "data" / f"{word}.csv"), word)
+    run = made(str(tmp_path / "data"), tmp_path)
+    to = Folder(f"{store}/out")
+
+    def cut_off(fs: MemoryFileSystem, local: str, remote: str, **options: Any) -> None:
+        fs.put_file(f"{local}one.csv", f"{remote}one.csv")
+        raise OSError("the line is dead")
+
+    for before in (
+        [],
+        ["_rayclean_export.json", "one.csv", "two.csv"],
+    ):  # a new target, then one that is replaced
+        assert to.names() == before
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryFileSystem, "put", cut_off)
+            with pytest.raises(OSError, match="the line is dead"):
+                export(run, to.url(), overwrite=bool(before))
+        assert to.names() == ["_rayclean_unfinished.json", "one.csv"]
+        with pytest.raises(DataError, match=r"a part of an export: run the export again"):
+            find_sources(DatasetConfig(path=to.url()))
+        with pytest.raises(ConfigError, match=r"there already"):  # another run has no right to it
+            check_target(ExportConfig(to=to.url()), "memory://another/run")
+        check_target(ExportConfig(to=to.url(), overwrite=True), "memory://another/run")
+        export(run, to.url())
+        assert to.names() == ["_rayclean_export.json", "one.csv", "two.csv"]
+        assert len(find_sources(DatasetConfig(path=to.url()))[0].files) == 2
+    with pytest.raises(ConfigError, match=r"there already"):
+        export(run, to.url())
 
 
 @pytest.mark.parametrize(
