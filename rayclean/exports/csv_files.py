@@ -3,11 +3,13 @@
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from rayclean.errors import DataError
 from rayclean.exports.cells import text_cells
 from rayclean.exports.formats import ExportRows, FileFormat, packed, part_chunks
 from rayclean.folder import Folder
@@ -30,6 +32,8 @@ class CsvFiles(FileFormat):
                 columns = [text_cells(column) for column in rows.columns]
                 if style.is_safe:
                     columns = [[defused(cell) for cell in column] for column in columns]
+                if not style.quote and not style.escape:
+                    columns = self._unquoted(columns, rows.column_names)
                 writer.writerows(zip(*columns, strict=True))
 
     def join(self, parts: Folder, names: Sequence[str], path: str) -> None:
@@ -50,13 +54,41 @@ class CsvFiles(FileFormat):
     def _writer(self, file: Any) -> Any:
         style = self.output.style
         return csv.writer(
-            file,
+            _Lines(file),
             delimiter=style.delimiter,
-            quotechar=style.quote or '"',
+            quotechar=style.quote or None,
+            quoting=csv.QUOTE_MINIMAL if style.quote else csv.QUOTE_NONE,
             escapechar=style.escape or None,
             doublequote=not style.escape,
-            lineterminator="\n",
+            lineterminator="\r\n",
         )
+
+    def _unquoted(self, columns: list[list[str]], names: Sequence[str]) -> list[list[str]]:
+        """Cells of a CSV that has neither quotes nor an escape: delimiters and line breaks in added columns become blanks.
+
+        Raises:
+            DataError: a cell of the data holds one, which files of other dialects may.
+        """
+        delimiter = self.output.style.delimiter
+        ends = re.compile(f"[{re.escape(delimiter)}\r\n]")
+        own = len(names) - self.output.added
+        for name, column in zip(names[:own], columns, strict=False):
+            if wrong := next(filter(ends.search, column), None):
+                raise DataError(
+                    f"{wrong!r} in the column {name!r} cannot be a field of a CSV without quotes, whose fields end at {delimiter!r} "
+                    "and at line breaks; export to a folder, where every file keeps its own dialect, or to .parquet or .jsonl"
+                )
+        return [*columns[:own], *([ends.sub(" ", cell) for cell in column] for column in columns[own:])]
+
+
+class _Lines:
+    """Ends lines by a line feed. `csv` itself quotes just the line breaks that it ends lines with, so it is told of both."""
+
+    def __init__(self, file: Any):
+        self.file = file
+
+    def write(self, record: str) -> None:
+        self.file.write(f"{record[:-2]}\n")
 
 
 def _without_mark(encoding: str) -> str:

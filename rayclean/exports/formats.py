@@ -32,6 +32,7 @@ class CsvStyle:
 
     delimiter: str = ","
     quote: str = '"'
+    """"" where fields are not quoted."""
     escape: str = ""
     """Before a quote inside of a field; "": quotes are doubled."""
     encoding: str = "utf-8"
@@ -70,6 +71,8 @@ class OutputFile:
     """Whether JSON objects are the elements of an array instead of lines."""
     token_columns: TokenColumns | None = None
     """What a CoNLL file holds of the columns; None for other formats."""
+    added: int = 0
+    """How many columns the export adds to those of the data; they come last."""
 
 
 class FileFormat:

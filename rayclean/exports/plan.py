@@ -150,7 +150,7 @@ def with_added_columns(output: OutputFile, added: pa.Schema) -> OutputFile:
     schema = output.schema
     for field in added:
         schema = schema.append(field)
-    return replace(output, schema=schema)
+    return replace(output, schema=schema, added=len(added))
 
 
 def _names(schemas: Iterable[pa.Schema | None]) -> tuple[str, ...]:

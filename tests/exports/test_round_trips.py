@@ -175,6 +175,8 @@ DIALECTS = [
     {"delimiter": ";", "quoting": csv.QUOTE_MINIMAL},
     {"delimiter": "\t", "quoting": csv.QUOTE_NONNUMERIC},
     {"delimiter": "|", "quoting": csv.QUOTE_ALL, "doublequote": False, "escapechar": "\\"},
+    {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None},
+    {"delimiter": "|", "quoting": csv.QUOTE_NONE, "quotechar": None, "escapechar": "\\"},
 ]
 CELLS = st.text(
     st.characters(codec="latin-1", exclude_categories=["Cc"])
@@ -188,10 +190,15 @@ CELLS = st.text(
 @settings(SETTINGS, max_examples=max(1, TABLES // len(DIALECTS) // 3 + 1))
 @given(st.data())
 def test_csv(dialect: dict[str, Any], encoding: str, data: st.DataObject) -> None:
-    cells = CELLS if encoding == "cp1252" else TEXTS.filter(lambda text: "\r" not in text)
+    cells = CELLS if encoding == "cp1252" else TEXTS
+    is_plain = dialect["quoting"] == csv.QUOTE_NONE
+    if is_plain and "escapechar" not in dialect:
+        cells = cells.filter(lambda text: not set("\t\r\n") & set(text))
     table = data.draw(records(cells))
     written = io.StringIO(newline="")
-    csv.writer(written, lineterminator="\n", **dialect).writerows(table)
+    csv.writer(written, lineterminator="\r\n", **dialect).writerows(
+        table
+    )  # which quotes both of them in a field
     content = written.getvalue().encode(encoding, "replace")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -200,12 +207,13 @@ def test_csv(dialect: dict[str, Any], encoding: str, data: st.DataObject) -> Non
             "delimiter": dialect["delimiter"],
             "encoding": encoding,
             "escape": dialect.get("escapechar", ""),
+            **({"quote": ""} if is_plain else {}),
         }
         export({"path": str(folder / "in.csv"), **how}, folder, "out.csv")
         export({"path": str(folder / "in.csv"), **how}, folder, "out.parquet")
         found = (folder / "out.csv").read_bytes()
         assert found.startswith(b"\xef\xbb\xbf") == (encoding == "utf-8-sig")
-        plainly = {key: value for key, value in dialect.items() if key != "quoting"}
+        plainly = {key: value for key, value in dialect.items() if key != "quoting" or is_plain}
         lines = list(csv.reader(io.StringIO(found.decode(encoding), newline=""), **plainly))
         before = list(csv.reader(io.StringIO(content.decode(encoding), newline=""), **plainly))
         assert lines[0] == [*before[0], "label_given", "rayclean_label", *ADDED_COLUMNS[2:]]
