@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from rayclean.config.export_section import ExportConfig
 from rayclean.datasets.base import FileSegment, Reader
 from rayclean.datasets.sources import SourcePiece
+from rayclean.errors import DataError
 from rayclean.exports.added_columns import AddedColumns
 from rayclean.exports.formats import ExportRows, OutputFile
 from rayclean.exports.json_types import KeyTypes, key_types, objects_as_table
@@ -160,6 +161,7 @@ def _written(
         if output.schema is None:
             # Nothing is inferred: objects stay as they are, and get keys at their end.
             further = added.table(said).to_pylist()
+            _check_keys(rows, added.names)
             return [{**row, **more} for row, more, kept in zip(rows, further, keep, strict=True) if kept]
         own = pa.schema(list(output.schema)[: len(output.schema) - len(added.names)])
         rows = objects_as_table(rows, own)
@@ -170,6 +172,20 @@ def _written(
     ).filter(pa.array(keep))
     assert output.schema is not None
     return conformed(table, output.schema, as_text=output.format == "csv")
+
+
+def _check_keys(rows: list[dict[str, Any]], names: dict[str, str]) -> None:
+    """Stop where an object has a key of the name of an added one, which the first objects of its file did not show.
+
+    Raises:
+        DataError: it would be overwritten.
+    """
+    for column, name in names.items():
+        if any(name in row for row in rows):
+            raise DataError(
+                f"a later object of the data has the key {name!r}, which the added column {column!r} would overwrite; give that "
+                f"another name: export.names.{column}=NAME (--name {column}=NAME)"
+            )
 
 
 def conformed(table: pa.Table, schema: pa.Schema, as_text: bool = False) -> pa.Table:

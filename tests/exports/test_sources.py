@@ -79,6 +79,18 @@ def test_files_with_other_columns(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "folder" / "2.parquet")["x"].to_pylist() == ["1", "2", "3", "4"]
 
 
+def test_a_key_that_comes_late_is_not_overwritten(tmp_path: Path) -> None:
+    rows = [{"text": f"words {n}", "label": LABELS[n % 2]} for n in range(1200)]
+    rows[1100]["label_reason"] = "mine"
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(DataError, match=r"'label_reason'.*--name label_reason=NAME"):
+        export({"path": str(tmp_path / "rows.jsonl")}, tmp_path, "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+    export({"path": str(tmp_path / "rows.jsonl")}, tmp_path, "out.jsonl", names={"label_reason": "why"})
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert found[1100]["label_reason"] == "mine"
+
+
 def test_a_data_set_of_the_hugging_face_library(tmp_path: Path) -> None:
     features = datasets.Features({
         "text": datasets.Value("string"), "label": datasets.ClassLabel(names=LABELS), "other": [datasets.Value("int64")],
