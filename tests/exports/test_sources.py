@@ -79,6 +79,28 @@ def test_files_with_other_columns(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "folder" / "2.parquet")["x"].to_pylist() == ["1", "2", "3", "4"]
 
 
+def test_what_stands_in_a_csv_is_no_quote_and_no_line_end(tmp_path: Path) -> None:
+    lines = [f'say "hi" {n}\t{LABELS[n % 2]}' for n in range(6)]
+    (tmp_path / "rows.tsv").write_text("\n".join(["text\tlabel", *lines, "too\tmany\tfields"]) + "\n")
+    plain = {"path": str(tmp_path / "rows.tsv"), "quote": ""}
+    export(plain, tmp_path, "out.tsv")
+    found = (tmp_path / "out.tsv").read_text().splitlines()
+    assert [line[: len(own)] for line, own in zip(found[1:], lines, strict=False)] == lines
+    assert {line.count("\t") for line in found} == {7}  # those of the added reason are blanks
+    (tmp_path / "second.tsv").write_text("text,label\na\tb,ham\n")
+    with pytest.raises(DataError, match=r"'a\\tb' in the column 'text' cannot be a field"):
+        export(
+            {**plain, "path": [str(tmp_path / "rows.tsv"), str(tmp_path / "second.tsv")]}, tmp_path, "one.tsv"
+        )
+    broken = [f'"a\rb {n}",{LABELS[n % 2]}' for n in range(6)]
+    folder = tmp_path / "returns"
+    folder.mkdir()
+    (folder / "rows.csv").write_bytes("\n".join(["text,label", *broken, ""]).encode())
+    export({"path": str(folder / "rows.csv")}, folder, "out.csv")
+    text = (folder / "out.csv").read_bytes().decode()
+    assert [line.rpartition('",')[0] for line in text.split("\n")[1:-1]] == [f'"a\rb {n}' for n in range(6)]
+
+
 def test_a_key_that_comes_late_is_not_overwritten(tmp_path: Path) -> None:
     rows = [{"text": f"words {n}", "label": LABELS[n % 2]} for n in range(1200)]
     rows[1100]["label_reason"] = "mine"
