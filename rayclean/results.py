@@ -60,7 +60,7 @@ class RunResults(Run):
         """All rows of the data with the columns that `export` adds, in their order.
 
         Raises:
-            ArtifactError: relabel has not run, or the data have changed since.
+            ArtifactError: detect has not run, or the data have changed since.
         """
         found: pandas.DataFrame = self._rows("all").to_pandas()
         return found
@@ -69,7 +69,7 @@ class RunResults(Run):
         """All rows as a data set of the Hugging Face library.
 
         Raises:
-            ArtifactError: relabel has not run, or the data have changed since.
+            ArtifactError: detect has not run, or the data have changed since.
         """
         import datasets
 
@@ -79,7 +79,7 @@ class RunResults(Run):
         """All rows as a data set of Ray Data, read from shards in the run folder (`export/`).
 
         Raises:
-            ArtifactError: relabel has not run, or the data have changed since.
+            ArtifactError: detect has not run, or the data have changed since.
         """
         from rayclean.runtime.ray_data import read_parquet_folder
 

@@ -90,8 +90,10 @@ def export(config: Config, to: str | None = None, **options: Any) -> "Exported":
     """Write the user's own data set with the final labels: every row and column as it is, and beside them the labels by name,
     where they come from, how sure they are, and why.
 
+    Before relabel has run, final labels are the given ones, and those that are doubted have the source `suspect`.
+
     Args:
-        config: of a run whose relabel is finished, or whose rows a trained classifier scored.
+        config: of a run whose detect is finished, or whose rows a trained classifier scored.
         to: a file or a folder; by default `export.to` of the config.
         options: those of the section `export`, which come before the config's own.
 
@@ -99,7 +101,9 @@ def export(config: Config, to: str | None = None, **options: Any) -> "Exported":
         ArtifactError: the run is not far enough, or the data have changed since.
         ConfigError: an option is wrong, or the target is there already.
     """
-    from rayclean.exports.export import check_finished, export_data
+    from rayclean.exports.export import export_data
+    from rayclean.exports.finished import check_finished
+    from rayclean.exports.shard_labels import SOURCE_SUSPECT
     from rayclean.exports.target import check_target
     from rayclean.runtime.engines import Workplace
     from rayclean.runtime.needs import VerbNeeds
@@ -110,12 +114,19 @@ def export(config: Config, to: str | None = None, **options: Any) -> "Exported":
     run = open_run(config)
     chosen = export_options(config, to, options)
     with faults_explained(run.url()), run.locked():
-        check_finished(config, run, fingerprints(config, run))
+        decided = check_finished(config, run, fingerprints(config, run), chosen.only)
         check_target(chosen, run.url())
         with Session(config.cluster, run.name, Workplace()) as session:
             needed = [VerbNeeds(seconds=needs(config, run).seconds)]
             session.prepare(needed)
-            return export_data(config, run, chosen, session.engines(needed))
+            exported = export_data(config, run, chosen, session.engines(needed), decided=decided)
+    if not decided:
+        count = exported.sources.get(SOURCE_SUSPECT, 0)
+        say(
+            f"export: nothing is decided yet, so labels are the given ones, and {count:,} rows are marked as suspects; "
+            "`rayclean relabel` decides about them"
+        )
+    return exported
 
 
 def export_configured(config: Config) -> None:
@@ -205,10 +216,11 @@ def exported_rows(
     Raises:
         ArtifactError: the run is not far enough, or the data have changed since.
     """
-    from rayclean.exports.export import check_finished, exported_table
+    from rayclean.exports.export import exported_table
+    from rayclean.exports.finished import check_finished
 
     run = open_run(config)
     with faults_explained(run.url()), run.locked():
         expected = fingerprints(config, run)
-        check_finished(config, run, expected, suspects_alone=only == "suspects")
-        return exported_table(config, run, only, columns, decided=run.done("relabel", expected["relabel"]))
+        decided = check_finished(config, run, expected, only, suspects_alone=only == "suspects")
+        return exported_table(config, run, only, columns, decided=decided)

@@ -21,7 +21,7 @@ from rayclean.datasets.columns import names_of
 from rayclean.datasets.label_forms import label_form
 from rayclean.datasets.labels import LABEL_CODES_FILE
 from rayclean.datasets.sources import Source, SourcePiece, cut_into_pieces, find_sources
-from rayclean.errors import ArtifactError, ConfigError
+from rayclean.errors import ConfigError
 from rayclean.exports.added_columns import AddedColumns, added_names, label_codes
 from rayclean.exports.conll_files import token_columns
 from rayclean.exports.json_types import merged_types, schema_of
@@ -245,34 +245,6 @@ def _about(run: Run, exported: Exported, fingerprints: list[str]) -> dict[str, A
         "sources": exported.sources,
         "columns": exported.columns,
     }
-
-
-def check_finished(
-    config: Config, run: Run, expected: dict[str, str], *, suspects_alone: bool = False
-) -> None:
-    """Stop unless the run holds the labels that its config asks for.
-
-    Args:
-        config: of the run.
-        run: its folder.
-        expected: fingerprints under the config and the data as they are now.
-        suspects_alone: whether nothing but what detect found is asked for.
-
-    Raises:
-        ArtifactError: a verb is not finished, or was made from another config or other data.
-    """
-    needed = ("load", "detect") if suspects_alone else ("load", "detect", "relabel")
-    for verb in ("load", "predict") if config.predict.mode == "model" and not suspects_alone else needed:
-        if run.done(verb, expected[verb]):
-            continue
-        if run.manifest(verb) is None:
-            raise ArtifactError(
-                f"{run.url(verb)} is missing or unfinished: run `rayclean clean` (or `rayclean {verb}`) first"
-            )
-        raise ArtifactError(
-            f"{run.url(verb)} was made from another config, or the data have changed since: run `rayclean clean` again, so that "
-            "every label belongs to its row"
-        )
 
 
 def exported_table(

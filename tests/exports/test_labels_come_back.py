@@ -99,7 +99,9 @@ def test_changes_and_suspects(made: tuple[Path, rayclean.Config, RunResults], fr
     assert "<table" in run._repr_html_()
 
 
-def test_without_relabel_there_are_suspects_and_no_final_labels(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_without_relabel_there_are_suspects_and_labels_as_given(
+    frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = rayclean.find_label_errors(
         frame,
         text="text",
@@ -111,8 +113,17 @@ def test_without_relabel_there_are_suspects_and_no_final_labels(frame: pd.DataFr
     assert list(run.suspects().columns[-5:]) == [
         "label_given", "label_suggested", "label_quality", "label_rank", "label_reason",
     ]  # fmt: skip
-    with pytest.raises(ArtifactError, match=r"rayclean clean"):
-        run.to_pandas()
+    run.export(str(tmp_path / "found.csv"))
+    suspects = run.suspects()
+    assert len(suspects)
+    assert f"{len(suspects):,} rows are marked as suspects" in capsys.readouterr().err
+    for rows in (run.to_pandas(), pd.read_csv(tmp_path / "found.csv")):
+        assert list(rows.rayclean_label.fillna("")) == list(frame.label.fillna(""))
+        assert set(rows.key[rows.label_source == "suspect"]) == set(suspects.key)
+        assert list(rows.label_source[7:8]) == ["rejected"]
+    for ask in (run.changes, lambda: run.export(str(tmp_path / "changed.csv"), only="changed")):
+        with pytest.raises(ArtifactError, match=r"relabel is missing.*rayclean clean"):
+            ask()
 
 
 @pytest.mark.parametrize("only", ["changed", "suspects", "referred"])
