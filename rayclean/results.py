@@ -84,7 +84,8 @@ class RunResults(Run):
         from rayclean.runtime.ray_data import read_parquet_folder
 
         folder = self.url("export", "rows")
-        self.export(f"{folder}/", format="parquet", overwrite=True)
+        own = {"only": "all", "drop_referred": False, "in_place_column": False}  # whatever the config exports
+        self.export(f"{folder}/", format="parquet", overwrite=True, **own)
         return read_parquet_folder(folder)
 
     def export(self, to: str, **options: Any) -> "Exported":

@@ -255,10 +255,12 @@ def exported_table(
     *,
     decided: bool = True,
 ) -> pa.Table:
-    """The rows of the data set with what the run says of them, in memory; arguments and errors are those of `export_data` and
-    `ExportConfig`.
+    """The rows of the data set with what the run says of them, in memory, under the names that the config gives to added
+    columns; arguments and errors are those of `export_data` and `ExportConfig`.
     """
     with tempfile.TemporaryDirectory(prefix="rayclean-") as folder:
         path = os.path.join(folder, "rows.parquet")
-        export_data(config, run, ExportConfig(to=path, only=only), columns=columns, decided=decided)
+        names = {} if config.export is None else config.export.names
+        options = ExportConfig(to=path, only=only, names=names)
+        export_data(config, run, options, columns=columns, decided=decided)
         return pq.read_table(path)

@@ -213,6 +213,27 @@ def test_names_are_chosen_or_free(made: tuple[Path, rayclean.Config, RunResults]
         run.export(str(tmp_path / "b.parquet"), names={"labl": "x"})
 
 
+def test_all_rows_are_all_rows_whatever_the_config_exports(
+    made: tuple[Path, rayclean.Config, RunResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, config, plain = made
+    asked = ExportConfig(
+        to=str(tmp_path / "changed.csv"),
+        only="changed",
+        drop_referred=True,
+        in_place_column=True,
+        names={"label": "final"},
+    )
+    run = RunResults(plain.url())
+    run.config = config.model_copy(update={"export": asked})
+    monkeypatch.setattr("rayclean.runtime.ray_data.read_parquet_folder", pq.read_table)
+    expected = plain.to_pandas().rename(columns={"rayclean_label": "final"})
+    pd.testing.assert_frame_equal(run.to_pandas(), expected)
+    pd.testing.assert_frame_equal(run.to_dataset().to_pandas(), expected)
+    assert "final" in run.changes().columns
+    assert list(run.suspects().key) == list(plain.suspects().key)
+
+
 def test_what_is_there_stays(made: tuple[Path, rayclean.Config, RunResults], tmp_path: Path) -> None:
     folder, _, run = made
     (tmp_path / "mine.csv").write_text("precious")
