@@ -67,8 +67,9 @@ test: install  ## the default suite: CPU, offline, 7 to 8 minutes on 2 cores
 test-durations: install  ## the same without the examples of docstrings; writes benchmarks/results/test_durations.json
 	$(PYTEST) $(PARALLEL) -p tests.durations
 
-test-slow: install  ## the tests that take minutes: kill -9, two-node clusters, benchmarks' smoke runs
+test-slow: install  ## the tests that take minutes: kill -9, two-node clusters, benchmarks' smoke runs, round trips
 	$(PYTEST) -m "slow and not gpu" --timeout=3600
+	RAYCLEAN_ROUND_TRIPS=200 $(PYTEST) $(PARALLEL) --timeout=3600 tests/exports/test_round_trips.py
 
 # One process: tests share the GPU. What fails stops nothing that comes after it.
 test-gpu: $(VENV)/.installed1  ## all that waits for a GPU, after `make install GPU=1`: checks, tests, rates (docs/gpus.md)

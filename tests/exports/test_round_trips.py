@@ -1,6 +1,6 @@
 """Whatever a data set holds comes back: every row, every column, in order and with its type; only label columns are new.
 
-`RAYCLEAN_ROUND_TRIPS=200` draws as many tables for each format instead of a few.
+`RAYCLEAN_ROUND_TRIPS=200` draws as many tables for each format instead of a few (`make test-slow`).
 """
 
 import csv
@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -83,10 +84,10 @@ TYPES = [
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> pa.Table:
+def tables(draw: st.DrawFn, kinds: list[pa.DataType]) -> pa.Table:
     """A table with texts, labels (some null) and up to three other columns anywhere between them."""
     rows = draw(st.integers(4, 9))
-    types = draw(st.lists(st.sampled_from(TYPES), max_size=3))
+    types = draw(st.lists(st.sampled_from(kinds), max_size=3))
     columns = {
         f"{draw(WORDS)}{number}": pa.array(draw(st.lists(values(type_), min_size=rows, max_size=rows)), type_)
         for number, type_ in enumerate(types)
@@ -122,7 +123,7 @@ def plain(column: pa.ChunkedArray) -> list[Any]:
 
 
 @SETTINGS
-@given(tables(), st.integers(1, 3))
+@given(tables(TYPES), st.integers(1, 3))
 def test_parquet(table: pa.Table, files: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -145,6 +146,57 @@ def test_parquet(table: pa.Table, files: int) -> None:
             parts = pq.read_table(folder / "out" / f"{number}.parquet")
             assert same(without_added(parts), pq.read_table(folder / "data" / f"{number}.parquet"))
         check_labels(table["label"].to_pylist(), whole)
+
+
+PLAIN = [pa.string(), pa.int64(), pa.float64(), pa.bool_()]
+"""Types that every format knows."""
+
+
+def csv_cell(value: Any) -> str:
+    """How a CSV without types writes a value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None or value != value else str(value)
+
+
+@pytest.mark.parametrize("to", ["csv", "jsonl", "huggingface", "parquet"])
+@settings(SETTINGS, max_examples=max(1, TABLES // 2))
+@given(tables(PLAIN))
+def test_other_formats_hold_the_same_values(to: str, table: pa.Table) -> None:
+    """From Parquet, and from JSON to Parquet."""
+    rows = [
+        {
+            key: None if value in (math.inf, -math.inf) or value != value else value
+            for key, value in row.items()
+        }
+        for row in table.to_pylist()
+    ]
+    table = pa.Table.from_pylist(rows, table.schema)
+    names, width = table.column_names, table.num_columns
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if to == "parquet":
+            known = [{key: value for key, value in row.items() if value is not None} for row in rows]
+            (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in known))
+            export({"path": str(folder / "rows.jsonl")}, folder, "out.parquet")
+            found = pq.read_table(folder / "out.parquet").to_pylist()
+            assert [{key: row.get(key) for key in names} for row in found] == rows
+            return
+        pq.write_table(table, folder / "rows.parquet")
+        if to == "huggingface":
+            export({"path": str(folder / "rows.parquet")}, folder, "out", format=to)
+            back = datasets.load_from_disk(str(folder / "out")).data.table
+            assert without_added(back).to_pylist() == rows
+            return
+        export({"path": str(folder / "rows.parquet")}, folder, f"out.{to}")
+        text = (folder / f"out.{to}").read_bytes().decode()
+        if to == "jsonl":
+            objects = [json.loads(line) for line in text.split("\n")[:-1]]
+            assert [dict(itertools.islice(row.items(), width)) for row in objects] == rows
+            return
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+        assert lines[0][:width] == names
+        assert [line[:width] for line in lines[1:]] == [[*map(csv_cell, row.values())] for row in rows]
 
 
 def check_labels(labels: list[str | None], exported: pa.Table) -> None:

@@ -13,6 +13,7 @@ from rayclean.config import DatasetConfig
 from rayclean.config.export_section import ExportConfig
 from rayclean.datasets.sources import find_sources
 from rayclean.errors import ConfigError, DataError
+from rayclean.exports.csv_files import CsvFiles
 from rayclean.exports.export import export_data
 from rayclean.exports.own_data import check_apart
 from rayclean.exports.target import check_target
@@ -111,6 +112,35 @@ def test_an_upload_that_was_cut_off_goes_on(
         assert len(find_sources(DatasetConfig(path=to.url()))[0].files) == 2
     with pytest.raises(ConfigError, match=r"there already"):
         export(run, to.url())
+
+
+@pytest.mark.parametrize("to", ["out.csv", "out/"])
+def test_what_is_killed_while_parts_are_joined_leaves_nothing_that_looks_whole(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    for word in ("one", "two"):
+        put(str(tmp_path / "data" / f"{word}.csv"), word)
+    run = made(str(tmp_path / "data"), tmp_path)
+    done, joined = f"{tmp_path}/done{to[3:]}", CsvFiles.join
+    export(run, done)
+
+    def killed(self: CsvFiles, parts: Folder, names: Any, path: str) -> None:
+        joined(self, parts, names, path)
+        if Path(path).name != "one.csv":
+            Path(path).write_bytes(Path(path).read_bytes()[:20])
+            raise KeyboardInterrupt
+
+    for before in (False, True):  # a new target, then one that is replaced
+        with monkeypatch.context() as patched:
+            patched.setattr(CsvFiles, "join", killed)
+            with pytest.raises(KeyboardInterrupt):
+                export(run, f"{tmp_path}/{to}", overwrite=before)
+        found = sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(("out", ".out")))
+        assert found == ([to.rstrip("/")] if before else [])
+        export(run, f"{tmp_path}/{to}", overwrite=before)
+        for name in ("one.csv", "two.csv") if to == "out/" else ("",):
+            assert (tmp_path / to / name).read_bytes() == (Path(done) / name).read_bytes()
 
 
 @pytest.mark.parametrize(
