@@ -75,8 +75,8 @@ class CsvFiles(FileFormat):
         for name, column in zip(names[:own], columns, strict=False):
             if wrong := next(filter(ends.search, column), None):
                 raise DataError(
-                    f"{wrong!r} in the column {name!r} cannot be a field of a CSV without quotes, whose fields end at {delimiter!r} "
-                    "and at line breaks; export to a folder, where every file keeps its own dialect, or to .parquet or .jsonl"
+                    f"{wrong!r} in the column {name!r} cannot be a field of a CSV without quotes, whose fields end at "
+                    f"{delimiter!r} and at line breaks; export to a folder, where every file keeps its own dialect, or to .parquet or .jsonl"
                 )
         return [*columns[:own], *([ends.sub(" ", cell) for cell in column] for column in columns[own:])]
 

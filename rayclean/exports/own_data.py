@@ -46,8 +46,8 @@ def check_apart(config: DatasetConfig, sources: Sequence[Source], options: Expor
                 continue
             if _reads(path, _written(options, source, target)):
                 raise ConfigError(
-                    f"export.to = {options.to!r} lies where {where} = {path!r} looks for data, so the next run would read it as a "
-                    f"part of the data set; name a place outside of it"
+                    f"export.to = {options.to!r} lies where {where} = {path!r} looks for data, so the next run would read it as "
+                    f"a part of the data set; name a place outside of it"
                 )
 
 
