@@ -76,7 +76,8 @@ class CsvFiles(FileFormat):
             if wrong := next(filter(ends.search, column), None):
                 raise DataError(
                     f"{wrong!r} in the column {name!r} cannot be a field of a CSV without quotes, whose fields end at "
-                    f"{delimiter!r} and at line breaks; export to a folder, where every file keeps its own dialect, or to .parquet or .jsonl"
+                    f"{delimiter!r} and at line breaks; export to a folder, where every file keeps its own dialect, or to "
+                    ".parquet or .jsonl"
                 )
         return [*columns[:own], *([ends.sub(" ", cell) for cell in column] for column in columns[own:])]
 
