@@ -43,7 +43,8 @@ class ClusterConfig(Options):
     cpus_per_worker: float = Field(1.0, gt=0)
     """CPUs reserved for each training worker."""
     use_gpu: bool | None = None
-    """Whether training uses GPUs; `None`: a GPU per worker if the cluster has one."""
+    """Whether training uses GPUs; `None`: a GPU per worker if the cluster has or may add as many, but none for
+    heads on frozen features and bags of words, which gain nothing by it."""
     gpus_per_worker: float = Field(1.0, gt=0)
     """GPUs of each training worker; below 1 several trials of a sweep share one."""
     llm: LLMSize = LLMSize()

@@ -306,6 +306,21 @@ def test_cluster_files_fit_the_clusters_they_are_named_after(
         check(config(file, method=method), ALL)
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("later", [False, True], ids=["there", "declared"])
+def test_shipped_sizes_train_heads_on_cpus_and_other_networks_on_gpus(
+    file: Path, later: bool, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(64, 0 if later else 8)
+    if later:  # no GPU node yet
+        monkeypatch.setenv(nodes.DECLARED, "8xCPU:8+GPU:1")
+    run, whole = Run("nowhere"), (*HEAD[:2], "encoder.trainable=all")
+    for encoder, gpus in ((HEAD, False), (("encoder.name=bag_of_words",), False), (whole, True)):
+        each = config(str(file), *encoder, annotator="knn", method="cross_entropy")
+        demand = preflight.training_demand(each.cluster, verb_module("train").needs(each, run).small)
+        assert demand.gpus == (each.cluster.gpus_per_worker if gpus and file.stem != "laptop" else 0)
+
+
 def cluster_of(file: str) -> tuple[str, int]:
     """What a documented place to run on has, by what is rendered for it: its declaration of nodes, and CPUs now."""
     parameters = tomllib.loads((ROOT / "cluster" / "parameters.toml").read_text())
