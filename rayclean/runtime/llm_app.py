@@ -20,7 +20,7 @@ import torch
 from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import BUILT_IN, is_ready, model_source
 from rayclean.models.precision import gains_by_bfloat16
-from rayclean.runtime import reaper
+from rayclean.runtime import gpus, reaper
 from rayclean.runtime.preflight import INGRESS_CPUS, ingresses
 
 from ray.llm._internal.common.callbacks.base import CallbackBase  # no public name in Ray 2.60
@@ -77,15 +77,20 @@ class RequestLoad:
 class Watched(CallbackBase):
     """Ray Serve LLM's callbacks around the start of an engine. In the replica, before the engine's processes start, this one
     starts a reaper that ends them when the replica ends, in whatever way: vLLM's core waits for a parent that is gone. It also
-    chooses the precision of an engine on CPUs, which depends on the node.
+    looks at what is installed on the node, and chooses the precision of an engine on CPUs, which depends on it.
     """
 
     llm_config: Any
 
     async def on_before_node_init(self) -> None:
-        """Spare an engine of one worker that has its model on its node the task in which Ray prepares the nodes: it takes 10 s to
-        start, and would find nothing to do.
+        """Refuse a node whose installation cannot use its GPUs, and spare an engine of one worker that has its model on its node
+        the task in which Ray prepares the nodes: it takes 10 s to start, and would find nothing to do.
+
+        Raises:
+            ResourceError: PyTorch or vLLM of this node cannot use its GPUs.
         """
+        if self.llm_config.accelerator_config.kind == "gpu":
+            gpus.require_gpu_engine()
         alone = self.llm_config.get_engine_config().engine_kwargs["tensor_parallel_size"] == 1
         self.ctx.run_init_node = not (alone and await asyncio.to_thread(is_ready, self._model))
 

