@@ -173,7 +173,7 @@ def served_llm(
         )
         url = f"{root}/{app_name}/v1"
         with counted_as_taken(app_name, demand.bundles):
-            serve_state.wait_until_up(app_name, url, name, options.start_timeout)
+            serve_state.wait_until_up(app_name, url, name, options.start_timeout, demand)
             try:
                 yield ServedEndpoint(url, name, source, llm_app.RequestLoad.of(options, use_gpu).requests)
             except AnnotationError as error:

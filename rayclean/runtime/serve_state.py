@@ -10,6 +10,8 @@ import httpx
 from rayclean.errors import AnnotationError, ResourceError
 from rayclean.progress import console, print_plain
 from rayclean.runtime import environment as environment
+from rayclean.runtime.preflight import ResourceDemand
+from rayclean.runtime.training_board import free_resources
 
 import ray
 
@@ -17,10 +19,13 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 LINE_SECONDS = 20.0
+PROCESS_SECONDS = 15.0
+"""Seconds that the process of a replica may take to tell its node, though it has a place."""
+WAITS = "waiting for a place"
 ERROR_LINE = re.compile(r"[A-Za-z_.]*(Error|Exception)\b.*:")
 
 
-def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
+def wait_until_up(app_name: str, url: str, model: str, timeout: float, demand: ResourceDemand) -> None:
     """Wait until the server lists the model, and print every step of its start with the elapsed time.
 
     Args:
@@ -29,9 +34,10 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
         model: name under which it lists the model.
         timeout: most seconds from when its first replica has a place, for which it waits as long: a node that an autoscaler
             adds takes minutes to come.
+        demand: its resources, named while it waits for a place.
 
     Raises:
-        ResourceError: the server failed (the message has the replica's error), or did not answer in time.
+        ResourceError: the server failed (the message has the replica's error), got no place, or did not answer in time.
     """
     start = since = time.monotonic()
     step, shown_at, has_place = "", start, False
@@ -43,33 +49,53 @@ def wait_until_up(app_name: str, url: str, model: str, timeout: float) -> None:
         if status == "RUNNING" and model in listed(url):
             print_plain(console, f"relabel: {model}: ready after {now - start:.0f} s")
             return
-        if not has_place and (has_place := _has_place(app_name)):
+        nodes = _nodes(app_name)
+        if not has_place and (has_place := bool(nodes) and all(map(any, nodes))):
             since = now
+        placed = bool(nodes) and all(map(all, nodes))
+        waits = not placed and now - start > PROCESS_SECONDS
+        if now - since > timeout and waits:
+            raise ResourceError(
+                f"the language model {model!r} got no place for all of its replicas within {timeout:g} s: it "
+                f"{_needs(demand)}. End what holds the rest (`ray status` shows it), or {demand.change}"
+            )
         if now - since > timeout:
             raise ResourceError(
                 f"the language model {model!r} did not answer within {timeout:g} s (state {status}: {message}); "
                 "raise annotator.server.start_timeout, or look at the logs of Ray Serve"
             )
-        if (current := _step(app_name)) != step or now - shown_at > LINE_SECONDS:
+        if (current := _step(app_name, placed, waits)) != step or now - shown_at > LINE_SECONDS:
             step, shown_at = current, now
-            print_plain(console, f"relabel: {model}: {step}, {now - start:.0f} s")
+            needs = f" ({_needs(demand)})" if step == WAITS else ""
+            print_plain(console, f"relabel: {model}: {step}{needs}, {now - start:.0f} s")
         time.sleep(POLL_SECONDS)
 
 
-def _has_place(app_name: str) -> bool:
-    """Whether a process of every part of an application, so of the engine, is on some node and waits for none."""
+def _nodes(app_name: str) -> list[list[str | None]]:
+    """The node of every replica of every part of an application; None for one that waits for a place, or whose process is
+    still starting.
+    """
     from ray.serve.context import _get_global_client  # no public API tells where a replica is
 
     client = _get_global_client(raise_if_no_controller_running=False)
     app = client.get_serve_details()["applications"].get(app_name, {}) if client is not None else {}
     parts = app.get("deployments", {}).values()
-    return bool(parts) and all(
-        any(each.get("node_id") for each in part.get("replicas", ())) for part in parts
-    )
+    return [[each.get("node_id") for each in part.get("replicas", ())] for part in parts]
 
 
-def _step(app_name: str) -> str:
-    """The current step of an application's start."""
+def _needs(demand: ResourceDemand) -> str:
+    gpus = f" and {demand.gpus:g} GPUs" if demand.gpus else ""
+    return f"needs {demand.cpus:g} CPUs{gpus}; {free_resources()}"
+
+
+def _step(app_name: str, placed: bool, waits: bool) -> str:
+    """The current step of an application's start.
+
+    Args:
+        app_name: name of the application.
+        placed: whether all of its replicas are on some node.
+        waits: whether one of them has waited for a place for longer than its process takes to start.
+    """
     from ray import serve
 
     app = serve.status().applications.get(app_name)
@@ -84,7 +110,11 @@ def _step(app_name: str) -> str:
     )
     if not states:
         return "starting Ray Serve"
-    return "loading weights and starting the engine" if "STARTING" in states else "waiting for its endpoint"
+    if "STARTING" not in states:
+        return "waiting for its endpoint"
+    if placed:
+        return "loading weights and starting the engine"
+    return WAITS if waits else "starting its processes"
 
 
 def listed(url: str) -> list[str]:

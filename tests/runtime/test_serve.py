@@ -270,25 +270,69 @@ def test_the_engine_s_own_error_is_found_in_its_log(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("placed_after", "comes_up"), [(8, True), (12, False)])
-def test_the_time_of_a_start_counts_from_the_replica_s_place(
-    placed_after: int, comes_up: bool, monkeypatch: pytest.MonkeyPatch
+DEMAND = preflight.ResourceDemand("the model", 3, 2.0, "lower cluster.llm.replicas")
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """`up` waits ten seconds of a clock of its own for a server of two replicas; `said` is what it prints, and when it ends."""
+    said: list[str] = []
+
+    def up(first: int, second: int, answers: int) -> None:
+        clock = iter(range(100))
+        now = [0.0]
+        fake = SimpleNamespace(
+            monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, float(next(clock)))
+        )
+        nodes = lambda name: [["head"], ["n" if now[0] >= after else None for after in (first, second)]]  # noqa: E731
+        states = SimpleNamespace(replica_states={"STARTING": 2})
+        status = SimpleNamespace(applications={"app": SimpleNamespace(deployments={"engine": states})})
+        monkeypatch.setattr(serve_state, "time", fake)
+        monkeypatch.setattr(serve_state, "PROCESS_SECONDS", 3)
+        monkeypatch.setattr("ray.serve.status", lambda: status)
+        monkeypatch.setattr(serve_state, "state", lambda name: ("RUNNING", ""))
+        monkeypatch.setattr(serve_state, "free_resources", lambda: "free are 3 of 4 CPUs and 1 of 2 GPUs")
+        monkeypatch.setattr(serve_state, "_nodes", nodes)
+        monkeypatch.setattr(serve_state, "listed", lambda url: ["m"] if now[0] >= answers else [])
+        monkeypatch.setattr(serve_state, "print_plain", lambda console, line: said.append(line))
+        try:
+            serve_state.wait_until_up("app", "url", "m", 10, DEMAND)
+        finally:
+            said.append(f"ended at {now[0]:.0f}")
+
+    return SimpleNamespace(up=up, said=said)
+
+
+def test_the_time_of_a_start_counts_from_the_replica_s_place(waiting: SimpleNamespace) -> None:
+    """Ten seconds: a node that comes after eight has ten of its own."""
+    waiting.up(8, 8, answers=17)
+    assert waiting.said == [
+        "relabel: m: starting its processes, 0 s",
+        "relabel: m: waiting for a place (needs 3 CPUs and 2 GPUs; free are 3 of 4 CPUs and 1 of 2 GPUs), 4 s",
+        "relabel: m: loading weights and starting the engine, 8 s",
+        "relabel: m: ready after 17 s",
+        "ended at 17",
+    ]
+
+
+@pytest.mark.parametrize(("first", "ends"), [(99, 11), (4, 15)])
+def test_a_start_that_gets_no_place_says_what_to_free(
+    waiting: SimpleNamespace, first: int, ends: int
 ) -> None:
-    """Ten seconds: a node that comes after eight has ten of its own; for one that does not come, none is waited for."""
-    clock = iter(range(100))
-    now = [0.0]
-    fake = SimpleNamespace(
-        monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, float(next(clock)))
-    )
-    monkeypatch.setattr(serve_state, "time", fake)
-    monkeypatch.setattr(serve_state, "state", lambda name: ("RUNNING", ""))
-    monkeypatch.setattr(serve_state, "_step", lambda name: "loading")
-    monkeypatch.setattr(serve_state, "_has_place", lambda name: now[0] >= placed_after)
-    monkeypatch.setattr(serve_state, "listed", lambda url: ["m"] if now[0] >= 17 else [])
-    expected = nullcontext() if comes_up else pytest.raises(ResourceError, match="within 10 s")
-    with expected:
-        serve_state.wait_until_up("app", "url", "m", 10)
-    assert now[0] == (17 if comes_up else 11)
+    """Neither the first replica, or the first alone: more time would not help."""
+    with pytest.raises(ResourceError, match=r"got no place for all of its replicas within 10 s") as caught:
+        waiting.up(first, 99, answers=99)
+    assert "needs 3 CPUs and 2 GPUs; free are 3 of 4 CPUs and 1 of 2 GPUs" in str(caught.value)
+    assert str(caught.value).endswith("(`ray status` shows it), or lower cluster.llm.replicas")
+    assert "start_timeout" not in str(caught.value)
+    assert waiting.said[-1] == f"ended at {ends}"
+
+
+def test_a_start_that_has_a_place_may_need_more_time(waiting: SimpleNamespace) -> None:
+    with pytest.raises(
+        ResourceError, match=r"did not answer within 10 s .*raise annotator.server.start_timeout"
+    ):
+        waiting.up(0, 0, answers=99)
 
 
 class TestSize:
@@ -394,8 +438,9 @@ class TestStartAndEnd:
         with suppress(KeyboardInterrupt), serve.served_llm(BUILT_IN) as endpoint:
             assert endpoint.url.startswith("http://127.0.0.1:")
             assert serve_state.listed(endpoint.url) == [endpoint.model]
-            assert serve_state._has_place(endpoint.url.split("/")[-2])
-            assert not serve_state._has_place("rayclean-llm-another")
+            (node,) = ray.nodes()
+            assert serve_state._nodes(endpoint.url.split("/")[-2]) == [[node["NodeID"]]]
+            assert serve_state._nodes("rayclean-llm-another") == []
             raise KeyboardInterrupt
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
