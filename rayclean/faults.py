@@ -120,6 +120,11 @@ def _known(error: BaseException, folder: str) -> str | None:
         return f"the GPU has no memory left ({said[:200]}): lower train.batch_size, predict.tokens_per_batch or predict.actors"
     if isinstance(error, RuntimeError) and _GPU.search(said):
         return f"the GPU failed or is lost ({said[:200]}): look at nvidia-smi, or set cluster.use_gpu = false"
+    if packages[0] == "ray.data.exceptions.ExecutionTimeoutError":
+        return (
+            f"work on Ray made no progress for too long ({said.partition('. ')[0][:200]}): end what holds the cluster "
+            "(`ray status` shows it), or lower dataset.rows_per_shard if a shard takes as long as that"
+        )
     if any(name.startswith("ray.exceptions.") for name in packages):
         return f"Ray failed under the work ({type(error).__name__}: {said[:300]})"
     if any(name.startswith(_OBJECT_STORE) for name in packages):

@@ -58,6 +58,22 @@ def test_ray_s_errors_are_faults_unless_the_task_s_own_error_says_more() -> None
     assert fault(RayTaskError("f", "Traceback ...", KeyError("x")).as_instanceof_cause(), "/runs/a") is None
 
 
+def test_a_map_of_ray_that_gets_nowhere_says_what_to_do() -> None:
+    from ray.data.exceptions import ExecutionTimeoutError
+
+    error = ExecutionTimeoutError(
+        "Dataset execution made no progress for at least 1800s. No output\nOperators: x"
+    )
+    with (
+        pytest.raises(
+            FaultError, match=r"at least 1800s\): end what holds the cluster .*rows_per_shard"
+        ) as caught,
+        faults_explained("/runs/a"),
+    ):
+        raise error
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "error", [KeyError("x"), ValueError("3"), RuntimeError("shapes differ"), AssertionError()]
 )

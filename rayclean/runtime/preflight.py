@@ -60,6 +60,8 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
     needs = list(needs)
     for size in sorted({need.batch_size for need in needs if need.trains and not need.small}):
         _warn_of_small_batches(cluster, size)
+    if any(need.network for need in needs):
+        check_fits([inference_demand(cluster)])
     for need in needs:
         training = [training_demand(cluster, need.small)] if need.trains else []
         for server in need.servers:  # one after another
@@ -128,7 +130,7 @@ def inference_demand(cluster: ClusterConfig) -> ResourceDemand:
         "networks that read texts on a share of a GPU" if share else "networks that read texts",
         pool.num_cpus,
         share,
-        "set cluster.use_gpu = false" if share else "raise cluster.cpus",
+        "set cluster.use_gpu = false" if share else "start a node with a CPU",
         piece,
     )
 

@@ -9,7 +9,11 @@ schedule, because nothing is keyed by block or order.
 
 import logging
 import math
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rayclean.runtime import environment as environment
@@ -18,12 +22,16 @@ from rayclean.runtime.cluster import quiet_libraries
 import ray
 import ray.data
 from ray import cloudpickle
+from ray.experimental import internal_kv
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 quiet_libraries()
+
+_SAY_SECONDS = 60.0
+"""Time between lines that say what a map waits for."""
 
 
 def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float = 1.0) -> Iterator[R]:
@@ -34,7 +42,8 @@ def map_items(function: Callable[[T], R], items: Iterable[T], *, num_cpus: float
     Raises:
         Exception: any error of `function`; the output of finished items stays on disk.
     """
-    return _run(items, _Call(function), num_cpus=num_cpus)
+    begun = _Begun()
+    return _run(items, _Call(function, begun), begun, num_cpus=num_cpus)
 
 
 def map_actors(
@@ -52,10 +61,12 @@ def map_actors(
     items = list(items)
     waiting = max(1, math.ceil(len(items) / actors))  # actors that start first leave the others their part
     calls = min(calls, waiting)
+    begun = _Begun()
     return _run(
         items,
         _Actor,
-        fn_constructor_args=(cloudpickle.dumps(factory),),
+        begun,
+        fn_constructor_args=(cloudpickle.dumps(factory), begun),
         compute=ray.data.ActorPoolStrategy(
             size=actors,
             max_tasks_in_flight_per_actor=min(calls + 1, waiting),
@@ -79,6 +90,44 @@ def read_in_order(dataset: ray.data.Dataset) -> Iterator[Any]:
     yield from dataset.iter_batches(batch_size=8192, batch_format="pyarrow")
 
 
+class _Begun:
+    """A mark in Ray's own store by which a map's first process tells that it has a place; told once per process."""
+
+    def __init__(self) -> None:
+        self.key = f"rayclean-begun-{uuid.uuid4().hex}".encode()
+        self.told = False
+
+    def tell(self) -> None:
+        if not self.told:
+            self.told = True
+            internal_kv._internal_kv_put(self.key, b"")  # an actor would cost a process
+
+    @contextmanager
+    def awaited(self, wanted: str) -> Iterator[None]:
+        """Until a process has told, say once a minute what is waited for, while the block runs."""
+        from rayclean.runtime.training_board import (
+            free_resources,
+        )  # it imports PyTorch, which workers of a map may not need
+
+        over, since = threading.Event(), time.monotonic()
+
+        def watch() -> None:
+            while not over.wait(_SAY_SECONDS) and not internal_kv._internal_kv_exists(self.key):
+                seconds = time.monotonic() - since
+                logger.warning(
+                    "waits for a process with %s since %d s; %s", wanted, seconds, free_resources()
+                )
+
+        watcher = threading.Thread(target=watch, name="rayclean-begun", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join(timeout=5)
+            internal_kv._internal_kv_del(self.key)
+
+
 class _Call:
     """UDF of a task, which unpickles the item, calls the function and pickles the result.
 
@@ -86,10 +135,11 @@ class _Call:
     after the loss of a worker or node.
     """
 
-    def __init__(self, function: Callable[[Any], Any]):
-        self.function = function
+    def __init__(self, function: Callable[[Any], Any], begun: _Begun):
+        self.function, self.begun = function, begun
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.begun.tell()
         results = []
         for item in batch["item"]:
             try:
@@ -104,14 +154,17 @@ class _Call:
 class _Actor:
     """UDF of an actor, which creates its function once."""
 
-    def __init__(self, factory: bytes):
-        self.call = _Call(cloudpickle.loads(factory)())
+    def __init__(self, factory: bytes, begun: _Begun):
+        begun.tell()
+        self.call = _Call(cloudpickle.loads(factory)(), begun)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self.call(batch)
 
 
-def _run(items: Iterable[Any], udf: Any, **options: Any) -> Iterator[Any]:
+def _run(
+    items: Iterable[Any], udf: Any, begun: _Begun, *, num_cpus: float, num_gpus: float = 0.0, **options: Any
+) -> Iterator[Any]:
     packed = [{"item": cloudpickle.dumps(item)} for item in items]
     if not packed:
         return
@@ -125,9 +178,13 @@ def _run(items: Iterable[Any], udf: Any, **options: Any) -> Iterator[Any]:
     dataset = ray.data.from_items(
         packed, override_num_blocks=len(packed)
     )  # one block per item: one unit of retry
-    mapped = dataset.map_batches(udf, batch_size=1, zero_copy_batch=True, **options)
-    for row in mapped.iter_rows():
-        result, error = cloudpickle.loads(row["result"])
-        if error is not None:
-            raise error
-        yield result
+    mapped = dataset.map_batches(
+        udf, batch_size=1, zero_copy_batch=True, num_cpus=num_cpus, num_gpus=num_gpus, **options
+    )
+    wanted = f"{num_cpus:g} CPUs" + (f" and {num_gpus:g} GPUs" if num_gpus else "")
+    with begun.awaited(wanted):
+        for row in mapped.iter_rows():
+            result, error = cloudpickle.loads(row["result"])
+            if error is not None:
+                raise error
+            yield result

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ from rayclean.runtime.actor_pool import PoolSize, size_pool
 from tests.runtime.test_lease import cluster as stubs
 
 import ray
+from ray import cloudpickle
 
 
 @pytest.fixture
@@ -100,6 +103,63 @@ def test_actors_on_the_gpus_of_this_machine_share_its_cores(cluster) -> None:  #
     cluster([4.0], 2, gpus=1, embedded=True)
     assert size_pool(ClusterConfig(), None, 100) == PoolSize(3, 1.0, 0.3333, 1, 2)
     assert size_pool(ClusterConfig(), None, 1) == PoolSize(1, 1.0, 1.0, 2, 2)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_a_map_waits_for_is_said_until_a_process_has_told_that_it_runs(
+    told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from rayclean.runtime import ray_data, training_board
+
+    store: set[bytes] = set()
+    kv = SimpleNamespace(
+        _internal_kv_put=lambda key, value: store.add(key),
+        _internal_kv_exists=store.__contains__,
+        _internal_kv_del=store.discard,
+    )
+    monkeypatch.setattr(ray_data, "internal_kv", kv)
+    monkeypatch.setattr(ray_data, "_SAY_SECONDS", 0.05)
+    monkeypatch.setattr(training_board, "free_resources", lambda: "free are 0 of 4 CPUs")
+    begun = ray_data._Begun()
+    with begun.awaited("1 CPUs"):
+        if told:
+            cloudpickle.loads(cloudpickle.dumps(begun)).tell()  # as in another process
+        time.sleep(0.3)
+    assert ("waits for a process with 1 CPUs since 0 s; free are 0 of 4 CPUs" in caplog.messages) is not told
+    assert not store
+
+
+@pytest.mark.slow
+def test_a_map_without_a_place_says_what_it_waits_for_and_gives_up(
+    ray_embedded: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another run holds all CPUs; once a process has a place, nothing is said, however long its work takes."""
+    from rayclean.runtime import ray_data
+
+    import ray.data
+    from ray.data.exceptions import ExecutionTimeoutError
+
+    class Holder:
+        def hold(self) -> None:
+            """Nothing: its place is what counts."""
+
+    monkeypatch.setattr(ray_data, "_SAY_SECONDS", 0.5)
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 1)
+    holder = ray.remote(num_cpus=4)(Holder).remote()
+    ray.get(holder.hold.remote())
+    with pytest.raises(ExecutionTimeoutError):
+        next(ray_data.map_actors(lambda: abs, [1], actors=1, num_cpus=2))
+    assert "waits for a process with 2 CPUs since 0 s; free are 0 of 4 CPUs" in caplog.text
+    ray.kill(holder)
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 1800)
+
+    def slow(item: int) -> float:
+        begun = time.time()
+        time.sleep(2)
+        return begun
+
+    (begun,) = ray_data.map_items(slow, [1])
+    assert [record for record in caplog.records if record.created > begun + 0.5] == []
 
 
 MEETING = """

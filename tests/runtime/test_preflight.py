@@ -136,6 +136,26 @@ def test_a_server_is_counted_as_it_is_reserved(machine: Machine) -> None:
     assert (on_cpus.cpus, on_cpus.gpus) == (7, 0)
 
 
+def test_networks_that_read_texts_are_looked_at_beforehand(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a verb that trains nothing, too, whose actors would wait in silence."""
+    given = config("predict.mode=model", "predict.model=x", annotator="knn")
+    machine(0)
+    with pytest.raises(ResourceError, match=r"networks that read texts: needs 1 CPUs, the cluster has 0"):
+        check(given, ("load", "predict"))
+    machine(8, 1)
+    check(given, ("load", "predict", "detect"))
+    assert not caplog.messages
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 8.0})
+    check(given, ("load", "predict", "detect"))
+    (said,) = caplog.messages
+    assert (
+        "networks that read texts on a share of a GPU: needs 0.333333 GPUs; of 1 in the cluster 0 are free"
+        in said
+    )
+
+
 HEAD = ("encoder.name=transformer", "encoder.model=minilm", "encoder.trainable=head")
 
 
