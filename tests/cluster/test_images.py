@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,20 @@ def test_both_images_install_a_whole_lock_and_nothing_else() -> None:
     assert "cpu" not in gpu["torch"]
     assert "llama-cpp-python" not in gpu  # compiled, and there is no compiler for it
     assert {"gcsfs", "google-api-python-client"}.isdisjoint(pins("requirements-dev.lock"))  # quick to install
+
+
+def test_what_breaks_transformers_on_cpus_is_left_out_there_and_stays_on_gpus() -> None:
+    """An override in pyproject.toml would hold for whoever installs vLLM for GPUs with uv, too."""
+    left_out = ("torchvision", "torchaudio", "torchcodec", "triton")
+    file = "cluster/docker/overrides-cpu.txt"
+    for name in left_out:
+        assert f"{name} ; sys_platform == 'never'" in (ROOT / file).read_text()
+        assert name not in pins("requirements.lock")
+        assert name in pins("requirements-gpu.lock"), name
+        assert f"{name} ;" not in (DOCKER / "overrides-gpu.txt").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "override-dependencies" not in project["tool"].get("uv", {})
+    assert file in (ROOT / "docs" / "start.md").read_text()
 
 
 @pytest.mark.slow
