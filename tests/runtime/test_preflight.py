@@ -1,14 +1,12 @@
 """What does not fit is refused before anything expensive, and the message says what to change."""
 
+import functools
 import json
 import os
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -31,24 +29,24 @@ FILES = sorted((ROOT / "configs" / "cluster").glob("*.toml"))
 Machine = Callable[..., None]
 
 
+def pretend(
+    patch: pytest.MonkeyPatch, cpus: float, gpus: float = 0, on: int = 1, labels: dict[str, str] | None = None
+) -> None:
+    """A joined cluster of so many CPUs and GPUs on so many equal nodes, all of them free."""
+    total = {"CPU": float(cpus), "GPU": float(gpus)}
+    each = {"Alive": True, "Resources": {"CPU": cpus / on, "GPU": gpus / on}, "Labels": labels or {}}
+    patch.setattr(ray, "cluster_resources", lambda: total)
+    patch.setattr(ray, "available_resources", lambda: total)
+    patch.setattr(ray, "nodes", lambda: [each] * on)
+    patch.delenv(cluster.EMBEDDED, raising=False)  # other tests of this process may have started a Ray
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A joined cluster of so many CPUs and GPUs on so many equal nodes, all of them free."""
-
-    def have(cpus: int, gpus: int = 0, on: int = 1, labels: dict[str, str] | None = None) -> None:
-        total = {"CPU": float(cpus), "GPU": float(gpus)}
-        each = {
-            "Alive": True,
-            "Resources": {"CPU": cpus / on, "GPU": gpus / on},
-            "Labels": labels or {},
-        }
-        monkeypatch.setattr(ray, "cluster_resources", lambda: total)
-        monkeypatch.setattr(ray, "available_resources", lambda: total)
-        monkeypatch.setattr(ray, "nodes", lambda: [each] * on)
-
+    """`pretend`, where no autoscaler declares anything."""
     monkeypatch.delenv(nodes.DECLARED, raising=False)
-    monkeypatch.delenv(cluster.EMBEDDED, raising=False)  # other tests of this process may have started a Ray
-    return have
+    monkeypatch.delenv(cluster.EMBEDDED, raising=False)
+    return functools.partial(pretend, monkeypatch)
 
 
 def check(config: Config, verbs: Sequence[str]) -> None:
@@ -339,54 +337,3 @@ def test_shipped_sizes_train_heads_on_cpus_and_other_networks_on_gpus(
         each = config(str(file), *encoder, annotator="knn", method="cross_entropy")
         demand = preflight.training_demand(each.cluster, verb_module("train").needs(each, run).small)
         assert demand.gpus == (each.cluster.gpus_per_worker if gpus and file.stem != "laptop" else 0)
-
-
-def cluster_of(file: str) -> tuple[str, int]:
-    """What a documented place to run on has, by what is rendered for it: its declaration of nodes, and CPUs now."""
-    parameters = tomllib.loads((ROOT / "cluster" / "parameters.toml").read_text())
-    if file == "slurm":
-        slurm = parameters["slurm"]
-        return f"{slurm['nodes']}xCPU:{slurm['cpus_per_node']}+GPU:{slurm['gpus_per_node']}", slurm[
-            "cpus_per_node"
-        ]
-    declared = {environment[nodes.DECLARED] for _, environment in pods("raycluster.yaml")}
-    (shape,) = declared
-    return str(shape), int(parameters["head"]["cpu"])
-
-
-COMMAND = re.compile(
-    r"(?:rayclean|sbatch cluster/slurm\.sh) (submit|clean|sweep|estimate)\b[^\n]*?configs/cluster/([\w-]+)\.toml[^\n]*"
-)
-
-
-def documented() -> list[Any]:
-    """Every command of a page, a config or a rendered file that lays a size over a config."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "cluster" / "README.md", *FILES]
-    pages += [*(ROOT / "cluster" / "kuberay").glob("*.yaml"), ROOT / "cluster" / "slurm.sh"]
-    found = {
-        (page.relative_to(ROOT).as_posix(), match[0], match[2])
-        for page in pages
-        for match in COMMAND.finditer(page.read_text())
-    }
-    return [pytest.param(command, size, id=f"{page} {command[:60]}") for page, command, size in sorted(found)]
-
-
-@pytest.mark.parametrize(("command", "size"), documented())
-def test_documented_commands_fit_the_cluster_of_their_own_file(
-    command: str, size: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a model of its own, and one that is asked while it trains."""
-    file = str(ROOT / "configs" / "cluster" / f"{size}.toml")
-    if size in ("laptop", "one-gpu", "one-gpu-shared"):
-        machine(8, 0 if size == "laptop" else 1)
-    else:
-        declared, cpus = cluster_of("slurm" if "slurm.sh" in command else "kuberay")
-        machine(cpus)
-        monkeypatch.setenv(nodes.DECLARED, declared)
-    asks = "cross_entropy" if size == "one-gpu" else "noiseal"  # as one-gpu.toml says
-    check(config(file, method=asks), ALL)
-    check(config(file, method="cross_entropy"), ALL)
-
-
-def test_all_documented_commands_are_found() -> None:
-    assert len(documented()) >= 8
