@@ -60,6 +60,8 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
     needs = list(needs)
     for size in sorted({need.batch_size for need in needs if need.trains and not need.small}):
         _warn_of_small_batches(cluster, size)
+    if any(need.trains and not need.small for need in needs):
+        _warn_of_training_on_cpus(cluster)
     if any(need.network for need in needs):
         check_fits([inference_demand(cluster)])
     for need in needs:
@@ -68,6 +70,17 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
             check_fits([*training, server_demand(server.options)])
         if training and not need.servers:
             check_fits(training)
+
+
+def _warn_of_training_on_cpus(cluster: ClusterConfig) -> None:
+    """Say that a training that gains by GPUs gets none, because they are too few for all of its workers or not there yet."""
+    have, wanted = gpu_count(), cluster.workers * cluster.gpus_per_worker
+    if cluster.use_gpu is None and have < wanted and (have or nodes.may_grow_further()):
+        logger.warning(
+            "training: %d x %g GPUs are more than the %d of the cluster, so it runs on CPUs: lower cluster.workers or "
+            "cluster.gpus_per_worker, or set cluster.use_gpu = true to wait for GPUs that an autoscaler adds",
+            cluster.workers, cluster.gpus_per_worker, have,
+        )  # fmt: skip
 
 
 def _warn_of_small_batches(cluster: ClusterConfig, batch_size: int) -> None:
@@ -101,6 +114,8 @@ def preflight_sweep(
     """
     cluster, small = configs[0].cluster, trains_small(configs)
     training = training_demand(cluster, small)
+    if not small:
+        _warn_of_training_on_cpus(cluster)
     check_fits([training])
     if trains:
         for size in sorted({config.train.batch_size for config in configs} if not small else ()):

@@ -188,6 +188,36 @@ def test_a_sweep_of_heads_beside_a_model_on_the_only_gpu(machine: Machine) -> No
     preflight.preflight_sweep([alone], trains=True)
 
 
+def test_a_training_that_gets_none_of_too_few_gpus_is_told(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = config("encoder.name=bilstm", "cluster.workers=3", annotator="knn", method="cross_entropy")
+    machine(16, 2)
+    check(wide, ALL)
+    (said,) = caplog.messages
+    assert "3 x 1 GPUs are more than the 2 of the cluster, so it runs on CPUs: lower cluster.workers" in said
+    caplog.clear()
+    machine(16, labels={nodes.GROUP: "cpu"})  # an autoscaler that may add some, for all that is known
+    check(wide, ALL)
+    assert "more than the 0 of the cluster" in caplog.messages[0]
+    preflight.preflight_sweep([wide], trains=True)
+    assert "more than the 0 of the cluster" in caplog.messages[-1]
+    caplog.clear()
+    for cpus, gpus, quiet in (
+        (16, 3, wide),
+        (16, 0, wide),
+        (16, 2, config(*HEAD, "cluster.workers=3", annotator="knn", method="cross_entropy")),
+        (
+            16,
+            2,
+            config("cluster.workers=3", "cluster.use_gpu=false", annotator="knn", method="cross_entropy"),
+        ),
+    ):
+        machine(cpus, gpus)
+        check(quiet, ("train",))
+        assert not [said for said in caplog.messages if "runs on CPUs" in said]
+
+
 def test_batches_too_small_for_several_gpus_are_told(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
