@@ -13,9 +13,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from rayclean import interrupts
 from rayclean.runtime import environment as environment
 from rayclean.runtime.cluster import quiet_libraries
 
@@ -100,23 +101,23 @@ class _Begun:
     def tell(self) -> None:
         if not self.told:
             self.told = True
-            internal_kv._internal_kv_put(self.key, b"")  # an actor would cost a process
+            with suppress(Exception):  # a line too many is no reason to fail
+                internal_kv._internal_kv_put(self.key, b"")  # an actor would cost a process
 
     @contextmanager
     def awaited(self, wanted: str) -> Iterator[None]:
         """Until a process has told, say once a minute what is waited for, while the block runs."""
-        from rayclean.runtime.training_board import (
-            free_resources,
-        )  # it imports PyTorch, which workers of a map may not need
-
         over, since = threading.Event(), time.monotonic()
 
         def watch() -> None:
-            while not over.wait(_SAY_SECONDS) and not internal_kv._internal_kv_exists(self.key):
-                seconds = time.monotonic() - since
-                logger.warning(
-                    "waits for a process with %s since %d s; %s", wanted, seconds, free_resources()
-                )
+            with suppress(Exception):  # Ray is gone, which the block learns by itself
+                while not over.wait(_SAY_SECONDS) and not internal_kv._internal_kv_exists(self.key):
+                    from rayclean.runtime.training_board import free_resources  # it imports PyTorch
+
+                    seconds = time.monotonic() - since
+                    logger.warning(
+                        "waits for a process with %s since %d s; %s", wanted, seconds, free_resources()
+                    )
 
         watcher = threading.Thread(target=watch, name="rayclean-begun", daemon=True)
         watcher.start()
@@ -124,8 +125,10 @@ class _Begun:
             yield
         finally:
             over.set()
-            watcher.join(timeout=5)
-            internal_kv._internal_kv_del(self.key)
+            if not interrupts.stopping():  # a signal ends the command at once
+                watcher.join(timeout=5)
+                with suppress(Exception):  # must not hide the original error
+                    internal_kv._internal_kv_del(self.key)
 
 
 class _Call:
