@@ -79,8 +79,7 @@ def hosted(
         annotator: any annotator.
         owner: URL of the run; a server left by an earlier attempt at the same run is replaced.
         endpoints: running servers shared by several runs; a matching one is used, and not stopped.
-        trains: whether a training follows in the block: server and training workers are then taken under the lease of
-            the cluster (`lease.leased`).
+        trains: whether a training follows in the block, which then holds the lease of the cluster (`lease.leased`).
 
     Raises:
         ConfigError: `validate_server` refuses the annotator.
@@ -110,8 +109,7 @@ def hosting(
     Args:
         annotators: any annotators; equal servers are started once.
         owner: URL of the run or sweep; a server left by an earlier attempt at it is replaced.
-        trains: whether trainings follow in the block: servers and the first training's workers are then taken under the
-            lease of the cluster (`lease.leased`).
+        trains: whether trainings follow in the block, which then holds the lease of the cluster (`lease.leased`).
 
     Raises:
         ConfigError: `validate_server` refuses an annotator.

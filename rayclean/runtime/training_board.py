@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from rayclean.runtime import environment as environment
-from rayclean.runtime import lease
 from rayclean.runtime.engines import OnEpoch
 from rayclean.training.collectives import Collectives
 
@@ -72,8 +71,7 @@ class TrainingBoard:
 
 
 def watch_training(board: Any, on_epoch: OnEpoch, stop: threading.Event, wanted: str) -> None:
-    """Hand every epoch to the driver's callback until `stop`; until workers run, say once a minute what is waited for, and
-    give the lease back once they do.
+    """Hand every epoch to the driver's callback until `stop`; until workers run, say once a minute what is waited for.
 
     Args:
         board: the training's.
@@ -86,9 +84,8 @@ def watch_training(board: Any, on_epoch: OnEpoch, stop: threading.Event, wanted:
     while True:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
         with contextlib.suppress(RayActorError):  # the actor restarts
-            if not started and (started := ray.get(board.has_begun.remote())):
-                lease.give_back()  # the language model, if there is one, runs as well
-            elif not started and (now := time.monotonic()) - said >= SAY_SECONDS:
+            started = started or ray.get(board.has_begun.remote())
+            if not started and (now := time.monotonic()) - said >= SAY_SECONDS:
                 said = now
                 logger.warning("training: waits for %s since %d s; %s", wanted, now - since, free_resources())
             for record in ray.get(board.take.remote()):

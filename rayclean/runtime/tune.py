@@ -16,7 +16,6 @@ from typing import Any, Protocol, TypeVar
 
 from rayclean.errors import RaycleanError
 from rayclean.runtime import environment as environment
-from rayclean.runtime import lease
 from rayclean.runtime.engines import Workplace
 from rayclean.runtime.threads import own_threads
 from rayclean.runtime.trial_slots import TrialSlots
@@ -198,18 +197,15 @@ class _Callback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Record, **info: Any
     ) -> None:
-        lease.give_back()  # the first training's workers run, and others end by themselves
         if "record" in result:  # Tune adds further keys to those of the epoch
             self.observer.epoch_ended(dict(trial.config), result["record"])
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        lease.give_back()
         last = trial.last_result or {}
         self.observer.ended(dict(trial.config), {PLATEAU: True} if PLATEAU in last else last.get("result"))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        lease.give_back()
         text = Path(trial.error_file).read_text()  # `get_error` reads a copy that is seconds late
         self.observer.ended(dict(trial.config), {"error": text.strip()[-1500:]})

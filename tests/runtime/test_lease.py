@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from rayclean.runtime import lease
+from rayclean.runtime.needs import EMBEDDED
 from tests import toy
+
+import ray
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -30,17 +34,18 @@ import rayclean.runtime.environment
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from rayclean.runtime import lease
+from rayclean.runtime.needs import EMBEDDED
 ray.init(address="auto", log_to_driver=False)
 got = []
 with lease.leased(sys.argv[1]) if sys.argv[2] == "leased" else contextlib.nullcontext():
     model = placement_group([{"GPU": 1}])
     got.append(model.wait(40))
     time.sleep(8)  # the other run has begun, too
-    workers = placement_group([{"GPU": 1}])
-    got.append(workers.wait(40 if sys.argv[2] == "leased" else 10))
-    lease.give_back()
-    time.sleep(2)
-    remove_placement_group(workers)
+    for _ in range(2):  # Ray Train asks anew when it has lost a worker
+        workers = placement_group([{"GPU": 1}])
+        got.append(workers.wait(40 if sys.argv[2] == "leased" else 5))
+        remove_placement_group(workers)
+        time.sleep(2)
     remove_placement_group(model)
 print(json.dumps(got))
 """
@@ -59,20 +64,20 @@ class Observer:
     def started(self, trial): pass
     def epoch_ended(self, trial, record): pass
     def ended(self, trial, result): ended.append(result)
+share, trials = float(sys.argv[2]), int(sys.argv[3])
 def trial(config, report, place):
-    workers = placement_group([{"CPU": 0.5, "GPU": 0.5}])
-    got = workers.wait(60)
+    workers = placement_group([{"CPU": 0.5, "GPU": share}])
+    got = workers.wait(20)
     time.sleep(3)
     remove_placement_group(workers)
     return {"got": got}
-halves = ClusterConfig(use_gpu=True, gpus_per_worker=0.5, cpus_per_worker=0.5)
-slots = trial_slots(
-    halves, trains=True, concurrent=None, cpus=0.1, trials=4, beside=[ResourceDemand("the model", 0, 1, "none")]
-)
+shares = ClusterConfig(use_gpu=True, gpus_per_worker=share, cpus_per_worker=0.5)
+model = ResourceDemand("the model", 0, 1, "none")
+slots = trial_slots(shares, trains=True, concurrent=None, cpus=0.1, trials=trials, beside=[model])
 with lease.leased(sys.argv[1]):
     model = placement_group([{"GPU": 1}])
     assert model.wait(200), "the model got no GPU"
-    tune.run_trials(trial, [{"number": number} for number in range(4)], slots, Observer(), trains=True)
+    tune.run_trials(trial, [{"number": number} for number in range(trials)], slots, Observer(), trains=True)
     remove_placement_group(model)
 print(json.dumps({"concurrent": slots.concurrent, "ended": ended}))
 """
@@ -106,7 +111,9 @@ print(json.dumps({"epochs": result.epochs, "seconds": time.monotonic() - begun})
 @contextmanager
 def cluster(cpus: int = 2, gpus: int = 1) -> Iterator[dict[str, str]]:
     """Two nodes of some CPUs and GPUs each, in which only Ray believes; the environment that leads there."""
-    plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    plain = {
+        key: value for key, value in os.environ.items() if not key.startswith("RAY_") and key != EMBEDDED
+    }
     environment = {
         **plain,
         "RAY_AUTH_MODE": "disabled",
@@ -141,25 +148,54 @@ def test_two_runs_that_ask_while_they_train_both_end(how: str) -> None:
     assert [run.returncode for run in runs] == [0, 0], ends
     got = [json.loads(out) for out, _ in ends]
     if how == "leased":
-        assert got == [[True, True], [True, True]]
+        assert got == [[True, True, True]] * 2
         assert sum("one run at a time does" in errors for _, errors in ends) == 1
     else:
-        assert got == [[True, False], [True, False]]  # what the lease is for
+        assert got == [[True, False, False]] * 2  # what the lease is for
 
 
-def test_two_sweeps_with_a_model_and_shares_of_gpus_both_end() -> None:
-    """Of two GPUs the model takes one, and two trials halve the other; the second sweep's model waits for the first's."""
+@pytest.mark.parametrize(("share", "trials", "concurrent"), [(0.5, 4, 2), (1.0, 3, 1)])
+def test_two_sweeps_with_a_model_both_end(share: float, trials: int, concurrent: int) -> None:
+    """Of two GPUs the model takes one, and trials share the other or follow each other on it; the second sweep's model waits
+    for the end of the first sweep, as it would take the GPU between two trials.
+    """
     with cluster() as environment:
         sweeps = [
             subprocess.Popen(
-                [sys.executable, "-c", SWEEP, name], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [sys.executable, "-c", SWEEP, name, str(share), str(trials)], env=environment,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             for name in ("first", "second")
         ]  # fmt: skip
         ends = [sweep.communicate(timeout=400) for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], ends
     for out, _ in ends:
-        assert json.loads(out.splitlines()[-1]) == {"concurrent": 2, "ended": [{"got": True}] * 4}
+        assert json.loads(out.splitlines()[-1]) == {
+            "concurrent": concurrent,
+            "ended": [{"got": True}] * trials,
+        }
+
+
+def test_the_loss_of_its_process_does_not_lose_the_lease(ray_embedded: None) -> None:
+    actor = lease._Lease.remote()
+    driver = ray.get_runtime_context().get_job_id()
+
+    def take(job: str, block: str) -> str:
+        return str(ray.get(actor.take.remote(job, block, f"the run of {block}")))
+
+    try:
+        assert take("of a driver that is gone", "first") == ""
+        assert take(driver, "second") == ""
+        ray.kill(actor, no_restart=False)
+        assert take("other", "third") == "the run of second"
+        assert take(driver, "fourth") == ""
+        ray.get(actor.give.remote("fourth"))  # shared the lease, and ends before the second
+        assert take("other", "third") == "the run of second"
+        ray.get(actor.give.remote("second"))
+        ray.kill(actor, no_restart=False)
+        assert take("other", "third") == ""
+    finally:
+        ray.get(actor.give.remote("third"))
 
 
 def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> None:
