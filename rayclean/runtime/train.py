@@ -32,7 +32,14 @@ from rayclean.runtime.gpus import require_cuda
 from rayclean.runtime.needs import is_small_training
 from rayclean.runtime.places import run_groups, training_places
 from rayclean.runtime.threads import own_threads
-from rayclean.runtime.trainer import MAX_FAILURES, START_ATTEMPTS, AbortableTrainer, explained_failure
+from rayclean.runtime.trainer import (
+    MAX_FAILURES,
+    START_ATTEMPTS,
+    START_SECONDS,
+    AbortableTrainer,
+    GroupWatch,
+    explained_failure,
+)
 from rayclean.runtime.training_board import TrainingBoard, all_ready, watch_training
 from rayclean.scoped import working_in
 from rayclean.training.collectives import Collectives, Distributed
@@ -179,6 +186,7 @@ class _Group:
         folder = self.folder
         return AbortableTrainer(
             _work,
+            watch=GroupWatch(board, self._wanted, START_SECONDS),
             train_loop_config={
                 "jobs": list(self.jobs),
                 "spec": self.spec,
@@ -224,7 +232,6 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     alone = context.get_world_size() == 1
     torch.set_num_threads(own_threads(config["sharers"], context.get_local_world_size()))
-    board.begin.remote()
     try:
         if config["use_gpu"]:
             require_cuda()

@@ -1,5 +1,6 @@
 """Ray Train's trainer as rayclean uses it: run from any thread, ended when asked, its failures in words."""
 
+import time
 from typing import Any
 
 from rayclean.errors import FaultError
@@ -16,14 +17,64 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.controller.state import TrainControllerStateType
+from ray.train.v2.api.exceptions import ControllerError
 
-START_ATTEMPTS = 30
-"""Times that Ray Train waits for the workers of a group, a minute each, before the training is given up: an autoscaler
+START_SECONDS = 1800.0
+"""Time that a training waits for its workers before it is given up, at first and after each loss of them: an autoscaler
 starts a node with GPUs in five to ten minutes, and other runs may hold what there is."""
+START_ATTEMPTS = 30
+"""Failures of a group at its start after which a training is given up; Ray Train counts as one each minute for which the
+resources of a group of a given size are not there."""
 MAX_FAILURES = 5
 """Losses of workers or nodes after which a run fails; the same command resumes it. Preemptions do not
 count."""
+
+
+class GroupWatch(ControllerCallback):
+    """Tells the training's board whether a group of workers runs, and ends a wait for one after `START_SECONDS`.
+
+    It lives in Ray Train's controller. Ray Train counts only groups that do not start: while an elastic group (`max_workers`)
+    has too few resources for its least size, none is started, and it would wait for ever.
+    """
+
+    TELL_SECONDS = 10.0
+    """Time after which the board, which may have been lost, is told again."""
+    PAUSE_SECONDS = 0.5
+    """Time between looks whether there are resources for an elastic group; the controller would look without a pause."""
+    WAITING = frozenset({"INITIALIZING", "SCHEDULING", "RESCHEDULING", "RESTARTING", "RESIZING"})
+
+    def __init__(self, board: Any, wanted: str, seconds: float):
+        self.board, self.wanted, self.seconds = board, wanted, seconds
+        self.since: float | None = None
+        self.told = float("-inf")
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """The wait for the first group begins."""
+        self._note(waits=True)
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        """A group has started, was lost, or is still waited for.
+
+        Raises:
+            MissingWorkersError: it was waited for too long.
+        """
+        kind: TrainControllerStateType = current_state._state_type
+        waits = kind.state_name in self.WAITING
+        self._note(waits)
+        if self.since is not None and time.monotonic() - self.since > self.seconds:
+            raise missing_workers(self.wanted, self.seconds)
+        if waits and previous_state._state_type is kind:
+            time.sleep(self.PAUSE_SECONDS)
+
+    def _note(self, waits: bool) -> None:
+        now = time.monotonic()
+        if waits != (self.since is not None) or now - self.told > self.TELL_SECONDS:
+            self.board.tell.remote(not waits)
+            self.told = now
+        self.since = (self.since or now) if waits else None
 
 
 class AbortableTrainer(TorchTrainer):
@@ -35,6 +86,10 @@ class AbortableTrainer(TorchTrainer):
     controller: Any = None
     """The actor that runs the training; None before it has started."""
     stopped = False
+
+    def __init__(self, *arguments: Any, watch: GroupWatch, **named: Any):
+        super().__init__(*arguments, **named)
+        self.watch = watch
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         """Run the controller on this node as Ray does, from any thread, and remember it. Ray would install a handler of SIGINT
@@ -68,17 +123,24 @@ class AbortableTrainer(TorchTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         needless = (DatasetsCallback, PlacementGroupCleanerCallback) if is_embedded() else (DatasetsCallback,)
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if not isinstance(callback, needless)]
+        return [self.watch, *(callback for callback in callbacks if not isinstance(callback, needless))]
+
+
+def missing_workers(wanted: str, seconds: float) -> MissingWorkersError:
+    """The error of a training that has waited so long for its workers, which were to be `wanted`."""
+    return MissingWorkersError(
+        f"training did not get {wanted} in {seconds / 60:g} minutes; {free_resources()}: end what holds the rest "
+        "(`ray status` shows it), lower cluster.workers, cpus_per_worker or gpus_per_worker, and run the same command again"
+    )
 
 
 def explained_failure(failure: Exception, wanted: str) -> FaultError:
     """What to do about a training that Ray Train gave up, whose workers were to be `wanted`."""
     said = " ".join(str(failure).split())
+    if isinstance(failure, ControllerError) and isinstance(failure.controller_failure, MissingWorkersError):
+        return failure.controller_failure
     if "StartupTimeout" in said or "StartupTimeout" in type(failure).__name__:
-        return MissingWorkersError(
-            f"training did not get {wanted} in {START_ATTEMPTS} minutes; {free_resources()}: end what holds the rest "
-            "(`ray status` shows it), lower cluster.workers, cpus_per_worker or gpus_per_worker, and run the same command again"
-        )
+        return missing_workers(wanted, START_SECONDS)
     if "have NCCL built in" in said:  # Ray joins the group before `_work` can look at the node
         return FaultError(
             f"training: workers were placed on GPUs of a node whose PyTorch cannot use them (no NCCL). {INSTALL} there, or "

@@ -34,16 +34,16 @@ class TrainingBoard:
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
         self.failure: bytes | None = None
-        self.begun = False
+        self.running = False
         self.prepared: dict[int, set[int]] = {}
 
-    def begin(self) -> None:
-        """Record that workers run."""
-        self.begun = True
+    def tell(self, running: bool) -> None:
+        """Record whether a group of workers runs; Ray Train's controller says so again and again (`trainer.GroupWatch`)."""
+        self.running = running
 
-    def has_begun(self) -> bool:
-        """Whether workers run, or did."""
-        return self.begun
+    def is_running(self) -> bool:
+        """Whether a group of workers runs; False while one is waited for, at first and after the loss of one."""
+        return self.running
 
     def ready(self, token: int, rank: int) -> int:
         """Record that a worker has its inputs; the number of those that have. Workers ask again and again, as the actor
@@ -71,7 +71,7 @@ class TrainingBoard:
 
 
 def watch_training(board: Any, on_epoch: OnEpoch, stop: threading.Event, wanted: str) -> None:
-    """Hand every epoch to the driver's callback until `stop`; until workers run, say once a minute what is waited for.
+    """Hand every epoch to the driver's callback until `stop`; while no workers run, say once a minute what is waited for.
 
     Args:
         board: the training's.
@@ -79,13 +79,14 @@ def watch_training(board: Any, on_epoch: OnEpoch, stop: threading.Event, wanted:
         stop: set at the end of the training.
         wanted: description of the workers.
     """
-    started, since = False, time.monotonic()
-    said = since
+    since = said = time.monotonic()
     while True:
         ended = stop.wait(SECONDS_BETWEEN_POLLS)
         with contextlib.suppress(RayActorError):  # the actor restarts
-            started = started or ray.get(board.has_begun.remote())
-            if not started and (now := time.monotonic()) - said >= SAY_SECONDS:
+            now = time.monotonic()
+            if ray.get(board.is_running.remote()):
+                since = said = now
+            elif now - said >= SAY_SECONDS:
                 said = now
                 logger.warning("training: waits for %s since %d s; %s", wanted, now - since, free_resources())
             for record in ray.get(board.take.remote()):

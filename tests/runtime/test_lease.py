@@ -66,9 +66,10 @@ class Observer:
     def ended(self, trial, result): ended.append(result)
 share, trials = float(sys.argv[2]), int(sys.argv[3])
 def trial(config, report, place):
+    time.sleep(3)  # a trial reads its data first, and does not hold its workers meanwhile
     workers = placement_group([{"CPU": 0.5, "GPU": share}])
     got = workers.wait(20)
-    time.sleep(3)
+    time.sleep(1)
     remove_placement_group(workers)
     return {"got": got}
 shares = ClusterConfig(use_gpu=True, gpus_per_worker=share, cpus_per_worker=0.5)

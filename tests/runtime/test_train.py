@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,11 @@ from rayclean.errors import ArtifactError, DisagreementError, RaycleanError
 from rayclean.folder import Folder
 from rayclean.runtime import threads as threads_of
 from rayclean.runtime import train as runtime
+from rayclean.runtime import trainer, training_board
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import IN_PROCESS, Engines
-from rayclean.runtime.trainer import explained_failure
+from rayclean.runtime.places import MissingWorkersError
+from rayclean.runtime.trainer import GroupWatch, explained_failure
 from rayclean.schema import Label, LabelSet
 from rayclean.training.collectives import Collectives
 from rayclean.training.fold_table import write_folds
@@ -41,6 +44,20 @@ from tests.training.toys import (
     spec,
     write_examples,
 )
+
+from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    DefaultAutoscalingCoordinator,
+)
+from ray.train.v2._internal.execution.controller.state import (
+    InitializingState,
+    ReschedulingState,
+    RestartingState,
+    RunningState,
+    SchedulingState,
+    TrainControllerState,
+)
+from ray.train.v2.api.exceptions import ControllerError
 
 ONE = Engines(ClusterConfig(workers=1), on_ray=True)
 TWO = Engines(ClusterConfig(workers=2), on_ray=True)
@@ -208,7 +225,6 @@ def work_without_ray(
         error=SimpleNamespace(remote=lambda: None),
         fail=SimpleNamespace(remote=pinned.append),
         add=SimpleNamespace(remote=None),
-        begin=SimpleNamespace(remote=lambda: None),
     )
     fake = SimpleNamespace(get=lambda found: found, train=SimpleNamespace(get_context=lambda: context))
     monkeypatch.setattr(runtime, "ray", fake)
@@ -278,8 +294,81 @@ def test_a_group_given_up_says_what_it_waited_for(ray_embedded: None) -> None:
         [], "", spec(), ClusterConfig(workers=2), Folder("nowhere"), print, None, True, 3.0, 1
     )
     wanted = group._wanted
+    once = MissingWorkersError("nothing is free")
+    assert explained_failure(ControllerError(once), wanted) is once
     late = explained_failure(RuntimeError("WorkerGroupStartupTimeoutError: timed out"), wanted)
     assert "did not get 2 workers of 3 CPUs and 1 GPUs in 30 minutes; free are" in str(late)
     without = RuntimeError("Distributed package doesn't have NCCL built in")
     assert "make install GPU=1" in str(explained_failure(without, wanted))
     assert "NCCL_SOCKET_IFNAME" in str(explained_failure(RuntimeError("ncclInvalidUsage: NCCL 2.29"), wanted))
+
+
+@pytest.mark.timeout(120)
+def test_an_elastic_training_does_not_wait_for_ever(
+    tmp_path: Path, ray_embedded: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three of four CPUs are taken, so Ray Train starts no group of two or three workers, and counts no failure."""
+    monkeypatch.setattr(runtime, "START_SECONDS", 3.0)
+    monkeypatch.setattr(training_board, "SAY_SECONDS", 1.0)
+    elastic = Engines(ClusterConfig(workers=2, max_workers=3, use_gpu=False), on_ray=True)
+    others = DefaultAutoscalingCoordinator("others")
+    others.request_resources([{"CPU": 1.0}] * 3, 120.0, priority=ResourceRequestPriority.HIGH)
+    try:
+        with pytest.raises(MissingWorkersError, match=r"did not get 2 workers of 1 CPUs in 0\.05 minutes"):
+            elastic.fit_jobs([job("", tmp_path / "out")], spec(epochs=1), str(tmp_path / "work"))
+    finally:
+        others.cancel_request()
+    assert "training: waits for 2 workers of 1 CPUs since" in caplog.text
+
+
+def test_the_loss_of_a_group_begins_a_new_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait is said, and has its time; a board that was lost is told again."""
+    now, told = [1000.0], []
+    monkeypatch.setattr(
+        trainer, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: None)
+    )
+    monkeypatch.setattr(trainer, "free_resources", lambda: "free are none")
+    board: Any = SimpleNamespace(tell=SimpleNamespace(remote=told.append))
+    watch = GroupWatch(board, "2 workers", 60.0)
+
+    def at(seconds: float, before: TrainControllerState, after: TrainControllerState) -> None:
+        now[0] = 1000 + seconds
+        watch.after_controller_state_update(before, after)
+
+    nothing: Any = None
+    initial, scheduling, running = InitializingState(), SchedulingState(nothing), RunningState()
+    watch.after_controller_start(None)
+    at(50, initial, scheduling)
+    at(55, scheduling, running)
+    assert told == [False, False, True]
+    at(56, running, running)
+    at(70, running, running)
+    assert told == [False, False, True, True]
+    at(71, running, RestartingState(nothing))
+    assert told[-1] is False
+    at(130, RestartingState(nothing), scheduling)
+    with pytest.raises(MissingWorkersError, match="did not get 2 workers in 1 minutes; free are none"):
+        at(132, scheduling, ReschedulingState(nothing))
+
+
+def test_a_lost_group_is_waited_for_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers run at first; then they are lost, and what is waited for is said."""
+    looks = iter([True] * 3 + [False] * 200)
+    stop = threading.Event()
+    monkeypatch.setattr(training_board, "SECONDS_BETWEEN_POLLS", 0.001)
+    monkeypatch.setattr(training_board, "SAY_SECONDS", 0.02)
+    monkeypatch.setattr(training_board, "free_resources", lambda: "free are none")
+    monkeypatch.setattr(training_board, "ray", SimpleNamespace(get=lambda found: found))
+
+    def said(*message: Any) -> None:
+        logged.append(message)
+        stop.set()
+
+    logged: list[Any] = []
+    monkeypatch.setattr(training_board.logger, "warning", said)
+    board: Any = SimpleNamespace(
+        is_running=SimpleNamespace(remote=lambda: next(looks)), take=SimpleNamespace(remote=list)
+    )
+    training_board.watch_training(board, print, stop, "2 workers")
+    assert "waits for" in logged[0][0]
+    assert logged[0][1] == "2 workers"
