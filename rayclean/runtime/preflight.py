@@ -41,13 +41,6 @@ class ResourceDemand:
     """Advice that makes the demand smaller."""
     piece: Mapping[str, float] = field(default_factory=dict)
     """Resources that each of its processes holds on one node."""
-    pieces: int = 1
-    """Number of these processes."""
-
-    @property
-    def bundles(self) -> list[dict[str, float]]:
-        """Resources of each of its processes."""
-        return [dict(self.piece) for _ in range(self.pieces)]
 
 
 def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
@@ -67,7 +60,8 @@ def preflight(cluster: ClusterConfig, needs: Iterable[VerbNeeds]) -> None:
     for need in needs:
         training = [training_demand(cluster, need.small)] if need.trains else []
         for server in need.servers:  # one after another
-            check_fits([*training, server_demand(server.options)])
+            options = _beside_training(cluster, server.options) if training else server.options
+            check_fits([*training, server_demand(options)])
         if training and not need.servers:
             check_fits(training)
 
@@ -81,6 +75,16 @@ def _warn_of_training_on_cpus(cluster: ClusterConfig) -> None:
             "cluster.gpus_per_worker, or set cluster.use_gpu = true to wait for GPUs that an autoscaler adds",
             cluster.workers, cluster.gpus_per_worker, have,
         )  # fmt: skip
+
+
+def _beside_training(cluster: ClusterConfig, options: ServerOptions) -> ServerOptions:
+    """The options with as many replicas as training must have room beside: elastic training leaves free what a model may
+    grow to (`server_bundles`), and would wait for ever where nothing else is left.
+    """
+    elastic = (cluster.max_workers or cluster.workers) > cluster.workers
+    return options.model_copy(
+        update={"replicas": options.max_replicas or options.replicas} if elastic else {}
+    )
 
 
 def _warn_of_small_batches(cluster: ClusterConfig, batch_size: int) -> None:
@@ -123,7 +127,8 @@ def preflight_sweep(
     servers: dict[str, ResourceDemand] = {}
     for annotator in (annotator for config in configs for annotator in asked_annotators(config)):
         if (server := annotator.server()) is not None:
-            servers[server.key] = servers.get(server.key) or server_demand(server.options)
+            options = _beside_training(cluster, server.options) if trains else server.options
+            servers[server.key] = servers.get(server.key) or server_demand(options)
     if servers:
         check_fits([*([training] if trains else []), *servers.values()])
         if networks and not training.gpus:  # else one may run after the other
@@ -163,7 +168,6 @@ def training_demand(cluster: ClusterConfig, small: bool = False) -> ResourceDema
         "lower cluster.workers or cluster.cpus_per_worker"
         + (" or cluster.gpus_per_worker, or set cluster.use_gpu = false" if gpus else ""),
         piece,
-        cluster.workers,
     )
 
 
@@ -195,7 +199,6 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
             "lower cluster.llm.replicas or cluster.llm.tensor_parallel, let it share a GPU (cluster.llm.gpu_share below 1), "
             "or set cluster.llm.gpu = false",
             {"CPU": 1.0, "GPU": share},  # vLLM spreads a copy over several nodes if necessary
-            workers,
         )
     return ResourceDemand(
         f"the language model on {options.replicas} x {options.cpus:g} CPUs, and {INGRESS_CPUS} for HTTP",
@@ -203,8 +206,19 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
         0.0,
         "lower cluster.llm.replicas or annotator.server.cpus",
         {"CPU": options.cpus},
-        options.replicas,
     )
+
+
+def server_bundles(options: ServerOptions, use_gpu: bool) -> list[dict[str, float]]:
+    """All that Ray Serve may reserve for a language model, process by process: as many replicas as it may start, and their
+    HTTP side.
+    """
+    most = options.max_replicas or options.replicas
+    replica = [{"CPU": 1.0, "GPU": options.gpu_share}, *[{"GPU": 1.0}] * (options.tensor_parallel - 1)]
+    return [
+        *(replica if use_gpu else [{"CPU": options.cpus}]) * most,
+        *[{"CPU": float(INGRESS_CPUS)}] * ingresses(most, use_gpu),
+    ]
 
 
 def check_fits(demands: Sequence[ResourceDemand]) -> None:

@@ -31,7 +31,7 @@ from rayclean.runtime import llm_app, serve_state
 from rayclean.runtime.cluster import gpu_count, is_embedded
 from rayclean.runtime.jobs_alive import alive_jobs
 from rayclean.runtime.lease import leased
-from rayclean.runtime.preflight import check_fits, server_demand
+from rayclean.runtime.preflight import check_fits, server_bundles, server_demand
 from rayclean.runtime.served_resources import counted_as_taken
 from rayclean.runtime.server_checks import check_length, validate_server
 
@@ -170,7 +170,7 @@ def served_llm(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
         url = f"{root}/{app_name}/v1"
-        with counted_as_taken(app_name, demand.bundles):
+        with counted_as_taken(app_name, server_bundles(options, use_gpu)):
             serve_state.wait_until_up(app_name, url, name, options.start_timeout, demand)
             try:
                 yield ServedEndpoint(url, name, source, llm_app.RequestLoad.of(options, use_gpu).requests)

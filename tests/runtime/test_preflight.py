@@ -119,12 +119,23 @@ def test_a_model_shares_a_gpu_with_the_training_that_asks_it(machine: Machine) -
         check(config(*training, "cluster.llm.gpu_share=0.4", "cluster.llm.replicas=2"), ALL)
 
 
+def test_elastic_training_must_fit_beside_all_replicas(machine: Machine) -> None:
+    machine(16, 4)
+    growing = ("cluster.use_gpu=true", "cluster.llm.replicas=1", "cluster.llm.max_replicas=4")
+    check(config(*growing), ALL)
+    preflight.preflight_sweep([config(*growing)], trains=True)
+    elastic = config(*growing, "cluster.max_workers=3")
+    with pytest.raises(ResourceError, match=r"language model on 4 x 1 GPUs: needs 5 GPUs, the cluster has 4"):
+        check(elastic, ALL)
+    with pytest.raises(ResourceError, match=r"language model on 4 x 1 GPUs: needs 5 GPUs, the cluster has 4"):
+        preflight.preflight_sweep([elastic], trains=True)
+    check(config(*growing, "cluster.max_workers=3", "cluster.llm.max_replicas=3"), ALL)
+
+
 def test_a_server_is_counted_as_it_is_reserved(machine: Machine) -> None:
     """Its engines, and on GPUs a process of the HTTP side for each."""
     machine(16, 4)
     shared, split = ServerOptions(replicas=2, gpu_share=0.4), ServerOptions(replicas=2, tensor_parallel=2)
-    assert preflight.server_demand(shared).bundles == [{"CPU": 1.0, "GPU": 0.4}] * 2
-    assert preflight.server_demand(split).bundles == [{"CPU": 1.0, "GPU": 1.0}] * 4
     held = {name: preflight.server_demand(each) for name, each in (("shared", shared), ("split", split))}
     assert {name: (each.cpus, each.gpus) for name, each in held.items()} == {
         "shared": (4, 0.8),

@@ -361,6 +361,7 @@ class TestSize:
         [
             ({"gpu_share": 0.4}, True, [{"CPU": 1, "GPU": 0.4}], (1, 1), (1, 1)),
             ({"replicas": 2, "max_replicas": 4}, True, [{"CPU": 1, "GPU": 1}], (2, 4), (2, 4)),
+            ({"tensor_parallel": 2}, True, [{"CPU": 1, "GPU": 1}, {"GPU": 1}], (1, 1), (1, 1)),
             ({"replicas": 2, "cpus": 3}, False, [{"CPU": 3, "GPU": 0}], (2, 2), (1, 1)),
         ],
     )
@@ -392,9 +393,13 @@ class TestSize:
         assert engine._deployment_config.max_ongoing_requests == 2 * load.each
         assert (
             preflight.server_demand(size.model_copy(update={"gpu": gpu})).cpus
-            == sum(bundle["CPU"] for bundle in bundles) * size.replicas
+            == sum(bundle.get("CPU", 0) for bundle in bundles) * size.replicas
             + ingresses[0] * preflight.INGRESS_CPUS
         )
+
+        holds = [{unit: amount for unit, amount in bundle.items() if amount} for bundle in bundles]
+        http = [{"CPU": ingress._replica_config.ray_actor_options["num_cpus"]}] * ingresses[1]
+        assert preflight.server_bundles(size, gpu) == holds * replicas[1] + http
 
     def test_what_the_config_says_counts(self) -> None:
         assert annotator(concurrency=3).at("http://x/v1", "t", 512).concurrency == 3
@@ -498,6 +503,28 @@ class TestStartAndEnd:
             if error is not None:
                 raise error
         assert events == ["run", "up", "stop True"]
+
+    def test_all_that_it_may_reserve_is_counted_as_taken(
+        self, tiny: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two replicas, a third when questions queue up, and their HTTP side."""
+        from ray import serve as ray_serve
+
+        taken: list[dict[str, float]] = []
+
+        def noted(name: str, bundles: list[dict[str, float]]) -> Any:
+            taken.extend(bundles)
+            return nullcontext()
+
+        monkeypatch.setattr(serve, "counted_as_taken", noted)
+        monkeypatch.setattr(serve, "_start_serve", lambda: ("http://127.0.0.1:9", True))
+        monkeypatch.setattr(serve, "_clear", lambda *_: None)
+        monkeypatch.setattr(serve, "_stop", lambda *_: None)
+        monkeypatch.setattr(ray_serve, "run_many", lambda *_, **__: None)
+        monkeypatch.setattr(serve_state, "wait_until_up", lambda *_: None)
+        options = ServerOptions(replicas=2, max_replicas=3, gpu=False)
+        with serve.served_llm(BUILT_IN, options=options):
+            assert taken == [{"CPU": 1.0}] * 3 + [{"CPU": 1.0}]
 
 
 class TestOnARunningServe:
