@@ -2,17 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from rayclean.methods.base import State
+from rayclean.plugins import Options
 from rayclean.runtime import lease
 from rayclean.runtime.needs import EMBEDDED
 from tests import toy
+from tests.training.toys import Accumulating
 
 import ray
 
@@ -23,7 +28,7 @@ import sys, time
 from ray.cluster_utils import Cluster
 each = {"num_cpus": int(sys.argv[1]), "num_gpus": int(sys.argv[2])}
 cluster = Cluster(initialize_head=True, head_node_args={**each, "include_dashboard": False})
-cluster.add_node(**each, node_ip_address="127.0.0.2")
+cluster.add_node(**{**each, "num_cpus": int(sys.argv[3])}, node_ip_address="127.0.0.2")
 cluster.wait_for_nodes()
 print(cluster.address, flush=True)
 time.sleep(3600)  # longer than any test
@@ -107,11 +112,75 @@ with counted_as_taken("stub", [{"CPU": 1.0}]):
     result = engines.fit_jobs([one], spec(epochs=1), str(folder / "work"))["toy"]
 print(json.dumps({"epochs": result.epochs, "seconds": time.monotonic() - begun}))
 """
+LOSING = """
+import json, sys, time
+import rayclean.runtime.environment
+import ray
+from pathlib import Path
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rayclean.config import ClusterConfig, Plugin
+from rayclean.errors import RaycleanError
+from rayclean.runtime import lease, nodes, train
+from rayclean.runtime.engines import Engines
+from tests.training.toys import job, spec, write_examples
+ray.init(address="auto", log_to_driver=False)
+folder, name, loses = Path(sys.argv[1]) / sys.argv[2], sys.argv[2], sys.argv[3] == "loses"
+train.START_SECONDS = 60.0
+head = nodes.head_id()
+def on_head(target, **options):
+    return target.options(scheduling_strategy=NodeAffinitySchedulingStrategy(head, soft=False), **options)
+@ray.remote
+class Neighbour:
+    def up(self):
+        return True
+neighbours = []
+def make_room(line):
+    if neighbours:
+        ray.kill(neighbours.pop())
+        time.sleep(3)  # whoever else waits for a place on the head takes it now
+        (folder / "room").touch()
+one = job(write_examples(folder / "examples", 40), folder / "out")
+engines = Engines(ClusterConfig(workers=1, use_gpu=False), on_ray=True)
+losing = Plugin(name="tests.runtime.test_lease:LosesItsNode", folder=str(folder))
+method = losing if loses else Plugin(name="cross_entropy")
+with lease.leased(name):
+    model = on_head(Neighbour, num_cpus=1).remote() if loses else Neighbour.options(num_cpus=1).remote()
+    ray.get(model.up.remote(), timeout=200)
+    if loses:
+        neighbours.append(on_head(Neighbour, num_cpus=1).remote())
+        ray.get(neighbours[0].up.remote())
+        (folder / "begun").touch()
+    try:
+        ended = engines.fit_jobs([one], spec(method=method, epochs=4), str(folder / "work"), make_room)["toy"].epochs
+    except RaycleanError as error:
+        ended = type(error).__name__
+    ray.kill(model)
+print(json.dumps([ended, len(nodes.alive())]))
+"""
+
+
+class LosesItsNode(Accumulating):
+    """Kills Ray on its node, and so itself, in the second epoch: once, when there is room elsewhere."""
+
+    class Config(Options):
+        folder: str
+
+    def partition(self, state: State, epoch: int, turn: int = 0) -> None:
+        super().partition(state, epoch, turn)
+        lost = Path(self.config.folder) / "lost"
+        if epoch == 2 and not lost.exists():
+            while not (lost.parent / "room").exists():
+                time.sleep(0.1)
+            lost.touch()
+            os.kill(os.getppid(), signal.SIGKILL)  # the raylet
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
-def cluster(cpus: int = 2, gpus: int = 1) -> Iterator[dict[str, str]]:
-    """Two nodes of some CPUs and GPUs each, in which only Ray believes; the environment that leads there."""
+def cluster(cpus: int = 2, gpus: int = 1, others: int | None = None) -> Iterator[dict[str, str]]:
+    """Two nodes of some CPUs and GPUs each, the second with `others` CPUs, in which only Ray believes; the environment that leads
+    there.
+    """
     plain = {
         key: value for key, value in os.environ.items() if not key.startswith("RAY_") and key != EMBEDDED
     }
@@ -122,7 +191,7 @@ def cluster(cpus: int = 2, gpus: int = 1) -> Iterator[dict[str, str]]:
         "PYTHONPATH": str(Path.cwd()),
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, str(cpus), str(gpus)],
+        [sys.executable, "-c", CLUSTER, str(cpus), str(gpus), str(cpus if others is None else others)],
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
@@ -175,6 +244,29 @@ def test_two_sweeps_with_a_model_both_end(share: float, trials: int, concurrent:
             "concurrent": concurrent,
             "ended": [{"got": True}] * trials,
         }
+
+
+def test_two_runs_with_models_end_when_a_node_is_lost(tmp_path: Path) -> None:
+    """The first run's model is on the head, where a neighbour's place becomes free, and its worker on the node that is lost. The
+    second run's model must not take that place, or both would wait for a worker.
+    """
+    with cluster(cpus=2, gpus=0, others=1) as environment:
+        runs = []
+        for name, how in (("first", "loses"), ("second", "waits")):
+            runs.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", LOSING, str(tmp_path), name, how], env=environment,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                )
+            )  # fmt: skip
+            for _ in range(600):
+                if (tmp_path / "first" / "begun").exists():
+                    break
+                time.sleep(0.1)
+        ends = [run.communicate(timeout=400) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ends
+    assert [json.loads(out.splitlines()[-1]) for out, _ in ends] == [[4, 1], [4, 1]], ends
+    assert "one run at a time does" in ends[1][1]
 
 
 def test_the_loss_of_its_process_does_not_lose_the_lease(ray_embedded: None) -> None:
