@@ -1,6 +1,6 @@
 """The verdict: what a reader must know first, in sentences; the same on the page and in the terminal.
 
-Which case it is (random-like noise, systematic noise, not audited), how many labels changed and were referred, what harm is
+Which case it is (random-like noise, systematic noise, not known by an audit's few answers, certified or not audited), how many labels changed and were referred, what harm is
 to be expected, and what is certified or what a certificate would take.
 """
 
@@ -10,14 +10,17 @@ from typing import Any, Literal
 
 from rayclean.config import CertifyConfig
 from rayclean.evaluation.formatting import format_percent, referred_to_person
+from rayclean.functional.audit_rates import is_random_like
 from rayclean.functional.sequential_test import least_answers
 
-Case = Literal["random-like", "systematic", "not audited"]
+Case = Literal["random-like", "systematic", "too few answers", "certified", "not audited"]
 SECONDS_PER_ANSWER = 30
 """What a person needs for one question, roughly."""
 _TITLES: dict[Case, str] = {
     "random-like": "Random-like noise: detection sees it",
     "systematic": "Systematic noise: labels are wrong in ways that detection does not see",
+    "too few answers": "Audited, with too few answers to tell whether detection sees the noise",
+    "certified": "Certified: a person has judged the changes",
     "not audited": "Not audited: nobody has checked these labels",
 }
 _HELP = (
@@ -46,30 +49,34 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
         config: the resolved config as plain values.
     """
     audit = metrics["audit"]
-    case: Case = "not audited" if audit is None else "systematic" if audit["systematic"] else "random-like"
+    certificate = metrics["certificate"]
+    holds = certificate is not None and certificate["void"] is None and certificate["accepted"] > 0
+    case: Case = "not audited" if audit is None else _audited_case(audit)
+    if holds and case in ("not audited", "too few answers"):
+        case = "certified"
     sentences = [_changes(metrics)]
-    if audit is None:
-        sample = config["audit"]["suspects"] + config["audit"]["random"]
-        minutes = max(1, round(sample * SECONDS_PER_ANSWER / 60))
-        sentences += _expected(metrics["expected_wrong"])
+    if audit is not None:
+        sentences += _audited(audit)
+    elif holds:
+        sentences += [f"{_offer(config)} says how many of the labels that nobody doubted are wrong."]
+    else:
         unknown = (
             "Whether the changes are right and how many wrong labels nobody doubted"
             if metrics["counts"]["changed"]
             else "How many of the labels are wrong"
         )
         sentences += [
-            f"{unknown} is not known: the model's own scale cannot say it. An audit of {sample} labels (rayclean audit CONFIG), "
-            f"some {minutes} minutes of a person's time, says it with intervals, and decides these labels better."
+            *_expected(metrics["expected_wrong"]),
+            f"{unknown} is not known: the model's own scale cannot say it. {_offer(config)} says it with intervals, and decides "
+            "these labels better.",
         ]
-    else:
-        sentences += _audited(audit)
     return RunVerdict(case, _TITLES[case], sentences, _certified(metrics, config))
 
 
 def case_sentence(audit: Mapping[str, Any]) -> str:
     """Which case it is, for the terminal."""
-    case: Case = "systematic" if audit["systematic"] else "random-like"
-    return f"{_TITLES[case]} ({audit['answered']} of {audit['drawn']} answered by {', '.join(audit['auditors'])})"
+    by = ", ".join(audit["auditors"]) or "nobody with certainty"
+    return f"{_TITLES[_audited_case(audit)]} ({audit['answered']} of {audit['drawn']} answered by {by})"
 
 
 def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -130,6 +137,19 @@ def certificate_sentence(statement: Mapping[str, Any]) -> str:
     return f"Not certified: {why} ({asked}). Raise labels, lower target, or have a person check the changes."
 
 
+def _audited_case(audit: Mapping[str, Any]) -> Case:
+    if audit["systematic"]:
+        return "systematic"
+    limits = audit["found"]["low"], audit["among_rest"]["high"], audit["expected_rest"]
+    return "random-like" if is_random_like(*limits) else "too few answers"
+
+
+def _offer(config: Mapping[str, Any]) -> str:
+    sample = config["audit"]["suspects"] + config["audit"]["random"]
+    minutes = max(1, round(sample * SECONDS_PER_ANSWER / 60))
+    return f"An audit of {sample} labels (rayclean audit CONFIG), some {minutes} minutes of a person's time,"
+
+
 def _changes(metrics: Mapping[str, Any]) -> str:
     counts = metrics["counts"]
     return (
@@ -148,6 +168,10 @@ def _expected(expected: Mapping[str, float] | None) -> list[str]:
 
 
 def _audited(audit: Mapping[str, Any]) -> list[str]:
+    if not audit["answered"]:
+        return [
+            f"None of the {audit['drawn']:,} audited labels has an answer that counts: these are unsure, or in conflict."
+        ]
     before, after, wrong = audit["noise_before"], audit["noise_after"], audit["changes_wrong"]
     found = [
         f"Wrong labels: {_rate(before)} as given, {_rate(after)} as decided, by {audit['answered']:,} answers of "
@@ -155,13 +179,20 @@ def _audited(audit: Mapping[str, Any]) -> list[str]:
     ]
     if wrong is not None and wrong["value"] is not None:
         found.append(f"Of the changes, {_rate(wrong)} are wrong.")
-    if audit["systematic"]:
+    case = _audited_case(audit)
+    if case == "systematic":
         found.append(
             f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "
             f"{format_percent(audit['expected_rest'])}. {_HELP}"
         )
     elif audit["found"]["value"] is not None:
         found.append(f"Of all wrong labels, {_rate(audit['found'])} were doubted.")
+    if case == "too few answers":
+        found.append(
+            f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "
+            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open (rayclean audit CONFIG), or to more "
+            "of them (audit.suspects, audit.random), narrow this down."
+        )
     return found
 
 

@@ -21,6 +21,10 @@ MOST = 0.5
 """Noise is systematic only where less than this share of the wrong labels are suspects."""
 CLEARLY_MORE = 0.03
 """Noise outside of the suspects counts as unexpected from so much above the expected rate."""
+SURELY_FOUND = 0.2
+"""Noise is random-like where at least this share of the wrong labels are surely suspects ..."""
+NOT_MUCH_MORE = 0.1
+"""... or the rest surely holds at most so much more noise than expected."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,24 @@ def audit_rates(
         unexpected=p_value,
         systematic=p_value < 1 - level and found.high < MOST,
     )
+
+
+def is_random_like(found_low: float, rest_high: float, expected_rest: float) -> bool:
+    """Whether an audit that shows no systematic noise has enough answers to deny it.
+
+    Where little was answered both limits are wide, and a single answer is never enough. In simulated audits of a tenth of
+    suspects that hold half of the wrong labels, 50 + 50 answers are enough in 99 of 100 audits and 10 + 10 in 15; where they
+    hold less than a fifth, it is said in 5 of 100 at most.
+
+    Args:
+        found_low: lower limit of the share of wrong labels that are suspects (`AuditRates.found`).
+        rest_high: upper limit of the share of the rest that is wrong (`AuditRates.among_rest`).
+        expected_rest: this share as detection expects it.
+
+    >>> is_random_like(0.3, 0.18, 0.02), is_random_like(0.0, 0.08, 0.02), is_random_like(0.07, 1.0, 0.02)
+    (True, True, False)
+    """
+    return found_low >= SURELY_FOUND or rest_high <= expected_rest + NOT_MUCH_MORE
 
 
 def annotator_rates(

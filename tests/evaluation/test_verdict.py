@@ -5,7 +5,7 @@ import pytest
 from rayclean.annotations import SuspectRanking
 from rayclean.evaluation.class_figures import class_figures
 from rayclean.evaluation.counts import RunCounts
-from rayclean.evaluation.verdict import audit_rows, certificate_sentence, run_verdict
+from rayclean.evaluation.verdict import audit_rows, case_sentence, certificate_sentence, run_verdict
 from tests.evaluation.test_counts import annotations, columns
 
 CONFIG = {"audit": {"suspects": 50, "random": 50}, "relabel": {"certify": None}}
@@ -62,6 +62,43 @@ def test_random_like_and_systematic() -> None:
     assert found.case == "systematic"
     assert "36.0 % (20.0 % to 50.0 %) are wrong, where detection expects 1.2 %" in " ".join(found.sentences)
     assert "What helps" in " ".join(found.sentences)
+
+
+@pytest.mark.parametrize(
+    "few",
+    [
+        {"drawn": 100, "answered": 1, "found": rate(None), "among_rest": rate(0.0, 0.0, 0.95)},  # one answer
+        {"answered": 50, "found": rate(None), "among_rest": rate(None)},  # audit.random = 0: suspects alone
+        {
+            "answered": 0,
+            "auditors": [],
+            "found": rate(None),
+            "among_rest": rate(None),
+            "noise_before": rate(None),
+        },  # all unsure
+    ],
+)
+def test_few_answers_do_not_show_that_detection_sees_the_noise(few: dict) -> None:
+    found = run_verdict(metrics(audit=audit(**few)), CONFIG)
+    assert found.case == "too few answers"
+    assert "Random-like" not in " ".join([found.title, *found.sentences, case_sentence(audit(**few))])
+    assert "by ." not in " ".join(found.sentences)
+
+
+def test_noise_as_expected_is_random_like_even_where_few_labels_are_wrong() -> None:
+    clean = audit(found=rate(None), among_rest=rate(0.0, 0.0, 0.08))
+    assert run_verdict(metrics(audit=clean), CONFIG).case == "random-like"
+    assert case_sentence(clean) == "Random-like noise: detection sees it (98 of 100 answered by anna)"
+
+
+def test_a_certificate_without_an_audit_is_no_unchecked_run() -> None:
+    found = run_verdict(metrics(certificate=statement()), CONFIG)
+    text = " ".join([found.title, *found.sentences])
+    assert found.case == "certified"
+    assert "nobody has checked" not in text
+    assert "is not known" not in text
+    for open_ in ({"void": "the data"}, {"accepted": 0, "ended_by": "answers"}):
+        assert run_verdict(metrics(certificate=statement(**open_)), CONFIG).case == "not audited"
 
 
 def test_figures_that_are_not_known_are_said_so_or_left_out() -> None:

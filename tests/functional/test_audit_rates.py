@@ -14,6 +14,7 @@ from rayclean.functional.audit_rates import (
     annotator_rates,
     audit_rates,
     error_bound,
+    is_random_like,
     stratified_draw,
     unexpected_noise,
 )
@@ -215,6 +216,22 @@ def test_random_noise_that_detection_sees_is_not(expected_rest: float) -> None:
         wrong[rng.choice(200, 180, replace=False)] = wrong[200 + rng.choice(800, 20, replace=False)] = True
         said += audit(seed, wrong, suspects=200, expected_rest=expected_rest).systematic
     assert said <= 1
+
+
+@pytest.mark.parametrize(
+    ("suspects", "random", "least", "most"), [(50, 50, 0.9, 1.0), (50, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0)]
+)
+def test_only_enough_answers_say_random_like(suspects: int, random: int, least: float, most: float) -> None:
+    """Rates as on `youtube_weak`: a tenth of the labels is doubted, .7 of them are wrong, and .076 of the others."""
+    said = []
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        wrong = rng.random(1400) < np.where(np.arange(1400) < 140, 0.7, 0.076)
+        drawn = np.union1d(rng.choice(140, suspects, replace=False), rng.choice(1400, random, replace=False))
+        drawn = drawn.astype(np.int64)
+        found = audit_rates(wrong[drawn], drawn < 140, suspects=140, examples=1400, expected_rest=0.024)
+        said.append(is_random_like(found.found.low, found.among_rest.high, 0.024))
+    assert least <= np.mean(said) <= most
 
 
 def test_much_noise_beyond_a_small_budget_is_not_systematic_where_it_is_expected() -> None:
