@@ -29,6 +29,7 @@ from rayclean.functional.certificate import (
     audit_permutation,
     certified_size,
     confidence_order,
+    enough_answers,
     fewest_answers,
     next_questions,
 )
@@ -110,6 +111,28 @@ def proposal_answers(proposals: Proposals, answers: AuditAnswers, units: Mapping
         elif answer := answers.settled.get(unit_id):
             found[row] = RIGHT if answer.value == units[unit_id].suggested.value else WRONG
     return found
+
+
+def check_certify(config: Config, suspects: int) -> None:
+    """Refuse a number of answers that might certify nothing, before an annotator or an auditor is asked.
+
+    Args:
+        config: of the run.
+        suspects: the largest number of labels that may change.
+
+    Raises:
+        ConfigError: `relabel.certify.labels` is less than some number of changes up to that needs.
+    """
+    rule = config.relabel.certify
+    if rule is None:
+        return
+    enough = enough_answers(suspects, rule.target, rule.delta, MOST_SETS)
+    if rule.labels < enough:
+        raise ConfigError(
+            f"relabel.certify.labels = {rule.labels} is too few: with target {rule.target:g} and delta {rule.delta:g}, a "
+            f"certificate of up to {suspects:,} changed labels (detect.budget) may need {enough} answers; raise "
+            f"relabel.certify.labels to at least {enough}, or lower relabel.certify.target"
+        )
 
 
 def write_certificate(config: Config, run: Run, statement: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from rayclean.config import CertifyConfig
 from rayclean.evaluation.formatting import format_percent, referred_to_person
 from rayclean.functional.audit_rates import is_random_like
-from rayclean.functional.sequential_test import least_answers
+from rayclean.functional.certificate import fewest_answers, nested_sizes
+from rayclean.functional.sequential_test import needed_answers
 
 Case = Literal["random-like", "systematic", "too few answers", "certified", "not audited"]
 SECONDS_PER_ANSWER = 30
@@ -200,14 +201,27 @@ def _certified(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     certificate = metrics["certificate"]
     if certificate is not None and certificate["void"] is None:
         return certificate_sentence(certificate)
-    rule = CertifyConfig(**(config["relabel"]["certify"] or {}))
-    needed = (
-        f"{least_answers(rule.target, rule.delta)} answers without a wrong one (rayclean certify CONFIG) certify with "
-        f"{format_percent(1 - rule.delta)} certainty that {format_percent(rule.target)} of a large set of changes are right."
-    )
+    needed = _needed_answers(metrics, CertifyConfig(**(config["relabel"]["certify"] or {})))
     if certificate is not None:
         return f"The certificate is void: since then, {certificate['void']} changed. {needed}"
     return f"Not certified. {needed}"
+
+
+def _needed_answers(metrics: Mapping[str, Any], rule: CertifyConfig) -> str:
+    """What a certificate of this run takes, by the test that is done; a test of a large set that asks a number fixed
+    beforehand would take a few answers fewer.
+    """
+    count = metrics.get("proposals", metrics["counts"]["changed"])
+    if not count:
+        return "There is nothing to certify: model and annotator change no label."
+    least, first = fewest_answers(count, rule.target, rule.delta), nested_sizes(count)[0]
+    which = f"all {count:,}" if first == count else f"the {first:,} surest of {count:,}"
+    every = needed_answers(count, rule.target, rule.delta, 0)[0]
+    return (
+        f"{least} answers without a wrong one (rayclean certify CONFIG) certify with {format_percent(1 - rule.delta)} certainty "
+        f"that {format_percent(rule.target)} of {which} changes are right"
+        f"{'' if first == count else f'; all {count:,} take at least {every}'}."
+    )
 
 
 def _rate(rate: Mapping[str, float | None]) -> str:

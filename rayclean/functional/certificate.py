@@ -215,6 +215,26 @@ def fewest_answers(count: int, target: float, delta: float, steps: int = 20) -> 
     return int(needed_answers(sizes[0], target, delta, 0)[0]) if sizes else 0
 
 
+def enough_answers(most: int, target: float, delta: float, steps: int = 20) -> int:
+    """The answers that are as many as `fewest_answers` of any number of proposals up to `most`.
+
+    The need grows with the first nested set, but falls back where one more wrong proposal is too few to put it below the
+    target: with target .95, 39 answers are needed for 59 proposals and 34 for 60.
+
+    Raises:
+        ValueError: target or delta is outside (0, 1).
+
+    >>> [enough_answers(most, target=0.95, delta=0.05) for most in (50, 150, 1000, 10_000)]
+    [33, 39, 48, 69]
+    """
+    if most < 1:
+        return 0
+    large = nested_sizes(most, steps)[0]
+    allowed = int(np.floor(large * (1 - target) + 1e-9))  # wrong proposals, as in `needed_answers`
+    before = int(np.ceil(allowed / (1 - target) - 1e-9)) - 1  # the largest set that allows one fewer
+    return max(needed_answers(size, target, delta, 0)[0] for size in {large, max(before, 1)})
+
+
 def confidence_order(confidence: Floats, ids: Ids) -> Ints:
     """Rows by confidence, highest first; ties in an order that belongs to the ids.
 

@@ -54,6 +54,7 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
     classes[]                       of every class: labels before and after, changed out of it and into it, and where the
                                     truth is known right labels made wrong and wrong ones repaired
     expected_wrong                  number of changes that are wrong by the run's own probabilities, with 95 % limits
+    proposals                       number of changes by model and annotator alone, which a certificate is about
     audit                           what an auditor's answers say of all labels, with intervals (null: not audited)
     certificate                     the certificate of the changed labels, and whether it is void (null: none)
     confusion.given_final, .given_true  the 20 most frequent pairs of different labels
@@ -147,6 +148,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     metrics["judged"] = verb_metrics["relabel"]["judged"]
     metrics["model_alone"] = _model_alone(config, counts, suspects, task)
     metrics["expected_wrong"] = verb_metrics["relabel"]["audit"]["expected_wrong"]
+    metrics["proposals"] = verb_metrics["relabel"]["audit"]["proposed"]
     metrics["audit"] = audit_figures(run, config.audit, task)
     metrics["certificate"] = read_certificate(config, run)
     metrics["measured_on"] = measured_on(counts, tested, task.units_are_called)

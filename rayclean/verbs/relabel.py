@@ -24,9 +24,11 @@ from rayclean.annotators.final_labels import lost_reverts, write_labels
 from rayclean.annotators.query_budget import Budget, common_currency
 from rayclean.annotators.query_builder import suspects_of
 from rayclean.annotators.reverts import Change
+from rayclean.audits.certificate import check_certify
 from rayclean.audits.settle import settle
 from rayclean.config import Config
 from rayclean.folder import Folder
+from rayclean.functional.suspect_budget import suspects_allowed
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
@@ -49,11 +51,14 @@ _NAMED = 5
 
 
 def validate(config: Config, run: Run) -> None:
-    """Check options, prices, address, key and server settings of every annotator, without connecting.
+    """Check options, prices, address, key and server settings of every annotator, without connecting, and whether a
+    certificate is possible (where the number of examples is not known yet, `run` checks it before it asks).
 
     Raises:
         ConfigError: they are invalid.
     """
+    budget, examples = config.detect.budget, loaded_examples(run)
+    check_certify(config, suspects_allowed(budget, examples or (budget if isinstance(budget, int) else 0)))
     common_currency(config)
     for plugin in relabel_annotators(config):
         annotator = build_annotator(config, (), plugin)
@@ -83,6 +88,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
     sources = DemonstrationSources(load.url(), run.require("predict").url(), detect.url(), task)
     suspects = {shard: len(suspects_of(detect.url(), shard)) for shard in load.shards("examples")}
     total, start = sum(suspects.values()), time.monotonic()
+    check_certify(config, total)
     for part in ("annotations", "beyond"):
         out.remove(part)  # decisions of an earlier attempt are repeated from the same answers
     decided: list[DecidedStage] = []

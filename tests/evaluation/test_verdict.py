@@ -45,7 +45,22 @@ def test_not_audited() -> None:
     assert "105 of 1,391 labels were changed and 8 are referred" in text
     assert "some 12 (6 to 19) of the changes are wrong" in text
     assert "An audit of 100 labels (rayclean audit CONFIG), some 50 minutes" in text
-    assert found.certificate.startswith("Not certified. 59 answers without a wrong one")
+    # The first nested set of 105 changes is the 60 surest.
+    assert found.certificate.startswith("Not certified. 34 answers without a wrong one")
+    assert "that 95.0 % of the 60 surest of 105 changes are right; all 105 take at least" in found.certificate
+
+
+@pytest.mark.parametrize(("proposals", "needed"), [(1000, 68), (20_000, 71), (40, None), (0, None)])
+def test_the_answers_that_a_certificate_takes_are_those_of_the_test(
+    proposals: int, needed: int | None
+) -> None:
+    """Under `relabel.certify` nothing has changed yet: the proposals count."""
+    said = run_verdict(metrics(proposals=proposals), CONFIG).certificate
+    if needed is None:
+        assert ("of all 40 changes" if proposals else "nothing to certify") in said
+    else:
+        assert f"all {proposals:,} take at least {needed}." in said
+    assert "59" not in said
 
 
 def test_random_like_and_systematic() -> None:

@@ -13,6 +13,7 @@ from rayclean.functional.certificate import (
     audit_permutation,
     certified_size,
     confidence_order,
+    enough_answers,
     fewest_answers,
     merged_answers,
     nested_sizes,
@@ -303,3 +304,15 @@ def test_false_certificates_are_rare(precision: str) -> None:
         accepted += size
     assert false <= 200 * DELTA + 3 * np.sqrt(200 * DELTA * (1 - DELTA))
     assert accepted > 0
+
+
+@pytest.mark.parametrize(("target", "delta"), [(0.95, 0.05), (0.9, 0.1), (0.99, 0.05), (0.7, 0.2)])
+def test_enough_answers_are_those_of_the_neediest_number_of_proposals(target: float, delta: float) -> None:
+    counts = (*range(1, 80), 600, 605, 1000)
+    least = {count: fewest_answers(count, target, delta) for count in (*counts, *range(610, 1000, 10))}
+    for most in counts:
+        neediest = max(needed for count, needed in least.items() if count <= most)
+        assert enough_answers(most, target, delta) >= neediest
+        if most < 80:
+            assert enough_answers(most, target, delta) == neediest
+    assert enough_answers(0, target, delta) == 0

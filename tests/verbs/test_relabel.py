@@ -408,6 +408,24 @@ def test_a_budget_that_ends_before_the_first_suspect(tmp_path: Path) -> None:
     assert (metrics["asked"], metrics["complete"]) == (CONTROLS - 10 + SUSPECTS, True)
 
 
+def test_too_few_answers_for_a_certificate_are_refused_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, shards=2)
+    certify, said = {"certify": {"labels": 60}}, r"up to 10,000 changed labels .* may need 69 answers"
+    with pytest.raises(ConfigError, match=said):
+        relabel.validate(
+            config_of(tmp_path, simulated(run), relabel=certify, detect={"budget": 10_000}),
+            Run(str(tmp_path)),
+        )
+    config = config_of(tmp_path, simulated(run), relabel=certify)
+    relabel.validate(config, run)
+    monkeypatch.setattr(relabel, "suspects_of", lambda *_: range(10_000 // 2))
+    with pytest.raises(ConfigError, match=said):
+        relabel.run(config, run, run.begin("relabel", "f"))
+    assert not run.exists("ledger")
+
+
 @pytest.mark.parametrize("annotator", ["simulated", "knn"])
 def test_results_do_not_depend_on_shards_and_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotator: str
