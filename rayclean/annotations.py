@@ -43,7 +43,11 @@ ANNOTATIONS = pa.schema(
         ("unaudited_decision", pa.string()),
         # the same with what an audit showed of all suspects, and with the certificate; without an auditor's word on this one
         ("probability", pa.float64()),
-        ("proposed", pa.bool_()),  # whether the label would change, certified or not
+        (
+            "proposed",
+            pa.bool_(),
+        ),  # whether the label would change, were it not for `max_harm` and the certificate
+        ("certifiable", pa.bool_()),  # whether it would change within `max_harm`, certified or not
         ("machine_decision", pa.string()),
         # in the end
         ("decision", pa.string()),

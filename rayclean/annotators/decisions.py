@@ -238,6 +238,6 @@ def _decided(
             place += 1
         elif asks and row["state"] in ("error", "unasked") and decision != Decision.CHANGED:
             row["decision"] = row["state"]
-        row["accepted"] = row["proposed"] = row["decision"] == "changed"
+        row["accepted"] = row["proposed"] = row["certifiable"] = row["decision"] == "changed"
         row["unaudited_decision"] = row["machine_decision"] = row["decision"]
         row["unaudited_probability"] = row["probability"]

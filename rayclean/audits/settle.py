@@ -77,11 +77,14 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
         scale = fit_audit(*_logits(suspects), audited)
         suspects.probability = audited_probability(*_logits(suspects), scale)
         most = _most_harmed(config, run, answers, units)
-        proven = proven_changes(suspects.probability, audited, relabel.accept, suspects.changed, most)
-        _decide(suspects, proven, relabel.accept)
-    was_proposed = suspects.changed.copy()
+        given = suspects.probability, audited, relabel.accept, suspects.changed
+        proposed, allowed = proven_changes(*given), proven_changes(*given, most)
+        _decide(suspects, allowed, relabel.accept)
+    else:
+        proposed = suspects.changed.copy()
+    certifiable = suspects.changed.copy()
     proposals = Proposals(
-        suspects.unit_id[suspects.changed & ~is_audited], suspects.probability[suspects.changed & ~is_audited]
+        suspects.unit_id[certifiable & ~is_audited], suspects.probability[certifiable & ~is_audited]
     )
     certified: dict[str, Any] | None = None
     if relabel.certify is not None:
@@ -98,7 +101,7 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
     machine = suspects.decision.copy()
     labels = _auditors_labels(answers, units, task)
     if answers.units or scale is not None or certified is not None:
-        decisions = _write(out, suspects, was_proposed, machine, answers, labels)
+        decisions = _write(out, suspects, proposed, certifiable, machine, answers, labels)
     else:  # what is there stands
         decisions = Counter(suspects.decision.tolist())
     if labels:
@@ -128,18 +131,20 @@ def _lost(count: int) -> list[str]:
 
 
 def read_proposals(relabel: Folder, audited: Collection[int]) -> Proposals:
-    """The proposals of a finished relabel.
+    """The proposals of a finished relabel that a certificate is about: what `max_harm` withholds cannot change by one.
 
     Args:
         relabel: its folder.
         audited: units that the answers of an audit are about; the machine does not decide about these.
     """
-    columns = ["unit_id", "probability", "proposed"]
+    columns = ["unit_id", "probability", "certifiable"]
     empty = pa.schema([ANNOTATIONS.field(name) for name in columns]).empty_table()
     parts = [
         relabel.read_table("annotations", shard, columns=columns) for shard in relabel.shards("annotations")
     ]
-    table = pa.concat_tables([empty, *(part.filter(part["proposed"]) for part in parts)]).sort_by("unit_id")
+    table = pa.concat_tables([empty, *(part.filter(part["certifiable"]) for part in parts)]).sort_by(
+        "unit_id"
+    )
     known = np.isin(table["unit_id"].to_numpy(), np.fromiter(audited, dtype=np.int64))
     table = table.filter(pa.array(~known))
     return Proposals(table["unit_id"].to_numpy(), table["probability"].to_numpy())
@@ -223,7 +228,8 @@ def _auditors_labels(
 def _write(
     out: Folder,
     suspects: _Suspects,
-    was_proposed: Bools,
+    proposed: Bools,
+    certifiable: Bools,
     machine: npt.NDArray[np.object_],
     answers: AuditAnswers,
     labels: Mapping[int, Mapping[str, Any]],
@@ -248,7 +254,8 @@ def _write(
                 decision[row] = "referred"
         columns: dict[str, Any] = {
             "probability": suspects.probability[rows],
-            "proposed": was_proposed[rows],
+            "proposed": proposed[rows],
+            "certifiable": certifiable[rows],
             "machine_decision": list(machine[rows]),
             "decision": decision,
             "auditor": auditor,

@@ -14,6 +14,7 @@ from rayclean import pipeline
 from rayclean.annotations import SuspectRanking
 from rayclean.audits.answers import ORACLE, read_answers
 from rayclean.audits.forms import row_unit
+from rayclean.audits.settle import read_proposals
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
 from tests.audits.conftest import VERBS, Relabelled
@@ -166,9 +167,18 @@ def test_a_larger_sample_contains_the_smaller_one(relabelled: Relabelled) -> Non
 
 
 def test_without_an_audit_max_harm_lets_nothing_change(relabelled: Relabelled) -> None:
+    changed = relabelled.run.manifest("relabel").metrics["changed"]
     config = relabelled.config("relabel.max_harm=0.02")
     pipeline.run_verbs(config, VERBS)
     assert relabelled.run.manifest("relabel").metrics["changed"] == 0
+    withheld = [
+        row for row in table(relabelled.run.path("relabel", "annotations")).values() if row["proposed"]
+    ]
+    assert len(withheld) == changed > 0
+    assert {(row["decision"], row["machine_decision"]) for row in withheld} == {("referred", "referred")}
+    assert not len(
+        read_proposals(relabelled.run.require("relabel"), ()).unit_id
+    )  # there is nothing to certify
     found = rayclean.audit(relabelled.config("relabel.max_harm=0.02"), oracle=True)
     assert found.figures is not None
     metrics = relabelled.run.manifest("relabel").metrics
