@@ -47,9 +47,13 @@ _MADE_FROM = {
     "detect": "the detection",
     "annotator": "the annotator or its prompt",
     "rules": "the calibration or the rules of the decision",
-    "proposals": "what an audit says of the suspects",
 }
-"""What a certificate rests on, in words; the last differs only where none of the others does."""
+"""What a certificate rests on, in words."""
+_ANSWERED = {
+    "proposals": "what an audit says of the suspects",
+    "answers": "the answers to its questions",
+}
+"""Also this, of which the first that differs is named, and only where nothing else does: the rest follows from it."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,17 @@ def proposal_answers(proposals: Proposals, answers: AuditAnswers, units: Mapping
     return found
 
 
+def answers_digest(proposals: Proposals, answers: Ints) -> str:
+    """Hash of the answers about proposals: a certificate holds for no others.
+
+    Args:
+        proposals: N proposals.
+        answers: [N] of `proposal_answers`.
+    """
+    known = answers != NO_ANSWER
+    return fingerprint(proposals.unit_id[known].tolist(), answers[known].tolist())
+
+
 def check_certify(config: Config, suspects: int) -> None:
     """Refuse a number of answers that might certify nothing, before an annotator or an auditor is asked.
 
@@ -145,15 +160,17 @@ def read_certificate(config: Config, run: Run) -> dict[str, Any] | None:
     if not run.exists(FOLDER, CERTIFICATE_FILE):
         return None
     found: dict[str, Any] = run.read_json(FOLDER, CERTIFICATE_FILE)
-    before, now = found["made_from"], _made_from(config, run)
+    before, now, rule = found["made_from"], _made_from(config, run), config.relabel.certify
     changed = [words for part, words in _MADE_FROM.items() if before[part] != now[part]]
-    if len(changed) > 1 and changed[-1] == _MADE_FROM["proposals"]:
-        del changed[-1]
-    return {**found, "void": ", ".join(changed) or None}
+    if not changed:
+        changed = [words for part, words in _ANSWERED.items() if before.get(part) != now[part]][:1]
+    if rule is not None and (rule.target, rule.delta) != (found["target"], found["delta"]):
+        changed.append("relabel.certify")
+    return {**found, "restricts": rule is not None, "void": ", ".join(changed) or None}
 
 
 def _made_from(config: Config, run: Run) -> dict[str, Any]:
-    """A hash of every part of `_MADE_FROM`; what is to be certified is no part."""
+    """A hash of every part of `_MADE_FROM` and `_ANSWERED`; what is to be certified is no part."""
     manifests = {verb: run.manifest(verb) for verb in ("load", "predict", "detect", "relabel")}
     found = {verb: each and each.fingerprint for verb, each in manifests.items() if verb != "relabel"}
     rules = config.relabel.identity()
@@ -165,7 +182,7 @@ def _made_from(config: Config, run: Run) -> dict[str, Any]:
     return found | {
         "annotator": fingerprint(check_plugins(config)["annotators"], asked, words),
         "rules": fingerprint(rules, config.seed),
-        "proposals": relabel and relabel.metrics["audit"]["proposals"],
+        **{part: relabel and relabel.metrics["audit"].get(part) for part in _ANSWERED},
     }
 
 

@@ -13,6 +13,7 @@ import rayclean
 from rayclean import pipeline
 from rayclean.annotations import SuspectRanking
 from rayclean.audits.answers import ORACLE, read_answers
+from rayclean.audits.certificate import read_certificate
 from rayclean.audits.forms import row_unit
 from rayclean.audits.settle import read_proposals
 from rayclean.errors import ArtifactError, ConfigError, DataError
@@ -212,10 +213,32 @@ def test_a_certificate_says_what_holds_and_is_void_after_a_change(relabelled: Re
         assert np.mean(right) >= statement["target"]
     changed = relabelled.config("relabel.accept=0.95")
     pipeline.run_verbs(changed, ("relabel",))
-    from rayclean.audits.certificate import read_certificate
-
     assert read_certificate(config, run)["void"] is not None  # the labels are now those of other rules
     assert read_certificate(changed, run)["void"] == "the calibration or the rules of the decision"
+
+
+def test_a_certificate_ends_with_the_answers_and_the_rule_it_rests_on(relabelled: Relabelled) -> None:
+    config, run, truth = relabelled.config(), relabelled.run, truth_of(relabelled)
+    rayclean.certify(config)
+    first = fill(Path(run.path("audit", "certificate-form.csv")), truth)
+    rayclean.certify(config, [first], auditor="anna")
+    assert read_certificate(config, run)["void"] is None
+    rayclean.audit(config)  # nothing new is said
+    assert read_certificate(config, run)["void"] is None
+    stricter = relabelled.config("relabel.certify={target=0.99, delta=0.05, labels=300}")
+    assert read_certificate(stricter, run)["void"] == "relabel.certify"
+    rows = list(csv.DictReader(Path(first).read_text().splitlines()))
+    second = Path(first).with_name("second.csv")
+    with second.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows({**row, "answer": "neither"} for row in rows)
+    read = rayclean.audit(config, [str(second)], auditor="anna")  # the command of audits takes both forms
+    assert read.reading.answers == len(rows)
+    assert read_certificate(config, run)["void"] == "the answers to its questions"
+    again = rayclean.certify(config)
+    assert again.certificate["void"] is None
+    assert again.statement["accepted"] == 0
 
 
 def test_only_certified_labels_change_where_the_config_says_so(relabelled: Relabelled) -> None:
