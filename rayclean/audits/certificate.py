@@ -51,7 +51,7 @@ _MADE_FROM = {
 """What a certificate rests on, in words."""
 _ANSWERED = {
     "proposals": "what an audit says of the suspects",
-    "answers": "the answers to its questions",
+    "answers": "the answers of auditors",
 }
 """Also this, of which the first that differs is named, and only where nothing else does: the rest follows from it."""
 
@@ -117,15 +117,10 @@ def proposal_answers(proposals: Proposals, answers: AuditAnswers, units: Mapping
     return found
 
 
-def answers_digest(proposals: Proposals, answers: Ints) -> str:
-    """Hash of the answers about proposals: a certificate holds for no others.
-
-    Args:
-        proposals: N proposals.
-        answers: [N] of `proposal_answers`.
-    """
-    known = answers != NO_ANSWER
-    return fingerprint(proposals.unit_id[known].tolist(), answers[known].tolist())
+def answers_digest(answers: AuditAnswers) -> str:
+    """Hash of all answers that count: a certificate holds for no others."""
+    settled = sorted([unit_id, *answer.content] for unit_id, answer in answers.settled.items())
+    return fingerprint(settled, sorted(answers.conflicts))
 
 
 def check_certify(config: Config, suspects: int) -> None:

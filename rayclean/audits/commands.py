@@ -30,7 +30,7 @@ from rayclean.audits.forms import (
 )
 from rayclean.audits.oracle import oracle_answers
 from rayclean.audits.present_answers import present_answers
-from rayclean.audits.rates import audit_figures
+from rayclean.audits.rates import audit_figures, final_error
 from rayclean.audits.settle import read_proposals, settle
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import CertifyConfig, Config
@@ -81,7 +81,7 @@ class CertificateState:
 
     statement: dict[str, Any]
     """`target`, `delta`, `seed`, `proposals`, `accepted`, `audited`, `wrong`, `ended_by`, `restricts` (whether labels
-    beyond the certified ones stay as they were)."""
+    beyond the certified ones stay as they were), `final_error` (`rates.final_error`)."""
     certificate: dict[str, Any]
     """The certificate file."""
     questions: int
@@ -158,6 +158,7 @@ def certify_run(
             {answers.settled[key].auditor for key in proposals.unit_id.tolist() if key in answers.settled}
         ),
         "restricts": config.relabel.certify is not None,
+        "final_error": final_error(run, config.audit, task, rule.delta),
     }
     write_certificate(config, run, statement)
     forms = write_form(run, CERTIFY_FORM_FILE, form, [asked[key] for key in following], task)

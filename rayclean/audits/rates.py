@@ -19,7 +19,7 @@ from rayclean.audits.present_answers import present_answers
 from rayclean.audits.units import DoubtedUnit, read_units
 from rayclean.config import AuditConfig
 from rayclean.folder import Folder
-from rayclean.functional.audit_rates import annotator_rates, audit_rates
+from rayclean.functional.audit_rates import annotator_rates, audit_rates, error_bound
 from rayclean.functional.proportions import AuditedPart, Rate, noise_rate
 from rayclean.functional.types import Bools, Ids
 from rayclean.run import Run
@@ -77,6 +77,31 @@ def audit_figures(run: Run, config: AuditConfig, task: Task) -> dict[str, Any] |
     return figures(
         answers.about(units), units, draw, read_population(run.require("detect")), run.require("relabel")
     )
+
+
+def final_error(run: Run, config: AuditConfig, task: Task, delta: float) -> dict[str, Any] | None:
+    """What the random part of an audit says of all labels at the end, as plain JSON; None where none of it was answered.
+
+    A label that the machine decided counts as wrong by the auditor's word, also if that is unsure or auditors disagree; the
+    audited ones are mended afterwards, which only makes the bound safer.
+
+    Returns:
+        `bound` (the share of wrong labels is at most this, except with probability delta), `answered`, and how many of
+        these are `wrong`.
+    """
+    present = present_answers(run, task)
+    drawn = [key for key in np.unique(read_draw(run, config).random).tolist() if key in present.answers.units]
+    if not drawn:
+        return None
+    settled, wrong = present.answers.settled, 0
+    decided, _ = _machine(run.require("relabel"), drawn)
+    for key in drawn:
+        unit, changed = present.units[key], decided.get(key, {}).get("machine_decision") == "changed"
+        label = unit.suggested if changed else unit.given
+        wrong += key not in settled or is_wrong(settled[key], label.value)
+    size = len(read_population(run.require("detect")).unit_id)
+    bound = error_bound(AuditedPart(size, len(drawn), int(wrong)), delta)
+    return {"bound": bound, "answered": len(drawn), "wrong": int(wrong)}
 
 
 def figures(

@@ -86,9 +86,9 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
     proposals = Proposals(
         suspects.unit_id[certifiable & ~is_audited], suspects.probability[certifiable & ~is_audited]
     )
-    told = proposal_answers(proposals, answers, units)
     certified: dict[str, Any] | None = None
     if relabel.certify is not None:
+        told = proposal_answers(proposals, answers, units)
         found, inside = certified_proposals(proposals, told, relabel.certify, config.seed)
         beyond = np.isin(suspects.unit_id, proposals.unit_id[~inside])
         suspects.decision[beyond] = "referred"
@@ -115,7 +115,7 @@ def settle(config: Config, run: Run, out: Folder, task: Task) -> dict[str, Any]:
         "audited_suspects": int(is_audited.sum()),
         "scale": None if scale is None else list(scale),
         "proposals": proposals.digest,
-        "answers": answers_digest(proposals, told),
+        "answers": answers_digest(answers),
         "proposed": len(proposals.unit_id),
         "certified": certified,
         "warnings": _lost(present.lost),

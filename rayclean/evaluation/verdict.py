@@ -109,7 +109,18 @@ def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def certificate_sentence(statement: Mapping[str, Any]) -> str:
-    """What a certificate says, or why there is none."""
+    """What a certificate says, or why there is none; and of all labels, where some drawn from all were audited."""
+    error = statement.get("final_error")
+    if error is None:
+        return _changes_certified(statement)
+    return (
+        f"{_changes_certified(statement)} Of all labels at most {format_percent(error['bound'])} are wrong in the end, with "
+        f"{format_percent(1 - statement['delta'])} certainty ({error['answered']:,} answers about labels drawn from all, "
+        f"{error['wrong']:,} of them not for the label that was decided)."
+    )
+
+
+def _changes_certified(statement: Mapping[str, Any]) -> str:
     accepted, proposals = statement["accepted"], statement["proposals"]
     target, sure = format_percent(statement["target"]), format_percent(1 - statement["delta"])
     asked = f"{statement['audited']:,} answers, {statement['wrong']:,} of them that the change is wrong"

@@ -18,6 +18,8 @@ from rayclean.audits.forms import row_unit
 from rayclean.audits.settle import read_proposals
 from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
+from rayclean.functional.audit_rates import error_bound
+from rayclean.functional.proportions import AuditedPart
 from tests.audits.conftest import VERBS, Relabelled
 from tests.command import run_command
 
@@ -31,6 +33,10 @@ def table(path: str) -> dict[int, dict[str, Any]]:
 
 def labels(run: rayclean.Run) -> dict[int, dict[str, Any]]:
     return table(run.path("relabel", "labels"))
+
+
+def names_of(run: rayclean.Run) -> list[str]:
+    return [each["name"] for each in run.read_json("load", "labels.json")]
 
 
 def truth_of(relabelled: Relabelled) -> dict[int, str]:
@@ -217,6 +223,29 @@ def test_a_certificate_says_what_holds_and_is_void_after_a_change(relabelled: Re
     assert read_certificate(changed, run)["void"] == "the calibration or the rules of the decision"
 
 
+def test_a_certificate_bounds_the_errors_of_all_labels_where_some_of_all_were_audited(
+    relabelled: Relabelled,
+) -> None:
+    config, run, truth = relabelled.config(), relabelled.run, truth_of(relabelled)
+    assert rayclean.certify(config).statement["final_error"] is None
+    rayclean.audit(config)
+    drawn = run.read_json("audit", "draw.json")["random"]
+    unsure = next(key for key in drawn if labels(run)[key]["source"] != "changed")
+    rayclean.audit(config, [fill(relabelled.form, truth | {unsure: "unsure"})], auditor="anna")
+    found = rayclean.certify(config)
+    error = found.certificate["final_error"]
+    machine = {
+        key: names_of(run)[row["suggested_label" if row["machine_decision"] == "changed" else "given_label"]]
+        for key, row in table(run.path("relabel", "annotations")).items()
+    }
+    given = {key: names_of(run)[row["given_label"]] for key, row in labels(run).items()}
+    wrong = sum(machine.get(key, given[key]) != truth[key] for key in drawn if key != unsure) + 1
+    assert (error["answered"], error["wrong"]) == (len(drawn), wrong)
+    assert error["bound"] == error_bound(AuditedPart(len(given), len(drawn), wrong), 0.05)
+    final = np.mean([names_of(run)[row["final_label"]] != truth[key] for key, row in labels(run).items()])
+    assert final <= error["bound"] < 1
+
+
 def test_a_certificate_ends_with_the_answers_and_the_rule_it_rests_on(relabelled: Relabelled) -> None:
     config, run, truth = relabelled.config(), relabelled.run, truth_of(relabelled)
     rayclean.certify(config)
@@ -235,7 +264,7 @@ def test_a_certificate_ends_with_the_answers_and_the_rule_it_rests_on(relabelled
         writer.writerows({**row, "answer": "neither"} for row in rows)
     read = rayclean.audit(config, [str(second)], auditor="anna")  # the command of audits takes both forms
     assert read.reading.answers == len(rows)
-    assert read_certificate(config, run)["void"] == "the answers to its questions"
+    assert read_certificate(config, run)["void"] == "the answers of auditors"
     again = rayclean.certify(config)
     assert again.certificate["void"] is None
     assert again.statement["accepted"] == 0

@@ -142,6 +142,15 @@ def test_what_a_certificate_says(changes: dict, said: str) -> None:
     assert said in run_verdict(metrics(certificate=statement(**changes)), CONFIG).certificate
 
 
+@pytest.mark.parametrize("changes", [{}, {"accepted": 0, "proposals": 0}])
+def test_a_certificate_speaks_of_all_labels_where_some_drawn_from_all_were_audited(changes: dict) -> None:
+    said = "Of all labels at most 13.0 % are wrong in the end, with 95.0 % certainty (50 answers"
+    error = {"bound": 0.13, "answered": 50, "wrong": 2}
+    assert said in certificate_sentence(statement(final_error=error, **changes))
+    assert said in run_verdict(metrics(certificate=statement(final_error=error)), CONFIG).certificate
+    assert "Of all labels" not in certificate_sentence(statement(final_error=None))
+
+
 def test_a_void_certificate_says_what_changed() -> None:
     found = run_verdict(metrics(certificate=statement(void="the data, the model")), CONFIG).certificate
     assert found.startswith("The certificate is void: since then, the data, the model changed.")
