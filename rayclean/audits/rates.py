@@ -75,7 +75,12 @@ def audit_figures(run: Run, config: AuditConfig, task: Task) -> dict[str, Any] |
         return None
     units = read_units(run, task, draw.units.tolist())
     return figures(
-        answers.about(units), units, draw, read_population(run.require("detect")), run.require("relabel")
+        answers.about(units),
+        units,
+        draw,
+        read_population(run.require("detect")),
+        run.require("relabel"),
+        task,
     )
 
 
@@ -110,6 +115,7 @@ def figures(
     draw: Draw,
     population: Population,
     relabel: Folder,
+    task: Task,
 ) -> dict[str, Any]:
     """The figures of `audit_figures`."""
     sample = read_sample(answers, units, population, draw.units)
@@ -127,8 +133,7 @@ def figures(
             after[row] = is_wrong(answer, unit.suggested.value)
             changes, changed_wrong = changes + 1, changed_wrong + int(after[row])
         if machine["chosen_label"] is not None:
-            chosen = unit.given if machine["chosen_label"] == unit.given_label else unit.suggested
-            answered_right.append(not is_wrong(answer, chosen.value))
+            answered_right.append(not is_wrong(answer, _chosen_value(machine["chosen_label"], unit, task)))
     annotator = annotator_rates(np.array(answered_right, dtype=np.bool_), wrong[suspect], after[suspect])
     ids = {*draw.units.tolist()}
     return {
@@ -162,6 +167,15 @@ def _parts(wrong: Bools, suspect: Bools, population: Population) -> list[Audited
         AuditedPart(count, int(suspect.sum()), int((wrong & suspect).sum())),
         AuditedPart(len(population.unit_id) - count, int((~suspect).sum()), int((wrong & ~suspect).sum())),
     ]
+
+
+def _chosen_value(chosen: int, unit: DoubtedUnit, task: Task) -> str:
+    """The annotator's answer by its content; with `relabel.candidates = "all"` it may be a third label."""
+    if chosen == unit.given_label:
+        return unit.given.value
+    if chosen == unit.suggested_label or not task.candidates_are_labels:
+        return unit.suggested.value
+    return task.answers.candidate(chosen).value
 
 
 def _machine(relabel: Folder, ids: Sequence[int]) -> tuple[dict[int, dict[str, Any]], int]:
