@@ -98,11 +98,15 @@ class Engine:
         self._started = self._stopped = False
         self._last_error = ""
 
-    async def answer(self, queries: Sequence[Query]) -> list[Annotation | None]:
+    async def answer(self, queries: Sequence[Query], limit: Budget | None = None) -> list[Annotation | None]:
         """Answer queries: one annotation per query, in order; None for a query beyond the budget or without
         an answer yet.
 
         Queries are sent in order. Equal questions, also of concurrent calls, are sent once.
+
+        Args:
+            queries: the questions.
+            limit: a part of the budget, beyond which this call sends nothing; None: all of it.
 
         Raises:
             AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers
@@ -130,7 +134,7 @@ class Engine:
                         return
                     key, query = item
                     try:
-                        found[key] = await self._once(key, query, known.get(key), call, slot)
+                        found[key] = await self._once(key, query, known.get(key), call, slot, limit)
                     finally:
                         self._wait(-1)
                     self.on_progress(1, key in known)
@@ -176,7 +180,13 @@ class Engine:
         return not self.budget.allows(self._sent, self._used)
 
     async def _once(
-        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts, slot: AsyncExitStack
+        self,
+        key: str,
+        query: Query,
+        known: Annotation | None,
+        call: AnswerCounts,
+        slot: AsyncExitStack,
+        limit: Budget | None,
     ) -> Annotation | None:
         """Send a query in a slot of the window, which is free again when it is answered, or wait for a concurrent call with
         the same question.
@@ -187,7 +197,7 @@ class Engine:
         future: asyncio.Future[Annotation | None] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = future
         try:
-            answer = await self._ask(key, query, known, call, slot)
+            answer = await self._ask(key, query, known, call, slot, limit)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             future.exception()  # mark the exception as retrieved, as no other call may be waiting
@@ -198,12 +208,18 @@ class Engine:
         return answer
 
     async def _ask(
-        self, key: str, query: Query, known: Annotation | None, call: AnswerCounts, slot: AsyncExitStack
+        self,
+        key: str,
+        query: Query,
+        known: Annotation | None,
+        call: AnswerCounts,
+        slot: AsyncExitStack,
+        limit: Budget | None,
     ) -> Annotation | None:
         if self._stopped:
             raise asyncio.CancelledError
         self._check_errors(call)
-        if self.exhausted:
+        if self.exhausted or (limit is not None and not limit.allows(self._sent, self._used)):
             self.counts.unasked += 1
             return None
         self._sent += 1

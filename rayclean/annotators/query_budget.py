@@ -1,6 +1,6 @@
 """The budget of an annotator, in queries, tokens and money."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from rayclean.annotators import ANNOTATORS, relabel_annotators
@@ -43,6 +43,23 @@ class Budget:
     def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
         """Price of some tokens, in `currency`."""
         return (prompt_tokens * self.price_prompt + answer_tokens * self.price_answer) / 1e6
+
+    def for_controls(self, suspects: int) -> Self | None:
+        """What control questions, which are asked first, may use: half of every limit, so that suspects are asked too, and of
+        the queries also what the suspects leave; None where nothing is limited.
+
+        >>> Budget(max_queries=100).for_controls(1000).max_queries, Budget(max_queries=100).for_controls(20).max_queries
+        (50, 80)
+        """
+        queries, tokens, cost = self.max_queries, self.max_tokens, self.max_cost
+        if queries is None and tokens is None and cost is None:
+            return None
+        return replace(
+            self,
+            max_queries=None if queries is None else max(queries // 2, queries - suspects),
+            max_tokens=None if tokens is None else tokens // 2,
+            max_cost=None if cost is None else cost / 2,
+        )
 
     def allows(self, sent: int, spent: Spent) -> bool:
         """Whether one more query may be sent, after `sent` queries with total expenses `spent`."""

@@ -186,8 +186,8 @@ class RelabelConfig(Options):
     SmolLM2 was right on .90 of the controls and .30 of the suspects)."""
     controls: int = Field(150, ge=0, le=200)
     """Number of control questions, about labels that are as good as known: they measure how often the annotator is
-    right, without any truth. An annotator that is not surely better than chance changes nothing, so without controls
-    the model alone decides."""
+    right, without any truth, and take at most half of the annotator's budget. An annotator that is not surely better than
+    chance changes nothing, so without controls the model alone decides."""
     ask_all: bool = False
     """Ask about every suspect even where the control questions and the first 200 suspects show that the annotator is no
     better than chance, so that no answer can change a label. By default asking ends there."""

@@ -27,6 +27,8 @@ CHANCE, ABOVE_CHANCE = 0.5, 0.02
 """Accuracy of guessing between two candidates, and how far above it an annotator must surely be."""
 PRIOR_ANSWERS = 2
 """Right and wrong control answers each that every annotator has before its first, which shrinks towards .5."""
+LEAST_CONTROLS = 5
+"""With fewer control questions, even all of them right, no annotator is surely so much better than chance."""
 MOST_SPREAD = 0.1
 """Interquartile range of log-odds up to which an annotator claims always the same."""
 LEAST_BELIEF = 1e-9

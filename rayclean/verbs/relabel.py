@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayclean.annotators import build_annotator, relabel_annotators
+from rayclean.annotators.base import Annotator
 from rayclean.annotators.decisions import DecidedStage, decision_counts, write_decisions
 from rayclean.annotators.demonstrations import DemonstrationSources
 from rayclean.annotators.final_labels import lost_reverts, write_labels
@@ -27,8 +28,10 @@ from rayclean.annotators.reverts import Change
 from rayclean.audits.certificate import check_certify
 from rayclean.audits.settle import settle
 from rayclean.config import Config
+from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.functional.suspect_budget import suspects_allowed
+from rayclean.functional.worth import LEAST_CONTROLS
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.runtime.needs import SECONDS_PER_EXAMPLE, VerbNeeds, loaded_examples
@@ -63,6 +66,7 @@ def validate(config: Config, run: Run) -> None:
     for plugin in relabel_annotators(config):
         annotator = build_annotator(config, (), plugin)
         annotator.check()
+        _check_controls(config, annotator)
         validate_server(annotator)
 
 
@@ -161,6 +165,18 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
         "go_on": advice,
         "warnings": warnings,
     }
+
+
+def _check_controls(config: Config, annotator: Annotator) -> None:
+    most = annotator.config.max_queries
+    if not (annotator.asks and annotator.independent and config.relabel.controls >= LEAST_CONTROLS and most):
+        return
+    if most // 2 < LEAST_CONTROLS:
+        raise ConfigError(
+            f"annotator.max_queries = {most} leaves {most // 2} control questions, half of the budget; with fewer than "
+            f"{LEAST_CONTROLS} nobody can be shown to be better than chance, and answers would be paid for nothing: set "
+            f'max_queries to at least {2 * LEAST_CONTROLS}, or annotator = {{name = "posterior"}}, which asks nobody'
+        )
 
 
 def _lost(reverts: Sequence[Change]) -> list[str]:

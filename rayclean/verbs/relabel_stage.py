@@ -4,6 +4,7 @@ queries/annotator-00/...    candidates and demonstrations by rank, in chunks
 answers/annotator-00/...    an answer to every query of a chunk, written when the whole chunk is answered
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,22 +12,17 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayclean import progress
-from rayclean.annotators.answers import ANSWERS, answer_rows, unneeded_rows
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.beyond import drawn_beyond
-from rayclean.annotators.calibration_queries import answer_for_calibration, content_free_queries
 from rayclean.annotators.decisions import stage_name
 from rayclean.annotators.demonstrations import DemonstrationSources
-from rayclean.annotators.engine import Engine
 from rayclean.annotators.ledger import Ledger, Spent
 from rayclean.annotators.measuring import measure_answers
-from rayclean.annotators.query import Query
 from rayclean.annotators.query_budget import Budget
-from rayclean.annotators.query_builder import QueryBuilder, chunk_name, chunks_in, read_chunk
+from rayclean.annotators.query_builder import QueryBuilder, chunk_name, chunks_in
 from rayclean.annotators.random_demonstrations import random_pool
 from rayclean.config import Config
 from rayclean.folder import Folder
@@ -34,6 +30,9 @@ from rayclean.run import Run
 from rayclean.runtime.asking import AskingPlan
 from rayclean.runtime.engines import Engines
 from rayclean.tasks.base import Task
+from rayclean.verbs.relabel_chunks import ChunkWork, answers_part
+
+logger = logging.getLogger(__name__)
 
 MAX_CHUNKS = 16
 ROWS_PER_CHUNK = 2048
@@ -70,10 +69,10 @@ class AnnotatorStage:
         return Ledger(self.run.sub("ledger"), self.session).spent
 
     @property
-    def chunk_work(self) -> "_ChunkWork":
+    def chunk_work(self) -> ChunkWork:
         """The work on chunks, in a form that can be sent to other processes."""
         folders = (self.sources.load, self.out.url())
-        return _ChunkWork(
+        return ChunkWork(
             *folders, stage_name(self.number), self.task, self.calibration, self.annotator.shows_given
         )
 
@@ -117,9 +116,11 @@ class AnnotatorStage:
                 ):
                     bar.advance(sum(suspects[shard] for shard in group))
         answers = ("answers", stage_name(self.number))
-        missing = [chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, _part(chunk))]
+        missing = [
+            chunk for chunk in chunks_in(queries) if not self.out.exists(*answers, answers_part(chunk))
+        ]
         if missing:
-            self._answer(engines, missing, asked + self._controls + self._beyond_count, total)
+            self._answer(engines, missing, asked, total)
 
     def query_builder(
         self,
@@ -146,10 +147,18 @@ class AnnotatorStage:
             beyond,
         )
 
-    def _answer(self, engines: Engines, chunks: list[int], total: int, suspects: int) -> None:
+    def _answer(self, engines: Engines, chunks: list[int], asked: int, suspects: int) -> None:
         """Write `answers/` of some chunks; those after the first without asking where no answer could change a label."""
+        total = asked + self._controls + self._beyond_count
+        limit = Budget.of(self.annotator).for_controls(asked)
+        if limit is not None and limit.max_queries is not None and limit.max_queries < self._controls:
+            logger.warning(
+                "relabel: max_queries allows %d of %d control questions, as half of it is kept for suspects",
+                limit.max_queries,
+                self._controls,
+            )
         with progress.progress_bar("relabel: answers", total, "queries") as bar, ExitStack() as server:
-            asker = _Asker(self, engines, server, bar)
+            asker = _Asker(self, engines, server, bar, replace(self.chunk_work, for_controls=limit))
             first, rest = (chunks[:1], chunks[1:]) if chunks[0] == 0 else ([], chunks)
             asker.ask(first)
             if rest and self._cannot_change_a_label(suspects):
@@ -162,8 +171,12 @@ class AnnotatorStage:
         """Whether control questions and the first suspects show that the annotator is not surely better than chance."""
         if not self._controls or self.config.relabel.ask_all:
             return False
-        first = self.out.read_table("answers", stage_name(self.number), _part(0), columns=["state"])
-        if not {*first["state"].to_pylist()} <= {"answered", "single"}:
+        first = self.out.read_table(
+            "answers", stage_name(self.number), answers_part(0), columns=["state", "rank"]
+        )
+        unasked = pc.and_(pc.equal(first["state"], "unasked"), pc.less(first["rank"], 0))
+        known = first.filter(pc.invert(unasked))  # controls may be beyond their part of the budget
+        if not {*known["state"].to_pylist()} <= {"answered", "single"}:
             return False  # the budget ended, or questions failed: it is not known yet
         folder, given = stage_name(self.number), np.zeros(len(self.task.answers), dtype=np.int64)
         queries = self.out.sub("queries", folder)
@@ -197,6 +210,7 @@ class _Asker:
     server: ExitStack
     """Where the language model is served, until the end of the stage."""
     bar: progress.ProgressBar
+    work: ChunkWork
     ready: Annotator | None = None
     """The annotator once it is served."""
 
@@ -210,62 +224,17 @@ class _Asker:
         )
         if self.ready is None and stage.annotator.server() is not None:
             # A server takes minutes to start, so only if it is needed.
-            must_ask = partial(stage.chunk_work.needs_server, asking=asking)
+            must_ask = partial(self.work.needs_server, asking=asking)
             if any(list(self.engines.map_items(must_ask, chunks))):
                 self.ready = self.server.enter_context(self.engines.hosted(stage.annotator, stage.run.url()))
                 asking = replace(asking, annotator=self.ready)
         for _ in self.engines.ask_queries(
             asking,
-            stage.chunk_work.answer,
+            self.work.answer,
             chunks,
             lambda count, reused: self.bar.advance(count, resumed=reused),
         ):
             pass
-
-
-@dataclass(frozen=True)
-class _ChunkWork:
-    """The work on one chunk in the engine's process: reads the queries and answers them."""
-
-    load: str
-    """URL of the folder of `load`."""
-    out: str
-    """URL of the folder of `relabel`."""
-    stage: str
-    """Name of the annotator's sub-folders."""
-    task: Task
-    calibration: str
-    shows_given: bool
-
-    def read(self, chunk: int) -> tuple[pa.Table, list[Query]]:
-        """Read the rows and queries of a chunk."""
-        queries, examples = Folder(self.out).sub("queries", self.stage), Folder(self.load).url("examples")
-        return read_chunk(queries, examples, chunk, self.task, self.shows_given)
-
-    def needs_server(self, chunk: int, asking: AskingPlan) -> bool:
-        """Whether a chunk has a query without a recorded answer that the budget allows."""
-        engine = asking.engine()
-        _, queries = self.read(chunk)
-        queries += content_free_queries(engine.annotator, queries, self.calibration)
-        keys = {engine.annotator.key(query) for query in queries}
-        return not engine.exhausted and len(engine.ledger.lookup(keys)) < len(keys)
-
-    def leave_out(self, chunk: int) -> None:
-        """Write `answers/` of a chunk that nobody is asked about, since no answer could change a label."""
-        queries = Folder(self.out).sub("queries", self.stage)
-        name = chunk_name(chunk)
-        table = pa.concat_tables([queries.read_table(name, shard) for shard in queries.shards(name)])
-        answers = pa.Table.from_pylist(unneeded_rows(table), schema=ANSWERS)
-        Folder(self.out).write_table(answers, "answers", self.stage, _part(chunk))
-
-    async def answer(self, engine: Engine, chunk: int) -> None:
-        """Answer a chunk's queries and write `answers/<annotator>/part-<chunk>.parquet`."""
-        table, queries = self.read(chunk)
-        neutral = content_free_queries(engine.annotator, queries, self.calibration)
-        answers, content_free = await answer_for_calibration(engine.answer, queries, neutral)
-        rows = answer_rows(table, answers, content_free, engine.ledger.session, self.task.answers)
-        table = pa.Table.from_pylist(rows, schema=ANSWERS)
-        Folder(self.out).write_table(table, "answers", self.stage, _part(chunk))
 
 
 def _groups(shards: Sequence[str], suspects: dict[str, int]) -> list[list[str]]:
@@ -279,8 +248,3 @@ def _groups(shards: Sequence[str], suspects: dict[str, int]) -> list[list[str]]:
         groups[-1].append(shard)
         rows += suspects[shard]
     return [group for group in groups if group]
-
-
-def _part(chunk: int) -> str:
-    """Name of the file of a chunk's answers."""
-    return f"part-{chunk:05d}.parquet"

@@ -23,11 +23,12 @@ from rayclean.annotators.simulated import SimulatedAnnotator
 from rayclean.config import Config, parse_config
 from rayclean.errors import AnnotationError, ConfigError
 from rayclean.folder import Folder
+from rayclean.functional.worth import LEAST_CONTROLS, Worth
 from rayclean.run import Run
 from rayclean.runtime.engines import IN_PROCESS, Engines
 from rayclean.schema import Label, LabelSet
 from rayclean.tasks.classification import Classification
-from rayclean.verbs import relabel, relabel_stage
+from rayclean.verbs import relabel, relabel_chunks, relabel_stage
 from tests.annotators.hostile import serve_in_process, tokenizer_folder
 
 Ints = npt.NDArray[np.int64]
@@ -379,13 +380,13 @@ def test_neighbours_that_vote_are_the_nearest_whatever_their_label(tmp_path: Pat
 def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) -> None:
     run = make(tmp_path)
     options = simulated(run, tokens=5)
-    metrics = do(config_of(tmp_path, options | {"max_queries": CONTROLS + 12}), run)
+    metrics = do(config_of(tmp_path, options | {"max_queries": 24}), run)
     assert (metrics["asked"], metrics["unasked"], metrics["complete"]) == (
-        CONTROLS + 12,
+        24,
         SUSPECTS - 12,
         False,
     )
-    assert metrics["judged"][0]["controls"]["asked"] == CONTROLS  # which are asked first
+    assert metrics["judged"][0]["controls"]["asked"] == 12  # which are asked first, with half of the budget
     assert "raise annotator.max_queries" in metrics["go_on"]
     annotations = table(run, "relabel", "annotations")
     assert {row["rank"] for row in annotations.values() if row["decision"] == "unasked"} == set(
@@ -395,17 +396,45 @@ def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) 
     assert all(labels[key]["final_label"] == labels[key]["given_label"] for key, row in annotations.items()
                if row["decision"] == "unasked")  # fmt: skip
     metrics = do(config_of(tmp_path, options | {"max_queries": 100}), run, "more")
-    assert (metrics["asked"], metrics["from_ledger"], metrics["complete"]) == (SUSPECTS - 12, 12, True)
+    assert (metrics["asked"], metrics["from_ledger"], metrics["complete"]) == (
+        CONTROLS - 12 + SUSPECTS - 12,
+        12,
+        True,
+    )
 
 
-def test_a_budget_that_ends_before_the_first_suspect(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "limit",
+    [{"max_queries": 10}, {"max_tokens": 50}, {"max_cost": 50e-6, "price_prompt": 1.0, "currency": "USD"}],
+)
+def test_a_small_budget_is_for_controls_and_suspects_alike(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, limit: dict[str, Any]
+) -> None:
     run = make(tmp_path, believed=BELIEVED)
-    metrics = do(config_of(tmp_path, simulated(run, max_queries=10)), run)
+    metrics = do(config_of(tmp_path, simulated(run, tokens=5, concurrency=1, **limit)), run)
     (judged,) = metrics["judged"]
-    assert (metrics["asked"], judged["controls"]["asked"], metrics["answered"]) == (10, 10, 0)
+    assert (metrics["asked"], judged["controls"]["asked"], metrics["answered"]) == (10, 5, 5)
     assert metrics["complete"] is False
-    metrics = do(config_of(tmp_path, simulated(run)), run, "more")
-    assert (metrics["asked"], metrics["complete"]) == (CONTROLS - 10 + SUSPECTS, True)
+    assert ("max_queries allows 5 of 150 control questions" in caplog.text) == ("max_queries" in limit)
+    metrics = do(config_of(tmp_path, simulated(run, tokens=5)), run, "more")
+    assert (metrics["asked"], metrics["complete"]) == (CONTROLS + SUSPECTS - 10, True)
+
+
+def test_control_questions_take_what_the_suspects_leave(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    metrics = do(config_of(tmp_path, simulated(run, max_queries=CONTROLS + SUSPECTS)), run)
+    assert metrics["judged"][0]["controls"]["asked"] == CONTROLS
+    assert metrics["complete"] is True
+
+
+def test_a_budget_that_cannot_measure_the_annotator_is_refused(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert not Worth(LEAST_CONTROLS - 1, LEAST_CONTROLS - 1).above_chance
+    assert Worth(LEAST_CONTROLS, LEAST_CONTROLS).above_chance
+    with pytest.raises(ConfigError, match=r"max_queries = 9 leaves 4 control questions.*to at least 10"):
+        relabel.validate(config_of(tmp_path, simulated(run, max_queries=9)), run)
+    for fine in ({"max_queries": 10}, {"max_queries": 0}):
+        relabel.validate(config_of(tmp_path, simulated(run, **fine)), run)
 
 
 def test_too_few_answers_for_a_certificate_are_refused_before_anybody_is_asked(
@@ -647,7 +676,7 @@ def as_said(row: dict[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
 def test_annotators_in_order(tmp_path: Path) -> None:
     """What the first leaves undecided goes to the second, each with its own controls, budget and price."""
     run = make(tmp_path)
-    cheap = simulated(run, max_queries=CONTROLS + 10, tokens=1, price_prompt=1.0, currency="USD")
+    cheap = simulated(run, max_queries=20, tokens=1, price_prompt=1.0, currency="USD")
     dear = simulated(run, seed=1, tokens=7, price_prompt=100.0, currency="USD")
     config = config_of(tmp_path, {"name": "knn"}, relabel={"annotators": [cheap, "knn", dear]})
     metrics = do(config, run)
@@ -658,18 +687,19 @@ def test_annotators_in_order(tmp_path: Path) -> None:
     names = [each["name"] for each in metrics["annotators"]]
     assert names == [each["name"] for each in metrics["judged"]] == ["simulated", "knn", "simulated"]
     asked = [each["asked"] for each in metrics["annotators"]]
-    assert asked == [CONTROLS + 10, SUSPECTS - 10, CONTROLS + SUSPECTS - 10]
-    assert [each["controls"]["asked"] for each in metrics["judged"]] == [CONTROLS, 0, CONTROLS]
+    assert asked == [20, SUSPECTS - 10, CONTROLS + SUSPECTS - 10]
+    assert [each["controls"]["asked"] for each in metrics["judged"]] == [10, 0, CONTROLS]
     assert [each["decided_by"] for each in metrics["judged"]] == ["open", "posterior_alone", "open"]
     assert metrics["cost"] == pytest.approx((asked[0] * 1.0 + asked[2] * 7 * 100.0) / 1e6)
     assert metrics["currency"] == "USD"
     assert metrics["annotator"]["name"] == "simulated, then knn, then simulated"
     again = do(config, run, "again")
     # Another relabelling has every answer for nothing, and its whole budget for those left.
-    assert (again["asked"], again["from_ledger"]) == (SUSPECTS - 10, 10)
-    assert [each["asked"] for each in again["annotators"]] == [SUSPECTS - 10, 0, 0]
+    # Half of it is for further control questions; the last one has answered what the first still leaves.
+    assert (again["asked"], again["from_ledger"]) == (20, 10 + SUSPECTS - 20)
+    assert [each["asked"] for each in again["annotators"]] == [20, 0, 0]
     last = do(config, run, "once more")
-    assert (last["asked"], last["from_ledger"]) == (0, SUSPECTS)
+    assert (last["asked"], last["from_ledger"], last["complete"]) == (10 + SUSPECTS - 20, 20, True)
 
 
 def test_an_annotator_is_asked_about_what_the_model_alone_leaves(tmp_path: Path) -> None:
@@ -772,7 +802,7 @@ def test_a_crash_between_chunks_asks_no_control_twice(
             return answer_rows(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(relabel_stage, "answer_rows", dies)
+            patch.setattr(relabel_chunks, "answer_rows", dies)
             with pytest.raises(ZeroDivisionError):
                 do(config, run)
         before = server.calls().total()
