@@ -40,8 +40,7 @@ The truth (`load/truth/`) is opened here and by the simulated annotator, nowhere
                                     development examples
     training.epochs[].dev_loss_final, .dev_accuracy_final  the same on the final labels of those that are no
                                     unresolved suspects; null where the epoch was chosen by given labels
-    training.epochs[].asked, .from_ledger  queries of this epoch that were paid for, and that the ledger
-                                    answered
+    training.epochs[].asked, .from_ledger  queries of this epoch that were paid for, and those of the ledger
     training.epochs[].<subset>      examples in a subset of the method, null before the first split
     training.epochs[].<subset>_wrong  share of them whose label (the one trained on) is wrong
     training.epochs[].<subset>_after_wrong  this share with answers in place of labels, if the method replaces

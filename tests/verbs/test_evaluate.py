@@ -92,7 +92,7 @@ def write(
         "load": {"test": 4 * test, "rejected": {"empty text": 1}, "warnings": []},
         "predict": {},
         "detect": {"estimated_noise_rate": 0.25},
-        "relabel": {"annotator": {"name": "simulated", "model": "m"}, "audit": {"expected_wrong": None}, "judged": [JUDGED if asked else UNASKED], "cost": 0.5, "tokens": {"prompt": 30, "answer": 3},
+        "relabel": {"annotator": {"name": "simulated", "model": "m"}, "audit": {"expected_wrong": None, "proposed": 0}, "judged": [JUDGED if asked else UNASKED], "cost": 0.5, "tokens": {"prompt": 30, "answer": 3},
                     "asked": 3 * asked, "from_ledger": 1, "go_on": None},
         "train": {"method": "noiseal", "epochs": 3, "best_epoch": 2,
                   "annotator": {"asked": 2, "from_ledger": 4, "tokens": {"prompt": 8, "answer": 2}, "cost": 0.25}},
