@@ -1,7 +1,7 @@
 """The verdict: what a reader must know first, in sentences; the same on the page and in the terminal.
 
-Which case it is (random-like noise, systematic noise, not known by an audit's few answers, certified or not audited), how many labels changed and were referred, what harm is
-to be expected, and what is certified or what a certificate would take.
+Which case it is (random-like noise, systematic noise, not known by an audit's few answers, certified or not audited), how
+many labels changed and were referred, what harm is to be expected, and what is certified or what a certificate would take.
 """
 
 from collections.abc import Mapping
@@ -202,8 +202,8 @@ def _audited(audit: Mapping[str, Any]) -> list[str]:
     if case == "too few answers":
         found.append(
             f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "
-            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open (rayclean audit CONFIG), or to more "
-            "of them (audit.suspects, audit.random), narrow this down."
+            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open (rayclean audit CONFIG), or to "
+            "more of them (audit.suspects, audit.random), narrow this down."
         )
     return found
 
