@@ -9,6 +9,7 @@ import html
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rayclean.config.export_section import ADDED_COLUMNS
@@ -119,7 +120,10 @@ class RunResults(Run):
             rows = self.suspects().head(5)
         except ArtifactError:  # the data have changed since; the figures above are still those of the run
             return text
-        return text + rows.to_html(escape=True, index=False, max_cols=20)
+        shown = rows.map(
+            lambda value: shorten(value, _WIDEST, placeholder=" …") if isinstance(value, str) else value
+        )
+        return text + shown.to_html(escape=True, index=False, max_cols=20)
 
     def _rows(self, only: "OnlyRows", columns: Sequence[str] = ADDED_COLUMNS) -> "pa.Table":
         """Rows with added columns; those of a part with their numbers as the last column."""
@@ -143,6 +147,8 @@ def _part_of_a_frame(table: "pa.Table") -> "pandas.DataFrame":
     return found
 
 
+_WIDEST = 80
+"""Characters of a text that a notebook shows."""
 _SHOWN = {
     "load": {"examples": "{:,} examples", "classes": "{:,} classes", "rejected": "{:,} rows left out"},
     "predict": {"accuracy_given": "{:.1%} of the given labels predicted"},

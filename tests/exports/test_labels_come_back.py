@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,9 @@ def test_changes_and_suspects(made: tuple[Path, rayclean.Config, RunResults], fr
     assert suspects.label_quality.is_monotonic_increasing
     found = run.summary()
     assert f"{len(changes):,} labels changed" in found
-    assert "<table" in run._repr_html_()
+    page = run._repr_html_()
+    assert "<table" in page
+    assert max(len(cell) for cell in re.findall("<td>(.*?)</td>", page, re.DOTALL)) <= 80
 
 
 def test_without_relabel_there_are_suspects_and_labels_as_given(
