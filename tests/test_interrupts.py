@@ -223,7 +223,7 @@ def test_a_signal_inside_of_a_text_that_is_executed_ends_with_its_code(number: i
     (tmp_path / "stopped.py").write_text(
         "import os, sys, time\n"
         "from rayclean.cli import main as cli\n"
-        f"cli.command_line = lambda **_: exec('os.kill(os.getpid(), {int(number)}); time.sleep(60)', globals())\n"
+        f"cli.command_line = lambda *_, **__: exec('os.kill(os.getpid(), {int(number)}); time.sleep(60)', globals())\n"
         "cli.main()\n"
     )
     done = subprocess.run(

@@ -102,7 +102,7 @@ def test_a_sweep_whose_trials_failed_is_in_the_summary(
     said = run("sweep", *files)
     assert said.exit_code == 1
     assert begun == ["ill", "good"]
-    assert f"1 of 2 sweeps failed:\n  {files[0]}: 1 trials failed" in said.output
+    assert f"1 of 2 sweeps failed:\n  {files[0]}: 1 trial failed" in said.output
 
 
 def test_what_is_finished_is_not_checked_again(tmp_path: Path) -> None:
