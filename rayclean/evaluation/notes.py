@@ -29,7 +29,7 @@ def _judged(judged: Mapping[str, Any]) -> str:
         return f"{name} was left nothing to decide."
     only_ranks = "the model's scores of such labels rank them, but are no probabilities by which labels may change: none was"
     if not controls["asked"] and not judged.get("alone", True):
-        return f"Nobody whose judgement was measured was asked, and {only_ranks}, all suspects keep their labels until a person looks."
+        return f"Nobody whose judgement was measured was asked, and {only_ranks}, all suspects wait for a person."
     if not controls["asked"]:
         return (
             "Nobody whose judgement was measured was asked: the model alone decided, and changed only labels of which it "
