@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from benchmarks.quickstart import readme_paragraph
 from benchmarks.readme_table import RESULT, rankings_table, readme_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
@@ -24,3 +25,8 @@ def test_readme_says_what_the_worst_cell_is() -> None:
         )
         in readme
     )
+
+
+def test_readme_says_what_the_quickstart_did() -> None:
+    figures = json.loads((RESULT.parent / "quickstart.json").read_text())["figures"]
+    assert readme_paragraph(figures) in " ".join((PAGE.parents[1] / "README.md").read_text().split())
