@@ -39,11 +39,14 @@ def drawn_beyond(detect: Folder, count: int, seed: int) -> npt.NDArray[np.int64]
     same value is given and suggested are left out: nobody can choose between two equal answers.
     """
     columns = ["unit_id", "quality", "suspect", "control", "given_value", "suggested_value"]
-    parts = [detect.read_table("findings", shard, columns=columns) for shard in detect.shards("findings")]
-    table = pa.concat_tables(parts)
-    same = np.asarray(pc.equal(table["given_value"], table["suggested_value"]).fill_null(False))
-    rest = ~table["suspect"].to_numpy() & (table["control"].to_numpy() < 0) & ~same
-    ids, quality = table["unit_id"].to_numpy()[rest], table["quality"].to_numpy()[rest].astype(np.float64)
+    rest = []
+    for shard in detect.shards("findings"):
+        table = detect.read_table("findings", shard, columns=columns)
+        same = np.asarray(pc.equal(table["given_value"], table["suggested_value"]).fill_null(False))
+        kept = ~table["suspect"].to_numpy() & (table["control"].to_numpy() < 0) & ~same
+        rest.append(table.select(["unit_id", "quality"]).filter(pa.array(kept)))
+    table = pa.concat_tables(rest)
+    ids, quality = table["unit_id"].to_numpy(), table["quality"].to_numpy().astype(np.float64)
     return np.sort(ids[stratified_draw(ids, quality, count, seed, "beyond the suspects")])
 
 

@@ -41,6 +41,15 @@ class AnswerCounts:
     """Number of failed queries by kind of error."""
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One call of `Engine.answer`."""
+
+    limit: Budget
+    """The part of the engine's budget that it may use."""
+    counts: AnswerCounts = field(default_factory=AnswerCounts)
+
+
 class Meter:
     """Receives the counts of an engine, for metrics; this base class ignores them."""
 
@@ -112,7 +121,7 @@ class Engine:
             AnnotationError: the annotator cannot start, or too many queries of this call failed. Answers
                 received are in the ledger, where `recall` finds them.
         """
-        call = AnswerCounts()
+        call = _Call(limit or Budget())
         keys = await asyncio.to_thread(lambda: [self.annotator.key(query) for query in queries])
         known = await asyncio.to_thread(self.ledger.lookup, keys)
         free = {} if self._ledger_uses_budget else known
@@ -134,7 +143,7 @@ class Engine:
                         return
                     key, query = item
                     try:
-                        found[key] = await self._once(key, query, known.get(key), call, slot, limit)
+                        found[key] = await self._once(key, query, known.get(key), call, slot)
                     finally:
                         self._wait(-1)
                     self.on_progress(1, key in known)
@@ -148,7 +157,7 @@ class Engine:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        self._check_errors(call)
+        self._check_errors(call.counts)
         return [
             None if (annotation := found[key]) is None else _of_query(annotation, query)
             for key, query in zip(keys, queries, strict=True)
@@ -180,13 +189,7 @@ class Engine:
         return not self.budget.allows(self._sent, self._used)
 
     async def _once(
-        self,
-        key: str,
-        query: Query,
-        known: Annotation | None,
-        call: AnswerCounts,
-        slot: AsyncExitStack,
-        limit: Budget | None,
+        self, key: str, query: Query, known: Annotation | None, call: _Call, slot: AsyncExitStack
     ) -> Annotation | None:
         """Send a query in a slot of the window, which is free again when it is answered, or wait for a concurrent call with
         the same question.
@@ -197,7 +200,7 @@ class Engine:
         future: asyncio.Future[Annotation | None] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = future
         try:
-            answer = await self._ask(key, query, known, call, slot, limit)
+            answer = await self._ask(key, query, known, call, slot)
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             future.exception()  # mark the exception as retrieved, as no other call may be waiting
@@ -208,18 +211,12 @@ class Engine:
         return answer
 
     async def _ask(
-        self,
-        key: str,
-        query: Query,
-        known: Annotation | None,
-        call: AnswerCounts,
-        slot: AsyncExitStack,
-        limit: Budget | None,
+        self, key: str, query: Query, known: Annotation | None, call: _Call, slot: AsyncExitStack
     ) -> Annotation | None:
         if self._stopped:
             raise asyncio.CancelledError
-        self._check_errors(call)
-        if self.exhausted or (limit is not None and not limit.allows(self._sent, self._used)):
+        self._check_errors(call.counts)
+        if self.exhausted or not call.limit.allows(self._sent, self._used):
             self.counts.unasked += 1
             return None
         self._sent += 1
@@ -242,7 +239,7 @@ class Engine:
         )
         self._used.add(annotation)
         self._last_error = annotation.error or self._last_error
-        for counts in (self.counts, call):
+        for counts in (self.counts, call.counts):
             counts.asked += 1
             if annotation.error is not None:
                 counts.errors[annotation.error_kind or "invalid"] += 1

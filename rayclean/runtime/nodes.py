@@ -36,6 +36,14 @@ def head_id() -> str | None:
     return heads[0] if heads else None
 
 
+def free_resources() -> str:
+    """What of the cluster is free now."""
+    free, there = ray.available_resources(), ray.cluster_resources()
+    return "free are " + " and ".join(
+        f"{free.get(unit, 0.0):g} of {there[unit]:g} {unit}s" for unit in ("CPU", "GPU") if unit in there
+    )
+
+
 def computers() -> int:
     """Number of nodes with a CPU, including those that an autoscaler may add; at least 1."""
     later = sum(count for count, shape in declared() if shape.get("CPU", 0.0) >= 1)

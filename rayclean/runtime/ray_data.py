@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from rayclean import interrupts
 from rayclean.runtime import environment as environment
 from rayclean.runtime.cluster import quiet_libraries
+from rayclean.runtime.nodes import free_resources
 
 import ray
 import ray.data
@@ -112,8 +113,6 @@ class _Begun:
         def watch() -> None:
             with suppress(Exception):  # Ray is gone, which the block learns by itself
                 while not over.wait(_SAY_SECONDS) and not internal_kv._internal_kv_exists(self.key):
-                    from rayclean.runtime.training_board import free_resources  # it imports PyTorch
-
                     seconds = time.monotonic() - since
                     logger.warning(
                         "waits for a process with %s since %d s; %s", wanted, seconds, free_resources()

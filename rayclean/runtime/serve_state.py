@@ -10,8 +10,8 @@ import httpx
 from rayclean.errors import AnnotationError, ResourceError
 from rayclean.progress import console, print_plain
 from rayclean.runtime import environment as environment
+from rayclean.runtime.nodes import free_resources
 from rayclean.runtime.preflight import ResourceDemand
-from rayclean.runtime.training_board import free_resources
 
 import ray
 

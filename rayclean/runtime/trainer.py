@@ -7,8 +7,8 @@ from rayclean.errors import FaultError
 from rayclean.runtime import environment as environment
 from rayclean.runtime.cluster import is_embedded
 from rayclean.runtime.gpus import INSTALL
+from rayclean.runtime.nodes import free_resources
 from rayclean.runtime.places import MissingWorkersError
-from rayclean.runtime.training_board import free_resources
 
 import ray
 from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
@@ -25,9 +25,9 @@ from ray.train.v2.api.exceptions import ControllerError
 START_SECONDS = 1800.0
 """Time that a training waits for its workers before it is given up, at first and after each loss of them: an autoscaler
 starts a node with GPUs in five to ten minutes, and other runs may hold what there is."""
-START_ATTEMPTS = 30
-"""Failures of a group at its start after which a training is given up; Ray Train counts as one each minute for which the
-resources of a group of a given size are not there."""
+START_ATTEMPTS = round(START_SECONDS / 60)
+"""The same bound in failures of a group at its start: Ray Train counts as one each minute for which the resources of a group of a
+given size are not there."""
 MAX_FAILURES = 5
 """Losses of workers or nodes after which a run fails; the same command resumes it. Preemptions do not
 count."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from rayclean.runtime import environment as environment
 from rayclean.runtime.engines import OnEpoch
+from rayclean.runtime.nodes import free_resources
 from rayclean.training.collectives import Collectives
 
 import ray
@@ -112,11 +113,3 @@ def all_ready(board: Any, collectives: Collectives) -> Iterator[None]:
     while ray.get(board.ready.remote(token, collectives.rank)) < collectives.world_size:
         time.sleep(pause)
         pause = min(2 * pause, SECONDS_BETWEEN_POLLS)
-
-
-def free_resources() -> str:
-    """What of the cluster is free now."""
-    free, there = ray.available_resources(), ray.cluster_resources()
-    return "free are " + " and ".join(
-        f"{free.get(unit, 0.0):g} of {there[unit]:g} {unit}s" for unit in ("CPU", "GPU") if unit in there
-    )

@@ -109,7 +109,7 @@ def test_actors_on_the_gpus_of_this_machine_share_its_cores(cluster) -> None:  #
 def test_what_a_map_waits_for_is_said_until_a_process_has_told_that_it_runs(
     told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from rayclean.runtime import ray_data, training_board
+    from rayclean.runtime import ray_data
 
     store: set[bytes] = set()
     kv = SimpleNamespace(
@@ -119,7 +119,7 @@ def test_what_a_map_waits_for_is_said_until_a_process_has_told_that_it_runs(
     )
     monkeypatch.setattr(ray_data, "internal_kv", kv)
     monkeypatch.setattr(ray_data, "_SAY_SECONDS", 0.05)
-    monkeypatch.setattr(training_board, "free_resources", lambda: "free are 0 of 4 CPUs")
+    monkeypatch.setattr(ray_data, "free_resources", lambda: "free are 0 of 4 CPUs")
     begun = ray_data._Begun()
     with begun.awaited("1 CPUs"):
         if told:
