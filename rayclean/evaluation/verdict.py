@@ -4,6 +4,8 @@ Which case it is (random-like noise, systematic noise, not known by an audit's f
 many labels changed and were referred, what harm is to be expected, and what is certified or what a certificate would take.
 """
 
+import posixpath
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,7 +59,7 @@ def run_verdict(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> RunVer
         case = "certified"
     sentences = [_changes(metrics)]
     if audit is not None:
-        sentences += _audited(audit)
+        sentences += _audited(audit, config)
     elif holds:
         sentences += [f"{_offer(config)} says how many of the labels that nobody doubted are wrong."]
     else:
@@ -159,7 +161,12 @@ def _audited_case(audit: Mapping[str, Any]) -> Case:
 def _offer(config: Mapping[str, Any]) -> str:
     sample = config["audit"]["suspects"] + config["audit"]["random"]
     minutes = max(1, round(sample * SECONDS_PER_ANSWER / 60))
-    return f"An audit of {sample} labels (rayclean audit CONFIG), some {minutes} minutes of a person's time,"
+    return f"An audit of {sample} labels ({_command('audit', config)}), some {minutes} minutes of a person's time,"
+
+
+def _command(name: str, config: Mapping[str, Any]) -> str:
+    """The command as this run's reader types it."""
+    return f"rayclean {name} {shlex.quote(posixpath.join(config['output'], config['name']))}"
 
 
 def _changes(metrics: Mapping[str, Any]) -> str:
@@ -179,7 +186,7 @@ def _expected(expected: Mapping[str, float] | None) -> list[str]:
     ]
 
 
-def _audited(audit: Mapping[str, Any]) -> list[str]:
+def _audited(audit: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     if not audit["answered"]:
         return [
             f"None of the {audit['drawn']:,} audited labels has an answer that counts: these are unsure, or in conflict."
@@ -202,7 +209,7 @@ def _audited(audit: Mapping[str, Any]) -> list[str]:
     if case == "too few answers":
         found.append(
             f"Among labels that nobody doubted {_rate(audit['among_rest'])} are wrong, where detection expects "
-            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open (rayclean audit CONFIG), or to "
+            f"{format_percent(audit['expected_rest'])}: answers to the questions that are open ({_command('audit', config)}), or to "
             "more of them (audit.suspects, audit.random), narrow this down."
         )
     return found
@@ -212,16 +219,17 @@ def _certified(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     certificate = metrics["certificate"]
     if certificate is not None and certificate["void"] is None:
         return certificate_sentence(certificate)
-    needed = _needed_answers(metrics, CertifyConfig(**(config["relabel"]["certify"] or {})))
+    needed = _needed_answers(metrics, config)
     if certificate is not None:
         return f"The certificate is void: since then, {certificate['void']} changed. {needed}"
     return f"Not certified. {needed}"
 
 
-def _needed_answers(metrics: Mapping[str, Any], rule: CertifyConfig) -> str:
+def _needed_answers(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """What a certificate of this run takes, by the test that is done; a test of a large set that asks a number fixed
     beforehand would take a few answers fewer.
     """
+    rule = CertifyConfig(**(config["relabel"]["certify"] or {}))
     count = metrics.get("proposals", metrics["counts"]["changed"])
     if not count:
         return "There is nothing to certify: model and annotator change no label."
@@ -229,7 +237,7 @@ def _needed_answers(metrics: Mapping[str, Any], rule: CertifyConfig) -> str:
     which = f"all {count:,}" if first == count else f"the {first:,} surest of {count:,}"
     every = needed_answers(count, rule.target, rule.delta, 0)[0]
     return (
-        f"{least} answers without a wrong one (rayclean certify CONFIG) certify with {format_percent(1 - rule.delta)} certainty "
+        f"{least} answers without a wrong one ({_command('certify', config)}) certify with {format_percent(1 - rule.delta)} certainty "
         f"that {format_percent(rule.target)} of {which} changes are right"
         f"{'' if first == count else f'; all {count:,} take at least {every}'}."
     )

@@ -126,7 +126,8 @@ def _facts(run: Run) -> tuple[Config, dict[str, Any]]:
         "metrics": metrics,
     }
     if metrics is not None:
-        verdict = run_verdict(metrics, config.model_dump(mode="json"))
+        # The commands in the verdict name the run's folder, and paths of this machine are nobody's business.
+        verdict = run_verdict(metrics, config.model_dump(mode="json") | {"output": "runs"})
         facts |= {
             "figures": _figures(metrics),
             "sentences": [verdict.title + ".", *map(_plain, verdict.sentences)],

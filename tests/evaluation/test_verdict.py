@@ -8,7 +8,12 @@ from rayclean.evaluation.counts import RunCounts
 from rayclean.evaluation.verdict import audit_rows, case_sentence, certificate_sentence, run_verdict
 from tests.evaluation.test_counts import annotations, columns
 
-CONFIG = {"audit": {"suspects": 50, "random": 50}, "relabel": {"certify": None}}
+CONFIG = {
+    "output": "my runs",
+    "name": "news",
+    "audit": {"suspects": 50, "random": 50},
+    "relabel": {"certify": None},
+}
 
 
 def rate(value: float | None, low: float = 0.0, high: float = 1.0) -> dict:
@@ -44,7 +49,7 @@ def test_not_audited() -> None:
     text = " ".join(found.sentences)
     assert "105 of 1,391 labels were changed and 8 are referred" in text
     assert "some 12 (6 to 19) of the changes are wrong" in text
-    assert "An audit of 100 labels (rayclean audit CONFIG), some 50 minutes" in text
+    assert "An audit of 100 labels (rayclean audit 'my runs/news'), some 50 minutes" in text
     # The first nested set of 105 changes is the 60 surest.
     assert found.certificate.startswith("Not certified. 34 answers without a wrong one")
     assert "that 95.0 % of the 60 surest of 105 changes are right; all 105 take at least" in found.certificate
