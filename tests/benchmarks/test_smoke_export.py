@@ -16,5 +16,3 @@ def test_a_small_run_exports_every_format(tmp_path: Path) -> None:
     assert result["small"]
     exports = {(row["rows"], row["format"]) for row in result["figures"]["exports"]}
     assert exports == {(rows, format) for rows in (2_000, 6_000) for format in ("parquet", "csv", "jsonl")}
-    assert result["figures"]["killed"]["same_as_undisturbed"]
-    assert not result["figures"]["killed"]["at_the_target_after_the_kill"]
