@@ -40,7 +40,7 @@ ANSWER_TOKENS = 8
 
 
 NEAREST_OF_ANY = "nearest_of_any"
-"""Selector of an annotator whose demonstrations vote: the nearest examples, whatever their label."""
+"""Selector of an annotator whose demonstrations vote: the nearest examples, whatever their label, suspects too."""
 
 BUDGET_OPTIONS = ("max_queries", "max_tokens", "max_cost", "price_prompt", "price_answer", "currency")
 """Options of every annotator that limit the number of answers, or say what they cost, and do not affect any answer."""

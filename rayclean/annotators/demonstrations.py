@@ -1,16 +1,18 @@
-"""Demonstrations of a query: the nearest, or random, labelled examples that are not suspects.
+"""Demonstrations of a query: the nearest, or random, labelled examples.
 
 The nearest neighbours are exact, by cosine similarity in the features of `predict`, with one shard in memory
-at a time. Suspects, the query's example and exact duplicates of its text, whose labels would reveal the
-answer, are excluded. The most similar demonstration is last, next to the question.
+at a time. The query's example and exact duplicates of its text, whose labels would reveal the answer, are excluded. The
+most similar demonstration is last, next to the question.
 
-A language model prefers the labels that it has just read. So it is shown the query's candidates alone, each equally
-often (`balanced_demonstrations`); a vote of the neighbours is one of all that are near (`nearest_demonstrations`).
+A language model believes what it is shown, so it is shown no suspects, and it prefers the labels that it has just read, so
+it is shown the query's candidates alone, each equally often (`balanced_demonstrations`). A vote of the neighbours is one of
+all that are near, suspects too (`nearest_demonstrations` with `DemonstrationSources.votes`): each says how probably its label
+is right.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ import pyarrow as pa
 from rayclean.folder import Folder
 from rayclean.functional.lookup import lookup_values
 from rayclean.functional.neighbours import NearestNeighbours
+from rayclean.hashing import text_group
 from rayclean.schema import matrix
 from rayclean.tasks.base import Task
 
@@ -42,6 +45,8 @@ class LabelledExample:
     """The answer itself as JSON, where its index does not say it."""
     similarity: float | None = None
     """Cosine similarity to the query's text; None if not measured."""
+    probability: float | None = None
+    """Probability that its answer is right, as detection sees it; None where suspects are left out instead."""
 
 
 @dataclass(frozen=True)
@@ -52,36 +57,47 @@ class DemonstrationSources:
     predict: str
     detect: str
     task: Task
+    votes: bool = False
+    """Whether the examples vote: then suspects are among them, and each has the probability that its answer is right."""
 
     def shards(self) -> list[str]:
         """Names of the shards of examples."""
         return Folder(self.load).shards("examples")
 
     def possible(self, shard: str) -> npt.NDArray[np.int64]:
-        """Sorted ids of the examples of a shard that have a unit that is no suspect."""
+        """Sorted ids of the examples of a shard that have a unit to show."""
         return np.unique(self.answered(shard)[0])
 
     def answered(self, shard: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Id of the example, and given answer, of every unit of a shard that is no suspect."""
+        """Id of the example, and given answer, of every unit of a shard that may be shown."""
         examples = Folder(self.load).read_table("examples", shard, columns=["example_id", "given_label"])
-        units = self._undoubted(shard, examples)
+        units = self._shown(shard, examples)
         return units["example_id"].to_numpy(), units["given_label"].to_numpy().astype(np.int64)
 
-    def units(self, shard: str, ids: npt.NDArray[np.int64]) -> list[tuple[int, str, int, str | None]]:
-        """Id and text of the example, and given answer with its value, of the units that are no suspects, of the examples
-        of a shard with these ids.
-        """
+    def units(self, shard: str, ids: npt.NDArray[np.int64]) -> list[LabelledExample]:
+        """The units that may be shown, of the examples of a shard with these ids."""
         columns = ["example_id", "text", "given_label"]
         examples = Folder(self.load).read_table("examples", shard, columns=columns)
         examples = examples.filter(pa.array(np.isin(examples["example_id"].to_numpy(), ids)))
-        found = self._undoubted(shard, examples)
-        read = (found[column].to_pylist() for column in (*columns, "given_value"))
-        return list(zip(*read, strict=True))
+        shown = self._shown(shard, examples)
+        read = (shown[column].to_pylist() for column in (*columns, "given_value"))
+        found = [LabelledExample(*row) for row in zip(*read, strict=True)]
+        if not self.votes:
+            return found
+        findings = Folder(self.detect).read_table("findings", shard, columns=["unit_id", "given_probability"])
+        ids = findings["unit_id"].to_numpy()
+        rows = lookup_values(ids, np.arange(len(ids)), shown["unit_id"].to_numpy())
+        assert (rows >= 0).all()  # detect ends by checking the set of ids
+        probability = findings["given_probability"].take(pa.array(rows)).to_pylist()
+        return [replace(each, probability=value) for each, value in zip(found, probability, strict=True)]
 
-    def _undoubted(self, shard: str, examples: pa.Table) -> pa.Table:
+    def _shown(self, shard: str, examples: pa.Table) -> pa.Table:
+        """The units of some examples of a shard that may be shown: all that vote, else those that are no suspects."""
+        rows = self.task.unit_rows(examples)
+        if self.votes:
+            return rows
         findings = Folder(self.detect).read_table("findings", shard, columns=["unit_id", "suspect"])
         suspects = findings.filter(findings["suspect"])["unit_id"].to_numpy()
-        rows = self.task.unit_rows(examples)
         return rows.filter(pa.array(~np.isin(rows["unit_id"].to_numpy(), suspects)))
 
     def features(self, shard: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -114,10 +130,10 @@ def nearest_demonstrations(
     """The `count` most similar demonstrations per query, the most similar last.
 
     There are fewer if the data have no more, or if fewer of the nearest `MOST_FETCHED` examples have a
-    different text, since one text may occur thousands of times.
+    different text, since one text may occur thousands of times. A copy of those that vote may differ in case and blanks.
 
     Args:
-        sources: folders of examples, features and suspects.
+        sources: folders of examples, features and findings.
         ids: [Q] example ids of the queries.
         texts: Q texts.
         features: [Q, D].
@@ -132,13 +148,15 @@ def nearest_demonstrations(
         for place, row in enumerate(rows.tolist()):
             ranked = zip(nearest.ids[place].tolist(), nearest.cosines[place].tolist(), strict=True)
             neighbours = (
-                LabelledExample(one, text, label, value, cosine)
+                replace(unit, similarity=cosine)
                 for one, cosine in ranked
                 if one != -1
-                for text, label, value in found[one]
-                if label in answers[row]
+                for unit in found[one]
+                if unit.label in answers[row]
             )
-            chosen[row] = _different(neighbours, texts[row], count)
+            chosen[row] = _different(
+                neighbours, texts[row], count, text_group if sources.votes else str.strip
+            )
         lacking = np.array([len(chosen[row]) < count for row in rows]) & (nearest.ids[:, -1] != -1)
         rows, fetch = rows[lacking & (fetch < MOST_FETCHED)], min(4 * fetch, MOST_FETCHED)
     return chosen
@@ -160,7 +178,7 @@ def balanced_demonstrations(
     nearest are shown, whichever they have.
 
     Args:
-        sources: folders of examples, features and suspects.
+        sources: folders of examples, features and findings.
         ids: [Q] example ids of the queries.
         texts: Q texts.
         features: [Q, D].
@@ -212,7 +230,7 @@ def _search(
     fetch: int,
     answers: Sequence[frozenset[int]],
 ) -> _Nearest:
-    """The nearest examples with a unit that is no suspect and has one of some answers, other than the query itself; one
+    """The nearest examples with a unit that may be shown and has one of some answers, other than the query itself; one
     shard in memory at a time.
     """
     groups: dict[frozenset[int], list[int]] = {}
@@ -233,23 +251,25 @@ def _search(
     return found
 
 
-def _read(
-    sources: DemonstrationSources, ids: npt.NDArray[np.int64]
-) -> dict[int, list[tuple[str, int, str | None]]]:
-    """Text and given answer with its value of the units, which are no suspects, of the examples with some ids."""
-    found: dict[int, list[tuple[str, int, str | None]]] = {}
+def _read(sources: DemonstrationSources, ids: npt.NDArray[np.int64]) -> dict[int, list[LabelledExample]]:
+    """The units that may be shown, of the examples with some ids, by these."""
+    found: dict[int, list[LabelledExample]] = {}
     for shard in sources.shards():
-        for example, text, label, value in sources.units(shard, ids):
-            found.setdefault(example, []).append((text, label, value))
+        for unit in sources.units(shard, ids):
+            found.setdefault(unit.example_id, []).append(unit)
     return found
 
 
-def _different(neighbours: Iterable[LabelledExample], text: str, count: int) -> tuple[LabelledExample, ...]:
-    """The first `count` neighbours with distinct texts other than the query's, in reverse order."""
-    seen, picked = {text.strip()}, []
+def _different(
+    neighbours: Iterable[LabelledExample], text: str, count: int, content: Callable[[str], str | int]
+) -> tuple[LabelledExample, ...]:
+    """The first `count` neighbours with distinct texts other than the query's, in reverse order; texts of equal `content` are
+    copies.
+    """
+    seen, picked = {content(text)}, []
     for neighbour in neighbours:
-        if neighbour.text.strip() not in seen:
-            seen.add(neighbour.text.strip())
+        if content(neighbour.text) not in seen:
+            seen.add(content(neighbour.text))
             picked.append(neighbour)
             if len(picked) == count:
                 break

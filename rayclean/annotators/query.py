@@ -17,6 +17,8 @@ class Demonstration:
     """The text's given label."""
     similarity: float | None = None
     """Cosine similarity to the query's text; None if not measured. Prompts do not show it."""
+    probability: float | None = None
+    """Probability that the label is right, as detection sees it; None if it is not in doubt. Prompts do not show it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ suspects first. Written queries refer to examples by id; `read_chunk` adds the t
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,13 @@ FIRST_SUSPECTS = 200
 """Suspects of the first chunk, which are asked about together with the control questions: all of them say whether asking
 about the others can change a label."""
 _DEMONSTRATION = pa.struct(
-    [("example_id", pa.int64()), ("label", pa.int32()), ("value", pa.string()), ("similarity", pa.float64())]
+    [
+        ("example_id", pa.int64()),
+        ("label", pa.int32()),
+        ("value", pa.string()),
+        ("similarity", pa.float64()),
+        ("probability", pa.float64()),  # that the label is right; null where no suspect is shown
+    ]
 )
 _QUERIES = QUESTION.append(pa.field("demonstrations", pa.list_(_DEMONSTRATION)))
 
@@ -132,14 +138,15 @@ class QueryBuilder:
             for shard, each in suspects.items()
         }
         features = [self.sources.features(shard, each) for shard, each in ids.items() if len(each)]
+        votes = self.selector == NEAREST_OF_ANY
         where = (
-            self.sources,
+            replace(self.sources, votes=votes),
             np.concatenate([*ids.values()]),
             [row["text"] for row in rows],
             np.concatenate(features),
             self.demonstrations,
         )
-        if self.selector == NEAREST_OF_ANY:
+        if votes:
             shown = nearest_demonstrations(*where, [self._answers(row) for row in rows])
         else:
             shown = balanced_demonstrations(*where, [self._shown(row) for row in rows])
@@ -165,6 +172,7 @@ def _query_row(suspect: dict[str, Any]) -> dict[str, Any]:
             "label": each.label,
             "value": each.value,
             "similarity": each.similarity,
+            "probability": each.probability,
         }
         for each in suspect["demonstrations"]
     ]
@@ -257,7 +265,7 @@ def build_query(
     for each in row["demonstrations"]:
         said, number, value = texts[each["example_id"]], each["label"], each.get("value")
         answer = answers.candidate(number) if value is None else task.candidate(number, value, said)
-        shown.append(Demonstration(said, answer, each["similarity"]))
+        shown.append(Demonstration(said, answer, each["similarity"], each.get("probability")))
     text = texts[row["example_id"]]
     values = {row["given_label"]: row["given_value"], row["suggested_label"]: row["suggested_value"]}
     offered = {

@@ -18,7 +18,7 @@ def random_pool(sources: DemonstrationSources, seed: int) -> list[LabelledExampl
     pool: list[LabelledExample] = []
     for shard in sources.shards():
         first = _first(sources.possible(shard), seed)
-        pool += [LabelledExample(*row) for row in sources.units(shard, np.array([*first], dtype=np.int64))]
+        pool += sources.units(shard, np.array([*first], dtype=np.int64))
         kept = _first(np.unique([each.example_id for each in pool]).astype(np.int64), seed)
         pool = sorted(
             (each for each in pool if each.example_id in kept), key=lambda each: kept[each.example_id]

@@ -197,8 +197,8 @@ class RelabelConfig(Options):
     `relabel/beyond/` lists them."""
     calibration: Literal["auto", "none", "controls", "content_free"] = "auto"
     """Correction of a model's bias towards some labels: by its answers to the `controls`, or by the score of a
-    `content_free` text. `auto`: `controls` for label words (`content_free` with more than 32 classes), `none` for
-    choices and for annotators that are no language model."""
+    `content_free` text. `auto`: `controls` for label words (`content_free` with more than 32 classes) and for `knn`
+    (`none` with more), `none` for choices and for other annotators that are no language model."""
     accept: float = 0.6
     """Lowest probability (0.5 to 1) that the suggested label is right, by model and annotator together, that changes a label:
     harm / (harm + gain) of the two kinds of outcome. A higher value harms fewer right labels and repairs fewer wrong

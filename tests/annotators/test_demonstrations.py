@@ -1,5 +1,6 @@
 """Demonstrations: the same as brute force, for any layout; never a suspect, never the query or its duplicate."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def write(
             "split": ["train"] * len(ids),
         }
         root.write_table(pa.table(columns, schema=schema.EXAMPLES), "load", "examples", part)
-        flags = pa.table({"unit_id": ids[::-1].copy(), "suspect": [int(i) in suspects for i in ids[::-1]]})
+        doubted = [int(i) in suspects for i in ids[::-1]]
+        believed = [0.05 if each else 1 - i / 1000 for each, i in zip(doubted, ids[::-1], strict=True)]
+        found = {"unit_id": ids[::-1].copy(), "suspect": doubted, "given_probability": believed}
+        flags = pa.table(found)
         root.write_table(flags, "detect", "findings", part)
         vectors = {"example_id": ids, "features": schema.list_column(features[start:stop].astype(np.float32))}
         table = pa.table(vectors, schema=schema.features(features.shape[1]))
@@ -96,6 +100,29 @@ def test_nearest_equals_brute_force(
         cosines = [d.similarity for d in demonstrations]
         assert cosines == sorted(cosines)  # the most similar last
         assert "text 0" not in [d.text.strip() for d in demonstrations] or row != 0
+
+
+def test_all_examples_vote_but_copies_each_with_what_its_label_is_believed(
+    tmp_path: Path, data: tuple[list[str], np.ndarray, set[int]]
+) -> None:
+    texts, features, suspects = data
+    texts[7], texts[40] = "Text  0", "TEXT 9"  # copies for a reader: of the query, and of another neighbour
+    for number, edges in enumerate([(), (13, 14, 40)]):
+        sources = write(tmp_path / str(number), edges, texts, features, suspects)
+        (found,) = nearest_demonstrations(
+            replace(sources, votes=True), np.array([0]), texts[:1], features[:1].astype(np.float32), 60, [ALL]
+        )
+        different = {text.casefold() for text in texts} - {"text 0", " text 0 ", "text  0"}
+        assert sorted(each.text.casefold() for each in found) == sorted(different)
+        assert {each for each in suspects if each} <= {each.example_id for each in found}
+        for each in found:
+            doubted = each.example_id in suspects
+            assert each.probability == pytest.approx(0.05 if doubted else 1 - each.example_id / 1000)
+        (trusted,) = nearest_demonstrations(
+            sources, np.array([0]), texts[:1], features[:1].astype(np.float32), 60, [ALL]
+        )
+        assert not suspects & {each.example_id for each in trusted}
+        assert {each.probability for each in trusted} == {None}
 
 
 def brute_balanced(

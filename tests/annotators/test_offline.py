@@ -39,6 +39,25 @@ def test_votes_weigh_their_cosine() -> None:
     assert ask(squared, replace(query(1), demonstrations=shown((0, 0.4), (0, 0.5), (1, 0.8))))[0].choice == 1
 
 
+def test_a_label_that_is_hardly_believed_hardly_votes() -> None:
+    """Label 0: 3 doubted neighbours of .9 x .05 = .135; label 1: one of .5 x .95 = .475."""
+    knn = KnnAnnotator(KnnAnnotator.Config(), LABELS)
+    doubted = tuple(replace(each, probability=0.05) for each in shown((0, 0.9), (0, 0.9), (0, 0.9)))
+    believed = replace(shown((1, 0.5))[0], probability=0.95)
+    asked = replace(query(1), demonstrations=(*doubted, believed))
+    (answer,) = ask(knn, asked)
+    assert answer.choice == 1
+    assert math.exp(answer.scores[0]) == pytest.approx(0.635 / 1.61)
+    (trusted,) = ask(knn, replace(query(1), demonstrations=shown((0, 0.9), (0, 0.9), (0, 0.9), (1, 0.5))))
+    assert trusted.choice == 0  # a method says itself whom it trusts
+    surer = replace(asked, demonstrations=(*doubted, replace(believed, probability=0.9)))
+    as_good = replace(asked, demonstrations=(*doubted, replace(believed, probability=0.95 + 1e-7)))
+    assert knn.key(asked) == knn.key(as_good) != knn.key(surer)
+    assert not knn.calibrated
+    assert [knn.calibration("auto", classes) for classes in (32, 33)] == ["controls", "none"]
+    assert knn.calibration("none", 2) == "none"
+
+
 def test_no_vote_is_an_abstention() -> None:
     knn = KnnAnnotator(KnnAnnotator.Config(), LABELS)
     for demonstrations in ((), shown((2, 0.9)), shown((0, 0.5), (1, 0.5))):

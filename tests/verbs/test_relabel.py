@@ -375,6 +375,11 @@ def test_neighbours_that_vote_are_the_nearest_whatever_their_label(tmp_path: Pat
     rows = rows_in(Folder(run.path("relabel", "queries", "annotator-00", "chunk-00000")))
     assert any({each["label"] for each in row["demonstrations"]} - {*row["candidates"]} for row in rows)
     assert all(len(row["demonstrations"]) == 40 for row in rows)
+    findings = table(run, "detect", "findings")
+    voters = [each for row in rows for each in row["demonstrations"]]
+    assert any(findings[each["example_id"]]["suspect"] for each in voters)
+    for each in voters:
+        assert each["probability"] == findings[each["example_id"]]["given_probability"]
 
 
 def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) -> None:
