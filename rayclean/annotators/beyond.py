@@ -1,8 +1,9 @@
-"""Questions about labels that detection does not doubt: what self-prediction cannot see.
+"""LLM disagreement: questions about labels that detection does not doubt, for what self-prediction cannot see.
 
 Errors that follow a rule are learnt by the model like any other rule, and no self-prediction shows them; a language model
 that reads the text may. `relabel.beyond` examples are drawn from all that are no suspects, evenly over quality, and asked
-about blindly, after all suspects and by the first annotator alone. Its disagreement, seen through its accuracy on control
+about blindly, after all suspects and by the first annotator alone: it is a detector, but one that needs the control
+questions of `relabel`. Its disagreement, seen through its accuracy on control
 questions, estimates how many labels beyond the suspects are wrong (`functional.denied_labels`). Their labels do not change:
 `relabel/beyond/` lists them, the most probably wrong first, for a person.
 """
@@ -29,6 +30,9 @@ BEYOND = pa.schema(
         ("suggested_label", pa.int32()),
         ("chosen_label", pa.int32()),  # null: a tie
         ("probability", pa.float64()),  # that the suggested label is right, by model and answer
+        ("vote", pa.bool_()),  # whether the answer is another label than the given one
+        ("quality", pa.float64()),  # 1 - probability; lower = the given label is more likely wrong
+        ("annotator", pa.string()),
     ]
 )
 """`relabel/beyond/`: what the annotator says of examples that are no suspects."""
@@ -50,8 +54,10 @@ def drawn_beyond(detect: Folder, count: int, seed: int) -> npt.NDArray[np.int64]
     return np.sort(ids[stratified_draw(ids, quality, count, seed, "beyond the suspects")])
 
 
-def write_beyond(out: Folder, rows: list[dict[str, Any]], measured: Measured) -> dict[str, Any] | None:
-    """Write `beyond/` from rows of `answers/`; None if nobody was asked.
+def write_beyond(
+    out: Folder, rows: list[dict[str, Any]], measured: Measured, annotator: str
+) -> dict[str, Any] | None:
+    """Write `beyond/` from rows of `answers/`, which `annotator` gave; None if nobody was asked.
 
     Returns:
         `asked`, `denied` and `wrong` (estimated share of wrong labels beyond the suspects: value, low, high; null where the
@@ -72,6 +78,9 @@ def write_beyond(out: Folder, rows: list[dict[str, Any]], measured: Measured) ->
             **{name: row[name] for name in BEYOND.names[:4]},
             "chosen_label": int(each) if each >= 0 else None,
             "probability": p,
+            "vote": bool(each >= 0 and each != row["given_label"]),
+            "quality": 1 - p,
+            "annotator": annotator,
         }
         for (row, _), each, p in zip(answered, label, probability.tolist(), strict=True)
     ]

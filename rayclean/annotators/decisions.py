@@ -129,7 +129,7 @@ def write_decisions(
         "scale": None if decisions is None else list(decisions.scale),
         "capped": capped,
         "unneeded": counts["unneeded"],
-        "beyond": write_beyond(out, beyond, measured),
+        "beyond": write_beyond(out, beyond, measured, annotator),
     }
     return DecidedStage(counts, kinds, tuple(sorted(models)), prompt_tokens, answer_tokens, left, judged)
 

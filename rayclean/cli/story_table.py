@@ -169,9 +169,10 @@ def _decided(event: decisions.Decided, characters: int | None) -> _Lines:
 
 
 def _asked_beyond(event: decisions.AskedBeyond, characters: int | None) -> _Lines:
+    said = "LLM disagreement" if event.vote else "agreement" if event.choice is not None else "no answer"
     sure = format_percent(event.probability)
     return [
-        f"nobody doubts it; asked all the same: {_label(event.choice)}; {event.suggested} is right by {sure}"
+        f"nobody doubts it; asked all the same: {_label(event.choice)} ({said}); {event.suggested} is right by {sure}"
     ]
 
 

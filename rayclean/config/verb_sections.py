@@ -97,12 +97,16 @@ class PredictConfig(Options):
         return self
 
 
+LLM_DISAGREEMENT = "llm_disagreement"
+"""A detector by what it finds, but no name of one: `relabel.beyond` is its option."""
+
+
 class DetectConfig(Options):
     """Which examples are doubtful; read by `detect`."""
 
     detectors: tuple[Plugin, ...] = (Plugin(name="posterior"),)
     """Detectors, by name or with options (`{name = "knn_vote", ...}`); `findings/` keeps the quality and vote
-    of each."""
+    of each. (LLM disagreement is `relabel.beyond`.)"""
     combine: Literal["mean_rank", "mean", "min"] = "mean_rank"
     """How several qualities become one: mean of ranks in [0, 1], mean of scores, or the lowest score."""
     budget: float | int = 0.1
@@ -129,6 +133,11 @@ class DetectConfig(Options):
     @classmethod
     def _some_and_once(cls, detectors: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
         names = [d.name for d in detectors]
+        if LLM_DISAGREEMENT in names:
+            raise ValueError(
+                f"{LLM_DISAGREEMENT} asks an annotator, and what its answers are worth is known in relabel only: leave it out "
+                "here, choose an annotator, and set relabel.beyond = 200, the number of labels beyond the suspects to ask about"
+            )
         if not names or len(set(names)) < len(names):
             raise ValueError(f"name at least one detector and each once, got {names}")
         return detectors
@@ -192,9 +201,9 @@ class RelabelConfig(Options):
     """Ask about every suspect even where the control questions and the first 200 suspects show that the annotator is no
     better than chance, so that no answer can change a label. By default asking ends there."""
     beyond: int = Field(0, ge=0)
-    """Number of examples that are no suspects and about which the (first) annotator is asked all the same, drawn from all
-    of them: its disagreement shows errors that no self-prediction sees, and estimates how many there are. Their labels stay;
-    `relabel/beyond/` lists them."""
+    """LLM disagreement: number of examples that are no suspects and about which the (first) annotator is asked all the same,
+    drawn from all of them: its disagreement shows errors that no self-prediction sees, and estimates how many there are. Their
+    labels stay; `relabel/beyond/` lists them."""
     calibration: Literal["auto", "none", "controls", "content_free"] = "auto"
     """Correction of a model's bias towards some labels: by its answers to the `controls`, or by the score of a
     `content_free` text. `auto`: `controls` for label words (`content_free` with more than 32 classes) and for `knn`

@@ -67,6 +67,42 @@ def changed_rows(
     return shown
 
 
+def disagreement_rows(run: Run, task: Task, limit: int) -> list[dict[str, Any]]:
+    """Labels that no detector doubted and an annotator denies (`relabel.beyond`), with their texts: the most probably wrong
+    first.
+
+    Args:
+        run: holds texts, findings and answers.
+        task: of the run; says an answer in words.
+        limit: largest number of rows.
+    """
+    relabel = run.require("relabel")
+    rows = [
+        row for name in relabel.shards("beyond") for row in relabel.read_table("beyond", name).to_pylist()
+    ]
+    rows = sorted(
+        (row for row in rows if row["vote"]), key=lambda row: (row["quality"], row["unit_id"])
+    )[:limit]  # fmt: skip
+    examples, units = (np.array([row[f"{of}_id"] for row in rows], np.int64) for of in ("example", "unit"))
+    texts = _rows_of(run.require("load"), "examples", examples, ["text"], "example_id")
+    origins = Origins(run.require("load")).of(examples.tolist())
+    columns = ["quality", "given_value", "suggested_value"]
+    findings = _rows_of(run.require("detect"), "findings", units, columns, "unit_id")
+    shown = []
+    for row in rows:
+        found, text = findings[row["unit_id"]], texts[row["example_id"]]["text"]
+        values = {row[f"{of}_label"]: found[f"{of}_value"] for of in ("suggested", "given")}
+        given, chosen = (
+            task.answer_written(answer, values.get(answer), text)
+            for answer in (row["given_label"], row["chosen_label"])
+        )
+        shown.append({
+            "text": text, "given": given, "chosen": chosen, "quality": row["quality"], "annotator": row["annotator"],
+            "detected": found["quality"], "example_id": row["example_id"], "origin": origins.get(row["example_id"]),
+        })  # fmt: skip
+    return shown
+
+
 def changed_examples(run: Run, limit: int) -> list[dict[str, Any]]:
     """The changes of labels that matter most, with their texts."""
     config = parse_config(run.read_json("config.json"))

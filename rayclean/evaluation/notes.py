@@ -11,7 +11,8 @@ _SYSTEMATIC = (
     "The model repeats the errors: systematic noise. Detection finds wrong labels hardly better than chance (ROC-AUC "
     "{value:.2f}). Errors that follow a rule of their own are learnt by the model like "
     "any other rule, and self-prediction "
-    "cannot see them; another encoder, more folds or a detector that looks at neighbours (knn_vote) may."
+    "cannot see them; another encoder, more folds or a detector that looks at neighbours (knn_vote) may, "
+    "and LLM disagreement (relabel.beyond) asks somebody who has not learnt them."
 )
 _INVISIBLE = (
     "The truth is not known here, so these figures cannot tell how many labels were wrong "
@@ -51,9 +52,9 @@ def _judged(judged: Mapping[str, Any]) -> str:
 
 
 def _beyond(judged: Mapping[str, Any]) -> str:
-    """What an annotator said about labels that nobody doubted."""
+    """LLM disagreement: what an annotator said about labels that nobody doubted."""
     beyond, name = judged["beyond"], judged["name"]
-    asked = f"Beyond the suspects, {name} denies {beyond['denied']:,} of {beyond['asked']:,} labels"
+    asked = f"LLM disagreement: beyond the suspects, {name} denies {beyond['denied']:,} of {beyond['asked']:,} labels"
     if beyond["wrong"] is None:
         return f"{asked}; it is too often wrong on control questions to say what this means (relabel/beyond/ lists them)."
     wrong = beyond["wrong"]

@@ -69,6 +69,8 @@ class ReportInputs:
     example_id, origin (None where it is not known)."""
     harmed: list[dict[str, Any]]
     """Changes that made a right label wrong."""
+    disagreements: list[dict[str, Any]]
+    """Labels that nobody doubted and the annotator denies (`example_rows.disagreement_rows`)."""
     rejected: list[dict[str, Any]]
     """Rows of `schema.REJECTED`."""
     history: TrainingHistory | None = None
@@ -99,6 +101,7 @@ def render_report(metrics: Mapping[str, Any], inputs: ReportInputs) -> str:
         "charts": _charts(metrics, inputs.counts) | training_charts,
         "training": training,
         "outcomes": _outcomes(metrics),
+        "beyond": next((each for each in metrics["judged"] if each["beyond"] is not None), None),
         "detectors": metrics["detection"]["detectors"] or {},
         "splits": metrics["noise"]["by_split"],
         "rejected": inputs.verb_metrics["load"]["rejected"],

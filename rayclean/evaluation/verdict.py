@@ -27,8 +27,8 @@ _TITLES: dict[Case, str] = {
     "not audited": "Not audited: nobody has checked these labels",
 }
 _HELP = (
-    "What helps: a better annotator asked about more labels, rules or instructions of the labelling to mend, an audit of the "
-    "classes in question. Cleaning alone does not repair what the model has learnt as a rule."
+    "What helps: LLM disagreement (relabel.beyond), a better annotator, more suspects, rules or instructions of the "
+    "labelling to mend, an audit of the classes in question. Cleaning alone does not repair what the model has learnt as a rule."
 )
 
 

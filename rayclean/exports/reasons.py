@@ -61,6 +61,35 @@ def unit_reasons(units: pa.Table, task: Task, texts: Mapping[int, str]) -> pa.Ar
     return pa.array(reasons, pa.string())
 
 
+def disagreement_reasons(units: pa.Table, beyond: pa.Table, task: Task, texts: Mapping[int, str]) -> pa.Array:
+    """What an annotator says [U] against labels that were never doubted (`relabel.beyond`); null of all others.
+
+    Args:
+        units: as in `unit_reasons`, with `unit_id`.
+        beyond: `unit_id`, `chosen_label`, `vote`, `quality` and `annotator` of those that it was asked about.
+        task: says an answer in words.
+        texts: of the examples by id; may be empty where the numbers of all answers say them.
+    """
+    at = pc.index_in(beyond["unit_id"], value_set=units["unit_id"].combine_chunks()).to_pylist()
+    reasons: list[str | None] = [None] * len(units)
+    names = task.answers.names
+    for row, said in zip(at, beyond.to_pylist(), strict=True):
+        if not said["vote"]:
+            continue
+        (unit,) = units.slice(row, 1).to_pylist()
+        chosen = said["chosen_label"]
+        content = (
+            _content(unit, "suggested", task, texts.get(unit["example_id"], ""))
+            if chosen == unit["suggested_label"]
+            else ""
+        )
+        reasons[row] = (
+            f"LLM disagreement: {said['annotator']} chose {names[chosen]}{content} rather than {names[unit['given_label']]}, "
+            f"quality {_short(said['quality'])}"
+        )
+    return pa.array(reasons, pa.string())
+
+
 def _reason(unit: dict[str, Any], names: Sequence[str], task: Task, text: str) -> str:
     given, suggested = (
         "no label" if unit[label] is None else names[unit[label]]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayclean.exports.reasons import unit_reasons
+from rayclean.exports.reasons import disagreement_reasons, unit_reasons
 from rayclean.folder import Folder
 from rayclean.origins import ORIGINS_FOLDER
 from rayclean.tasks.base import Task
@@ -142,7 +142,11 @@ def _decided(shards: RunShards, examples: pa.Table, shard: str, task: Task) -> p
         confidence = pc.if_else(doubted, units["confidence"], units["given_probability"])
         units = units.set_column(units.schema.get_field_index("confidence"), "confidence", confidence)
     texts = dict[int, str]() if task.candidates_are_labels else _texts(Folder(shards.load), shard)
-    units = units.append_column("why", unit_reasons(units, task, texts))
+    why = unit_reasons(units, task, texts)
+    if shards.relabel is not None and (relabel := Folder(shards.relabel)).exists("beyond"):
+        for _, beyond in relabel.rows_with("beyond", "unit_id", units["unit_id"].to_pylist()):
+            why = pc.coalesce(why, disagreement_reasons(units, beyond, task, texts))
+    units = units.append_column("why", why)
     if task.units_are_examples:
         return _of_single_units(units)
     return _of_several_units(units, examples, task)

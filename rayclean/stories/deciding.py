@@ -60,6 +60,8 @@ def _beyond(subject: Subject, relabel: Folder) -> Iterator[Event]:
                 part=unit.part,
                 suggested=subject.names[row["suggested_label"]],
                 choice=subject.answer(row["chosen_label"]),
+                vote=row["chosen_label"] not in (None, row["given_label"]),
+                quality=1 - row["probability"],
                 probability=row["probability"],
             )
 

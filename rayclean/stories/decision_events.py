@@ -91,11 +91,15 @@ class Decided(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AskedBeyond(Event):
-    """What the annotator said of a label that nobody doubts; such labels do not change."""
+    """LLM disagreement: what the annotator said of a label that nobody doubts; such labels do not change."""
 
     kind: ClassVar[str] = "asked_beyond"
     suggested: str
     choice: str | None
+    vote: bool
+    """Whether it denies the given label."""
+    quality: float
+    """How probably the given label is right, by model and answer."""
     probability: float
     """That the suggested label is right."""
 

@@ -82,7 +82,7 @@ from rayclean.evaluation import metrics as figures
 from rayclean.evaluation import report, training_history
 from rayclean.evaluation.alarms import alarms
 from rayclean.evaluation.counts import RunCounts
-from rayclean.evaluation.example_rows import changed_rows, rejected_rows
+from rayclean.evaluation.example_rows import changed_rows, disagreement_rows, rejected_rows
 from rayclean.evaluation.headlines import NETWORKS
 from rayclean.evaluation.label_metrics import measure_labels, true_labels
 from rayclean.evaluation.network_scores import score_answers, shared_test_ids
@@ -166,6 +166,7 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             verb_metrics=verb_metrics,
             changes=changed_rows(run, suspects, counts, task, config.evaluate.top_changes, harmful=False),
             harmed=changed_rows(run, suspects, counts, task, MAX_HARMED, harmful=True),
+            disagreements=disagreement_rows(run, task, config.evaluate.top_changes),
             rejected=rejected_rows(load),
             history=history,
         )

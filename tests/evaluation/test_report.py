@@ -130,11 +130,15 @@ def page(
         "text": TEXT, "quality": 0.1, "reason": EVIL, "raw": EVIL, "model": EVIL, "example_id": 7, "origin": Origin(EVIL, f"{EVIL}.csv", 3), "given": EVIL,
         "final": "b", "true": "b", "confidence": 0.9,
     }  # fmt: skip
+    denied = {
+        "text": TEXT, "given": EVIL, "chosen": f"{EVIL} b", "quality": 0.12, "detected": 0.97, "annotator": EVIL, "example_id": 8,
+        "origin": None,
+    }  # fmt: skip
     bad = {"source": EVIL, "row": 1, "reason": EVIL, "value": EVIL}
     config = CONFIG | {"name": EVIL}
     verb_metrics = VERB_METRICS | {"train": {"method": EVIL, "best_epoch": 3}}
     material = report.ReportInputs(
-        EVIL, config, list(labels), counts, verb_metrics, [change], [change], [bad], dynamics
+        EVIL, config, list(labels), counts, verb_metrics, [change], [change], [denied], [bad], dynamics
     )
     return report.render_report(measured(counts, known, judged), material)
 
@@ -312,8 +316,23 @@ def test_notes_say_what_an_annotator_sees_beyond_the_suspects(
 ) -> None:
     judged = believed() | {"beyond": {"asked": 200, "denied": 60, "wrong": wrong}}
     note = measured(counts, judged=(judged,))["notes"][1]
-    assert note.startswith(f"Beyond the suspects, {EVIL} denies 60 of 200 labels")
+    assert note.startswith(f"LLM disagreement: beyond the suspects, {EVIL} denies 60 of 200 labels")
     assert said in note
+
+
+def test_what_an_annotator_denies_beyond_the_suspects_is_a_section(counts: RunCounts) -> None:
+    assert "LLM disagreement" not in without_plotly(page(counts))
+    wrong = {"value": 0.244, "low": 0.08, "high": 0.37}
+    judged = believed() | {"beyond": {"asked": 200, "denied": 60, "wrong": wrong}}
+    html = without_plotly(page(counts, judged=(judged,)))
+    section = re.search(r"<h2>LLM disagreement.*?</section>", html, re.S)[0]
+    assert "about 200 labels that no detector doubted" in section
+    assert "denies 60 of them" in section
+    assert "24.4 % of all labels that were not doubted are wrong (8.0 % to 37.0 %)" in section
+    assert "quality by detection 0.97" in section
+    assert "<script>alert" not in html
+    judged["beyond"]["wrong"] = None
+    assert "too often wrong on control questions" in without_plotly(page(counts, judged=(judged,)))
 
 
 def test_notes_of_each_annotator_stand_in_their_order(counts: RunCounts) -> None:

@@ -84,6 +84,32 @@ def test_every_row_says_where_its_label_comes_from(
     assert rows.label_reason[7].startswith("null label")
 
 
+def test_llm_disagreement_is_a_reason_of_a_label_that_stays(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame.to_parquet(tmp_path / "rows.parquet")
+    _, run = relabelled(
+        {"path": str(tmp_path / "rows.parquet"), "id": "key", "rows_per_shard": 50},
+        tmp_path,
+        annotator={"name": "simulated", "accuracy": 0.5, "truth_path": None},
+        relabel={"beyond": 20, "controls": 20},
+    )
+    relabel = run.require("relabel")
+    (shard,) = relabel.shards("beyond")
+    denied = {
+        row["example_id"]: row for row in relabel.read_table("beyond", shard).to_pylist() if row["vote"]
+    }
+    assert 0 < len(denied) < 20
+    rows = run.to_pandas()
+    told = rows[rows.label_reason.str.startswith("LLM disagreement", na=False)]
+    assert len(told) == len(denied)
+    assert (told.label_source == "given").all()
+    assert (told.label_given == told.rayclean_label).all()
+    chosen = told.label_reason.str.extract(
+        r"simulated chose (\w+) rather than (\w+), quality (?:\.\d\d|1\.00)$"
+    )
+    assert (chosen[1] == told.label_given).all()
+    assert (chosen[0] != chosen[1]).all()
+
+
 def test_changes_and_suspects(made: tuple[Path, rayclean.Config, RunResults], frame: pd.DataFrame) -> None:
     _, _, run = made
     everything = run.to_pandas()

@@ -76,6 +76,13 @@ def test_every_event_has_its_line(told: Told) -> None:
     assert "--full" in "\n".join(shown(told, key))
 
 
+def test_llm_disagreement_is_told_by_its_name(told: Told) -> None:
+    for row in told.rows("relabel", "beyond"):
+        key = told.row("load", "origins", example_id=row["example_id"])["key"]
+        text = " ".join(without_styles(" ".join(shown(told, key, None))).split())
+        assert f"({'LLM disagreement' if row['vote'] else 'agreement'}); " in text
+
+
 def test_json_is_one_document_and_nothing_else(log: Run, told: Told) -> None:
     for arguments in (["--id", "evil"], ["--row", "002.parquet:0"]):
         done = log(*arguments, "--json")

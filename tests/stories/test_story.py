@@ -182,6 +182,7 @@ def test_a_question_beyond_the_suspects_changes_nothing(told: Told) -> None:
         assert (asked.purpose, asked.prompts_are) == ("beyond the suspects", "as sent")
         assert asked.prompts[0] in told.sent
         assert beyond.choice == names(told)[row["chosen_label"]]
+        assert (beyond.vote, beyond.quality) == (row["vote"], row["quality"])
         assert (beyond.suggested, beyond.probability) == (
             names(told)[row["suggested_label"]],
             row["probability"],

@@ -381,6 +381,8 @@ def test_missing_features_and_wrong_names(tmp_path: Path, local: None) -> None:
         )
     with pytest.raises(ConfigError, match=r"unknown detector 'disagreemnt': did you mean disagreement"):
         run_detect(tmp_path / "b", batch, 'detect.detectors=["disagreemnt"]')
+    with pytest.raises(ConfigError, match=r"llm_disagreement asks an annotator.*relabel\.beyond = 200"):
+        run_detect(tmp_path / "e", batch, 'detect.detectors=["posterior", "llm_disagreement"]')
     with pytest.raises(ConfigError, match="rule"):
         run_detect(tmp_path / "c", batch, 'detect.detectors=[{name="confident_learning", rule="guess"}]')
 

@@ -191,11 +191,21 @@ def test_beyond_the_suspects_an_annotator_is_asked_and_no_label_changes(tmp_path
         found = findings[row["unit_id"]]
         assert (found["suspect"], found["control"]) == (False, -1)
         assert row["chosen_label"] == row["given_label"]  # it knows the truth, and these labels are right
+        assert (row["vote"], row["annotator"]) == (False, "simulated")
+        assert row["quality"] == 1 - row["probability"] > 0.5
     (judged,) = metrics["judged"]
     assert (judged["beyond"]["asked"], judged["beyond"]["denied"]) == (5, 0)
     assert judged["beyond"]["wrong"]["low"] == judged["beyond"]["wrong"]["value"] == 0
     again = do(config_of(tmp_path, simulated(run), relabel={"beyond": 5}), make(tmp_path, shards=5), "shards")
     assert again["judged"] == metrics["judged"]
+
+
+def test_llm_disagreement_is_a_vote_and_a_quality(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    (judged,) = do(config_of(tmp_path, simulated(run, 0.0), relabel={"beyond": 5}), run)["judged"]
+    asked = rows_in(run.sub("relabel", "beyond"))
+    assert [row["vote"] for row in asked] == [True] * judged["beyond"]["denied"] == [True] * 5
+    assert [row["quality"] for row in asked] == sorted(row["quality"] for row in asked)
 
 
 @pytest.mark.parametrize("calibration", ["auto", "controls"])
