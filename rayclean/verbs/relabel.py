@@ -14,7 +14,7 @@ kept in `<run>/ledger/`, so a change of acceptance or calibration sends no query
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayclean.annotators import build_annotator, relabel_annotators
@@ -134,7 +134,8 @@ def run(config: Config, run: Run, out: Folder, engines: Engines = IN_PROCESS) ->
             if not annotator.chooses_texts
         ]
     out.remove("answers")
-    advice = _advice(counts, total, exhausted)
+    believed = paid[-1] | decided[-1].judged
+    advice = _advice(counts, total, exhausted, believed, config.relabel.controls)
     if advice is not None:
         logger.warning("relabel: %s", advice)
     worth = [
@@ -191,14 +192,30 @@ def _lost(reverts: Sequence[Change]) -> list[str]:
     ]
 
 
-def _advice(decided: dict[str, Any], total: int, exhausted: bool) -> str | None:
+def _advice(
+    decided: dict[str, Any], total: int, exhausted: bool, judged: Mapping[str, Any], controls: int
+) -> str | None:
     """Advice for suspects that were not asked about, have no answer yet, or whose queries failed; None if there are none.
 
     Args:
         decided: numbers of decisions by kind.
         total: number of suspects.
         exhausted: whether an annotator's budget is spent.
+        judged: the last annotator's name, and what its control questions showed.
+        controls: number of control questions in the config.
     """
+    asked, right = (judged["controls"][key] for key in ("asked", "right"))
+    if decided["unasked"] and exhausted and asked and not judged["above_chance"]:
+        more = (
+            f"; or, if you know that it is good, raise its budget so that it gets more of the {controls} control questions"
+            if asked < controls and right > asked / 2
+            else ""
+        )
+        return (
+            f"the budget left {decided['unasked']} of {total} suspects unasked, but {judged['name']} was right on {right} of "
+            f"{asked} control questions, which is not surely better than chance, so that its answers change no label: choose "
+            f"another annotator (annotator.name, annotator.model), or let a person judge (`rayclean audit`){more}"
+        )
     if decided["unasked"] and exhausted:
         return (
             f"the budget left {decided['unasked']} of {total} suspects unasked: raise annotator.max_queries, "

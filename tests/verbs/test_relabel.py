@@ -392,6 +392,24 @@ def test_neighbours_that_vote_are_the_nearest_whatever_their_label(tmp_path: Pat
         assert each["probability"] == findings[each["example_id"]]["given_probability"]
 
 
+def test_a_larger_budget_is_no_advice_where_the_annotator_is_not_believed(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    metrics = do(config_of(tmp_path, simulated(run, 0.0) | {"max_queries": 24}), run)
+    (judged,) = metrics["judged"]
+    assert (judged["above_chance"], metrics["complete"]) == (False, False)
+    said, counts = metrics["go_on"], {"unasked": 11, "error": 0}
+    assert f"simulated was right on {judged['controls']['right']} of 12 control questions" in said
+    assert "another annotator" in said
+    assert "`rayclean audit`" in said
+    assert "raise" not in said
+    perhaps_good = judged | {"controls": {"asked": 12, "right": 9}}
+    assert "or, if you know that it is good, raise its budget" in str(
+        relabel._advice(counts, SUSPECTS, True, perhaps_good, 150)
+    )
+    good = perhaps_good | {"above_chance": True}
+    assert "raise annotator.max_queries" in str(relabel._advice(counts, SUSPECTS, True, good, 150))
+
+
 def test_a_budget_leaves_the_least_doubtful_unasked_and_goes_on(tmp_path: Path) -> None:
     run = make(tmp_path)
     options = simulated(run, tokens=5)
