@@ -15,6 +15,8 @@ from typing import Any
 from rayclean.errors import ConfigError
 
 _FILE_ENDINGS = (".toml", ".json")
+_SHORT_FOR = {"export": "to"}
+"""Section -> the key that a text in its place stands for; in others it is the name of a plug-in."""
 
 
 def read_values(path: str | Path) -> dict[str, Any]:
@@ -124,8 +126,10 @@ def set_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for part in parents:
         if values.get(part) is None:  # JSON written by a program holds an absent section as null
             values[part] = {}
-        if isinstance(values[part], str):  # a plug-in's name stands for its section: annotator = "knn"
-            values[part] = {"name": values[part]}
+        if isinstance(
+            values[part], str
+        ):  # a text stands for its section: annotator = "knn", export = "cleaned.csv"
+            values[part] = {_SHORT_FOR.get(part, "name"): values[part]}
         values = values[part]
         if not isinstance(values, dict):
             raise ConfigError(

@@ -31,6 +31,19 @@ def test_overrides_are_typed_and_come_last() -> None:
     assert config.seed == 3
 
 
+def test_an_override_of_an_export_that_is_written_as_its_path(tmp_path: Path) -> None:
+    config = parse_config({**MINIMAL, "export": "x.csv"}, ["export.to=y"])
+    assert config.export is not None
+    assert config.export.to == "y"
+    config = parse_config({**MINIMAL, "export": "x.csv"}, ["export.only=changed"])
+    assert config.export is not None
+    assert (config.export.to, config.export.only) == ("x.csv", "changed")
+    (tmp_path / "more.toml").write_text("[export]\noverwrite = true\n")
+    config = parse_config(MINIMAL, ["export=x.csv", str(tmp_path / "more.toml")])
+    assert config.export is not None
+    assert (config.export.to, config.export.overwrite) == ("x.csv", True)
+
+
 def test_a_section_that_json_writes_as_null_may_be_set() -> None:
     values = {"dataset": {"path": "data.csv", "noise": None}}
     config = parse_config(values, ["dataset.noise.rate=0.4"])
