@@ -17,6 +17,7 @@ from rayclean.detectors import DETECTORS
 from rayclean.fingerprints import fingerprint, stamps
 from rayclean.methods import METHODS
 from rayclean.models import ENCODERS
+from rayclean.models.trained_model import trained_model
 from rayclean.plugins import Family
 from rayclean.run import VERBS, Run
 from rayclean.tasks import TASKS
@@ -116,7 +117,8 @@ def _reads(config: Config, run: Run) -> dict[str, Any]:
     relabel = {name: value for name, value in config.relabel.identity().items() if name != "annotators"}
     label_form = TASKS.resolve(config.task.name).label_form
     # Replaced probabilities or a classifier trained anew are other inputs.
-    brought = [stamps(path) for path in (*_paths(config.predict.path), *_paths(config.predict.model))]
+    models = map(trained_model, _paths(config.predict.model))
+    brought = [stamps(path) for path in (*_paths(config.predict.path), *models)]
     return {
         "load": [dataset, config.seed, verb_module("load").source_fingerprint(config), label_form],
         "predict": [plugins["task"], plugins["encoder"], config.predict.identity(), brought, config.seed],

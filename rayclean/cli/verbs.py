@@ -65,7 +65,8 @@ def _predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Score with this trained classifier (runs/<name>/train/model); the data need no label column."
+            help="Score with the trained classifier of this run (runs/<name>, or a folder like runs/<name>/train/model); "
+            "the data need no label column."
         ),
     ] = None,
     text: TextOption = None,

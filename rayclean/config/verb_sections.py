@@ -53,8 +53,8 @@ class PredictConfig(Options):
     model, stopped early on dev loss; `given`: your own probabilities (`path`); `model`: a classifier trained
     before (`model`), which needs no labels: their column may be missing or blank."""
     model: str | None = None
-    """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`; nothing is trained
-    then."""
+    """Folder of a trained classifier for mode `model`, like `runs/<name>/train/model`, or of its run, `runs/<name>`; nothing
+    is trained then."""
     folds: int = Field(5, ge=2)
     """Number of folds. Copies of a text share a fold, and every class is spread over all."""
     experts: tuple[Literal["neighbours", "words"], ...] | None = None

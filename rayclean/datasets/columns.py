@@ -8,7 +8,9 @@ from rayclean.datasets.base import ReadOptions
 from rayclean.errors import DataError
 from rayclean.plugins import did_you_mean
 
-SCORING_HINT = ". Rows without labels are scored by a trained classifier: rayclean predict CONFIG --model runs/<name>/train/model"
+SCORING_HINT = (
+    ". Rows without labels are scored by a trained classifier: rayclean predict CONFIG --model runs/<name>"
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rayclean.errors import ArtifactError, ConfigError
 from rayclean.folder import Folder
 from rayclean.models import ENCODERS
 from rayclean.models.base import DESCRIPTION, Encoder
+from rayclean.models.trained_model import trained_model
 from rayclean.plugins import Plugin
 
 
@@ -62,25 +63,26 @@ def build_encoder(plugin: Plugin, outputs: int, seed: int = 0, per_token: bool =
 
 
 def describe_encoder(folder: str) -> dict[str, Any]:
-    """What `rayclean.json` of a saved network says: encoder, options, num_classes, per_token, feature_dim,
-    labels.
+    """What `rayclean.json` of a saved network, or of the one of a run folder, says: encoder, options, num_classes, per_token,
+    feature_dim, labels.
 
     Raises:
         ArtifactError: the folder holds no network.
     """
-    if not Folder(folder).exists(DESCRIPTION):
+    model = Folder(trained_model(folder))
+    if not model.exists(DESCRIPTION):
         raise ArtifactError(
-            f"{folder} holds no network (no {DESCRIPTION} there); give a folder that rayclean "
-            "wrote, like runs/<name>/train/model"
+            f"{folder} holds no network (no {DESCRIPTION} there); give the folder of a run that was trained, or a folder that "
+            "rayclean wrote, like runs/<name>/train/model"
         )
-    return dict(Folder(folder).read_json(DESCRIPTION))
+    return dict(model.read_json(DESCRIPTION))
 
 
 def load_encoder(folder: str) -> Encoder:
     """A saved network, in evaluation mode; a folder on another file system is fetched first.
 
     Args:
-        folder: local path or URL of what `Encoder.save` wrote.
+        folder: local path or URL of what `Encoder.save` wrote, or of the run that did.
 
     Raises:
         ArtifactError: the folder holds no network.
@@ -88,7 +90,7 @@ def load_encoder(folder: str) -> Encoder:
     """
     description = describe_encoder(folder)
     cls, _ = encoder_class(Plugin(name=description["encoder"], **description["options"]))
-    source = Folder(folder)
+    source = Folder(trained_model(folder))
     if source.is_local:
         return cls.load(Path(source.root), description).eval()
     local = tempfile.TemporaryDirectory(prefix="rayclean-model-")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayclean.config import Config, Plugin, parse_config
-from rayclean.errors import ConfigError, DataError
+from rayclean.errors import ArtifactError, ConfigError, DataError
 from rayclean.folder import Folder
-from rayclean.models.loading import build_encoder
+from rayclean.models.loading import build_encoder, load_encoder
 from rayclean.run import Run
+from rayclean.verb_fingerprints import fingerprints
 from rayclean.verbs import load
 
 CLASSES = ["ebb", "flood"]
@@ -316,6 +318,23 @@ def test_a_classifier_scores_rows_without_labels(tmp_path: Path, model: str, kin
     labels = [CLASSES.index(label) if label else None for label in expected]
     assert [by_text[row["text"]] for row in UNLABELLED[kind]] == labels
     assert metrics["left_out"] == {"data": {"rows": len(expected), "reasons": {}}}
+
+
+def test_the_folder_of_a_run_stands_for_the_classifier_that_it_trained(tmp_path: Path, model: str) -> None:
+    run, path = tmp_path / "other" / "run", write(tmp_path / "new.csv", UNLABELLED["no column"])
+    shutil.copytree(model, run / "train" / "model")
+    out, _ = loaded(tmp_path, {"mode": "model", "model": str(run)}, path=path)
+    assert [label["name"] for label in json.loads(out.read_text("labels.json"))] == CLASSES
+    assert load_encoder(str(run)).num_classes == 2
+    config = parse_config({"dataset": {"path": path}, "predict": {"mode": "model", "model": str(run)}})
+    found = [fingerprints(config, Run(str(tmp_path / "mine")))["predict"]]
+    (run / "metrics.json").write_text("{}")  # what else the run holds is no input
+    found.append(fingerprints(config, Run(str(tmp_path / "mine")))["predict"])
+    (run / "train" / "model" / "more.json").write_text("{}")
+    found.append(fingerprints(config, Run(str(tmp_path / "mine")))["predict"])
+    assert found[0] == found[1] != found[2]
+    with pytest.raises(ArtifactError, match="give the folder of a run that was trained"):
+        loaded(tmp_path, {"mode": "model", "model": str(tmp_path)}, path=path)
 
 
 def test_without_a_classifier_labels_are_needed_and_the_way_to_score_is_said(tmp_path: Path) -> None:
