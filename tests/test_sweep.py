@@ -306,10 +306,10 @@ def test_no_question_of_relabel_is_paid_twice(
     """
     hosting, ready = serve.hosting, []
 
-    def late(annotators: Any, owner: str, *, trains: bool) -> Any:
+    def late(annotators: Any, owner: str) -> Any:
         assert owner == str(tmp_path / "sweeps" / "toy")  # what an earlier attempt has left is taken down
         ready.append({verb: len(stored(tmp_path, verb)) for verb in ("predict", "detect", "relabel")})
-        return hosting(annotators, owner, trains=trains)
+        return hosting(annotators, owner)
 
     monkeypatch.setattr(serve, "hosting", late)
     with serve_in_process(latency=0.1) as server:

@@ -1,10 +1,11 @@
-"""One run at a time of a cluster holds a language model and waits for workers.
+"""One run at a time of a cluster holds a language model and waits for further resources.
 
-A method that asks while it trains holds both, and so does a sweep whose trials ask its models. Of two such runs, each might
-get its model and wait for workers that the other's model holds, for ever. So a run takes the cluster's lease before it
-starts its model, and gives it back after the model's end: workers are waited for not once but again and again, by every
-trial of a sweep, and by a training that has lost a worker or a node. Whoever waits for workers with a model in hand is
-alone, and all others that hold something end by themselves. An embedded Ray has one run, which needs no lease.
+A method that asks while it trains waits for its workers. A sweep waits for its trials, each of which holds a CPU even where none
+of them trains, for the verbs that they share, and for its further models. Of two such runs, each might get its model and wait
+for what the other's model holds, for ever. So a run takes the cluster's lease before it starts its model, and gives it back
+after the model's end: it waits not once but again and again, for every trial, and after the loss of a worker or a node.
+Whoever waits with a model in hand is alone, and all others that hold something end by themselves: `relabel` of a single run
+only asks while it holds its model, from a process that holds no CPU. An embedded Ray has one run, which needs no lease.
 """
 
 import json
@@ -81,8 +82,8 @@ def leased(what: str) -> Iterator[None]:
         if (now := time.monotonic()) - said >= _SAY_SECONDS:
             said = now
             logger.warning(
-                "waiting for %d s: %s holds a language model and trains at the moment; one run at a time does, or two might "
-                "wait for each other", now - begun, holder,
+                "waiting for %d s: %s holds a language model and waits for room beside it now and then; one run at a time does, "
+                "or two might wait for each other", now - begun, holder,
             )  # fmt: skip
         time.sleep(_POLL_SECONDS)
     try:

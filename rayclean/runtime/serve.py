@@ -101,15 +101,14 @@ def hosted(
 
 
 @contextmanager
-def hosting(
-    annotators: Iterable[Annotator], owner: str | None = None, *, trains: bool = False
-) -> Iterator[Endpoints]:
+def hosting(annotators: Iterable[Annotator], owner: str | None = None) -> Iterator[Endpoints]:
     """Running servers of all annotators, for several processes that share them by passing them to `hosted`.
+
+    With a server the block holds the lease of the cluster (`lease.leased`), since those processes need resources themselves.
 
     Args:
         annotators: any annotators; equal servers are started once.
         owner: URL of the run or sweep; a server left by an earlier attempt at it is replaced.
-        trains: whether trainings follow in the block, which then holds the lease of the cluster (`lease.leased`).
 
     Raises:
         ConfigError: `validate_server` refuses an annotator.
@@ -120,7 +119,7 @@ def hosting(
         for annotator in annotators:
             server = annotator.server()
             if server is not None and server.key not in endpoints:
-                if trains and not endpoints:
+                if not endpoints:
                     stack.enter_context(leased(owner or server.model))
                 validate_server(annotator)
                 running = served_llm(server.model, server.revision, server.options, owner)

@@ -179,7 +179,7 @@ def _run_missing(plan: SweepPlan, known: Mapping[str, TrialRecord], tracker: Tra
         first.run([level for level in levels if level[0][0] in PREPARING])
         todo = first.possible(todo, observer)  # before a language model is started needlessly
         annotators = [annotator for config in configs for annotator in asked_annotators(config)]
-        with serve.hosting(annotators, plan.folder.url(), trains=trains) as servers:
+        with serve.hosting(annotators, plan.folder.url()) as servers:
             # Shared verbs run as tasks, which need the CPUs that trials would hold.
             waiting = type(slots)(slots.concurrent, min(slots.cpus, spec.trials.cpus))
             later = SharedVerbs(waiting, None, servers, first.failed)

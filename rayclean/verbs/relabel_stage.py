@@ -162,6 +162,7 @@ class AnnotatorStage:
             first, rest = (chunks[:1], chunks[1:]) if chunks[0] == 0 else ([], chunks)
             asker.ask(first)
             if rest and self._cannot_change_a_label(suspects):
+                server.close()  # nobody is asked any more, and tasks that wait for a CPU may wait for those of a language model
                 for _ in engines.map_items(self.chunk_work.leave_out, rest):
                     pass
             else:

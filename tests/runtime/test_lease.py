@@ -87,6 +87,43 @@ with lease.leased(sys.argv[1]):
     remove_placement_group(model)
 print(json.dumps({"concurrent": slots.concurrent, "ended": ended}))
 """
+RELABELLING = """
+import json, sys, time
+from contextlib import contextmanager, nullcontext
+import rayclean.runtime.environment
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from rayclean.annotators.model_server import ServerOptions
+from rayclean.annotators.served import ServedAnnotator
+from rayclean.config import ClusterConfig
+from rayclean.runtime import serve, tune
+from rayclean.runtime.preflight import server_demand
+from rayclean.runtime.trial_slots import trial_slots
+from rayclean.schema import Label
+ray.init(address="auto", log_to_driver=False)
+started = []
+class Observer:
+    def started(self, trial): started.append(trial["number"])
+    def epoch_ended(self, trial, record): pass
+    def ended(self, trial, result): pass
+@contextmanager
+def model(*_):
+    held = placement_group([{"CPU": 1}] * 2)  # the engine, and its HTTP side
+    assert held.wait(200), "the model got no CPUs"
+    time.sleep(8)  # the other sweep has begun, too
+    yield None
+    remove_placement_group(held)
+serve.served_llm, serve.validate_server = model, lambda annotator: None
+if sys.argv[2] == "without":
+    serve.leased = lambda what: nullcontext()
+options = ServerOptions(gpu=False)
+asked = ServedAnnotator(ServedAnnotator.Config(server=options), [Label(0, "a", "a"), Label(1, "b", "b")])
+slots = trial_slots(ClusterConfig(), trains=False, concurrent=None, cpus=0.1, trials=4, beside=[server_demand(options)])
+with serve.hosting([asked], sys.argv[1]):
+    trials = [{"number": number} for number in range(4)]
+    tune.run_trials(lambda config, report, place: {}, trials, slots, Observer(), trains=False, seconds=30)
+print(json.dumps({"concurrent": slots.concurrent, "started": sorted(started)}))
+"""
 ELASTIC = """
 import json, sys, time
 import rayclean.runtime.environment
@@ -244,6 +281,26 @@ def test_two_sweeps_with_a_model_both_end(share: float, trials: int, concurrent:
             "concurrent": concurrent,
             "ended": [{"got": True}] * trials,
         }
+
+
+@pytest.mark.parametrize("how", ["leased", "without"])
+def test_two_sweeps_that_only_relabel_both_end(how: str) -> None:
+    """Of four CPUs each model takes two, and each trial, which trains nothing, needs one: two models leave none."""
+    with cluster(gpus=0) as environment:
+        sweeps = [
+            subprocess.Popen(
+                [sys.executable, "-c", RELABELLING, name, how], env=environment,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for name in ("first", "second")
+        ]  # fmt: skip
+        ends = [sweep.communicate(timeout=400) for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], ends
+    ran = (
+        [0, 1, 2, 3] if how == "leased" else []
+    )  # what the lease is for: none found a place in half a minute
+    assert [json.loads(out.splitlines()[-1]) for out, _ in ends] == [{"concurrent": 2, "started": ran}] * 2
+    assert sum("one run at a time does" in errors for _, errors in ends) == (how == "leased")
 
 
 def test_two_runs_with_models_end_when_a_node_is_lost(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rayclean.annotations import ANNOTATIONS
 from rayclean.annotators import query_builder
 from rayclean.annotators.answers import answer_rows
 from rayclean.annotators.base import Annotator
+from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.revert_changes import revert_label_changes
 from rayclean.annotators.simulated import SimulatedAnnotator
@@ -536,6 +538,34 @@ def test_asking_ends_where_no_answer_can_change_a_label(
     assert {key for key in decided if decided[key] == "changed"} == {
         key for key in alone if alone[key] == "changed"
     }
+
+
+def test_no_task_is_waited_for_while_a_language_model_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two runs each might wait for the CPUs of the other's model (`runtime.lease`)."""
+    events: list[str] = []
+
+    class Noting(Engines):
+        def map_items(self, function: Any, items: Any) -> Any:
+            events.append(getattr(function, "__name__", "needs_server"))
+            return map(function, items)
+
+        @contextmanager
+        def hosted(self, annotator: Any, owner: str | None = None, *, trains: bool = False) -> Iterator[Any]:
+            events.append("model")
+            yield annotator
+            events.append("end of model")
+
+        def _asks_on_ray(self, annotator: Any) -> bool:
+            return False
+
+    monkeypatch.setattr(query_builder, "FIRST_SUSPECTS", 20)
+    monkeypatch.setattr(relabel, "validate_server", lambda annotator: None)
+    monkeypatch.setattr(SimulatedAnnotator, "server", lambda self: ModelServer("m", None, ServerOptions()))
+    run = make(tmp_path, believed=BELIEVED)
+    do(config_of(tmp_path, simulated(run, 0.5)), run, engines=Noting())
+    assert events == ["build", "needs_server", "model", "end of model", "leave_out"]
 
 
 @pytest.mark.parametrize("on", ["this process", pytest.param("ray", marks=pytest.mark.slow)])
