@@ -87,6 +87,11 @@ def may_grow_further() -> bool:
     return not declared() and any(GROUP in node.get("Labels", {}) for node in alive())
 
 
+def autoscales() -> bool:
+    """Whether an autoscaler may add nodes, as far as is known."""
+    return bool(declared()) or may_grow_further()
+
+
 def shapes() -> list[Shape]:
     """The distinct sizes of the current nodes and of those that may be added."""
     current = [node["Resources"] for node in alive()] + [shape for count, shape in declared() if count]

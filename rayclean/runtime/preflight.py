@@ -79,7 +79,7 @@ def _warn_of_training_on_cpus(cluster: ClusterConfig) -> None:
 
 def _beside_training(cluster: ClusterConfig, options: ServerOptions) -> ServerOptions:
     """The options with as many replicas as training must have room beside: elastic training leaves free what a model may
-    grow to (`server_bundles`), and would wait for ever where nothing else is left.
+    grow to (`serve.served_llm`), and would wait for ever where nothing else is left.
     """
     elastic = (cluster.max_workers or cluster.workers) > cluster.workers
     return options.model_copy(
@@ -209,15 +209,12 @@ def server_demand(options: ServerOptions) -> ResourceDemand:
     )
 
 
-def server_bundles(options: ServerOptions, use_gpu: bool) -> list[dict[str, float]]:
-    """All that Ray Serve may reserve for a language model, process by process: as many replicas as it may start, and their
-    HTTP side.
-    """
-    most = options.max_replicas or options.replicas
+def server_bundles(options: ServerOptions, use_gpu: bool, replicas: int) -> list[dict[str, float]]:
+    """All that Ray Serve reserves for so many replicas of a language model, process by process, with their HTTP side."""
     replica = [{"CPU": 1.0, "GPU": options.gpu_share}, *[{"GPU": 1.0}] * (options.tensor_parallel - 1)]
     return [
-        *(replica if use_gpu else [{"CPU": options.cpus}]) * most,
-        *[{"CPU": float(INGRESS_CPUS)}] * ingresses(most, use_gpu),
+        *(replica if use_gpu else [{"CPU": options.cpus}]) * replicas,
+        *[{"CPU": float(INGRESS_CPUS)}] * ingresses(replicas, use_gpu),
     ]
 
 

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rayclean import interrupts
@@ -27,7 +28,7 @@ from rayclean.annotators.model_server import ServerOptions
 from rayclean.annotators.model_source import model_name, model_source
 from rayclean.errors import AnnotationError
 from rayclean.fingerprints import fingerprint
-from rayclean.runtime import llm_app, serve_state
+from rayclean.runtime import llm_app, nodes, serve_state
 from rayclean.runtime.cluster import gpu_count, is_embedded
 from rayclean.runtime.jobs_alive import alive_jobs
 from rayclean.runtime.lease import leased
@@ -169,7 +170,7 @@ def served_llm(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
         url = f"{root}/{app_name}/v1"
-        with counted_as_taken(app_name, server_bundles(options, use_gpu)):
+        with counted_as_taken(app_name, partial(_reserved, app_name, options, use_gpu)):
             serve_state.wait_until_up(app_name, url, name, options.start_timeout, demand)
             try:
                 yield ServedEndpoint(url, name, source, llm_app.RequestLoad.of(options, use_gpu).requests)
@@ -177,6 +178,16 @@ def served_llm(
                 raise serve_state.with_state(error, app_name) from error
     finally:
         _stop(app_name, started)
+
+
+def _reserved(app_name: str, options: ServerOptions, use_gpu: bool) -> list[dict[str, float]]:
+    """What elastic trainings leave to a language model: all that it may grow to; where an autoscaler may add nodes, what it has
+    or waits for now, as it grows onto nodes of its own, which nobody starts before questions queue up.
+    """
+    most = options.max_replicas or options.replicas
+    if most > options.replicas and nodes.autoscales():
+        most = min(most, max(options.replicas, serve_state.replicas(app_name)))
+    return server_bundles(options, use_gpu, most)
 
 
 def _warn_slow_precision(options: ServerOptions) -> None:

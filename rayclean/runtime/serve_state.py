@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -136,6 +137,16 @@ def state(app_name: str) -> tuple[str, str]:
         return "NOT_STARTED", ""
     messages = [app.message, *(d.message for d in app.deployments.values())]
     return app.status.value, "\n".join(dict.fromkeys(m for m in messages if m))
+
+
+def replicas(app_name: str) -> int:
+    """Number of replicas of an application's largest part, with those that wait for a place; 0 if Ray Serve does not tell."""
+    from ray import serve
+
+    with suppress(Exception):  # its controller is starting again
+        parts = serve.status().applications[app_name].deployments.values()
+        return max(sum(part.replica_states.values()) for part in parts)
+    return 0
 
 
 def cause(message: str, logs: Path | None) -> str:

@@ -1,11 +1,12 @@
 """What a served language model holds, told to Ray's coordinator of elastic work.
 
 The coordinator counts the resources of nodes as free unless Ray Train or Ray Data asked for them. Replicas of Ray Serve
-ask nobody, so elastic trainings would be planned on their GPUs and wait for ever.
+ask nobody, so elastic trainings would be planned on their GPUs and wait for ever. Whatever is counted here, an autoscaler
+starts nodes for, needed or not.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rayclean.runtime import environment as environment
@@ -23,12 +24,12 @@ _EXPIRE_SECONDS = 90.0
 
 
 @contextmanager
-def counted_as_taken(name: str, bundles: Sequence[dict[str, float]]) -> Iterator[None]:
+def counted_as_taken(name: str, bundles: Callable[[], list[dict[str, float]]]) -> Iterator[None]:
     """Count some resources as taken while the block runs, wherever Ray decides how large an elastic group may be.
 
     Args:
         name: of whoever holds them.
-        bundles: resources of each of its processes.
+        bundles: gives the resources of each of its processes, again and again.
     """
     if is_embedded():  # one run, whose training is as large as its config says
         yield
@@ -40,7 +41,7 @@ def counted_as_taken(name: str, bundles: Sequence[dict[str, float]]) -> Iterator
         with suppress(RayError):  # Ray is gone, and all that it counts
             while True:
                 coordinator.request_resources(
-                    list(bundles), _EXPIRE_SECONDS, priority=ResourceRequestPriority.HIGH
+                    bundles(), _EXPIRE_SECONDS, priority=ResourceRequestPriority.HIGH
                 )
                 if over.wait(_RENEW_SECONDS):
                     coordinator.cancel_request()

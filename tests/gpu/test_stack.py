@@ -281,7 +281,7 @@ model = Model.options(num_cpus=held["CPU"], num_gpus=held.get("GPU", 0)).remote(
 ray.get(model.up.remote())
 one = job(write_examples(folder / "examples", 40), folder / "out")
 engines = Engines(ClusterConfig(workers=1, max_workers=2, use_gpu=gpu), on_ray=True)
-with counted_as_taken("stub", [held]):
+with counted_as_taken("stub", lambda: [held]):
     time.sleep(2)
     result = engines.fit_jobs([one], spec(epochs=1), str(folder / "work"))["toy"]
 print(json.dumps({"epochs": result.epochs, "workers": result.workers}))

@@ -143,11 +143,10 @@ ray.get(model.up.remote())
 folder = Path(sys.argv[1])
 one = job(write_examples(folder / "examples", 40), folder / "out")
 engines = Engines(ClusterConfig(workers=1, max_workers=4, use_gpu=False), on_ray=True)
-begun = time.monotonic()
-with counted_as_taken("stub", [{"CPU": 1.0}]):
+with counted_as_taken("stub", lambda: [{"CPU": 1.0}]):
     time.sleep(2)
     result = engines.fit_jobs([one], spec(epochs=1), str(folder / "work"))["toy"]
-print(json.dumps({"epochs": result.epochs, "seconds": time.monotonic() - begun}))
+print(json.dumps({"epochs": result.epochs, "workers": result.workers}))
 """
 LOSING = """
 import json, sys, time
@@ -349,7 +348,7 @@ def test_the_loss_of_its_process_does_not_lose_the_lease(ray_embedded: None) -> 
 
 
 def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> None:
-    """Four workers would fit if the model's CPU were free."""
+    """Four workers would fit if the model's CPU were free, and would be waited for again and again."""
     with cluster() as environment:
         done = subprocess.run(
             [sys.executable, "-c", ELASTIC, str(tmp_path)],
@@ -359,9 +358,7 @@ def test_elastic_training_leaves_a_served_model_its_place(tmp_path: Path) -> Non
             timeout=400,
         )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["epochs"] == 1
-    assert found["seconds"] < 60, "it waited for workers that cannot be"
+    assert json.loads(done.stdout.splitlines()[-1]) == {"epochs": 1, "workers": 3}
 
 
 @pytest.mark.llm

@@ -284,8 +284,10 @@ def test_a_gpu_run_may_start_on_our_own_manifests_before_any_gpu_node_is_there(
     mixed = config(str(ROOT / "configs" / "cluster" / "mixed.toml"))
     with pytest.raises(ResourceError, match="the cluster has 0"):
         check(mixed, ALL)
+    assert not nodes.autoscales()
     for _, environment in pods("raycluster.yaml"):  # trials of a sweep look from worker nodes, too
         monkeypatch.setenv(nodes.DECLARED, environment[nodes.DECLARED])
+        assert nodes.autoscales()
         check(mixed, ALL)
         assert (cluster.cpu_count(), cluster.gpu_count()) == (128, 8)
 

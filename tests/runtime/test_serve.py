@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -25,7 +26,15 @@ from rayclean.annotators.model_source import content_hash, model_name
 from rayclean.annotators.query import Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.errors import AnnotationError, ConfigError, ResourceError
-from rayclean.runtime import llm_app, llm_service, preflight, serve, serve_state, server_checks
+from rayclean.runtime import (
+    llm_app,
+    llm_service,
+    preflight,
+    serve,
+    serve_state,
+    served_resources,
+    server_checks,
+)
 from rayclean.runtime.threads import physical_threads
 from rayclean.schema import Candidate, Label
 
@@ -401,7 +410,8 @@ class TestSize:
 
         holds = [{unit: amount for unit, amount in bundle.items() if amount} for bundle in bundles]
         http = [{"CPU": ingress._replica_config.ray_actor_options["num_cpus"]}] * ingresses[1]
-        assert preflight.server_bundles(size, gpu) == holds * replicas[1] + http
+        assert preflight.server_bundles(size, gpu, replicas[1]) == holds * replicas[1] + http
+        assert engine._deployment_config.autoscaling_config.initial_replicas == replicas[0]
 
     def test_what_the_config_says_counts(self) -> None:
         assert annotator(concurrency=3).at("http://x/v1", "t", 512).concurrency == 3
@@ -448,6 +458,7 @@ class TestStartAndEnd:
             (node,) = ray.nodes()
             assert serve_state._nodes(endpoint.url.split("/")[-2]) == [[node["NodeID"]]]
             assert serve_state._nodes("rayclean-llm-another") == []
+            assert serve_state.replicas(endpoint.url.split("/")[-2]) == 1
             raise KeyboardInterrupt
         assert serve_state.listed(endpoint.url) == []
         assert _get_global_client(raise_if_no_controller_running=False) is None
@@ -506,27 +517,66 @@ class TestStartAndEnd:
                 raise error
         assert events == ["run", "up", "stop True"]
 
-    def test_all_that_it_may_reserve_is_counted_as_taken(
-        self, tiny: None, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("autoscales", "counted"), [(False, [4, 4, 4, 4]), (True, [2, 2, 3, 4])])
+    def test_what_it_may_grow_to_is_counted_as_taken_where_no_node_may_be_added_for_it(
+        self, tiny: None, monkeypatch: pytest.MonkeyPatch, autoscales: bool, counted: list[int]
     ) -> None:
-        """Two replicas, a third when questions queue up, and their HTTP side."""
+        """Two replicas, two more when questions queue up, and their HTTP side: an autoscaler starts nodes for what is counted."""
         from ray import serve as ray_serve
 
-        taken: list[dict[str, float]] = []
+        taken: list[list[dict[str, float]]] = []
 
-        def noted(name: str, bundles: list[dict[str, float]]) -> Any:
-            taken.extend(bundles)
-            return nullcontext()
+        @contextmanager
+        def noted(name: str, bundles: Any) -> Iterator[None]:
+            for has in (0, 2, 3, 9):
+                monkeypatch.setattr(serve_state, "replicas", lambda app_name, has=has: has)
+                taken.append(bundles())
+            yield
 
+        monkeypatch.setattr(serve.nodes, "autoscales", lambda: autoscales)
         monkeypatch.setattr(serve, "counted_as_taken", noted)
         monkeypatch.setattr(serve, "_start_serve", lambda: ("http://127.0.0.1:9", True))
         monkeypatch.setattr(serve, "_clear", lambda *_: None)
         monkeypatch.setattr(serve, "_stop", lambda *_: None)
         monkeypatch.setattr(ray_serve, "run_many", lambda *_, **__: None)
         monkeypatch.setattr(serve_state, "wait_until_up", lambda *_: None)
-        options = ServerOptions(replicas=2, max_replicas=3, gpu=False)
+        options = ServerOptions(replicas=2, max_replicas=4, gpu=False)
         with serve.served_llm(BUILT_IN, options=options):
-            assert taken == [{"CPU": 1.0}] * 3 + [{"CPU": 1.0}]
+            assert taken == [[{"CPU": 1.0}] * (engines + 1) for engines in counted]
+
+
+def test_replicas_are_counted_with_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, http = ({"RUNNING": 2, "STARTING": 1}, {"RUNNING": 1})
+    parts = {"engine": SimpleNamespace(replica_states=engine), "http": SimpleNamespace(replica_states=http)}
+    status = SimpleNamespace(applications={"app": SimpleNamespace(deployments=parts)})
+    monkeypatch.setattr("ray.serve.status", lambda: status)
+    assert serve_state.replicas("app") == 3
+    assert serve_state.replicas("another") == 0
+
+
+def test_what_is_counted_as_taken_follows_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Any] = []
+    enough, sizes = threading.Event(), iter(range(2, 9))
+
+    class Coordinator:
+        def __init__(self, name: str):
+            requests.append(name)
+
+        def request_resources(self, bundles: Any, *_: Any, **__: Any) -> None:
+            requests.append(bundles)
+            if len(requests) >= 3:
+                enough.set()
+
+        def cancel_request(self) -> None:
+            requests.append("cancelled")
+
+    monkeypatch.setattr(served_resources, "DefaultAutoscalingCoordinator", Coordinator)
+    monkeypatch.setattr(served_resources, "is_embedded", lambda: False)
+    monkeypatch.setattr(served_resources, "_RENEW_SECONDS", 0.01)
+    with served_resources.counted_as_taken("model", lambda: [{"CPU": 1.0}] * next(sizes, 9)):
+        assert enough.wait(20)
+    assert requests[:3] == ["model", [{"CPU": 1.0}] * 2, [{"CPU": 1.0}] * 3]
+    assert requests[-1] == "cancelled"
 
 
 class TestOnARunningServe:
