@@ -24,7 +24,6 @@ from rayclean.annotators.model_source import model_source
 from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.served import ServedAnnotator
 from rayclean.config import ClusterConfig, Plugin
-from rayclean.config.cluster_section import LLMSize
 from rayclean.errors import ConfigError
 from rayclean.run import Run
 from rayclean.runtime import serve
@@ -330,20 +329,12 @@ def toy_config(hardware: Hardware, folder: Path, rows: int, **cluster: Any) -> d
     return values
 
 
-SHARE = "gpu_share"
-"""Option of `[cluster.llm]` that gives a language model a share of a GPU."""
-
-
 @sizes(1, LLM, OWN_RAY)
 def test_noiseal_asks_its_model_while_it_trains(hardware: Hardware, tmp_path: Path) -> None:
     """B4: training and model on one GPU, a share each."""
     cluster: dict[str, Any] = {"cpus": 4}
     if hardware.gpu:
-        if SHARE not in LLMSize.model_fields:
-            pytest.skip(
-                f"[cluster.llm] has no option {SHARE!r}: a language model takes a whole GPU, and so needs a second one"
-            )
-        cluster |= {"gpus_per_worker": 0.5, "llm": {SHARE: 0.4}}
+        cluster |= {"gpus_per_worker": 0.5, "llm": {"gpu_share": 0.4}}
     values = toy_config(hardware, tmp_path, 120, **cluster)
     # Low thresholds after one epoch: some are purified, and asked about.
     values["method"] = {
