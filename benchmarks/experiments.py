@@ -138,7 +138,9 @@ def corrupted(root: str, noise: dict[str, Any] | None, seed: int, code: str) -> 
 
 
 class Direct:
-    """The annotator in this process, without Ray."""
+    """The annotator in this process, without Ray: a simulated one counts as what its accuracy is declared to be, any other
+    at its word, since no `relabel` with control questions comes before.
+    """
 
     def __init__(
         self,
@@ -155,6 +157,7 @@ class Direct:
         from rayclean.annotators.engine import Engine
         from rayclean.annotators.ledger import Ledger
         from rayclean.annotators.served import ServedAnnotator
+        from rayclean.annotators.simulated import SimulatedAnnotator
         from rayclean.folder import Folder
         from rayclean.schema import LabelSet
 
@@ -168,6 +171,8 @@ class Direct:
         if endpoint is not None:
             assert isinstance(self.annotator, ServedAnnotator)
             self.annotator = self.annotator.at(*endpoint)
+        is_simulated = isinstance(self.annotator, SimulatedAnnotator)
+        self.measured = declared(self.annotator.config.accuracy, len(self.labels)) if is_simulated else None
         self.engine = Engine(self.annotator, Ledger(Folder(output).sub("ledger"), "experiment"))
         self.examples = Folder(root).sub("load", "examples").url()
         self.runner = asyncio.Runner()  # one loop for all epochs: connections to the server belong to it
@@ -180,12 +185,27 @@ class Direct:
         """Labels and figures."""
         from rayclean.annotators.between_epochs import answer_between_epochs
 
-        calibration = "none" if self.annotator.calibrated else "batch"
         return self.runner.run(
             answer_between_epochs(
-                self.engine, asked, examples=self.examples, labels=self.labels, calibration=calibration
+                self.engine,
+                asked,
+                examples=self.examples,
+                labels=self.labels,
+                calibration=self.annotator.calibration("auto", len(self.labels)),
+                measured=self.measured,
             )
         )
+
+
+def declared(accuracy: float, classes: int) -> Any:
+    """What `relabel`'s control questions would have measured, had the annotator been right as often as declared."""
+    from rayclean.annotators.choices import Measured
+    from rayclean.config import RelabelConfig
+    from rayclean.functional.worth import Worth
+
+    asked = RelabelConfig().controls
+    right = round(accuracy * asked)
+    return Measured(Worth(right, asked), asked, right, np.zeros(classes), 0.0)
 
 
 def train(task: dict[str, Any]) -> dict[str, Any]:

@@ -269,16 +269,15 @@ def list_column(values: npt.NDArray[np.float32]) -> pa.Array:
 
 
 UNANSWERED, ABSTAINED = -1, -2
-"""Values in the place of a label for a queried example. UNANSWERED: no answer came, because the budget ended
-or the annotator failed. ABSTAINED: the annotator did not choose, or was not sure enough."""
+"""Values in the place of a queried example's label. UNANSWERED: no answer came, because the budget ended or the annotator
+failed. ABSTAINED: the annotator did not choose, or its answer does not decide."""
 
 
 @dataclass(frozen=True)
 class MethodQueries:
     """The queries of a training method before one epoch, as plain arrays.
 
-    Training makes them and annotators answer them, and neither package imports the other: this message is
-    defined beside the tables because both see it here.
+    Training makes them and annotators answer them; neither package imports the other, and both see this module.
     """
 
     ids: npt.NDArray[np.int64]
@@ -286,10 +285,11 @@ class MethodQueries:
     given: npt.NDArray[np.int64]
     """[Q] given labels of the queried examples."""
     predicted: npt.NDArray[np.int64]
-    """[Q] labels that the networks suggest."""
+    """[Q] labels that the networks suggest, other than the given ones."""
+    log_odds: npt.NDArray[np.float64]
+    """[Q] log P(predicted) - log P(given), by the networks."""
     neighbours: npt.NDArray[np.int64]
-    """[Q, M] `example_id` of the demonstrations, the most similar first; -1 = none. No two of them, nor
-    one of them and the query, have the same text."""
+    """[Q, M] `example_id` of the demonstrations, the most similar first; -1 = none. Their texts and the query's all differ."""
     neighbour_labels: npt.NDArray[np.int64]
     """[Q, M] labels that the demonstrations show."""
     similarity: npt.NDArray[np.float32]
@@ -297,4 +297,4 @@ class MethodQueries:
     candidates: Literal["binary", "all"]
     """Possible answers: the given and the predicted label, or every label."""
     accept: float
-    """Least calibrated probability of an answer that counts."""
+    """Least probability that `predicted` is right, by networks and answer together, for it to be the answer."""

@@ -14,6 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from rayclean.folder import Folder
 from tests import toy
 from tests.training.toys import HALF
 
@@ -92,11 +93,13 @@ def test_a_node_killed_during_predict(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)  # eleven commands, on two nodes that share this machine
 def test_a_node_killed_in_mid_epoch(tmp_path: Path) -> None:
     """NoiseAL on two elastic workers, one per node: the result of the unkilled run on one, no answer paid twice."""
-    values = toy.config(toy.write(tmp_path / "data", rows=1500, noise=0.3), tmp_path / "runs")
+    data = toy.write(tmp_path / "data", rows=1500, noise=0.3)
+    values = toy.config(data, tmp_path / "runs")
     values["encoder"]["dropout"] = 0.0  # drawn per worker: with it, other workers give another model
-    values["annotator"] = {"name": "simulated", "tokens": 5}
-    # It guesses, and without control questions nobody knows: after them the method would take no answer for one.
-    values["relabel"]["controls"] = 0
+    # Of one that guesses the method would take no answer, and of one that nobody measured neither.
+    values["dataset"]["labels"] = list(toy.TOPICS)
+    Folder(str(tmp_path / "known")).write_table(toy.true_labels(data), "part-00000.parquet")
+    values["annotator"] = {"name": "simulated", "tokens": 5, "truth_path": str(tmp_path / "known")}
     # Large enough that few epochs last until the node is lost; in many the rounding of other workers decides for an
     # example near a threshold, and all that follows is another training.
     weak = {"name": "bilstm", "hidden": 96, "dropout": 0.0}

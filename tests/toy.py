@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayclean.datasets.example_id import key_id
+
 TOPICS = {
     "garden": "rose soil seed tulip compost hedge lawn prune bloom weed orchard".split(),
     "kitchen": "oven flour butter simmer whisk recipe knife sauce dough pepper roast".split(),
@@ -40,6 +42,14 @@ def write(folder: Path, rows: int = 400, noise: float = 0.15, seed: int = 0, fil
     for number, start in enumerate(range(0, rows, step)):
         pq.write_table(table.slice(start, step), folder / f"{number:03d}.parquet")
     return folder
+
+
+def true_labels(folder: Path) -> pa.Table:
+    """The truth of files that `write` made as a simulated annotator reads it, with labels in the order of `TOPICS`."""
+    rows = pq.read_table(folder, columns=["key", "truth"]).to_pylist()
+    ids = [key_id(row["key"]) for row in rows]
+    names = [list(TOPICS).index(row["truth"]) for row in rows]
+    return pa.table({"example_id": pa.array(ids, pa.int64()), "true_label": pa.array(names, pa.int32())})
 
 
 def config(folder: Path, runs: Path, name: str = "toy") -> dict:

@@ -3,7 +3,7 @@
 To add an annotator, write a file with a subclass of `Annotator` and add a line to `ANNOTATORS`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayclean.config import Config
@@ -31,21 +31,6 @@ ANNOTATORS: "Family[Annotator]" = Family(
 def relabel_annotators(config: Config) -> tuple[Plugin, ...]:
     """Names and options of the annotators that `relabel` asks, in order."""
     return config.relabel.annotators or (config.annotator,)
-
-
-def is_trusted(config: Config, judged: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a method may ask the annotator while it trains: unless `relabel` has found this very annotator, with the same
-    options, no better than chance at control questions.
-
-    Args:
-        config: config of the run.
-        judged: what `relabel` found of each annotator, in the order of `relabel_annotators`; () if it has not run.
-    """
-    return all(
-        each["above_chance"]
-        for plugin, each in zip(relabel_annotators(config), judged, strict=False)
-        if plugin == config.annotator and each["controls"]["asked"]
-    )
 
 
 def build_annotator(

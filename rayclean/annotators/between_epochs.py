@@ -1,7 +1,8 @@
 """Answers to the queries of a training method between epochs, by the engine of `relabel`.
 
 While `relabel` processes files of suspects and writes a decision on each, a method asks about a few examples,
-needs their labels at once, and continues without them: a failing annotator never stops the training.
+needs their labels at once, and continues without them: a failing annotator never stops the training. Both decide by
+`functional.decision.decide`: the networks' log-odds take the place of the posterior's.
 """
 
 import logging
@@ -16,31 +17,46 @@ from rayclean.annotators.calibration_queries import (
     answer_for_calibration,
     content_free_queries,
 )
-from rayclean.annotators.choices import choices, shared_bias
+from rayclean.annotators.choices import Measured, choices, shared_bias
 from rayclean.annotators.engine import Engine
+from rayclean.annotators.measuring import answers_to_decide_by
 from rayclean.annotators.query import Demonstration, Query
 from rayclean.annotators.query_builder import read_texts
 from rayclean.errors import AnnotationError
+from rayclean.functional.decision import Decision, decide
 from rayclean.schema import ABSTAINED, UNANSWERED, LabelSet, MethodQueries
 
 logger = logging.getLogger(__name__)
 
 
 async def answer_between_epochs(
-    engine: Engine, asked: MethodQueries, *, examples: str, labels: LabelSet, calibration: str, trusted: bool
+    engine: Engine,
+    asked: MethodQueries,
+    *,
+    examples: str,
+    labels: LabelSet,
+    calibration: str,
+    measured: Measured | None,
 ) -> tuple[npt.NDArray[np.int64], dict[str, float]]:
     """Labels [Q] (or `ABSTAINED`, `UNANSWERED`) for the queries of a method, and counts of this call.
+
+    A query gets the label that the networks suggest where `decide` changes the given one, the given one where `decide`
+    keeps it, and `ABSTAINED` where it refers the example to a person: among all candidates (`candidates = "all"`) a label
+    other than these two decides nothing.
 
     Args:
         engine: annotator, ledger and budget.
         asked: the queries.
         examples: folder of example shards, which hold the texts.
         labels: all labels.
-        calibration: `none`, `controls` (the bias is that of the answers of this call) or `content_free`.
-        trusted: whether the annotator was better than chance at the control questions of `relabel`, if it was asked any;
-            else it is not asked, and every question counts as abstained from.
+        calibration: `none`, `controls` (the bias is the measured one) or `content_free`.
+        measured: what the control questions of `relabel` say of the annotator. One that is not surely better than chance
+            is not asked, and every question counts as abstained from. None: it cannot be measured, and each of its
+            answers counts of which it is itself as sure as `asked.accept`, third labels included; the bias is then that
+            of the answers of this call.
     """
-    if not trusted:  # nobody is paid for answers that do not count
+    if measured is not None and not measured.worth.above_chance:
+        # Nobody is paid for answers that do not count.
         nothing = dict.fromkeys(_FIGURES, 0)
         return np.full(len(asked.ids), ABSTAINED), nothing | {
             "abstained": len(asked.ids),
@@ -59,12 +75,10 @@ async def answer_between_epochs(
         logger.warning("the annotator failed, training goes on with the answers that came: %s", failure)
         answers, content_free = await answer_for_calibration(engine.recall, queries, neutral)
     found = _answered(asked, candidates, answers, content_free, labels)
-    known = [answer for answer in found if answer is not None]
-    bias = shared_bias(known, len(labels)) if calibration == "controls" else np.zeros(len(labels))
-    made = choices(known, bias)
-    sure = (made.label >= 0) & (made.confidence >= asked.accept) & trusted
-    chosen = np.full(len(found), UNANSWERED, dtype=np.int64)
-    chosen[[answer is not None for answer in found]] = np.where(sure, made.label, ABSTAINED)
+    if measured is None:
+        chosen = _at_its_word(asked, found, len(labels), calibration)
+    else:
+        chosen = _decided(asked, found, measured)
     return chosen, {
         "asked": engine.counts.asked - before[0],
         "from_ledger": engine.counts.reused - before[1],
@@ -74,6 +88,43 @@ async def answer_between_epochs(
         **_tokens_of([*answers, *content_free]),
         "annotator_failed": float(failure is not None),
     }
+
+
+def _decided(
+    asked: MethodQueries, answers: Sequence[AnsweredQuery | None], measured: Measured
+) -> npt.NDArray[np.int64]:
+    """The labels [Q] by the networks and the answers together.
+
+    The networks' log-odds decide nothing alone: a network that has learnt a label by heart is sure of it, and the method has
+    that opinion already. So a query without an answer stays unanswered, whatever is probable.
+    """
+    answer, confidence = answers_to_decide_by(answers, measured)
+    found = decide(
+        asked.log_odds,
+        asked.given,
+        asked.predicted,
+        answer,
+        measured.worth,
+        asked.accept,
+        confidence=confidence,
+        alone=False,
+    ).decision
+    kept = np.where(found == Decision.KEPT, asked.given, ABSTAINED)
+    chosen = np.where(found == Decision.CHANGED, asked.predicted, kept)
+    return np.where([each is None for each in answers], UNANSWERED, chosen)
+
+
+def _at_its_word(
+    asked: MethodQueries, answers: Sequence[AnsweredQuery | None], num_classes: int, calibration: str
+) -> npt.NDArray[np.int64]:
+    """The labels [Q] that an annotator chose and is itself sure enough of."""
+    known = [answer for answer in answers if answer is not None]
+    bias = shared_bias(known, num_classes) if calibration == "controls" else np.zeros(num_classes)
+    made = choices(known, bias)
+    sure = (made.label >= 0) & (made.confidence >= asked.accept)
+    chosen = np.full(len(answers), UNANSWERED, dtype=np.int64)
+    chosen[[answer is not None for answer in answers]] = np.where(sure, made.label, ABSTAINED)
+    return chosen
 
 
 _FIGURES = ("asked", "from_ledger", "unanswered", "tokens", "prompt_tokens", "answer_tokens")

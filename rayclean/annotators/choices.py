@@ -3,8 +3,9 @@
 `decisions.py` and `between_epochs.py` decide with it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,30 @@ class Measured:
         """The confidence of its answers, with what it lacks added."""
         inside = np.clip(confidence, LEAST_BELIEF, 1 - LEAST_BELIEF)
         return np.asarray(expit(logit(inside) + self.underclaimed))
+
+    @classmethod
+    def nothing(cls, num_classes: int) -> "Measured":
+        """What is known of an annotator that answered no control question."""
+        return cls(Worth(0, 0), 0, 0, np.zeros(num_classes), 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `relabel` records it; of the biases those of labels that have one."""
+        return {
+            "controls": {"asked": self.asked, "right": self.right},
+            "worth": asdict(self.worth),
+            "bias": {str(label): float(self.bias[label]) for label in np.flatnonzero(self.bias)},
+            "underclaimed": self.underclaimed,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any], num_classes: int) -> "Measured":
+        """What `to_json` wrote, which may stand among further keys."""
+        bias = np.zeros(num_classes)
+        for label, value in found["bias"].items():
+            bias[int(label)] = value
+        return cls(
+            Worth(**found["worth"]), **found["controls"], bias=bias, underclaimed=found["underclaimed"]
+        )
 
 
 @dataclass(frozen=True)

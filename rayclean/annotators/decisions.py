@@ -6,8 +6,8 @@
     decisions    the model's posterior and the answers, each believed as far as it has earned (`functional.decision`)
     caps         no class loses more labels than its suspects support (`functional.class_caps`)
 
-`relabel` reads `answers/` and writes `annotations/` (`write_decisions`). A training method that asks between epochs uses
-the same choices, and only of an annotator that is worth something (`between_epochs.py`).
+`relabel` reads `answers/` and writes `annotations/` (`write_decisions`). A training method that asks between epochs takes the
+same path with what `relabel` measured, except the caps, since none of its answers becomes a final label (`between_epochs.py`).
 """
 
 from collections import Counter
@@ -49,8 +49,8 @@ class DecidedStage:
     undecided: _Indices
     """Sorted ids of the suspects for the next annotator; empty for the last annotator."""
     judged: dict[str, Any]
-    """Control questions (asked, right, the accuracy that counts), what decided, and the numbers of capped changes and of
-    suspects that nobody was asked about because no answer could have changed a label."""
+    """What control questions measured (`Measured.to_json`, the accuracy that counts), what decided, and the numbers of capped
+    changes and of suspects that nobody was asked about because no answer could have changed a label."""
 
 
 def write_decisions(
@@ -121,7 +121,7 @@ def write_decisions(
         models |= {row["model"] for row in rows if row["model"]}
     left = np.sort(np.array(undecided, dtype=np.int64))
     judged = {
-        "controls": {"asked": measured.asked, "right": measured.right},
+        **measured.to_json(),
         "accuracy": measured.worth.lower,
         "above_chance": measured.worth.above_chance,
         "decided_by": None if decisions is None else decisions.gate.name.lower(),

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rayclean.annotators import ANNOTATORS, relabel_annotators
 from rayclean.annotators.answers import AnsweredQuery, answered_query
 from rayclean.annotators.choices import Measured, choices, measure_annotator
+from rayclean.config import Config
 from rayclean.folder import Folder
 from rayclean.functional.worth import confirmation_contrast
 
@@ -75,18 +77,66 @@ def measure_answers(
 def _suspects(table: pa.Table, measured: Measured, suspects: int) -> _Columns:
     """The suspects of one file of answers."""
     rows = [row for row in table.to_pylist() if 0 <= row["rank"] < suspects]
-    answers = [answered_query(row) for row in rows]
-    made = choices([answer for answer in answers if answer is not None], measured.bias)
-    answered = np.array([answer is not None for answer in answers], dtype=bool)
-    label, confidence = np.full(len(rows), NOBODY), np.ones(len(rows))
-    label[answered] = np.where(made.label >= 0, made.label, NEITHER)
-    confidence[answered] = measured.believed(made.confidence)
+    label, confidence = answers_to_decide_by([answered_query(row) for row in rows], measured)
     found: _Columns = {
         key: np.array([row[key] for row in rows], dtype=np.int64)
         for key in ("unit_id", "given_label", "suggested_label")
     }
     log_odds = np.array([row["log_odds"] for row in rows], dtype=np.float64)
     return found | {"answer": label, "log_odds": log_odds, "confidence": confidence}
+
+
+def answers_to_decide_by(
+    answers: Sequence[AnsweredQuery | None], measured: Measured
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """What each answer says [B], `NOBODY` or `NEITHER` where it is for no label, and the confidence in it [B].
+
+    Args:
+        answers: B answers; None where there is none.
+        measured: of their annotator.
+    """
+    made = choices([answer for answer in answers if answer is not None], measured.bias)
+    answered = np.array([answer is not None for answer in answers], dtype=bool)
+    label, confidence = np.full(len(answers), NOBODY), np.ones(len(answers))
+    label[answered] = np.where(made.label >= 0, made.label, NEITHER)
+    confidence[answered] = measured.believed(made.confidence)
+    return label, confidence
+
+
+def measured_for_methods(
+    config: Config, judged: Sequence[Mapping[str, Any]], num_classes: int
+) -> Measured | None:
+    """What `relabel` measured of `config.annotator`, which methods ask while they train.
+
+    Control questions to another annotator, or to the same one with other options, say nothing of it. None: control questions
+    cannot measure it (`Annotator.independent`), and whoever names it for a method wants what it says.
+
+    Args:
+        config: config of the run.
+        judged: what `relabel` recorded of each annotator, in the order of `relabel_annotators`; () if it has not run.
+        num_classes: number of classes K.
+    """
+    if not ANNOTATORS.resolve(config.annotator.name).independent:
+        return None
+    for plugin, each in zip(relabel_annotators(config), judged, strict=False):
+        if plugin == config.annotator and each["controls"]["asked"]:
+            return Measured.from_json(each, num_classes)
+    return Measured.nothing(num_classes)
+
+
+def remark_on(name: str, measured: Measured | None) -> str | None:
+    """What to know of an annotator whose answers to a method count for nothing, or unmeasured; None otherwise."""
+    nobody = "it is not asked, and the method's questions count as abstained from"
+    if measured is None:
+        return f"control questions cannot measure {name}: its answers count where it is sure itself (method.accept)"
+    if not measured.asked:
+        return (
+            f"nothing is known of {name}, which answered no control question of relabel: {nobody}. Have relabel ask it "
+            "(relabel.controls, relabel.annotators)"
+        )
+    if not measured.worth.above_chance:
+        return f"{name} was no better than chance at relabel's control questions: {nobody}"
+    return None
 
 
 def _contrast(

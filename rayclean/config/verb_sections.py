@@ -196,7 +196,7 @@ class RelabelConfig(Options):
     controls: int = Field(150, ge=0, le=200)
     """Number of control questions, about labels that are as good as known: they measure how often the annotator is
     right, without any truth, and take at most half of the annotator's budget. An annotator that is not surely better than
-    chance changes nothing, so without controls the model alone decides."""
+    chance changes nothing, so without controls the model alone decides; nor does a method ask it while it trains."""
     ask_all: bool = False
     """Ask about every suspect even where the control questions and the first 200 suspects show that the annotator is no
     better than chance, so that no answer can change a label. By default asking ends there."""

@@ -58,7 +58,9 @@ class AnnotatorRequest:
     rows: npt.NDArray[np.int64]
     """[Q] positions in the columns, the most important first: a budget may end before the last."""
     predicted: npt.NDArray[np.int64]
-    """[Q] label that the networks suggest."""
+    """[Q] label that the networks suggest, other than the given one."""
+    log_odds: npt.NDArray[np.float64]
+    """[Q] log P(predicted) - log P(given label), by the method's own networks."""
     pool: npt.NDArray[np.bool_]
     """[N] which examples may be shown as demonstrations, with their given label."""
     demonstrations: int
@@ -69,8 +71,9 @@ class AnnotatorRequest:
     """Share of the pool that is shown with a wrong label."""
     candidates: Literal["binary", "all"] = "all"
     """Possible answers: {given, predicted}, or every label."""
-    accept: float = 0.0
-    """Least calibrated probability of an answer that counts."""
+    accept: float = 0.6
+    """Least probability, by networks and answer together, that the predicted label is right, .5 to 1: the answer is then
+    that label (`functional.decision.decide`)."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,8 @@ class Method:
         Args:
             state: whole columns.
             rows: [Q] the positions that were asked about.
-            labels: [Q] the answers; UNANSWERED where nobody answered (budget, failure), ABSTAINED where the
-                annotator did not choose or was not sure enough: asking again would cost again and say the
-                same.
+            labels: [Q] the answers; UNANSWERED where nobody answered (budget, failure), ABSTAINED where answer and
+                networks do not decide: asking again would cost again and say the same.
             epoch: 1-based.
         """
 

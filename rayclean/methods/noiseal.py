@@ -1,12 +1,11 @@
 """NoiseAL: Yuan et al., "Hide and Seek in Noise Labels: Noise-Robust Collaborative Active Learning with
 LLMs-Powered Assistance", ACL 2024 (long papers, pp. 10977-11011; arXiv 2504.02901).
 
-Two networks of different strength judge each label together (co-prediction). A threshold per example, which
-follows its confidence over the epochs, turns each network's probability of the given label into a verdict,
-and the verdicts split the data in three: *reliable* examples are trained on as they are labelled, *purified*
-ones (both networks sure of another class) are sent to a language model with nearest reliable examples as
-demonstrations and trained on its answer by a loss that tolerates its mistakes, and *hard* ones are mixed in
-embedding space without trust in their label.
+Two networks of different strength judge each label together (co-prediction). A threshold per example, which follows its
+confidence over the epochs, turns each network's probability of the given label into a verdict, and the verdicts split the data
+in three: *reliable* examples are trained on as they are labelled, *purified* ones (both networks sure of another class) are sent
+to a language model with nearest reliable examples as demonstrations and trained on its answer by a loss that tolerates its
+mistakes, and *hard* ones are mixed in embedding space without trust in their label.
 
 | paper | here |
 |---|---|
@@ -23,21 +22,21 @@ This is the main line, with the options of `noiseal_options.py`; `method.name = 
 in `noiseal_ablations.py`, which does the same unless an ablation is asked for.
 
 Differences from the paper, whose inequalities and constants are not public (options in parentheses):
-* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks'
-  mean prediction is not the given label, because thresholds of sure networks rise above the cap of 0.99 and a
-  small dip would purify a right label.
+* The partition is a reconstruction (`partition`, `threshold`, `sigma`); P asks besides that the networks' mean prediction is
+  not the given label, because thresholds of sure networks rise above the cap of 0.99 and a small dip would purify a right label.
 * lambda = 0.7 (`lambda_`), tau(0) = 1/K, p(t) the highest class probability (`ema_of`); probabilities are
   read in evaluation mode after each epoch.
 * The best epoch is one after the warm-up (`warmup_epochs`), whose networks are plain cross-entropy's; the
   paper does not say. Trainings no longer than the warm-up choose among all epochs.
 * A subset's mean loss is weighted by its share of the batch: rare ones do not dominate (`subset_scale`).
+* The answer is not taken as it is: `functional.decision.decide` weighs it and co-prediction's log-odds, per epoch, by what
+  `relabel`'s control questions say the annotator is worth, as for suspects (`accept`). A label that is neither the given nor
+  the predicted one abstains, since pairs alone are measured; an annotator not surely better than chance is not asked.
 * Purified examples without an answer (budget, failure, abstention) train as hard ones (`without_answer`).
-* EmbMix as in SelfMix (`alpha`, `temperature`) within the hard examples of the global batch (`mix_pool`),
-  without a pseudo-label term. Soft target and trust in the label are the two networks' mean in this very
-  forward pass, not as of the last review; the regulariser is the symmetric KL of two dropout passes over the
-  hard rows (`kl_weight`).
-* An example is asked about until it is answered or abstained from (`requery`), and the split always uses the
-  given label.
+* EmbMix as in SelfMix (`alpha`, `temperature`) within the hard examples of the global batch (`mix_pool`), without a pseudo-label
+  term. Soft target and trust in the label are the two networks' mean in this very forward pass, not as of the last review; the
+  regulariser is the symmetric KL of two dropout passes over the hard rows (`kl_weight`).
+* An example is asked about until it is answered or abstained from (`requery`), and the split always uses the given label.
 """
 
 import logging
@@ -56,7 +55,7 @@ from rayclean.methods.base import AnnotatorRequest, ExpectedQueries, Method, Sta
 from rayclean.methods.batch import Output, StepBatch
 from rayclean.methods.noiseal_measures import noiseal_measures
 from rayclean.methods.noiseal_options import PURIFIED_LOSSES, NoiseALOptions
-from rayclean.methods.noiseal_parts import StepSubsets, hard_losses, whom_to_ask
+from rayclean.methods.noiseal_parts import StepSubsets, hard_losses, log_odds_of_predicted, whom_to_ask
 from rayclean.plugins import Plugin
 from rayclean.schema import UNANSWERED
 
@@ -180,11 +179,12 @@ class NoiseAL(Method):
         """Purified examples, those first of whose label the networks think least."""
         if epoch <= self.config.warmup_epochs or self.expected_queries(self.config) is None:
             return None
-        rows = whom_to_ask(state, self._mean_label_probability(state), self.config)
+        q = self._mean_label_probability(state)
+        rows = whom_to_ask(state, q, self.config)
         if not len(rows):
             return None
         return AnnotatorRequest(
-            rows=rows, predicted=state["predicted"][rows].astype(np.int64),
+            rows=rows, predicted=state["predicted"][rows].astype(np.int64), log_odds=log_odds_of_predicted(state, q, rows),
             pool=state["subset"] == Subset.CLEAN, demonstrations=self.config.demonstrations,
             selector=self.config.selector, candidates=self.config.candidates, accept=self.config.accept,
         )  # fmt: skip

@@ -38,9 +38,12 @@ class NoiseALOptions(Options):
     selector: Literal["nearest", "random"] = "nearest"
     """Demonstrations: the nearest by the strong network's features, or random ones."""
     candidates: Literal["all", "binary"] = "all"
-    """Possible answers: every label (paper), or {given, predicted}."""
-    accept: float = Field(0.0, ge=0, le=1)
-    """Least calibrated probability of an answer that counts."""
+    """Possible answers: every label (paper), or {given, predicted}. A third label decides nothing, unless control questions
+    cannot measure the annotator: the example trains as one without an answer."""
+    accept: float = Field(0.6, ge=0.5, le=1)
+    """Least probability that the predicted label is right, by the networks and the annotator's answer together, the annotator
+    believed as far as control questions of `relabel` show; the purified example is then trained on that label. Of an annotator
+    that they cannot measure (`knn`): its own probability of its answer."""
     budget: float = Field(1.0, ge=0, le=1)
     """Share of an epoch's purified examples that may be asked about; 0: no annotator."""
     max_queries: int | None = Field(None, ge=0)

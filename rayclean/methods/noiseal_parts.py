@@ -96,6 +96,24 @@ def hard_losses(
     return terms
 
 
+def log_odds_of_predicted(
+    state: State, label_probability: npt.NDArray[np.floating], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Co-prediction's log pbar(predicted) - log qbar [Q]: at least 0, since the predicted label is the most probable one.
+
+    Args:
+        state: the columns.
+        label_probability: [N] qbar.
+        rows: [Q] positions of the examples.
+    """
+    tiny = np.finfo(np.float32).tiny
+    predicted, given = (
+        np.maximum(values[rows].astype(np.float64), tiny)
+        for values in (state["confidence"], label_probability)
+    )
+    return np.asarray(np.log(predicted) - np.log(given))
+
+
 def whom_to_ask(
     state: State, label_probability: npt.NDArray[np.floating], config: NoiseALOptions
 ) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayclean.annotators.base import Annotator
 from rayclean.annotators.between_epochs import answer_between_epochs
+from rayclean.annotators.choices import Measured
 from rayclean.config import ClusterConfig
 from rayclean.errors import RaycleanError
 from rayclean.progress import ProgressBar
@@ -217,8 +218,8 @@ class Engines:
 
     @contextmanager
     def consulting(
-        self, plan: AskingPlan, *, examples: str, labels: LabelSet, calibration: str, trusted: bool = True
-    ) -> "Iterator[AskAnnotator]":
+        self, plan: AskingPlan, *, examples: str, labels: LabelSet, calibration: str, measured: Measured | None
+    ) -> "Iterator[AskAnnotator]":  # fmt: skip
         """An annotator for methods that ask between epochs, available inside the block.
 
         Args:
@@ -226,11 +227,11 @@ class Engines:
             examples: folder of example shards, which hold the texts.
             labels: all labels.
             calibration: calibration of the answers (`relabel.calibration`).
-            trusted: whether its answers count (`between_epochs.answer_between_epochs`).
+            measured: what is known of it (`between_epochs.answer_between_epochs`).
         """
         work = functools.partial(
-            answer_between_epochs, examples=examples, labels=labels, calibration=calibration, trusted=trusted
-        )
+            answer_between_epochs, examples=examples, labels=labels, calibration=calibration, measured=measured
+        )  # fmt: skip
         if self.on_ray:
             from rayclean.runtime import annotate
 

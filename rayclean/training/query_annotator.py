@@ -97,6 +97,7 @@ def ask_annotator(
         ids=state.ids[request.rows],
         given=labels[request.rows],
         predicted=request.predicted,
+        log_odds=request.log_odds,
         neighbours=np.where(places >= 0, state.ids[places], -1),
         neighbour_labels=np.where(places >= 0, displayed[places], -1),
         similarity=similarity,

@@ -19,9 +19,11 @@ from dataclasses import replace
 from typing import Any
 
 from rayclean import progress
-from rayclean.annotators import ANNOTATORS, build_annotator, is_trusted
+from rayclean.annotators import ANNOTATORS, build_annotator
+from rayclean.annotators.choices import Measured
 from rayclean.annotators.final_labels import EXAMPLE_LABELS
 from rayclean.annotators.ledger import Ledger, Spent
+from rayclean.annotators.measuring import measured_for_methods, remark_on
 from rayclean.annotators.query_budget import Budget
 from rayclean.config import Config
 from rayclean.errors import ConfigError
@@ -42,7 +44,7 @@ from rayclean.verbs.compare_networks import compares_heads
 
 logger = logging.getLogger(__name__)
 
-VERSION = 6
+VERSION = 7
 
 
 def validate(config: Config, run: Run) -> None:
@@ -213,10 +215,14 @@ def _answers_depend_on(config: Config, run: Run, labels: LabelSet, method: Metho
     if method.expected_queries(method.config) is None:
         return ()
     _, options = ANNOTATORS.checked(config.annotator)
-    relabel_manifest = run.manifest("relabel")
-    judged = relabel_manifest.metrics.get("judged", ()) if relabel_manifest is not None else ()
-    trusted = is_trusted(config, judged)
-    return (config.annotator.name, options.identity(), config.relabel.calibration, labels.to_json(), trusted)
+    measured = _measured(config, run, labels)
+    known = None if measured is None else measured.to_json()
+    return (config.annotator.name, options.identity(), config.relabel.calibration, labels.to_json(), known)
+
+
+def _measured(config: Config, run: Run, labels: LabelSet) -> Measured | None:
+    manifest = run.manifest("relabel")
+    return measured_for_methods(config, manifest.metrics["judged"] if manifest else (), len(labels))
 
 
 def _session(out: Folder) -> str:
@@ -275,14 +281,9 @@ def _annotator(
     annotator.check()
     calibration = annotator.calibration(relabel.calibration, len(labels))
     budget = replace(Budget.of(annotator), max_queries=None)  # a method counts its queries itself
-    relabel_manifest = run.manifest("relabel")
-    judged = relabel_manifest.metrics.get("judged", ()) if relabel_manifest is not None else ()
-    trusted = is_trusted(config, judged)
-    if not trusted:
-        logger.warning(
-            "train: %s was no better than chance at relabel's control questions: it is not asked, and the method's "
-            "questions count as abstained from", config.annotator.name,
-        )  # fmt: skip
+    measured = _measured(config, run, labels)
+    if remark := remark_on(config.annotator.name, measured):
+        logger.warning("train: %s", remark)
     with engines.hosted(annotator, run.url(), trains=True) as ready:
         used = _used(out) if run.shares_ledger else None
         asking = AskingPlan(ready, run.url("ledger"), _session(out), budget, relabel.max_error_rate, used)
@@ -291,6 +292,6 @@ def _annotator(
             examples=run.require("load").url("examples"),
             labels=labels,
             calibration=calibration,
-            trusted=trusted,
+            measured=measured,
         ) as asker:
             yield asker

@@ -17,6 +17,9 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks import common, experiment_measures, experiments  # noqa: E402
 from benchmarks import experiment_tables as tables  # noqa: E402
 from rayclean.folder import Folder  # noqa: E402
+from rayclean.schema import Label, LabelSet  # noqa: E402
+from tests.annotators.test_between_epochs import asked  # noqa: E402
+from tests.training.toys import write_examples  # noqa: E402
 
 NOISE = {"kind": "sym", "rate": 0.4}
 
@@ -205,3 +208,23 @@ def test_what_is_kept_is_taken_for_the_same_encoder_and_code_alone(ray_embedded:
     assert kept["noise_realised"] == pytest.approx(0.4, abs=0.05)
     assert experiments.train({**task, "commit": "b", "code": "second"})["commit"] == "b"
     assert kept["questions"] == kept["tokens_paid"] == 0
+
+
+@pytest.mark.parametrize(("accuracy", "taken"), [(1.0, 30), (0.5, 0)])
+def test_a_simulated_annotator_counts_as_declared(tmp_path: Path, accuracy: float, taken: int) -> None:
+    """With an accuracy of 1 every answer is a label, with .5 none: no relabel before it has measured anything."""
+    root = tmp_path / "set"
+    examples = write_examples(root / "load" / "examples", 30)
+    names = LabelSet([Label(i, name, name) for i, name in enumerate("abc")])
+    Folder(str(root)).write_text(names.to_json(), "load", "labels.json")
+    what = asked(examples, 30)
+    right = np.where(np.arange(30) % 3 < 2, what.predicted, what.given)
+    truth = pa.table({"example_id": what.ids, "true_label": pa.array(right, pa.int32())})
+    Folder(str(tmp_path / "truth")).write_table(truth, "part-00000.parquet")
+    plugin = {"name": "simulated", "accuracy": accuracy}
+    direct = experiments.Direct(
+        plugin, {}, None, str(root), str(tmp_path / "out"), str(tmp_path / "truth"), seed=0
+    )
+    labels, _ = direct(what)
+    direct.runner.close()
+    assert (labels == right).sum() == (labels >= 0).sum() == taken

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from rayclean import pipeline
 from rayclean.annotators.ledger import Ledger
 from rayclean.annotators.query import Annotation
 from rayclean.config import parse_config
-from rayclean.datasets.example_id import key_id
 from rayclean.errors import ConfigError
 from rayclean.folder import Folder
 from rayclean.models.loading import DESCRIPTION
@@ -121,12 +119,7 @@ def test_a_whole_run_on_s3_killed_and_gone_on_with(s3: str, tmp_path: Path) -> N
     values["output"] = f"{s3}/runs"
     values["dataset"]["path"] = f"{s3}/data/*.parquet"
     values["dataset"]["labels"] = list(toy.TOPICS)
-    rows = pq.read_table(local).to_pylist()
-    known = {
-        "example_id": pa.array([key_id(row["key"]) for row in rows], pa.int64()),
-        "true_label": pa.array([list(toy.TOPICS).index(row["truth"]) for row in rows], pa.int32()),
-    }
-    Folder(f"{s3}/known").write_table(pa.table(known), "part-00000.parquet")
+    Folder(f"{s3}/known").write_table(toy.true_labels(local), "part-00000.parquet")
     values["annotator"] = {"name": "simulated", "truth_path": f"{s3}/known"}
     values["method"] = {"name": "noiseal"}
     values["train"] = {"epochs": 3}

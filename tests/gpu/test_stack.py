@@ -342,8 +342,10 @@ def test_noiseal_asks_its_model_while_it_trains(hardware: Hardware, tmp_path: Pa
         "threshold": "fixed", "fixed_threshold": 0.35, "max_queries": 10, "demonstrations": 2,
     }  # fmt: skip
     values["train"] = {"labels": "given", "epochs": 3, "learning_rate": 0.05}
+    # A method asks whom control questions have shown to be better than chance.
+    values["relabel"] = {"demonstrations": 1, "controls": 30}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    for verb in ("load", "predict", "train"):
+    for verb in ("load", "predict", "detect", "relabel", "train"):
         rayclean_command(verb, str(tmp_path / "config.json"))
     run = Run(str(tmp_path / "runs" / "toy"))
     lines = [json.loads(line) for line in run.read_text("train", "metrics.jsonl").splitlines()]

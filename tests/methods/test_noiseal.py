@@ -141,6 +141,8 @@ def asking(**options: Any) -> tuple[NoiseAL, dict[str, Any]]:
     state["subset"][:] = [P, P, P, P, R, R, R, H, H, H]
     state["confidence"][:4] = [0.6, 0.9, 0.7, 0.8]
     state["predicted"][:4] = [1, 2, 1, 2]
+    for name, q in (("strong", [0.3, 0.0, 0.1, 0.2]), ("weak", [0.3, 0.2, 0.1, 0.0])):
+        state[f"label_probability_{name}"][:4] = q
     return one, state
 
 
@@ -150,6 +152,7 @@ def test_whom_it_asks() -> None:
     assert found is not None
     assert found.rows.tolist() == [1, 3, 2, 0]  # the least believed first
     assert found.predicted.tolist() == [2, 2, 1, 1]
+    np.testing.assert_allclose(found.log_odds, np.log([9, 8, 7, 2]), rtol=2**-10)
     assert np.flatnonzero(found.pool).tolist() == [4, 5, 6]
     one.revise(state, found.rows, np.array([2, UNANSWERED, ABSTAINED, 0]), 3)
     assert state["answer"][:4].tolist() == [0, 2, ABSTAINED, UNANSWERED]

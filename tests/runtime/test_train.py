@@ -185,7 +185,9 @@ def test_a_worker_killed_after_asking_pays_for_no_answer_twice(tmp_path: Path, r
         training = TrainingConfig(batch_size=8, epochs=5, learning_rate=0.05)
         how = FitSpec(Plugin(name=TOY), method, training, ("a", "b", "c"))
         engines = TWO if name == "killed" else IN_PROCESS
-        with engines.consulting(plan, examples=examples, labels=labels, calibration="none") as consult:
+        with engines.consulting(
+            plan, examples=examples, labels=labels, calibration="none", measured=None
+        ) as consult:
             engines.fit_jobs([one], how, str(tmp_path / "work"), consult=consult)
         lines = [
             json.loads(line)

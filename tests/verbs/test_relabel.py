@@ -18,6 +18,7 @@ from rayclean.annotations import ANNOTATIONS
 from rayclean.annotators import query_builder
 from rayclean.annotators.answers import answer_rows
 from rayclean.annotators.base import Annotator
+from rayclean.annotators.choices import Measured
 from rayclean.annotators.model_server import ModelServer, ServerOptions
 from rayclean.annotators.query import Annotation, Query
 from rayclean.annotators.revert_changes import revert_label_changes
@@ -162,6 +163,9 @@ def test_answers_repair_labels(tmp_path: Path) -> None:
     (judged,) = metrics["judged"]
     assert (judged["name"], judged["decided_by"], judged["above_chance"]) == ("simulated", "open", True)
     assert judged["controls"] == {"asked": CONTROLS, "right": CONTROLS}
+    measured = Measured.from_json(run.manifest("relabel").metrics["judged"][0], 3)  # type: ignore[union-attr]
+    assert (measured.worth.lower, measured.asked) == (judged["accuracy"], CONTROLS)
+    assert measured.bias.tolist() == [0, 0, 0]  # a simulated annotator has none
     assert not run.exists("relabel", "answers")
     asked = {
         row["example_id"]: row

@@ -8,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from rayclean.annotators.choices import Measured
 from rayclean.config import Config, parse_config
 from rayclean.errors import ArtifactError, ConfigError
+from rayclean.functional.worth import Worth
 from rayclean.models.loading import load_encoder
 from rayclean.run import Run
 from rayclean.schema import LABELS, Label, LabelSet
 from rayclean.verbs import train
-from tests.training.toys import write_examples
+from tests.training.toys import TOY, write_examples
 
 
 @pytest.fixture
@@ -143,3 +145,27 @@ def test_wrong_names_and_options_are_refused_before_work(prepared: Run) -> None:
         train.validate(config(prepared, method={"name": "cross_entrop"}), prepared)
     with pytest.raises(ConfigError, match="unknown key 'hiden'; did you mean hidden"):
         train.validate(config(prepared, encoder={"name": "bag_of_words", "hiden": 3}), prepared)
+
+
+@pytest.mark.parametrize(
+    ("right", "controls", "said"),
+    [(145, 150, None), (75, 150, "no better than chance"), (0, 0, "nothing is known of simulated")],
+)
+def test_a_method_asks_whom_relabel_found_better_than_chance(
+    prepared: Run, caplog: pytest.LogCaptureFixture, right: int, controls: int, said: str | None
+) -> None:
+    """By what stands in relabel's manifest; nobody is paid otherwise, and the log says why once."""
+    manifest = json.loads(prepared.read_text("relabel", "manifest.json"))
+    measured = Measured(Worth(right, controls), controls, right, np.zeros(3), 0.0)
+    manifest["metrics"] = {"judged": [{"name": "simulated", **measured.to_json()}]}
+    prepared.write_json(manifest, "relabel", "manifest.json")
+    write_examples(Path(prepared.path("load", "examples")), 120, dev=30, noise=0.3)
+    method = {"name": "noiseal", "weak": {"name": TOY}, "warmup_epochs": 2, "lambda_": 0.3}
+    training = {"epochs": 4, "labels": "given", "learning_rate": 0.05, "batch_size": 8}
+    one = config(prepared, method=method, annotator={"name": "simulated"}, train=training)
+    with caplog.at_level("WARNING"):
+        metrics = train.run(one, prepared, prepared.begin("train", "print"))
+    assert (metrics["annotator"]["asked"] > 0) == (said is None)
+    remarks = [record.getMessage() for record in caplog.records if "simulated" in record.getMessage()]
+    assert len(remarks) == (said is not None)
+    assert said is None or said in remarks[0]
